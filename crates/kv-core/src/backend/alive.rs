@@ -1,0 +1,143 @@
+//! The life of a lock or lease.
+
+use super::{Clock, Instant};
+use crate::{Error, ErrorKind, Result};
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+#[derive(Clone, Debug)]
+enum Life {
+    Until(Instant),
+    Over(Arc<str>),
+}
+
+/// The life of a lock or lease, kept by renewals: by the owner's clock it is over when (start of the last successful
+/// renewal + granted TTL - margin) has passed, the margin being a tenth of the TTL; and earlier when the server says
+/// so.
+///
+/// Clones share one life; renewing stops with the last of them.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use kv_core::{backend::{Alive, Clock}, Error, ErrorKind};
+/// use std::time::Duration;
+///
+/// let clock = Clock::manual();
+/// let unreachable = || async { Err(Error::new(ErrorKind::Unavailable, "the server is gone")) };
+/// let alive = Alive::keep(&clock, Duration::from_secs(10), clock.now(), unreachable);
+/// clock.advance(Duration::from_secs(8)); // renewals fail, but its time is not over
+/// assert!(alive.is_held());
+/// clock.advance(Duration::from_secs(1));
+/// assert!(!alive.is_held());
+/// assert_eq!(alive.lost().await.kind(), ErrorKind::LockLost);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Alive {
+    clock: Clock,
+    /// The life that renewals keep; shared by all that hang on one session.
+    session: watch::Receiver<Life>,
+    /// Renewing stops when the last of these is dropped; `lost` holds none.
+    #[expect(dead_code, reason = "it is only ever dropped")]
+    keeper: watch::Receiver<()>,
+    /// The end of this one alone.
+    ended: watch::Sender<Option<Arc<str>>>,
+}
+
+impl Alive {
+    /// Renews at a third of the TTL, again and again until its time is over. `granted` is the moment *before* the
+    /// request that was granted was sent. `renew` answers [`LockLost`](ErrorKind::LockLost) or
+    /// [`LeaseLost`](ErrorKind::LeaseLost) when the server says that it is over; any other error is tried again. It is
+    /// dropped when the time is over meanwhile.
+    pub fn keep<F, R>(clock: &Clock, ttl: Duration, granted: Instant, mut renew: R) -> Self
+    where
+        R: FnMut() -> F + Send + 'static,
+        F: Future<Output = Result<()>> + Send,
+    {
+        let life = ttl - ttl / 10;
+        let (session, watched) = watch::channel(Life::Until(granted + life));
+        let (kept, keeper) = watch::channel(());
+        let alive = Self { clock: clock.clone(), session: watched, keeper, ended: watch::Sender::new(None) };
+        let clock = clock.clone();
+        tokio::spawn(async move {
+            let (mut until, mut next) = (granted + life, granted + ttl / 3);
+            let mut pause = ttl / 50;
+            let why: Arc<str> = loop {
+                tokio::select! {
+                    biased;
+                    () = kept.closed() => return,
+                    () = clock.sleep_until(until.min(next)) => {}
+                }
+                let began = clock.now();
+                if began >= until {
+                    break format!("it was not renewed within {life:?}").into();
+                }
+                // A renewal that hangs must leave time for another one, perhaps by another way.
+                let answer = tokio::select! {
+                    biased;
+                    () = kept.closed() => return,
+                    answer = renew() => Some(answer),
+                    () = clock.sleep_until(until.min(began + ttl / 4)) => None,
+                };
+                match answer {
+                    Some(Ok(())) => {
+                        (until, next, pause) = (began + life, began + ttl / 3, ttl / 50);
+                        session.send_replace(Life::Until(until));
+                    }
+                    Some(Err(e)) if matches!(e.kind(), ErrorKind::LockLost | ErrorKind::LeaseLost) => {
+                        break e.message().into();
+                    }
+                    Some(Err(_)) | None => {
+                        next = clock.now() + pause.max(Duration::from_millis(5));
+                        pause = (pause * 2).min(ttl / 10);
+                    }
+                }
+            };
+            session.send_replace(Life::Over(why));
+        });
+        alive
+    }
+
+    /// Another life that hangs on the same session, with an [`end`](Self::end) of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { ended: watch::Sender::new(None), ..self.clone() }
+    }
+
+    /// Ends this life and its clones at once, because its owner saw on the server that it is over.
+    pub fn end(&self, why: impl Into<Arc<str>>) {
+        self.ended.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert_with(|| why.into());
+            first
+        });
+    }
+
+    /// Whether its time is not over, by the owner's clock; no I/O.
+    pub fn is_held(&self) -> bool {
+        let lives = matches!(&*self.session.borrow(), Life::Until(until) if self.clock.now() < *until);
+        lives && self.ended.borrow().is_none()
+    }
+
+    /// Ready when it is over, with the reason, as a [`LockLost`](ErrorKind::LockLost). It keeps nothing alive.
+    pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        let (mut session, mut ended) = (self.session.clone(), self.ended.subscribe());
+        // The life is kept by receivers, so waiting must not be one more: it looks at a clone only while polled.
+        async move {
+            let by_time = async {
+                match session.wait_for(|life| matches!(life, Life::Over(_))).await.as_deref() {
+                    Ok(Life::Over(why)) => why.clone(),
+                    _ => "it was given back".into(),
+                }
+            };
+            let by_hand = async {
+                match ended.wait_for(Option::is_some).await.as_deref() {
+                    Ok(Some(why)) => why.clone(),
+                    _ => "it was given back".into(),
+                }
+            };
+            let why = tokio::select! { biased; why = by_hand => why, why = by_time => why };
+            Error::new(ErrorKind::LockLost, format!("no longer held: {why}"))
+        }
+    }
+}

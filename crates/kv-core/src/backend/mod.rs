@@ -1,0 +1,37 @@
+//! For authors of backends: what every one would write again.
+//!
+//! | for | there is |
+//! |---|---|
+//! | a time that counts suspend, and that tests can move | [`Clock`] |
+//! | the life of a lock or lease, renewed until its deadline | [`Alive`] |
+//! | what must be undone once, also when a future is dropped | [`Undo`] |
+//! | a stream made of an async block, without a task | [`stream`] |
+//! | which events a watch still owes, after a listing or an outage | [`Told`] |
+//! | one source of changes for many watches of one process | [`Hub`] |
+//! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
+//!
+//! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
+//! [`Expect::check`](crate::Expect::check).
+
+mod alive;
+mod clock;
+pub mod fallback;
+mod hub;
+mod stream;
+mod told;
+mod undo;
+
+pub use alive::Alive;
+pub use clock::{Clock, Instant};
+pub use hub::{Change, Hub, Subscription};
+pub use stream::{Emit, stream};
+pub use told::Told;
+pub use undo::Undo;
+pub(crate) use undo::Undoing;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A panic elsewhere while the lock was held does not make ours: what these mutexes guard is changed in one step.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,119 @@
+//! Which events a watch still owes.
+
+use crate::{Entry, Key, Target, Version, WatchEvent};
+use std::collections::HashMap;
+
+/// What a watch has told so far, as key and version: turns listings and raw changes into the events still owed.
+///
+/// Versions that were told already, or are older, give nothing; so a listing may overlap the changes around it.
+/// Subscribe to changes *before* reading the listing, and nothing is missed.
+///
+/// ```
+/// use kv_core::{backend::Told, Entry, Key, Version, WatchEvent};
+///
+/// let entry = |n| Entry::new(Key::parse("a").unwrap(), "v", Version::new(n, 0));
+/// let mut told = Told::default();
+/// assert!(told.put(entry(1)).is_some());
+/// assert!(told.put(entry(1)).is_none());
+/// // An outage; meanwhile `a` was deleted:
+/// told.relist();
+/// assert_eq!(told.rest().len(), 1);
+/// ```
+#[derive(Debug, Default)]
+pub struct Told {
+    seen: HashMap<Key, Seen>,
+    pass: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    version: Version,
+    pass: u64,
+}
+
+impl Told {
+    /// The event owed for this entry, of a change or of a listing.
+    pub fn put(&mut self, entry: Entry) -> Option<WatchEvent> {
+        let now = Seen { version: entry.version, pass: self.pass };
+        match self.seen.get_mut(&entry.key) {
+            Some(seen) if seen.version >= entry.version => {
+                seen.pass = now.pass;
+                return None;
+            }
+            Some(seen) => *seen = now,
+            None => {
+                self.seen.insert(entry.key.clone(), now);
+            }
+        }
+        Some(WatchEvent::Put(entry))
+    }
+
+    /// The event owed for the end of the key at this version; none when a newer version was told.
+    pub fn delete(&mut self, key: Key, version: Version) -> Option<WatchEvent> {
+        if self.seen.get(&key)?.version > version {
+            return None;
+        }
+        self.seen.remove(&key);
+        Some(WatchEvent::Delete { key, version })
+    }
+
+    /// The event owed for a key that is known to be gone, from a server that tells no version of the end.
+    pub fn gone(&mut self, key: &Key) -> Option<WatchEvent> {
+        let (key, seen) = self.seen.remove_entry(key)?;
+        Some(WatchEvent::Delete { key, version: seen.version })
+    }
+
+    /// The event owed for a raw change.
+    pub fn change(&mut self, event: WatchEvent) -> Option<WatchEvent> {
+        match event {
+            WatchEvent::Put(entry) => self.put(entry),
+            WatchEvent::Delete { key, version } => self.delete(key, version),
+            WatchEvent::Synced => Some(WatchEvent::Synced),
+        }
+    }
+
+    /// Begins a listing: give each of its entries to [`put`](Self::put) or [`still`](Self::still), then take what
+    /// [`rest`](Self::rest) says is gone.
+    pub fn relist(&mut self) {
+        self.pass += 1;
+    }
+
+    /// Notes that a listing without values still has the key at this version; whether its value is owed, and has to be
+    /// read.
+    pub fn still(&mut self, key: &Key, version: Version) -> bool {
+        match self.seen.get_mut(key) {
+            Some(seen) => {
+                seen.pass = self.pass;
+                seen.version < version
+            }
+            None => true,
+        }
+    }
+
+    /// Ends a listing: the end of every key that was told and that the listing did not have.
+    pub fn rest(&mut self) -> Vec<WatchEvent> {
+        let pass = self.pass;
+        let gone = self.seen.extract_if(|_, seen| seen.pass != pass);
+        gone.map(|(key, seen)| WatchEvent::Delete { key, version: seen.version }).collect()
+    }
+
+    /// A listing that came whole: what of the target differs from what was told, then `Synced`.
+    pub fn listing(&mut self, target: &Target, entries: impl IntoIterator<Item = Entry>) -> Vec<WatchEvent> {
+        self.relist();
+        let there = entries.into_iter().filter(|e| target.concerns(&e.key));
+        let mut owed: Vec<_> = there.filter_map(|e| self.put(e)).collect();
+        owed.extend(self.rest());
+        owed.push(WatchEvent::Synced);
+        owed
+    }
+
+    /// The version that was told last for the key.
+    pub fn version(&self, key: &Key) -> Option<Version> {
+        self.seen.get(key).map(|seen| seen.version)
+    }
+
+    /// The keys that were told and are not known to be gone.
+    pub fn keys(&self) -> impl Iterator<Item = (&Key, Version)> {
+        self.seen.iter().map(|(key, seen)| (key, seen.version))
+    }
+}

@@ -1,0 +1,208 @@
+//! What a store can do, complete and fixed once it is open.
+
+use crate::{Error, ErrorKind, Result};
+use std::time::Duration;
+
+/// What a store can do: complete and fixed once it is open, learnt from the server where it depends on the
+/// server's configuration. [`Kv`](crate::Kv) refuses a call that they rule out with
+/// [`Unsupported`](ErrorKind::Unsupported), before any I/O.
+///
+/// ```
+/// use kv_core::{Capabilities, Durability, TtlRange};
+/// use std::time::Duration;
+///
+/// let mut c = Capabilities::new("mine");
+/// c.durability = Durability::Fsync;
+/// c.ttl = Some(TtlRange::new(Duration::from_secs(1), Duration::from_secs(86_400)));
+/// assert_eq!(c.lateness(Duration::from_secs(9)), Duration::from_millis(250));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The backend's name: `etcd`, `redb`, … It stands in errors, spans and metrics.
+    pub backend: &'static str,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// When a read that is not asked to be stale sees every acknowledged write.
+    pub linearizable: Linearizable,
+    /// The largest value, in bytes; at least 256 KiB.
+    pub max_value: usize,
+    /// TTLs of keys; `None` where keys cannot expire.
+    pub ttl: Option<TtlRange>,
+    /// Whether a key that expires may have children, and a key with children a TTL.
+    pub children_of_expiring: bool,
+    /// Leases; `None` where there are none.
+    pub lease: Option<TtlRange>,
+    /// What a watch delivers.
+    pub watch: Watching,
+    /// Locks; `None` where there are none.
+    pub lock: Option<Locking>,
+    /// The most conditions and writes of one transaction together; 0 where there are no transactions.
+    pub max_txn_ops: usize,
+    /// The most bytes of keys and values in one transaction.
+    pub max_txn_bytes: usize,
+    /// Whether a listing shows one moment, also over several pages.
+    pub list_snapshot: bool,
+    /// Whether `delete_tree` is one atomic step; else it is restartable.
+    pub delete_tree_atomic: bool,
+    /// Whether `delete_tree` returns a count.
+    pub delete_tree_counts: bool,
+    /// When keys that other tools wrote are listed and watched.
+    pub foreign_keys: ForeignKeys,
+    /// Whether `health` asks the server.
+    pub health: bool,
+}
+
+impl Capabilities {
+    /// The least: a store that gets, puts, deletes, lists and watches, linearizably.
+    pub fn new(backend: &'static str) -> Self {
+        Self {
+            backend,
+            durability: Durability::MayLose,
+            linearizable: Linearizable::Always,
+            max_value: 256 << 10,
+            ttl: None,
+            children_of_expiring: true,
+            lease: None,
+            watch: Watching::EachChange,
+            lock: None,
+            max_txn_ops: 0,
+            max_txn_bytes: 0,
+            list_snapshot: false,
+            delete_tree_atomic: false,
+            delete_tree_counts: true,
+            foreign_keys: ForeignKeys::Seen,
+            health: false,
+        }
+    }
+
+    /// How long after its TTL a key may still be seen, counted while the server has a leader. Zero where keys
+    /// cannot expire.
+    pub fn lateness(&self, ttl: Duration) -> Duration {
+        self.ttl.as_ref().map_or(Duration::ZERO, |range| range.lateness(ttl))
+    }
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The loss of a minority of the servers.
+    Quorum,
+    /// A crash of the one machine: it was flushed to its disk.
+    Fsync,
+    /// Not every crash or failover; and a lock is only as exclusive as the server is lossless.
+    MayLose,
+}
+
+/// When a read that is not asked to be stale sees every acknowledged write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Linearizable {
+    /// Always.
+    Always,
+    /// Always but in the moments in which a leader is replaced.
+    ExceptDuringLeaderChange,
+    /// Never: a read must ask for [`Consistency::Stale`](crate::Consistency::Stale).
+    Never,
+}
+
+/// What a watch delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Watching {
+    /// Each change of a key, as long as the link holds and the reader keeps up.
+    EachChange,
+    /// The newest state of each changed key; states between may be skipped.
+    NewestState,
+    /// There are no watches; the backend's docs say how to switch them on, where that is possible.
+    Unsupported,
+}
+
+/// When keys that other tools wrote are listed and watched. They can be read in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForeignKeys {
+    /// At once.
+    Seen,
+    /// After their first write through the library, or [`Kv::adopt`](crate::Kv::adopt).
+    AfterAdoption,
+}
+
+/// What locks can do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Locking {
+    /// The TTLs of locks, and how late a dead holder's lock is free.
+    pub ttl: TtlRange,
+    /// Whether waiters get it in the order of asking.
+    pub fair: bool,
+    /// Whether a transaction, and so a put or delete, can be made conditional on still holding it.
+    pub fenced_writes: bool,
+}
+
+impl Locking {
+    /// Fair locks with fenced writes.
+    pub fn new(ttl: TtlRange) -> Self {
+        Self { ttl, fair: true, fenced_writes: true }
+    }
+}
+
+/// The durations that a server grants, and how late it acts on their end.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TtlRange {
+    /// Shorter ones are raised to this.
+    pub least: Duration,
+    /// Longer ones are refused.
+    pub greatest: Duration,
+    /// Others are rounded up to a multiple of this.
+    pub unit: Duration,
+    /// How late the server acts, as a share of the TTL.
+    pub late_share: f64,
+    /// How late the server acts beyond that share.
+    pub late_by: Duration,
+}
+
+impl TtlRange {
+    /// Durations between these, to the millisecond, acted on within 250 ms.
+    pub fn new(least: Duration, greatest: Duration) -> Self {
+        let (unit, late_by) = (Duration::from_millis(1), Duration::from_millis(250));
+        Self { least, greatest, unit, late_share: 0.0, late_by }
+    }
+
+    /// The duration that a server grants for this one: rounded up to the unit, raised to the least.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which elsewhere means
+    /// *no TTL*: leave the option away for that.
+    pub fn grant(&self, ttl: Duration) -> Result<Duration> {
+        let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
+        if ttl.is_zero() {
+            return refused("a TTL of 0 s; leave the TTL away for a key that stays".into());
+        }
+        if ttl > self.greatest {
+            return refused(format!("a TTL of {ttl:?}; the greatest of this store is {:?}", self.greatest));
+        }
+        let (unit, nanos) = (self.unit.as_nanos().max(1), ttl.as_nanos());
+        let rounded = nanos.div_ceil(unit) * unit;
+        let rounded = Duration::new((rounded / 1_000_000_000) as u64, (rounded % 1_000_000_000) as u32);
+        Ok(rounded.clamp(self.least, self.greatest.max(self.least)))
+    }
+
+    /// How long after this TTL its end may still not be acted on.
+    pub fn lateness(&self, ttl: Duration) -> Duration {
+        ttl.mul_f64(self.late_share) + self.late_by
+    }
+}
+
+impl Capabilities {
+    /// The error of a call that this store does not offer.
+    pub fn unsupported(&self, what: &str) -> Error {
+        let backend = self.backend;
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("{backend} offers no {what} as it is set up; its `Capabilities` and docs say what it offers"),
+        )
+    }
+}

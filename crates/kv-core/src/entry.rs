@@ -1,0 +1,148 @@
+//! What a store holds and answers: versions, entries, holders.
+
+use crate::{Error, ErrorKind, Key};
+use bytes::Bytes;
+use std::{fmt, str::FromStr, time::Duration};
+
+/// A version of a key: every write gives a new one, also a write of the same bytes.
+///
+/// Equality decides a compare-and-swap. Order is meaningful between versions of one key. A version can be
+/// printed, and parsed again for the same kind of backend; it survives restarts of client and server, and a
+/// stale one never matches again, even after the key was deleted and made anew.
+///
+/// ```
+/// use kv_core::Version;
+///
+/// let version = Version::new(7, 0);
+/// assert_eq!(version.to_string(), "7");
+/// assert_eq!("7".parse::<Version>()?, version);
+/// assert!(version < Version::new(7, 1));
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(u128);
+
+impl Version {
+    /// For backends: a version of two numbers, the first of which decides the order.
+    pub const fn new(high: u64, low: u64) -> Self {
+        Self((high as u128) << 64 | low as u128)
+    }
+
+    /// For backends: the two numbers.
+    pub const fn parts(self) -> (u64, u64) {
+        ((self.0 >> 64) as u64, self.0 as u64)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts() {
+            (high, 0) => write!(f, "{high}"),
+            (high, low) => write!(f, "{high}.{low}"),
+        }
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{self}")
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what no version prints as.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        let (high, low) = text.split_once('.').unwrap_or((text, "0"));
+        match (number(high), number(low)) {
+            (Some(high), Some(low)) => Ok(Self::new(high, low)),
+            _ => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{text:?} is not a version; a version looks like 17 or 17.4"),
+            )),
+        }
+    }
+}
+
+/// A key with its value and version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The key, in normal form.
+    pub key: Key,
+    /// The value: any bytes, empty ones included.
+    pub value: Bytes,
+    /// The version that the last write gave the key.
+    pub version: Version,
+}
+
+impl Entry {
+    /// An entry.
+    pub fn new(key: Key, value: impl Into<Bytes>, version: Version) -> Self {
+        Self { key, value: value.into(), version }
+    }
+
+    /// The value as text, or `None` where it is not UTF-8.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.value).ok()
+    }
+}
+
+/// What a put answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Written {
+    /// The version that the key has now.
+    pub version: Version,
+    /// The TTL as granted: the one asked for, rounded up to the server's unit and raised to its least. `None`
+    /// for a key without one.
+    pub ttl: Option<Duration>,
+}
+
+impl Written {
+    /// The answer to a put.
+    pub fn new(version: Version, ttl: Option<Duration>) -> Self {
+        Self { version, ttl }
+    }
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The fencing token of this acquisition.
+    pub token: u64,
+    /// The value that the holder gave, [`Lock::value`](crate::Lock::value).
+    pub value: Bytes,
+}
+
+impl Holder {
+    /// A holder.
+    pub fn new(token: u64, value: impl Into<Bytes>) -> Self {
+        Self { token, value: value.into() }
+    }
+}
+
+/// What [`Kv::health`](crate::Kv::health) found by one linearizable read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The server's version, as it names it.
+    pub version: String,
+    /// The leader, where there is one and it is known.
+    pub leader: Option<String>,
+    /// The members of the cluster, where known.
+    pub members: Vec<String>,
+}
+
+impl Health {
+    /// Health of a server of this version.
+    pub fn new(version: impl Into<String>) -> Self {
+        Self { version: version.into(), ..Self::default() }
+    }
+}

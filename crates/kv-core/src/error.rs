@@ -1,0 +1,173 @@
+//! The one error of the library.
+
+use std::{borrow::Cow, error::Error as StdError, fmt};
+
+/// What every call of the library gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What to do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The name of a key, directory or lock is not allowed. Refused before any I/O.
+    InvalidKey,
+    /// An option or a URL makes no sense. Refused before any I/O.
+    InvalidArgument,
+    /// A write that was to create the key found it there.
+    KeyExists,
+    /// A write that was to replace or delete one version found another, or no key.
+    KeyModified,
+    /// A value or a transaction is above what the store takes ([`Capabilities`](crate::Capabilities)); nothing
+    /// was written.
+    TooLarge,
+    /// The backend does not offer this; [`Capabilities`](crate::Capabilities) says what it offers.
+    Unsupported,
+    /// The server does not know these credentials.
+    Unauthenticated,
+    /// The server knows who asks, and refuses.
+    PermissionDenied,
+    /// The server could not be reached, and the request took no effect.
+    Unavailable,
+    /// No answer came in time, and the request took no effect.
+    Timeout,
+    /// A write may or may not have happened: its answer was lost. Read before you write again.
+    OutcomeUnknown,
+    /// The lock is no longer held.
+    LockLost,
+    /// The lease has ended, and the keys under it go with it.
+    LeaseLost,
+    /// The handle was closed.
+    Closed,
+    /// Stored data is not what this library, or the tool that wrote it, would write.
+    Corrupt,
+    /// Anything else; the message and the source say what.
+    Other,
+}
+
+/// Why a call failed: a [kind](ErrorKind) to act on, the operation, the key, the backend, and the source.
+///
+/// `Display` gives one line that names all of them, ending in the source's own words; as with
+/// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that [`cause`](Self::cause)
+/// gives. No secret is in either: backends put none in.
+///
+/// ```
+/// use kv_core::{Error, ErrorKind};
+///
+/// let e = Error::new(ErrorKind::KeyModified, "expected version 3, found 7").in_call("put", "redb", Some("a/b"));
+/// assert_eq!(e.to_string(), r#"put "a/b" on redb: expected version 3, found 7"#);
+/// assert!(!e.is_transient());
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    call: Option<(&'static str, &'static str)>,
+    key: Option<Box<str>>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this kind. The message names the thing, the value and the way out; no secret.
+    #[cold]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), call: None, key: None, cause: None }))
+    }
+
+    /// Adds the error behind this one, whose text becomes the end of this one's.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds the operation, the backend and the key, unless they are there already. [`Kv`](crate::Kv) does so for
+    /// every call.
+    #[must_use]
+    pub fn in_call(mut self, operation: &'static str, backend: &'static str, key: Option<&str>) -> Self {
+        if self.0.call.is_none() {
+            self.0.call = Some((operation, backend));
+            self.0.key = key.map(Into::into);
+        }
+        self
+    }
+
+    /// The same error with another kind, for a caller that knows better what it means.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message alone, without operation, key, backend and cause.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The call that failed: `put`, `list`, …
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.call.map(|c| c.0)
+    }
+
+    /// The name of the backend, as in [`Capabilities::backend`](crate::Capabilities::backend).
+    pub fn backend(&self) -> Option<&'static str> {
+        self.0.call.map(|c| c.1)
+    }
+
+    /// The key, directory or lock that the call was about.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// The error behind this one, for a look at a client's own type.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.0.cause.as_deref()
+    }
+
+    /// Whether the same call can succeed when it is made again, and is safe to make again:
+    /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other kind.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+    }
+
+    /// Whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or
+    /// [`KeyModified`](ErrorKind::KeyModified). Read again, decide again.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::KeyExists | ErrorKind::KeyModified)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { message, call, key, cause, .. } = &*self.0;
+        if let Some((operation, backend)) = call {
+            write!(f, "{operation}")?;
+            if let Some(key) = key {
+                write!(f, " {key:?}")?;
+            }
+            write!(f, " on {backend}: ")?;
+        }
+        write!(f, "{message}")?;
+        match cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_ref().and_then(|cause| cause.source())
+    }
+}

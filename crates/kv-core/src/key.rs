@@ -1,0 +1,382 @@
+//! Names: [`Key`], [`Directory`] and what can be turned into them.
+
+use crate::{Error, ErrorKind, Result};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+/// The longest name that a user may give, in bytes.
+pub(crate) const MAX_GIVEN: usize = 512;
+/// The longest name that a [`Store`](crate::Store) is handed, in bytes: a user's name with a layer's prefix.
+pub(crate) const MAX_STORED: usize = 1000;
+/// The segment that the library keeps for itself.
+const RESERVED: &str = ".kv";
+
+/// The name of a value: UTF-8 segments joined by `/`.
+///
+/// A key is always in its normal form: leading, trailing and doubled slashes are dropped, so `/a//b/` and
+/// `a/b` are one key on every backend. Keys order by their bytes. Cloning is cheap.
+///
+/// A segment is refused when it is `.`, `..` or `.kv` (reserved for the library), begins or ends with white
+/// space, or holds a control character or a noncharacter. Every other character works on every backend,
+/// whatever the server's own quoting.
+///
+/// ```
+/// use kv_core::{ErrorKind, Key};
+///
+/// let key: Key = "/app//config/".parse()?;
+/// assert_eq!(key.as_str(), "app/config");
+/// assert_eq!(Key::parse("a/../b").unwrap_err().kind(), ErrorKind::InvalidKey);
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+/// A prefix of keys that ends at a segment border; the empty one is the root.
+///
+/// `app` is the directory of `app/x` and never of `application/x`. Nothing creates or deletes a directory: it
+/// is where keys are. [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show it with a `/` at its end.
+///
+/// ```
+/// use kv_core::{Directory, Key};
+///
+/// let app = Directory::parse("app")?;
+/// assert!(Key::parse("app/x")?.is_below(&app));
+/// assert!(!Key::parse("application/x")?.is_below(&app));
+/// assert!(!Key::parse("app")?.is_below(&app));
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Directory(Arc<str>);
+
+fn refused(name: &str, why: fmt::Arguments<'_>) -> Error {
+    const SHOWN: usize = 64;
+    let cut = if name.len() > SHOWN { "…" } else { "" };
+    let shown = &name[..name.floor_char_boundary(SHOWN)];
+    Error::new(ErrorKind::InvalidKey, format!("the name {shown:?}{cut} {why}"))
+}
+
+/// Why a segment is not allowed.
+fn fault(segment: &str) -> Option<&'static str> {
+    if matches!(segment, "." | ".." | RESERVED) {
+        return Some("has a segment `.`, `..` or `.kv`, which are reserved; rename that segment");
+    }
+    if segment.bytes().all(|b| b.is_ascii_graphic()) {
+        return None;
+    }
+    if segment.trim().len() != segment.len() {
+        return Some("has a segment that begins or ends with white space; trim it");
+    }
+    let noncharacter = |c: char| (c as u32 & 0xfffe) == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
+    if segment.chars().any(|c| c.is_control() || noncharacter(c)) {
+        return Some("holds a control character or a Unicode noncharacter; encode it, for example in hex");
+    }
+    None
+}
+
+/// The normal form of a name that a user gave.
+fn normal(name: &str) -> Result<Arc<str>> {
+    if name.len() > MAX_GIVEN {
+        return Err(refused(name, format_args!("is {} bytes long; at most {MAX_GIVEN} are allowed", name.len())));
+    }
+    for segment in name.split('/').filter(|s| !s.is_empty()) {
+        if let Some(why) = fault(segment) {
+            return Err(refused(name, format_args!("{why}")));
+        }
+    }
+    if is_joined(name) {
+        return Ok(Arc::from(name));
+    }
+    let mut out = String::with_capacity(name.len());
+    for segment in name.split('/').filter(|s| !s.is_empty()) {
+        if !out.is_empty() {
+            out.push('/');
+        }
+        out.push_str(segment);
+    }
+    Ok(Arc::from(out))
+}
+
+/// No slash is leading, trailing or doubled.
+fn is_joined(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.first() != Some(&b'/') && bytes.last() != Some(&b'/') && !bytes.windows(2).any(|w| w == b"//")
+}
+
+/// A name that a server holds, if it is in normal form.
+fn stored(name: &str) -> Option<Arc<str>> {
+    let fine = name.len() <= MAX_STORED && is_joined(name) && name.split('/').all(|s| fault(s).is_none());
+    fine.then(|| Arc::from(name))
+}
+
+impl Key {
+    /// The key that `name` spells, in its normal form.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](ErrorKind::InvalidKey), naming the rule, for a name that is empty, longer than 512 bytes
+    /// as given, or has a segment that is not allowed.
+    pub fn parse(name: &str) -> Result<Self> {
+        let key = normal(name)?;
+        if key.is_empty() {
+            return Err(refused(name, format_args!("is empty; a key has at least one segment")));
+        }
+        Ok(Self(key))
+    }
+
+    /// For backends: the key that a server holds under exactly this name, or `None` where the name is not in
+    /// normal form, longer than 1,000 bytes, or the library's own. Such names are other tools' and are skipped.
+    ///
+    /// ```
+    /// use kv_core::Key;
+    ///
+    /// assert!(Key::from_stored("a/b").is_some());
+    /// for foreign in ["", "/a", "a//b", "a/", "a/./b", ".kv/lock/x"] {
+    ///     assert!(Key::from_stored(foreign).is_none());
+    /// }
+    /// ```
+    pub fn from_stored(name: &str) -> Option<Self> {
+        if name.is_empty() { None } else { stored(name).map(Self) }
+    }
+
+    /// For backends: a key of the library itself, `.kv/AREA/NAME`, which no user's key can be.
+    pub fn internal(area: &str, name: &Key) -> Self {
+        Self(Arc::from(format!("{RESERVED}/{area}/{name}")))
+    }
+
+    /// Whether this is one of the library's own keys, which no listing and no watch shows.
+    pub fn is_internal(&self) -> bool {
+        self.0.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The key in its normal form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments, at least one.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The last segment.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The directory that the key lies directly in.
+    pub fn parent(&self) -> Directory {
+        Directory(Arc::from(self.0.rsplit_once('/').map_or("", |(parent, _)| parent)))
+    }
+
+    /// The names of all directories above the key, the root first; no allocation.
+    pub fn ancestors(&self) -> impl Iterator<Item = &str> {
+        std::iter::once("").chain(self.0.match_indices('/').map(|(at, _)| &self.0[..at]))
+    }
+
+    /// The directory of the keys below this one.
+    pub fn as_directory(&self) -> Directory {
+        Directory(self.0.clone())
+    }
+
+    /// Whether the key lies strictly below the directory.
+    pub fn is_below(&self, directory: &Directory) -> bool {
+        let d = &*directory.0;
+        d.is_empty()
+            || (self.0.len() > d.len() && self.0.as_bytes()[d.len()] == b'/' && self.0.starts_with(d))
+    }
+}
+
+impl Directory {
+    /// The directory of all keys.
+    pub fn root() -> Self {
+        Self(Arc::from(""))
+    }
+
+    /// The directory that `name` spells, in its normal form; an empty name or `/` is the root.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](ErrorKind::InvalidKey), as [`Key::parse`], but for the empty name.
+    pub fn parse(name: &str) -> Result<Self> {
+        normal(name).map(Self)
+    }
+
+    /// The name, without a slash at its end; empty for the root.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the directory of all keys.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What every key below begins with: `app/`, or nothing for the root.
+    pub fn start(&self) -> String {
+        if self.is_root() { String::new() } else { format!("{}/", self.0) }
+    }
+
+    /// The directory directly below this one that the key lies in; `None` when the key is a child itself, or
+    /// not below this directory.
+    pub fn child_of(&self, key: &Key) -> Option<Directory> {
+        if !key.is_below(self) {
+            return None;
+        }
+        let from = if self.is_root() { 0 } else { self.0.len() + 1 };
+        let at = key.0[from..].find('/')?;
+        Some(Directory(Arc::from(&key.0[..from + at])))
+    }
+
+    /// The key `rest` below this directory.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
+    pub fn join(&self, rest: &Key) -> Result<Key> {
+        self.joined(&rest.0).map(Key)
+    }
+
+    /// The directory `rest` below this one.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
+    pub fn join_directory(&self, rest: &Directory) -> Result<Directory> {
+        self.joined(&rest.0).map(Directory)
+    }
+
+    fn joined(&self, rest: &Arc<str>) -> Result<Arc<str>> {
+        if self.is_root() {
+            return Ok(rest.clone());
+        }
+        if rest.is_empty() {
+            return Ok(self.0.clone());
+        }
+        let joined = format!("{}/{rest}", self.0);
+        if joined.len() > MAX_STORED {
+            let long = joined.len();
+            return Err(refused(
+                &joined,
+                format_args!("is {long} bytes long with its prefix; {MAX_STORED} are allowed"),
+            ));
+        }
+        Ok(Arc::from(joined))
+    }
+
+    /// What is left of the key below this directory; `None` when it does not lie below.
+    pub fn strip(&self, key: &Key) -> Option<Key> {
+        if self.is_root() {
+            return Some(key.clone());
+        }
+        key.is_below(self).then(|| Key(Arc::from(&key.0[self.0.len() + 1..])))
+    }
+
+    /// What is left of the directory below this one; the root for the same; `None` when it does not lie below.
+    pub fn strip_directory(&self, directory: &Directory) -> Option<Directory> {
+        if self == directory {
+            return Some(Self::root());
+        }
+        self.strip(&Key(directory.0.clone())).map(|k| Directory(k.0))
+    }
+}
+
+macro_rules! as_text {
+    ($name:ident, $shown:expr) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&$shown(self))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*$shown(self), f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(name: &str) -> Result<Self> {
+                Self::parse(name)
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+as_text!(Key, |k: &Key| k.0.clone());
+as_text!(Directory, |d: &Directory| if d.is_root() { "/".to_owned() } else { d.start() });
+
+/// What names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and references to them.
+///
+/// The name is checked when the call is awaited, so that calls can be chained.
+pub trait IntoKey {
+    /// As a key.
+    ///
+    /// # Errors
+    /// As [`Key::parse`].
+    fn into_key(self) -> Result<Key>;
+    /// As a directory.
+    ///
+    /// # Errors
+    /// As [`Directory::parse`].
+    fn into_directory(self) -> Result<Directory>;
+}
+
+impl IntoKey for &str {
+    fn into_key(self) -> Result<Key> {
+        Key::parse(self)
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Directory::parse(self)
+    }
+}
+impl IntoKey for &String {
+    fn into_key(self) -> Result<Key> {
+        Key::parse(self)
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Directory::parse(self)
+    }
+}
+impl IntoKey for String {
+    fn into_key(self) -> Result<Key> {
+        Key::parse(&self)
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Directory::parse(&self)
+    }
+}
+impl IntoKey for Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self)
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Ok(Directory(self.0))
+    }
+}
+impl IntoKey for &Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self.clone())
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Ok(self.as_directory())
+    }
+}
+impl IntoKey for Directory {
+    fn into_key(self) -> Result<Key> {
+        if self.is_root() { Key::parse("") } else { Ok(Key(self.0)) }
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Ok(self)
+    }
+}
+impl IntoKey for &Directory {
+    fn into_key(self) -> Result<Key> {
+        self.clone().into_key()
+    }
+    fn into_directory(self) -> Result<Directory> {
+        Ok(self.clone())
+    }
+}

@@ -1,0 +1,100 @@
+//! `lease`.
+
+use super::{lock::until_lost, *};
+use crate::backend::Alive;
+
+/// [`Kv::lease`], to be awaited.
+///
+/// # Errors
+/// Before any I/O [`Unsupported`](ErrorKind::Unsupported), and [`InvalidArgument`](ErrorKind::InvalidArgument) for the
+/// TTL; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost: what was granted ends by its TTL.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct LeaseCall {
+    kv: Kv,
+    ttl: Duration,
+    within: Duration,
+}
+
+impl LeaseCall {
+    pub(super) fn new(kv: &Kv, ttl: Duration) -> Self {
+        Self { kv: kv.clone(), ttl, within: kv.deadline }
+    }
+    deadline!();
+
+    async fn run(self) -> Result<Lease> {
+        let Self { kv, ttl, within } = self;
+        let (store, deadline) = kv.begin(within);
+        let lease = async {
+            let capabilities = store.capabilities();
+            capabilities.lease.as_ref().ok_or_else(|| capabilities.unsupported("leases"))?.grant(ttl)?;
+            store.lease(ttl, &LeaseOptions { deadline, each_request: within }).await
+        };
+        let Leased { id, ttl, alive, revoke } = kv.call("lease", None, Does::Write, deadline, lease).await?;
+        kv.hold(&revoke).map_err(|e| kv.in_call(e, "lease", None))?;
+        Ok(Lease { kv, id, ttl, alive, revoke, within })
+    }
+}
+awaitable!(LeaseCall => Lease, LeaseCall::run);
+
+/// A lease: kept alive in the background while this lives, and the keys put under it with it. Dropping it revokes it in
+/// the background; a killed process's ends by its TTL.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use std::time::Duration;
+///
+/// let kv = kv_memory::open("memory://").await?;
+/// let lease = kv.lease(Duration::from_secs(10)).await?;
+/// kv.put("nodes/1", "up").lease(&lease).await?;
+/// assert!(lease.revoke().await?);
+/// assert!(!kv.exists("nodes/1").await?);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping the lease revokes it"]
+pub struct Lease {
+    kv: Kv,
+    id: LeaseId,
+    ttl: Duration,
+    alive: Alive,
+    revoke: Undo,
+    within: Duration,
+}
+
+impl Lease {
+    /// The backend's own name of it.
+    pub fn id(&self) -> &LeaseId {
+        &self.id
+    }
+
+    /// The TTL as granted.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`].
+    pub fn is_held(&self) -> bool {
+        self.alive.is_held() && !self.kv.is_closed()
+    }
+
+    /// Ready when it is over, by the rule of [`Guard::lost`], with a [`LeaseLost`](ErrorKind::LeaseLost). It borrows
+    /// nothing of the lease.
+    pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        let lost = until_lost(&self.kv, &self.alive, ErrorKind::LeaseLost);
+        let backend = self.kv.capabilities().backend;
+        async move { lost.await.in_call("lease", backend, None) }
+    }
+
+    /// Ends it, and removes its keys at once; whether it was still alive. It goes on in the background when the caller
+    /// stops waiting.
+    ///
+    /// # Errors
+    /// The server's; the lease ends by its TTL then.
+    pub async fn revoke(self) -> Result<bool> {
+        let Self { kv, revoke, within, .. } = self;
+        let deadline = Deadline::after(within);
+        let revoked = deadline.limit(revoke.run()).await;
+        revoked.unwrap_or_else(|| Err(cut_off(Does::Write, deadline))).map_err(|e| kv.in_call(e, "revoke", None))
+    }
+}

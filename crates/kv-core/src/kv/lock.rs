@@ -1,0 +1,248 @@
+//! `new_lock`, `lock_holder`.
+
+use super::*;
+use crate::backend::Alive;
+
+/// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
+///
+/// One holder at a time, also within one process, task and handle: there is no re-entrancy. Waiters get it in the order
+/// of asking where [`Locking::fair`] says so. It is kept alive in the background until the guard is dropped; a killed
+/// holder's is free after the TTL and its lateness.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// let kv = kv_memory::open("memory://").await?;
+/// let guard = kv.new_lock("leader").value("host-1").acquire().await?;
+/// kv.put("plan", "v2").fenced(&guard).await?; // refused by the store once another leads
+/// assert_eq!(kv.lock_holder("leader").await?.unwrap().value, "host-1");
+/// assert!(kv.new_lock("leader").try_acquire().await?.is_none());
+/// assert!(guard.release().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is locked until it is acquired"]
+pub struct Lock {
+    kv: Kv,
+    name: Result<Key, Arc<Error>>,
+    ttl: Duration,
+    value: Bytes,
+    within: Duration,
+}
+
+impl Lock {
+    pub(super) fn new(kv: &Kv, name: Result<Key>) -> Self {
+        let (ttl, value, within) = (LockOptions::DEFAULT_TTL, Bytes::new(), kv.deadline);
+        Self { kv: kv.clone(), name: name.map_err(Arc::new), ttl, value, within }
+    }
+    /// How long the lock outlives its holder's last renewal: 15 s unless told otherwise. It is rounded as a key's TTL.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+    /// What others read of the holder.
+    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
+        self.value = value.into();
+        self
+    }
+    /// The time that each single request has, in place of the handle's. Waiting in line has no end.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    /// Waits in line until the lock is held. Dropping the future leaves the line and leaves nothing behind.
+    ///
+    /// # Errors
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
+    /// [`Closed`](ErrorKind::Closed), and those of a request that had no answer within the deadline.
+    pub async fn acquire(self) -> Result<Guard> {
+        let kv = self.kv.clone();
+        let ended = || kv.in_call(Error::new(ErrorKind::Other, "the store ended the wait without the lock"), "lock", None);
+        self.get(true).await?.ok_or_else(ended)
+    }
+
+    /// The lock if it is free and nobody waits for it, else `None`; leaves no contender behind.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline: what
+    /// was begun is then given back in the background.
+    pub async fn try_acquire(self) -> Result<Option<Guard>> {
+        self.get(false).await
+    }
+
+    /// As [`acquire`](Self::acquire), but gives `None` when it was not got within this time.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
+        Deadline::after(wait).limit(self.get(true)).await.unwrap_or(Ok(None))
+    }
+
+    async fn get(self, wait: bool) -> Result<Option<Guard>> {
+        let kv = self.kv;
+        let name = self.name.map_err(|e| kv.in_call(Error::new(e.kind(), e.message().to_owned()), "lock", None))?;
+        let until_closed = kv.until_closed();
+        let options = LockOptions { ttl: self.ttl, value: self.value, wait, each_request: self.within };
+        let (store, deadline) = kv.begin(if wait { Duration::MAX } else { self.within });
+        let lock = async {
+            let capabilities = store.capabilities();
+            let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
+            locking.ttl.grant(options.ttl)?;
+            capabilities.check_value(&options.value)?;
+            tokio::select! {
+                biased;
+                () = until_closed => Err(closed()),
+                acquired = store.lock(&name, &options) => acquired,
+            }
+        };
+        let acquired = kv.call("lock", Some(name.as_str()), Does::Read, deadline, lock).await?;
+        let Some(Acquired { fence, alive, release }) = acquired else { return Ok(None) };
+        kv.hold(&release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
+        Ok(Some(Guard { kv, name, fence, alive, release, within: self.within }))
+    }
+}
+
+/// A lock that is held while this lives; dropping it releases the lock in the background.
+#[derive(Debug)]
+#[must_use = "dropping the guard releases the lock"]
+pub struct Guard {
+    kv: Kv,
+    name: Key,
+    fence: Fence,
+    alive: Alive,
+    release: Undo,
+    within: Duration,
+}
+
+impl Guard {
+    /// The name of the lock.
+    pub fn name(&self) -> &Key {
+        &self.name
+    }
+
+    /// The fencing token: grows with every acquisition of this lock, over restarts and failovers too. Hand it to
+    /// resources outside the store, which refuse a token smaller than one they have seen.
+    pub fn token(&self) -> u64 {
+        self.fence.token()
+    }
+
+    /// The proof of holding it, for [`Condition::Held`].
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Whether it is held, by this side's clock, which counts suspend; no I/O. `false` from the moment that (start of the
+    /// last successful renewal + TTL - a tenth of it) has passed. One failed renewal is no loss.
+    ///
+    /// Between this answer and what you do next the lock can be lost; a write that must not happen then is
+    /// [`fenced`](Put::fenced).
+    pub fn is_held(&self) -> bool {
+        self.alive.is_held() && !self.kv.is_closed()
+    }
+
+    /// Ready, with the reason, within 250 ms of the loss or of waking from suspend, and as soon as an end by the server
+    /// or an administrator is seen; [`Closed`](ErrorKind::Closed) after [`Kv::close`]. It borrows nothing of the guard.
+    pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        let lost = until_lost(&self.kv, &self.alive, ErrorKind::LockLost);
+        let (name, backend) = (self.name.clone(), self.kv.capabilities().backend);
+        async move { lost.await.in_call("lock", backend, Some(name.as_str())) }
+    }
+
+    /// Runs the work until it ends, or until the lock is lost: then the work is dropped where it stands.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// # let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("leader").acquire().await?;
+    /// let answer = guard
+    ///     .while_held(async {
+    ///         kv.put("state", "led by me").fenced(&guard).await?;
+    ///         Ok(42)
+    ///     })
+    ///     .await?;
+    /// # assert_eq!(answer, 42);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockLost`](ErrorKind::LockLost), [`Closed`](ErrorKind::Closed), or the work's own.
+    pub async fn while_held<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            lost = self.lost() => Err(lost),
+            done = work => done,
+        }
+    }
+
+    /// Releases the lock; whether it was still held. It goes on in the background when the caller stops waiting.
+    ///
+    /// # Errors
+    /// The server's; the lock is free after its TTL then. `Ok(false)` after [`Kv::close`], which released it.
+    pub async fn release(self) -> Result<bool> {
+        let Self { kv, name, release, within, .. } = self;
+        let deadline = Deadline::after(within);
+        let released = deadline.limit(release.run()).await;
+        released
+            .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
+            .map_err(|e| kv.in_call(e, "release", Some(name.as_str())))
+    }
+}
+
+/// Ready when the handle is closed or the life is over.
+pub(super) fn until_lost(kv: &Kv, alive: &Alive, kind: ErrorKind) -> impl Future<Output = Error> + Send + 'static {
+    let (until_closed, lost) = (kv.until_closed(), alive.lost());
+    async move {
+        tokio::select! {
+            biased;
+            () = until_closed => closed(),
+            lost = lost => lost.with_kind(kind),
+        }
+    }
+}
+
+/// [`Kv::lock_holder`], to be awaited: who holds the lock, or `None`.
+///
+/// # Errors
+/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey) and [`Unsupported`](ErrorKind::Unsupported); else as a get.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct LockHolder {
+    kv: Kv,
+    name: Result<Key>,
+    consistency: Consistency,
+    within: Duration,
+}
+
+impl LockHolder {
+    pub(super) fn new(kv: &Kv, name: Result<Key>) -> Self {
+        Self { kv: kv.clone(), name, consistency: Consistency::default(), within: kv.deadline }
+    }
+    /// Lets any member answer, from the past.
+    pub fn stale(mut self) -> Self {
+        self.consistency = Consistency::Stale;
+        self
+    }
+    deadline!();
+
+    /// Watches the holder: `Put`s whose value is the holder's and whose version is `Version::new(token, 0)`, a `Delete`
+    /// when nobody holds it. This is what an election builds on.
+    pub fn watch(self) -> WatchCall {
+        WatchCall::new(&self.kv, self.name.map(Target::Holder)).deadline(self.within)
+    }
+
+    async fn run(self) -> Result<Option<Holder>> {
+        let name = self.name.map_err(|e| self.kv.in_call(e, "lock_holder", None))?;
+        let (store, deadline) = self.kv.begin(self.within);
+        let lock_holder = async {
+            let capabilities = store.capabilities();
+            if capabilities.lock.is_none() {
+                return Err(capabilities.unsupported("locks"));
+            }
+            capabilities.check_consistency(self.consistency)?;
+            store.lock_holder(&name, &ReadOptions { consistency: self.consistency, deadline }).await
+        };
+        self.kv.call("lock_holder", Some(name.as_str()), Does::Read, deadline, lock_holder).await
+    }
+}
+awaitable!(LockHolder => Option<Holder>, LockHolder::run);

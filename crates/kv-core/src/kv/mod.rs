@@ -1,0 +1,381 @@
+//! The user's side: the handle and its calls.
+
+mod lease;
+mod list;
+mod lock;
+mod read;
+mod transact;
+mod watch;
+mod write;
+
+pub use lease::{Lease, LeaseCall};
+pub use list::{List, Listing};
+pub use lock::{Guard, Lock, LockHolder};
+pub use read::{Exists, Get, GetMany, HealthCall};
+pub use transact::{Step, Txn};
+pub use watch::{Watch, WatchCall};
+pub use write::{Adopt, Delete, DeleteTree, Put};
+
+use crate::backend::{Undo, Undoing, lock as guarded};
+use crate::*;
+use futures_core::future::BoxFuture;
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch as flag;
+use tracing::Instrument;
+
+/// A handle on an open store, cheap to clone; all clones are one.
+///
+/// Every call is a builder that does nothing until it is awaited, takes its options chained, and ends within its
+/// deadline (five seconds unless told otherwise): a read that is cut off gives [`Timeout`](ErrorKind::Timeout), a write
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown). A call that the store's [`Capabilities`] rule out, and every bad name
+/// and option, is refused before any I/O. The builders borrow nothing: their futures are `'static` and `Send`.
+///
+/// Dropping the future of a call is safe at any point. A write that is dropped may or may not happen.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use std::time::Duration;
+///
+/// let kv = kv_memory::open("memory://").await?;
+/// let seen = kv.put("app/color", "red").await?.version;
+/// kv.put("app/color", "blue").if_version(seen).ttl(Duration::from_secs(60)).await?;
+/// assert!(kv.put("app/color", "green").if_version(seen).await.is_err());
+/// assert_eq!(kv.get("app/color").await?.unwrap().text(), Some("blue"));
+/// kv.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Kv {
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    shut: AtomicBool,
+    /// Wakes what waits when the handle is closed.
+    closed: flag::Sender<bool>,
+    /// The result of closing, once it is there.
+    done: flag::Sender<Option<Result<(), (ErrorKind, String)>>>,
+    /// Guards and leases to give back when the handle is closed.
+    held: Mutex<Vec<Undoing>>,
+}
+
+/// What a call that is cut off may have done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Read,
+    Write,
+}
+
+impl Kv {
+    /// A handle on this store.
+    pub fn new(store: impl Store) -> Self {
+        Self::from(Arc::new(store) as Arc<dyn Store>)
+    }
+
+    /// The same handle with this deadline for each call that is not given one of its own.
+    #[must_use]
+    pub fn with_deadline(mut self, each_call: Duration) -> Self {
+        self.deadline = each_call;
+        self
+    }
+
+    /// The store, for layers and tests; what is called on it directly is not checked.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// What the store can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.shared.store.as_ref().capabilities()
+    }
+
+    /// Reads a key: its entry, or `None` when it is missing or expired.
+    pub fn get(&self, key: impl IntoKey) -> Get {
+        Get::new(self, key.into_key())
+    }
+
+    /// Reads several keys, in as few requests as the server allows; the answers are in the order of the keys.
+    pub fn get_many<K: IntoKey>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
+        GetMany::new(self, keys.into_iter().map(IntoKey::into_key).collect())
+    }
+
+    /// Whether a key is there; fetches no value where the server allows it.
+    pub fn exists(&self, key: impl IntoKey) -> Exists {
+        Exists::new(self, key.into_key())
+    }
+
+    /// Creates or replaces a key, and answers its new version and the granted TTL. Without
+    /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before.
+    pub fn put(&self, key: impl IntoKey, value: impl Into<Bytes>) -> Put {
+        Put::new(self, key.into_key(), value.into(), Expect::Anything)
+    }
+
+    /// Replaces a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone; with `None`
+    /// creates it, else [`KeyExists`](ErrorKind::KeyExists). The same as [`Put::if_version`] and [`Put::if_missing`].
+    pub fn atomic_put(
+        &self,
+        key: impl IntoKey,
+        value: impl Into<Bytes>,
+        previous: impl Into<Option<Version>>,
+    ) -> Put {
+        let expect = previous.into().map_or(Expect::Missing, Expect::Version);
+        Put::new(self, key.into_key(), value.into(), expect)
+    }
+
+    /// Deletes a key; `true` when it was there.
+    pub fn delete(&self, key: impl IntoKey) -> Delete {
+        Delete::new(self, key.into_key(), Expect::Anything)
+    }
+
+    /// Deletes a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone. The same as
+    /// [`Delete::if_version`].
+    pub fn atomic_delete(&self, key: impl IntoKey, version: Version) -> Delete {
+        Delete::new(self, key.into_key(), Expect::Version(version))
+    }
+
+    /// Lists what lies strictly below a directory, in ascending byte order; nothing for a directory that is not there.
+    /// Awaited it is a `Vec` of entries; [`List::entries`], [`List::keys`] and [`List::children`] are streams.
+    pub fn list(&self, directory: impl IntoKey) -> List {
+        List::new(self, directory.into_directory())
+    }
+
+    /// Deletes everything strictly below a directory; answers the count, where the server tells it for free. One atomic
+    /// step where [`Capabilities::delete_tree_atomic`] says so, else batches: a failed one can simply be called again.
+    pub fn delete_tree(&self, directory: impl IntoKey) -> DeleteTree {
+        DeleteTree::new(self, directory.into_directory())
+    }
+
+    /// Watches one key, which need not be there.
+    pub fn watch(&self, key: impl IntoKey) -> WatchCall {
+        WatchCall::new(self, key.into_key().map(Target::Key))
+    }
+
+    /// Watches everything strictly below a directory.
+    pub fn watch_tree(&self, directory: impl IntoKey) -> WatchCall {
+        WatchCall::new(self, directory.into_directory().map(Target::Tree))
+    }
+
+    /// Begins a transaction: conditions and writes, all or nothing.
+    pub fn transact(&self) -> Txn {
+        Txn::new(self)
+    }
+
+    /// Asks for a lease, which is kept alive in the background; keys put under it live as long.
+    pub fn lease(&self, ttl: Duration) -> LeaseCall {
+        LeaseCall::new(self, ttl)
+    }
+
+    /// A lock of this name. Names follow the rules of keys and live apart from the data.
+    pub fn new_lock(&self, name: impl IntoKey) -> Lock {
+        Lock::new(self, name.into_key())
+    }
+
+    /// Who holds the lock of this name; [`LockHolder::watch`] watches it.
+    pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
+        LockHolder::new(self, name.into_key())
+    }
+
+    /// Brings keys that other tools wrote below the directory into listings and watches, where
+    /// [`Capabilities::foreign_keys`] says that this is needed; answers how many. Elsewhere it does nothing.
+    pub fn adopt(&self, directory: impl IntoKey) -> Adopt {
+        Adopt::new(self, directory.into_directory())
+    }
+
+    /// One linearizable read that needs the quorum: the server's version, and leader and members where known.
+    pub fn health(&self) -> HealthCall {
+        HealthCall::new(self)
+    }
+
+    /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits and watches end
+    /// with [`Closed`](ErrorKind::Closed), and so does every later call. Idempotent. It goes on in the background when
+    /// the caller stops waiting, and ends within the deadline.
+    ///
+    /// # Errors
+    /// The store's own, of ending its connections; the handle is closed all the same.
+    pub async fn close(&self) -> Result<()> {
+        let shared = &self.shared;
+        if !shared.shut.swap(true, Ordering::AcqRel) {
+            shared.closed.send_replace(true);
+            let held: Vec<_> = guarded(&shared.held).drain(..).filter_map(|undoing| undoing.take()).collect();
+            let (shared, deadline) = (shared.clone(), Deadline::after(self.deadline));
+            tokio::spawn(async move {
+                let undone: Vec<_> = held.into_iter().map(tokio::spawn).collect();
+                for task in undone {
+                    // What cannot be given back in time ends by its TTL.
+                    let _ = deadline.limit(task).await;
+                }
+                let ended = deadline.limit(shared.store.as_ref().close()).await;
+                let ended = ended.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "closing took too long")));
+                shared.done.send_replace(Some(ended.map_err(|e| (e.kind(), e.to_string()))));
+            });
+        }
+        let mut done = shared.done.subscribe();
+        let ended = done.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()).unwrap_or(Ok(()));
+        ended.map_err(|(kind, why)| self.in_call(Error::new(kind, why), "close", None))
+    }
+
+    /// Whether the handle was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.shut.load(Ordering::Acquire)
+    }
+
+    /// Has the handle give it back at `close`; refused when it is closed already.
+    fn hold(&self, undo: &Undo) -> Result<()> {
+        let mut held = guarded(&self.shared.held);
+        if self.is_closed() {
+            return Err(closed());
+        }
+        if held.len() == held.capacity() {
+            held.retain(|undoing| !undoing.is_over());
+        }
+        held.push(undo.weak());
+        Ok(())
+    }
+
+    fn until_closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closed = self.shared.closed.subscribe();
+        async move {
+            // The sender may go first, with the last handle: then nobody can close any more.
+            if closed.wait_for(|closed| *closed).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    #[cold]
+    fn in_call(&self, error: Error, operation: &'static str, key: Option<&str>) -> Error {
+        error.in_call(operation, self.capabilities().backend, key)
+    }
+
+    /// The one way of every call to the store: closed or not, span, deadline, context of the error.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        key: Option<&str>,
+        does: Does,
+        deadline: Deadline,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if self.is_closed() {
+            return Err(self.in_call(closed(), operation, key));
+        }
+        let span = tracing::debug_span!("kv", operation, key, backend = self.capabilities().backend);
+        let answer = deadline.limit(work).instrument(span).await;
+        answer.unwrap_or_else(|| Err(cut_off(does, deadline))).map_err(|e| self.in_call(e, operation, key))
+    }
+
+    /// The store and the deadline of a call that begins now.
+    fn begin(&self, within: Duration) -> (&dyn Store, Deadline) {
+        (self.shared.store.as_ref(), Deadline::after(within))
+    }
+}
+
+impl From<Arc<dyn Store>> for Kv {
+    fn from(store: Arc<dyn Store>) -> Self {
+        let shared = Shared {
+            store,
+            shut: AtomicBool::new(false),
+            closed: flag::Sender::new(false),
+            done: flag::Sender::new(None),
+            held: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), deadline: Deadline::DEFAULT }
+    }
+}
+
+impl fmt::Debug for Kv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { store, .. } = &*self.shared;
+        f.debug_struct("Kv").field("store", store).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store's handle was closed")
+}
+
+#[cold]
+fn cut_off(does: Does, deadline: Deadline) -> Error {
+    let within = deadline.within();
+    match does {
+        Does::Read => Error::new(ErrorKind::Timeout, format!("no answer within {within:?}")),
+        Does::Write => Error::new(
+            ErrorKind::OutcomeUnknown,
+            format!("no answer within {within:?}; the write may or may not have happened, so read before writing again"),
+        ),
+    }
+}
+
+impl Capabilities {
+    fn check_consistency(&self, consistency: Consistency) -> Result<()> {
+        match (self.linearizable, consistency) {
+            (Linearizable::Never, Consistency::Linearizable) => Err(self.unsupported("linearizable reads (ask for stale ones)")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<()> {
+        if value.len() <= self.max_value {
+            return Ok(());
+        }
+        let (long, most) = (value.len(), self.max_value);
+        Err(Error::new(ErrorKind::TooLarge, format!("a value of {long} bytes; this store takes at most {most}")))
+    }
+
+    fn check_put(&self, value: &Bytes, options: &PutOptions) -> Result<()> {
+        self.check_value(value)?;
+        match (options.ttl, &options.lease) {
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "a TTL together with a lease; a key lives by one of them, so give only that one",
+            )),
+            (Some(ttl), None) => self.ttl.as_ref().ok_or_else(|| self.unsupported("TTLs"))?.grant(ttl).map(drop),
+            (None, Some(_)) if self.lease.is_none() => Err(self.unsupported("leases")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_fence(&self) -> Result<()> {
+        match &self.lock {
+            Some(locking) if locking.fenced_writes && self.max_txn_ops > 1 => Ok(()),
+            _ => Err(self.unsupported("writes that depend on a lock")),
+        }
+    }
+}
+
+/// Makes a builder awaitable, as a `'static` future.
+macro_rules! awaitable {
+    ($call:ty => $answer:ty, $run:expr) => {
+        impl IntoFuture for $call {
+            type Output = Result<$answer>;
+            type IntoFuture = BoxFuture<'static, Self::Output>;
+            fn into_future(self) -> Self::IntoFuture {
+                Box::pin($run(self))
+            }
+        }
+    };
+}
+use awaitable;
+
+/// The setter that every builder has.
+macro_rules! deadline {
+    () => {
+        /// The time that this call has, in place of the handle's.
+        pub fn deadline(mut self, within: Duration) -> Self {
+            self.within = within;
+            self
+        }
+    };
+}
+use deadline;

@@ -1,0 +1,141 @@
+//! `watch`, `watch_tree`.
+
+use super::*;
+use futures_core::Stream;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// [`Kv::watch`], [`Kv::watch_tree`] and [`LockHolder::watch`], to be awaited.
+///
+/// # Errors
+/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`Unsupported`](ErrorKind::Unsupported) where the store has
+/// no watches. A server that is away is waited for inside the stream.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct WatchCall {
+    kv: Kv,
+    target: Result<Target>,
+    within: Duration,
+}
+
+impl WatchCall {
+    pub(super) fn new(kv: &Kv, target: Result<Target>) -> Self {
+        Self { kv: kv.clone(), target, within: kv.deadline }
+    }
+    /// The time that beginning the watch, and each single request behind it, has, in place of the handle's. The watch
+    /// itself has no end.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    async fn run(self) -> Result<Watch> {
+        let target = self.target.map_err(|e| self.kv.in_call(e, "watch", None))?;
+        let operation = match &target {
+            Target::Key(_) => "watch",
+            Target::Tree(_) => "watch_tree",
+            Target::Holder(_) => "lock_holder",
+        };
+        let closed = Box::pin(self.kv.until_closed());
+        let (store, deadline) = self.kv.begin(self.within);
+        let watch = async {
+            let capabilities = store.capabilities();
+            if capabilities.watch == Watching::Unsupported {
+                return Err(capabilities.unsupported("watches"));
+            }
+            if matches!(target, Target::Holder(_)) && capabilities.lock.is_none() {
+                return Err(capabilities.unsupported("locks"));
+            }
+            store.watch(&target, &WatchOptions { each_request: self.within }).await
+        };
+        let stream = self.kv.call(operation, Some(target.name()), Does::Read, deadline, watch).await?;
+        let backend = self.kv.capabilities().backend;
+        Ok(Watch { stream: Some(stream), closed, operation, backend, target })
+    }
+}
+awaitable!(WatchCall => Watch, WatchCall::run);
+
+/// What happens to a key, below a directory, or to the holder of a lock: what is there as `Put`s, then `Synced`, then
+/// every change, without end; outages are ridden out inside. Folding the events over an empty map always arrives at what
+/// a listing shows. Also a [`Stream`], which ends behind its first error.
+///
+/// A reader that is slow holds back this watch alone. Dropping it stops all its work, on the server too.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::WatchEvent;
+/// use std::collections::BTreeMap;
+///
+/// let kv = kv_memory::open("memory://").await?;
+/// kv.put("config/a", "1").await?;
+/// let mut changes = kv.watch_tree("config").await?;
+/// kv.put("config/b", "2").await?;
+/// kv.delete("config/a").await?;
+///
+/// let mut mirror = BTreeMap::new();
+/// while mirror.len() != 1 || !mirror.contains_key("config/b") {
+///     match changes.event().await? {
+///         WatchEvent::Put(entry) => drop(mirror.insert(entry.key, entry.value)),
+///         WatchEvent::Delete { key, .. } => drop(mirror.remove(&key)),
+///         WatchEvent::Synced => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "a watch does nothing until it is read"]
+pub struct Watch {
+    stream: Option<WatchStream>,
+    closed: BoxFuture<'static, ()>,
+    operation: &'static str,
+    backend: &'static str,
+    target: Target,
+}
+
+impl Watch {
+    /// The next event. Cancel safe: what was not given is given by the next call.
+    ///
+    /// # Errors
+    /// The end of the watch, for good: [`Closed`](ErrorKind::Closed) by [`Kv::close`] and after any other error, or the
+    /// server's refusal, such as [`PermissionDenied`](ErrorKind::PermissionDenied).
+    pub async fn event(&mut self) -> Result<WatchEvent> {
+        let next = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await;
+        next.unwrap_or_else(|| Err(self.context(Error::new(ErrorKind::Closed, "the watch has ended"))))
+    }
+
+    fn context(&self, error: Error) -> Error {
+        error.in_call(self.operation, self.backend, Some(self.target.name()))
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<WatchEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(stream) = this.stream.as_mut() else { return Poll::Ready(None) };
+        if this.closed.as_mut().poll(cx).is_ready() {
+            this.stream = None;
+            return Poll::Ready(Some(Err(this.context(closed()))));
+        }
+        Poll::Ready(Some(match ready!(stream.as_mut().poll_next(cx)) {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(e)) => {
+                this.stream = None;
+                Err(this.context(e))
+            }
+            None => {
+                this.stream = None;
+                Err(this.context(Error::new(ErrorKind::Other, "the store ended the watch without a reason")))
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("target", &self.target).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! `put`, `delete`, `delete_tree`, `adopt`.
+
+use super::*;
+
+/// [`Kv::put`] and [`Kv::atomic_put`], to be awaited, or to be a [`Step`] of a transaction.
+///
+/// # Errors
+/// Before any I/O: [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
+/// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument) for a TTL together with a
+/// lease or above the greatest. Then [`KeyExists`](ErrorKind::KeyExists), [`KeyModified`](ErrorKind::KeyModified),
+/// [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Put {
+    kv: Kv,
+    key: Result<Key>,
+    value: Bytes,
+    expect: Expect,
+    options: PutOptions,
+    fence: Option<Fence>,
+    within: Duration,
+}
+
+impl Put {
+    pub(super) fn new(kv: &Kv, key: Result<Key>, value: Bytes, expect: Expect) -> Self {
+        // The deadline is set when the call is awaited.
+        let options = PutOptions { deadline: Deadline::NEVER, ttl: None, lease: None };
+        Self { kv: kv.clone(), key, value, expect, options, fence: None, within: kv.deadline }
+    }
+    /// How long the key lives after this write, at least; rounded up to the server's unit and raised to its least, as
+    /// the answer tells. How much longer it may be seen, [`Capabilities::lateness`] tells.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+    /// Has the key live as long as the lease.
+    pub fn lease(mut self, lease: &Lease) -> Self {
+        self.options.lease = Some(lease.id().clone());
+        self
+    }
+    /// Only if the key is not there, else [`KeyExists`](ErrorKind::KeyExists).
+    pub fn if_missing(mut self) -> Self {
+        self.expect = Expect::Missing;
+        self
+    }
+    /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
+    pub fn if_version(mut self, version: Version) -> Self {
+        self.expect = Expect::Version(version);
+        self
+    }
+    /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost).
+    pub fn fenced(mut self, guard: &Guard) -> Self {
+        self.fence = Some(guard.fence().clone());
+        self
+    }
+    deadline!();
+
+    async fn run(self) -> Result<Written> {
+        let Self { kv, key, value, expect, mut options, fence, within } = self;
+        let operation = if expect == Expect::Anything { "put" } else { "atomic_put" };
+        let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
+        let (store, deadline) = kv.begin(within);
+        options.deadline = deadline;
+        let put = async {
+            store.capabilities().check_put(&value, &options)?;
+            let Some(fence) = fence else {
+                return store.put(key, value, expect, &options).await;
+            };
+            let write = Write::Put { key: key.clone(), value, options };
+            let written = fenced(store, fence, expect, write, deadline).await?;
+            written.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store gave a put no version"))
+        };
+        kv.call(operation, Some(key.as_str()), Does::Write, deadline, put).await
+    }
+
+    pub(super) fn step(self) -> Result<(Vec<Condition>, Write)> {
+        let key = self.key?;
+        self.kv.capabilities().check_put(&self.value, &self.options)?;
+        let conditions = conditions(self.fence, &key, self.expect);
+        Ok((conditions, Write::Put { key, value: self.value, options: self.options }))
+    }
+}
+awaitable!(Put => Written, Put::run);
+
+/// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`] of a transaction.
+///
+/// # Errors
+/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`KeyModified`](ErrorKind::KeyModified) and
+/// [`LockLost`](ErrorKind::LockLost) as asked for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was
+/// lost. A missing key is no error unless a version was expected.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Delete {
+    kv: Kv,
+    key: Result<Key>,
+    expect: Expect,
+    fence: Option<Fence>,
+    within: Duration,
+}
+
+impl Delete {
+    pub(super) fn new(kv: &Kv, key: Result<Key>, expect: Expect) -> Self {
+        Self { kv: kv.clone(), key, expect, fence: None, within: kv.deadline }
+    }
+    /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
+    pub fn if_version(mut self, version: Version) -> Self {
+        self.expect = Expect::Version(version);
+        self
+    }
+    /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost). The
+    /// answer is then `true` whether the key was there or not, unless a version is expected too.
+    pub fn fenced(mut self, guard: &Guard) -> Self {
+        self.fence = Some(guard.fence().clone());
+        self
+    }
+    deadline!();
+
+    async fn run(self) -> Result<bool> {
+        let Self { kv, key, expect, fence, within } = self;
+        let operation = if expect == Expect::Anything { "delete" } else { "atomic_delete" };
+        let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
+        let (store, deadline) = kv.begin(within);
+        let delete = async {
+            let Some(fence) = fence else {
+                return store.delete(key, expect, &WriteOptions { deadline }).await;
+            };
+            let write = Write::Delete { key: key.clone() };
+            fenced(store, fence, expect, write, deadline).await.map(|_| true)
+        };
+        kv.call(operation, Some(key.as_str()), Does::Write, deadline, delete).await
+    }
+
+    pub(super) fn step(self) -> Result<(Vec<Condition>, Write)> {
+        let key = self.key?;
+        Ok((conditions(self.fence, &key, self.expect), Write::Delete { key }))
+    }
+}
+awaitable!(Delete => bool, Delete::run);
+
+fn conditions(fence: Option<Fence>, key: &Key, expect: Expect) -> Vec<Condition> {
+    let expected = match expect {
+        Expect::Anything => None,
+        Expect::Missing => Some(Condition::Missing(key.clone())),
+        Expect::Version(version) => Some(Condition::Version(key.clone(), version)),
+    };
+    fence.map(Condition::Held).into_iter().chain(expected).collect()
+}
+
+/// One write that depends on a lock: a transaction, whose refusal is an error here.
+async fn fenced(
+    store: &dyn Store,
+    fence: Fence,
+    expect: Expect,
+    write: Write,
+    deadline: Deadline,
+) -> Result<Option<Written>> {
+    store.capabilities().check_fence()?;
+    let lost = format!("{fence:?} is no longer held; acquire it anew before writing");
+    let transaction = Transaction::new(conditions(Some(fence), write.key(), expect), vec![write]);
+    super::transact::check(store.capabilities(), &transaction)?;
+    match store.transact(transaction, &WriteOptions { deadline }).await? {
+        Outcome::Committed(written) => Ok(written.into_iter().next().flatten()),
+        Outcome::Refused { condition: 0 } => Err(Error::new(ErrorKind::LockLost, lost)),
+        Outcome::Refused { .. } => Err(match expect {
+            Expect::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
+            _ => Error::new(ErrorKind::KeyModified, "the key is not at the expected version"),
+        }),
+    }
+}
+
+/// [`Kv::delete_tree`], to be awaited.
+///
+/// # Errors
+/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer
+/// was lost: call it again.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct DeleteTree {
+    kv: Kv,
+    directory: Result<Directory>,
+    within: Duration,
+}
+
+impl DeleteTree {
+    pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
+        Self { kv: kv.clone(), directory, within: kv.deadline }
+    }
+    /// The time that each batch has, in place of the handle's.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    async fn run(self) -> Result<Option<u64>> {
+        let directory = self.directory.map_err(|e| self.kv.in_call(e, "delete_tree", None))?;
+        let (mut from, mut count) = (None, Some(0));
+        loop {
+            let (store, deadline) = self.kv.begin(self.within);
+            let options = WriteOptions { deadline };
+            let batch = store.delete_tree(&directory, from.as_ref(), &options);
+            let name = Some(directory.as_str());
+            let batch = self.kv.call("delete_tree", name, Does::Write, deadline, batch).await?;
+            count = count.zip(batch.deleted).map(|(sum, more)| sum + more);
+            from = batch.next;
+            if from.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+}
+awaitable!(DeleteTree => Option<u64>, DeleteTree::run);
+
+/// [`Kv::adopt`], to be awaited.
+///
+/// # Errors
+/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer
+/// was lost: call it again.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Adopt {
+    kv: Kv,
+    directory: Result<Directory>,
+    within: Duration,
+}
+
+impl Adopt {
+    pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
+        Self { kv: kv.clone(), directory, within: kv.deadline }
+    }
+    deadline!();
+
+    async fn run(self) -> Result<u64> {
+        let directory = self.directory.map_err(|e| self.kv.in_call(e, "adopt", None))?;
+        let (store, deadline) = self.kv.begin(self.within);
+        let options = WriteOptions { deadline };
+        let adopt = store.adopt(&directory, &options);
+        self.kv.call("adopt", Some(directory.as_str()), Does::Write, deadline, adopt).await
+    }
+}
+awaitable!(Adopt => u64, Adopt::run);

@@ -1,0 +1,303 @@
+//! Options of the calls of a [`Store`](crate::Store), every one explicit.
+
+use crate::{Error, ErrorKind, Result, Version};
+use bytes::Bytes;
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// The moment by which a call has to end.
+///
+/// The default is five seconds from now, so that a store called without a handle cannot hang either.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use kv_core::Deadline;
+/// use std::time::Duration;
+///
+/// let soon = Deadline::after(Duration::from_millis(5));
+/// assert_eq!(soon.limit(async { 1 }).await, Some(1));
+/// assert_eq!(soon.limit(std::future::pending::<u8>()).await, None);
+/// assert!(soon.has_passed());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Option<Instant>,
+    within: Duration,
+}
+
+impl Deadline {
+    /// What a handle gives each call unless told otherwise.
+    pub const DEFAULT: Duration = Duration::from_secs(5);
+    /// No deadline.
+    pub const NEVER: Self = Self { at: None, within: Duration::MAX };
+
+    /// This long from now; never for a time that the clock cannot count.
+    pub fn after(within: Duration) -> Self {
+        Self { at: Instant::now().checked_add(within), within }
+    }
+
+    /// The time that there was at first.
+    pub fn within(self) -> Duration {
+        self.within
+    }
+
+    /// What is left, [`Duration::MAX`] without a deadline.
+    pub fn remaining(self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer is armed
+    /// only when the answer is not there at once.
+    pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx))).await;
+        match (first, self.at) {
+            (std::task::Poll::Ready(answer), _) => Some(answer),
+            (_, Some(at)) => tokio::time::timeout_at(at, work).await.ok(),
+            (_, None) => Some(work.await),
+        }
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::after(Self::DEFAULT)
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before the read began.
+    #[default]
+    Linearizable,
+    /// May be answered by any member, from the past; cheaper, and works without a leader where the server
+    /// allows it.
+    Stale,
+}
+
+/// What must be true of the key for a write to happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Expect {
+    /// Nothing.
+    #[default]
+    Anything,
+    /// The key is not there; else [`KeyExists`](ErrorKind::KeyExists).
+    Missing,
+    /// The key is at this version; else [`KeyModified`](ErrorKind::KeyModified).
+    Version(Version),
+}
+
+impl Expect {
+    /// For backends: compares with what was found.
+    ///
+    /// # Errors
+    /// [`KeyExists`](ErrorKind::KeyExists) or [`KeyModified`](ErrorKind::KeyModified), with both versions.
+    pub fn check(self, found: Option<Version>) -> Result<()> {
+        match (self, found) {
+            (Self::Anything, _) | (Self::Missing, None) => Ok(()),
+            (Self::Version(expected), Some(found)) if expected == found => Ok(()),
+            (Self::Missing, Some(found)) => {
+                Err(Error::new(ErrorKind::KeyExists, format!("expected no key, found version {found}")))
+            }
+            (Self::Version(expected), Some(found)) => Err(Error::new(
+                ErrorKind::KeyModified,
+                format!("expected version {expected}, found version {found}"),
+            )),
+            (Self::Version(expected), None) => {
+                Err(Error::new(ErrorKind::KeyModified, format!("expected version {expected}, found no key")))
+            }
+        }
+    }
+}
+
+/// The backend's own name of a lease, for [`PutOptions::lease`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseId(Arc<str>);
+
+impl LeaseId {
+    /// For backends: a lease of this name.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! setters {
+    ($options:ident { $($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)? }) => {
+        impl $options {
+            $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $kind) -> Self {
+                self.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+/// Options of reads.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// When the call has to end.
+    pub deadline: Deadline,
+}
+setters!(ReadOptions {
+    /// Sets how fresh the answer must be.
+    consistency: Consistency,
+    /// Sets when the call has to end.
+    deadline: Deadline,
+});
+
+/// Options of writes that carry no value.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// When the call has to end.
+    pub deadline: Deadline,
+}
+setters!(WriteOptions {
+    /// Sets when the call has to end.
+    deadline: Deadline,
+});
+
+/// Options of a put.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PutOptions {
+    /// How long the key lives after this write; `None` makes it permanent. Not together with `lease`.
+    pub ttl: Option<Duration>,
+    /// The lease that the key lives under.
+    pub lease: Option<LeaseId>,
+    /// When the call has to end. In a [`Transaction`](crate::Transaction) the transaction's own counts.
+    pub deadline: Deadline,
+}
+setters!(PutOptions {
+    /// Sets how long the key lives after this write.
+    ttl: Option<Duration>,
+    /// Sets the lease that the key lives under.
+    lease: Option<LeaseId>,
+    /// Sets when the call has to end.
+    deadline: Deadline,
+});
+
+/// Options of a listing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListOptions {
+    /// All descendants (the default), or only the immediate children, keys and directories told apart.
+    pub recursive: bool,
+    /// [`Item::Key`](crate::Item::Key)s in place of entries; no value is fetched where the server allows it.
+    pub keys_only: bool,
+    /// At most so many items in the answer; the page may hold fewer and still have a next one.
+    pub limit: Option<usize>,
+    /// Only what comes behind this place in the order.
+    pub start_after: Option<crate::Position>,
+    /// How fresh the answer must be, and when this page has to be there.
+    pub read: ReadOptions,
+}
+
+impl Default for ListOptions {
+    fn default() -> Self {
+        Self { recursive: true, keys_only: false, limit: None, start_after: None, read: ReadOptions::default() }
+    }
+}
+setters!(ListOptions {
+    /// Sets whether all descendants are listed, or only the immediate children.
+    recursive: bool,
+    /// Sets whether values are left out.
+    keys_only: bool,
+    /// Sets how many items the answer may hold.
+    limit: Option<usize>,
+    /// Sets the place behind which the listing begins.
+    start_after: Option<crate::Position>,
+    /// Sets the options of the read behind it.
+    read: ReadOptions,
+});
+
+/// Options of a watch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WatchOptions {
+    /// The time that each single request behind the watch has. The watch itself has no end.
+    pub each_request: Duration,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self { each_request: Deadline::DEFAULT }
+    }
+}
+setters!(WatchOptions {
+    /// Sets the time that each single request has.
+    each_request: Duration,
+});
+
+/// Options of a lease.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LeaseOptions {
+    /// When the grant has to be there.
+    pub deadline: Deadline,
+    /// The time that each renewal and the revocation have.
+    pub each_request: Duration,
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        Self { deadline: Deadline::default(), each_request: Deadline::DEFAULT }
+    }
+}
+setters!(LeaseOptions {
+    /// Sets when the grant has to be there.
+    deadline: Deadline,
+    /// Sets the time that each renewal and the revocation have.
+    each_request: Duration,
+});
+
+/// Options of a lock.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LockOptions {
+    /// How long the lock outlives its holder's last renewal.
+    pub ttl: Duration,
+    /// What others read of the holder.
+    pub value: Bytes,
+    /// Whether to wait in line; without it a lock that another holds, or waits for, gives `None` at once.
+    pub wait: bool,
+    /// The time that each single request has: of the acquisition, of each renewal, of the release. Waiting in
+    /// line has no end.
+    pub each_request: Duration,
+}
+
+impl LockOptions {
+    /// How long a lock outlives its holder's last renewal unless told otherwise.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
+}
+
+impl Default for LockOptions {
+    fn default() -> Self {
+        Self { ttl: Self::DEFAULT_TTL, value: Bytes::new(), wait: true, each_request: Deadline::DEFAULT }
+    }
+}
+setters!(LockOptions {
+    /// Sets how long the lock outlives its holder's last renewal.
+    ttl: Duration,
+    /// Sets what others read of the holder.
+    value: Bytes,
+    /// Sets whether to wait in line.
+    wait: bool,
+    /// Sets the time that each single request has.
+    each_request: Duration,
+});

@@ -1,0 +1,80 @@
+//! Which backend opens which URL.
+
+use crate::{Error, ErrorKind, Kv, Result, Store, StoreUrl};
+use futures_core::future::BoxFuture;
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+
+type Open = dyn Fn(StoreUrl) -> BoxFuture<'static, Result<Kv>> + Send + Sync;
+
+/// The backends that a program links, by the schemes of their URLs.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::Registry;
+///
+/// let registry = Registry::new().with("memory", kv_memory::from_url);
+/// let kv = registry.open("memory://").await?;
+/// kv.put("a", "1").await?;
+///
+/// let refused = registry.open("mysql://h/x").await.unwrap_err();
+/// assert!(refused.to_string().contains(r#"no backend is registered for "mysql"; known: memory"#));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Default)]
+pub struct Registry(BTreeMap<String, Arc<Open>>);
+
+impl Registry {
+    /// One that knows no backend.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens URLs of this scheme, in lower case, by this function: a backend's `from_url`, or your own. The last one
+    /// given for a scheme counts.
+    #[must_use]
+    pub fn with<F, S>(
+        mut self,
+        scheme: impl Into<String>,
+        open: impl Fn(StoreUrl) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<S>> + Send + 'static,
+        S: Store,
+    {
+        let open = move |url| -> BoxFuture<'static, Result<Kv>> {
+            let store = open(url);
+            Box::pin(async move { Ok(Kv::new(store.await?)) })
+        };
+        self.0.insert(scheme.into(), Arc::new(open));
+        self
+    }
+
+    /// The schemes that are known, in order.
+    pub fn schemes(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Opens the store of this URL.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no URL, for a scheme that nobody registered (the
+    /// message lists the known ones) and for parameters that the backend does not know; else the backend's own.
+    pub async fn open(&self, url: &str) -> Result<Kv> {
+        let url = StoreUrl::parse(url)?;
+        let Some(open) = self.0.get(url.scheme()) else {
+            let known = self.schemes().collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "none".to_owned() } else { known };
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("no backend is registered for {:?}; known: {known}", url.scheme()),
+            ));
+        };
+        open(url).await
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.schemes()).finish()
+    }
+}

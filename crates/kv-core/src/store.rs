@@ -1,0 +1,232 @@
+//! The author's side: what a backend implements.
+
+use crate::*;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+/// What a backend's author writes: six methods make a backend, the others have an answer already.
+///
+/// Users never call it: they hold a [`Kv`], which has checked names and options against the
+/// [`Capabilities`] before a method here is called, so that an implementation need not check again. What it must
+/// do is in the text of each method; whether it does is what the conformance suite tells.
+///
+/// # Deadlines
+/// Every call ends within its options' [`Deadline`]. The handle cuts it off there, and then can only say
+/// [`Timeout`](ErrorKind::Timeout) for a read and [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) for a write; a
+/// backend that knows better (the request never left) answers first.
+///
+/// # Errors
+/// A write that may have reached the server is never sent again, and its error is
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) unless it is certain that it took no effect:
+/// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) then. Reads may be sent again until
+/// the deadline. No failure reads as success, as *missing* or as a conflict. No secret is in a message.
+///
+/// # Cancel safety
+/// Any future may be dropped at any point. What was begun is undone in the background ([`backend::Undo`]), or ends
+/// by its TTL.
+///
+/// # Wrappers
+/// A layer is a `Store` over a `Store`; it forwards every method, which `#[deny(clippy::missing_trait_methods)]`
+/// on its impl checks. On an `Arc<dyn Store>` call methods through `as_ref()`: the `Arc` is a `Store` too, and
+/// would box each future twice.
+#[async_trait]
+pub trait Store: Send + Sync + Debug + 'static {
+    /// What this store can do: complete and fixed once it is open.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The entry; `None` when it is missing or expired.
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>>;
+
+    /// Creates or replaces the key if it is as expected, with a new version also for the same bytes. A put without
+    /// a TTL makes the key permanent, one with a TTL starts it anew.
+    ///
+    /// # Errors
+    /// [`KeyExists`](ErrorKind::KeyExists) for [`Expect::Missing`], [`KeyModified`](ErrorKind::KeyModified) for
+    /// [`Expect::Version`], also when the key is gone. [`LeaseLost`](ErrorKind::LeaseLost) when the lease has ended.
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written>;
+
+    /// Deletes the key if it is as expected; whether it was there.
+    ///
+    /// # Errors
+    /// [`KeyModified`](ErrorKind::KeyModified) for [`Expect::Version`], also when the key is gone.
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool>;
+
+    /// One page of what lies strictly below the directory, in ascending order of [`Position`], beginning where
+    /// `from` noted or else behind `options.start_after`. Over all pages a key present throughout appears once and
+    /// a key absent throughout never. A page may be empty and still have a next one.
+    async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page>;
+
+    /// What is there as `Put`s, then `Synced`, then every change; after an outage what differs, then `Synced`.
+    /// What does not exist yet is watched just the same. [`backend::Told`] knows which events are owed.
+    ///
+    /// Outages are ridden out inside the stream; its first `Err` is its end. Dropping it stops all its work, on the
+    /// server too. A slow reader holds back this stream alone.
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream>;
+
+    /// Several keys, in their order, in as few requests as the server allows. Provided: a `get` each.
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.get(key, options).await?);
+        }
+        Ok(found)
+    }
+
+    /// Whether the key is there, without its value where the server allows it. Provided: by `get`.
+    async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+        Ok(self.get(key, options).await?.is_some())
+    }
+
+    /// One batch of deleting everything strictly below the directory, never the library's own keys: all of it where
+    /// the server can, beginning where `from` noted. Restartable. Provided: lists a page and deletes it key by key;
+    /// right where a [`Cursor`] notes a name, as those of [`Page`] do.
+    async fn delete_tree(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &WriteOptions,
+    ) -> Result<Batch> {
+        let read = ReadOptions::default().deadline(options.deadline);
+        let list = ListOptions::default().keys_only(true).limit(Some(100)).read(read);
+        let page = self.list(directory, from, &list).await?;
+        let mut deleted = 0;
+        for key in page.items.iter().filter_map(Item::key) {
+            deleted += u64::from(self.delete(key, Expect::Anything, options).await?);
+        }
+        Ok(Batch { deleted: Some(deleted), next: page.next })
+    }
+
+    /// Conditions and writes, all or nothing. Provided: `Unsupported`.
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        let _ = (transaction, options);
+        Err(self.capabilities().unsupported("transactions"))
+    }
+
+    /// A lease of the granted TTL, kept alive by [`backend::Alive`] as long as the answer lives. Renewing changes no
+    /// version and yields no event. Provided: `Unsupported`.
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let _ = (ttl, options);
+        Err(self.capabilities().unsupported("leases"))
+    }
+
+    /// The lock; `None` when it is not free and `options.wait` is false. Two acquisitions exclude each other also
+    /// within one handle. Dropping the future leaves nothing behind. Provided: `Unsupported`; a backend with TTLs
+    /// and watches can answer with [`backend::fallback::lock`].
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        let _ = (name, options);
+        Err(self.capabilities().unsupported("locks"))
+    }
+
+    /// Who holds the lock. Provided: `Unsupported`.
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        let _ = (name, options);
+        Err(self.capabilities().unsupported("locks"))
+    }
+
+    /// Brings keys that other tools wrote below the directory into listings and watches; how many. Provided: 0, for
+    /// backends that see them anyway.
+    async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+        let _ = (directory, options);
+        Ok(0)
+    }
+
+    /// One linearizable read that needs the quorum. Provided: `Unsupported`.
+    async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        let _ = options;
+        Err(self.capabilities().unsupported("health"))
+    }
+
+    /// Ends the connections, once and for all: the handle has ended guards, leases, waits and watches before.
+    /// Idempotent. Provided: nothing to do.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A lock that was got: what [`Store::lock`] answers.
+#[derive(Debug)]
+pub struct Acquired {
+    /// The proof, with the token.
+    pub fence: Fence,
+    /// Whether it is still held, by the owner's clock.
+    pub alive: backend::Alive,
+    /// Gives it back; `true` when it was still held.
+    pub release: backend::Undo,
+}
+
+/// A lease that was granted: what [`Store::lease`] answers.
+#[derive(Debug)]
+pub struct Leased {
+    /// The backend's name of it.
+    pub id: LeaseId,
+    /// The TTL as granted.
+    pub ttl: Duration,
+    /// Whether it still lives, by the owner's clock.
+    pub alive: backend::Alive,
+    /// Ends it, and its keys; `true` when it was still alive.
+    pub revoke: backend::Undo,
+}
+
+macro_rules! forward {
+    ($($pointer:ident),*) => { $(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<T: Store + ?Sized> Store for $pointer<T> {
+            fn capabilities(&self) -> &Capabilities {
+                (**self).capabilities()
+            }
+            async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+                (**self).get(key, options).await
+            }
+            async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+                (**self).put(key, value, expect, options).await
+            }
+            async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+                (**self).delete(key, expect, options).await
+            }
+            async fn list(&self, dir: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page> {
+                (**self).list(dir, from, options).await
+            }
+            async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+                (**self).watch(target, options).await
+            }
+            async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+                (**self).get_many(keys, options).await
+            }
+            async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+                (**self).exists(key, options).await
+            }
+            async fn delete_tree(
+                &self,
+                dir: &Directory,
+                from: Option<&Cursor>,
+                options: &WriteOptions,
+            ) -> Result<Batch> {
+                (**self).delete_tree(dir, from, options).await
+            }
+            async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+                (**self).transact(transaction, options).await
+            }
+            async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+                (**self).lease(ttl, options).await
+            }
+            async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+                (**self).lock(name, options).await
+            }
+            async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+                (**self).lock_holder(name, options).await
+            }
+            async fn adopt(&self, dir: &Directory, options: &WriteOptions) -> Result<u64> {
+                (**self).adopt(dir, options).await
+            }
+            async fn health(&self, options: &ReadOptions) -> Result<Health> {
+                (**self).health(options).await
+            }
+            async fn close(&self) -> Result<()> {
+                (**self).close().await
+            }
+        }
+    )* };
+}
+forward!(Arc, Box);

@@ -1,0 +1,126 @@
+//! Transactions: conditions and writes, all or nothing.
+
+use crate::{Key, PutOptions, Version, Written};
+use bytes::Bytes;
+use std::{fmt, sync::Arc};
+
+/// Proof of holding a lock, for [`Condition::Held`]. Opaque: only the backend that granted it reads it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Fence(Arc<(Key, u64, Bytes)>);
+
+impl Fence {
+    /// For backends: the lock by the backend's own name for it, the token, and what else is needed to check.
+    pub fn new(lock: Key, token: u64, proof: impl Into<Bytes>) -> Self {
+        Self(Arc::new((lock, token, proof.into())))
+    }
+
+    /// The backend's own name of the lock.
+    pub fn lock(&self) -> &Key {
+        &self.0.0
+    }
+
+    /// The fencing token: grows with every acquisition of the lock.
+    pub fn token(&self) -> u64 {
+        self.0.1
+    }
+
+    /// What else the backend needs.
+    pub fn proof(&self) -> &Bytes {
+        &self.0.2
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lock {:?} with token {}", self.0.0, self.0.1)
+    }
+}
+
+/// What must be true for a [`Transaction`] to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The key is at this version.
+    Version(Key, Version),
+    /// The key is there.
+    Exists(Key),
+    /// The key is not there.
+    Missing(Key),
+    /// The lock is still held by the one who got this proof.
+    Held(Fence),
+}
+
+/// One write of a [`Transaction`].
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Creates or replaces the key.
+    Put {
+        /// The key.
+        key: Key,
+        /// The value.
+        value: Bytes,
+        /// As of a put.
+        options: PutOptions,
+    },
+    /// Deletes the key, if it is there.
+    Delete {
+        /// The key.
+        key: Key,
+    },
+}
+
+impl Write {
+    /// The key that is written.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// Conditions and writes that happen together or not at all.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Transaction {
+    /// All of them must be true, at one moment.
+    pub conditions: Vec<Condition>,
+    /// What happens then, at the same moment. No key is written twice.
+    pub writes: Vec<Write>,
+}
+
+impl Transaction {
+    /// A transaction.
+    pub fn new(conditions: Vec<Condition>, writes: Vec<Write>) -> Self {
+        Self { conditions, writes }
+    }
+
+    /// Every key in it, for a layer that renames.
+    pub fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
+        let conditions = self.conditions.iter_mut().filter_map(|c| match c {
+            Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => Some(key),
+            Condition::Held(_) => None,
+        });
+        conditions.chain(self.writes.iter_mut().map(|w| match w {
+            Write::Put { key, .. } | Write::Delete { key } => key,
+        }))
+    }
+}
+
+/// How a [`Transaction`] ended. That a condition was not true is an answer, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a refused transaction has written nothing"]
+pub enum Outcome {
+    /// All writes happened; for each, in order, what a put answers, and `None` for a delete.
+    Committed(Vec<Option<Written>>),
+    /// Nothing happened.
+    Refused {
+        /// The index of the first condition that was not true.
+        condition: usize,
+    },
+}
+
+impl Outcome {
+    /// Whether the writes happened.
+    pub fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed(_))
+    }
+}

@@ -1,0 +1,201 @@
+//! The URL of a store.
+
+use crate::{Error, ErrorKind, Result, Secret};
+use std::{fmt, str::FromStr};
+
+const FORM: &str = "expected scheme://[user[:password]@]host[:port][,host[:port]…][/prefix][?name=value&…]";
+
+/// The URL of a store: `etcd://user:password@h1:2379,h2:2379/prefix?ca=ca.pem`, `redb:///path/to/file`, …
+///
+/// Several hosts are allowed, `%` and two hex digits stand for a byte in every part. A backend takes the parameters
+/// that it knows and then calls [`finish`](Self::finish), which refuses the others by name. `Debug` and `Display` show
+/// no user, no password and no parameter's value.
+///
+/// ```
+/// use kv_core::StoreUrl;
+///
+/// let mut url = StoreUrl::parse("etcd://me:s%40fe@h1:2379,[::1]:2379/app/?ttl=5")?;
+/// assert_eq!(url.hosts(), ["h1:2379", "[::1]:2379"]);
+/// assert_eq!(url.prefix(), "app/");
+/// assert_eq!(url.password().map(|p| p.reveal()), Some("s@fe"));
+/// assert_eq!(url.take::<u32>("ttl")?, Some(5));
+/// url.finish()?;
+///
+/// let url = StoreUrl::parse("redb:///var/lib/app.redb?fsink=no")?;
+/// assert_eq!(url.file(), "/var/lib/app.redb");
+/// assert!(url.finish().unwrap_err().to_string().contains("fsink"));
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    scheme: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    authority: String,
+    hosts: Vec<String>,
+    path: String,
+    parameters: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl StoreUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the form that is expected and without the URL's own text,
+    /// which may hold a password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let refused = |why: &str| Error::new(ErrorKind::InvalidArgument, format!("a store's URL {why}; {FORM}"));
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("has no `://`"))?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        if scheme.is_empty() || !scheme.bytes().all(plain) {
+            return Err(refused("begins with no scheme of letters, digits, `+`, `-` and `.`"));
+        }
+        if rest.contains('#') {
+            return Err(refused("has a `#` (write %23 where it belongs to a name)"));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (login, authority) =
+            authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+        let text = |part: &str, what: &str| {
+            decoded(part).ok_or_else(|| refused(&format!("has a `%` without two hex digits, or no UTF-8, in its {what}")))
+        };
+        let (user, password) = match login.map(|l| l.split_once(':').map_or((l, None), |(u, p)| (u, Some(p)))) {
+            Some((user, password)) => {
+                let password = password.map(|p| text(p, "password")).transpose()?;
+                (Some(text(user, "user")?), password.map(Secret::from))
+            }
+            None => (None, None),
+        };
+        let hosts = authority.split(',').filter(|_| !authority.is_empty());
+        let hosts = hosts.map(|h| text(h, "hosts")).collect::<Result<Vec<_>>>()?;
+        if hosts.iter().any(String::is_empty) {
+            return Err(refused("has an empty host between its commas"));
+        }
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (text(name, "parameters")?, text(value, "parameters")?);
+            if parameters.iter().any(|(n, _)| *n == name) {
+                return Err(refused(&format!("has the parameter {name:?} twice")));
+            }
+            parameters.push((name, value));
+        }
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            user: user.filter(|u| !u.is_empty()),
+            password,
+            authority: text(authority, "hosts")?,
+            hosts,
+            path: text(path, "path")?,
+            parameters,
+            known: Vec::new(),
+        })
+    }
+
+    /// What stands before `://`, in lower case.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The user, where one is given.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The password, where one is given.
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// The hosts with their ports, as given.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The hosts, each with this port where it has none; IPv6 addresses stand in brackets.
+    pub fn hosts_or(&self, port: u16) -> Vec<String> {
+        let has_port = |h: &str| h.rsplit_once(':').is_some_and(|(_, p)| !p.contains(']'));
+        self.hosts.iter().map(|h| if has_port(h) { h.clone() } else { format!("{h}:{port}") }).collect()
+    }
+
+    /// For stores on servers: the path without its first slash, byte for byte what all names begin with.
+    pub fn prefix(&self) -> &str {
+        self.path.strip_prefix('/').unwrap_or(&self.path)
+    }
+
+    /// For stores in files: all between `://` and `?`, so that `redb:///var/app.redb` is an absolute path and
+    /// `redb://app.redb` one below the working directory.
+    pub fn file(&self) -> String {
+        format!("{}{}", self.authority, self.path)
+    }
+
+    /// Takes a parameter; `None` where it is not given.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the parameter and its type, when it cannot be read.
+    pub fn take<T: FromStr>(&mut self, parameter: &'static str) -> Result<Option<T>> {
+        self.known.push(parameter);
+        let Some(at) = self.parameters.iter().position(|(name, _)| name == parameter) else { return Ok(None) };
+        let (_, value) = self.parameters.swap_remove(at);
+        value.parse().map(Some).map_err(|_| {
+            let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the parameter {parameter:?} of the {} URL is not a valid {kind}", self.scheme),
+            )
+        })
+    }
+
+    /// Refuses what was not taken.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming the first parameter that nobody took, and all that are
+    /// known.
+    pub fn finish(self) -> Result<()> {
+        let Some((unknown, _)) = self.parameters.first() else { return Ok(()) };
+        let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("unknown parameter {unknown:?} in the {} URL; known: {known}", self.scheme),
+        ))
+    }
+}
+
+/// Bytes written as `%` and two hex digits, undone; `None` where they are not well-formed.
+fn decoded(text: &str) -> Option<String> {
+    let (mut out, mut bytes) = (Vec::with_capacity(text.len()), text.bytes());
+    let hex = |digit: u8| (digit as char).to_digit(16).map(|d| d as u8);
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+impl FromStr for StoreUrl {
+    type Err = Error;
+    fn from_str(url: &str) -> Result<Self> {
+        Self::parse(url)
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let login = if self.user.is_some() || self.password.is_some() { "***@" } else { "" };
+        write!(f, "{}://{login}{}{}", self.scheme, self.authority, self.path)?;
+        for (n, (name, _)) in self.parameters.iter().enumerate() {
+            write!(f, "{}{name}=***", if n == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}

@@ -1,0 +1,5 @@
+//! To come.
+
+use crate::Case;
+
+pub(super) const CASES: &[Case] = &[];

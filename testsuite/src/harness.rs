@@ -1,0 +1,93 @@
+//! What a backend gives the suite.
+
+use crate::Proxy;
+use kv_core::{Bytes, Capabilities, Kv, Result, async_trait};
+use std::{net::SocketAddr, sync::Arc};
+
+/// What a backend gives the suite: a way to open clients of one server, and what it has of hooks into that server.
+///
+/// Only the first two methods must be written; the cases that need a hook are shown as ignored without it, with the
+/// reason.
+#[async_trait]
+pub trait Harness: Send + Sync + 'static {
+    /// The name of the column in the matrix: `memory`, `etcd-3.5`, …
+    fn name(&self) -> String;
+
+    /// A new client of the server, with connections of its own, that sees what lies under this prefix. The suite's
+    /// prefixes are unique, and end with a slash.
+    async fn open(&self, prefix: &str) -> Result<Kv>;
+
+    /// A new client as [`open`](Self::open) gives, whose every connection goes through the proxy. `None` for a backend
+    /// without a network.
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        let _ = (proxy, prefix);
+        None
+    }
+
+    /// Where the server listens, for the proxy in front of it.
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// The hook that stops, starts and pauses the server, data kept.
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        None
+    }
+
+    /// The hook of the server's own tools, which know nothing of this library.
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        None
+    }
+
+    /// A URL of the store for the cases about opening, with this prefix; `None` where the harness cannot tell.
+    fn url(&self, prefix: &str) -> Option<String> {
+        let _ = prefix;
+        None
+    }
+
+    /// Cases that this server cannot pass for its own reasons, which no capability expresses: the case's name and the
+    /// reason, shown in the matrix.
+    fn excused(&self, case: &str, capabilities: &Capabilities) -> Option<String> {
+        let _ = (case, capabilities);
+        None
+    }
+
+    /// What of ours is left on the server under the prefix after everything was deleted and closed: internals, leases,
+    /// sessions, watchers. Nothing, where it cannot tell.
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let _ = prefix;
+        Vec::new()
+    }
+}
+
+/// A server that can be taken away and given back, with its data.
+#[async_trait]
+pub trait Server: Send + Sync {
+    /// Ends it as an operator would; returns when it is gone.
+    async fn stop(&self);
+    /// Kills it without warning; returns when it is gone.
+    async fn kill(&self);
+    /// Starts it again on the same addresses with the same data; returns when it serves.
+    async fn start(&self);
+    /// Freezes it: connections stay, nothing answers.
+    async fn pause(&self);
+    /// Ends a freeze.
+    async fn resume(&self);
+}
+
+/// The server's own tools, or its bare protocol: names are whole, with prefix, as the server holds them.
+#[async_trait]
+pub trait Foreign: Send + Sync {
+    /// Writes these bytes under this name.
+    async fn put(&self, name: &str, value: Bytes);
+    /// What the server holds under this name.
+    async fn get(&self, name: &str) -> Option<Bytes>;
+    /// Deletes the name.
+    async fn delete(&self, name: &str);
+    /// Writes what `put` cannot: another type of data, where the server has types, under this name. `false` where it has
+    /// none.
+    async fn put_other_type(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+}
