@@ -202,7 +202,9 @@ impl Capabilities {
         let backend = self.backend;
         Error::new(
             ErrorKind::Unsupported,
-            format!("{backend} offers no {what} as it is set up; its `Capabilities` and docs say what it offers"),
+            format!(
+                "{backend} offers no {what} as it is set up; its `Capabilities` and docs say what it offers"
+            ),
         )
     }
 }

@@ -1,7 +1,12 @@
 //! Names: [`Key`], [`Directory`] and what can be turned into them.
 
 use crate::{Error, ErrorKind, Result};
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 /// The longest name that a user may give, in bytes.
 pub(crate) const MAX_GIVEN: usize = 512;
@@ -49,8 +54,8 @@ pub struct Directory(Arc<str>);
 
 fn refused(name: &str, why: fmt::Arguments<'_>) -> Error {
     const SHOWN: usize = 64;
-    let cut = if name.len() > SHOWN { "…" } else { "" };
-    let shown = &name[..name.floor_char_boundary(SHOWN)];
+    let shown: String = name.chars().take(SHOWN).collect();
+    let cut = if shown.len() < name.len() { "…" } else { "" };
     Error::new(ErrorKind::InvalidKey, format!("the name {shown:?}{cut} {why}"))
 }
 
@@ -75,7 +80,10 @@ fn fault(segment: &str) -> Option<&'static str> {
 /// The normal form of a name that a user gave.
 fn normal(name: &str) -> Result<Arc<str>> {
     if name.len() > MAX_GIVEN {
-        return Err(refused(name, format_args!("is {} bytes long; at most {MAX_GIVEN} are allowed", name.len())));
+        return Err(refused(
+            name,
+            format_args!("is {} bytes long; at most {MAX_GIVEN} are allowed", name.len()),
+        ));
     }
     for segment in name.split('/').filter(|s| !s.is_empty()) {
         if let Some(why) = fault(segment) {
@@ -151,6 +159,10 @@ impl Key {
         &self.0
     }
 
+    fn shown(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.0)
+    }
+
     /// The segments, at least one.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
@@ -201,6 +213,10 @@ impl Directory {
     /// The name, without a slash at its end; empty for the root.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    fn shown(&self) -> Cow<'_, str> {
+        if self.is_root() { Cow::Borrowed("/") } else { Cow::Owned(self.start()) }
     }
 
     /// Whether this is the directory of all keys.
@@ -276,15 +292,15 @@ impl Directory {
 }
 
 macro_rules! as_text {
-    ($name:ident, $shown:expr) => {
+    ($($name:ident),*) => { $(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&$shown(self))
+                f.pad(&self.shown())
             }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*$shown(self), f)
+                fmt::Debug::fmt(&*self.shown(), f)
             }
         }
         impl FromStr for $name {
@@ -293,6 +309,7 @@ macro_rules! as_text {
                 Self::parse(name)
             }
         }
+        // Hash and order are those of the text, so that maps can be asked by `&str`.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -303,10 +320,9 @@ macro_rules! as_text {
                 &self.0
             }
         }
-    };
+    )* };
 }
-as_text!(Key, |k: &Key| k.0.clone());
-as_text!(Directory, |d: &Directory| if d.is_root() { "/".to_owned() } else { d.start() });
+as_text!(Key, Directory);
 
 /// What names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and references to them.
 ///

@@ -155,7 +155,7 @@ impl Page {
         let mut at: Vec<(Position, Item)> = entries
             .into_iter()
             .filter(|e| e.key.is_below(directory) && !e.key.is_internal())
-            .map(|e| item(e))
+            .map(item)
             .map(|i| (i.position(), i))
             .filter(|(p, _)| wanted(p))
             .collect();

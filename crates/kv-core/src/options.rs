@@ -210,7 +210,13 @@ pub struct ListOptions {
 
 impl Default for ListOptions {
     fn default() -> Self {
-        Self { recursive: true, keys_only: false, limit: None, start_after: None, read: ReadOptions::default() }
+        Self {
+            recursive: true,
+            keys_only: false,
+            limit: None,
+            start_after: None,
+            read: ReadOptions::default(),
+        }
     }
 }
 setters!(ListOptions {

@@ -55,7 +55,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// One page of what lies strictly below the directory, in ascending order of [`Position`], beginning where
     /// `from` noted or else behind `options.start_after`. Over all pages a key present throughout appears once and
     /// a key absent throughout never. A page may be empty and still have a next one.
-    async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page>;
+    async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions)
+    -> Result<Page>;
 
     /// What is there as `Put`s, then `Synced`, then every change; after an outage what differs, then `Synced`.
     /// What does not exist yet is watched just the same. [`backend::Told`] knows which events are owed.

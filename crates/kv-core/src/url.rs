@@ -45,7 +45,8 @@ impl StoreUrl {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the form that is expected and without the URL's own text,
     /// which may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
-        let refused = |why: &str| Error::new(ErrorKind::InvalidArgument, format!("a store's URL {why}; {FORM}"));
+        let refused =
+            |why: &str| Error::new(ErrorKind::InvalidArgument, format!("a store's URL {why}; {FORM}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("has no `://`"))?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
         if scheme.is_empty() || !scheme.bytes().all(plain) {
@@ -59,9 +60,12 @@ impl StoreUrl {
         let (login, authority) =
             authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
         let text = |part: &str, what: &str| {
-            decoded(part).ok_or_else(|| refused(&format!("has a `%` without two hex digits, or no UTF-8, in its {what}")))
+            decoded(part).ok_or_else(|| {
+                refused(&format!("has a `%` without two hex digits, or no UTF-8, in its {what}"))
+            })
         };
-        let (user, password) = match login.map(|l| l.split_once(':').map_or((l, None), |(u, p)| (u, Some(p)))) {
+        let (user, password) = match login.map(|l| l.split_once(':').map_or((l, None), |(u, p)| (u, Some(p))))
+        {
             Some((user, password)) => {
                 let password = password.map(|p| text(p, "password")).transpose()?;
                 (Some(text(user, "user")?), password.map(Secret::from))
@@ -137,7 +141,9 @@ impl StoreUrl {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the parameter and its type, when it cannot be read.
     pub fn take<T: FromStr>(&mut self, parameter: &'static str) -> Result<Option<T>> {
         self.known.push(parameter);
-        let Some(at) = self.parameters.iter().position(|(name, _)| name == parameter) else { return Ok(None) };
+        let Some(at) = self.parameters.iter().position(|(name, _)| name == parameter) else {
+            return Ok(None);
+        };
         let (_, value) = self.parameters.swap_remove(at);
         value.parse().map(Some).map_err(|_| {
             let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();

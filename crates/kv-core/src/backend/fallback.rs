@@ -2,7 +2,7 @@
 //!
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any store that keeps the
 //! promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`] included. It is not fair, and a
-//! transaction cannot be made conditional on it: say so in [`Locking`](crate::Locking). An acquisition takes four
+//! transaction cannot be made conditional on it: say so in [`Locking`]. An acquisition takes four
 //! requests.
 
 use super::{Alive, Clock, Undo, lock as guard, stream};
@@ -61,9 +61,7 @@ impl<S: Store> Attempt<S> {
     }
 
     fn keep(&self) -> PutOptions {
-        PutOptions::default()
-            .ttl(Some(self.options.ttl))
-            .deadline(Deadline::after(self.options.each_request))
+        PutOptions::default().ttl(Some(self.options.ttl)).deadline(Deadline::after(self.options.each_request))
     }
 
     /// The version of the lock's key, if it is this attempt's.

@@ -12,8 +12,10 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// How many events wait for a slow reader before they are dropped and the reader has to list again.
-const BUFFER: usize = 256;
+/// How many events, and how many bytes of values in them, wait for a slow reader before they are dropped and the reader
+/// has to list again.
+const MOST_EVENTS: usize = 4096;
+const MOST_BYTES: usize = 1 << 20;
 
 /// Hands the changes of a store to the watches of this process: a change costs its own watchers, whatever else is
 /// watched, and a slow reader costs the others nothing. Clones are the same hub.
@@ -40,7 +42,12 @@ struct Reader {
 #[derive(Default)]
 struct Queue {
     events: VecDeque<WatchEvent>,
+    bytes: usize,
     missed: bool,
+}
+
+fn bytes(event: &WatchEvent) -> usize {
+    if let WatchEvent::Put(entry) = event { entry.value.len() } else { 0 }
 }
 
 impl Reader {
@@ -49,10 +56,12 @@ impl Reader {
         if queue.missed {
             return;
         }
-        if queue.events.len() == BUFFER {
-            queue.missed = true;
-            queue.events = VecDeque::new();
+        // One event always fits, however large.
+        let full = queue.events.len() >= MOST_EVENTS || queue.bytes + bytes(event) > MOST_BYTES;
+        if full && !queue.events.is_empty() {
+            *queue = Queue { missed: true, ..Queue::default() };
         } else {
+            queue.bytes += bytes(event);
             queue.events.push_back(event.clone());
         }
         drop(queue);
@@ -195,6 +204,7 @@ impl Subscription {
                     return Change::Missed;
                 }
                 if let Some(event) = queue.events.pop_front() {
+                    queue.bytes -= bytes(&event);
                     return Change::Event(event);
                 }
             }

@@ -2,11 +2,7 @@
 
 use super::lock;
 use crate::Result;
-use futures_core::{
-    Stream,
-    future::BoxFuture,
-    stream::BoxStream,
-};
+use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
 use std::{
     fmt,
     future::{Future, poll_fn},

@@ -95,6 +95,8 @@ impl Lease {
         let Self { kv, revoke, within, .. } = self;
         let deadline = Deadline::after(within);
         let revoked = deadline.limit(revoke.run()).await;
-        revoked.unwrap_or_else(|| Err(cut_off(Does::Write, deadline))).map_err(|e| kv.in_call(e, "revoke", None))
+        revoked
+            .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
+            .map_err(|e| kv.in_call(e, "revoke", None))
     }
 }

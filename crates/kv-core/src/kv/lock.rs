@@ -58,7 +58,13 @@ impl Lock {
     /// [`Closed`](ErrorKind::Closed), and those of a request that had no answer within the deadline.
     pub async fn acquire(self) -> Result<Guard> {
         let kv = self.kv.clone();
-        let ended = || kv.in_call(Error::new(ErrorKind::Other, "the store ended the wait without the lock"), "lock", None);
+        let ended = || {
+            kv.in_call(
+                Error::new(ErrorKind::Other, "the store ended the wait without the lock"),
+                "lock",
+                None,
+            )
+        };
         self.get(true).await?.ok_or_else(ended)
     }
 
@@ -81,7 +87,8 @@ impl Lock {
 
     async fn get(self, wait: bool) -> Result<Option<Guard>> {
         let kv = self.kv;
-        let name = self.name.map_err(|e| kv.in_call(Error::new(e.kind(), e.message().to_owned()), "lock", None))?;
+        let name =
+            self.name.map_err(|e| kv.in_call(Error::new(e.kind(), e.message().to_owned()), "lock", None))?;
         let until_closed = kv.until_closed();
         let options = LockOptions { ttl: self.ttl, value: self.value, wait, each_request: self.within };
         let (store, deadline) = kv.begin(if wait { Duration::MAX } else { self.within });
@@ -190,7 +197,11 @@ impl Guard {
 }
 
 /// Ready when the handle is closed or the life is over.
-pub(super) fn until_lost(kv: &Kv, alive: &Alive, kind: ErrorKind) -> impl Future<Output = Error> + Send + 'static {
+pub(super) fn until_lost(
+    kv: &Kv,
+    alive: &Alive,
+    kind: ErrorKind,
+) -> impl Future<Output = Error> + Send + 'static {
     let (until_closed, lost) = (kv.until_closed(), alive.lost());
     async move {
         tokio::select! {

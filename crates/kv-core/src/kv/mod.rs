@@ -215,7 +215,8 @@ impl Kv {
                     let _ = deadline.limit(task).await;
                 }
                 let ended = deadline.limit(shared.store.as_ref().close()).await;
-                let ended = ended.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "closing took too long")));
+                let ended =
+                    ended.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "closing took too long")));
                 shared.done.send_replace(Some(ended.map_err(|e| (e.kind(), e.to_string()))));
             });
         }
@@ -312,7 +313,9 @@ fn cut_off(does: Does, deadline: Deadline) -> Error {
         Does::Read => Error::new(ErrorKind::Timeout, format!("no answer within {within:?}")),
         Does::Write => Error::new(
             ErrorKind::OutcomeUnknown,
-            format!("no answer within {within:?}; the write may or may not have happened, so read before writing again"),
+            format!(
+                "no answer within {within:?}; the write may or may not have happened, so read before writing again"
+            ),
         ),
     }
 }
@@ -320,7 +323,9 @@ fn cut_off(does: Does, deadline: Deadline) -> Error {
 impl Capabilities {
     fn check_consistency(&self, consistency: Consistency) -> Result<()> {
         match (self.linearizable, consistency) {
-            (Linearizable::Never, Consistency::Linearizable) => Err(self.unsupported("linearizable reads (ask for stale ones)")),
+            (Linearizable::Never, Consistency::Linearizable) => {
+                Err(self.unsupported("linearizable reads (ask for stale ones)"))
+            }
             _ => Ok(()),
         }
     }
@@ -330,7 +335,10 @@ impl Capabilities {
             return Ok(());
         }
         let (long, most) = (value.len(), self.max_value);
-        Err(Error::new(ErrorKind::TooLarge, format!("a value of {long} bytes; this store takes at most {most}")))
+        Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("a value of {long} bytes; this store takes at most {most}"),
+        ))
     }
 
     fn check_put(&self, value: &Bytes, options: &PutOptions) -> Result<()> {
@@ -340,7 +348,9 @@ impl Capabilities {
                 ErrorKind::InvalidArgument,
                 "a TTL together with a lease; a key lives by one of them, so give only that one",
             )),
-            (Some(ttl), None) => self.ttl.as_ref().ok_or_else(|| self.unsupported("TTLs"))?.grant(ttl).map(drop),
+            (Some(ttl), None) => {
+                self.ttl.as_ref().ok_or_else(|| self.unsupported("TTLs"))?.grant(ttl).map(drop)
+            }
             (None, Some(_)) if self.lease.is_none() => Err(self.unsupported("leases")),
             _ => Ok(()),
         }

@@ -102,7 +102,8 @@ pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> R
         return Err(capabilities.unsupported("transactions"));
     }
     if operations > most {
-        let why = format!("{operations} conditions and writes in one transaction; this store takes at most {most}");
+        let why =
+            format!("{operations} conditions and writes in one transaction; this store takes at most {most}");
         return Err(Error::new(ErrorKind::TooLarge, why));
     }
     if conditions.iter().any(|c| matches!(c, Condition::Held(_))) {
@@ -121,7 +122,8 @@ pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> R
     }
     if bytes > capabilities.max_txn_bytes {
         let most = capabilities.max_txn_bytes;
-        let why = format!("{bytes} bytes of keys and values in one transaction; this store takes at most {most}");
+        let why =
+            format!("{bytes} bytes of keys and values in one transaction; this store takes at most {most}");
         return Err(Error::new(ErrorKind::TooLarge, why));
     }
     Ok(())

@@ -1,0 +1,139 @@
+//! The lock made of put-if-missing, TTL and watch, on a store that has locks of its own and does not use them here.
+
+use kv_core::{
+    backend::{Clock, fallback},
+    *,
+};
+use kv_memory::Memory;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+/// A minimal backend's view of a store: its own locks are not there.
+#[derive(Clone, Debug)]
+struct Minimal {
+    inner: Memory,
+    clock: Clock,
+    capabilities: Arc<Capabilities>,
+}
+
+impl Minimal {
+    fn new() -> Self {
+        let inner = Memory::new();
+        let mut capabilities = inner.capabilities().clone();
+        if let Some(locking) = &mut capabilities.lock {
+            (locking.fair, locking.fenced_writes) = (false, false);
+        }
+        Self { inner, clock: Clock::system(), capabilities: Arc::new(capabilities) }
+    }
+}
+
+#[async_trait]
+impl Store for Minimal {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn get(&self, key: &Key, o: &ReadOptions) -> Result<Option<Entry>> {
+        self.inner.get(key, o).await
+    }
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, o: &PutOptions) -> Result<Written> {
+        self.inner.put(key, value, expect, o).await
+    }
+    async fn delete(&self, key: &Key, expect: Expect, o: &WriteOptions) -> Result<bool> {
+        self.inner.delete(key, expect, o).await
+    }
+    async fn list(&self, dir: &Directory, from: Option<&Cursor>, o: &ListOptions) -> Result<Page> {
+        self.inner.list(dir, from, o).await
+    }
+    async fn watch(&self, target: &Target, o: &WatchOptions) -> Result<WatchStream> {
+        match target {
+            Target::Holder(name) => fallback::watch_holder(self, name, o).await,
+            _ => self.inner.watch(target, o).await,
+        }
+    }
+    async fn lock(&self, name: &Key, o: &LockOptions) -> Result<Option<Acquired>> {
+        fallback::lock(self, &self.clock, name, o).await
+    }
+    async fn lock_holder(&self, name: &Key, o: &ReadOptions) -> Result<Option<Holder>> {
+        fallback::lock_holder(self, name, o).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_holder_at_a_time_with_growing_tokens() {
+    let kv = Kv::new(Minimal::new());
+    let (inside, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let contend = |n: u64| {
+        let (kv, inside, last) = (kv.clone(), inside.clone(), last.clone());
+        async move {
+            let guard = kv.new_lock("l").value(n.to_string()).acquire().await.unwrap();
+            assert_eq!(inside.fetch_add(1, SeqCst), 0, "two hold it");
+            assert!(last.swap(guard.token(), SeqCst) < guard.token(), "a token that did not grow");
+            tokio::task::yield_now().await;
+            let holder = kv.lock_holder("l").await.unwrap().unwrap();
+            assert_eq!((holder.token, holder.value), (guard.token(), n.to_string().into()));
+            inside.fetch_sub(1, SeqCst);
+            assert!(guard.release().await.unwrap());
+        }
+    };
+    let all: Vec<_> = (0..32).map(|n| tokio::spawn(contend(n))).collect();
+    for one in all {
+        one.await.unwrap();
+    }
+    assert_eq!(last.load(SeqCst), 32);
+    assert!(kv.lock_holder("l").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn it_is_kept_alive_and_freed_when_its_holder_is_gone() {
+    let ttl = Duration::from_millis(600);
+    let kv = Kv::new(Minimal::new());
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await.unwrap();
+    assert!(kv.new_lock("l").try_acquire().await.unwrap().is_none());
+    assert!(kv.new_lock("l").acquire_within(3 * ttl).await.unwrap().is_none(), "held over three TTLs");
+    assert!(guard.is_held());
+    // A foreign hand ends it.
+    let key = Key::internal("lock", &Key::parse("l").unwrap());
+    kv.store().as_ref().delete(&key, Expect::Anything, &WriteOptions::default()).await.unwrap();
+    let next = kv.new_lock("l").acquire().await.unwrap();
+    assert_eq!(guard.lost().await.kind(), ErrorKind::LockLost);
+    assert!(!guard.release().await.unwrap(), "what another holds is not released");
+    assert!(next.is_held());
+}
+
+#[tokio::test]
+async fn a_dropped_wait_leaves_nothing() {
+    let kv = Kv::new(Minimal::new());
+    for polls in 0..40 {
+        let mut acquire = Box::pin(kv.new_lock("l").acquire());
+        let mut got = None;
+        for _ in 0..polls {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(acquire.as_mut().poll(cx))).await;
+            if let std::task::Poll::Ready(guard) = polled {
+                got = Some(guard.unwrap());
+                break;
+            }
+        }
+        drop((acquire, got));
+        let free = kv.new_lock("l").acquire_within(Duration::from_secs(5)).await.unwrap();
+        free.expect("free again").release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_holder_is_watched_without_its_renewals() {
+    let kv = Kv::new(Minimal::new());
+    let mut watch = kv.lock_holder("l").watch().await.unwrap();
+    assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
+    let guard = kv.new_lock("l").ttl(Duration::from_millis(300)).value("me").acquire().await.unwrap();
+    let (name, version) = (Key::parse("l").unwrap(), Version::new(guard.token(), 0));
+    let entry = Entry::new(name.clone(), "me", version);
+    assert_eq!(watch.event().await.unwrap(), WatchEvent::Put(entry));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    guard.release().await.unwrap();
+    assert_eq!(watch.event().await.unwrap(), WatchEvent::Delete { key: name, version });
+}
