@@ -1,0 +1,31 @@
+//! Locks, out of put-if-missing, TTL and watch.
+// DECIDE: whether your server has something better: a session that a key hangs on, or a transaction that counts one up.
+// Then write `lock` with `backend::Alive` (its life), `backend::Undo` (its release, made before the first request is
+// sent) and a token that grows with every acquisition, over restarts too; have `transact` check `Condition::Held`, and
+// say `fair` and `fenced_writes`.
+
+use crate::Template;
+use kv_core::{backend::fallback, *};
+
+/// Where the fallback keeps its locks.
+pub(crate) const AREA: &str = "lock";
+pub(crate) const BELOW: &str = ".kv/lock/";
+
+pub(crate) fn locking(ttl: TtlRange) -> Locking {
+    let mut locking = Locking::new(ttl);
+    locking.fair = false;
+    locking.fenced_writes = false;
+    locking
+}
+
+pub(crate) async fn lock(store: &Template, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    fallback::lock(store, store.client().server.clock(), name, options).await
+}
+
+pub(crate) async fn holder(store: &Template, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    fallback::lock_holder(store, name, options).await
+}
+
+pub(crate) async fn watch(store: &Template, name: &Key, options: &WatchOptions) -> Result<WatchStream> {
+    fallback::watch_holder(store, name, options).await
+}
