@@ -1,14 +1,19 @@
 //! Cases: one promise each, by the name of the contract's clause.
 
-use crate::{Harness, Proxy};
+use crate::{Harness, Proxy, Server, check::Failure, server::Borrowed};
 use futures::future::BoxFuture;
 use kv_core::{Capabilities, Kv};
 use std::{
+    future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
+};
+use tokio::{
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::Instant,
 };
 
 /// One promise, tried. Its name is the clause's, or the clause's with `/` and what of it is tried:
@@ -46,72 +51,222 @@ pub enum Ended {
     Ignored(String),
 }
 
+impl Ended {
+    /// Not tried, for this reason.
+    pub fn ignored(reason: impl Into<String>) -> Verdict {
+        Ok(Self::Ignored(reason.into()))
+    }
+}
+
 /// What a case gives: an error is a broken promise, as a panic is.
-pub type Verdict = Result<Ended, Box<dyn std::error::Error + Send + Sync>>;
+pub type Verdict = Result<Ended, Failure>;
 
 /// What a case works with: the backend under test, and a prefix that nobody else uses.
 #[derive(Clone)]
-pub struct Trial {
+pub struct Trial(Arc<Inner>);
+
+struct Inner {
     harness: Arc<dyn Harness>,
     prefix: String,
     capabilities: Arc<Capabilities>,
-    next: Arc<AtomicU32>,
+    patience: Duration,
+    elsewhere: AtomicU32,
+    stage: Mutex<Stage>,
+    turn: Mutex<Turn>,
+}
+
+/// What a case is at, for the report of one that gets stuck.
+struct Stage {
+    since: Instant,
+    waits_for: String,
+}
+
+/// Cases run side by side, but for those that take the server away, each of which runs alone.
+enum Turn {
+    None,
+    Shared { _held: OwnedRwLockReadGuard<()>, turns: Arc<RwLock<()>> },
+    Alone { _held: OwnedRwLockWriteGuard<()>, server: Arc<Borrowed> },
 }
 
 impl Trial {
     /// For one run of one case. `prefix` ends with a slash.
-    pub fn new(harness: Arc<dyn Harness>, prefix: String, capabilities: Arc<Capabilities>) -> Self {
-        Self { harness, prefix, capabilities, next: Arc::default() }
+    pub(crate) async fn new(
+        harness: Arc<dyn Harness>,
+        prefix: String,
+        capabilities: Arc<Capabilities>,
+        patience: Duration,
+        turns: Arc<RwLock<()>>,
+    ) -> Self {
+        let turn = Turn::Shared { _held: turns.clone().read_owned().await, turns };
+        let stage = Stage { since: Instant::now(), waits_for: "its first answer".into() };
+        let (stage, turn, elsewhere) = (Mutex::new(stage), Mutex::new(turn), AtomicU32::default());
+        Self(Arc::new(Inner { harness, prefix, capabilities, patience, elsewhere, stage, turn }))
     }
 
     /// The backend under test.
     pub fn harness(&self) -> &Arc<dyn Harness> {
-        &self.harness
+        &self.0.harness
     }
 
     /// What it can do.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+        &self.0.capabilities
     }
 
     /// The prefix of this run of the case.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        &self.0.prefix
     }
 
     /// A new client under the case's prefix; every call gives one with connections of its own.
     pub async fn open(&self) -> kv_core::Result<Kv> {
-        self.harness.open(&self.prefix).await
+        self.0.harness.open(&self.0.prefix).await
     }
 
     /// A new client under another prefix, unique and beside the case's own.
     pub async fn open_elsewhere(&self) -> kv_core::Result<Kv> {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("{}-{n}/", self.prefix.trim_end_matches('/'));
-        self.harness.open(&prefix).await
+        let n = self.0.elsewhere.fetch_add(1, Ordering::Relaxed);
+        self.0.harness.open(&self.beside(n)).await
+    }
+
+    fn beside(&self, n: u32) -> String {
+        format!("{}-{n}/", self.0.prefix.trim_end_matches('/'))
+    }
+
+    /// The prefixes that this run has used so far.
+    pub(crate) fn prefixes(&self) -> Vec<String> {
+        let elsewhere = self.0.elsewhere.load(Ordering::Relaxed);
+        std::iter::once(self.0.prefix.clone()).chain((0..elsewhere).map(|n| self.beside(n))).collect()
     }
 
     /// A client behind a new proxy; `None` for a backend without a network.
     pub async fn open_behind_proxy(&self) -> Option<kv_core::Result<(Kv, Proxy)>> {
-        let proxy = Proxy::start(self.harness.address()?).await;
-        let kv = self.harness.open_through(&proxy, &self.prefix).await?;
+        let proxy = Proxy::start(self.0.harness.address()?).await;
+        let kv = self.0.harness.open_through(&proxy, &self.0.prefix).await?;
         Some(kv.map(|kv| (kv, proxy)))
+    }
+
+    /// The server, to be taken away and given back: waits until no other case runs, and lets none begin before this one
+    /// has ended. What the case leaves stopped or frozen is put right behind it. `None` where the harness has no such
+    /// hook. A case calls it before anything else, and never the harness's own.
+    pub async fn server(&self) -> Option<Arc<dyn Server>> {
+        let server = self.0.harness.server()?;
+        let turns = match &*self.turn() {
+            Turn::Alone { server, .. } => return Some(server.clone()),
+            Turn::Shared { turns, .. } => turns.clone(),
+            Turn::None => return None,
+        };
+        *self.turn() = Turn::None;
+        let held = turns.write_owned().await;
+        let server = Arc::new(Borrowed::new(server));
+        *self.turn() = Turn::Alone { _held: held, server: server.clone() };
+        self.stage().since = Instant::now();
+        Some(server)
+    }
+
+    /// Puts the server right.
+    pub(crate) async fn restore(&self) {
+        let server = match &*self.turn() {
+            Turn::Alone { server, .. } => server.clone(),
+            _ => return,
+        };
+        server.restore().await;
+    }
+
+    /// Lets other cases have their turn.
+    pub(crate) fn end(&self) {
+        *self.turn() = Turn::None;
     }
 
     /// How long a case waits for something that must come, before it calls the promise broken.
     pub fn patience(&self) -> Duration {
-        Duration::from_secs(20)
+        self.0.patience
     }
 
     /// A TTL that the server grants, short, and at least this long.
     pub fn short_ttl(&self, at_least: Duration) -> Duration {
-        let least = self.capabilities.ttl.as_ref().map_or(Duration::ZERO, |range| range.least);
+        let least = self.0.capabilities.ttl.as_ref().map_or(Duration::ZERO, |range| range.least);
         at_least.max(least)
+    }
+
+    /// Notes what the case is at, for the report if it gets stuck.
+    pub fn note(&self, waits_for: impl Into<String>) {
+        self.stage().waits_for = waits_for.into();
+    }
+
+    /// What was noted last, and since when the case has had its turn.
+    pub(crate) fn noted(&self) -> (Instant, String) {
+        let stage = self.stage();
+        (stage.since, stage.waits_for.clone())
+    }
+
+    /// Waits for what must come, as long as [`patience`](Self::patience) lasts.
+    ///
+    /// # Errors
+    /// That it did not come.
+    pub async fn soon<T>(&self, what: &str, coming: impl Future<Output = T>) -> Result<T, Failure> {
+        self.within(self.patience(), what, coming).await
+    }
+
+    /// Waits for what must come within this time.
+    ///
+    /// # Errors
+    /// That it did not come.
+    pub async fn within<T>(
+        &self,
+        time: Duration,
+        what: &str,
+        coming: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        self.note(what);
+        let came = tokio::time::timeout(time, coming).await;
+        came.map_err(|_| format!("waited {time:?} in vain for {what}").into())
+    }
+
+    /// Asks again and again until the answer is true, as long as [`patience`](Self::patience) lasts.
+    ///
+    /// # Errors
+    /// That it did not become true, or the first error of the asking.
+    pub async fn until<F>(&self, what: &str, ask: impl FnMut() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = kv_core::Result<bool>>,
+    {
+        self.until_within(self.patience(), what, ask).await
+    }
+
+    /// Asks again and again until the answer is true, for this time.
+    ///
+    /// # Errors
+    /// As [`until`](Self::until).
+    pub async fn until_within<F>(
+        &self,
+        time: Duration,
+        what: &str,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = kv_core::Result<bool>>,
+    {
+        let asking = async {
+            while !ask().await? {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        };
+        self.within(time, what, asking).await?
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl std::fmt::Debug for Trial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Trial({} under {:?})", self.harness.name(), self.prefix)
+        write!(f, "Trial({} under {:?})", self.0.harness.name(), self.0.prefix)
     }
 }

@@ -1,10 +1,60 @@
 //! One conformance suite, run by every backend.
+//!
+//! A backend gives a [`Harness`], and its whole `tests/conformance.rs` is:
+//!
+//! ```no_run
+//! use kv_core::{Kv, async_trait};
+//! use kv_testsuite::Harness;
+//! # mod kv_mine {
+//! #     pub async fn open(_: &str) -> kv_core::Result<kv_core::Kv> { unreachable!() }
+//! # }
+//!
+//! struct Mine {
+//!     port: u16,
+//! }
+//!
+//! #[async_trait]
+//! impl Harness for Mine {
+//!     fn name(&self) -> String {
+//!         "mine".into()
+//!     }
+//!     async fn open(&self, prefix: &str) -> kv_core::Result<Kv> {
+//!         kv_mine::open(&format!("mine://127.0.0.1:{}/{prefix}", self.port)).await
+//!     }
+//! }
+//!
+//! fn main() {
+//!     // Here the server is started, on a free port; it ends when the harness is dropped.
+//!     kv_testsuite::main(|| async { Ok(Mine { port: 7000 }) })
+//! }
+//! ```
+//!
+//! with this in its `Cargo.toml`:
+//!
+//! ```toml
+//! [[test]]
+//! name = "conformance"
+//! harness = false
+//! ```
+//!
+//! Each promise of the contract is a [`Case`], whose name begins with the clause's. `cargo test` runs them all, each on
+//! its own line; a case that the backend's [`Capabilities`](kv_core::Capabilities) rule out is shown as ignored, with the
+//! reason, after the refused call was seen to answer `Unsupported`. What needs a look into the server beyond the library
+//! asks the harness for a hook, and is ignored without it.
 
 mod case;
 pub mod cases;
+pub mod check;
 mod harness;
+pub mod matrix;
+mod program;
 mod proxy;
+mod run;
+mod server;
 
 pub use case::{Case, Ended, Trial, Verdict};
+pub use check::Failure;
 pub use harness::{Foreign, Harness, Server};
+pub use program::main;
 pub use proxy::Proxy;
+pub use run::{Options, Outcome, Report, run};

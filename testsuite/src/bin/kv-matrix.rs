@@ -1,0 +1,82 @@
+//! Makes `docs/compatibility.md`, and the table of backends in `README.md`, of what the runs of the suite left behind;
+//! with `--check` tells whether they are up to date. Run in the workspace's folder, or with it as argument.
+
+use kv_testsuite::{Failure, matrix};
+use std::{fs, io, path::PathBuf, process::ExitCode};
+
+const BEGIN: &str = "<!-- backends:begin -->\n";
+const END: &str = "<!-- backends:end -->";
+
+fn main() -> ExitCode {
+    match work() {
+        Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
+        Ok(stale) => {
+            eprintln!(
+                "not up to date: {}; run all suites, then `cargo run -p kv-testsuite --bin kv-matrix`",
+                stale.join(", ")
+            );
+            ExitCode::FAILURE
+        }
+        Err(e) => {
+            eprintln!("kv-matrix: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The files that are not as they should be, when they are only to be checked.
+fn work() -> Result<Vec<&'static str>, Failure> {
+    let (mut check, mut root) = (false, PathBuf::from("."));
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--check" => check = true,
+            option if option.starts_with('-') => {
+                return Err(format!("unknown option {option:?}; usage: kv-matrix [--check] [FOLDER]").into());
+            }
+            folder => root = folder.into(),
+        }
+    }
+    let folder = matrix::folder()?;
+    let columns =
+        matrix::load(&folder).map_err(|e| format!("{}: {e}; run the suites first", folder.display()))?;
+    if columns.is_empty() {
+        return Err(format!("{} holds no results; run the suites first", folder.display()).into());
+    }
+    let mut stale = Vec::new();
+    let page = root.join("docs/compatibility.md");
+    let readme = root.join("README.md");
+    let text = read(&readme)?;
+    let wanted = [
+        ("docs/compatibility.md", page, Some(matrix::page(&columns))),
+        ("README.md", readme, text.as_deref().and_then(|t| between(t, &matrix::brief(&columns)))),
+    ];
+    for (name, path, wanted) in wanted {
+        let Some(wanted) = wanted else { continue };
+        if read(&path)?.as_ref() == Some(&wanted) {
+            continue;
+        }
+        if check {
+            stale.push(name);
+        } else {
+            fs::create_dir_all(path.parent().unwrap_or(&root))?;
+            fs::write(&path, wanted)?;
+            println!("{name} written from {} backends", columns.len());
+        }
+    }
+    Ok(stale)
+}
+
+/// `None` where there is no such file.
+fn read(path: &PathBuf) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some),
+    }
+}
+
+/// The text with another table between the markers; `None` without markers.
+fn between(text: &str, table: &str) -> Option<String> {
+    let begin = text.find(BEGIN)? + BEGIN.len();
+    let end = begin + text[begin..].find(END)?;
+    Some(format!("{}{table}{}", &text[..begin], &text[end..]))
+}

@@ -1,0 +1,82 @@
+//! What cases say: few words, each of which gives a message with what was expected and what was found.
+
+use kv_core::{Error, ErrorKind};
+use std::{fmt::Debug, panic::Location};
+
+/// Why a promise is broken.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[track_caller]
+fn at(message: String) -> Failure {
+    let place = Location::caller();
+    let file = place.file().rsplit('/').next().unwrap_or_default();
+    format!("{message} ({file}:{})", place.line()).into()
+}
+
+/// It holds.
+///
+/// # Errors
+/// That it does not.
+#[track_caller]
+pub fn holds(what: impl AsRef<str>, holds: bool) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(at(format!("broken: {}", what.as_ref()))) }
+}
+
+/// What was found is what was expected.
+///
+/// # Errors
+/// That it is not, with both.
+#[track_caller]
+pub fn same<F, E>(what: impl AsRef<str>, found: F, expected: E) -> Result<(), Failure>
+where
+    F: Debug + PartialEq<E>,
+    E: Debug,
+{
+    if found == expected {
+        return Ok(());
+    }
+    Err(at(format!("{}: expected {}, found {}", what.as_ref(), short(&expected), short(&found))))
+}
+
+/// What was found differs from the other.
+///
+/// # Errors
+/// That it does not.
+#[track_caller]
+pub fn differ<T: Debug + PartialEq>(what: impl AsRef<str>, one: T, other: T) -> Result<(), Failure> {
+    if one != other {
+        return Ok(());
+    }
+    Err(at(format!("{}: expected two different ones, found {} twice", what.as_ref(), short(&one))))
+}
+
+/// The call was refused with this kind of error.
+///
+/// # Errors
+/// That it succeeded, or failed in another way.
+#[track_caller]
+pub fn refused<T: Debug>(
+    what: impl AsRef<str>,
+    answer: Result<T, Error>,
+    kind: ErrorKind,
+) -> Result<Error, Failure> {
+    match answer {
+        Err(e) if e.kind() == kind => Ok(e),
+        Err(e) => Err(at(format!("{}: expected the error {kind:?}, found {e:?}", what.as_ref()))),
+        Ok(answer) => Err(at(format!(
+            "{}: expected the error {kind:?}, found the answer {}",
+            what.as_ref(),
+            short(&answer)
+        ))),
+    }
+}
+
+/// Values can be long.
+fn short(value: &impl Debug) -> String {
+    const SHOWN: usize = 2_000;
+    let text = format!("{value:?}");
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
+        None => text,
+    }
+}

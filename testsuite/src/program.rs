@@ -1,0 +1,99 @@
+//! The test program of a backend.
+
+use crate::{
+    Failure, Harness, Options, Outcome, cases, matrix,
+    run::{Runner, text},
+};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::{
+    future::Future,
+    process,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The whole of a backend's `tests/conformance.rs`, with `harness = false` in its `Cargo.toml`: makes the harness, runs
+/// every case on it as a test program does (`cargo test -p kv-mine -- ttl --test-threads 1`), one line a case, drops the
+/// harness, and ends the program.
+///
+/// A run without a filter ends with a matrix, clause by clause, which is written to a file too: see [`matrix`].
+///
+/// When the harness cannot be made, the program says why and fails; it never skips.
+pub fn main<H, F>(make: impl FnOnce() -> F) -> !
+where
+    H: Harness,
+    F: Future<Output = Result<H, Failure>> + Send + 'static,
+{
+    process::exit(i32::from(whole(make())))
+}
+
+const FAILED: u8 = 101;
+
+fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'static) -> u8 {
+    let mut arguments = Arguments::from_args();
+    // Most cases wait most of the time.
+    let at_once = *arguments.test_threads.get_or_insert(Options::default().at_once);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(4, |n| n.get().max(4)))
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return failed("a runtime could not be started", &e),
+    };
+    let ready = runtime.block_on(runtime.spawn(async move {
+        let harness: Arc<dyn Harness> = Arc::new(make.await?);
+        let runner = Runner::new(harness.clone(), Options::default().at_once(at_once)).await?;
+        Ok::<_, Failure>((harness, runner))
+    }));
+    let code = match ready {
+        Ok(Ok((harness, runner))) => {
+            let code = all(&arguments, &*harness, runner, runtime.handle());
+            // Here, where it may still need the runtime to stop its servers.
+            let _inside = runtime.enter();
+            drop(harness);
+            code
+        }
+        Ok(Err(e)) => failed("the store to be tested could not be opened", &*e),
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => failed("the store to be tested could not be opened", &text(&*panic)),
+            Err(e) => failed("the store to be tested could not be opened", &e),
+        },
+    };
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    code
+}
+
+fn failed(what: &str, why: &dyn std::fmt::Display) -> u8 {
+    eprintln!("{what}: {why}");
+    FAILED
+}
+
+fn all(arguments: &Arguments, harness: &dyn Harness, runner: Runner, runtime: &tokio::runtime::Handle) -> u8 {
+    let (backend, results) = (harness.name(), Arc::new(Mutex::new(Vec::new())));
+    let trials = cases::all().into_iter().enumerate().map(|(at, case)| {
+        let (runner, runtime, results) = (runner.clone(), runtime.clone(), results.clone());
+        Trial::ignorable_test(format!("{backend}::{}", case.name), move || {
+            let outcome = runtime.block_on(runner.one(case));
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            results.push((at, case, outcome.clone()));
+            match outcome {
+                Outcome::Kept => Ok(Completion::Completed),
+                Outcome::Ignored(reason) => Ok(Completion::ignored_with(reason)),
+                Outcome::Broken(why) => Err(Failed::from(format!("{}\n{why}", case.promise))),
+            }
+        })
+    });
+    let conclusion = libtest_mimic::run(arguments, trials.collect());
+    let mut results = std::mem::take(&mut *results.lock().unwrap_or_else(PoisonError::into_inner));
+    if results.len() == cases::all().len() {
+        results.sort_by_key(|(at, ..)| *at);
+        let results = results.into_iter().map(|(_, case, outcome)| (case, outcome)).collect();
+        let column = matrix::Column::from(&runner.report(results));
+        println!("{}", column.summary());
+        if let Err(e) = column.save() {
+            return failed("the matrix could not be written", &e);
+        }
+    }
+    if conclusion.has_failed() { FAILED } else { 0 }
+}

@@ -1,0 +1,238 @@
+//! Running cases, each on its own, so that none takes another down.
+
+use crate::{Case, Ended, Harness, Trial, Verdict};
+use futures::{StreamExt, stream};
+use kv_core::{Capabilities, Kv};
+use std::{
+    any::Any,
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::RwLock, time::Instant};
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The promise held.
+    Kept,
+    /// It could not be tried, for this reason.
+    Ignored(String),
+    /// The promise was broken, in this way.
+    Broken(String),
+}
+
+/// How cases are run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// How many cases at once.
+    pub at_once: usize,
+    /// How long each may take, beyond what the backend's TTLs need: one that takes longer is broken.
+    pub limit: Duration,
+    /// [`Trial::patience`].
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { at_once: 12, limit: Duration::from_secs(120), patience: Duration::from_secs(20) }
+    }
+}
+
+impl Options {
+    /// Sets how many cases run at once.
+    #[must_use]
+    pub fn at_once(mut self, at_once: usize) -> Self {
+        self.at_once = at_once.max(1);
+        self
+    }
+
+    /// Sets how long each may take.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets how long a case waits for what must come.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}
+
+/// How the cases ended on one backend.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The harness's name.
+    pub backend: String,
+    /// What the backend can do.
+    pub capabilities: Arc<Capabilities>,
+    /// The cases, in their order, and how each ended.
+    pub results: Vec<(Case, Outcome)>,
+}
+
+impl Report {
+    /// How the case of this name ended; `None` when it was not run.
+    pub fn outcome(&self, case: &str) -> Option<&Outcome> {
+        self.results.iter().find(|(c, _)| c.name == case).map(|(_, outcome)| outcome)
+    }
+
+    /// The cases whose promise was broken, and how.
+    pub fn broken(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.results.iter().filter_map(|(case, outcome)| match outcome {
+            Outcome::Broken(why) => Some((case.name, why.as_str())),
+            _ => None,
+        })
+    }
+}
+
+/// Runs these cases on the caller's runtime (a multi-threaded one) and prints nothing.
+///
+/// # Errors
+/// The store could not be opened once, so that nothing was tried.
+pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -> kv_core::Result<Report> {
+    let runner = Runner::new(harness, options.clone()).await?;
+    let results = stream::iter(cases.iter().copied())
+        .map(|case| {
+            let runner = runner.clone();
+            async move { (case, runner.one(case).await) }
+        })
+        .buffered(options.at_once)
+        .collect()
+        .await;
+    Ok(runner.report(results))
+}
+
+/// What the runs of cases on one backend share.
+#[derive(Clone)]
+pub(crate) struct Runner {
+    harness: Arc<dyn Harness>,
+    capabilities: Arc<Capabilities>,
+    options: Options,
+    prefix: Arc<str>,
+    next: Arc<AtomicU32>,
+    turns: Arc<RwLock<()>>,
+}
+
+impl Runner {
+    pub(crate) async fn new(harness: Arc<dyn Harness>, options: Options) -> kv_core::Result<Self> {
+        let random = RandomState::new().hash_one(std::process::id());
+        let prefix: Arc<str> = format!("kv-suite-{random:016x}").into();
+        let kv = harness.open(&format!("{prefix}/0/")).await?;
+        let capabilities = Arc::new(kv.capabilities().clone());
+        kv.close().await?;
+        Ok(Self {
+            harness,
+            capabilities,
+            options,
+            prefix,
+            next: Arc::new(AtomicU32::new(1)),
+            turns: Arc::default(),
+        })
+    }
+
+    pub(crate) fn report(&self, results: Vec<(Case, Outcome)>) -> Report {
+        Report { backend: self.harness.name(), capabilities: self.capabilities.clone(), results }
+    }
+
+    /// What the slowest expiry of this backend adds to a case's time: several of them in a row.
+    fn limit(&self) -> Duration {
+        let c = &*self.capabilities;
+        let ranges = [c.ttl.as_ref(), c.lease.as_ref(), c.lock.as_ref().map(|l| &l.ttl)];
+        let slowest = ranges.into_iter().flatten().map(|r| r.least + r.lateness(r.least)).max();
+        self.options.limit + slowest.unwrap_or_default() * 6
+    }
+
+    /// Runs one case, and cleans up behind it.
+    pub(crate) async fn one(&self, case: Case) -> Outcome {
+        if let Some(reason) = self.harness.excused(case.name, &self.capabilities) {
+            return Outcome::Ignored(reason);
+        }
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let (harness, prefix) = (self.harness.clone(), format!("{}/{n}/", self.prefix));
+        let capabilities = self.capabilities.clone();
+        let trial =
+            Trial::new(harness, prefix, capabilities, self.options.patience, self.turns.clone()).await;
+        let outcome = self.watched(case, &trial).await;
+        let cleaned = async {
+            trial.restore().await;
+            self.clean(&trial).await
+        };
+        let cleaned = tokio::time::timeout(self.options.limit, cleaned).await;
+        trial.end();
+        let cleaned = cleaned.unwrap_or_else(|_| Err("cleaning up behind the case took too long".to_owned()));
+        match (outcome, cleaned) {
+            (Outcome::Broken(why), _) | (_, Err(why)) => Outcome::Broken(why),
+            (outcome, Ok(())) => outcome,
+        }
+    }
+
+    /// On a task of its own, with an eye on the time that it takes.
+    async fn watched(&self, case: Case, trial: &Trial) -> Outcome {
+        let limit = self.limit();
+        let mut task = tokio::spawn((case.run)(trial.clone()));
+        loop {
+            let (since, waits_for) = trial.noted();
+            if since + limit <= Instant::now() {
+                task.abort();
+                return Outcome::Broken(format!("stuck for {limit:?}; it waited for {waits_for}"));
+            }
+            if let Ok(ended) = tokio::time::timeout_at(since + limit, &mut task).await {
+                return match ended {
+                    Ok(verdict) => outcome(verdict),
+                    Err(e) => Outcome::Broken(e.try_into_panic().map_or_else(
+                        |e| format!("the case's task ended early: {e}"),
+                        |panic| format!("panicked: {}", text(&*panic)),
+                    )),
+                };
+            }
+        }
+    }
+
+    /// Deletes the case's keys, and sees that nothing of the library's own is left.
+    async fn clean(&self, trial: &Trial) -> Result<(), String> {
+        for prefix in trial.prefixes() {
+            self.empty(&prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;
+            let patience = Instant::now() + self.options.patience;
+            loop {
+                // What is given back in the background may take a moment.
+                let left = self.harness.leftovers(&prefix).await;
+                if left.is_empty() {
+                    break;
+                }
+                if Instant::now() > patience {
+                    return Err(format!("left behind on the server: {}", left.join(", ")));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn empty(&self, prefix: &str) -> kv_core::Result<()> {
+        let kv: Kv = self.harness.open(prefix).await?;
+        kv.delete_tree("").await?;
+        kv.close().await
+    }
+}
+
+fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Ok(Ended::Kept) => Outcome::Kept,
+        Ok(Ended::Ignored(reason)) => Outcome::Ignored(reason),
+        Err(why) => Outcome::Broken(why.to_string()),
+    }
+}
+
+pub(crate) fn text(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}

@@ -1,0 +1,62 @@
+//! A server that a case has borrowed, and that is given back running.
+
+use crate::Server;
+use kv_core::async_trait;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+const UP: u8 = 0;
+const FROZEN: u8 = 1;
+const DOWN: u8 = 2;
+
+/// Knows how the case left the server.
+pub(crate) struct Borrowed {
+    server: Arc<dyn Server>,
+    state: AtomicU8,
+}
+
+impl Borrowed {
+    pub(crate) fn new(server: Arc<dyn Server>) -> Self {
+        Self { server, state: AtomicU8::new(UP) }
+    }
+
+    /// Has it serve again, whatever the case did.
+    pub(crate) async fn restore(&self) {
+        match self.state.load(Ordering::Relaxed) {
+            FROZEN => self.resume().await,
+            DOWN => self.start().await,
+            _ => {}
+        }
+    }
+
+    fn is(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+}
+
+// The state is set before what may be dropped half-way, but for what puts it right.
+#[async_trait]
+impl Server for Borrowed {
+    async fn stop(&self) {
+        self.is(DOWN);
+        self.server.stop().await;
+    }
+    async fn kill(&self) {
+        self.is(DOWN);
+        self.server.kill().await;
+    }
+    async fn start(&self) {
+        self.server.start().await;
+        self.is(UP);
+    }
+    async fn pause(&self) {
+        self.is(FROZEN);
+        self.server.pause().await;
+    }
+    async fn resume(&self) {
+        self.server.resume().await;
+        self.is(UP);
+    }
+}
