@@ -106,11 +106,14 @@ impl Alive {
 
     /// Ends this life and its clones at once, because its owner saw on the server that it is over.
     pub fn end(&self, why: impl Into<Arc<str>>) {
-        self.ended.send_if_modified(|end| {
-            let first = end.is_none();
-            end.get_or_insert_with(|| why.into());
-            first
-        });
+        end(&self.ended, why.into());
+    }
+
+    /// What does the same as [`end`](Self::end) and keeps nothing alive, for the side that sees the lock or lease on the
+    /// server and must not be what keeps it.
+    pub fn ending(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let ended = self.ended.clone();
+        move |why| end(&ended, why.into())
     }
 
     /// Whether its time is not over, by the owner's clock; no I/O.
@@ -140,4 +143,13 @@ impl Alive {
             Error::new(ErrorKind::LockLost, format!("no longer held: {why}"))
         }
     }
+}
+
+/// The first reason counts.
+fn end(ended: &watch::Sender<Option<Arc<str>>>, why: Arc<str>) {
+    ended.send_if_modified(|end| {
+        let first = end.is_none();
+        end.get_or_insert(why);
+        first
+    });
 }
