@@ -1,1 +1,49 @@
-//! The store in memory.
+//! The store in memory: the reference that keeps every clause of the contract, and what a program's own unit tests run
+//! on, fast, without a server, and on a clock that they can move.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+//! use kv_core::{Kv, backend::Clock};
+//! use std::time::Duration;
+//!
+//! let clock = Clock::manual();
+//! let kv = kv_memory::Config::new().clock(clock.clone()).open().await?;
+//! kv.put("session/7", "alice").ttl(Duration::from_secs(3600)).await?;
+//! clock.advance(Duration::from_secs(3600)); // an hour, in no time
+//! assert_eq!(kv.get("session/7").await?, None);
+//! # Ok(()) }
+//! ```
+//!
+//! # Which store
+//! `memory://` is a store of its own; `memory://NAME/prefix` is one that all share who open that name in this process,
+//! as long as one of them is left. [`Memory::new`] and [`Memory::with_prefix`] give the same without a name.
+//!
+//! # What maps onto what
+//! | here | is |
+//! |---|---|
+//! | data | one map by whole name, prefix and key, under one mutex that no wait ever holds |
+//! | version | a counter of the store, which every write, deletion and acquisition moves |
+//! | TTL, lease, lock | a moment on the store's [`Clock`](kv_core::backend::Clock); what is past it is removed before anyone looks, and by one task for each runtime that watches or waits, so that idle watches see it |
+//! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told of a change under the mutex, so in order |
+//! | lock | a line for each name, apart from the data; the token is the version counter at the acquisition |
+//!
+//! # Differences
+//! None from the contract: the [`Capabilities`](kv_core::Capabilities) rule out nothing. A listing of more than one page
+//! (1,000 items, or values of 1 MiB) is not of one moment. Nothing outlives the process.
+//!
+//! # Tests that move the clock
+//! Time passes at once, for the store and for the guards and leases on it. A lock or lease is kept alive by a renewal at
+//! each third of its TTL: a test that moves the clock by less, and then lets other tasks run, keeps it; one that moves it
+//! by the whole TTL loses it, as a process does that was suspended. [`Memory::evict_lock`] takes a lock away from its
+//! holder at once. A killed process is a runtime that was dropped.
+
+mod config;
+mod data;
+mod lease;
+mod list;
+mod lock;
+mod store;
+mod watch;
+
+pub use config::{Config, from_url, open};
+pub use store::Memory;

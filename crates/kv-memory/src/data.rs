@@ -1,0 +1,284 @@
+//! The data set: what all clients of one store share, changed only under its mutex.
+
+use crate::{lease::Lease, lock::Line};
+use bytes::Bytes;
+use kv_core::{
+    Entry, Key, Version, WatchEvent,
+    backend::{Clock, Hub, Instant},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+use tokio::{
+    runtime::{self, Handle},
+    sync::watch,
+    task::AbortHandle,
+};
+
+/// A whole name, with its prefix.
+pub(crate) type Name = Arc<str>;
+/// A lock: the prefix that it belongs to, and its name.
+pub(crate) type LockName = (Name, Key);
+
+/// What is stored under a name.
+pub(crate) struct Record {
+    /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
+    key: Key,
+    value: Bytes,
+    version: Version,
+    life: Life,
+}
+
+/// How long a key lives.
+#[derive(Clone, Copy)]
+pub(crate) enum Life {
+    Forever,
+    Until(Instant),
+    Lease(u64),
+}
+
+/// What ends at a moment.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    Key(Name),
+    Lease(u64),
+    Lock(LockName),
+}
+
+/// Those who look at the data through one prefix.
+struct Seat {
+    hub: Hub,
+    clients: usize,
+}
+
+pub(crate) struct Data {
+    me: Weak<Shared>,
+    pub(crate) clock: Clock,
+    pub(crate) entries: BTreeMap<Name, Record>,
+    pub(crate) leases: HashMap<u64, Lease>,
+    pub(crate) locks: HashMap<LockName, Line>,
+    seats: BTreeMap<Name, Seat>,
+    due: BTreeSet<(Instant, Due)>,
+    /// The first of `due`, for the sweepers; they end with it.
+    next_due: watch::Sender<Option<Instant>>,
+    sweepers: Vec<(runtime::Id, AbortHandle)>,
+    revision: u64,
+}
+
+/// The data set and its mutex.
+pub(crate) struct Shared(Mutex<Data>);
+
+impl Shared {
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        Arc::new_cyclic(|me| {
+            Self(Mutex::new(Data {
+                me: me.clone(),
+                clock,
+                entries: BTreeMap::new(),
+                leases: HashMap::new(),
+                locks: HashMap::new(),
+                seats: BTreeMap::new(),
+                due: BTreeSet::new(),
+                next_due: watch::Sender::new(None),
+                sweepers: Vec::new(),
+                revision: 0,
+            }))
+        })
+    }
+
+    /// The data as of now: what is past its time is gone.
+    pub(crate) fn look(&self) -> MutexGuard<'_, Data> {
+        let mut data = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        data.purge();
+        data
+    }
+}
+
+impl Record {
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn entry(&self, key: Key) -> Entry {
+        Entry::new(key, self.value.clone(), self.version)
+    }
+
+    /// The key that is left of its name behind a prefix, if it is one and no internal one.
+    pub(crate) fn key(&self, rest: &str) -> Option<Key> {
+        key_of(rest, &self.key).filter(|key| !key.is_internal())
+    }
+}
+
+/// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
+fn key_of(rest: &str, own: &Key) -> Option<Key> {
+    if rest.len() == own.as_str().len() { Some(own.clone()) } else { Key::from_stored(rest) }
+}
+
+impl Data {
+    /// The next number: of a version, a token, a lease.
+    pub(crate) fn count(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    pub(crate) fn version(&self, name: &str) -> Option<Version> {
+        self.entries.get(name).map(|record| record.version)
+    }
+
+    /// Creates or replaces; a lease is alive.
+    pub(crate) fn put(&mut self, name: &str, key: &Key, value: Bytes, life: Life) -> Version {
+        let version = Version::new(self.count(), 0);
+        let record = Record { key: key.clone(), value: value.clone(), version, life };
+        match self.entries.get_mut(name) {
+            Some(old) => {
+                let before = std::mem::replace(old, record).life;
+                self.unlink(name, before);
+            }
+            None => drop(self.entries.insert(name.into(), record)),
+        }
+        match life {
+            Life::Forever => {}
+            Life::Until(at) => self.schedule(at, Due::Key(name.into())),
+            Life::Lease(id) => {
+                if let Some(lease) = self.leases.get_mut(&id) {
+                    lease.keys.insert(name.into());
+                }
+            }
+        }
+        self.publish(name, key, |key| WatchEvent::Put(Entry::new(key, value.clone(), version)));
+        version
+    }
+
+    /// Deletes; whether it was there.
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
+        let Some(record) = self.entries.remove(name) else { return false };
+        self.unlink(name, record.life);
+        let version = Version::new(self.count(), 0);
+        self.publish(name, &record.key, |key| WatchEvent::Delete { key, version });
+        true
+    }
+
+    fn unlink(&mut self, name: &str, life: Life) {
+        match life {
+            Life::Forever => {}
+            Life::Until(at) => self.cancel(at, Due::Key(name.into())),
+            Life::Lease(id) => {
+                if let Some(lease) = self.leases.get_mut(&id) {
+                    lease.keys.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Tells the clients of each prefix that the name begins with.
+    fn publish(&self, name: &str, own: &Key, event: impl Fn(Key) -> WatchEvent) {
+        let mut below = Bound::Included(name);
+        while let Some((prefix, seat)) = self.seats.range::<str, _>((Bound::Unbounded, below)).next_back() {
+            let Some(rest) = name.strip_prefix(&**prefix) else {
+                // Other prefixes of the name are prefixes of what this one has in common with it.
+                let common = prefix.chars().zip(name.chars()).take_while(|(a, b)| a == b);
+                below = Bound::Included(&name[..common.map(|(c, _)| c.len_utf8()).sum()]);
+                continue;
+            };
+            if let Some(key) = key_of(rest, own) {
+                seat.hub.publish(&event(key));
+            }
+            below = Bound::Excluded(prefix);
+        }
+    }
+
+    /// Tells those who watch the holder of the lock.
+    pub(crate) fn publish_holder(&self, (prefix, _): &LockName, event: &WatchEvent) {
+        if let Some(seat) = self.seats.get(prefix) {
+            seat.hub.publish_holder(event);
+        }
+    }
+
+    /// The hub of one more client with this prefix.
+    pub(crate) fn enter(&mut self, prefix: &Name) -> Hub {
+        let seat = self.seats.entry(prefix.clone()).or_insert_with(|| Seat { hub: Hub::new(), clients: 0 });
+        seat.clients += 1;
+        seat.hub.clone()
+    }
+
+    pub(crate) fn leave(&mut self, prefix: &Name) {
+        if let Some(seat) = self.seats.get_mut(prefix) {
+            seat.clients -= 1;
+            if seat.clients == 0 {
+                self.seats.remove(prefix);
+            }
+        }
+    }
+}
+
+/// Expiry.
+impl Data {
+    pub(crate) fn schedule(&mut self, at: Instant, due: Due) {
+        self.due.insert((at, due));
+        self.sweep();
+        self.tell_sweepers();
+    }
+
+    pub(crate) fn cancel(&mut self, at: Instant, due: Due) {
+        self.due.remove(&(at, due));
+        self.tell_sweepers();
+    }
+
+    fn tell_sweepers(&self) {
+        let first = self.due.first().map(|(at, _)| *at);
+        self.next_due.send_if_modified(|next| std::mem::replace(next, first) != first);
+    }
+
+    fn purge(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        while self.due.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, due)) = self.due.pop_first()
+        {
+            match due {
+                Due::Key(name) => drop(self.remove(&name)),
+                Due::Lease(id) => drop(self.end_lease(id)),
+                Due::Lock(lock) => drop(self.evict(&lock, "its TTL passed without a renewal")),
+            }
+        }
+        self.tell_sweepers();
+    }
+
+    /// Sees to it that what is due is removed in time while someone of this runtime waits for it: another's could end.
+    pub(crate) fn sweep(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let id = runtime.id();
+        if self.sweepers.iter().any(|(of, sweeper)| *of == id && !sweeper.is_finished()) {
+            return;
+        }
+        self.sweepers.retain(|(_, sweeper)| !sweeper.is_finished());
+        let (shared, mut next) = (self.me.clone(), self.next_due.subscribe());
+        let clock = self.clock.clone();
+        let sweeper = runtime.spawn(async move {
+            loop {
+                let due = *next.borrow_and_update();
+                let due = async {
+                    match due {
+                        Some(at) => clock.sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    changed = next.changed() => match changed {
+                        Ok(()) => {}
+                        Err(_) => return, // the store is gone
+                    },
+                    () = due => match shared.upgrade() {
+                        Some(shared) => drop(shared.look()),
+                        None => return,
+                    },
+                }
+            }
+        });
+        self.sweepers.push((id, sweeper.abort_handle()));
+    }
+}

@@ -1,0 +1,104 @@
+//! Walking over names in order.
+
+use crate::{
+    Memory,
+    data::{Data, Name, Record},
+};
+use kv_core::{Cursor, Directory, Item, Key, ListOptions, Page, Position};
+use std::ops::Bound;
+
+/// How much one page holds: so many items, and values of about so many bytes.
+const PAGE_ITEMS: usize = 1000;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// What a walk does next.
+enum Step {
+    On,
+    /// Leaves out what is below this directory.
+    Past(Directory),
+    Stop,
+}
+
+impl Memory {
+    pub(crate) fn page(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Page {
+        let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
+        let most = options.limit.unwrap_or(PAGE_ITEMS).min(PAGE_ITEMS);
+        let (mut page, mut bytes) = (Page::default(), 0);
+        if most == 0 {
+            return page;
+        }
+        self.walk(&self.look(), directory, from.as_ref(), |_, key, record| {
+            let child = if options.recursive { None } else { directory.child_of(&key) };
+            let item = match &child {
+                Some(child) => Item::Directory(child.clone()),
+                None if options.keys_only => Item::Key(key, record.version()),
+                None => Item::Entry(record.entry(key)),
+            };
+            // What a directory stands for lies behind it, so it may come up again.
+            let wanted = child.is_none() || from.as_ref().is_none_or(|from| item.position() > *from);
+            if wanted {
+                if page.items.len() == most || bytes >= PAGE_BYTES {
+                    page.next = page.items.last().map(|last| Page::behind(&last.position()));
+                    return Step::Stop;
+                }
+                bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
+                page.items.push(item);
+            }
+            child.map_or(Step::On, Step::Past)
+        });
+        page
+    }
+
+    /// The whole names of all keys below the directory.
+    pub(crate) fn names_below(&self, data: &Data, directory: &Directory) -> Vec<Name> {
+        let mut names = Vec::new();
+        self.walk(data, directory, None, |name, _, _| {
+            names.push(name.clone());
+            Step::On
+        });
+        names
+    }
+
+    /// Visits the keys strictly below the directory and behind the place, in order. What is no key is passed over by
+    /// whole directories.
+    fn walk(
+        &self,
+        data: &Data,
+        directory: &Directory,
+        from: Option<&Position>,
+        mut visit: impl FnMut(&Name, Key, &Record) -> Step,
+    ) {
+        let prefix = &*self.0.prefix;
+        let below = format!("{prefix}{}", directory.start());
+        let from = from.map(|from| format!("{prefix}{}", from.start())).filter(|from| *from >= below);
+        let mut next = from.map_or_else(|| Bound::Included(below.clone()), Bound::Excluded);
+        'seek: loop {
+            let range = (next.as_ref().map(String::as_str), Bound::Unbounded);
+            for (name, record) in data.entries.range::<str, _>(range) {
+                if !name.starts_with(&below) {
+                    return;
+                }
+                let rest = &name[prefix.len()..];
+                let past = match record.key(rest) {
+                    Some(key) => match visit(name, key, record) {
+                        Step::On => None,
+                        Step::Past(directory) => Some(directory.as_str().len()),
+                        Step::Stop => return,
+                    },
+                    None => without_keys(rest),
+                };
+                if let Some(end) = past {
+                    // The first name that does not begin with the directory and its slash: `0` follows `/`.
+                    next = Bound::Included(format!("{prefix}{}0", &rest[..end]));
+                    continue 'seek;
+                }
+            }
+            return;
+        }
+    }
+}
+
+/// The end of the first directory in the name that no key can lie in.
+fn without_keys(rest: &str) -> Option<usize> {
+    rest.match_indices('/').map(|(at, _)| at).find(|at| Key::from_stored(&rest[..*at]).is_none())
+}
