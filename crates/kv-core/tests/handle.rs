@@ -152,7 +152,6 @@ async fn calls_are_futures_of_their_own() {
     alone(kv.watch("a").into_future());
     alone(kv.transact().into_future());
     alone(kv.new_lock("a").acquire());
-    alone(kv.list("a").entries().next());
     fn shared<T: Send + Sync + 'static>() {}
     shared::<(Kv, kv_core::Guard, kv_core::Lease, kv_core::Error, Undo)>();
     let (a, b) = tokio::try_join!(kv.put("a", "1"), kv.put("b", "2")).unwrap();

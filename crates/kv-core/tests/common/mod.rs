@@ -11,24 +11,24 @@ use std::{
 
 /// Counts every call, and never answers: whatever is refused is refused by the handle alone.
 #[derive(Clone, Debug)]
-pub struct Silent {
-    pub capabilities: Capabilities,
-    pub calls: Arc<AtomicU32>,
+pub(crate) struct Silent {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) calls: Arc<AtomicU32>,
 }
 
 impl Silent {
-    pub fn new(capabilities: Capabilities) -> Self {
+    pub(crate) fn new(capabilities: Capabilities) -> Self {
         Self { capabilities, calls: Arc::default() }
     }
     /// One that offers everything.
-    pub fn able() -> Self {
+    pub(crate) fn able() -> Self {
         let mut c = Capabilities::new("silent");
         let range = TtlRange::new(Duration::from_secs(1), Duration::from_secs(100));
         (c.ttl, c.lease, c.lock) = (Some(range.clone()), Some(range.clone()), Some(Locking::new(range)));
         (c.max_value, c.max_txn_ops, c.max_txn_bytes, c.health) = (1000, 4, 1500, true);
         Self::new(c)
     }
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.calls.load(SeqCst)
     }
     async fn silence<T>(&self) -> Result<T> {
