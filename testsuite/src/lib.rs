@@ -56,5 +56,5 @@ pub use case::{Case, Ended, Trial, Verdict};
 pub use check::Failure;
 pub use harness::{Foreign, Harness, Server};
 pub use program::main;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Traffic};
 pub use run::{Options, Outcome, Report, run};

@@ -1,21 +1,399 @@
-//! A TCP proxy that can be slow, cut, frozen, or cut after a request has left.
+//! A TCP proxy that can be slow, cut, frozen, or lose an answer.
 
-use std::net::SocketAddr;
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+};
 
-/// A TCP proxy on loopback in front of a server.
-#[derive(Debug)]
+/// A TCP proxy on loopback in front of a server, on a free port: what a network does to a client, at will.
+///
+/// It forwards any number of connections. What it is told holds for all of them, those to come included, until
+/// [`heal`](Self::heal). Dropping it resets its connections and gives its port free; nothing of it runs on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// use kv_testsuite::Proxy;
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// let server = TcpListener::bind("127.0.0.1:0").await?;
+/// let proxy = Proxy::start(server.local_addr()?).await;
+/// proxy.cut().await;
+/// assert!(TcpStream::connect(proxy.address()).await.is_err());
+/// proxy.heal().await;
+/// assert!(TcpStream::connect(proxy.address()).await.is_ok());
+/// # Ok(()) }
+/// ```
 pub struct Proxy {
     address: SocketAddr,
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<(Order, oneshot::Sender<()>)>,
+    acceptor: JoinHandle<()>,
+}
+
+/// What went through a [`Proxy`] since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections that were accepted.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Bytes that reached the server.
+    pub to_server: u64,
+    /// Bytes that reached clients.
+    pub to_client: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Cut,
+    Reset,
+    Accept,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// What holds for every connection.
+#[derive(Clone, Default)]
+struct Rules {
+    hold_requests: bool,
+    hold_answers: bool,
+    /// Connections with a lower number are frozen.
+    stranded: u64,
+    delay: Duration,
+    /// Answers are held as soon as a request with these bytes passes.
+    trap: Option<Arc<[u8]>>,
+    trapped: bool,
+    /// Connections of an earlier generation end.
+    generation: u64,
+}
+
+impl Rules {
+    fn hold(&self, number: u64, way: Way) -> bool {
+        let held = match way {
+            Way::ToServer => self.hold_requests,
+            Way::ToClient => self.hold_answers,
+        };
+        held || number < self.stranded
+    }
+}
+
+struct Shared {
+    rules: watch::Sender<Rules>,
+    connections: AtomicU64,
+    open: AtomicU64,
+    to_server: AtomicU64,
+    to_client: watch::Sender<u64>,
 }
 
 impl Proxy {
-    /// Starts one in front of this address, on a free port of loopback.
-    pub async fn start(_server: SocketAddr) -> Self {
-        unreachable!("to come")
+    /// Starts one in front of this address.
+    ///
+    /// # Panics
+    /// When loopback has no free port.
+    pub async fn start(server: SocketAddr) -> Self {
+        // Bound and never listening, it keeps the port ours while connections are refused.
+        let reserved = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port of loopback");
+        let address = reserved.local_addr().expect("the address of a bound socket");
+        let listener = listen(address).expect("to listen on a port of our own");
+        let shared = Arc::new(Shared {
+            rules: watch::Sender::new(Rules::default()),
+            connections: AtomicU64::default(),
+            open: AtomicU64::default(),
+            to_server: AtomicU64::default(),
+            to_client: watch::Sender::new(0),
+        });
+        let (orders, received) = mpsc::channel(1);
+        let acceptor = Acceptor { server, address, shared: shared.clone(), _reserved: reserved };
+        let acceptor = tokio::spawn(acceptor.run(listener, received));
+        Self { address, shared, orders, acceptor }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resets every connection, what they hold is lost, and refuses new ones until [`heal`](Self::heal): a server that is
+    /// gone. Returns when it is so.
+    pub async fn cut(&self) {
+        self.order(Order::Cut).await;
+    }
+
+    /// Resets every connection, what they hold is lost; new ones are accepted. Returns when it is so.
+    pub async fn reset(&self) {
+        self.order(Order::Reset).await;
+    }
+
+    /// Ends every trouble: new connections are accepted, what was held goes on, there is no delay. Returns when it is so.
+    pub async fn heal(&self) {
+        let generation = self.shared.rules.borrow().generation;
+        self.shared.rules.send_replace(Rules { generation, ..Rules::default() });
+        self.order(Order::Accept).await;
+    }
+
+    /// Stops moving bytes in both directions; connections stay open and new ones are accepted: a server that hangs, or a
+    /// network that swallows everything.
+    pub fn freeze(&self) {
+        self.change(|rules| (rules.hold_requests, rules.hold_answers) = (true, true));
+    }
+
+    /// Stops moving what clients send.
+    pub fn freeze_requests(&self) {
+        self.change(|rules| rules.hold_requests = true);
+    }
+
+    /// Stops moving what the server sends: requests arrive, and are not answered.
+    pub fn freeze_answers(&self) {
+        self.change(|rules| rules.hold_answers = true);
+    }
+
+    /// Moves on what a freeze held, on the same connections.
+    pub fn thaw(&self) {
+        self.change(|rules| (rules.hold_requests, rules.hold_answers, rules.stranded) = (false, false, 0));
+    }
+
+    /// Freezes the connections that there are, for good, while new ones work: a router that forgot them.
+    pub fn strand(&self) {
+        let next = self.shared.connections.load(Ordering::SeqCst);
+        self.change(|rules| rules.stranded = next);
+    }
+
+    /// Has every piece of up to 16 KiB wait this long, in each direction.
+    pub fn delay(&self, time: Duration) {
+        self.change(|rules| rules.delay = time);
+    }
+
+    /// Freezes the answers of all connections when a request that holds these bytes goes to the server. The request
+    /// arrives; to have its answer lost, wait until the server has done it, then [`cut`](Self::cut) or
+    /// [`reset`](Self::reset) and [`heal`](Self::heal). [`trapped`](Self::trapped) tells when it went.
+    pub fn hold_answer_to(&self, request: impl AsRef<[u8]>) {
+        let trap = Some(request.as_ref().into());
+        self.change(|rules| (rules.trap, rules.trapped) = (trap, false));
+    }
+
+    /// Ready when the request that [`hold_answer_to`](Self::hold_answer_to) waits for went to the server. Cancel safe.
+    pub async fn trapped(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.shared.rules.subscribe().wait_for(|rules| rules.trapped).await;
+    }
+
+    /// Ready when more than so many bytes have reached clients, as [`Traffic::to_client`] counts them. Cancel safe.
+    pub async fn answered_beyond(&self, bytes: u64) {
+        let _ = self.shared.to_client.subscribe().wait_for(|count| *count > bytes).await;
+    }
+
+    /// What went through since the start.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            connections: self.shared.connections.load(Ordering::SeqCst),
+            open: self.shared.open.load(Ordering::SeqCst),
+            to_server: self.shared.to_server.load(Ordering::SeqCst),
+            to_client: *self.shared.to_client.borrow(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rules)) {
+        self.shared.rules.send_modify(change);
+    }
+
+    async fn order(&self, order: Order) {
+        let (done, seen) = oneshot::channel();
+        let sent = self.orders.send((order, done)).await;
+        assert!(sent.is_ok() && seen.await.is_ok(), "the proxy on {} has broken down", self.address);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // The acceptor owns the connections' tasks.
+        self.acceptor.abort();
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let traffic = self.traffic();
+        f.debug_struct("Proxy")
+            .field("address", &self.address)
+            .field("traffic", &traffic)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address)?.listen(1024)
+}
+
+struct Acceptor {
+    server: SocketAddr,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _reserved: TcpSocket,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener, mut orders: mpsc::Receiver<(Order, oneshot::Sender<()>)>) {
+        let mut listener = Some(listener);
+        let mut links = JoinSet::new();
+        loop {
+            let accept = async {
+                match &listener {
+                    Some(listener) => listener.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                order = orders.recv() => {
+                    let Some((order, done)) = order else { return };
+                    match order {
+                        Order::Accept if listener.is_some() => {}
+                        Order::Accept => listener = Some(listen(self.address).expect("a reserved port")),
+                        Order::Cut | Order::Reset => {
+                            if order == Order::Cut {
+                                listener = None;
+                            }
+                            self.shared.rules.send_modify(|rules| rules.generation += 1);
+                            while links.join_next().await.is_some() {}
+                        }
+                    }
+                    // Who gave the order may have stopped waiting.
+                    let _ = done.send(());
+                }
+                Ok((client, _)) = accept => {
+                    let number = self.shared.connections.fetch_add(1, Ordering::SeqCst);
+                    links.spawn(link(client, self.server, number, self.shared.clone()));
+                }
+                Some(_) = links.join_next() => {}
+            }
+        }
+    }
+}
+
+/// Counts a connection as long as it lives, also when its task is aborted.
+struct Open<'a>(&'a AtomicU64);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One connection, until both sides have ended it, or it is cut.
+async fn link(mut client: TcpStream, server: SocketAddr, number: u64, shared: Arc<Shared>) {
+    let _open = Open::new(&shared.open);
+    let mut rules = shared.rules.subscribe();
+    let generation = rules.borrow().generation;
+    // An aborted task closes by a reset as well; a connection that both sides ended is past that.
+    let reset = |stream: &TcpStream| stream.set_zero_linger().and_then(|()| stream.set_nodelay(true));
+    if reset(&client).is_err() {
+        return;
+    }
+    let carry = async {
+        let mut server = TcpStream::connect(server).await?;
+        reset(&server)?;
+        // Not the owned halves: those say good-bye when they are dropped, before the reset.
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        tokio::try_join!(
+            pump(from_client, to_server, Way::ToServer, number, &shared),
+            pump(from_server, to_client, Way::ToClient, number, &shared),
+        )
+    };
+    tokio::select! {
+        biased;
+        _ = rules.wait_for(|rules| rules.generation != generation) => {}
+        // What ended one side ends the other: both halves are dropped.
+        _ = carry => {}
+    }
+}
+
+/// Moves bytes one way until their source ends.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    way: Way,
+    number: u64,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut rules = shared.rules.subscribe();
+    let mut piece = vec![0; 16 << 10];
+    // The end of what passed, in which a trap's bytes may have begun.
+    let mut passed = Vec::new();
+    let gone = |_| io::Error::other("the proxy is gone");
+    loop {
+        rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
+        let read = from.read(&mut piece).await?;
+        if read == 0 {
+            // An end is news as bytes are: held, it must not arrive.
+            rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
+            return to.shutdown().await;
+        }
+        let delay = rules.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
+        let bytes = &piece[..read];
+        match way {
+            Way::ToServer => {
+                spring(shared, &mut passed, bytes);
+                to.write_all(bytes).await?;
+                shared.to_server.fetch_add(read as u64, Ordering::SeqCst);
+            }
+            Way::ToClient => {
+                to.write_all(bytes).await?;
+                shared.to_client.send_modify(|count| *count += read as u64);
+            }
+        }
+    }
+}
+
+/// Holds the answers when what passes has the trap's bytes.
+fn spring(shared: &Shared, passed: &mut Vec<u8>, bytes: &[u8]) {
+    let Some(trap) = shared.rules.borrow().trap.clone() else {
+        passed.clear();
+        return;
+    };
+    passed.extend_from_slice(bytes);
+    if passed.windows(trap.len()).any(|window| window == &*trap) {
+        shared.rules.send_modify(|rules| {
+            (rules.hold_answers, rules.trapped, rules.trap) = (true, true, None);
+        });
+        passed.clear();
+    } else {
+        let keep = trap.len().saturating_sub(1).min(passed.len());
+        passed.drain(..passed.len() - keep);
     }
 }
