@@ -282,3 +282,58 @@ impl Data {
         self.sweepers.push((id, sweeper.abort_handle()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Memory;
+    use kv_core::{Kv, WatchEvent};
+    use std::{future::Future, task::Context, time::Duration};
+
+    /// What is given back, dropped or over leaves nothing behind.
+    #[tokio::test]
+    async fn nothing_grows() {
+        let memory = Memory::new();
+        for round in 0..3 {
+            let kv = Kv::new(memory.with_prefix("app/"));
+            let ttl = Duration::from_secs(60);
+            let lease = kv.lease(ttl).await.unwrap();
+            kv.put("leased", "").lease(&lease).await.unwrap();
+            kv.put("expiring", "").ttl(ttl).await.unwrap();
+            kv.put("expiring", "").ttl(ttl).await.unwrap();
+            let mut watch = kv.watch_tree("").await.unwrap();
+            assert!(matches!(watch.event().await.unwrap(), WatchEvent::Put(_)));
+            let guard = kv.new_lock("l").acquire().await.unwrap();
+            let mut waiting = Box::pin(kv.new_lock("l").acquire());
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+            assert!(kv.new_lock("l").try_acquire().await.unwrap().is_none());
+            {
+                let data = memory.look();
+                assert_eq!(
+                    (data.entries.len(), data.leases.len(), data.due.len()),
+                    (2, 1, 3),
+                    "round {round}"
+                );
+                assert_eq!((data.locks.len(), data.seats.len(), data.sweepers.len()), (1, 2, 1));
+            }
+            drop((waiting, watch));
+            assert!(guard.release().await.unwrap());
+            assert!(lease.revoke().await.unwrap());
+            assert!(kv.delete("expiring").await.unwrap());
+            kv.close().await.unwrap();
+            drop(kv);
+            while memory.look().seats.len() > 1 {
+                tokio::task::yield_now().await; // what goes on in the background holds the client
+            }
+            let data = memory.look();
+            assert!(data.entries.is_empty() && data.leases.is_empty() && data.locks.is_empty());
+            assert!(data.due.is_empty() && data.next_due.borrow().is_none());
+            assert_eq!(data.next_due.receiver_count(), 1);
+        }
+        let sweeper = memory.look().sweepers[0].1.clone();
+        assert!(!sweeper.is_finished());
+        drop(memory);
+        while !sweeper.is_finished() {
+            tokio::task::yield_now().await; // it ends with the store
+        }
+    }
+}

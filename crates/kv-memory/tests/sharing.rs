@@ -1,0 +1,164 @@
+//! Who shares which store, and what prefixes keep apart.
+
+use futures::{FutureExt, StreamExt};
+use kv_core::{ErrorKind, Item, Key, Kv, Registry, Store, StoreUrl, Target, WatchEvent, backend::Clock};
+use kv_memory::{Config, Memory};
+use std::time::Duration;
+
+async fn keys(kv: &Kv, directory: &str) -> Vec<String> {
+    kv.list(directory).keys().map(|key| key.unwrap().to_string()).collect().await
+}
+
+#[tokio::test]
+async fn a_name_is_shared_as_long_as_one_client_lives() {
+    let open = |url: &'static str| async move { kv_memory::open(url).await.unwrap() };
+    let (one, two, other) =
+        (open("memory://shared/app/").await, open("memory://shared").await, open("memory://").await);
+    one.put("a", "1").await.unwrap();
+    assert_eq!(keys(&two, "").await, ["app/a"]);
+    assert!(keys(&other, "").await.is_empty());
+
+    one.close().await.unwrap();
+    assert_eq!(one.get("a").await.unwrap_err().kind(), ErrorKind::Closed);
+    drop(one);
+    assert!(two.exists("app/a").await.unwrap(), "closing one client is nothing to the others");
+    drop(two);
+    assert!(keys(&open("memory://shared").await, "").await.is_empty());
+}
+
+#[tokio::test]
+async fn urls_are_refused_with_a_reason() {
+    for (url, why) in [
+        ("memory://?ttl=5", "\"ttl\""),
+        ("memory://a,b/x", "several names"),
+        ("memory://me@a/x", "user"),
+        ("redis://a/x", "\"redis\""),
+    ] {
+        let refused = kv_memory::open(url).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{url}");
+        assert!(refused.to_string().contains(why), "{url}: {refused}");
+    }
+    let registry = Registry::new().with("memory", kv_memory::from_url);
+    assert_eq!(registry.open("memory:///p%20q/").await.unwrap().capabilities().backend, "memory");
+    let config = Config::from_url(StoreUrl::parse("memory://n/p%20q//").unwrap()).unwrap();
+    assert_eq!((config.name.as_deref(), &*config.prefix), (Some("n"), "p q//"));
+}
+
+#[tokio::test]
+async fn an_open_store_keeps_its_clock() {
+    let clock = Clock::manual();
+    let first = Config::new().name("clocked").clock(clock.clone()).build().unwrap();
+    let refused = Config::new().name("clocked").clock(Clock::manual()).build().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    let second = Config::new().name("clocked").open().await.unwrap();
+    second.put("a", "").ttl(Duration::from_secs(5)).await.unwrap();
+    first.clock().advance(Duration::from_secs(5));
+    assert!(!second.exists("a").await.unwrap());
+}
+
+/// Every client is told of exactly what it sees, under its own names.
+#[tokio::test]
+async fn a_prefix_is_used_byte_for_byte() {
+    let memory = Memory::new();
+    let prefixes = ["", "a", "ap", "app", "app/", "app/x", "app/é", "app/è", "b/", "app//"];
+    let clients = prefixes.map(|prefix| Kv::new(memory.with_prefix(prefix)));
+    let mut watches = Vec::new();
+    for client in &clients {
+        let mut watch = client.watch_tree("").await.unwrap();
+        assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
+        watches.push(watch);
+    }
+    let of = |prefix: &str| &clients[prefixes.iter().position(|p| *p == prefix).unwrap()];
+    of("app/").put("xy/é", "1").await.unwrap(); // app/xy/é
+    of("app").put("x/d", "2").await.unwrap(); // appx/d
+    of("").put("app/é/1", "3").await.unwrap();
+    of("app//").put("double", "4").await.unwrap(); // app//double
+    let expected: [&[&str]; 10] = [
+        &["app/xy/é", "app/é/1", "appx/d"],
+        &["pp/xy/é", "pp/é/1", "ppx/d"],
+        &["p/xy/é", "p/é/1", "px/d"],
+        &["x/d"],
+        &["xy/é", "é/1"],
+        &["y/é"],
+        &[],
+        &[],
+        &[],
+        &["double"],
+    ];
+    for ((client, watch), expected) in clients.iter().zip(&mut watches).zip(expected) {
+        assert_eq!(keys(client, "").await, expected);
+        let mut told = Vec::new();
+        while let Some(event) = watch.next().now_or_never() {
+            told.push(event.unwrap().unwrap().key().unwrap().to_string());
+        }
+        told.sort();
+        assert_eq!(told, expected);
+    }
+    assert_eq!(of("app").delete_tree("").await.unwrap(), Some(1));
+    assert_eq!(keys(of("app//"), "").await, ["double"], "no key for who deleted, so left alone");
+}
+
+#[tokio::test]
+async fn locks_and_internal_keys_are_apart_by_prefix() {
+    let memory = Memory::new();
+    let (root, app) = (Kv::new(memory.clone()), Kv::new(memory.with_prefix("app/")));
+    let of_root = root.new_lock("app/l").acquire().await.unwrap();
+    let of_app = app.new_lock("l").try_acquire().await.unwrap().expect("another lock");
+    assert!(of_root.is_held() && of_app.is_held());
+    let refused = root.put("k", "").fenced(&of_app).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LockLost, "a proof of another prefix proves nothing here");
+
+    let internal = Key::internal("lock", &Key::parse("x").unwrap());
+    let (store, options) = (app.store().as_ref(), Default::default());
+    store.put(&internal, "mine".into(), Default::default(), &options).await.unwrap();
+    app.put("seen", "").await.unwrap();
+    for (kv, seen) in [(&root, "app/seen"), (&app, "seen")] {
+        assert_eq!(keys(kv, "").await, [seen]);
+        let mut watch = kv.watch_tree("").await.unwrap();
+        assert!(matches!(watch.event().await.unwrap(), WatchEvent::Put(e) if e.key.as_str() == seen));
+        assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
+    }
+    assert_eq!(root.delete_tree("").await.unwrap(), Some(1));
+    assert_eq!(app.store().get(&internal, &Default::default()).await.unwrap().unwrap().value, "mine");
+    let mut watch =
+        memory.with_prefix("app/").watch(&Target::Key(internal.clone()), &Default::default()).await.unwrap();
+    assert!(matches!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(e) if e.key == internal));
+}
+
+/// Pages, children and places, against a listing of everything.
+#[tokio::test]
+async fn listings_go_on_where_they_stopped() {
+    let kv = Kv::new(Memory::new().with_prefix("p"));
+    let mut all = Vec::new();
+    for n in 0..1500 {
+        all.push(format!("d/{:02}/{n:04}", n % 40));
+        all.push(format!("d/{:02}", n % 40));
+        all.push(format!("d/{:02}.x", n % 40));
+    }
+    all.sort();
+    all.dedup();
+    for key in &all {
+        kv.put(key, vec![0; 2000]).await.unwrap(); // 1.5 MiB and more than 1,000 items: several pages of both kinds
+    }
+    kv.put("d", "").await.unwrap();
+    kv.put("d0", "").await.unwrap();
+    assert_eq!(keys(&kv, "d").await, all);
+    let entries: Vec<_> = kv.list("d").await.unwrap().into_iter().map(|e| e.key.to_string()).collect();
+    assert_eq!(entries, all);
+
+    let children = |list: kv_core::List| {
+        list.children().map(|item: kv_core::Result<Item>| item.unwrap().position()).collect::<Vec<_>>()
+    };
+    let places = children(kv.list("d").keys_only()).await;
+    let shown: Vec<_> = places.iter().take(3).map(|p| p.start()).collect();
+    assert_eq!(shown, ["d/00", "d/00.x", "d/00/"]);
+    assert_eq!(places.len(), 120);
+    for (n, place) in places.iter().enumerate() {
+        let rest = children(kv.list("d").keys_only().start_after(place.clone()).limit(4)).await;
+        assert_eq!(rest, places[n + 1..].iter().take(4).cloned().collect::<Vec<_>>());
+    }
+    let behind = kv.list("d").start_after(Key::parse("d/38/9").unwrap()).limit(1).await.unwrap();
+    assert_eq!(behind[0].key.as_str(), "d/39");
+    assert_eq!(kv.delete_tree("d").await.unwrap(), Some(all.len() as u64));
+    assert_eq!(keys(&kv, "").await, ["d", "d0"]);
+}
