@@ -26,23 +26,5 @@ mod server;
 mod store;
 mod watch;
 
-pub use config::Config;
+pub use config::{Config, from_url, open};
 pub use store::Template;
-
-use kv_core::{Kv, Result, StoreUrl};
-
-/// Opens `template://SERVER/PREFIX`.
-///
-/// # Errors
-/// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for unknown parameters.
-pub async fn open(url: &str) -> Result<Kv> {
-    Ok(Kv::new(from_url(StoreUrl::parse(url)?).await?))
-}
-
-/// The same for a [`Registry`](kv_core::Registry): `registry.with("template", store_template::from_url)`.
-///
-/// # Errors
-/// As [`open`].
-pub async fn from_url(url: StoreUrl) -> Result<Template> {
-    Config::from_url(url)?.open().await
-}
