@@ -117,3 +117,23 @@ pub async fn open(url: &str) -> Result<Kv> {
 pub async fn from_url(url: StoreUrl) -> Result<Memory> {
     Config::from_url(url)?.build()
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::Config;
+    use serde::{
+        Deserialize,
+        de::value::{Error, MapDeserializer},
+    };
+
+    fn read(fields: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::deserialize(MapDeserializer::new(fields.iter().copied()))
+    }
+
+    #[test]
+    fn fields_may_be_left_out_and_unknown_ones_are_refused() {
+        let config = read(&[("prefix", "app/")]).unwrap();
+        assert_eq!((config.name, &*config.prefix), (None, "app/"));
+        assert!(read(&[("prefx", "app/")]).unwrap_err().to_string().contains("`prefix`"));
+    }
+}
