@@ -9,7 +9,7 @@ use kv_core::{backend::fallback, *};
 
 /// Where the fallback keeps its locks.
 pub(crate) const AREA: &str = "lock";
-pub(crate) const BELOW: &str = ".kv/lock/";
+pub(crate) const BELOW: &str = "/.kv/lock/";
 
 pub(crate) fn locking(ttl: TtlRange) -> Locking {
     let mut locking = Locking::new(ttl);

@@ -36,11 +36,12 @@ impl Template {
 }
 
 impl Client {
-    /// The server's name of a key.
+    /// The server's name of a key. The library's own stand behind a slash that no key has, whatever the prefix.
     // DECIDE: how a key is spelt on your server. What it refuses must be escaped, and nothing else: its own tools shall
     // read what you write. Two keys never get one name.
-    fn name(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+    fn name(&self, key: &Key) -> String {
+        let own = if key.is_internal() { "/" } else { "" };
+        format!("{}{own}{key}", self.prefix)
     }
 
     /// The key of a name; `None` for what is not ours: outside the prefix, not in normal form, or the library's own.
@@ -48,7 +49,7 @@ impl Client {
         Key::from_stored(name.strip_prefix(&self.prefix)?)
     }
 
-    /// A key of the library's own is asked for by its lock alone.
+    /// The key of a name that the fallback's locks have; listings and watches of data never ask.
     pub(crate) fn lock_key(&self, name: &str) -> Option<Key> {
         let lock = name.strip_prefix(&self.prefix)?.strip_prefix(lock::BELOW)?;
         Key::from_stored(lock).map(|lock| Key::internal(lock::AREA, &lock))
@@ -64,7 +65,7 @@ impl Store for Template {
     // DECIDE, for reads: how your server is asked for an answer that has seen every acknowledged write. A map always has,
     // so that `options.consistency` changes nothing here.
     async fn get(&self, key: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
-        let found = self.0.server.get(&self.0.name(key.as_str()));
+        let found = self.0.server.get(&self.0.name(key));
         Ok(found.map(|r| Entry::new(key.clone(), r.value, Version::new(r.number, 0))))
     }
 
@@ -74,7 +75,7 @@ impl Store for Template {
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
         let range = self.0.capabilities.ttl.as_ref().zip(options.ttl);
         let ttl = range.map(|(range, ttl)| range.grant(ttl)).transpose()?;
-        let name = self.0.name(key.as_str());
+        let name = self.0.name(key);
         match self.0.server.write(&name, Some((value, ttl)), |found| expect.check(found))? {
             Some(number) => Ok(Written::new(Version::new(number, 0), ttl)),
             None => Err(Error::new(ErrorKind::Other, "the server answered a put with no number")),
@@ -82,7 +83,7 @@ impl Store for Template {
     }
 
     async fn delete(&self, key: &Key, expect: Expect, _: &WriteOptions) -> Result<bool> {
-        let deleted = self.0.server.write(&self.0.name(key.as_str()), None, |found| expect.check(found))?;
+        let deleted = self.0.server.write(&self.0.name(key), None, |found| expect.check(found))?;
         Ok(deleted.is_some())
     }
 
@@ -94,7 +95,7 @@ impl Store for Template {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        let found = self.0.server.range(&self.0.name(&directory.start()));
+        let found = self.0.server.range(&format!("{}{}", self.0.prefix, directory.start()));
         let entries = found.into_iter().filter_map(|(name, r)| {
             self.0.key(&name).map(|key| Entry::new(key, r.value, Version::new(r.number, 0)))
         });
