@@ -1,7 +1,7 @@
 //! Who shares which store, and what prefixes keep apart.
 
 use futures::{FutureExt, StreamExt};
-use kv_core::{ErrorKind, Item, Key, Kv, Registry, Store, StoreUrl, Target, WatchEvent, backend::Clock};
+use kv_core::{ErrorKind, Key, Kv, Registry, Store, StoreUrl, Target, WatchEvent, backend::Clock};
 use kv_memory::{Config, Memory};
 use std::time::Duration;
 
@@ -123,42 +123,4 @@ async fn locks_and_internal_keys_are_apart_by_prefix() {
     let mut watch =
         memory.with_prefix("app/").watch(&Target::Key(internal.clone()), &Default::default()).await.unwrap();
     assert!(matches!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(e) if e.key == internal));
-}
-
-/// Pages, children and places, against a listing of everything.
-#[tokio::test]
-async fn listings_go_on_where_they_stopped() {
-    let kv = Kv::new(Memory::new().with_prefix("p"));
-    let mut all = Vec::new();
-    for n in 0..1500 {
-        all.push(format!("d/{:02}/{n:04}", n % 40));
-        all.push(format!("d/{:02}", n % 40));
-        all.push(format!("d/{:02}.x", n % 40));
-    }
-    all.sort();
-    all.dedup();
-    for key in &all {
-        kv.put(key, vec![0; 2000]).await.unwrap(); // 1.5 MiB and more than 1,000 items: several pages of both kinds
-    }
-    kv.put("d", "").await.unwrap();
-    kv.put("d0", "").await.unwrap();
-    assert_eq!(keys(&kv, "d").await, all);
-    let entries: Vec<_> = kv.list("d").await.unwrap().into_iter().map(|e| e.key.to_string()).collect();
-    assert_eq!(entries, all);
-
-    let children = |list: kv_core::List| {
-        list.children().map(|item: kv_core::Result<Item>| item.unwrap().position()).collect::<Vec<_>>()
-    };
-    let places = children(kv.list("d").keys_only()).await;
-    let shown: Vec<_> = places.iter().take(3).map(|p| p.start()).collect();
-    assert_eq!(shown, ["d/00", "d/00.x", "d/00/"]);
-    assert_eq!(places.len(), 120);
-    for (n, place) in places.iter().enumerate() {
-        let rest = children(kv.list("d").keys_only().start_after(place.clone()).limit(4)).await;
-        assert_eq!(rest, places[n + 1..].iter().take(4).cloned().collect::<Vec<_>>());
-    }
-    let behind = kv.list("d").start_after(Key::parse("d/38/9").unwrap()).limit(1).await.unwrap();
-    assert_eq!(behind[0].key.as_str(), "d/39");
-    assert_eq!(kv.delete_tree("d").await.unwrap(), Some(all.len() as u64));
-    assert_eq!(keys(&kv, "").await, ["d", "d0"]);
 }
