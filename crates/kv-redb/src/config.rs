@@ -1,0 +1,141 @@
+//! How a store is opened.
+
+use crate::Redb;
+use kv_core::{Kv, Result, StoreUrl, backend::Clock};
+use std::path::PathBuf;
+
+/// How a store is opened: where its file is, and how it is used.
+///
+/// Clients of one file in one process share it: its cache, clock, check and quick repair are then those of the client
+/// that opened it first; the prefix is each client's own.
+///
+/// As a URL: `redb:///var/lib/app.redb?prefix=app/&cache=67108864&verify=true&quick_repair=false`. With the feature
+/// `serde` it can be read from a configuration file, without the clock.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("app.redb");
+/// let kv = kv_redb::Config::new(path).prefix("app/").cache_size(16 << 20).open().await?;
+/// kv.put("color", "red").await?;
+/// # kv.close().await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Config {
+    pub(crate) path: PathBuf,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) prefix: String,
+    #[cfg_attr(feature = "serde", serde(default = "Config::default_cache_size"))]
+    pub(crate) cache_size: usize,
+    #[cfg_attr(feature = "serde", serde(default = "Config::default_verify"))]
+    pub(crate) verify: bool,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) quick_repair: bool,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) clock: Clock,
+}
+
+impl Config {
+    /// A store in the file at this path, which is made when it is not there; its folder is not.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            prefix: String::new(),
+            cache_size: Self::default_cache_size(),
+            verify: Self::default_verify(),
+            quick_repair: false,
+            clock: Clock::system(),
+        }
+    }
+
+    fn default_cache_size() -> usize {
+        64 << 20
+    }
+
+    fn default_verify() -> bool {
+        true
+    }
+
+    /// Reads a URL such as `redb:///var/lib/app.redb?prefix=app/`; behind `redb://` stands the path, absolute when it
+    /// begins with a slash.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a parameter that is unknown or cannot be read, and
+    /// for a user or a password, which a file does not have.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let refused =
+            |why: &str| Err(kv_core::Error::new(kv_core::ErrorKind::InvalidArgument, why.to_owned()));
+        if url.user().is_some() || url.password().is_some() {
+            return refused("a redb URL has no user and no password; the rights are those of the file");
+        }
+        let path = url.file();
+        if path.is_empty() {
+            return refused(
+                "the redb URL names no file; write redb:///path/to/file, or redb://file below this folder",
+            );
+        }
+        let mut config = Self::new(path);
+        config.prefix = url.take("prefix")?.unwrap_or(config.prefix);
+        config.cache_size = url.take("cache")?.unwrap_or(config.cache_size);
+        config.verify = url.take("verify")?.unwrap_or(config.verify);
+        config.quick_repair = url.take("quick_repair")?.unwrap_or(config.quick_repair);
+        url.finish()?;
+        Ok(config)
+    }
+
+    /// What all names begin with, byte for byte: with `app/` the key `a` is stored as `app/a`. Nothing outside is seen.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How many bytes of the file are kept in memory at most: 64 MiB unless told otherwise.
+    #[must_use]
+    pub fn cache_size(mut self, bytes: usize) -> Self {
+        self.cache_size = bytes;
+        self
+    }
+
+    /// Whether opening reads the whole file and compares all checksums, so that damage is an error at once; it is unless
+    /// told otherwise. It takes seconds for each GB: switch it off for large files. What follows a crash is checked in
+    /// any case, without [`quick_repair`](Self::quick_repair).
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Whether each commit also saves what opening needs after a crash; it does not unless told otherwise. With it a
+    /// killed process's file opens in milliseconds, in place of seconds for each GB, and each commit takes about twice
+    /// as long. For large files.
+    #[must_use]
+    pub fn quick_repair(mut self, quick: bool) -> Self {
+        self.quick_repair = quick;
+        self
+    }
+
+    /// What measures TTLs while the file is open; for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, and makes the file when it is not there.
+    ///
+    /// # Errors
+    /// Each names the file and the way out: [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a path that
+    /// cannot be a file, [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied),
+    /// [`Unavailable`](kv_core::ErrorKind::Unavailable) when another process has the file open,
+    /// [`Corrupt`](kv_core::ErrorKind::Corrupt) for a file that is not a store's or is damaged.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        Redb::open(self).await.map(Kv::new)
+    }
+}

@@ -1,0 +1,373 @@
+//! What happens within one transaction of the writer.
+
+use super::{
+    event::Event,
+    format::*,
+    job::Done,
+    state::{Grant, Held, Leased, Life, Replaced, State, Waiter},
+    time::{SLACK, Time, millis},
+};
+use kv_core::{Bytes, Error, ErrorKind, Expect, Result, Version};
+use redb::{ReadableTable, Table, WriteTransaction};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+type Redb<T> = std::result::Result<T, redb::Error>;
+/// The answer that a grant owes to one who waited.
+pub(crate) type Owed = (oneshot::Sender<Result<Grant>>, Grant);
+
+/// Expired keys that one batch clears away, so that no caller waits for all of a million.
+const SWEPT: usize = 1_000;
+
+/// How long a key lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lives {
+    Always,
+    For(Duration),
+    Under(u64),
+}
+
+/// How an acquisition went.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Granted(Grant),
+    Busy,
+    InLine(oneshot::Receiver<Result<Grant>>),
+}
+
+/// A transaction with its tables, and what is to be told and undone of it.
+pub(crate) struct Batch<'t> {
+    data: Table<'t, &'static str, Row<'static>>,
+    expiry: Table<'t, (u64, &'static str), ()>,
+    leased: Table<'t, (u64, &'static str), ()>,
+    leases: Table<'t, u64, u64>,
+    locks: Table<'t, &'static str, (u64, u64, &'static [u8])>,
+    meta: Table<'t, &'static str, u64>,
+    state: &'t mut State,
+    trace: &'t mut Trace,
+    time: &'t Time,
+    now: u64,
+}
+
+/// What a batch leaves outside of its transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    /// Whether there is something to commit.
+    changed: bool,
+    /// The counter of the commit, once there is one to make.
+    pub(crate) stamp: Option<u64>,
+    /// Puts and deletes of keys.
+    pub(crate) writes: u64,
+    pub(crate) events: Vec<Event>,
+    pub(crate) replaced: Vec<Replaced>,
+    pub(crate) owed: Vec<Owed>,
+}
+
+fn refused<T>(kind: ErrorKind, why: impl Into<std::borrow::Cow<'static, str>>) -> Done<T> {
+    Ok(Err(Error::new(kind, why)))
+}
+
+impl<'t> Batch<'t> {
+    pub(crate) fn open(
+        write: &'t WriteTransaction,
+        state: &'t mut State,
+        trace: &'t mut Trace,
+        time: &'t Time,
+    ) -> Redb<Self> {
+        Ok(Self {
+            data: write.open_table(DATA)?,
+            expiry: write.open_table(EXPIRY)?,
+            leased: write.open_table(LEASED)?,
+            leases: write.open_table(LEASES)?,
+            locks: write.open_table(LOCKS)?,
+            meta: write.open_table(META)?,
+            state,
+            trace,
+            now: time.now(),
+            time,
+        })
+    }
+
+    /// Ends what is over, so that nothing that follows sees it.
+    pub(crate) fn sweep(&mut self) -> Redb<()> {
+        while let Some(life) = self.state.ended(self.now) {
+            match life {
+                Life::Lease(lease) => self.end_lease(lease)?,
+                Life::Lock(name) => self.hand_on(&name)?,
+            }
+        }
+        if self.state.first_expiry.is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        for _ in 0..SWEPT {
+            let Some((at, name)) = self.first_expiry()? else { break };
+            if at > self.now {
+                break;
+            }
+            if !self.remove(&name)? {
+                // An index without its key: nothing of ours writes that, and it must not stop the sweep.
+                self.expiry.remove((at, &*name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_expiry(&self) -> Redb<Option<(u64, String)>> {
+        Ok(self.expiry.first()?.map(|(row, _)| (row.value().0, row.value().1.to_owned())))
+    }
+
+    /// Notes what has to be in the same commit, if there is one to make.
+    pub(crate) fn finish(mut self) -> Redb<()> {
+        if self.trace.changed {
+            self.state.first_expiry = self.first_expiry()?.map(|(at, _)| at);
+            let stamp = self.state.next();
+            self.trace.stamp = Some(stamp);
+            self.meta.insert(COUNTER, stamp)?;
+            self.meta.insert(SEEN, self.now)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys.
+impl Batch<'_> {
+    /// The version of a key that is there. One that has expired is cleared away.
+    pub(crate) fn version(&mut self, name: &str) -> Redb<Option<Version>> {
+        let found = self.data.get(name)?.map(|row| (row.value().0, row.value().1));
+        match found {
+            Some((_, expiry)) if expiry != 0 && expiry <= self.now => {
+                self.remove(name)?;
+                Ok(None)
+            }
+            Some((version, _)) => Ok(Some(Version::new(version, 0))),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a put may live like this.
+    pub(crate) fn may_live(&self, lives: Lives) -> Result<()> {
+        match lives {
+            Lives::Under(lease) if !self.state.leases.contains_key(&lease) => Err(Error::new(
+                ErrorKind::LeaseLost,
+                format!("the lease {lease} has ended; ask for a new one"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn put(&mut self, name: &str, value: Bytes, expect: Expect, lives: Lives) -> Done<Version> {
+        let found = self.version(name)?;
+        if let Err(e) = expect.check(found).and_then(|()| self.may_live(lives)) {
+            return Ok(Err(e));
+        }
+        let (expiry, lease) = match lives {
+            Lives::Always => (0, 0),
+            Lives::For(ttl) => (self.now.saturating_add(millis(ttl + SLACK)).saturating_add(1), 0),
+            Lives::Under(lease) => (0, lease),
+        };
+        let version = self.state.next();
+        let old = self.data.insert(name, (version, expiry, lease, &*value))?;
+        let old = old.map(|row| (row.value().1, row.value().2));
+        self.unindex(name, old)?;
+        if expiry != 0 {
+            self.expiry.insert((expiry, name), ())?;
+        }
+        if lease != 0 {
+            self.leased.insert((lease, name), ())?;
+        }
+        let version = Version::new(version, 0);
+        self.tell(Event::Put { name: name.into(), value, version });
+        Ok(Ok(version))
+    }
+
+    pub(crate) fn delete(&mut self, name: &str, expect: Expect) -> Done<bool> {
+        let found = self.version(name)?;
+        if let Err(e) = expect.check(found) {
+            return Ok(Err(e));
+        }
+        Ok(Ok(found.is_some() && self.remove(name)?))
+    }
+
+    /// Deletes what begins with `start` and is a key; how many there were.
+    pub(crate) fn delete_below(&mut self, start: &str, is_key: impl Fn(&str) -> bool) -> Redb<u64> {
+        let mut names = Vec::new();
+        for row in self.data.range(start..)? {
+            let (name, row) = row?;
+            let (name, expiry) = (name.value(), row.value().1);
+            if !name.starts_with(start) {
+                break;
+            }
+            if is_key(name) {
+                names.push((name.to_owned(), expiry == 0 || expiry > self.now));
+            }
+        }
+        let mut count = 0;
+        for (name, lives) in names {
+            count += u64::from(self.remove(&name)? && lives);
+        }
+        Ok(count)
+    }
+
+    fn remove(&mut self, name: &str) -> Redb<bool> {
+        let old = self.data.remove(name)?.map(|row| {
+            let (version, expiry, lease, _) = row.value();
+            (version, expiry, lease)
+        });
+        let Some((version, expiry, lease)) = old else { return Ok(false) };
+        self.unindex(name, Some((expiry, lease)))?;
+        self.tell(Event::Delete { name: name.into(), version: Version::new(version, 0) });
+        Ok(true)
+    }
+
+    fn unindex(&mut self, name: &str, old: Option<(u64, u64)>) -> Redb<()> {
+        if let Some((expiry, _)) = old.filter(|(expiry, _)| *expiry != 0) {
+            self.expiry.remove((expiry, name))?;
+        }
+        if let Some((_, lease)) = old.filter(|(_, lease)| *lease != 0) {
+            self.leased.remove((lease, name))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.trace.changed = true;
+        self.trace.writes += 1;
+        self.trace.events.push(event);
+    }
+}
+
+/// Leases.
+impl Batch<'_> {
+    pub(crate) fn grant_lease(&mut self, lease: u64, ttl: Duration) -> Redb<()> {
+        let ttl = millis(ttl);
+        self.leases.insert(lease, ttl)?;
+        let life = Leased { ttl, until: self.now.saturating_add(ttl) };
+        let old = self.state.set_lease(lease, Some(life));
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+
+    /// Renewing is in memory alone: see the text of the crate.
+    pub(crate) fn renew_lease(&mut self, lease: u64) -> Done<()> {
+        let Some(&Leased { ttl, .. }) = self.state.leases.get(&lease) else {
+            return refused(ErrorKind::LeaseLost, "it was revoked, or its TTL passed");
+        };
+        let old = self.state.set_lease(lease, Some(Leased { ttl, until: self.now.saturating_add(ttl) }));
+        self.trace.replaced.push(old);
+        Ok(Ok(()))
+    }
+
+    pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
+        let lives = self.state.leases.contains_key(&lease);
+        if lives {
+            self.end_lease(lease)?;
+        }
+        Ok(Ok(lives))
+    }
+
+    fn end_lease(&mut self, lease: u64) -> Redb<()> {
+        let mut names = Vec::new();
+        for row in self.leased.range((lease, "")..(lease + 1, ""))? {
+            names.push(row?.0.value().1.to_owned());
+        }
+        for name in names {
+            self.remove(&name)?;
+        }
+        self.leases.remove(lease)?;
+        let old = self.state.set_lease(lease, None);
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+}
+
+/// Locks.
+impl Batch<'_> {
+    pub(crate) fn acquire(
+        &mut self,
+        name: &Arc<str>,
+        id: u64,
+        ttl: Duration,
+        value: Bytes,
+        wait: bool,
+    ) -> Done<Asked> {
+        let ttl = millis(ttl);
+        let waited_for = self.state.queues.get_mut(name).is_some_and(|queue| {
+            queue.retain(|waiter| !waiter.granted.is_closed());
+            !queue.is_empty()
+        });
+        if !waited_for && !self.state.holders.contains_key(name) {
+            return Ok(Ok(Asked::Granted(self.grant(name, id, ttl, value)?)));
+        }
+        if !wait {
+            return Ok(Ok(Asked::Busy));
+        }
+        let (granted, turn) = oneshot::channel();
+        self.state.queues.entry(name.clone()).or_default().push_back(Waiter { id, ttl, value, granted });
+        Ok(Ok(Asked::InLine(turn)))
+    }
+
+    fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<Grant> {
+        let token = self.state.next();
+        self.locks.insert(&**name, (token, ttl, &*value))?;
+        let version = Version::new(token, 0);
+        self.trace.events.push(Event::Held { name: name.clone(), value, version });
+        let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
+        let old = self.state.set_holder(name, Some(held));
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(Grant { token, from: self.time.instant(self.now) })
+    }
+
+    /// Gives the lock to who waits first, or frees it.
+    fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
+        let next = self.state.queues.get_mut(name).and_then(|queue| {
+            std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
+        });
+        if self.state.queues.get(name).is_some_and(|queue| queue.is_empty()) {
+            self.state.queues.remove(name);
+        }
+        if let Some(Waiter { id, ttl, value, granted }) = next {
+            let grant = self.grant(name, id, ttl, value)?;
+            self.trace.owed.push((granted, grant));
+            return Ok(());
+        }
+        let Some(held) = self.state.holders.get(name) else { return Ok(()) };
+        let version = Version::new(held.token, 0);
+        self.trace.events.push(Event::Freed { name: name.clone(), version });
+        self.locks.remove(&**name)?;
+        let old = self.state.set_holder(name, None);
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+
+    /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
+    pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
+        let held = self.state.holders.get(name).is_some_and(|held| held.id == id);
+        if held {
+            self.hand_on(name)?;
+        } else if let Some(queue) = self.state.queues.get_mut(name) {
+            queue.retain(|waiter| waiter.id != id);
+            if queue.is_empty() {
+                self.state.queues.remove(name);
+            }
+        }
+        Ok(Ok(held))
+    }
+
+    pub(crate) fn renew_lock(&mut self, name: &Arc<str>, id: u64) -> Done<()> {
+        let Some(&held) = self.state.holders.get(name).filter(|held| held.id == id) else {
+            return refused(ErrorKind::LockLost, "it was released, or its TTL passed");
+        };
+        let held = Held { until: self.now.saturating_add(held.ttl), ..held };
+        let old = self.state.set_holder(name, Some(held));
+        self.trace.replaced.push(old);
+        Ok(Ok(()))
+    }
+
+    pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
+        self.state.holders.get(name).is_some_and(|held| held.token == token)
+    }
+}

@@ -1,0 +1,139 @@
+//! Opening the file.
+
+use crate::error;
+use kv_core::{Error, ErrorKind, Result};
+use redb::{Builder, Database, DatabaseError, StorageError};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// What a redb file begins with.
+const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
+fn refused(why: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, why)
+}
+
+/// The one name of the file, whatever way leads to it.
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(whole) if whole.is_dir() => {
+            return Err(refused(format!("{} is a folder; give the path of a file in it", path.display())));
+        }
+        Ok(whole) => return Ok(whole),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            let why = format!("the folder of {} is a file; give another path", path.display());
+            return Err(refused(why));
+        }
+        Err(e) => return Err(unusable(path, e)),
+    }
+    let Some(name) = path.file_name() else {
+        return Err(refused(format!(
+            "{:?} names no file; write redb:///path/to/file",
+            path.display().to_string()
+        )));
+    };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::canonicalize(folder) {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(refused(format!(
+            "the folder of {} is not there; make it first: mkdir -p {}",
+            path.display(),
+            folder.display()
+        ))),
+        Err(e) => Err(unusable(path, e)),
+    }
+}
+
+fn unusable(path: &Path, e: io::Error) -> Error {
+    let (kind, way) = match e.kind() {
+        io::ErrorKind::PermissionDenied => (
+            ErrorKind::PermissionDenied,
+            "let this user read and write the file and its folder, or give another path",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::PermissionDenied, "its file system is read-only; give a path on another one")
+        }
+        _ => (ErrorKind::InvalidArgument, "give a path at which this user can make a file"),
+    };
+    Error::new(kind, format!("{} cannot be opened for writing; {way}", path.display())).with_cause(e)
+}
+
+/// Opens or makes the file, repaired if the process before crashed. With `verify` every page of it has been checked when
+/// this returns; a repair checks them anyway.
+pub(crate) fn open(path: &Path, cache_size: usize, verify: bool) -> Result<Database> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.as_mut().map_err(|e| unusable(path, io::Error::new(e.kind(), e.to_string())))?;
+    let length = file.metadata().map_err(|e| unusable(path, e))?.len();
+    if length > 0 {
+        let mut head = [0; MAGIC.len()];
+        if file.read_exact(&mut head).is_err() || head != *MAGIC {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{} is not a redb file, and was left as it is; give another path, or move it away",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    let repaired = Arc::new(AtomicBool::new(false));
+    let mut builder = Builder::new();
+    let seen = repaired.clone();
+    builder.set_cache_size(cache_size).set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
+    let mut database = builder.create(path).map_err(|e| not_opened(path, e))?;
+    let repaired = repaired.load(Ordering::Relaxed);
+    if length == 0 {
+        // A new file is only safe from a power cut when the folder that names it is.
+        #[cfg(unix)]
+        if let Some(folder) = path.parent() {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| unusable(path, e))?;
+        }
+    } else if verify && !repaired {
+        match database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(error::damaged(
+                    path,
+                    "redb fell back to an earlier state of it, so that writes may be missing (opening it again goes on \
+                     from there)",
+                ));
+            }
+            Err(e) => return Err(not_opened(path, e)),
+        }
+    }
+    Ok(database)
+}
+
+fn not_opened(path: &Path, e: DatabaseError) -> Error {
+    let shown = path.display();
+    match e {
+        DatabaseError::DatabaseAlreadyOpen => Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{shown} is open in another process, and a redb file is for one at a time; stop the other, or give \
+                 another path, or share the data by a server such as etcd"
+            ),
+        ),
+        DatabaseError::UpgradeRequired(format) => Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{shown} is of redb's old file format {format}; open it with redb 2.6 and call `upgrade`, or give another path"
+            ),
+        ),
+        DatabaseError::Storage(StorageError::Corrupted(why)) => error::damaged(path, &why),
+        DatabaseError::Storage(StorageError::Io(e))
+            if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+        {
+            error::damaged(path, &e.to_string())
+        }
+        other => error::failed(path, &other.into(), error::Effect::Read),
+    }
+}

@@ -1,0 +1,113 @@
+//! The layout of the file.
+//!
+//! | table | row |
+//! |---|---|
+//! | `kv.meta` | `format`, `counter`, `seen` → a number each |
+//! | `kv.data` | name → version, expiry (0: none), lease (0: none), value |
+//! | `kv.expiry` | (expiry, name) → nothing |
+//! | `kv.leased` | (lease, name) → nothing |
+//! | `kv.leases` | lease → TTL |
+//! | `kv.locks` | name → token, TTL, value; only while it is held |
+//!
+//! Names are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
+//! [`Time`](super::time::Time). One counter gives versions, tokens and leases, so that none is given out twice; it is
+//! in the same commit as what was given.
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("kv.meta");
+pub(crate) const DATA: TableDefinition<'_, &str, Row<'_>> = TableDefinition::new("kv.data");
+pub(crate) const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.expiry");
+pub(crate) const LEASED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.leased");
+pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("kv.leases");
+pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("kv.locks");
+
+/// Version, expiry, lease, value.
+pub(crate) type Row<'a> = (u64, u64, u64, &'a [u8]);
+
+pub(crate) const COUNTER: &str = "counter";
+pub(crate) const SEEN: &str = "seen";
+const FORMAT: &str = "format";
+/// What this code reads and writes.
+pub(crate) const VERSION: u64 = 1;
+
+/// What the file says at opening.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// The last number that was given out.
+    pub(crate) counter: u64,
+    /// The time of the last commit.
+    pub(crate) seen: u64,
+    /// The first expiry.
+    pub(crate) first_expiry: Option<u64>,
+    /// Leases with their TTLs.
+    pub(crate) leases: Vec<(u64, u64)>,
+    /// Held locks: name, token, TTL.
+    pub(crate) locks: Vec<(String, u64, u64)>,
+}
+
+/// Why a file that redb could open is not ours.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Tables of another program.
+    Foreign(String),
+    /// A format that this code does not know.
+    Format(u64),
+    /// redb's own.
+    Failed(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Makes the tables in an empty file, and reads what has to be in memory.
+pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
+    let read = database.begin_read()?;
+    let names: Vec<String> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
+    let multimaps = read.list_multimap_tables()?.count();
+    if names.is_empty() && multimaps == 0 {
+        drop(read);
+        create(database)?;
+        return Ok(Stored::default());
+    }
+    let meta = match read.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::Storage(e)) => return Err(e.into()),
+        Err(_) => return Err(Refused::Foreign(names.join(", "))),
+    };
+    let number = |name: &str| -> Result<u64, Refused> { Ok(meta.get(name)?.map_or(0, |n| n.value())) };
+    match number(FORMAT)? {
+        VERSION => {}
+        0 => return Err(Refused::Foreign(names.join(", "))),
+        other => return Err(Refused::Format(other)),
+    }
+    let mut stored = Stored { counter: number(COUNTER)?, seen: number(SEEN)?, ..Stored::default() };
+    stored.first_expiry = read.open_table(EXPIRY)?.first()?.map(|(at, _)| at.value().0);
+    for row in read.open_table(LEASES)?.iter()? {
+        let (lease, ttl) = row?;
+        stored.leases.push((lease.value(), ttl.value()));
+    }
+    for row in read.open_table(LOCKS)?.iter()? {
+        let (name, held) = row?;
+        let (token, ttl, _) = held.value();
+        stored.locks.push((name.value().to_owned(), token, ttl));
+    }
+    // Opened once, so that a table of another type is found now.
+    read.open_table(DATA)?;
+    read.open_table(LEASED)?;
+    Ok(stored)
+}
+
+fn create(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert(FORMAT, VERSION)?;
+    write.open_table(DATA)?;
+    write.open_table(EXPIRY)?;
+    write.open_table(LEASED)?;
+    write.open_table(LEASES)?;
+    write.open_table(LOCKS)?;
+    Ok(write.commit()?)
+}

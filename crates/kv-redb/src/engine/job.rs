@@ -1,0 +1,102 @@
+//! What the writer is asked to do.
+
+use super::batch::Batch;
+use kv_core::Result;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+use tokio::sync::oneshot;
+
+const QUEUED: u8 = 0;
+const TAKEN: u8 = 1;
+const LEFT: u8 = 2;
+
+/// The caller's end of a job in the queue: while it is only queued the caller can take it back, and then it is certain
+/// that it never happened.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Arc<AtomicU8>);
+
+impl Ticket {
+    fn step(&self, to: u8) -> bool {
+        self.0.compare_exchange(QUEUED, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes the job back; `false` when the writer has it already.
+    pub(crate) fn leave(&self) -> bool {
+        self.step(LEFT)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// What a job gives: the outer error ends the whole batch, the inner one is this caller's answer.
+pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
+
+/// One command in the writer's queue.
+pub(crate) trait Job: Send {
+    /// Whether its caller still wants it; from here on it cannot be taken back.
+    fn take_up(&self) -> bool;
+    /// How many bytes it writes, about.
+    fn size(&self) -> usize;
+    /// Does it.
+    fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error>;
+    /// Tells its caller, when the batch is committed or has failed.
+    fn answer(self: Box<Self>, end: Result<()>);
+}
+
+struct Work<T, F> {
+    ticket: Ticket,
+    size: usize,
+    work: Option<F>,
+    value: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+/// A job, the right to take it back, and its answer.
+pub(crate) fn job<T, F>(size: usize, work: F) -> (Box<dyn Job>, Ticket, oneshot::Receiver<Result<T>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let ticket = Ticket::default();
+    let theirs = Ticket(ticket.0.clone());
+    (Box::new(Work { ticket: theirs, size, work: Some(work), value: None, reply }), ticket, answer)
+}
+
+impl<T, F> Job for Work<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+{
+    fn take_up(&self) -> bool {
+        self.ticket.step(TAKEN)
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error> {
+        if let Some(work) = self.work.take() {
+            self.value = Some(work(batch)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, end: Result<()>) {
+        let answer = match (end, self.value) {
+            (Ok(()), Some(value)) => value,
+            (Err(e), _) => Err(e),
+            // A job that was not run is answered with the error of its batch.
+            (Ok(()), None) => return,
+        };
+        // A caller that is gone does not mind.
+        let _ = self.reply.send(answer);
+    }
+}

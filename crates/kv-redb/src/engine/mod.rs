@@ -1,0 +1,186 @@
+//! One open file: its writer thread, its reads, its clients.
+
+mod batch;
+mod event;
+mod file;
+mod format;
+mod job;
+mod places;
+mod read;
+mod state;
+mod time;
+mod writer;
+
+pub(crate) use batch::{Asked, Batch, Lives};
+pub(crate) use event::View;
+pub(crate) use job::Done;
+pub(crate) use places::{Client, open, view};
+pub(crate) use read::{Reading, Snapshot};
+pub(crate) use state::Grant;
+
+use crate::{
+    config::Config,
+    error::{self, Effect},
+};
+use event::Event;
+use format::Refused;
+use job::Job;
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use redb::Database;
+use state::State;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use time::Time;
+use tokio::sync::{Notify, mpsc, watch};
+use writer::Writer;
+
+/// How many jobs wait before callers wait to queue.
+const QUEUE: usize = 1_024;
+
+/// The file, or why it cannot be used now.
+type Slot = Result<Database>;
+
+pub(crate) struct Engine {
+    pub(crate) path: PathBuf,
+    pub(crate) time: Time,
+    cache_size: usize,
+    quick_repair: bool,
+    database: RwLock<Slot>,
+    /// Wakes the writer to see whether the file still serves.
+    look: Notify,
+    /// How often it has looked.
+    looked: watch::Sender<u64>,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    stop: Notify,
+    gone: watch::Sender<bool>,
+    views: Mutex<Vec<Weak<View>>>,
+    ids: AtomicU64,
+    commits: AtomicU64,
+    writes: AtomicU64,
+    /// How often the file was opened again after a failure.
+    reopened: AtomicU64,
+}
+
+impl Engine {
+    /// Opens the file and starts its writer. Blocks.
+    fn start(path: PathBuf, config: &Config) -> Result<Arc<Self>> {
+        let database = file::open(&path, config.cache_size, config.verify)?;
+        let stored = format::load(&database).map_err(|refused| match refused {
+            Refused::Foreign(tables) => Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{} is a redb file of another program (its tables: {tables}), and was left as it is; give another path",
+                    path.display()
+                ),
+            ),
+            Refused::Format(found) => Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{} is of format {found}, this version of kv-redb reads format {}; open it with a newer version",
+                    path.display(),
+                    format::VERSION
+                ),
+            ),
+            Refused::Failed(e) => error::failed(&path, &e, Effect::Read),
+        })?;
+        let time = Time::new(config.clock.clone(), stored.seen);
+        let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
+        let state = State::new(stored, &time);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let engine = Arc::new(Self {
+            time,
+            cache_size: config.cache_size,
+            quick_repair: config.quick_repair,
+            database: RwLock::new(Ok(database)),
+            look: Notify::new(),
+            looked: watch::Sender::new(0),
+            jobs,
+            stop: Notify::new(),
+            gone: watch::Sender::new(false),
+            views: Mutex::default(),
+            ids: AtomicU64::new(last),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            reopened: AtomicU64::new(0),
+            path,
+        });
+        let writer = Writer { engine: engine.clone(), jobs: queue, state, doubt: None, pause: None };
+        let no_thread = |e| {
+            Error::new(ErrorKind::Other, "no thread for the writer; raise the limit of threads").with_cause(e)
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(no_thread)?;
+        let thread = std::thread::Builder::new().name("kv-redb".into());
+        thread.spawn(move || runtime.block_on(writer.run())).map_err(no_thread)?;
+        Ok(engine)
+    }
+
+    /// Has the writer do this in its next batch, and waits until that is committed. A job that still waits when the
+    /// deadline passes, or when this is dropped, is never done.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        size: usize,
+        work: impl FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+    ) -> Result<T> {
+        let (job, ticket, answer) = job::job(size, work);
+        match deadline.limit(self.jobs.send(job)).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return Err(error::closed()),
+            None => return Err(error::not_begun(deadline)),
+        }
+        match deadline.limit(answer).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) if ticket.leave() => Err(error::closed()),
+            None if ticket.leave() => Err(error::not_begun(deadline)),
+            Some(Err(_)) | None => Err(error::committing(deadline)),
+        }
+    }
+
+    /// A number that no other acquisition or lease has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn stats(&self) -> crate::Stats {
+        crate::Stats {
+            commits: self.commits.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
+            reopened: self.reopened.load(Ordering::Relaxed),
+        }
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Slot> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn database_mut(&self) -> RwLockWriteGuard<'_, Slot> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, events: &[Event]) {
+        let views: Vec<_> = {
+            let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            views.iter().filter_map(Weak::upgrade).collect()
+        };
+        for event in events {
+            for view in &views {
+                view.tell(event);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.path)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

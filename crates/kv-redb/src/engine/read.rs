@@ -1,0 +1,182 @@
+//! Reads: each a snapshot of its own, on a thread that may block.
+
+use super::{
+    Engine,
+    event::key,
+    format::{DATA, LOCKS, Row},
+    places,
+};
+use crate::error::{self, Effect};
+use kv_core::{
+    Bytes, Deadline, Directory, Entry, Error, Holder, Item, Key, ListOptions, Page, Position, Result, Version,
+};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
+use std::{ops::Bound, sync::Arc};
+
+/// What a page holds at most.
+const ITEMS: usize = 1_000;
+/// A page takes no further entry when its values are this many bytes already.
+const BYTES: usize = 1 << 20;
+
+/// Why a read did not end.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Failed(redb::Error),
+    Refused(Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for Reading {
+    fn from(e: E) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+type Read<T> = std::result::Result<T, Reading>;
+
+impl Engine {
+    /// Reads from one snapshot. A read that meets a failed disk waits until the writer has opened the file again.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        work: impl Fn(&Snapshot) -> Read<T> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let work = Arc::new(work);
+        let read = async {
+            let (mut looked, mut gone) = (self.looked.subscribe(), self.gone.subscribe());
+            let mut again = true;
+            loop {
+                looked.borrow_and_update();
+                let (engine, work) = (self.clone(), work.clone());
+                let failed =
+                    match places::blocking(move || Ok(engine.snapshot().and_then(|s| work(&s)))).await? {
+                        Ok(value) => return Ok(value),
+                        Err(Reading::Refused(e)) => return Err(e),
+                        Err(Reading::Failed(e)) => e,
+                    };
+                if !error::needs_reopening(&failed) || !std::mem::take(&mut again) {
+                    return Err(error::failed(&self.path, &failed, Effect::Read));
+                }
+                self.look.notify_one();
+                tokio::select! {
+                    _ = looked.changed() => {}
+                    _ = gone.wait_for(|gone| *gone) => return Err(error::closed()),
+                }
+            }
+        };
+        deadline.limit(read).await.unwrap_or_else(|| Err(error::no_answer(deadline)))
+    }
+
+    fn snapshot(&self) -> Read<Snapshot> {
+        let database = self.database();
+        match &*database {
+            Ok(database) => Ok(Snapshot { read: database.begin_read()?, now: self.time.now() }),
+            Err(e) => Err(Reading::Refused(error::again(e))),
+        }
+    }
+}
+
+/// One moment of the store.
+pub(crate) struct Snapshot {
+    read: ReadTransaction,
+    now: u64,
+}
+
+type Data = ReadOnlyTable<&'static str, Row<'static>>;
+
+impl Snapshot {
+    fn data(&self) -> Read<Data> {
+        Ok(self.read.open_table(DATA)?)
+    }
+
+    fn lives(&self, expiry: u64) -> bool {
+        expiry == 0 || expiry > self.now
+    }
+
+    pub(crate) fn get_many(&self, prefix: &str, keys: &[Key]) -> Read<Vec<Option<Entry>>> {
+        let data = self.data()?;
+        let one = |key: &Key| -> Read<Option<Entry>> {
+            let Some(row) = data.get(&*format!("{prefix}{key}"))? else { return Ok(None) };
+            let (version, expiry, _, value) = row.value();
+            let entry = || Entry::new(key.clone(), Bytes::copy_from_slice(value), Version::new(version, 0));
+            Ok(self.lives(expiry).then(entry))
+        };
+        keys.iter().map(one).collect()
+    }
+
+    pub(crate) fn get(&self, prefix: &str, key: &Key) -> Read<Option<Entry>> {
+        Ok(self.get_many(prefix, std::slice::from_ref(key))?.pop().flatten())
+    }
+
+    pub(crate) fn exists(&self, prefix: &str, key: &Key) -> Read<bool> {
+        let row = self.data()?.get(&*format!("{prefix}{key}"))?;
+        Ok(row.is_some_and(|row| self.lives(row.value().1)))
+    }
+
+    pub(crate) fn holder(&self, name: &str) -> Read<Option<Holder>> {
+        let locks = self.read.open_table(LOCKS)?;
+        Ok(locks.get(name)?.map(|held| {
+            let (token, _, value) = held.value();
+            Holder::new(token, Bytes::copy_from_slice(value))
+        }))
+    }
+
+    /// One page of what lies below the directory, behind this place.
+    pub(crate) fn list(
+        &self,
+        prefix: &str,
+        directory: &Directory,
+        behind: Option<&Position>,
+        options: &ListOptions,
+    ) -> Read<Page> {
+        let data = self.data()?;
+        let base = format!("{prefix}{}", directory.start());
+        let behind = behind.map(Position::start);
+        let behind = behind.as_deref();
+        let most = options.limit.unwrap_or(ITEMS).min(ITEMS);
+        let (mut page, mut bytes) = (Page::default(), 0);
+        let mut start = match behind.map(|place| format!("{prefix}{place}")) {
+            Some(place) if place > base => Bound::Excluded(place),
+            _ => Bound::Included(base.clone()),
+        };
+        // Each round ends with the directory, or with a child directory to be jumped over.
+        'seek: loop {
+            let from = start.as_ref().map(String::as_str);
+            for row in data.range::<&str>((from, Bound::Unbounded))? {
+                let (name, row) = row?;
+                let name = name.value();
+                if !name.starts_with(&base) {
+                    break 'seek;
+                }
+                let (version, expiry, _, value) = row.value();
+                let Some(key) =
+                    key(&name[prefix.len()..]).filter(|key| !key.is_internal() && self.lives(expiry))
+                else {
+                    continue;
+                };
+                let child = if options.recursive { None } else { directory.child_of(&key) };
+                let wanted =
+                    child.as_ref().is_none_or(|c| behind.is_none_or(|b| format!("{c}").as_str() > b));
+                if wanted && (page.items.len() >= most || bytes >= BYTES) {
+                    page.next = page.items.last().map(|item| Page::behind(&item.position()));
+                    break 'seek;
+                }
+                if let Some(child) = child {
+                    start = Bound::Included(format!("{prefix}{}0", child.as_str()));
+                    if wanted {
+                        page.items.push(Item::Directory(child));
+                    }
+                    continue 'seek;
+                }
+                let version = Version::new(version, 0);
+                page.items.push(if options.keys_only {
+                    Item::Key(key, version)
+                } else {
+                    bytes += value.len();
+                    Item::Entry(Entry::new(key, Bytes::copy_from_slice(value), version))
+                });
+            }
+            break;
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,40 @@
+//! Time on one scale: milliseconds of the wall clock as it was when the file was opened, counted on from there by a clock
+//! that does not jump.
+
+use kv_core::backend::{Clock, Instant};
+use std::time::{Duration, SystemTime};
+
+/// What is added to a key's TTL, so that the time that its commit takes is not taken from it.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Time {
+    clock: Clock,
+    start: Instant,
+    wall: u64,
+}
+
+impl Time {
+    /// From now on; never before `seen`, the last time that the file knows, if the wall clock went back.
+    pub(crate) fn new(clock: Clock, seen: u64) -> Self {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { start: clock.now(), wall: millis(wall).max(seen), clock }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.wall.saturating_add(millis(self.clock.now().since(self.start)))
+    }
+
+    /// The first moment at which [`now`](Self::now) is not before `at`.
+    pub(crate) fn instant(&self, at: u64) -> Instant {
+        self.start + Duration::from_millis(at.saturating_sub(self.wall))
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

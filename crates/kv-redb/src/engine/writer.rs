@@ -1,0 +1,224 @@
+//! The one thread that writes: takes all jobs that wait, does them in one transaction, commits it, tells the watches,
+//! answers the callers.
+
+use super::{
+    Engine,
+    batch::{Batch, Trace},
+    event::Event,
+    file,
+    format::{COUNTER, META},
+    job::Job,
+    places,
+    state::{Replaced, State},
+};
+use crate::error::{self, Effect};
+use kv_core::backend::Instant;
+use redb::{Database, ReadableDatabase};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// The most jobs of one batch.
+const JOBS: usize = 1_024;
+/// A batch takes no further job when it writes this many bytes already.
+const BYTES: usize = 16 << 20;
+/// How long the writer waits after a failure before it tries again on its own.
+const PAUSE: Duration = Duration::from_secs(1);
+
+type Jobs = VecDeque<Box<dyn Job>>;
+
+pub(crate) struct Writer {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub(crate) state: State,
+    /// A batch of which it is not known whether it was committed.
+    pub(crate) doubt: Option<Doubt>,
+    /// Not before this moment is anything tried that no caller asked for.
+    pub(crate) pause: Option<Instant>,
+}
+
+pub(crate) struct Doubt {
+    /// The counter of the batch, if its commit may have begun.
+    stamp: Option<u64>,
+    events: Vec<Event>,
+    replaced: Vec<Replaced>,
+}
+
+impl Writer {
+    /// Until the engine is stopped; what is queued then is done first.
+    pub(crate) async fn run(mut self) {
+        let engine = self.engine.clone();
+        let mut waiting = Vec::with_capacity(JOBS);
+        loop {
+            let due = self.state.due().map(|at| engine.time.instant(at));
+            let due = due.map(|at| self.pause.map_or(at, |pause| at.max(pause)));
+            let end = async {
+                match due {
+                    Some(at) => engine.time.clock().sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = engine.stop.notified() => break,
+                () = engine.look.notified() => self.look(),
+                _ = self.jobs.recv_many(&mut waiting, JOBS) => {}
+                () = end => {}
+            }
+            self.turn(waiting.drain(..).collect());
+        }
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            waiting.push(job);
+        }
+        self.turn(waiting.into());
+        self.shut();
+    }
+
+    fn shut(self) {
+        let Self { engine, jobs, state, .. } = self;
+        // Who waits for a lock learns of the end by the end of these.
+        drop((jobs, state));
+        *engine.database_mut() = Err(error::closed());
+        places::gone(&engine.path);
+        engine.gone.send_replace(true);
+    }
+
+    /// Does these jobs, and what is due, in as many batches as their size asks for.
+    fn turn(&mut self, mut jobs: Jobs) {
+        jobs.retain(|job| job.take_up());
+        loop {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while bytes < BYTES
+                && let Some(job) = jobs.pop_front()
+            {
+                bytes += job.size();
+                batch.push(job);
+            }
+            let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
+            if batch.is_empty() && (!due || self.is_pausing()) {
+                return;
+            }
+            self.batch(batch);
+        }
+    }
+
+    fn is_pausing(&self) -> bool {
+        self.pause.is_some_and(|pause| self.engine.time.clock().now() < pause)
+    }
+
+    fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if self.engine.database().is_err() {
+            self.mend();
+            let broken = self.engine.database().as_ref().err().map(error::again);
+            if let Some(why) = broken {
+                self.pause = Some(self.engine.time.clock().now() + PAUSE);
+                jobs.into_iter().for_each(|job| job.answer(Err(error::again(&why))));
+                return;
+            }
+        }
+        let mut trace = Trace::default();
+        let tried = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut jobs, &mut trace)));
+        let tried =
+            tried.unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked on what it read".into())));
+        let Trace { events, replaced, owed, stamp, writes, .. } = trace;
+        let Err(failed) = tried else {
+            self.pause = None;
+            if stamp.is_some() {
+                self.engine.commits.fetch_add(1, Ordering::Relaxed);
+                self.engine.writes.fetch_add(writes, Ordering::Relaxed);
+                self.engine.tell(&events);
+            }
+            jobs.into_iter().for_each(|job| job.answer(Ok(())));
+            for (granted, grant) in owed {
+                // Who is gone meanwhile gives it back by its own hand.
+                let _ = granted.send(Ok(grant));
+            }
+            return;
+        };
+        self.pause = Some(self.engine.time.clock().now() + PAUSE);
+        self.doubt = Some(Doubt { stamp, events, replaced });
+        let effect = if self.mend() { Effect::Unknown } else { Effect::None };
+        let told = || error::failed(&self.engine.path, &failed, effect);
+        jobs.into_iter().for_each(|job| job.answer(Err(told())));
+        for (granted, _) in owed {
+            let _ = granted.send(Err(told()));
+        }
+    }
+
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], trace: &mut Trace) -> Result<(), redb::Error> {
+        let database = self.engine.database();
+        let Ok(database) = database.as_ref() else { return Err(redb::Error::DatabaseClosed) };
+        let mut write = database.begin_write()?;
+        write.set_quick_repair(self.engine.quick_repair);
+        {
+            let mut batch = Batch::open(&write, &mut self.state, trace, &self.engine.time)?;
+            batch.sweep()?;
+            for job in jobs {
+                job.run(&mut batch)?;
+            }
+            batch.finish()?;
+        }
+        if trace.stamp.is_some() { Ok(write.commit()?) } else { Ok(write.abort()?) }
+    }
+
+    /// For a read that failed: opens the file again, if it is the file that fails.
+    fn look(&mut self) {
+        let serves = match self.engine.database().as_ref() {
+            Ok(database) => {
+                database.begin_write().map_err(redb::Error::from).and_then(|w| Ok(w.abort()?)).is_ok()
+            }
+            Err(_) => false,
+        };
+        if !serves {
+            self.mend();
+        }
+        self.engine.looked.send_modify(|times| *times += 1);
+    }
+
+    /// Opens the file again after a failure, and settles what became of the last batch: whether it may have happened.
+    ///
+    /// redb serves nothing after an error of the disk until the file is opened anew, which finds the last commit that is
+    /// whole.
+    fn mend(&mut self) -> bool {
+        let engine = &self.engine;
+        // Reads wait here. The old one has to go first: it holds the file's lock.
+        let mut slot = engine.database_mut();
+        *slot = Err(error::closed());
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let database = file::open(&engine.path, engine.cache_size, false)?;
+            let counter = counter(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
+            Ok((database, counter))
+        }));
+        let opened =
+            opened.unwrap_or_else(|_| Err(error::damaged(&engine.path, "redb panicked on what it read")));
+        let (database, counter) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                *slot = Err(e);
+                return self.doubt.as_ref().is_some_and(|doubt| doubt.stamp.is_some());
+            }
+        };
+        *slot = Ok(database);
+        drop(slot);
+        engine.reopened.fetch_add(1, Ordering::Relaxed);
+        let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
+        let happened = stamp == Some(counter);
+        if happened {
+            engine.tell(&events);
+        } else {
+            self.state.restore(replaced);
+        }
+        happened
+    }
+}
+
+fn counter(database: &Database) -> Result<u64, redb::Error> {
+    let read = database.begin_read()?;
+    Ok(read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value()))
+}

@@ -1,0 +1,42 @@
+//! Leases.
+
+use crate::store::Inner;
+use kv_core::{
+    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
+    backend::{Alive, Undo},
+};
+use std::{sync::Arc, time::Duration};
+
+pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let engine = inner.engine()?;
+    let ttl = crate::store::lives().grant(ttl)?;
+    let each = options.each_request;
+    let lease = engine.next_id();
+    // Made before the grant is asked for, so that a dropped future leaves none behind.
+    let revoke = Undo::new({
+        let inner = inner.clone();
+        async move { inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.revoke(lease)).await }
+    });
+    let granted = engine.time.clock().now();
+    engine.write(options.deadline, 0, move |batch| batch.grant_lease(lease, ttl).map(Ok)).await?;
+    let alive = Alive::keep(engine.time.clock(), ttl, granted, {
+        let inner = inner.clone();
+        move || {
+            let inner = inner.clone();
+            async move {
+                inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.renew_lease(lease)).await
+            }
+        }
+    });
+    Ok(Leased { id: LeaseId::new(lease.to_string()), ttl, alive, revoke })
+}
+
+/// The number of a lease.
+pub(crate) fn number(id: &LeaseId) -> Result<u64> {
+    id.as_str().parse().map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{:?} is no lease of this store; ask it for one", id.as_str()),
+        )
+    })
+}

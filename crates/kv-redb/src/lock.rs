@@ -1,0 +1,51 @@
+//! Locks: one line of waiters for each name, in the writer.
+
+use crate::{
+    engine::{Asked, Grant},
+    error,
+    store::Inner,
+};
+use kv_core::{
+    Acquired, Deadline, Fence, Key, LockOptions, Result,
+    backend::{Alive, Undo},
+};
+use std::sync::Arc;
+
+pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let engine = inner.engine()?;
+    let ttl = crate::store::lives().grant(options.ttl)?;
+    let each = options.each_request;
+    let (whole, id) = (inner.whole(name), engine.next_id());
+    // Made before a place in the line is taken, so that whenever this is dropped the place, or the lock, is given back.
+    let release = Undo::new({
+        let (inner, whole) = (inner.clone(), whole.clone());
+        async move {
+            inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.release(&whole, id)).await
+        }
+    });
+    let (value, wait, asked) = (options.value.clone(), options.wait, whole.clone());
+    let asked = engine
+        .write(Deadline::after(each), value.len(), move |batch| batch.acquire(&asked, id, ttl, value, wait))
+        .await?;
+    let Grant { token, from } = match asked {
+        Asked::Granted(grant) => grant,
+        Asked::Busy => {
+            release.forget();
+            return Ok(None);
+        }
+        Asked::InLine(turn) => turn.await.unwrap_or_else(|_| Err(error::closed()))?,
+    };
+    let alive = Alive::keep(engine.time.clock(), ttl, from, {
+        let inner = inner.clone();
+        move || {
+            let (inner, whole) = (inner.clone(), whole.clone());
+            async move {
+                inner
+                    .engine()?
+                    .write(Deadline::after(each), 0, move |batch| batch.renew_lock(&whole, id))
+                    .await
+            }
+        }
+    });
+    Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
+}
