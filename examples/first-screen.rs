@@ -1,3 +1,5 @@
+//! The program on the first screen of the README, word for word from here on.
+
 use kv_core::{Result, WatchEvent};
 use std::time::Duration;
 
