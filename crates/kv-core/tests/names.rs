@@ -120,7 +120,7 @@ fn internal_keys_are_nobodys() {
 #[test]
 fn a_directory_counts_as_its_name_and_a_slash() {
     let directory = |name: &str| Position::Directory(Directory::parse(name).unwrap());
-    let mut places = vec![
+    let mut places = [
         Position::Key(key("a0")),
         directory("a"),
         Position::Key(key("a.b")),
