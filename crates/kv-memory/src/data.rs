@@ -316,13 +316,17 @@ mod tests {
                 assert_eq!((data.locks.len(), data.seats.len(), data.sweepers.len()), (1, 2, 1));
             }
             drop((waiting, watch));
+            for _ in 0..100 {
+                tokio::task::yield_now().await; // what is dropped is undone in the background
+            }
+            assert!(memory.look().locks.values().all(|line| line.waiters() == 0));
             assert!(guard.release().await.unwrap());
             assert!(lease.revoke().await.unwrap());
             assert!(kv.delete("expiring").await.unwrap());
             kv.close().await.unwrap();
             drop(kv);
             while memory.look().seats.len() > 1 {
-                tokio::task::yield_now().await; // what goes on in the background holds the client
+                tokio::task::yield_now().await;
             }
             let data = memory.look();
             assert!(data.entries.is_empty() && data.leases.is_empty() && data.locks.is_empty());

@@ -43,6 +43,13 @@ struct Turn {
     since: Instant,
 }
 
+#[cfg(test)]
+impl Line {
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 fn lost() -> Error {
     Error::new(ErrorKind::LockLost, "its TTL passed without a renewal, or it was taken away")
 }

@@ -295,3 +295,18 @@ impl Store for Memory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::NAMED;
+    use crate::Config;
+
+    #[test]
+    fn names_that_nobody_uses_are_forgotten() {
+        for n in 0..3 {
+            drop(Config::new().name(n.to_string()).build().unwrap());
+        }
+        let named = NAMED.lock().unwrap();
+        assert_eq!(named.keys().collect::<Vec<_>>(), ["2"], "the last goes with the next");
+    }
+}
