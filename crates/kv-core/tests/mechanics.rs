@@ -7,7 +7,7 @@ use kv_core::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
@@ -267,6 +267,27 @@ async fn a_slow_reader_is_told_what_differs() {
             last = e.version.parts().0;
         }
     }
+}
+
+#[tokio::test]
+async fn who_watches_a_source_that_was_cut_is_told_what_differs() {
+    let hub = Hub::new();
+    let there = Arc::new(Mutex::new(vec![entry("a", 1), entry("b", 1)]));
+    let read = there.clone();
+    let mut watch = hub.watch(&Target::Tree(Directory::root()), move |_| {
+        let items = read.lock().unwrap().iter().cloned().map(kv_core::Item::Entry).collect();
+        async move { Ok(Page { items, next: None }) }
+    });
+    for _ in 0..2 {
+        assert!(matches!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(_)));
+    }
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+    *there.lock().unwrap() = vec![entry("b", 1), entry("c", 2)];
+    hub.missed();
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry("c", 2)));
+    let gone = WatchEvent::Delete { key: "a".parse().unwrap(), version: Version::new(1, 0) };
+    assert_eq!(watch.next().await.unwrap().unwrap(), gone);
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
 }
 
 #[tokio::test(start_paused = true)]

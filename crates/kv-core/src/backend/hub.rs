@@ -46,6 +46,12 @@ struct Queue {
     missed: bool,
 }
 
+impl Queue {
+    fn missed() -> Self {
+        Self { missed: true, ..Self::default() }
+    }
+}
+
 fn bytes(event: &WatchEvent) -> usize {
     if let WatchEvent::Put(entry) = event { entry.value.len() } else { 0 }
 }
@@ -59,7 +65,7 @@ impl Reader {
         // One event always fits, however large.
         let full = queue.events.len() >= MOST_EVENTS || queue.bytes + bytes(event) > MOST_BYTES;
         if full && !queue.events.is_empty() {
-            *queue = Queue { missed: true, ..Queue::default() };
+            *queue = Queue::missed();
         } else {
             queue.bytes += bytes(event);
             queue.events.push_back(event.clone());
@@ -81,6 +87,12 @@ fn leave<K: Eq + Hash>(topics: &mut HashMap<K, Readers>, name: &K, reader: &Arc<
         if readers.is_empty() {
             topics.remove(name);
         }
+    }
+}
+
+impl Topics {
+    fn readers(&self) -> impl Iterator<Item = &Arc<Reader>> {
+        self.keys.values().chain(self.trees.values()).chain(self.holders.values()).flatten()
     }
 }
 
@@ -109,6 +121,15 @@ impl Hub {
         }
     }
 
+    /// Has all who listen read again what is there: the source of the changes was cut, and nobody knows what it did not
+    /// tell.
+    pub fn missed(&self) {
+        for reader in lock(&self.0).readers() {
+            *lock(&reader.queue) = Queue::missed();
+            reader.news.notify_one();
+        }
+    }
+
     /// Listens from now on.
     pub fn subscribe(&self, target: &Target) -> Subscription {
         let reader = Arc::new(Reader::default());
@@ -124,9 +145,7 @@ impl Hub {
 
     /// How many listen, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
-        let topics = lock(&self.0);
-        let readers = topics.keys.values().chain(topics.trees.values()).chain(topics.holders.values());
-        readers.map(Vec::len).sum()
+        lock(&self.0).readers().count()
     }
 
     /// A whole watch: subscribes, reads what is there by `read`, page by page, then tells what changes; who was too
@@ -183,7 +202,8 @@ impl fmt::Debug for Hub {
 pub enum Change {
     /// A change.
     Event(WatchEvent),
-    /// The reader was too slow, and changes were dropped: read again what is there. Changes from here on come.
+    /// Changes were dropped, since the reader was too slow or by [`Hub::missed`]: read again what is there. Changes from
+    /// here on come.
     Missed,
 }
 
