@@ -1,6 +1,10 @@
 //! The backend itself: each call, by the server's own means.
 
-use crate::{lock, server::Server, watch};
+use crate::{
+    lock,
+    server::{Record, Server},
+    watch,
+};
 use kv_core::{backend::Hub, *};
 use std::{sync::Arc, time::Duration};
 
@@ -56,6 +60,14 @@ impl Client {
     }
 }
 
+impl Record {
+    // DECIDE: what of your server is a version: new with every write, also of the same bytes, and never again after a
+    // deletion, a restart or a failover.
+    pub(crate) fn entry(self, key: Key) -> Entry {
+        Entry::new(key, self.value, Version::new(self.number, 0))
+    }
+}
+
 #[async_trait]
 impl Store for Template {
     fn capabilities(&self) -> &Capabilities {
@@ -66,7 +78,7 @@ impl Store for Template {
     // so that `options.consistency` changes nothing here.
     async fn get(&self, key: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
         let found = self.0.server.get(&self.0.name(key));
-        Ok(found.map(|r| Entry::new(key.clone(), r.value, Version::new(r.number, 0))))
+        Ok(found.map(|record| record.entry(key.clone())))
     }
 
     // DECIDE, for writes: which failures of your client mean that the request never left (`Unavailable`, `Timeout`) and
@@ -96,9 +108,7 @@ impl Store for Template {
         options: &ListOptions,
     ) -> Result<Page> {
         let found = self.0.server.range(&format!("{}{}", self.0.prefix, directory.start()));
-        let entries = found.into_iter().filter_map(|(name, r)| {
-            self.0.key(&name).map(|key| Entry::new(key, r.value, Version::new(r.number, 0)))
-        });
+        let entries = found.into_iter().filter_map(|(name, record)| Some(record.entry(self.0.key(&name)?)));
         Ok(Page::select(entries, directory, options, from))
     }
 

@@ -18,10 +18,9 @@ pub(crate) fn feed(client: &Arc<Client>) {
     server.listen(Box::new(move |name, record, number| {
         let Some(client) = Weak::upgrade(&client) else { return false };
         if let Some(key) = client.key(name).or_else(|| client.lock_key(name)) {
-            let version = Version::new(number, 0);
             client.hub.publish(&match record {
-                Some(record) => WatchEvent::Put(Entry::new(key, record.value.clone(), version)),
-                None => WatchEvent::Delete { key, version },
+                Some(record) => WatchEvent::Put(record.clone().entry(key)),
+                None => WatchEvent::Delete { key, version: Version::new(number, 0) },
             });
         }
         true
@@ -30,8 +29,8 @@ pub(crate) fn feed(client: &Arc<Client>) {
 
 /// The hub subscribes, reads what is there, and tells what changes, what is missed by a slow reader included.
 // DECIDE: how an outage is ridden out. An error of `read` ends the stream for good, so that a server that is away is
-// asked again inside, with a growing pause, and only a refusal is given on. When the feed itself was cut, what changed
-// meanwhile is unknown: read again, and let `Told` say what is owed.
+// asked again inside, with a growing pause, and only a refusal is given on. When the feed itself was cut, nobody knows what
+// changed meanwhile: call `Hub::missed` when it is there again, and all watches read, and tell what differs.
 pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -> WatchStream {
     let hub: &Hub = &store.client().hub;
     let (reader, wanted, each_request) = (store.clone(), target.clone(), options.each_request);
