@@ -127,7 +127,7 @@ async fn lives_on_one_session_end_alone_or_together() {
 async fn the_loss_is_known_in_real_time() {
     let clock = Clock::system();
     let (ttl, began) = (SECOND, clock.now());
-    let alive = Alive::keep(&clock, ttl, began, || std::future::pending());
+    let alive = Alive::keep(&clock, ttl, began, std::future::pending);
     alive.lost().await;
     let after = clock.now().since(began);
     assert!(after >= ttl * 9 / 10 && after < ttl * 9 / 10 + SECOND / 4, "{after:?}");
