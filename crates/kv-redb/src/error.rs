@@ -1,7 +1,11 @@
 //! From redb's errors to the library's.
 
-use kv_core::{Deadline, Error, ErrorKind};
-use std::{io, path::Path};
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 /// What a failed call did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,12 @@ pub(crate) fn damaged(path: &Path, why: &str) -> Error {
             path.display()
         ),
     )
+}
+
+/// Runs what reads the file: redb panics on some damage, which must end neither a thread nor the program.
+pub(crate) fn caught<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |_| Err(damaged(path, "redb panicked on what it read"));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
 /// The same error for one more caller.

@@ -12,7 +12,6 @@ pub use config::Config;
 pub use store::{Redb, Stats};
 
 use kv_core::{Kv, Result, StoreUrl};
-use std::future::Future;
 
 /// Opens the store of a URL, as [`Config::from_url`] reads it.
 ///
@@ -26,6 +25,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 ///
 /// # Errors
 /// As [`Config::from_url`] and [`Config::open`].
-pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Redb>> + Send + 'static {
-    async move { Redb::open(Config::from_url(url)?).await }
+pub async fn from_url(url: StoreUrl) -> Result<Redb> {
+    Redb::open(Config::from_url(url)?).await
 }

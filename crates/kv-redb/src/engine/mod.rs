@@ -29,7 +29,7 @@ use kv_core::{Deadline, Error, ErrorKind, Result};
 use redb::Database;
 use state::State;
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
@@ -69,24 +69,10 @@ pub(crate) struct Engine {
 impl Engine {
     /// Opens the file and starts its writer. Blocks.
     fn start(path: PathBuf, config: &Config) -> Result<Arc<Self>> {
-        let database = file::open(&path, config.cache_size, config.verify)?;
-        let stored = format::load(&database).map_err(|refused| match refused {
-            Refused::Foreign(tables) => Error::new(
-                ErrorKind::Corrupt,
-                format!(
-                    "{} is a redb file of another program (its tables: {tables}), and was left as it is; give another path",
-                    path.display()
-                ),
-            ),
-            Refused::Format(found) => Error::new(
-                ErrorKind::Corrupt,
-                format!(
-                    "{} is of format {found}, this version of kv-redb reads format {}; open it with a newer version",
-                    path.display(),
-                    format::VERSION
-                ),
-            ),
-            Refused::Failed(e) => error::failed(&path, &e, Effect::Read),
+        let (database, stored) = error::caught(&path, || {
+            let database = file::open(&path, config.cache_size, config.verify)?;
+            let stored = format::load(&database).map_err(|refused| not_ours(&path, refused))?;
+            Ok((database, stored))
         })?;
         let time = Time::new(config.clock.clone(), stored.seen);
         let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
@@ -174,6 +160,21 @@ impl Engine {
             }
         }
     }
+}
+
+fn not_ours(path: &Path, refused: Refused) -> Error {
+    let file = path.display();
+    let why = match refused {
+        Refused::Failed(e) => return error::failed(path, &e, Effect::Read),
+        Refused::Foreign(tables) => format!(
+            "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"
+        ),
+        Refused::Format(found) => format!(
+            "{file} is of format {found}, and this version of kv-redb reads format {}; open it with a newer version",
+            format::VERSION
+        ),
+    };
+    Error::new(ErrorKind::Corrupt, why)
 }
 
 impl std::fmt::Debug for Engine {

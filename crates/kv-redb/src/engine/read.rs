@@ -47,12 +47,13 @@ impl Engine {
             loop {
                 looked.borrow_and_update();
                 let (engine, work) = (self.clone(), work.clone());
-                let failed =
-                    match places::blocking(move || Ok(engine.snapshot().and_then(|s| work(&s)))).await? {
-                        Ok(value) => return Ok(value),
-                        Err(Reading::Refused(e)) => return Err(e),
-                        Err(Reading::Failed(e)) => e,
-                    };
+                let once =
+                    move || error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))));
+                let failed = match places::blocking(once).await? {
+                    Ok(value) => return Ok(value),
+                    Err(Reading::Refused(e)) => return Err(e),
+                    Err(Reading::Failed(e)) => e,
+                };
                 if !error::needs_reopening(&failed) || !std::mem::take(&mut again) {
                     return Err(error::failed(&self.path, &failed, Effect::Read));
                 }

@@ -190,13 +190,11 @@ impl Writer {
         // Reads wait here. The old one has to go first: it holds the file's lock.
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let opened = error::caught(&engine.path, || {
             let database = file::open(&engine.path, engine.cache_size, false)?;
             let counter = counter(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
             Ok((database, counter))
-        }));
-        let opened =
-            opened.unwrap_or_else(|_| Err(error::damaged(&engine.path, "redb panicked on what it read")));
+        });
         let (database, counter) = match opened {
             Ok(opened) => opened,
             Err(e) => {
