@@ -25,7 +25,7 @@ pub(crate) type LockName = (Name, Key);
 /// What is stored under a name.
 pub(crate) struct Record {
     /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
-    key: Key,
+    key: Option<Key>,
     value: Bytes,
     version: Version,
     life: Life,
@@ -107,13 +107,25 @@ impl Record {
 
     /// The key that is left of its name behind a prefix, if it is one and no internal one.
     pub(crate) fn key(&self, rest: &str) -> Option<Key> {
-        key_of(rest, &self.key).filter(|key| !key.is_internal())
+        key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
+    }
+
+    /// Whether it is the library's own, for who wrote it.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.key.as_ref().is_some_and(Key::is_internal)
+    }
+
+    pub(crate) fn value(&self) -> &Bytes {
+        &self.value
     }
 }
 
 /// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
-fn key_of(rest: &str, own: &Key) -> Option<Key> {
-    if rest.len() == own.as_str().len() { Some(own.clone()) } else { Key::from_stored(rest) }
+fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
+    match own {
+        Some(own) if own.as_str().len() == rest.len() => Some(own.clone()),
+        _ => Key::from_stored(rest),
+    }
 }
 
 impl Data {
@@ -128,9 +140,9 @@ impl Data {
     }
 
     /// Creates or replaces; a lease is alive.
-    pub(crate) fn put(&mut self, name: &str, key: &Key, value: Bytes, life: Life) -> Version {
+    pub(crate) fn put(&mut self, name: &str, key: Option<&Key>, value: Bytes, life: Life) -> Version {
         let version = Version::new(self.count(), 0);
-        let record = Record { key: key.clone(), value: value.clone(), version, life };
+        let record = Record { key: key.cloned(), value: value.clone(), version, life };
         match self.entries.get_mut(name) {
             Some(old) => {
                 let before = std::mem::replace(old, record).life;
@@ -156,7 +168,7 @@ impl Data {
         let Some(record) = self.entries.remove(name) else { return false };
         self.unlink(name, record.life);
         let version = Version::new(self.count(), 0);
-        self.publish(name, &record.key, |key| WatchEvent::Delete { key, version });
+        self.publish(name, record.key.as_ref(), |key| WatchEvent::Delete { key, version });
         true
     }
 
@@ -173,7 +185,7 @@ impl Data {
     }
 
     /// Tells the clients of each prefix that the name begins with.
-    fn publish(&self, name: &str, own: &Key, event: impl Fn(Key) -> WatchEvent) {
+    fn publish(&self, name: &str, own: Option<&Key>, event: impl Fn(Key) -> WatchEvent) {
         let mut below = Bound::Included(name);
         while let Some((prefix, seat)) = self.seats.range::<str, _>((Bound::Unbounded, below)).next_back() {
             let Some(rest) = name.strip_prefix(&**prefix) else {
@@ -315,15 +327,18 @@ mod tests {
                 );
                 assert_eq!((data.locks.len(), data.seats.len(), data.sweepers.len()), (1, 2, 1));
             }
+            let left = memory.with_prefix("app/").leftovers();
+            assert!(left.len() == 3 && left[1] == "the lock \"l\" with 1 in line", "{left:?}");
             drop((waiting, watch));
             for _ in 0..100 {
                 tokio::task::yield_now().await; // what is dropped is undone in the background
             }
-            assert!(memory.look().locks.values().all(|line| line.waiters() == 0));
+            assert!(memory.look().locks.values().all(|line| line.waiting() == 0));
             assert!(guard.release().await.unwrap());
             assert!(lease.revoke().await.unwrap());
             assert!(kv.delete("expiring").await.unwrap());
             kv.close().await.unwrap();
+            assert!(memory.with_prefix("app/").leftovers().is_empty());
             drop(kv);
             while memory.look().seats.len() > 1 {
                 tokio::task::yield_now().await;

@@ -13,6 +13,7 @@ use std::{collections::BTreeSet, future::ready, sync::Arc, time::Duration};
 /// A lease that is alive.
 pub(crate) struct Lease {
     until: Instant,
+    pub(crate) prefix: Name,
     pub(crate) keys: BTreeSet<Name>,
 }
 
@@ -55,7 +56,7 @@ impl Memory {
         let revoke = Undo::new(async move { Ok(memory.look().end_lease(id)) });
         let (clock, granted) = (data.clock.clone(), data.clock.now());
         let until = granted + ttl;
-        data.leases.insert(id, Lease { until, keys: BTreeSet::new() });
+        data.leases.insert(id, Lease { until, prefix: self.0.prefix.clone(), keys: BTreeSet::new() });
         data.schedule(until, Due::Lease(id));
         drop(data);
         let shared = Arc::downgrade(&self.0.shared);

@@ -35,9 +35,10 @@
 //! Time passes at once, for the store and for the guards and leases on it. A lock or lease is kept alive by a renewal at
 //! each third of its TTL: a test that moves the clock by less, and then lets other tasks run, keeps it; one that moves it
 //! by the whole TTL loses it, as a process does that was suspended. [`Memory::evict_lock`] takes a lock away from its
-//! holder at once. A killed process is a runtime that was dropped. A runtime whose own time is paused wants a manual clock:
+//! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. A killed process is a runtime that was dropped. A runtime whose own time is paused wants a manual clock:
 //! the machine's goes on.
 
+mod admin;
 mod config;
 mod data;
 mod lease;

@@ -43,9 +43,9 @@ struct Turn {
     since: Instant,
 }
 
-#[cfg(test)]
 impl Line {
-    pub(crate) fn waiters(&self) -> usize {
+    /// How many are in line.
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 use bytes::Bytes;
 use kv_core::{
     Acquired, Batch, Capabilities, Condition, Cursor, Directory, Entry, Error, ErrorKind, Expect, Health,
-    Holder, IntoKey, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Outcome, Page, PutOptions,
+    Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Outcome, Page, PutOptions,
     ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, Write,
     WriteOptions, Written, async_trait,
     backend::{Clock, Hub},
@@ -83,27 +83,6 @@ impl Memory {
     /// The clock that measures TTLs, leases and locks of this store.
     pub fn clock(&self) -> Clock {
         self.look().clock.clone()
-    }
-
-    /// Takes the lock of this name, below this client's prefix, away from its holder, as an administrator could; whether
-    /// it was held. The next in line gets it.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-    /// # use kv_core::{ErrorKind, Kv};
-    /// let memory = kv_memory::Memory::new();
-    /// let kv = Kv::new(memory.clone());
-    /// let guard = kv.new_lock("leader").acquire().await?;
-    /// assert!(memory.evict_lock("leader")?);
-    /// assert_eq!(guard.lost().await.kind(), ErrorKind::LockLost);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey) for the name.
-    pub fn evict_lock(&self, name: impl IntoKey) -> Result<bool> {
-        let lock = self.lock_name(&name.into_key()?);
-        Ok(self.look().evict(&lock, "an administrator took it away"))
     }
 
     pub(crate) fn of(config: Config) -> Result<Self> {
@@ -191,7 +170,7 @@ impl Store for Memory {
         let (name, mut data) = (self.name(key), self.look());
         let (life, ttl) = life(&data, options)?;
         expect.check(data.version(&name))?;
-        Ok(Written::new(data.put(&name, key, value, life), ttl))
+        Ok(Written::new(data.put(&name, Some(key), value, life), ttl))
     }
 
     async fn delete(&self, key: &Key, expect: Expect, _: &WriteOptions) -> Result<bool> {
@@ -259,7 +238,7 @@ impl Store for Memory {
             let name = self.name(write.key()).into_owned();
             written.push(match (write, life) {
                 (Write::Put { key, value, .. }, Some((life, ttl))) => {
-                    Some(Written::new(data.put(&name, &key, value, life), ttl))
+                    Some(Written::new(data.put(&name, Some(&key), value, life), ttl))
                 }
                 _ => {
                     data.remove(&name);

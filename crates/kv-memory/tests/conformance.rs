@@ -1,14 +1,16 @@
 //! The conformance suite on this backend: `cargo test -p kv-memory --test conformance`, with a part of a case's name
 //! behind `--` for some of it.
 
-use kv_core::{Kv, Result, async_trait};
-use kv_memory::Memory;
-use kv_testsuite::Harness;
-
-/// All clients share the data of this one, whose name the cases about opening use; it lives as long as the run.
-struct Process(#[expect(dead_code, reason = "it keeps the store alive")] Memory);
+use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_memory::{Config, Memory};
+use kv_testsuite::{Foreign, Harness};
+use std::sync::Arc;
 
 const NAME: &str = "conformance";
+
+/// A client that keeps the data alive as long as the run; the cases open the store by its name.
+#[derive(Clone)]
+struct Process(Memory);
 
 #[async_trait]
 impl Harness for Process {
@@ -17,14 +19,37 @@ impl Harness for Process {
     }
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
-        kv_memory::Config::new().name(NAME).prefix(prefix).open().await
+        Config::new().name(NAME).prefix(prefix).open().await
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
         Some(format!("memory://{NAME}/{prefix}"))
     }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        self.0.with_prefix(prefix).leftovers()
+    }
+}
+
+#[async_trait]
+impl Foreign for Process {
+    async fn put(&self, name: &str, value: Bytes) {
+        self.0.raw_put(name, value);
+    }
+
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        self.0.raw_get(name)
+    }
+
+    async fn delete(&self, name: &str) {
+        self.0.raw_delete(name);
+    }
 }
 
 fn main() {
-    kv_testsuite::main(|| async { Ok(Process(kv_memory::Config::new().name(NAME).build()?)) })
+    kv_testsuite::main(|| async { Ok(Process(Config::new().name(NAME).build()?)) })
 }
