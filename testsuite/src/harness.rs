@@ -45,6 +45,13 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Opens a URL as the backend's own `open` does; `None` where the harness cannot. Whoever gives a [`url`](Self::url)
+    /// gives this too.
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        let _ = url;
+        None
+    }
+
     /// Cases that this server cannot pass for its own reasons, which no capability expresses: the case's name and the
     /// reason, shown in the matrix.
     fn excused(&self, case: &str, capabilities: &Capabilities) -> Option<String> {
@@ -78,7 +85,7 @@ pub trait Server: Send + Sync {
 /// The server's own tools, or its bare protocol: names are whole, with prefix, as the server holds them.
 #[async_trait]
 pub trait Foreign: Send + Sync {
-    /// Writes these bytes under this name.
+    /// Writes these bytes under this name. A name that the server cannot hold is left out.
     async fn put(&self, name: &str, value: Bytes);
     /// What the server holds under this name.
     async fn get(&self, name: &str) -> Option<Bytes>;

@@ -1,14 +1,29 @@
 //! The one list of cases, in the order of the contract.
 
-use crate::Case;
+use crate::{Case, Failure, Trial};
+use futures::{StreamExt, future::BoxFuture, stream};
+use kv_core::{Entry, Kv, Put, Result, Version, Watch, WatchEvent};
+use std::{collections::BTreeMap, future::Future};
+
+/// The cases of a file: name, promise, and the function that tries it.
+macro_rules! cases {
+    ($($name:literal: $promise:literal => $run:path,)*) => {
+        pub(super) const CASES: &[$crate::Case] =
+            &[$($crate::Case { name: $name, promise: $promise, run: |t| Box::pin($run(t)) }),*];
+    };
+}
 
 mod calls;
 mod errors;
 mod expiry;
 mod keys;
+mod leases;
+mod listings;
 mod locks;
+mod model;
 mod opening;
 mod outages;
+mod transactions;
 mod values;
 mod watches;
 
@@ -18,7 +33,11 @@ pub fn all() -> Vec<Case> {
         keys::CASES,
         values::CASES,
         calls::CASES,
+        listings::CASES,
+        transactions::CASES,
+        model::CASES,
         expiry::CASES,
+        leases::CASES,
         watches::CASES,
         locks::CASES,
         errors::CASES,
@@ -26,4 +45,117 @@ pub fn all() -> Vec<Case> {
         outages::CASES,
     ]
     .concat()
+}
+
+/// The names of the keys below a directory, as listed.
+async fn names(kv: &Kv, directory: &str) -> Result<Vec<String>> {
+    let mut keys = kv.list(directory).keys();
+    let mut names = Vec::new();
+    while let Some(key) = keys.next().await {
+        names.push(key?.to_string());
+    }
+    Ok(names)
+}
+
+/// In the order of a listing.
+fn in_order<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
+    names.sort();
+    names
+}
+
+/// The value of a key as text.
+async fn text(kv: &Kv, key: &str) -> Result<Option<String>> {
+    Ok(kv.get(key).await?.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
+}
+
+/// Puts all of these at once, with their own names as values.
+fn put_all<S: Into<String>>(kv: &Kv, keys: impl IntoIterator<Item = S>) -> BoxFuture<'static, Result<()>> {
+    each(keys.into_iter().map(Into::into).map(|key: String| kv.put(&key, key.clone())))
+}
+
+/// All of these puts, a few at a time; the first error ends it.
+fn each(puts: impl IntoIterator<Item = Put>) -> BoxFuture<'static, Result<()>> {
+    // Collected here: a stream of closures would make every case's future one that is not known to be `Send`.
+    let puts: Vec<_> = puts.into_iter().map(IntoFuture::into_future).collect();
+    Box::pin(async move {
+        let mut done = stream::iter(puts).buffer_unordered(16);
+        while let Some(one) = done.next().await {
+            one?;
+        }
+        Ok(())
+    })
+}
+
+/// What a watch has told, folded over an empty map.
+#[derive(Debug, Default)]
+struct Mirror(BTreeMap<String, Entry>);
+
+impl Mirror {
+    fn fold(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::Put(entry) => drop(self.0.insert(entry.key.to_string(), entry)),
+            WatchEvent::Delete { key, .. } => drop(self.0.remove(key.as_str())),
+            WatchEvent::Synced => {}
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+/// Reads a watch up to its first `Synced`.
+async fn snapshot(t: &Trial, watch: &mut Watch) -> Result<Mirror, Failure> {
+    let mut mirror = Mirror::default();
+    t.soon("the first Synced of a watch", async {
+        loop {
+            match watch.event().await? {
+                WatchEvent::Synced => return Ok(()),
+                event => mirror.fold(event),
+            }
+        }
+    })
+    .await?
+    .map_err(|e: kv_core::Error| Failure::from(e))?;
+    Ok(mirror)
+}
+
+/// Reads a watch until it has told of this version of the key.
+async fn told(t: &Trial, watch: &mut Watch, key: &str, version: Version) -> Result<Vec<WatchEvent>, Failure> {
+    let mut events = Vec::new();
+    let reading = async {
+        loop {
+            let event = watch.event().await?;
+            let last = matches!(&event, WatchEvent::Put(e) if e.key.as_str() == key && e.version == version);
+            events.push(event);
+            if last {
+                return Ok::<_, kv_core::Error>(());
+            }
+        }
+    };
+    t.soon(&format!("the event of the put of {key:?}"), reading).await??;
+    Ok(events)
+}
+
+/// Runs the work on a runtime of its own, which then dies with all its tasks and connections, as a killed process does:
+/// nothing is given back.
+async fn in_a_life_that_ends<T, W, F>(t: &Trial, work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce(Kv) -> F + Send + 'static,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let (t, (told, answer)) = (t.clone(), tokio::sync::oneshot::channel());
+    std::thread::spawn(move || {
+        let life = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let done = life.map_err(Failure::from).and_then(|life| {
+            let done = life.block_on(async { work(t.open().await?).await });
+            life.shutdown_background();
+            done
+        });
+        // The case may have been given up.
+        let _ = told.send(done);
+    });
+    answer.await.map_err(|_| "the other life panicked")?
 }
