@@ -10,12 +10,6 @@ use kv_testsuite::Harness;
 // and foreign tools ask for: `server`, `address`, `open_through`, `foreign`, `leftovers`.
 struct Template;
 
-impl Template {
-    fn at(prefix: &str) -> String {
-        format!("template://conformance/{prefix}")
-    }
-}
-
 #[async_trait]
 impl Harness for Template {
     fn name(&self) -> String {
@@ -23,11 +17,15 @@ impl Harness for Template {
     }
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
-        store_template::open(&Self::at(prefix)).await
+        store_template::Config::new("conformance").prefix(prefix).open().await
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
-        Some(Self::at(prefix))
+        Some(format!("template://conformance/{prefix}"))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(store_template::open(url).await)
     }
 }
 
