@@ -77,7 +77,8 @@ struct Inner {
 
 /// What a case is at, for the report of one that gets stuck.
 struct Stage {
-    since: Instant,
+    /// `None` while it waits for its turn, which takes none of its time.
+    since: Option<Instant>,
     waits_for: String,
 }
 
@@ -98,7 +99,7 @@ impl Trial {
         turns: Arc<RwLock<()>>,
     ) -> Self {
         let turn = Turn::Shared { _held: turns.clone().read_owned().await, turns };
-        let stage = Stage { since: Instant::now(), waits_for: "its first answer".into() };
+        let stage = Stage { since: Some(Instant::now()), waits_for: "its first answer".into() };
         let (stage, turn, elsewhere) = (Mutex::new(stage), Mutex::new(turn), AtomicU32::default());
         Self(Arc::new(Inner { harness, prefix, capabilities, patience, elsewhere, stage, turn }))
     }
@@ -156,11 +157,12 @@ impl Trial {
             Turn::Shared { turns, .. } => turns.clone(),
             Turn::None => return None,
         };
+        self.stage().since = None;
         *self.turn() = Turn::None;
         let held = turns.write_owned().await;
         let server = Arc::new(Borrowed::new(server));
         *self.turn() = Turn::Alone { _held: held, server: server.clone() };
-        self.stage().since = Instant::now();
+        self.stage().since = Some(Instant::now());
         Some(server)
     }
 
@@ -197,7 +199,7 @@ impl Trial {
     /// What was noted last, and since when the case has had its turn.
     pub(crate) fn noted(&self) -> (Instant, String) {
         let stage = self.stage();
-        (stage.since, stage.waits_for.clone())
+        (stage.since.unwrap_or_else(Instant::now), stage.waits_for.clone())
     }
 
     /// Waits for what must come, as long as [`patience`](Self::patience) lasts.

@@ -6,13 +6,14 @@ use crate::{
     check::{holds, refused, same},
 };
 use futures::{StreamExt, future::try_join_all};
-use kv_core::{ErrorKind, Kv, Version, Watching};
-use std::time::Duration;
+use kv_core::{Entry, Error, ErrorKind, Guard, Kv, Lease, Version, Watch, Watching};
+use std::{collections::HashMap, time::Duration};
 
 cases! {
     "get/missing": "a missing key is None, not an error" => get_missing,
     "get/latest": "a read sees every write that was acknowledged before, by any client" => get_latest,
     "get/stale": "a stale read is allowed, and comes to the newest value" => get_stale,
+    "get/one-write": "value and version are of one write, in every read, while others write" => one_write,
     "get_many/order": "the answers are in the order of the keys, with None for the missing" => get_many_order,
     "get_many/many": "hundreds of keys in one call" => get_many_many,
     "put/answer": "a put creates or replaces, and answers the version that it made" => put_answer,
@@ -60,7 +61,7 @@ async fn get_latest(t: Trial) -> Verdict {
 async fn get_stale(t: Trial) -> Verdict {
     let (kv, other) = (t.open().await?, t.open().await?);
     kv.put("d/k", "1").await?;
-    let is_there = |entry: Option<kv_core::Entry>| entry.is_some_and(|e| e.value == "1");
+    let is_there = |entry: Option<Entry>| entry.is_some_and(|e| e.value == "1");
     t.until("a stale get to see the put", || async { Ok(is_there(other.get("d/k").stale().await?)) }).await?;
     t.until("a stale exists", || async { other.exists("d/k").stale().await }).await?;
     t.until("a stale get_many", || async {
@@ -68,6 +69,35 @@ async fn get_stale(t: Trial) -> Verdict {
     })
     .await?;
     t.until("a stale list", || async { Ok(other.list("d").stale().await?.len() == 1) }).await?;
+    Ok(Ended::Kept)
+}
+
+async fn one_write(t: Trial) -> Verdict {
+    const WRITES: usize = 150;
+    let (kv, writer) = (t.open().await?, t.open().await?);
+    kv.put("d/k", "first").await?;
+    let writing = tokio::spawn(async move {
+        let mut written = HashMap::new();
+        for n in 0..WRITES {
+            // Of many lengths, so that half of one shows.
+            let value = format!("{n}").repeat(n % 50 + 1);
+            written.insert(writer.put("d/k", value.clone()).await?.version, value);
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Error>(written)
+    });
+    let mut read = Vec::new();
+    while !writing.is_finished() {
+        read.extend(kv.get("d/k").await?);
+        read.extend(kv.get_many(["d/k", "d/l"]).await?.into_iter().flatten());
+        read.extend(kv.list("d").await?);
+        tokio::task::yield_now().await;
+    }
+    let written = writing.await??;
+    for entry in read.iter().filter(|entry| entry.value != "first") {
+        let value = written.get(&entry.version).ok_or_else(|| format!("nobody wrote {entry:?}"))?;
+        same(format!("the value of version {}", entry.version), entry.text(), Some(value.as_str()))?;
+    }
     Ok(Ended::Kept)
 }
 
@@ -356,14 +386,8 @@ async fn close_waits(t: Trial) -> Verdict {
         let closing = t.open().await?;
         let mut idle = closing.watch("k").await?;
         closing.close().await?;
-        let end = t.soon("the end of an idle watch", async {
-            loop {
-                if let Err(e) = idle.event().await {
-                    return Err::<(), _>(e);
-                }
-            }
-        });
-        refused("an idle watch", end.await?, ErrorKind::Closed)?;
+        let end = t.soon("the end of an idle watch", end_of(&mut idle)).await?;
+        same("how an idle watch ends", end.kind(), ErrorKind::Closed)?;
         let guard = held(&t, &kv).await?;
         let lease = leased(&t, &kv).await?;
         kv.close().await?;
@@ -377,10 +401,19 @@ async fn close_waits(t: Trial) -> Verdict {
     given_back(&t, &other, guard, lease).await
 }
 
-type Waiting = tokio::task::JoinHandle<kv_core::Result<kv_core::Guard>>;
+/// Reads it to its end.
+async fn end_of(watch: &mut Watch) -> Error {
+    loop {
+        if let Err(e) = watch.event().await {
+            return e;
+        }
+    }
+}
+
+type Waiting = tokio::task::JoinHandle<kv_core::Result<Guard>>;
 
 /// A lock that is held, and one that is waited for.
-async fn held(t: &Trial, kv: &Kv) -> Result<Option<(kv_core::Guard, Waiting)>, Failure> {
+async fn held(t: &Trial, kv: &Kv) -> Result<Option<(Guard, Waiting)>, Failure> {
     if t.capabilities().lock.is_none() {
         return Ok(None);
     }
@@ -389,19 +422,14 @@ async fn held(t: &Trial, kv: &Kv) -> Result<Option<(kv_core::Guard, Waiting)>, F
     Ok(Some((guard, waiting)))
 }
 
-async fn leased(t: &Trial, kv: &Kv) -> Result<Option<kv_core::Lease>, Failure> {
+async fn leased(t: &Trial, kv: &Kv) -> Result<Option<Lease>, Failure> {
     let Some(range) = &t.capabilities().lease else { return Ok(None) };
     let lease = kv.lease(range.least.max(Duration::from_secs(15))).await?;
     kv.put("leased", "").lease(&lease).await?;
     Ok(Some(lease))
 }
 
-async fn given_back(
-    t: &Trial,
-    other: &Kv,
-    guard: Option<(kv_core::Guard, Waiting)>,
-    lease: Option<kv_core::Lease>,
-) -> Verdict {
+async fn given_back(t: &Trial, other: &Kv, guard: Option<(Guard, Waiting)>, lease: Option<Lease>) -> Verdict {
     if let Some((guard, waiting)) = guard {
         holds("the guard is lost", !guard.is_held())?;
         same("why", t.soon("the loss of a guard", guard.lost()).await?.kind(), ErrorKind::Closed)?;

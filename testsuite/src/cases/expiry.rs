@@ -16,6 +16,7 @@ cases! {
     "ttl.goes/everywhere": "an expired key is gone from every read, listing and condition" => goes,
     "ttl.goes/event": "a watch tells of its end, by a Delete" => event,
     "ttl.goes/tree": "a directory of which all keys have expired is empty, and its name is free" => tree,
+    "ttl.goes/parent": "a key goes in time although it has children, and they stay; and the other way round" => parent,
     "ttl.goes/remade": "a stale version does not match a key made anew after its end" => remade,
     "ttl.replaced/permanent": "a put without a TTL makes the key permanent, by every kind of put" => permanent,
     "ttl.replaced/anew": "a put with a TTL starts it anew" => anew,
@@ -115,7 +116,9 @@ async fn one_measure(t: Trial) -> Verdict {
         dies_in_time(&t, &kv, "two", two),
         dies_in_time(&t, &other, "two", two),
     );
-    (a?, b?, c?, d?);
+    for in_time in [a, b, c, d] {
+        in_time?;
+    }
     Ok(Ended::Kept)
 }
 
@@ -227,6 +230,25 @@ async fn tree(t: Trial) -> Verdict {
     kv.put("p", "free").await?;
     kv.put("q/k/deeper", "").await?;
     same("the listing", names(&kv, "").await?, ["p", "q/k/deeper"])?;
+    Ok(Ended::Kept)
+}
+
+async fn parent(t: Trial) -> Verdict {
+    let _range = needs_ttl!(t);
+    let kv = t.open().await?;
+    let ttl = t.short_ttl(Duration::from_millis(500));
+    let mut left = vec!["q"];
+    kv.put("q", "").await?;
+    let mut lives = vec![("q/c", Life::of(kv.put("q/c", "").ttl(ttl)).await?)];
+    if t.capabilities().children_of_expiring {
+        lives.push(("p", Life::of(kv.put("p", "").ttl(ttl)).await?));
+        kv.put("p/c", "").await?;
+        left.insert(0, "p/c");
+    }
+    for (key, life) in lives {
+        dies_in_time(&t, &kv, key, life).await?;
+    }
+    same("what is left", names(&kv, "").await?, left)?;
     Ok(Ended::Kept)
 }
 
