@@ -28,8 +28,10 @@
 //! | lock | a line for each name, apart from the data; the token is the version counter at the acquisition |
 //!
 //! # Differences
-//! None from the contract: the [`Capabilities`](kv_core::Capabilities) rule out nothing. A listing of more than one page
-//! (1,000 items, or values of 1 MiB) is not of one moment. Nothing outlives the process.
+//! None from the contract: every call is offered, and foreign names are seen at once. A value has at most 16 MiB, a
+//! transaction 20 MiB and 4,096 conditions and writes. TTLs count in milliseconds; those of leases and locks are at least
+//! 250 ms. A listing of more than one page (1,000 items, or values of 1 MiB) is not of one moment. Nothing outlives the
+//! process.
 //!
 //! # Tests that move the clock
 //! Time passes at once, for the store and for the guards and leases on it. A lock or lease is kept alive by a renewal at

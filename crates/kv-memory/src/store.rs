@@ -28,12 +28,13 @@ static CAPABILITIES: LazyLock<Capabilities> = LazyLock::new(|| {
     let mut can = Capabilities::new("memory");
     // What is renewed in the background needs time for it, on a busy machine too.
     let renewed = TtlRange::new(Duration::from_millis(250), CENTURY);
-    can.max_value = 64 << 20;
+    can.max_value = 16 << 20;
     can.ttl = Some(TtlRange::new(Duration::from_millis(1), CENTURY));
     can.lease = Some(renewed.clone());
     can.lock = Some(Locking::new(renewed));
     can.max_txn_ops = 4096;
-    can.max_txn_bytes = 64 << 20;
+    // So that a write of the greatest value can depend on a lock.
+    can.max_txn_bytes = 20 << 20;
     can.delete_tree_atomic = true;
     can.health = true;
     can

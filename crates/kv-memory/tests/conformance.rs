@@ -26,6 +26,10 @@ impl Harness for Process {
         Some(format!("memory://{NAME}/{prefix}"))
     }
 
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_memory::open(url).await)
+    }
+
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
         Some(Arc::new(self.clone()))
     }

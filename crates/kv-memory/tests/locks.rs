@@ -36,7 +36,10 @@ fn waiters_whose_runtime_ended_are_passed_over() {
     let (memory, gone, stays) = (Memory::new(), runtime(), runtime());
     let kv = Kv::new(memory.clone());
     let first = stays.block_on(kv.new_lock("l").acquire()).unwrap();
-    let dead = gone.block_on(async { in_line(&kv) });
+    let dead = {
+        let _in_its_runtime = gone.enter();
+        in_line(&kv)
+    };
     drop(gone);
     drop(dead); // nothing is left that could give its place back
     stays.block_on(async {
