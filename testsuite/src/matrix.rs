@@ -96,13 +96,12 @@ impl Column {
         out
     }
 
-    /// Writes the column's file into [`folder`].
+    /// Writes the column's file into this folder, as a rule [`folder`].
     ///
     /// # Errors
     /// The file system's.
-    pub fn save(&self) -> io::Result<()> {
-        let folder = folder()?;
-        fs::create_dir_all(&folder)?;
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
         let name: String = self.backend.chars().map(plain).collect();
         fs::write(folder.join(format!("{name}.matrix")), self.to_text())
@@ -212,7 +211,8 @@ pub fn page(columns: &[Column]) -> String {
             let cells = columns.iter().map(|column| {
                 let cell = column.cell(clause);
                 let marks = cell.ignored.iter().map(|(why, cases)| {
-                    let note = format!("{} on {}: {why}", cases.join(", "), column.backend);
+                    let note =
+                        format!("{} on {}: {}", cases.join(", "), column.backend, why.replace('|', "\\|"));
                     notes.push(note);
                     format!("[^{}]", notes.len())
                 });

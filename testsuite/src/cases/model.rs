@@ -22,7 +22,7 @@ cases! {
 /// The name of the variable that sets the seed.
 const SEED: &str = "KV_SUITE_SEED";
 /// How many sequences are tried, unless they take longer than this.
-const MANY: u64 = 48;
+const MANY: u64 = 256;
 const TIME: Duration = Duration::from_secs(8);
 
 const KEYS: &[&str] = &["a", "a/b", "a/b/c", "a!", "ab", "a/😀", "b", "b/x y", "b/%2F", "é"];
