@@ -9,13 +9,20 @@ use kv_core::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::{
     runtime::{self, Handle},
     sync::watch,
     task::AbortHandle,
 };
+
+/// One for all stores of the process: what one of them gave out means nothing to another, nor to one that is opened anew
+/// under the same name. It is moved under a store's mutex, so it grows in the order of the store's changes.
+static COUNT: AtomicU64 = AtomicU64::new(1);
 
 /// A whole name, with its prefix.
 pub(crate) type Name = Arc<str>;
@@ -64,7 +71,6 @@ pub(crate) struct Data {
     /// The first of `due`, for the sweepers; they end with it.
     next_due: watch::Sender<Option<Instant>>,
     sweepers: Vec<(runtime::Id, AbortHandle)>,
-    revision: u64,
 }
 
 /// The data set and its mutex.
@@ -83,7 +89,6 @@ impl Shared {
                 due: BTreeSet::new(),
                 next_due: watch::Sender::new(None),
                 sweepers: Vec::new(),
-                revision: 0,
             }))
         })
     }
@@ -131,8 +136,7 @@ fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
 impl Data {
     /// The next number: of a version, a token, a lease.
     pub(crate) fn count(&mut self) -> u64 {
-        self.revision += 1;
-        self.revision
+        COUNT.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn version(&self, name: &str) -> Option<Version> {

@@ -22,7 +22,7 @@
 //! | here | is |
 //! |---|---|
 //! | data | one map by whole name, prefix and key, under one mutex that no wait ever holds |
-//! | version | a counter of the store, which every write, deletion and acquisition moves |
+//! | version | a counter of the process, which every write, deletion and acquisition moves |
 //! | TTL, lease, lock | a moment on the store's [`Clock`](kv_core::backend::Clock); what is past it is removed before anyone looks, and by one task for each runtime that watches or waits, so that idle watches see it |
 //! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told of a change under the mutex, so in order |
 //! | lock | a line for each name, apart from the data; the token is the version counter at the acquisition |
@@ -37,8 +37,8 @@
 //! Time passes at once, for the store and for the guards and leases on it. A lock or lease is kept alive by a renewal at
 //! each third of its TTL: a test that moves the clock by less, and then lets other tasks run, keeps it; one that moves it
 //! by the whole TTL loses it, as a process does that was suspended. [`Memory::evict_lock`] takes a lock away from its
-//! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. A killed process is a runtime that was dropped. A runtime whose own time is paused wants a manual clock:
-//! the machine's goes on.
+//! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. A killed process is a
+//! runtime that was dropped. A runtime whose own time is paused wants a manual clock: the machine's goes on.
 
 mod admin;
 mod config;

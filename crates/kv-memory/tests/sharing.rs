@@ -26,6 +26,26 @@ async fn a_name_is_shared_as_long_as_one_client_lives() {
     assert!(keys(&open("memory://shared").await, "").await.is_empty());
 }
 
+/// What one store gave out means nothing to another, nor to one that is made anew under its name.
+#[tokio::test]
+async fn versions_leases_and_proofs_are_of_one_store() {
+    let open = || async { Config::new().name("anew").open().await.unwrap() };
+    let first = open().await;
+    let other = Kv::new(Memory::new());
+    let version = first.put("a", "1").await.unwrap().version;
+    let (lease, guard) =
+        (first.lease(Duration::from_secs(9)).await.unwrap(), first.new_lock("l").acquire().await.unwrap());
+    let _others =
+        (other.lease(Duration::from_secs(9)).await.unwrap(), other.new_lock("l").acquire().await.unwrap());
+    assert_eq!(other.put("b", "").lease(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert_eq!(other.put("b", "").fenced(&guard).await.unwrap_err().kind(), ErrorKind::LockLost);
+    first.close().await.unwrap();
+    drop((first, lease, guard));
+    let anew = open().await;
+    anew.put("a", "1").await.unwrap();
+    assert_eq!(anew.atomic_put("a", "2", version).await.unwrap_err().kind(), ErrorKind::KeyModified);
+}
+
 #[tokio::test]
 async fn urls_are_refused_with_a_reason() {
     for (url, why) in [
