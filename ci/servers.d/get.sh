@@ -112,7 +112,7 @@ read_lists() {
 
 # The line of apt's output that tells most, without the mirror's address.
 reason() {
-    { grep -E "^ *(E|W|Err):?.*${2:-}" "$1" || tail -n 1 "$1"; } | sed -E 's,[a-z+]+://[^ ]*/,,g' | tail -n 1
+    { grep -E -m 1 "^(E|W):.*${2:-}" "$1" || tail -n 1 "$1"; } | sed -E 's,[a-z+]+://[^ ]*/,,g'
 }
 
 install() {

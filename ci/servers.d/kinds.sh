@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2016,SC2034,SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154,SC2155
 # What the kinds of server are: their packages, how they are started, when they are ready, how they are spoken to.
 # Functions named after a family (etcd_command, ...) read NODE, NODE_DIR and the variables of load_spec in run.sh.
 

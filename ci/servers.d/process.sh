@@ -51,7 +51,8 @@ gone_within() {
     done
 }
 
-# end FOLDER…: SIGTERM, and SIGKILL after 5 s: a Redis that writes its first file refuses the former for ever.
+# end FOLDER…: SIGTERM, and SIGKILL after 5 s: a Redis that writes its first file refuses the former for ever. One after
+# another, so that a cluster's leader still has somebody to hand over to.
 end() {
     local at pid
     for at; do
@@ -59,12 +60,12 @@ end() {
             kill -TERM "$pid" 2>/dev/null || true
             kill -CONT "$pid" 2>/dev/null || true
         fi
+        if ! gone_within 5 "$at"; then
+            say "$at: not ended by SIGTERM within 5 s; SIGKILL"
+            end_now "$at"
+        fi
+        rm -f "$at/pid"
     done
-    if ! gone_within 5 "$@"; then
-        say "not ended by SIGTERM within 5 s; SIGKILL"
-        end_now "$@"
-    fi
-    for at; do rm -f "$at/pid"; done
 }
 end_now() {
     local at pid

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2153
+# shellcheck shell=bash disable=SC2153,SC2154
 # Every kind that is there, as a person would use it: start, write, kill, start, read, stop, wipe.
 
 PASSED=0 FAILED=0
