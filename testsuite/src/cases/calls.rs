@@ -381,7 +381,7 @@ async fn close_waits(t: Trial) -> Verdict {
     if c.watch != Watching::Unsupported {
         let mut watch = kv.watch_tree("").await?;
         super::snapshot(&t, &mut watch).await?;
-        let reading = tokio::spawn(async move { (watch.event().await, watch.next().await.is_none()) });
+        let reading = tokio::spawn(async move { (end_of(&mut watch).await, watch.next().await.is_none()) });
         tokio::task::yield_now().await;
         let closing = t.open().await?;
         let mut idle = closing.watch("k").await?;
@@ -391,8 +391,8 @@ async fn close_waits(t: Trial) -> Verdict {
         let guard = held(&t, &kv).await?;
         let lease = leased(&t, &kv).await?;
         kv.close().await?;
-        let (event, over) = t.soon("the end of a watch that is read", reading).await??;
-        refused("a watch that is read", event, ErrorKind::Closed)?;
+        let (end, over) = t.soon("the end of a watch that is read", reading).await??;
+        same("how a watch ends that is read", end.kind(), ErrorKind::Closed)?;
         holds("a watch ends behind its error", over)?;
         return given_back(&t, &other, guard, lease).await;
     }
