@@ -66,7 +66,10 @@ async fn main() -> Result<()> {
         .when(Condition::Held(proof_of_first))
         .then(kv.put("quickstart/plan", "by host-1 again"))
         .await?;
-    println!("a late write of host-1 is {}", if late.is_committed() { "taken" } else { "refused by the store" });
+    println!(
+        "a late write of host-1 is {}",
+        if late.is_committed() { "taken" } else { "refused by the store" }
+    );
     if let Some(plan) = kv.get("quickstart/plan").await? {
         println!("{} = {}", plan.key, plan.text().unwrap_or("no text"));
     }
