@@ -8,8 +8,8 @@ use crate::{
 use kv_core::{Batch as Deleted, *};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// The largest value, in bytes.
-pub(crate) const MAX_VALUE: usize = 64 << 20;
+/// The largest value, in bytes. It is committed in one piece, and all who write wait for it.
+const MAX_VALUE: usize = 16 << 20;
 /// The longest TTL: ten years.
 const GREATEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -37,7 +37,7 @@ fn capabilities() -> Capabilities {
     c.lease = Some(lives());
     c.lock = Some(Locking::new(lives()));
     c.max_txn_ops = 4_096;
-    c.max_txn_bytes = 256 << 20;
+    c.max_txn_bytes = 64 << 20;
     c.delete_tree_atomic = true;
     c.health = true;
     c
