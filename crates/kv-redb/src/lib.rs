@@ -1,4 +1,77 @@
-//! The kv store in a file of this machine: durable, in process, on [redb](https://docs.rs/redb).
+//! The kv store in a file of this machine: in process, no server, durable, on [redb](https://docs.rs/redb).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("app.redb");
+//! let kv = kv_redb::open(&format!("redb://{}", file.display())).await?;
+//! let seen = kv.put("color", "red").await?.version; // on the disk when this returns
+//! kv.close().await?;
+//!
+//! let kv = kv_redb::Config::new(&file).open().await?;
+//! assert_eq!(kv.get("color").await?.unwrap().version, seen);
+//! # kv.close().await
+//! # }
+//! ```
+//!
+//! # What maps onto what
+//! | here | is |
+//! |---|---|
+//! | data | one table: whole name, prefix and key, to version, expiry, lease and the raw value |
+//! | version, fencing token | one counter of the file, saved in the same commit as what it numbers: none is given out twice |
+//! | TTL | an index by expiry; reads and conditions see an expired key as missing at once, the writer deletes it |
+//! | lease, lock | a row while it lives; its deadline, and who waits in line, in memory |
+//! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told in order, after the commit and before the caller |
+//! | `transact`, `delete_tree` | one commit, whatever their size |
+//! | `list` | pages of 1,000 items or 1 MiB, each of one moment; several of them are not |
+//!
+//! # One writer
+//! Each open file has one thread that writes: it takes all writes that wait, does them in one transaction, flushes it to
+//! the disk, tells the watches, and then answers the callers. So callers that write at the same time share a flush, and
+//! no thread of the executor is ever blocked by one. A write whose condition fails leaves no trace, and costs no commit
+//! when it is alone. A write that is still queued when its deadline passes is taken back: `Timeout`, and it never
+//! happens; one that is being committed then is `OutcomeUnknown`. [`Redb::stats`] counts commits and writes.
+//!
+//! A read is a snapshot of its own on a thread of the runtime's pool for blocking work: it waits for no writer, and costs
+//! the hop to that thread, some tens of microseconds, of which redb's own part is one or two. `exists` and keys without
+//! values copy no value, but read the page that it is on.
+//!
+//! # One process
+//! A file is for one process at a time: a second one gets `Unavailable` with the file's name. Within the process any
+//! number of clients, with different prefixes, open the same file and share it; it is closed with the last of them, and
+//! [`close`](kv_core::Store::close) of that one returns when another process can open it.
+//!
+//! # Time
+//! While the file is open, time is measured by a clock that counts suspend and does not jump. Over a restart it is the
+//! machine's wall clock, but never earlier than the last commit: a wall clock that was set back keeps keys for longer,
+//! one that was set forward between two openings ends them before their time. A key's TTL counts from when the writer
+//! takes the put up, and a tenth of a second is added to it for the commit, so that it never ends early for who counts
+//! from the answer, unless the disk takes longer than that.
+//!
+//! Renewals of leases and locks are in memory alone: they cost no commit. How long ago a lease or lock was renewed, the
+//! file therefore does not know; those of a process that was killed live on for **their whole TTL from the reopening**,
+//! and then end. Whoever closes the store has released them before.
+//!
+//! # A disk that fails
+//! An error of the disk, being full included, fails the writes of that batch alone, with an error that names the file.
+//! redb serves nothing after such an error until the file is opened again, which finds the last whole commit; the writer
+//! does that at once, and so knows whether the batch is there: if not, its error says that nothing was written, else it
+//! is `OutcomeUnknown`. Reads, watches, locks and leases go on, and so do writes as soon as there is space: nobody has to
+//! reopen anything. Where even opening fails, calls answer with that error, and each write tries again.
+//!
+//! # A crash, and damage
+//! After a crash redb walks the whole file at opening, seconds for each GB; the walk compares all checksums. After an
+//! orderly end opening does the same walk, unless [`Config::verify`] says no: else damage would be found only when its
+//! page is read. [`Config::quick_repair`] saves with each commit what that walk would find out: opening takes
+//! milliseconds then, and a lone put twice as long, so it is for files of many GB, with `verify` off.
+//!
+//! # Differences and limits
+//! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.
+//! - Values of up to 16 MiB, since all who write wait for the commit of the largest; transactions of 4,096 operations and
+//!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
+//! - `value.native`: there is no tool of redb's own that reads tables of other programs.
+//! - The file keeps its size when keys are deleted, and uses the space again.
+//! - On network file systems the lock that keeps a second process out may not work: use a local disk.
 
 mod config;
 mod engine;

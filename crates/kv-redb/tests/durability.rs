@@ -25,8 +25,9 @@ struct Told {
     tokens: Vec<u64>,
 }
 
-/// The process that writes until it is killed. Skipped in a usual run: it is started by the test below.
+/// The process that writes until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by another test, as a process of its own"]
 async fn the_writer_that_is_killed() -> Result<()> {
     let Ok(file) = env::var(FILE) else { return Ok(()) };
     let kv = Config::new(file).open().await?;
@@ -76,7 +77,13 @@ fn told(line: &str, told: &mut Told) {
 /// One writer, killed after so many acknowledgements.
 fn round(file: &Path, round: u32, kill_after: usize) -> Told {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "the_writer_that_is_killed", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "the_writer_that_is_killed",
+            "--nocapture",
+            "--include-ignored",
+            "--test-threads=1",
+        ])
         .env(FILE, file)
         .env("KV_REDB_TEST_ROUND", round.to_string())
         .stdout(Stdio::piped())

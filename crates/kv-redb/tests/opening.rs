@@ -21,7 +21,7 @@ fn another_process(test: &str, file: &Path) -> Child {
     Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(FILE, file)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -59,6 +59,7 @@ async fn filled(path: &Path) -> Result<()> {
 
 /// Started by a test: has the file open until its input ends.
 #[tokio::test]
+#[ignore = "started by another test, as a process of its own"]
 async fn the_process_that_has_it_open() -> Result<()> {
     let Ok(file) = env::var(FILE) else { return Ok(()) };
     let kv = Config::new(file).open().await?;
@@ -221,6 +222,7 @@ async fn urls() -> Result<()> {
 
 /// Started by a test: its files may not grow beyond what the store has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by another test, as a process of its own"]
 async fn the_process_on_a_full_disk() -> Result<()> {
     let Ok(file) = env::var(FILE).map(PathBuf::from) else { return Ok(()) };
     let store = Arc::new(Redb::open(Config::new(&file)).await?);
@@ -292,6 +294,55 @@ impl Count for kv_core::List {
 async fn a_full_disk_is_told_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = another_process("the_process_on_a_full_disk", &folder.path().join("a.redb"));
+    until_it_says(&mut child, "acknowledged");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Started by a test, in a file system of 8 MB of its own: the disk itself is full, and space is made by removing another
+/// file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by another test, as a process of its own"]
+async fn the_process_on_a_full_tmpfs() -> Result<()> {
+    let Ok(file) = env::var(FILE).map(PathBuf::from) else { return Ok(()) };
+    let ballast = file.with_extension("ballast");
+    fs::write(&ballast, vec![1; 3_000_000]).unwrap();
+    let kv = Config::new(&file).open().await?;
+    let mut acknowledged = 0;
+    let error = loop {
+        match kv.put(format!("data/{acknowledged}"), vec![2; 100_000]).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    says(&error, ErrorKind::Other, &file, &["the disk is full", "nothing was written", "make space"]);
+    assert_eq!(kv.list("data").await?.len(), acknowledged);
+    fs::remove_file(ballast).unwrap();
+    kv.put("after", "room").await?;
+    kv.close().await?;
+    assert_eq!(Config::new(&file).open().await?.list("data").await?.len(), acknowledged);
+    println!("\nacknowledged");
+    Ok(())
+}
+
+#[test]
+#[ignore = "mounts a file system: needs root, or the right to make user namespaces"]
+fn a_full_file_system_is_told_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new("unshare")
+        .args(["-rm", "sh", "-c", "mount -t tmpfs -o size=8m none \"$0\" && exec \"$@\""])
+        .arg(folder.path())
+        .arg(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "the_process_on_a_full_tmpfs",
+            "--nocapture",
+            "--include-ignored",
+            "--test-threads=1",
+        ])
+        .env(FILE, folder.path().join("a.redb"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     until_it_says(&mut child, "acknowledged");
     assert!(child.wait().unwrap().success());
 }

@@ -66,10 +66,19 @@ fn unusable(path: &Path, e: io::Error) -> Error {
     Error::new(kind, format!("{} cannot be opened for writing; {way}", path.display())).with_cause(e)
 }
 
-/// Opens or makes the file, repaired if the process before crashed. With `verify` every page of it has been checked when
-/// this returns; a repair checks them anyway.
-pub(crate) fn open(path: &Path, cache_size: usize, verify: bool) -> Result<Database> {
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+/// How the file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Made when it is not there; every page is checked when `verify` says so, or a crash has to be repaired.
+    First { verify: bool },
+    /// After a failure: what was there is opened, and nothing else.
+    Again,
+}
+
+/// Opens the file, repaired if the process before crashed.
+pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Database> {
+    let make = opening != Opening::Again;
+    let mut file = File::options().read(true).write(true).create(make).truncate(false).open(path);
     let file = file.as_mut().map_err(|e| unusable(path, io::Error::new(e.kind(), e.to_string())))?;
     let length = file.metadata().map_err(|e| unusable(path, e))?.len();
     if length > 0 {
@@ -96,7 +105,7 @@ pub(crate) fn open(path: &Path, cache_size: usize, verify: bool) -> Result<Datab
         if let Some(folder) = path.parent() {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| unusable(path, e))?;
         }
-    } else if verify && !repaired {
+    } else if opening == (Opening::First { verify: true }) && !repaired {
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => {

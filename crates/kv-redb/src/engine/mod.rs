@@ -23,6 +23,7 @@ use crate::{
     error::{self, Effect},
 };
 use event::Event;
+use file::Opening;
 use format::Refused;
 use job::Job;
 use kv_core::{Deadline, Error, ErrorKind, Result};
@@ -36,7 +37,7 @@ use std::{
     },
 };
 use time::Time;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use writer::Writer;
 
 /// How many jobs wait before callers wait to queue.
@@ -55,6 +56,8 @@ pub(crate) struct Engine {
     look: Notify,
     /// How often it has looked.
     looked: watch::Sender<u64>,
+    /// How many reads are on threads of their own at a time.
+    readers: Arc<Semaphore>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     stop: Notify,
     gone: watch::Sender<bool>,
@@ -70,7 +73,7 @@ impl Engine {
     /// Opens the file and starts its writer. Blocks.
     fn start(path: PathBuf, config: &Config) -> Result<Arc<Self>> {
         let (database, stored) = error::caught(&path, || {
-            let database = file::open(&path, config.cache_size, config.verify)?;
+            let database = file::open(&path, config.cache_size, Opening::First { verify: config.verify })?;
             let stored = format::load(&database).map_err(|refused| not_ours(&path, refused))?;
             Ok((database, stored))
         })?;
@@ -78,6 +81,7 @@ impl Engine {
         let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
         let state = State::new(stored, &time);
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let readers = 2 * std::thread::available_parallelism().map_or(2, |cores| cores.get()).max(2);
         let engine = Arc::new(Self {
             time,
             cache_size: config.cache_size,
@@ -85,6 +89,7 @@ impl Engine {
             database: RwLock::new(Ok(database)),
             look: Notify::new(),
             looked: watch::Sender::new(0),
+            readers: Arc::new(Semaphore::new(readers)),
             jobs,
             stop: Notify::new(),
             gone: watch::Sender::new(false),

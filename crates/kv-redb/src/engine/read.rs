@@ -47,8 +47,12 @@ impl Engine {
             loop {
                 looked.borrow_and_update();
                 let (engine, work) = (self.clone(), work.clone());
-                let once =
-                    move || error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))));
+                let permit = self.readers.clone().acquire_owned().await;
+                let once = move || {
+                    // Given back when the read has ended, also when its caller is gone.
+                    let _permit = permit;
+                    error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))))
+                };
                 let failed = match places::blocking(once).await? {
                     Ok(value) => return Ok(value),
                     Err(Reading::Refused(e)) => return Err(e),

@@ -5,15 +5,15 @@ use super::{
     Engine,
     batch::{Batch, Trace},
     event::Event,
-    file,
-    format::{COUNTER, META},
+    file::{self, Opening},
+    format::{COUNTER, EXPIRY, META},
     job::Job,
     places,
     state::{Replaced, State},
 };
 use crate::error::{self, Effect};
 use kv_core::backend::Instant;
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, ReadableTable};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -191,11 +191,11 @@ impl Writer {
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
         let opened = error::caught(&engine.path, || {
-            let database = file::open(&engine.path, engine.cache_size, false)?;
-            let counter = counter(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
-            Ok((database, counter))
+            let database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
+            let stored = stored(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
+            Ok((database, stored))
         });
-        let (database, counter) = match opened {
+        let (database, (counter, first_expiry)) = match opened {
             Ok(opened) => opened,
             Err(e) => {
                 *slot = Err(e);
@@ -205,6 +205,7 @@ impl Writer {
         *slot = Ok(database);
         drop(slot);
         engine.reopened.fetch_add(1, Ordering::Relaxed);
+        self.state.first_expiry = first_expiry;
         let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
         let happened = stamp == Some(counter);
         if happened {
@@ -216,7 +217,10 @@ impl Writer {
     }
 }
 
-fn counter(database: &Database) -> Result<u64, redb::Error> {
+/// The counter, and the first expiry.
+fn stored(database: &Database) -> Result<(u64, Option<u64>), redb::Error> {
     let read = database.begin_read()?;
-    Ok(read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value()))
+    let counter = read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value());
+    let first = read.open_table(EXPIRY)?.first()?.map(|(row, _)| row.value().0);
+    Ok((counter, first))
 }
