@@ -119,15 +119,20 @@ impl Trial {
         &self.0.prefix
     }
 
-    /// A new client under the case's prefix; every call gives one with connections of its own.
+    /// A new client under the case's prefix; every call gives one with connections of its own. Its deadline is
+    /// [`patience`](Self::patience): no case is about the speed of a machine.
     pub async fn open(&self) -> kv_core::Result<Kv> {
-        self.0.harness.open(&self.0.prefix).await
+        self.open_under(&self.0.prefix).await
     }
 
     /// A new client under another prefix, unique and beside the case's own.
     pub async fn open_elsewhere(&self) -> kv_core::Result<Kv> {
         let n = self.0.elsewhere.fetch_add(1, Ordering::Relaxed);
-        self.0.harness.open(&self.beside(n)).await
+        self.open_under(&self.beside(n)).await
+    }
+
+    pub(crate) async fn open_under(&self, prefix: &str) -> kv_core::Result<Kv> {
+        Ok(self.0.harness.open(prefix).await?.with_deadline(self.0.patience))
     }
 
     fn beside(&self, n: u32) -> String {

@@ -2,7 +2,7 @@
 
 use crate::{Case, Ended, Harness, Trial, Verdict};
 use futures::{StreamExt, stream};
-use kv_core::{Capabilities, Kv};
+use kv_core::Capabilities;
 use std::{
     any::Any,
     collections::hash_map::RandomState,
@@ -200,7 +200,7 @@ impl Runner {
     /// Deletes the case's keys, and sees that nothing of the library's own is left.
     async fn clean(&self, trial: &Trial) -> Result<(), String> {
         for prefix in trial.prefixes() {
-            self.empty(&prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;
+            empty(trial, &prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;
             let patience = Instant::now() + self.options.patience;
             loop {
                 // What is given back in the background may take a moment.
@@ -216,12 +216,12 @@ impl Runner {
         }
         Ok(())
     }
+}
 
-    async fn empty(&self, prefix: &str) -> kv_core::Result<()> {
-        let kv: Kv = self.harness.open(prefix).await?;
-        kv.delete_tree("").await?;
-        kv.close().await
-    }
+async fn empty(trial: &Trial, prefix: &str) -> kv_core::Result<()> {
+    let kv = trial.open_under(prefix).await?;
+    kv.delete_tree("").await?;
+    kv.close().await
 }
 
 fn outcome(verdict: Verdict) -> Outcome {

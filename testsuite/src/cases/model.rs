@@ -100,13 +100,14 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// One of the two stores, with its versions numbered in the order in which they were first seen: two stores that answer
-/// alike give the same numbers.
+/// One of the two stores, with the versions of its keys numbered in the order in which they were first seen: two stores
+/// that answer alike give the same numbers. A version is one of its key: a server may give the same to all that one
+/// transaction writes.
 struct Side {
     kv: Kv,
     root: Directory,
-    numbers: HashMap<Version, usize>,
-    versions: Vec<Version>,
+    numbers: HashMap<(Key, Version), usize>,
+    versions: Vec<(Key, Version)>,
 }
 
 type Answer = Result<String, kv_core::Error>;
@@ -124,17 +125,18 @@ impl Side {
         self.root.join_directory(&Directory::parse(name)?)
     }
 
-    fn number(&mut self, version: Version) -> usize {
+    fn number(&mut self, key: &Key, version: Version) -> usize {
         let next = self.versions.len();
-        let number = *self.numbers.entry(version).or_insert(next);
+        let number = *self.numbers.entry((key.clone(), version)).or_insert(next);
         if number == next {
-            self.versions.push(version);
+            self.versions.push((key.clone(), version));
         }
         number
     }
 
     async fn version(&mut self, key: &Key, seen: Seen) -> kv_core::Result<Version> {
-        let stale = |n: usize| self.versions.iter().rev().nth(n).copied().unwrap_or(Version::new(0, 0));
+        let of_key = self.versions.iter().rev().filter(|(of, _)| of == key).map(|(_, version)| *version);
+        let stale = |n: usize| of_key.clone().nth(n).unwrap_or(Version::new(0, 0));
         Ok(match seen {
             Seen::Before(n) => stale(n),
             Seen::Now => self.kv.get(key).await?.map_or(Version::new(0, 0), |e| e.version),
@@ -142,15 +144,15 @@ impl Side {
     }
 
     fn entry(&mut self, entry: &kv_core::Entry) -> String {
-        format!("{} = {:?} at #{}", entry.key, entry.value, self.number(entry.version))
+        format!("{} = {:?} at #{}", entry.key, entry.value, self.number(&entry.key, entry.version))
     }
 
     fn found(&mut self, entry: Option<kv_core::Entry>) -> String {
         entry.map_or_else(|| "nothing".into(), |e| self.entry(&e))
     }
 
-    fn written(&mut self, written: kv_core::Written) -> String {
-        format!("#{}", self.number(written.version))
+    fn written(&mut self, key: &Key, written: kv_core::Written) -> String {
+        format!("#{}", self.number(key, written.version))
     }
 
     /// The answer as text in which both sides must agree.
@@ -164,14 +166,18 @@ impl Side {
                 Ok(found.into_iter().map(|e| self.found(e)).collect::<Vec<_>>().join(", "))
             }
             Call::Exists(key) => Ok(kv.exists(self.key(key)?).await?.to_string()),
-            Call::Put(key, value) => kv.put(self.key(key)?, value).await.map(|w| self.written(w)),
+            Call::Put(key, value) => {
+                let key = self.key(key)?;
+                kv.put(&key, value).await.map(|w| self.written(&key, w))
+            }
             Call::Create(key, value) => {
-                kv.atomic_put(self.key(key)?, value, None).await.map(|w| self.written(w))
+                let key = self.key(key)?;
+                kv.atomic_put(&key, value, None).await.map(|w| self.written(&key, w))
             }
             Call::Swap(key, value, seen) => {
                 let key = self.key(key)?;
                 let version = self.version(&key, seen).await?;
-                kv.atomic_put(key, value, version).await.map(|w| self.written(w))
+                kv.atomic_put(&key, value, version).await.map(|w| self.written(&key, w))
             }
             Call::Delete(key) => Ok(kv.delete(self.key(key)?).await?.to_string()),
             Call::DeleteAt(key, seen) => {
@@ -199,7 +205,7 @@ impl Side {
                     while let Some(item) = items.next().await {
                         found.push(match item? {
                             Item::Entry(entry) => self.entry(&entry),
-                            Item::Key(key, version) => format!("{key} at #{}", self.number(version)),
+                            Item::Key(key, version) => format!("{key} at #{}", self.number(&key, version)),
                             Item::Directory(directory) => directory.start(),
                         });
                     }
@@ -231,8 +237,9 @@ impl Side {
                         When::Missing(key) => Condition::Missing(self.key(key)?),
                     });
                 }
-                for (key, value) in writes {
-                    let key = self.key(key)?;
+                let keys =
+                    writes.iter().map(|(key, _)| self.key(key)).collect::<kv_core::Result<Vec<_>>>()?;
+                for (key, (_, value)) in keys.iter().zip(writes) {
                     txn = match *value {
                         Some(value) => txn.then(kv.put(key, value)),
                         None => txn.then(kv.delete(key)),
@@ -241,8 +248,9 @@ impl Side {
                 Ok(match txn.await? {
                     Outcome::Refused { condition } => format!("condition {condition} is not true"),
                     Outcome::Committed(written) => {
-                        let written = written.into_iter();
-                        let written = written.map(|w| w.map_or_else(|| "-".into(), |w| self.written(w)));
+                        let written = keys.iter().zip(written);
+                        let written =
+                            written.map(|(key, w)| w.map_or_else(|| "-".into(), |w| self.written(key, w)));
                         written.collect::<Vec<_>>().join(", ")
                     }
                 })
