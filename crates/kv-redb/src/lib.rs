@@ -33,7 +33,7 @@
 //! happens; one that is being committed then is `OutcomeUnknown`. [`Redb::stats`] counts commits and writes.
 //!
 //! A read is a snapshot of its own on a thread of the runtime's pool for blocking work: it waits for no writer, and costs
-//! the hop to that thread, some tens of microseconds, of which redb's own part is one or two. `exists` and keys without
+//! the hop to that thread: about 10 µs, of which redb's own part is one or two. `exists` and keys without
 //! values copy no value, but read the page that it is on.
 //!
 //! # One process
