@@ -270,14 +270,8 @@ async fn too_large(t: Trial) -> Verdict {
     };
     refused("every value at its greatest", txn(&|_| value).await, ErrorKind::TooLarge)?;
     same("the listing", names(&kv, "").await?, Vec::<String>::new())?;
-    let (names_too, last) = ((0..values).map(|n| format!("k{n}").len()).sum::<usize>(), values - 1);
-    let fits = |n: usize| {
-        if n < last {
-            value.min(most - names_too)
-        } else {
-            (most - names_too) - value.min(most - names_too) * last
-        }
-    };
+    let names_too: usize = (0..values).map(|n| format!("k{n}").len()).sum();
+    let fits = |n: usize| value.min((most - names_too).saturating_sub(value * n));
     committed(txn(&fits).deadline(std::time::Duration::from_secs(30)).await?)?;
     same("how many there are", names(&kv, "").await?.len(), values)?;
     Ok(Ended::Kept)
