@@ -1,5 +1,167 @@
-//! To come.
+//! Outages: links that are cut, slow or frozen, servers that stop, die, hang and come back.
 
-use crate::Case;
+mod calls;
+mod holding;
+mod watching;
 
-pub(super) const CASES: &[Case] = &[];
+use crate::{Ended, Failure, Proxy, Server, Trial, Verdict};
+use futures::{FutureExt, future::BoxFuture};
+use kv_core::{Error, ErrorKind, Kv, Result, Version};
+use std::{
+    fmt::Debug,
+    future::{Future, IntoFuture},
+    sync::Arc,
+    time::Duration,
+};
+
+cases! {
+    "error.unknown/lost-reply": "a write whose answer is lost is `OutcomeUnknown`, or truly answered" => calls::lost_reply,
+    "error.unknown/never-twice": "a write whose answer is lost is not sent again: what another wrote since survives" => calls::never_twice,
+    "error.unknown/refused": "a write that no connection could be made for is `Unavailable` or `Timeout`, and never happens" => calls::link_refused,
+    "error.unknown/frozen": "a write over a frozen link that is said to have had no effect has none later either" => calls::frozen_write,
+    "error.unknown/server-down": "a write while the server is down is `Unavailable` or `Timeout`, and never happens" => calls::server_down_writes,
+    "error.unknown/read-retried": "a read whose answer is lost is asked again within the deadline" => calls::read_retried,
+    "error.unknown/read-after-cut": "the first read after lost connections succeeds" => calls::read_after_cut,
+    "error.honest/lost-reply": "a compare-and-swap whose answer is lost is no conflict, and no success but the true one" => calls::lost_swap,
+    "error.honest/lost-transaction": "a transaction whose answer is lost is neither refused nor a success but the true one" => calls::lost_transaction,
+    "error.honest/link-cut": "no call over a cut link gives success, \"missing\" or a conflict" => calls::cut_is_honest,
+    "error.honest/server-down": "no call to a server that is down gives success, \"missing\" or a conflict" => calls::down_is_honest,
+    "error.deadline/link-frozen": "every call over a frozen link ends within its deadline" => calls::frozen_deadline,
+    "error.deadline/answers-lost": "every call ends within its deadline when only the answers are lost" => calls::silent_deadline,
+    "error.deadline/server-stopped": "every call to a server that is down ends within its deadline" => calls::stopped_deadline,
+    "error.deadline/server-paused": "every call to a server that hangs ends within its deadline" => calls::paused_deadline,
+    "error.deadline/store": "the store keeps the deadline itself, also when nobody cuts it off" => calls::store_deadline,
+    "close/link-frozen": "`close` ends within the deadline when the server does not answer, and loses the guards at once" => calls::frozen_close,
+    "watch.survives/cut": "a watch goes on after its link was cut" => watching::survives_cut,
+    "watch.survives/freeze": "a watch goes on after its link was frozen" => watching::survives_freeze,
+    "watch.survives/dead-link": "a watch notices a connection that went silent for ever, and goes on by another" => watching::survives_dead_link,
+    "watch.survives/begun": "a watch that begins while the server is away begins when it is back" => watching::survives_begun,
+    "watch.survives/restart": "a watch goes on after a restart of the server" => watching::survives_restart,
+    "watch.survives/kill": "a watch goes on after the server was killed and started" => watching::survives_kill,
+    "watch.survives/pause": "a watch goes on after the server hung" => watching::survives_pause,
+    "watch.gapless/outage": "what happened while the link was cut is told" => watching::gapless_cut,
+    "watch.gapless/freeze": "what happened while the link was frozen is told" => watching::gapless_freeze,
+    "watch.gapless/restart": "what happened around a restart of the server is told" => watching::gapless_restart,
+    "watch.order/outage": "after an outage only what differs is told, then `Synced`" => watching::order_after_outage,
+    "lock.known_loss/frozen": "over a frozen link `is_held()` is true as long as it may be, and false from then on" => holding::frozen_moment,
+    "lock.known_loss/told": "`lost()` is ready within 250 ms of the loss" => holding::frozen_told,
+    "lock.known_loss/one-failure": "a renewal that fails is no loss: it is retried" => holding::one_failure,
+    "lock.known_loss/release": "a release after the loss says that it was not held" => holding::late_release,
+    "lock.exclusive/cut-off": "another gets the lock of a holder who is cut off only when that one knows" => holding::exclusive_cut_off,
+    "lock.exclusive/restart": "a restart of the server gives a lock to no second holder" => holding::exclusive_restart,
+    "lock.freed/cut-off": "the lock of a holder who is cut off is free within its TTL and lateness" => holding::freed_cut_off,
+    "lock.fenced/cut-off": "writes of a holder who was cut off and replaced are refused" => holding::fenced_cut_off,
+    "lock.fenced/restart": "the token grows over a restart of the server" => holding::token_restart,
+    "lock.cancel/lost-reply": "an acquisition whose answer is lost is got, or leaves the lock free after its TTL" => holding::lost_acquisition,
+    "lock.cancel/lost-place": "a place in line that a lost connection costs is taken anew" => holding::lost_place,
+    "lease.alive/short-cut": "a cut shorter than its TTL does not end a lease" => holding::lease_short_cut,
+    "lease.alive/cut-off": "a lease that cannot be renewed is known to be lost, and its keys go" => holding::lease_cut_off,
+    "version.opaque/restart": "data and versions survive a restart of the server; stale versions match no more" => holding::versions_restart,
+}
+
+/// A client behind a proxy, and one that goes straight to the server.
+struct Linked {
+    kv: Kv,
+    proxy: Proxy,
+    direct: Kv,
+}
+
+/// Runs the case where there is a network; the client's own deadline is short.
+async fn linked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let Some(opened) = t.open_behind_proxy().await else {
+        return Ended::ignored("embedded: no server and no network");
+    };
+    let (kv, proxy) = opened?;
+    let link = Linked { kv: kv.with_deadline(DEADLINE), proxy, direct: t.open().await? };
+    // The connection is up before it fails.
+    link.kv.get("up").await?;
+    case(t, link).await?;
+    Ok(Ended::Kept)
+}
+
+/// Runs the case, alone, where the server can be taken away; the client's own deadline is short.
+async fn served<F>(t: Trial, case: impl FnOnce(Trial, Arc<dyn Server>, Kv) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let Some(server) = t.server().await else {
+        return Ended::ignored(match t.harness().address() {
+            None => "embedded: no server and no network",
+            Some(_) => "the harness cannot stop the server",
+        });
+    };
+    let kv = t.open().await?.with_deadline(DEADLINE);
+    kv.get("up").await?;
+    case(t, server, kv).await?;
+    Ok(Ended::Kept)
+}
+
+/// The deadline of calls that are to fail.
+const DEADLINE: Duration = Duration::from_millis(600);
+/// What a busy machine may add to a time.
+const SLACK: Duration = Duration::from_secs(1);
+
+type Call = BoxFuture<'static, Result<String>>;
+
+/// The call, with its answer as text.
+fn call<T: Debug>(call: impl IntoFuture<Output = Result<T>, IntoFuture: Send + 'static>) -> Call {
+    call.into_future().map(|answer| answer.map(|answer| format!("{answer:?}"))).boxed()
+}
+
+/// One of each call that reads.
+fn reads(kv: &Kv) -> Vec<(&'static str, Call)> {
+    let mut calls = vec![
+        ("get", call(kv.get("d/there"))),
+        ("exists", call(kv.exists("d/there"))),
+        ("get_many", call(kv.get_many(["d/there", "d/missing"]))),
+        ("list", call(kv.list("d"))),
+    ];
+    if kv.capabilities().lock.is_some() {
+        calls.push(("lock_holder", call(kv.lock_holder("l"))));
+    }
+    if kv.capabilities().health {
+        calls.push(("health", call(kv.health())));
+    }
+    calls
+}
+
+/// One of each call that writes, all of different keys but for `d/there`.
+fn writes(kv: &Kv, there: Version) -> Vec<(&'static str, Call)> {
+    let c = kv.capabilities();
+    let mut calls = vec![
+        ("put", call(kv.put("d/new-1", ""))),
+        ("atomic_put that creates", call(kv.atomic_put("d/new-2", "", None))),
+        ("atomic_put that replaces", call(kv.atomic_put("d/there", "replaced", there))),
+        ("atomic_delete", call(kv.atomic_delete("d/there", there))),
+        ("delete", call(kv.delete("d/there"))),
+        ("delete_tree", call(kv.delete_tree("d"))),
+    ];
+    if c.max_txn_ops > 1 {
+        let steps = kv.transact().when_missing("d/missing").then(kv.put("d/new-3", ""));
+        calls.push(("transact", call(steps)));
+    }
+    calls
+}
+
+/// One of each call that asks for a lock or lease.
+fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
+    let c = kv.capabilities();
+    let mut calls = Vec::new();
+    if let Some(locking) = &c.lock {
+        let ttl = locking.ttl.least.max(Duration::from_secs(1));
+        calls.push(("try_acquire", call(kv.new_lock("try").ttl(ttl).try_acquire())));
+        calls.push(("acquire", call(kv.new_lock("wait").ttl(ttl).acquire())));
+    }
+    if let Some(range) = &c.lease {
+        calls.push(("lease", call(kv.lease(range.least.max(Duration::from_secs(1))))));
+    }
+    calls
+}
+
+/// The kinds of error that an outage has.
+fn of_an_outage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown)
+}

@@ -1,0 +1,369 @@
+//! Locks, leases and versions in an outage.
+
+use super::*;
+use crate::{
+    cases::locks::{lock_ttl, take},
+    check::{holds, refused, same},
+};
+use kv_core::{Guard, TtlRange};
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// Where locks are: with a network.
+async fn locked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    if t.capabilities().lock.is_none() {
+        return Ended::ignored("no locks");
+    }
+    linked(t, case).await
+}
+
+fn locks_late(t: &Trial, ttl: Duration) -> Duration {
+    t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl))
+}
+
+/// When a holder whose link is frozen saw its loss, counted from the freeze.
+struct Loss {
+    ttl: Duration,
+    /// `is_held()` was false.
+    seen: Duration,
+    /// `lost()` was ready.
+    told: Duration,
+}
+
+async fn frozen(t: &Trial, link: &Linked) -> Result<Loss, Failure> {
+    let ttl = lock_ttl(t, Duration::from_secs(2));
+    let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+    link.proxy.freeze();
+    let frozen = Instant::now();
+    let lost = guard.lost();
+    let seen = async {
+        while guard.is_held() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        frozen.elapsed()
+    };
+    let told = async {
+        lost.await;
+        frozen.elapsed()
+    };
+    let both = futures::future::join(seen, told);
+    let (seen, told) = t.within(ttl + t.patience(), "the loss of a lock over a frozen link", both).await?;
+    Ok(Loss { ttl, seen, told })
+}
+
+pub(super) async fn frozen_moment(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Loss { ttl, seen, .. } = frozen(&t, &link).await?;
+        // From the start of the last renewal, which is a third of the TTL ago at most, but for a busy machine.
+        let (life, last) = (ttl - ttl / 10, ttl / 3);
+        let busy = Duration::from_millis(300);
+        let range = life.saturating_sub(last + busy)..=life + busy;
+        holds(
+            format!("a lock of {ttl:?} is lost within {range:?} of a freeze; it was after {seen:?}"),
+            range.contains(&seen),
+        )
+    })
+    .await
+}
+
+pub(super) async fn frozen_told(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Loss { seen, told, .. } = frozen(&t, &link).await?;
+        let late = told.saturating_sub(seen);
+        let most = Duration::from_millis(250 + 100);
+        holds(format!("`lost()` is ready within 250 ms of the loss; it took {late:?}"), late <= most)
+    })
+    .await
+}
+
+/// Cuts the link for half the TTL, right after a renewal or whatever else of this client was answered, so that the next
+/// renewal fails.
+async fn short_cut(t: &Trial, proxy: &Proxy, ttl: Duration) -> Result<(), Failure> {
+    let before = proxy.traffic().to_client;
+    t.within(ttl + t.patience(), "the answer to a renewal", proxy.answered_beyond(before)).await?;
+    proxy.cut().await;
+    tokio::time::sleep(ttl / 2).await;
+    proxy.heal().await;
+    Ok(())
+}
+
+pub(super) async fn one_failure(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let ttl = lock_ttl(&t, Duration::from_secs(2));
+        let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+        let lost = guard.lost();
+        let kept = async {
+            short_cut(&t, &link.proxy, ttl).await?;
+            // Long enough to be lost, were it not renewed since.
+            tokio::time::sleep(ttl).await;
+            Ok::<_, Failure>(())
+        };
+        tokio::select! {
+            lost = lost => return Err(format!("a renewal that failed lost the lock: {lost:?}").into()),
+            kept = kept => kept?,
+        }
+        holds("a renewal that failed is no loss", guard.is_held())?;
+        let holder = link.direct.lock_holder("l").await?.map(|holder| holder.token);
+        same("the holder after a renewal that failed", holder, Some(guard.token()))
+    })
+    .await
+}
+
+/// A holder who was cut off, and the one who got the lock then.
+struct Replaced {
+    ttl: Duration,
+    first: Guard,
+    /// Whether the first believed in it when the second had got it.
+    both: bool,
+    second: Guard,
+    /// From the cut to the second's acquisition.
+    took: Duration,
+}
+
+async fn replaced(t: &Trial, link: &Linked) -> Result<Replaced, Failure> {
+    let ttl = lock_ttl(t, Duration::from_millis(1500));
+    let first = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+    let waiting = link.direct.new_lock("l").ttl(ttl).acquire();
+    link.proxy.cut().await;
+    let cut = Instant::now();
+    let what = "the lock of a holder who was cut off";
+    let second = t.within(ttl + locks_late(t, ttl) + t.patience(), what, waiting).await??;
+    let (both, took) = (first.is_held(), cut.elapsed());
+    Ok(Replaced { ttl, first, both, second, took })
+}
+
+pub(super) async fn exclusive_cut_off(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Replaced { both, .. } = replaced(&t, &link).await?;
+        holds("the first holder knows of its loss when the second has the lock", !both)
+    })
+    .await
+}
+
+pub(super) async fn freed_cut_off(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Replaced { ttl, took, .. } = replaced(&t, &link).await?;
+        let most = ttl + locks_late(&t, ttl) + SLACK;
+        holds(format!("it is free within {most:?} of the cut; it took {took:?}"), took <= most)
+    })
+    .await
+}
+
+pub(super) async fn fenced_cut_off(t: Trial) -> Verdict {
+    if t.capabilities().lock.as_ref().is_some_and(|locking| !locking.fenced_writes) {
+        return Ended::ignored("no writes that depend on a lock");
+    }
+    locked(t, async |t, link| {
+        let Replaced { first, second, .. } = replaced(&t, &link).await?;
+        let Linked { kv, proxy, direct } = &link;
+        holds("the token grows over a loss", second.token() > first.token())?;
+        let late = direct.put("d/a", "late").fenced(&first).await;
+        refused("a fenced put of a holder who was replaced", late, ErrorKind::LockLost)?;
+        proxy.heal().await;
+        t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
+        let late = kv.put("d/a", "late").fenced(&first).await;
+        refused("the same when its link is whole again", late, ErrorKind::LockLost)?;
+        direct.put("d/a", "now").fenced(&second).await?;
+        same("what is written", direct.get("d/a").await?.as_ref().and_then(|e| e.text()), Some("now"))
+    })
+    .await
+}
+
+pub(super) async fn late_release(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Replaced { first, second, .. } = replaced(&t, &link).await?;
+        let Linked { kv, proxy, direct } = &link;
+        proxy.heal().await;
+        t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
+        same("whether a release after the loss released it", first.release().await?, false)?;
+        let holder = direct.lock_holder("l").await?.map(|holder| holder.token);
+        same("the holder after the other's late release", holder, Some(second.token()))?;
+        holds("who got it holds it", second.release().await?)
+    })
+    .await
+}
+
+pub(super) async fn exclusive_restart(t: Trial) -> Verdict {
+    if t.capabilities().lock.is_none() {
+        return Ended::ignored("no locks");
+    }
+    served(t, async |t, server, kv| {
+        let ttl = lock_ttl(&t, Duration::from_secs(2));
+        let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+        server.stop().await;
+        server.start().await;
+        let other = t.open().await?;
+        let began = Instant::now();
+        while began.elapsed() < ttl + ttl / 4 {
+            let got = match other.new_lock("l").ttl(ttl).try_acquire().await {
+                Ok(got) => got,
+                Err(e) if of_an_outage(&e) => None,
+                Err(e) => return Err(e.into()),
+            };
+            if let Some(second) = got {
+                holds("no two hold the lock after a restart", !(guard.is_held() && second.is_held()))?;
+                return holds("the token grows over a restart", second.token() > guard.token());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        holds("somebody holds the lock after a restart", guard.is_held())
+    })
+    .await
+}
+
+pub(super) async fn token_restart(t: Trial) -> Verdict {
+    if t.capabilities().lock.is_none() {
+        return Ended::ignored("no locks");
+    }
+    served(t, async |t, server, kv| {
+        let mut last = 0;
+        for _ in 0..2 {
+            let guard = take(&t, &kv, "l").await?;
+            holds(format!("the token {} is above the last, {last}", guard.token()), guard.token() > last)?;
+            last = guard.token();
+            guard.release().await?;
+            server.stop().await;
+            server.start().await;
+            t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
+        }
+        let other = take(&t, &t.open().await?, "l").await?;
+        holds(
+            format!("a new client's token {} is above the last, {last}", other.token()),
+            other.token() > last,
+        )
+    })
+    .await
+}
+
+pub(super) async fn lost_acquisition(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        let ttl = lock_ttl(&t, Duration::from_secs(1));
+        // What a client has to set up once does not count.
+        kv.new_lock("warm").ttl(ttl).acquire().await?.release().await?;
+        proxy.hold_answer_to("lost-lock");
+        let mut waiting = JoinSet::new();
+        waiting.spawn(kv.new_lock("lost-lock").ttl(ttl).acquire());
+        t.soon("a request with the lock's name to pass the proxy", proxy.trapped()).await?;
+        // It need not have been the request that gets it.
+        let held = || async { Ok(direct.lock_holder("lost-lock").await?.is_some()) };
+        let _ = t.until_within(DEADLINE / 2, "the lock to be held", held).await;
+        proxy.reset().await;
+        proxy.heal().await;
+        let answer =
+            t.soon("the answer of an acquisition that lost its connection", waiting.join_next()).await?;
+        match answer.ok_or("the acquisition was begun")?? {
+            Ok(guard) => holds("a lock that was got is held", guard.is_held())?,
+            Err(e) => holds(format!("the acquisition failed by the outage; found {e:?}"), of_an_outage(&e))?,
+        }
+        let (time, what) =
+            (ttl + locks_late(&t, ttl) + SLACK, "the lock of an acquisition whose answer was lost");
+        t.within(time, what, direct.new_lock("lost-lock").ttl(ttl).acquire()).await??.release().await?;
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn lost_place(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        for _ in 0..3 {
+            let guard = take(&t, direct, "l").await?;
+            let mut waiting = JoinSet::new();
+            waiting.spawn(kv.new_lock("l").acquire());
+            for _ in 0..20 {
+                // Round trips, in which the waiter comes into line.
+                kv.lock_holder("l").await?;
+            }
+            proxy.reset().await;
+            kv.clone().with_deadline(Duration::from_secs(5)).lock_holder("l").await?;
+            guard.release().await?;
+            let got =
+                t.soon("a waiter whose connection was lost to get the lock", waiting.join_next()).await?;
+            got.ok_or("the wait was begun")???.release().await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Where leases are: with a network.
+async fn leased<F>(t: Trial, case: impl FnOnce(Trial, Linked, TtlRange) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let Some(range) = t.capabilities().lease.clone() else { return Ended::ignored("no leases") };
+    linked(t, |t, link| case(t, link, range)).await
+}
+
+pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
+    leased(t, async |t, link, range| {
+        let ttl = range.grant(Duration::from_secs(2))?;
+        let lease = link.kv.lease(ttl).await?;
+        let version = link.kv.put("d/a", "").lease(&lease).await?.version;
+        short_cut(&t, &link.proxy, ttl).await?;
+        tokio::time::sleep(ttl).await;
+        holds("a cut shorter than its TTL does not end a lease", lease.is_held())?;
+        let found = link.direct.get("d/a").await?.map(|entry| entry.version);
+        same("the version of a key of the lease", found, Some(version))
+    })
+    .await
+}
+
+pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
+    leased(t, async |t, link, range| {
+        let Linked { kv, proxy, direct } = &link;
+        let ttl = range.grant(Duration::from_secs(1))?;
+        let lease = kv.lease(ttl).await?;
+        kv.put("d/a", "").lease(&lease).await?;
+        let lost = lease.lost();
+        proxy.cut().await;
+        let known = ttl - ttl / 10 + Duration::from_millis(250) + SLACK;
+        let lost = t.within(known, "the loss of a lease that is cut off", lost).await?;
+        same("the kind of the loss", lost.kind(), ErrorKind::LeaseLost)?;
+        holds("a lease that was lost is not alive", !lease.is_held())?;
+        let goes = ttl + range.lateness(ttl) + SLACK;
+        t.until_within(goes, "the keys of a lost lease to go", || async { Ok(!direct.exists("d/a").await?) })
+            .await?;
+        proxy.heal().await;
+        t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
+        refused("a put under a lost lease", kv.put("d/b", "").lease(&lease).await, ErrorKind::LeaseLost)?;
+        same("what is there of a lost lease", direct.list("d").await?, vec![])
+    })
+    .await
+}
+
+pub(super) async fn versions_restart(t: Trial) -> Verdict {
+    served(t, async |t, server, kv| {
+        let stale = kv.put("d/a", "old").await?.version;
+        let now = kv.put("d/a", "new").await?.version;
+        let gone = kv.put("d/gone", "").await?.version;
+        kv.delete("d/gone").await?;
+        server.stop().await;
+        server.start().await;
+        t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
+        let found = kv.get("d/a").await?.map(|entry| (entry.value, entry.version));
+        same("value and version after a restart", found, Some(("new".into(), now)))?;
+        same("a deleted key after a restart", kv.get("d/gone").await?, None)?;
+        let modified = ErrorKind::KeyModified;
+        refused("a put at a stale version", kv.put("d/a", "").if_version(stale).await, modified)?;
+        let next = kv.put("d/a", "newer").if_version(now).await?.version;
+        holds(format!("the version goes up over a restart: {next:?} after {now:?}"), next > now)?;
+        let anew = kv.put("d/gone", "anew").await?.version;
+        holds(
+            format!("the version goes up over deletion and restart: {anew:?} after {gone:?}"),
+            anew > gone,
+        )?;
+        refused(
+            "a put at the version before the deletion",
+            kv.atomic_put("d/gone", "", gone).await,
+            modified,
+        )?;
+        let parsed: Version = now.to_string().parse()?;
+        same("a version that was printed and parsed", parsed, now)
+    })
+    .await
+}

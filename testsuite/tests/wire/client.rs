@@ -1,0 +1,517 @@
+//! The client: one connection for all, made anew when it is lost; reads are asked again, writes never.
+
+use super::{Fault, protocol::*};
+use kv_core::{
+    Acquired, Batch, Bytes, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect,
+    Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Outcome, Page, PutOptions,
+    ReadOptions, Result, Store, Target, Transaction, WatchEvent, WatchOptions, WatchStream, WriteOptions,
+    Written, async_trait,
+    backend::{Alive, Clock, Instant, Told, Undo, stream},
+};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::{Mutex as AsyncMutex, mpsc, watch},
+    task::JoinHandle,
+    time::{interval, sleep, timeout},
+};
+
+/// How often the client shows that it is there.
+const PING: Duration = Duration::from_millis(500);
+/// A connection from which nothing came for so long is dead: pings are answered.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// A client of the server, with the contract in mind, or with one [`Fault`].
+#[derive(Clone)]
+pub(crate) struct Wire(Arc<Client>);
+
+struct Client {
+    address: SocketAddr,
+    prefix: String,
+    fault: Option<Fault>,
+    capabilities: Capabilities,
+    clock: Clock,
+    next: AtomicU64,
+    link: AsyncMutex<Option<Arc<Link>>>,
+}
+
+/// One connection.
+struct Link {
+    out: mpsc::UnboundedSender<Request>,
+    waiting: Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
+    alive: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The connection was lost before the answer came.
+struct Lost;
+
+/// Why there is no answer.
+enum Without {
+    /// There was no connection to send the request on.
+    Unsent(Error),
+    /// It was sent, and the connection was lost, or the time was over.
+    Unanswered,
+}
+
+/// Answers to one request.
+struct Answers<'a>(&'a Link, u64, mpsc::UnboundedReceiver<Answer>);
+
+impl Answers<'_> {
+    async fn next(&mut self) -> Result<Answer, Lost> {
+        let mut alive = self.0.alive.clone();
+        tokio::select! {
+            biased;
+            answer = self.2.recv() => answer.ok_or(Lost),
+            _ = alive.wait_for(|alive| !alive) => Err(Lost),
+        }
+    }
+}
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl Link {
+    async fn open(address: SocketAddr, prefix: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (out, requests) = mpsc::unbounded_channel();
+        let (alive, lives) = watch::channel(true);
+        let waiting: Arc<Mutex<HashMap<_, mpsc::UnboundedSender<Answer>>>> = Arc::default();
+        let (answers, hello) = (waiting.clone(), Request(0, Ask::Hello(prefix.to_owned())));
+        let task = tokio::spawn(async move {
+            let (mut from, mut to) = stream.into_split();
+            let write = async {
+                let (mut requests, mut ping) = (requests, interval(PING));
+                to.write_all(&frame(&hello).ok()?).await.ok()?;
+                loop {
+                    let request = tokio::select! {
+                        request = requests.recv() => request?,
+                        _ = ping.tick() => Request(0, Ask::Ping),
+                    };
+                    to.write_all(&frame(&request).ok()?).await.ok()?;
+                }
+            };
+            let read = async {
+                loop {
+                    let Response(number, answer) = timeout(IDLE, read(&mut from)).await.ok()?.ok()?;
+                    let waiting = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(waits) = waiting.get(&number) {
+                        // Who asked may have stopped waiting.
+                        let _ = waits.send(answer);
+                    }
+                }
+            };
+            let _: Option<()> = tokio::select! { end = write => end, end = read => end };
+            alive.send_replace(false);
+        });
+        Ok(Self { out, waiting, alive: lives, task })
+    }
+
+    fn is_alive(&self) -> bool {
+        *self.alive.borrow() && !self.task.is_finished()
+    }
+
+    fn ask(&self, number: u64, ask: Ask) -> Answers<'_> {
+        let (answer, answers) = mpsc::unbounded_channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, answer);
+        // A connection that has ended shows it to who waits.
+        let _ = self.out.send(Request(number, ask));
+        Answers(self, number, answers)
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(address: SocketAddr, prefix: &str, fault: Option<Fault>) -> Self {
+        let memory = kv_memory::Memory::new();
+        let mut capabilities = memory.capabilities().clone();
+        (capabilities.backend, capabilities.health) = ("wire", false);
+        // Beyond that, one message takes long.
+        capabilities.max_value = 1 << 20;
+        Self(Arc::new(Client {
+            address,
+            prefix: prefix.to_owned(),
+            fault,
+            capabilities,
+            clock: Clock::system(),
+            next: AtomicU64::new(RandomState::new().hash_one(address)),
+            link: AsyncMutex::default(),
+        }))
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.0.fault == Some(fault)
+    }
+
+    fn number(&self) -> u64 {
+        self.0.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn limit(&self, deadline: Deadline) -> Deadline {
+        if self.has(Fault::IgnoresDeadline) { Deadline::NEVER } else { deadline }
+    }
+
+    /// The connection; one attempt to make it, if there is none.
+    async fn link(&self) -> Result<Arc<Link>> {
+        let client = &*self.0;
+        let mut link = client.link.lock().await;
+        if let Some(link) = link.as_ref().filter(|link| link.is_alive()) {
+            return Ok(link.clone());
+        }
+        let made = Link::open(client.address, &client.prefix).await;
+        let made = made.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "the server does not take connections").with_cause(e)
+        })?;
+        Ok(link.insert(Arc::new(made)).clone())
+    }
+
+    /// The connection, tried for again and again until shortly before the deadline.
+    async fn connected(&self, deadline: Deadline) -> Result<Arc<Link>> {
+        // Who calls cuts off at the deadline and then knows less.
+        let within = deadline.remaining().saturating_sub(deadline.within() / 10);
+        let (deadline, mut pause) = (self.limit(Deadline::after(within)), Duration::from_millis(5));
+        loop {
+            let link = deadline.limit(self.link()).await;
+            match link.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "no connection in time"))) {
+                Err(_) if deadline.remaining() > pause => sleep(pause).await,
+                link => return link,
+            }
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    /// Asks once.
+    async fn once(&self, ask: Ask, deadline: Deadline) -> Result<Answer, Without> {
+        let link = self.connected(deadline).await.map_err(Without::Unsent)?;
+        let mut answers = link.ask(self.number(), ask);
+        match self.limit(deadline).limit(answers.next()).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(Lost)) | None => Err(Without::Unanswered),
+        }
+    }
+
+    /// Asks again and again until the deadline: a read, or what the server takes twice without harm.
+    async fn again(&self, ask: Ask, deadline: Deadline) -> Result<Answer> {
+        loop {
+            match self.once(ask.clone(), deadline).await {
+                Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
+                Ok(answer) => return Ok(answer),
+                Err(Without::Unsent(e)) => return Err(e),
+                Err(Without::Unanswered) if deadline.has_passed() => {
+                    return Err(Error::new(ErrorKind::Timeout, "no answer in time"));
+                }
+                Err(Without::Unanswered) => {}
+            }
+        }
+    }
+
+    /// Asks for a write: never again once it may have left.
+    async fn write(&self, ask: Ask, deadline: Deadline) -> Result<Answer> {
+        if self.has(Fault::RetriesBlindly) {
+            return self.again(ask, deadline).await;
+        }
+        match self.once(ask.clone(), deadline).await {
+            Ok(Answer::Failed { kind, message }) => Err(failure(kind, message)),
+            Ok(answer) => Ok(answer),
+            Err(Without::Unsent(e)) => Err(e),
+            Err(Without::Unanswered) => self.unanswered(&ask),
+        }
+    }
+
+    fn unanswered(&self, ask: &Ask) -> Result<Answer> {
+        let (Ask::Put { expect, .. } | Ask::Delete { expect, .. }) = ask else { return Err(unknown()) };
+        match (self.0.fault, expect, ask) {
+            (Some(Fault::LostReplyIsConflict), Expected::Missing, _) => {
+                Err(failed_with(ErrorKind::KeyExists))
+            }
+            (Some(Fault::LostReplyIsConflict), Expected::Version(_), _) => {
+                Err(failed_with(ErrorKind::KeyModified))
+            }
+            (Some(Fault::LostReplyIsSuccess), _, Ask::Put { ttl, .. }) => Ok(Answer::Written((0, 1), *ttl)),
+            (Some(Fault::LostReplyIsSuccess), ..) => Ok(Answer::Done(true)),
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn read(&self, ask: Ask, deadline: Deadline, missing: Answer) -> Result<Answer> {
+        match self.again(ask, deadline).await {
+            Err(e) if e.is_transient() && self.has(Fault::DownIsMissing) => Ok(missing),
+            answer => answer,
+        }
+    }
+
+    /// Gives a lock, a place in line or a lease back, whenever it runs.
+    fn undo(&self, id: Id, each_request: Duration) -> Undo {
+        let wire = self.clone();
+        Undo::new(async move { done(wire.again(Ask::End(id), Deadline::after(each_request)).await?) })
+    }
+
+    fn keep(
+        &self,
+        id: Id,
+        ttl: Duration,
+        granted: Instant,
+        each_request: Duration,
+        lost: ErrorKind,
+    ) -> Alive {
+        let wire = self.clone();
+        Alive::keep(&self.0.clock, ttl, granted, move || {
+            let wire = wire.clone();
+            async move {
+                match wire.again(Ask::Renew(id), Deadline::after(each_request)).await {
+                    Ok(Answer::Done(true)) => Ok(()),
+                    _ if wire.has(Fault::BelievesInLockForever) => Ok(()),
+                    Ok(_) => Err(Error::new(lost, "its TTL passed without a renewal")),
+                    Err(_) if wire.has(Fault::LosesLockAtFirstFailure) => {
+                        Err(Error::new(lost, "a renewal failed"))
+                    }
+                    Err(e) => Err(e),
+                }
+            }
+        })
+    }
+
+    /// Waits in line over lost connections; the id makes a repeated request the same one.
+    async fn queue(&self, id: Id, name: &Key, ttl: Duration, options: &LockOptions) -> Result<Option<u64>> {
+        let ask =
+            Ask::Lock { id, name: name.to_string(), ttl, value: options.value.to_vec(), wait: options.wait };
+        let mut deadline = Deadline::after(options.each_request);
+        loop {
+            let link = self.connected(deadline).await?;
+            let mut answers = link.ask(self.number(), ask.clone());
+            let mut answer = match self.limit(deadline).limit(answers.next()).await {
+                Some(answer) => answer,
+                None => return Err(Error::new(ErrorKind::Timeout, "no answer in time")),
+            };
+            if let Ok(Answer::Queued) = answer {
+                answer = answers.next().await;
+                deadline = Deadline::after(options.each_request);
+            }
+            match answer {
+                Ok(Answer::Locked(None)) if options.wait => {}
+                Ok(Answer::Locked(token)) => return Ok(token),
+                Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
+                Ok(_) => return Err(confused()),
+                Err(Lost) => {}
+            }
+        }
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, "the answer was lost; read before writing again")
+}
+
+fn confused() -> Error {
+    garbled("an answer to another question")
+}
+
+fn failed_with(kind: ErrorKind) -> Error {
+    Error::new(kind, "a write failed")
+}
+
+fn done(answer: Answer) -> Result<bool> {
+    if let Answer::Done(done) = answer { Ok(done) } else { Err(confused()) }
+}
+
+/// Ends a watch on the server when it is dropped.
+struct Unwatch(Arc<Link>, Id);
+
+impl Drop for Unwatch {
+    fn drop(&mut self) {
+        let _ = self.0.out.send(Request(0, Ask::Unwatch(self.1)));
+    }
+}
+
+#[async_trait]
+impl Store for Wire {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        match self.read(Ask::Get(key.to_string()), options.deadline, Answer::Entry(None)).await? {
+            Answer::Entry(row) => row.map(Row::entry).transpose(),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        let (key, value, expect) = (key.to_string(), value.to_vec(), expect.into());
+        let ask = Ask::Put { key, value, expect, ttl: options.ttl, lease: lease_name(options) };
+        match self.write(ask, options.deadline).await? {
+            Answer::Written(at, ttl) => Ok(was_written((at, ttl))),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        let ask = Ask::Delete { key: key.to_string(), expect: expect.into() };
+        done(self.write(ask, options.deadline).await?)
+    }
+
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        let ask = Ask::List {
+            directory: directory.as_str().to_owned(),
+            recursive: options.recursive,
+            keys_only: options.keys_only,
+            limit: options.limit.map(|n| n as u64),
+            after: options.start_after.as_ref().map(|place| place.start()),
+            from: from.map(|cursor| cursor.as_bytes().to_vec()),
+        };
+        match self.read(ask, options.read.deadline, Answer::Page(Vec::new(), None)).await? {
+            Answer::Page(items, next) => {
+                let items = items.into_iter().map(Listed::item).collect::<Result<_>>()?;
+                Ok(Page { items, next: next.map(Cursor::new) })
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    async fn delete_tree(
+        &self,
+        directory: &Directory,
+        _from: Option<&Cursor>,
+        options: &WriteOptions,
+    ) -> Result<Batch> {
+        match self.write(Ask::DeleteTree(directory.as_str().to_owned()), options.deadline).await? {
+            Answer::Deleted(deleted) => Ok(Batch { deleted, next: None }),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        match self.write(steps(transaction), options.deadline).await? {
+            Answer::Committed(done) => {
+                Ok(Outcome::Committed(done.into_iter().map(|written| written.map(was_written)).collect()))
+            }
+            Answer::Refused(condition) => Ok(Outcome::Refused { condition: condition as usize }),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+        let (wire, watched, each_request) = (self.clone(), Watched::from(target), options.each_request);
+        Ok(stream(|out| async move {
+            let (mut told, mut first) = (Told::default(), true);
+            'links: loop {
+                let Ok(link) = wire.connected(Deadline::after(each_request)).await else {
+                    if !first && wire.has(Fault::WatchEndsAtCut) {
+                        return Err(failed_with(ErrorKind::Unavailable));
+                    }
+                    continue;
+                };
+                let watch = Unwatch(link.clone(), wire.number());
+                let (mut begin, mut listing) = (Some(watched.clone()), true);
+                let deaf = !first && wire.has(Fault::WatchForgetsOutage);
+                told.relist();
+                loop {
+                    let mut answers = link.ask(wire.number(), Ask::Next { id: watch.1, begin: begin.take() });
+                    let events = match answers.next().await {
+                        Ok(Answer::Events(events)) => events,
+                        Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
+                        Ok(_) => return Err(confused()),
+                        Err(Lost) if !first && wire.has(Fault::WatchEndsAtCut) => {
+                            return Err(failed_with(ErrorKind::Unavailable));
+                        }
+                        Err(Lost) => continue 'links,
+                    };
+                    for event in events {
+                        let event = event.event()?;
+                        if event == WatchEvent::Synced && std::mem::take(&mut listing) {
+                            first = false;
+                            for gone in told.rest().into_iter().filter(|_| !deaf) {
+                                out.send(gone).await;
+                            }
+                        }
+                        match told.change(event) {
+                            Some(event) if !(deaf && listing) => out.send(event).await,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }))
+    }
+
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let granting = self.0.capabilities.lease.as_ref().ok_or_else(confused)?;
+        let (id, ttl, each) = (self.number(), granting.grant(ttl)?, options.each_request);
+        let (revoke, granted) = (self.undo(id, each), self.0.clock.now());
+        match self.write(Ask::Lease { id, ttl }, options.deadline).await? {
+            Answer::Leased(name) => {
+                let alive = self.keep(id, ttl, granted, each, ErrorKind::LeaseLost);
+                Ok(Leased { id: LeaseId::new(name), ttl, alive, revoke })
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        let locking = self.0.capabilities.lock.as_ref().ok_or_else(confused)?;
+        let (id, ttl, each) = (self.number(), locking.ttl.grant(options.ttl)?, options.each_request);
+        let release = self.undo(id, each);
+        loop {
+            let mut granted = self.0.clock.now();
+            let Some(token) = self.queue(id, name, ttl, options).await? else {
+                release.forget();
+                return Ok(None);
+            };
+            if self.0.clock.now().since(granted) > ttl / 10 {
+                // When it was granted is not known: its life begins with a renewal.
+                granted = self.0.clock.now();
+                if !done(self.again(Ask::Renew(id), Deadline::after(each)).await?)? {
+                    continue;
+                }
+            }
+            let alive = self.keep(id, ttl, granted, each, ErrorKind::LockLost);
+            return Ok(Some(Acquired {
+                fence: Fence::new(name.clone(), token, Bytes::new()),
+                alive,
+                release,
+            }));
+        }
+    }
+
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        match self.read(Ask::Holder(name.to_string()), options.deadline, Answer::Holder(None)).await? {
+            Answer::Holder(holder) => Ok(holder.map(|(token, value)| Holder::new(token, value))),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.link.lock().await.take();
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wire({})", self.0.address)
+    }
+}
