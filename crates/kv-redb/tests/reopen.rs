@@ -158,34 +158,6 @@ async fn what_is_closed_leaves_neither_lock_nor_lease() -> Result<()> {
     Ok(())
 }
 
-/// A write that is still queued when its time is over is never done.
-#[tokio::test]
-async fn a_write_whose_deadline_passed_in_the_queue_took_no_effect() -> Result<()> {
-    let (_folder, file) = folder();
-    let kv = Config::new(&file).open().await?;
-    let (mut queued, mut done) = (Vec::new(), 0);
-    for n in 0..400 {
-        queued.push(tokio::spawn(
-            kv.put(format!("k/{n}"), vec![0; 200_000]).deadline(Duration::from_millis(60)).into_future(),
-        ));
-    }
-    let mut late = 0;
-    for (n, put) in queued.into_iter().enumerate() {
-        match put.await.unwrap() {
-            Ok(_) => done += 1,
-            Err(e) if e.kind() == kv_core::ErrorKind::Timeout => {
-                late += 1;
-                assert!(!kv.exists(format!("k/{n}")).await?, "k/{n} was written, although: {e}");
-            }
-            Err(e) => assert_eq!(e.kind(), kv_core::ErrorKind::OutcomeUnknown, "{e}"),
-        }
-    }
-    eprintln!("{done} done, {late} taken back");
-    assert!(late > 0, "the queue was never longer than the deadline");
-    kv.close().await
-}
-
-/// A lease whose grant was asked for and then dropped is revoked, so that nothing lives on.
 #[tokio::test]
 async fn a_store_without_a_handle() -> Result<()> {
     let (_folder, file) = folder();

@@ -8,6 +8,8 @@ mod job;
 mod places;
 mod read;
 mod state;
+#[cfg(test)]
+mod tests;
 mod time;
 mod writer;
 
