@@ -1,0 +1,193 @@
+//! How a store is opened.
+
+use crate::{Etcd, client::Client};
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use std::{path::PathBuf, time::Duration};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+const PORT: u16 = 2379;
+
+/// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
+///
+/// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
+/// roots are trusted. `Debug` shows no password.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::Kv;
+/// use kv_etcd::Config;
+///
+/// let config = Config::new(["h1:2379", "h2:2379", "h3:2379"])
+///     .prefix("app/")
+///     .user("me", "secret")
+///     .ca("/etc/etcd/ca.pem");
+/// let kv = Kv::new(config.open().await?);
+/// kv.put("color", "red").await?; // `etcdctl get app/color`
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[must_use = "nothing is opened until `open`"]
+pub struct Config {
+    endpoints: Vec<String>,
+    prefix: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    tls: Option<bool>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    deadline: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    clock: Clock,
+}
+
+impl Config {
+    /// For the cluster of these members, `host:port` each; port 2379 where none is given. They are tried in turn when one
+    /// fails, so name all that clients may use.
+    pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// What all names on the server begin with, byte for byte; nothing unless told otherwise.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Who asks, where the cluster has authentication switched on.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
+        (self.user, self.password) = (Some(name.into()), Some(password.into()));
+        self
+    }
+
+    /// Whether to speak TLS; on by itself when one of the following is given.
+    pub fn tls(mut self, on: bool) -> Self {
+        self.tls = Some(on);
+        self
+    }
+
+    /// The PEM file of the authorities that may have signed the members' certificates, in place of the system's.
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// The PEM files of our own certificate and its key.
+    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
+    /// The name that the members' certificates must have, where it is not the one of their addresses.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// How long opening may take: five seconds unless told otherwise.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.deadline = Some(within);
+        self
+    }
+
+    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, and learns from the server what it can do.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that the server does not
+    /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two
+    /// sides does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout)
+    /// when no member answered in time; [`Unsupported`](ErrorKind::Unsupported) for an etcd before 3.4.
+    pub async fn open(self) -> Result<Etcd> {
+        let login = self.login()?;
+        let tls = self.tls_config()?;
+        let mut endpoints = self.endpoints;
+        for endpoint in &mut endpoints {
+            if endpoint.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
+                endpoint.push_str(&format!(":{PORT}"));
+            }
+        }
+        let client = Client::new(&endpoints, tls, login)?;
+        Etcd::open(
+            client,
+            self.prefix,
+            self.clock,
+            Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT)),
+        )
+        .await
+    }
+
+    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let config = Self {
+            endpoints: url.hosts_or(PORT),
+            prefix: url.prefix().to_owned(),
+            user: url.user().map(str::to_owned),
+            password: url.password().cloned(),
+            tls: url.take("tls")?,
+            ca: url.take("ca")?,
+            cert: url.take("cert")?,
+            key: url.take("key")?,
+            server_name: url.take("server_name")?,
+            ..Self::default()
+        };
+        url.finish()?;
+        Ok(config)
+    }
+
+    fn login(&self) -> Result<Option<(String, Secret)>> {
+        match (&self.user, &self.password) {
+            (Some(user), Some(password)) => Ok(Some((user.clone(), password.clone()))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(half("a user without a password")),
+            (None, Some(_)) => Err(half("a password without a user")),
+        }
+    }
+
+    fn tls_config(&self) -> Result<Option<ClientTlsConfig>> {
+        let given =
+            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
+        match self.tls {
+            Some(false) if given => {
+                return Err(half("`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given"));
+            }
+            Some(false) => return Ok(None),
+            None if !given => return Ok(None),
+            _ => {}
+        }
+        let read = |what: &str, file: &PathBuf| {
+            std::fs::read(file).map_err(|e| {
+                let why = format!("the TLS setting `{what}`: {} cannot be read", file.display());
+                Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
+            })
+        };
+        let mut tls = ClientTlsConfig::new();
+        tls = match &self.ca {
+            Some(file) => tls.ca_certificate(Certificate::from_pem(read("ca", file)?)),
+            None => tls.with_native_roots(),
+        };
+        tls = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => {
+                tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?))
+            }
+            (None, None) => tls,
+            (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
+            (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),
+        };
+        if let Some(name) = &self.server_name {
+            tls = tls.domain_name(name.clone());
+        }
+        Ok(Some(tls))
+    }
+}
+
+fn half(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
+}

@@ -1,0 +1,144 @@
+//! What a failed request means: whether it took effect, and what to do about it.
+
+use etcd_client::Error as ClientError;
+use kv_core::{Error, ErrorKind};
+use rustls::{Error as TlsError, InvalidMessage};
+use std::{error::Error as StdError, io};
+use tonic::{Code, ConnectError, Status};
+
+/// What became of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It took no effect; elsewhere or later it may succeed.
+    Undone,
+    /// It may have taken effect.
+    Unknown,
+    /// It took no effect, and trying again does not help.
+    Refused,
+}
+
+/// A request that failed at one member.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) fate: Fate,
+    pub(crate) error: Error,
+}
+
+/// Reads what the client says of a request to the member of this name.
+pub(crate) fn failed(member: &str, error: ClientError) -> Failed {
+    let (fate, kind, why) = match &error {
+        ClientError::GRpcStatus(status) => of_status(status),
+        ClientError::InvalidMetadataValue(_) => (Fate::Refused, ErrorKind::Other, None),
+        ClientError::LeaseKeepAliveError(_) => (Fate::Refused, ErrorKind::LeaseLost, None),
+        ClientError::InvalidArgs(_) | ClientError::InvalidUri(_) => {
+            (Fate::Refused, ErrorKind::InvalidArgument, None)
+        }
+        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+    };
+    let message = match why {
+        Some(why) => format!("{member}: {why}"),
+        None => format!("{member} failed"),
+    };
+    let text = error.to_string();
+    let root = root(&error).filter(|root| !text.contains(root.as_str()));
+    let message = match root {
+        Some(root) => format!("{message} ({root})"),
+        None => message,
+    };
+    Failed { fate, error: Error::new(kind, message).with_cause(error) }
+}
+
+/// The innermost words of an error: what the system or TLS said.
+fn root(error: &ClientError) -> Option<String> {
+    let ClientError::GRpcStatus(status) = error else { return None };
+    let mut at = status.source()?;
+    while let Some(below) = at.source() {
+        at = below;
+    }
+    Some(at.to_string())
+}
+
+fn of_status(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
+    let chain = || std::iter::successors(status.source(), |&e| e.source());
+    if let Some(tls) = chain().find_map(tls) {
+        return of_tls(tls);
+    }
+    // The connection was never made, so that nothing was sent.
+    if chain().any(|e| e.is::<ConnectError>()) {
+        return (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"));
+    }
+    of_answer(status)
+}
+
+fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+    error.downcast_ref::<TlsError>().or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+}
+
+fn of_tls(error: &TlsError) -> (Fate, ErrorKind, Option<&'static str>) {
+    let (kind, why) = match error {
+        TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => (
+            ErrorKind::Unauthenticated,
+            "its certificate is not trusted; name its CA as `ca`, and its name as `server_name` where it differs",
+        ),
+        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => (
+            ErrorKind::InvalidArgument,
+            "does not speak TLS; leave the TLS settings away, or switch TLS on there",
+        ),
+        TlsError::AlertReceived(_) => (
+            ErrorKind::Unauthenticated,
+            "refused TLS with us; it may want a client certificate, `cert` and `key`",
+        ),
+        _ => (ErrorKind::Unauthenticated, "TLS failed"),
+    };
+    (Fate::Refused, kind, Some(why))
+}
+
+/// What the server's own words mean. A refusal by its front door took no effect; a time-out behind it may have.
+fn of_answer(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
+    let says = |part: &str| status.message().contains(part);
+    match status.code() {
+        Code::Unauthenticated => (Fate::Refused, ErrorKind::Unauthenticated, None),
+        Code::PermissionDenied => (Fate::Refused, ErrorKind::PermissionDenied, None),
+        Code::NotFound if says("lease not found") => (Fate::Refused, ErrorKind::LeaseLost, None),
+        Code::InvalidArgument if says("authentication failed") => {
+            (Fate::Refused, ErrorKind::Unauthenticated, Some("does not know this user and password"))
+        }
+        Code::InvalidArgument if says("user name is empty") => {
+            (Fate::Refused, ErrorKind::Unauthenticated, Some("asks for a user and a password"))
+        }
+        Code::InvalidArgument if says("revision of auth store is old") => {
+            (Fate::Undone, ErrorKind::Unavailable, None)
+        }
+        Code::InvalidArgument if says("too large") || says("too many operations") => {
+            (Fate::Refused, ErrorKind::TooLarge, Some("allows less than etcd's defaults"))
+        }
+        Code::InvalidArgument => (Fate::Refused, ErrorKind::InvalidArgument, None),
+        Code::ResourceExhausted if says("larger than max") => (Fate::Refused, ErrorKind::TooLarge, None),
+        Code::FailedPrecondition if says("authentication is not enabled") => (
+            Fate::Refused,
+            ErrorKind::InvalidArgument,
+            Some("has authentication switched off; leave user and password away"),
+        ),
+        Code::ResourceExhausted if says("too many requests") => (Fate::Undone, ErrorKind::Unavailable, None),
+        Code::Unavailable
+            if says("etcdserver: no leader")
+                || says("rpc not supported for learner")
+                || says("not capable") =>
+        {
+            (Fate::Undone, ErrorKind::Unavailable, None)
+        }
+        // A member that lags behind the one which told the revision.
+        Code::OutOfRange if says("future revision") => (Fate::Undone, ErrorKind::Unavailable, None),
+        Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {
+            (Fate::Refused, ErrorKind::Other, None)
+        }
+        Code::DataLoss => (Fate::Refused, ErrorKind::Corrupt, None),
+        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+    }
+}
+
+/// Whether the client's error behind this one has these words of the server.
+pub(crate) fn says(error: &Error, part: &str) -> bool {
+    let cause = error.cause().and_then(|c| c.downcast_ref::<ClientError>());
+    matches!(cause, Some(ClientError::GRpcStatus(status)) if status.message().contains(part))
+}

@@ -1,0 +1,106 @@
+//! One connection to one member, and whether it stands.
+
+use hyper_util::rt::TokioIo;
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tonic::{codegen::Service, transport::Uri};
+
+/// How many connections were made, and how many of them ended. Nothing can have been sent while none stood.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    made: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Link {
+    /// The number of connections made so far, and whether one stands.
+    pub(crate) fn state(&self) -> (u64, bool) {
+        let ended = self.ended.load(Ordering::Acquire);
+        let made = self.made.load(Ordering::Acquire);
+        (made, made > ended)
+    }
+}
+
+/// Connects to one member, and keeps count.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    pub(crate) address: Arc<str>,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Connection>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { address, link } = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(&*address).await?;
+            stream.set_nodelay(true)?;
+            link.made.fetch_add(1, Ordering::AcqRel);
+            Ok(TokioIo::new(Connection { stream, link }))
+        })
+    }
+}
+
+/// A connection that tells its link when it ends.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    link: Arc<Link>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.ended.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

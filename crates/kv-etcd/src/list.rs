@@ -1,0 +1,152 @@
+//! Listings: pages at one revision.
+
+use crate::{
+    error::says,
+    names::{after, behind},
+    store::{Inner, does, entry, reading, revision, version},
+    txn,
+};
+use etcd_client::KeyValue;
+use kv_core::*;
+
+/// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
+const FIRST: usize = 64;
+const MOST: usize = 4096;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Where a page begins.
+struct Place {
+    /// That of the first page; 0 before it.
+    revision: i64,
+    /// How many keys to ask for.
+    size: usize,
+    start: Vec<u8>,
+}
+
+impl Place {
+    fn of(cursor: &Cursor) -> Option<Self> {
+        let (head, start) = cursor.as_bytes().split_at_checked(12)?;
+        let (revision, size) = head.split_at_checked(8)?;
+        Some(Self {
+            revision: i64::from_be_bytes(revision.try_into().ok()?),
+            size: usize::try_from(u32::from_be_bytes(size.try_into().ok()?)).ok()?,
+            start: start.to_vec(),
+        })
+    }
+
+    fn cursor(&self) -> Cursor {
+        let size = u32::try_from(self.size).unwrap_or(u32::MAX).to_be_bytes();
+        Cursor::new([&self.revision.to_be_bytes()[..], &size, &self.start].concat())
+    }
+}
+
+pub(crate) async fn page(
+    inner: &Inner,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
+    let range = inner.names.below(directory);
+    let place = match from {
+        Some(cursor) => Place::of(cursor)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        None => {
+            let start = options.start_after.as_ref().map(|place| match place {
+                Position::Key(key) => after(&inner.names.key(key.as_str())),
+                Position::Directory(directory) => inner.names.key(&directory.start()),
+            });
+            let start = start.map_or(range.start.clone(), |start| start.max(range.start.clone()));
+            Place { revision: 0, size: FIRST, start }
+        }
+    };
+    // etcd's word for *the end of all* is a small one.
+    if range.end != [0] && place.start >= range.end {
+        return Ok(Page::default());
+    }
+    let keys_only = options.keys_only || !options.recursive;
+    let size = options.limit.map_or(place.size, |limit| place.size.min(limit.max(1)));
+    let mut ask = reading(&options.read)
+        .with_range(range.end)
+        .with_revision(place.revision)
+        .with_limit(i64::try_from(size).unwrap_or(i64::MAX));
+    if keys_only {
+        ask = ask.with_keys_only();
+    }
+    let answer = inner.range(does(&options.read), options.read.deadline, &place.start, ask).await;
+    let mut answer = answer.map_err(|e| match says(&e, "has been compacted") {
+        true => Error::new(
+            ErrorKind::Unavailable,
+            "the server compacted this listing's revision while its pages were read; list again",
+        )
+        .with_cause(e),
+        false => e,
+    })?;
+    let at = if place.revision > 0 { place.revision } else { revision(answer.header())? };
+    let (more, kvs) = (answer.more(), answer.take_kvs());
+    let last = kvs.last().map(|kv| kv.key().to_vec());
+    let size = next_size(&kvs);
+    let (items, deep) = items(inner, directory, options, kvs);
+    let items = if options.recursive || options.keys_only {
+        items
+    } else {
+        with_values(inner, items, at, &options.read).await?
+    };
+    let next = last.filter(|_| more).map(|last| {
+        // What lies deeper is skipped, however much it is.
+        let start =
+            deep.filter(|deep| last.starts_with(deep)).map_or_else(|| after(&last), |deep| behind(&deep));
+        Place { revision: at, size, start }.cursor()
+    });
+    Ok(Page { items, next })
+}
+
+fn next_size(kvs: &[KeyValue]) -> usize {
+    let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len() + 32).sum();
+    let each = bytes.checked_div(kvs.len()).unwrap_or(1).max(1);
+    (PAGE_BYTES / each).clamp(1, MOST)
+}
+
+/// The items, and the range of the child directory that the last name lay in.
+fn items(
+    inner: &Inner,
+    directory: &Directory,
+    options: &ListOptions,
+    kvs: Vec<KeyValue>,
+) -> (Vec<Item>, Option<Vec<u8>>) {
+    let (mut items, mut deep) = (Vec::with_capacity(kvs.len()), None::<Vec<u8>>);
+    for kv in kvs {
+        if deep.as_ref().is_some_and(|deep| kv.key().starts_with(deep)) {
+            continue;
+        }
+        let Some(key) = inner.names.parse(kv.key()) else { continue };
+        let item = match directory.child_of(&key) {
+            Some(child) if !options.recursive => {
+                deep = Some(inner.names.key(&child.start()));
+                Item::Directory(child)
+            }
+            _ if options.keys_only || !options.recursive => Item::Key(key, version(kv.mod_revision())),
+            _ => Item::Entry(entry(key, kv)),
+        };
+        if options.start_after.as_ref().is_none_or(|place| item.position() > *place) {
+            items.push(item);
+        }
+    }
+    (items, deep)
+}
+
+/// The keys among them with their values, as of this revision.
+async fn with_values(inner: &Inner, items: Vec<Item>, at: i64, read: &ReadOptions) -> Result<Vec<Item>> {
+    let names: Vec<_> = items.iter().filter_map(Item::key).map(|key| inner.names.key(key.as_str())).collect();
+    let found = match names.is_empty() {
+        true => Vec::new(),
+        false => {
+            txn::read(inner, &names, does(read), read.deadline, &reading(read).with_revision(at)).await?
+        }
+    };
+    let mut found = found.into_iter();
+    let filled = items.into_iter().filter_map(|item| match item {
+        Item::Key(key, _) => found.next().flatten().map(|kv| Item::Entry(entry(key, kv))),
+        item => Some(item),
+    });
+    Ok(filled.collect())
+}

@@ -1,0 +1,116 @@
+//! How keys and locks are spelt on the server.
+
+use kv_core::{Directory, Key};
+
+/// Begins what the library keeps for itself: no key can begin with a control character.
+const OWN: char = '\u{1}';
+/// The first byte of a key is greater than this one's predecessor, so that a directory's range begins behind our own.
+const BEHIND_OWN: u8 = 2;
+
+/// A range of names, the end not included; one name where the end is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+}
+
+/// All keys of a store begin with its prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The server's name of a key.
+    pub(crate) fn key(&self, key: &str) -> Vec<u8> {
+        [self.prefix.as_bytes(), key.as_bytes()].concat()
+    }
+
+    /// The key of this name; `None` for what is not ours.
+    pub(crate) fn parse(&self, name: &[u8]) -> Option<Key> {
+        Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
+    }
+
+    /// Everything strictly below a directory.
+    pub(crate) fn below(&self, directory: &Directory) -> Range {
+        let mut start = self.key(&directory.start());
+        let end = behind(&start);
+        if directory.is_root() {
+            start.push(BEHIND_OWN);
+        }
+        Range { start, end }
+    }
+
+    /// The contenders of a lock. No name of a lock holds the character that ends it here.
+    pub(crate) fn contenders(&self, lock: &Key) -> Range {
+        let start = self.key(&format!("{OWN}lock/{lock}{OWN}"));
+        let end = behind(&start);
+        Range { start, end }
+    }
+
+    /// One contender of a lock.
+    pub(crate) fn contender(&self, lock: &Key, id: u64) -> Vec<u8> {
+        self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
+    }
+
+    /// The mark of a contender that was given up while its request was under way.
+    pub(crate) fn given_up(&self, id: u64) -> Vec<u8> {
+        self.key(&format!("{OWN}gone/{id:016x}"))
+    }
+}
+
+/// The first name behind all that begin with this one; etcd's word for *the end of all* where there is none.
+pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            return end;
+        }
+        end.pop();
+    }
+    vec![0]
+}
+
+/// The first name behind this one.
+pub(crate) fn after(name: &[u8]) -> Vec<u8> {
+    [name, &[0]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_whole_server_ends_nowhere_and_leaves_our_own_out() {
+        let names = Names::new(String::new());
+        let root = names.below(&Directory::root());
+        assert_eq!(root, Range { start: vec![2], end: vec![0] });
+        let lock = Key::parse("a").unwrap();
+        assert!(names.contender(&lock, 7) < root.start);
+    }
+
+    #[test]
+    fn a_lock_below_another_is_another() {
+        let names = Names::new("p/".into());
+        let (a, ab) = (Key::parse("a").unwrap(), Key::parse("a/b").unwrap());
+        let range = names.contenders(&a);
+        let name = names.contender(&ab, 1);
+        assert!(!(range.start <= name && name < range.end));
+        assert!(range.start <= names.contender(&a, 1) && names.contender(&a, u64::MAX) < range.end);
+    }
+
+    #[test]
+    fn nothing_is_behind_the_last_byte() {
+        assert_eq!(behind(b"a\xff"), b"b");
+        assert_eq!(behind(b"\xff\xff"), [0]);
+    }
+}

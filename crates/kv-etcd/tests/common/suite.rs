@@ -1,0 +1,155 @@
+//! The conformance suite on a server of our own, or on a live one.
+
+use super::*;
+use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
+use kv_core::{Bytes, Kv, Result, StoreUrl, async_trait};
+use kv_testsuite::{Foreign, Harness, Proxy, Server};
+use std::sync::Arc;
+
+pub fn main(kind: &'static str, name: &'static str) -> ! {
+    kv_testsuite::main(move || async move {
+        match std::env::var("KV_ETCD_URL") {
+            Ok(url) => Suite::live(url).await,
+            Err(_) => {
+                let node = single(kind).await?;
+                let url = format!("etcd://{}/", node.address);
+                let foreign = Client::connect([node.address.to_string()], None).await?;
+                Ok(Suite { name: name.into(), url, node: Some(Arc::new(node)), tool: Some(foreign) })
+            }
+        }
+    })
+}
+
+pub struct Suite {
+    name: String,
+    url: String,
+    node: Option<Arc<Node>>,
+    /// The server's bare protocol; `None` for a live server that asks for more than an address.
+    tool: Option<Client>,
+}
+
+impl Suite {
+    async fn live(url: String) -> Result<Self, Failure> {
+        let parsed = StoreUrl::parse(&url)?;
+        if !url.ends_with('/') && !url.contains('?') {
+            return Err(
+                "KV_ETCD_URL: let it end with a slash; the suite puts its own prefix behind it".into()
+            );
+        }
+        let kv = kv_etcd::open(&url).await.map_err(|e| format!("KV_ETCD_URL, {parsed}: {e}"))?;
+        let name = format!("etcd-{}", kv.health().await?.version);
+        kv.close().await?;
+        let tool = match (parsed.user(), url.contains('?')) {
+            (None, false) => Some(Client::connect(parsed.hosts_or(2379), None).await?),
+            _ => None,
+        };
+        Ok(Self { name, url, node: None, tool })
+    }
+
+    fn with_prefix(&self, prefix: &str) -> String {
+        match self.url.split_once('?') {
+            Some((url, parameters)) => format!("{url}{prefix}?{parameters}"),
+            None => format!("{}{prefix}", self.url),
+        }
+    }
+
+    fn whole(&self, prefix: &str) -> String {
+        let own = StoreUrl::parse(&self.url).map(|url| url.prefix().to_owned()).unwrap_or_default();
+        format!("{own}{prefix}")
+    }
+}
+
+#[async_trait]
+impl Harness for Suite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_etcd::open(&self.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        self.node.as_ref()?;
+        Some(kv_etcd::open(&format!("etcd://{}/{prefix}", proxy.address())).await)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.node.as_ref().map(|node| node.address)
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(self.node.clone()?)
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(Tool(self.tool.clone()?, self.whole(""))))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_etcd::open(url).await)
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let Some(tool) = &self.tool else { return Vec::new() };
+        leftovers(tool, self.whole(prefix).as_bytes()).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// Keys below the prefix, and leases with such keys.
+async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure> {
+    let mut left = Vec::new();
+    let all = GetOptions::new().with_prefix().with_keys_only();
+    for kv in tool.kv_client().get(prefix, Some(all)).await?.kvs() {
+        left.push(format!("the key {:?}", String::from_utf8_lossy(kv.key())));
+    }
+    for lease in tool.lease_client().leases().await?.leases() {
+        let keys = LeaseTimeToLiveOptions::new().with_keys();
+        // It may have ended meanwhile.
+        let Ok(lease) = tool.lease_client().time_to_live(lease.id(), Some(keys)).await else { continue };
+        if lease.keys().iter().any(|key| key.starts_with(prefix)) {
+            left.push(format!("the lease {:x}", lease.id()));
+        }
+    }
+    Ok(left)
+}
+
+#[async_trait]
+impl Server for Node {
+    async fn stop(&self) {
+        Node::stop(self);
+    }
+    async fn kill(&self) {
+        Node::kill(self);
+    }
+    async fn start(&self) {
+        Node::start(self).await.expect("it started before");
+    }
+    async fn pause(&self) {
+        Node::pause(self);
+    }
+    async fn resume(&self) {
+        Node::resume(self);
+    }
+}
+
+struct Tool(Client, String);
+
+#[async_trait]
+impl Foreign for Tool {
+    async fn put(&self, name: &str, value: Bytes) {
+        self.0.kv_client().put(format!("{}{name}", self.1), value, None).await.expect("the server serves");
+    }
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        let found = self.0.kv_client().get(format!("{}{name}", self.1), None).await;
+        let found = found.expect("the server serves").take_kvs().pop();
+        found.map(|kv| kv.into_key_value().1.into())
+    }
+    async fn delete(&self, name: &str) {
+        self.0.kv_client().delete(format!("{}{name}", self.1), None).await.expect("the server serves");
+    }
+}
