@@ -11,7 +11,7 @@ use std::{
     future::Future,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,7 @@ struct Member {
     login: Option<(String, Secret)>,
     calls: Pipe,
     streams: Pipe,
+    has_answered: AtomicBool,
     /// Clients that want the member to know a leader, and one that does not.
     led: OnceCell<Service>,
     unled: OnceCell<Service>,
@@ -128,7 +129,7 @@ impl Member {
         let service = match cut.limit(self.service(does)).await {
             Some(Ok(service)) => service.clone(),
             Some(Err(e)) => {
-                let mut failed = failed(&self.name, e);
+                let mut failed = self.failed(e);
                 // Only the log-in was sent.
                 if failed.fate == Fate::Unknown {
                     failed.fate = Fate::Undone;
@@ -138,12 +139,20 @@ impl Member {
             None => return Err(self.silent(Fate::Undone, cut)),
         };
         match cut.limit(request(service)).await {
-            Some(answer) => answer.map_err(|e| failed(&self.name, e)),
+            Some(Ok(answer)) => {
+                self.has_answered.store(true, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Some(Err(e)) => Err(self.failed(e)),
             None => {
                 let sent = stands || self.link(does).state().0 > made;
                 Err(self.silent(if sent { Fate::Unknown } else { Fate::Undone }, cut))
             }
         }
+    }
+
+    fn failed(&self, error: ClientError) -> Failed {
+        failed(&self.name, self.has_answered.load(Ordering::Relaxed), error)
     }
 
     fn silent(&self, fate: Fate, cut: Deadline) -> Failed {
@@ -173,6 +182,7 @@ impl Client {
                 calls: Pipe::new(&name, tls.clone(), CALL_WINDOW)?,
                 streams: Pipe::new(&name, tls.clone(), WATCH_WINDOW)?,
                 name,
+                has_answered: AtomicBool::new(false),
                 led: OnceCell::new(),
                 unled: OnceCell::new(),
                 streaming: OnceCell::new(),

@@ -6,6 +6,9 @@ use rustls::{Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
 use tonic::{Code, ConnectError, Status};
 
+const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
+const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
+
 /// What became of a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -24,10 +27,10 @@ pub(crate) struct Failed {
     pub(crate) error: Error,
 }
 
-/// Reads what the client says of a request to the member of this name.
-pub(crate) fn failed(member: &str, error: ClientError) -> Failed {
+/// Reads what the client says of a request to the member of this name, which may have answered before.
+pub(crate) fn failed(member: &str, has_answered: bool, error: ClientError) -> Failed {
     let (fate, kind, why) = match &error {
-        ClientError::GRpcStatus(status) => of_status(status),
+        ClientError::GRpcStatus(status) => of_status(status, has_answered),
         ClientError::InvalidMetadataValue(_) => (Fate::Refused, ErrorKind::Other, None),
         ClientError::LeaseKeepAliveError(_) => (Fate::Refused, ErrorKind::LeaseLost, None),
         ClientError::InvalidArgs(_) | ClientError::InvalidUri(_) => {
@@ -58,10 +61,19 @@ fn root(error: &ClientError) -> Option<String> {
     Some(at.to_string())
 }
 
-fn of_status(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
+fn of_status(status: &Status, has_answered: bool) -> (Fate, ErrorKind, Option<&'static str>) {
     let chain = || std::iter::successors(status.source(), |&e| e.source());
     if let Some(tls) = chain().find_map(tls) {
         return of_tls(tls);
+    }
+    // What one hears as the first thing from a server is about TLS, also where the client kept only the words. Later it
+    // is an outage.
+    let heard = |words: &str| !has_answered && chain().last().is_some_and(|e| e.to_string().contains(words));
+    if heard("received fatal alert") {
+        return (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
+    }
+    if heard("tls handshake eof") {
+        return (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS));
     }
     // The connection was never made, so that nothing was sent.
     if chain().any(|e| e.is::<ConnectError>()) {
@@ -80,14 +92,8 @@ fn of_tls(error: &TlsError) -> (Fate, ErrorKind, Option<&'static str>) {
             ErrorKind::Unauthenticated,
             "its certificate is not trusted; name its CA as `ca`, and its name as `server_name` where it differs",
         ),
-        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => (
-            ErrorKind::InvalidArgument,
-            "does not speak TLS; leave the TLS settings away, or switch TLS on there",
-        ),
-        TlsError::AlertReceived(_) => (
-            ErrorKind::Unauthenticated,
-            "refused TLS with us; it may want a client certificate, `cert` and `key`",
-        ),
+        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => (ErrorKind::InvalidArgument, NO_TLS),
+        TlsError::AlertReceived(_) => (ErrorKind::Unauthenticated, WANTS_CERTIFICATE),
         _ => (ErrorKind::Unauthenticated, "TLS failed"),
     };
     (Fate::Refused, kind, Some(why))

@@ -21,6 +21,8 @@ const NAME: usize = 2 << 10;
 pub(crate) const MOST_OPS: usize = 128;
 /// The longest lease that the server grants, less the second that a TTL's has besides.
 const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
+/// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+const HEALTH: &str = "\u{1}health";
 /// Answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;
 
@@ -47,12 +49,21 @@ impl Etcd {
         let status =
             client.call(Does::Read, deadline, |s| async move { s.maintenance_client().status().await });
         check_version(status.await?.version())?;
+        let (names, sessions) = (Names::new(prefix), Sessions::default());
+        // Nothing else here needs a user. What this one may do, and where, the calls will tell.
+        let asked = client.call(Does::Read, deadline, |s| {
+            let (name, count) = (names.key(HEALTH), GetOptions::new().with_count_only());
+            async move { s.kv_client().get(name, Some(count)).await }
+        });
+        match asked.await {
+            Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(e),
+            _ => {}
+        }
         // The least TTL hangs on the election time-out, which only a grant tells.
         let least =
             lease::grant(&client, &clock, Duration::from_secs(1), deadline, deadline.within()).await?;
         let ttl = least.ttl;
-        let capabilities = capabilities(&prefix, ttl);
-        let (names, sessions) = (Names::new(prefix), Sessions::default());
+        let capabilities = capabilities(names.prefix(), ttl);
         Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions })))
     }
 }
@@ -253,8 +264,7 @@ impl Store for Etcd {
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let (client, deadline) = (&self.0.client, options.deadline);
         let count = GetOptions::new().with_count_only();
-        // Below the prefix, where we have rights.
-        self.0.range(Does::Read, deadline, &self.0.names.key("\u{1}health"), count).await?;
+        self.0.range(Does::Read, deadline, &self.0.names.key(HEALTH), count).await?;
         let status =
             client.call(Does::Read, deadline, |s| async move { s.maintenance_client().status().await });
         let status = status.await?;

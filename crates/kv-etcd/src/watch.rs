@@ -105,7 +105,7 @@ impl Feed {
                     return News::Broken;
                 }
                 Err(e) => {
-                    tracing::debug!(error = %failed("watch", e).error, "a watch broke");
+                    tracing::debug!(error = %failed("watch", true, e).error, "a watch broke");
                     return News::Broken;
                 }
             };
