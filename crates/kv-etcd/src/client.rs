@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Servers end a connection that is pinged more often than every five seconds.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
+/// A connection on which nothing is heard for so long while one waits for an answer is given up.
+const SILENCE: Duration = Duration::from_secs(1);
 /// What a watch that is not read may hold back, each; together they must not hold back one another.
 const WATCH_WINDOW: u32 = 128 << 10;
 const CALL_WINDOW: u32 = 2 << 20;
@@ -115,18 +117,21 @@ impl Member {
         if does == Does::Stream { &self.streams.link } else { &self.calls.link }
     }
 
-    /// One attempt; `None` when it took too long.
+    /// One attempt, until the deadline; given up earlier, after `patience`, when the member says nothing at all.
     async fn attempt<T, F>(
         &self,
         does: Does,
-        cut: Deadline,
+        patience: Option<Deadline>,
+        deadline: Deadline,
         request: impl FnOnce(Service) -> F,
     ) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let (made, stands) = self.link(does).state();
-        let service = match cut.limit(self.service(does)).await {
+        let link = self.link(does);
+        let ((made, stands), heard) = (link.state(), link.heard());
+        let within = patience.unwrap_or(deadline);
+        let service = match within.limit(self.service(does)).await {
             Some(Ok(service)) => service.clone(),
             Some(Err(e)) => {
                 let mut failed = self.failed(e);
@@ -136,17 +141,26 @@ impl Member {
                 }
                 return Err(failed);
             }
-            None => return Err(self.silent(Fate::Undone, cut)),
+            None => return Err(self.silent(Fate::Undone, within)),
         };
-        match cut.limit(request(service)).await {
+        let mut request = std::pin::pin!(request(service));
+        let mut answer = within.limit(request.as_mut()).await;
+        if answer.is_none() && link.heard() != heard {
+            answer = deadline.limit(request).await;
+        }
+        match answer {
             Some(Ok(answer)) => {
                 self.has_answered.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
             Some(Err(e)) => Err(self.failed(e)),
             None => {
-                let sent = stands || self.link(does).state().0 > made;
-                Err(self.silent(if sent { Fate::Unknown } else { Fate::Undone }, cut))
+                let sent = stands || link.state().0 > made;
+                // A route that was lost stays so; another connection may find one.
+                if link.heard() == heard && within.within() >= SILENCE {
+                    link.reset();
+                }
+                Err(self.silent(if sent { Fate::Unknown } else { Fate::Undone }, within))
             }
         }
     }
@@ -213,15 +227,10 @@ impl Client {
         let (mut maybe_done, mut refusals, mut tries) = (false, 0, 0_u32);
         loop {
             let at = self.preferred.load(Ordering::Relaxed) % members.len();
-            let cut = match does {
-                Does::Write => deadline,
-                // A member that is silent must leave time for the others.
-                _ if members.len() > 1 => {
-                    Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50)))
-                }
-                _ => deadline,
-            };
-            let Failed { fate, error } = match members[at].attempt(does, cut, &request).await {
+            // A member that is silent must leave time for another one, or for another connection.
+            let patience = (deadline.remaining() / 2).max(Duration::from_millis(50));
+            let patience = (does != Does::Write).then(|| Deadline::after(patience));
+            let Failed { fate, error } = match members[at].attempt(does, patience, deadline, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };

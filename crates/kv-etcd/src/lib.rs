@@ -48,6 +48,7 @@ mod names;
 mod session;
 mod store;
 mod txn;
+mod vigil;
 mod watch;
 
 pub use config::Config;

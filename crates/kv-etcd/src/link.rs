@@ -14,14 +14,18 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::watch,
 };
 use tonic::{codegen::Service, transport::Uri};
 
-/// How many connections were made, and how many of them ended. Nothing can have been sent while none stood.
+/// How many connections were made, and how many of them ended: nothing can have been sent while none stood. And how often
+/// one was heard: a member that says nothing at all is one to give up.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     made: AtomicU64,
     ended: AtomicU64,
+    heard: AtomicU64,
+    reset: watch::Sender<()>,
 }
 
 impl Link {
@@ -30,6 +34,16 @@ impl Link {
         let ended = self.ended.load(Ordering::Acquire);
         let made = self.made.load(Ordering::Acquire);
         (made, made > ended)
+    }
+
+    /// A number that grows whenever the member says something.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection that there is; the next request makes another one.
+    pub(crate) fn reset(&self) {
+        self.reset.send_replace(());
     }
 }
 
@@ -55,16 +69,21 @@ impl Service<Uri> for Connector {
             let stream = TcpStream::connect(&*address).await?;
             stream.set_nodelay(true)?;
             link.made.fetch_add(1, Ordering::AcqRel);
-            Ok(TokioIo::new(Connection { stream, link }))
+            let mut resets = link.reset.subscribe();
+            let reset = Box::pin(async move {
+                // The link outlives its connections.
+                let _ = resets.changed().await;
+            });
+            Ok(TokioIo::new(Connection { stream, link, reset }))
         })
     }
 }
 
-/// A connection that tells its link when it ends.
-#[derive(Debug)]
+/// A connection that tells its link when it hears something and when it ends, and that the link can end.
 pub(crate) struct Connection {
     stream: TcpStream,
     link: Arc<Link>,
+    reset: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Drop for Connection {
@@ -79,7 +98,15 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.reset.as_mut().poll(cx).is_ready() {
+            let why = "ended on this side, because nothing was heard";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.link.heard.fetch_add(1, Ordering::Relaxed);
+        }
+        read
     }
 }
 

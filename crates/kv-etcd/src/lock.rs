@@ -174,14 +174,13 @@ impl Attempt {
                 Place::First => return Ok(true),
                 Place::Lost => return Ok(false),
                 Place::Behind(before) => {
-                    let range = Range { start: before.key().to_vec(), end: Vec::new() };
                     tokio::select! {
                         biased;
                         _ = &mut lost => {
                             self.inner.sessions.forget(&self.session);
                             return Ok(false);
                         }
-                        gone = self.gone(&range, at + 1) => if gone { backoff.reset() } else { backoff.pause().await },
+                        gone = self.session.vigil().gone(before.key().to_vec(), at + 1) => if gone { backoff.reset() } else { backoff.pause().await },
                     }
                 }
             }
@@ -200,23 +199,11 @@ impl Attempt {
         }
     }
 
-    /// Ready when the name was deleted (`true`), or when one has to look again.
-    async fn gone(&self, name: &Range, from: i64) -> bool {
-        let Ok(mut feed) = Feed::open(&self.inner, name, from, self.each_request).await else { return false };
-        while let News::Changes(changes) = feed.next().await {
-            if changes.iter().any(|(change, _)| *change == Change::Delete) {
-                return true;
-            }
-        }
-        false
-    }
-
     /// Ends the guard as soon as its contender is seen to be gone.
     async fn watch_own(self: Arc<Self>, token: i64, alive: Alive) {
-        let (name, mut backoff, mut at) =
-            (Range { start: self.contender.clone(), end: Vec::new() }, Backoff::default(), token);
+        let (mut backoff, mut at) = (Backoff::default(), token);
         loop {
-            if self.gone(&name, at + 1).await {
+            if self.session.vigil().gone(self.contender.clone(), at + 1).await {
                 break;
             }
             backoff.pause().await;

@@ -1,6 +1,6 @@
 //! The leases that locks hang on: one per TTL, as long as a lock needs it and a little longer.
 
-use crate::{lease, store::Inner};
+use crate::{lease, store::Inner, vigil::Vigil};
 use kv_core::{
     Result,
     backend::{Alive, Clock, Undo},
@@ -39,6 +39,7 @@ struct Session {
     lease: i64,
     alive: Alive,
     revoke: Mutex<Undo>,
+    vigil: Arc<Vigil>,
 }
 
 impl Drop for Slot {
@@ -58,6 +59,7 @@ pub(crate) struct Use {
     slot: Arc<Slot>,
     lease: i64,
     alive: Alive,
+    vigil: Arc<Vigil>,
     sessions: Weak<Mutex<Open>>,
 }
 
@@ -68,6 +70,10 @@ impl Use {
 
     pub(crate) fn alive(&self) -> &Alive {
         &self.alive
+    }
+
+    pub(crate) fn vigil(&self) -> &Vigil {
+        &self.vigil
     }
 }
 
@@ -167,12 +173,13 @@ impl Inner {
                 let deadline = kv_core::Deadline::after(each_request);
                 let grant = lease::grant(&self.client, &self.clock, ttl, deadline, each_request).await?;
                 let alive = lease::keep(&self.client, &self.clock, &grant, each_request);
-                Ok(Session { lease: grant.id, alive, revoke: Mutex::new(grant.revoke) })
+                let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
+                Ok(Session { lease: grant.id, alive, revoke: Mutex::new(grant.revoke), vigil })
             };
             let session = slot.session.get_or_try_init(grant).await?;
             counted.0 = None;
-            let (lease, alive) = (session.lease, session.alive.clone());
-            let used = Use { slot, lease, alive, sessions };
+            let (lease, alive, vigil) = (session.lease, session.alive.clone(), session.vigil.clone());
+            let used = Use { slot, lease, alive, vigil, sessions };
             if used.alive.is_held() {
                 return Ok(used);
             }

@@ -1,0 +1,143 @@
+//! The watches that locks need, of single names until they are deleted: one stream for all of a session.
+
+use crate::client::{Client, Does};
+use etcd_client::{Error as ClientError, WatchFilterType, WatchOptions, WatchResponse, WatchStream};
+use kv_core::{Deadline, Result};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+
+/// Ends, with its stream, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Vigil(mpsc::UnboundedSender<Order>);
+
+enum Order {
+    Watch(Wanted),
+    /// Nobody waits for it any more.
+    Forget(i64),
+}
+
+/// A name that somebody waits for to be deleted.
+struct Wanted {
+    id: i64,
+    name: Vec<u8>,
+    from: i64,
+    /// `true` when it was deleted, `false` when one has to look.
+    gone: oneshot::Sender<bool>,
+}
+
+impl Wanted {
+    fn options(&self) -> WatchOptions {
+        WatchOptions::new()
+            .with_watch_id(self.id)
+            .with_start_revision(self.from)
+            .with_filters([WatchFilterType::NoPut])
+    }
+}
+
+struct Forget<'a>(&'a Vigil, i64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        // The task may be gone with its runtime.
+        let _ = self.0.0.send(Order::Forget(self.1));
+    }
+}
+
+impl Vigil {
+    pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
+        let (orders, given) = mpsc::unbounded_channel();
+        tokio::spawn(keep(client, each_request, given));
+        Self(orders)
+    }
+
+    /// Waits until the name is deleted at this revision or later (`true`), or until one has to look (`false`).
+    pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
+        let id = i64::try_from(crate::lease::unique() >> 1).unwrap_or(i64::MAX).max(1);
+        let (gone, seen) = oneshot::channel();
+        if self.0.send(Order::Watch(Wanted { id, name, from, gone })).is_err() {
+            return false;
+        }
+        let _forget = Forget(self, id);
+        seen.await.unwrap_or(false)
+    }
+}
+
+async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
+    loop {
+        let first = match orders.recv().await {
+            Some(Order::Watch(first)) => first,
+            Some(Order::Forget(_)) => continue,
+            None => return,
+        };
+        match open(&client, &first, each_request).await {
+            Ok(mut stream) => {
+                let mut wanted = HashMap::from([(first.id, first)]);
+                if follow(&mut stream, &mut wanted, &mut orders).await.is_none() {
+                    return;
+                }
+                // What is dropped here looks again.
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "the watch of a lock could not be opened");
+                let _ = first.gone.send(false);
+            }
+        }
+    }
+}
+
+async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<WatchStream> {
+    client
+        .call(Does::Stream, Deadline::after(each_request), |service| {
+            let (name, options) = (first.name.clone(), first.options());
+            async move {
+                let mut stream = service.watch_client().watch(name, Some(options)).await?;
+                match stream.message().await? {
+                    Some(first) if !first.canceled() => Ok(stream),
+                    _ => Err(ClientError::WatchError("the server refused it".into())),
+                }
+            }
+        })
+        .await
+}
+
+/// Until the stream breaks; `None` when nobody can give orders any more.
+async fn follow(
+    stream: &mut WatchStream,
+    wanted: &mut HashMap<i64, Wanted>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) -> Option<()> {
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order? {
+                Order::Watch(next) => {
+                    let asked = stream.watch(next.name.clone(), Some(next.options())).await;
+                    wanted.insert(next.id, next);
+                    if asked.is_err() {
+                        return Some(());
+                    }
+                }
+                Order::Forget(id) => {
+                    if wanted.remove(&id).is_some() && stream.cancel(id).await.is_err() {
+                        return Some(());
+                    }
+                }
+            },
+            message = stream.message() => match message {
+                // A refusal may name no watch.
+                Ok(Some(message)) if message.created() && message.canceled() => return Some(()),
+                Ok(Some(message)) => tell(&message, wanted),
+                Ok(None) | Err(_) => return Some(()),
+            },
+        }
+    }
+}
+
+fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) {
+    let is_deleted = !message.events().is_empty();
+    if (is_deleted || message.canceled())
+        && let Some(wanted) = wanted.remove(&message.watch_id())
+    {
+        // Who waited may have gone.
+        let _ = wanted.gone.send(is_deleted);
+    }
+}
