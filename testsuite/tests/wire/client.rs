@@ -145,8 +145,8 @@ impl Wire {
         let memory = kv_memory::Memory::new();
         let mut capabilities = memory.capabilities().clone();
         (capabilities.backend, capabilities.health) = ("wire", false);
-        // Beyond that, one message takes long.
-        capabilities.max_value = 1 << 20;
+        // Beyond that, one message takes long, and a connection looks dead behind it.
+        (capabilities.max_value, capabilities.max_txn_bytes) = (1 << 20, 2 << 20);
         Self(Arc::new(Client {
             address,
             prefix: prefix.to_owned(),
@@ -277,9 +277,13 @@ impl Wire {
         Alive::keep(&self.0.clock, ttl, granted, move || {
             let wire = wire.clone();
             async move {
+                if wire.has(Fault::BelievesInLockForever) {
+                    let _ =
+                        timeout(ttl / 10, wire.again(Ask::Renew(id), Deadline::after(each_request))).await;
+                    return Ok(());
+                }
                 match wire.again(Ask::Renew(id), Deadline::after(each_request)).await {
                     Ok(Answer::Done(true)) => Ok(()),
-                    _ if wire.has(Fault::BelievesInLockForever) => Ok(()),
                     Ok(_) => Err(Error::new(lost, "its TTL passed without a renewal")),
                     Err(_) if wire.has(Fault::LosesLockAtFirstFailure) => {
                         Err(Error::new(lost, "a renewal failed"))

@@ -16,7 +16,11 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{mpsc, oneshot, watch},
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
@@ -241,10 +245,20 @@ impl Shared {
         Some(cancelled)
     }
 
-    /// Keeps it until its TTL has passed without a renewal.
-    fn hold(self: &Arc<Self>, id: Id, ttl: Duration, token: u64, end: Undo) {
+    /// Keeps it until its TTL has passed without a renewal; not, and undoes it, when it was given back meanwhile.
+    fn hold(
+        self: &Arc<Self>,
+        id: Id,
+        ttl: Duration,
+        token: u64,
+        end: Undo,
+        cancelled: Option<&mut oneshot::Receiver<()>>,
+    ) -> bool {
         let shared = self.clone();
         let mut sessions = self.sessions();
+        if cancelled.is_some_and(|cancelled| cancelled.try_recv() != Err(TryRecvError::Empty)) {
+            return false;
+        }
         let timer = tokio::spawn(async move {
             let mut up = shared.up.subscribe();
             loop {
@@ -268,6 +282,7 @@ impl Shared {
         let held =
             Session::Held { until: Instant::now() + ttl, ttl, token, end, timer: timer.abort_handle() };
         sessions.insert(id, held);
+        true
     }
 
     fn renew(&self, id: Id) -> bool {
@@ -281,18 +296,22 @@ impl Shared {
     }
 
     async fn end(&self, id: Id) -> Result<bool> {
-        let session = self.sessions().remove(&id);
-        match session {
-            Some(Session::Held { end, timer, .. }) => {
-                timer.abort();
-                end.run().await
+        let held = {
+            let mut sessions = self.sessions();
+            match sessions.remove(&id) {
+                Some(Session::Held { end, timer, .. }) => {
+                    timer.abort();
+                    end
+                }
+                Some(Session::Waiting(cancel)) => {
+                    // Before anyone else sees the sessions: what is got from now on is not kept.
+                    let _ = cancel.send(());
+                    return Ok(false);
+                }
+                None => return Ok(false),
             }
-            Some(Session::Waiting(cancel)) => {
-                let _ = cancel.send(());
-                Ok(false)
-            }
-            None => Ok(false),
-        }
+        };
+        held.run().await
     }
 }
 
@@ -328,7 +347,7 @@ impl Link {
         cancelled: Option<oneshot::Receiver<()>>,
     ) -> Result<Answer> {
         let _place = Place(&self.shared, id);
-        let Some(cancelled) = cancelled else {
+        let Some(mut cancelled) = cancelled else {
             return Ok(Answer::Locked(match self.shared.sessions().get(&id) {
                 Some(Session::Held { token, .. }) => Some(*token),
                 _ => None,
@@ -346,20 +365,18 @@ impl Link {
         };
         let acquired = tokio::select! {
             biased;
-            _ = cancelled => None,
+            _ = &mut cancelled => None,
             acquired = acquire => acquired?,
         };
-        Ok(Answer::Locked(acquired.map(|acquired| {
-            let token = acquired.fence.token();
-            // Its life in memory is the session's.
-            let (alive, release) = (acquired.alive, acquired.release);
-            let end = Undo::new(async move {
-                drop(alive);
-                release.run().await
-            });
-            self.shared.hold(id, ttl, token, end);
-            token
-        })))
+        let Some(acquired) = acquired else { return Ok(Answer::Locked(None)) };
+        let (token, alive, release) = (acquired.fence.token(), acquired.alive, acquired.release);
+        // Its life in memory is the session's.
+        let end = Undo::new(async move {
+            drop(alive);
+            release.run().await
+        });
+        let held = self.shared.hold(id, ttl, token, end, Some(&mut cancelled));
+        Ok(Answer::Locked(held.then_some(token)))
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer> {
@@ -401,7 +418,7 @@ impl Link {
                     drop(alive);
                     revoke.run().await
                 });
-                self.shared.hold(id, ttl, 0, end);
+                self.shared.hold(id, ttl, 0, end, None);
                 Answer::Leased(LeaseId::new(name).as_str().to_owned())
             }
             Ask::Renew(id) => Answer::Done(self.shared.renew(id)),

@@ -140,15 +140,18 @@ async fn notice(kv: &Kv) -> Result<(), Failure> {
 }
 
 /// The answers of these calls, which are made at once.
-async fn answers(calls: Vec<(&'static str, Call)>) -> Vec<(&'static str, Result<String>)> {
+async fn answers(
+    t: &Trial,
+    calls: impl IntoIterator<Item = (&'static str, Call)>,
+) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
     let calls = calls.into_iter().map(|(what, call)| call.map(move |answer| (what, answer)).boxed());
-    futures::future::join_all(calls.collect::<Vec<_>>()).await
+    t.soon("the answers of calls in an outage", futures::future::join_all(calls.collect::<Vec<_>>())).await
 }
 
 /// Writes that cannot have left say so.
-async fn never_sent(kv: &Kv, there: Version) -> Result<(), Failure> {
+async fn never_sent(t: &Trial, kv: &Kv, there: Version) -> Result<(), Failure> {
     notice(kv).await?;
-    for (what, answer) in answers(writes(kv, there)).await {
+    for (what, answer) in answers(t, writes(kv, there)).await? {
         let fine = answer.as_ref().is_err_and(|e| e.is_transient());
         holds(format!("{what} that was never sent is Unavailable or Timeout; found {answer:?}"), fine)?;
     }
@@ -160,7 +163,7 @@ pub(super) async fn link_refused(t: Trial) -> Verdict {
         let Linked { kv, proxy, direct } = &link;
         let there = direct.put("d/there", "there").await?.version;
         proxy.cut().await;
-        never_sent(kv, there).await?;
+        never_sent(&t, kv, there).await?;
         proxy.heal().await;
         t.until("reads to succeed again", || async { Ok(kv.get("d/there").await.is_ok()) }).await?;
         let left: Vec<_> =
@@ -174,7 +177,7 @@ pub(super) async fn server_down_writes(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
         let there = kv.put("d/there", "there").await?.version;
         server.stop().await;
-        never_sent(&kv, there).await?;
+        never_sent(&t, &kv, there).await?;
         server.start().await;
         t.until("reads to succeed again", || async { Ok(kv.get("d/there").await.is_ok()) }).await?;
         let left: Vec<_> = kv.list("d").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
@@ -246,9 +249,9 @@ pub(super) async fn read_after_cut(t: Trial) -> Verdict {
 }
 
 /// No call succeeds, finds nothing, or has a conflict.
-async fn all_fail(kv: &Kv, there: Version) -> Result<(), Failure> {
+async fn all_fail(t: &Trial, kv: &Kv, there: Version) -> Result<(), Failure> {
     let calls = reads(kv).into_iter().chain(writes(kv, there)).chain(acquisitions(kv));
-    for (what, answer) in answers(calls.collect()).await {
+    for (what, answer) in answers(t, calls).await? {
         let fine = answer.as_ref().is_err_and(of_an_outage);
         holds(
             format!("{what} in an outage is Unavailable, Timeout or OutcomeUnknown; found {answer:?}"),
@@ -259,19 +262,19 @@ async fn all_fail(kv: &Kv, there: Version) -> Result<(), Failure> {
 }
 
 pub(super) async fn cut_is_honest(t: Trial) -> Verdict {
-    linked(t, async |_, link| {
+    linked(t, async |t, link| {
         let there = link.direct.put("d/there", "there").await?.version;
         link.proxy.cut().await;
-        all_fail(&link.kv, there).await
+        all_fail(&t, &link.kv, there).await
     })
     .await
 }
 
 pub(super) async fn down_is_honest(t: Trial) -> Verdict {
-    served(t, async |_, server, kv| {
+    served(t, async |t, server, kv| {
         let there = kv.put("d/there", "there").await?.version;
         server.stop().await;
-        all_fail(&kv, there).await
+        all_fail(&t, &kv, there).await
     })
     .await
 }
