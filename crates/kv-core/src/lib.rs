@@ -89,7 +89,7 @@
 //! copy, and the suite in `testsuite` says when it is done.
 //!
 //! # Cost
-//! A `get` through the handle costs two allocations and one dynamic call more than the store's own work. Cloning a handle,
+//! A `get` through the handle costs at most two allocations and one dynamic call more than the store's own work. Cloning a handle,
 //! a key or a value copies a pointer.
 
 pub mod backend;

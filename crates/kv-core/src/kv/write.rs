@@ -68,7 +68,8 @@ impl Put {
                 return store.put(key, value, expect, &options).await;
             };
             let write = Write::Put { key: key.clone(), value, options };
-            let written = fenced(store, fence, expect, write, deadline).await?;
+            // On the heap of its own: every put would carry its size.
+            let written = Box::pin(fenced(store, fence, expect, write, deadline)).await?;
             written.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store gave a put no version"))
         };
         kv.call(operation, Some(key.as_str()), Does::Write, deadline, put).await
@@ -126,7 +127,7 @@ impl Delete {
                 return store.delete(key, expect, &WriteOptions { deadline }).await;
             };
             let write = Write::Delete { key: key.clone() };
-            fenced(store, fence, expect, write, deadline).await.map(|_| true)
+            Box::pin(fenced(store, fence, expect, write, deadline)).await.map(|_| true)
         };
         kv.call(operation, Some(key.as_str()), Does::Write, deadline, delete).await
     }
