@@ -4,7 +4,7 @@ use crate::{
     client::{Client, Does},
     error::says,
 };
-use etcd_client::LeaseGrantOptions;
+use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
     backend::{Alive, Clock, Instant, Undo},
@@ -14,6 +14,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+/// Begins the numbers of our leases, so that they are known when a key under one of them is replaced or deleted.
+const OURS: i64 = 0x6b76_6c00_0000_0000;
+const MARK: i64 = 0x7fff_ff00_0000_0000;
 
 /// A lease that was granted.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) async fn grant(
     deadline: Deadline,
     each_request: Duration,
 ) -> Result<Grant> {
-    let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
+    let id = OURS | (unique().cast_signed() & !MARK & i64::MAX);
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let (revoke, at) = (revoke(client, id, each_request), clock.now());
     let options = LeaseGrantOptions::new().with_id(id);
@@ -71,6 +75,28 @@ pub(crate) fn revoke(client: &Arc<Client>, id: i64, each_request: Duration) -> U
             Err(e) => Err(e),
         }
     })
+}
+
+/// Whether one of ours granted it, most likely.
+pub(crate) fn is_ours(id: i64) -> bool {
+    id & MARK == OURS
+}
+
+/// Revokes those of these leases that hold no key any more.
+pub(crate) async fn sweep(client: Arc<Client>, leases: Vec<i64>) {
+    for id in leases {
+        let keys = client.call(Does::Read, Deadline::default(), |service| async move {
+            let keys = LeaseTimeToLiveOptions::new().with_keys();
+            service.lease_client().time_to_live(id, Some(keys)).await
+        });
+        match keys.await {
+            Ok(lease) if lease.ttl() > 0 && lease.keys().is_empty() => {
+                // What cannot be revoked ends by its TTL.
+                let _ = revoke(&client, id, Deadline::DEFAULT).run().await;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Renews a lease once.

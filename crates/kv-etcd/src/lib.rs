@@ -20,7 +20,9 @@
 //!   leader, and so a restart of a single server, grants each lease its whole TTL anew.
 //! * A value has 1.5 MiB less what a request needs besides it; a transaction 128 conditions and writes. A server that was
 //!   told to take less answers [`TooLarge`](kv_core::ErrorKind::TooLarge) itself.
-//! * The lease of a key that is overwritten or deleted before its TTL has passed stays on the server, empty, until it has.
+//! * A key that is replaced or deleted before its TTL has passed leaves a lease without a key, which is revoked in the
+//!   background; one that another tool replaces or deletes leaves it on the server until the TTL has passed. To know of it,
+//!   every write looks at the key in the same request: a user needs the right to read what it writes.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no keys.
 //! * A listing whose pages are read so slowly that the server compacts its revision meanwhile ends with
 //!   [`Unavailable`](kv_core::ErrorKind::Unavailable): list again.

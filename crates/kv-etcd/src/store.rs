@@ -7,9 +7,15 @@ use crate::{
     names::Names,
     txn, watch,
 };
-use etcd_client::{DeleteOptions, GetOptions, KeyValue, ResponseHeader};
+use etcd_client::{GetOptions, KeyValue, ResponseHeader};
 use kv_core::{backend::Clock, *};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::task::JoinSet;
 
 /// What a request may have by etcd's defaults.
 const REQUEST: usize = 3 << 19;
@@ -36,6 +42,17 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
+    sweeps: Sweeps,
+}
+
+/// What looks after leases in the background; `close` waits for it, and it goes on when a store is dropped.
+#[derive(Default)]
+struct Sweeps(Mutex<JoinSet<()>>);
+
+impl Drop for Sweeps {
+    fn drop(&mut self) {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).detach_all();
+    }
 }
 
 impl Etcd {
@@ -64,7 +81,8 @@ impl Etcd {
             lease::grant(&client, &clock, Duration::from_secs(1), deadline, deadline.within()).await?;
         let ttl = least.ttl;
         let capabilities = capabilities(names.prefix(), ttl);
-        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions })))
+        let sweeps = Sweeps::default();
+        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions, sweeps })))
     }
 }
 
@@ -154,6 +172,18 @@ pub(crate) fn reading(read: &ReadOptions) -> GetOptions {
 }
 
 impl Inner {
+    /// Revokes in the background the leases of keys that were replaced or deleted, where nothing else hangs on them.
+    pub(crate) fn replaced<'a>(&self, there: impl IntoIterator<Item = &'a KeyValue>) {
+        let leases = there.into_iter().map(KeyValue::lease).filter(|&id| lease::is_ours(id));
+        let leases: BTreeSet<_> = leases.collect();
+        if leases.is_empty() {
+            return;
+        }
+        let mut sweeps = self.sweeps.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while sweeps.try_join_next().is_some() {}
+        sweeps.spawn(lease::sweep(self.client.clone(), leases.into_iter().collect()));
+    }
+
     /// One range.
     pub(crate) async fn range(
         &self,
@@ -222,13 +252,7 @@ impl Store for Etcd {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        let range = self.0.names.below(directory);
-        let deleted = self.0.client.call(Does::Write, options.deadline, |service| {
-            let (start, all) = (range.start.clone(), DeleteOptions::new().with_range(range.end.clone()));
-            async move { service.kv_client().delete(start, Some(all)).await }
-        });
-        let deleted = u64::try_from(deleted.await?.deleted()).unwrap_or_default();
-        Ok(Batch { deleted: Some(deleted), next: None })
+        txn::delete_tree(&self.0, directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
@@ -285,6 +309,8 @@ impl Store for Etcd {
 
     async fn close(&self) -> Result<()> {
         self.0.sessions.end().await;
+        let sweeps = std::mem::take(&mut *self.0.sweeps.0.lock().unwrap_or_else(PoisonError::into_inner));
+        sweeps.join_all().await;
         self.0.client.close();
         Ok(())
     }

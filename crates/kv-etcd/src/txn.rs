@@ -3,11 +3,12 @@
 use crate::{
     client::Does,
     lease,
-    names::Names,
+    names::{Names, Range},
     store::{ANSWER, Inner, MOST_OPS, revision, version},
 };
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, PutOptions as ServerPut, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions as ServerPut, Txn, TxnOp,
+    TxnOpResponse, TxnResponse,
 };
 use kv_core::*;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 /// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
 /// and is renewed once in a put that took even more.
 const AHEAD: Duration = Duration::from_secs(1);
+/// How many names a deletion of a tree looks at for their leases.
+const MOST_NAMES: i64 = 10_000;
 
 /// What a version is on the server. One that none of etcd's can be equals nothing there, not even *missing*, which is 0.
 fn mod_revision(version: Version) -> i64 {
@@ -135,68 +138,63 @@ pub(crate) async fn put(
 ) -> Result<Written> {
     let name = inner.names.key(key.as_str());
     let life = Life::new(inner, options, options.deadline).await?;
-    let answer = if expect == Expect::Anything {
-        put_always(inner, name, value, &life, options.deadline).await
-    } else {
-        let put = TxnOp::put(name.clone(), value, Some(life.options()));
-        write_if(inner, name, expect, put, options.deadline).await
-    };
+    let put = TxnOp::put(name.clone(), value, Some(life.options()));
+    let answer = write_if(inner, name, expect, put, options.deadline).await.map(|(revision, _)| revision);
     if is_undone(&answer) {
         life.end(inner);
     }
     Ok(life.written(inner, answer?, options.deadline).await)
 }
 
-async fn put_always(
-    inner: &Inner,
-    name: Vec<u8>,
-    value: Bytes,
-    life: &Life,
-    deadline: Deadline,
-) -> Result<i64> {
-    let put = inner.client.call(Does::Write, deadline, |service| {
-        let (name, value, options) = (name.clone(), value.clone(), life.options());
-        async move { service.kv_client().put(name, value, Some(options)).await }
-    });
-    revision(put.await?.header())
-}
-
-/// One write of a key that has to be as expected; the revision of it.
+/// One write of a key that has to be as expected; the revision of it, and whether the key was there.
 async fn write_if(
     inner: &Inner,
     name: Vec<u8>,
     expect: Expect,
     write: TxnOp,
     deadline: Deadline,
-) -> Result<i64> {
+) -> Result<(i64, bool)> {
     let when = match expect {
         Expect::Anything => vec![],
         Expect::Missing => vec![is_missing(name.clone())],
         Expect::Version(at) => vec![is_at(name.clone(), at)],
     };
-    let txn = Txn::new().when(when).and_then([write]).or_else([only_the_key(name)]);
+    let before = only_the_key(name);
+    let txn = Txn::new().when(when).and_then([before.clone(), write]).or_else([before]);
     let answer = inner.txn(Does::Write, deadline, txn).await?;
+    let there = found(&answer).into_iter().flatten().next();
     if answer.succeeded() {
-        return revision(answer.header());
+        inner.replaced(&there);
+        return Ok((revision(answer.header())?, there.is_some()));
     }
-    let there = found(&answer).into_iter().flatten().next().map(|found| version(found.mod_revision()));
-    expect.check(there)?;
+    expect.check(there.map(|found| version(found.mod_revision())))?;
     Err(Error::new(ErrorKind::Corrupt, "the server refused a write whose condition is true"))
 }
 
 pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = inner.names.key(key.as_str());
-    if expect != Expect::Anything {
-        let delete = TxnOp::delete(name.clone(), None);
-        return write_if(inner, name, expect, delete, options.deadline)
-            .await
-            .map(|_| expect != Expect::Missing);
-    }
-    let deleted = inner.client.call(Does::Write, options.deadline, |service| {
-        let name = name.clone();
-        async move { service.kv_client().delete(name, None).await }
+    let delete = TxnOp::delete(name.clone(), None);
+    write_if(inner, name, expect, delete, options.deadline).await.map(|(_, was_there)| was_there)
+}
+
+/// Everything below a directory, in one step.
+pub(crate) async fn delete_tree(
+    inner: &Inner,
+    directory: &Directory,
+    options: &WriteOptions,
+) -> Result<Batch> {
+    let Range { start, end } = inner.names.below(directory);
+    // The names tell of leases; those of more keys than these end by their TTL.
+    let names = GetOptions::new().with_range(end.clone()).with_keys_only().with_limit(MOST_NAMES);
+    let all = DeleteOptions::new().with_range(end);
+    let txn = Txn::new().and_then([TxnOp::get(start.clone(), Some(names)), TxnOp::delete(start, Some(all))]);
+    let answer = inner.txn(Does::Write, options.deadline, txn).await?;
+    inner.replaced(found(&answer).iter().flatten());
+    let deleted = answer.op_responses().into_iter().find_map(|op| match op {
+        TxnOpResponse::Delete(deleted) => u64::try_from(deleted.deleted()).ok(),
+        _ => None,
     });
-    Ok(deleted.await?.deleted() > 0)
+    Ok(Batch { deleted, next: None })
 }
 
 /// What a condition compares, and where one looks when it was not true.
@@ -233,8 +231,11 @@ pub(crate) async fn transact(
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(inner, &writes, options.deadline).await?;
     let (names, when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&inner.names, c)).unzip();
-    let then: Vec<_> =
-        writes.into_iter().zip(&lives).map(|(write, life)| operation(&inner.names, write, life)).collect();
+    // A look at the keys for their leases, where there is room for it.
+    let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
+    let looks = looks.iter().map(|write| only_the_key(inner.names.key(write.key().as_str())));
+    let mut then: Vec<_> = looks.collect();
+    then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&inner.names, write, life)));
     let txn =
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
     let answer = inner.txn(Does::Write, options.deadline, txn).await;
@@ -255,6 +256,7 @@ pub(crate) async fn transact(
             )),
         };
     }
+    inner.replaced(found(&answer).iter().flatten());
     let revision = revision(answer.header())?;
     let mut written = Vec::with_capacity(lives.len());
     for life in &lives {

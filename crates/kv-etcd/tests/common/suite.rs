@@ -100,6 +100,40 @@ impl Harness for Suite {
     }
 }
 
+/// When the last case has ended, a server of our own shows nothing of ours.
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let (Some(node), Some(tool)) = (self.node.take(), self.tool.take()) else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let left = async move {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                let left = whole_server(&node, &tool).await;
+                match left {
+                    Ok(left) if left.is_empty() => return Ok(()),
+                    left if Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(left);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+async fn whole_server(node: &Node, tool: &Client) -> Result<Vec<String>, Failure> {
+    let mut left = leftovers(tool, b"").await?;
+    let watchers = node.metric("etcd_debugging_mvcc_watcher_total", &[]).await?;
+    left.extend((watchers > 0.0).then(|| format!("{watchers} watchers")));
+    for lease in tool.lease_client().leases().await?.leases() {
+        let Ok(lease) = tool.lease_client().time_to_live(lease.id(), None).await else { continue };
+        left.push(format!("the lease {:x} of {} s, {} s left", lease.id(), lease.granted_ttl(), lease.ttl()));
+    }
+    Ok(left)
+}
+
 /// Keys below the prefix, and leases with such keys.
 async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure> {
     let mut left = Vec::new();
