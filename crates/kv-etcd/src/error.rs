@@ -3,7 +3,7 @@
 use etcd_client::Error as ClientError;
 use kv_core::{Error, ErrorKind};
 use rustls::{Error as TlsError, InvalidMessage};
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, fmt, io};
 use tonic::{Code, ConnectError, Status};
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
@@ -40,35 +40,45 @@ pub(crate) fn failed(member: &str, has_answered: bool, error: ClientError) -> Fa
     };
     let message = match why {
         Some(why) => format!("{member}: {why}"),
-        None => format!("{member} failed"),
+        None => member.to_owned(),
     };
-    let text = error.to_string();
-    let root = root(&error).filter(|root| !text.contains(root.as_str()));
-    let message = match root {
-        Some(root) => format!("{message} ({root})"),
-        None => message,
-    };
-    Failed { fate, error: Error::new(kind, message).with_cause(error) }
+    Failed { fate, error: Error::new(kind, message).with_cause(Said(error)) }
 }
 
-/// The innermost words of an error: what the system or TLS said.
-fn root(error: &ClientError) -> Option<String> {
-    let ClientError::GRpcStatus(status) = error else { return None };
-    let mut at = status.source()?;
-    while let Some(below) = at.source() {
-        at = below;
+/// The client's error, in the words of the server or of the system alone.
+#[derive(Debug)]
+struct Said(ClientError);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClientError::GRpcStatus(status) = &self.0 else { return write!(f, "{}", self.0) };
+        let innermost = chain(status).last().map(ToString::to_string).unwrap_or_default();
+        match status.message() {
+            "" => write!(f, "{:?} {innermost}", status.code()),
+            said if said.contains(&innermost) => f.write_str(said),
+            said => write!(f, "{said} ({innermost})"),
+        }
     }
-    Some(at.to_string())
+}
+
+impl StdError for Said {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn chain(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(status.source(), |&e| e.source())
 }
 
 fn of_status(status: &Status, has_answered: bool) -> (Fate, ErrorKind, Option<&'static str>) {
-    let chain = || std::iter::successors(status.source(), |&e| e.source());
-    if let Some(tls) = chain().find_map(tls) {
+    if let Some(tls) = chain(status).find_map(tls) {
         return of_tls(tls);
     }
     // What one hears as the first thing from a server is about TLS, also where the client kept only the words. Later it
     // is an outage.
-    let heard = |words: &str| !has_answered && chain().last().is_some_and(|e| e.to_string().contains(words));
+    let heard =
+        |words: &str| !has_answered && chain(status).last().is_some_and(|e| e.to_string().contains(words));
     if heard("received fatal alert") {
         return (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
     }
@@ -76,7 +86,7 @@ fn of_status(status: &Status, has_answered: bool) -> (Fate, ErrorKind, Option<&'
         return (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS));
     }
     // The connection was never made, so that nothing was sent.
-    if chain().any(|e| e.is::<ConnectError>()) {
+    if chain(status).any(|e| e.is::<ConnectError>()) {
         return (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"));
     }
     of_answer(status)
@@ -145,6 +155,6 @@ fn of_answer(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
 
 /// Whether the client's error behind this one has these words of the server.
 pub(crate) fn says(error: &Error, part: &str) -> bool {
-    let cause = error.cause().and_then(|c| c.downcast_ref::<ClientError>());
-    matches!(cause, Some(ClientError::GRpcStatus(status)) if status.message().contains(part))
+    let cause = error.cause().and_then(|c| c.downcast_ref::<Said>());
+    matches!(cause, Some(Said(ClientError::GRpcStatus(status))) if status.message().contains(part))
 }

@@ -16,7 +16,7 @@
 //! | our own keys | at the prefix, then `\x01`, which no key can begin with |
 //!
 //! # Limits
-//! * TTLs are whole seconds, and at least one and a half election time-outs, as the server tells at `open`. A change of the
+//! * TTLs are whole seconds, and at least two of them or one and a half election time-outs, as the server tells at `open`. A change of the
 //!   leader, and so a restart of a single server, grants each lease its whole TTL anew.
 //! * A value has 1.5 MiB less what a request needs besides it; a transaction 128 conditions and writes. A server that was
 //!   told to take less answers [`TooLarge`](kv_core::ErrorKind::TooLarge) itself.

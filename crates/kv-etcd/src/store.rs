@@ -27,6 +27,9 @@ const NAME: usize = 2 << 10;
 pub(crate) const MOST_OPS: usize = 128;
 /// The longest lease that the server grants, less the second that a TTL's has besides.
 const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
+/// No TTL is shorter, although a server with a short election time-out would grant a second: what is kept alive needs time
+/// for more than one renewal on a busy machine.
+const SHORTEST: Duration = Duration::from_secs(2);
 /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
 const HEALTH: &str = "\u{1}health";
 /// Answers are as large as the server makes them.
@@ -117,7 +120,7 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 fn capabilities(prefix: &str, least: Duration) -> Capabilities {
-    let mut ttl = TtlRange::new(least, LONGEST);
+    let mut ttl = TtlRange::new(least.max(SHORTEST), LONGEST);
     ttl.unit = Duration::from_secs(1);
     // A new leader grants each lease its whole TTL anew, and looks for ended ones twice a second.
     ttl.late_share = 1.0;

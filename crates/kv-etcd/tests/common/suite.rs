@@ -4,7 +4,7 @@ use super::*;
 use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
 use kv_core::{Bytes, Kv, Result, StoreUrl, async_trait};
 use kv_testsuite::{Foreign, Harness, Proxy, Server};
-use std::sync::Arc;
+use std::{net::ToSocketAddrs, sync::Arc};
 
 pub fn main(kind: &'static str, name: &'static str) -> ! {
     kv_testsuite::main(move || async move {
@@ -70,12 +70,14 @@ impl Harness for Suite {
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
-        self.node.as_ref()?;
-        Some(kv_etcd::open(&format!("etcd://{}/{prefix}", proxy.address())).await)
+        self.address()?;
+        Some(kv_etcd::open(&format!("etcd://{}/{}", proxy.address(), self.whole(prefix))).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.node.as_ref().map(|node| node.address)
+        // A live server that asks for nothing but its address can stand behind a proxy.
+        self.tool.as_ref()?;
+        StoreUrl::parse(&self.url).ok()?.hosts_or(2379).first()?.to_socket_addrs().ok()?.next()
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {
