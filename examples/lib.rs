@@ -13,6 +13,8 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = registry.with("memory", kv_memory::from_url);
     #[cfg(feature = "redb")]
     let registry = registry.with("redb", kv_redb::from_url);
+    #[cfg(feature = "etcd")]
+    let registry = registry.with("etcd", kv_etcd::from_url);
     registry.open(url).await
 }
 

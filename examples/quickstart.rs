@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --example quickstart                # on an embedded store, in the file quickstart.redb
 //! cargo run --example quickstart -- memory://   # on the store of this URL
+//! cargo run --example quickstart --features etcd -- etcd://127.0.0.1:2379/demo/
 //! ```
 
 use kv_core::{Condition, Result, Watch, WatchEvent};
