@@ -2,10 +2,10 @@
 
 use super::{Fault, protocol::*};
 use kv_core::{
-    Acquired, Batch, Bytes, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect,
-    Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Outcome, Page, PutOptions,
-    ReadOptions, Result, Store, Target, Transaction, WatchEvent, WatchOptions, WatchStream, WriteOptions,
-    Written, async_trait,
+    Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Directory, Entry, Error, ErrorKind,
+    Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Outcome, Page,
+    PutOptions, ReadOptions, Result, Store, Target, Transaction, WatchEvent, WatchOptions, WatchStream,
+    WriteOptions, Written, async_trait,
     backend::{Alive, Clock, Instant, Told, Undo, stream},
 };
 use std::{
@@ -91,7 +91,7 @@ impl Drop for Answers<'_> {
 }
 
 impl Link {
-    async fn open(address: SocketAddr, prefix: &str) -> std::io::Result<Self> {
+    async fn open(address: SocketAddr, prefix: &str, idle: Duration) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (out, requests) = mpsc::unbounded_channel();
@@ -113,7 +113,7 @@ impl Link {
             };
             let read = async {
                 loop {
-                    let Response(number, answer) = timeout(IDLE, read(&mut from)).await.ok()?.ok()?;
+                    let Response(number, answer) = timeout(idle, read(&mut from)).await.ok()?.ok()?;
                     let waiting = answers.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(waits) = waiting.get(&number) {
                         // Who asked may have stopped waiting.
@@ -177,7 +177,8 @@ impl Wire {
         if let Some(link) = link.as_ref().filter(|link| link.is_alive()) {
             return Ok(link.clone());
         }
-        let made = Link::open(client.address, &client.prefix).await;
+        let idle = if self.has(Fault::TrustsSilence) { Duration::MAX } else { IDLE };
+        let made = Link::open(client.address, &client.prefix, idle).await;
         let made = made.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "the server does not take connections").with_cause(e)
         })?;
@@ -216,7 +217,7 @@ impl Wire {
                 Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
                 Ok(answer) => return Ok(answer),
                 Err(Without::Unsent(e)) => return Err(e),
-                Err(Without::Unanswered) if deadline.has_passed() => {
+                Err(Without::Unanswered) if deadline.has_passed() || self.has(Fault::ReadsOnce) => {
                     return Err(Error::new(ErrorKind::Timeout, "no answer in time"));
                 }
                 Err(Without::Unanswered) => {}
@@ -262,7 +263,10 @@ impl Wire {
     /// Gives a lock, a place in line or a lease back, whenever it runs.
     fn undo(&self, id: Id, each_request: Duration) -> Undo {
         let wire = self.clone();
-        Undo::new(async move { done(wire.again(Ask::End(id), Deadline::after(each_request)).await?) })
+        Undo::new(async move {
+            let ended = done(wire.again(Ask::End(id), Deadline::after(each_request)).await?)?;
+            Ok(ended || wire.has(Fault::ReleaseIsAlwaysTrue))
+        })
     }
 
     fn keep(
@@ -282,12 +286,13 @@ impl Wire {
                         timeout(ttl / 10, wire.again(Ask::Renew(id), Deadline::after(each_request))).await;
                     return Ok(());
                 }
+                if wire.has(Fault::LosesLockAtFirstFailure) {
+                    let renewed = wire.once(Ask::Renew(id), Deadline::after(ttl / 10)).await;
+                    return renewed.map(drop).map_err(|_| Error::new(lost, "a renewal failed"));
+                }
                 match wire.again(Ask::Renew(id), Deadline::after(each_request)).await {
                     Ok(Answer::Done(true)) => Ok(()),
                     Ok(_) => Err(Error::new(lost, "its TTL passed without a renewal")),
-                    Err(_) if wire.has(Fault::LosesLockAtFirstFailure) => {
-                        Err(Error::new(lost, "a renewal failed"))
-                    }
                     Err(e) => Err(e),
                 }
             }
@@ -315,6 +320,9 @@ impl Wire {
                 Ok(Answer::Locked(token)) => return Ok(token),
                 Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
                 Ok(_) => return Err(confused()),
+                Err(Lost) if self.has(Fault::AbandonsLocks) => {
+                    return Err(failed_with(ErrorKind::Unavailable));
+                }
                 Err(Lost) => {}
             }
         }
@@ -338,10 +346,13 @@ fn done(answer: Answer) -> Result<bool> {
 }
 
 /// Ends a watch on the server when it is dropped.
-struct Unwatch(Arc<Link>, Id);
+struct Unwatch(Arc<Link>, Id, Option<Fault>);
 
 impl Drop for Unwatch {
     fn drop(&mut self) {
+        if self.2 == Some(Fault::NeverUnwatches) {
+            return;
+        }
         let _ = self.0.out.send(Request(0, Ask::Unwatch(self.1)));
     }
 }
@@ -408,7 +419,10 @@ impl Store for Wire {
         }
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, mut transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        if self.has(Fault::IgnoresFences) {
+            transaction.conditions.retain(|c| !matches!(c, Condition::Held(_)));
+        }
         match self.write(steps(transaction), options.deadline).await? {
             Answer::Committed(done) => {
                 Ok(Outcome::Committed(done.into_iter().map(|written| written.map(was_written)).collect()))
@@ -420,6 +434,21 @@ impl Store for Wire {
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         let (wire, watched, each_request) = (self.clone(), Watched::from(target), options.each_request);
+        if self.has(Fault::WatchNeedsTheServer) {
+            let ask = Ask::Get("is-it-there".into());
+            let asked = self.once(ask, Deadline::after(IDLE / 4)).await;
+            asked.map_err(|_| failed_with(ErrorKind::Unavailable))?;
+        }
+        if self.has(Fault::NeverUnwatches) {
+            let (wire, id, mut begin) = (self.clone(), self.number(), Some(watched.clone()));
+            let link = self.link().await?;
+            tokio::spawn(async move {
+                loop {
+                    let ask = Ask::Next { id, begin: begin.take() };
+                    let Ok(Answer::Events(_)) = link.ask(wire.number(), ask).next().await else { return };
+                }
+            });
+        }
         Ok(stream(|out| async move {
             let (mut told, mut first) = (Told::default(), true);
             'links: loop {
@@ -429,13 +458,21 @@ impl Store for Wire {
                     }
                     continue;
                 };
-                let watch = Unwatch(link.clone(), wire.number());
+                let watch = Unwatch(link.clone(), wire.number(), wire.0.fault);
                 let (mut begin, mut listing) = (Some(watched.clone()), true);
                 let deaf = !first && wire.has(Fault::WatchForgetsOutage);
                 told.relist();
                 loop {
                     let mut answers = link.ask(wire.number(), Ask::Next { id: watch.1, begin: begin.take() });
-                    let events = match answers.next().await {
+                    let next = answers.next();
+                    let next = match wire.has(Fault::WatchEndsAtSilence) && !first {
+                        true => match timeout(IDLE / 4, next).await {
+                            Err(_) => return Err(failed_with(ErrorKind::Unavailable)),
+                            Ok(next) => next,
+                        },
+                        false => next.await,
+                    };
+                    let events = match next {
                         Ok(Answer::Events(events)) => events,
                         Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
                         Ok(_) => return Err(confused()),
@@ -452,7 +489,8 @@ impl Store for Wire {
                                 out.send(gone).await;
                             }
                         }
-                        match told.change(event) {
+                        let dropped = wire.has(Fault::DropsEvents) && !listing && event.key().is_some();
+                        match told.change(event).filter(|_| !dropped || wire.number() % 3 > 0) {
                             Some(event) if !(deaf && listing) => out.send(event).await,
                             _ => {}
                         }
@@ -478,7 +516,11 @@ impl Store for Wire {
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
         let locking = self.0.capabilities.lock.as_ref().ok_or_else(confused)?;
         let (id, ttl, each) = (self.number(), locking.ttl.grant(options.ttl)?, options.each_request);
-        let release = self.undo(id, each);
+        let mut release = self.undo(id, each);
+        let abandons = self.has(Fault::LeavesLocksBehind) || self.has(Fault::AbandonsLocks);
+        if abandons {
+            std::mem::replace(&mut release, Undo::nothing()).forget();
+        }
         loop {
             let mut granted = self.0.clock.now();
             let Some(token) = self.queue(id, name, ttl, options).await? else {
@@ -493,6 +535,9 @@ impl Store for Wire {
                 }
             }
             let alive = self.keep(id, ttl, granted, each, ErrorKind::LockLost);
+            if abandons {
+                release = self.undo(id, each);
+            }
             return Ok(Some(Acquired {
                 fence: Fence::new(name.clone(), token, Bytes::new()),
                 alive,

@@ -35,6 +35,30 @@ pub(crate) enum Fault {
     BelievesInLockForever,
     /// Calls wait for their answers for ever.
     IgnoresDeadline,
+    /// A read is asked once, whatever becomes of its connection.
+    ReadsOnce,
+    /// A connection from which nothing comes is trusted for ever.
+    TrustsSilence,
+    /// A watch ends when nothing comes for a moment.
+    WatchEndsAtSilence,
+    /// A watch cannot begin while the server is away.
+    WatchNeedsTheServer,
+    /// A watch that is dropped goes on on the server.
+    NeverUnwatches,
+    /// A release says that the lock was still held.
+    ReleaseIsAlwaysTrue,
+    /// What was begun of an acquisition is not undone when it fails.
+    LeavesLocksBehind,
+    /// An acquisition whose connection is lost is given up, and the server keeps the lock for it.
+    AbandonsLocks,
+    /// A watch misses a change now and then.
+    DropsEvents,
+    /// A lock that is lost does not keep writes from happening.
+    IgnoresFences,
+    /// The server forgets what it held when it starts again.
+    ForgetsAtRestart,
+    /// The server never ends what is not renewed.
+    NeverEndsSessions,
 }
 
 /// One server, and clients of it that may be faulty.
@@ -47,7 +71,7 @@ pub(crate) struct Net {
 impl Net {
     /// Starts a server on the runtime in which this is called.
     pub(crate) async fn start(fault: Option<Fault>) -> Self {
-        Self { server: Arc::new(Server::start().await), fault }
+        Self { server: Arc::new(Server::start(fault).await), fault }
     }
 
     fn client(&self, address: SocketAddr, prefix: &str) -> Kv {

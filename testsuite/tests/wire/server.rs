@@ -1,16 +1,19 @@
 //! The server: a store in memory, sessions of locks and leases that end by their TTL, and connections.
 
-use super::protocol::*;
+use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
 use kv_core::{
-    Cursor, LeaseId, LeaseOptions, ListOptions, LockOptions, ReadOptions, Result, Store, WatchOptions,
-    WatchStream, WriteOptions, async_trait, backend::Undo,
+    Cursor, Directory, LeaseId, LeaseOptions, ListOptions, LockOptions, ReadOptions, Result, Store,
+    WatchOptions, WatchStream, WriteOptions, async_trait, backend::Undo,
 };
 use kv_memory::Memory;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -39,6 +42,10 @@ pub(crate) struct Server {
 }
 
 struct Shared {
+    fault: Option<Fault>,
+    /// The last token, and the last one before the server forgot.
+    given: AtomicU64,
+    forgotten: AtomicU64,
     memory: Memory,
     /// What clients hold, by the ids that they gave.
     sessions: Mutex<HashMap<Id, Session>>,
@@ -61,10 +68,13 @@ enum Session {
 
 impl Server {
     /// Starts one on a free port of loopback.
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(fault: Option<Fault>) -> Self {
         let reserved = bind(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = reserved.local_addr().unwrap();
         let shared = Arc::new(Shared {
+            fault,
+            given: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             memory: Memory::new(),
             sessions: Mutex::default(),
             up: watch::Sender::new(false),
@@ -103,6 +113,13 @@ impl kv_testsuite::Server for Server {
             return;
         }
         let listener = bind(self.address).listen(1024).unwrap();
+        if self.shared.fault == Some(Fault::ForgetsAtRestart) {
+            let held = std::mem::take(&mut *self.shared.sessions());
+            drop(held);
+            self.shared.forgotten.store(self.shared.given.load(Relaxed), Relaxed);
+            let everything = (Directory::root(), WriteOptions::default());
+            let _ = self.shared.memory.delete_tree(&everything.0, None, &everything.1).await;
+        }
         // Time in which nobody could renew does not count.
         for session in self.shared.sessions().values_mut() {
             if let Session::Held { until, ttl, .. } = session {
@@ -272,6 +289,9 @@ impl Shared {
                 sleep_until(until).await;
                 let mut sessions = shared.sessions();
                 let over = matches!(sessions.get(&id), Some(Session::Held { until, .. }) if *until <= Instant::now());
+                if matches!(shared.fault, Some(Fault::NeverEndsSessions | Fault::AbandonsLocks)) {
+                    return;
+                }
                 if over && *shared.up.borrow() {
                     // What is dropped is undone.
                     sessions.remove(&id);
@@ -370,6 +390,8 @@ impl Link {
         };
         let Some(acquired) = acquired else { return Ok(Answer::Locked(None)) };
         let (token, alive, release) = (acquired.fence.token(), acquired.alive, acquired.release);
+        self.shared.given.store(token, Relaxed);
+        let token = token - self.shared.forgotten.load(Relaxed);
         // Its life in memory is the session's.
         let end = Undo::new(async move {
             drop(alive);

@@ -1,0 +1,255 @@
+//! The faults, what each does, and the cases that it must make red.
+
+use crate::wire::Fault as Net;
+
+/// Makes the enum of faults, and their table.
+macro_rules! faults {
+    ($($name:ident, $does:literal: $($case:literal)*;)*) => {
+        /// One broken promise.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            /// None: the control, on which every case is green.
+            None,
+            $(#[doc = $does] $name,)*
+        }
+
+        /// Every fault, what it does, and the cases that it must make red.
+        pub(crate) const FAULTS: &[(Fault, &str, &[&str])] = &[$((Fault::$name, $does, &[$($case),*]),)*];
+    };
+}
+
+faults! {
+    // Names and directories
+    FoldsCase, "names that differ in case are one key": "key.normalised/nothing-more";
+    DecodesNames, "`%20` and a space are one name": "key.refused/nothing-else";
+    SiblingsAreListed, "a listing of `app` shows `application`": "dir.segments/list" "list/missing";
+    SiblingsAreDeleted, "delete_tree of `app` deletes `application`": "dir.segments/delete_tree" "delete_tree/below" "delete_tree/missing";
+    SiblingsAreWatched, "a watch of `app` tells of `application`": "dir.segments/watch_tree" "dir.segments/watch-siblings";
+    ListsItself, "a listing of `d` shows the key `d`": "dir.segments/list";
+    DeletesItself, "delete_tree of `d` deletes the key `d`": "dir.segments/delete_tree";
+    WatchesItself, "watch_tree of `d` tells of the key `d`": "dir.segments/watch-tree";
+    WatchesBelowTheKey, "a watch of the key `k` tells of `k/x`": "dir.segments/watch-key";
+    DirectoriesAreKeys, "a directory without a value is a key": "dir.free/parent" "get/missing" "key.normalised/answers" "key.normalised/directories";
+    RefusesChildrenOfKeys, "a key cannot have children": "dir.free/any-order" "dir.free/expiring";
+    DropsChildrenOfReplaced, "a put drops the key's children": "dir.free/any-order" "dir.free/empty-value";
+    DeletesBelow, "a delete drops the key's children": "dir.free/delete-parent";
+    IgnoresPrefix, "every prefix sees the whole server": "key.isolated/prefixes";
+    ListsInternals, "what the backend keeps for itself is listed": "key.isolated/internals";
+    DeleteTreeFreesLocks, "delete_tree of the root deletes locks": "key.isolated/delete_tree" "lock.value/apart";
+    ShowsLocksAsData, "a lock is a key among the data": "key.isolated/watch-internals" "lock.value/apart";
+    AliasesForeignNames, "another tool's `a/` reads as the key `a`": "foreign.skipped/names";
+    HidesForeignKeys, "a key that another tool made is never listed": "value.native/adopt" "value.native/first-write" "data.valkeyrie/read";
+    // Values and versions
+    EncodesValues, "values are stored in a form of the library's own": "value.native/ours" "value.native/theirs" "key.isolated/bytes";
+    CutsValuesAtZero, "a value ends at its first zero byte": "value.bytes/any";
+    CutsLargeValues, "a value ends at 64 KiB": "value.bytes/256k" "value.bytes/greatest" "list/large-values";
+    ReadsValuesAsText, "values are read as UTF-8": "value.bytes/any";
+    EmptyIsMissing, "an empty value reads as a missing key": "value.bytes/empty" "dir.free/empty-value";
+    KeepsVersionOfSameBytes, "a put of the same bytes keeps the version": "version.opaque/same-bytes" "version.opaque/every-write" "atomic_put/one-winner";
+    VersionsRestart, "versions start again when a key is made anew": "version.opaque/remade" "version.opaque/remade-by-another" "version.opaque/as-often";
+    VersionsFall, "newer versions are smaller": "version.opaque/order" "version.opaque/read";
+    AnswersALaterVersion, "a put answers with the version of a later write": "error.unknown/dropped" "version.opaque/read" "version.opaque/text" "version.opaque/at-once" "put/answer";
+    // Calls
+    AnswersStale, "a get answers with what was there before the last put": "get/latest" "get/stale" "put/last-wins" "model.sequences";
+    TearsReads, "a get gives the value of one write and the version of another": "get/one-write";
+    MissingIsAnError, "a missing key is an error": "get/missing" "error.honest/missing";
+    AnswersManyInOrderOfKeys, "get_many answers in an order of its own": "get_many/order" "get_many/many";
+    AnswersManyWithoutMissing, "get_many leaves missing keys out": "get_many/order";
+    NeverReplaces, "a put leaves an existing key as it is": "put/answer" "put/last-wins";
+    SwallowsDeepPuts, "a put of a deep key is reported and not done": "key.refused/longest" "dir.free/nothing-left" "model.sequences";
+    DeleteIsAlwaysTrue, "delete says that the key was there": "delete/answer" "delete/at-once";
+    ExistsForDirectories, "a directory exists": "exists/answer";
+    AcceptsStaleVersions, "a stale version matches": "atomic_put/replace" "atomic_put/gone" "atomic_put/other-key" "version.opaque/remade-tree" "ttl.goes/remade";
+    CreatesOverExisting, "atomic_put with no version replaces": "atomic_put/create" "key.normalised/calls";
+    ComparesThenWrites, "a compare-and-swap compares, and then writes": "atomic_put/create-race" "atomic_put/counter" "atomic_put/one-winner" "atomic_delete/race";
+    ExistsReadsAsModified, "KeyExists is reported as KeyModified": "atomic_put/create" "error.honest/kinds" "error.honest/names";
+    ModifiedReadsAsExists, "KeyModified is reported as KeyExists": "atomic_put/replace" "error.honest/kinds";
+    ModifiedReadsAsUnavailable, "a conflict is reported as an outage": "error.honest/kinds";
+    RefusedPutsRewrite, "a put that is refused writes what is there anew": "watch.delta/failed-writes" "ttl.replaced/refused-put";
+    TimesOutAfterWriting, "a write that happened is reported as one that took no effect": "error.unknown/cut-off";
+    WritesTwice, "a write is sent again": "ttl.never_early/put" "clock.assumed/one-measure";
+    DeletesAnyVersion, "atomic_delete deletes any version": "atomic_delete/version";
+    DeletesGoneVersion, "atomic_delete of a missing key succeeds": "atomic_delete/version";
+    ListsBackwards, "a listing is in descending order": "list/order" "list/left";
+    OrdersDirectoriesByName, "a directory is listed right behind the key of its name": "list/children";
+    ListsOnlyThePage, "a listing ends with its first page": "list/pages" "transact/too-many";
+    RepeatsAtPageBorders, "a page begins with the end of the one before": "list/pages";
+    SkipsAtPageBorders, "a page leaves out its last key": "list/pages" "list/large-values";
+    ChildrenAreRecursive, "a listing of children goes deeper": "list/children" "list/children-deep";
+    HidesDirectories, "a listing of children leaves directories out": "list/children";
+    StartAfterIsIgnored, "a listing begins at its beginning": "list/start-after" "list/start-after-children";
+    KeysOnlyGivesOnlyTheFirst, "a listing of keys gives one": "list/keys-only" "list/limit" "list/concurrent";
+    MissingDirectoryIsAnError, "a listing of a missing directory is an error": "list/missing";
+    DeclaresOneMoment, "a listing of pages claims to be of one moment": "list/one-moment";
+    DeletesKeyByKey, "delete_tree claims to be one step, and deletes key by key": "delete_tree/atomic";
+    DeletesOneLevel, "delete_tree deletes only the children": "delete_tree/below" "delete_tree/many" "delete_tree/again" "dir.segments/root";
+    MiscountsDeleted, "delete_tree counts wrongly": "delete_tree/count";
+    TearsTransactions, "the first write of a transaction happens in any case": "transact/refused" "transact/race";
+    TakesLessThanItDeclares, "a transaction takes fewer bytes than declared": "transact/too-large";
+    TransactIgnoresConditions, "a transaction happens whatever its conditions say": "transact/refused" "transact/conditions" "transact/race" "transact/own-writes";
+    TransactGivesOneVersion, "a transaction answers with versions that its keys do not have": "transact/commit" "version.opaque/every-write";
+    TransactForgetsTtls, "a put in a transaction has no TTL": "ttl.replaced/every-put" "lease.alive/every-put";
+    TransactRefusesParents, "a transaction cannot write a key and its child": "transact/parents";
+    TransactRefusesMissing, "a transaction cannot delete a missing key": "transact/delete-missing";
+    MiscountsConditions, "a refused transaction names the wrong condition": "transact/refused" "transact/steps" "transact/read-only";
+    RefusesWhatItDeclares, "declared leases, locks and transactions are Unsupported": "capabilities.complete/lease" "capabilities.complete/lock" "capabilities.complete/transact";
+    ClosesForAll, "closing one client closes the others": "close/alone";
+    HealthFails, "health is declared, and fails": "capabilities.complete/health";
+    HealthTellsNothing, "health knows no version of the server": "health/answer";
+    // Expiry
+    IgnoresTtl, "a TTL is ignored": "ttl.goes/everywhere" "ttl.goes/event" "capabilities.complete/ttl";
+    IgnoresTtlOfAtomicPut, "a TTL of a compare-and-swap is ignored": "ttl.replaced/every-put";
+    TellsNoTtl, "a put does not answer with the TTL": "ttl.refused/rounded" "capabilities.complete/ttl";
+    ExpiresEarly, "a key goes before its TTL": "ttl.never_early/put" "ttl.replaced/anew" "ttl.replaced/refused-put" "clock.assumed/one-measure";
+    ExpiresSomeEarly, "now and then a key goes before its TTL": "ttl.never_early/many";
+    RefusesLongTtls, "a TTL within the declared range is refused": "ttl.refused/greatest";
+    ExpiresLate, "a key goes later than declared": "ttl.goes/everywhere" "ttl.goes/event" "ttl.goes/tree" "ttl.goes/parent";
+    KeepsTheOldTtl, "a put without a TTL keeps the old one": "ttl.replaced/permanent" "ttl.replaced/deleted";
+    KeepsTheOldLease, "a put without a lease keeps the old one": "lease.alive/moved" "lease.alive/deleted";
+    ExpiredStillCount, "a key past its TTL still counts in conditions": "ttl.goes/everywhere" "ttl.goes/remade";
+    LeaseForgetsKeys, "keys under a lease outlive it": "lease.alive/revoke" "lease.alive/killed" "watch.gapless/lease";
+    LeaseIsNotKeptAlive, "a lease is not renewed": "lease.alive/renewed";
+    LeaseIsLostAtOnce, "a lease that lives is reported as lost": "lease.alive/renewed";
+    RevokeLeavesKeys, "revoking a lease leaves its keys": "lease.alive/revoke" "lease.alive/drop" "lease.alive/two" "lease.alive/over" "lease.alive/revoke-event" "close/waits";
+    GrantsLess, "a lease tells a TTL that was not granted": "lease.alive/granted";
+    // Watches
+    ShowsNoSnapshot, "a watch begins with changes": "watch.snapshot/tree" "watch.snapshot/key" "watch.snapshot/many";
+    NeverSynced, "a watch never says that it is in sync": "watch.snapshot/absent-key" "watch.snapshot/absent-directory" "capabilities.complete/watch";
+    SyncedComesFirst, "a watch says that it is in sync before it has told what is there": "watch.snapshot/tree";
+    RefusesToWatchWhatIsNotThere, "what is not there cannot be watched": "watch.snapshot/absent-key" "watch.snapshot/absent-directory" "key.isolated/watch-prefix";
+    EndsAfterSynced, "a watch ends behind what is there": "watch.gapless/delete" "close/watches";
+    ListsBeforeItSubscribes, "a watch misses what is written while it starts": "watch.gapless/startup";
+    DropsAChange, "a watch drops a change": "watch.gapless/writers" "watch.gapless/startup" "watch.gapless/dropped-reads";
+    DropsNewKeys, "a watch misses keys that are made": "watch.gapless/writers" "watch.gapless/recreate" "watch.gapless/root" "watch.gapless/transaction";
+    DropsDeletes, "a watch misses deletions": "watch.gapless/delete" "watch.gapless/delete-tree" "watch.gapless/expiry";
+    DropsExpiry, "a watch misses expiry": "watch.gapless/expiry" "ttl.goes/event";
+    DropsEmptyValues, "a watch misses empty values": "value.bytes/watch";
+    EmptiesValues, "a watch gives no values": "watch.snapshot/key";
+    MissesSameBytes, "a watch misses a put of the same bytes": "watch.order/rewrite";
+    RelistsAtEachChange, "a change costs an event for every key": "watch.delta/put" "watch.delta/delete";
+    TellsTwice, "a watch tells a change twice": "watch.order/versions" "watch.delta/put" "watch.gapless/dropped-reads";
+    TellsOutOfOrder, "a watch tells a newer version first": "watch.order/versions";
+    DeletesAtAnOldVersion, "a deletion carries a version older than what was told": "watch.order/versions";
+    SlowReaderBlocksWriters, "a slow reader holds back writers": "watch.bounded/slow-reader";
+    WatchesFewOnly, "a handle has at most 100 watches": "watch.many/at-once";
+    // Locks
+    LetsTwoIn, "a lock lets a second holder in now and then": "lock.exclusive/contenders" "lock.exclusive/tries" "lock.fair/try";
+    IsReentrant, "who holds a lock gets it again": "lock.per_guard/same-handle";
+    TryWaits, "try_acquire waits": "lock.cancel/try" "lock.fair/try";
+    WaitsAreRefused, "acquire does not wait": "lock.per_guard/same-handle" "lock.known_loss/owns-nothing";
+    RepeatsTokens, "every acquisition has the same token": "lock.fenced/token";
+    TokensFall, "tokens fall": "lock.fenced/token";
+    IgnoresFences, "a write is done although the lock is lost": "lock.fenced/released" "lock.fenced/taken" "lock.fenced/closed" "transact/fenced";
+    FencesAlwaysFail, "a write that depends on a lock is refused while it is held": "lock.fenced/held";
+    BelievesForEver, "a guard never knows its loss": "lock.exclusive/renewed";
+    LosesItAtOnce, "a guard is reported as lost while it is held": "lock.exclusive/renewed";
+    IsNotKeptAlive, "a lock is not renewed": "lock.exclusive/renewed";
+    IsUnfair, "waiters get the lock in any order": "lock.fair/order";
+    LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within";
+    ForgetsToRelease, "a released lock stays held": "lock.cancel/released" "lock.cancel/dropped-guard" "lock.known_loss/closed" "close/locks";
+    ReleaseIsNeverTrue, "release says that the lock was lost": "lock.cancel/released" "lock.per_guard/names";
+    FreesLate, "a dead holder's lock is free later than declared": "lock.freed/killed";
+    FreesEarly, "a dead holder's lock is free before its TTL": "lock.freed/not-early";
+    ForgetsTheHoldersValue, "the holder's value is lost": "lock.value/read";
+    NamesNoHolder, "lock_holder names nobody": "lock.value/read" "key.normalised/lock";
+    HidesHolders, "a watch of the holder never tells one": "lock.value/watched";
+    MissesTheEndOfHolding, "a watch of the holder misses the release": "lock.value/watched";
+    // The rest
+    CapabilitiesDiffer, "what a store can do differs from client to client": "capabilities.complete/sound";
+    ShowsBadUrls, "an error shows the URL that was refused": "open.checked/bad-url";
+    IgnoresUnknownParameters, "a mistyped parameter of the URL is ignored": "open.checked/parameter";
+    IgnoresTheUrlsPath, "the path of the URL is no prefix": "open.checked/url";
+    ShowsItsPassword, "the store's Debug shows a password": "error.secret/debug";
+}
+
+/// Every fault over a network, what it does, and the cases that it must make red.
+pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
+    (
+        Net::RetriesBlindly,
+        "a write whose answer is lost is sent again",
+        &["error.unknown/lost-reply", "error.unknown/never-twice", "error.honest/lost-transaction"],
+    ),
+    (
+        Net::LostReplyIsConflict,
+        "a write whose answer is lost is reported as a conflict",
+        &["error.honest/lost-reply"],
+    ),
+    (
+        Net::LostReplyIsSuccess,
+        "a write whose answer is lost is reported as a success",
+        &["error.honest/lost-reply", "error.unknown/lost-reply", "error.unknown/frozen"],
+    ),
+    (
+        Net::DownIsMissing,
+        "what cannot be read is reported as missing",
+        &[
+            "error.honest/link-cut",
+            "error.honest/server-down",
+            "error.unknown/refused",
+            "error.unknown/server-down",
+        ],
+    ),
+    (
+        Net::WatchForgetsOutage,
+        "a watch forgets what happened in an outage",
+        &["watch.gapless/outage", "watch.gapless/restart", "watch.order/outage"],
+    ),
+    (
+        Net::WatchEndsAtCut,
+        "a watch ends with its connection",
+        &["watch.survives/cut", "watch.survives/dead-link", "watch.survives/restart", "watch.survives/kill"],
+    ),
+    (
+        Net::LosesLockAtFirstFailure,
+        "a lock is lost with the first renewal that fails",
+        &["lock.known_loss/one-failure", "lease.alive/short-cut"],
+    ),
+    (
+        Net::BelievesInLockForever,
+        "a lock or lease is never lost",
+        &["lock.known_loss/frozen", "lock.known_loss/told", "lock.exclusive/cut-off", "lease.alive/cut-off"],
+    ),
+    (
+        Net::IgnoresDeadline,
+        "calls wait for their answers for ever",
+        &[
+            "error.deadline/store",
+            "error.deadline/link-frozen",
+            "error.deadline/answers-lost",
+            "error.deadline/server-stopped",
+            "error.deadline/server-paused",
+        ],
+    ),
+    (
+        Net::ReadsOnce,
+        "a read is not asked again when its connection is cut",
+        &["error.unknown/read-retried", "error.unknown/read-after-cut", "lock.cancel/lost-place"],
+    ),
+    (Net::TrustsSilence, "a silent connection is trusted for ever", &["watch.survives/dead-link"]),
+    (
+        Net::WatchEndsAtSilence,
+        "a watch ends when nothing comes for a moment",
+        &["watch.survives/freeze", "watch.survives/pause"],
+    ),
+    (Net::WatchNeedsTheServer, "a watch cannot begin while the server is away", &["watch.survives/begun"]),
+    (Net::NeverUnwatches, "a watch that is dropped goes on on the server", &["watch.bounded/dropped"]),
+    (Net::DropsEvents, "a watch misses a change now and then", &["watch.gapless/freeze"]),
+    (Net::ReleaseIsAlwaysTrue, "a release says that the lock was still held", &["lock.known_loss/release"]),
+    (Net::LeavesLocksBehind, "an acquisition that failed is not undone", &["lock.cancel/within"]),
+    (
+        Net::AbandonsLocks,
+        "an acquisition whose connection is lost is given up, and the server keeps the lock for it",
+        &["lock.cancel/lost-reply"],
+    ),
+    (Net::IgnoresFences, "a lost lock does not keep writes from happening", &["lock.fenced/cut-off"]),
+    (
+        Net::ForgetsAtRestart,
+        "the server forgets what it held when it starts again",
+        &["lock.exclusive/restart", "lock.fenced/restart", "version.opaque/restart"],
+    ),
+    (
+        Net::NeverEndsSessions,
+        "the server never ends what is not renewed",
+        &["lock.freed/cut-off", "lock.freed/killed", "lease.alive/killed"],
+    ),
+];

@@ -1,0 +1,159 @@
+//! Locks and leases that break one promise.
+
+use crate::{
+    broken::{Broken, guard},
+    fault::Fault,
+};
+use kv_core::{
+    backend::{Alive, Clock, Undo},
+    *,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// A life that never ends: renewed by nobody, believed for ever.
+fn for_ever() -> Alive {
+    let clock = Clock::manual();
+    Alive::keep(&clock, Duration::from_secs(3600), clock.now(), || async { Ok(()) })
+}
+
+/// A life that is over as soon as one renewal would be due.
+fn short(ttl: Duration) -> Alive {
+    let clock = Clock::system();
+    Alive::keep(&clock, ttl / 3, clock.now(), std::future::pending)
+}
+
+/// Keeps nothing alive, and knows it only when the time has passed.
+fn unkept(ttl: Duration) -> Alive {
+    let clock = Clock::system();
+    Alive::keep(&clock, ttl, clock.now(), std::future::pending)
+}
+
+pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let mut options = options.clone();
+    let ttl = options.ttl;
+    match store.fault {
+        Fault::RefusesWhatItDeclares => return Err(store.capabilities.unsupported("this")),
+        Fault::LetsTwoIn if store.every(5) => {
+            let token = 1_000_000 + store.state.turn.load(std::sync::atomic::Ordering::Relaxed);
+            let fence = Fence::new(name.clone(), token, "");
+            let (alive, release) = (for_ever(), Undo::new(async { Ok(true) }));
+            return Ok(Some(Acquired { fence, alive, release }));
+        }
+        Fault::TryWaits => options.wait = true,
+        Fault::WaitsAreRefused => options.wait = false,
+        Fault::IsUnfair if options.wait => {
+            options.wait = false;
+            loop {
+                if let Some(acquired) = store.store().lock(name, &options).await? {
+                    return Ok(Some(acquired));
+                }
+                // Whoever happens to ask next, gets it.
+                let pause = store.state.turn.fetch_add(7, std::sync::atomic::Ordering::Relaxed) % 23;
+                tokio::time::sleep(Duration::from_millis(1 + pause)).await;
+            }
+        }
+        Fault::FreesLate => options.ttl = ttl * 4 + store.capabilities.lateness(ttl) * 4,
+        Fault::FreesEarly => options.ttl = (ttl / 4).max(Duration::from_millis(1)),
+        Fault::LeaksCancelled => {
+            let (me, name) = (store.clone(), name.clone());
+            let task = tokio::spawn(async move {
+                let acquired = me.store().lock(&name, &options).await;
+                // Time for the caller to have left.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                acquired
+            });
+            let (told, answer) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move {
+                if let Ok(acquired) = task.await
+                    && let Err(Ok(Some(left))) = told.send(acquired)
+                {
+                    tokio::time::sleep(Duration::from_secs(600)).await;
+                    drop(left);
+                }
+            });
+            return answer.await.unwrap_or(Ok(None));
+        }
+        Fault::ShowsLocksAsData => {
+            let put = PutOptions::default();
+            store.store().put(name, options.value.clone(), Expect::Anything, &put).await?;
+        }
+        _ => {}
+    }
+    if store.fault == Fault::IsReentrant
+        && let Some(holder) = store.store().lock_holder(name, &ReadOptions::default()).await?
+    {
+        let fence = Fence::new(name.clone(), holder.token, "");
+        return Ok(Some(Acquired { fence, alive: for_ever(), release: Undo::nothing() }));
+    }
+    let Some(Acquired { mut fence, mut alive, mut release }) = store.store().lock(name, &options).await?
+    else {
+        return Ok(None);
+    };
+    match store.fault {
+        Fault::RepeatsTokens => fence = Fence::new(fence.lock().clone(), 1, fence.proof().clone()),
+        Fault::TokensFall => {
+            fence = Fence::new(fence.lock().clone(), u64::MAX - fence.token(), fence.proof().clone());
+        }
+        Fault::BelievesForEver => alive = for_ever(),
+        Fault::LosesItAtOnce => alive = short(ttl),
+        Fault::IsNotKeptAlive => alive = unkept(ttl),
+        Fault::ForgetsToRelease => {
+            release.forget();
+            release = Undo::new(async { Ok(true) });
+            // Somebody goes on renewing it.
+            let kept = alive.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(600)).await;
+                drop(kept);
+            });
+        }
+        Fault::DeleteTreeFreesLocks => {
+            let shared = Arc::new(Mutex::new(Some(release)));
+            guard(&store.state.releases).push(shared.clone());
+            release = Undo::new(async move { take(&shared).await });
+        }
+        Fault::ReleaseIsNeverTrue => {
+            let kept = release;
+            release = Undo::new(async move { kept.run().await.map(|_| false) });
+        }
+        _ => {}
+    }
+    Ok(Some(Acquired { fence, alive, release }))
+}
+
+async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
+    let release = guard(release).take();
+    match release {
+        Some(release) => release.run().await,
+        None => Ok(false),
+    }
+}
+
+/// What a careless `delete_tree` of the root does.
+pub(crate) async fn free_all(store: &Broken) {
+    let all = std::mem::take(&mut *guard(&store.state.releases));
+    for release in all {
+        let _ = take(&release).await;
+    }
+}
+
+pub(crate) async fn lease(store: &Broken, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    if store.fault == Fault::RefusesWhatItDeclares {
+        return Err(store.capabilities.unsupported("this"));
+    }
+    let mut leased = store.store().lease(ttl, options).await?;
+    match store.fault {
+        Fault::LeaseIsNotKeptAlive => leased.alive = unkept(leased.ttl),
+        Fault::LeaseIsLostAtOnce => leased.alive = short(leased.ttl),
+        Fault::RevokeLeavesKeys => {
+            let kept = std::mem::replace(&mut leased.revoke, Undo::new(async { Ok(true) }));
+            kept.forget();
+        }
+        Fault::GrantsLess => leased.ttl /= 2,
+        _ => {}
+    }
+    Ok(leased)
+}

@@ -1,0 +1,206 @@
+//! Watches that break one promise.
+
+use crate::{
+    broken::{Broken, guard},
+    fault::Fault,
+};
+use futures::StreamExt;
+use kv_core::{backend::stream, *};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+impl Broken {
+    fn watches(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
+        guard(&self.state.unread)
+    }
+
+    /// Every write waits until no watch is too far behind.
+    pub(crate) async fn wait_for_readers(&self) {
+        loop {
+            let behind = {
+                let mut watches = self.watches();
+                watches.retain(|w| w.strong_count() > 0);
+                watches.iter().filter_map(|w| w.upgrade()).map(|w| w.load(Relaxed)).max()
+            };
+            if behind.is_none_or(|n| n < 64) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for watch in self.watches().iter().filter_map(|w| w.upgrade()) {
+            watch.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Watches a directory by its text, as a prefix of bytes.
+fn by_text(target: &Target) -> Option<(Target, String)> {
+    match target {
+        Target::Tree(d) if !d.is_root() => Some((Target::Tree(Directory::root()), d.as_str().to_owned())),
+        Target::Key(key) => Some((Target::Tree(Directory::root()), key.to_string())),
+        _ => None,
+    }
+}
+
+pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+    if let Target::Holder(_) = target {
+        let inner = store.store().watch(target, options).await?;
+        return Ok(match store.fault {
+            Fault::HidesHolders => {
+                inner.filter(|e| std::future::ready(matches!(e, Ok(WatchEvent::Synced)))).boxed()
+            }
+            Fault::MissesTheEndOfHolding => {
+                inner.filter(|e| std::future::ready(!matches!(e, Ok(WatchEvent::Delete { .. })))).boxed()
+            }
+            Fault::ForgetsTheHoldersValue => inner
+                .map(|e| {
+                    e.map(|e| match e {
+                        WatchEvent::Put(e) => WatchEvent::Put(Entry::new(e.key, "", e.version)),
+                        other => other,
+                    })
+                })
+                .boxed(),
+            _ => inner,
+        });
+    }
+    let there = match target {
+        Target::Key(key) => store.store().get(key, &ReadOptions::default()).await?.into_iter().collect(),
+        Target::Tree(directory) => store.all(directory).await?,
+        Target::Holder(_) => Vec::new(),
+    };
+    match store.fault {
+        Fault::RefusesToWatchWhatIsNotThere if there.is_empty() => {
+            return Err(Error::new(ErrorKind::Other, "nothing to watch"));
+        }
+        Fault::WatchesFewOnly => {
+            let mut watches = store.watches();
+            watches.retain(|w| w.strong_count() > 0);
+            if watches.len() >= 100 {
+                return Err(Error::new(ErrorKind::Unavailable, "too many watches"));
+            }
+        }
+        _ => {}
+    }
+    let unread = Arc::new(AtomicU64::new(0));
+    if matches!(store.fault, Fault::SlowReaderBlocksWriters | Fault::WatchesFewOnly) {
+        store.watches().push(Arc::downgrade(&unread));
+    }
+    let widened = by_text(target).filter(|_| match target {
+        Target::Tree(_) => matches!(store.fault, Fault::SiblingsAreWatched | Fault::WatchesItself),
+        _ => store.fault == Fault::WatchesBelowTheKey,
+    });
+    let (wide, text) = widened.map_or_else(|| (target.clone(), None), |(wide, text)| (wide, Some(text)));
+    let (me, target) = (store.clone(), target.clone());
+    let mut inner = store.store().watch(&wide, options).await?;
+    Ok(stream(|out| async move {
+        let fault = me.fault;
+        let (mut synced, mut told) = (false, HashMap::<Key, Version>::new());
+        let mut held_back = None;
+        if fault == Fault::ListsBeforeItSubscribes {
+            drop(inner);
+            for entry in there {
+                out.send(WatchEvent::Put(entry)).await;
+            }
+            out.send(WatchEvent::Synced).await;
+            // The gap: what is written here is never told.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            inner = me.store().watch(&wide, &WatchOptions::default()).await?;
+            while let Some(event) = inner.next().await {
+                if event? == WatchEvent::Synced {
+                    break;
+                }
+            }
+            synced = true;
+        }
+        while let Some(event) = inner.next().await {
+            let mut event = event?;
+            unread.store(0, Relaxed);
+            if let (Some(text), Some(key)) = (&text, event.key()) {
+                let fits = match fault {
+                    Fault::SiblingsAreWatched => key.as_str().starts_with(text),
+                    _ => key.as_str() == text || key.as_str().starts_with(&format!("{text}/")),
+                };
+                if !fits {
+                    continue;
+                }
+            }
+            match &mut event {
+                WatchEvent::Synced => {
+                    synced = true;
+                    match fault {
+                        Fault::NeverSynced | Fault::SyncedComesFirst => continue,
+                        Fault::EndsAfterSynced => {
+                            out.send(event).await;
+                            return Ok(());
+                        }
+                        _ => {}
+                    }
+                }
+                WatchEvent::Put(entry) => {
+                    let first = told.insert(entry.key.clone(), entry.version).is_none();
+                    match fault {
+                        Fault::HidesForeignKeys if me.hides(&entry.key) => continue,
+                        Fault::ShowsNoSnapshot if !synced => continue,
+                        Fault::DropsAChange if synced && me.every(3) => continue,
+                        Fault::DropsNewKeys if synced && first => continue,
+                        Fault::MissesSameBytes
+                            if synced && !first && (entry.value.is_empty() || entry.value == "same") =>
+                        {
+                            continue;
+                        }
+                        Fault::EmptiesValues => entry.value = Bytes::new(),
+                        Fault::DropsEmptyValues if entry.value.is_empty() => continue,
+                        Fault::TellsTwice => {
+                            let again = event.clone();
+                            out.send(event).await;
+                            out.send(again).await;
+                            continue;
+                        }
+                        Fault::RelistsAtEachChange if synced => {
+                            if let Target::Tree(directory) = &target {
+                                for entry in me.all(directory).await? {
+                                    out.send(WatchEvent::Put(entry)).await;
+                                }
+                                continue;
+                            }
+                        }
+                        Fault::TellsOutOfOrder if synced => match held_back.take() {
+                            None => {
+                                held_back = Some(event);
+                                continue;
+                            }
+                            Some(earlier) => {
+                                out.send(event).await;
+                                out.send(earlier).await;
+                                continue;
+                            }
+                        },
+                        _ => {}
+                    }
+                }
+                WatchEvent::Delete { key, version } => {
+                    let known = told.remove(key);
+                    match fault {
+                        Fault::DropsDeletes => continue,
+                        Fault::DropsExpiry if me.expires(key) => continue,
+                        Fault::DeletesAtAnOldVersion => {
+                            *version = known.map_or(Version::new(0, 0), |v| Version::new(v.parts().0 - 1, 0));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            if fault == Fault::SyncedComesFirst && !synced && told.len() == 1 {
+                out.send(WatchEvent::Synced).await;
+            }
+            out.send(event).await;
+        }
+        Ok(())
+    }))
+}
