@@ -342,9 +342,13 @@ fn in_words(range: &TtlRange) -> String {
 fn late(range: &TtlRange) -> String {
     match range.late_share {
         0.0 => time(range.late_by),
-        share if range.late_by.is_zero() => format!("{share} TTLs"),
-        share => format!("{share} TTLs + {}", time(range.late_by)),
+        share if range.late_by.is_zero() => times(share),
+        share => format!("{} + {}", times(share), time(range.late_by)),
     }
+}
+
+fn times(share: f64) -> String {
+    if share == 1.0 { "the TTL".to_owned() } else { format!("{share} × the TTL") }
 }
 
 fn time(d: Duration) -> String {
