@@ -17,7 +17,7 @@
 //! # What maps onto what
 //! | here | is |
 //! |---|---|
-//! | data | one table: whole name, prefix and key, to version, expiry, lease and the raw value |
+//! | data | one table: whole name, prefix and key, to version, expiry, lease and the raw value; values from 1 KiB in a second one, by version |
 //! | version, fencing token | one counter of the file, saved in the same commit as what it numbers: none is given out twice |
 //! | TTL | an index by expiry; reads and conditions see an expired key as missing at once, the writer deletes it |
 //! | lease, lock | a row while it lives; its deadline, and who waits in line, in memory |
@@ -33,8 +33,8 @@
 //! happens; one that is being committed then is `OutcomeUnknown`. [`Redb::stats`] counts commits and writes.
 //!
 //! A read is a snapshot of its own on a thread of the runtime's pool for blocking work: it waits for no writer, and costs
-//! the hop to that thread: about 10 µs, of which redb's own part is one or two. `exists` and keys without
-//! values copy no value, but read the page that it is on.
+//! the hop to that thread: about 10 µs, of which redb's own part is one or two. `exists` and keys without values read no
+//! value from 1 KiB on, and a write beside a large value does not write that value again.
 //!
 //! # One process
 //! A file is for one process at a time: a second one gets `Unavailable` with the file's name. Within the process any
@@ -68,7 +68,8 @@
 //! # Differences and limits
 //! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.
 //! - Values of up to 16 MiB, since all who write wait for the commit of the largest; transactions of 4,096 operations and
-//!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
+//!   64 MiB. TTLs of keys from 10 ms to ten years; of leases and locks from 1 s, since a renewal waits in line with the writes,
+//!   behind the commit that is under way. Acted on within half a second.
 //! - `value.native`: there is no tool of redb's own that reads tables of other programs.
 //! - The file keeps its size when keys are deleted, and uses the space again.
 //! - On network file systems the lock that keeps a second process out may not work: use a local disk.

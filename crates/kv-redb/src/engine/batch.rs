@@ -41,7 +41,8 @@ pub(crate) struct Batch<'t> {
     expiry: Table<'t, (u64, &'static str), ()>,
     leased: Table<'t, (u64, &'static str), ()>,
     leases: Table<'t, u64, u64>,
-    locks: Table<'t, &'static str, (u64, u64, &'static [u8])>,
+    locks: Table<'t, &'static str, (u64, u64, Inline<'static>)>,
+    large: Table<'t, u64, &'static [u8]>,
     meta: Table<'t, &'static str, u64>,
     state: &'t mut State,
     trace: &'t mut Trace,
@@ -63,6 +64,21 @@ pub(crate) struct Trace {
     pub(crate) owed: Vec<Owed>,
 }
 
+/// What a row that is gone had besides its value.
+#[derive(Clone, Copy)]
+struct Old {
+    version: u64,
+    expiry: u64,
+    lease: u64,
+    is_large: bool,
+}
+
+impl Old {
+    fn of((version, expiry, lease, value): Row<'_>) -> Self {
+        Self { version, expiry, lease, is_large: value.is_none() }
+    }
+}
+
 fn refused<T>(kind: ErrorKind, why: impl Into<std::borrow::Cow<'static, str>>) -> Done<T> {
     Ok(Err(Error::new(kind, why)))
 }
@@ -80,6 +96,7 @@ impl<'t> Batch<'t> {
             leased: write.open_table(LEASED)?,
             leases: write.open_table(LEASES)?,
             locks: write.open_table(LOCKS)?,
+            large: write.open_table(LARGE)?,
             meta: write.open_table(META)?,
             state,
             trace,
@@ -166,9 +183,12 @@ impl Batch<'_> {
             Lives::Under(lease) => (0, lease),
         };
         let version = self.state.next();
-        let old = self.data.insert(name, (version, expiry, lease, &*value))?;
-        let old = old.map(|row| (row.value().1, row.value().2));
-        self.unindex(name, old)?;
+        let old = self.data.insert(name, (version, expiry, lease, inline(&value)))?;
+        let old = old.map(|row| Old::of(row.value()));
+        if let Some(old) = old {
+            self.forget(name, old)?;
+        }
+        self.keep_large(version, &value)?;
         if expiry != 0 {
             self.expiry.insert((expiry, name), ())?;
         }
@@ -209,22 +229,31 @@ impl Batch<'_> {
     }
 
     fn remove(&mut self, name: &str) -> Redb<bool> {
-        let old = self.data.remove(name)?.map(|row| {
-            let (version, expiry, lease, _) = row.value();
-            (version, expiry, lease)
-        });
-        let Some((version, expiry, lease)) = old else { return Ok(false) };
-        self.unindex(name, Some((expiry, lease)))?;
-        self.tell(Event::Delete { name: name.into(), version: Version::new(version, 0) });
+        let old = self.data.remove(name)?.map(|row| Old::of(row.value()));
+        let Some(old) = old else { return Ok(false) };
+        self.forget(name, old)?;
+        self.tell(Event::Delete { name: name.into(), version: Version::new(old.version, 0) });
         Ok(true)
     }
 
-    fn unindex(&mut self, name: &str, old: Option<(u64, u64)>) -> Redb<()> {
-        if let Some((expiry, _)) = old.filter(|(expiry, _)| *expiry != 0) {
-            self.expiry.remove((expiry, name))?;
+    /// Clears away what a row had in other tables.
+    fn forget(&mut self, name: &str, old: Old) -> Redb<()> {
+        if old.expiry != 0 {
+            self.expiry.remove((old.expiry, name))?;
         }
-        if let Some((_, lease)) = old.filter(|(_, lease)| *lease != 0) {
-            self.leased.remove((lease, name))?;
+        if old.lease != 0 {
+            self.leased.remove((old.lease, name))?;
+        }
+        if old.is_large {
+            self.large.remove(old.version)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a value that its row does not have, by the version or token that is the last number given out.
+    fn keep_large(&mut self, number: u64, value: &[u8]) -> Redb<()> {
+        if inline(value).is_none() {
+            self.large.insert(number, value)?;
         }
         Ok(())
     }
@@ -282,6 +311,11 @@ impl Batch<'_> {
     }
 }
 
+/// The number of a lock's value that is not in its row.
+fn large((token, _, value): (u64, u64, Inline<'_>)) -> Option<u64> {
+    value.is_none().then_some(token)
+}
+
 /// Locks.
 impl Batch<'_> {
     pub(crate) fn acquire(
@@ -310,7 +344,12 @@ impl Batch<'_> {
 
     fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<Grant> {
         let token = self.state.next();
-        self.locks.insert(&**name, (token, ttl, &*value))?;
+        let old =
+            self.locks.insert(&**name, (token, ttl, inline(&value)))?.and_then(|row| large(row.value()));
+        if let Some(old) = old {
+            self.large.remove(old)?;
+        }
+        self.keep_large(token, &value)?;
         let version = Version::new(token, 0);
         self.trace.events.push(Event::Held { name: name.clone(), value, version });
         let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
@@ -336,7 +375,10 @@ impl Batch<'_> {
         let Some(held) = self.state.holders.get(name) else { return Ok(()) };
         let version = Version::new(held.token, 0);
         self.trace.events.push(Event::Freed { name: name.clone(), version });
-        self.locks.remove(&**name)?;
+        let old = self.locks.remove(&**name)?.and_then(|row| large(row.value()));
+        if let Some(old) = old {
+            self.large.remove(old)?;
+        }
         let old = self.state.set_holder(name, None);
         self.trace.replaced.push(old);
         self.trace.changed = true;

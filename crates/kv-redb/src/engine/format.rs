@@ -3,15 +3,20 @@
 //! | table | row |
 //! |---|---|
 //! | `kv.meta` | `format`, `counter`, `seen` → a number each |
-//! | `kv.data` | name → version, expiry (0: none), lease (0: none), value |
+//! | `kv.data` | name → version, expiry (0: none), lease (0: none), value unless it is large |
 //! | `kv.expiry` | (expiry, name) → nothing |
 //! | `kv.leased` | (lease, name) → nothing |
 //! | `kv.leases` | lease → TTL |
-//! | `kv.locks` | name → token, TTL, value; only while it is held |
+//! | `kv.locks` | name → token, TTL, value unless it is large; only while it is held |
+//! | `kv.large` | version or token → the value of that key or lock |
 //!
 //! Names are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
 //! [`Time`](super::time::Time). One counter gives versions, tokens and leases, so that none is given out twice; it is
 //! in the same commit as what was given.
+//!
+//! Large values are apart, since redb writes a page as a whole: beside a value of 16 MiB each put or delete of a small
+//! neighbour in its page would copy those 16 MiB. By their ascending numbers each comes last in its table, where redb
+//! begins a page for what does not fit, and never joins one that is a single large value.
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
@@ -20,10 +25,21 @@ pub(crate) const DATA: TableDefinition<'_, &str, Row<'_>> = TableDefinition::new
 pub(crate) const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.expiry");
 pub(crate) const LEASED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.leased");
 pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("kv.leases");
-pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("kv.locks");
+pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, Inline<'_>)> = TableDefinition::new("kv.locks");
+pub(crate) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kv.large");
 
 /// Version, expiry, lease, value.
-pub(crate) type Row<'a> = (u64, u64, u64, &'a [u8]);
+pub(crate) type Row<'a> = (u64, u64, u64, Inline<'a>);
+/// A value in its row, or none when it is large.
+pub(crate) type Inline<'a> = Option<&'a [u8]>;
+
+/// From this many bytes on a value is large. With the longest name a row stays within one page, of 4 KiB.
+const LARGE_FROM: usize = 1 << 10;
+
+/// The value as its row has it.
+pub(crate) fn inline(value: &[u8]) -> Inline<'_> {
+    (value.len() < LARGE_FROM).then_some(value)
+}
 
 pub(crate) const COUNTER: &str = "counter";
 pub(crate) const SEEN: &str = "seen";
@@ -98,6 +114,7 @@ pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
     // Opened once, so that a table of another type is found now.
     read.open_table(DATA)?;
     read.open_table(LEASED)?;
+    read.open_table(LARGE)?;
     Ok(stored)
 }
 
@@ -109,5 +126,6 @@ fn create(database: &Database) -> Result<(), redb::Error> {
     write.open_table(LEASED)?;
     write.open_table(LEASES)?;
     write.open_table(LOCKS)?;
+    write.open_table(LARGE)?;
     Ok(write.commit()?)
 }

@@ -3,7 +3,7 @@
 use super::{
     Engine,
     event::key,
-    format::{DATA, LOCKS, Row},
+    format::{DATA, Inline, LARGE, LOCKS, Row},
     places,
 };
 use crate::error::{self, Effect};
@@ -93,6 +93,16 @@ impl Snapshot {
         Ok(self.read.open_table(DATA)?)
     }
 
+    /// The value of a row, by its version or token where it is not in the row.
+    fn value(&self, number: u64, inline: Inline<'_>) -> Read<Bytes> {
+        if let Some(value) = inline {
+            return Ok(Bytes::copy_from_slice(value));
+        }
+        let value = self.read.open_table(LARGE)?.get(number)?;
+        let value = value.ok_or_else(|| redb::Error::Corrupted(format!("no value of version {number}")))?;
+        Ok(Bytes::copy_from_slice(value.value()))
+    }
+
     fn lives(&self, expiry: u64) -> bool {
         expiry == 0 || expiry > self.now
     }
@@ -102,8 +112,10 @@ impl Snapshot {
         let one = |key: &Key| -> Read<Option<Entry>> {
             let Some(row) = data.get(&*format!("{prefix}{key}"))? else { return Ok(None) };
             let (version, expiry, _, value) = row.value();
-            let entry = || Entry::new(key.clone(), Bytes::copy_from_slice(value), Version::new(version, 0));
-            Ok(self.lives(expiry).then(entry))
+            if !self.lives(expiry) {
+                return Ok(None);
+            }
+            Ok(Some(Entry::new(key.clone(), self.value(version, value)?, Version::new(version, 0))))
         };
         keys.iter().map(one).collect()
     }
@@ -119,10 +131,9 @@ impl Snapshot {
 
     pub(crate) fn holder(&self, name: &str) -> Read<Option<Holder>> {
         let locks = self.read.open_table(LOCKS)?;
-        Ok(locks.get(name)?.map(|held| {
-            let (token, _, value) = held.value();
-            Holder::new(token, Bytes::copy_from_slice(value))
-        }))
+        let Some(held) = locks.get(name)? else { return Ok(None) };
+        let (token, _, value) = held.value();
+        Ok(Some(Holder::new(token, self.value(token, value)?)))
     }
 
     /// One page of what lies below the directory, behind this place.
@@ -152,7 +163,7 @@ impl Snapshot {
                 if !name.starts_with(&base) {
                     break 'seek;
                 }
-                let (version, expiry, _, value) = row.value();
+                let (number, expiry, _, value) = row.value();
                 let Some(key) =
                     key(&name[prefix.len()..]).filter(|key| !key.is_internal() && self.lives(expiry))
                 else {
@@ -172,12 +183,13 @@ impl Snapshot {
                     }
                     continue 'seek;
                 }
-                let version = Version::new(version, 0);
+                let version = Version::new(number, 0);
                 page.items.push(if options.keys_only {
                     Item::Key(key, version)
                 } else {
+                    let value = self.value(number, value)?;
                     bytes += value.len();
-                    Item::Entry(Entry::new(key, Bytes::copy_from_slice(value), version))
+                    Item::Entry(Entry::new(key, value, version))
                 });
             }
             break;
