@@ -17,15 +17,15 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
         let inner = inner.clone();
         async move { inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.revoke(lease)).await }
     });
-    let granted = engine.time.clock().now();
+    let asked = engine.time.clock().now();
     engine.write(options.deadline, 0, move |batch| batch.grant_lease(lease, ttl).map(Ok)).await?;
-    let alive = Alive::keep(engine.time.clock(), ttl, granted, {
+    // It counts from its commit, not from its place in the queue. One that has ended meanwhile is found to be lost.
+    let from = engine.renew_lease(lease).unwrap_or(asked);
+    let alive = Alive::keep(engine.time.clock(), ttl, from, {
         let inner = inner.clone();
         move || {
             let inner = inner.clone();
-            async move {
-                inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.renew_lease(lease)).await
-            }
+            async move { inner.engine()?.renew_lease(lease).map(drop) }
         }
     });
     Ok(Leased { id: LeaseId::new(lease.to_string()), ttl, alive, revoke })

@@ -48,7 +48,8 @@
 //! takes the put up, and a tenth of a second is added to it for the commit, so that it never ends early for who counts
 //! from the answer, unless the disk takes longer than that.
 //!
-//! Renewals of leases and locks are in memory alone: they cost no commit. How long ago a lease or lock was renewed, the
+//! Leases and locks count from the commit that granted them. Renewals are in memory alone: they cost no commit, and wait
+//! for none, however long that of a large value or on a slow disk takes. How long ago a lease or lock was renewed, the
 //! file therefore does not know; those of a process that was killed live on for **their whole TTL from the reopening**,
 //! and then end. Whoever closes the store has released them before.
 //!
@@ -68,8 +69,7 @@
 //! # Differences and limits
 //! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.
 //! - Values of up to 16 MiB, since all who write wait for the commit of the largest; transactions of 4,096 operations and
-//!   64 MiB. TTLs of keys from 10 ms to ten years; of leases and locks from 1 s, since a renewal waits in line with the writes,
-//!   behind the commit that is under way. Acted on within half a second.
+//!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
 //! - `value.native`: there is no tool of redb's own that reads tables of other programs.
 //! - The file keeps its size when keys are deleted, and uses the space again.
 //! - On network file systems the lock that keeps a second process out may not work: use a local disk.

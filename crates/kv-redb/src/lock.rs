@@ -1,10 +1,6 @@
 //! Locks: one line of waiters for each name, in the writer.
 
-use crate::{
-    engine::{Asked, Grant},
-    error,
-    store::Inner,
-};
+use crate::{engine::Asked, error, store::Inner};
 use kv_core::{
     Acquired, Deadline, Fence, Key, LockOptions, Result,
     backend::{Alive, Undo},
@@ -23,28 +19,26 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.release(&whole, id)).await
         }
     });
+    let begun = engine.time.clock().now();
     let (value, wait, asked) = (options.value.clone(), options.wait, whole.clone());
     let asked = engine
         .write(Deadline::after(each), value.len(), move |batch| batch.acquire(&asked, id, ttl, value, wait))
         .await?;
-    let Grant { token, from } = match asked {
-        Asked::Granted(grant) => grant,
+    let token = match asked {
+        Asked::Granted(token) => token,
         Asked::Busy => {
             release.forget();
             return Ok(None);
         }
         Asked::InLine(turn) => turn.await.unwrap_or_else(|_| Err(error::closed()))?,
     };
+    // It counts from its commit. One that has ended meanwhile is found to be lost.
+    let from = engine.renew_lock(&whole, id).unwrap_or(begun);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {
         let inner = inner.clone();
         move || {
             let (inner, whole) = (inner.clone(), whole.clone());
-            async move {
-                inner
-                    .engine()?
-                    .write(Deadline::after(each), 0, move |batch| batch.renew_lock(&whole, id))
-                    .await
-            }
+            async move { inner.engine()?.renew_lock(&whole, id).map(drop) }
         }
     });
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))

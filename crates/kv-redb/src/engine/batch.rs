@@ -4,7 +4,7 @@ use super::{
     event::Event,
     format::*,
     job::Done,
-    state::{Grant, Held, Leased, Life, Replaced, State, Waiter},
+    state::{Held, Leased, Life, Replaced, State, Waiter},
     time::{SLACK, Time, millis},
 };
 use kv_core::{Bytes, Error, ErrorKind, Expect, Result, Version};
@@ -13,8 +13,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 type Redb<T> = std::result::Result<T, redb::Error>;
-/// The answer that a grant owes to one who waited.
-pub(crate) type Owed = (oneshot::Sender<Result<Grant>>, Grant);
+/// The token that one who waited is to be told.
+pub(crate) type Owed = (oneshot::Sender<Result<u64>>, u64);
 
 /// Expired keys that one batch clears away, so that no caller waits for all of a million.
 const SWEPT: usize = 1_000;
@@ -30,9 +30,10 @@ pub(crate) enum Lives {
 /// How an acquisition went.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Granted(Grant),
+    /// With the token.
+    Granted(u64),
     Busy,
-    InLine(oneshot::Receiver<Result<Grant>>),
+    InLine(oneshot::Receiver<Result<u64>>),
 }
 
 /// A transaction with its tables, and what is to be told and undone of it.
@@ -46,7 +47,6 @@ pub(crate) struct Batch<'t> {
     meta: Table<'t, &'static str, u64>,
     state: &'t mut State,
     trace: &'t mut Trace,
-    time: &'t Time,
     now: u64,
 }
 
@@ -79,10 +79,6 @@ impl Old {
     }
 }
 
-fn refused<T>(kind: ErrorKind, why: impl Into<std::borrow::Cow<'static, str>>) -> Done<T> {
-    Ok(Err(Error::new(kind, why)))
-}
-
 impl<'t> Batch<'t> {
     pub(crate) fn open(
         write: &'t WriteTransaction,
@@ -101,16 +97,17 @@ impl<'t> Batch<'t> {
             state,
             trace,
             now: time.now(),
-            time,
         })
     }
 
     /// Ends what is over, so that nothing that follows sees it.
     pub(crate) fn sweep(&mut self) -> Redb<()> {
-        while let Some(life) = self.state.ended(self.now) {
-            match life {
-                Life::Lease(lease) => self.end_lease(lease)?,
-                Life::Lock(name) => self.hand_on(&name)?,
+        loop {
+            let ended = self.state.living().ended(self.now);
+            match ended {
+                Some(Life::Lease(lease)) => self.end_lease(lease)?,
+                Some(Life::Lock(name)) => self.hand_on(&name)?,
+                None => break,
             }
         }
         if self.state.first_expiry.is_none_or(|at| at > self.now) {
@@ -164,7 +161,7 @@ impl Batch<'_> {
     /// Whether a put may live like this.
     pub(crate) fn may_live(&self, lives: Lives) -> Result<()> {
         match lives {
-            Lives::Under(lease) if !self.state.leases.contains_key(&lease) => Err(Error::new(
+            Lives::Under(lease) if !self.state.living().leases.contains_key(&lease) => Err(Error::new(
                 ErrorKind::LeaseLost,
                 format!("the lease {lease} has ended; ask for a new one"),
             )),
@@ -271,24 +268,14 @@ impl Batch<'_> {
         let ttl = millis(ttl);
         self.leases.insert(lease, ttl)?;
         let life = Leased { ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.set_lease(lease, Some(life));
+        let old = self.state.living().set_lease(lease, Some(life));
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
     }
 
-    /// Renewing is in memory alone: see the text of the crate.
-    pub(crate) fn renew_lease(&mut self, lease: u64) -> Done<()> {
-        let Some(&Leased { ttl, .. }) = self.state.leases.get(&lease) else {
-            return refused(ErrorKind::LeaseLost, "it was revoked, or its TTL passed");
-        };
-        let old = self.state.set_lease(lease, Some(Leased { ttl, until: self.now.saturating_add(ttl) }));
-        self.trace.replaced.push(old);
-        Ok(Ok(()))
-    }
-
     pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
-        let lives = self.state.leases.contains_key(&lease);
+        let lives = self.state.living().leases.contains_key(&lease);
         if lives {
             self.end_lease(lease)?;
         }
@@ -304,7 +291,7 @@ impl Batch<'_> {
             self.remove(&name)?;
         }
         self.leases.remove(lease)?;
-        let old = self.state.set_lease(lease, None);
+        let old = self.state.living().set_lease(lease, None);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
@@ -331,7 +318,7 @@ impl Batch<'_> {
             queue.retain(|waiter| !waiter.granted.is_closed());
             !queue.is_empty()
         });
-        if !waited_for && !self.state.holders.contains_key(name) {
+        if !waited_for && !self.state.living().holders.contains_key(name) {
             return Ok(Ok(Asked::Granted(self.grant(name, id, ttl, value)?)));
         }
         if !wait {
@@ -342,7 +329,7 @@ impl Batch<'_> {
         Ok(Ok(Asked::InLine(turn)))
     }
 
-    fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<Grant> {
+    fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<u64> {
         let token = self.state.next();
         let old =
             self.locks.insert(&**name, (token, ttl, inline(&value)))?.and_then(|row| large(row.value()));
@@ -353,10 +340,10 @@ impl Batch<'_> {
         let version = Version::new(token, 0);
         self.trace.events.push(Event::Held { name: name.clone(), value, version });
         let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.set_holder(name, Some(held));
+        let old = self.state.living().set_holder(name, Some(held));
         self.trace.replaced.push(old);
         self.trace.changed = true;
-        Ok(Grant { token, from: self.time.instant(self.now) })
+        Ok(token)
     }
 
     /// Gives the lock to who waits first, or frees it.
@@ -368,18 +355,18 @@ impl Batch<'_> {
             self.state.queues.remove(name);
         }
         if let Some(Waiter { id, ttl, value, granted }) = next {
-            let grant = self.grant(name, id, ttl, value)?;
-            self.trace.owed.push((granted, grant));
+            let token = self.grant(name, id, ttl, value)?;
+            self.trace.owed.push((granted, token));
             return Ok(());
         }
-        let Some(held) = self.state.holders.get(name) else { return Ok(()) };
+        let Some(held) = self.state.living().holders.get(name).copied() else { return Ok(()) };
         let version = Version::new(held.token, 0);
         self.trace.events.push(Event::Freed { name: name.clone(), version });
         let old = self.locks.remove(&**name)?.and_then(|row| large(row.value()));
         if let Some(old) = old {
             self.large.remove(old)?;
         }
-        let old = self.state.set_holder(name, None);
+        let old = self.state.living().set_holder(name, None);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
@@ -387,7 +374,7 @@ impl Batch<'_> {
 
     /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
     pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
-        let held = self.state.holders.get(name).is_some_and(|held| held.id == id);
+        let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);
         if held {
             self.hand_on(name)?;
         } else if let Some(queue) = self.state.queues.get_mut(name) {
@@ -399,17 +386,7 @@ impl Batch<'_> {
         Ok(Ok(held))
     }
 
-    pub(crate) fn renew_lock(&mut self, name: &Arc<str>, id: u64) -> Done<()> {
-        let Some(&held) = self.state.holders.get(name).filter(|held| held.id == id) else {
-            return refused(ErrorKind::LockLost, "it was released, or its TTL passed");
-        };
-        let held = Held { until: self.now.saturating_add(held.ttl), ..held };
-        let old = self.state.set_holder(name, Some(held));
-        self.trace.replaced.push(old);
-        Ok(Ok(()))
-    }
-
     pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
-        self.state.holders.get(name).is_some_and(|held| held.token == token)
+        self.state.living().holders.get(name).is_some_and(|held| held.token == token)
     }
 }

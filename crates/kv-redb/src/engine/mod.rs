@@ -18,7 +18,6 @@ pub(crate) use event::View;
 pub(crate) use job::Done;
 pub(crate) use places::{Client, open, view};
 pub(crate) use read::{Reading, Snapshot};
-pub(crate) use state::Grant;
 
 use crate::{
     config::Config,
@@ -28,9 +27,9 @@ use event::Event;
 use file::Opening;
 use format::Refused;
 use job::Job;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::Instant};
 use redb::Database;
-use state::State;
+use state::{Shared, State};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -61,6 +60,7 @@ pub(crate) struct Engine {
     /// How many reads are on threads of their own at a time.
     readers: Arc<Semaphore>,
     jobs: mpsc::Sender<Box<dyn Job>>,
+    living: Shared,
     stop: Notify,
     gone: watch::Sender<bool>,
     views: Mutex<Vec<Weak<View>>>,
@@ -93,6 +93,7 @@ impl Engine {
             looked: watch::Sender::new(0),
             readers: Arc::new(Semaphore::new(readers)),
             jobs,
+            living: state.shared(),
             stop: Notify::new(),
             gone: watch::Sender::new(false),
             views: Mutex::default(),
@@ -133,6 +134,23 @@ impl Engine {
             None if ticket.leave() => Err(error::not_begun(deadline)),
             Some(Err(_)) | None => Err(error::committing(deadline)),
         }
+    }
+
+    /// Renews a lease, in memory alone; the moment from which its TTL counts now.
+    pub(crate) fn renew_lease(&self, lease: u64) -> Result<Instant> {
+        let mut living = self.living.lock();
+        // Read under the lock: what the writer found to be over before is over at this moment too.
+        let now = self.time.now();
+        let over = || Error::new(ErrorKind::LeaseLost, "it was revoked, or its TTL passed");
+        living.renew_lease(lease, now).then(|| self.time.instant(now)).ok_or_else(over)
+    }
+
+    /// As [`renew_lease`](Self::renew_lease), for the lock that this acquisition holds.
+    pub(crate) fn renew_lock(&self, name: &Arc<str>, id: u64) -> Result<Instant> {
+        let mut living = self.living.lock();
+        let now = self.time.now();
+        let over = || Error::new(ErrorKind::LockLost, "it was released, or its TTL passed");
+        living.renew_lock(name, id, now).then(|| self.time.instant(now)).ok_or_else(over)
     }
 
     /// A number that no other acquisition or lease has.

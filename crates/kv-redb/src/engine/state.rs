@@ -1,20 +1,12 @@
 //! What the writer keeps in memory: who holds and waits for locks, which leases live, what ends next.
 
 use super::{format::Stored, time::Time};
-use kv_core::{Bytes, backend::Instant};
+use kv_core::Bytes;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
-
-/// A lock that was granted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Grant {
-    pub(crate) token: u64,
-    /// The moment from which its TTL counts.
-    pub(crate) from: Instant,
-}
 
 /// The holder of a lock.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +24,8 @@ pub(crate) struct Waiter {
     pub(crate) id: u64,
     pub(crate) ttl: u64,
     pub(crate) value: Bytes,
-    pub(crate) granted: oneshot::Sender<kv_core::Result<Grant>>,
+    /// For the token.
+    pub(crate) granted: oneshot::Sender<kv_core::Result<u64>>,
 }
 
 /// A lease that lives.
@@ -59,11 +52,29 @@ pub(crate) enum Replaced {
 pub(crate) struct State {
     /// The last number given out: version, token or stamp of a batch.
     pub(crate) counter: u64,
-    pub(crate) holders: HashMap<Arc<str>, Held>,
     pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
-    pub(crate) leases: HashMap<u64, Leased>,
     /// The first expiry of a key.
     pub(crate) first_expiry: Option<u64>,
+    living: Shared,
+}
+
+/// What lives, in reach of those who renew it: a renewal must not wait for a commit, which a slow disk or a large value
+/// makes longer than a TTL.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Living>>);
+
+impl Shared {
+    /// Never kept over anything that blocks.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Living> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks that are held and leases. Only the writer grants and ends them.
+#[derive(Debug, Default)]
+pub(crate) struct Living {
+    pub(crate) holders: HashMap<Arc<str>, Held>,
+    pub(crate) leases: HashMap<u64, Leased>,
     /// When each lock and lease ends.
     ends: BTreeSet<(u64, Life)>,
 }
@@ -73,15 +84,16 @@ impl State {
     /// the file does not know.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
-        let mut state = Self { counter, first_expiry, ..Self::default() };
-        let now = time.now();
+        let state = Self { counter, first_expiry, ..Self::default() };
+        let (now, mut living) = (time.now(), state.living());
         for (lease, ttl) in leases {
-            state.set_lease(lease, Some(Leased { ttl, until: now.saturating_add(ttl) }));
+            living.set_lease(lease, Some(Leased { ttl, until: now.saturating_add(ttl) }));
         }
         for (name, token, ttl) in locks {
             let held = Held { id: 0, token, ttl, until: now.saturating_add(ttl) };
-            state.set_holder(&name.into(), Some(held));
+            living.set_holder(&name.into(), Some(held));
         }
+        drop(living);
         state
     }
 
@@ -92,11 +104,21 @@ impl State {
 
     /// When something ends next.
     pub(crate) fn due(&self) -> Option<u64> {
-        let end = self.ends.first().map(|(at, _)| *at);
+        let end = self.living().ends.first().map(|(at, _)| *at);
         end.into_iter().chain(self.first_expiry).min()
     }
 
-    /// A lock or lease whose time is over.
+    pub(crate) fn shared(&self) -> Shared {
+        self.living.clone()
+    }
+
+    pub(crate) fn living(&self) -> MutexGuard<'_, Living> {
+        self.living.lock()
+    }
+}
+
+impl Living {
+    /// A lock or lease whose time is over: from this `now` on nothing renews it.
     pub(crate) fn ended(&self, now: u64) -> Option<Life> {
         self.ends.first().filter(|(at, _)| *at <= now).map(|(_, life)| life.clone())
     }
@@ -126,6 +148,39 @@ impl State {
         }
         if let Some(new) = new {
             self.ends.insert((new, life));
+        }
+    }
+
+    /// Has a lease live for its whole TTL from `now` on; `false` when it has ended, be it noted yet or not.
+    pub(crate) fn renew_lease(&mut self, lease: u64, now: u64) -> bool {
+        let Some(&life) = self.leases.get(&lease).filter(|life| life.until > now) else { return false };
+        self.set_lease(lease, Some(Leased { until: now.saturating_add(life.ttl), ..life }));
+        true
+    }
+
+    /// As [`renew_lease`](Self::renew_lease), of what this acquisition holds.
+    pub(crate) fn renew_lock(&mut self, name: &Arc<str>, id: u64, now: u64) -> bool {
+        let held = self.holders.get(name).filter(|held| held.id == id && held.until > now);
+        let Some(&held) = held else { return false };
+        self.set_holder(name, Some(Held { until: now.saturating_add(held.ttl), ..held }));
+        true
+    }
+
+    /// Has what was granted live from `now` on, when its commit is done.
+    pub(crate) fn begin(&mut self, changed: &[Replaced], now: u64) {
+        for change in changed {
+            match change {
+                Replaced::Lock(name, _) => {
+                    if let Some(&held) = self.holders.get(name) {
+                        self.set_holder(name, Some(Held { until: now.saturating_add(held.ttl), ..held }));
+                    }
+                }
+                Replaced::Lease(lease, _) => {
+                    if let Some(&life) = self.leases.get(lease) {
+                        self.set_lease(*lease, Some(Leased { until: now.saturating_add(life.ttl), ..life }));
+                    }
+                }
+            }
         }
     }
 

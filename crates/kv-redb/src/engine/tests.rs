@@ -1,9 +1,9 @@
-//! Deadlines of writes, with a writer that a test can hold.
+//! Deadlines of writes, and lives of leases and locks, with a writer that a test can hold.
 
 use super::{Engine, Lives};
 use crate::config::Config;
 use kv_core::{Deadline, ErrorKind, Expect, Result, Version};
-use std::{sync::Arc, sync::mpsc, time::Duration};
+use std::{sync::Arc, sync::mpsc, thread, time::Duration};
 
 async fn put(engine: Arc<Engine>, name: &'static str, within: Duration) -> Result<Version> {
     let put =
@@ -43,4 +43,57 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
     assert!(there("patient").await?);
     assert!(!there("late").await? && !there("left").await?);
     Ok(())
+}
+
+const LONG: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_secs(1);
+
+/// Keeps the writer busy for this long, as a slow disk does.
+async fn slow(engine: Arc<Engine>, time: Duration) -> Result<()> {
+    let sleep = move |_: &mut super::Batch<'_>| {
+        thread::sleep(time);
+        Ok(Ok(()))
+    };
+    engine.write(Deadline::after(LONG), 0, sleep).await
+}
+
+#[tokio::test]
+async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config::new(folder.path().join("a.redb"));
+    let client = super::open(&config).await?;
+    let engine = client.engine()?.clone();
+    let kv = config.open().await?;
+    let lease = kv.lease(TTL).await?;
+    kv.put("k", "v").lease(&lease).await?;
+    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    slow(engine, TTL * 3).await?;
+    assert!(lease.is_held() && guard.is_held());
+    // What was due meanwhile is done with the next batch.
+    kv.put("other", "v").await?;
+    assert!(kv.exists("k").await? && kv.lock_holder("l").await?.is_some());
+    assert!(guard.release().await? && lease.revoke().await?);
+    kv.close().await
+}
+
+#[tokio::test]
+async fn a_lease_or_lock_lives_from_its_commit_on() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config::new(folder.path().join("a.redb"));
+    let client = super::open(&config).await?;
+    let engine = client.engine()?.clone();
+    let kv = config.open().await?;
+    // While the first is done the others queue, and are one batch.
+    let (first, lease, lock, last) = tokio::join!(
+        slow(engine.clone(), TTL / 2),
+        async { kv.lease(TTL).deadline(LONG).await },
+        async { kv.new_lock("l").ttl(TTL).deadline(LONG).acquire().await },
+        slow(engine.clone(), TTL * 2),
+    );
+    first.and(last)?;
+    let (lease, guard) = (lease?, lock?);
+    assert!(lease.is_held() && guard.is_held());
+    kv.put("k", "v").lease(&lease).await?;
+    assert!(guard.release().await? && lease.revoke().await?);
+    kv.close().await
 }

@@ -130,14 +130,15 @@ impl Writer {
         let Err(failed) = tried else {
             self.pause = None;
             if stamp.is_some() {
+                self.state.living().begin(&replaced, self.engine.time.now());
                 self.engine.commits.fetch_add(1, Ordering::Relaxed);
                 self.engine.writes.fetch_add(writes, Ordering::Relaxed);
                 self.engine.tell(&events);
             }
             jobs.into_iter().for_each(|job| job.answer(Ok(())));
-            for (granted, grant) in owed {
+            for (granted, token) in owed {
                 // Who is gone meanwhile gives it back by its own hand.
-                let _ = granted.send(Ok(grant));
+                let _ = granted.send(Ok(token));
             }
             return;
         };
@@ -211,7 +212,7 @@ impl Writer {
         if happened {
             engine.tell(&events);
         } else {
-            self.state.restore(replaced);
+            self.state.living().restore(replaced);
         }
         happened
     }
