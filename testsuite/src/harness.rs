@@ -59,6 +59,11 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Whether the results belong into the tables of the documentation.
+    fn is_documented(&self) -> bool {
+        true
+    }
+
     /// What of ours is left on the server under the prefix after everything was deleted and closed: internals, leases,
     /// sessions, watchers. Nothing, where it cannot tell.
     async fn leftovers(&self, prefix: &str) -> Vec<String> {

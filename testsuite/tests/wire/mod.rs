@@ -97,6 +97,10 @@ impl Harness for Net {
         Some(self.server.address())
     }
 
+    fn is_documented(&self) -> bool {
+        false
+    }
+
     fn server(&self) -> Option<Arc<dyn kv_testsuite::Server>> {
         Some(self.server.clone())
     }
