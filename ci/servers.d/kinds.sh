@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154,SC2155
 # What the kinds of server are: their packages, how they are started, when they are ready, how they are spoken to.
-# Functions named after a family (etcd_command, ...) read NODE, NODE_DIR and the variables of load_spec in run.sh.
+# The functions of a family (etcd_command, ...) read NODE, NODE_DIR and the variables of load_spec in run.sh.
 
 KINDS=(etcd etcd34 consul zookeeper zookeeper38 redis redis8 valkey protoc)
 
@@ -138,13 +138,24 @@ works() {
 
 # ---- Running
 
-ports_a_node() {
-    case $(family "$1") in
-    etcd) echo 2 ;;
-    consul) echo 3 ;;
-    *) echo 1 ;;
-    esac
+# Each family's own half is in kinds/FAMILY.sh:
+#   FAMILY_OPTIONS  which of nodes, tls and auth its servers take
+#   FAMILY_PORTS    how many ports a node has; the first is its clients'
+#   _command        sets COMMAND, which becomes the process of NODE
+#   _client         sets COMMAND to the command-line client, for the given addresses (default: all nodes)
+#   _url            prints the URL for clients of the library
+#   _ready          whether NODE takes writes
+#   _prepare        where there is one: what a server needs once it is ready, cluster or users; runs at every start
+#   _put, _get      KEY [VALUE], with the command-line client
+
+# of_family KIND VARIABLE
+of_family() {
+    local variable
+    variable=$(family "$1")_$2
+    echo "${!variable:-}"
 }
+
+ports_a_node() { of_family "$1" PORTS; }
 
 # port NODE [NTH]
 port() { echo "${PORTS[($1 - 1) * $(ports_a_node "$KIND") + ${2:-0}]}"; }
@@ -156,122 +167,7 @@ addresses() {
     (IFS=, && echo "${all[*]}")
 }
 
-url() {
-    case $(family "$KIND") in
-    etcd)
-        local login="" tls=""
-        if ((AUTH)); then login=kv:kv-password@; fi
-        if ((TLS)); then tls="?ca=$AT/certs/ca.pem&cert=$AT/certs/client.pem&key=$AT/certs/client.key"; fi
-        echo "etcd://$login$(addresses "")/$tls"
-        ;;
-    *) echo "$(family "$KIND")://$(addresses "")/" ;;
-    esac
-}
-
-# ..._command: sets COMMAND. ..._ready: whether NODE takes writes. ..._client: sets COMMAND to the client for the
-# given addresses (default: all nodes).
-
-etcd_command() {
-    local http=http cluster="" node peers=() timing=(--heartbeat-interval 10 --election-timeout 100)
-    if ((NODES > 1)); then timing=(--heartbeat-interval 50 --election-timeout 500); fi
-    if ((TLS)); then http=https; fi
-    for ((node = 1; node <= NODES; node++)); do peers+=("n$node=$http://127.0.0.1:$(port "$node" 1)"); done
-    cluster=$(IFS=, && echo "${peers[*]}")
-    local us="$http://127.0.0.1:$(port "$NODE")" peer="$http://127.0.0.1:$(port "$NODE" 1)"
-    COMMAND=("$(program "$KIND")" --name "n$NODE" --data-dir "$NODE_DIR/data" --log-level warn "${timing[@]}"
-        --listen-client-urls "$us" --advertise-client-urls "$us"
-        --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "$cluster")
-    if ((TLS)); then
-        local c=$AT/certs
-        COMMAND+=(--client-cert-auth --trusted-ca-file "$c/ca.pem" --cert-file "$c/server.pem" --key-file "$c/server.key"
-            --peer-client-cert-auth --peer-trusted-ca-file "$c/ca.pem" --peer-cert-file "$c/server.pem"
-            --peer-key-file "$c/server.key")
-    fi
-}
-etcd_client() {
-    local http=http
-    if ((TLS)); then http=https; fi
-    COMMAND=("$(program "$KIND" --client)" --endpoints "${1:-$(addresses "$http://")}" --command-timeout 3s)
-    if ((TLS)); then
-        COMMAND+=(--cacert "$AT/certs/ca.pem" --cert "$AT/certs/client.pem" --key "$AT/certs/client.key")
-    fi
-    if [[ -e $AT/auth-enabled ]]; then COMMAND+=(--user root:root-password); fi
-}
-etcd_ready() {
-    local http=http
-    if ((TLS)); then http=https; fi
-    etcd_client "$http://127.0.0.1:$(port "$NODE")"
-    "${COMMAND[@]}" endpoint health &>/dev/null
-}
-# Users as docs/servers.md names them. Once, when the server is new.
-etcd_prepare() {
-    ((AUTH)) && [[ ! -e $AT/auth-enabled ]] || return 0
-    etcd_client
-    etcd_step user add root:root-password
-    etcd_step role add root
-    etcd_step user grant-role root root
-    etcd_step user add kv:kv-password
-    etcd_step role add kv
-    etcd_step role grant-permission kv --prefix=true readwrite ""
-    etcd_step user grant-role kv kv
-    etcd_step auth enable
-    touch "$AT/auth-enabled"
-}
-etcd_step() {
-    local said
-    said=$("${COMMAND[@]}" "$@" 2>&1) || [[ $said == *"already exists"* ]] ||
-        die "$NAME: 'etcdctl $*' failed: ${said##*$'\n'}"
-}
-etcd_put() { client put "$1" "$2"; }
-etcd_get() { client get "$1" --print-value-only; }
-
-consul_command() {
-    cat >"$NODE_DIR/consul.json" <<EOT
-{
-  "server": true, "bootstrap_expect": 1, "node_name": "n1", "data_dir": "$NODE_DIR/data",
-  "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn", "disable_update_check": true,
-  "ports": {"http": $(port 1), "server": $(port 1 1), "serf_lan": $(port 1 2), "serf_wan": -1, "dns": -1, "grpc": -1},
-  "performance": {"raft_multiplier": 1}, "limits": {"http_max_conns_per_client": 2000}
-}
-EOT
-    COMMAND=("$(program consul)" agent -config-file "$NODE_DIR/consul.json")
-}
-consul_client() { COMMAND=(env "CONSUL_HTTP_ADDR=http://127.0.0.1:$(port 1)" "$(program consul)"); }
-# A leader is known a little earlier than writes are taken, so it takes a write to tell; this one leaves nothing.
-consul_ready() { client kv delete ci-servers-ready &>/dev/null; }
-consul_put() { client kv put "$1" "$2"; }
-consul_get() { client kv get "$1"; }
-
-zookeeper_command() {
-    [[ -n ${JAVA_HOME:-} ]] || needs java default-jre-headless
-    cat >"$NODE_DIR/zoo.cfg" <<EOT
-tickTime=200
-minSessionTimeout=200
-maxSessionTimeout=60000
-dataDir=$NODE_DIR/data
-clientPort=$(port 1)
-clientPortAddress=127.0.0.1
-maxClientCnxns=0
-admin.enableServer=false
-4lw.commands.whitelist=*
-EOT
-    COMMAND=("$(program "$KIND")" "$NODE_DIR/zoo.cfg")
-}
-zookeeper_client() { COMMAND=("$(program "$KIND" --client)" -server "127.0.0.1:$(port 1)"); }
-# "Mode:" is in the answer as soon as requests are served.
-zookeeper_ready() {
-    local answer
-    answer=$({ exec 3<>"/dev/tcp/127.0.0.1/$(port 1)" && printf srvr >&3 && timeout 2 cat <&3; } 2>/dev/null) || return 1
-    [[ $answer == *Mode:* ]]
-}
-zookeeper_put() { client create "/$1" "$2"; }
-zookeeper_get() { client get "/$1" | tail -n 1; }
-
-redis_command() {
-    COMMAND=("$(program "$KIND")" --bind 127.0.0.1 --port "$(port 1)" --dir "$NODE_DIR/data" --save ''
-        --appendonly yes --appendfsync always --notify-keyspace-events KEA)
-}
-redis_client() { COMMAND=("$(program "$KIND" --client)" -p "$(port 1)"); }
-redis_ready() { [[ $(client ping 2>/dev/null) == PONG ]]; }
-redis_put() { client set "$1" "$2"; }
-redis_get() { client get "$1"; }
+for file in "$HERE"/servers.d/kinds/*.sh; do
+    # shellcheck source=/dev/null
+    source "$file"
+done

@@ -93,17 +93,25 @@ cmd_start() {
     if ((TLS)); then say "certificates: $AT/certs"; fi
     url
 }
+url() { "$(family "$KIND")_url"; }
 
 create() {
     KIND=$1 NAME=$2 NODES=$4 TLS=$5 AUTH=$6 ONLY=""
     AT=$RUN/$NAME
     valid_name
-    [[ $(family "$KIND") == etcd ]] || ((NODES == 1 && !TLS && !AUTH)) || misused "--nodes, --tls and --auth: etcd only"
+    allows nodes $((NODES > 1))
+    allows tls "$TLS"
+    allows auth "$AUTH"
     choose_ports "$3" $((NODES * $(ports_a_node "$KIND")))
     mkdir -p "$AT"
     if ((TLS)); then certificates "$AT/certs"; fi
     printf '%s\n' "$KIND $NODES $TLS $AUTH" "${PORTS[*]}" >"$AT/spec.new"
     mv "$AT/spec.new" "$AT/spec"
+}
+
+# allows OPTION WANTED
+allows() {
+    (($2 == 0)) || [[ " $(of_family "$KIND" OPTIONS) " == *" $1 "* ]] || misused "start: $KIND takes no --$1"
 }
 
 # choose_ports FIRST COUNT: below the range from which the system hands out ports, so that no client's connection and
@@ -160,7 +168,7 @@ bring_up() {
         beyond=$(beyond_loopback "$pid")
         [[ -z $beyond ]] || failed_start "listens beyond loopback ($beyond)" "$folder"
     done
-    if [[ $(family "$KIND") == etcd ]]; then etcd_prepare; fi
+    if declare -F "$(family "$KIND")_prepare" >/dev/null; then "$(family "$KIND")_prepare"; fi
     trap - EXIT INT TERM HUP
 }
 failed_start() {

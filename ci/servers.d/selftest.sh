@@ -18,7 +18,7 @@ cmd_selftest() {
             check protoc compiles
         else
             check "$kind" keeps "$kind" "$SELF-$kind"
-            if [[ $kind == etcd* ]]; then
+            if [[ $(of_family "$kind" OPTIONS) == "nodes tls auth" ]]; then
                 check "$kind, 3 nodes, TLS, users" survives "$kind" "$SELF-$kind-cluster"
             fi
         fi
