@@ -41,17 +41,24 @@
 //! its own line; a case that the backend's [`Capabilities`](kv_core::Capabilities) rule out is shown as ignored, with the
 //! reason, after the refused call was seen to answer `Unsupported`. What needs a look into the server beyond the library
 //! asks the harness for a hook, and is ignored without it.
+//!
+//! Beside the suite there is what a network backend's tests need: [`process`] for servers of their own, [`Base`] for a live
+//! one, [`Proxy`] for what a network does, [`failover`] for clusters.
 
+mod base;
 mod case;
 pub mod cases;
 pub mod check;
+pub mod failover;
 mod harness;
 pub mod matrix;
+pub mod process;
 mod program;
 mod proxy;
 mod run;
 mod server;
 
+pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};
 pub use check::Failure;
 pub use harness::{Foreign, Harness, Server};

@@ -2,24 +2,14 @@
 
 mod common;
 
-use common::{Failure, Node, Setup, nodes};
-use kv_core::{ErrorKind, Kv, Result, WatchEvent};
-use kv_testsuite::Proxy;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use common::{Node, Setup, nodes};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{
+    Failure, Proxy,
+    failover::{goes_on, soon, written},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use std::time::Duration;
 
-/// What must come has come by then.
-const SOON: Duration = Duration::from_secs(30);
 /// Short, so that what a lost leader costs is paid often.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -28,7 +18,7 @@ struct Cluster(Vec<Node>);
 impl Cluster {
     async fn start() -> Result<Self, Failure> {
         let nodes = nodes(&Setup::cluster("etcd"), 3)?;
-        nodes.iter().try_for_each(Node::spawn)?;
+        nodes.iter().try_for_each(|node| node.daemon.spawn())?;
         for node in &nodes {
             node.ready().await?;
         }
@@ -53,138 +43,6 @@ impl Cluster {
     }
 }
 
-/// Someone who writes a growing number all the time.
-struct Writer {
-    task: tokio::task::JoinHandle<Result<Vec<u64>, Failure>>,
-    end: Arc<AtomicBool>,
-    /// The number that was acknowledged last, and how many were.
-    sure: watch::Receiver<(u64, u64)>,
-}
-
-impl Writer {
-    fn start(kv: Kv, key: &'static str) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = end.clone();
-        let (told, sure) = watch::channel((0, 0));
-        let task = tokio::spawn(async move {
-            let (mut last, mut unknown) = (None, Vec::new());
-            for n in 0_u64.. {
-                if ended.load(Ordering::Relaxed) {
-                    break;
-                }
-                match kv.put(key, n.to_string()).await {
-                    Ok(written) => {
-                        assert!(Some(written.version) > last, "versions only grow");
-                        last = Some(written.version);
-                        told.send_modify(|(newest, count)| (*newest, *count) = (n, *count + 1));
-                    }
-                    Err(e) => {
-                        use ErrorKind::{OutcomeUnknown, Timeout, Unavailable};
-                        assert!(matches!(e.kind(), OutcomeUnknown | Timeout | Unavailable), "{e:?}");
-                        unknown.extend((e.kind() == OutcomeUnknown).then_some(n));
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Ok(unknown)
-        });
-        Self { task, end, sure }
-    }
-
-    /// Waits until some more were acknowledged.
-    async fn some_more(&mut self) -> Result<(), Failure> {
-        let before = self.sure.borrow().1;
-        soon("acknowledged writes", self.sure.wait_for(|(_, count)| *count > before + 3)).await??;
-        Ok(())
-    }
-
-    /// The numbers that may be there in the end: the last that was acknowledged, and those of which nobody knows, which
-    /// may arrive as late as the link or the member comes back.
-    async fn end(self) -> Result<Vec<u64>, Failure> {
-        self.end.store(true, Ordering::Relaxed);
-        let mut possible = self.task.await??;
-        possible.push(self.sure.borrow().0);
-        Ok(possible)
-    }
-}
-
-async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> Result<T, Failure> {
-    timeout(SOON, coming).await.map_err(|_| format!("waited {SOON:?} in vain for {what}").into())
-}
-
-/// Writes until it is done.
-async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
-    soon("a write", async {
-        while let Err(e) = kv.put(key, "").await {
-            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{e:?}");
-        }
-    })
-    .await
-}
-
-/// Everything that goes on while the leader is taken away: nobody who asks the others notices more than a pause.
-async fn goes_on(
-    kv: &Kv,
-    cluster: &Cluster,
-    away: impl AsyncFnOnce() -> Result<(), Failure>,
-    back: impl AsyncFnOnce() -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut changes = kv.watch_tree("w").await?;
-    assert_eq!(changes.event().await?, WatchEvent::Synced);
-    let ttl = Duration::from_secs(20);
-    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
-    let lease = kv.lease(ttl).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    let mut waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
-    let mut writer = Writer::start(kv.clone(), "w/n");
-    writer.some_more().await?;
-
-    away().await?;
-    written(kv, "w/while-away").await?;
-    assert!(kv.get("w/while-away").await?.is_some(), "a read after a write sees it");
-    let began = Instant::now();
-    soon("a fenced write", async {
-        while let Err(e) = kv.put("fenced", "").fenced(&guard).await {
-            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{e:?}");
-        }
-    })
-    .await?;
-    assert!(guard.is_held() && lease.is_held(), "renewed by another member, {:?} later", began.elapsed());
-    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "nobody else gets the lock");
-    writer.some_more().await?;
-    back().await?;
-
-    let possible = writer.end().await?;
-    written(kv, "w/end").await?;
-    let listed = async || -> Result<BTreeMap<_, _>> {
-        Ok(kv.list("w").await?.into_iter().map(|entry| (entry.key.to_string(), entry)).collect())
-    };
-    let mut mirror = BTreeMap::new();
-    soon("what a listing shows", async {
-        // A write whose answer was lost may still be on its way.
-        while mirror != listed().await? || !mirror.contains_key("w/end") {
-            match changes.event().await? {
-                WatchEvent::Put(entry) => drop(mirror.insert(entry.key.to_string(), entry)),
-                WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, kv_core::Error>(())
-    })
-    .await??;
-    assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/end", "w/n", "w/while-away"]);
-    let last: u64 = mirror["w/n"].text().ok_or("a number")?.parse()?;
-    assert!(possible.contains(&last), "{last} is there, and could be one of {possible:?}");
-
-    let token = guard.token();
-    guard.release().await?;
-    let next = soon("the lock", waiting).await???;
-    assert!(next.token() > token);
-    assert!(kv.exists("leased").await?, "the lease was kept alive");
-    cluster.leader().await?;
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_is_killed() -> Result<(), Failure> {
     let cluster = Cluster::start().await?;
@@ -193,10 +51,10 @@ async fn the_leader_is_killed() -> Result<(), Failure> {
     let members: Vec<_> = [leader].into_iter().chain(others).map(|node| node.address.to_string()).collect();
     let kv = cluster.open(members.iter().map(String::as_str)).await?;
     let away = async || {
-        leader.kill();
+        leader.daemon.kill();
         Ok(())
     };
-    goes_on(&kv, &cluster, away, async || leader.start().await).await
+    goes_on(&kv, away, async || leader.start().await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,14 +64,14 @@ async fn the_leader_is_paused() -> Result<(), Failure> {
     let members: Vec<_> = [leader].into_iter().chain(others).map(|node| node.address.to_string()).collect();
     let kv = cluster.open(members.iter().map(String::as_str)).await?;
     let away = async || {
-        leader.pause();
+        leader.daemon.pause();
         Ok(())
     };
     let back = async || {
-        leader.resume();
+        leader.daemon.resume();
         Ok(())
     };
-    goes_on(&kv, &cluster, away, back).await
+    goes_on(&kv, away, back).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +95,7 @@ async fn the_leader_is_cut_off_from_us() -> Result<(), Failure> {
             proxy.heal().await;
             Ok(())
         };
-        goes_on(&kv, &cluster, away, back).await?;
+        goes_on(&kv, away, back).await?;
         kv.delete_tree("").await?;
         kv.close().await?;
     }
@@ -287,8 +145,8 @@ async fn a_member_without_a_quorum() -> Result<(), Failure> {
     let before = kv.put("k", "v").await?.version;
     // It has the write too, which the other two alone could have acknowledged.
     assert!(kv.exists("k").await?);
-    b.kill();
-    c.kill();
+    b.daemon.kill();
+    c.daemon.kill();
     soon("the leader to be missed", async {
         // Who lost the quorum gives its leadership up within an election time-out.
         while kv.get("k").await.is_ok() {}
@@ -313,7 +171,7 @@ async fn a_member_without_a_quorum() -> Result<(), Failure> {
         }
     });
     assert_eq!(refused.await?.kind(), ErrorKind::Unavailable);
-    b.spawn()?;
-    c.spawn()?;
+    b.daemon.spawn()?;
+    c.daemon.spawn()?;
     written(&kv, "k").await
 }

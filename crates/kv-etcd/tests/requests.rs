@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{Failure, Node, single};
+use common::{Node, single};
 use kv_core::{ErrorKind, Kv};
+use kv_testsuite::Failure;
 use std::time::Duration;
 
 /// Requests to the server's own API, without those that a connection or the counting itself needs.

@@ -2,12 +2,15 @@
 
 mod common;
 
-use common::{Failure, Node, Setup, nodes, run};
+use common::{Node, Setup, nodes};
 use kv_core::{Error, ErrorKind, Kv, Secret};
 use kv_etcd::Config;
+use kv_testsuite::{
+    Failure,
+    process::{certificates, run},
+};
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -18,10 +21,7 @@ struct Certificates(TempDir);
 impl Certificates {
     fn new() -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let mut make = Command::new(root.join("ci/servers"));
-        make.arg("certs").arg(folder.path());
-        run(make, b"")?;
+        certificates(folder.path())?;
         Ok(Self(folder))
     }
 
@@ -215,7 +215,7 @@ async fn ended_tokens_are_renewed() -> Result<(), Failure> {
     }
     assert!(guard.is_held());
     // All tokens end with the server.
-    node.kill();
+    node.daemon.kill();
     node.start().await?;
     kv.put("a", "after").await?;
     assert_eq!(kv.get("a").await?.and_then(|e| e.text().map(str::to_owned)).as_deref(), Some("after"));
@@ -235,7 +235,7 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     }
     as_root(&node, &["user", "revoke-role", "me", "mine"])?;
     // The server looks at rights when a watch begins.
-    node.kill();
+    node.daemon.kill();
     node.start().await?;
     assert_eq!(watch.event().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
     Ok(())

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Failure, run, single};
+use common::single;
+use kv_testsuite::{Failure, process::run};
 
 const PREFIX: &str = "tools/";
 

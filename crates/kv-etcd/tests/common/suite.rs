@@ -2,19 +2,20 @@
 
 use super::*;
 use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
-use kv_core::{Bytes, Kv, Result, StoreUrl, async_trait};
-use kv_testsuite::{Foreign, Harness, Proxy, Server};
-use std::{net::ToSocketAddrs, sync::Arc};
+use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use std::sync::Arc;
+use tokio::time::Instant;
 
 pub fn main(kind: &'static str, name: &'static str) -> ! {
     kv_testsuite::main(move || async move {
-        match std::env::var("KV_ETCD_URL") {
-            Ok(url) => Suite::live(url).await,
-            Err(_) => {
+        match Base::live(LIVE)? {
+            Some(base) => Suite::live(base).await,
+            None => {
                 let node = single(kind).await?;
-                let url = format!("etcd://{}/", node.address);
-                let foreign = Client::connect([node.address.to_string()], None).await?;
-                Ok(Suite { name: name.into(), url, node: Some(Arc::new(node)), tool: Some(foreign) })
+                let base = Base::new(format!("etcd://{}/", node.address))?;
+                let tool = Client::connect([node.address.to_string()], None).await?;
+                Ok(Suite { name: name.into(), base, node: Some(Arc::new(node)), tool: Some(tool) })
             }
         }
     })
@@ -22,40 +23,24 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
 
 pub struct Suite {
     name: String,
-    url: String,
+    base: Base,
     node: Option<Arc<Node>>,
     /// The server's bare protocol; `None` for a live server that asks for more than an address.
     tool: Option<Client>,
 }
 
 impl Suite {
-    async fn live(url: String) -> Result<Self, Failure> {
-        let parsed = StoreUrl::parse(&url)?;
-        if !url.ends_with('/') && !url.contains('?') {
-            return Err(
-                "KV_ETCD_URL: let it end with a slash; the suite puts its own prefix behind it".into()
-            );
-        }
-        let kv = kv_etcd::open(&url).await.map_err(|e| format!("KV_ETCD_URL, {parsed}: {e}"))?;
+    async fn live(base: Base) -> Result<Self, Failure> {
+        let kv = kv_etcd::open(&base.with_prefix(""))
+            .await
+            .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
         let name = format!("etcd-{}", kv.health().await?.version);
         kv.close().await?;
-        let tool = match (parsed.user(), url.contains('?')) {
-            (None, false) => Some(Client::connect(parsed.hosts_or(2379), None).await?),
-            _ => None,
+        let tool = match base.address(2379).filter(|_| base.is_plain()) {
+            Some(address) => Some(Client::connect([address.to_string()], None).await?),
+            None => None,
         };
-        Ok(Self { name, url, node: None, tool })
-    }
-
-    fn with_prefix(&self, prefix: &str) -> String {
-        match self.url.split_once('?') {
-            Some((url, parameters)) => format!("{url}{prefix}?{parameters}"),
-            None => format!("{}{prefix}", self.url),
-        }
-    }
-
-    fn whole(&self, prefix: &str) -> String {
-        let own = StoreUrl::parse(&self.url).map(|url| url.prefix().to_owned()).unwrap_or_default();
-        format!("{own}{prefix}")
+        Ok(Self { name, base, node: None, tool })
     }
 }
 
@@ -66,18 +51,18 @@ impl Harness for Suite {
     }
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
-        kv_etcd::open(&self.with_prefix(prefix)).await
+        kv_etcd::open(&self.base.with_prefix(prefix)).await
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         self.address()?;
-        Some(kv_etcd::open(&format!("etcd://{}/{}", proxy.address(), self.whole(prefix))).await)
+        Some(kv_etcd::open(&format!("etcd://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
         // A live server that asks for nothing but its address can stand behind a proxy.
         self.tool.as_ref()?;
-        StoreUrl::parse(&self.url).ok()?.hosts_or(2379).first()?.to_socket_addrs().ok()?.next()
+        self.base.address(2379)
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {
@@ -85,11 +70,11 @@ impl Harness for Suite {
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
-        Some(Arc::new(Tool(self.tool.clone()?, self.whole(""))))
+        Some(Arc::new(Tool(self.tool.clone()?, self.base.name_of(""))))
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
-        Some(self.with_prefix(prefix))
+        Some(self.base.with_prefix(prefix))
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
@@ -98,7 +83,7 @@ impl Harness for Suite {
 
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(tool) = &self.tool else { return Vec::new() };
-        leftovers(tool, self.whole(prefix).as_bytes()).await.unwrap_or_else(|e| vec![e.to_string()])
+        leftovers(tool, self.base.name_of(prefix).as_bytes()).await.unwrap_or_else(|e| vec![e.to_string()])
     }
 }
 
@@ -157,19 +142,19 @@ async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure>
 #[async_trait]
 impl Server for Node {
     async fn stop(&self) {
-        Node::stop(self);
+        self.daemon.stop();
     }
     async fn kill(&self) {
-        Node::kill(self);
+        self.daemon.kill();
     }
     async fn start(&self) {
         Node::start(self).await.expect("it started before");
     }
     async fn pause(&self) {
-        Node::pause(self);
+        self.daemon.pause();
     }
     async fn resume(&self) {
-        Node::resume(self);
+        self.daemon.resume();
     }
 }
 

@@ -1,0 +1,163 @@
+//! Clusters: a member is taken away, and everything goes on.
+
+use crate::Failure;
+use kv_core::{ErrorKind, Kv, Result, WatchEvent};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+/// What must come has come by then.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Waits for what must come soon.
+///
+/// # Errors
+/// It did not come within half a minute.
+pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(SOON, coming).await.map_err(|_| format!("waited {SOON:?} in vain for {what}").into())
+}
+
+/// Someone who writes a growing number all the time.
+struct Writer {
+    task: tokio::task::JoinHandle<Result<Vec<u64>, Failure>>,
+    end: Arc<AtomicBool>,
+    /// The number that was acknowledged last, and how many were.
+    sure: watch::Receiver<(u64, u64)>,
+}
+
+impl Writer {
+    fn start(kv: Kv, key: &'static str) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let (told, sure) = watch::channel((0, 0));
+        let task = tokio::spawn(async move {
+            let (mut last, mut unknown) = (None, Vec::new());
+            for n in 0_u64.. {
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                match kv.put(key, n.to_string()).await {
+                    Ok(written) => {
+                        assert!(Some(written.version) > last, "versions only grow");
+                        last = Some(written.version);
+                        told.send_modify(|(newest, count)| (*newest, *count) = (n, *count + 1));
+                    }
+                    Err(e) => {
+                        use ErrorKind::{OutcomeUnknown, Timeout, Unavailable};
+                        assert!(matches!(e.kind(), OutcomeUnknown | Timeout | Unavailable), "{e:?}");
+                        unknown.extend((e.kind() == OutcomeUnknown).then_some(n));
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(unknown)
+        });
+        Self { task, end, sure }
+    }
+
+    /// Waits until some more were acknowledged.
+    async fn some_more(&mut self) -> Result<(), Failure> {
+        let before = self.sure.borrow().1;
+        soon("acknowledged writes", self.sure.wait_for(|(_, count)| *count > before + 3)).await??;
+        Ok(())
+    }
+
+    /// The numbers that may be there in the end: the last that was acknowledged, and those of which nobody knows, which
+    /// may arrive as late as the link or the member comes back.
+    async fn end(self) -> Result<Vec<u64>, Failure> {
+        self.end.store(true, Ordering::Relaxed);
+        let mut possible = self.task.await??;
+        possible.push(self.sure.borrow().0);
+        Ok(possible)
+    }
+}
+
+/// Writes until it is done.
+/// # Errors
+/// It was refused, or not done in half a minute.
+pub async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
+    soon("a write", async {
+        while let Err(e) = kv.put(key, "").await {
+            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{e:?}");
+        }
+    })
+    .await
+}
+
+/// Everything goes on while a member is taken away, and when it is back: reads see what was written, a watch misses
+/// nothing, a lease and a lock are kept, a fenced write is taken, nobody else gets the lock; whoever asks the others
+/// notices no more than a pause. `kv` has nothing under its prefix, and a short deadline.
+///
+/// # Errors
+/// What did not.
+///
+/// # Panics
+/// What was broken.
+pub async fn goes_on(
+    kv: &Kv,
+    away: impl AsyncFnOnce() -> Result<(), Failure>,
+    back: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut changes = kv.watch_tree("w").await?;
+    assert_eq!(changes.event().await?, WatchEvent::Synced);
+    let ttl = Duration::from_secs(20);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let lease = kv.lease(ttl).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    let mut waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
+    let mut writer = Writer::start(kv.clone(), "w/n");
+    writer.some_more().await?;
+
+    away().await?;
+    written(kv, "w/while-away").await?;
+    assert!(kv.get("w/while-away").await?.is_some(), "a read after a write sees it");
+    let began = Instant::now();
+    soon("a fenced write", async {
+        while let Err(e) = kv.put("fenced", "").fenced(&guard).await {
+            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{e:?}");
+        }
+    })
+    .await?;
+    assert!(guard.is_held() && lease.is_held(), "renewed by another member, {:?} later", began.elapsed());
+    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "nobody else gets the lock");
+    writer.some_more().await?;
+    back().await?;
+
+    let possible = writer.end().await?;
+    written(kv, "w/end").await?;
+    let listed = async || -> Result<BTreeMap<_, _>> {
+        Ok(kv.list("w").await?.into_iter().map(|entry| (entry.key.to_string(), entry)).collect())
+    };
+    let mut mirror = BTreeMap::new();
+    soon("what a listing shows", async {
+        // A write whose answer was lost may still be on its way.
+        while mirror != listed().await? || !mirror.contains_key("w/end") {
+            match changes.event().await? {
+                WatchEvent::Put(entry) => drop(mirror.insert(entry.key.to_string(), entry)),
+                WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/end", "w/n", "w/while-away"]);
+    let last: u64 = mirror["w/n"].text().ok_or("a number")?.parse()?;
+    assert!(possible.contains(&last), "{last} is there, and could be one of {possible:?}");
+
+    let token = guard.token();
+    guard.release().await?;
+    let next = soon("the lock", waiting).await???;
+    assert!(next.token() > token);
+    assert!(kv.exists("leased").await?, "the lease was kept alive");
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Servers of a backend's tests: on loopback, on free ports, gone with the test however it ends.
+
+use crate::Failure;
+use std::{
+    fmt, fs,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    net::TcpSocket,
+    time::{Instant, sleep},
+};
+
+/// How long a server may take to serve, on a machine that is busy.
+const READY: Duration = Duration::from_secs(60);
+
+/// The program of a kind of server that `ci/servers get` has fetched.
+///
+/// # Errors
+/// It is not there; the message names the command that gets it, and the variable that names a running server instead.
+pub fn program(kind: &str, name: &str, variable: &str) -> Result<PathBuf, Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // A relative folder is meant from the root, whence people run things; tests run in their crate's folder.
+    let servers =
+        std::env::var_os("KV_SERVERS_DIR").map_or_else(|| root.join(".servers"), |dir| root.join(dir));
+    let program = servers.join(kind).join("bin").join(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    Err(format!(
+        "there is no {} for the tests to start; get it with `ci/servers get {kind}`, or set {variable} to the URL of a \
+         running server",
+        program.display()
+    )
+    .into())
+}
+
+/// Makes a CA, and certificates of it for a server on loopback and for a client, in this folder: `ca.pem`, `server.pem`,
+/// `server.key`, `client.pem`, `client.key`.
+///
+/// # Errors
+/// The machine lacks `openssl`, or the folder cannot be written.
+pub fn certificates(folder: &Path) -> Result<(), Failure> {
+    let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/servers"));
+    make.arg("certs").arg(folder);
+    run(make, b"").map(drop)
+}
+
+/// Runs it with this on its standard input; what it printed.
+///
+/// # Errors
+/// It cannot be run, or fails; with what it said.
+pub fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// A port of loopback that stays ours as long as this lives: bound, and never listening.
+#[derive(Debug)]
+pub struct Port {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Port {
+    /// A free one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn new() -> Result<Self, Failure> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        Ok(Self { address: socket.local_addr()?, _socket: socket })
+    }
+
+    /// Where the server that gets it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A server that a test takes away and gives back: the same command each time, so the same addresses and data.
+pub struct Daemon {
+    command: Command,
+    log: PathBuf,
+    process: Mutex<Option<Process>>,
+}
+
+impl Daemon {
+    /// Not started yet. What it prints goes to the end of the file `log`.
+    #[must_use]
+    pub fn new(command: Command, log: PathBuf) -> Self {
+        Self { command, log, process: Mutex::default() }
+    }
+
+    /// Starts it, unless it runs, and does not wait until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(&self) -> Result<(), Failure> {
+        let mut process = self.process();
+        if process.is_none() {
+            *process = Some(Process::spawn(&self.command, &self.log)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until the probe says that it serves.
+    ///
+    /// # Errors
+    /// It does not within a minute; with its log.
+    pub async fn serves<F>(&self, mut probe: impl FnMut() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = bool>,
+    {
+        let deadline = Instant::now() + READY;
+        while !probe().await {
+            if Instant::now() > deadline {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                return Err(
+                    format!("{:?} did not serve within {READY:?}; its log: {log}", self.command).into()
+                );
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Asks it to end, and returns when it has; killed, if it refuses for ten seconds.
+    pub fn stop(&self) {
+        let process = self.process().take();
+        if let Some(process) = process {
+            process.stop();
+        }
+    }
+
+    /// Kills it without warning; returns when it is gone.
+    pub fn kill(&self) {
+        let process = self.process().take();
+        drop(process);
+    }
+
+    /// Freezes it.
+    pub fn pause(&self) {
+        if let Some(process) = self.process().as_mut() {
+            process.signal("STOP");
+        }
+    }
+
+    /// Ends a freeze.
+    pub fn resume(&self) {
+        if let Some(process) = self.process().as_mut() {
+            process.signal("CONT");
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon")
+            .field("command", &self.command)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts the server, passes on signals that it reads, and kills it when its input ends, which it does with our death.
+/// A server may refuse to end when asked: it is killed then.
+const KEEPER: &str = r#"
+"$@" </dev/null &
+pid=$!
+echo started
+while read -r signal; do
+    kill -"$signal" "$pid"
+    if [ "$signal" = TERM ]; then
+        (exec >/dev/null; sleep 10 & trap 'kill $!' TERM; wait $! && kill -KILL "$pid") &
+        wait "$pid"
+        kill -TERM $! 2>/dev/null
+        exit
+    fi
+done
+kill -KILL "$pid" 2>/dev/null
+wait "$pid"
+"#;
+
+/// A process that ends with the test, however the test ends.
+struct Process {
+    keeper: Child,
+    orders: Option<ChildStdin>,
+}
+
+impl Process {
+    fn spawn(command: &Command, log: &Path) -> Result<Self, Failure> {
+        let log = fs::File::options().create(true).append(true).open(log)?;
+        let mut keeper = Command::new("/bin/sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(command.get_program()).args(command.get_args());
+        keeper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let orders = keeper.stdin.take();
+        let mut started = String::new();
+        if let Some(out) = keeper.stdout.take() {
+            BufReader::new(out).read_line(&mut started)?;
+        }
+        Ok(Self { keeper, orders })
+    }
+
+    fn signal(&mut self, name: &str) {
+        let orders = self.orders.as_mut().expect("orders are taken only at the end");
+        writeln!(orders, "{name}").expect("the keeper lives as long as this");
+    }
+
+    fn stop(mut self) {
+        self.signal("CONT");
+        self.signal("TERM");
+        self.keeper.wait().expect("a child of ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // The keeper kills what it keeps, and waits for it.
+        let _ = self.keeper.wait();
+    }
+}
