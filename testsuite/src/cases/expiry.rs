@@ -5,7 +5,7 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
 };
-use kv_core::{ErrorKind, Kv, Outcome, TtlRange, WatchEvent, Watching, Written};
+use kv_core::{ErrorKind, Kv, Outcome, TtlRange, Version, WatchEvent, Watching, Written};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -55,6 +55,7 @@ macro_rules! needs_ttl {
 /// A life of a key, by this side's clock: the write happened between the two moments.
 #[derive(Clone, Copy, Debug)]
 struct Life {
+    version: Version,
     sent: Instant,
     answered: Instant,
     granted: Duration,
@@ -65,7 +66,7 @@ impl Life {
         let sent = Instant::now();
         let written: Written = put.await?;
         let granted = written.ttl.ok_or("a put with a TTL answered none")?;
-        Ok(Self { sent, answered: Instant::now(), granted })
+        Ok(Self { version: written.version, sent, answered: Instant::now(), granted })
     }
 
     /// A key that is found missing before this moment was gone too early, for certain; a hundredth is the clocks'.
@@ -154,11 +155,8 @@ async fn goes(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let ttl = t.short_ttl(Duration::from_millis(500));
     let mut last = Vec::new();
-    let mut versions = Vec::new();
     for n in 0..8 {
-        let key = format!("d/{n}");
-        last.push(Life::of(kv.put(&key, "v").ttl(ttl)).await?);
-        versions.push(kv.get(&key).await?.map(|e| e.version));
+        last.push(Life::of(kv.put(format!("d/{n}"), "v").ttl(ttl)).await?);
     }
     kv.put("d/stays", "").await?;
     for life in &last {
@@ -171,10 +169,9 @@ async fn goes(t: Trial) -> Verdict {
     same("get_many", kv.get_many(["d/1", "d/stays"]).await?, vec![None, stays])?;
     holds("delete finds nothing", !kv.delete("d/2").await?)?;
     kv.atomic_put("d/3", "anew", None).await?;
-    if let Some(version) = versions[4] {
-        refused("a swap", kv.atomic_put("d/4", "", version).await, ErrorKind::KeyModified)?;
-        refused("a delete at its version", kv.atomic_delete("d/4", version).await, ErrorKind::KeyModified)?;
-    }
+    let version = last[4].version;
+    refused("a swap", kv.atomic_put("d/4", "", version).await, ErrorKind::KeyModified)?;
+    refused("a delete at its version", kv.atomic_delete("d/4", version).await, ErrorKind::KeyModified)?;
     if t.capabilities().max_txn_ops > 2 {
         let done = kv.transact().when_exists("d/5").then(kv.put("d/x", "")).await?;
         same("the condition that it exists", done, Outcome::Refused { condition: 0 })?;
@@ -256,7 +253,7 @@ async fn remade(t: Trial) -> Verdict {
     let _range = needs_ttl!(t);
     let kv = t.open().await?;
     let life = Life::of(kv.put("k", "v").ttl(t.short_ttl(Duration::from_millis(400)))).await?;
-    let stale = kv.get("k").await?.ok_or("the key is not there")?.version;
+    let stale = life.version;
     life.wait(&t).await;
     let version = kv.atomic_put("k", "v", None).await?.version;
     holds(format!("the new version {version} is greater than {stale}"), version > stale)?;
@@ -270,14 +267,15 @@ async fn permanent(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let ttl = t.short_ttl(Duration::from_millis(500));
     let keys = ["put", "same-bytes", "swapped", "by-transact", "moved"];
-    let mut lives = Vec::new();
-    for key in keys {
-        lives.push(Life::of(kv.put(key, "v").ttl(ttl)).await?);
+    // A put finds the key there or not; a swap must find it.
+    let swapped = Life::of(kv.put("swapped", "v").ttl(t.short_ttl(Duration::from_secs(4)))).await?;
+    let mut lives = vec![swapped];
+    for key in keys.iter().filter(|key| **key != "swapped") {
+        lives.push(Life::of(kv.put(*key, "v").ttl(ttl)).await?);
     }
-    let version = kv.get("swapped").await?.ok_or("the key is not there")?.version;
     same("the TTL that a plain put answers", kv.put("put", "w").await?.ttl, None)?;
     kv.put("same-bytes", "v").await?;
-    kv.atomic_put("swapped", "v", version).await?;
+    kv.atomic_put("swapped", "v", swapped.version).await?;
     if t.capabilities().max_txn_ops > 0 {
         holds("it happens", kv.transact().then(kv.put("by-transact", "v")).await?.is_committed())?;
     } else {
@@ -363,9 +361,10 @@ async fn every_put(t: Trial) -> Verdict {
         let Outcome::Committed(written) = done else {
             return Err("a transaction without conditions was refused".into());
         };
-        let granted = written[0].and_then(|w| w.ttl).ok_or("a put in a transaction answered no TTL")?;
+        let first = written[0].ok_or("a put in a transaction answered no version")?;
+        let granted = first.ttl.ok_or("a put in a transaction answered no TTL")?;
         same("the TTL of the other", written[1].and_then(|w| w.ttl), None)?;
-        lives.push(("in/txn", Life { sent, answered: Instant::now(), granted }));
+        lives.push(("in/txn", Life { version: first.version, sent, answered: Instant::now(), granted }));
     } else {
         kv.put("stays", "v").await?;
     }

@@ -277,6 +277,7 @@ impl Batch<'_> {
     pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
         let lives = self.state.living().leases.contains_key(&lease);
         if lives {
+            self.state.living().revokes(lease);
             self.end_lease(lease)?;
         }
         Ok(Ok(lives))

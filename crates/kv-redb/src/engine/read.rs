@@ -5,6 +5,7 @@ use super::{
     event::key,
     format::{DATA, Inline, LARGE, LOCKS, Row},
     places,
+    state::Shared,
 };
 use crate::error::{self, Effect};
 use kv_core::{
@@ -74,7 +75,11 @@ impl Engine {
     fn snapshot(&self) -> Read<Snapshot> {
         let database = self.database();
         match &*database {
-            Ok(database) => Ok(Snapshot { read: database.begin_read()?, now: self.time.now() }),
+            Ok(database) => Ok(Snapshot {
+                read: database.begin_read()?,
+                now: self.time.now(),
+                living: self.living.clone(),
+            }),
             Err(e) => Err(Reading::Refused(error::again(e))),
         }
     }
@@ -84,6 +89,7 @@ impl Engine {
 pub(crate) struct Snapshot {
     read: ReadTransaction,
     now: u64,
+    living: Shared,
 }
 
 type Data = ReadOnlyTable<&'static str, Row<'static>>;
@@ -103,16 +109,17 @@ impl Snapshot {
         Ok(Bytes::copy_from_slice(value.value()))
     }
 
-    fn lives(&self, expiry: u64) -> bool {
-        expiry == 0 || expiry > self.now
+    /// Whether a row is still there, be its end written yet or not: what has ended is gone at once.
+    fn lives(&self, expiry: u64, lease: u64) -> bool {
+        (expiry == 0 || expiry > self.now) && (lease == 0 || !self.living.lock().is_over(lease, self.now))
     }
 
     pub(crate) fn get_many(&self, prefix: &str, keys: &[Key]) -> Read<Vec<Option<Entry>>> {
         let data = self.data()?;
         let one = |key: &Key| -> Read<Option<Entry>> {
             let Some(row) = data.get(&*format!("{prefix}{key}"))? else { return Ok(None) };
-            let (version, expiry, _, value) = row.value();
-            if !self.lives(expiry) {
+            let (version, expiry, lease, value) = row.value();
+            if !self.lives(expiry, lease) {
                 return Ok(None);
             }
             Ok(Some(Entry::new(key.clone(), self.value(version, value)?, Version::new(version, 0))))
@@ -126,7 +133,10 @@ impl Snapshot {
 
     pub(crate) fn exists(&self, prefix: &str, key: &Key) -> Read<bool> {
         let row = self.data()?.get(&*format!("{prefix}{key}"))?;
-        Ok(row.is_some_and(|row| self.lives(row.value().1)))
+        Ok(row.is_some_and(|row| {
+            let (_, expiry, lease, _) = row.value();
+            self.lives(expiry, lease)
+        }))
     }
 
     pub(crate) fn holder(&self, name: &str) -> Read<Option<Holder>> {
@@ -163,9 +173,9 @@ impl Snapshot {
                 if !name.starts_with(&base) {
                     break 'seek;
                 }
-                let (number, expiry, _, value) = row.value();
+                let (number, expiry, lease, value) = row.value();
                 let Some(key) =
-                    key(&name[prefix.len()..]).filter(|key| !key.is_internal() && self.lives(expiry))
+                    key(&name[prefix.len()..]).filter(|key| !key.is_internal() && self.lives(expiry, lease))
                 else {
                     continue;
                 };

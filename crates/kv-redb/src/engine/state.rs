@@ -3,7 +3,7 @@
 use super::{format::Stored, time::Time};
 use kv_core::Bytes;
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
@@ -75,6 +75,8 @@ impl Shared {
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
     pub(crate) leases: HashMap<u64, Leased>,
+    /// Leases that the batch which is not committed yet revokes: till then their keys are there.
+    revoked: HashSet<u64>,
     /// When each lock and lease ends.
     ends: BTreeSet<(u64, Life)>,
 }
@@ -123,6 +125,16 @@ impl Living {
         self.ends.first().filter(|(at, _)| *at <= now).map(|(_, life)| life.clone())
     }
 
+    /// Whether a lease is over: its time has passed, so that nothing renews it, though its end may not be written yet; or
+    /// its end is.
+    pub(crate) fn is_over(&self, lease: u64, now: u64) -> bool {
+        self.leases.get(&lease).map_or_else(|| !self.revoked.contains(&lease), |life| life.until <= now)
+    }
+
+    pub(crate) fn revokes(&mut self, lease: u64) {
+        self.revoked.insert(lease);
+    }
+
     pub(crate) fn set_holder(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
         let until = held.map(|h| h.until);
         let old = match held {
@@ -168,6 +180,7 @@ impl Living {
 
     /// Has what was granted live from `now` on, when its commit is done.
     pub(crate) fn begin(&mut self, changed: &[Replaced], now: u64) {
+        self.revoked.clear();
         for change in changed {
             match change {
                 Replaced::Lock(name, _) => {
@@ -186,6 +199,7 @@ impl Living {
 
     /// Undoes the changes, the last one first.
     pub(crate) fn restore(&mut self, replaced: Vec<Replaced>) {
+        self.revoked.clear();
         for old in replaced.into_iter().rev() {
             match old {
                 Replaced::Lock(name, held) => drop(self.set_holder(&name, held)),

@@ -77,6 +77,30 @@ async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live
 }
 
 #[tokio::test]
+async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the_disk() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config::new(folder.path().join("a.redb"));
+    let client = super::open(&config).await?;
+    let engine = client.engine()?.clone();
+    let kv = config.open().await?;
+    // Of a client that is gone without a word: nobody renews it.
+    let lease = engine.next_id();
+    let long = Deadline::after(LONG);
+    engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
+    let put =
+        move |batch: &mut super::Batch<'_>| batch.put("k", "v".into(), Expect::Anything, Lives::Under(lease));
+    engine.write(long, 1, put).await?;
+    let busy = tokio::spawn(slow(engine, TTL * 3));
+    assert!(kv.exists("k").await?);
+    tokio::time::sleep(TTL * 3 / 2).await;
+    assert!(!kv.exists("k").await? && kv.get("k").await?.is_none() && kv.list("").await?.is_empty());
+    assert!(!busy.is_finished());
+    busy.await.expect("no panic")?;
+    assert!(!kv.exists("k").await?);
+    kv.close().await
+}
+
+#[tokio::test]
 async fn a_lease_or_lock_lives_from_its_commit_on() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::new(folder.path().join("a.redb"));

@@ -209,10 +209,9 @@ impl Writer {
         self.state.first_expiry = first_expiry;
         let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
         let happened = stamp == Some(counter);
+        self.state.living().restore(if happened { Vec::new() } else { replaced });
         if happened {
             engine.tell(&events);
-        } else {
-            self.state.living().restore(replaced);
         }
         happened
     }
