@@ -5,6 +5,7 @@
 
 use kv_testsuite::{
     Failure,
+    network::Network,
     process::{Daemon, Port, program},
 };
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
@@ -40,27 +41,62 @@ impl Setup {
     }
 }
 
+/// Where a member listens: for clients, for the others, for questions about itself.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    clients: SocketAddr,
+    peers: SocketAddr,
+    metrics: SocketAddr,
+}
+
 /// One member.
 pub struct Node {
     pub name: String,
     pub address: SocketAddr,
-    pub peers: SocketAddr,
     pub daemon: Daemon,
     metrics: SocketAddr,
     etcdctl: PathBuf,
-    _ports: [Port; 3],
+    /// Kept, so that nobody else gets them.
+    _ports: Vec<Port>,
     _folder: TempDir,
 }
 
-/// The members of one cluster, not started yet.
+/// The members of one cluster, on loopback, not started yet.
 pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
-    let ports: Vec<_> =
-        (0..count).map(|_| Ok([Port::new()?, Port::new()?, Port::new()?])).collect::<Result<_, Failure>>()?;
-    let peers = ports.iter().zip(1..).map(|([_, peers, _], n)| format!("n{n}=http://{}", peers.address()));
-    let cluster = peers.collect::<Vec<_>>().join(",");
-    let nodes =
-        ports.into_iter().zip(1..).map(|(ports, n)| Node::new(setup, &format!("n{n}"), &cluster, ports));
-    nodes.collect()
+    let ports = || (0..3).map(|_| Port::new()).collect::<Result<Vec<_>, Failure>>();
+    let ports = (0..count).map(|_| ports()).collect::<Result<Vec<_>, Failure>>()?;
+    let at = |of: &Vec<Port>| {
+        let [clients, peers, metrics] = [0, 1, 2].map(|n: usize| of[n].address());
+        Addresses { clients, peers, metrics }
+    };
+    let all: Vec<_> = ports.iter().map(at).collect();
+    let mut nodes = members(setup, &all, |_, command| command)?;
+    for (node, ports) in nodes.iter_mut().zip(ports) {
+        node._ports = ports;
+    }
+    Ok(nodes)
+}
+
+/// As [`nodes`], each on a host of its own: a member's number is its host's.
+pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
+    let at = |n| Addresses {
+        clients: (network.address(n), 2379).into(),
+        peers: (network.peer_address(n), 2380).into(),
+        metrics: (network.address(n), 2381).into(),
+    };
+    let all: Vec<_> = (1..=count).map(at).collect();
+    members(setup, &all, |n, command| network.on(n, &command))
+}
+
+fn members(
+    setup: &Setup,
+    all: &[Addresses],
+    on: impl Fn(u8, Command) -> Command,
+) -> Result<Vec<Node>, Failure> {
+    let named = all.iter().zip(1_u8..);
+    let cluster: Vec<_> = named.clone().map(|(at, n)| format!("n{n}=http://{}", at.peers)).collect();
+    let cluster = cluster.join(",");
+    named.map(|(at, n)| Node::new(setup, &format!("n{n}"), &cluster, *at, |command| on(n, command))).collect()
 }
 
 /// One server on its own, which serves.
@@ -71,16 +107,22 @@ pub async fn single(kind: &str) -> Result<Node, Failure> {
 }
 
 impl Node {
-    fn new(setup: &Setup, name: &str, cluster: &str, ports: [Port; 3]) -> Result<Self, Failure> {
-        let [address, peers, metrics] = [0, 1, 2].map(|at: usize| ports[at].address());
+    fn new(
+        setup: &Setup,
+        name: &str,
+        cluster: &str,
+        at: Addresses,
+        on: impl FnOnce(Command) -> Command,
+    ) -> Result<Self, Failure> {
+        let Addresses { clients, peers, metrics } = at;
         let scheme = if setup.tls { "https" } else { "http" };
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program(&setup.kind, "etcd", LIVE)?);
         command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
         command.arg(format!("--data-dir={}", folder.path().join("data").display())).args([
             format!("--name={name}"),
-            format!("--listen-client-urls={scheme}://{address}"),
-            format!("--advertise-client-urls={scheme}://{address}"),
+            format!("--listen-client-urls={scheme}://{clients}"),
+            format!("--advertise-client-urls={scheme}://{clients}"),
             format!("--listen-metrics-urls=http://{metrics}"),
             format!("--listen-peer-urls=http://{peers}"),
             format!("--initial-advertise-peer-urls=http://{peers}"),
@@ -92,12 +134,11 @@ impl Node {
         command.args(&setup.more);
         Ok(Self {
             name: name.into(),
-            address,
-            peers,
-            daemon: Daemon::new(command, folder.path().join("log")),
+            address: clients,
+            daemon: Daemon::new(on(command), folder.path().join("log")),
             metrics,
             etcdctl: program(&setup.kind, "etcdctl", LIVE)?,
-            _ports: ports,
+            _ports: Vec::new(),
             _folder: folder,
         })
     }
