@@ -59,6 +59,7 @@ struct Member {
     calls: Pipe,
     streams: Pipe,
     has_answered: AtomicBool,
+    is_plain: bool,
     /// Clients that want the member to know a leader, and one that does not.
     led: OnceCell<Service>,
     unled: OnceCell<Service>,
@@ -134,7 +135,7 @@ impl Member {
         let service = match within.limit(self.service(does)).await {
             Some(Ok(service)) => service.clone(),
             Some(Err(e)) => {
-                let mut failed = self.failed(e);
+                let mut failed = self.failed(does, e);
                 // Only the log-in was sent.
                 if failed.fate == Fate::Unknown {
                     failed.fate = Fate::Undone;
@@ -153,7 +154,7 @@ impl Member {
                 self.has_answered.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
-            Some(Err(e)) => Err(self.failed(e)),
+            Some(Err(e)) => Err(self.failed(does, e)),
             None => {
                 let sent = stands || link.state().0 > made;
                 // A route that was lost stays so; another connection may find one.
@@ -165,8 +166,15 @@ impl Member {
         }
     }
 
-    fn failed(&self, error: ClientError) -> Failed {
-        failed(&self.name, self.has_answered.load(Ordering::Relaxed), error)
+    fn failed(&self, does: Does, error: ClientError) -> Failed {
+        let failed = failed(&self.name, self.has_answered.load(Ordering::Relaxed), error);
+        if !self.is_plain || !self.link(does).is_hung_up_on() {
+            return failed;
+        }
+        let hint = "hangs up without a word; if it wants TLS, name its CA as `ca`, or say `tls=true`";
+        let error =
+            Error::new(failed.error.kind(), format!("{}: {hint}", self.name)).with_cause(failed.error);
+        Failed { error, ..failed }
     }
 
     fn silent(&self, fate: Fate, cut: Deadline) -> Failed {
@@ -197,6 +205,7 @@ impl Client {
                 streams: Pipe::new(&name, tls.clone(), WATCH_WINDOW)?,
                 name,
                 has_answered: AtomicBool::new(false),
+                is_plain: tls.is_none(),
                 led: OnceCell::new(),
                 unled: OnceCell::new(),
                 streaming: OnceCell::new(),

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -25,6 +25,8 @@ pub(crate) struct Link {
     made: AtomicU64,
     ended: AtomicU64,
     heard: AtomicU64,
+    /// Whether a byte ever came.
+    spoke: AtomicBool,
     reset: watch::Sender<()>,
 }
 
@@ -39,6 +41,12 @@ impl Link {
     /// A number that grows whenever the member says something.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Whether connections were made, and all ended before the member had said anything.
+    pub(crate) fn is_hung_up_on(&self) -> bool {
+        let (made, stands) = self.state();
+        made > 0 && !stands && !self.spoke.load(Ordering::Relaxed)
     }
 
     /// Ends the connection that there is; the next request makes another one.
@@ -102,9 +110,13 @@ impl AsyncRead for Connection {
             let why = "ended on this side, because nothing was heard";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
         }
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() {
             self.link.heard.fetch_add(1, Ordering::Relaxed);
+            if buf.filled().len() > before {
+                self.link.spoke.store(true, Ordering::Relaxed);
+            }
         }
         read
     }

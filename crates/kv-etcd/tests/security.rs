@@ -113,6 +113,19 @@ async fn a_server_without_tls_is_named() -> Result<(), Failure> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_wants_tls_is_named() -> Result<(), Failure> {
+    // It closes the connection, which a server that is starting may do too: so this is tried until the deadline.
+    let node = Certificates::new()?.server(&[]).await?;
+    let e =
+        Config::new([node.address.to_string()]).deadline(Duration::from_secs(1)).open().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    for names in [node.address.to_string().as_str(), "if it wants TLS", "`ca`"] {
+        assert!(e.to_string().contains(names), "{e} names {names:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn half_given_settings_are_refused_before_any_connection() -> Result<(), Failure> {
     let nobody = || Config::new(["127.0.0.1:1"]);

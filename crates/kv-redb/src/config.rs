@@ -139,3 +139,21 @@ impl Config {
         Redb::open(self).await.map(Kv::new)
     }
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_configuration_comes_back_as_it_was_written() {
+        let config: Config = serde_json::from_str(r#"{"path": "app.redb"}"#).unwrap();
+        let plain = Config::new("app.redb");
+        assert_eq!(format!("{config:?}"), format!("{plain:?}"));
+        let written = serde_json::to_string(&plain.prefix("app/").cache_size(1 << 20)).unwrap();
+        let config: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!((&*config.prefix, config.cache_size), ("app/", 1 << 20));
+        let misspelt =
+            serde_json::from_str::<Config>(r#"{"path": "a", "chache": 1}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("`chache`") && misspelt.contains("`cache_size`"), "{misspelt}");
+    }
+}
