@@ -33,6 +33,7 @@ cases! {
     "lock.known_loss/while-held": "`while_held` gives the work's answer, and drops the work at the loss" => ends::while_held,
     "lock.fair/order": "waiters get the lock in the order of asking" => fair_order,
     "lock.fair/try": "`try_acquire` overtakes no waiter" => fair_try,
+    "lock.fair/one-woken": "a release wakes the one who is next in line, not all" => one_woken,
     "lock.cancel/free": "an acquisition of a free lock, dropped at any point, leaves nothing behind" => ends::cancelled_when_free,
     "lock.cancel/waiting": "an acquisition in line, dropped at any point, leaves nothing behind" => ends::cancelled_in_line,
     "lock.cancel/aborted": "tasks that are aborted while they acquire leave nothing behind" => ends::aborted,
@@ -358,6 +359,53 @@ async fn fair_order(t: Trial) -> Verdict {
             guard.release().await?;
         }
         same("the order in which waiters got the lock", order, vec![0, 1, 2, 3, 4, 5])
+    })
+    .await
+}
+
+async fn one_woken(t: Trial) -> Verdict {
+    const NEXT: usize = 3;
+    if let Some(ignored) = unfair(&t) {
+        return ignored;
+    }
+    if t.harness().address().is_none() {
+        return Ended::ignored("no way to put a proxy between client and server");
+    }
+    locking(t, async |t, kv| {
+        // Long, so that no renewal comes in between.
+        let ttl = lock_ttl(&t, Duration::from_secs(60));
+        let guard = t.soon("the lock", kv.new_lock("l").ttl(ttl).acquire()).await??;
+        let (mut line, mut proxies) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let (kv, proxy) = t.open_behind_proxy().await.ok_or("a client behind a proxy")??;
+            let mut acquire = kv.new_lock("l").ttl(ttl).acquire().boxed();
+            in_line(&kv, &mut acquire).await?;
+            // Driven on, each by itself, as those who wait are.
+            line.push((kv, tokio::spawn(acquire)));
+            proxies.push(proxy);
+        }
+        let said = || proxies.iter().map(|proxy| proxy.traffic().to_server).collect::<Vec<_>>();
+        // What asking for a place brought with it has been said.
+        t.until("silence in line", || async {
+            let before = said();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok(said() == before)
+        })
+        .await?;
+        let before = said();
+        guard.release().await?;
+        for (_, next) in line.drain(..NEXT) {
+            let guard = t.soon("the next in line to get the lock", next).await???;
+            guard.release().await?;
+        }
+        // The one behind them has it now. One of the others may say something for a reason of its own.
+        let spoke = said().iter().zip(&before).skip(NEXT + 1).filter(|(now, before)| now != before).count();
+        holds(format!("{spoke} of {} who were not next were woken", line.len() - 1), spoke <= 1)?;
+        for (kv, waiting) in line {
+            waiting.abort();
+            kv.close().await?;
+        }
+        Ok(())
     })
     .await
 }

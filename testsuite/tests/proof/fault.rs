@@ -233,6 +233,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     ),
     (Net::WatchNeedsTheServer, "a watch cannot begin while the server is away", &["watch.survives/begun"]),
     (Net::NeverUnwatches, "a watch that is dropped goes on on the server", &["watch.bounded/dropped"]),
+    (Net::WakesAllInLine, "a release wakes all who wait", &["lock.fair/one-woken"]),
     (Net::DropsEvents, "a watch misses a change now and then", &["watch.gapless/freeze"]),
     (Net::ReleaseIsAlwaysTrue, "a release says that the lock was still held", &["lock.known_loss/release"]),
     (Net::LeavesLocksBehind, "an acquisition that failed is not undone", &["lock.cancel/within"]),

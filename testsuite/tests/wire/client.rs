@@ -313,6 +313,10 @@ impl Wire {
             };
             if let Ok(Answer::Queued) = answer {
                 answer = answers.next().await;
+                while let Ok(Answer::Queued) = answer {
+                    link.ask(self.number(), Ask::Holder(name.to_string()));
+                    answer = answers.next().await;
+                }
                 deadline = Deadline::after(options.each_request);
             }
             match answer {

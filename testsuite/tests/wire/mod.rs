@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     LeavesLocksBehind,
     /// An acquisition whose connection is lost is given up, and the server keeps the lock for it.
     AbandonsLocks,
+    /// Whoever waits for a lock asks who holds it whenever any is given back.
+    WakesAllInLine,
     /// A watch misses a change now and then.
     DropsEvents,
     /// A lock that is lost does not keep writes from happening.

@@ -10,6 +10,7 @@ use kv_memory::Memory;
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{
-        mpsc,
+        Notify, mpsc,
         oneshot::{self, error::TryRecvError},
         watch,
     },
@@ -49,6 +50,8 @@ struct Shared {
     memory: Memory,
     /// What clients hold, by the ids that they gave.
     sessions: Mutex<HashMap<Id, Session>>,
+    /// Something was given back.
+    ended: Notify,
     up: watch::Sender<bool>,
     paused: watch::Sender<bool>,
 }
@@ -77,6 +80,7 @@ impl Server {
             forgotten: AtomicU64::new(0),
             memory: Memory::new(),
             sessions: Mutex::default(),
+            ended: Notify::new(),
             up: watch::Sender::new(false),
             paused: watch::Sender::new(false),
         });
@@ -331,7 +335,9 @@ impl Shared {
                 None => return Ok(false),
             }
         };
-        held.run().await
+        let held = held.run().await;
+        self.ended.notify_waiters();
+        held
     }
 }
 
@@ -383,10 +389,16 @@ impl Link {
             self.answer(number, Ok(Answer::Queued));
             self.store.lock(&name, &options).await
         };
-        let acquired = tokio::select! {
-            biased;
-            _ = &mut cancelled => None,
-            acquired = acquire => acquired?,
+        let mut acquire = pin!(acquire);
+        let acquired = loop {
+            tokio::select! {
+                biased;
+                _ = &mut cancelled => break None,
+                acquired = &mut acquire => break acquired?,
+                () = self.shared.ended.notified(), if self.shared.fault == Some(Fault::WakesAllInLine) => {
+                    self.answer(number, Ok(Answer::Queued));
+                }
+            }
         };
         let Some(acquired) = acquired else { return Ok(Answer::Locked(None)) };
         let (token, alive, release) = (acquired.fence.token(), acquired.alive, acquired.release);
