@@ -581,6 +581,17 @@ impl Store for Broken {
                     return Ok(Outcome::Refused { condition });
                 }
             }
+            Fault::TransactChecksThenWrites => {
+                let conditions = std::mem::take(&mut transaction.conditions);
+                let held: Vec<_> =
+                    conditions.iter().filter(|c| matches!(c, Condition::Held(_))).cloned().collect();
+                let checked = self.store().transact(Transaction::new(conditions, vec![]), options).await?;
+                if !checked.is_committed() {
+                    return Ok(checked);
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                transaction.conditions = held;
+            }
             Fault::TransactIgnoresConditions => {
                 transaction.conditions.retain(|c| matches!(c, Condition::Held(_)));
             }

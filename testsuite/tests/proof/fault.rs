@@ -86,6 +86,7 @@ faults! {
     MiscountsDeleted, "delete_tree counts wrongly": "delete_tree/count";
     TearsTransactions, "the first write of a transaction happens in any case": "transact/refused" "transact/race";
     TakesLessThanItDeclares, "a transaction takes fewer bytes than declared": "transact/too-large";
+    TransactChecksThenWrites, "a transaction checks its conditions, and then writes": "transact/transfer" "transact/race";
     TransactIgnoresConditions, "a transaction happens whatever its conditions say": "transact/refused" "transact/conditions" "transact/race" "transact/own-writes";
     TransactGivesOneVersion, "a transaction answers with versions that its keys do not have": "transact/commit" "version.opaque/every-write";
     TransactForgetsTtls, "a put in a transaction has no TTL": "ttl.replaced/every-put" "lease.alive/every-put";

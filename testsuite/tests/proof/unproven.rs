@@ -31,9 +31,5 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
         &["error.deadline/short", "error.deadline/per-handle"],
         "kept by the handle; red on the networked store when calls were not cut off at their deadline",
     ),
-    (
-        &["transact/transfer"],
-        "red with `TearsReads`, but not in every run, since nothing here happens between two reads of its own accord",
-    ),
     (&["foreign.skipped/types"], "there is one type of data here; to be seen on a server that has several"),
 ];
