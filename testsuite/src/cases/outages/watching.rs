@@ -14,6 +14,28 @@ fn unwatched(t: &Trial) -> Option<Verdict> {
     (t.capabilities().watch == Watching::Unsupported).then(|| Ended::ignored("no watches"))
 }
 
+/// Runs the case where there are watches, and a network.
+async fn linked_watch<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    match unwatched(&t) {
+        Some(ignored) => ignored,
+        None => linked(t, case).await,
+    }
+}
+
+/// Runs the case where there are watches, and a server that can be taken away.
+async fn served_watch<F>(t: Trial, case: impl FnOnce(Trial, Arc<dyn Server>, Kv) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    match unwatched(&t) {
+        Some(ignored) => ignored,
+        None => served(t, case).await,
+    }
+}
+
 /// A tree, watched through the proxy, or to the server that will be away.
 async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
     put_all(direct, (0..UNCHANGED).map(|n| format!("d/same/{n:02}"))).await?;
@@ -60,10 +82,7 @@ async fn goes_on(t: &Trial, follower: &mut Follower, kv: &Kv) -> Result<(), Fail
 }
 
 pub(super) async fn survives_cut(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         for _ in 0..2 {
             link.proxy.cut().await;
@@ -80,10 +99,7 @@ pub(super) async fn survives_cut(t: Trial) -> Verdict {
 }
 
 pub(super) async fn survives_freeze(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         link.proxy.freeze();
         let early = tokio::time::timeout(DEADLINE * 2, follower.watch().event()).await;
@@ -95,10 +111,7 @@ pub(super) async fn survives_freeze(t: Trial) -> Verdict {
 }
 
 pub(super) async fn survives_dead_link(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         link.proxy.strand();
         goes_on(&t, &mut follower, &link.direct).await
@@ -107,10 +120,7 @@ pub(super) async fn survives_dead_link(t: Trial) -> Verdict {
 }
 
 pub(super) async fn survives_begun(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         link.direct.put("d/a", "").await?;
         link.proxy.cut().await;
         let watch = link.kv.watch_tree("d").await;
@@ -136,10 +146,7 @@ enum Away {
 }
 
 async fn survives(t: Trial, away: Away) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    served(t, async move |t: Trial, server: Arc<dyn Server>, kv: Kv| {
+    served_watch(t, async move |t: Trial, server: Arc<dyn Server>, kv: Kv| {
         let mut follower = watched(&t, &kv, &kv).await?;
         match away {
             Away::Stopped => server.stop().await,
@@ -170,10 +177,7 @@ pub(super) async fn survives_pause(t: Trial) -> Verdict {
 }
 
 pub(super) async fn gapless_cut(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         link.proxy.cut().await;
         meanwhile(&link.direct).await?;
@@ -184,10 +188,7 @@ pub(super) async fn gapless_cut(t: Trial) -> Verdict {
 }
 
 pub(super) async fn gapless_freeze(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         link.proxy.freeze();
         meanwhile(&link.direct).await?;
@@ -198,10 +199,7 @@ pub(super) async fn gapless_freeze(t: Trial) -> Verdict {
 }
 
 pub(super) async fn gapless_restart(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    served(t, async |t, server, kv| {
+    served_watch(t, async |t, server, kv| {
         let mut follower = watched(&t, &kv, &kv).await?;
         meanwhile(&kv).await?;
         server.stop().await;
@@ -214,10 +212,7 @@ pub(super) async fn gapless_restart(t: Trial) -> Verdict {
 }
 
 pub(super) async fn order_after_outage(t: Trial) -> Verdict {
-    if let Some(ignored) = unwatched(&t) {
-        return ignored;
-    }
-    linked(t, async |t, link| {
+    linked_watch(t, async |t, link| {
         let mut follower = watched(&t, &link.kv, &link.direct).await?;
         for _ in 0..2 {
             link.proxy.cut().await;
