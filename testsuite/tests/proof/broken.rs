@@ -1,7 +1,7 @@
 //! A store that breaks one promise on purpose, and keeps all others.
 
-use crate::{fault::Fault, lock, watch};
-use kv_core::{Write as Change, backend::Undo, *};
+use crate::{fault::Fault, lock, tree, txn, watch};
+use kv_core::{backend::Undo, *};
 use kv_memory::Memory;
 use std::{
     collections::HashMap,
@@ -111,7 +111,7 @@ impl Broken {
     }
 
     /// How this server spells a key.
-    fn spelt(&self, key: &Key) -> Key {
+    pub(crate) fn spelt(&self, key: &Key) -> Key {
         let spelt = match self.fault {
             Fault::DecodesNames => key.as_str().replace("%20", " ").replace("%41", "A"),
             Fault::FoldsCase => key.as_str().to_lowercase(),
@@ -121,7 +121,7 @@ impl Broken {
     }
 
     /// The version that this server shows for one that the store under it gave.
-    fn shown(&self, key: &Key, version: Version) -> Version {
+    pub(crate) fn shown(&self, key: &Key, version: Version) -> Version {
         match self.fault {
             Fault::VersionsRestart => {
                 let mut memory = self.memory();
@@ -140,7 +140,7 @@ impl Broken {
     }
 
     /// The version that the store under it knows, for one that was shown.
-    fn known(&self, key: &Key, expect: Expect) -> Expect {
+    pub(crate) fn known(&self, key: &Key, expect: Expect) -> Expect {
         let Expect::Version(version) = expect else { return expect };
         Expect::Version(match self.fault {
             Fault::VersionsRestart => match self.memory().get(&self.name(key)).and_then(|r| r.written) {
@@ -152,7 +152,7 @@ impl Broken {
         })
     }
 
-    fn entry(&self, mut entry: Entry) -> Entry {
+    pub(crate) fn entry(&self, mut entry: Entry) -> Entry {
         entry.version = self.shown(&entry.key, entry.version);
         match self.fault {
             Fault::CutsValuesAtZero => {
@@ -228,7 +228,7 @@ impl Broken {
         }
     }
 
-    async fn below(&self, directory: &Directory) -> Result<Vec<Entry>> {
+    pub(crate) async fn below(&self, directory: &Directory) -> Result<Vec<Entry>> {
         let all = self.all(&Directory::root()).await?;
         Ok(all.into_iter().filter(|e| e.key.as_str().starts_with(directory.as_str())).collect())
     }
@@ -402,81 +402,7 @@ impl Store for Broken {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        let mut asked = options.clone();
-        match self.fault {
-            Fault::SiblingsAreListed if !directory.is_root() && from.is_none() => {
-                let found = self.below(directory).await?;
-                let items = found
-                    .into_iter()
-                    .map(|e| if options.keys_only { Item::Key(e.key, e.version) } else { Item::Entry(e) });
-                return Ok(Page { items: items.collect(), next: None });
-            }
-            Fault::ChildrenAreRecursive => asked.recursive = true,
-            Fault::DeclaresOneMoment => {
-                asked.limit = Some(asked.limit.unwrap_or(usize::MAX).min(10));
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            Fault::StartAfterIsIgnored => asked.start_after = None,
-            Fault::KeysOnlyGivesOnlyTheFirst if options.keys_only => asked.limit = Some(1),
-            Fault::MissingDirectoryIsAnError if from.is_none() && self.all(directory).await?.is_empty() => {
-                return Err(Error::new(ErrorKind::Other, "no such directory"));
-            }
-            _ => {}
-        }
-        let mut page = self.store().list(directory, from, &asked).await?;
-        for item in &mut page.items {
-            match item {
-                Item::Entry(entry) => *entry = self.entry(entry.clone()),
-                Item::Key(key, version) => *version = self.shown(key, *version),
-                Item::Directory(_) => {}
-            }
-        }
-        match self.fault {
-            Fault::KeysOnlyGivesOnlyTheFirst if options.keys_only => page.next = None,
-            Fault::ListsBackwards => page.items.reverse(),
-            Fault::OrdersDirectoriesByName => page.items.sort_by_key(|i| match i.position() {
-                Position::Key(key) => (key.to_string(), 0),
-                Position::Directory(d) => (d.as_str().to_owned(), 1),
-            }),
-            Fault::ListsOnlyThePage => page.next = None,
-            Fault::RepeatsAtPageBorders => {
-                if page.next.is_some()
-                    && let Some(last) = page.items.last().cloned()
-                {
-                    page.items.push(last);
-                }
-            }
-            Fault::SkipsAtPageBorders if page.next.is_some() => drop(page.items.pop()),
-            Fault::ListsItself if from.is_none() && !directory.is_root() => {
-                let key = Key::parse(directory.as_str())?;
-                if let Some(entry) = self.store().get(&key, &options.read).await? {
-                    page.items.insert(0, Item::Entry(entry));
-                }
-            }
-            Fault::DirectoriesAreKeys if options.recursive => {
-                let items = std::mem::take(&mut page.items);
-                let mut last = Directory::root();
-                for item in items {
-                    if let Some(key) = item.key()
-                        && key.parent() != last
-                        && key.parent() != *directory
-                    {
-                        last = key.parent();
-                        let version = Version::new(1, 0);
-                        page.items.push(Item::Entry(Entry::new(Key::parse(last.as_str())?, "", version)));
-                    }
-                    page.items.push(item);
-                }
-            }
-            Fault::HidesForeignKeys => page.items.retain(|i| i.key().is_none_or(|key| !self.hides(key))),
-            Fault::HidesDirectories => page.items.retain(|i| !matches!(i, Item::Directory(_))),
-            Fault::ListsInternals if from.is_none() && directory.is_root() => {
-                let key = Key::parse("kv-internal/lock")?;
-                page.items.push(Item::Entry(Entry::new(key, "", Version::new(1, 0))));
-            }
-            _ => {}
-        }
-        Ok(page)
+        tree::list(self, directory, from, options).await
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
@@ -509,142 +435,11 @@ impl Store for Broken {
         from: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        match self.fault {
-            Fault::SiblingsAreDeleted if !directory.is_root() => {
-                for entry in self.below(directory).await? {
-                    self.store().delete(&entry.key, Expect::Anything, options).await?;
-                }
-            }
-            Fault::DeletesOneLevel => {
-                let children = ListOptions::default().recursive(false).keys_only(true);
-                let page = self.store().list(directory, from, &children).await?;
-                for key in page.items.iter().filter_map(Item::key) {
-                    self.store().delete(key, Expect::Anything, options).await?;
-                }
-                return Ok(Batch { deleted: Some(page.items.len() as u64), next: page.next });
-            }
-            Fault::DeletesItself if !directory.is_root() => {
-                let key = Key::parse(directory.as_str())?;
-                self.store().delete(&key, Expect::Anything, options).await?;
-            }
-            Fault::DeletesKeyByKey => {
-                let all = self.all(directory).await?;
-                for entry in &all {
-                    self.store().delete(&entry.key, Expect::Anything, options).await?;
-                    tokio::task::yield_now().await;
-                }
-                return Ok(Batch { deleted: Some(all.len() as u64), next: None });
-            }
-            Fault::DeleteTreeFreesLocks => lock::free_all(self).await,
-            _ => {}
-        }
-        let mut batch = self.store().delete_tree(directory, from, options).await?;
-        if self.fault == Fault::MiscountsDeleted {
-            batch.deleted = batch.deleted.map(|n| n + 1);
-        }
-        Ok(batch)
+        tree::delete_tree(self, directory, from, options).await
     }
 
-    async fn transact(&self, mut transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
-        for key in transaction.keys_mut() {
-            *key = self.spelt(key);
-        }
-        for condition in &mut transaction.conditions {
-            if let Condition::Version(key, version) = condition
-                && let Expect::Version(known) = self.known(key, Expect::Version(*version))
-            {
-                *version = known;
-            }
-        }
-        match self.fault {
-            Fault::RefusesWhatItDeclares => return Err(self.capabilities.unsupported("this")),
-            Fault::TransactRefusesParents => {
-                let below =
-                    |key: &Key| transaction.writes.iter().any(|w| w.key().is_below(&key.as_directory()));
-                if transaction.writes.iter().any(|w| below(w.key())) {
-                    return Err(Error::new(ErrorKind::Other, "a key and its child in one transaction"));
-                }
-            }
-            Fault::TransactRefusesMissing => {
-                for write in &transaction.writes {
-                    if let Change::Delete { key } = write
-                        && self.store().get(key, &ReadOptions::default()).await?.is_none()
-                    {
-                        return Ok(Outcome::Refused { condition: 0 });
-                    }
-                }
-            }
-            Fault::FencesAlwaysFail => {
-                if let Some(condition) =
-                    transaction.conditions.iter().position(|c| matches!(c, Condition::Held(_)))
-                {
-                    return Ok(Outcome::Refused { condition });
-                }
-            }
-            Fault::TransactChecksThenWrites => {
-                let conditions = std::mem::take(&mut transaction.conditions);
-                let held: Vec<_> =
-                    conditions.iter().filter(|c| matches!(c, Condition::Held(_))).cloned().collect();
-                let checked = self.store().transact(Transaction::new(conditions, vec![]), options).await?;
-                if !checked.is_committed() {
-                    return Ok(checked);
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                transaction.conditions = held;
-            }
-            Fault::TransactIgnoresConditions => {
-                transaction.conditions.retain(|c| matches!(c, Condition::Held(_)));
-            }
-            Fault::IgnoresFences => transaction.conditions.retain(|c| !matches!(c, Condition::Held(_))),
-            Fault::TransactForgetsTtls => {
-                for write in &mut transaction.writes {
-                    if let Change::Put { options, .. } = write {
-                        (options.ttl, options.lease) = (None, None);
-                    }
-                }
-            }
-            Fault::TakesLessThanItDeclares => {
-                let bytes =
-                    |write: &Change| if let Change::Put { value, .. } = write { value.len() } else { 0 };
-                if transaction.writes.iter().map(bytes).sum::<usize>() > 1 << 20 {
-                    return Err(Error::new(ErrorKind::TooLarge, "more than 1 MiB"));
-                }
-            }
-            Fault::TearsTransactions => {
-                // One write after the other, whatever the conditions say of the later ones.
-                if let Some(first) = transaction.writes.first().cloned() {
-                    self.store()
-                        .transact(Transaction::new(vec![], vec![first]), options)
-                        .await?
-                        .is_committed();
-                }
-            }
-            _ => {}
-        }
-        let writes = transaction.writes.clone();
-        let mut outcome = self.store().transact(transaction, options).await?;
-        match &mut outcome {
-            Outcome::Committed(written) => {
-                for (change, write) in written.iter_mut().zip(&writes) {
-                    if let Some(w) = change {
-                        w.version = self.shown(write.key(), w.version);
-                    }
-                }
-                if self.fault == Fault::TransactGivesOneVersion
-                    && let Some(last) = written.iter().flatten().next_back().copied()
-                {
-                    for w in written.iter_mut().flatten() {
-                        w.version = Version::new(last.version.parts().0 + 7, 0);
-                    }
-                }
-            }
-            Outcome::Refused { condition } => {
-                if self.fault == Fault::MiscountsConditions {
-                    *condition += 1;
-                }
-            }
-        }
-        Ok(outcome)
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        txn::transact(self, transaction, options).await
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {

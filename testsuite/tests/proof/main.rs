@@ -10,6 +10,8 @@
 mod broken;
 mod fault;
 mod lock;
+mod tree;
+mod txn;
 mod unproven;
 mod watch;
 #[path = "../wire/mod.rs"]
