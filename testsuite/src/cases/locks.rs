@@ -369,7 +369,7 @@ async fn one_woken(t: Trial) -> Verdict {
         return ignored;
     }
     if t.harness().address().is_none() {
-        return Ended::ignored("no way to put a proxy between client and server");
+        return Ended::ignored(super::outages::NO_LINK);
     }
     locking(t, async |t, kv| {
         // Long, so that no renewal comes in between.

@@ -66,13 +66,16 @@ struct Linked {
     direct: Kv,
 }
 
+/// Why a case about a link is not run.
+pub(super) const NO_LINK: &str = "embedded, or behind TLS: nothing to stand between";
+
 /// Runs the case where there is a network; the client's own deadline is short.
 async fn linked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
 {
     let Some(opened) = t.open_behind_proxy().await else {
-        return Ended::ignored("embedded: no server and no network");
+        return Ended::ignored(NO_LINK);
     };
     let (kv, proxy) = opened?;
     let link = Linked { kv: kv.with_deadline(DEADLINE), proxy, direct: t.open().await? };
@@ -89,7 +92,7 @@ where
 {
     let Some(server) = t.server().await else {
         return Ended::ignored(match t.harness().address() {
-            None => "embedded: no server and no network",
+            None => NO_LINK,
             Some(_) => "the harness cannot stop the server",
         });
     };

@@ -40,7 +40,7 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
     const BATCH: usize = 16;
     const VALUE: usize = 4096;
     let Some(opened) = t.open_behind_proxy().await else {
-        return Ended::ignored("embedded: no server and no network");
+        return Ended::ignored(crate::cases::outages::NO_LINK);
     };
     let (watched, proxy) = opened?;
     watching(t, async |t, kv| {
