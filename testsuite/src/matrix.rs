@@ -189,7 +189,7 @@ pub fn load(folder: &Path) -> io::Result<Vec<Column>> {
 pub fn page(columns: &[Column]) -> String {
     let mut out = String::from(
         "# Compatibility\n\n\
-         Made by `cargo run -p kv-testsuite --bin kv-matrix` from a run of the conformance suite on every backend; do \
+         Made by `ci/matrix` from a run of the conformance suite on every backend; do \
          not edit.\n\n\
          ## What each backend can do\n\n",
     );

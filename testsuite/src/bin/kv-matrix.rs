@@ -11,10 +11,7 @@ fn main() -> ExitCode {
     match work() {
         Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
         Ok(stale) => {
-            eprintln!(
-                "not up to date: {}; run all suites, then `cargo run -p kv-testsuite --bin kv-matrix`",
-                stale.join(", ")
-            );
+            eprintln!("not up to date: {}; run all suites, then `ci/matrix`", stale.join(", "));
             ExitCode::FAILURE
         }
         Err(e) => {
