@@ -299,14 +299,16 @@ struct Known {
 
 impl Asker {
     async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut is_first) = (Backoff::default(), true);
         loop {
             // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
             let mut ended = self.welcome(Telling::Nobody).await;
             if ended.is_ok() {
                 backoff.reset();
-                // All who listen are told that an outage is over, and what differs.
-                self.hub.missed();
+                if !std::mem::take(&mut is_first) {
+                    // All who listen are told that an outage is over, and what differs.
+                    self.hub.missed();
+                }
                 ended = self.follow().await;
             }
             if let Err(e) = ended {

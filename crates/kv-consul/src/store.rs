@@ -21,8 +21,8 @@ const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 const LARGEST: usize = 512 << 10;
 /// What an operation has in a transaction besides its name and value.
 const OVERHEAD: usize = 128;
-/// The longest name, without the prefix.
-const NAME: usize = 1000;
+/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+const NAME: usize = 2 << 10;
 
 /// A store in one datacenter, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let mut c = Capabilities::new("consul");
     c.durability = Durability::Quorum;
     // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
-    let name = OVERHEAD + 2 * (NAME + prefix.len());
+    let name = OVERHEAD + 2 * NAME.max(1000 + prefix.len());
     c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
     // A put is a deletion and a write.
     c.max_txn_ops = MOST_OPS / 2;
