@@ -26,7 +26,8 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn value(&self) -> Result<Bytes> {
-        let value = BASE64_STANDARD.decode(&self.text).map_err(|e| corrupt("a value that is no base64", e))?;
+        let value =
+            BASE64_STANDARD.decode(&self.text).map_err(|e| corrupt("a value that is no base64", e))?;
         Ok(value.into())
     }
 
@@ -321,7 +322,8 @@ pub(crate) async fn range(
     let does = match behind {
         None => Does::Read,
         Some((index, wait)) => {
-            request = request.with("index", index.to_string()).with("wait", format!("{}ms", wait.as_millis()));
+            request =
+                request.with("index", index.to_string()).with("wait", format!("{}ms", wait.as_millis()));
             Does::Poll
         }
     };
@@ -371,7 +373,8 @@ pub(crate) async fn create_session(
 
 /// Begins the life of a session anew; `false` when it has ended.
 pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    let answer = client.call(Does::Repeatable, deadline, &Request::put(format!("/v1/session/renew/{id}"), "")).await?;
+    let answer =
+        client.call(Does::Repeatable, deadline, &Request::put(format!("/v1/session/renew/{id}"), "")).await?;
     Ok(!answer.is_missing())
 }
 
@@ -465,7 +468,10 @@ pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(Strin
     let leader = client.call(Does::Stale, deadline, &Request::get("/v1/status/leader")).await?;
     let peers = client.call(Does::Stale, deadline, &Request::get("/v1/status/peers")).await?;
     let read = |e| corrupt("a status that cannot be read", e);
-    Ok((serde_json::from_slice(&leader.body).map_err(read)?, serde_json::from_slice(&peers.body).map_err(read)?))
+    Ok((
+        serde_json::from_slice(&leader.body).map_err(read)?,
+        serde_json::from_slice(&peers.body).map_err(read)?,
+    ))
 }
 
 /// A node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
@@ -490,7 +496,9 @@ mod tests {
 
     #[test]
     fn durations_of_go() {
-        for (text, millis) in [("500ms", 500), ("1m30s", 90_000), ("24h0m0s", 86_400_000), ("1.5s", 1500), ("0s", 0)] {
+        for (text, millis) in
+            [("500ms", 500), ("1m30s", 90_000), ("24h0m0s", 86_400_000), ("1.5s", 1500), ("0s", 0)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(duration("1x"), None);
@@ -512,7 +520,8 @@ mod tests {
                  {"LockIndex":1,"Key":"c","Flags":0,"Value":null,"Session":"x","CreateIndex":4,"ModifyIndex":4}]"#,
         );
         let pairs = pairs(&body).unwrap();
-        let seen: Vec<_> = pairs.iter().map(|p| (&*p.name, p.value().unwrap(), p.created, p.modified)).collect();
+        let seen: Vec<_> =
+            pairs.iter().map(|p| (&*p.name, p.value().unwrap(), p.created, p.modified)).collect();
         assert_eq!(seen, [("a\"b", Bytes::from_static(b"hi"), 3, 5), ("c", Bytes::new(), 4, 4)]);
     }
 }

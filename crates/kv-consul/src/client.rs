@@ -22,7 +22,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// How long making a connection may take, TLS included, before the next agent is tried.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -95,7 +95,11 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn new(ca: Option<&[u8]>, identity: Option<&[u8]>, server_name: Option<String>) -> Result<Self> {
+    pub(crate) fn new(
+        ca: Option<&[u8]>,
+        identity: Option<&[u8]>,
+        server_name: Option<String>,
+    ) -> Result<Self> {
         let nonsense = |what: &str| {
             Error::new(ErrorKind::InvalidArgument, format!("the TLS settings make no sense: {what}"))
         };
@@ -104,9 +108,13 @@ impl Tls {
             _ => Err(nonsense("`ca` holds no certificate in PEM")),
         });
         let identity = identity.map(|pem| {
-            Identity::from_pem(pem).map_err(|_| nonsense("`cert` and `key` are no certificate and its key in PEM"))
+            Identity::from_pem(pem)
+                .map_err(|_| nonsense("`cert` and `key` are no certificate and its key in PEM"))
         });
-        if server_name.as_ref().is_some_and(|name| name.parse::<std::net::IpAddr>().is_ok() || name.is_empty()) {
+        if server_name
+            .as_ref()
+            .is_some_and(|name| name.parse::<std::net::IpAddr>().is_ok() || name.is_empty())
+        {
             return Err(nonsense("`server_name` is the name of a host"));
         }
         Ok(Self { ca: ca.transpose()?, identity: identity.transpose()?, server_name })
@@ -121,7 +129,11 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    pub(crate) fn new(token: Option<Secret>, datacenter: Option<&str>, namespace: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(
+        token: Option<Secret>,
+        datacenter: Option<&str>,
+        namespace: Option<&str>,
+    ) -> Result<Self> {
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let refused = |_| {
@@ -158,6 +170,8 @@ struct Agent {
     common: Common,
     /// Its connections; others when these went silent.
     http: RwLock<reqwest::Client>,
+    /// Tells that they did.
+    silence: watch::Sender<()>,
 }
 
 /// Finds the agent's address for the name that its certificate has.
@@ -186,12 +200,12 @@ impl Agent {
             Error::new(ErrorKind::InvalidArgument, why)
         };
         let is_bare = |url: &reqwest::Url| url.path() == "/" && url.query().is_none() && url.host().is_some();
-        reqwest::Url::parse(&base)
-            .map_err(|e| nonsense(&e))
-            .and_then(|url| is_bare(&url).then_some(()).ok_or_else(|| nonsense(&"it is no host with a port")))?;
+        reqwest::Url::parse(&base).map_err(|e| nonsense(&e)).and_then(|url| {
+            is_bare(&url).then_some(()).ok_or_else(|| nonsense(&"it is no host with a port"))
+        })?;
         let name: Arc<str> = name.into();
         let http = RwLock::new(connections(&name, tls.as_ref()).map_err(|e| nonsense(&e))?);
-        Ok(Self { name, base, tls, common, http })
+        Ok(Self { name, base, tls, common, http, silence: watch::Sender::new(()) })
     }
 
     /// Gives its connections up: nothing was heard on one of them, and others are likely no better.
@@ -199,15 +213,27 @@ impl Agent {
         if let Ok(new) = connections(&self.name, self.tls.as_ref()) {
             *self.http.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
+        self.silence.send_replace(());
+    }
+
+    /// Ready when its connections are given up.
+    async fn went_silent(&self) {
+        // The sender is ours.
+        let _ = self.silence.subscribe().changed().await;
     }
 
     /// One attempt.
     async fn attempt(&self, does: Does, within: Deadline, request: &Request) -> Result<Answer, Failed> {
-        let mut url = format!("{}{}?{}", self.base, request.path, match does {
-            Does::Read | Does::Poll => "consistent",
-            Does::Stale => "stale",
-            Does::Write | Does::Repeatable => "",
-        });
+        let mut url = format!(
+            "{}{}?{}",
+            self.base,
+            request.path,
+            match does {
+                Does::Read | Does::Poll => "consistent",
+                Does::Stale => "stale",
+                Does::Write | Does::Repeatable => "",
+            }
+        );
         for (name, value) in &request.query {
             url.push_str(&format!("&{name}={value}"));
         }
@@ -219,14 +245,24 @@ impl Agent {
             let body = Body { bytes: Some(request.body.clone()), is_sent: is_sent.clone() };
             sent = sent.body(reqwest::Body::wrap(body));
         }
-        let answered = within.limit(async { whole(sent.send().await?).await }).await;
+        let answer = within.limit(async { whole(sent.send().await?).await });
+        let answered = match does {
+            // It may be silent for good reasons, and goes by what other requests hear.
+            Does::Poll => tokio::select! {
+                answered = answer => answered,
+                () = self.went_silent() => None,
+            },
+            _ => answer.await,
+        };
         let is_sent = is_sent.load(Ordering::Acquire);
         match answered {
             Some(Ok(answer)) if matches!(answer.status, 200 | 404 | 409) => Ok(answer),
             Some(Ok(answer)) => Err(refused(&self.name, answer.status, &answer.body)),
             Some(Err(e)) => Err(failed(&self.name, is_sent, e)),
             None => {
-                self.reset();
+                if does != Does::Poll {
+                    self.reset();
+                }
                 let (fate, what) = match is_sent {
                     true => (Fate::Unknown, "no answer"),
                     false => (Fate::Undone, "no connection, or no answer,"),
@@ -325,7 +361,9 @@ impl Client {
             _ => match deadline.limit(self.calls.acquire()).await {
                 Some(turn) => turn.ok(),
                 None => {
-                    let why = format!("nothing was sent within {left:?}: {CALLS} other calls wait for their answers");
+                    let why = format!(
+                        "nothing was sent within {left:?}: {CALLS} other calls wait for their answers"
+                    );
                     return Err(Error::new(ErrorKind::Timeout, why));
                 }
             },
@@ -336,7 +374,9 @@ impl Client {
             // An agent that is silent must leave time for another one, or for another connection.
             let within = match does {
                 Does::Write | Does::Poll => deadline,
-                _ => Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50)).min(deadline.remaining())),
+                _ => Deadline::after(
+                    (deadline.remaining() / 2).max(Duration::from_millis(50)).min(deadline.remaining()),
+                ),
             };
             let Failed { fate, error } = match agents[at].attempt(does, within, request).await {
                 Ok(answer) => return Ok(answer),
@@ -347,7 +387,9 @@ impl Client {
             refusals = if fate == Fate::Refused { refusals + 1 } else { 0 };
             match fate {
                 // An answer of the datacenter is one answer for all; TLS and addresses are each agent's own.
-                Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => return Err(error),
+                Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => {
+                    return Err(error);
+                }
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
                 _ => {}
             }

@@ -175,7 +175,9 @@ impl Config {
         };
         let ca = self.ca.as_ref().map(|file| read("ca", file)).transpose()?;
         let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some([read("cert", cert)?, b"\n".to_vec(), read("key", key)?].concat()),
+            (Some(cert), Some(key)) => {
+                Some([read("cert", cert)?, b"\n".to_vec(), read("key", key)?].concat())
+            }
             (None, None) => None,
             (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
             (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),

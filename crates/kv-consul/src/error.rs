@@ -91,7 +91,9 @@ pub(crate) fn refused(agent: &str, status: u16, body: &[u8]) -> Failed {
         }
         413 => (Fate::Refused, TooLarge),
         429 | 503 => (Fate::Undone, Unavailable),
-        500 if says("No path to datacenter") || says("Invalid Session TTL") => (Fate::Refused, InvalidArgument),
+        500 if says("No path to datacenter") || says("Invalid Session TTL") => {
+            (Fate::Refused, InvalidArgument)
+        }
         // Refused at the door, by an agent that knows no leader, a server that is none, or a leader that is new. A server that
         // has only just begun may not be registered as a node yet.
         500 if [

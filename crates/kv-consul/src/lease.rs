@@ -25,16 +25,17 @@ pub(crate) fn unique() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Asks for a session. The server names it, so that one whose answer was lost is found by a name of our own, and ended; another
+/// Asks for a session for this. The server gives it an id, so that one whose answer was lost is found by a name of our own, and ended; another
 /// one is asked for meanwhile.
 pub(crate) async fn create(
     inner: &Inner,
+    what: &str,
     ttl: Duration,
     deadline: Deadline,
     each_request: Duration,
 ) -> Result<Session> {
     loop {
-        let name = format!("kv {:016x}", unique());
+        let name = format!("kv {what} {:016x}", unique());
         // Made before anything is sent, so that a dropped future leaves nothing behind.
         let lost = end_named(&inner.client, name.clone(), each_request);
         let at = inner.clock.now();
@@ -107,7 +108,7 @@ pub(crate) fn keep(inner: &Inner, session: &Session, ttl: Duration, each_request
 
 /// [`Store::lease`](kv_core::Store::lease).
 pub(crate) async fn lease(inner: &Inner, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let session = create(inner, ttl, options.deadline, options.each_request).await?;
+    let session = create(inner, "lease", ttl, options.deadline, options.each_request).await?;
     let alive = keep(inner, &session, ttl, options.each_request);
     Ok(Leased { id: LeaseId::new(session.id.clone()), ttl, alive, revoke: session.end })
 }

@@ -114,7 +114,8 @@ impl Attempt {
             Done::Committed(done) => {
                 let line = done.get(1..).unwrap_or_default();
                 // A line without its own last one is one that the token may not read.
-                let own = line.iter().find(|pair| pair.name == self.name).ok_or_else(|| api::hidden(&self.line))?;
+                let own =
+                    line.iter().find(|pair| pair.name == self.name).ok_or_else(|| api::hidden(&self.line))?;
                 Ok((own.created, self.place(own.created, line)))
             }
             Done::Refused(_) => Ok((0, Place::Lost)),

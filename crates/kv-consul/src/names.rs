@@ -116,7 +116,9 @@ pub(crate) fn encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 16);
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => out.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                out.push(byte as char)
+            }
             _ => {
                 const HEX: &[u8; 16] = b"0123456789ABCDEF";
                 out.extend(['%', HEX[usize::from(byte >> 4)] as char, HEX[usize::from(byte & 15)] as char]);
@@ -153,7 +155,8 @@ mod tests {
         for lock in ["a", "a/b", "a/b/c", &format!("a/{id}")] {
             let contender = contender(&key(lock), id).unwrap();
             let name = names.name(contender.as_str());
-            let lines = ["a", "a/b", "a/b/c", &format!("a/{id}")].map(|l| (name.starts_with(&names.line(&key(l))), l == lock));
+            let lines = ["a", "a/b", "a/b/c", &format!("a/{id}")]
+                .map(|l| (name.starts_with(&names.line(&key(l))), l == lock));
             assert!(lines.iter().all(|(is, shall)| is == shall), "{name} {lines:?}");
             assert_eq!(names.parse(&name), Some(contender.clone()));
             assert_eq!(lock_of(&contender), Some(key(lock)));

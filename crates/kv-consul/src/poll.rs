@@ -28,12 +28,14 @@ use tokio::{
 /// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
 /// is deleted whole and something was deleted in it before, and it never tells that a link is dead.
 const WAIT: Duration = Duration::from_secs(10);
+/// The same for the place in line of a lock: one name is always woken for, and the renewals of the session notice a dead link.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 /// The server adds a sixteenth of the wait, so that not all polls end at once.
 const JITTER: u32 = 16;
 /// A poll that is answered sooner than this is one of a range that changes constantly.
 const SOON: Duration = Duration::from_millis(100);
 /// How long such a range is left alone between two polls, at most.
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_millis(100);
 /// How many polls there are at once: of the very names that are wanted, of the directories of the others, of top-level
 /// directories of the rest, and of the whole store.
 const MOST: [usize; 4] = [24, 12, 6, 1];
@@ -199,7 +201,9 @@ impl Joined {
                 (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width + 1 < MOST.len() => {
                     Width::AtLeast(width + 1)
                 }
-                (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.poll.range != self.range => Width::Exact,
+                (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.poll.range != self.range => {
+                    Width::Exact
+                }
                 _ => return Err(refusal.error()),
             };
             let inner = self.inner.clone();
@@ -322,9 +326,13 @@ impl Asker {
     /// Asks for the range; with an index, as soon as it may have changed since.
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
         let (inner, range) = (self.inner.clone(), self.range.clone());
+        let wait = match &range {
+            Range::Name(name) if name.starts_with(&inner.names.locks()) => LOCK_WAIT,
+            _ => WAIT,
+        };
         async move {
             let (wait, within) = match behind {
-                Some(index) => (Some((index, WAIT)), WAIT + WAIT / JITTER + Deadline::DEFAULT),
+                Some(index) => (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT),
                 None => (None, Deadline::DEFAULT),
             };
             api::range(&inner.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
@@ -351,7 +359,7 @@ impl Asker {
             quick += 1;
             if quick > 2 {
                 // What changes constantly is read a third of the time at most, and not many times a second.
-                let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 10);
+                let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
                 self.until(tokio::time::sleep(rest)).await?;
             }
         }
@@ -532,7 +540,10 @@ mod tests {
         assert_eq!(wide(&name("p/a/b/c")), [name("p/a/b/c"), tree("p/a/b/"), tree("p/a/"), tree("p/")]);
         assert_eq!(wide(&tree("p/a/")), [tree("p/a/"), tree("p/"), tree("p/a/"), tree("p/")]);
         assert_eq!(wide(&tree("p/")), [tree("p/"), tree("p/"), tree("p/"), tree("p/")]);
-        assert_eq!(wide(&name("p/.kv/lock/1/l/7"))[1..], [tree("p/.kv/lock/1/l/"), tree("p/.kv/lock/"), tree("p/")]);
+        assert_eq!(
+            wide(&name("p/.kv/lock/1/l/7"))[1..],
+            [tree("p/.kv/lock/1/l/"), tree("p/.kv/lock/"), tree("p/")]
+        );
         assert_eq!(widths("p", &name("px"))[1..], [tree("p"), tree("p"), tree("p")]);
     }
 }

@@ -165,7 +165,7 @@ impl Inner {
             let mut counted = Counted(Some((slot.clone(), sessions.clone())));
             let create = || async {
                 let deadline = Deadline::after(each_request);
-                let session = lease::create(self, ttl, deadline, each_request).await?;
+                let session = lease::create(self, "lock", ttl, deadline, each_request).await?;
                 let alive = lease::keep(self, &session, ttl, each_request);
                 Ok(Session { id: session.id, alive, end: Mutex::new(session.end) })
             };

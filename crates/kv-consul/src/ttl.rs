@@ -131,7 +131,7 @@ impl Lives {
     async fn create(&self, inner: &Inner, ttl: Duration, deadline: Deadline) -> Result<Arc<Life>> {
         let at = Clock::system().now();
         let each = deadline.within().min(Deadline::DEFAULT);
-        let session = lease::create(inner, session_ttl(ttl), deadline, each).await?;
+        let session = lease::create(inner, "ttl", session_ttl(ttl), deadline, each).await?;
         let life = Arc::new(Life {
             session: session.id,
             ttl,
@@ -146,7 +146,8 @@ impl Lives {
             // Dropped outside the lock, and with it the session if no key lives by it.
             let _unused = table.upgrade().and_then(|table| {
                 let mut table = lock(&table);
-                let is_it = table.current.get(&ttl)?.get().is_some_and(|life| retired.ptr_eq(&Arc::downgrade(life)));
+                let is_it =
+                    table.current.get(&ttl)?.get().is_some_and(|life| retired.ptr_eq(&Arc::downgrade(life)));
                 if is_it { table.current.remove(&ttl) } else { None }
             });
         });
@@ -157,7 +158,8 @@ impl Lives {
     /// No further puts under this session: the server ended it.
     pub(crate) fn is_over(&self, life: &Life) {
         let mut table = lock(&self.0);
-        let is_it = |cell: &Arc<OnceCell<Arc<Life>>>| cell.get().is_some_and(|there| there.session == life.session);
+        let is_it =
+            |cell: &Arc<OnceCell<Arc<Life>>>| cell.get().is_some_and(|there| there.session == life.session);
         if table.current.get(&life.ttl).is_some_and(is_it) {
             table.current.remove(&life.ttl);
         }

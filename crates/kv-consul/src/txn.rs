@@ -79,7 +79,8 @@ fn is_undone<T>(answer: &Result<T>) -> bool {
 
 /// Whether the session of a TTL, which is our own affair, has ended: others are to be had.
 fn is_over(inner: &Inner, hangs: &[Option<Hangs>], error: &Error) -> bool {
-    if error.kind() != ErrorKind::LeaseLost || hangs.iter().flatten().any(|h| matches!(h, Hangs::On(Some(_)))) {
+    if error.kind() != ErrorKind::LeaseLost || hangs.iter().flatten().any(|h| matches!(h, Hangs::On(Some(_))))
+    {
         return false;
     }
     hangs.iter().flatten().filter_map(Hangs::life).for_each(|life| inner.lives.is_over(life));
@@ -109,7 +110,9 @@ fn conflict(expect: Expect, faults: &[Fault]) -> Error {
         Expect::Version(version) => {
             Error::new(ErrorKind::KeyModified, format!("expected version {version}; the server says: {said}"))
         }
-        Expect::Missing => Error::new(ErrorKind::KeyExists, format!("expected no key; the server says: {said}")),
+        Expect::Missing => {
+            Error::new(ErrorKind::KeyExists, format!("expected no key; the server says: {said}"))
+        }
         Expect::Anything => Error::new(ErrorKind::Other, format!("the server says: {said}")),
     }
 }
@@ -169,7 +172,11 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
 }
 
 /// Everything below a directory in one step; the root's by its top-level names, so that what the library keeps for itself stays.
-pub(crate) async fn delete_tree(inner: &Inner, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+pub(crate) async fn delete_tree(
+    inner: &Inner,
+    directory: &Directory,
+    options: &WriteOptions,
+) -> Result<Batch> {
     let prefix = below(&inner.names, directory);
     if !directory.is_root() {
         inner.txn(Does::Write, options.deadline, &[Op::delete_tree(&prefix)]).await?;
@@ -237,7 +244,8 @@ pub(crate) async fn transact(
         for ((write, name), hangs) in writes.iter().zip(&names).zip(&hangs) {
             match (write, hangs) {
                 (Write::Put { key, value, .. }, Some(hangs)) => {
-                    let is_missing = |c: &Condition| matches!(c, Condition::Missing(missing) if missing == key);
+                    let is_missing =
+                        |c: &Condition| matches!(c, Condition::Missing(missing) if missing == key);
                     make(&mut ops, name, value, hangs, !conditions.iter().any(is_missing));
                 }
                 _ => ops.push(Op::delete(name)),

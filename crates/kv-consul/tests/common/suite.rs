@@ -103,7 +103,8 @@ impl Drop for Suite {
 
 pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     let mut left = names(node.address, "").await?;
-    left.extend(sessions(node.address).await?);
+    // Those of keys with a TTL that another client deleted end by their time: nobody knows whether other keys live by them.
+    left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
     Ok(left)
 }
 
