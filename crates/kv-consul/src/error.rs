@@ -58,8 +58,9 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErro
     std::iter::successors(Some(error as &'a (dyn StdError + 'static)), |&e| e.source())
 }
 
+/// The system's errors wrap one another, and are no sources of one another then.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
-    error.downcast_ref::<TlsError>().or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    error.downcast_ref::<TlsError>().or_else(|| tls(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
 fn of_tls(error: &TlsError) -> (ErrorKind, &'static str) {
