@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Node, nodes};
+use common::{Node, names, nodes, sessions, with};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{
     Failure, Proxy,
@@ -184,4 +184,30 @@ async fn a_server_without_a_quorum() -> Result<(), Failure> {
     b.daemon.spawn()?;
     c.daemon.spawn()?;
     written(&kv, "k").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_datacenter() -> Result<(), Failure> {
+    let near = with(&json!({ "datacenter": "near" })).await?;
+    let far = with(&json!({ "datacenter": "far", "retry_join_wan": [near.wan_address().to_string()] })).await?;
+    let url = format!("consul://{}/dc/?dc=far", near.address);
+    let kv = soon("the datacenters to know each other", async {
+        loop {
+            match kv_consul::open(&url).await {
+                Ok(kv) => break kv,
+                Err(e) => assert!(e.is_transient() || e.to_string().contains("datacenter"), "{e}"),
+            }
+        }
+    })
+    .await?;
+    let ttl = Duration::from_secs(60);
+    kv.put("k", "v").ttl(ttl).await?;
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    kv.put("fenced", "").fenced(&guard).await?;
+    let mut watch = kv.watch("k").await?;
+    assert!(matches!(watch.event().await?, kv_core::WatchEvent::Put(_)));
+    assert_eq!((names(far.address, "dc/").await?.len(), names(near.address, "").await?.len()), (3, 0));
+    assert_eq!((sessions(far.address).await?.len(), sessions(near.address).await?.len()), (2, 0));
+    assert!(guard.release().await?);
+    Ok(())
 }

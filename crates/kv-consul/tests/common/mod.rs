@@ -123,13 +123,14 @@ impl Node {
     fn new(name: &str, join: &[String], ports: [Port; 4], more: &Value) -> Result<Self, Failure> {
         let [http, rpc, serf, https] = [0, 1, 2, 3].map(|at: usize| ports[at].address());
         let folder = tempfile::tempdir()?;
-        let is_tls = more.get("cert_file").is_some();
+        let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
+        let port = |is: bool| if is { i32::from(https.port()) } else { -1 };
         let mut config = json!({
             "server": true, "bootstrap_expect": join.len(), "node_name": name, "data_dir": folder.path().join("data"),
             "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn", "disable_update_check": true,
             "ports": {
-                "http": http.port(), "https": if is_tls { i32::from(https.port()) } else { -1 }, "server": rpc.port(),
-                "serf_lan": serf.port(), "serf_wan": -1, "dns": -1, "grpc": -1,
+                "http": http.port(), "https": port(is_tls), "server": rpc.port(),
+                "serf_lan": serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
             },
             "performance": { "raft_multiplier": 1 }, "session_ttl_min": "500ms", "leave_on_terminate": false,
             "telemetry": { "prometheus_retention_time": "1h", "disable_hostname": true },
@@ -152,6 +153,11 @@ impl Node {
 
     /// Where it speaks TLS, when it was told to.
     pub fn tls_address(&self) -> SocketAddr {
+        self.ports[3].address()
+    }
+
+    /// Where it speaks to other datacenters, when its own was named.
+    pub fn wan_address(&self) -> SocketAddr {
         self.ports[3].address()
     }
 
