@@ -189,7 +189,8 @@ async fn a_server_without_a_quorum() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_datacenter() -> Result<(), Failure> {
     let near = with(&json!({ "datacenter": "near" })).await?;
-    let far = with(&json!({ "datacenter": "far", "retry_join_wan": [near.wan_address().to_string()] })).await?;
+    let far =
+        with(&json!({ "datacenter": "far", "retry_join_wan": [near.wan_address().to_string()] })).await?;
     let url = format!("consul://{}/dc/?dc=far", near.address);
     let kv = soon("the datacenters to know each other", async {
         loop {

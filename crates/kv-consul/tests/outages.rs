@@ -101,7 +101,11 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
     agrees(&kv, &mut watch, &mut mirror, "w/gone").await?;
     let waits = tokio::spawn(other.new_lock("l").ttl(ttl).acquire().into_future());
     for kill in [false, true] {
-        if kill { node.daemon.kill() } else { node.daemon.stop() }
+        if kill {
+            node.daemon.kill()
+        } else {
+            node.daemon.stop()
+        }
         node.start().await?;
         let last = format!("w/after-{kill}");
         written(&other, &last).await?;

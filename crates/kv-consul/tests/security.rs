@@ -246,10 +246,8 @@ async fn tokens() -> Result<(), Failure> {
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start().await?;
     let token = guarded.token("mine", MINE).await?;
-    let (kv, root) = (
-        Kv::new(guarded.config(&token).open().await?),
-        Kv::new(guarded.config(ROOT).open().await?),
-    );
+    let (kv, root) =
+        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
     for key in ["key", "open/a", "secret/a", "secret/b"] {
         kv.put(key, "1").await?;
     }
