@@ -129,7 +129,7 @@ async fn a_write_whose_answer_was_lost_goes_to_no_other_server() -> Result<(), F
         // The server that is asked first is the one behind the proxy again.
         let kv = cluster.open(servers.iter().map(String::as_str)).await?;
         kv.get("up").await?;
-        proxy.hold_answer_to(&format!("cluster/{key}"));
+        proxy.hold_answer_to(format!("cluster/{key}"));
         let put = tokio::spawn(kv.put(&key, "ours").into_future());
         soon("the request", proxy.trapped()).await?;
         soon("its effect", async {
