@@ -189,3 +189,21 @@ impl Config {
 fn half(what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_configuration_is_read_and_what_it_misspells_is_named() {
+        let text = r#"{"endpoints": ["h1", "h2:8501"], "prefix": "app/", "token": "hush", "datacenter": "dc2", "ca": "ca.pem"}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.endpoints, ["h1", "h2:8501"]);
+        assert_eq!((&*config.prefix, config.datacenter.as_deref(), config.tls), ("app/", Some("dc2"), None));
+        assert_eq!(config.token.as_ref().map(|token| token.reveal()), Some("hush"));
+        assert_eq!(config.ca.as_deref(), Some("ca.pem".as_ref()));
+        assert!(!format!("{config:?}").contains("hush"));
+        let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");
+    }
+}

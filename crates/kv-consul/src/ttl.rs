@@ -2,7 +2,7 @@
 
 use crate::{api, lease, store::Inner};
 use kv_core::{
-    Deadline, Result,
+    Deadline, Error, ErrorKind, Result,
     backend::{Clock, Instant, Undo},
 };
 use std::{
@@ -54,10 +54,20 @@ impl Life {
     }
 
     /// After a write that was done: the key lives its whole TTL from now on.
-    pub(crate) async fn begun(&self, inner: &Inner, deadline: Deadline) {
-        if self.is_past(self.ttl / AHEAD) {
-            // It is renewed by then, or its keys end by the TTL, counted from the grant.
-            let _ = api::renew_session(&inner.client, deadline, &self.session).await;
+    ///
+    /// # Errors
+    /// When the session has ended meanwhile, and the key with it.
+    pub(crate) async fn begun(&self, inner: &Inner, deadline: Deadline) -> Result<()> {
+        if !self.is_past(self.ttl / AHEAD) {
+            return Ok(());
+        }
+        match api::renew_session(&inner.client, deadline, &self.session).await {
+            Ok(false) => {
+                let why = "the write took longer than its TTL, which has ended the key";
+                Err(Error::new(ErrorKind::OutcomeUnknown, why))
+            }
+            // Its keys live by the TTL, counted from the grant.
+            Ok(true) | Err(_) => Ok(()),
         }
     }
 
@@ -107,25 +117,19 @@ impl Table {
 impl Lives {
     /// A session for a put with this TTL that is about to be sent.
     pub(crate) async fn get(&self, inner: &Inner, ttl: Duration, deadline: Deadline) -> Result<Arc<Life>> {
-        let window = ttl / AHEAD;
-        loop {
-            let cell = {
-                let mut table = lock(&self.0);
-                let cell = table.current.entry(ttl).or_default();
-                // Half of the time is left for the put itself.
-                if cell.get().is_some_and(|life| life.is_past(window / 2)) {
-                    *cell = Arc::default();
-                }
-                cell.clone()
-            };
-            let life = cell.get_or_try_init(|| self.create(inner, ttl, deadline)).await?;
-            if !life.is_past(window / 2) || deadline.has_passed() {
-                // Counted under the lock by which `close` looks, and while it is held by us.
-                let _table = lock(&self.0);
-                life.keys.fetch_add(1, Ordering::AcqRel);
-                return Ok(life.clone());
+        let cell = {
+            let mut table = lock(&self.0);
+            let cell = table.current.entry(ttl).or_default();
+            // Half of the time is left for the put itself; one that takes longer renews the session.
+            if cell.get().is_some_and(|life| life.is_past(ttl / AHEAD / 2)) {
+                *cell = Arc::default();
             }
-        }
+            cell.clone()
+        };
+        let life = cell.get_or_try_init(|| self.create(inner, ttl, deadline)).await?;
+        // Counted while it is held by us, so that nobody ends it.
+        life.keys.fetch_add(1, Ordering::AcqRel);
+        Ok(life.clone())
     }
 
     async fn create(&self, inner: &Inner, ttl: Duration, deadline: Deadline) -> Result<Arc<Life>> {

@@ -63,12 +63,18 @@ impl Hangs {
     }
 
     /// After a write that was done.
-    async fn written(&self, inner: &Inner, name: &str, version: Version, deadline: Deadline) -> Written {
+    async fn written(
+        &self,
+        inner: &Inner,
+        name: &str,
+        version: Version,
+        deadline: Deadline,
+    ) -> Result<Written> {
         inner.lives.wrote(name, self.life());
         if let Self::By(life) = self {
-            life.begun(inner, deadline).await;
+            life.begun(inner, deadline).await?;
         }
-        Written::new(version, self.life().map(|life| life.ttl))
+        Ok(Written::new(version, self.life().map(|life| life.ttl)))
     }
 }
 
@@ -78,12 +84,11 @@ fn is_undone<T>(answer: &Result<T>) -> bool {
 }
 
 /// Whether the session of a TTL, which is our own affair, has ended: others are to be had.
-fn is_over(inner: &Inner, hangs: &[Option<Hangs>], error: &Error) -> bool {
-    if error.kind() != ErrorKind::LeaseLost || hangs.iter().flatten().any(|h| matches!(h, Hangs::On(Some(_))))
-    {
+fn is_over<'a>(inner: &Inner, hangs: impl Iterator<Item = &'a Hangs> + Clone, error: &Error) -> bool {
+    if error.kind() != ErrorKind::LeaseLost || hangs.clone().any(|h| matches!(h, Hangs::On(Some(_)))) {
         return false;
     }
-    hangs.iter().flatten().filter_map(Hangs::life).for_each(|life| inner.lives.is_over(life));
+    hangs.filter_map(Hangs::life).for_each(|life| inner.lives.is_over(life));
     true
 }
 
@@ -142,12 +147,9 @@ pub(crate) async fn put(
         if is_undone(&answer) {
             hangs.unused();
         }
-        let hangs = [Some(hangs)];
-        match (answer, &hangs) {
-            (Err(e), _) if is_over(inner, &hangs, &e) && !deadline.has_passed() => {}
-            (Ok(version), [Some(hangs)]) => return Ok(hangs.written(inner, &name, version, deadline).await),
-            (Ok(version), _) => return Ok(Written::new(version, None)),
-            (Err(e), _) => return Err(e),
+        match answer {
+            Err(e) if is_over(inner, [&hangs].into_iter(), &e) && !deadline.has_passed() => {}
+            answer => return hangs.written(inner, &name, answer?, deadline).await,
         }
     }
 }
@@ -263,7 +265,7 @@ pub(crate) async fn transact(
                     _ => Err(conflict(Expect::Anything, &faults)),
                 };
             }
-            Err(e) if is_over(inner, &hangs, &e) && !deadline.has_passed() => continue,
+            Err(e) if is_over(inner, hangs.iter().flatten(), &e) && !deadline.has_passed() => continue,
             Err(e) => return Err(e),
         };
         // All of a transaction happens at one index.
@@ -271,7 +273,7 @@ pub(crate) async fn transact(
         let mut written = Vec::with_capacity(hangs.len());
         for (hangs, name) in hangs.iter().zip(&names) {
             written.push(match (hangs, version) {
-                (Some(hangs), Some(version)) => Some(hangs.written(inner, name, version, deadline).await),
+                (Some(hangs), Some(version)) => Some(hangs.written(inner, name, version, deadline).await?),
                 _ => {
                     inner.lives.wrote(name, None);
                     None

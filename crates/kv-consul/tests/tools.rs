@@ -4,6 +4,7 @@ mod common;
 
 use common::single;
 use futures::TryStreamExt;
+use kv_core::{Directory, WatchEvent};
 use kv_testsuite::{Failure, process::run};
 
 const PREFIX: &str = "tools/";
@@ -29,6 +30,16 @@ async fn what_we_wrote_consul_reads() -> Result<(), Failure> {
         assert_eq!(read.trim_end(), common::base64(&value), "{key}");
     }
     kv.put(ODD, "odd").await?;
+    // What the server takes in no path is listed, watched and locked all the same.
+    let odd = Directory::parse("ключ")?;
+    assert_eq!(kv.list(odd).await?.len(), 2);
+    let mut watch = kv.watch(ODD).await?;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(entry) if entry.text() == Some("odd")));
+    let guard = kv.new_lock(ODD).acquire().await?;
+    let next = tokio::spawn(kv.new_lock(ODD).acquire().into_future());
+    while common::names(node.address, "tools/.kv/lock/").await?.len() < 2 {}
+    guard.release().await?;
+    next.await??.release().await?;
     let mut keys = node.consul();
     keys.args(["kv", "get", "-keys", "-separator=", ""]);
     let keys = String::from_utf8(run(keys, b"")?)?;
