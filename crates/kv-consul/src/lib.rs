@@ -28,10 +28,12 @@
 //!   64 operations and a put is two; `kv_max_value_size` and `txn_max_req_len` are asked for when the store is opened. Larger values that
 //!   other tools wrote are read.
 //! * The server lists whole directories only: a listing with a limit, and each event of a watched directory, costs as much as the
-//!   directory is large. A directory that changes constantly is read ten times a second at most, and a third of the time; a watch
+//!   directory is large. A directory that changes constantly is soon read ten times a second at most, and a third of the time; a watch
 //!   tells the newest state of each key ([`Watching::NewestState`](kv_core::Watching::NewestState)).
 //! * The server does not wake watches of a directory when one above it is deleted whole, if something was deleted in it before: they
 //!   are told within eleven seconds.
+//! * A watch that is dropped costs the client nothing more. The server forgets it when its blocking query has waited long enough: ten
+//!   seconds, a minute for a place in line for a lock.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no keys. It counts nothing.
 //! * A prefix begins with no slash and has no empty segment, none that is `.` and none that is `..`: no request's path can spell it.
 //! * A server that is restored from an older copy (`consul snapshot restore`) gives versions and tokens out again. Watches notice, and

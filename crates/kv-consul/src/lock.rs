@@ -13,8 +13,7 @@ use kv_core::{
     backend::{Alive, Undo},
     *,
 };
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::task::AbortHandle;
 
 /// One attempt to hold one lock.

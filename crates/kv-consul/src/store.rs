@@ -3,8 +3,7 @@
 use crate::{
     api::{self, About, MOST_OPS, Pair},
     client::{Client, Does},
-    lease, list,
-    lock::{self},
+    lease, list, lock,
     names::Names,
     poll::Polls,
     session::Sessions,

@@ -3,8 +3,8 @@
 use crate::{
     api::{self, Done, Fault, MOST_OPS, Op, Pair},
     client::Does,
-    names::below,
-    store::Inner,
+    names::{below, is_plain},
+    store::{Inner, does},
     ttl::Life,
 };
 use kv_core::*;
@@ -203,7 +203,7 @@ pub(crate) async fn delete_tree(
 }
 
 async fn top_level(inner: &Inner, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
-    if crate::names::is_plain(prefix) {
+    if is_plain(prefix) {
         return Ok(api::names(&inner.client, Does::Read, deadline, prefix, "/").await?.0);
     }
     let pairs = api::tree(&inner.client, Does::Read, deadline, prefix).await?;
@@ -340,7 +340,7 @@ pub(crate) async fn read(
 /// Whether the key is there, without its value: no key was ever modified at index 0.
 pub(crate) async fn exists(inner: &Inner, key: &Key, options: &ReadOptions) -> Result<bool> {
     let check = Op::check_index(&inner.names.name(key.as_str()), 0);
-    match inner.txn(crate::store::does(options), options.deadline, &[check]).await? {
+    match inner.txn(does(options), options.deadline, &[check]).await? {
         Done::Committed(_) => Ok(true),
         Done::Refused(faults) => Ok(!faults.iter().all(Fault::is_missing)),
     }

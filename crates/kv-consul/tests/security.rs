@@ -220,6 +220,13 @@ async fn tokens() -> Result<(), Failure> {
     // Nothing is asked of who has no rights but what the calls then tell.
     let nobody = Kv::new(Config::new([guarded.0.address.to_string()]).prefix("mine/").open().await?);
     let yours = Kv::new(guarded.config(&mine).prefix("yours/").open().await?);
+    // The server's limits are for those who may read them; the defaults for others.
+    let least = |kv: &Kv| kv.capabilities().lock.as_ref().map(|lock| lock.ttl.least);
+    let root = Kv::new(guarded.config(ROOT).open().await?);
+    assert_eq!(
+        (least(&root), least(&yours)),
+        (Some(Duration::from_millis(500)), Some(Duration::from_secs(10)))
+    );
     for kv in [nobody, yours] {
         for (call, answer) in [
             ("get", kv.get("a").await.map(drop)),
