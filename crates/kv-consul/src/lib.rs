@@ -60,7 +60,9 @@
 //! # Ok(()) }
 //! ```
 
+mod agent;
 mod api;
+mod asker;
 mod client;
 mod config;
 mod error;

@@ -1,7 +1,8 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    api::{self, About, MOST_OPS, Pair},
+    agent::{self, About},
+    api::{self, MOST_OPS, Pair},
     client::{Client, Does},
     lease, list, lock,
     names::Names,
@@ -50,7 +51,7 @@ impl Consul {
     ) -> Result<Self> {
         let (client, names) = (Arc::new(client), Names::new(prefix)?);
         // What it tells of itself is for those who may read it.
-        let about = match api::about(&client, deadline).await {
+        let about = match agent::about(&client, deadline).await {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => About::default(),
             about => about?,
         };
@@ -61,7 +62,7 @@ impl Consul {
             _ => {}
         }
         let elsewhere = datacenter.is_some_and(|name| name != about.config.datacenter);
-        let node = if elsewhere { Some(api::server_node(&client, deadline).await?) } else { None };
+        let node = if elsewhere { Some(agent::server_node(&client, deadline).await?) } else { None };
         let capabilities = capabilities(names.prefix(), &about);
         Ok(Self(Arc::new(Inner {
             client,
@@ -208,7 +209,7 @@ impl Store for Consul {
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         api::get(&self.0.client, Does::Read, options.deadline, &self.0.names.health()).await?;
         let mut health = Health::new(self.0.version.clone());
-        let (leader, members) = api::status(&self.0.client, options.deadline).await?;
+        let (leader, members) = agent::status(&self.0.client, options.deadline).await?;
         health.leader = Some(leader).filter(|leader| !leader.is_empty());
         health.members = members;
         Ok(health)

@@ -2,8 +2,9 @@
 
 use crate::{
     api::{Listing, Range},
+    asker::held_by,
     names::below,
-    poll::{Joined, held_by},
+    poll::Joined,
     store::Inner,
 };
 use kv_core::{
