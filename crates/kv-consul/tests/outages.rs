@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Node, single};
+use common::{Node, names, single};
 use kv_core::{Kv, WatchEvent};
 use kv_testsuite::{Failure, failover::soon, process::run};
 use std::{
@@ -44,6 +44,16 @@ async fn agrees(kv: &Kv, watch: &mut kv_core::Watch, mirror: &mut Mirror, last: 
     Ok(())
 }
 
+/// Waits until so many stand in line for the lock, its holder among them.
+async fn in_line(node: &Node, lock: &str, count: usize) -> Result<(), Failure> {
+    let line = format!("out/.kv/lock/1/{lock}/");
+    soon("the line", async {
+        while names(node.address, &line).await?.len() < count {}
+        Ok(())
+    })
+    .await?
+}
+
 async fn open(node: &Node) -> kv_core::Result<Kv> {
     kv_consul::open(&format!("consul://{}/out/", node.address)).await
 }
@@ -65,6 +75,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let short = kv.new_lock("short").ttl(Duration::from_secs(3)).acquire().await?;
     let lost = short.lost();
     let waits = tokio::spawn(other.new_lock("short").ttl(Duration::from_secs(120)).acquire().into_future());
+    in_line(&node, "short", 2).await?;
     agrees(&kv, &mut watch, &mut mirror, "w/leased").await?;
 
     node.daemon.pause();
@@ -100,6 +111,7 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
     kv.put("w/gone", "").await?;
     agrees(&kv, &mut watch, &mut mirror, "w/gone").await?;
     let waits = tokio::spawn(other.new_lock("l").ttl(ttl).acquire().into_future());
+    in_line(&node, "l", 2).await?;
     for kill in [false, true] {
         if kill {
             node.daemon.kill()
