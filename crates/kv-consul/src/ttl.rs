@@ -100,15 +100,17 @@ pub(crate) struct Lives(Arc<Mutex<Table>>);
 struct Table {
     /// Those that further puts may have.
     current: HashMap<Duration, Arc<OnceCell<Arc<Life>>>>,
-    /// Which of our keys live by which, as far as this store wrote them.
-    keys: HashMap<String, Arc<Life>>,
+    /// Which of our keys live by which, as far as this store wrote them, and the index of that write.
+    keys: HashMap<String, (Arc<Life>, u64)>,
     /// How many of them call for a look at which are over.
     look_at: usize,
 }
 
 impl Table {
-    fn left(&mut self, name: &str) -> Option<Arc<Life>> {
-        let life = self.keys.remove(name)?;
+    /// What was written at this index or before is no more.
+    fn left(&mut self, name: &str, at: u64) -> Option<Arc<Life>> {
+        self.keys.get(name).filter(|(_, written)| *written <= at)?;
+        let (life, _) = self.keys.remove(name)?;
         life.unused();
         Some(life)
     }
@@ -169,27 +171,42 @@ impl Lives {
         }
     }
 
-    /// The key was written: it lives by this session, or for ever, or is gone.
-    pub(crate) fn wrote(&self, name: &str, life: Option<&Arc<Life>>) {
+    /// The key was written at this index: it lives by this session, or for ever. Answers may come in another order than writes
+    /// happened.
+    pub(crate) fn wrote(&self, name: &str, at: u64, life: Option<&Arc<Life>>) {
         let mut table = lock(&self.0);
-        let _before = table.left(name);
+        let _before = table.left(name, at);
         let Some(life) = life else { return };
+        if table.keys.contains_key(name) {
+            // Something newer is there.
+            life.unused();
+            return;
+        }
         if table.keys.len() >= table.look_at {
             let over = |life: &Life| life.is_past(life.ttl * 5);
-            table.keys.retain(|_, life| !over(life));
+            table.keys.retain(|_, (life, _)| !over(life));
             table.look_at = (table.keys.len() * 2).max(1024);
         }
         // Of the others nobody knows when they are replaced: their sessions end by their time.
         if table.keys.len() < MOST_KEYS {
-            table.keys.insert(name.to_owned(), life.clone());
+            table.keys.insert(name.to_owned(), (life.clone(), at));
         }
     }
 
-    /// All names that begin so are gone.
-    pub(crate) fn deleted(&self, prefix: &str) {
+    /// What a deletion that is about to be sent will have deleted, as far as is known now: a key, or all that begin so.
+    pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(String, u64)> {
+        let table = lock(&self.0);
+        if !is_tree {
+            return table.keys.get(name).map(|(_, at)| (name.to_owned(), *at)).into_iter().collect();
+        }
+        let below = table.keys.iter().filter(|(key, _)| key.starts_with(name));
+        below.map(|(key, (_, at))| (key.clone(), *at)).collect()
+    }
+
+    /// The deletion was done.
+    pub(crate) fn deleted(&self, before: Vec<(String, u64)>) {
         let mut table = lock(&self.0);
-        let gone: Vec<_> = table.keys.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-        let _lives: Vec<_> = gone.iter().filter_map(|name| table.left(name)).collect();
+        let _lives: Vec<_> = before.iter().filter_map(|(name, at)| table.left(name, *at)).collect();
     }
 
     /// Ends those by which no key lives.

@@ -70,7 +70,7 @@ impl Hangs {
         version: Version,
         deadline: Deadline,
     ) -> Result<Written> {
-        inner.lives.wrote(name, self.life());
+        inner.lives.wrote(name, modify_index(version), self.life());
         if let Self::By(life) = self {
             life.begun(inner, deadline).await?;
         }
@@ -162,10 +162,11 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
         // The deletion alone would not tell whether the key was there.
         Expect::Anything => Op::get(&name),
     };
+    let before = inner.lives.before(&name, false);
     let done = inner.txn(Does::Write, options.deadline, &[check, Op::delete(&name)]).await?;
     match (done, expect) {
         (Done::Committed(_), _) => {
-            inner.lives.wrote(&name, None);
+            inner.lives.deleted(before);
             Ok(expect != Expect::Missing)
         }
         (Done::Refused(faults), Expect::Anything) if faults.iter().all(Fault::is_missing) => Ok(false),
@@ -181,8 +182,9 @@ pub(crate) async fn delete_tree(
 ) -> Result<Batch> {
     let prefix = below(&inner.names, directory);
     if !directory.is_root() {
+        let before = inner.lives.before(&prefix, true);
         inner.txn(Does::Write, options.deadline, &[Op::delete_tree(&prefix)]).await?;
-        inner.lives.deleted(&prefix);
+        inner.lives.deleted(before);
         return Ok(Batch { deleted: None, next: None });
     }
     let own = inner.names.own();
@@ -193,10 +195,9 @@ pub(crate) async fn delete_tree(
     let deletion = |name: &String| if name.ends_with('/') { Op::delete_tree(name) } else { Op::delete(name) };
     let ops: Vec<_> = names.iter().map(deletion).collect();
     if !ops.is_empty() {
+        let before = names.iter().flat_map(|name| inner.lives.before(name, name.ends_with('/'))).collect();
         inner.txn(Does::Write, options.deadline, &ops).await?;
-    }
-    for name in &names {
-        if name.ends_with('/') { inner.lives.deleted(name) } else { inner.lives.wrote(name, None) }
+        inner.lives.deleted(before);
     }
     // The next batch begins at the front again: what was there is gone.
     Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
@@ -253,6 +254,8 @@ pub(crate) async fn transact(
                 _ => ops.push(Op::delete(name)),
             }
         }
+        let deletes = writes.iter().zip(&names).filter(|(write, _)| matches!(write, Write::Delete { .. }));
+        let before = deletes.flat_map(|(_, name)| inner.lives.before(name, false)).collect();
         let answer = inner.txn(Does::Write, deadline, &ops).await;
         if is_undone(&answer) || matches!(answer, Ok(Done::Refused(_))) {
             hangs.iter().flatten().for_each(Hangs::unused);
@@ -268,16 +271,14 @@ pub(crate) async fn transact(
             Err(e) if is_over(inner, hangs.iter().flatten(), &e) && !deadline.has_passed() => continue,
             Err(e) => return Err(e),
         };
+        inner.lives.deleted(before);
         // All of a transaction happens at one index.
         let version = if hangs.iter().any(Option::is_some) { Some(version_of(&done)?) } else { None };
         let mut written = Vec::with_capacity(hangs.len());
         for (hangs, name) in hangs.iter().zip(&names) {
             written.push(match (hangs, version) {
                 (Some(hangs), Some(version)) => Some(hangs.written(inner, name, version, deadline).await?),
-                _ => {
-                    inner.lives.wrote(name, None);
-                    None
-                }
+                _ => None,
             });
         }
         return Ok(Outcome::Committed(written));

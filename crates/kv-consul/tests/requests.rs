@@ -253,3 +253,35 @@ async fn the_servers_own_limits_are_learnt() -> Result<(), Failure> {
     assert_eq!(granted, Some(Duration::from_secs(2)));
     Ok(())
 }
+
+/// Writes of one key at the same time come back in any order: what counts is the server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(), Failure> {
+    let node = &single().await?;
+    let kv = kv_consul::open(&format!("consul://{}/race/", node.address)).await?;
+    let mut rounds = tokio::task::JoinSet::new();
+    for n in 0..200_u64 {
+        let kv = kv.clone();
+        rounds.spawn(async move {
+            let key = format!("k{n}");
+            // Each has a session of its own.
+            let ttl = Duration::from_millis(20_000 + n);
+            kv.put(format!("warm{n}"), "").ttl(ttl).await?;
+            let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
+            let (with, without) = futures::try_join!(with.into_future(), without.into_future())?;
+            kv.delete(format!("warm{n}")).await?;
+            Ok::<_, kv_core::Error>((key, with.version, without.version))
+        });
+    }
+    let mut last = Vec::new();
+    while let Some(round) = rounds.join_next().await {
+        let (key, with, without) = round??;
+        last.push((key, with.max(without)));
+    }
+    // Longer than a session is given to further puts, and much shorter than the TTL.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for (key, version) in last {
+        assert_eq!(kv.get(&key).await?.map(|entry| entry.version), Some(version), "{key}");
+    }
+    Ok(())
+}
