@@ -163,12 +163,15 @@ async fn raced(t: Trial) -> Verdict {
     for n in 0..100_u64 {
         let kv = kv.clone();
         rounds.spawn(async move {
-            // Each with a TTL of its own: what ends one key ends no other.
-            let (key, ttl) = (format!("d/{n}"), ttl + Duration::from_millis(n));
+            // Each with a TTL of its own: what ends one key ends no other. Another key has it too, for a moment: what a client
+            // has to set up for a TTL holds up none of the two writes.
+            let (key, warm, ttl) = (format!("d/{n}"), format!("w/{n}"), ttl + Duration::from_millis(n));
+            kv.put(&warm, "").ttl(ttl).await?;
             let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
             let (first, second) = if n % 2 == 0 { (with, without) } else { (without, with) };
             let both = futures::future::try_join(first.into_future(), second.into_future());
             let (first, second) = both.await?;
+            kv.delete(&warm).await?;
             Ok::<_, kv_core::Error>((key, first.version.max(second.version)))
         });
     }
