@@ -89,7 +89,7 @@ cmd_start() {
     cmd_path "$KIND" >/dev/null
     bring_up
     say "$NAME is ready; log: ${FOLDERS[0]}/log"
-    if ((AUTH)); then say "users: kv, kv-password (all keys); root, root-password"; fi
+    if ((AUTH)); then say "$(of_family "$KIND" USERS)"; fi
     if ((TLS)); then say "certificates: $AT/certs"; fi
     url
 }

@@ -182,9 +182,9 @@ impl fmt::Debug for Daemon {
 }
 
 /// Starts the server, passes on signals that it reads, and kills it when its input ends, which it does with our death.
-/// A server may refuse to end when asked: it is killed then.
+/// A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output.
 const KEEPER: &str = r#"
-"$@" </dev/null &
+"$@" </dev/null >&2 &
 pid=$!
 echo started
 while read -r signal; do

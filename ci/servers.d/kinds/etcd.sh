@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
-etcd_OPTIONS="nodes tls auth" etcd_PORTS=2
+etcd_OPTIONS="nodes tls auth" etcd_PORTS=2 etcd_USERS="users: kv, kv-password (all keys); root, root-password"
 
 etcd_url() {
     local login="" tls=""

@@ -6,13 +6,17 @@ use crate::{
     check::{holds, refused, same},
 };
 use kv_core::{ErrorKind, Kv, Outcome, TtlRange, Version, WatchEvent, Watching, Written};
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use std::{future::IntoFuture, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 cases! {
     "clock.assumed/one-measure": "a TTL lasts as long for a reader as for the writer, and for both clients' own" => one_measure,
     "ttl.never_early/put": "a key put with a TTL is there for the granted TTL" => never_early,
     "ttl.never_early/many": "so are many keys with different TTLs" => many,
+    "ttl.never_early/raced": "so is one that its writer wrote without a TTL too, at the same time and before" => raced,
     "ttl.goes/everywhere": "an expired key is gone from every read, listing and condition" => goes,
     "ttl.goes/event": "a watch tells of its end, by a Delete" => event,
     "ttl.goes/tree": "a directory of which all keys have expired is empty, and its name is free" => tree,
@@ -147,6 +151,42 @@ async fn many(t: Trial) -> Verdict {
     let all = lives.iter().map(|(key, life)| dies_in_time(&t, &kv, key, *life));
     futures::future::try_join_all(all).await?;
     same("the listing", names(&kv, "").await?, Vec::<String>::new())?;
+    Ok(Ended::Kept)
+}
+
+async fn raced(t: Trial) -> Verdict {
+    let range = needs_ttl!(t);
+    let ttl = range.grant(Duration::from_secs(4))?;
+    let kv = t.open().await?;
+    let begun = Instant::now();
+    let mut rounds = JoinSet::new();
+    for n in 0..100_u64 {
+        let kv = kv.clone();
+        rounds.spawn(async move {
+            // Each with a TTL of its own: what ends one key ends no other. Another key has it too, for a moment: what a client
+            // has to set up for a TTL holds up none of the two writes.
+            let (key, warm, ttl) = (format!("d/{n}"), format!("w/{n}"), ttl + Duration::from_millis(n));
+            kv.put(&warm, "").ttl(ttl).await?;
+            let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
+            let (first, second) = if n % 2 == 0 { (with, without) } else { (without, with) };
+            let both = futures::future::try_join(first.into_future(), second.into_future());
+            let (first, second) = both.await?;
+            kv.delete(&warm).await?;
+            Ok::<_, kv_core::Error>((key, first.version.max(second.version)))
+        });
+    }
+    let mut last = Vec::new();
+    while let Some(round) = t.soon("writes of one key at the same time", rounds.join_next()).await? {
+        last.push(round??);
+    }
+    // Whatever a client clears away behind its writes it has cleared away by now.
+    sleep_until(begun + ttl.mul_f64(0.8)).await;
+    for (key, version) in last {
+        let found = kv.get(&key).await?.map(|entry| entry.version);
+        if begun.elapsed() < ttl {
+            same(format!("the last version of {key}"), found, Some(version))?;
+        }
+    }
     Ok(Ended::Kept)
 }
 

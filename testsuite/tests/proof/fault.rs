@@ -101,7 +101,7 @@ faults! {
     IgnoresTtl, "a TTL is ignored": "ttl.goes/everywhere" "ttl.goes/event" "capabilities.complete/ttl";
     IgnoresTtlOfAtomicPut, "a TTL of a compare-and-swap is ignored": "ttl.replaced/every-put";
     TellsNoTtl, "a put does not answer with the TTL": "ttl.refused/rounded" "capabilities.complete/ttl";
-    ExpiresEarly, "a key goes before its TTL": "ttl.never_early/put" "ttl.replaced/anew" "ttl.replaced/refused-put" "clock.assumed/one-measure";
+    ExpiresEarly, "a key goes before its TTL": "ttl.never_early/put" "ttl.never_early/raced" "ttl.replaced/anew" "ttl.replaced/refused-put" "clock.assumed/one-measure";
     ExpiresSomeEarly, "now and then a key goes before its TTL": "ttl.never_early/many";
     RefusesLongTtls, "a TTL within the declared range is refused": "ttl.refused/greatest";
     ExpiresLate, "a key goes later than declared": "ttl.goes/everywhere" "ttl.goes/event" "ttl.goes/tree" "ttl.goes/parent";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cases::watches::put_all,
+    cases::{locks::lock_ttl, watches::put_all},
     check::{holds, same},
 };
 use kv_core::{
@@ -375,7 +375,8 @@ pub(super) async fn frozen_close(t: Trial) -> Verdict {
     linked(t, async |t, link| {
         let Linked { kv, proxy, .. } = &link;
         let guard = match &t.capabilities().lock {
-            Some(_) => Some(kv.new_lock("l").acquire().await?),
+            // What could not be given back ends by its TTL.
+            Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(1))).acquire().await?),
             None => None,
         };
         let _watch = match t.capabilities().watch {

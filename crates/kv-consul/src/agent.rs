@@ -1,0 +1,122 @@
+//! What agents tell of themselves and of the datacenter.
+
+use crate::{
+    api::corrupt,
+    client::{Client, Does, Request},
+};
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use serde::Deserialize;
+use std::{borrow::Cow, time::Duration};
+
+/// What an agent tells of itself to those who may read it: `GET /v1/agent/self`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct About {
+    pub(crate) config: Agent,
+    debug_config: Debug,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Agent {
+    pub(crate) version: String,
+    pub(crate) datacenter: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Debug {
+    #[serde(rename = "SessionTTLMin")]
+    session_ttl_min: Cow<'static, str>,
+    #[serde(rename = "TxnMaxReqLen")]
+    txn_max_req_len: usize,
+    #[serde(rename = "KVMaxValueSize")]
+    kv_max_value_size: usize,
+}
+
+impl About {
+    /// The least TTL of a session, where it was set.
+    pub(crate) fn least_session(&self) -> Option<Duration> {
+        duration(&self.debug_config.session_ttl_min).filter(|least| !least.is_zero())
+    }
+
+    /// How many bytes a transaction's body may have, where it is told.
+    pub(crate) fn largest_txn(&self) -> Option<usize> {
+        Some(self.debug_config.txn_max_req_len).filter(|&most| most > 0)
+    }
+
+    /// How many bytes a value may have, where it is told.
+    pub(crate) fn largest_value(&self) -> Option<usize> {
+        Some(self.debug_config.kv_max_value_size).filter(|&most| most > 0)
+    }
+}
+
+/// A duration as Go prints it: `1m30s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut whole) = (text, 0.0);
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, behind) = rest.split_at(unit);
+        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, next) = behind.split_at(end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "µs" | "us" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        whole += number.parse::<f64>().ok()? * seconds;
+        rest = next;
+    }
+    Duration::try_from_secs_f64(whole).ok()
+}
+
+pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
+    let answer = client.call(Does::Stale, deadline, &Request::get("/v1/agent/self")).await?;
+    serde_json::from_slice(&answer.body).map_err(|e| corrupt("what is no agent", e))
+}
+
+/// The leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
+pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
+    let leader = client.call(Does::Stale, deadline, &Request::get("/v1/status/leader")).await?;
+    let peers = client.call(Does::Stale, deadline, &Request::get("/v1/status/peers")).await?;
+    let read = |e| corrupt("a status that cannot be read", e);
+    Ok((
+        serde_json::from_slice(&leader.body).map_err(read)?,
+        serde_json::from_slice(&peers.body).map_err(read)?,
+    ))
+}
+
+/// A node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
+pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Node {
+        #[serde(rename = "Node")]
+        name: String,
+    }
+    let answer = client.call(Does::Read, deadline, &Request::get("/v1/catalog/service/consul")).await?;
+    let nodes: Vec<Node> =
+        serde_json::from_slice(&answer.body).map_err(|e| corrupt("nodes that cannot be read", e))?;
+    let first = nodes.into_iter().next().ok_or_else(|| {
+        Error::new(ErrorKind::PermissionDenied, "the token may not read the servers of the other datacenter")
+    });
+    Ok(first?.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_of_go() {
+        for (text, millis) in
+            [("500ms", 500), ("1m30s", 90_000), ("24h0m0s", 86_400_000), ("1.5s", 1500), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(duration("1x"), None);
+    }
+}

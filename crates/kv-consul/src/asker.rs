@@ -1,0 +1,298 @@
+//! The task behind a poll: asks, and tells what differs.
+
+use crate::{
+    api::{self, Listing, Pair, Range},
+    names::lock_of,
+    poll::{Backoff, Join, Refusal},
+    store::Inner,
+    txn::{self, Fate},
+};
+use kv_core::{backend::Hub, *};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
+
+/// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
+/// is deleted whole and something was deleted in it before, and it never tells that a link is dead.
+const WAIT: Duration = Duration::from_secs(10);
+/// The same for the place in line of a lock: one name is always woken for, and the renewals of the session notice a dead link.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// The server adds a sixteenth of the wait, so that not all polls end at once.
+const JITTER: u32 = 16;
+/// A poll that is answered sooner than this is one of a range that changes constantly.
+const SOON: Duration = Duration::from_millis(100);
+/// How long such a range is left alone between two polls, at most.
+const REST: Duration = Duration::from_millis(100);
+/// One range of the server's names, as it was told last.
+pub(crate) struct Asker {
+    inner: Arc<Inner>,
+    range: Range,
+    hub: Hub,
+    refusals: broadcast::Sender<Refusal>,
+    joining: mpsc::UnboundedReceiver<Join>,
+    /// Who is owed a listing.
+    waiting: Vec<Join>,
+    known: HashMap<String, Known>,
+    /// Who holds which lock.
+    holders: HashMap<Key, u64>,
+    pass: u64,
+    /// The server's index of the newest answer.
+    index: u64,
+}
+
+/// What was there in the newest answer.
+struct Known {
+    modified: u64,
+    /// The newest answer in which it was.
+    pass: u64,
+}
+
+impl Asker {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        range: Range,
+        hub: Hub,
+        refusals: broadcast::Sender<Refusal>,
+        joining: mpsc::UnboundedReceiver<Join>,
+    ) -> Self {
+        Self {
+            inner,
+            range,
+            hub,
+            refusals,
+            joining,
+            waiting: Vec::new(),
+            known: HashMap::new(),
+            holders: HashMap::new(),
+            pass: 0,
+            index: 0,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let (mut backoff, mut is_first) = (Backoff::default(), true);
+        loop {
+            // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
+            let mut ended = self.welcome(Telling::Nobody).await;
+            if ended.is_ok() {
+                backoff.reset();
+                if !std::mem::take(&mut is_first) {
+                    // All who listen are told that an outage is over, and what differs.
+                    self.hub.missed();
+                }
+                ended = self.follow().await;
+            }
+            if let Err(e) = ended {
+                tracing::debug!(range = ?self.range, error = %e, "a poll broke");
+                self.refuse(&e);
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Asks for the range; with an index, as soon as it may have changed since.
+    fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
+        let (inner, range) = (self.inner.clone(), self.range.clone());
+        let wait = match &range {
+            Range::Name(name) if name.starts_with(&inner.names.locks()) => LOCK_WAIT,
+            _ => WAIT,
+        };
+        async move {
+            let (wait, within) = match behind {
+                Some(index) => (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT),
+                None => (None, Deadline::DEFAULT),
+            };
+            api::range(&inner.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
+        }
+    }
+
+    /// Polls until the link breaks.
+    async fn follow(&mut self) -> Result<()> {
+        let mut quick = 0_u32;
+        loop {
+            let began = Instant::now();
+            let poll = self.ask(Some(self.index.max(1)));
+            // An answer that may be older than one which was told meanwhile says nothing.
+            let listing = self.until(poll).await?;
+            let answered = Instant::now();
+            if let Some(listing) = listing {
+                let listing = listing?;
+                self.tell(&listing, Telling::All).await?;
+            }
+            if answered - began > SOON {
+                quick = 0;
+                continue;
+            }
+            quick += 1;
+            if quick > 2 {
+                // What changes constantly is read a third of the time at most, and not many times a second.
+                let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
+                self.until(tokio::time::sleep(rest)).await?;
+            }
+        }
+    }
+
+    /// Waits, and welcomes who joins meanwhile; `None` when one did.
+    async fn until<T>(&mut self, ready: impl Future<Output = T> + Send) -> Result<Option<T>> {
+        let mut ready = std::pin::pin!(ready);
+        let mut is_overtaken = false;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut ready => return Ok(Some(done).filter(|_| !is_overtaken)),
+                Some(join) = self.joining.recv() => {
+                    self.waiting.push(join);
+                    self.welcome(Telling::All).await?;
+                    is_overtaken = true;
+                }
+            }
+        }
+    }
+
+    /// Reads what is there now, for all who have just joined.
+    async fn welcome(&mut self, telling: Telling) -> Result<()> {
+        while let Ok(join) = self.joining.try_recv() {
+            self.waiting.push(join);
+        }
+        let listing = self.ask(None).await?;
+        self.tell(&listing, telling).await?;
+        for join in self.waiting.drain(..) {
+            // Who asked may have gone.
+            let _ = join.send(Ok(listing.clone()));
+        }
+        Ok(())
+    }
+
+    /// Ends those who listen, unless the error passes by itself.
+    fn refuse(&mut self, error: &Error) {
+        if error.is_transient() {
+            return;
+        }
+        let refusal = Refusal::of_all(error);
+        while let Ok(join) = self.joining.try_recv() {
+            self.waiting.push(join);
+        }
+        for join in self.waiting.drain(..) {
+            let _ = join.send(Err(refusal.clone()));
+        }
+        // They ask again, and hear it.
+        let _ = self.refusals.send(refusal);
+    }
+
+    /// Tells what differs from the answer before.
+    async fn tell(&mut self, listing: &Listing, telling: Telling) -> Result<()> {
+        self.pass += 1;
+        for pair in &listing.pairs {
+            if let Some(known) = self.known.get_mut(&pair.name) {
+                known.pass = self.pass;
+            }
+        }
+        // Nothing is changed here until the server has answered.
+        self.forget_gone(telling).await?;
+        let mut went_back = listing.index < self.index;
+        let mut changed: Vec<&Pair> = Vec::new();
+        for pair in &listing.pairs {
+            let now = Known { modified: pair.modified, pass: self.pass };
+            match self.known.get_mut(&pair.name) {
+                Some(known) if known.modified == pair.modified => {}
+                Some(known) => {
+                    went_back |= pair.modified < known.modified;
+                    *known = now;
+                    changed.push(pair);
+                }
+                None => {
+                    self.known.insert(pair.name.clone(), now);
+                    changed.push(pair);
+                }
+            }
+        }
+        self.index = listing.index;
+        self.tell_holders(listing, telling)?;
+        if telling == Telling::Nobody {
+            return Ok(());
+        }
+        changed.sort_by_key(|pair| pair.modified);
+        for pair in changed {
+            if let Some(key) = self.inner.names.parse(&pair.name) {
+                self.hub.publish(&WatchEvent::Put(Entry::new(key, pair.value()?, pair.version())));
+            }
+        }
+        if went_back {
+            // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
+            self.hub.missed();
+        }
+        Ok(())
+    }
+
+    /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well.
+    async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
+        let missing = self.known.iter().filter(|(_, known)| known.pass != self.pass);
+        let missing: Vec<_> = missing.map(|(name, _)| name.clone()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let fates = txn::fates(&self.inner, &missing, Deadline::default()).await?;
+        let mut hidden = Vec::new();
+        for (name, fate) in missing.iter().zip(fates) {
+            let (known, key) = (self.known.remove(name), self.inner.names.parse(name));
+            let Some((known, key)) = known.zip(key) else { continue };
+            match fate {
+                Fate::Hidden => hidden.push(key),
+                _ if telling == Telling::Nobody => {}
+                // Gone for a moment at least.
+                Fate::Gone | Fate::There => {
+                    self.hub.publish(&WatchEvent::Delete { key, version: Version::new(known.modified, 0) });
+                }
+            }
+        }
+        if !hidden.is_empty() {
+            // Nobody may listen.
+            let _ = self.refusals.send(Refusal::of(hidden));
+        }
+        Ok(())
+    }
+
+    /// Tells which locks have another holder: the contender that was created first.
+    fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<()> {
+        let locks = self.inner.names.locks();
+        let mut first: HashMap<Key, &Pair> = HashMap::new();
+        for pair in listing.pairs.iter().filter(|pair| pair.name.starts_with(&locks)) {
+            let Some(lock) = self.inner.names.parse(&pair.name).as_ref().and_then(lock_of) else { continue };
+            let before = first.entry(lock).or_insert(pair);
+            if pair.created < before.created {
+                *before = pair;
+            }
+        }
+        let before = std::mem::take(&mut self.holders);
+        self.holders = first.iter().map(|(lock, pair)| (lock.clone(), pair.created)).collect();
+        if telling == Telling::Nobody {
+            return Ok(());
+        }
+        for (lock, token) in &before {
+            if !first.contains_key(lock) {
+                let version = Version::new(*token, 0);
+                self.hub.publish_holder(&WatchEvent::Delete { key: lock.clone(), version });
+            }
+        }
+        for (lock, pair) in first {
+            if before.get(&lock) != Some(&pair.created) {
+                self.hub.publish_holder(&WatchEvent::Put(held_by(lock, pair)?));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event of who holds a lock.
+pub(crate) fn held_by(lock: Key, first: &Pair) -> Result<Entry> {
+    Ok(Entry::new(lock, first.value()?, Version::new(first.created, 0)))
+}
+
+/// Whether those who listen are told what differs, or read it all anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    All,
+    Nobody,
+}

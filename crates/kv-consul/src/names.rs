@@ -1,0 +1,183 @@
+//! How keys and locks are spelt on the server.
+
+use kv_core::{Directory, Error, ErrorKind, Key, Result};
+
+/// All keys of a store begin with its prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// # Errors
+    /// For a prefix that no request's path can spell: the server would make another one of it.
+    pub(crate) fn new(prefix: String) -> Result<Self> {
+        let mut segments: Vec<_> = prefix.split('/').collect();
+        // The last one is the beginning of a segment only.
+        segments.pop();
+        match segments.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            None => Ok(Self { prefix }),
+            Some(_) => {
+                let why = format!(
+                    "the prefix {prefix:?} begins with a slash, or has two in a row, or a segment `.` or `..`, none of which \
+                     Consul's API can reach"
+                );
+                Err(Error::new(ErrorKind::InvalidArgument, why))
+            }
+        }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The server's name of a key, or of what a directory's keys begin with.
+    pub(crate) fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// The key of this name, also one of the library's own; `None` for what other tools wrote.
+    pub(crate) fn parse(&self, name: &str) -> Option<Key> {
+        let key = name.strip_prefix(&self.prefix)?;
+        match key.strip_prefix(LOCKS) {
+            Some(contender) => own(contender),
+            None => Key::from_stored(key),
+        }
+    }
+
+    /// What the names of all contenders of a lock begin with.
+    pub(crate) fn line(&self, lock: &Key) -> String {
+        format!("{}{}/", self.prefix, line(lock))
+    }
+
+    /// What the names of all locks begin with.
+    pub(crate) fn locks(&self) -> String {
+        self.name(LOCKS)
+    }
+
+    /// The mark of a contender that was given up while its request was under way.
+    pub(crate) fn given_up(&self, id: &str) -> String {
+        self.name(&format!(".kv/gone/{id}"))
+    }
+
+    /// What is read to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    pub(crate) fn health(&self) -> String {
+        self.name(".kv/health")
+    }
+
+    /// What the library keeps for itself begins with this.
+    pub(crate) fn own(&self) -> String {
+        self.name(".kv/")
+    }
+}
+
+const LOCKS: &str = ".kv/lock/";
+
+/// The contenders of a lock lie in a directory. The number of the name's segments comes first, so that no lock's directory lies
+/// in another's.
+fn line(lock: &Key) -> String {
+    format!("{LOCKS}{}/{lock}", lock.segments().count())
+}
+
+/// The key of a contender, by which its life is told.
+///
+/// # Errors
+/// When the name of the lock is too long.
+pub(crate) fn contender(lock: &Key, id: &str) -> Result<Key> {
+    let area = format!("lock/{}", lock.segments().count());
+    let id = Key::parse(id)?;
+    Ok(Key::internal(&area, &lock.as_directory().join(&id)?))
+}
+
+fn own(contender: &str) -> Option<Key> {
+    let (count, name) = contender.split_once('/')?;
+    Some(Key::internal(&format!("lock/{count}"), &Key::from_stored(name)?))
+}
+
+/// The lock that a contender's key stands in line for.
+pub(crate) fn lock_of(contender: &Key) -> Option<Key> {
+    let (_, name) = contender.as_str().strip_prefix(LOCKS)?.split_once('/')?;
+    Key::from_stored(name.rsplit_once('/')?.0)
+}
+
+/// The part of a name up to its last slash, that one included: what its siblings begin with.
+pub(crate) fn parent(name: &str) -> &str {
+    let trimmed = name.strip_suffix('/').unwrap_or(name);
+    trimmed.rfind('/').map_or("", |at| &name[..=at])
+}
+
+/// What the keys below a directory begin with.
+pub(crate) fn below(names: &Names, directory: &Directory) -> String {
+    names.name(&directory.start())
+}
+
+/// A name as a part of a request's path, encoded once. Whatever is not plain is: the server decodes it once as well.
+pub(crate) fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 16);
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                out.push(byte as char)
+            }
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.extend(['%', HEX[usize::from(byte >> 4)] as char, HEX[usize::from(byte & 15)] as char]);
+            }
+        }
+    }
+    out
+}
+
+/// Whether the server takes the name in a request's path for sure: it refuses there what it holds for unprintable, by tables of
+/// its own.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| (b' '..=b'~').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::parse(name).unwrap()
+    }
+
+    #[test]
+    fn names_are_encoded_once() {
+        assert_eq!(encoded("a b/%2F?#é"), "a%20b/%252F%3F%23%C3%A9");
+    }
+
+    #[test]
+    fn a_lock_below_another_is_another() {
+        let names = Names::new("p/".into()).unwrap();
+        assert_eq!(names.line(&key("a")), "p/.kv/lock/1/a/");
+        let id = "00000000000000ff";
+        for lock in ["a", "a/b", "a/b/c", &format!("a/{id}")] {
+            let contender = contender(&key(lock), id).unwrap();
+            let name = names.name(contender.as_str());
+            let lines = ["a", "a/b", "a/b/c", &format!("a/{id}")]
+                .map(|l| (name.starts_with(&names.line(&key(l))), l == lock));
+            assert!(lines.iter().all(|(is, shall)| is == shall), "{name} {lines:?}");
+            assert_eq!(names.parse(&name), Some(contender.clone()));
+            assert_eq!(lock_of(&contender), Some(key(lock)));
+        }
+    }
+
+    #[test]
+    fn prefixes_that_no_path_spells_are_refused() {
+        for refused in ["/", "/a", "a//", "a//b", "./", "a/../b", "a/./"] {
+            assert!(Names::new(refused.into()).is_err(), "{refused}");
+        }
+        for fine in ["", "a", "a/", "a/b", "a/.b/", "a."] {
+            assert!(Names::new(fine.into()).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn the_parent_of_a_name() {
+        assert_eq!(parent("a/b/c"), "a/b/");
+        assert_eq!(parent("a/b/"), "a/");
+        assert_eq!(parent("a"), "");
+        assert_eq!(parent(""), "");
+    }
+}

@@ -1,0 +1,234 @@
+//! The backend itself: each call, by the server's own means.
+
+use crate::{
+    agent::{self, About},
+    api::{self, MOST_OPS, Pair},
+    client::{Client, Does},
+    lease, list, lock,
+    names::Names,
+    poll::Polls,
+    session::Sessions,
+    ttl::{self, Lives},
+    txn, watch,
+};
+use kv_core::{backend::Clock, *};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// What the server grants unless it says otherwise.
+const LEAST_SESSION: Duration = Duration::from_secs(10);
+const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
+/// What a transaction, and a value, may have unless the server says otherwise.
+const LARGEST: usize = 512 << 10;
+/// What an operation has in a transaction besides its name and value.
+const OVERHEAD: usize = 128;
+/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+const NAME: usize = 2 << 10;
+
+/// A store in one datacenter, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+#[derive(Clone)]
+pub struct Consul(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) client: Arc<Client>,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) sessions: Sessions,
+    pub(crate) lives: Lives,
+    pub(crate) polls: Polls,
+    /// Where sessions live, in another datacenter than the agent's.
+    pub(crate) node: Option<String>,
+    version: String,
+}
+
+impl Consul {
+    pub(crate) async fn open(
+        client: Client,
+        prefix: String,
+        datacenter: Option<String>,
+        clock: Clock,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let (client, names) = (Arc::new(client), Names::new(prefix)?);
+        // What it tells of itself is for those who may read it.
+        let about = match agent::about(&client, deadline).await {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => About::default(),
+            about => about?,
+        };
+        check_version(&about.config.version)?;
+        // What this token may do, and where, the calls will tell.
+        match api::get(&client, Does::Read, deadline, &names.health()).await {
+            Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(e),
+            _ => {}
+        }
+        let elsewhere = datacenter.is_some_and(|name| name != about.config.datacenter);
+        let node = if elsewhere { Some(agent::server_node(&client, deadline).await?) } else { None };
+        let capabilities = capabilities(names.prefix(), &about);
+        Ok(Self(Arc::new(Inner {
+            client,
+            names,
+            clock,
+            capabilities,
+            sessions: Sessions::default(),
+            lives: Lives::default(),
+            polls: Polls::default(),
+            node,
+            version: about.config.version,
+        })))
+    }
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    let found = (next(), next());
+    if version.is_empty() || found >= (1, 7) {
+        return Ok(());
+    }
+    let why = format!("the server is Consul {version}; kv-consul needs 1.7 or newer");
+    Err(Error::new(ErrorKind::Unsupported, why))
+}
+
+fn capabilities(prefix: &str, about: &About) -> Capabilities {
+    let session = about.least_session().unwrap_or(LEAST_SESSION);
+    let mut lease = TtlRange::new(session, GREATEST_SESSION);
+    // The server ends a session at twice its TTL; a new leader grants each its whole life anew.
+    lease.late_share = 3.0;
+    lease.late_by = Duration::from_secs(2);
+    let mut ttl = TtlRange::new(session, ttl::greatest(GREATEST_SESSION));
+    ttl.late_share = ttl::session_ttl(Duration::from_secs(4)).as_secs_f64() - 1.0;
+    ttl.late_by = lease.late_by;
+    let (txn, value) = (about.largest_txn().unwrap_or(LARGEST), about.largest_value().unwrap_or(LARGEST));
+    let mut c = Capabilities::new("consul");
+    c.durability = Durability::Quorum;
+    // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
+    let name = OVERHEAD + 2 * NAME.max(1000 + prefix.len());
+    c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
+    // A put is a deletion and a write.
+    c.max_txn_ops = MOST_OPS / 2;
+    c.max_txn_bytes = (txn.saturating_sub(MOST_OPS * name) / 4 * 3).min(c.max_value);
+    c.lease = Some(lease.clone());
+    c.lock = Some(Locking::new(lease));
+    c.ttl = Some(ttl);
+    c.watch = Watching::NewestState;
+    c.list_snapshot = true;
+    c.delete_tree_atomic = false;
+    c.delete_tree_counts = false;
+    c.health = true;
+    c
+}
+
+pub(crate) fn does(read: &ReadOptions) -> Does {
+    match read.consistency {
+        Consistency::Linearizable => Does::Read,
+        Consistency::Stale => Does::Stale,
+    }
+}
+
+fn entry(key: &Key, pair: Pair) -> Result<Entry> {
+    Ok(Entry::new(key.clone(), pair.value()?, pair.version()))
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Store for Consul {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        let name = self.0.names.name(key.as_str());
+        let found = api::get(&self.0.client, does(options), options.deadline, &name).await?;
+        found.map(|pair| entry(key, pair)).transpose()
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        let names: Vec<_> = keys.iter().map(|key| self.0.names.name(key.as_str())).collect();
+        let found = txn::read(&self.0, &names, does(options), options.deadline).await?;
+        let pairs = keys.iter().zip(found);
+        pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
+    }
+
+    async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+        txn::exists(&self.0, key, options).await
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        txn::put(&self.0, key, value, expect, options).await
+    }
+
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        txn::delete(&self.0, key, expect, options).await
+    }
+
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        list::page(&self.0, directory, from, options).await
+    }
+
+    async fn delete_tree(
+        &self,
+        directory: &Directory,
+        _: Option<&Cursor>,
+        options: &WriteOptions,
+    ) -> Result<Batch> {
+        txn::delete_tree(&self.0, directory, options).await
+    }
+
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        txn::transact(&self.0, transaction, options).await
+    }
+
+    async fn watch(&self, target: &Target, _: &WatchOptions) -> Result<WatchStream> {
+        Ok(watch::watch(self.0.clone(), target))
+    }
+
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let range = self.0.capabilities.lease.as_ref();
+        let ttl = range.ok_or_else(|| self.0.capabilities.unsupported("leases"))?.grant(ttl)?;
+        lease::lease(&self.0, ttl, options).await
+    }
+
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        lock::lock(&self.0, name, options).await
+    }
+
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        lock::holder(&self.0, name, options).await
+    }
+
+    /// The server lists what other tools wrote.
+    async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        api::get(&self.0.client, Does::Read, options.deadline, &self.0.names.health()).await?;
+        let mut health = Health::new(self.0.version.clone());
+        let (leader, members) = agent::status(&self.0.client, options.deadline).await?;
+        health.leader = Some(leader).filter(|leader| !leader.is_empty());
+        health.members = members;
+        Ok(health)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.sessions.end().await;
+        self.0.lives.end().await;
+        self.0.client.close();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { client, names, .. } = &*self.0;
+        f.debug_struct("Consul")
+            .field("agents", client)
+            .field("prefix", &names.prefix())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,187 @@
+//! Consul servers of our own.
+
+#![allow(unreachable_pub, reason = "a module of test programs")]
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use kv_testsuite::{
+    Failure,
+    process::{Daemon, Port, program},
+};
+use serde_json::{Value, json};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+pub mod suite;
+
+/// The variable that names a live server to run the suite on.
+pub const LIVE: &str = "KV_CONSUL_URL";
+
+/// One server.
+pub struct Node {
+    pub name: String,
+    pub address: SocketAddr,
+    pub rpc: SocketAddr,
+    pub daemon: Daemon,
+    pub folder: TempDir,
+    consul: PathBuf,
+    ports: [Port; 4],
+}
+
+/// The servers of one datacenter, not started yet. What `more` has is set besides what all have, or in its place.
+pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
+    let ports = (0..count).map(|_| Ok([Port::new()?, Port::new()?, Port::new()?, Port::new()?]));
+    let ports = ports.collect::<Result<Vec<_>, Failure>>()?;
+    let join: Vec<_> = ports.iter().map(|[_, _, serf, _]| serf.address().to_string()).collect();
+    ports.into_iter().zip(1..).map(|(ports, n)| Node::new(&format!("n{n}"), &join, ports, more)).collect()
+}
+
+/// One server on its own, which serves. Its sessions live for half a second at least.
+pub async fn single() -> Result<Node, Failure> {
+    with(&json!({ "limits": { "http_max_conns_per_client": 4000 } })).await
+}
+
+/// The same with settings.
+pub async fn with(more: &Value) -> Result<Node, Failure> {
+    let node = nodes(1, more)?.remove(0);
+    node.start().await?;
+    Ok(node)
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Result<Value, Failure> {
+        let shown = || format!("{}: {}", self.status, String::from_utf8_lossy(&self.body));
+        serde_json::from_slice(&self.body).map_err(|_| shown().into())
+    }
+}
+
+/// A plain request, without the library.
+pub async fn http(address: SocketAddr, request: &str, body: &[u8]) -> Result<Answer, Failure> {
+    http_with(address, request, "", body).await
+}
+
+/// The same with header lines.
+pub async fn http_with(
+    address: SocketAddr,
+    request: &str,
+    headers: &str,
+    body: &[u8],
+) -> Result<Answer, Failure> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let head = format!("{request} HTTP/1.0\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(&[head.as_bytes(), body].concat()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or("an answer has a head")?;
+        let body = answer.split_off(end + 4);
+        let status = String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().parse()?;
+        Ok::<_, Failure>(Answer { status, body })
+    };
+    tokio::time::timeout(Duration::from_secs(20), ask).await?
+}
+
+/// A transaction of these operations.
+pub async fn txn(address: SocketAddr, ops: Value) -> Result<Answer, Failure> {
+    http(address, "PUT /v1/txn", &serde_json::to_vec(&ops)?).await
+}
+
+/// All names that begin so.
+pub async fn names(address: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
+    let found = txn(address, json!([{ "KV": { "Verb": "get-tree", "Key": prefix } }])).await?.json()?;
+    let found = found["Results"].as_array().cloned().unwrap_or_default();
+    Ok(found.iter().filter_map(|pair| Some(pair["KV"]["Key"].as_str()?.to_owned())).collect())
+}
+
+/// What all sessions are called, with their TTLs.
+pub async fn sessions(address: SocketAddr) -> Result<Vec<String>, Failure> {
+    let found = http(address, "GET /v1/session/list", b"").await?.json()?;
+    let shown = |session: &Value| format!("the session {} of {}", session["Name"], session["TTL"]);
+    Ok(found.as_array().ok_or("a list of sessions")?.iter().map(shown).collect())
+}
+
+pub fn base64(value: &[u8]) -> String {
+    BASE64_STANDARD.encode(value)
+}
+
+pub fn from_base64(value: &Value) -> Result<Vec<u8>, Failure> {
+    Ok(BASE64_STANDARD.decode(value.as_str().unwrap_or_default())?)
+}
+
+impl Node {
+    fn new(name: &str, join: &[String], ports: [Port; 4], more: &Value) -> Result<Self, Failure> {
+        let [http, rpc, serf, https] = [0, 1, 2, 3].map(|at: usize| ports[at].address());
+        // In memory where there is such a folder: a server flushes each write to its disk twice, and no test is about a disk.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+        let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
+        let port = |is: bool| if is { i32::from(https.port()) } else { -1 };
+        let mut config = json!({
+            "server": true, "bootstrap_expect": join.len(), "node_name": name, "data_dir": folder.path().join("data"),
+            "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn", "disable_update_check": true,
+            "ports": {
+                "http": http.port(), "https": port(is_tls), "server": rpc.port(),
+                "serf_lan": serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
+            },
+            "performance": { "raft_multiplier": 1 }, "session_ttl_min": "500ms", "leave_on_terminate": false,
+            "telemetry": { "prometheus_retention_time": "1h", "disable_hostname": true },
+        });
+        if join.len() > 1 {
+            config["retry_join"] = json!(join);
+            config["retry_interval"] = json!("200ms");
+        }
+        for (name, value) in more.as_object().into_iter().flatten() {
+            config[name] = value.clone();
+        }
+        let file = folder.path().join("consul.json");
+        std::fs::write(&file, serde_json::to_vec(&config)?)?;
+        let consul = program("consul", "consul", LIVE)?;
+        let mut command = Command::new(&consul);
+        command.arg("agent").arg("-config-file").arg(file);
+        let daemon = Daemon::new(command, folder.path().join("log"));
+        Ok(Self { name: name.into(), address: http, rpc, daemon, folder, consul, ports })
+    }
+
+    /// Where it speaks TLS, when it was told to.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.ports[3].address()
+    }
+
+    /// Where it speaks to other datacenters, when its own was named.
+    pub fn wan_address(&self) -> SocketAddr {
+        self.ports[3].address()
+    }
+
+    /// Returns when it serves.
+    pub async fn start(&self) -> Result<(), Failure> {
+        self.daemon.spawn()?;
+        self.ready().await
+    }
+
+    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this one leaves nothing.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        let takes_writes = || async {
+            let answer = http(self.address, "DELETE /v1/kv/ready", b"").await;
+            // Where not everybody may write it is ready to say so.
+            answer.is_ok_and(|answer| answer.status == 403 || answer.body.starts_with(b"true"))
+        };
+        self.daemon.serves(takes_writes).await
+    }
+
+    /// `consul`, against this server.
+    pub fn consul(&self) -> Command {
+        let mut command = Command::new(&self.consul);
+        command.env("CONSUL_HTTP_ADDR", format!("http://{}", self.address));
+        command
+    }
+}

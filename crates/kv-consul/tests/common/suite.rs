@@ -1,0 +1,154 @@
+//! The conformance suite on a server of our own, or on a live one.
+
+use super::*;
+use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+pub fn main() -> ! {
+    kv_testsuite::main(|| async {
+        match Base::live(LIVE)? {
+            Some(base) => Suite::live(base).await,
+            None => {
+                let node = single().await?;
+                let base = Base::new(format!("consul://{}/", node.address))?;
+                Ok(Suite { name: "consul-1.8".into(), base, node: Some(Arc::new(node)) })
+            }
+        }
+    })
+}
+
+pub struct Suite {
+    name: String,
+    base: Base,
+    node: Option<Arc<Node>>,
+}
+
+impl Suite {
+    async fn live(base: Base) -> Result<Self, Failure> {
+        let kv = kv_consul::open(&base.with_prefix(""))
+            .await
+            .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
+        let name = format!("consul-{}", kv.health().await?.version);
+        kv.close().await?;
+        Ok(Self { name, base, node: None })
+    }
+}
+
+#[async_trait]
+impl Harness for Suite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_consul::open(&self.base.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        self.address()?;
+        Some(kv_consul::open(&format!("consul://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        // A live server that asks for nothing but its address can stand behind a proxy.
+        self.base.address(8500).filter(|_| self.base.is_plain())
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(self.node.clone()?)
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(Tool(self.address()?, self.base.name_of(""))))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.base.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_consul::open(url).await)
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let Some(address) = self.address() else { return Vec::new() };
+        names(address, &self.base.name_of(prefix)).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// When the last case has ended, a server of our own shows nothing of ours.
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let left = async move {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                let left = whole_server(&node).await;
+                match left {
+                    Ok(left) if left.is_empty() => return Ok(()),
+                    left if Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(left);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
+    let mut left = names(node.address, "").await?;
+    // Those of keys with a TTL that another client deleted end by their time: nobody knows whether other keys live by them.
+    left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
+    Ok(left)
+}
+
+#[async_trait]
+impl Server for Node {
+    async fn stop(&self) {
+        self.daemon.stop();
+    }
+    async fn kill(&self) {
+        self.daemon.kill();
+    }
+    async fn start(&self) {
+        Node::start(self).await.expect("it started before");
+    }
+    async fn pause(&self) {
+        self.daemon.pause();
+    }
+    async fn resume(&self) {
+        self.daemon.resume();
+    }
+}
+
+struct Tool(SocketAddr, String);
+
+impl Tool {
+    async fn txn(&self, verb: &str, name: &str, value: &[u8]) -> Answer {
+        let key = format!("{}{name}", self.1);
+        let ops = json!([{ "KV": { "Verb": verb, "Key": key, "Value": base64(value) } }]);
+        txn(self.0, ops).await.expect("the server serves")
+    }
+}
+
+#[async_trait]
+impl Foreign for Tool {
+    async fn put(&self, name: &str, value: Bytes) {
+        self.txn("set", name, &value).await;
+    }
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        let answer = self.txn("get", name, b"").await;
+        let found = answer.json().expect("an answer in JSON");
+        let pair = found["Results"].get(0)?;
+        Some(from_base64(&pair["KV"]["Value"]).expect("a value in base64").into())
+    }
+    async fn delete(&self, name: &str) {
+        self.txn("delete", name, b"").await;
+    }
+}

@@ -1,0 +1,195 @@
+//! What the suite's outages do not hold: a server that hangs for half a minute, one that is restored from an older copy, and a
+//! deletion that the server does not wake for.
+
+mod common;
+
+use common::{Node, names, single};
+use kv_core::{Kv, WatchEvent};
+use kv_testsuite::{Failure, failover::soon, process::run};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+type Mirror = BTreeMap<String, String>;
+
+fn fold(mirror: &mut Mirror, event: WatchEvent) {
+    match event {
+        WatchEvent::Put(entry) => {
+            let text = entry.text().unwrap_or_default().to_owned();
+            mirror.insert(entry.key.to_string(), text);
+        }
+        WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
+        WatchEvent::Synced => {}
+    }
+}
+
+async fn listed(kv: &Kv, directory: &str) -> kv_core::Result<Mirror> {
+    let mut mirror = Mirror::new();
+    for entry in kv.list(directory).await? {
+        fold(&mut mirror, WatchEvent::Put(entry));
+    }
+    Ok(mirror)
+}
+
+/// Reads until the mirror is what a listing shows, and that holds this key.
+async fn agrees(kv: &Kv, watch: &mut kv_core::Watch, mirror: &mut Mirror, last: &str) -> Result<(), Failure> {
+    let agreeing = async {
+        while !mirror.contains_key(last) || *mirror != listed(kv, "w").await? {
+            fold(mirror, watch.event().await?);
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    soon("the watch to agree with a listing", agreeing).await??;
+    Ok(())
+}
+
+/// Waits until so many stand in line for the lock, its holder among them.
+async fn in_line(node: &Node, lock: &str, count: usize) -> Result<(), Failure> {
+    let line = format!("out/.kv/lock/1/{lock}/");
+    soon("the line", async {
+        while names(node.address, &line).await?.len() < count {}
+        Ok(())
+    })
+    .await?
+}
+
+async fn open(node: &Node) -> kv_core::Result<Kv> {
+    kv_consul::open(&format!("consul://{}/out/", node.address)).await
+}
+
+/// Writes, as soon as there is somebody to take it.
+async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
+    kv_testsuite::failover::written(kv, key).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
+    let node = single().await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    kv.put("w/before", "").await?;
+    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    let long = kv.new_lock("long").ttl(Duration::from_secs(120)).acquire().await?;
+    let lease = kv.lease(Duration::from_secs(120)).await?;
+    kv.put("w/leased", "").lease(&lease).await?;
+    let short = kv.new_lock("short").ttl(Duration::from_secs(3)).acquire().await?;
+    let lost = short.lost();
+    let waits = tokio::spawn(other.new_lock("short").ttl(Duration::from_secs(120)).acquire().into_future());
+    in_line(&node, "short", 2).await?;
+    agrees(&kv, &mut watch, &mut mirror, "w/leased").await?;
+
+    node.daemon.pause();
+    let paused = Instant::now();
+    soon("the loss of the short lock", lost).await?;
+    assert!(paused.elapsed() < Duration::from_secs(4), "known by our own clock: {:?}", paused.elapsed());
+    tokio::time::sleep(Duration::from_secs(30).saturating_sub(paused.elapsed())).await;
+    assert!(long.is_held() && lease.is_held());
+    assert!(!waits.is_finished(), "nobody gets a lock from a server that hangs");
+    node.daemon.resume();
+
+    let got = soon("the lock of the one who was lost", waits).await???;
+    assert!(!short.is_held() && got.token() > short.token());
+    written(&kv, "w/after").await?;
+    agrees(&kv, &mut watch, &mut mirror, "w/after").await?;
+    assert!(mirror.contains_key("w/leased"));
+    assert!(long.is_held() && lease.is_held());
+    kv.put("fenced", "").fenced(&long).await?;
+    assert!(other.new_lock("long").try_acquire().await?.is_none());
+    assert!(long.release().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
+    let node = single().await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    let ttl = Duration::from_secs(60);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let lease = kv.lease(ttl).await?;
+    kv.put("w/leased", "").lease(&lease).await?;
+    kv.put("w/gone", "").await?;
+    agrees(&kv, &mut watch, &mut mirror, "w/gone").await?;
+    let waits = tokio::spawn(other.new_lock("l").ttl(ttl).acquire().into_future());
+    in_line(&node, "l", 2).await?;
+    for kill in [false, true] {
+        if kill {
+            node.daemon.kill()
+        } else {
+            node.daemon.stop()
+        }
+        node.start().await?;
+        let last = format!("w/after-{kill}");
+        written(&other, &last).await?;
+        // It may be refused while sessions are not known again.
+        let _ = other.delete("w/gone").await;
+        agrees(&kv, &mut watch, &mut mirror, &last).await?;
+        assert!(guard.is_held() && lease.is_held() && !waits.is_finished());
+        kv.put("w/fenced", "").fenced(&guard).await?;
+    }
+    let token = guard.token();
+    assert!(guard.release().await?);
+    assert!(soon("the lock", waits).await???.token() > token);
+    assert!(kv.exists("w/leased").await?);
+    Ok(())
+}
+
+/// An operator puts an older copy back: keys have lower versions than were told, and the server's index goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node).await?;
+    kv.put("w/same", "1").await?;
+    kv.put("w/changed", "old").await?;
+    kv.put("w/deleted", "").await?;
+    let copy = node.folder.path().join("copy");
+    let consul = |arguments: &[&str]| {
+        let mut command = node.consul();
+        command.args(["snapshot"]).args(arguments).arg(&copy);
+        run(command, b"").map(drop)
+    };
+    consul(&["save"])?;
+    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    for n in 0..100 {
+        kv.put("w/changed", n.to_string()).await?;
+    }
+    kv.delete("w/deleted").await?;
+    kv.put("w/new", "").await?;
+    agrees(&kv, &mut watch, &mut mirror, "w/new").await?;
+    consul(&["restore"])?;
+    let back = async {
+        while mirror.contains_key("w/new") || mirror != listed(&kv, "w").await? {
+            fold(&mut mirror, watch.event().await?);
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    soon("what the copy holds", back).await??;
+    assert_eq!(mirror["w/changed"], "old");
+    assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/changed", "w/deleted", "w/same"]);
+    kv.put("w/on", "").await?;
+    agrees(&kv, &mut watch, &mut mirror, "w/on").await
+}
+
+/// The server does not wake a poll of a directory in which something was deleted before when one above it is deleted whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_above_is_deleted() -> Result<(), Failure> {
+    let node = single().await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    for key in ["a/w/1", "a/w/2", "a/w/3", "a/x"] {
+        kv.put(key, "").await?;
+    }
+    kv.delete("a/w/1").await?;
+    kv.put("a/w/4", "").await?;
+    let mut watch = kv.watch_tree("a/w").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    other.delete_tree("a").await?;
+    let gone = async {
+        for _ in 0..3 {
+            let event = watch.event().await?;
+            assert!(matches!(event, WatchEvent::Delete { .. }), "{event:?}");
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    soon("the deletions", gone).await??;
+    Ok(())
+}

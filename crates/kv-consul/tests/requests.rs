@@ -1,0 +1,287 @@
+//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+
+mod common;
+
+use common::{Node, http, names, sessions, single, with};
+use futures::TryStreamExt;
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::Failure;
+use serde_json::json;
+use std::time::Duration;
+
+/// Requests to the server, without those of the counting itself. It counts them when they have been answered.
+async fn requests(node: &Node) -> Result<u64, Failure> {
+    let mut before = None;
+    loop {
+        let all = http(node.address, "GET /v1/agent/metrics?format=prometheus", b"").await?;
+        let all = String::from_utf8(all.body)?;
+        let of = |line: &&str| line.starts_with("consul_http_") && !line.contains("agent_metrics");
+        let counts = all.lines().filter(of).filter(|line| line.contains("_count"));
+        let now = Some(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum());
+        if now.is_some() && now == before {
+            return now.ok_or_else(|| "a sum".into());
+        }
+        before = now;
+    }
+}
+
+/// How many requests the call makes.
+async fn cost<T>(node: &Node, call: impl Future<Output = kv_core::Result<T>>) -> Result<(T, u64), Failure> {
+    let before = requests(node).await?;
+    let answer = call.await?;
+    Ok((answer, requests(node).await? - before))
+}
+
+macro_rules! costs {
+    ($node:expr, $most:expr, $call:expr) => {{
+        let (answer, found) = cost($node, async { $call.await }).await?;
+        assert!((1..=$most).contains(&found), "{}: {found} requests, at most {}", stringify!($call), $most);
+        answer
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_per_call() -> Result<(), Failure> {
+    let node = &single().await?;
+    let kv: &Kv = &kv_consul::open(&format!("consul://{}/requests/", node.address)).await?;
+
+    let new = costs!(node, 1, kv.put("k", "v"));
+    let seen = costs!(node, 1, kv.put("k", "v"));
+    assert_ne!(new.version, seen.version);
+    costs!(node, 1, kv.get("k"));
+    costs!(node, 1, kv.get("k").stale());
+    costs!(node, 1, kv.get("ключ"));
+    costs!(node, 1, kv.exists("k"));
+    costs!(node, 1, kv.exists("missing"));
+    costs!(node, 2, kv.get_many(["k", "l", "m"]));
+    costs!(node, 1, kv.get_many(["k", "k"]));
+    let swapped = costs!(node, 1, kv.atomic_put("k", "w", seen.version));
+    let refused = async { Ok(kv.atomic_put("k", "x", seen.version).await.unwrap_err().kind()) };
+    assert_eq!(costs!(node, 1, refused), ErrorKind::KeyModified);
+    costs!(node, 1, kv.atomic_delete("k", swapped.version));
+    costs!(node, 1, kv.atomic_put("k", "v", None));
+    let done = costs!(node, 1, kv.transact().when_exists("k").then(kv.put("l", "")).then(kv.delete("k")));
+    assert!(done.is_committed());
+    assert!(costs!(node, 1, kv.delete("l")));
+    assert!(!costs!(node, 1, kv.delete("l")));
+    let ttl = Duration::from_secs(60);
+    costs!(node, 2, kv.put("t", "v").ttl(ttl));
+    costs!(node, 1, kv.put("u", "v").ttl(ttl)); // under the same session
+
+    for n in 0..200 {
+        kv.put(format!("d/{n}"), "v").await?;
+    }
+    assert_eq!(costs!(node, 1, kv.list("d")).len(), 200);
+    assert_eq!(costs!(node, 1, kv.list("d").limit(10)).len(), 10);
+    costs!(node, 2, kv.list("").children().try_collect::<Vec<_>>());
+    costs!(node, 1, kv.delete_tree("d"));
+    costs!(node, 2, kv.delete_tree(""));
+
+    let ttl = Duration::from_secs(600);
+    let first = kv.new_lock("first").ttl(ttl).acquire().await?; // with a session for its kind
+    // Its life is watched, in the background: a look, and a poll that is answered at its end.
+    let (guard, found) = cost(node, kv.new_lock("l").ttl(ttl).acquire().into_future()).await?;
+    assert!(found <= 2, "{found}");
+    assert!(costs!(node, 1, kv.new_lock("l").ttl(ttl).try_acquire()).is_none());
+    costs!(node, 1, kv.put("k", "v").fenced(&guard));
+    costs!(node, 1, kv.lock_holder("l"));
+    // The end of the poll is counted too.
+    assert!(costs!(node, 2, first.release()));
+    Ok(())
+}
+
+/// An event costs one poll; whoever waits costs nothing meanwhile, and all who wait for one directory cost as much as one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_costs_one_poll() -> Result<(), Failure> {
+    const EVENTS: u64 = 20;
+    let node = &single().await?;
+    let url = format!("consul://{}/idle/", node.address);
+    let (kv, other) = (kv_consul::open(&url).await?, kv_consul::open(&url).await?);
+    let mut watches = Vec::new();
+    for _ in 0..50 {
+        let mut watch = kv.watch_tree("d").await?;
+        watch.event().await?; // Synced
+        watches.push(watch);
+    }
+    other.put("d/first", "").await?;
+    for watch in &mut watches {
+        watch.event().await?;
+    }
+    let before = requests(node).await?;
+    for n in 0..EVENTS {
+        other.put(format!("d/{n}"), "").await?;
+        for watch in &mut watches {
+            watch.event().await?;
+        }
+    }
+    let found = requests(node).await? - before;
+    assert!(found <= 2 * EVENTS + 2, "{found} requests: a put and a poll each");
+    Ok(())
+}
+
+/// A tree that changes all the time is not read all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_of_what_changes_constantly_are_limited() -> Result<(), Failure> {
+    let node = &single().await?;
+    let url = format!("consul://{}/busy/", node.address);
+    let (kv, other) = (kv_consul::open(&url).await?, kv_consul::open(&url).await?);
+    let mut watch = kv.watch_tree("d").await?;
+    watch.event().await?;
+    let mut absent = kv.watch("nothing").await?;
+    absent.event().await?;
+    let before = requests(node).await?;
+    let (began, mut puts) = (std::time::Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(4) {
+        other.put("d/k", puts.to_string()).await?;
+        puts += 1;
+    }
+    let polls = requests(node).await? - before - puts;
+    // Ten a second each, and some more until that is reached.
+    assert!(polls <= 2 * (4 * 10 + 20), "{polls} polls beside {puts} puts in four seconds");
+    // And yet the newest is told.
+    let newest = other.get("d/k").await?.ok_or("it is there")?;
+    loop {
+        if let kv_core::WatchEvent::Put(entry) = watch.event().await?
+            && entry == newest
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// By default a server takes 200 connections of one machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_fits_into_the_default_limit_of_connections() -> Result<(), Failure> {
+    let node = &with(&json!({})).await?;
+    let kv = kv_consul::open(&format!("consul://{}/many/", node.address)).await?;
+    let mut watches = Vec::new();
+    for n in 0..150 {
+        let mut watch = kv.watch(format!("w{}/{n}", n % 100)).await?;
+        watch.event().await?;
+        watches.push((n, watch));
+    }
+    let puts: Vec<_> = (0..1000).map(|n| tokio::spawn(kv.put(format!("p/{n}"), "v").into_future())).collect();
+    for put in puts {
+        put.await??;
+    }
+    for (n, watch) in &mut watches {
+        kv.put(format!("w{}/{n}", *n % 100), "v").await?;
+        assert!(matches!(watch.event().await?, kv_core::WatchEvent::Put(_)));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
+    let node = &single().await?;
+    let kv = kv_consul::open(&format!("consul://{}/left/", node.address)).await?;
+    let long = Duration::from_secs(600);
+    let lease = kv.lease(long).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    let mut watch = kv.watch_tree("").await?;
+    watch.event().await?;
+    let guard = kv.new_lock("l").ttl(long).acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    holder.event().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").acquire().into_future());
+    let refused = kv.put("leased", "").ttl(long).if_missing().await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
+    // Keys with a TTL that are replaced, deleted, one by one or as a tree.
+    for key in ["t/a", "t/b", "t/c/d"] {
+        kv.put(key, "").ttl(long).await?;
+    }
+    kv.put("t/a", "").await?;
+    kv.delete("t/a").await?;
+    kv.delete("t/b").await?;
+    kv.delete_tree("t").await?;
+    assert!(kv.new_lock("l").try_acquire().await?.is_none());
+    kv.close().await?;
+    kv.close().await?; // twice is fine
+    assert!(!guard.is_held() && !lease.is_held());
+    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
+    drop((watch, holder));
+    let left = async || -> Result<Vec<String>, Failure> {
+        let mut left = names(node.address, "").await?;
+        left.extend(sessions(node.address).await?);
+        Ok(left)
+    };
+    let gone = async {
+        while !left().await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    match tokio::time::timeout(Duration::from_secs(10), gone).await {
+        Ok(done) => done,
+        Err(_) => Err(format!("keys and sessions that are left: {:?}", left().await?).into()),
+    }
+}
+
+/// The session of a TTL ends with its last key, and the keys of a store that is dropped live on.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_ttls_end_with_their_keys() -> Result<(), Failure> {
+    let node = &single().await?;
+    let url = format!("consul://{}/ttl/", node.address);
+    let kv = kv_consul::open(&url).await?;
+    let long = Duration::from_secs(600);
+    kv.put("kept", "").ttl(long).await?;
+    kv.put("gone", "").ttl(long / 2).await?;
+    kv.put("gone", "for ever").await?;
+    kv.close().await?;
+    assert_eq!(sessions(node.address).await?.len(), 1, "that of the key which is there");
+    let other = kv_consul::open(&url).await?;
+    assert!(other.exists("kept").await?);
+    other.put("dropped", "").ttl(long).await?;
+    drop(other);
+    let third = kv_consul::open(&url).await?;
+    assert!(third.exists("dropped").await? && third.exists("kept").await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_limits_are_learnt() -> Result<(), Failure> {
+    let limits = json!({ "txn_max_req_len": 2 << 20, "kv_max_value_size": 1 << 20 });
+    let node = &with(&json!({ "limits": limits, "session_ttl_min": "2s" })).await?;
+    let kv = kv_consul::open(&format!("consul://{}/limits/", node.address)).await?;
+    let c = kv.capabilities();
+    assert_eq!(c.max_value, 1 << 20);
+    assert_eq!(c.ttl.as_ref().map(|ttl| ttl.least), Some(Duration::from_secs(2)));
+    let value = vec![0xff; c.max_value];
+    kv.put("k", value.clone()).await?;
+    assert_eq!(kv.get("k").await?.ok_or("it is there")?.value, value);
+    let granted = kv.put("t", "").ttl(Duration::from_millis(1)).await?.ttl;
+    assert_eq!(granted, Some(Duration::from_secs(2)));
+    Ok(())
+}
+
+/// Writes of one key at the same time come back in any order: what counts is the server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(), Failure> {
+    let node = &single().await?;
+    let kv = kv_consul::open(&format!("consul://{}/race/", node.address)).await?;
+    let mut rounds = tokio::task::JoinSet::new();
+    for n in 0..200_u64 {
+        let kv = kv.clone();
+        rounds.spawn(async move {
+            let key = format!("k{n}");
+            // Each has a session of its own.
+            let ttl = Duration::from_millis(20_000 + n);
+            kv.put(format!("warm{n}"), "").ttl(ttl).await?;
+            let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
+            let (with, without) = futures::try_join!(with.into_future(), without.into_future())?;
+            kv.delete(format!("warm{n}")).await?;
+            Ok::<_, kv_core::Error>((key, with.version, without.version))
+        });
+    }
+    let mut last = Vec::new();
+    while let Some(round) = rounds.join_next().await {
+        let (key, with, without) = round??;
+        last.push((key, with.max(without)));
+    }
+    // Longer than a session is given to further puts, and much shorter than the TTL.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for (key, version) in last {
+        assert_eq!(kv.get(&key).await?.map(|entry| entry.version), Some(version), "{key}");
+    }
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! TLS, client certificates and tokens; what one gets for wrong ones, and for rights that are withdrawn.
+
+mod common;
+
+use common::{Node, http_with, with};
+use kv_consul::Config;
+use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
+use kv_testsuite::{Failure, process::certificates};
+use serde_json::{Value, json};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A CA, and certificates that it signed for a server on loopback and for a client.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn new() -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        certificates(folder.path())?;
+        Ok(Self(folder))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    async fn server(&self, only_known_clients: bool) -> Result<Node, Failure> {
+        let (cert, key, ca) = (self.file("server.pem"), self.file("server.key"), self.file("ca.pem"));
+        with(&json!({
+            "cert_file": cert, "key_file": key, "ca_file": ca, "verify_incoming_https": only_known_clients,
+        }))
+        .await
+    }
+}
+
+/// Opening is refused, in this way, without waiting for the deadline.
+async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
+    let begun = Instant::now();
+    let error = match config.deadline(Duration::from_secs(30)).open().await {
+        Ok(store) => return Err(format!("opened {store:?}").into()),
+        Err(e) => e,
+    };
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(names), "{error} names {names:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "at once, not after {:?}", begun.elapsed());
+    assert!(!error.is_transient(), "{error}");
+    Ok(error)
+}
+
+async fn works(config: Config) -> Result<(), Failure> {
+    let kv = Kv::new(config.open().await?);
+    kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
+    assert!(kv.exists("a").await?);
+    let mut watch = kv.watch_tree("").await?;
+    watch.event().await?;
+    kv.new_lock("l").acquire().await?.release().await?;
+    kv.health().await?;
+    kv.close().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_client_certificates() -> Result<(), Failure> {
+    let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+    let node = ours.server(true).await?;
+    let config = || Config::new([node.tls_address().to_string()]).prefix("tls/");
+    let certified =
+        |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+
+    works(certified(&ours).ca(ours.file("ca.pem"))).await?;
+    works(certified(&ours).ca(ours.file("ca.pem")).server_name("localhost")).await?;
+    let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
+    let url = format!(
+        "consul://{}/tls/?ca={}&cert={}&key={}&server_name=localhost",
+        node.tls_address(),
+        ca.display(),
+        cert.display(),
+        key.display()
+    );
+    kv_consul::open(&url).await?.get("a").await?;
+
+    refused(certified(&ours).ca(theirs.file("ca.pem")), ErrorKind::Unauthenticated, "`ca`").await?;
+    refused(certified(&ours).tls(true), ErrorKind::Unauthenticated, "`ca`").await?;
+    refused(config().ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate").await?;
+    refused(certified(&theirs).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate")
+        .await?;
+    let misnamed = certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere");
+    refused(misnamed, ErrorKind::Unauthenticated, "`server_name`").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_and_tls_are_not_mixed() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    let node = ours.server(false).await?;
+    works(Config::new([node.tls_address().to_string()]).prefix("tls/").ca(ours.file("ca.pem"))).await?;
+    let plain = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    let e = refused(plain, ErrorKind::InvalidArgument, "does not speak TLS").await?;
+    assert!(e.to_string().contains(&node.address.to_string()), "{e}");
+    let without = Config::new([node.tls_address().to_string()]);
+    refused(without, ErrorKind::InvalidArgument, "speaks TLS").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn half_given_settings_are_refused_before_any_connection() -> Result<(), Failure> {
+    for (url, names) in [
+        ("consul://127.0.0.1:1/?cert=c.pem", "`cert` without `key`"),
+        ("consul://127.0.0.1:1/?key=k.pem", "`key` without `cert`"),
+        ("consul://127.0.0.1:1/?tls=false&server_name=n", "`tls` is off"),
+        ("consul://127.0.0.1:1/?server_name=10.0.0.1", "`server_name`"),
+        ("consul://127.0.0.1:1/?ca=/no/such/file", "/no/such/file"),
+        ("consul://127.0.0.1:1/?token=a%0Ab", "`token`"),
+        ("consul://:hunter2@127.0.0.1:1/", "`token`"),
+        ("consul://127.0.0.1:1/?tolken=x", "unknown parameter \"tolken\""),
+        ("consul://127.0.0.1:1/a//b", "\"a//b\""),
+        ("consul://127.0.0.1:x/", "\"127.0.0.1:x\""),
+        ("consul:///prefix", "no host"),
+    ] {
+        let e = kv_consul::open(url).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+        assert!(e.to_string().contains(names), "{e} names {names:?}");
+        assert!(!format!("{e} {e:?}").contains("hunter2"), "{e}");
+    }
+    let rubbish = tempfile::NamedTempFile::new()?;
+    std::fs::write(rubbish.path(), "no PEM")?;
+    let nobody = || Config::new(["127.0.0.1:1"]);
+    refused(nobody().ca(rubbish.path()), ErrorKind::InvalidArgument, "`ca`").await?;
+    let config = nobody().client_certificate(rubbish.path(), rubbish.path());
+    refused(config, ErrorKind::InvalidArgument, "`cert`").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_address_says_what_was_tried() {
+    let config = Config::new(["127.0.0.1:1"]).deadline(Duration::from_millis(500));
+    let e = config.open().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("127.0.0.1:1"), "{e}");
+    assert!(e.to_string().contains("refused"), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datacenter_and_a_namespace_that_are_not_there() -> Result<(), Failure> {
+    let node = common::single().await?;
+    let config = || Config::new([node.address.to_string()]);
+    works(config().datacenter("dc1")).await?;
+    refused(config().datacenter("elsewhere"), ErrorKind::InvalidArgument, "datacenter").await?;
+    refused(config().namespace("team"), ErrorKind::InvalidArgument, "Enterprise").await?;
+    Ok(())
+}
+
+/// Who may do all.
+const ROOT: &str = "11111111-2222-3333-4444-555555555555";
+
+/// A server that asks for tokens.
+struct Guarded(Node);
+
+impl Guarded {
+    async fn start() -> Result<Self, Failure> {
+        let acl = json!({ "enabled": true, "default_policy": "deny", "tokens": { "master": ROOT },
+            "policy_ttl": "100ms", "token_ttl": "100ms", "role_ttl": "100ms" });
+        let guarded = Self(with(&json!({ "acl": acl })).await?);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while guarded.ask("GET /v1/acl/tokens", &Value::Null).await.is_err() {
+            assert!(Instant::now() < deadline, "the server knows its first token");
+        }
+        Ok(guarded)
+    }
+
+    async fn ask(&self, request: &str, body: &Value) -> Result<Value, Failure> {
+        let token = format!("X-Consul-Token: {ROOT}\r\n");
+        let body = serde_json::to_vec(body)?;
+        http_with(self.0.address, request, &token, &body).await?.json()
+    }
+
+    /// A policy of these rules; and the token of who has it.
+    async fn token(&self, name: &str, rules: &str) -> Result<String, Failure> {
+        self.ask("PUT /v1/acl/policy", &json!({ "Name": name, "Rules": rules })).await?;
+        let token = self.ask("PUT /v1/acl/token", &json!({ "Policies": [{ "Name": name }] })).await?;
+        Ok(token["SecretID"].as_str().ok_or("a token")?.to_owned())
+    }
+
+    async fn change(&self, name: &str, rules: &str) -> Result<(), Failure> {
+        let policy = self.ask(&format!("GET /v1/acl/policy/name/{name}"), &Value::Null).await?;
+        let id = policy["ID"].as_str().ok_or("a policy")?;
+        let changed = json!({ "ID": id, "Name": name, "Rules": rules });
+        self.ask(&format!("PUT /v1/acl/policy/{id}"), &changed).await?;
+        Ok(())
+    }
+
+    fn config(&self, token: &str) -> Config {
+        Config::new([self.0.address.to_string()]).prefix("mine/").token(token)
+    }
+}
+
+/// What a store below `mine/` needs.
+const MINE: &str = r#"key_prefix "mine/" { policy = "write" } session_prefix "" { policy = "write" }"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens() -> Result<(), Failure> {
+    let guarded = Guarded::start().await?;
+    let mine = guarded.token("mine", MINE).await?;
+    works(guarded.config(&mine)).await?;
+    works(guarded.config(ROOT)).await?;
+
+    let wrong = "99999999-0000-0000-0000-999999999999";
+    let e = refused(guarded.config(wrong), ErrorKind::Unauthenticated, "ACL not found").await?;
+    assert!(!format!("{e} {e:?} {:?}", e.cause()).contains(wrong));
+
+    for prefix in ["mine/", "yours/"] {
+        let root = Kv::new(guarded.config(ROOT).prefix(prefix).open().await?);
+        for key in ["a", "b", "ключ"] {
+            root.put(key, "").await?;
+        }
+    }
+    // Nothing is asked of who has no rights but what the calls then tell.
+    let nobody = Kv::new(Config::new([guarded.0.address.to_string()]).prefix("mine/").open().await?);
+    let yours = Kv::new(guarded.config(&mine).prefix("yours/").open().await?);
+    // The server's limits are for those who may read them; the defaults for others.
+    let least = |kv: &Kv| kv.capabilities().lock.as_ref().map(|lock| lock.ttl.least);
+    let root = Kv::new(guarded.config(ROOT).open().await?);
+    assert_eq!(
+        (least(&root), least(&yours)),
+        (Some(Duration::from_millis(500)), Some(Duration::from_secs(10)))
+    );
+    for kv in [nobody, yours] {
+        for (call, answer) in [
+            ("get", kv.get("a").await.map(drop)),
+            ("get of a name in the body", kv.get("ключ").await.map(drop)),
+            ("get_many", kv.get_many(["a", "b"]).await.map(drop)),
+            ("exists", kv.exists("a").await.map(drop)),
+            ("put", kv.put("a", "").await.map(drop)),
+            ("delete", kv.delete("a").await.map(drop)),
+            ("delete_tree", kv.delete_tree("d").await.map(drop)),
+            ("watch", kv.watch("a").await?.event().await.map(drop)),
+            ("acquire", kv.new_lock("l").acquire().await.map(drop)),
+        ] {
+            let error = answer.err().ok_or_else(|| format!("{call} without rights"))?;
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{call}: {error}");
+            assert!(!error.to_string().contains(&mine), "{error}");
+        }
+        kv.close().await?;
+    }
+    Ok(())
+}
+
+/// What a token may not read any more is left out of listings by the server, with nothing that tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
+    let guarded = Guarded::start().await?;
+    let token = guarded.token("mine", MINE).await?;
+    let (kv, root) =
+        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    for key in ["key", "open/a", "secret/a", "secret/b"] {
+        kv.put(key, "1").await?;
+    }
+    let mut all = kv.watch_tree("").await?;
+    let mut secret = kv.watch_tree("secret").await?;
+    let mut one = kv.watch("secret/a").await?;
+    let mut open = kv.watch_tree("open").await?;
+    for watch in [&mut all, &mut secret, &mut one, &mut open] {
+        while watch.event().await? != WatchEvent::Synced {}
+    }
+    let less = format!(r#"{MINE} key_prefix "mine/secret/" {{ policy = "deny" }}"#);
+    guarded.change("mine", &less).await?;
+    // The server looks at rights when something happens, or when it asked long enough.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    root.put("secret/b", "2").await?;
+    for (name, watch) in [("tree", &mut secret), ("key", &mut one), ("root", &mut all)] {
+        let end = loop {
+            match watch.event().await {
+                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{name}: {event:?}"),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{name}: {end}");
+    }
+    // What is still readable goes on.
+    let version = kv.put("open/a", "2").await?.version;
+    loop {
+        match open.event().await? {
+            WatchEvent::Put(entry) if entry.version == version => break,
+            event => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
+        }
+    }
+    // And so does one who begins to watch now, beside many others.
+    let mut watch = kv.watch("open/a").await?;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_shown() -> Result<(), Failure> {
+    let config = Config::new(["h"]).token(Secret::new("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let node = common::single().await?;
+    let store = Config::new([node.address.to_string()]).token("hunter2").open().await?;
+    assert!(!format!("{store:?}").contains("hunter2"));
+    Ok(())
+}
