@@ -5,17 +5,15 @@
 
 use crate::{
     error::{Answer, Fate, Problem, failed, unknown},
+    link::{Link, Linked, Why, stands},
     probe::Tls,
     session::Ephemeral,
     watch::Feed,
 };
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-};
-use zookeeper_client::{Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, SessionState};
+use tokio::{sync::watch, task::AbortHandle};
+use zookeeper_client::{Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, SessionInfo};
 
 /// How long the session of a connection outlives it, unless it could be ended.
 const SESSION: Duration = Duration::from_secs(10);
@@ -42,31 +40,39 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Connects to one of the hosts, with a new session that lives so long.
-    pub(crate) async fn connect(&self, session: Duration, detached: bool) -> Result<Session, zookeeper_client::Error> {
-        let mut connector = Connector::with_session_timeout(Session::connector(), session)
+    /// Connects to one of the hosts, with a new session that lives so long, or with one that there is.
+    pub(crate) async fn connect(
+        &self,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+    ) -> Result<Linked, zookeeper_client::Error> {
+        let mut connector = Connector::with_session_timeout(Session::connector(), timeout)
             .with_connection_timeout(SILENCE)
             .with_fail_eagerly();
         if let Some((user, password)) = &self.login {
             connector = connector.with_auth("digest", format!("{user}:{}", password.reveal()).as_bytes());
+        }
+        if let Some(session) = session {
+            connector = connector.with_session(session);
         }
         if detached {
             connector = connector.with_detached();
         }
         let cluster = self.hosts.join(",");
         match &self.tls {
-            Some(tls) => connector.with_tls(tls.options()).secure_connect(&cluster).await,
-            None => connector.connect(&cluster).await,
+            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(&cluster)).await,
+            None => Linked::connect(connector.connect(&cluster)).await,
         }
     }
 
-    /// The same until the deadline.
-    pub(crate) async fn session(&self, timeout: Duration, detached: bool, deadline: Deadline) -> Result<Session> {
+    /// The same with a new session, until the deadline.
+    pub(crate) async fn session(&self, timeout: Duration, detached: bool, deadline: Deadline) -> Result<Linked> {
         let mut backoff = Backoff::default();
         let mut why = None;
         loop {
-            match deadline.limit(self.connect(timeout, detached)).await {
-                Some(Ok(session)) => return Ok(session),
+            match deadline.limit(self.connect(timeout, None, detached)).await {
+                Some(Ok(linked)) => return Ok(linked),
                 Some(Err(e)) => match failed(e) {
                     (Fate::Refused, error) => return Err(error),
                     (_, error) => why = Some(error),
@@ -111,22 +117,6 @@ pub(crate) fn unique() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The connection that stands, if one does.
-#[derive(Clone)]
-enum Link {
-    Up(Arc<Linked>),
-    /// And why the last attempt failed.
-    Down(Option<Why>),
-    Closed,
-}
-
-#[derive(Clone)]
-struct Why {
-    /// Of a refusal that no other attempt mends.
-    refused: Option<ErrorKind>,
-    text: Arc<str>,
-}
-
 /// The sessions that requests go through.
 #[derive(Clone, Copy)]
 pub(crate) enum Via<'a> {
@@ -163,6 +153,11 @@ impl Via<'_> {
                 Err(e) if maybe_done => return Err(unknown(e)),
                 Err(e) => return Err(e),
             };
+            if deadline.has_passed() {
+                let why = format!("there was no time left of {:?} to send it", deadline.within());
+                let error = Error::new(ErrorKind::Timeout, why);
+                return Err(if maybe_done { unknown(error) } else { error });
+            }
             let (fate, error) = match deadline.limit(request(linked)).await {
                 Some(Ok(answer)) => return Ok(Ok(answer)),
                 Some(Err(Problem { error, at })) => match Answer::of(&error, at) {
@@ -186,13 +181,6 @@ impl Via<'_> {
             backoff.pause(deadline).await;
         }
     }
-}
-
-/// One connection.
-pub(crate) struct Linked {
-    pub(crate) session: Session,
-    /// How many there were before.
-    pub(crate) generation: u64,
 }
 
 /// The way to one cluster.
@@ -219,31 +207,15 @@ impl Client {
 
     /// The connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Linked>> {
-        let mut link = self.link.subscribe();
-        let is_known = |link: &Link| !matches!(link, Link::Down(None | Some(Why { refused: None, .. })));
-        let known = async { link.wait_for(is_known).await.ok().map(|link| link.clone()) };
-        let known = match deadline.limit(known).await {
-            Some(known) => known.ok_or_else(closed)?,
-            None => self.link.borrow().clone(),
-        };
-        match known {
-            Link::Up(linked) => Ok(linked),
-            Link::Closed => Err(closed()),
-            Link::Down(Some(Why { refused: Some(kind), text })) => Err(Error::new(kind, text.to_string())),
-            Link::Down(why) => Err(self.options.unreachable(deadline, why.as_ref().map(|why| &*why.text))),
-        }
+        stands(&self.link, deadline, |why| self.options.unreachable(deadline, why)).await?.ok_or_else(closed)
     }
 
     /// Ends the connection, and waits until the server has ended its session.
     pub(crate) async fn close(&self) {
         self.keeper.abort();
-        let before = self.link.send_replace(Link::Closed);
-        if let Link::Up(linked) = before {
-            let mut state = linked.session.state_watcher();
-            drop(linked);
+        if let Link::Up(linked) = self.link.send_replace(Link::Closed) {
             // What a server that is gone cannot end, ends by its time-out.
-            let ended = async { while !state.changed().await.is_terminated() {} };
-            let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
+            linked.end(Deadline::after(Duration::from_secs(1))).await;
         }
     }
 }
@@ -259,10 +231,10 @@ pub(crate) fn closed() -> Error {
 
 async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed) {
     let mut backoff = Backoff::default();
-    for generation in 0.. {
-        let session = loop {
-            match options.connect(SESSION, false).await {
-                Ok(session) => break session,
+    loop {
+        let linked = loop {
+            match options.connect(SESSION, None, false).await {
+                Ok(linked) => break Arc::new(linked),
                 Err(e) => {
                     tracing::debug!(error = %e, "no connection");
                     let (fate, error) = failed(e);
@@ -272,18 +244,14 @@ async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed) {
             }
             backoff.pause(Deadline::NEVER).await;
         };
-        let mut states = session.state_watcher();
-        let state = session.state();
-        let linked = Arc::new(Linked { session, generation });
         let following = feed.follow(&linked);
-        link.send_replace(Link::Up(linked));
+        link.send_replace(Link::Up(linked.clone()));
         backoff.reset();
-        if state == SessionState::SyncConnected {
-            while states.changed().await == SessionState::SyncConnected {}
-        }
+        linked.broken().await;
         tracing::debug!("the connection is lost");
         link.send_replace(Link::Down(None));
         following.abort();
+        linked.cut();
         feed.missed();
     }
 }

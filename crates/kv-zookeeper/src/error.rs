@@ -105,6 +105,10 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
         ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
             (Fate::Undone, ErrorKind::Unavailable, "the server does not take it now")
         }
+        // What the client says of a request that was under way when its task was ended is about the client alone.
+        ClientError::UnexpectedError(_) => {
+            return (Fate::Unknown, Error::new(ErrorKind::Unavailable, "the connection was ended"));
+        }
         _ => (Fate::Unknown, ErrorKind::Unavailable, "the connection was lost"),
     };
     (fate, Error::new(kind, why).with_cause(error))

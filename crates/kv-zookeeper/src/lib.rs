@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod expiring;
 mod lease;
+mod link;
 mod list;
 mod lock;
 mod names;

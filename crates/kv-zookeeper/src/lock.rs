@@ -1,10 +1,11 @@
 //! Locks: contenders in the order of their sequence, each waiting for the one before.
 
 use crate::{
-    client::{Backoff, Does, Linked, Via, unique},
+    client::{Backoff, Does, Via, unique},
     error::{Answer, Problem, Said},
+    link::{Gone, Linked},
     names::Names,
-    node::{Ask, Got, OWNED, read, version},
+    node::{Ask, Got, read, version},
     pool::Use,
     store::Inner,
     txn,
@@ -16,7 +17,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::AbortHandle;
-use zookeeper_client::{CreateMode, Error as ClientError, EventType, OneshotWatcher, SessionState};
+use zookeeper_client::{CreateMode, Error as ClientError, EventType, OneshotWatcher};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -179,7 +180,7 @@ impl Attempt {
 
     /// Makes the line, and enters it in the same step. The server deletes it when it is empty again.
     async fn begin(&self, options: &LockOptions, deadline: Deadline) -> Result<Option<(String, u64)>> {
-        let (names, acls) = (&self.inner.names, &self.inner.client.options);
+        let acls = &self.inner.client.options;
         let (line, prefix) = (&self.line, &format!("{}/{}-", self.line, self.id));
         let begun = self
             .via()
@@ -194,17 +195,7 @@ impl Attempt {
         match begun {
             Ok(Ok(_)) => self.find().await,
             Ok(Err(Answer { said: Said::NoNode, .. })) => {
-                let roots: Vec<_> = names.roots().map(str::to_owned).collect();
-                txn::make(&self.inner, &roots, deadline).await?;
-                for path in [names.own(), names.area("lock")] {
-                    let path = &path;
-                    let made = Via::Any(&self.inner.client).call(Does::Repeatable, deadline, |linked| async move {
-                        let made = linked.session.create(path, OWNED, &acls.create(CreateMode::Persistent));
-                        Ok::<_, Problem>(made.await?)
-                    });
-                    // Whoever made it, it is there.
-                    let _ = made.await?;
-                }
+                txn::prepare(&self.inner, deadline).await?;
                 Ok(None)
             }
             Ok(Err(_)) => Ok(None),
@@ -271,8 +262,8 @@ impl Attempt {
             .via()
             .call(Does::Read, self.deadline(), |linked| async move { Ok::<_, Problem>(watch(&linked, path).await?) })
             .await?;
-        if let Ok(Some(watcher)) = watched {
-            watcher.changed().await;
+        if let Ok(Some((watcher, gone))) = watched {
+            gone.unless(watcher.changed()).await;
         }
         Ok(())
     }
@@ -289,16 +280,12 @@ impl Attempt {
                 })
                 .await;
             match watched {
-                Ok(Ok(Some(watcher))) => {
-                    let event = watcher.changed().await;
-                    let is_over = event.event_type == EventType::Session && event.session_state != SessionState::Disconnected;
-                    if event.event_type == EventType::NodeDeleted {
+                Ok(Ok(Some((watcher, gone)))) => {
+                    let event = gone.unless(watcher.changed()).await;
+                    if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
                         return end("its node was deleted on the server, by an administrator or with its session");
                     }
-                    if is_over && event.session_state.is_terminated() {
-                        return end("the server ended its session");
-                    }
-                    backoff.reset();
+                    backoff.pause(Deadline::NEVER).await;
                 }
                 Ok(_) => return end("its node was deleted on the server, by an administrator or with its session"),
                 Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
@@ -312,6 +299,11 @@ impl Attempt {
         let guarded = guarded.map(Ends::new);
         Undo::new(async move {
             drop(guarded);
+            if !self.session.alive().is_held() {
+                // Its session is past its time, and so is what it owns.
+                self.inner.sessions.forget(&self.session);
+                return Ok(false);
+            }
             let answer = self.delete(path.as_deref()).await;
             if answer.is_err() {
                 // Others keep the session alive, and with it what could not be deleted.
@@ -355,9 +347,9 @@ impl Attempt {
 }
 
 /// Watches a node, if it is there.
-async fn watch(linked: &Linked, path: &str) -> Result<Option<OneshotWatcher>, ClientError> {
+async fn watch(linked: &Linked, path: &str) -> Result<Option<(OneshotWatcher, Gone)>, ClientError> {
     let (stat, watcher) = linked.session.check_and_watch_stat(path).await?;
-    Ok(stat.map(|_| watcher))
+    Ok(stat.map(|_| (watcher, linked.gone())))
 }
 
 /// Who holds a lock, and when nobody does, since when.

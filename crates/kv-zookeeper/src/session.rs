@@ -1,19 +1,24 @@
 //! Sessions that own nodes: what they created goes with them.
 
 use crate::{
-    client::{Linked, Options, before, closed},
-    error::lock,
+    client::{Backoff, Options, before, closed},
+    error::{failed, lock},
+    link::{Link, Linked, Why, stands},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result, TtlRange,
-    backend::{Alive, Clock},
+    backend::{Alive, Clock, Instant},
 };
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-use zookeeper_client::SessionState;
+use tokio::{sync::watch, task::AbortHandle};
+use zookeeper_client::Error as ClientError;
 
 /// No TTL is shorter, although a server may allow it: what is kept alive needs time for more than one renewal on a busy
 /// machine.
@@ -56,26 +61,43 @@ impl Limits {
     }
 }
 
-/// One session.
+/// One session, connected again whenever its connection breaks.
 pub(crate) struct Ephemeral {
     id: String,
-    linked: Mutex<Option<Arc<Linked>>>,
+    link: watch::Sender<Link>,
+    keeper: AbortHandle,
+    /// Its owner counts on it no more.
+    lost: AtomicBool,
     /// The directories that its nodes lie in, which are to be cleared when it is over.
     directories: Mutex<BTreeSet<String>>,
 }
 
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
 impl Ephemeral {
     /// One that goes this long after its last sign of life; a detached one also when it is dropped, else it ends then.
-    pub(crate) async fn open(options: &Options, timeout: Duration, detached: bool, deadline: Deadline) -> Result<Self> {
-        let session = options.session(timeout, detached, before(deadline)).await?;
-        let granted = session.session_timeout();
+    pub(crate) async fn open(
+        options: &Arc<Options>,
+        timeout: Duration,
+        detached: bool,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let linked = options.session(timeout, detached, before(deadline)).await?;
+        let granted = linked.session.session_timeout();
         // The server counts in milliseconds.
         if granted + Duration::from_millis(1) < timeout {
-            let why = format!("the server granted a session of {granted:?} where {timeout:?} were asked, and allowed at open");
+            let why =
+                format!("the server granted a session of {granted:?} where {timeout:?} were asked, and allowed at open");
             return Err(Error::new(ErrorKind::Other, why));
         }
-        let id = session.session_id().to_string();
-        Ok(Self { id, linked: Mutex::new(Some(Arc::new(Linked { session, generation: 0 }))), directories: Mutex::default() })
+        let (id, linked) = (linked.session.session_id().to_string(), Arc::new(linked));
+        let link = watch::Sender::new(Link::Up(linked.clone()));
+        let keeper = tokio::spawn(hold(options.clone(), link.clone(), linked, timeout, detached)).abort_handle();
+        Ok(Self { id, link, keeper, lost: AtomicBool::new(false), directories: Mutex::default() })
     }
 
     /// What it owns lies in this directory.
@@ -94,57 +116,80 @@ impl Ephemeral {
         &self.id
     }
 
-    fn linked(&self) -> Option<Arc<Linked>> {
-        let linked = lock(&self.linked).clone()?;
-        (!linked.session.state().is_terminated()).then_some(linked)
-    }
-
+    /// Whether its owner may still count on it.
     pub(crate) fn is_alive(&self) -> bool {
-        self.linked().is_some()
+        !self.lost.load(Ordering::Relaxed) && !matches!(*self.link.borrow(), Link::Closed)
     }
 
-    /// Its connection, as soon as one stands; the client makes it anew by itself.
+    /// Its connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Linked>> {
-        let linked = self.linked().ok_or_else(ended)?;
-        let mut states = linked.session.state_watcher();
-        let mut state = linked.session.state();
-        loop {
-            match state {
-                SessionState::SyncConnected => return Ok(linked),
-                state if state.is_terminated() => return Err(ended()),
-                _ => {}
-            }
-            let Some(next) = deadline.limit(states.changed()).await else {
-                let why = format!("no connection for the session {} within {:?}", self.id, deadline.within());
-                return Err(Error::new(ErrorKind::Unavailable, why));
-            };
-            state = next;
+        if !self.is_alive() {
+            return Err(ended());
         }
+        let unreachable = |why: Option<&str>| {
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
+            let text = format!("no connection for the session {} within {:?}{why}", self.id, deadline.within());
+            Error::new(ErrorKind::Unavailable, text)
+        };
+        stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
     }
 
-    /// Ready when it is over, by the server's word or because nothing was heard of the server for too long.
+    /// Ready when the server has ended it.
     pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + 'static {
-        let states = self.linked().map(|linked| (linked.session.state_watcher(), linked.session.state()));
+        let mut changes = self.link.subscribe();
         async move {
-            let Some((mut states, mut state)) = states else { return };
-            while !state.is_terminated() {
-                state = states.changed().await;
-            }
+            // Dropped, it is over as well.
+            let _ = changes.wait_for(|link| matches!(link, Link::Closed)).await;
         }
     }
 
     /// Ends it, and what it owns; whether it was alive.
     pub(crate) async fn end(&self, deadline: Deadline) -> Result<bool> {
         let was_alive = self.is_alive();
-        let over = self.over();
-        drop(lock(&self.linked).take());
-        match deadline.limit(over).await {
-            Some(()) => Ok(was_alive),
-            None => {
-                let why = format!("the session {} could not be ended in time; it ends by its TTL", self.id);
-                Err(Error::new(ErrorKind::Timeout, why))
-            }
+        self.keeper.abort();
+        let in_time = match self.link.send_replace(Link::Closed) {
+            Link::Up(linked) => linked.end(deadline).await,
+            Link::Down(_) => false,
+            Link::Closed => true,
+        };
+        if in_time {
+            return Ok(was_alive);
         }
+        let why = format!("the session {} could not be ended in time; it ends by its TTL", self.id);
+        Err(Error::new(ErrorKind::Timeout, why))
+    }
+}
+
+/// Keeps a session connected until the server says that it is over.
+async fn hold(
+    options: Arc<Options>,
+    link: watch::Sender<Link>,
+    mut linked: Arc<Linked>,
+    timeout: Duration,
+    detached: bool,
+) {
+    loop {
+        linked.broken().await;
+        link.send_replace(Link::Down(None));
+        linked.cut();
+        let session = linked.session.session().clone();
+        drop(linked);
+        let mut backoff = Backoff::default();
+        linked = loop {
+            match options.connect(timeout, Some(session.clone()), detached).await {
+                Ok(linked) => break Arc::new(linked),
+                Err(ClientError::SessionExpired) => {
+                    link.send_replace(Link::Closed);
+                    return;
+                }
+                Err(e) => {
+                    let (_, error) = failed(e);
+                    link.send_replace(Link::Down(Some(Why { refused: None, text: error.to_string().into() })));
+                }
+            }
+            backoff.pause(Deadline::NEVER).await;
+        };
+        link.send_replace(Link::Up(linked.clone()));
     }
 }
 
@@ -154,23 +199,29 @@ fn ended() -> Error {
 
 /// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the leader
 /// answers.
-pub(crate) fn keep(session: &Arc<Ephemeral>, root: &str, clock: &Clock, ttl: Duration, granted: kv_core::backend::Instant) -> Alive {
+pub(crate) fn keep(session: &Arc<Ephemeral>, root: &str, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
     let (kept, root): (_, Arc<str>) = (Arc::downgrade(session), root.into());
     let alive = Alive::keep(clock, ttl, granted, move || {
         let (session, root) = (kept.upgrade(), root.clone());
         async move {
             let Some(session) = session else { return Err(closed()) };
             let linked = session.link(Deadline::after(ttl)).await?;
-            linked.session.sync(&root).await.map_err(|e| match session.is_alive() {
-                true => crate::error::failed(e).1.with_kind(ErrorKind::Unavailable),
-                false => ended(),
+            linked.session.sync(&root).await.map_err(|e| match e {
+                ClientError::SessionExpired => ended(),
+                e => failed(e).1.with_kind(ErrorKind::Unavailable),
             })
         }
     });
-    let (over, end) = (session.over(), alive.ending());
+    let (over, end, lost) = (session.over(), alive.ending(), alive.lost());
+    let session = Arc::downgrade(session);
     tokio::spawn(async move {
-        over.await;
-        end("the server ended its session");
+        tokio::select! {
+            () = over => end("the server ended its session"),
+            _ = lost => {}
+        }
+        if let Some(session) = session.upgrade() {
+            session.lost.store(true, Ordering::Relaxed);
+        }
     });
     alive
 }

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// What a request holds besides values and keys.
-const OVERHEAD: usize = 32 << 10;
+const OVERHEAD: usize = 64 << 10;
 /// Conditions and writes of one transaction. The server counts bytes alone.
 const MOST_OPS: usize = 128;
 
@@ -64,7 +64,7 @@ impl ZooKeeper {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => true,
             Err(e) => return Err(e),
         };
-        let capabilities = capabilities(&names, limits, &found);
+        let capabilities = capabilities(limits, &found);
         Ok(Self(Arc::new_cyclic(|this| Inner {
             this: this.clone(),
             client,
@@ -117,13 +117,13 @@ fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-fn capabilities(names: &Names, limits: Limits, found: &Probe) -> Capabilities {
+fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
     let mut c = Capabilities::new("zookeeper");
     c.durability = if found.mode == "standalone" { Durability::Fsync } else { Durability::Quorum };
     // `sync` waits for the leader, which does not ask whether it still is one.
     c.linearizable = Linearizable::ExceptDuringLeaderChange;
     // A conditional write names its key a few times, each character of it up to three times as long.
-    c.max_value = txn::REQUEST - OVERHEAD - 4 * names.root().len();
+    c.max_value = txn::REQUEST - OVERHEAD;
     c.max_txn_ops = MOST_OPS;
     c.max_txn_bytes = c.max_value - MOST_OPS * (1 << 10);
     let ttl = limits.range();

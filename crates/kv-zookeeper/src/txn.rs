@@ -146,7 +146,7 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
             fresh = true;
             continue;
         }
-        let plan = match Plan::new(inner, request, &subjects) {
+        let plan = match Plan::new(inner, request, &subjects, fresh) {
             Ok(Ok(plan)) => plan,
             Ok(Err(Look)) if !fresh => {
                 fresh = true;
@@ -220,7 +220,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(inner: &Inner, request: &Request<'_>, subjects: &[Subject]) -> Result<Result<Self, Look>> {
+    fn new(inner: &Inner, request: &Request<'_>, subjects: &[Subject], fresh: bool) -> Result<Result<Self, Look>> {
         let mut plan = Self::default();
         let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
         let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
@@ -234,8 +234,9 @@ impl Plan {
                 (Write::Put { .. }, None) => Act::Create,
                 (Write::Put { .. }, Some(node)) if node.ephemeral || !is_forever(write) => Act::Replace,
                 (Write::Put { .. }, Some(_)) => Act::Set,
+                // Whether it still has children, one has to look.
+                (Write::Delete { .. }, Some(node)) if node.is_key && node.children > 0 && !fresh => return Ok(Err(Look)),
                 (Write::Delete { .. }, Some(node)) if node.is_key => {
-                    // Whether it still has children, one has to look.
                     if has_children { Act::Empty } else { Act::Remove }
                 }
                 (Write::Delete { .. }, _) => Act::Nothing,
@@ -298,7 +299,7 @@ impl Plan {
                 let op = Op::Create { path: path.clone(), data: Bytes::new(), mode: CreateMode::Persistent };
                 self.push(op, For::Ancestor(path));
             }
-            let own = [inner.names.own(), inner.names.area("epoch")];
+            let own = [inner.names.own(), inner.names.area("epoch"), inner.names.area("lock")];
             for path in own.into_iter().chain((0..SLOTS).map(|slot| inner.names.slot_node(slot))) {
                 let data = Bytes::from_static(OWNED);
                 self.push(Op::Create { path, data, mode: CreateMode::Persistent }, For::Own);
@@ -473,6 +474,20 @@ pub(crate) async fn make(inner: &Inner, paths: &[String], deadline: Deadline) ->
     Ok(())
 }
 
+/// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
+pub(crate) async fn prepare(inner: &Inner, deadline: Deadline) -> Result<()> {
+    let roots: Vec<_> = inner.names.roots().map(str::to_owned).collect();
+    make(inner, &roots, deadline).await?;
+    let own = [inner.names.own(), inner.names.area("epoch"), inner.names.area("lock")];
+    for path in own.into_iter().chain((0..SLOTS).map(|slot| inner.names.slot_node(slot))) {
+        let op = Op::Create { path, data: Bytes::from_static(OWNED), mode: CreateMode::Persistent };
+        // Whoever made it, it is there.
+        let _ = send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, std::iter::once(&op)).await?;
+    }
+    inner.is_prepared.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
 /// What to do about a refusal: whether the keys must be looked at again.
 async fn again(
     inner: &Inner,
@@ -490,12 +505,9 @@ async fn again(
             unheld.insert(*index);
             Ok(true)
         }
-        (For::Slot(_), Said::NoNode) => {
-            inner.is_prepared.store(false, Ordering::Relaxed);
-            Ok(false)
-        }
-        (For::Own, Said::NodeExists) => {
-            inner.is_prepared.store(true, Ordering::Relaxed);
+        // Some of the store's own nodes are there, others are not.
+        (For::Slot(_), Said::NoNode) | (For::Own, Said::NodeExists) => {
+            prepare(inner, deadline).await?;
             Ok(false)
         }
         (For::Ancestor(_), Said::NodeExists) => {
@@ -581,10 +593,13 @@ async fn settle(
                 emptied.insert(parent(&subject.path).to_owned());
                 None
             }
-            _ => {
+            (Act::Empty, _) => {
+                // Its last child may have gone meanwhile.
+                emptied.insert(subject.path.clone());
                 inner.known.forget(&subject.key);
                 continue;
             }
+            _ => continue,
         };
         match stamp.epochs[slot(&subject.key)] {
             Some(epoch) => inner.known.set(&subject.key, Seen { node, epoch: Some(epoch) }),

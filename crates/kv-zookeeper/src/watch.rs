@@ -2,8 +2,9 @@
 //! owes its reader.
 
 use crate::{
-    client::{Backoff, Linked},
+    client::Backoff,
     error::lock,
+    link::{Gone, Linked},
     list,
     lock as locks,
     names::{Named, Names},
@@ -221,9 +222,8 @@ struct Armed {
     _task: Ends,
 }
 
-async fn forward(feed: Feed, mut watcher: PersistentWatcher) {
-    loop {
-        let event = watcher.changed().await;
+async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
+    while let Some(event) = gone.unless(watcher.changed()).await {
         match event.event_type {
             EventType::Session => return,
             kind => feed.changed(&event.path, kind == EventType::NodeDeleted),
@@ -295,7 +295,7 @@ async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Armed>>>, d
         Some(Err(e)) => return Err(crate::error::failed(e).1),
         None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
     };
-    let task = tokio::spawn(forward(inner.feed.clone(), watcher)).abort_handle();
+    let task = tokio::spawn(forward(inner.feed.clone(), watcher, linked.gone())).abort_handle();
     *lock(&armed) = Some(Armed { generation: linked.generation, _task: Ends::new(task) });
     Ok(())
 }
