@@ -20,6 +20,9 @@ const SESSION: Duration = Duration::from_secs(10);
 /// A connection on which nothing is heard for so long is given up. Idle ones are pinged three times within it.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// How long the first attempt at a connection may take; each one after it twice as long.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// What repeating a request would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Does {
@@ -66,12 +69,29 @@ impl Options {
         }
     }
 
+    /// The same once more, after so many attempts that failed. A server that is about to serve may take a connection and
+    /// never answer on it, so the first ones are short.
+    pub(crate) async fn again(
+        &self,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+        backoff: &Backoff,
+    ) -> Result<Linked, zookeeper_client::Error> {
+        let most = SILENCE * u32::try_from(self.hosts.len()).unwrap_or(1);
+        let patience = (PATIENCE * (1 << backoff.0.min(4))).min(most);
+        match tokio::time::timeout(patience, self.connect(timeout, session, detached)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(zookeeper_client::Error::Timeout),
+        }
+    }
+
     /// The same with a new session, until the deadline.
     pub(crate) async fn session(&self, timeout: Duration, detached: bool, deadline: Deadline) -> Result<Linked> {
         let mut backoff = Backoff::default();
         let mut why = None;
         loop {
-            match deadline.limit(self.connect(timeout, None, detached)).await {
+            match deadline.limit(self.again(timeout, None, detached, &backoff)).await {
                 Some(Ok(linked)) => return Ok(linked),
                 Some(Err(e)) => match failed(e) {
                     (Fate::Refused, error) => return Err(error),
@@ -233,7 +253,7 @@ async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed) {
     let mut backoff = Backoff::default();
     loop {
         let linked = loop {
-            match options.connect(SESSION, None, false).await {
+            match options.again(SESSION, None, false, &backoff).await {
                 Ok(linked) => break Arc::new(linked),
                 Err(e) => {
                     tracing::debug!(error = %e, "no connection");

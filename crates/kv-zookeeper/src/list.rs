@@ -10,7 +10,7 @@ use kv_core::*;
 use std::collections::BTreeMap;
 
 /// How many nodes the first request asks for; the following ones as many as fill [`BYTES`] by what was seen.
-const FIRST: usize = 64;
+const FIRST: usize = 100;
 const MOST: usize = 4096;
 const BYTES: usize = 1 << 20;
 /// How many requests are under way at once.
@@ -89,8 +89,12 @@ impl<'a> Walk<'a> {
                 Place::Here(_) | Place::Directory => Ask::Children(String::new()),
             })
             .collect();
-        let (client, root, options) = (&self.inner.client, self.inner.names.root(), self.read);
-        let requests: Vec<_> = asks.chunks(BATCH).map(|asks| read(client, root, options, asks)).collect();
+        let (client, root) = (&self.inner.client, self.inner.names.root());
+        // Requests of one connection are answered in their order: what the first one waits for, all do.
+        let behind = self.read.clone().consistency(Consistency::Stale);
+        let first = std::iter::once(self.read).chain(std::iter::repeat(&behind));
+        let requests: Vec<_> =
+            asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, root, options, asks)).collect();
         let got: Vec<Vec<Got>> = stream::iter(requests).buffered(REQUESTS).try_collect().await?;
         let mut bytes = 0;
         for ((name, place), got) in asked.into_iter().zip(got.into_iter().flatten()) {

@@ -15,9 +15,15 @@ use kv_core::{
     backend::Undo,
     *,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::task::AbortHandle;
-use zookeeper_client::{CreateMode, Error as ClientError, EventType, OneshotWatcher};
+use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteResult, OneshotWatcher};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -27,6 +33,16 @@ struct Attempt {
     id: String,
     line: String,
     each_request: Duration,
+    /// That its node goes is its own doing.
+    is_given_back: AtomicBool,
+}
+
+/// What getting in line gave.
+struct Entered {
+    contender: String,
+    token: u64,
+    /// It made the line.
+    is_first: bool,
 }
 
 /// Who stands in a line, in its order.
@@ -34,6 +50,11 @@ fn contenders(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| sequence(name).is_some());
     names.sort_by_key(|name| sequence(name));
     names
+}
+
+/// A contender's token is the zxid of its creation.
+fn token(czxid: i64) -> u64 {
+    u64::try_from(czxid).unwrap_or_default()
 }
 
 fn sequence(name: &str) -> Option<i64> {
@@ -52,13 +73,14 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             id: format!("{:016x}{:016x}", unique(), unique()),
             line: inner.names.line(name),
             each_request: options.each_request,
+            is_given_back: AtomicBool::new(false),
         });
         if !options.wait && !attempt.line().await?.is_empty() {
             return Ok(None);
         }
         // Made before anything is sent, so that a dropped future leaves nothing behind.
         let leave = attempt.clone().leave(None, None);
-        let (contender, token) = match attempt.enter(options).await {
+        let entered = match attempt.enter(options).await {
             Ok(entered) => entered,
             Err(e) if e.kind() == ErrorKind::LeaseLost => {
                 leave.forget();
@@ -72,16 +94,17 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
                 return Err(e);
             }
         };
+        let Entered { contender, token, is_first } = entered;
         let path = format!("{}/{contender}", attempt.line);
         leave.forget();
         let leave = attempt.clone().leave(Some(path.clone()), None);
-        if !options.wait {
-            let line = attempt.line().await?;
+        if !options.wait && !is_first {
+            let line = attempt.seen().await?;
             if line.first() != Some(&contender) {
                 leave.run().await?;
                 return Ok(None);
             }
-        } else {
+        } else if !is_first {
             match attempt.wait(&contender).await {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -137,8 +160,8 @@ impl Attempt {
         Ok(contenders(line.unwrap_or_default()))
     }
 
-    /// Gets in line: the contender's name, and its token.
-    async fn enter(&self, options: &LockOptions) -> Result<(String, u64)> {
+    /// Gets in line.
+    async fn enter(&self, options: &LockOptions) -> Result<Entered> {
         let prefix = &format!("{}/{}-", self.line, self.id);
         let acls = &self.inner.client.options;
         let mut backoff = Backoff::default();
@@ -154,7 +177,8 @@ impl Attempt {
                 .await;
             match entered {
                 Ok(Ok((stat, sequence))) => {
-                    return Ok((format!("{}-{sequence}", self.id), u64::try_from(stat.czxid).unwrap_or_default()));
+                    let (contender, token) = (format!("{}-{sequence}", self.id), token(stat.czxid));
+                    return Ok(Entered { contender, token, is_first: false });
                 }
                 Ok(Err(Answer { said: Said::NoNode, .. })) => match self.begin(options, deadline).await? {
                     Some(entered) => return Ok(entered),
@@ -179,7 +203,7 @@ impl Attempt {
     }
 
     /// Makes the line, and enters it in the same step. The server deletes it when it is empty again.
-    async fn begin(&self, options: &LockOptions, deadline: Deadline) -> Result<Option<(String, u64)>> {
+    async fn begin(&self, options: &LockOptions, deadline: Deadline) -> Result<Option<Entered>> {
         let acls = &self.inner.client.options;
         let (line, prefix) = (&self.line, &format!("{}/{}-", self.line, self.id));
         let begun = self
@@ -193,7 +217,13 @@ impl Attempt {
             })
             .await;
         match begun {
-            Ok(Ok(_)) => self.find().await,
+            Ok(Ok(mut made)) => match made.pop() {
+                Some(MultiWriteResult::Create { path, stat }) if !stat.is_invalid() => {
+                    let contender = path.rsplit('/').next().unwrap_or_default().to_owned();
+                    Ok(Some(Entered { contender, token: token(stat.czxid), is_first: true }))
+                }
+                _ => self.find().await,
+            },
             Ok(Err(Answer { said: Said::NoNode, .. })) => {
                 txn::prepare(&self.inner, deadline).await?;
                 Ok(None)
@@ -205,7 +235,7 @@ impl Attempt {
     }
 
     /// Our contender, if it is in line.
-    async fn find(&self) -> Result<Option<(String, u64)>> {
+    async fn find(&self) -> Result<Option<Entered>> {
         let line = self.line().await?;
         let Some(own) = line.into_iter().find(|name| name.starts_with(&self.id)) else { return Ok(None) };
         let path = &format!("{}/{own}", self.line);
@@ -216,8 +246,8 @@ impl Attempt {
                 Ok::<_, Problem>(stat.await?)
             })
             .await?;
-        let token = found.ok().flatten().map(|stat| u64::try_from(stat.czxid).unwrap_or_default());
-        Ok(token.map(|token| (own, token)))
+        let found = found.ok().flatten();
+        Ok(found.map(|stat| Entered { contender: own, token: token(stat.czxid), is_first: false }))
     }
 
     /// Waits until we are first; `false` when our place was lost.
@@ -270,6 +300,11 @@ impl Attempt {
 
     /// Ends the guard as soon as its contender is seen to be gone.
     async fn watch_own(self: Arc<Self>, path: String, end: impl Fn(&str) + Send + Sync) {
+        let end = |why: &str| {
+            if !self.is_given_back.load(Ordering::Relaxed) {
+                end(why);
+            }
+        };
         let mut backoff = Backoff::default();
         loop {
             let watched = self
@@ -298,13 +333,15 @@ impl Attempt {
     fn leave(self: Arc<Self>, path: Option<String>, guarded: Option<AbortHandle>) -> Undo {
         let guarded = guarded.map(Ends::new);
         Undo::new(async move {
-            drop(guarded);
+            self.is_given_back.store(true, Ordering::Relaxed);
             if !self.session.alive().is_held() {
                 // Its session is past its time, and so is what it owns.
                 self.inner.sessions.forget(&self.session);
                 return Ok(false);
             }
             let answer = self.delete(path.as_deref()).await;
+            // Its watch went with its node.
+            drop(guarded);
             if answer.is_err() {
                 // Others keep the session alive, and with it what could not be deleted.
                 tokio::spawn(async move {
@@ -327,7 +364,7 @@ impl Attempt {
             Some(path) => path.to_owned(),
             // All that was sent is answered before the line is.
             None => match self.find().await {
-                Ok(Some((own, _))) => format!("{}/{own}", self.line),
+                Ok(Some(own)) => format!("{}/{}", self.line, own.contender),
                 Ok(None) => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
                 Err(e) => return Err(e),
@@ -394,8 +431,7 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
         let found = linked.session.get_data(&path);
         match found.await {
             Ok((value, stat)) => {
-                let token = u64::try_from(stat.czxid).unwrap_or_default();
-                return Ok(First::Held(Holder::new(token, value)));
+                return Ok(First::Held(Holder::new(token(stat.czxid), value)));
             }
             // It left meanwhile.
             Err(ClientError::NoNode) => {}
@@ -412,9 +448,10 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
         let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
         let Some(first) = contenders(waiting).into_iter().next() else { return Ok(None) };
         let path = format!("{line}/{first}");
-        let got = read(&inner.client, inner.names.root(), options, &[Ask::Data(path)]).await?;
+        let behind = options.clone().consistency(Consistency::Stale);
+        let got = read(&inner.client, inner.names.root(), &behind, &[Ask::Data(path)]).await?;
         if let Some(Got::Data(value, stat)) = got.into_iter().next() {
-            return Ok(Some(Holder::new(u64::try_from(stat.czxid).unwrap_or_default(), value)));
+            return Ok(Some(Holder::new(token(stat.czxid), value)));
         }
     }
 }

@@ -176,12 +176,14 @@ fn is_ambiguous(text: &str, place: Place) -> bool {
     escaped(text, place).is_some() || (place == Place::Top && text == SERVERS_ESCAPED)
 }
 
-/// The slot that counts the creations of a key: for all clients the same one, so FNV-1a and no hash of the process's own.
+/// The slot that counts the creations of a key: the same one for all clients and for ever, so no hash of the process's own
+/// but FNV-1a, stirred once more, since keys that differ in their last letters alone are close to one another in it.
 pub(crate) fn slot(key: &Key) -> usize {
     let hash = key.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    (hash >> 32) as usize % SLOTS
+    let stirred = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (stirred >> 60) as usize % SLOTS
 }
 
 /// What of the characters of keys the server refuses: it looks at UTF-16, and at all of U+D800 to U+F8FF as one.
@@ -271,6 +273,16 @@ mod tests {
         assert_eq!(found("/ a"), None);
         assert_eq!(found("/a/.kv").as_deref(), Some("a"));
     }
+
+    #[test]
+    fn the_slot_of_a_key_never_changes_and_neighbours_are_spread() {
+        let slots: Vec<_> = (0..8).map(|n| slot(&Key::parse(&format!("app/{n}")).unwrap())).collect();
+        assert_eq!(slots, SLOTS_OF_APP, "a store's counts would speak of other keys");
+        let all: std::collections::HashSet<_> = (0..200).map(|n| slot(&Key::parse(&n.to_string()).unwrap())).collect();
+        assert_eq!(all.len(), SLOTS);
+    }
+
+    const SLOTS_OF_APP: [usize; 8] = [5, 8, 1, 3, 7, 2, 13, 8];
 
     #[test]
     fn ancestors_begin_below_the_root() {

@@ -87,7 +87,9 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline) -> 
     let answer = match deadline.limit(ask).await {
         Some(answer) => answer.map_err(|e| of_io(host, tls.is_some(), e))?,
         None => {
-            let why = format!("{host} does not answer within {:?}", deadline.within());
+            // A port that speaks TLS alone waits for more of it.
+            let hint = if tls.is_none() { "; if it speaks TLS alone, give `ca`" } else { "" };
+            let why = format!("{host} does not answer within {:?}{hint}", deadline.within());
             return Err(Error::new(ErrorKind::Timeout, why));
         }
     };

@@ -176,7 +176,7 @@ async fn hold(
         drop(linked);
         let mut backoff = Backoff::default();
         linked = loop {
-            match options.connect(timeout, Some(session.clone()), detached).await {
+            match options.again(timeout, Some(session.clone()), detached, &backoff).await {
                 Ok(linked) => break Arc::new(linked),
                 Err(ClientError::SessionExpired) => {
                     link.send_replace(Link::Closed);

@@ -87,23 +87,30 @@ impl ZooKeeper {
 async fn any(options: &Options, deadline: Deadline) -> Result<(String, Probe)> {
     let mut backoff = crate::client::Backoff::default();
     let all = crate::client::before(deadline);
+    let mut last = None;
     loop {
-        let (mut refused, mut last) = (None, None);
+        let mut refused = None;
+        let mut silent = false;
         for host in &options.hosts {
             // A silent host must leave time for another one.
             let each = Deadline::after((all.remaining() / 2).max(Duration::from_millis(50)));
             match probe::probe(host, options.tls.as_ref(), each).await {
                 Ok(found) => return Ok((host.clone(), found)),
-                Err(e) if e.is_transient() => last = Some(e),
+                // What was waited for longest says most.
+                Err(e) if e.kind() == ErrorKind::Timeout && last.is_some() => silent = true,
+                Err(e) if e.is_transient() => {
+                    silent = true;
+                    last = Some(e);
+                }
                 Err(e) => refused = Some(e),
             }
         }
-        match (refused, last) {
-            (Some(e), None) => return Err(e),
+        match (refused, last.take()) {
+            (Some(e), _) if !silent || all.has_passed() => return Err(e),
             (_, Some(e)) if all.has_passed() => return Err(e),
-            (Some(e), _) if all.has_passed() => return Err(e),
-            _ => backoff.pause(all).await,
+            (_, e) => last = e,
         }
+        backoff.pause(all).await;
     }
 }
 
@@ -197,7 +204,8 @@ impl Store for ZooKeeper {
         if !empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
             return Ok(Node::new(empty, &stat, None).is_key);
         }
-        let mark = read(&inner.client, inner.names.root(), options, &[Ask::Data(Names::mark(path))]).await?;
+        let behind = options.clone().consistency(Consistency::Stale);
+        let mark = read(&inner.client, inner.names.root(), &behind, &[Ask::Data(Names::mark(path))]).await?;
         Ok(mark.first().and_then(Mark::of).is_some_and(|mark| mark.marks))
     }
 

@@ -14,7 +14,7 @@ use crate::{
 use kv_core::{backend::Hub, *};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tokio::{sync::Notify, task::AbortHandle};
@@ -22,6 +22,8 @@ use zookeeper_client::{AddWatchMode, Error as ClientError, EventType, MultiReadR
 
 /// How many changed names wait to be read before all who watch have to list again.
 const MOST: usize = 16 << 10;
+/// Watches that ended are looked for whenever there are so many more.
+const MOST_WATCHES: usize = 1024;
 /// How many are read at once.
 const AT_ONCE: usize = 32;
 
@@ -34,6 +36,8 @@ struct Shared {
     hub: Hub,
     changed: Mutex<Changed>,
     news: Notify,
+    /// The server's watches, by their node: one for all streams that watch the same.
+    armed: Mutex<HashMap<String, Weak<Armed>>>,
 }
 
 #[derive(Default)]
@@ -64,7 +68,8 @@ impl Drop for Ends {
 
 impl Feed {
     pub(crate) fn new(names: Names) -> Self {
-        Self(Arc::new(Shared { names, hub: Hub::new(), changed: Mutex::default(), news: Notify::new() }))
+        let (hub, changed, news, armed) = (Hub::new(), Mutex::default(), Notify::new(), Mutex::default());
+        Self(Arc::new(Shared { names, hub, changed, news, armed }))
     }
 
     /// Reads what changes as long as this connection lives.
@@ -216,7 +221,7 @@ pub(crate) fn answers(found: Vec<MultiReadResult>) -> Result<Vec<Got>, ClientErr
     got.collect()
 }
 
-/// The server's watch behind one stream, on one connection.
+/// The server's watch of one node, on one connection.
 struct Armed {
     generation: u64,
     _task: Ends,
@@ -256,7 +261,7 @@ async fn page(
     inner: &Inner,
     target: &Target,
     from: Option<&Cursor>,
-    armed: Arc<Mutex<Option<Armed>>>,
+    armed: Arc<Mutex<Option<Arc<Armed>>>>,
     each_request: Duration,
 ) -> Result<Page> {
     let deadline = Deadline::after(each_request);
@@ -278,9 +283,9 @@ async fn page(
     }
 }
 
-async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Armed>>>, deadline: Deadline) -> Result<()> {
+async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Arc<Armed>>>>, deadline: Deadline) -> Result<()> {
     let linked = inner.client.link(deadline).await?;
-    let is_armed = |armed: &Option<Armed>| armed.as_ref().is_some_and(|armed| armed.generation == linked.generation);
+    let is_armed = |armed: &Option<Arc<Armed>>| armed.as_ref().is_some_and(|armed| armed.generation == linked.generation);
     if is_armed(&lock(&armed)) {
         return Ok(());
     }
@@ -289,6 +294,11 @@ async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Armed>>>, d
         Target::Key(key) => inner.names.key(key),
         Target::Holder(name) => inner.names.line(name),
     };
+    let shared = lock(&inner.feed.0.armed).get(&path).and_then(Weak::upgrade);
+    if is_armed(&shared) {
+        *lock(&armed) = shared;
+        return Ok(());
+    }
     let watching = linked.session.watch(&path, AddWatchMode::PersistentRecursive);
     let watcher = match deadline.limit(watching).await {
         Some(Ok(watcher)) => watcher,
@@ -296,6 +306,13 @@ async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Armed>>>, d
         None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
     };
     let task = tokio::spawn(forward(inner.feed.clone(), watcher, linked.gone())).abort_handle();
-    *lock(&armed) = Some(Armed { generation: linked.generation, _task: Ends::new(task) });
+    let watch = Arc::new(Armed { generation: linked.generation, _task: Ends::new(task) });
+    let mut all = lock(&inner.feed.0.armed);
+    if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {
+        all.retain(|_, watch| watch.strong_count() > 0);
+    }
+    all.insert(path, Arc::downgrade(&watch));
+    drop(all);
+    *lock(&armed) = Some(watch);
     Ok(())
 }
