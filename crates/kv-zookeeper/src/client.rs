@@ -87,7 +87,12 @@ impl Options {
     }
 
     /// The same with a new session, until the deadline.
-    pub(crate) async fn session(&self, timeout: Duration, detached: bool, deadline: Deadline) -> Result<Linked> {
+    pub(crate) async fn session(
+        &self,
+        timeout: Duration,
+        detached: bool,
+        deadline: Deadline,
+    ) -> Result<Linked> {
         let mut backoff = Backoff::default();
         let mut why = None;
         loop {

@@ -1,6 +1,11 @@
 //! How a store is opened.
 
-use crate::{ZooKeeper, client::Options, names::Names, probe::{self, Tls}};
+use crate::{
+    ZooKeeper,
+    client::Options,
+    names::Names,
+    probe::{self, Tls},
+};
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
 use std::{path::PathBuf, time::Duration};
 use zookeeper_client::{Acl, AuthId, Permission};
@@ -128,7 +133,9 @@ impl Config {
                 host.push_str(&format!(":{PORT}"));
             }
             let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty()).map(|(_, port)| port);
-            if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0) || host.contains(['/', ',']) {
+            if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0)
+                || host.contains(['/', ','])
+            {
                 let why = format!("the address {host:?} makes no sense; it is `host` or `host:port`");
                 return Err(Error::new(ErrorKind::InvalidArgument, why));
             }
@@ -183,7 +190,8 @@ impl Config {
                     _ => return None,
                 })
             };
-            let all = letters.chars().try_fold(Permission::NONE, |all, letter| Some(all | permission(letter)?));
+            let all =
+                letters.chars().try_fold(Permission::NONE, |all, letter| Some(all | permission(letter)?));
             let all = all.filter(|_| !letters.is_empty() && !scheme.is_empty())?;
             Some(Acl::new(all, AuthId::new(scheme, id)))
         };
@@ -193,7 +201,9 @@ impl Config {
             Error::new(ErrorKind::InvalidArgument, why)
         })?;
         if self.user.is_none() && acls.iter().any(|acl| acl.scheme() == "auth") {
-            return Err(half("the setting `acl` with `auth`, which means the user that asks, without a user"));
+            return Err(half(
+                "the setting `acl` with `auth`, which means the user that asks, without a user",
+            ));
         }
         Ok(acls)
     }

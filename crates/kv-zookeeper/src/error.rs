@@ -75,9 +75,11 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
             ErrorKind::PermissionDenied,
             "the node's ACL refuses it; give the user whom it allows, as `user` and `password`",
         ),
-        ClientError::AuthFailed => {
-            (Fate::Refused, ErrorKind::Unauthenticated, "the server does not accept who asks; see `user` and `password`")
-        }
+        ClientError::AuthFailed => (
+            Fate::Refused,
+            ErrorKind::Unauthenticated,
+            "the server does not accept who asks; see `user` and `password`",
+        ),
         ClientError::InvalidAcl => (
             Fate::Refused,
             ErrorKind::InvalidArgument,
@@ -86,22 +88,28 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
         ClientError::BadArguments(_) | ClientError::MarshallingError => {
             (Fate::Refused, ErrorKind::InvalidArgument, "refused")
         }
-        ClientError::Unimplemented => {
-            (Fate::Refused, ErrorKind::Unsupported, "the server is older than ZooKeeper 3.6, or lacks what this needs")
-        }
+        ClientError::Unimplemented => (
+            Fate::Refused,
+            ErrorKind::Unsupported,
+            "the server is older than ZooKeeper 3.6, or lacks what this needs",
+        ),
         ClientError::NoChildrenForEphemerals => (
             Fate::Refused,
             ErrorKind::Unsupported,
             "a key above it has a TTL or a lease, and on ZooKeeper such a key has no children",
         ),
         ClientError::QuotaExceeded => (Fate::Refused, ErrorKind::Other, "the server's quota is reached"),
-        ClientError::UnmarshalError { .. } => (Fate::Unknown, ErrorKind::Corrupt, "the answer makes no sense"),
+        ClientError::UnmarshalError { .. } => {
+            (Fate::Unknown, ErrorKind::Corrupt, "the answer makes no sense")
+        }
         ClientError::NoNode
         | ClientError::NodeExists
         | ClientError::BadVersion
         | ClientError::NotEmpty
         | ClientError::NoWatcher
-        | ClientError::ReconfigDisabled => (Fate::Refused, ErrorKind::Other, "an answer that is not expected"),
+        | ClientError::ReconfigDisabled => {
+            (Fate::Refused, ErrorKind::Other, "an answer that is not expected")
+        }
         ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
             (Fate::Undone, ErrorKind::Unavailable, "the server does not take it now")
         }

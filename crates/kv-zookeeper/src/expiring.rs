@@ -6,10 +6,7 @@ use crate::{
     store::Inner,
     txn,
 };
-use kv_core::{
-    Deadline, Result,
-    backend::Instant,
-};
+use kv_core::{Deadline, Result, backend::Instant};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -56,7 +53,12 @@ impl Inner {
         }
     }
 
-    async fn begin(&self, ttl: Duration, slot: &Arc<Slot>, deadline: Deadline) -> Result<(Instant, Arc<Ephemeral>)> {
+    async fn begin(
+        &self,
+        ttl: Duration,
+        slot: &Arc<Slot>,
+        deadline: Deadline,
+    ) -> Result<(Instant, Arc<Ephemeral>)> {
         let opened = self.clock.now();
         let timeout = self.limits.timeout(ttl);
         let session = Arc::new(Ephemeral::open(&self.client.options, timeout, true, deadline).await?);
@@ -79,7 +81,11 @@ impl Inner {
 }
 
 /// Leaves the session to itself; where its keys lie.
-fn leave(inner: &Weak<Inner>, slot: &Weak<Slot>, ttl: Duration) -> Option<std::collections::BTreeSet<String>> {
+fn leave(
+    inner: &Weak<Inner>,
+    slot: &Weak<Slot>,
+    ttl: Duration,
+) -> Option<std::collections::BTreeSet<String>> {
     let slot = slot.upgrade()?;
     inner.upgrade()?.expiring.forget(ttl, &slot);
     let (_, session) = slot.0.get()?;

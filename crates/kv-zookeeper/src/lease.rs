@@ -40,12 +40,15 @@ impl Inner {
         if let Some(id) = &options.lease {
             let lease = lock(&self.leases).get(id.as_str()).and_then(std::sync::Weak::upgrade);
             let session = lease.filter(|lease| lease.is_alive()).ok_or_else(|| {
-                let why = format!("the lease {:?} has ended, or is not one of this store handle", id.as_str());
+                let why =
+                    format!("the lease {:?} has ended, or is not one of this store handle", id.as_str());
                 Error::new(ErrorKind::LeaseLost, why)
             })?;
             return Ok(Life::Own { session, ttl: None });
         }
-        let Some((range, ttl)) = self.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(Life::Forever) };
+        let Some((range, ttl)) = self.capabilities.ttl.as_ref().zip(options.ttl) else {
+            return Ok(Life::Forever);
+        };
         let ttl = range.grant(ttl)?;
         Ok(Life::Own { session: self.expiring(ttl, deadline).await?, ttl: Some(ttl) })
     }

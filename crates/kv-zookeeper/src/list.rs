@@ -28,15 +28,26 @@ pub(crate) struct Visited {
 
 /// What is known of a place in the order.
 enum Place {
-    Node { path: String },
+    Node {
+        path: String,
+    },
     /// An empty node with children: a directory, unless it is marked.
-    Maybe { path: String, stat: zookeeper_client::Stat },
-    Tree { path: String },
+    Maybe {
+        path: String,
+        stat: zookeeper_client::Stat,
+    },
+    Tree {
+        path: String,
+    },
     Here(Visited),
     /// Whether there are keys below, when only the children of a directory are listed.
-    Fold { path: String },
+    Fold {
+        path: String,
+    },
     /// The same, by the first child.
-    FoldChild { child: String },
+    FoldChild {
+        child: String,
+    },
     Directory,
 }
 
@@ -78,7 +89,8 @@ impl<'a> Walk<'a> {
     async fn ask(&mut self, most: usize) -> Result<()> {
         let most = most.min(self.size).max(1);
         let unknown = |place: &Place| !matches!(place, Place::Here(_) | Place::Directory);
-        let names: Vec<_> = self.places.iter().filter(|(_, p)| unknown(p)).map(|(name, _)| name.clone()).take(most).collect();
+        let names: Vec<_> =
+            self.places.iter().filter(|(_, p)| unknown(p)).map(|(name, _)| name.clone()).take(most).collect();
         let asked: Vec<_> = names.into_iter().filter_map(|name| self.places.remove_entry(&name)).collect();
         let asks: Vec<_> = asked
             .iter()
@@ -132,7 +144,8 @@ impl<'a> Walk<'a> {
             (Place::Maybe { path, stat }, mark) => {
                 let mut node = Node::new(true, &stat, Mark::of(&mark));
                 node.is_key = matches!(&mark, Got::Data(data, _) if data == MARK);
-                self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value: Vec::new() }));
+                self.places
+                    .insert(name.clone(), Place::Here(Visited { name, path, node, value: Vec::new() }));
             }
             (Place::Fold { path }, Got::Children(mut children)) => {
                 children.retain(|child| child != OWN && self.inner.names.segment(child, 1).is_some());
@@ -140,7 +153,9 @@ impl<'a> Walk<'a> {
                     self.places.insert(name, Place::FoldChild { child: format!("{path}/{child}") });
                 }
             }
-            (Place::FoldChild { .. }, Got::Data(value, stat)) if !value.is_empty() || stat.ephemeral_owner != 0 => {
+            (Place::FoldChild { .. }, Got::Data(value, stat))
+                if !value.is_empty() || stat.ephemeral_owner != 0 =>
+            {
                 self.places.insert(name, Place::Directory);
             }
             (Place::FoldChild { .. }, _) => {
@@ -171,7 +186,8 @@ impl<'a> Walk<'a> {
             }
             // What lies below it all begins with its name and a slash.
             let below = format!("{name}/");
-            let is_passed = self.after.as_deref().is_some_and(|after| after > &*below && !after.starts_with(&below));
+            let is_passed =
+                self.after.as_deref().is_some_and(|after| after > &*below && !after.starts_with(&below));
             if !is_passed {
                 let path = format!("{}/{child}", if path == "/" { "" } else { path });
                 self.places.insert(name, Place::Node { path });
@@ -237,7 +253,9 @@ pub(crate) async fn page(
             },
             Some((name, Place::Here(visited))) => {
                 last = Some(name);
-                let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else { continue };
+                let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
+                    continue;
+                };
                 let at = version(visited.node.mzxid);
                 bytes += visited.value.len();
                 match options.keys_only {

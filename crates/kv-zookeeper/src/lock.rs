@@ -11,10 +11,7 @@ use crate::{
     txn,
     watch::{Ends, answers},
 };
-use kv_core::{
-    backend::Undo,
-    *,
-};
+use kv_core::{backend::Undo, *};
 use std::{
     sync::{
         Arc,
@@ -23,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::task::AbortHandle;
-use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteResult, OneshotWatcher};
+use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteResult, OneshotWatcher, Stat};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -141,7 +138,8 @@ impl Attempt {
         let line = self
             .via()
             .call(Does::Read, self.deadline(), |linked| async move {
-                let (sync, line) = (linked.session.sync(&self.line), linked.session.list_children(&self.line));
+                let (sync, line) =
+                    (linked.session.sync(&self.line), linked.session.list_children(&self.line));
                 sync.await?;
                 Ok::<_, Problem>(line.await?)
             })
@@ -185,7 +183,10 @@ impl Attempt {
                     None => backoff.pause(deadline).await,
                 },
                 Ok(Err(answer)) => {
-                    return Err(Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")));
+                    return Err(Error::new(
+                        ErrorKind::Other,
+                        format!("an answer that is not expected: {answer:?}"),
+                    ));
                 }
                 // Whether it is there tells the line itself, once the session is connected again: what it sent before is
                 // done or refused by then.
@@ -218,9 +219,11 @@ impl Attempt {
             .await;
         match begun {
             Ok(Ok(mut made)) => match made.pop() {
-                Some(MultiWriteResult::Create { path, stat }) if !stat.is_invalid() => {
+                Some(MultiWriteResult::Create { path, stat }) => {
                     let contender = path.rsplit('/').next().unwrap_or_default().to_owned();
-                    Ok(Some(Entered { contender, token: token(stat.czxid), is_first: true }))
+                    // ZooKeeper 3.8 does not say when.
+                    let stat = if stat.is_invalid() { self.stat(&path).await? } else { Some(stat) };
+                    Ok(stat.map(|stat| Entered { contender, token: token(stat.czxid), is_first: true }))
                 }
                 _ => self.find().await,
             },
@@ -229,9 +232,19 @@ impl Attempt {
                 Ok(None)
             }
             Ok(Err(_)) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => self.find().await,
+            Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
+                self.find().await
+            }
             Err(e) => Err(e),
         }
+    }
+
+    async fn stat(&self, path: &str) -> Result<Option<Stat>> {
+        let found = self.via().call(Does::Read, self.deadline(), |linked| async move {
+            let stat = linked.session.check_stat(path);
+            Ok::<_, Problem>(stat.await?)
+        });
+        Ok(found.await?.ok().flatten())
     }
 
     /// Our contender, if it is in line.
@@ -239,14 +252,7 @@ impl Attempt {
         let line = self.line().await?;
         let Some(own) = line.into_iter().find(|name| name.starts_with(&self.id)) else { return Ok(None) };
         let path = &format!("{}/{own}", self.line);
-        let found = self
-            .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
-                let stat = linked.session.check_stat(path);
-                Ok::<_, Problem>(stat.await?)
-            })
-            .await?;
-        let found = found.ok().flatten();
+        let found = self.stat(path).await?;
         Ok(found.map(|stat| Entered { contender: own, token: token(stat.czxid), is_first: false }))
     }
 
@@ -290,7 +296,9 @@ impl Attempt {
     async fn gone(&self, path: &str) -> Result<()> {
         let watched = self
             .via()
-            .call(Does::Read, self.deadline(), |linked| async move { Ok::<_, Problem>(watch(&linked, path).await?) })
+            .call(Does::Read, self.deadline(), |linked| async move {
+                Ok::<_, Problem>(watch(&linked, path).await?)
+            })
             .await?;
         if let Ok(Some((watcher, gone))) = watched {
             gone.unless(watcher.changed()).await;
@@ -318,11 +326,15 @@ impl Attempt {
                 Ok(Ok(Some((watcher, gone)))) => {
                     let event = gone.unless(watcher.changed()).await;
                     if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
-                        return end("its node was deleted on the server, by an administrator or with its session");
+                        return end(
+                            "its node was deleted on the server, by an administrator or with its session",
+                        );
                     }
                     backoff.pause(Deadline::NEVER).await;
                 }
-                Ok(_) => return end("its node was deleted on the server, by an administrator or with its session"),
+                Ok(_) => {
+                    return end("its node was deleted on the server, by an administrator or with its session");
+                }
                 Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
                 Err(_) => backoff.pause(Deadline::NEVER).await,
             }
@@ -426,7 +438,9 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
             Some(Got::Children(names)) => contenders(names),
             _ => Vec::new(),
         };
-        let Some(first) = waiting.first() else { return Ok(First::Free(of_line.or(area).unwrap_or_default())) };
+        let Some(first) = waiting.first() else {
+            return Ok(First::Free(of_line.or(area).unwrap_or_default()));
+        };
         let path = format!("{line}/{first}");
         let found = linked.session.get_data(&path);
         match found.await {

@@ -108,7 +108,9 @@ impl Names {
     /// The ancestors of a node that lie below the root, the topmost first.
     pub(crate) fn ancestors<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         let from = self.root.len() + 1;
-        path.get(from..).into_iter().flat_map(move |rest| rest.match_indices('/').map(move |(at, _)| &path[..from + at]))
+        path.get(from..)
+            .into_iter()
+            .flat_map(move |rest| rest.match_indices('/').map(move |(at, _)| &path[..from + at]))
     }
 
     /// The root and its ancestors, the topmost first; none for the top, which is always there.
@@ -242,9 +244,35 @@ mod tests {
     #[test]
     fn every_key_comes_back_and_no_two_share_a_node() {
         let odd = [
-            "a", "%", "%%", "%2F", "%252F", "%25", "%2525", "%41", "%7Aookeeper", "%257Aookeeper", "zookeeper",
-            "zookeeper/config", "😀", "%F0%9F%98%80", "%25F0%9F%98%80", "%F0", "%F0😀", "%😀", "%4😀", "\u{e000}",
-            "\u{fffd}", "\u{feff}x", "a/😀/b", "a/zookeeper", "%2", "%zz", "%f0%9f%98%80", "%25😀", "%%25",
+            "a",
+            "%",
+            "%%",
+            "%2F",
+            "%252F",
+            "%25",
+            "%2525",
+            "%41",
+            "%7Aookeeper",
+            "%257Aookeeper",
+            "zookeeper",
+            "zookeeper/config",
+            "😀",
+            "%F0%9F%98%80",
+            "%25F0%9F%98%80",
+            "%F0",
+            "%F0😀",
+            "%😀",
+            "%4😀",
+            "\u{e000}",
+            "\u{fffd}",
+            "\u{feff}x",
+            "a/😀/b",
+            "a/zookeeper",
+            "%2",
+            "%zz",
+            "%f0%9f%98%80",
+            "%25😀",
+            "%%25",
         ];
         for root in ["", "app", "app/x/"] {
             let names = names(root);
@@ -278,7 +306,8 @@ mod tests {
     fn the_slot_of_a_key_never_changes_and_neighbours_are_spread() {
         let slots: Vec<_> = (0..8).map(|n| slot(&Key::parse(&format!("app/{n}")).unwrap())).collect();
         assert_eq!(slots, SLOTS_OF_APP, "a store's counts would speak of other keys");
-        let all: std::collections::HashSet<_> = (0..200).map(|n| slot(&Key::parse(&n.to_string()).unwrap())).collect();
+        let all: std::collections::HashSet<_> =
+            (0..200).map(|n| slot(&Key::parse(&n.to_string()).unwrap())).collect();
         assert_eq!(all.len(), SLOTS);
     }
 

@@ -154,7 +154,8 @@ impl Inner {
             let open = || async {
                 let (granted, deadline) = (self.clock.now(), Deadline::after(each_request));
                 let timeout = self.limits.timeout(ttl);
-                let session = Arc::new(Ephemeral::open(&self.client.options, timeout, false, deadline).await?);
+                let session =
+                    Arc::new(Ephemeral::open(&self.client.options, timeout, false, deadline).await?);
                 let alive = keep(&session, self.names.root(), &self.clock, ttl, granted);
                 Ok::<_, kv_core::Error>((session, alive))
             };

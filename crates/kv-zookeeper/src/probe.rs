@@ -1,12 +1,12 @@
 //! A look at one host with the server's own `srvr`: which version it is, whether it leads, and what is wrong with TLS, of
 //! which the client says nothing.
 
+use crate::session::Limits;
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use rustls::{
     ClientConfig, Error as TlsError, InvalidMessage, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use crate::session::Limits;
 use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -37,7 +37,8 @@ impl Tls {
             Error::new(ErrorKind::InvalidArgument, why)
         };
         let ca_text = text("ca", ca)?;
-        let mut options = TlsOptions::new().with_pem_ca(&ca_text).map_err(|e| wrong("ca", ca).with_cause(e))?;
+        let mut options =
+            TlsOptions::new().with_pem_ca(&ca_text).map_err(|e| wrong("ca", ca).with_cause(e))?;
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_text.as_bytes()).flatten() {
             roots.add(certificate).map_err(|e| wrong("ca", ca).with_cause(e))?;
@@ -52,7 +53,8 @@ impl Tls {
                     return Err(wrong("cert", cert));
                 }
                 // The parser's own error may show what it read.
-                let secret = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| wrong("key", key))?;
+                let secret =
+                    PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| wrong("key", key))?;
                 options = options.with_pem_identity(&cert_text, &key_text).map_err(|_| wrong("key", key))?;
                 config.with_client_auth_cert(chain, secret).map_err(|e| wrong("key", key).with_cause(e))?
             }
@@ -80,7 +82,9 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline) -> 
     let ask = async {
         let stream = TcpStream::connect(host).await?;
         match (tls, server) {
-            (Some(tls), Some(server)) => ask(TlsConnector::from(tls.config.clone()).connect(server, stream).await?).await,
+            (Some(tls), Some(server)) => {
+                ask(TlsConnector::from(tls.config.clone()).connect(server, stream).await?).await
+            }
             _ => ask(stream).await,
         }
     };
@@ -141,14 +145,18 @@ fn of_io(host: &str, tls: bool, error: io::Error) -> Error {
             ErrorKind::Unauthenticated,
             "its certificate is not trusted; name its CA as `ca`, and the host as the certificate names it",
         ),
-        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => (ErrorKind::InvalidArgument, NO_TLS),
+        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            (ErrorKind::InvalidArgument, NO_TLS)
+        }
         Some(TlsError::AlertReceived(_)) => (
             ErrorKind::Unauthenticated,
             "refused TLS with us; it may want a client certificate, `cert` and `key`",
         ),
         Some(_) => (ErrorKind::Unauthenticated, "TLS failed"),
         // A server without TLS ends a connection that begins like this.
-        None if tls && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+        None if tls
+            && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+        {
             (ErrorKind::InvalidArgument, NO_TLS)
         }
         None => (ErrorKind::Unavailable, "cannot be reached"),
@@ -160,7 +168,8 @@ const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give t
 
 /// The least and the greatest time-out that the server grants a session: what it makes of none and of all.
 pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Limits> {
-    let (least, greatest) = (granted(host, tls, 0, deadline).await?, granted(host, tls, i32::MAX, deadline).await?);
+    let (least, greatest) =
+        (granted(host, tls, 0, deadline).await?, granted(host, tls, i32::MAX, deadline).await?);
     Ok(Limits { least, greatest })
 }
 
@@ -185,7 +194,8 @@ async fn granted(host: &str, tls: Option<&Tls>, asked: i32, deadline: Deadline) 
         }
     };
     let millis = u64::try_from(millis).ok().filter(|&millis| millis > 0);
-    let millis = millis.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{host} granted a session of no time")))?;
+    let millis = millis
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{host} granted a session of no time")))?;
     Ok(Duration::from_millis(millis))
 }
 

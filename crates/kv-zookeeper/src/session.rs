@@ -90,13 +90,15 @@ impl Ephemeral {
         let granted = linked.session.session_timeout();
         // The server counts in milliseconds.
         if granted + Duration::from_millis(1) < timeout {
-            let why =
-                format!("the server granted a session of {granted:?} where {timeout:?} were asked, and allowed at open");
+            let why = format!(
+                "the server granted a session of {granted:?} where {timeout:?} were asked, and allowed at open"
+            );
             return Err(Error::new(ErrorKind::Other, why));
         }
         let (id, linked) = (linked.session.session_id().to_string(), Arc::new(linked));
         let link = watch::Sender::new(Link::Up(linked.clone()));
-        let keeper = tokio::spawn(hold(options.clone(), link.clone(), linked, timeout, detached)).abort_handle();
+        let keeper =
+            tokio::spawn(hold(options.clone(), link.clone(), linked, timeout, detached)).abort_handle();
         Ok(Self { id, link, keeper, lost: AtomicBool::new(false), directories: Mutex::default() })
     }
 
@@ -128,7 +130,8 @@ impl Ephemeral {
         }
         let unreachable = |why: Option<&str>| {
             let why = why.map_or(String::new(), |why| format!(": {why}"));
-            let text = format!("no connection for the session {} within {:?}{why}", self.id, deadline.within());
+            let text =
+                format!("no connection for the session {} within {:?}{why}", self.id, deadline.within());
             Error::new(ErrorKind::Unavailable, text)
         };
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
@@ -184,7 +187,10 @@ async fn hold(
                 }
                 Err(e) => {
                     let (_, error) = failed(e);
-                    link.send_replace(Link::Down(Some(Why { refused: None, text: error.to_string().into() })));
+                    link.send_replace(Link::Down(Some(Why {
+                        refused: None,
+                        text: error.to_string().into(),
+                    })));
                 }
             }
             backoff.pause(Deadline::NEVER).await;
@@ -199,7 +205,13 @@ fn ended() -> Error {
 
 /// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the leader
 /// answers.
-pub(crate) fn keep(session: &Arc<Ephemeral>, root: &str, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
+pub(crate) fn keep(
+    session: &Arc<Ephemeral>,
+    root: &str,
+    clock: &Clock,
+    ttl: Duration,
+    granted: Instant,
+) -> Alive {
     let (kept, root): (_, Arc<str>) = (Arc::downgrade(session), root.into());
     let alive = Alive::keep(clock, ttl, granted, move || {
         let (session, root) = (kept.upgrade(), root.clone());

@@ -49,7 +49,12 @@ pub(crate) struct Inner {
 }
 
 impl ZooKeeper {
-    pub(crate) async fn open(options: Options, names: Names, clock: Clock, deadline: Deadline) -> Result<Self> {
+    pub(crate) async fn open(
+        options: Options,
+        names: Names,
+        clock: Clock,
+        deadline: Deadline,
+    ) -> Result<Self> {
         let (host, found) = any(&options, deadline).await?;
         check_version(&found.version)?;
         let limits = probe::limits(&host, options.tls.as_ref(), deadline).await?;
@@ -217,7 +222,12 @@ impl Store for ZooKeeper {
         txn::delete(&self.0, key, expect, options).await
     }
 
-    async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page> {
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
         list::page(&self.0, directory, from, options).await
     }
 
@@ -287,6 +297,9 @@ impl Store for ZooKeeper {
 impl fmt::Debug for ZooKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { client, names, .. } = &*self.0;
-        f.debug_struct("ZooKeeper").field("hosts", client).field("root", &names.root()).finish_non_exhaustive()
+        f.debug_struct("ZooKeeper")
+            .field("hosts", client)
+            .field("root", &names.root())
+            .finish_non_exhaustive()
     }
 }

@@ -29,7 +29,8 @@ pub(crate) async fn delete_tree(
     let mut walk = Walk::new(inner, directory, true, after.clone(), &read);
     walk.size = size.unwrap_or(walk.size);
     let nodes = walk.nodes(MOST).await?;
-    let next = (nodes.len() == MOST).then(|| nodes.last().map(|last| cursor(walk.size, &last.name))).flatten();
+    let next =
+        (nodes.len() == MOST).then(|| nodes.last().map(|last| cursor(walk.size, &last.name))).flatten();
     // Below the last one, and so below its ancestors, there may be more.
     let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
     let (mut whole, mut cut) = (Vec::new(), Vec::new());

@@ -39,7 +39,8 @@ impl Life {
 }
 
 fn is_forever(write: &Write) -> bool {
-    matches!(write, Write::Delete { .. }) || matches!(write, Write::Put { options, .. } if options.ttl.is_none() && options.lease.is_none())
+    matches!(write, Write::Delete { .. })
+        || matches!(write, Write::Put { options, .. } if options.ttl.is_none() && options.lease.is_none())
 }
 
 /// One operation of a request.
@@ -120,14 +121,17 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
     let mut subjects = subjects(inner, request);
     let mut fresh = !request.writes.iter().all(|write| {
         // What is to be made may be taken to be missing: the server says if it is not.
-        matches!(write, Write::Put { .. }) || subjects.iter().any(|s| s.key == *write.key() && s.seen.is_some())
+        matches!(write, Write::Put { .. })
+            || subjects.iter().any(|s| s.key == *write.key() && s.seen.is_some())
     });
     fresh |= request.conditions.iter().any(|condition| match condition {
         Condition::Version(key, _) | Condition::Exists(key) => {
             !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
         }
-        Condition::Missing(key) => !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
-            && !request.writes.iter().any(|write| write.key() == key),
+        Condition::Missing(key) => {
+            !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
+                && !request.writes.iter().any(|write| write.key() == key)
+        }
         Condition::Held(_) => false,
     });
     let (mut backoff, mut tries, mut unheld) = (Backoff::default(), 0, BTreeSet::new());
@@ -153,7 +157,8 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
                 continue;
             }
             Ok(Err(Look)) => {
-                let why = "a key with children has no TTL and no lease on ZooKeeper, and one with them no children";
+                let why =
+                    "a key with children has no TTL and no lease on ZooKeeper, and one with them no children";
                 return Err(Error::new(ErrorKind::Unsupported, why));
             }
             Err(e) => return Err(e),
@@ -169,7 +174,10 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
         fresh = again(inner, &plan, answer, &mut unheld, deadline).await?;
         tries += 1;
         if deadline.has_passed() {
-            let why = format!("others changed the same keys all the time, {tries} times within {:?}", request.deadline.within());
+            let why = format!(
+                "others changed the same keys all the time, {tries} times within {:?}",
+                request.deadline.within()
+            );
             return Err(Error::new(ErrorKind::Timeout, why));
         }
         if tries > 2 {
@@ -220,7 +228,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(inner: &Inner, request: &Request<'_>, subjects: &[Subject], fresh: bool) -> Result<Result<Self, Look>> {
+    fn new(
+        inner: &Inner,
+        request: &Request<'_>,
+        subjects: &[Subject],
+        fresh: bool,
+    ) -> Result<Result<Self, Look>> {
         let mut plan = Self::default();
         let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
         let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
@@ -235,9 +248,15 @@ impl Plan {
                 (Write::Put { .. }, Some(node)) if node.ephemeral || !is_forever(write) => Act::Replace,
                 (Write::Put { .. }, Some(_)) => Act::Set,
                 // Whether it still has children, one has to look.
-                (Write::Delete { .. }, Some(node)) if node.is_key && node.children > 0 && !fresh => return Ok(Err(Look)),
+                (Write::Delete { .. }, Some(node)) if node.is_key && node.children > 0 && !fresh => {
+                    return Ok(Err(Look));
+                }
                 (Write::Delete { .. }, Some(node)) if node.is_key => {
-                    if has_children { Act::Empty } else { Act::Remove }
+                    if has_children {
+                        Act::Empty
+                    } else {
+                        Act::Remove
+                    }
                 }
                 (Write::Delete { .. }, _) => Act::Nothing,
             };
@@ -306,7 +325,8 @@ impl Plan {
             }
         }
         for slot in relied.union(&self.bumped).copied().collect::<Vec<_>>() {
-            let (path, version) = (inner.names.slot_node(slot), self.epochs[slot].filter(|_| relied.contains(&slot)));
+            let (path, version) =
+                (inner.names.slot_node(slot), self.epochs[slot].filter(|_| relied.contains(&slot)));
             let op = match self.bumped.contains(&slot) {
                 true => Op::Set { path, data: Bytes::from_static(OWNED), version },
                 false => Op::Check { path, version },
@@ -358,7 +378,9 @@ impl Plan {
         for path in created.keys() {
             let missing = |path: &&str| !inner.directories.knows(path) && !created.contains_key(*path);
             let is_there = |path: &&str| subjects.iter().any(|s| s.path == **path && s.node().is_some());
-            ancestors.extend(inner.names.ancestors(path).filter(missing).filter(|p| !is_there(p)).map(str::to_owned));
+            ancestors.extend(
+                inner.names.ancestors(path).filter(missing).filter(|p| !is_there(p)).map(str::to_owned),
+            );
         }
         for path in ancestors {
             self.ancestors.push(path.clone());
@@ -424,7 +446,9 @@ async fn commit(
     Ok(answer.map(|results| {
         let mut stamp = Stamp { zxid: 0, epochs: plan.epochs };
         for (result, (_, why)) in results.iter().zip(&plan.ops) {
-            let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else { continue };
+            let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else {
+                continue;
+            };
             // Some servers answer creations without their stat; all of one request happen at one zxid.
             stamp.zxid = stamp.zxid.max(stat.mzxid);
             if let For::Slot(slot) = why {
@@ -450,7 +474,9 @@ async fn send<'a>(
             for op in ops {
                 match op {
                     Op::Check { path, version } => writer.add_check_version(path, version.unwrap_or(-1))?,
-                    Op::Create { path, data, mode } => writer.add_create(path, data, &options.create(*mode))?,
+                    Op::Create { path, data, mode } => {
+                        writer.add_create(path, data, &options.create(*mode))?
+                    }
                     Op::Set { path, data, version } => writer.add_set_data(path, data, *version)?,
                     Op::Delete { path, version } => writer.add_delete(path, *version)?,
                 }
@@ -482,7 +508,8 @@ pub(crate) async fn prepare(inner: &Inner, deadline: Deadline) -> Result<()> {
     for path in own.into_iter().chain((0..SLOTS).map(|slot| inner.names.slot_node(slot))) {
         let op = Op::Create { path, data: Bytes::from_static(OWNED), mode: CreateMode::Persistent };
         // Whoever made it, it is there.
-        let _ = send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, std::iter::once(&op)).await?;
+        let _ =
+            send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, std::iter::once(&op)).await?;
     }
     inner.is_prepared.store(true, Ordering::Relaxed);
     Ok(())
@@ -515,7 +542,11 @@ async fn again(
             Ok(false)
         }
         (For::Created(path) | For::Ancestor(path), Said::NoNode) => {
-            inner.names.ancestors(path).chain(inner.names.roots()).for_each(|path| inner.directories.forget(path));
+            inner
+                .names
+                .ancestors(path)
+                .chain(inner.names.roots())
+                .for_each(|path| inner.directories.forget(path));
             Ok(false)
         }
         _ => Ok(true),
@@ -585,8 +616,15 @@ async fn settle(
                 })
             }
             (Act::Set, Some(node)) => {
-                let mark = if empty { Some(Mark { marks: true, ..node.mark.unwrap_or(marks) }) } else { node.mark };
-                Some(Node { version: node.version.wrapping_add(1), mzxid: stamp.zxid, is_key: true, mark, ..node })
+                let mark =
+                    if empty { Some(Mark { marks: true, ..node.mark.unwrap_or(marks) }) } else { node.mark };
+                Some(Node {
+                    version: node.version.wrapping_add(1),
+                    mzxid: stamp.zxid,
+                    is_key: true,
+                    mark,
+                    ..node
+                })
             }
             (Act::Remove, _) => {
                 inner.directories.forget(&subject.path);
@@ -723,7 +761,9 @@ async fn replace(inner: &Inner, key: &Key, value: &Bytes, deadline: Deadline) ->
     match run(inner, &request).await {
         Ok(Done::Committed { at, .. }) => Ok(Some(at)),
         // It ended in between; a put makes it anew.
-        Ok(Done::Refused(_)) if inner.look_one(key, &ReadOptions::default().deadline(deadline)).await?.seen.at().is_none() => {
+        Ok(Done::Refused(_))
+            if inner.look_one(key, &ReadOptions::default().deadline(deadline)).await?.seen.at().is_none() =>
+        {
             Ok(None)
         }
         Ok(Done::Refused(_)) => Ok(Some(at)),
@@ -744,7 +784,11 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
     }
 }
 
-pub(crate) async fn transact(inner: &Inner, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+pub(crate) async fn transact(
+    inner: &Inner,
+    transaction: Transaction,
+    options: &WriteOptions,
+) -> Result<Outcome> {
     let Transaction { conditions, writes, .. } = transaction;
     let mut lives = writes.iter().filter(|write| !is_forever(write)).filter_map(|write| match write {
         Write::Put { options, .. } => Some(options),

@@ -5,8 +5,7 @@ use crate::{
     client::Backoff,
     error::lock,
     link::{Gone, Linked},
-    list,
-    lock as locks,
+    list, lock as locks,
     names::{Named, Names},
     node::{Got, Mark, Node, version},
     store::Inner,
@@ -158,7 +157,9 @@ impl Feed {
             let parent = if *gone { next() } else { Got::Nothing };
             let event = match (event(key, next(), next()), parent) {
                 (Some(event), _) => event,
-                (None, Got::Data(_, stat)) => WatchEvent::Delete { key: key.clone(), version: version(stat.pzxid) },
+                (None, Got::Data(_, stat)) => {
+                    WatchEvent::Delete { key: key.clone(), version: version(stat.pzxid) }
+                }
                 (None, _) => self.gone(linked, key).await?,
             };
             self.0.hub.publish(&event);
@@ -270,7 +271,9 @@ async fn page(
     }
     let read = ReadOptions::default().deadline(deadline);
     match target {
-        Target::Tree(directory) => list::page(inner, directory, from, &ListOptions::default().read(read)).await,
+        Target::Tree(directory) => {
+            list::page(inner, directory, from, &ListOptions::default().read(read)).await
+        }
         Target::Key(key) => {
             let found = inner.look_one(key, &read).await?;
             Ok(Page { items: found.entry(key).map(Item::Entry).into_iter().collect(), next: None })
@@ -283,9 +286,16 @@ async fn page(
     }
 }
 
-async fn arm(inner: &Inner, target: &Target, armed: Arc<Mutex<Option<Arc<Armed>>>>, deadline: Deadline) -> Result<()> {
+async fn arm(
+    inner: &Inner,
+    target: &Target,
+    armed: Arc<Mutex<Option<Arc<Armed>>>>,
+    deadline: Deadline,
+) -> Result<()> {
     let linked = inner.client.link(deadline).await?;
-    let is_armed = |armed: &Option<Arc<Armed>>| armed.as_ref().is_some_and(|armed| armed.generation == linked.generation);
+    let is_armed = |armed: &Option<Arc<Armed>>| {
+        armed.as_ref().is_some_and(|armed| armed.generation == linked.generation)
+    };
     if is_armed(&lock(&armed)) {
         return Ok(());
     }

@@ -50,7 +50,10 @@ async fn written(kv: &Kv, key: &str, n: u64) -> Result<Version, Failure> {
             Ok(written) => return Ok(written.version),
             Err(e) if Instant::now() > deadline => return Err(e.into()),
             Err(e) => {
-                let fine = matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown);
+                let fine = matches!(
+                    e.kind(),
+                    ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown
+                );
                 assert!(fine, "{e}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -132,7 +135,8 @@ async fn without_its_leader(kind: &str, fate: Fate) -> Result<(), Failure> {
     }
     let last = written(&kv, "last", 0).await?;
     follow(&mut watch, &mut mirror, ("last", last)).await?;
-    let listed: BTreeMap<_, _> = kv.list("").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
+    let listed: BTreeMap<_, _> =
+        kv.list("").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
     assert_eq!(mirror, listed);
     kv.close().await?;
     Ok(other.close().await?)

@@ -42,7 +42,8 @@ impl Certificates {
 
     fn server_on(&self, kind: &str, client_auth: &str, address: &str) -> Result<Node, Failure> {
         let mut setup = Setup::new(kind);
-        setup.flags = "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".into();
+        setup.flags =
+            "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".into();
         setup.more = vec![
             "secureClientPort=PORT".into(),
             format!("secureClientPortAddress={address}"),
@@ -131,7 +132,8 @@ async fn a_certificate_must_name_the_host() -> Result<(), Failure> {
     node.daemon.serves(|| async { tokio::net::TcpStream::connect(&host).await.is_ok() }).await?;
     refused(Config::new([&host]).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "names it").await?;
     let node = ours.server("zookeeper", "none").await?;
-    works(Config::new([format!("localhost:{}", node.address.port())]).ca(ours.file("ca.pem")).prefix("x")).await
+    works(Config::new([format!("localhost:{}", node.address.port())]).ca(ours.file("ca.pem")).prefix("x"))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +169,8 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
     }
     let rubbish = tempfile::NamedTempFile::new()?;
     std::fs::write(rubbish.path(), "no PEM")?;
-    refused(Config::new(["127.0.0.1:1"]).ca(rubbish.path()), ErrorKind::InvalidArgument, "TLS settings").await?;
+    refused(Config::new(["127.0.0.1:1"]).ca(rubbish.path()), ErrorKind::InvalidArgument, "TLS settings")
+        .await?;
     Ok(())
 }
 
@@ -199,7 +202,8 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         let guard = kv.new_lock("l").acquire().await?;
         works(config().prefix("mine/below").user("me", "my-word")).await?;
 
-        let (wrong, nobody) = (Kv::new(config().user("me", "wrong-word").open().await?), Kv::new(config().open().await?));
+        let (wrong, nobody) =
+            (Kv::new(config().user("me", "wrong-word").open().await?), Kv::new(config().open().await?));
         for other in [&wrong, &nobody] {
             for e in [
                 other.get("d/k").await.err(),
@@ -220,7 +224,9 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         assert_eq!(kv.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
         guard.release().await?;
         // The world may read what it is told to.
-        let open = Kv::new(config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?);
+        let open = Kv::new(
+            config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?,
+        );
         open.put("d/k", "v").await?;
         let printed = acl(&node, "/open/d/k")?;
         assert!(printed.contains("'world,'anyone") && printed.contains("'digest,'me:"), "{printed}");
@@ -240,7 +246,12 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
     let owner = Kv::new(
-        Config::new([node.address.to_string()]).prefix("w").user("me", "my-word").acl("world:anyone:cdrwa").open().await?,
+        Config::new([node.address.to_string()])
+            .prefix("w")
+            .user("me", "my-word")
+            .acl("world:anyone:cdrwa")
+            .open()
+            .await?,
     );
     owner.put("d/a", "1").await?;
     let reader = Kv::new(Config::new([node.address.to_string()]).prefix("w").open().await?);
@@ -250,13 +261,18 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     }
     let tool = zookeeper_client::Client::connector().with_auth("digest", b"me:my-word");
     let tool = tool.connect(&node.address.to_string()).await?;
-    tool.set_acl("/w/d/a", &[zookeeper_client::Acl::new(zookeeper_client::Permission::ALL, zookeeper_client::AuthId::authed())], None)
-        .await?;
+    tool.set_acl(
+        "/w/d/a",
+        &[zookeeper_client::Acl::new(zookeeper_client::Permission::ALL, zookeeper_client::AuthId::authed())],
+        None,
+    )
+    .await?;
     // Servers tell of nobody's nodes but the reader's own; one that reads again is told why it may not.
     owner.put("d/a", "2").await?;
     node.daemon.kill();
     node.start().await?;
-    let e = tokio::time::timeout(Duration::from_secs(20), watch.event()).await?.err().ok_or("it was told on")?;
+    let e =
+        tokio::time::timeout(Duration::from_secs(20), watch.event()).await?.err().ok_or("it was told on")?;
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     owner.close().await?;
     Ok(reader.close().await?)

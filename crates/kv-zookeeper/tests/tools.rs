@@ -17,9 +17,14 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - three.len()));
+        let bits =
+            three.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - three.len()));
         for n in 0..4 {
-            out.push(if n <= three.len() { DIGITS[(bits >> (18 - 6 * n) & 63) as usize] as char } else { '=' });
+            out.push(if n <= three.len() {
+                DIGITS[(bits >> (18 - 6 * n) & 63) as usize] as char
+            } else {
+                '='
+            });
         }
     }
     out
@@ -76,9 +81,12 @@ async fn what_zkcli_wrote_we_read() -> Result<(), Failure> {
         ctl(&["create", "/tools/a", "theirs"])?;
         ctl(&["create", "/tools/a/b%20c", "below"])?;
         let client = Client::connect(&node.address.to_string()).await?;
-        client.create("/tools/raw", &all_bytes(), &CreateMode::Persistent.with_acls(Acls::anyone_all())).await?;
+        client
+            .create("/tools/raw", &all_bytes(), &CreateMode::Persistent.with_acls(Acls::anyone_all()))
+            .await?;
         let kv = kv_zookeeper::open(&format!("zookeeper://{}/tools/", node.address)).await?;
-        for (key, value) in [("a", b"theirs".to_vec()), ("a/b%20c", b"below".to_vec()), ("raw", all_bytes())] {
+        for (key, value) in [("a", b"theirs".to_vec()), ("a/b%20c", b"below".to_vec()), ("raw", all_bytes())]
+        {
             let found = kv.get(key).await?.ok_or("it was created")?;
             assert_eq!(found.value, value, "{key} on {kind}");
             // And its version is one to build on.

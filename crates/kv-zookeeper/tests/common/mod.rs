@@ -135,7 +135,8 @@ impl Node {
     /// A counter of `mntr`.
     pub async fn count(&self, name: &str) -> Result<u64, Failure> {
         let all = self.ask("mntr").await?;
-        let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t')).ok_or(all.as_str());
+        let value =
+            all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t')).ok_or(all.as_str());
         Ok(value?.parse::<f64>()? as u64)
     }
 

@@ -51,7 +51,10 @@ impl Harness for Suite {
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         self.address()?;
-        Some(kv_zookeeper::open(&format!("zookeeper://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
+        Some(
+            kv_zookeeper::open(&format!("zookeeper://{}/{}", proxy.address(), self.base.name_of(prefix)))
+                .await,
+        )
     }
 
     fn address(&self) -> Option<SocketAddr> {
