@@ -125,7 +125,7 @@ pub(crate) struct Backoff(u32);
 
 impl Backoff {
     pub(crate) async fn pause(&mut self, deadline: Deadline) {
-        let most = 20 << self.0.min(4);
+        let most = 20 << self.0.min(3);
         self.0 += 1;
         let pause = Duration::from_millis(most / 2 + unique() % (most / 2));
         tokio::time::sleep(pause.min(deadline.remaining())).await;

@@ -232,3 +232,21 @@ impl Config {
 fn half(what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_configuration_is_read_and_what_it_misspells_is_named() {
+        let text = r#"{"endpoints": ["h1", "h2:2181"], "prefix": "app", "user": "me", "password": "hush", "acl": "auth::r"}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.endpoints, ["h1", "h2:2181"]);
+        assert_eq!((&*config.prefix, config.user.as_deref(), config.tls), ("app", Some("me"), None));
+        assert_eq!(config.password.as_ref().map(|password| password.reveal()), Some("hush"));
+        assert_eq!(config.acl.as_deref(), Some("auth::r"));
+        assert!(!format!("{config:?}").contains("hush"));
+        let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");
+    }
+}

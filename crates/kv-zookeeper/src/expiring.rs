@@ -1,10 +1,10 @@
 //! What keys with a TTL hang on: a session for all that are put with one TTL at about the same time, left to itself then.
 
 use crate::{
+    directory,
     error::lock,
     session::{Ephemeral, Limits},
     store::Inner,
-    txn,
 };
 use kv_core::{Deadline, Result, backend::Instant};
 use std::{
@@ -72,7 +72,7 @@ impl Inner {
             clock.sleep(ttl + late).await;
             if let Some(inner) = inner.upgrade() {
                 for path in directories.iter().rev() {
-                    txn::clear(&inner, path, Deadline::default()).await;
+                    directory::clear(&inner, path, Deadline::default()).await;
                 }
             }
         });

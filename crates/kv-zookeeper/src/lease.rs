@@ -1,10 +1,11 @@
 //! Leases: a session each, whose nodes are the keys under it.
 
 use crate::{
+    directory,
     error::lock,
     session::{Ephemeral, keep},
     store::Inner,
-    txn::{self, Life},
+    txn::Life,
 };
 use kv_core::{backend::Undo, *};
 use std::{sync::Arc, time::Duration};
@@ -26,7 +27,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
         let answer = session.end(deadline).await;
         if let Some(inner) = store.upgrade() {
             for path in directories.iter().rev() {
-                txn::clear(&inner, path, deadline).await;
+                directory::clear(&inner, path, deadline).await;
             }
         }
         answer

@@ -71,6 +71,7 @@
 
 mod client;
 mod config;
+mod directory;
 mod error;
 mod expiring;
 mod lease;
@@ -79,6 +80,7 @@ mod list;
 mod lock;
 mod names;
 mod node;
+mod plan;
 mod pool;
 mod probe;
 mod session;
@@ -86,6 +88,7 @@ mod store;
 mod tree;
 mod txn;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::ZooKeeper;

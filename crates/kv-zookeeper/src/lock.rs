@@ -2,13 +2,13 @@
 
 use crate::{
     client::{Backoff, Does, Via, unique},
+    directory,
     error::{Answer, Problem, Said},
     link::{Gone, Linked},
     names::Names,
     node::{Ask, Got, read, version},
     pool::Use,
     store::Inner,
-    txn,
     watch::{Ends, answers},
 };
 use kv_core::{backend::Undo, *};
@@ -21,6 +21,9 @@ use std::{
 };
 use tokio::task::AbortHandle;
 use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteResult, OneshotWatcher, Stat};
+
+/// How often getting in line may meet a line that has just gone.
+const TRIES: usize = 20;
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -163,8 +166,9 @@ impl Attempt {
         let prefix = &format!("{}/{}-", self.line, self.id);
         let acls = &self.inner.client.options;
         let mut backoff = Backoff::default();
-        let deadline = self.deadline();
-        loop {
+        for _ in 0..TRIES {
+            // Each request has it anew.
+            let deadline = self.deadline();
             let entered = self
                 .via()
                 .call(Does::Write, deadline, |linked| async move {
@@ -178,10 +182,12 @@ impl Attempt {
                     let (contender, token) = (format!("{}-{sequence}", self.id), token(stat.czxid));
                     return Ok(Entered { contender, token, is_first: false });
                 }
-                Ok(Err(Answer { said: Said::NoNode, .. })) => match self.begin(options, deadline).await? {
-                    Some(entered) => return Ok(entered),
-                    None => backoff.pause(deadline).await,
-                },
+                Ok(Err(Answer { said: Said::NoNode, .. })) => {
+                    match self.begin(options, self.deadline()).await? {
+                        Some(entered) => return Ok(entered),
+                        None => backoff.pause(deadline).await,
+                    }
+                }
                 Ok(Err(answer)) => {
                     return Err(Error::new(
                         ErrorKind::Other,
@@ -197,10 +203,9 @@ impl Attempt {
                 }
                 Err(e) => return Err(e),
             }
-            if deadline.has_passed() {
-                return Err(Error::new(ErrorKind::Timeout, "the lock's line went again and again"));
-            }
         }
+        let why = format!("the lock's line went {TRIES} times while one got into it");
+        Err(Error::new(ErrorKind::Timeout, why))
     }
 
     /// Makes the line, and enters it in the same step. The server deletes it when it is empty again.
@@ -228,7 +233,7 @@ impl Attempt {
                 _ => self.find().await,
             },
             Ok(Err(Answer { said: Said::NoNode, .. })) => {
-                txn::prepare(&self.inner, deadline).await?;
+                directory::prepare(&self.inner, deadline).await?;
                 Ok(None)
             }
             Ok(Err(_)) => Ok(None),
@@ -333,7 +338,9 @@ impl Attempt {
                     backoff.pause(Deadline::NEVER).await;
                 }
                 Ok(_) => {
-                    return end("its node was deleted on the server, by an administrator or with its session");
+                    return end(
+                        "its node was deleted on the server, by an administrator or with its session",
+                    );
                 }
                 Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
                 Err(_) => backoff.pause(Deadline::NEVER).await,

@@ -12,6 +12,7 @@ use crate::{
     session::{Ephemeral, Limits},
     tree, txn,
     watch::{self, Feed},
+    write,
 };
 use futures::future::join_all;
 use kv_core::{backend::Clock, *};
@@ -215,11 +216,11 @@ impl Store for ZooKeeper {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(&self.0, key, value, expect, options).await
+        write::put(&self.0, key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(&self.0, key, expect, options).await
+        write::delete(&self.0, key, expect, options).await
     }
 
     async fn list(
@@ -241,7 +242,7 @@ impl Store for ZooKeeper {
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
-        txn::transact(&self.0, transaction, options).await
+        write::transact(&self.0, transaction, options).await
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {

@@ -2,13 +2,14 @@
 
 use crate::{
     client::{Does, Via},
+    directory,
     error::{Answer, Problem, Said},
     list::{Visited, Walk, cursor, place},
     names::Names,
     node::BATCH,
     store::Inner,
-    txn,
     watch::parent,
+    write,
 };
 use kv_core::*;
 
@@ -60,10 +61,10 @@ pub(crate) async fn delete_tree(
     let above = inner.names.directory(directory);
     if let Some(after) = after {
         let path = inner.names.node(&after);
-        txn::clear(inner, parent(&path), deadline).await;
+        directory::clear(inner, parent(&path), deadline).await;
     }
     if next.is_none() && !directory.is_root() {
-        txn::clear(inner, &above, deadline).await;
+        directory::clear(inner, &above, deadline).await;
     }
     Ok(Batch { deleted: Some(deleted), next })
 }
@@ -121,5 +122,5 @@ async fn one_by_one(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Res
 async fn one(inner: &Inner, node: &Visited, deadline: Deadline) -> Result<u64> {
     let Some(key) = Key::from_stored(&node.name).filter(|_| node.node.is_key) else { return Ok(0) };
     let options = WriteOptions::default().deadline(deadline);
-    txn::delete(inner, &key, Expect::Anything, &options).await.map(u64::from)
+    write::delete(inner, &key, Expect::Anything, &options).await.map(u64::from)
 }

@@ -193,3 +193,36 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
         Err(_) => Err(format!("sessions and watches that are left: {:?}", left().await?).into()),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
+    const WAITING: usize = 30;
+    let node = single("zookeeper").await?;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/woken/", node.address)).await?;
+    let ttl = Duration::from_secs(50);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let mut line = tokio::task::JoinSet::new();
+    for _ in 0..WAITING {
+        line.spawn(kv.new_lock("l").ttl(ttl).acquire());
+    }
+    // One watches the holder's node and each of the others the one before.
+    let watching = async {
+        while node.count("zk_watch_count").await? < 1 + WAITING as u64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), watching).await??;
+    let (ask, before, begun) = (asking(&node).await?, packets(&node).await?, Instant::now());
+    guard.release().await?;
+    let next = line.join_next().await.ok_or("they wait")???;
+    tokio::time::sleep(Duration::from_millis(300)).await; // for what should not come
+    let pings = 2 * (begun.elapsed().as_millis() as u64 / 750 + 1);
+    let found = packets(&node).await? - before - ask;
+    assert!(
+        found <= 3 + pings,
+        "the release, a look at the line, the watch of its own node: {found} requests"
+    );
+    drop((next, line));
+    Ok(kv.close().await?)
+}
