@@ -17,6 +17,8 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = registry.with("etcd", kv_etcd::from_url);
     #[cfg(feature = "consul")]
     let registry = registry.with("consul", kv_consul::from_url);
+    #[cfg(feature = "zookeeper")]
+    let registry = registry.with("zookeeper", kv_zookeeper::from_url);
     registry.open(url).await
 }
 

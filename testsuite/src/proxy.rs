@@ -183,10 +183,11 @@ impl Proxy {
 
     /// Freezes the answers of all connections when a request that holds these bytes goes to the server. The request
     /// arrives; to have its answer lost, wait until the server has done it, then [`cut`](Self::cut) or
-    /// [`reset`](Self::reset) and [`heal`](Self::heal). [`trapped`](Self::trapped) tells when it went.
+    /// [`reset`](Self::reset) and [`heal`](Self::heal). [`trapped`](Self::trapped) tells when it went. Answers that were held
+    /// before move on.
     pub fn hold_answer_to(&self, request: impl AsRef<[u8]>) {
         let trap = Some(request.as_ref().into());
-        self.change(|rules| (rules.trap, rules.trapped) = (trap, false));
+        self.change(|rules| (rules.trap, rules.trapped, rules.hold_answers) = (trap, false, false));
     }
 
     /// Ready when the request that [`hold_answer_to`](Self::hold_answer_to) waits for went to the server. Cancel safe.

@@ -167,8 +167,8 @@ async fn moved(t: Trial) -> Verdict {
     kv.put("same-bytes", "v").await?;
     kv.put("other", "v").lease(&other).await?;
     let mut left = vec!["other", "permanent", "same-bytes"];
-    if t.capabilities().ttl.is_some() {
-        kv.put("ttl", "v").ttl(t.short_ttl(Duration::from_secs(60))).await?;
+    if let Some(range) = &t.capabilities().ttl {
+        kv.put("ttl", "v").ttl(range.greatest.min(Duration::from_secs(60))).await?;
         left.push("ttl");
     }
     one.revoke().await?;

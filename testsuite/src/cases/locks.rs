@@ -86,7 +86,7 @@ where
 /// A TTL for locks that the server grants as it is, short, and at least this long.
 pub(super) fn lock_ttl(t: &Trial, at_least: Duration) -> Duration {
     let range = t.capabilities().lock.as_ref().map(|locking| &locking.ttl);
-    range.and_then(|range| range.grant(at_least).ok()).unwrap_or(at_least)
+    range.and_then(|range| range.grant(at_least.min(range.greatest)).ok()).unwrap_or(at_least)
 }
 
 /// Gets a lock that is free, or soon will be.

@@ -1,0 +1,252 @@
+//! How a store is opened.
+
+use crate::{
+    ZooKeeper,
+    client::Options,
+    names::Names,
+    probe::{self, Tls},
+};
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use std::{path::PathBuf, time::Duration};
+use zookeeper_client::{Acl, AuthId, Permission};
+
+const PORT: u16 = 2181;
+
+/// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
+///
+/// TLS is on when `tls` says so or any of `ca`, `cert` and `key` is given; it needs a `ca`, since the client trusts nobody
+/// by itself. `Debug` shows no password.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::Kv;
+/// use kv_zookeeper::Config;
+///
+/// let config = Config::new(["h1:2181", "h2:2181", "h3:2181"])
+///     .prefix("app/")
+///     .user("me", "secret") // what is created belongs to this user alone
+///     .ca("/etc/zookeeper/ca.pem");
+/// let kv = Kv::new(config.open().await?);
+/// kv.put("color", "red").await?; // `zkCli get /app/color`
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[must_use = "nothing is opened until `open`"]
+pub struct Config {
+    endpoints: Vec<String>,
+    prefix: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    acl: Option<String>,
+    tls: Option<bool>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    deadline: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    clock: Clock,
+}
+
+impl Config {
+    /// For the ensemble of these members, `host:port` each; port 2181 where none is given. One of them is connected to, by
+    /// chance, and the next one when it fails, so name all that clients may use.
+    pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The node that everything lies below, without its first slash; `app` and `app/` are the same. The top of the server
+    /// unless told otherwise. It is made, with its ancestors, by the first write.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Who asks, by ZooKeeper's `digest` scheme. The server knows no list of users: a wrong password makes another user, and
+    /// shows as [`PermissionDenied`](ErrorKind::PermissionDenied) at nodes that belong to the right one.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
+        (self.user, self.password) = (Some(name.into()), Some(password.into()));
+        self
+    }
+
+    /// The ACL of every node that is created, as `zkCli` writes it: `scheme:id:permissions`, with commas between, and
+    /// permissions of the letters `cdrwa`. Unless told otherwise `auth::cdrwa` with a user, everything for that user alone;
+    /// and `world:anyone:cdrwa` without.
+    ///
+    /// Who is to use the store needs create, delete, read and write.
+    pub fn acl(mut self, acl: impl Into<String>) -> Self {
+        self.acl = Some(acl.into());
+        self
+    }
+
+    /// Whether to speak TLS; on by itself when one of the following is given.
+    pub fn tls(mut self, on: bool) -> Self {
+        self.tls = Some(on);
+        self
+    }
+
+    /// The PEM file of the authorities that may have signed the members' certificates, which must name the hosts as they are
+    /// given here.
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// The PEM files of our own certificate and its key.
+    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
+    /// How long opening may take: five seconds unless told otherwise.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.deadline = Some(within);
+        self
+    }
+
+    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, and learns from the server what it can do.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that the server does not
+    /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides
+    /// does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
+    /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before 3.6.
+    pub async fn open(self) -> Result<ZooKeeper> {
+        let login = self.login()?;
+        let acl = self.acls()?;
+        let tls = self.tls_config()?;
+        let names = Names::new(&self.prefix)?;
+        let mut hosts = self.endpoints;
+        if hosts.is_empty() {
+            let why = "no host is given; a URL looks like zookeeper://host:2181/prefix";
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
+        for host in &mut hosts {
+            if host.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
+                host.push_str(&format!(":{PORT}"));
+            }
+            let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty()).map(|(_, port)| port);
+            if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0)
+                || host.contains(['/', ','])
+            {
+                let why = format!("the address {host:?} makes no sense; it is `host` or `host:port`");
+                return Err(Error::new(ErrorKind::InvalidArgument, why));
+            }
+            if tls.is_some() {
+                probe::name(host)?;
+            }
+        }
+        let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
+        ZooKeeper::open(Options { hosts, tls, login, acl }, names, self.clock, deadline).await
+    }
+
+    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let config = Self {
+            endpoints: url.hosts_or(PORT),
+            prefix: url.prefix().to_owned(),
+            user: url.user().map(str::to_owned),
+            password: url.password().cloned(),
+            acl: url.take("acl")?,
+            tls: url.take("tls")?,
+            ca: url.take("ca")?,
+            cert: url.take("cert")?,
+            key: url.take("key")?,
+            ..Self::default()
+        };
+        url.finish()?;
+        Ok(config)
+    }
+
+    fn login(&self) -> Result<Option<(String, Secret)>> {
+        match (&self.user, &self.password) {
+            (Some(user), Some(password)) => Ok(Some((user.clone(), password.clone()))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(half("a user without a password")),
+            (None, Some(_)) => Err(half("a password without a user")),
+        }
+    }
+
+    fn acls(&self) -> Result<Vec<Acl>> {
+        let own = if self.user.is_some() { "auth::cdrwa" } else { "world:anyone:cdrwa" };
+        let text = self.acl.as_deref().unwrap_or(own);
+        let one = |part: &str| {
+            // An id has a colon of its own where it is a digest.
+            let (scheme, rest) = part.split_once(':')?;
+            let (id, letters) = rest.rsplit_once(':')?;
+            let permission = |letter| {
+                Some(match letter {
+                    'c' => Permission::CREATE,
+                    'd' => Permission::DELETE,
+                    'r' => Permission::READ,
+                    'w' => Permission::WRITE,
+                    'a' => Permission::ADMIN,
+                    _ => return None,
+                })
+            };
+            let all =
+                letters.chars().try_fold(Permission::NONE, |all, letter| Some(all | permission(letter)?));
+            let all = all.filter(|_| !letters.is_empty() && !scheme.is_empty())?;
+            Some(Acl::new(all, AuthId::new(scheme, id)))
+        };
+        let acls = text.split(',').map(one).collect::<Option<Vec<_>>>().ok_or_else(|| {
+            let why = "the setting `acl` is not of the form scheme:id:permissions, with commas between; permissions are \
+                       letters of `cdrwa`: world:anyone:r,auth::cdrwa";
+            Error::new(ErrorKind::InvalidArgument, why)
+        })?;
+        if self.user.is_none() && acls.iter().any(|acl| acl.scheme() == "auth") {
+            return Err(half(
+                "the setting `acl` with `auth`, which means the user that asks, without a user",
+            ));
+        }
+        Ok(acls)
+    }
+
+    fn tls_config(&self) -> Result<Option<Tls>> {
+        let given = self.ca.is_some() || self.cert.is_some() || self.key.is_some();
+        match self.tls {
+            Some(false) if given => return Err(half("`tls` is off, yet `ca`, `cert` or `key` is given")),
+            Some(false) => return Ok(None),
+            None if !given => return Ok(None),
+            _ => {}
+        }
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),
+            (None, None) => None,
+            (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
+            (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),
+        };
+        let Some(ca) = &self.ca else {
+            return Err(half("TLS without `ca`: nobody is trusted unless named"));
+        };
+        Tls::new(ca, identity).map(Some)
+    }
+}
+
+fn half(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_configuration_is_read_and_what_it_misspells_is_named() {
+        let text = r#"{"endpoints": ["h1", "h2:2181"], "prefix": "app", "user": "me", "password": "hush", "acl": "auth::r"}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.endpoints, ["h1", "h2:2181"]);
+        assert_eq!((&*config.prefix, config.user.as_deref(), config.tls), ("app", Some("me"), None));
+        assert_eq!(config.password.as_ref().map(|password| password.reveal()), Some("hush"));
+        assert_eq!(config.acl.as_deref(), Some("auth::r"));
+        assert!(!format!("{config:?}").contains("hush"));
+        let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");
+    }
+}

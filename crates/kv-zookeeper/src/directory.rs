@@ -1,0 +1,85 @@
+//! Directories: made with what lies in them, and cleared when nothing does any more; and the store's own nodes.
+
+use crate::{
+    client::{Does, Via},
+    error::{Answer, Problem, Said},
+    names::{Named, SLOTS, slot},
+    node::OWNED,
+    plan::Op,
+    store::Inner,
+    txn::send,
+    watch::parent,
+};
+use kv_core::*;
+use std::sync::atomic::Ordering;
+use zookeeper_client::{CreateMode, Error as ClientError};
+
+/// Makes directories, whoever makes them too.
+pub(crate) async fn make(inner: &Inner, paths: &[String], deadline: Deadline) -> Result<()> {
+    all(inner, paths, &[], deadline).await?;
+    inner.directories.are(paths.iter().map(String::as_str));
+    Ok(())
+}
+
+/// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
+pub(crate) async fn prepare(inner: &Inner, deadline: Deadline) -> Result<()> {
+    let roots: Vec<_> = inner.names.roots().map(str::to_owned).collect();
+    all(inner, &roots, &[], deadline).await?;
+    let own = [inner.names.own(), inner.names.area("epoch"), inner.names.area("lock")];
+    let own: Vec<_> = own.into_iter().chain((0..SLOTS).map(|slot| inner.names.slot_node(slot))).collect();
+    all(inner, &own, OWNED, deadline).await?;
+    inner.is_prepared.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Makes nodes that hold this, each for itself, one behind the other and at once.
+async fn all(inner: &Inner, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
+    let create = inner.client.options.create(CreateMode::Persistent);
+    let made = Via::Any(&inner.client).call(Does::Repeatable, deadline, |linked| {
+        let create = create.clone();
+        async move {
+            let asked: Vec<_> = paths.iter().map(|path| linked.session.create(path, data, &create)).collect();
+            for answer in asked {
+                match answer.await {
+                    // Whoever made it, it is there; and one whose parent went is made when it is needed again.
+                    Ok(_) | Err(ClientError::NodeExists | ClientError::NoNode) => {}
+                    Err(e) => return Err(Problem::from(e)),
+                }
+            }
+            Ok(())
+        }
+    });
+    match made.await? {
+        Ok(()) => Ok(()),
+        Err(answer) => {
+            Err(Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
+        }
+    }
+}
+
+/// Deletes a directory that holds nothing any more, and those above it. Nothing is lost where it fails: a directory is
+/// nothing that anyone sees.
+pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
+    let mut path = path;
+    while path.len() > inner.names.root().len() && path.starts_with(inner.names.root()) {
+        let Some(Named::Key(key)) = inner.names.parse(path) else { return };
+        // What another has just put there keeps the server from deleting it.
+        let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
+        let Ok(found) = inner.look_one(&key, &read).await else { return };
+        let (Some(node), Some(epoch)) = (found.seen.node, found.seen.epoch) else { return };
+        if node.is_key || node.children > 0 || node.mark.is_some() {
+            return;
+        }
+        inner.directories.forget(path);
+        let ops = [
+            Op::Check { path: inner.names.slot_node(slot(&key)), version: Some(epoch) },
+            Op::Delete { path: path.to_owned(), version: Some(node.version) },
+        ];
+        match send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, ops.iter()).await {
+            Ok(Ok(_)) => path = parent(path),
+            // Another creation counted up the slot; this directory may still be empty.
+            Ok(Err(Answer { said: Said::BadVersion, at: 0 })) if !deadline.has_passed() => {}
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a failed request means: whether it took effect, and what to do about it.
+
+use kv_core::{Error, ErrorKind};
+use zookeeper_client::{Error as ClientError, MultiWriteError};
+
+/// What became of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It took no effect; later it may succeed.
+    Undone,
+    /// It may have taken effect.
+    Unknown,
+    /// It took no effect, and trying again does not help.
+    Refused,
+}
+
+/// An answer of the server that speaks of a node, and decides what is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    NoNode,
+    NodeExists,
+    BadVersion,
+    NotEmpty,
+    NoChildrenForEphemerals,
+}
+
+/// Such an answer, and to which operation of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) said: Said,
+    pub(crate) at: usize,
+}
+
+impl Answer {
+    pub(crate) fn of(error: &ClientError, at: usize) -> Option<Self> {
+        let said = match error {
+            ClientError::NoNode => Said::NoNode,
+            ClientError::NodeExists => Said::NodeExists,
+            ClientError::BadVersion => Said::BadVersion,
+            ClientError::NotEmpty => Said::NotEmpty,
+            ClientError::NoChildrenForEphemerals => Said::NoChildrenForEphemerals,
+            _ => return None,
+        };
+        Some(Self { said, at })
+    }
+}
+
+/// The client's error, of one operation of a request.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) error: ClientError,
+    pub(crate) at: usize,
+}
+
+impl From<ClientError> for Problem {
+    fn from(error: ClientError) -> Self {
+        Self { error, at: 0 }
+    }
+}
+
+impl From<MultiWriteError> for Problem {
+    fn from(error: MultiWriteError) -> Self {
+        match error {
+            MultiWriteError::OperationFailed { index, source } => Self { error: source, at: index },
+            other => Self { error: other.into(), at: 0 },
+        }
+    }
+}
+
+/// Reads what the client says of a request.
+pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
+    let (fate, kind, why) = match &error {
+        ClientError::NoAuth => (
+            Fate::Refused,
+            ErrorKind::PermissionDenied,
+            "the node's ACL refuses it; give the user whom it allows, as `user` and `password`",
+        ),
+        ClientError::AuthFailed => (
+            Fate::Refused,
+            ErrorKind::Unauthenticated,
+            "the server does not accept who asks; see `user` and `password`",
+        ),
+        ClientError::InvalidAcl => (
+            Fate::Refused,
+            ErrorKind::InvalidArgument,
+            "the server does not accept the setting `acl`; with `auth` in it, a user must be given",
+        ),
+        ClientError::BadArguments(_) | ClientError::MarshallingError => {
+            (Fate::Refused, ErrorKind::InvalidArgument, "refused")
+        }
+        ClientError::Unimplemented => (
+            Fate::Refused,
+            ErrorKind::Unsupported,
+            "the server is older than ZooKeeper 3.6, or lacks what this needs",
+        ),
+        ClientError::NoChildrenForEphemerals => (
+            Fate::Refused,
+            ErrorKind::Unsupported,
+            "a key above it has a TTL or a lease, and on ZooKeeper such a key has no children",
+        ),
+        ClientError::QuotaExceeded => (Fate::Refused, ErrorKind::Other, "the server's quota is reached"),
+        ClientError::UnmarshalError { .. } => {
+            (Fate::Unknown, ErrorKind::Corrupt, "the answer makes no sense")
+        }
+        ClientError::NoNode
+        | ClientError::NodeExists
+        | ClientError::BadVersion
+        | ClientError::NotEmpty
+        | ClientError::NoWatcher
+        | ClientError::ReconfigDisabled => {
+            (Fate::Refused, ErrorKind::Other, "an answer that is not expected")
+        }
+        ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
+            (Fate::Undone, ErrorKind::Unavailable, "the server does not take it now")
+        }
+        // What the client says of a request that was under way when its task was ended is about the client alone.
+        ClientError::UnexpectedError(_) => {
+            return (Fate::Unknown, Error::new(ErrorKind::Unavailable, "the connection was ended"));
+        }
+        _ => (Fate::Unknown, ErrorKind::Unavailable, "the connection was lost"),
+    };
+    (fate, Error::new(kind, why).with_cause(error))
+}
+
+pub(crate) fn unknown(error: Error) -> Error {
+    let why = "the write may or may not have happened, so read before writing again";
+    Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
+}
+
+pub(crate) fn lock<T: ?Sized>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,116 @@
+//! The kv store on Apache ZooKeeper.
+//!
+//! What it maps onto what:
+//!
+//! | promise | on the server |
+//! |---|---|
+//! | key | the prefix's node, then a node a segment, whose data is the value: `zkCli get /app/color` |
+//! | directory | a node without data, made with the first key below it and deleted with the last one |
+//! | empty value | a node without data, and below it one called `.kv` that says so |
+//! | version | the zxid of the key's last write, which `zkCli stat` shows as `mZxid` |
+//! | compare-and-swap | one request that checks the node's data version and a count of creations |
+//! | TTL | an ephemeral node of a session that is left to itself; keys put with one TTL at about the same time share it |
+//! | lease | a session of its own, whose ephemeral nodes are the keys under it |
+//! | list | many nodes a request, level by level |
+//! | delete_tree | a hundred nodes a request, the deepest first |
+//! | transact | one request of several operations |
+//! | watch | a persistent recursive watch, then a reading; one read of what changed for all watches of a handle |
+//! | lock | a sequential ephemeral node per waiter, in a session that the locks of one TTL share; each waits for the one before; the zxid of its creation is the token |
+//! | our own nodes | below `PREFIX/.kv`, which no key can be |
+//!
+//! # Names
+//! What the server refuses in a name is written as `%` and two hex digits for each byte of its UTF-8: characters beyond
+//! U+FFFF (every emoji), U+E000 to U+F8FF, and U+FFF0 to U+FFFF. A `%` that would be read as the beginning of such an escape
+//! is written as `%25`. Every other name is what it seems, and `a%20b` no escape. Below the top of the server the key
+//! `zookeeper` is `%7Aookeeper`, since that node is the server's own.
+//!
+//! # Why creations are counted
+//! A node's data version begins at 0 again when the node is made anew, and the server can compare nothing else. So each
+//! creation also writes one of sixteen nodes below `PREFIX/.kv/epoch`, by the hash of its key, and what depends on a version
+//! checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not counted: a key that
+//! they delete and create anew can be at a version from before.
+//!
+//! # Limits
+//! * Keys with a TTL or a lease have no children, and keys with children no TTL and no lease
+//!   ([`Unsupported`](kv_core::ErrorKind::Unsupported)). Those that one transaction puts have one and the same.
+//! * TTLs lie within what the server grants sessions, learnt at `open`: by default some 4 to 34 s. A session outlives its TTL
+//!   by an eighth and more, so that none ends early when a member that had its last sign of life fails; and a change of the
+//!   leader, or a restart of a single server, grants each its whole time anew.
+//! * A lease is used through the handle, or a clone of it, that it comes from.
+//! * A request has one mebibyte, all names in it included; a transaction 128 conditions and writes. The server's
+//!   `jute.maxbuffer` must not be less than its default: a request beyond it ends the connection.
+//! * The children of one node are listed whole by the server: a directory of a million keys is one large answer.
+//! * Nodes without data that other tools made are directories, and a directory that holds nothing is cleared when the last key
+//!   below it is deleted through the library. One whose last key expired is cleared by the process that put it, if it lives.
+//! * Reads follow a `sync`, which is no quorum read: in the moments in which a leader is replaced they may be older
+//!   ([`ExceptDuringLeaderChange`](kv_core::Linearizable::ExceptDuringLeaderChange)). Without a quorum no member answers at
+//!   all, stale reads included.
+//! * A watch tells the newest state of what changed. Servers since 3.8.4 and 3.9.2 tell nobody of nodes that they may not
+//!   read; a watch learns that it lost a right when it reads again, after the next outage at the latest.
+//! * A delete of a key that this handle has neither read nor written lately reads it first; and one more read finds out
+//!   whether its directory is to be cleared.
+//! * TLS trusts the given `ca` alone, and certificates must name the hosts as they are given: the client has no setting for
+//!   another name.
+//!
+//! # Rights
+//! A user needs create, delete, read and write at the prefix's node and below; where that node does not exist yet, also create
+//! at the lowest one above it that does.
+//!
+//! # Connections
+//! A handle has one session for calls and watches, and one for each lease, for the locks of each TTL, and, for a moment, for
+//! the puts of each TTL. Idle ones are pinged, a few times in two seconds or in two fifths of a short TTL, which is also how
+//! soon a frozen link is noticed. A connection that breaks is made anew to any of the hosts; a write that was under way is
+//! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+//! let kv = kv_zookeeper::open("zookeeper://h1:2181,h2:2181,h3:2181/app").await?;
+//! kv.put("color", "red").await?;
+//! # Ok(()) }
+//! ```
+
+mod client;
+mod config;
+mod directory;
+mod error;
+mod expiring;
+mod lease;
+mod link;
+mod list;
+mod lock;
+mod names;
+mod node;
+mod plan;
+mod pool;
+mod probe;
+mod session;
+mod store;
+mod tree;
+mod txn;
+mod watch;
+mod write;
+
+pub use config::Config;
+pub use store::ZooKeeper;
+
+use kv_core::{Kv, Result, StoreUrl};
+use std::future::Future;
+
+/// Opens `zookeeper://[USER:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those of [`Config`]:
+/// `acl`, `tls` (`true` or `false`), `ca`, `cert` and `key` (PEM files).
+///
+/// # Errors
+/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
+/// unknown parameters.
+pub async fn open(url: &str) -> Result<Kv> {
+    Ok(Kv::new(from_url(StoreUrl::parse(url)?).await?))
+}
+
+/// The same for a [`Registry`](kv_core::Registry): `registry.with("zookeeper", kv_zookeeper::from_url)`.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<ZooKeeper>> + Send + 'static {
+    let config = Config::from_url(url);
+    async move { config?.open().await }
+}

@@ -1,0 +1,170 @@
+//! One connection, and whether it stands.
+
+use crate::error::lock;
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use spawns_core::{Spawn, Task};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use zookeeper_client::{Client as Session, Error as ClientError, SessionState};
+
+/// How long a connection that nobody uses any more has to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The connection that stands, if one does.
+#[derive(Clone)]
+pub(crate) enum Link {
+    Up(Arc<Linked>),
+    /// And why the last attempt failed.
+    Down(Option<Why>),
+    Closed,
+}
+
+#[derive(Clone)]
+pub(crate) struct Why {
+    /// Of a refusal that no other attempt mends.
+    pub(crate) refused: Option<ErrorKind>,
+    pub(crate) text: Arc<str>,
+}
+
+/// The connection, as soon as one stands; `None` when there will be none.
+pub(crate) async fn stands(
+    link: &watch::Sender<Link>,
+    deadline: Deadline,
+    unreachable: impl FnOnce(Option<&str>) -> Error,
+) -> Result<Option<Arc<Linked>>> {
+    let mut changes = link.subscribe();
+    let is_known = |link: &Link| !matches!(link, Link::Down(None | Some(Why { refused: None, .. })));
+    let known = async { changes.wait_for(is_known).await.ok().map(|link| link.clone()) };
+    let known = match deadline.limit(known).await {
+        Some(known) => known.unwrap_or(Link::Closed),
+        None => link.borrow().clone(),
+    };
+    match known {
+        Link::Up(linked) => Ok(Some(linked)),
+        Link::Closed => Ok(None),
+        Link::Down(Some(Why { refused: Some(kind), text })) => Err(Error::new(kind, text.to_string())),
+        Link::Down(why) => Err(unreachable(why.as_ref().map(|why| &*why.text))),
+    }
+}
+
+/// One connection of one session.
+///
+/// The client would make it anew by itself, with longer and longer pauses and for as long as the session may live. Ours
+/// does not: its task is ended when it breaks, and whoever keeps the session connects it again.
+pub(crate) struct Linked {
+    pub(crate) session: Session,
+    pub(crate) generation: u64,
+    task: AbortHandle,
+    gone: Gone,
+}
+
+/// Whether a connection's task is ended. Nobody waits for the client's events then, which would never come.
+#[derive(Clone, Default)]
+pub(crate) struct Gone(Arc<RwLock<bool>>);
+
+impl Gone {
+    /// Waits for this as long as the connection's task lives.
+    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            // Held while the client is polled, so that its task does not end in between.
+            let gone = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if *gone { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) }
+        })
+        .await
+    }
+
+    fn now(&self, task: &AbortHandle) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
+        task.abort();
+    }
+}
+
+/// Spawns the client's task on our runtime, and keeps hold of it.
+#[derive(Default)]
+struct Spawner(Mutex<Option<AbortHandle>>);
+
+impl Spawn for Spawner {
+    fn spawn(&self, task: Task) {
+        let task = tokio::spawn(Box::into_pin(task.future));
+        *lock(&self.0) = Some(task.abort_handle());
+    }
+}
+
+impl Linked {
+    pub(crate) async fn connect(
+        connecting: impl Future<Output = Result<Session, ClientError>>,
+    ) -> Result<Self, ClientError> {
+        static GENERATION: AtomicU64 = AtomicU64::new(0);
+        let spawner = Spawner::default();
+        let mut connecting = pin!(connecting);
+        let session = poll_fn(|cx| {
+            let _scope = spawns_core::enter(&spawner);
+            connecting.as_mut().poll(cx)
+        })
+        .await?;
+        let task = lock(&spawner.0).take().ok_or(ClientError::ClientClosed)?;
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { session, generation, task, gone: Gone::default() })
+    }
+
+    pub(crate) fn gone(&self) -> Gone {
+        self.gone.clone()
+    }
+
+    /// Ready when it is lost.
+    pub(crate) async fn broken(&self) {
+        let mut states = self.session.state_watcher();
+        let mut state = self.session.state();
+        while state == SessionState::SyncConnected {
+            match self.gone.unless(states.changed()).await {
+                Some(next) => state = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Ends it without a word to the server.
+    pub(crate) fn cut(&self) {
+        self.gone.now(&self.task);
+    }
+
+    /// Ends it and its session, and waits until the server has done so; whether it did.
+    pub(crate) async fn end(self: Arc<Self>, deadline: Deadline) -> bool {
+        let (mut states, gone, task) = (self.session.state_watcher(), self.gone(), self.task.clone());
+        let mut state = self.session.state();
+        drop(self);
+        let over = gone.unless(async {
+            while !state.is_terminated() {
+                state = states.changed().await;
+            }
+        });
+        let is_over = matches!(deadline.limit(over).await, Some(Some(())));
+        gone.now(&task);
+        is_over
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        let (gone, task) = (self.gone.clone(), self.task.clone());
+        match Handle::try_current() {
+            Ok(runtime) if !task.is_finished() => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(FAREWELL).await;
+                    gone.now(&task);
+                });
+            }
+            _ => {}
+        }
+    }
+}

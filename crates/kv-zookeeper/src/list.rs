@@ -1,0 +1,279 @@
+//! Listings: a walk through the tree in the order of keys, many nodes a request.
+
+use crate::{
+    names::{Names, OWN},
+    node::{Ask, BATCH, Got, MARK, Mark, Node, read, version},
+    store::Inner,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use kv_core::*;
+use std::collections::BTreeMap;
+
+/// How many nodes the first request asks for; the following ones as many as fill [`BYTES`] by what was seen.
+const FIRST: usize = 100;
+const MOST: usize = 4096;
+const BYTES: usize = 1 << 20;
+/// How many requests are under way at once.
+const REQUESTS: usize = 8;
+
+/// A node that the walk came by.
+#[derive(Debug)]
+pub(crate) struct Visited {
+    /// The key, or the directory's name.
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) node: Node,
+    pub(crate) value: Vec<u8>,
+}
+
+/// What is known of a place in the order.
+enum Place {
+    Node {
+        path: String,
+    },
+    /// An empty node with children: a directory, unless it is marked.
+    Maybe {
+        path: String,
+        stat: zookeeper_client::Stat,
+    },
+    Tree {
+        path: String,
+    },
+    Here(Visited),
+    /// Whether there are keys below, when only the children of a directory are listed.
+    Fold {
+        path: String,
+    },
+    /// The same, by the first child.
+    FoldChild {
+        child: String,
+    },
+    Directory,
+}
+
+/// A walk through what lies below a directory.
+pub(crate) struct Walk<'a> {
+    inner: &'a Inner,
+    read: &'a ReadOptions,
+    recursive: bool,
+    /// Nothing up to this place is of interest.
+    after: Option<String>,
+    places: BTreeMap<String, Place>,
+    pub(crate) size: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        inner: &'a Inner,
+        directory: &Directory,
+        recursive: bool,
+        after: Option<String>,
+        read: &'a ReadOptions,
+    ) -> Self {
+        let root = Place::Tree { path: inner.names.directory(directory) };
+        let places = BTreeMap::from([(directory.start(), root)]);
+        Self { inner, read, recursive, after, places, size: FIRST }
+    }
+
+    /// What comes next, as far as it is known.
+    fn next(&mut self) -> Option<(String, Place)> {
+        let first = self.places.first_entry()?;
+        matches!(first.get(), Place::Here(_) | Place::Directory).then(|| first.remove_entry())
+    }
+
+    fn is_over(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Asks for what comes next; at most for so many places.
+    async fn ask(&mut self, most: usize) -> Result<()> {
+        let most = most.min(self.size).max(1);
+        let unknown = |place: &Place| !matches!(place, Place::Here(_) | Place::Directory);
+        let names: Vec<_> =
+            self.places.iter().filter(|(_, p)| unknown(p)).map(|(name, _)| name.clone()).take(most).collect();
+        let asked: Vec<_> = names.into_iter().filter_map(|name| self.places.remove_entry(&name)).collect();
+        let asks: Vec<_> = asked
+            .iter()
+            .map(|(_, place)| match place {
+                Place::Tree { path } | Place::Fold { path } => Ask::Children(path.clone()),
+                Place::Maybe { path, .. } => Ask::Data(Names::mark(path)),
+                Place::Node { path } | Place::FoldChild { child: path } => Ask::Data(path.clone()),
+                Place::Here(_) | Place::Directory => Ask::Children(String::new()),
+            })
+            .collect();
+        let (client, root) = (&self.inner.client, self.inner.names.root());
+        // Requests of one connection are answered in their order: what the first one waits for, all do.
+        let behind = self.read.clone().consistency(Consistency::Stale);
+        let first = std::iter::once(self.read).chain(std::iter::repeat(&behind));
+        let requests: Vec<_> =
+            asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, root, options, asks)).collect();
+        let got: Vec<Vec<Got>> = stream::iter(requests).buffered(REQUESTS).try_collect().await?;
+        let mut bytes = 0;
+        for ((name, place), got) in asked.into_iter().zip(got.into_iter().flatten()) {
+            bytes += match &got {
+                Got::Data(data, _) => data.len() + 64,
+                _ => 64,
+            };
+            self.found(name, place, got).await?;
+        }
+        let each = bytes.checked_div(asks.len()).unwrap_or(1).max(1);
+        self.size = (BYTES / each).clamp(1, MOST);
+        Ok(())
+    }
+
+    async fn found(&mut self, name: String, place: Place, got: Got) -> Result<()> {
+        match (place, got) {
+            (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
+            (Place::Node { path }, Got::Data(value, stat)) => {
+                let has_children = stat.num_children > 0;
+                if has_children && self.recursive {
+                    self.places.insert(format!("{name}/"), Place::Tree { path: path.clone() });
+                } else if has_children && self.is_after(&format!("{name}/")) {
+                    self.places.insert(format!("{name}/"), Place::Fold { path: path.clone() });
+                }
+                if !self.is_after(&name) {
+                    return Ok(());
+                }
+                if value.is_empty() && stat.ephemeral_owner == 0 && has_children {
+                    self.places.insert(name, Place::Maybe { path, stat });
+                } else {
+                    let node = Node::new(value.is_empty(), &stat, None);
+                    self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value }));
+                }
+            }
+            (Place::Maybe { path, stat }, mark) => {
+                let mut node = Node::new(true, &stat, Mark::of(&mark));
+                node.is_key = matches!(&mark, Got::Data(data, _) if data == MARK);
+                self.places
+                    .insert(name.clone(), Place::Here(Visited { name, path, node, value: Vec::new() }));
+            }
+            (Place::Fold { path }, Got::Children(mut children)) => {
+                children.retain(|child| child != OWN && self.inner.names.segment(child, 1).is_some());
+                if let Some(child) = children.first() {
+                    self.places.insert(name, Place::FoldChild { child: format!("{path}/{child}") });
+                }
+            }
+            (Place::FoldChild { .. }, Got::Data(value, stat))
+                if !value.is_empty() || stat.ephemeral_owner != 0 =>
+            {
+                self.places.insert(name, Place::Directory);
+            }
+            (Place::FoldChild { .. }, _) => {
+                let Some(directory) = directory_of(&name) else { return Ok(()) };
+                let below = ListOptions::default().keys_only(true).limit(Some(1)).read(self.read.clone());
+                let found = Box::pin(page(self.inner, &directory, None, &below)).await?;
+                if !found.items.is_empty() {
+                    self.places.insert(name, Place::Directory);
+                }
+            }
+            // It went meanwhile.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_after(&self, place: &str) -> bool {
+        self.after.as_deref().is_none_or(|after| place > after)
+    }
+
+    fn children(&mut self, start: &str, path: &str, children: Vec<String>) {
+        let level = start.matches('/').count();
+        for child in children {
+            let Some(segment) = self.inner.names.segment(&child, level) else { continue };
+            let name = format!("{start}{segment}");
+            if Key::from_stored(&name).is_none() {
+                continue;
+            }
+            // What lies below it all begins with its name and a slash.
+            let below = format!("{name}/");
+            let is_passed =
+                self.after.as_deref().is_some_and(|after| after > &*below && !after.starts_with(&below));
+            if !is_passed {
+                let path = format!("{}/{child}", if path == "/" { "" } else { path });
+                self.places.insert(name, Place::Node { path });
+            }
+        }
+    }
+
+    /// The next nodes, in order, at most so many; empty at the end alone.
+    pub(crate) async fn nodes(&mut self, most: usize) -> Result<Vec<Visited>> {
+        let mut nodes = Vec::new();
+        while nodes.len() < most {
+            match self.next() {
+                Some((_, Place::Here(visited))) => nodes.push(visited),
+                Some(_) => {}
+                None if self.is_over() => break,
+                None => self.ask(most - nodes.len()).await?,
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// The directory whose place has this name.
+fn directory_of(place: &str) -> Option<Directory> {
+    Some(Key::from_stored(place.strip_suffix('/')?)?.as_directory())
+}
+
+/// Where a page begins, and how many nodes to ask for.
+fn note(cursor: &Cursor) -> Option<(usize, String)> {
+    let (size, place) = cursor.as_bytes().split_at_checked(4)?;
+    let size = u32::from_be_bytes(size.try_into().ok()?) as usize;
+    Some((size.clamp(1, MOST), String::from_utf8(place.to_vec()).ok()?))
+}
+
+pub(crate) fn cursor(size: usize, after: &str) -> Cursor {
+    let size = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    Cursor::new([&size[..], after.as_bytes()].concat())
+}
+
+pub(crate) fn place(from: Option<&Cursor>) -> Result<Option<(usize, String)>> {
+    let wrong = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
+    from.map(|cursor| note(cursor).ok_or_else(wrong)).transpose()
+}
+
+pub(crate) async fn page(
+    inner: &Inner,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
+    let from = place(from)?;
+    let size = from.as_ref().map(|(size, _)| *size);
+    let after = from.map(|(_, after)| after).or_else(|| options.start_after.as_ref().map(Position::start));
+    let mut walk = Walk::new(inner, directory, options.recursive, after, &options.read);
+    walk.size = size.unwrap_or(walk.size);
+    let most = options.limit.unwrap_or(MOST).clamp(1, MOST);
+    let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
+    while items.len() < most && bytes < BYTES {
+        let item = match walk.next() {
+            Some((name, Place::Directory)) => match directory_of(&name) {
+                Some(child) => Item::Directory(child),
+                None => continue,
+            },
+            Some((name, Place::Here(visited))) => {
+                last = Some(name);
+                let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
+                    continue;
+                };
+                let at = version(visited.node.mzxid);
+                bytes += visited.value.len();
+                match options.keys_only {
+                    true => Item::Key(key, at),
+                    false => Item::Entry(Entry::new(key, visited.value, at)),
+                }
+            }
+            Some(_) => continue,
+            None if walk.is_over() => return Ok(Page { items, next: None }),
+            None => {
+                // A limit of one is met by the first key, which may lie deep.
+                walk.ask((most - items.len()).max(16)).await?;
+                continue;
+            }
+        };
+        last = Some(item.position().start());
+        items.push(item);
+    }
+    let next = if walk.is_over() { None } else { last.map(|last| cursor(walk.size, &last)) };
+    Ok(Page { items, next })
+}

@@ -1,0 +1,247 @@
+//! What a node is, and what is known of nodes: enough to write on condition without reading first.
+//!
+//! A node's data version begins anew when the node is made anew, so a version alone is no proof. Every creation of ours
+//! therefore counts one up in a node of the store, its key's *slot*; with the slot's count and the node's version checked in
+//! one step, the node is the one that was seen.
+
+use crate::{
+    client::{Client, Does, Via},
+    error::{Problem, lock},
+    names::{Names, SLOTS, slot},
+    watch::answers,
+};
+use kv_core::*;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Mutex,
+};
+use zookeeper_client::Stat;
+
+/// What the mark of an empty value holds; nothing else of ours and hardly anything else does.
+pub(crate) const MARK: &[u8] = b"an empty value";
+/// What a store's own nodes hold, which tells them from marks.
+pub(crate) const OWNED: &[u8] = b"kv";
+/// How many operations one request has.
+pub(crate) const BATCH: usize = 100;
+/// How many nodes are remembered, twice.
+const REMEMBERED: usize = 4096;
+
+/// One read of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Data(String),
+    Children(String),
+}
+
+/// What it found.
+#[derive(Debug)]
+pub(crate) enum Got {
+    Data(Vec<u8>, Stat),
+    Children(Vec<String>),
+    Nothing,
+}
+
+/// Several reads in one request, behind everything that was acknowledged where the answer must be fresh.
+pub(crate) async fn read(client: &Client, root: &str, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
+    let fresh = read.consistency == Consistency::Linearizable;
+    let answer = Via::Any(client)
+        .call(Does::Read, read.deadline, |linked| async move {
+            let session = &linked.session;
+            // Sent at once, one behind the other.
+            let sync = fresh.then(|| session.sync(root));
+            let mut reader = session.new_multi_reader();
+            for ask in asks {
+                match ask {
+                    Ask::Data(path) => reader.add_get_data(path)?,
+                    Ask::Children(path) => reader.add_get_children(path)?,
+                }
+            }
+            let found = reader.commit();
+            if let Some(sync) = sync {
+                sync.await?;
+            }
+            Ok::<_, Problem>(answers(found.await?)?)
+        })
+        .await?;
+    match answer {
+        Ok(got) if got.len() == asks.len() => Ok(got),
+        _ => Err(Error::new(ErrorKind::Corrupt, "the server answered other reads than it was asked")),
+    }
+}
+
+/// A node that is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) version: i32,
+    pub(crate) mzxid: i64,
+    pub(crate) czxid: i64,
+    pub(crate) ephemeral: bool,
+    /// Else it is a directory.
+    pub(crate) is_key: bool,
+    pub(crate) mark: Option<Mark>,
+    /// Besides the mark.
+    pub(crate) children: i32,
+}
+
+/// The node below a key that tells an empty value from a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Else it is a store's own, whose root the key is.
+    pub(crate) marks: bool,
+    pub(crate) has_children: bool,
+}
+
+impl Mark {
+    pub(crate) fn of(got: &Got) -> Option<Self> {
+        match got {
+            Got::Data(data, stat) => Some(Self { marks: data == MARK, has_children: stat.num_children > 0 }),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(empty: bool, stat: &Stat, mark: Option<Mark>) -> Self {
+        let ephemeral = stat.ephemeral_owner != 0;
+        Self {
+            version: stat.version,
+            mzxid: stat.mzxid,
+            czxid: stat.czxid,
+            ephemeral,
+            is_key: !empty || ephemeral || mark.is_some_and(|mark| mark.marks),
+            mark,
+            // What lies below another store's own node stays.
+            children: stat.num_children - i32::from(mark.is_some_and(|mark| !mark.has_children)),
+        }
+    }
+
+    pub(crate) fn at(&self) -> Option<Version> {
+        self.is_key.then(|| version(self.mzxid))
+    }
+}
+
+/// A version is the zxid of the key's last write.
+pub(crate) fn version(mzxid: i64) -> Version {
+    Version::new(u64::try_from(mzxid).unwrap_or_default(), 0)
+}
+
+/// What a key was when its slot had this count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) node: Option<Node>,
+    /// `None` where nothing was ever created.
+    pub(crate) epoch: Option<i32>,
+}
+
+impl Seen {
+    pub(crate) fn at(&self) -> Option<Version> {
+        self.node.and_then(|node| node.at())
+    }
+}
+
+/// What is remembered of keys: those of late, and those of a while ago.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<(HashMap<Key, Seen>, HashMap<Key, Seen>)>);
+
+impl Known {
+    pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
+        let known = lock(&self.0);
+        known.0.get(key).or_else(|| known.1.get(key)).copied()
+    }
+
+    pub(crate) fn set(&self, key: &Key, seen: Seen) {
+        let mut known = lock(&self.0);
+        if known.0.len() >= REMEMBERED {
+            known.1 = std::mem::take(&mut known.0);
+        }
+        known.0.insert(key.clone(), seen);
+    }
+
+    pub(crate) fn forget(&self, key: &Key) {
+        let mut known = lock(&self.0);
+        known.0.remove(key);
+        known.1.remove(key);
+    }
+}
+
+/// Directories that were there when one last looked: a guess that the server corrects.
+#[derive(Debug, Default)]
+pub(crate) struct Directories(Mutex<(BTreeSet<String>, BTreeSet<String>)>);
+
+impl Directories {
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        let known = lock(&self.0);
+        known.0.contains(path) || known.1.contains(path)
+    }
+
+    pub(crate) fn are<'a>(&self, paths: impl IntoIterator<Item = &'a str>) {
+        let mut known = lock(&self.0);
+        for path in paths {
+            if known.0.len() >= REMEMBERED {
+                known.1 = std::mem::take(&mut known.0);
+            }
+            if !known.0.contains(path) {
+                known.0.insert(path.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn forget(&self, path: &str) {
+        let mut known = lock(&self.0);
+        known.0.remove(path);
+        known.1.remove(path);
+    }
+}
+
+/// A key as it was found.
+pub(crate) struct Found {
+    pub(crate) seen: Seen,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Found {
+    pub(crate) fn entry(self, key: &Key) -> Option<Entry> {
+        Some(Entry::new(key.clone(), self.value, self.seen.at()?))
+    }
+}
+
+/// Several keys, in their order.
+///
+/// The count of a slot is read before its keys, and a mark behind its key, so that what changes in between is found out by
+/// the conditions of the write that relies on it.
+pub(crate) async fn look(
+    client: &Client,
+    names: &Names,
+    keys: &[&Key],
+    options: &ReadOptions,
+) -> Result<Vec<Found>> {
+    let mut found = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(BATCH / 2) {
+        let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
+        let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(names.slot_node(slot))).collect();
+        for key in keys {
+            let path = names.key(key);
+            let mark = Names::mark(&path);
+            asks.extend([Ask::Data(path), Ask::Data(mark)]);
+        }
+        let mut got = read(client, names.root(), options, &asks).await?.into_iter();
+        let mut epochs = [None; SLOTS];
+        for &slot in &slots {
+            if let Some(Got::Data(_, stat)) = got.next() {
+                epochs[slot] = Some(stat.version);
+            }
+        }
+        for key in keys {
+            let epoch = epochs[slot(key)];
+            let (node, mark) = (got.next().unwrap_or(Got::Nothing), got.next().unwrap_or(Got::Nothing));
+            found.push(match node {
+                Got::Data(value, stat) => {
+                    let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
+                    Found { seen: Seen { node: Some(node), epoch }, value }
+                }
+                _ => Found { seen: Seen { node: None, epoch }, value: Vec::new() },
+            });
+        }
+    }
+    Ok(found)
+}

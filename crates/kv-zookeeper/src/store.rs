@@ -1,0 +1,306 @@
+//! The backend itself: each call, by the server's own means.
+
+use crate::{
+    client::{Client, Does, Options, Via},
+    error::Problem,
+    expiring::Expiring,
+    lease, list, lock,
+    names::Names,
+    node::{self, Ask, Directories, Found, Got, Known, Mark, Node, read},
+    pool::Sessions,
+    probe::{self, Probe},
+    session::{Ephemeral, Limits},
+    tree, txn,
+    watch::{self, Feed},
+    write,
+};
+use futures::future::join_all;
+use kv_core::{backend::Clock, *};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, Weak, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// What a request holds besides values and keys.
+const OVERHEAD: usize = 64 << 10;
+/// Conditions and writes of one transaction. The server counts bytes alone.
+const MOST_OPS: usize = 128;
+
+/// A store on one ensemble, below one node; clones share its connections. [`Config`](crate::Config) opens one.
+#[derive(Clone)]
+pub struct ZooKeeper(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) this: Weak<Self>,
+    pub(crate) client: Client,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) limits: Limits,
+    pub(crate) feed: Feed,
+    pub(crate) known: Known,
+    pub(crate) directories: Directories,
+    /// Whether the nodes that count creations are there.
+    pub(crate) is_prepared: AtomicBool,
+    pub(crate) sessions: Sessions,
+    pub(crate) expiring: Expiring,
+    pub(crate) leases: Mutex<HashMap<String, Weak<Ephemeral>>>,
+}
+
+impl ZooKeeper {
+    pub(crate) async fn open(
+        options: Options,
+        names: Names,
+        clock: Clock,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let (host, found) = any(&options, deadline).await?;
+        check_version(&found.version)?;
+        let limits = probe::limits(&host, options.tls.as_ref(), deadline).await?;
+        let feed = Feed::new(names.clone());
+        let client = Client::new(options, &feed);
+        client.link(deadline).await?;
+        let asks = [Ask::Data(names.slot_node(0))];
+        let prepared = read(&client, names.root(), &ReadOptions::default().deadline(deadline), &asks).await;
+        // What this user may do, and where, the calls will tell.
+        let is_prepared = match prepared {
+            Ok(got) => matches!(got.first(), Some(Got::Data(..))),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => true,
+            Err(e) => return Err(e),
+        };
+        let capabilities = capabilities(limits, &found);
+        Ok(Self(Arc::new_cyclic(|this| Inner {
+            this: this.clone(),
+            client,
+            names,
+            clock,
+            capabilities,
+            limits,
+            feed,
+            known: Known::default(),
+            directories: Directories::default(),
+            is_prepared: AtomicBool::new(is_prepared),
+            sessions: Sessions::default(),
+            expiring: Expiring::default(),
+            leases: Mutex::default(),
+        })))
+    }
+}
+
+/// A host that serves. What no other attempt mends is told at once when no host is better.
+async fn any(options: &Options, deadline: Deadline) -> Result<(String, Probe)> {
+    let mut backoff = crate::client::Backoff::default();
+    let all = crate::client::before(deadline);
+    let mut last = None;
+    loop {
+        let mut refused = None;
+        let mut silent = false;
+        for host in &options.hosts {
+            // A silent host must leave time for another one.
+            let each = Deadline::after((all.remaining() / 2).max(Duration::from_millis(50)));
+            match probe::probe(host, options.tls.as_ref(), each).await {
+                Ok(found) => return Ok((host.clone(), found)),
+                // What was waited for longest says most.
+                Err(e) if e.kind() == ErrorKind::Timeout && last.is_some() => silent = true,
+                Err(e) if e.is_transient() => {
+                    silent = true;
+                    last = Some(e);
+                }
+                Err(e) => refused = Some(e),
+            }
+        }
+        match (refused, last.take()) {
+            (Some(e), _) if !silent || all.has_passed() => return Err(e),
+            (_, Some(e)) if all.has_passed() => return Err(e),
+            (_, e) => last = e,
+        }
+        backoff.pause(all).await;
+    }
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if !version.is_empty() && (next(), next()) < (3, 6) {
+        let why = format!("the server is ZooKeeper {version}; kv-zookeeper needs 3.6 or newer");
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
+    Ok(())
+}
+
+fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
+    let mut c = Capabilities::new("zookeeper");
+    c.durability = if found.mode == "standalone" { Durability::Fsync } else { Durability::Quorum };
+    // `sync` waits for the leader, which does not ask whether it still is one.
+    c.linearizable = Linearizable::ExceptDuringLeaderChange;
+    // A conditional write names its key a few times, each character of it up to three times as long.
+    c.max_value = txn::REQUEST - OVERHEAD;
+    c.max_txn_ops = MOST_OPS;
+    c.max_txn_bytes = c.max_value - MOST_OPS * (1 << 10);
+    let ttl = limits.range();
+    c.lease = Some(ttl.clone());
+    c.lock = Some(Locking::new(ttl.clone()));
+    c.ttl = Some(ttl);
+    c.children_of_expiring = false;
+    c.watch = Watching::NewestState;
+    c.health = true;
+    c
+}
+
+impl Inner {
+    /// Several keys, in their order; what they are is remembered.
+    pub(crate) async fn look(&self, keys: &[&Key], options: &ReadOptions) -> Result<Vec<Found>> {
+        let found = node::look(&self.client, &self.names, keys, options).await?;
+        for (key, found) in keys.iter().zip(&found) {
+            match found.seen.epoch {
+                Some(_) => self.known.set(key, found.seen),
+                None => self.known.forget(key),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn look_one(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
+        let found = self.look(&[key], options).await?.pop();
+        found.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server answered no read"))
+    }
+
+    pub(crate) fn forget<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            self.directories.forget(&self.names.node(name));
+            if let Some(key) = Key::from_stored(name) {
+                self.known.forget(&key);
+            }
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Store for ZooKeeper {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        Ok(self.0.look_one(key, options).await?.entry(key))
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        let asked: Vec<_> = keys.iter().collect();
+        let found = self.0.look(&asked, options).await?;
+        Ok(keys.iter().zip(found).map(|(key, found)| found.entry(key)).collect())
+    }
+
+    async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+        let (inner, path) = (&*self.0, &self.0.names.key(key));
+        let fresh = options.consistency == Consistency::Linearizable;
+        let answer = Via::Any(&inner.client).call(Does::Read, options.deadline, |linked| async move {
+            let sync = fresh.then(|| linked.session.sync(inner.names.root()));
+            let stat = linked.session.check_stat(path);
+            if let Some(sync) = sync {
+                sync.await?;
+            }
+            Ok::<_, Problem>(stat.await?)
+        });
+        let Ok(Some(stat)) = answer.await? else { return Ok(false) };
+        let empty = stat.data_length == 0;
+        if !empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
+            return Ok(Node::new(empty, &stat, None).is_key);
+        }
+        let behind = options.clone().consistency(Consistency::Stale);
+        let mark = read(&inner.client, inner.names.root(), &behind, &[Ask::Data(Names::mark(path))]).await?;
+        Ok(mark.first().and_then(Mark::of).is_some_and(|mark| mark.marks))
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        write::put(&self.0, key, value, expect, options).await
+    }
+
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        write::delete(&self.0, key, expect, options).await
+    }
+
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        list::page(&self.0, directory, from, options).await
+    }
+
+    async fn delete_tree(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &WriteOptions,
+    ) -> Result<Batch> {
+        tree::delete_tree(&self.0, directory, from, options).await
+    }
+
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        write::transact(&self.0, transaction, options).await
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+        Ok(watch::watch(self.0.clone(), target, options))
+    }
+
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let range = self.0.capabilities.lease.as_ref();
+        let ttl = range.ok_or_else(|| self.0.capabilities.unsupported("leases"))?.grant(ttl)?;
+        lease::lease(&self.0, ttl, options).await
+    }
+
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        lock::lock(&self.0, name, options).await
+    }
+
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        lock::holder(&self.0, name, options).await
+    }
+
+    /// The server lists what other tools wrote.
+    async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        let (inner, deadline) = (&*self.0, options.deadline);
+        let ask = [Ask::Children(inner.names.own())];
+        read(&inner.client, inner.names.root(), &ReadOptions::default().deadline(deadline), &ask).await?;
+        let hosts = &inner.client.options.hosts;
+        let each = Deadline::after(deadline.remaining() / 2);
+        let looks = hosts.iter().map(|host| probe::probe(host, inner.client.options.tls.as_ref(), each));
+        let mut health = Health::default();
+        for (host, found) in hosts.iter().zip(join_all(looks).await) {
+            let Ok(found) = found else { continue };
+            if matches!(&*found.mode, "leader" | "standalone") {
+                health.leader = Some(host.clone());
+            }
+            health.version = found.version;
+        }
+        health.members = hosts.clone();
+        Ok(health)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.expiring.close();
+        self.0.sessions.end().await;
+        self.0.client.close().await;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ZooKeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { client, names, .. } = &*self.0;
+        f.debug_struct("ZooKeeper")
+            .field("hosts", client)
+            .field("root", &names.root())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Deleting trees: node by node from the deepest, many a request.
+
+use crate::{
+    client::{Does, Via},
+    directory,
+    error::{Answer, Problem, Said},
+    list::{Visited, Walk, cursor, place},
+    names::Names,
+    node::BATCH,
+    store::Inner,
+    watch::parent,
+    write,
+};
+use kv_core::*;
+
+/// How many nodes one batch deletes.
+const MOST: usize = 1000;
+
+/// [`Store::delete_tree`]: one batch.
+pub(crate) async fn delete_tree(
+    inner: &Inner,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &WriteOptions,
+) -> Result<Batch> {
+    let deadline = options.deadline;
+    let from = place(from)?;
+    let (size, after) = from.map_or((None, None), |(size, after)| (Some(size), Some(after)));
+    let read = ReadOptions::default().deadline(deadline);
+    let mut walk = Walk::new(inner, directory, true, after.clone(), &read);
+    walk.size = size.unwrap_or(walk.size);
+    let nodes = walk.nodes(MOST).await?;
+    let next =
+        (nodes.len() == MOST).then(|| nodes.last().map(|last| cursor(walk.size, &last.name))).flatten();
+    // Below the last one, and so below its ancestors, there may be more.
+    let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
+    let (mut whole, mut cut) = (Vec::new(), Vec::new());
+    for node in nodes.into_iter().rev() {
+        let has_more = last.as_ref().is_some_and(|last| last.starts_with(&format!("{}/", node.name)));
+        if has_more { cut.push(node) } else { whole.push(node) }
+    }
+    let mut deleted = 0;
+    for nodes in whole.chunks(BATCH) {
+        inner.forget(nodes.iter().map(|node| node.name.as_str()));
+        if at_once(inner, nodes, deadline).await? {
+            deleted += nodes.iter().filter(|node| node.node.is_key).count() as u64;
+            continue;
+        }
+        for (node, was_deleted) in nodes.iter().zip(one_by_one(inner, nodes, deadline).await?) {
+            match was_deleted {
+                true => deleted += u64::from(node.node.is_key),
+                // Somebody put something below it meanwhile.
+                false => deleted += one(inner, node, deadline).await?,
+            }
+        }
+    }
+    for node in &cut {
+        deleted += one(inner, node, deadline).await?;
+    }
+    // What earlier batches left of the directories that this one emptied.
+    let above = inner.names.directory(directory);
+    if let Some(after) = after {
+        let path = inner.names.node(&after);
+        directory::clear(inner, parent(&path), deadline).await;
+    }
+    if next.is_none() && !directory.is_root() {
+        directory::clear(inner, &above, deadline).await;
+    }
+    Ok(Batch { deleted: Some(deleted), next })
+}
+
+/// All of these nodes, or none: `false` where one of them cannot be deleted.
+async fn at_once(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Result<bool> {
+    let done = Via::Any(&inner.client)
+        .call(Does::Write, deadline, |linked| async move {
+            let mut writer = linked.session.new_multi_writer();
+            for Visited { path, node, .. } in nodes {
+                if node.mark.is_some_and(|mark| !mark.has_children) {
+                    writer.add_delete(&Names::mark(path), None)?;
+                }
+                writer.add_delete(path, None)?;
+            }
+            let done = writer.commit();
+            Ok::<_, Problem>(done.await?)
+        })
+        .await?;
+    Ok(done.is_ok())
+}
+
+/// Each of these nodes for itself; whether it is gone.
+async fn one_by_one(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Result<Vec<bool>> {
+    let done = Via::Any(&inner.client)
+        .call(Does::Write, deadline, |linked| async move {
+            let mut asked = Vec::with_capacity(nodes.len());
+            for Visited { path, node, .. } in nodes {
+                let mark = Names::mark(path);
+                let marked = node.mark.filter(|mark| !mark.has_children && node.children == 0);
+                let mut writer = linked.session.new_multi_writer();
+                if marked.is_some() {
+                    writer.add_delete(&mark, None)?;
+                }
+                writer.add_delete(path, None)?;
+                asked.push(writer.commit());
+            }
+            let mut gone = Vec::with_capacity(asked.len());
+            for answer in asked {
+                gone.push(match answer.await.map_err(Problem::from) {
+                    Ok(_) => true,
+                    Err(Problem { error, at }) => match Answer::of(&error, at).map(|answer| answer.said) {
+                        Some(Said::NoNode | Said::NotEmpty | Said::BadVersion) => false,
+                        _ => return Err(Problem { error, at }),
+                    },
+                });
+            }
+            Ok(gone)
+        })
+        .await?;
+    done.map_err(|answer| Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
+}
+
+/// A key whose node may have to stay.
+async fn one(inner: &Inner, node: &Visited, deadline: Deadline) -> Result<u64> {
+    let Some(key) = Key::from_stored(&node.name).filter(|_| node.node.is_key) else { return Ok(0) };
+    let options = WriteOptions::default().deadline(deadline);
+    write::delete(inner, &key, Expect::Anything, &options).await.map(u64::from)
+}

@@ -1,0 +1,357 @@
+//! Writes, and what they depend on, in one request.
+//!
+//! The first try relies on what is remembered of the keys. The server checks it in the same step as it writes; what it
+//! refuses is read anew, and tried again until the deadline or until a condition is seen to be false.
+
+use crate::{
+    client::{Backoff, Does, Via, before},
+    directory::{clear, make, prepare},
+    error::{Answer, Problem, Said},
+    names::{SLOTS, slot},
+    node::{Mark, Node, Seen, version},
+    plan::{Act, For, Look, Op, Plan, Subject, is_forever},
+    session::Ephemeral,
+    store::Inner,
+    watch::parent,
+};
+use kv_core::*;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use zookeeper_client::MultiWriteResult;
+
+/// The bytes of a request that a server takes by its defaults.
+pub(crate) const REQUEST: usize = 0xf_ffff;
+/// Ancestors that are longer than this together are made before what they are made for.
+const ANCESTORS: usize = 64 << 10;
+
+/// What the keys that are written live by.
+#[derive(Clone)]
+pub(crate) enum Life {
+    Forever,
+    Own { session: Arc<Ephemeral>, ttl: Option<Duration> },
+}
+
+impl Life {
+    pub(crate) fn is_forever(&self) -> bool {
+        matches!(self, Self::Forever)
+    }
+}
+
+pub(crate) struct Request<'a> {
+    pub(crate) conditions: &'a [Condition],
+    pub(crate) writes: &'a [Write],
+    pub(crate) life: Life,
+    pub(crate) deadline: Deadline,
+}
+
+/// What became of it: for each write whether its key was there, and its version.
+pub(crate) enum Done {
+    Committed { at: Version, were: Vec<bool> },
+    Refused(usize),
+}
+
+pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
+    let deadline = before(request.deadline);
+    let mut subjects = subjects(inner, request);
+    let mut fresh = !request.writes.iter().all(|write| {
+        // What is to be made may be taken to be missing: the server says if it is not.
+        matches!(write, Write::Put { .. })
+            || subjects.iter().any(|s| s.key == *write.key() && s.seen.is_some())
+    });
+    fresh |= request.conditions.iter().any(|condition| match condition {
+        Condition::Version(key, _) | Condition::Exists(key) => {
+            !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
+        }
+        Condition::Missing(key) => {
+            !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
+                && !request.writes.iter().any(|write| write.key() == key)
+        }
+        Condition::Held(_) => false,
+    });
+    let (mut backoff, mut tries, mut unheld) = (Backoff::default(), 0, BTreeSet::new());
+    loop {
+        if fresh {
+            let keys: Vec<_> = subjects.iter().map(|subject| &subject.key).collect();
+            let found = inner.look(&keys, &ReadOptions::default().deadline(deadline)).await?;
+            for (subject, found) in subjects.iter_mut().zip(found) {
+                subject.seen = Some(found.seen);
+            }
+        }
+        if let Some(failed) = first_false(request.conditions, &subjects, &unheld) {
+            if fresh {
+                return Ok(Done::Refused(failed));
+            }
+            fresh = true;
+            continue;
+        }
+        let plan = match Plan::new(inner, request, &subjects, fresh) {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(Look)) if !fresh => {
+                fresh = true;
+                continue;
+            }
+            Ok(Err(Look)) => {
+                let why =
+                    "a key with children has no TTL and no lease on ZooKeeper, and one with them no children";
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            Err(e) => return Err(e),
+        };
+        let answer = match commit(inner, request, &plan, deadline).await? {
+            Ok(at) => {
+                let were = plan.were.clone();
+                settle(inner, request, &subjects, plan, &at, deadline).await;
+                return Ok(Done::Committed { at: version(at.zxid), were });
+            }
+            Err(answer) => answer,
+        };
+        fresh = again(inner, &plan, answer, &mut unheld, deadline).await?;
+        tries += 1;
+        if deadline.has_passed() {
+            let why = format!(
+                "others changed the same keys all the time, {tries} times within {:?}",
+                request.deadline.within()
+            );
+            return Err(Error::new(ErrorKind::Timeout, why));
+        }
+        if tries > 2 {
+            backoff.pause(deadline).await;
+        }
+    }
+}
+
+/// The keys of a request, each once, as they are remembered.
+fn subjects(inner: &Inner, request: &Request<'_>) -> Vec<Subject> {
+    let conditions = request.conditions.iter().filter_map(|condition| match condition {
+        Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => Some(key),
+        Condition::Held(_) => None,
+    });
+    let keys: BTreeSet<_> = request.writes.iter().map(Write::key).chain(conditions).collect();
+    let subject = |key: &Key| Subject {
+        key: key.clone(),
+        path: inner.names.key(key),
+        // That a key is missing is remembered by nobody else.
+        seen: inner.known.get(key).filter(|seen| seen.epoch.is_some()),
+    };
+    keys.into_iter().map(subject).collect()
+}
+
+fn first_false(conditions: &[Condition], subjects: &[Subject], unheld: &BTreeSet<usize>) -> Option<usize> {
+    let at = |key: &Key| {
+        let seen = subjects.iter().find(|subject| subject.key == *key).and_then(|subject| subject.seen);
+        seen.and_then(|seen| seen.at())
+    };
+    conditions.iter().enumerate().position(|(index, condition)| match condition {
+        Condition::Version(key, expected) => at(key) != Some(*expected),
+        Condition::Exists(key) => at(key).is_none(),
+        Condition::Missing(key) => at(key).is_some(),
+        Condition::Held(_) => unheld.contains(&index),
+    })
+}
+
+/// What a request that was done tells.
+struct Stamp {
+    zxid: i64,
+    epochs: [Option<i32>; SLOTS],
+}
+
+async fn commit(
+    inner: &Inner,
+    request: &Request<'_>,
+    plan: &Plan,
+    deadline: Deadline,
+) -> Result<Result<Stamp, Answer>> {
+    let long: usize = plan.ancestors.iter().map(String::len).sum();
+    if long > ANCESTORS {
+        make(inner, &plan.ancestors, deadline).await?;
+        return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX }));
+    }
+    if plan.ops.is_empty() {
+        return Ok(Ok(Stamp { zxid: 0, epochs: [None; SLOTS] }));
+    }
+    let via = match &request.life {
+        Life::Own { session, .. } => Via::Own(session),
+        Life::Forever => Via::Any(&inner.client),
+    };
+    let answer = send(inner, via, Does::Write, deadline, plan.ops.iter().map(|(op, _)| op)).await?;
+    Ok(answer.map(|results| {
+        let mut stamp = Stamp { zxid: 0, epochs: plan.epochs };
+        for (result, (_, why)) in results.iter().zip(&plan.ops) {
+            let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else {
+                continue;
+            };
+            // Some servers answer creations without their stat; all of one request happen at one zxid.
+            stamp.zxid = stamp.zxid.max(stat.mzxid);
+            if let For::Slot(slot) = why {
+                stamp.epochs[*slot] = Some(stat.version);
+            }
+        }
+        stamp
+    }))
+}
+
+pub(crate) async fn send<'a>(
+    inner: &Inner,
+    via: Via<'_>,
+    does: Does,
+    deadline: Deadline,
+    ops: impl Iterator<Item = &'a Op> + Clone + Send + Sync,
+) -> Result<Result<Vec<MultiWriteResult>, Answer>> {
+    let options = &inner.client.options;
+    via.call(does, deadline, |linked| {
+        let ops = ops.clone();
+        async move {
+            let mut writer = linked.session.new_multi_writer();
+            for op in ops {
+                match op {
+                    Op::Check { path, version } => writer.add_check_version(path, version.unwrap_or(-1))?,
+                    Op::Create { path, data, mode } => {
+                        writer.add_create(path, data, &options.create(*mode))?
+                    }
+                    Op::Set { path, data, version } => writer.add_set_data(path, data, *version)?,
+                    Op::Delete { path, version } => writer.add_delete(path, *version)?,
+                }
+            }
+            let done = writer.commit();
+            Ok::<_, Problem>(done.await?)
+        }
+    })
+    .await
+}
+
+/// What to do about a refusal: whether the keys must be looked at again.
+async fn again(
+    inner: &Inner,
+    plan: &Plan,
+    answer: Answer,
+    unheld: &mut BTreeSet<usize>,
+    deadline: Deadline,
+) -> Result<bool> {
+    let Some((_, why)) = plan.ops.get(answer.at) else { return Ok(false) };
+    match (why, answer.said) {
+        (_, Said::NoChildrenForEphemerals) => {
+            Err(crate::error::failed(zookeeper_client::Error::NoChildrenForEphemerals).1)
+        }
+        (For::Held(index), _) => {
+            unheld.insert(*index);
+            Ok(true)
+        }
+        // Some of the store's own nodes are there, others are not.
+        (For::Slot(_), Said::NoNode) | (For::Own, Said::NodeExists) => {
+            prepare(inner, deadline).await?;
+            Ok(false)
+        }
+        (For::Ancestor(_), Said::NodeExists) => {
+            learn(inner, plan, deadline).await?;
+            Ok(false)
+        }
+        (For::Created(path) | For::Ancestor(path), Said::NoNode) => {
+            inner
+                .names
+                .ancestors(path)
+                .chain(inner.names.roots())
+                .for_each(|path| inner.directories.forget(path));
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Which of the directories that were taken to be missing are there.
+async fn learn(inner: &Inner, plan: &Plan, deadline: Deadline) -> Result<()> {
+    let paths: Vec<_> = plan
+        .ops
+        .iter()
+        .filter_map(|(_, why)| match why {
+            For::Ancestor(path) => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    let there = Via::Any(&inner.client)
+        .call(Does::Read, deadline, |linked| {
+            let paths = &paths;
+            async move {
+                let asked: Vec<_> = paths.iter().map(|path| linked.session.check_stat(path)).collect();
+                let mut there = Vec::with_capacity(asked.len());
+                for answer in asked {
+                    there.push(answer.await?.is_some());
+                }
+                Ok::<_, Problem>(there)
+            }
+        })
+        .await?;
+    let there = there.unwrap_or_default();
+    inner.directories.are(paths.iter().zip(there).filter(|(_, there)| *there).map(|(path, _)| *path));
+    Ok(())
+}
+
+/// Remembers what was written, and clears directories that lost their last key.
+async fn settle(
+    inner: &Inner,
+    request: &Request<'_>,
+    subjects: &[Subject],
+    plan: Plan,
+    stamp: &Stamp,
+    deadline: Deadline,
+) {
+    inner.directories.are(plan.ancestors.iter().map(String::as_str));
+    if !plan.bumped.is_empty() {
+        inner.is_prepared.store(true, Ordering::Relaxed);
+    }
+    let mut emptied = BTreeSet::new();
+    for (write, act) in request.writes.iter().zip(&plan.acts) {
+        let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
+        let empty = matches!(write, Write::Put { value, .. } if value.is_empty());
+        let forever = is_forever(write);
+        let marks = Mark { marks: true, has_children: false };
+        let node = match (act, subject.node()) {
+            (Act::Create | Act::Replace, _) => {
+                if let (false, Life::Own { session, .. }) = (forever, &request.life) {
+                    session.lies_in(parent(&subject.path));
+                }
+                Some(Node {
+                    version: 0,
+                    mzxid: stamp.zxid,
+                    czxid: stamp.zxid,
+                    ephemeral: !forever,
+                    is_key: true,
+                    mark: (empty && forever).then_some(marks),
+                    children: 0,
+                })
+            }
+            (Act::Set, Some(node)) => {
+                let mark =
+                    if empty { Some(Mark { marks: true, ..node.mark.unwrap_or(marks) }) } else { node.mark };
+                Some(Node {
+                    version: node.version.wrapping_add(1),
+                    mzxid: stamp.zxid,
+                    is_key: true,
+                    mark,
+                    ..node
+                })
+            }
+            (Act::Remove, _) => {
+                inner.directories.forget(&subject.path);
+                emptied.insert(parent(&subject.path).to_owned());
+                None
+            }
+            (Act::Empty, _) => {
+                // Its last child may have gone meanwhile.
+                emptied.insert(subject.path.clone());
+                inner.known.forget(&subject.key);
+                continue;
+            }
+            _ => continue,
+        };
+        match stamp.epochs[slot(&subject.key)] {
+            Some(epoch) => inner.known.set(&subject.key, Seen { node, epoch: Some(epoch) }),
+            None => inner.known.forget(&subject.key),
+        }
+    }
+    for path in emptied.iter().rev() {
+        clear(inner, path, deadline).await;
+    }
+}

@@ -1,0 +1,213 @@
+//! The conformance suite on a server of our own, or on a live one.
+
+use super::*;
+use kv_core::{Bytes, Capabilities, Kv, Result, async_trait};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use std::sync::Arc;
+use zookeeper_client::{Acls, Client, CreateMode, Error};
+
+pub fn main(kind: &'static str, name: &'static str) -> ! {
+    kv_testsuite::main(move || async move {
+        match Base::live(LIVE)? {
+            Some(base) => Suite::live(base).await,
+            None => {
+                let node = single(kind).await?;
+                let base = Base::new(format!("zookeeper://{}/", node.address))?;
+                Ok(Suite { name: name.into(), base, node: Some(Arc::new(node)), plain: true })
+            }
+        }
+    })
+}
+
+pub struct Suite {
+    name: String,
+    base: Base,
+    node: Option<Arc<Node>>,
+    /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
+    plain: bool,
+}
+
+impl Suite {
+    async fn live(base: Base) -> Result<Self, Failure> {
+        let kv = kv_zookeeper::open(&base.with_prefix(""))
+            .await
+            .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
+        let name = format!("zookeeper-{}", kv.health().await?.version);
+        kv.close().await?;
+        let plain = base.is_plain();
+        Ok(Self { name, base, node: None, plain })
+    }
+}
+
+#[async_trait]
+impl Harness for Suite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_zookeeper::open(&self.base.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        self.address()?;
+        Some(
+            kv_zookeeper::open(&format!("zookeeper://{}/{}", proxy.address(), self.base.name_of(prefix)))
+                .await,
+        )
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.plain.then(|| self.base.address(2181))?
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(self.node.clone()?)
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(Tool(self.address()?, self.base.name_of(""))))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.base.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_zookeeper::open(url).await)
+    }
+
+    fn excused(&self, case: &str, _: &Capabilities) -> Option<String> {
+        // `requests` counts what is said when a lock is given back.
+        let pinged =
+            "sessions are pinged all the time, which looks like being woken; counted by the server instead";
+        (case == "lock.fair/one-woken").then(|| pinged.into())
+    }
+
+    /// What counts creations stays for good, and so do the nodes above it: a count that began anew would take a version from
+    /// before for a new one. What other tools made and is no key stays too.
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let Some(address) = self.address() else { return Vec::new() };
+        let root = format!("/{}", self.base.name_of(prefix).trim_end_matches('/'));
+        leftovers(address, &root).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+async fn leftovers(address: SocketAddr, root: &str) -> Result<Vec<String>, Failure> {
+    let client = Client::connect(&address.to_string()).await?;
+    let (mut left, mut todo) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(path) = todo.pop() {
+        let children = match client.list_children(&path).await {
+            Err(Error::NoNode) => continue,
+            children => children?,
+        };
+        for child in children {
+            let below = format!("{path}/{child}");
+            let stays = below == format!("{root}/.kv/epoch");
+            let skeleton = below == format!("{root}/.kv") || below == format!("{root}/.kv/lock");
+            // Foreign names, which the suite's cases leave.
+            let is_foreign = child.trim() != child || child.len() > 1000 || (child == ".kv" && path != root);
+            if is_foreign && !below.starts_with(&format!("{root}/.kv")) {
+                return Ok(left);
+            }
+            if !stays {
+                if !skeleton {
+                    left.push(format!("the node {below:?}"));
+                }
+                todo.push(below);
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// When the last case has ended, a server of our own keeps no session of ours, and watches nothing for us.
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let left = async move {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+            loop {
+                let left = async {
+                    let watches = node.count("zk_watch_count").await?;
+                    Ok::<_, Failure>((node.sessions().await?, watches))
+                };
+                match left.await {
+                    Ok((sessions, 0)) if sessions.is_empty() => return Ok(()),
+                    left if tokio::time::Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(left);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+#[async_trait]
+impl Server for Node {
+    async fn stop(&self) {
+        self.daemon.stop();
+    }
+    async fn kill(&self) {
+        self.daemon.kill();
+    }
+    async fn start(&self) {
+        Node::start(self).await.expect("it started before");
+    }
+    async fn pause(&self) {
+        self.daemon.pause();
+    }
+    async fn resume(&self) {
+        self.daemon.resume();
+    }
+}
+
+/// The bare protocol.
+struct Tool(SocketAddr, String);
+
+impl Tool {
+    async fn client(&self) -> Client {
+        Client::connect(&self.0.to_string()).await.expect("the server serves")
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/{}{name}", self.1)
+    }
+}
+
+#[async_trait]
+impl Foreign for Tool {
+    async fn put(&self, name: &str, value: Bytes) {
+        let (client, path) = (self.client().await, self.path(name));
+        let create = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+            match client.mkdir(parent, &create).await {
+                Err(Error::BadArguments(_)) => return,
+                made => made.expect("the server serves"),
+            }
+        }
+        match client.create(&path, &value, &create).await {
+            Err(Error::NodeExists) => drop(client.set_data(&path, &value, None).await.expect("it is there")),
+            // A name that the server cannot hold.
+            Err(Error::BadArguments(_)) => {}
+            made => drop(made.expect("the server serves")),
+        }
+    }
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        match self.client().await.get_data(&self.path(name)).await {
+            Ok((value, _)) => Some(value.into()),
+            Err(Error::NoNode) => None,
+            Err(e) => panic!("{e}"),
+        }
+    }
+    async fn delete(&self, name: &str) {
+        match self.client().await.delete(&self.path(name), None).await {
+            Ok(()) | Err(Error::NoNode) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+}

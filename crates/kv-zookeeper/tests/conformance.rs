@@ -1,0 +1,8 @@
+//! The conformance suite on ZooKeeper 3.9, or on the live server that `KV_ZOOKEEPER_URL` names: `cargo test -p kv-zookeeper
+//! --test conformance`, with a part of a case's name behind `--` for some of it.
+
+mod common;
+
+fn main() {
+    common::suite::main("zookeeper", "zookeeper-3.9")
+}

@@ -1,0 +1,154 @@
+//! Outages beyond the suite's: a restart with data kept, and a pause of half a minute, during watches, leases and locks.
+
+mod common;
+
+use common::{Node, single};
+use kv_core::{Kv, Version, WatchEvent};
+use kv_testsuite::Failure;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, timeout};
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn open(node: &Node) -> Result<Kv, Failure> {
+    Ok(kv_zookeeper::open(&format!("zookeeper://{}/outages/", node.address)).await?)
+}
+
+/// Tries again until it is done; nothing but an outage may keep it from that.
+async fn written(kv: &Kv, key: &str, value: String) -> Result<Version, Failure> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match kv.put(key, value.clone()).await {
+            Ok(written) => return Ok(written.version),
+            Err(e) if Instant::now() > deadline => return Err(e.into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Folds the events until this key is at this version.
+async fn follow(
+    watch: &mut kv_core::Watch,
+    mirror: &mut BTreeMap<String, Version>,
+    until: (&str, Version),
+) -> Result<(), Failure> {
+    let reading = async {
+        while mirror.get(until.0) != Some(&until.1) {
+            match watch.event().await? {
+                WatchEvent::Put(entry) => {
+                    let before = mirror.insert(entry.key.to_string(), entry.version);
+                    assert!(before.is_none_or(|before| before < entry.version), "versions go up");
+                }
+                WatchEvent::Delete { key, .. } => {
+                    assert!(mirror.remove(key.as_str()).is_some(), "{key} was told before it went");
+                }
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    timeout(SOON, reading).await?
+}
+
+async fn listed(kv: &Kv) -> Result<BTreeMap<String, Version>, Failure> {
+    Ok(kv.list("").await?.into_iter().map(|entry| (entry.key.to_string(), entry.version)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_lose_no_event_no_lease_and_no_lock() -> Result<(), Failure> {
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = single(kind).await?;
+        let (kv, other) = (open(&node).await?, open(&node).await?);
+        for n in 0..50 {
+            other.put(format!("d/{n}"), "before").await?;
+        }
+        let lease = kv.lease(Duration::from_secs(20)).await?;
+        let leased = kv.put("leased", "").lease(&lease).await?.version;
+        let guard = kv.new_lock("l").ttl(Duration::from_secs(20)).acquire().await?;
+        let (mut watch, mut mirror) = (kv.watch_tree("").await?, BTreeMap::new());
+        follow(&mut watch, &mut mirror, ("leased", leased)).await?;
+        for round in 0..3 {
+            if round == 1 {
+                node.daemon.stop()
+            } else {
+                node.daemon.kill()
+            }
+            node.start().await?;
+            // While the watch may still be away.
+            for n in 0..10 {
+                written(&other, &format!("d/{n}"), format!("round {round}")).await?;
+                timeout(SOON, async {
+                    while other.delete(format!("d/{}", 10 + round * 10 + n)).await.is_err() {}
+                })
+                .await?;
+            }
+            let last = written(&other, "last", round.to_string()).await?;
+            follow(&mut watch, &mut mirror, ("last", last)).await?;
+            // After an outage what was deleted is told behind what was put.
+            let listed = listed(&other).await?;
+            let told = async {
+                while mirror != listed {
+                    match watch.event().await? {
+                        WatchEvent::Put(entry) => drop(mirror.insert(entry.key.to_string(), entry.version)),
+                        WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
+                        WatchEvent::Synced => {}
+                    }
+                }
+                Ok::<_, Failure>(())
+            };
+            if timeout(SOON, told).await.is_err() {
+                assert_eq!(mirror, listed, "round {round} on {kind}");
+            }
+            assert!(lease.is_held() && guard.is_held(), "round {round} on {kind}");
+            assert!(other.exists("leased").await?);
+            assert!(other.new_lock("l").try_acquire().await?.is_none(), "two hold the lock");
+            kv.put("fenced", round.to_string()).fenced(&guard).await?;
+        }
+        assert!(guard.release().await? && lease.revoke().await?);
+        assert!(!other.exists("leased").await?);
+        kv.close().await?;
+        other.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    let (short, long) = (Duration::from_secs(5), Duration::from_secs(45));
+    let lost = kv.new_lock("short").ttl(short).acquire().await?;
+    let kept = kv.new_lock("long").ttl(long).acquire().await?;
+    let lease = kv.lease(short).await?;
+    let leased = kv.put("leased", "").lease(&lease).await?.version;
+    let (mut watch, mut mirror) = (kv.watch_tree("").await?, BTreeMap::new());
+    follow(&mut watch, &mut mirror, ("leased", leased)).await?;
+    node.daemon.pause();
+    let paused = Instant::now();
+    // Known by the owner's clock, although nothing is heard.
+    timeout(short, lost.lost()).await?;
+    assert!(!lost.is_held() && kept.is_held());
+    let e = other.get("leased").await.err().ok_or("a frozen server answered")?;
+    assert!(e.is_transient(), "{e}");
+    tokio::time::sleep_until(paused + Duration::from_secs(30)).await;
+    node.daemon.resume();
+    let last = written(&other, "last", "after".into()).await?;
+    follow(&mut watch, &mut mirror, ("last", last)).await?;
+    assert!(!lease.is_held());
+    // Its time was over while the server slept; the server ends it as soon as it looks.
+    let gone = async {
+        while other.exists("leased").await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    timeout(SOON, gone).await??;
+    let next = timeout(SOON, other.new_lock("short").ttl(short).acquire()).await??;
+    assert!(next.token() > lost.token());
+    assert!(kv.put("fenced", "").fenced(&lost).await.is_err(), "the old holder writes no more");
+    // The long one is either still held, or known to be lost; in no case do two hold it.
+    let second = other.new_lock("long").ttl(long).try_acquire().await?;
+    assert!(!(kept.is_held() && second.is_some()), "two hold the lock");
+    kv.close().await?;
+    Ok(other.close().await?)
+}

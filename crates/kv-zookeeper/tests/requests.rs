@@ -1,0 +1,228 @@
+//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+
+mod common;
+
+use common::{Node, single};
+use kv_core::{ErrorKind, Kv, Result};
+use kv_testsuite::Failure;
+use std::time::{Duration, Instant};
+
+/// Packets that the server has received, with the one that asks.
+async fn packets(node: &Node) -> Result<u64, Failure> {
+    node.count("zk_packets_received").await
+}
+
+/// How many packets asking for their number takes.
+async fn asking(node: &Node) -> Result<u64, Failure> {
+    let mut least = u64::MAX;
+    for _ in 0..5 {
+        let before = packets(node).await?;
+        least = least.min(packets(node).await? - before);
+    }
+    Ok(least)
+}
+
+/// The least of a few tries: connections are pinged all the while, which only adds.
+macro_rules! costs {
+    ($node:expr, $most:expr, $n:ident => $call:expr) => {{
+        let ask = asking($node).await?;
+        let mut least = u64::MAX;
+        for $n in 0..4 {
+            let before = packets($node).await?;
+            $call.await?;
+            least = least.min((packets($node).await? - before).saturating_sub(ask));
+        }
+        assert!(least <= $most, "{}: {least} requests, at most {}", stringify!($call), $most);
+        least
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_per_call() -> Result<(), Failure> {
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = &single(kind).await?;
+        let kv: &Kv = &kv_zookeeper::open(&format!("zookeeper://{}/requests/", node.address)).await?;
+        kv.put("k", "v").await?; // and what the store keeps for itself
+
+        costs!(node, 2, n => kv.put(format!("new{n}"), "v"));
+        costs!(node, 1, _n => kv.put("k", "v"));
+        costs!(node, 2, _n => kv.get("k"));
+        costs!(node, 1, _n => kv.get("k").stale());
+        costs!(node, 2, _n => kv.exists("k"));
+        costs!(node, 2, _n => kv.get_many(["k", "l", "m"]));
+        kv.put("empty", "").await?;
+        costs!(node, 2, _n => kv.get("empty"));
+        costs!(node, 3, _n => kv.exists("empty"));
+        // A missing ancestor takes no request of its own.
+        costs!(node, 2, n => kv.put(format!("deep{n}/a/b/c"), "v"));
+        costs!(node, 2, n => kv.put(format!("deep0/a/b/{n}"), "v"));
+
+        costs!(node, 1, n => kv.atomic_put(format!("made{n}"), "v", None));
+        let mut seen = kv.put("k", "v").await?.version;
+        let swaps = costs!(node, 1, _n => async {
+            seen = kv.atomic_put("k", "w", seen).await?.version;
+            Ok::<_, Failure>(())
+        });
+        assert_eq!(swaps, 1);
+        let done = costs!(node, 1, n => async {
+            let (made, new) = (format!("made{n}"), format!("txn{n}"));
+            let done = kv.transact().when_exists("k").then(kv.put(&new, "v")).then(kv.delete(&made)).await?;
+            assert!(done.is_committed());
+            Ok::<_, Failure>(())
+        });
+        assert_eq!(done, 1);
+        costs!(node, 1, n => kv.delete(format!("txn{n}")));
+        let versions =
+            futures::future::join_all((0..4).map(|n| kv.get(format!("new{n}")).into_future())).await;
+        let versions: Vec<_> =
+            versions.into_iter().map(|found| found.map(|e| e.map(|e| e.version))).collect();
+        costs!(node, 1, n => async {
+            let version = versions[n as usize].as_ref().ok().copied().flatten().ok_or("it was put")?;
+            kv.atomic_delete(format!("new{n}"), version).await?;
+            Ok::<_, Failure>(())
+        });
+        // One look at the directory, and one more to clear it when it is empty.
+        costs!(node, 2, n => kv.delete(format!("deep0/a/b/{n}")));
+        for n in 0..4 {
+            kv.put(format!("one{n}/k"), "v").await?;
+        }
+        costs!(node, 3, n => kv.delete(format!("one{n}/k")));
+
+        let ttl = |n: u64| Duration::from_millis(5000 + n);
+        costs!(node, 3, n => kv.put(format!("ttl{n}"), "v").ttl(ttl(n))); // with a session for each
+        costs!(node, 2, n => kv.put(format!("ttl{n}"), "v")); // over a TTL
+        costs!(node, 3, n => kv.put("k", "v").ttl(ttl(n)));
+
+        for n in 0..200 {
+            kv.put(format!("d/{n}"), "v").await?;
+        }
+        // The names, then a hundred values a request; and a `sync` each time.
+        costs!(node, 7, _n => kv.list("d"));
+        costs!(node, 4, _n => kv.list("d").limit(10));
+        let deleting = costs!(node, 12, _n => kv.delete_tree("d"));
+        assert!(deleting <= 12);
+
+        let first = kv.new_lock("first").acquire().await?; // with a session for its kind
+        // And the watch of its own node, and its release.
+        let fresh = if kind == "zookeeper" { 4 } else { 5 };
+        costs!(node, fresh, n => async {
+            let guard = kv.new_lock(format!("fresh{n}")).acquire().await?;
+            assert!(guard.release().await?);
+            Ok::<_, Failure>(())
+        });
+        costs!(node, 4, _n => async {
+            let guard = kv.new_lock("again").acquire().await?;
+            assert!(guard.release().await?);
+            Ok::<_, Failure>(())
+        });
+        let guard = kv.new_lock("l").acquire().await?;
+        costs!(node, 2, _n => async {
+            assert!(kv.new_lock("l").try_acquire().await?.is_none());
+            Ok::<_, Failure>(())
+        });
+        kv.put("fenced", "v").await?;
+        costs!(node, 1, _n => kv.put("fenced", "v").fenced(&guard));
+        costs!(node, 3, _n => kv.lock_holder("l"));
+        first.release().await?;
+        kv.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_costs_one_request_and_an_idle_wait_none() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let url = format!("zookeeper://{}/idle/", node.address);
+    let (kv, other) = (kv_zookeeper::open(&url).await?, kv_zookeeper::open(&url).await?);
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        let mut watch = kv.watch_tree("d").await?;
+        watch.event().await?; // Synced
+        watches.push(watch);
+    }
+    other.put("d/k", "").await?;
+    for watch in &mut watches {
+        watch.event().await?;
+    }
+    let (before, begun) = (packets(&node).await?, Instant::now());
+    for n in 0..50 {
+        other.put("d/k", n.to_string()).await?;
+        for watch in &mut watches {
+            watch.event().await?;
+        }
+    }
+    // The two connections are pinged once in 750 ms at most.
+    let pings = 2 * (begun.elapsed().as_millis() as u64 / 750 + 1);
+    let found = packets(&node).await? - before;
+    assert!(found <= 50 + 50 + 2 + pings, "50 puts, a read each for ten watches: {found} requests");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/left/", node.address)).await?;
+    let lease = kv.lease(Duration::from_secs(50)).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    let mut watch = kv.watch_tree("").await?;
+    watch.event().await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(50)).acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    holder.event().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").acquire());
+    let refused = kv.put("leased", "").ttl(Duration::from_secs(2)).if_missing().await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
+    assert!(kv.new_lock("l").try_acquire().await?.is_none());
+    kv.close().await?;
+    assert!(!guard.is_held() && !lease.is_held());
+    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
+    drop((watch, holder));
+    let left = || async { Ok::<_, Failure>((node.sessions().await?, node.count("zk_watch_count").await?)) };
+    let gone = async {
+        loop {
+            let (sessions, watches) = left().await?;
+            // The one of the put that was refused goes by itself.
+            if sessions.len() <= 1 && sessions.values().all(Vec::is_empty) && watches == 0 {
+                return Ok::<_, Failure>(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(10), gone).await {
+        Ok(done) => done,
+        Err(_) => Err(format!("sessions and watches that are left: {:?}", left().await?).into()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
+    const WAITING: usize = 30;
+    let node = single("zookeeper").await?;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/woken/", node.address)).await?;
+    let ttl = Duration::from_secs(50);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let mut line = tokio::task::JoinSet::new();
+    for _ in 0..WAITING {
+        line.spawn(kv.new_lock("l").ttl(ttl).acquire());
+    }
+    // Each watches the one before; the holder's node is watched by the holder too, in the same session.
+    let watching = async {
+        while node.count("zk_watch_count").await? < WAITING as u64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), watching).await??;
+    let (ask, before, begun) = (asking(&node).await?, packets(&node).await?, Instant::now());
+    guard.release().await?;
+    let next = line.join_next().await.ok_or("they wait")???;
+    tokio::time::sleep(Duration::from_millis(300)).await; // for what should not come
+    let pings = 2 * (begun.elapsed().as_millis() as u64 / 750 + 1);
+    let found = packets(&node).await? - before - ask;
+    assert!(
+        found <= 3 + pings,
+        "the release, a look at the line, the watch of its own node: {found} requests"
+    );
+    drop((next, line));
+    Ok(kv.close().await?)
+}

@@ -1,0 +1,296 @@
+//! TLS, client certificates, users, passwords and ACLs; and what one gets for wrong ones.
+
+mod common;
+
+use common::{Node, Setup, nodes, single, start};
+use kv_core::{Error, ErrorKind, Kv, Secret};
+use kv_testsuite::{
+    Failure,
+    process::{certificates, run},
+};
+use kv_zookeeper::Config;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A CA, and certificates that it signed for a server on loopback and for a client.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn new() -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        certificates(folder.path())?;
+        let (key, cert) = (folder.path().join("server.key"), folder.path().join("server.pem"));
+        // Java wants both in one file.
+        let both = [std::fs::read(&key)?, std::fs::read(&cert)?].concat();
+        std::fs::write(folder.path().join("both.pem"), both)?;
+        Ok(Self(folder))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A server that speaks TLS alone.
+    async fn server(&self, kind: &str, client_auth: &str) -> Result<Node, Failure> {
+        let node = self.server_on(kind, client_auth, "127.0.0.1")?;
+        node.listens().await?;
+        Ok(node)
+    }
+
+    fn server_on(&self, kind: &str, client_auth: &str, address: &str) -> Result<Node, Failure> {
+        let mut setup = Setup::new(kind);
+        setup.flags =
+            "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".into();
+        setup.more = vec![
+            "secureClientPort=PORT".into(),
+            format!("secureClientPortAddress={address}"),
+            format!("ssl.keyStore.location={}", self.file("both.pem").display()),
+            "ssl.keyStore.type=PEM".into(),
+            format!("ssl.trustStore.location={}", self.file("ca.pem").display()),
+            "ssl.trustStore.type=PEM".into(),
+            format!("ssl.clientAuth={client_auth}"),
+        ];
+        let node = nodes(&setup, 1)?.remove(0);
+        node.daemon.spawn()?;
+        Ok(node)
+    }
+}
+
+/// Opening is refused, in this way, without waiting for the deadline.
+async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
+    let begun = Instant::now();
+    let error = match config.deadline(Duration::from_secs(30)).open().await {
+        Ok(store) => return Err(format!("opened {store:?}").into()),
+        Err(e) => e,
+    };
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(names), "{error} names {names:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "at once, not after {:?}", begun.elapsed());
+    assert!(!error.is_transient(), "{error}");
+    Ok(error)
+}
+
+async fn works(config: Config) -> Result<(), Failure> {
+    let kv = Kv::new(config.deadline(Duration::from_secs(20)).open().await?);
+    kv.put("a", "1").ttl(Duration::from_secs(30)).await?;
+    kv.put("d/b", "2").await?;
+    assert!(kv.exists("a").await?);
+    let mut watch = kv.watch_tree("").await?;
+    watch.event().await?;
+    let lease = kv.lease(Duration::from_secs(10)).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    lease.revoke().await?;
+    kv.new_lock("l").acquire().await?.release().await?;
+    let health = kv.health().await?;
+    assert!(!health.version.is_empty() && health.leader.is_some(), "{health:?}");
+    kv.delete_tree("").await?;
+    kv.close().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_client_certificates() -> Result<(), Failure> {
+    let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = ours.server(kind, "need").await?;
+        let config = || Config::new([node.address.to_string()]).prefix("tls/");
+        let certified =
+            |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+
+        works(certified(&ours).ca(ours.file("ca.pem"))).await?;
+        let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
+        let url = format!(
+            "zookeeper://{}/tls/?ca={}&cert={}&key={}",
+            node.address,
+            ca.display(),
+            cert.display(),
+            key.display()
+        );
+        let kv = kv_zookeeper::open(&url).await?;
+        kv.get("a").await?;
+        kv.close().await?;
+
+        refused(certified(&ours).ca(theirs.file("ca.pem")), ErrorKind::Unauthenticated, "`ca`").await?;
+        refused(config().ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate").await?;
+        refused(certified(&theirs).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate")
+            .await?;
+        let e = config().deadline(Duration::from_secs(1)).open().await.err().ok_or("it speaks TLS alone")?;
+        assert!(e.to_string().contains("`ca`"), "{e}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_must_name_the_host() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    // Its certificate names `localhost` and 127.0.0.1.
+    let node = ours.server_on("zookeeper", "none", "127.0.0.2")?;
+    let host = format!("127.0.0.2:{}", node.address.port());
+    node.daemon.serves(|| async { tokio::net::TcpStream::connect(&host).await.is_ok() }).await?;
+    refused(Config::new([&host]).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "names it").await?;
+    let node = ours.server("zookeeper", "none").await?;
+    works(Config::new([format!("localhost:{}", node.address.port())]).ca(ours.file("ca.pem")).prefix("x"))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_named() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    let node = single("zookeeper").await?;
+    let config = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
+    assert!(e.to_string().contains(&node.address.to_string()), "{e}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn half_given_settings_are_refused_before_any_connection() -> Result<(), Failure> {
+    for (url, names) in [
+        ("zookeeper://127.0.0.1:1/?cert=c.pem", "`cert` without `key`"),
+        ("zookeeper://127.0.0.1:1/?key=k.pem", "`key` without `cert`"),
+        ("zookeeper://127.0.0.1:1/?cert=c.pem&key=k.pem", "without `ca`"),
+        ("zookeeper://127.0.0.1:1/?tls=true", "without `ca`"),
+        ("zookeeper://127.0.0.1:1/?tls=false&ca=c.pem", "`tls` is off"),
+        ("zookeeper://127.0.0.1:1/?ca=/no/such/file", "/no/such/file"),
+        ("zookeeper://me@127.0.0.1:1/", "without a password"),
+        ("zookeeper://127.0.0.1:1/?acl=auth::r", "without a user"),
+        ("zookeeper://127.0.0.1:1/?acl=world:anyone:x", "scheme:id:permissions"),
+        ("zookeeper://127.0.0.1:1/a//b", "empty segment"),
+        ("zookeeper://127.0.0.1:1/zookeeper/x", "/zookeeper"),
+        ("zookeeper://127.0.0.1:x/", "makes no sense"),
+        ("zookeeper:///prefix", "no host"),
+    ] {
+        let e = kv_zookeeper::open(url).await.err().ok_or(url)?;
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{url}: {e}");
+        assert!(e.to_string().contains(names), "{e} names {names:?}");
+    }
+    let rubbish = tempfile::NamedTempFile::new()?;
+    std::fs::write(rubbish.path(), "no PEM")?;
+    refused(Config::new(["127.0.0.1:1"]).ca(rubbish.path()), ErrorKind::InvalidArgument, "TLS settings")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_address_says_what_was_tried() -> Result<(), Failure> {
+    let config = Config::new(["127.0.0.1:1"]).deadline(Duration::from_millis(500));
+    let e = config.open().await.err().ok_or("nobody listens there")?;
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("127.0.0.1:1"), "{e}");
+    assert!(e.to_string().contains("refused"), "{e}");
+    Ok(())
+}
+
+/// The ACL of a node, as `zkCli` prints it.
+fn acl(node: &Node, path: &str) -> Result<String, Failure> {
+    let mut command = node.zkcli();
+    command.args(["getAcl", path]);
+    Ok(String::from_utf8_lossy(&run(command, b"")?).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = single(kind).await?;
+        let config = || Config::new([node.address.to_string()]).prefix("mine/");
+        let kv = Kv::new(config().user("me", "my-word").open().await?);
+        kv.put("d/k", "v").await?;
+        kv.put("ttl", "v").ttl(Duration::from_secs(30)).await?;
+        let guard = kv.new_lock("l").acquire().await?;
+        works(config().prefix("mine/below").user("me", "my-word")).await?;
+
+        let (wrong, nobody) =
+            (Kv::new(config().user("me", "wrong-word").open().await?), Kv::new(config().open().await?));
+        for other in [&wrong, &nobody] {
+            for e in [
+                other.get("d/k").await.err(),
+                other.list("").await.err(),
+                other.put("d/k", "w").await.err(),
+                other.put("new", "w").await.err(),
+                other.delete("d/k").await.err(),
+                other.delete_tree("").await.err(),
+                other.new_lock("l").try_acquire().await.err(),
+                other.watch_tree("").await?.event().await.err(),
+            ] {
+                let e = e.ok_or("it was allowed")?;
+                assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+                assert!(!format!("{e} {e:?} {:?}", e.cause()).contains("-word"), "{e}");
+            }
+        }
+        assert!(guard.is_held());
+        assert_eq!(kv.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
+        guard.release().await?;
+        // The world may read what it is told to.
+        let open = Kv::new(
+            config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?,
+        );
+        open.put("d/k", "v").await?;
+        let printed = acl(&node, "/open/d/k")?;
+        assert!(printed.contains("'world,'anyone") && printed.contains("'digest,'me:"), "{printed}");
+        let reader = Kv::new(config().prefix("open").open().await?);
+        assert_eq!(reader.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
+        assert_eq!(reader.list("").await?.len(), 1);
+        assert_eq!(reader.put("d/k", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(reader.put("d/new", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        for kv in [kv, wrong, nobody, open, reader] {
+            kv.close().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let owner = Kv::new(
+        Config::new([node.address.to_string()])
+            .prefix("w")
+            .user("me", "my-word")
+            .acl("world:anyone:cdrwa")
+            .open()
+            .await?,
+    );
+    owner.put("d/a", "1").await?;
+    let reader = Kv::new(Config::new([node.address.to_string()]).prefix("w").open().await?);
+    let mut watch = reader.watch_tree("").await?;
+    for _ in ["Put", "Synced"] {
+        watch.event().await?;
+    }
+    let tool = zookeeper_client::Client::connector().with_auth("digest", b"me:my-word");
+    let tool = tool.connect(&node.address.to_string()).await?;
+    tool.set_acl(
+        "/w/d/a",
+        &[zookeeper_client::Acl::new(zookeeper_client::Permission::ALL, zookeeper_client::AuthId::authed())],
+        None,
+    )
+    .await?;
+    // Servers tell of nobody's nodes but the reader's own; one that reads again is told why it may not.
+    owner.put("d/a", "2").await?;
+    node.daemon.kill();
+    node.start().await?;
+    let e =
+        tokio::time::timeout(Duration::from_secs(20), watch.event()).await?.err().ok_or("it was told on")?;
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    owner.close().await?;
+    Ok(reader.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_wants_users_says_so() -> Result<(), Failure> {
+    let mut setup = Setup::new("zookeeper");
+    setup.flags = "-Dzookeeper.enforce.auth.enabled=true -Dzookeeper.enforce.auth.schemes=digest".into();
+    let node = start(&setup).await?;
+    let config = || Config::new([node.address.to_string()]).prefix("auth");
+    works(config().user("me", "my-word")).await?;
+    refused(config(), ErrorKind::Unauthenticated, "`user`").await?;
+    Ok(())
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let config = Config::new(["h"]).user("me", Secret::new("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
