@@ -1,0 +1,171 @@
+//! The conformance suite on a server of our own, or on a live one.
+
+use super::*;
+use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+pub fn main(kind: &'static str, name: &'static str) -> ! {
+    kv_testsuite::main(move || async move {
+        match Base::live(LIVE)? {
+            Some(base) => Suite::live(base).await,
+            None => {
+                let node = single(kind).await?;
+                let base = Base::new(format!("redis://{}/", node.address))?;
+                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)) })
+            }
+        }
+    })
+}
+
+pub struct Suite {
+    name: String,
+    base: Base,
+    node: Option<Arc<Node>>,
+    /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
+    tool: Option<SocketAddr>,
+}
+
+impl Suite {
+    async fn live(base: Base) -> Result<Self, Failure> {
+        let kv = kv_redis::open(&base.with_prefix(""))
+            .await
+            .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
+        let name = format!("redis-{}", kv.health().await?.version);
+        kv.close().await?;
+        let is_single = base.with_prefix("").starts_with("redis://");
+        let tool = base.address(6379).filter(|_| base.is_plain() && is_single);
+        Ok(Self { name, base, node: None, tool })
+    }
+}
+
+#[async_trait]
+impl Harness for Suite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_redis::open(&self.base.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        self.address()?;
+        Some(kv_redis::open(&format!("redis://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        // A live server that asks for nothing but its address can stand behind a proxy.
+        self.tool
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(self.node.clone()?)
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(Tool(self.tool?, self.base.name_of(""))))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.base.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_redis::open(url).await)
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let Some(tool) = self.tool else { return Vec::new() };
+        left(tool, &self.base.name_of(prefix)).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// Names below the prefix, but for the last number given, which ends by itself; and channels that are listened to.
+pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
+    let mut resp = Resp::connect(server).await?;
+    let mut left = Vec::new();
+    for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
+        let name = name.text();
+        let is_ending = matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..=3_600_000));
+        if !(name.ends_with(".kv/clock") && is_ending) {
+            left.push(format!("the key {name:?}"));
+        }
+    }
+    let channels = resp.ask(&[b"PUBSUB", b"SHARDCHANNELS", format!("{prefix}*").as_bytes()]).await?;
+    left.extend(channels.list().into_iter().map(|name| format!("the channel {:?}", name.text())));
+    Ok(left)
+}
+
+/// When the last case has ended, a server of our own shows nothing of ours.
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let left = async move {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                match left(node.address, "").await {
+                    Ok(left) if left.is_empty() => return Ok(()),
+                    left if Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(left);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+#[async_trait]
+impl Server for Node {
+    async fn stop(&self) {
+        self.daemon.stop();
+    }
+    async fn kill(&self) {
+        self.daemon.kill();
+    }
+    async fn start(&self) {
+        Node::start(self).await.expect("it started before");
+    }
+    async fn pause(&self) {
+        self.daemon.pause();
+    }
+    async fn resume(&self) {
+        self.daemon.resume();
+    }
+}
+
+/// What our names are called, by the whole of them.
+pub struct Tool(pub SocketAddr, pub String);
+
+impl Tool {
+    async fn ask(&self, command: &str, name: &str, more: &[&[u8]]) -> Reply {
+        let name = format!("{}{name}", self.1);
+        let parts = [&[command.as_bytes(), name.as_bytes()], more].concat();
+        let asked = async { Resp::connect(self.0).await?.ask(&parts).await };
+        asked.await.expect("the server serves")
+    }
+}
+
+#[async_trait]
+impl Foreign for Tool {
+    async fn put(&self, name: &str, value: Bytes) {
+        self.ask("SET", name, &[&value]).await;
+    }
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        match self.ask("GET", name, &[]).await {
+            Reply::Text(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+    async fn delete(&self, name: &str) {
+        self.ask("DEL", name, &[]).await;
+    }
+    async fn put_other_type(&self, name: &str) -> bool {
+        self.ask("RPUSH", name, &[b"theirs"]).await == Reply::Number(1)
+    }
+}
