@@ -233,7 +233,8 @@ impl Client {
         if answer.is_none() && link.heard() != heard {
             answer = deadline.limit(request).await;
         }
-        if answer.is_none() && link.heard() == heard && within.within() >= SILENCE {
+        // Others may have found it silent before.
+        if answer.is_none() && link.silence() >= SILENCE {
             link.end();
         }
         answer.unwrap_or_else(|| Err(silent(Fate::Unknown, "answer")))

@@ -15,8 +15,11 @@ use fred::{
 use kv_core::ErrorKind;
 use std::{
     pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{broadcast, watch},
@@ -36,6 +39,8 @@ pub(crate) struct Link {
     reader: AbortOnDrop,
     ended: watch::Receiver<()>,
     heard: AtomicU64,
+    /// When the first request was sent since something was heard.
+    asked: Mutex<Option<Instant>>,
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -96,12 +101,21 @@ impl Link {
                 return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));
             }
         }
-        Ok(Self { address: address.to_owned(), reader, ended, heard: AtomicU64::default(), connection })
+        Ok(Self { address: address.to_owned(), reader, ended, heard: AtomicU64::default(), asked: Mutex::default(), connection })
     }
 
     /// A number that grows whenever the server answers.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// How long one has waited for anything to be heard.
+    pub(crate) fn silence(&self) -> Duration {
+        self.asked().map_or(Duration::ZERO, |asked| asked.elapsed())
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -139,12 +153,14 @@ impl Link {
         if self.has_ended() {
             return Err(over(Fate::Undone));
         }
+        self.asked().get_or_insert_with(Instant::now);
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
         let answer = tokio::select! {
             biased;
             answer = self.connection.custom::<Value, Value>(command, arguments) => answer,
             () = self.ended() => return Err(over(Fate::Unknown)),
         };
+        *self.asked() = None;
         self.heard.fetch_add(1, Ordering::Relaxed);
         answer.map_err(|e| failed(&self.address, &e))
     }

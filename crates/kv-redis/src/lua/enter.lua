@@ -15,8 +15,7 @@ else
     if not is_open then call('PEXPIRE', session, ttl) end
     call('ZADD', queue, token, contender)
     call('HSET', brought, contender, ARGV[7])
-    keep(queue, 2 * ttl + 60000)
-    keep(brought, 2 * ttl + 60000)
+    keep(lock, ttl)
     if not first then
         first = contender
         changed(lock, first, token)

@@ -6,8 +6,11 @@ local function session_of(contender) return string.match(contender, '^[^:]+') en
 local function is_alive(contender) return call('EXISTS', own .. 'session/' .. session_of(contender)) == 1 end
 local function left_of(contender) return call('PTTL', own .. 'session/' .. session_of(contender)) end
 
-local function keep(name, life)
-    if call('PTTL', name) < life then call('PEXPIRE', name, text(life)) end
+-- A line outlives the sessions in it by a second: where all have died, nothing is left.
+local function keep(lock, ttl)
+    for _, name in ipairs({ queue_of(lock), brought_to(lock) }) do
+        if call('PTTL', name) < ttl + 1000 then call('PEXPIRE', name, text(ttl + 1000)) end
+    end
 end
 
 -- Who is in front has changed: that one is woken, and who watches is told.

@@ -21,8 +21,7 @@ for at = 1, #entries, 2 do
             call('HDEL', session, entries[at])
             gone[#gone + 1] = contender
         else
-            keep(queue, 2 * ttl + 60000)
-            keep(brought_to(lock), 2 * ttl + 60000)
+            keep(lock, ttl)
             local first = front(lock)
             if first == contender then
                 first_of_ours[#first_of_ours + 1] = contender

@@ -3,7 +3,11 @@
 use super::*;
 use kv_core::{Bytes, Kv, Result, async_trait};
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 pub fn main(kind: &'static str, name: &'static str) -> ! {
@@ -13,7 +17,7 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
             None => {
                 let node = single(kind).await?;
                 let base = Base::new(format!("redis://{}/", node.address))?;
-                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)) })
+                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)), theirs: Theirs::default() })
             }
         }
     })
@@ -25,7 +29,11 @@ pub struct Suite {
     node: Option<Arc<Node>>,
     /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
     tool: Option<SocketAddr>,
+    /// What the tests wrote by it, which no call of the library has to delete.
+    theirs: Theirs,
 }
+
+type Theirs = Arc<Mutex<BTreeSet<String>>>;
 
 impl Suite {
     async fn live(base: Base) -> Result<Self, Failure> {
@@ -36,7 +44,7 @@ impl Suite {
         kv.close().await?;
         let is_single = base.with_prefix("").starts_with("redis://");
         let tool = base.address(6379).filter(|_| base.is_plain() && is_single);
-        Ok(Self { name, base, node: None, tool })
+        Ok(Self { name, base, node: None, tool, theirs: Theirs::default() })
     }
 }
 
@@ -65,7 +73,7 @@ impl Harness for Suite {
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
-        Some(Arc::new(Tool(self.tool?, self.base.name_of(""))))
+        Some(Arc::new(Tool(self.tool?, self.base.name_of(""), self.theirs.clone())))
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
@@ -78,7 +86,16 @@ impl Harness for Suite {
 
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(tool) = self.tool else { return Vec::new() };
-        left(tool, &self.base.name_of(prefix)).await.unwrap_or_else(|e| vec![e.to_string()])
+        let prefix = self.base.name_of(prefix);
+        let theirs: Vec<_> = {
+            let mut all = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extract_if(.., |name| name.starts_with(&prefix)).collect()
+        };
+        let own = Tool(tool, String::new(), Theirs::default());
+        for name in theirs {
+            own.delete(&name).await;
+        }
+        left(tool, &prefix).await.unwrap_or_else(|e| vec![e.to_string()])
     }
 }
 
@@ -140,11 +157,14 @@ impl Server for Node {
 }
 
 /// What our names are called, by the whole of them.
-pub struct Tool(pub SocketAddr, pub String);
+pub struct Tool(pub SocketAddr, pub String, Theirs);
 
 impl Tool {
     async fn ask(&self, command: &str, name: &str, more: &[&[u8]]) -> Reply {
         let name = format!("{}{name}", self.1);
+        if matches!(command, "SET" | "RPUSH") {
+            self.2.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        }
         let parts = [&[command.as_bytes(), name.as_bytes()], more].concat();
         let asked = async { Resp::connect(self.0).await?.ask(&parts).await };
         asked.await.expect("the server serves")
