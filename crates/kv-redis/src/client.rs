@@ -4,7 +4,7 @@ use crate::{
     config::Access,
     error::{Failed, Fate, unknown},
     link::Link,
-    script::{Answer, Script},
+    script::{self, Answer, Script},
 };
 use fred::types::Value;
 use kv_core::{Deadline, ErrorKind, Result};
@@ -83,8 +83,10 @@ struct State {
     link: Option<Arc<Link>>,
     /// Where the server was last seen to be, or said to be.
     hint: Option<String>,
-    /// The nodes of the cluster, besides those that were given.
+    /// The nodes of the cluster, as one of them told.
     nodes: Vec<String>,
+    /// Which host is asked first.
+    turn: usize,
     closed: bool,
 }
 
@@ -115,6 +117,7 @@ impl Client {
             return Ok(link);
         }
         let link = Arc::new(self.connect().await?);
+        load(&link).await?;
         let mut state = self.state();
         if !state.closed {
             state.link = Some(link.clone());
@@ -125,53 +128,60 @@ impl Client {
     /// A new connection to the server that takes the writes.
     pub(crate) async fn connect(&self) -> Result<Link, Failed> {
         let hint = self.state().hint.take();
-        let mut last = None;
-        for address in hint.into_iter() {
-            match self.master_at(&address).await {
-                Ok(link) => return Ok(self.seen(link)),
-                Err(failed) => last = Some(failed),
-            }
+        if let Some(address) = hint
+            && let Ok(link) = self.master_at(&address).await
+        {
+            return Ok(self.seen(link));
         }
-        match &self.find {
-            Find::Single(hosts) => {
-                for host in hosts {
-                    match self.master_at(host).await {
-                        Ok(link) => return Ok(self.seen(link)),
-                        Err(failed) => last = worse(last, failed),
-                    }
+        let hosts = self.hosts();
+        let first = self.state().turn;
+        let mut last = None;
+        for at in (0..hosts.len()).map(|n| (first + n) % hosts.len()) {
+            // Whoever is given up half-way is not the first to be asked again.
+            self.state().turn = at + 1;
+            match self.by(&hosts[at]).await {
+                Ok(link) => {
+                    self.state().turn = at;
+                    return Ok(self.seen(link));
                 }
-            }
-            Find::Sentinel(sentinels, access, master) => {
-                for sentinel in sentinels {
-                    let found = async {
-                        let address = of_sentinel(sentinel, access, master).await?;
-                        self.master_at(&address).await
-                    };
-                    match found.await {
-                        Ok(link) => return Ok(self.seen(link)),
-                        Err(failed) => last = worse(last, failed),
-                    }
-                }
-            }
-            Find::Cluster(nodes, slot) => {
-                let known = std::mem::take(&mut self.state().nodes);
-                for node in nodes.iter().chain(&known) {
-                    let found = async {
-                        let link = Link::open(node, &self.access).await?;
-                        let (address, nodes) = owner(&link, *slot).await?;
-                        self.state().nodes = nodes;
-                        // A client for one connection may have none besides it.
-                        if address == link.address { Ok(link) } else { self.master_at(&address).await }
-                    };
-                    match found.await {
-                        Ok(link) => return Ok(self.seen(link)),
-                        Err(failed) => last = worse(last, failed),
-                    }
-                }
+                Err(failed) => last = worse(last, failed),
             }
         }
         let none = || Failed::new(Fate::Undone, ErrorKind::Unavailable, "no server is known that takes writes");
         Err(last.unwrap_or_else(none))
+    }
+
+    /// Who may know where the server is.
+    fn hosts(&self) -> Vec<String> {
+        match &self.find {
+            Find::Single(hosts) | Find::Sentinel(hosts, ..) => hosts.clone(),
+            Find::Cluster(nodes, _) => {
+                let known = self.state().nodes.clone();
+                nodes.iter().cloned().chain(known.into_iter().filter(|node| !nodes.contains(node))).collect()
+            }
+        }
+    }
+
+    /// The server, as this host knows it.
+    async fn by(&self, host: &str) -> Result<Link, Failed> {
+        match &self.find {
+            Find::Single(_) => self.master_at(host).await,
+            Find::Sentinel(_, access, master) => {
+                let address = of_sentinel(host, access, master).await?;
+                self.master_at(&self.reached(address)).await
+            }
+            Find::Cluster(_, slot) => {
+                let link = Link::open(host, &self.access).await?;
+                let (address, nodes) = owner(&link, *slot).await?;
+                self.state().nodes = nodes.into_iter().map(|node| self.reached(node)).collect();
+                self.master_at(&self.reached(address)).await
+            }
+        }
+    }
+
+    /// Where a server of this name is reached from here.
+    fn reached(&self, named: String) -> String {
+        self.access.reached.get(&named).cloned().unwrap_or(named)
     }
 
     fn seen(&self, link: Link) -> Link {
@@ -268,7 +278,9 @@ impl Client {
                 Fate::Refused => return Err(error),
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
                 // A server that does not know its name gives a port alone.
-                Fate::Moved(address) => self.elsewhere(Some(address).filter(|a| !a.starts_with(':'))),
+                Fate::Moved(address) => {
+                    self.elsewhere(Some(address).filter(|a| !a.starts_with(':')).map(|a| self.reached(a)));
+                }
                 // What a server says before it does anything, it says because another one is to be asked, or later.
                 Fate::Undone => self.elsewhere(None),
                 Fate::Unknown | Fate::NoScript => {}
@@ -317,6 +329,21 @@ impl Client {
             link.end();
         }
     }
+}
+
+/// Gives the server the scripts that it does not know, so that no call has to bring its own.
+async fn load(link: &Link) -> Result<(), Failed> {
+    let all = script::all();
+    let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
+    let known = match link.call("SCRIPT", names.collect()).await {
+        Ok(Value::Array(known)) => known,
+        // Then each call brings its own.
+        Err(Failed { fate: Fate::Refused, .. }) | Ok(_) => return Ok(()),
+        Err(failed) => return Err(failed),
+    };
+    let missing = all.iter().zip(known).filter(|(_, known)| known.as_i64() != Some(1));
+    let loads = missing.map(|(script, _)| link.call("SCRIPT", vec!["LOAD".into(), script.source.into()]));
+    futures::future::try_join_all(loads).await.map(drop)
 }
 
 /// The one to tell: what will not change by trying again.

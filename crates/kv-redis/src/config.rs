@@ -14,6 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -68,6 +69,7 @@ pub struct Config {
     key: Option<PathBuf>,
     server_name: Option<String>,
     spread: Option<u16>,
+    reached: BTreeMap<String, String>,
     allow_eviction: bool,
     #[cfg_attr(feature = "serde", serde(skip))]
     deadline: Option<Duration>,
@@ -83,6 +85,7 @@ pub(crate) struct Access {
     pub(crate) database: Option<u8>,
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) server_name: Option<String>,
+    pub(crate) reached: Arc<BTreeMap<String, String>>,
 }
 
 impl Config {
@@ -167,6 +170,13 @@ impl Config {
         self
     }
 
+    /// Where a server is reached from here that a cluster or sentinels name otherwise, `host:port` both: behind a translation
+    /// of addresses, a forwarded port, a tunnel.
+    pub fn reached(mut self, named: impl Into<String>, at: impl Into<String>) -> Self {
+        self.reached.insert(named.into(), at.into());
+        self
+    }
+
     /// Opens a store on a server that may throw keys away when its memory is full (`maxmemory-policy`) all the same: no
     /// promise of this library then holds for any key.
     pub fn allow_eviction(mut self, allow: bool) -> Self {
@@ -205,6 +215,7 @@ impl Config {
             database: self.database,
             tls,
             server_name: self.server_name.clone(),
+            reached: Arc::new(self.reached.clone()),
         };
         let sentinels =
             Access { user: self.sentinel_user.clone(), password: self.sentinel_password.clone(), database: None, ..access.clone() };

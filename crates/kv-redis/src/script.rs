@@ -21,10 +21,16 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident: $($file:literal),+;)*) => { $(
+    ($($name:ident: $($file:literal),+;)*) => {
+        $(
         pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(concat!(include_str!("lua/common.lua"), $("\n", include_str!($file)),+)));
-    )* };
+    )*
+        /// All of them.
+        pub(crate) fn all() -> Vec<&'static Script> {
+            vec![$(&$name),*]
+        }
+    };
 }
 
 scripts! {

@@ -6,8 +6,9 @@ use kv_testsuite::{failover::soon, process::run};
 pub struct Cluster(pub Vec<Node>);
 
 impl Cluster {
-    pub async fn start(kind: &str) -> Result<Self, Failure> {
-        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    /// Serves, and has its replicas in step. A master is missed after `patience` milliseconds.
+    pub async fn start(kind: &str, patience: u32) -> Result<Self, Failure> {
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", &patience.to_string()];
         let nodes = (0..6).map(|_| Node::new(kind, &settings)).collect::<Result<Vec<_>, _>>()?;
         nodes.iter().try_for_each(|node| node.daemon.spawn())?;
         for node in &nodes {
@@ -18,11 +19,18 @@ impl Cluster {
         create.args(["--cluster-replicas", "1", "--cluster-yes"]);
         run(create, b"")?;
         let cluster = Self(nodes);
-        soon("the cluster to be whole", cluster.whole()).await??;
+        cluster.serves().await?;
         Ok(cluster)
     }
 
-    /// Every node knows all slots, and every replica is in step.
+    /// Returns when every node knows all slots, and every replica is in step.
+    pub async fn serves(&self) -> Result<(), Failure> {
+        for node in &self.0 {
+            node.ready().await?;
+        }
+        soon("the cluster to be whole", self.whole()).await?
+    }
+
     async fn whole(&self) -> Result<(), Failure> {
         for node in &self.0 {
             loop {

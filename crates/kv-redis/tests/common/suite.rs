@@ -1,7 +1,8 @@
 //! The conformance suite on a server of our own, or on a live one.
 
-use super::*;
+use super::{cluster::Cluster, *};
 use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_redis::Config;
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
 use std::{
     collections::BTreeSet,
@@ -10,6 +11,21 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// What all names have in front in a cluster: one slot, of one node, which can stand behind a proxy.
+const TAG: &str = "{suite}";
+
+/// On a cluster of our own; the keys in one slot, or spread over several.
+pub fn cluster(name: &'static str, spread: Option<u16>) -> ! {
+    kv_testsuite::main(move || async move {
+        // Nobody is to take over while the suite has the whole cluster paused.
+        let cluster = Arc::new(Cluster::start("redis", 60_000).await?);
+        let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
+        let owner = cluster.owner(TAG).await?.address;
+        let cluster = Some((cluster, spread));
+        Ok(Suite { name: name.into(), base, tool: Some(owner), node: None, cluster, theirs: Theirs::default() })
+    })
+}
+
 pub fn main(kind: &'static str, name: &'static str) -> ! {
     kv_testsuite::main(move || async move {
         match Base::live(LIVE)? {
@@ -17,7 +33,7 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
             None => {
                 let node = single(kind).await?;
                 let base = Base::new(format!("redis://{}/", node.address))?;
-                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)), theirs: Theirs::default() })
+                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)), cluster: None, theirs: Theirs::default() })
             }
         }
     })
@@ -27,6 +43,7 @@ pub struct Suite {
     name: String,
     base: Base,
     node: Option<Arc<Node>>,
+    cluster: Option<(Arc<Cluster>, Option<u16>)>,
     /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
     tool: Option<SocketAddr>,
     /// What the tests wrote by it, which no call of the library has to delete.
@@ -44,7 +61,55 @@ impl Suite {
         kv.close().await?;
         let is_single = base.with_prefix("").starts_with("redis://");
         let tool = base.address(6379).filter(|_| base.is_plain() && is_single);
-        Ok(Self { name, base, node: None, tool, theirs: Theirs::default() })
+        Ok(Self { name, base, node: None, cluster: None, tool, theirs: Theirs::default() })
+    }
+}
+
+impl Suite {
+    fn spread(&self) -> Option<u16> {
+        self.cluster.as_ref()?.1
+    }
+
+    fn with_prefix(&self, prefix: &str) -> String {
+        let url = self.base.with_prefix(prefix);
+        self.spread().map_or(url.clone(), |parts| format!("{url}?spread={parts}"))
+    }
+}
+
+/// Of all nodes of the cluster.
+async fn left_in_all(
+    cluster: Option<&(Arc<Cluster>, Option<u16>)>,
+    prefix: &str,
+) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for node in cluster.iter().flat_map(|(cluster, _)| &cluster.0) {
+        if node.resp().await?.say("ROLE").await?.list().first().is_some_and(|role| role.text() == "master") {
+            all.extend(left(node.address, &format!("{{{prefix}")).await?);
+        }
+    }
+    Ok(all)
+}
+
+#[async_trait]
+impl Server for Cluster {
+    async fn stop(&self) {
+        self.0.iter().for_each(|node| node.daemon.stop());
+    }
+    async fn kill(&self) {
+        self.0.iter().for_each(|node| node.daemon.kill());
+    }
+    async fn start(&self) {
+        for node in &self.0 {
+            node.daemon.spawn().expect("it started before");
+        }
+        self.serves().await.expect("it served before");
+    }
+    async fn pause(&self) {
+        self.0.iter().for_each(|node| node.daemon.pause());
+    }
+    async fn resume(&self) {
+        self.0.iter().for_each(|node| node.daemon.resume());
+        self.serves().await.expect("it served before");
     }
 }
 
@@ -55,29 +120,40 @@ impl Harness for Suite {
     }
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
-        kv_redis::open(&self.base.with_prefix(prefix)).await
+        kv_redis::open(&self.with_prefix(prefix)).await
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
-        self.address()?;
+        let address = self.address()?;
+        if self.cluster.is_some() {
+            let config = Config::cluster([proxy.address().to_string()]).prefix(self.base.name_of(prefix));
+            let store = config.reached(address.to_string(), proxy.address().to_string()).open().await;
+            return Some(store.map(Kv::new));
+        }
         Some(kv_redis::open(&format!("redis://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        // A live server that asks for nothing but its address can stand behind a proxy.
-        self.tool
+        // A live server that asks for nothing but its address can stand behind a proxy, and one node of a cluster.
+        self.tool.filter(|_| self.spread().is_none())
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {
-        Some(self.node.clone()?)
+        match (&self.node, &self.cluster) {
+            (Some(node), _) => Some(node.clone()),
+            (_, Some((cluster, _))) => Some(cluster.clone()),
+            _ => None,
+        }
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        // What is spread has names that no other tool would use.
+        self.spread().is_none().then_some(())?;
         Some(Arc::new(Tool(self.tool?, self.base.name_of(""), self.theirs.clone())))
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
-        Some(self.base.with_prefix(prefix))
+        Some(self.with_prefix(prefix))
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
@@ -94,6 +170,9 @@ impl Harness for Suite {
         let own = Tool(tool, String::new(), Theirs::default());
         for name in theirs {
             own.delete(&name).await;
+        }
+        if self.spread().is_some() {
+            return left_in_all(self.cluster.as_ref(), &prefix).await.unwrap_or_else(|e| vec![e.to_string()]);
         }
         left(tool, &prefix).await.unwrap_or_else(|e| vec![e.to_string()])
     }
