@@ -53,17 +53,11 @@ async fn merged(redis: &Redis, directory: &Directory, from: Option<&Cursor>, opt
     if let Some(place) = from.and_then(Page::place) {
         options.start_after = Some(place);
     }
-    let pages = redis.0.parts.iter().map(|part| list::page(&part.core, directory, None, &options));
+    let pages = redis.0.parts.iter().map(|part| first_page(part, directory, &options));
     let pages: Vec<Page> = futures::future::try_join_all(pages).await?;
     // Behind the last of a page that has a next one, its part may have more.
-    let cut = pages.iter().filter(|page| page.next.is_some()).map(|page| page.items.last().map(Item::position));
-    let cut = cut.reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b)));
-    if let Some(None) = cut {
-        // A page of nothing but what has ended: ask again, it is forgotten by now.
-        let next = options.start_after.as_ref().map_or_else(|| Cursor::new(Bytes::new()), Page::behind);
-        return Ok(Page { items: Vec::new(), next: Some(next) });
-    }
-    let cut = cut.flatten();
+    let last = |page: &Page| page.items.last().filter(|_| page.next.is_some()).map(Item::position);
+    let cut = pages.iter().filter_map(last).min();
     let mut items = BTreeMap::new();
     for item in pages.into_iter().flat_map(|page| page.items) {
         if cut.as_ref().is_none_or(|cut| item.position() <= *cut) {
@@ -76,6 +70,15 @@ async fn merged(redis: &Redis, directory: &Directory, from: Option<&Cursor>, opt
     let items: Vec<Item> = items.into_values().take(most).collect();
     let next = items.last().filter(|_| more).map(|last| Page::behind(&last.position()));
     Ok(Page { items, next })
+}
+
+/// The first page of a part that is not empty, unless all are.
+async fn first_page(part: &Part, directory: &Directory, options: &ListOptions) -> Result<Page> {
+    let mut page = list::page(&part.core, directory, None, options).await?;
+    while let Some(next) = page.next.as_ref().filter(|_| page.items.is_empty()) {
+        page = list::page(&part.core, directory, Some(next), options).await?;
+    }
+    Ok(page)
 }
 
 /// The watches of the parts as one; `Synced` when all of them are, and when one of them is again.

@@ -83,8 +83,16 @@ end
 
 -- Looks after a few keys that have ended, so that what is noted of them does not pile up.
 local function sweep()
-    for _, key in ipairs(call('ZRANGEBYSCORE', ends, '-inf', text(millis - 1), 'LIMIT', 0, 4)) do
-        if is_string(prefix .. key) then call('ZREM', ends, key) else missed(key) end
+    for _, key in ipairs(call('ZRANGEBYSCORE', ends, '-inf', text(millis - 2), 'LIMIT', 0, 4)) do
+        local name = prefix .. key
+        local till = is_string(name) and call('PEXPIRETIME', name)
+        if not till then
+            missed(key)
+        elseif till < 0 then
+            call('ZREM', ends, key)
+        else
+            call('ZADD', ends, text(till), key)
+        end
     end
 end
 

@@ -53,6 +53,27 @@ impl Node {
         Ok(Self { address, daemon, cli, folder, _ports: ports })
     }
 
+    /// A sentinel for this master, not started yet.
+    pub fn sentinel(kind: &str, master: SocketAddr) -> Result<Self, Failure> {
+        let ports = [Port::new()?, Port::new()?];
+        let (server, cli) = programs(kind)?;
+        let folder = tempfile::tempdir()?;
+        let address = ports[0].address();
+        let (conf, log) = (folder.path().join("sentinel.conf"), folder.path().join("log"));
+        let settings = [
+            format!("port {}", address.port()),
+            "bind 127.0.0.1".into(),
+            format!("logfile {}", log.display()),
+            format!("sentinel monitor mymaster 127.0.0.1 {} 2", master.port()),
+            "sentinel down-after-milliseconds mymaster 500".into(),
+            "sentinel failover-timeout mymaster 3000".into(),
+        ];
+        std::fs::write(&conf, settings.join("\n"))?;
+        let mut command = Command::new(server);
+        command.arg(&conf).arg("--sentinel");
+        Ok(Self { address, daemon: Daemon::new(command, log), cli, folder, _ports: ports })
+    }
+
     /// Returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;

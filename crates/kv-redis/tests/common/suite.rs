@@ -160,6 +160,11 @@ impl Harness for Suite {
         Some(kv_redis::open(url).await)
     }
 
+    fn is_documented(&self) -> bool {
+        // The same code as of the cluster, with less to offer.
+        self.spread().is_none()
+    }
+
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(tool) = self.tool else { return Vec::new() };
         let prefix = self.base.name_of(prefix);
