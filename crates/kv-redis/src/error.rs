@@ -62,28 +62,37 @@ pub(crate) fn failed(server: &str, error: &ClientError) -> Failed {
 }
 
 /// Reads why no connection was made: nothing of ours was sent.
-pub(crate) fn not_connected(server: &str, error: &ClientError) -> Failed {
+pub(crate) fn not_connected(server: &str, is_tls: bool, error: &ClientError) -> Failed {
+    // The client hands on what the system and TLS say as they show themselves to programmers.
     let said = error.details();
     let has = |part: &str| said.contains(part);
     let (fate, kind, why) = if let Some(answer) = of_answer(said) {
         answer
-    } else if has("invalid peer certificate") {
+    } else if has("InvalidCertificate") {
         (Fate::Refused, ErrorKind::Unauthenticated, Some(NOT_TRUSTED))
-    } else if has("InvalidContentType") || has("tls handshake eof") {
+    } else if has("InvalidContentType") || has("CorruptMessage") {
         (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS))
-    } else if has("received fatal alert") {
+    } else if has("AlertReceived") {
         (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE))
-    } else {
+    } else if has("ConnectionRefused") || is_tls {
         (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"))
+    } else {
+        (Fate::Undone, ErrorKind::Unavailable, Some("hung up or did not answer; it may want TLS, `tls=true`"))
     };
     let fate = if fate == Fate::Unknown { Fate::Undone } else { fate };
     told(server, fate, kind, why, said)
+}
+
+/// A server that was spoken to in TLS, and answers to plain text.
+pub(crate) fn no_tls(server: &str) -> Failed {
+    Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{server}: {NO_TLS}"))
 }
 
 fn told(server: &str, fate: Fate, kind: ErrorKind, why: Option<&str>, said: &str) -> Failed {
     let message = why.map_or_else(|| server.to_owned(), |why| format!("{server}: {why}"));
     // A line is enough; scripts tell where they stood behind it.
     let said = said.split(" script: ").next().unwrap_or(said).lines().next().unwrap_or_default();
+    let said = said.split_once("message: \"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or(said);
     Failed { fate, error: Error::new(kind, message).with_cause(Said(said.to_owned())) }
 }
 
@@ -108,11 +117,6 @@ fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
         }
         "NOPERM" => (Fate::Refused, ErrorKind::PermissionDenied, None),
         "NOPROTO" => (Fate::Refused, ErrorKind::Unsupported, Some("is too old; kv-redis needs Redis 7.0")),
-        "ERR" if said.contains("without any password configured") => (
-            Fate::Refused,
-            ErrorKind::InvalidArgument,
-            Some("has no password for its default user; leave user and password away"),
-        ),
         "ERR" if said.contains("cluster support disabled") => {
             (Fate::Refused, ErrorKind::InvalidArgument, Some("is no cluster; open it as redis://"))
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::Access,
-    error::{Failed, Fate, failed, not_connected},
+    error::{Failed, Fate, failed, no_tls, not_connected},
 };
 use fred::{
     clients::Client as Connection,
@@ -54,6 +54,21 @@ impl Drop for AbortOnDrop {
 impl Link {
     /// Connects and logs in.
     pub(crate) async fn open(address: &str, access: &Access) -> Result<Self, Failed> {
+        let opened = Self::try_open(address, access).await;
+        let Err(failed) = opened else { return opened };
+        if access.tls.is_none() || failed.fate == Fate::Refused {
+            return Err(failed);
+        }
+        // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
+        let plain = Access { tls: None, user: None, password: None, database: None, ..access.clone() };
+        match Self::try_open(address, &plain).await {
+            Ok(_) => Err(no_tls(address)),
+            Err(Failed { error, .. }) if error.kind() == ErrorKind::Unauthenticated => Err(no_tls(address)),
+            Err(_) => Err(failed),
+        }
+    }
+
+    async fn try_open(address: &str, access: &Access) -> Result<Self, Failed> {
         let Some((host, port)) = split(address) else {
             let why = format!("{address:?} is no address; one looks like host:6379");
             return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
@@ -95,7 +110,7 @@ impl Link {
         });
         match tokio::time::timeout(2 * CONNECT, connected).await {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(not_connected(address, &e)),
+            Ok(Err(e)) => return Err(not_connected(address, access.tls.is_some(), &e)),
             Err(_) => {
                 let why = format!("{address}: no connection within {:?}", 2 * CONNECT);
                 return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));

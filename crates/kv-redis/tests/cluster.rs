@@ -5,7 +5,7 @@ mod common;
 use common::{Node, Reply, cluster::Cluster};
 use kv_core::{Durability, ErrorKind, Kv, Linearizable, WatchEvent};
 use kv_testsuite::{
-    Failure,
+    Failure, Proxy,
     failover::{goes_on, soon, written},
 };
 use std::time::Duration;
@@ -119,7 +119,9 @@ async fn a_cluster_says_what_it_may_lose() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     let master = common::single("redis").await?;
-    let replica = common::with("redis", &["--replicaof", &format!("127.0.0.1 {}", master.address.port())]).await?;
+    let between = Proxy::start(master.address).await;
+    let to_it = format!("127.0.0.1 {}", between.address().port());
+    let replica = common::with("redis", &["--replicaof", &to_it]).await?;
     let kv = kv_redis::open(&format!("redis://{},{}/app/", master.address, replica.address)).await?;
     let kv = kv.with_deadline(DEADLINE);
     assert_eq!(kv.capabilities().durability, Durability::MayLose);
@@ -132,7 +134,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
         Ok::<_, Failure>(())
     })
     .await??;
-    replica.daemon.pause();
+    between.freeze();
     let lost = kv.put("d/k", "lost").await?.version;
     let only_there = kv.put("d/lost", "").await?.version;
     let ttl = Duration::from_secs(60);
@@ -142,7 +144,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
         assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == told), "{event:?}");
     }
     master.daemon.kill();
-    replica.daemon.resume();
+    between.reset().await;
     assert_eq!(replica.resp().await?.say("REPLICAOF NO ONE").await?, Reply::Text(b"OK".into()));
 
     written(&kv, "up").await?;
