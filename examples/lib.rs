@@ -15,6 +15,10 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = registry.with("redb", kv_redb::from_url);
     #[cfg(feature = "etcd")]
     let registry = registry.with("etcd", kv_etcd::from_url);
+    #[cfg(feature = "redis")]
+    let registry = ["redis", "rediss", "redis-cluster", "redis-sentinel"]
+        .into_iter()
+        .fold(registry, |registry, scheme| registry.with(scheme, kv_redis::from_url));
     registry.open(url).await
 }
 

@@ -147,7 +147,8 @@ impl Client {
                 Err(failed) => last = worse(last, failed),
             }
         }
-        let none = || Failed::new(Fate::Undone, ErrorKind::Unavailable, "no server is known that takes writes");
+        let none =
+            || Failed::new(Fate::Undone, ErrorKind::Unavailable, "no server is known that takes writes");
         Err(last.unwrap_or_else(none))
     }
 
@@ -197,9 +198,15 @@ impl Client {
         let said = link.call("HELLO", Vec::new()).await?;
         let Value::Map(said) = said else { return Ok(link) };
         let said = said.inner();
-        let told = |name: &str| said.iter().find(|(k, _)| k.as_str() == Some(name)).and_then(|(_, v)| v.as_string());
+        let told =
+            |name: &str| said.iter().find(|(k, _)| k.as_str() == Some(name)).and_then(|(_, v)| v.as_string());
         let version = told("version").unwrap_or_default();
-        if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < OLDEST) {
+        if version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_some_and(|major| major < OLDEST)
+        {
             let why = format!("{address} is Redis {version}; kv-redis needs 7.0 or newer");
             return Err(Failed::new(Fate::Refused, ErrorKind::Unsupported, why));
         }
@@ -367,7 +374,8 @@ async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<St
 
 /// Who has the slot, and all nodes there are, by the node at the other end.
 async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), Failed> {
-    let none = |why: &str| Failed::new(Fate::Undone, ErrorKind::Unavailable, format!("{}: {why}", link.address));
+    let none =
+        |why: &str| Failed::new(Fate::Undone, ErrorKind::Unavailable, format!("{}: {why}", link.address));
     let Value::Array(ranges) = link.call("CLUSTER", vec!["SLOTS".into()]).await? else {
         return Err(none("the cluster has no slots"));
     };
@@ -400,7 +408,11 @@ fn address(host: &str, port: &str, asked: &str) -> String {
         "" | "?" => asked.rsplit_once(':').map_or(asked, |(host, _)| host),
         host => host,
     };
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 impl fmt::Debug for Client {

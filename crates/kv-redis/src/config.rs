@@ -217,8 +217,12 @@ impl Config {
             server_name: self.server_name.clone(),
             reached: Arc::new(self.reached.clone()),
         };
-        let sentinels =
-            Access { user: self.sentinel_user.clone(), password: self.sentinel_password.clone(), database: None, ..access.clone() };
+        let sentinels = Access {
+            user: self.sentinel_user.clone(),
+            password: self.sentinel_password.clone(),
+            database: None,
+            ..access.clone()
+        };
         let port = if self.kind == Kind::Sentinel { SENTINEL_PORT } else { PORT };
         let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, port)).collect();
         let names = match (self.kind, self.spread) {
@@ -228,7 +232,9 @@ impl Config {
         };
         let parts = names.into_iter().map(|names| {
             let find = match (self.kind, &self.master) {
-                (Kind::Sentinel, Some(master)) => Find::Sentinel(hosts.clone(), sentinels.clone(), master.clone()),
+                (Kind::Sentinel, Some(master)) => {
+                    Find::Sentinel(hosts.clone(), sentinels.clone(), master.clone())
+                }
                 (Kind::Cluster, _) => Find::Cluster(hosts.clone(), names.slot()),
                 _ => Find::Single(hosts.clone()),
             };
@@ -332,13 +338,18 @@ impl Config {
             .with_root_certificates(self.roots()?);
         let config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
-                let key = PrivateKeyDer::from_pem_slice(&read("key", key)?)
-                    .map_err(|e| refused(&format!("the TLS settings: no key in {}", key.display())).with_cause(e))?;
+                let key = PrivateKeyDer::from_pem_slice(&read("key", key)?).map_err(|e| {
+                    refused(&format!("the TLS settings: no key in {}", key.display())).with_cause(e)
+                })?;
                 builder.with_client_auth_cert(certificates("cert", cert)?, key).map_err(wrong)?
             }
             (None, None) => builder.with_no_client_auth(),
-            (Some(_), None) => return Err(refused("the TLS setting `cert` without `key`; give both, or none of them")),
-            (None, Some(_)) => return Err(refused("the TLS setting `key` without `cert`; give both, or none of them")),
+            (Some(_), None) => {
+                return Err(refused("the TLS setting `cert` without `key`; give both, or none of them"));
+            }
+            (None, Some(_)) => {
+                return Err(refused("the TLS setting `key` without `cert`; give both, or none of them"));
+            }
         };
         Ok(Some(TlsConnector::from(config)))
     }
@@ -349,7 +360,8 @@ impl Config {
             Some(file) => {
                 for certificate in certificates("ca", file)? {
                     roots.add(certificate).map_err(|e| {
-                        refused(&format!("the TLS settings: {} holds no authority", file.display())).with_cause(e)
+                        refused(&format!("the TLS settings: {} holds no authority", file.display()))
+                            .with_cause(e)
                     })?;
                 }
             }
@@ -370,7 +382,8 @@ fn read(what: &str, file: &Path) -> Result<Vec<u8>> {
 }
 
 fn certificates(what: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let wrong = || refused(&format!("the TLS settings: no certificate in {}, given as `{what}`", file.display()));
+    let wrong =
+        || refused(&format!("the TLS settings: no certificate in {}, given as `{what}`", file.display()));
     let pem = read(what, file)?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match found {
@@ -387,4 +400,21 @@ fn with_port(host: &str, port: u16) -> String {
 
 fn refused(why: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.to_owned())
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_as_users_write_it() {
+        let text = r#"{"endpoints": ["h1", "h2:7000"], "kind": "cluster", "prefix": "app/", "user": "me", "password": "s",
+                       "ca": "ca.pem", "spread": 8, "reached": {"10.0.0.1:6379": "h1:16379"}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!((config.endpoints.len(), config.kind, config.spread), (2, Kind::Cluster, Some(8)));
+        assert_eq!(config.reached["10.0.0.1:6379"], "h1:16379");
+        assert!(!format!("{config:?}").contains("\"s\""));
+        let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("endpoint") && misspelt.contains("endpoints"), "{misspelt}");
+    }
 }

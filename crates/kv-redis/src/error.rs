@@ -105,7 +105,9 @@ fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
             Some(address) => (Fate::Moved(address.to_owned()), ErrorKind::Unavailable, None),
             None => (Fate::Undone, ErrorKind::Unavailable, None),
         },
-        "ASK" | "TRYAGAIN" => (Fate::Undone, ErrorKind::Unavailable, Some("is moving the slot of these names")),
+        "ASK" | "TRYAGAIN" => {
+            (Fate::Undone, ErrorKind::Unavailable, Some("is moving the slot of these names"))
+        }
         "READONLY" => (Fate::Undone, ErrorKind::Unavailable, Some("is a replica by now")),
         "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => {
             (Fate::Undone, ErrorKind::Unavailable, None)

@@ -32,12 +32,26 @@ const MOST_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(crate) enum Tale {
     /// The value, unless it is to be read; what is left of its life.
-    Put { key: Key, version: Version, left: Option<Duration>, value: Option<Bytes> },
-    Deleted { key: Key, version: Version },
+    Put {
+        key: Key,
+        version: Version,
+        left: Option<Duration>,
+        value: Option<Bytes>,
+    },
+    Deleted {
+        key: Key,
+        version: Version,
+    },
     /// It was found to be gone.
-    Gone { key: Key },
+    Gone {
+        key: Key,
+    },
     /// A lock has another holder; what is left of its session, the number, and what it brought.
-    Held { left: Duration, number: u64, brought: Bytes },
+    Held {
+        left: Duration,
+        number: u64,
+        brought: Bytes,
+    },
     Free,
     /// This contender is in front.
     Front(String),
@@ -381,7 +395,9 @@ impl Listener {
         let ask = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
         match timeout(ANSWER, ask).await {
             Ok(Ok(Value::Array(parts))) => parts.get(1).and_then(Value::as_i64) == Some(1),
-            Ok(Ok(Value::Map(parts))) => parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1),
+            Ok(Ok(Value::Map(parts))) => {
+                parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1)
+            }
             _ => false,
         }
     }

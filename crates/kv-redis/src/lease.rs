@@ -15,7 +15,8 @@ use std::{sync::Arc, time::Duration};
 /// Runs the script about a lease; whether it was there.
 async fn order(core: &Core, id: &str, deadline: Deadline, order: &str, with: String) -> Result<bool> {
     let arguments = [Value::from(order), with.into()];
-    let answer = core.run(Does::Repeatable, deadline, &script::LEASE, [core.names.lease(id)], arguments).await?;
+    let answer =
+        core.run(Does::Repeatable, deadline, &script::LEASE, [core.names.lease(id)], arguments).await?;
     Ok(answer.number()? == 1)
 }
 
@@ -37,7 +38,10 @@ pub(crate) async fn lease(part: &Part, ttl: Duration, options: &LeaseOptions) ->
             async move {
                 match order(&core, &id, Deadline::after(each), "renew", millis).await? {
                     true => Ok(()),
-                    false => Err(Error::new(ErrorKind::LeaseLost, "the server ended it: its TTL passed, or it was deleted")),
+                    false => Err(Error::new(
+                        ErrorKind::LeaseLost,
+                        "the server ended it: its TTL passed, or it was deleted",
+                    )),
                 }
             }
         }

@@ -116,7 +116,14 @@ impl Link {
                 return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));
             }
         }
-        Ok(Self { address: address.to_owned(), reader, ended, heard: AtomicU64::default(), asked: Mutex::default(), connection })
+        Ok(Self {
+            address: address.to_owned(),
+            reader,
+            ended,
+            heard: AtomicU64::default(),
+            asked: Mutex::default(),
+            connection,
+        })
     }
 
     /// A number that grows whenever the server answers.

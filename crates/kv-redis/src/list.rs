@@ -24,6 +24,17 @@ pub(crate) enum Wanted {
     Keys,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// The immediate children alone.
+    pub(crate) children: bool,
+    pub(crate) wanted: Wanted,
+    /// What is left of lives too.
+    pub(crate) lives: bool,
+    pub(crate) most: usize,
+}
+
 /// A key on a page.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -54,10 +65,7 @@ impl Core {
         &self,
         directory: &Directory,
         bounds: (&str, &str),
-        children: bool,
-        wanted: Wanted,
-        lives: bool,
-        most: usize,
+        ask: Ask,
         deadline: Deadline,
     ) -> Result<(Vec<Row>, Option<String>)> {
         let flag = |on: bool| Value::from(if on { "1" } else { "0" });
@@ -65,10 +73,10 @@ impl Core {
             directory.start().into(),
             bounds.0.into(),
             bounds.1.into(),
-            flag(children),
-            flag(wanted == Wanted::Values),
-            flag(lives),
-            most.clamp(1, ITEMS).to_string().into(),
+            flag(ask.children),
+            flag(ask.wanted == Wanted::Values),
+            flag(ask.lives),
+            ask.most.clamp(1, ITEMS).to_string().into(),
             BYTES.to_string().into(),
         ];
         let mut answer = self.run(Does::Read, deadline, &script::LIST, [], arguments).await?.list()?;
@@ -84,7 +92,7 @@ impl Core {
             let Some(key) = Key::from_stored(&name) else { continue };
             let note = Note::of(next(&mut row)?)?;
             let value = next(&mut row)?.bytes()?;
-            let version = match wanted {
+            let version = match ask.wanted {
                 Wanted::Values => Note::version(note, &value)?,
                 Wanted::Keys => Note::noted(note),
             };
@@ -117,10 +125,9 @@ pub(crate) async fn page(
         (None, None) => start,
     };
     let wanted = if options.keys_only { Wanted::Keys } else { Wanted::Values };
-    let most = options.limit.unwrap_or(ITEMS);
-    let bounds = (from.as_str(), end.as_str());
-    let (rows, next) =
-        core.rows(directory, bounds, !options.recursive, wanted, false, most, options.read.deadline).await?;
+    let ask =
+        Ask { children: !options.recursive, wanted, lives: false, most: options.limit.unwrap_or(ITEMS) };
+    let (rows, next) = core.rows(directory, (&from, &end), ask, options.read.deadline).await?;
     let items = rows.into_iter().map(|row| match row {
         Row::Directory(directory) => Item::Directory(directory),
         Row::Key(found) if options.keys_only => Item::Key(found.key, found.version),
@@ -163,7 +170,8 @@ pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOpt
             let arguments = keys.iter().map(|key| Value::from(key.as_str()));
             let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
             // To adopt what was adopted does nothing.
-            let answer = core.run(Does::Repeatable, options.deadline, &script::ADOPT, names, arguments).await?;
+            let answer =
+                core.run(Does::Repeatable, options.deadline, &script::ADOPT, names, arguments).await?;
             adopted += u64::try_from(answer.number()?).unwrap_or_default();
         }
         if cursor == "0" {

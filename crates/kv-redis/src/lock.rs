@@ -93,7 +93,8 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
             continue;
         }
         session.holds(&attempt.contender, &alive);
-        let fence = Fence::new(name.clone(), number * OWN + attempt.own, format!("{number} {}", attempt.contender));
+        let fence =
+            Fence::new(name.clone(), number * OWN + attempt.own, format!("{number} {}", attempt.contender));
         return Ok(Some(Acquired { fence, alive, release: leave }));
     }
 }
@@ -179,8 +180,14 @@ pub(crate) fn held(number: u64, brought: Bytes) -> Result<Holder> {
 }
 
 /// [`Store::lock_holder`], and what is left of its session.
-pub(crate) async fn holder(core: &Core, name: &Key, deadline: Deadline) -> Result<Option<(Holder, Duration)>> {
-    let answer = core.run(Does::Read, deadline, &script::HOLDER, core.names.lock(name), [name.as_str().into()]).await?;
+pub(crate) async fn holder(
+    core: &Core,
+    name: &Key,
+    deadline: Deadline,
+) -> Result<Option<(Holder, Duration)>> {
+    let answer = core
+        .run(Does::Read, deadline, &script::HOLDER, core.names.lock(name), [name.as_str().into()])
+        .await?;
     let Some(answer) = answer.some() else { return Ok(None) };
     let mut answer = answer.list()?;
     let number = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();

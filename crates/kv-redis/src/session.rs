@@ -133,7 +133,8 @@ impl Sessions {
         if open.get(&ttl).is_some_and(|session| session.is_over()) {
             open.remove(&ttl);
         }
-        let session = open.entry(ttl).or_insert_with(|| Arc::new(Session::new(core, ttl, each_request))).clone();
+        let session =
+            open.entry(ttl).or_insert_with(|| Arc::new(Session::new(core, ttl, each_request))).clone();
         lock(&session.users).count += 1;
         Use { session, sessions: Arc::downgrade(&self.0) }
     }
@@ -186,7 +187,13 @@ impl Session {
         self.alive.get().is_some_and(|alive| !alive.is_held())
     }
 
-    async fn order(core: &Core, id: &str, deadline: Deadline, order: &str, ttl: Duration) -> Result<Option<Answer>> {
+    async fn order(
+        core: &Core,
+        id: &str,
+        deadline: Deadline,
+        order: &str,
+        ttl: Duration,
+    ) -> Result<Option<Answer>> {
         let arguments = [order.into(), ttl.as_millis().to_string().into()];
         let name = [core.names.session(id)];
         let answer = core.run(Does::Repeatable, deadline, &script::SESSION, name, arguments).await?;

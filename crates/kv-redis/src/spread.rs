@@ -1,11 +1,6 @@
 //! The backend itself: a store in one slot, or spread over several.
 
-use crate::{
-    lease, list, lock,
-    names::Names,
-    store::Part,
-    txn, watch,
-};
+use crate::{lease, list, lock, names::Names, store::Part, txn, watch};
 use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::{backend::stream as stream_of, *};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -48,7 +43,12 @@ impl Redis {
 }
 
 /// Pages of the parts as one, in order: the first of what each has, up to where one of them was cut.
-async fn merged(redis: &Redis, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page> {
+async fn merged(
+    redis: &Redis,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
     let mut options = options.clone();
     if let Some(place) = from.and_then(Page::place) {
         options.start_after = Some(place);
@@ -141,7 +141,12 @@ impl Store for Redis {
         txn::delete(self.part(key), key, expect, options).await
     }
 
-    async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Result<Page> {
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
         match self.whole() {
             Some(part) => list::page(&part.core, directory, from, options).await,
             None => merged(self, directory, from, options).await,
@@ -172,7 +177,11 @@ impl Store for Redis {
             Target::Tree(_) => match self.whole() {
                 Some(part) => watch::watch(part.core.clone(), target, options),
                 None => joined(
-                    self.0.parts.iter().map(|part| watch::watch(part.core.clone(), target, options)).collect(),
+                    self.0
+                        .parts
+                        .iter()
+                        .map(|part| watch::watch(part.core.clone(), target, options))
+                        .collect(),
                 ),
             },
         })

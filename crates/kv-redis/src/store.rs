@@ -213,7 +213,9 @@ impl Part {
     pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let about = About::ask(&self.core.client, options.deadline).await?;
         // A server that may not say how it is still has to answer.
-        self.core.run(Does::Read, options.deadline, &script::EXISTS, [self.core.names.prefix().to_owned()], []).await?;
+        self.core
+            .run(Does::Read, options.deadline, &script::EXISTS, [self.core.names.prefix().to_owned()], [])
+            .await?;
         let mut health = Health::new(about.version());
         health.leader = Some(about.address.clone());
         health.members = std::iter::once(about.address.clone()).chain(about.replicas()).collect();
@@ -262,7 +264,9 @@ impl About {
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
         let fsync = match client.command(deadline, "CONFIG", &["GET", "appendfsync"]).await {
-            Ok(Answer(Value::Map(said))) => said.inner().into_iter().next().and_then(|(_, value)| value.as_string()),
+            Ok(Answer(Value::Map(said))) => {
+                said.inner().into_iter().next().and_then(|(_, value)| value.as_string())
+            }
             Ok(_) => None,
             Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied) => None,
             // Some who run servers for others rename it away.

@@ -22,7 +22,10 @@ struct Order {
 
 /// What became of it.
 enum Done {
-    Refused { condition: usize, found: Option<Version> },
+    Refused {
+        condition: usize,
+        found: Option<Version>,
+    },
     /// The version, and whether each written key was there.
     Written(Version, Vec<bool>),
 }
@@ -120,7 +123,12 @@ fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
 }
 
 /// One write of a key that has to be as expected.
-async fn write_if(part: &Part, expect: Expect, order: Order, deadline: Deadline) -> Result<(Version, bool, Option<Duration>)> {
+async fn write_if(
+    part: &Part,
+    expect: Expect,
+    order: Order,
+    deadline: Deadline,
+) -> Result<(Version, bool, Option<Duration>)> {
     match order.send(part, deadline).await? {
         (Done::Written(version, there), granted) => {
             Ok((version, there.first() == Some(&true), granted.into_iter().next().flatten()))
@@ -153,7 +161,11 @@ pub(crate) async fn delete(part: &Part, key: &Key, expect: Expect, options: &Wri
     write_if(part, expect, order, options.deadline).await.map(|(_, was_there, _)| was_there)
 }
 
-pub(crate) async fn transact(part: &Part, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+pub(crate) async fn transact(
+    part: &Part,
+    transaction: Transaction,
+    options: &WriteOptions,
+) -> Result<Outcome> {
     let mut order = Order::default();
     for condition in &transaction.conditions {
         order.condition(&part.core, condition);

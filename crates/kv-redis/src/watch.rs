@@ -3,7 +3,7 @@
 use crate::{
     client::Does,
     feed::{News, Subscription, Tale},
-    list::{Found, Row, Wanted, below},
+    list::{Ask, Found, Row, Wanted, below},
     lock,
     script::{self, next},
     store::{Core, is_foreign, unique},
@@ -172,11 +172,11 @@ impl Watched {
                 (Directory::root(), (format!("[{key}"), format!("[{key}")))
             }
         };
+        let ask = Ask { children: false, wanted, lives: true, most: FULL };
         self.told.relist();
         loop {
             let bounds = (from.as_str(), to.as_str());
-            let page = self.core.rows(&directory, bounds, false, wanted, true, FULL, self.deadline()).await?;
-            let (rows, more) = page;
+            let (rows, more) = self.core.rows(&directory, bounds, ask, self.deadline()).await?;
             let mut changed = Vec::new();
             for row in rows {
                 let Row::Key(found) = row else { continue };
@@ -214,7 +214,8 @@ impl Watched {
                 self.told.still(&found.key, told);
                 return false;
             }
-            if told > found.version && number(told) > number(found.version)
+            if told > found.version
+                && number(told) > number(found.version)
                 && let Some(event) = self.told.gone(&found.key)
             {
                 out.send(event).await;
@@ -243,7 +244,9 @@ impl Watched {
         let found = self.core.read(&names, self.deadline()).await?;
         for ((key, left), found) in keys.into_iter().zip(found) {
             match found {
-                Some(Entry { value, version, .. }) => self.put(Found { key, version, value, left }, out).await,
+                Some(Entry { value, version, .. }) => {
+                    self.put(Found { key, version, value, left }, out).await
+                }
                 // It ended meanwhile, and this is told.
                 None => self.gone(&key, out).await,
             }

@@ -27,7 +27,10 @@ async fn in_step(master: &Node) -> Result<(), Failure> {
                 let (_, rest) = said.split_once(name)?;
                 rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
             };
-            if number("master_repl_offset:").zip(number(",offset=")).is_some_and(|(ours, theirs)| theirs + 20_000 > ours) {
+            if number("master_repl_offset:")
+                .zip(number(",offset="))
+                .is_some_and(|(ours, theirs)| theirs + 20_000 > ours)
+            {
                 return Ok::<_, Failure>(());
             }
         }
@@ -150,7 +153,8 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     written(&kv, "up").await?;
     let found = kv.get("d/k").await?.ok_or("the older one is there")?;
     assert_eq!((found.text(), found.version), (Some("old"), old));
-    let mut map = std::collections::BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
+    let mut map =
+        std::collections::BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
     soon("the watch to be at what is there", async {
         while map != std::collections::BTreeMap::from([("d/k".to_owned(), old)]) {
             match watch.event().await? {
@@ -181,7 +185,8 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     let to_it = format!("127.0.0.1 {}", master.address.port());
     let replica = common::with("redis", &["--replicaof", &to_it, "--replica-priority", "1"]).await?;
     soon("the replica to be in step", async {
-        while !replica.resp().await?.say("INFO replication").await?.text().contains("master_link_status:up") {}
+        while !replica.resp().await?.say("INFO replication").await?.text().contains("master_link_status:up") {
+        }
         Ok::<_, Failure>(())
     })
     .await??;
@@ -197,8 +202,12 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
             loop {
                 let known = node.resp().await?.say("SENTINEL MASTER mymaster").await?.list();
                 let known: Vec<_> = known.iter().map(Reply::text).collect();
-                let of = |name: &str| known.iter().position(|n| n == name).and_then(|at| known.get(at + 1)).cloned();
-                if of("num-other-sentinels").as_deref() == Some("2") && of("num-slaves").as_deref() == Some("1") {
+                let of = |name: &str| {
+                    known.iter().position(|n| n == name).and_then(|at| known.get(at + 1)).cloned()
+                };
+                if of("num-other-sentinels").as_deref() == Some("2")
+                    && of("num-slaves").as_deref() == Some("1")
+                {
                     break;
                 }
             }

@@ -27,7 +27,8 @@ fn load_lasts() -> Duration {
 async fn fill(kv: &Kv, keys: impl Iterator<Item = String>) -> Result<(), Failure> {
     let keys: Vec<_> = keys.collect();
     let batches = keys.chunks(1000).map(|batch| {
-        let steps = batch.iter().fold(kv.transact(), |steps, key| steps.then(kv.put(key, "a value of some size")));
+        let steps =
+            batch.iter().fold(kv.transact(), |steps, key| steps.then(kv.put(key, "a value of some size")));
         async move { steps.deadline(Duration::from_secs(60)).await.map(drop) }
     });
     let batches: Vec<_> = batches.collect();
@@ -160,7 +161,9 @@ async fn a_listing_costs_what_it_returns() -> Result<(), Failure> {
             Ok(())
         })
         .await?;
-        println!("at {to} keys: listing 100 {list:?}, the root's children {children:?}, writing and deleting 100 {delete:?}");
+        println!(
+            "at {to} keys: listing 100 {list:?}, the root's children {children:?}, writing and deleting 100 {delete:?}"
+        );
         if let Some(before) = before {
             for (now, then) in [list, children, delete].into_iter().zip(before) {
                 assert!(now < then * 5, "{now:?} at a million keys, {then:?} at a thousand");
@@ -313,14 +316,17 @@ async fn one_holder_of_64_in_4_processes() -> Result<(), Failure> {
         }
     });
     let held = || resource.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut contenders = (0..PROCESSES).map(|_| Contender::start(&server, &address)).collect::<Result<Vec<_>, _>>()?;
+    let mut contenders =
+        (0..PROCESSES).map(|_| Contender::start(&server, &address)).collect::<Result<Vec<_>, _>>()?;
     let began = Instant::now();
     let (mut kills, mut pauses) = (0, 0);
     while began.elapsed() < load_lasts() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         // The process whose task is in at this moment, if one is.
         let holder = held().inside.values().next().copied();
-        let Some(at) = contenders.iter().position(|contender| Some(contender.0.id()) == holder) else { continue };
+        let Some(at) = contenders.iter().position(|contender| Some(contender.0.id()) == holder) else {
+            continue;
+        };
         held().disturbed.insert(contenders[at].0.id());
         if (kills + pauses) % 2 == 0 {
             contenders[at] = Contender::start(&server, &address)?;

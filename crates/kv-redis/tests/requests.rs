@@ -11,7 +11,8 @@ use std::time::Duration;
 /// How many commands clients have sent: those that scripts run are counted with them, and left out.
 async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     let stats = resp.say("INFO commandstats").await?.text();
-    let ours = ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "hello", "scan"];
+    let ours =
+        ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "hello", "scan"];
     let of = |line: &str| -> Option<u64> {
         let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
         ours.contains(&name).then(|| rest.split(',').next()?.parse().ok())?
@@ -171,7 +172,8 @@ async fn nothing_is_sent_twice() -> Result<(), Failure> {
         .await??;
         let theirs = direct.put(&key, "theirs").await?.version;
         let stats = |text: String| {
-            let writes = text.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=").map(str::to_owned));
+            let writes =
+                text.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=").map(str::to_owned));
             writes.and_then(|rest| rest.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
         };
         let before = stats(resp.say("INFO commandstats").await?.text());

@@ -151,7 +151,8 @@ async fn a_password_for_all() -> Result<(), Failure> {
     let config = || Config::new([node.address.to_string()]).prefix("mine/");
     works(config().password("our-word")).await?;
     kv_redis::open(&format!("redis://:our-word@{}/mine/", node.address)).await?;
-    let wrong = refused(config().password("wrong-word"), ErrorKind::Unauthenticated, "user and password").await?;
+    let wrong =
+        refused(config().password("wrong-word"), ErrorKind::Unauthenticated, "user and password").await?;
     assert!(!format!("{wrong} {wrong:?} {:?}", wrong.cause()).contains("wrong-word"));
     refused(config(), ErrorKind::Unauthenticated, "asks for a user").await?;
     Ok(())
@@ -193,7 +194,9 @@ async fn who_may_not_do_all_of_a_write_does_nothing_of_it() -> Result<(), Failur
     let node = with_users("redis").await?;
     let mut resp = node.resp().await?;
     let config = || Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word");
-    for (without, names) in [("resetchannels", "SPUBLISH"), ("allchannels -zadd", "ZADD"), ("allchannels +zadd %R~mine/*", "")] {
+    for (without, names) in
+        [("resetchannels", "SPUBLISH"), ("allchannels -zadd", "ZADD"), ("allchannels +zadd %R~mine/*", "")]
+    {
         resp.say(&format!("ACL SETUSER me {without}")).await?;
         let kv = Kv::new(config().open().await?);
         kv.get("a").await?;

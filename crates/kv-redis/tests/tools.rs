@@ -17,7 +17,8 @@ async fn what_we_wrote_redis_cli_reads() -> Result<(), Failure> {
     for kind in KINDS {
         let node = single(kind).await?;
         let kv = kv_redis::open(&format!("redis://{}/tools/", node.address)).await?;
-        for (key, value) in [("a/b", all_bytes()), ("empty", Vec::new()), ("ключ/🔑 *?#%", b"\n".to_vec())] {
+        for (key, value) in [("a/b", all_bytes()), ("empty", Vec::new()), ("ключ/🔑 *?#%", b"\n".to_vec())]
+        {
             kv.put(key, value.clone()).await?;
             let mut get = node.cli();
             get.args(["--raw", "get", &format!("tools/{key}")]);

@@ -46,7 +46,12 @@ impl Node {
         let mut command = Command::new(server);
         command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
-        command.args(["--cluster-port", &ports[1].address().port().to_string(), "--repl-diskless-sync-delay", "0"]);
+        command.args([
+            "--cluster-port",
+            &ports[1].address().port().to_string(),
+            "--repl-diskless-sync-delay",
+            "0",
+        ]);
         let log = folder.path().join("log");
         command.arg("--logfile").arg(&log).args(more);
         let daemon = Daemon::new(command, log);

@@ -22,7 +22,14 @@ pub fn cluster(name: &'static str, spread: Option<u16>) -> ! {
         let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
         let owner = cluster.owner(TAG).await?.address;
         let cluster = Some((cluster, spread));
-        Ok(Suite { name: name.into(), base, tool: Some(owner), node: None, cluster, theirs: Theirs::default() })
+        Ok(Suite {
+            name: name.into(),
+            base,
+            tool: Some(owner),
+            node: None,
+            cluster,
+            theirs: Theirs::default(),
+        })
     })
 }
 
@@ -33,7 +40,14 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
             None => {
                 let node = single(kind).await?;
                 let base = Base::new(format!("redis://{}/", node.address))?;
-                Ok(Suite { name: name.into(), base, tool: Some(node.address), node: Some(Arc::new(node)), cluster: None, theirs: Theirs::default() })
+                Ok(Suite {
+                    name: name.into(),
+                    base,
+                    tool: Some(node.address),
+                    node: Some(Arc::new(node)),
+                    cluster: None,
+                    theirs: Theirs::default(),
+                })
             }
         }
     })
@@ -169,8 +183,8 @@ impl Harness for Suite {
         let Some(tool) = self.tool else { return Vec::new() };
         let prefix = self.base.name_of(prefix);
         let theirs: Vec<_> = {
-            let mut all = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extract_if(.., |name| name.starts_with(&prefix)).collect()
+            let all = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter(|name| name.starts_with(&prefix)).cloned().collect()
         };
         let own = Tool(tool, String::new(), Theirs::default());
         for name in theirs {
