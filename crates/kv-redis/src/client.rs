@@ -284,10 +284,7 @@ impl Client {
             match fate {
                 Fate::Refused => return Err(error),
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
-                // A server that does not know its name gives a port alone.
-                Fate::Moved(address) => {
-                    self.elsewhere(Some(address).filter(|a| !a.starts_with(':')).map(|a| self.reached(a)));
-                }
+                Fate::Moved(_) => self.moved(fate),
                 // What a server says before it does anything, it says because another one is to be asked, or later.
                 Fate::Undone => self.elsewhere(None),
                 Fate::Unknown | Fate::NoScript => {}
@@ -298,6 +295,14 @@ impl Client {
             }
             let pause = Duration::from_millis(10 << tries.min(5));
             tokio::time::sleep(pause.min(deadline.remaining())).await;
+        }
+    }
+
+    /// Goes where the names are by now, if that is why a request failed.
+    pub(crate) fn moved(&self, fate: Fate) {
+        if let Fate::Moved(address) = fate {
+            // A server that does not know its name gives a port alone.
+            self.elsewhere(Some(address).filter(|a| !a.starts_with(':')).map(|a| self.reached(a)));
         }
     }
 

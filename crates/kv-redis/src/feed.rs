@@ -311,11 +311,11 @@ impl Listener {
     /// Until the connection breaks or nobody listens; `None` when nobody ever will.
     async fn listen(&mut self, link: &Link, backoff: &mut Backoff) -> Option<()> {
         let mut messages = link.messages();
-        if let Err(Failed { error, .. }) = subscribe(link, [&self.own]).await.pop()?.1 {
-            tracing::debug!(%error, "no subscription");
-            if error.kind() == ErrorKind::PermissionDenied {
-                self.readers().for_each(|reader| reader.refused(&error));
+        if let Err(failed) = subscribe(link, [&self.own]).await.pop()?.1 {
+            if failed.error.kind() == ErrorKind::PermissionDenied {
+                self.readers().for_each(|reader| reader.refused(&failed.error));
             }
+            self.fails(link, failed);
             return Some(());
         }
         let all: Vec<_> = self.channels.keys().cloned().collect();
@@ -376,19 +376,26 @@ impl Listener {
     }
 
     /// Subscribes, and has the readers of what is subscribed read.
-    async fn join(&self, link: &Link, channels: &[String]) {
+    async fn join(&mut self, link: &Link, channels: &[String]) {
         for (channel, answer) in subscribe(link, channels).await {
-            for reader in self.channels.get(channel).into_iter().flatten() {
-                match &answer {
-                    Ok(_) => reader.look(),
-                    Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
-                        reader.refused(error);
+            match answer {
+                Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.look()),
+                Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
+                    // Whoever joins it later tries again.
+                    for reader in self.channels.remove(channel).unwrap_or_default() {
+                        reader.refused(&error);
                     }
-                    // Another connection will be tried.
-                    Err(_) => link.end(),
                 }
+                Err(failed) => self.fails(link, failed),
             }
         }
+    }
+
+    /// Another connection will be tried, to where the slot is by now.
+    fn fails(&self, link: &Link, failed: Failed) {
+        tracing::debug!(error = %failed.error, "no subscription");
+        self.client.moved(failed.fate);
+        link.end();
     }
 
     async fn is_subscribed(&self, link: &Link) -> bool {

@@ -61,7 +61,7 @@ pub(crate) struct Session {
     users: Mutex<Users>,
     /// When one before us in a line dies, unless it is renewed.
     soonest: Mutex<Option<Instant>>,
-    sooner: Notify,
+    sooner: Arc<Notify>,
     ear: Mutex<Option<AbortHandle>>,
 }
 
@@ -169,7 +169,7 @@ impl Session {
             held: Mutex::default(),
             users: Mutex::default(),
             soonest: Mutex::default(),
-            sooner: Notify::new(),
+            sooner: Arc::default(),
             ear: Mutex::default(),
         }
     }
@@ -274,21 +274,25 @@ impl Session {
     pub(crate) fn listen(self: &Arc<Self>) {
         let mut ear = lock(&self.ear);
         if ear.is_none() {
-            let (core, channel) = (self.core.clone(), self.core.names.on_session(&self.id));
-            *ear = Some(tokio::spawn(hear(Arc::downgrade(self), core, channel)).abort_handle());
+            let channel = self.core.names.on_session(&self.id);
+            let hear = hear(Arc::downgrade(self), self.core.clone(), channel, self.sooner.clone());
+            *ear = Some(tokio::spawn(hear).abort_handle());
         }
     }
 }
 
-/// Has those who wait look whenever something may have changed without a word.
-async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String) {
+/// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
+/// its users do.
+async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, sooner: Arc<Notify>) {
     let mut news = core.feed.subscribe(channel);
     loop {
-        let Some(this) = session.upgrade() else { return };
-        let soonest = *lock(&this.soonest);
-        let is_waiting = !lock(&this.waiting).is_empty();
+        let soonest = {
+            let Some(session) = session.upgrade() else { return };
+            let is_waiting = !lock(&session.waiting).is_empty();
+            (*lock(&session.soonest)).filter(|_| is_waiting)
+        };
         let due = async {
-            match soonest.filter(|_| is_waiting) {
+            match soonest {
                 Some(at) => core.clock.sleep_until(at).await,
                 None => pending().await,
             }
@@ -296,10 +300,11 @@ async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String) {
         let heard = tokio::select! {
             news = news.next() => Some(news),
             () = due => None,
-            () = this.sooner.notified() => continue,
+            () = sooner.notified() => continue,
         };
+        let Some(session) = session.upgrade() else { return };
         match heard {
-            Some(News::Tale(Tale::Front(contender))) => this.is_at(&contender, Place::First),
+            Some(News::Tale(Tale::Front(contender))) => session.is_at(&contender, Place::First),
             Some(News::Tale(_)) => {}
             // Without it the renewals tell.
             Some(News::Refused(error)) => {
@@ -307,10 +312,8 @@ async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String) {
                 return;
             }
             Some(News::Look) | None => {
-                if is_waiting && this.renew().await.is_err() {
-                    *lock(&this.soonest) = Some(core.clock.now() + Duration::from_millis(100));
-                } else if !is_waiting {
-                    *lock(&this.soonest) = None;
+                if !lock(&session.waiting).is_empty() && session.renew().await.is_err() {
+                    *lock(&session.soonest) = Some(core.clock.now() + Duration::from_millis(100));
                 }
             }
         }

@@ -57,6 +57,10 @@ impl Ends {
             Some(at) => {
                 self.at.insert(key.clone(), at);
                 self.order.push(Reverse((at, key.clone())));
+                // What is written again and again leaves an end each time.
+                if self.order.len() > 2 * self.at.len() + 64 {
+                    self.order = self.at.iter().map(|(key, at)| Reverse((*at, key.clone()))).collect();
+                }
             }
         }
     }

@@ -93,6 +93,53 @@ async fn the_master_gives_its_place_away() -> Result<(), Failure> {
     goes_on(&kv, away, async || Ok(())).await
 }
 
+/// The slot is moved to another node that lives on beside the old one: its subscriptions end without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slot_is_moved() -> Result<(), Failure> {
+    let cluster = Cluster::start("redis", 1000).await?;
+    let kv = open(&cluster).await?;
+    let from = cluster.owner("{app/}").await?;
+    // Slots of other nodes.
+    let mut others = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let owner = cluster.owner(name).await?;
+        others.extend((owner.address != from.address).then_some(owner));
+    }
+    let to = others.first().ok_or("there are other masters")?;
+    let away = async || {
+        let (mut old, mut new) = (from.resp().await?, to.resp().await?);
+        let Reply::Number(slot) = old.say("CLUSTER KEYSLOT {app/}").await? else {
+            return Err("a slot".into());
+        };
+        let (old_id, new_id) = (old.say("CLUSTER MYID").await?.text(), new.say("CLUSTER MYID").await?.text());
+        new.say(&format!("CLUSTER SETSLOT {slot} IMPORTING {old_id}")).await?;
+        old.say(&format!("CLUSTER SETSLOT {slot} MIGRATING {new_id}")).await?;
+        soon("all keys to be moved", async {
+            loop {
+                let names = old.say(&format!("CLUSTER GETKEYSINSLOT {slot} 100")).await?.list();
+                let names: Vec<_> = names.iter().map(Reply::text).collect();
+                if names.is_empty() {
+                    return Ok::<_, Failure>(());
+                }
+                let port = to.address.port().to_string();
+                let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+                let parts = head.into_iter().chain(names.iter().map(String::as_str)).map(str::as_bytes);
+                let parts: Vec<_> = parts.collect();
+                let moved = old.ask(&parts).await?;
+                assert_ne!(moved.text(), "NOKEY");
+            }
+        })
+        .await??;
+        for resp in [&mut new, &mut old] {
+            resp.say(&format!("CLUSTER SETSLOT {slot} NODE {new_id}")).await?;
+        }
+        Ok(())
+    };
+    goes_on(&kv, away, async || Ok(())).await?;
+    assert_eq!(cluster.owner("{app/}").await?.address, to.address);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_says_what_it_may_lose() -> Result<(), Failure> {
     let cluster = Cluster::start("valkey", 1000).await?;

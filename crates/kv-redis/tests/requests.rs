@@ -218,6 +218,35 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     .await?
 }
 
+/// A session that nobody uses ends by itself, also one that was waited on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_locks() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/over/", node.address)).await?;
+    let ttl = Duration::from_secs(2);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
+    let mut resp = node.resp().await?;
+    soon("the wait to begin", async {
+        while resp.ask(&[b"ZCARD", b"over/.kv/lock/l"]).await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    drop(guard);
+    soon("the lock", waiting).await???.release().await?;
+    soon("nothing to be left of an open store", async {
+        while !left(node.address, "").await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    // Long past its renewals.
+    tokio::time::sleep(ttl).await;
+    assert_eq!(left(node.address, "").await?, [""; 0]);
+    Ok(())
+}
+
 /// What ended by itself is swept by writes: notes of it do not pile up.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_is_swept() -> Result<(), Failure> {
