@@ -4,7 +4,7 @@ use crate::{
     Redis,
     client::{Client, Find},
     names::Names,
-    store::Part,
+    part::Part,
 };
 use fred::types::config::TlsConnector;
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};

@@ -5,7 +5,7 @@ use crate::{
     error::Failed,
     link::Link,
     names::Names,
-    store::{unique, version_of_text},
+    part::{unique, version_of_text},
     watch::Backoff,
 };
 use fred::types::Value;

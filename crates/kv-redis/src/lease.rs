@@ -2,8 +2,8 @@
 
 use crate::{
     client::Does,
+    part::{Core, Part, nonce, unique},
     script,
-    store::{Core, Part, nonce, unique},
 };
 use fred::types::Value;
 use kv_core::{

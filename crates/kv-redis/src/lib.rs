@@ -64,6 +64,7 @@ mod link;
 mod list;
 mod lock;
 mod names;
+mod part;
 mod script;
 mod session;
 mod spread;
@@ -72,7 +73,7 @@ mod txn;
 mod watch;
 
 pub use config::Config;
-pub use spread::Redis;
+pub use store::Redis;
 
 use kv_core::{Kv, Result, StoreUrl};
 use std::future::Future;

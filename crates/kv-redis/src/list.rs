@@ -2,8 +2,8 @@
 
 use crate::{
     client::Does,
+    part::{Core, Note, Part, nonce},
     script::{self, next},
-    store::{Core, Note, Part, nonce},
 };
 use fred::types::Value;
 use kv_core::*;

@@ -3,9 +3,9 @@
 use crate::{
     client::Does,
     error::corrupt,
+    part::{Core, Part, unique},
     script::{self, Answer, next},
     session::{Place, Use},
-    store::{Core, Part, unique},
     watch::Backoff,
 };
 use kv_core::{backend::Undo, *};

@@ -4,8 +4,8 @@
 use crate::{
     client::Does,
     feed::{News, Tale},
+    part::{Core, unique},
     script::{self, Answer, next},
-    store::{Core, unique},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,

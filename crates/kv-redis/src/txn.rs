@@ -2,8 +2,8 @@
 
 use crate::{
     client::Does,
+    part::{Core, Part, nonce, version_of_text, version_text},
     script::{self, Answer, digest, next},
-    store::{Core, Part, nonce, version_of_text, version_text},
 };
 use fred::types::Value;
 use kv_core::*;

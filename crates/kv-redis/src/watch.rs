@@ -5,8 +5,8 @@ use crate::{
     feed::{News, Subscription, Tale},
     list::{Ask, Found, Row, Wanted, below},
     lock,
+    part::{Core, is_foreign, unique},
     script::{self, next},
-    store::{Core, is_foreign, unique},
 };
 use fred::types::Value;
 use kv_core::{
