@@ -35,6 +35,7 @@
 //! has to read again. Names of other types (lists, hashes, …) are no keys; a put over one is refused.
 //!
 //! # Limits
+//! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
 //! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
 //! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. A user
 //!   without `INFO` and `CONFIG GET` can open a store; its durability then counts as `MayLose`, and its eviction policy is not

@@ -180,7 +180,7 @@ const RESOURCE: &str = "KV_LONG_RESOURCE";
 const SERVER: &str = "KV_LONG_SERVER";
 const PROCESSES: usize = 4;
 const TASKS: usize = 16;
-const TTL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(2);
 
 /// What one of the processes does: its tasks get the lock, tell the guarded resource, work, tell it again, release.
 #[tokio::test(flavor = "multi_thread")]

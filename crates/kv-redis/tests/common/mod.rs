@@ -7,7 +7,11 @@ use kv_testsuite::{
     Failure,
     process::{Daemon, Port, program},
 };
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use tempfile::TempDir;
 
 pub mod cluster;
@@ -26,6 +30,13 @@ fn programs(kind: &str) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((of("server")?, of("cli")?))
 }
 
+/// In memory where there is such a place: servers that flush every write would else wait for the disk and for whoever else
+/// writes to it, all of them together.
+fn folder() -> Result<TempDir, Failure> {
+    let memory = Path::new("/dev/shm");
+    Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
+}
+
 /// One server.
 pub struct Node {
     pub address: SocketAddr,
@@ -41,7 +52,7 @@ impl Node {
     pub fn new(kind: &str, more: &[&str]) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
         let (server, cli) = programs(kind)?;
-        let folder = tempfile::tempdir()?;
+        let folder = folder()?;
         let address = ports[0].address();
         let mut command = Command::new(server);
         command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
@@ -62,7 +73,7 @@ impl Node {
     pub fn sentinel(kind: &str, master: SocketAddr) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
         let (server, cli) = programs(kind)?;
-        let folder = tempfile::tempdir()?;
+        let folder = folder()?;
         let address = ports[0].address();
         let (conf, log) = (folder.path().join("sentinel.conf"), folder.path().join("log"));
         let settings = [
