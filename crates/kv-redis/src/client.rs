@@ -282,8 +282,8 @@ impl Client {
             };
             maybe_done |= fate == Fate::Unknown;
             match fate {
-                Fate::Refused => return Err(error),
-                Fate::Unknown if does == Does::Write => return Err(unknown(error)),
+                Fate::Unknown | Fate::Failed if does == Does::Write => return Err(unknown(error)),
+                Fate::Refused | Fate::Failed => return Err(error),
                 Fate::Moved(_) => self.moved(fate),
                 // What a server says before it does anything, it says because another one is to be asked, or later.
                 Fate::Undone => self.elsewhere(None),
@@ -350,7 +350,7 @@ async fn load(link: &Link) -> Result<(), Failed> {
     let known = match link.call("SCRIPT", names.collect()).await {
         Ok(Value::Array(known)) => known,
         // Then each call brings its own.
-        Err(Failed { fate: Fate::Refused, .. }) | Ok(_) => return Ok(()),
+        Err(Failed { fate: Fate::Refused | Fate::Failed, .. }) | Ok(_) => return Ok(()),
         Err(failed) => return Err(failed),
     };
     let missing = all.iter().zip(known).filter(|(_, known)| known.as_i64() != Some(1));

@@ -19,6 +19,8 @@ pub(crate) enum Fate {
     NoScript,
     /// It may have taken effect.
     Unknown,
+    /// The server said that it failed, perhaps half-way; trying again does not help.
+    Failed,
     /// It took no effect, and trying again does not help.
     Refused,
 }
@@ -79,7 +81,11 @@ pub(crate) fn not_connected(server: &str, is_tls: bool, error: &ClientError) -> 
     } else {
         (Fate::Undone, ErrorKind::Unavailable, Some("hung up or did not answer; it may want TLS, `tls=true`"))
     };
-    let fate = if fate == Fate::Unknown { Fate::Undone } else { fate };
+    let fate = match fate {
+        Fate::Unknown => Fate::Undone,
+        Fate::Failed => Fate::Refused,
+        fate => fate,
+    };
     told(server, fate, kind, why, said)
 }
 
@@ -96,7 +102,8 @@ fn told(server: &str, fate: Fate, kind: ErrorKind, why: Option<&str>, said: &str
     Failed { fate, error: Error::new(kind, message).with_cause(Said(said.to_owned())) }
 }
 
-/// What the server's first word means. All of these it says before it does anything of a script of ours.
+/// What the server's first word means, which is a code: `None` for what is no answer of a server. But for the last two, it
+/// says them before it does anything of a script of ours.
 fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
     let mut words = said.split_whitespace();
     Some(match words.next()? {
@@ -124,6 +131,9 @@ fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
         }
         // The router of the client says so of all that was on its way.
         "CLUSTERDOWN" => (Fate::Unknown, ErrorKind::Unavailable, Some("its cluster is down")),
+        code if code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            (Fate::Failed, ErrorKind::Other, None)
+        }
         _ => return None,
     })
 }

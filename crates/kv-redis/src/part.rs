@@ -250,10 +250,12 @@ impl About {
                 .and_then(|(_, version)| version.as_string()),
             _ => None,
         };
+        // Some who run servers for others take commands away, or rights.
+        let is_kept = |e: &Error| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Other);
         let info = match client.command(deadline, "INFO", &[]).await {
             Ok(info) => info.text()?,
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                tracing::warn!("this user may not ask INFO: the server's eviction policy was not checked");
+            Err(e) if is_kept(&e) => {
+                tracing::warn!("INFO is not to be had: the server's eviction policy was not checked");
                 String::new()
             }
             Err(e) => return Err(e),
@@ -268,9 +270,7 @@ impl About {
                 said.inner().into_iter().next().and_then(|(_, value)| value.as_string())
             }
             Ok(_) => None,
-            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied) => None,
-            // Some who run servers for others rename it away.
-            Err(e) if e.to_string().contains("unknown command") => None,
+            Err(e) if is_kept(&e) => None,
             Err(e) => return Err(e),
         };
         Ok(Self { address: link.address.clone(), info, fsync, version: version.unwrap_or_default() })

@@ -283,6 +283,19 @@ async fn what_a_crash_can_lose_is_read_from_the_server() -> Result<(), Failure> 
     Ok(())
 }
 
+/// Some who run servers for others take commands away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_config_and_info_is_opened() -> Result<(), Failure> {
+    let away = ["--rename-command", "CONFIG", "", "--rename-command", "INFO", ""];
+    let node = with("redis", &away).await?;
+    let began = Instant::now();
+    let config = Config::new([node.address.to_string()]);
+    works(config.clone()).await?;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(Kv::new(config.open().await?).capabilities().durability, Durability::MayLose);
+    Ok(())
+}
+
 #[test]
 fn no_secret_is_shown() {
     let config = Config::new(["h"]).user("me", Secret::new("hunter2")).sentinel_user("s", "hunter2");

@@ -78,7 +78,10 @@ end
 -- A key that is not there any more although it is noted: it ended, or another tool deleted it. Left to others where we may
 -- not write.
 local function missed(key)
-    if pcall(forget, key) then tell(key, 'G\n' .. key) end
+    pcall(function()
+        forget(key)
+        tell(key, 'G\n' .. key)
+    end)
 end
 
 -- Looks after a few keys that have ended, so that what is noted of them does not pile up.
