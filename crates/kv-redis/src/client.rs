@@ -175,7 +175,10 @@ impl Client {
                 let link = Link::open(host, &self.access).await?;
                 let (address, nodes) = owner(&link, *slot).await?;
                 self.state().nodes = nodes.into_iter().map(|node| self.reached(node)).collect();
-                self.master_at(&self.reached(address)).await
+                match self.reached(address) {
+                    address if address == link.address => self.checked(link).await,
+                    address => self.master_at(&address).await,
+                }
             }
         }
     }
@@ -194,7 +197,12 @@ impl Client {
 
     /// A connection to this server, if it takes writes.
     async fn master_at(&self, address: &str) -> Result<Link, Failed> {
-        let link = Link::open(address, &self.access).await?;
+        self.checked(Link::open(address, &self.access).await?).await
+    }
+
+    /// The same connection, if its server is one that takes writes.
+    async fn checked(&self, link: Link) -> Result<Link, Failed> {
+        let address = &link.address;
         let said = link.call("HELLO", Vec::new()).await?;
         let Value::Map(said) = said else { return Ok(link) };
         let said = said.inner();
@@ -225,24 +233,31 @@ impl Client {
         Ok(link)
     }
 
-    /// One attempt, until the deadline; given up earlier, after `patience`, when the server says nothing at all.
+    /// One attempt, until the deadline; what may be repeated is given up earlier when the server says nothing at all.
     async fn attempt<T, F>(
         &self,
-        patience: Option<Deadline>,
+        does: Does,
         deadline: Deadline,
         request: impl FnOnce(Arc<Link>) -> F,
     ) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, Failed>>,
     {
-        let within = patience.unwrap_or(deadline);
-        let silent = |fate, what: &str| {
-            let why = format!("{self:?}: no {what} within {:?}", within.within());
+        let silent = |fate, cut: Deadline, what: &str| {
+            let why = format!("{self:?}: no {what} within {:?}", cut.within());
             Failed::new(fate, ErrorKind::Timeout, why)
         };
-        let link = match within.limit(self.link()).await {
+        // What is begun on a busy machine is not begun anew: making a connection has times of its own.
+        let link = match deadline.limit(self.link()).await {
             Some(link) => link?,
-            None => return Err(silent(Fate::Undone, "connection")),
+            None => return Err(silent(Fate::Undone, deadline, "connection")),
+        };
+        let within = match does {
+            Does::Write => deadline,
+            // It must leave time for another connection.
+            Does::Read | Does::Repeatable => {
+                Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50)))
+            }
         };
         let heard = link.heard();
         let mut request = std::pin::pin!(request(link.clone()));
@@ -254,7 +269,7 @@ impl Client {
         if answer.is_none() && link.silence() >= SILENCE {
             link.end();
         }
-        answer.unwrap_or_else(|| Err(silent(Fate::Unknown, "answer")))
+        answer.unwrap_or_else(|| Err(silent(Fate::Unknown, within, "answer")))
     }
 
     /// Asks, and asks again where it is certain that nothing was done, or that a repeat is harmless. Ends a moment before the
@@ -273,10 +288,7 @@ impl Client {
         let deadline = Deadline::after(left);
         let (mut maybe_done, mut tries) = (false, 0_u32);
         loop {
-            // A server that is silent must leave time for another connection.
-            let patience = (deadline.remaining() / 2).max(Duration::from_millis(50));
-            let patience = (does != Does::Write).then(|| Deadline::after(patience));
-            let Failed { fate, error } = match self.attempt(patience, deadline, &request).await {
+            let Failed { fate, error } = match self.attempt(does, deadline, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
