@@ -286,12 +286,16 @@ impl Client {
         let mut left = deadline.remaining();
         left -= left / 50;
         let deadline = Deadline::after(left);
-        let (mut maybe_done, mut tries) = (false, 0_u32);
+        let (mut maybe_done, mut tries, mut before) = (false, 0_u32, None);
         loop {
-            let Failed { fate, error } = match self.attempt(does, deadline, &request).await {
+            let Failed { fate, mut error } = match self.attempt(does, deadline, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            // An attempt that was cut off says less than the one before it.
+            if let (ErrorKind::Timeout, Some(before)) = (error.kind(), before.take()) {
+                error = before;
+            }
             maybe_done |= fate == Fate::Unknown;
             match fate {
                 Fate::Unknown | Fate::Failed if does == Does::Write => return Err(unknown(error)),
@@ -305,6 +309,7 @@ impl Client {
             if deadline.has_passed() {
                 return Err(if maybe_done && does == Does::Repeatable { unknown(error) } else { error });
             }
+            before = Some(error);
             let pause = Duration::from_millis(10 << tries.min(5));
             tokio::time::sleep(pause.min(deadline.remaining())).await;
         }
