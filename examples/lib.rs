@@ -19,6 +19,10 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = registry.with("consul", kv_consul::from_url);
     #[cfg(feature = "zookeeper")]
     let registry = registry.with("zookeeper", kv_zookeeper::from_url);
+    #[cfg(feature = "redis")]
+    let registry = ["redis", "rediss", "redis-cluster", "redis-sentinel"]
+        .into_iter()
+        .fold(registry, |registry, scheme| registry.with(scheme, kv_redis::from_url));
     registry.open(url).await
 }
 

@@ -141,6 +141,7 @@ works() {
 # Each family's own half is in kinds/FAMILY.sh:
 #   FAMILY_OPTIONS  which of nodes, tls and auth its servers take
 #   FAMILY_PORTS    how many ports a node has; the first is its clients'
+#   FAMILY_CLUSTER  how many nodes it takes to go on without one; 3 unless it says so
 #   _command        sets COMMAND, which becomes the process of NODE
 #   _client         sets COMMAND to the command-line client, for the given addresses (default: all nodes)
 #   _url            prints the URL for clients of the library

@@ -19,7 +19,9 @@ cmd_selftest() {
         else
             check "$kind" keeps "$kind" "$SELF-$kind"
             if [[ $(of_family "$kind" OPTIONS) == "nodes tls auth" ]]; then
-                check "$kind, 3 nodes, TLS, users" survives "$kind" "$SELF-$kind-cluster"
+                local nodes
+                nodes=$(of_family "$kind" CLUSTER)
+                check "$kind, ${nodes:=3} nodes, TLS, users" survives "$kind" "$SELF-$kind-cluster" "$nodes"
             fi
         fi
     done
@@ -58,11 +60,11 @@ keeps() {
         "$0" start "$2" && "$0" pause "$2" && "$0" wipe "$2" && [[ ! -e $RUN/$2 ]]
 }
 survives() {
-    "$0" start "$1" --name "$2" --nodes 3 --tls --auth && put "$2" kept && "$0" kill "$2/1" &&
+    "$0" start "$1" --name "$2" --nodes "$3" --tls --auth && put "$2" kept && "$0" kill "$2/1" &&
         reads_in_time "$2" kept && "$0" start "$2/1" && "$0" stop "$2" && ends "$2" &&
         "$0" start "$2" && reads "$2" kept && "$0" wipe "$2" && [[ ! -e $RUN/$2 ]]
 }
-# Until the two that are left have a leader.
+# Until those that are left have a leader.
 reads_in_time() {
     local deadline=$((SECONDS + 10))
     until reads "$@" >/dev/null; do ((SECONDS < deadline)) || reads "$@" || return; done

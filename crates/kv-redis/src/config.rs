@@ -1,0 +1,420 @@
+//! How a store is opened.
+
+use crate::{
+    Redis,
+    client::{Client, Find},
+    names::Names,
+    part::Part,
+};
+use fred::types::config::TlsConnector;
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+/// The most parts of a spread store.
+const PARTS: u16 = 64;
+
+/// How the server that takes the writes is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
+enum Kind {
+    #[default]
+    Single,
+    Cluster,
+    Sentinel,
+}
+
+/// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
+///
+/// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
+/// roots are trusted. `Debug` shows no password.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::Kv;
+/// use kv_redis::Config;
+///
+/// let config = Config::new(["h1:6379"]).prefix("app/").user("me", "secret").ca("/etc/redis/ca.pem");
+/// let kv = Kv::new(config.open().await?);
+/// kv.put("color", "red").await?; // `redis-cli get app/color`
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[must_use = "nothing is opened until `open`"]
+pub struct Config {
+    endpoints: Vec<String>,
+    kind: Kind,
+    master: Option<String>,
+    prefix: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    sentinel_user: Option<String>,
+    sentinel_password: Option<Secret>,
+    database: Option<u8>,
+    tls: Option<bool>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+    spread: Option<u16>,
+    reached: BTreeMap<String, String>,
+    allow_eviction: bool,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    deadline: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    clock: Clock,
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: Option<u8>,
+    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) reached: Arc<BTreeMap<String, String>>,
+}
+
+impl Config {
+    /// For one server, `host:port`, port 6379 where none is given; of several, the one that is no replica.
+    pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// For a cluster with these among its nodes. All names of a store share one hash tag, and so one slot of one node: the
+    /// prefix where it has a `{tag}`, else the prefix made into one: below `app/` the key `color` is `{app/}color`.
+    pub fn cluster<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        Self { kind: Kind::Cluster, ..Self::new(endpoints) }
+    }
+
+    /// For the master of this name, as these sentinels know it; port 26379 where none is given.
+    pub fn sentinel<E: Into<String>>(
+        endpoints: impl IntoIterator<Item = E>,
+        master: impl Into<String>,
+    ) -> Self {
+        Self { kind: Kind::Sentinel, master: Some(master.into()), ..Self::new(endpoints) }
+    }
+
+    /// What all names on the server begin with, byte for byte; nothing unless told otherwise.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Who asks: a user of the server's access control.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
+        (self.user, self.password) = (Some(name.into()), Some(password.into()));
+        self
+    }
+
+    /// The password of the default user, as `requirepass` sets it.
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Who asks the sentinels; nobody unless told otherwise.
+    pub fn sentinel_user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
+        (self.sentinel_user, self.sentinel_password) = (Some(name.into()), Some(password.into()));
+        self
+    }
+
+    /// The number of the database, 0 unless told otherwise; a cluster has no other.
+    pub fn database(mut self, number: u8) -> Self {
+        self.database = Some(number);
+        self
+    }
+
+    /// Whether to speak TLS; on by itself when one of the following is given.
+    pub fn tls(mut self, on: bool) -> Self {
+        self.tls = Some(on);
+        self
+    }
+
+    /// The PEM file of the authorities that may have signed the server's certificate, in place of the system's.
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// The PEM files of our own certificate and its key.
+    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
+    /// The name that the server's certificate must have, where it is not the one of its address.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// In a cluster: spreads the keys over so many parts, 2 to 64, each with a slot of its own, in place of one slot for all.
+    /// It has the whole cluster's memory and speed, and gives up what needs one slot: transactions, leases, and writes
+    /// that depend on a lock; a listing does not show one moment. All who use a store must say the same number, for ever.
+    pub fn spread(mut self, parts: u16) -> Self {
+        self.spread = Some(parts);
+        self
+    }
+
+    /// Where a server is reached from here that a cluster or sentinels name otherwise, `host:port` both: behind a translation
+    /// of addresses, a forwarded port, a tunnel.
+    pub fn reached(mut self, named: impl Into<String>, at: impl Into<String>) -> Self {
+        self.reached.insert(named.into(), at.into());
+        self
+    }
+
+    /// Opens a store on a server that may throw keys away when its memory is full (`maxmemory-policy`) all the same: no
+    /// promise of this library then holds for any key.
+    pub fn allow_eviction(mut self, allow: bool) -> Self {
+        self.allow_eviction = allow;
+        self
+    }
+
+    /// How long opening may take: five seconds unless told otherwise.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.deadline = Some(within);
+        self
+    }
+
+    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, and learns from the server what it can do.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given, that make no sense together or that
+    /// the server does not understand, and for a server whose `maxmemory-policy` evicts keys;
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides does not
+    /// accept, and [`PermissionDenied`](ErrorKind::PermissionDenied) for a user without the rights that all calls need, both
+    /// at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no server that takes writes
+    /// answered in time; [`Unsupported`](ErrorKind::Unsupported) for a server before Redis 7.0.
+    pub async fn open(self) -> Result<Redis> {
+        let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
+        let tls = self.connector()?;
+        self.check()?;
+        let access = Access {
+            user: self.user.clone(),
+            password: self.password.clone(),
+            database: self.database,
+            tls,
+            server_name: self.server_name.clone(),
+            reached: Arc::new(self.reached.clone()),
+        };
+        let sentinels = Access {
+            user: self.sentinel_user.clone(),
+            password: self.sentinel_password.clone(),
+            database: None,
+            ..access.clone()
+        };
+        let port = if self.kind == Kind::Sentinel { SENTINEL_PORT } else { PORT };
+        let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, port)).collect();
+        let names = match (self.kind, self.spread) {
+            (Kind::Cluster, Some(parts)) => (0..parts).map(|n| Names::part(&self.prefix, n)).collect(),
+            (Kind::Cluster, None) => vec![Names::tagged(&self.prefix)],
+            _ => vec![Names::new(self.prefix.clone())],
+        };
+        let parts = names.into_iter().map(|names| {
+            let find = match (self.kind, &self.master) {
+                (Kind::Sentinel, Some(master)) => {
+                    Find::Sentinel(hosts.clone(), sentinels.clone(), master.clone())
+                }
+                (Kind::Cluster, _) => Find::Cluster(hosts.clone(), names.slot()),
+                _ => Find::Single(hosts.clone()),
+            };
+            let client = Client::new(find, access.clone());
+            Part::open(client, names, self.clock.clone(), deadline, self.allow_eviction)
+        });
+        Redis::of(futures::future::try_join_all(parts).await?)
+    }
+
+    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let (scheme, secure) = match url.scheme() {
+            "rediss" => ("redis", true),
+            other => (other, false),
+        };
+        let kind = match scheme {
+            "redis" => Kind::Single,
+            "redis-cluster" => Kind::Cluster,
+            "redis-sentinel" => Kind::Sentinel,
+            other => {
+                let why = format!("{other:?} is none of redis, rediss, redis-cluster and redis-sentinel");
+                return Err(Error::new(ErrorKind::InvalidArgument, why));
+            }
+        };
+        let tls = url.take("tls")?;
+        if secure && tls == Some(false) {
+            return Err(refused("a rediss:// URL with `tls=false`; say redis:// for plain text"));
+        }
+        let config = Self {
+            endpoints: url.hosts().to_vec(),
+            kind,
+            prefix: url.prefix().to_owned(),
+            user: url.user().map(str::to_owned),
+            password: url.password().cloned(),
+            tls: if secure { Some(true) } else { tls },
+            ca: url.take("ca")?,
+            cert: url.take("cert")?,
+            key: url.take("key")?,
+            server_name: url.take("server_name")?,
+            database: if kind == Kind::Cluster { None } else { url.take("db")? },
+            master: if kind == Kind::Sentinel { url.take("master")? } else { None },
+            sentinel_user: if kind == Kind::Sentinel { url.take("sentinel_user")? } else { None },
+            sentinel_password: match kind {
+                Kind::Sentinel => url.take::<String>("sentinel_password")?.map(Secret::from),
+                _ => None,
+            },
+            spread: if kind == Kind::Cluster { url.take("spread")? } else { None },
+            allow_eviction: url.take("allow_eviction")?.unwrap_or(false),
+            ..Self::default()
+        };
+        url.finish()?;
+        Ok(config)
+    }
+
+    /// Refuses what makes no sense, before anything is connected.
+    fn check(&self) -> Result<()> {
+        if self.endpoints.is_empty() {
+            return Err(refused("no host is given; a URL looks like redis://host:6379/prefix"));
+        }
+        for (user, password, whose) in [
+            (&self.user, &self.password, ""),
+            (&self.sentinel_user, &self.sentinel_password, " for the sentinels"),
+        ] {
+            if user.is_some() && password.is_none() {
+                return Err(refused(&format!("a user{whose} without a password; give both")));
+            }
+        }
+        if self.kind == Kind::Sentinel && self.master.is_none() {
+            return Err(refused("sentinels without `master`, the name that they know the master by"));
+        }
+        if self.kind == Kind::Cluster && self.database.is_some_and(|number| number != 0) {
+            return Err(refused("a cluster has no other database than 0; leave `database` away"));
+        }
+        match self.spread {
+            Some(_) if self.kind != Kind::Cluster => {
+                Err(refused("`spread` is for clusters; one server has nothing to spread over"))
+            }
+            Some(parts) if !(2..=PARTS).contains(&parts) => {
+                Err(refused(&format!("`spread` over {parts} parts; 2 to {PARTS} are possible")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn connector(&self) -> Result<Option<TlsConnector>> {
+        let given =
+            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
+        match self.tls {
+            Some(false) if given => {
+                return Err(refused(
+                    "`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given; give both, or none of them",
+                ));
+            }
+            Some(false) => return Ok(None),
+            None if !given => return Ok(None),
+            _ => {}
+        }
+        let wrong = |e: rustls::Error| refused("the TLS settings make no sense").with_cause(e);
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            .with_root_certificates(self.roots()?);
+        let config = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => {
+                let key = PrivateKeyDer::from_pem_slice(&read("key", key)?).map_err(|e| {
+                    refused(&format!("the TLS settings: no key in {}", key.display())).with_cause(e)
+                })?;
+                builder.with_client_auth_cert(certificates("cert", cert)?, key).map_err(wrong)?
+            }
+            (None, None) => builder.with_no_client_auth(),
+            (Some(_), None) => {
+                return Err(refused("the TLS setting `cert` without `key`; give both, or none of them"));
+            }
+            (None, Some(_)) => {
+                return Err(refused("the TLS setting `key` without `cert`; give both, or none of them"));
+            }
+        };
+        Ok(Some(TlsConnector::from(config)))
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            Some(file) => {
+                for certificate in certificates("ca", file)? {
+                    roots.add(certificate).map_err(|e| {
+                        refused(&format!("the TLS settings: {} holds no authority", file.display()))
+                            .with_cause(e)
+                    })?;
+                }
+            }
+            None => {
+                // What of the system's roots cannot be read is not trusted.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        Ok(roots)
+    }
+}
+
+fn read(what: &str, file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).map_err(|e| {
+        let why = format!("the TLS setting `{what}`: {} cannot be read", file.display());
+        Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
+    })
+}
+
+fn certificates(what: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let wrong =
+        || refused(&format!("the TLS settings: no certificate in {}, given as `{what}`", file.display()));
+    let pem = read(what, file)?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(wrong()),
+        Err(e) => Err(wrong().with_cause(e)),
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, why.to_owned())
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_as_users_write_it() {
+        let text = r#"{"endpoints": ["h1", "h2:7000"], "kind": "cluster", "prefix": "app/", "user": "me", "password": "s",
+                       "ca": "ca.pem", "spread": 8, "reached": {"10.0.0.1:6379": "h1:16379"}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!((config.endpoints.len(), config.kind, config.spread), (2, Kind::Cluster, Some(8)));
+        assert_eq!(config.reached["10.0.0.1:6379"], "h1:16379");
+        assert!(!format!("{config:?}").contains("\"s\""));
+        let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
+        assert!(misspelt.contains("endpoint") && misspelt.contains("endpoints"), "{misspelt}");
+    }
+}

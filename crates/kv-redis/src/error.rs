@@ -1,0 +1,153 @@
+//! What a failed request means: whether it took effect, and what to do about it.
+
+use fred::error::{Error as ClientError, ErrorKind as ClientKind};
+use kv_core::{Error, ErrorKind};
+
+const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
+const NOT_TRUSTED: &str =
+    "its certificate is not trusted; name its CA as `ca`, and its name as `server_name` where it differs";
+const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
+
+/// What became of a request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It took no effect; later or elsewhere it may succeed.
+    Undone,
+    /// It took no effect: another server, whose address this is, has these names.
+    Moved(String),
+    /// It took no effect: the server does not know the script.
+    NoScript,
+    /// It may have taken effect.
+    Unknown,
+    /// The server said that it failed, perhaps half-way; trying again does not help.
+    Failed,
+    /// It took no effect, and trying again does not help.
+    Refused,
+}
+
+/// A request that failed at one server.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) fate: Fate,
+    pub(crate) error: Error,
+}
+
+impl Failed {
+    pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
+        Self { fate, error: Error::new(kind, why.into()) }
+    }
+}
+
+/// The server's or the system's words.
+#[derive(Debug)]
+struct Said(String);
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Said {}
+
+/// Reads what came in place of an answer.
+pub(crate) fn failed(server: &str, error: &ClientError) -> Failed {
+    let said = error.details();
+    let (fate, kind, why) = of_answer(said).unwrap_or_else(|| match error.kind() {
+        // The client looked at what it was to send, and sent nothing.
+        ClientKind::InvalidArgument | ClientKind::InvalidCommand | ClientKind::Backpressure => {
+            (Fate::Refused, ErrorKind::Other, None)
+        }
+        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+    });
+    told(server, fate, kind, why, said)
+}
+
+/// Reads why no connection was made: nothing of ours was sent.
+pub(crate) fn not_connected(server: &str, is_tls: bool, error: &ClientError) -> Failed {
+    // The client hands on what the system and TLS say as they show themselves to programmers.
+    let said = error.details();
+    let has = |part: &str| said.contains(part);
+    let (fate, kind, why) = if let Some(answer) = of_answer(said) {
+        answer
+    } else if has("InvalidCertificate") {
+        (Fate::Refused, ErrorKind::Unauthenticated, Some(NOT_TRUSTED))
+    } else if has("InvalidContentType") || has("CorruptMessage") {
+        (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS))
+    } else if has("AlertReceived") {
+        (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE))
+    } else if has("ConnectionRefused") || is_tls {
+        (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"))
+    } else {
+        (Fate::Undone, ErrorKind::Unavailable, Some("hung up or did not answer; it may want TLS, `tls=true`"))
+    };
+    let fate = match fate {
+        Fate::Unknown => Fate::Undone,
+        Fate::Failed => Fate::Refused,
+        fate => fate,
+    };
+    told(server, fate, kind, why, said)
+}
+
+/// A server that was spoken to in TLS, and answers to plain text.
+pub(crate) fn no_tls(server: &str) -> Failed {
+    Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{server}: {NO_TLS}"))
+}
+
+fn told(server: &str, fate: Fate, kind: ErrorKind, why: Option<&str>, said: &str) -> Failed {
+    let message = why.map_or_else(|| server.to_owned(), |why| format!("{server}: {why}"));
+    // A line is enough; scripts tell where they stood behind it.
+    let said = said.split(" script: ").next().unwrap_or(said).lines().next().unwrap_or_default();
+    let said = said.split_once("message: \"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or(said);
+    Failed { fate, error: Error::new(kind, message).with_cause(Said(said.to_owned())) }
+}
+
+/// What the server's first word means, which is a code: `None` for what is no answer of a server. But for the last two, it
+/// says them before it does anything of a script of ours.
+fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
+    let mut words = said.split_whitespace();
+    Some(match words.next()? {
+        "NOSCRIPT" => (Fate::NoScript, ErrorKind::Other, None),
+        "MOVED" => match words.nth(1) {
+            Some(address) => (Fate::Moved(address.to_owned()), ErrorKind::Unavailable, None),
+            None => (Fate::Undone, ErrorKind::Unavailable, None),
+        },
+        "ASK" | "TRYAGAIN" => {
+            (Fate::Undone, ErrorKind::Unavailable, Some("is moving the slot of these names"))
+        }
+        "READONLY" => (Fate::Undone, ErrorKind::Unavailable, Some("is a replica by now")),
+        "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => {
+            (Fate::Undone, ErrorKind::Unavailable, None)
+        }
+        "OOM" => (Fate::Refused, ErrorKind::Unavailable, Some("has no memory left by its `maxmemory`")),
+        "NOAUTH" => (Fate::Refused, ErrorKind::Unauthenticated, Some("asks for a user and a password")),
+        "WRONGPASS" => {
+            (Fate::Refused, ErrorKind::Unauthenticated, Some("does not know this user and password"))
+        }
+        "NOPERM" => (Fate::Refused, ErrorKind::PermissionDenied, None),
+        "NOPROTO" => (Fate::Refused, ErrorKind::Unsupported, Some("is too old; kv-redis needs Redis 7.0")),
+        "ERR" if said.contains("cluster support disabled") => {
+            (Fate::Refused, ErrorKind::InvalidArgument, Some("is no cluster; open it as redis://"))
+        }
+        // The router of the client says so of all that was on its way.
+        "CLUSTERDOWN" => (Fate::Unknown, ErrorKind::Unavailable, Some("its cluster is down")),
+        code if code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            (Fate::Failed, ErrorKind::Other, None)
+        }
+        _ => return None,
+    })
+}
+
+pub(crate) fn unknown(error: Error) -> Error {
+    let why = "the write may or may not have happened, so read before writing again";
+    Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
+}
+
+pub(crate) fn corrupt(what: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, what)
+}
+
+/// Nothing was heard.
+pub(crate) fn silent(server: &str, within: std::time::Duration) -> Failed {
+    Failed::new(Fate::Unknown, ErrorKind::Timeout, format!("{server}: no answer within {within:?}"))
+}

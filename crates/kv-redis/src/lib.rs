@@ -1,0 +1,101 @@
+//! The kv store on Redis and Valkey: Redis 7.0 and newer, Valkey 8, one server, a master with sentinels, or a cluster.
+//!
+//! What it maps onto what:
+//!
+//! | promise | on the server |
+//! |---|---|
+//! | key | the prefix, then the key, byte for byte, a plain string: `redis-cli get app/color` |
+//! | version | a number above all before, at least the server's microseconds, and a random one of the write's own |
+//! | TTL | the key's own, to the millisecond |
+//! | lease | a set of its keys; one script renews them all |
+//! | list | pages of a sorted set of all keys |
+//! | delete_tree | batches of 500 keys, each in one step |
+//! | transact, and every other call | one script, one round trip, one step |
+//! | watch | a channel for the key or directory, to which the writing scripts publish where somebody listens |
+//! | lock | a line in a sorted set; who is in front of it holds the lock, and its number is the token |
+//! | our own keys | at the prefix, then `.kv/`, which no key can begin with |
+//!
+//! # What is lost, and what that means
+//! [`Durability`](kv_core::Durability) is read from the server at `open`: `Fsync` for a server on its own with `appendonly yes`
+//! and `appendfsync always`, else `MayLose`. Redis tells a write to its replicas after it has acknowledged it. So a failover,
+//! also one of a cluster or of sentinels, can lose the last writes, an acquired lock among them: **two may then believe to
+//! hold one lock**, and a master that was cut off goes on to confirm it to the first until it notices. The answer is the
+//! fencing token: it grows over failovers too, as far as the servers' clocks agree to within the time that a failover
+//! takes, and no two acquisitions get the same one; write with `.fenced(&guard)`, or have the guarded resource refuse tokens
+//! below the greatest it has seen. A version is never given twice either, whatever is lost or deleted: a random number is a
+//! part of it. A watch that finds, after a failover, that the server went back to an older version of a key tells a `Delete`
+//! and then that version.
+//!
+//! Keys end by the server's own wall clock. One that is set forward ends them early.
+//!
+//! # Keys that other programs wrote
+//! They are read, compared and replaced at once. Listings and watches, which go by the index, show them after their first
+//! write through the library, or after [`Kv::adopt`](kv_core::Kv::adopt), which looks at every name on the server once.
+//! A later change by another program is seen by `get` and `list` at once; by a watch at the next `adopt`, or when the watch
+//! has to read again. Names of other types (lists, hashes, …) are no keys; a put over one is refused.
+//!
+//! # Limits
+//! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
+//! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
+//! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. A user
+//!   without `INFO` and `CONFIG GET` can open a store; its durability then counts as `MayLose`, and its eviction policy is not
+//!   checked.
+//! * In a cluster all names of a store are in one slot, on one node: see [`Config::cluster`], and [`Config::spread`] for
+//!   the way to more. While that slot is moved to another node, calls answer `Unavailable`.
+//! * One key of our own, the last number given, stays for an hour after the last write.
+//!
+//! # Links
+//! A store has one connection for calls, and one for watches and lock waits while there are any, which is looked at every five
+//! seconds. Nothing is ever sent twice by the client beneath: it is told to try each command once, on a connection that is
+//! never mended but replaced.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+//! let kv = kv_redis::open("redis://h1:6379/app/").await?;
+//! kv.put("color", "red").await?;
+//! # Ok(()) }
+//! ```
+
+mod client;
+mod config;
+mod error;
+mod feed;
+mod lease;
+mod link;
+mod list;
+mod lock;
+mod names;
+mod part;
+mod script;
+mod session;
+mod spread;
+mod store;
+mod txn;
+mod watch;
+
+pub use config::Config;
+pub use store::Redis;
+
+use kv_core::{Kv, Result, StoreUrl};
+use std::future::Future;
+
+/// Opens `redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`; `rediss://` the same with TLS,
+/// `redis-cluster://` a cluster, `redis-sentinel://` the master that sentinels know as `master`. The parameters are those of
+/// [`Config`]: `tls` (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, `db`, `allow_eviction`; `spread` for
+/// clusters; `master`, `sentinel_user` and `sentinel_password` for sentinels.
+///
+/// # Errors
+/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
+/// unknown parameters.
+pub async fn open(url: &str) -> Result<Kv> {
+    Ok(Kv::new(from_url(StoreUrl::parse(url)?).await?))
+}
+
+/// The same for a [`Registry`](kv_core::Registry): `registry.with("redis", kv_redis::from_url)`, and so for the other schemes.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Redis>> + Send + 'static {
+    let config = Config::from_url(url);
+    async move { config?.open().await }
+}

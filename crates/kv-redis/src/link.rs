@@ -1,0 +1,196 @@
+//! One connection to one server, and whether it stands.
+
+use crate::{
+    config::Access,
+    error::{Failed, Fate, failed, no_tls, not_connected},
+};
+use fred::{
+    clients::Client as Connection,
+    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    types::{
+        ClusterHash, CustomCommand, Message, RespVersion, Value,
+        config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig},
+    },
+};
+use kv_core::ErrorKind;
+use std::{
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{broadcast, watch},
+    task::AbortHandle,
+};
+
+/// How long making a connection may take, TLS and log-in included.
+const CONNECT: Duration = Duration::from_secs(2);
+/// What waits between the client's reader and ours before it is dropped and has to be read again.
+const MESSAGES: usize = 4096;
+
+/// A connection that is never mended: when it breaks, it is over, and all that was on its way is told so. The client is told
+/// to send nothing twice and to make no connection by itself.
+pub(crate) struct Link {
+    pub(crate) address: String,
+    connection: Connection,
+    reader: AbortOnDrop,
+    ended: watch::Receiver<()>,
+    heard: AtomicU64,
+    /// When the first request was sent since something was heard.
+    asked: Mutex<Option<Instant>>,
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Link {
+    /// Connects and logs in.
+    pub(crate) async fn open(address: &str, access: &Access) -> Result<Self, Failed> {
+        let opened = Self::try_open(address, access).await;
+        let Err(failed) = opened else { return opened };
+        if access.tls.is_none() || failed.fate == Fate::Refused {
+            return Err(failed);
+        }
+        // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
+        let plain = Access { tls: None, user: None, password: None, database: None, ..access.clone() };
+        match Self::try_open(address, &plain).await {
+            Ok(_) => Err(no_tls(address)),
+            Err(Failed { error, .. }) if error.kind() == ErrorKind::Unauthenticated => Err(no_tls(address)),
+            Err(_) => Err(failed),
+        }
+    }
+
+    async fn try_open(address: &str, access: &Access) -> Result<Self, Failed> {
+        let Some((host, port)) = split(address) else {
+            let why = format!("{address:?} is no address; one looks like host:6379");
+            return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
+        };
+        let mut server = Server::new(host, port);
+        server.tls_server_name = access.server_name.as_deref().map(Into::into);
+        let config = Config {
+            server: ServerConfig::Centralized { server },
+            version: RespVersion::RESP3,
+            username: access.user.clone(),
+            password: access.password.as_ref().map(|password| password.reveal().to_owned()),
+            database: access.database,
+            tls: access.tls.clone().map(TlsConfig::from),
+            fail_fast: true,
+            ..Config::default()
+        };
+        let once = ConnectionConfig {
+            connection_timeout: CONNECT,
+            internal_command_timeout: CONNECT,
+            max_command_attempts: 1,
+            max_redirections: 0,
+            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        };
+        let performance = PerformanceConfig { broadcast_channel_capacity: MESSAGES, ..Default::default() };
+        // No policy to connect again.
+        let connection = Connection::new(config, Some(performance), Some(once), None);
+        let (end, ended) = watch::channel(());
+        let waiting = connection.clone();
+        let mut connected = pin!(waiting.wait_for_connect());
+        // It listens from its first poll on, so that it misses nothing of what begins here.
+        let _ = futures::poll!(connected.as_mut());
+        let task = connection.connect();
+        let reader = AbortOnDrop(task.abort_handle());
+        tokio::spawn(async move {
+            // Aborted, or broken.
+            let _ = task.await;
+            drop(end);
+        });
+        match tokio::time::timeout(2 * CONNECT, connected).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(not_connected(address, access.tls.is_some(), &e)),
+            Err(_) => {
+                let why = format!("{address}: no connection within {:?}", 2 * CONNECT);
+                return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));
+            }
+        }
+        Ok(Self {
+            address: address.to_owned(),
+            reader,
+            ended,
+            heard: AtomicU64::default(),
+            asked: Mutex::default(),
+            connection,
+        })
+    }
+
+    /// A number that grows whenever the server answers.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// How long one has waited for anything to be heard.
+    pub(crate) fn silence(&self) -> Duration {
+        self.asked().map_or(Duration::ZERO, |asked| asked.elapsed())
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+
+    /// Ready when the connection is over.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+
+    /// Ends the connection.
+    pub(crate) fn end(&self) {
+        self.reader.0.abort();
+    }
+
+    /// What is published to us from here on.
+    pub(crate) fn messages(&self) -> broadcast::Receiver<Message> {
+        self.connection.message_rx()
+    }
+
+    /// Ends a subscription. The server's answer comes among the messages.
+    pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), Failed> {
+        let ended = self.connection.sunsubscribe(channel);
+        ended.await.map_err(|e| failed(&self.address, &e))
+    }
+
+    /// Sends a command, once, and waits for the answer.
+    pub(crate) async fn call(&self, command: &'static str, arguments: Vec<Value>) -> Result<Value, Failed> {
+        let over = |fate| {
+            let why = format!("{}: the connection broke", self.address);
+            Failed::new(fate, ErrorKind::Unavailable, why)
+        };
+        if self.has_ended() {
+            return Err(over(Fate::Undone));
+        }
+        self.asked().get_or_insert_with(Instant::now);
+        let command = CustomCommand::new_static(command, ClusterHash::Random, false);
+        let answer = tokio::select! {
+            biased;
+            answer = self.connection.custom::<Value, Value>(command, arguments) => answer,
+            () = self.ended() => return Err(over(Fate::Unknown)),
+        };
+        *self.asked() = None;
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        answer.map_err(|e| failed(&self.address, &e))
+    }
+}
+
+/// Host and port.
+fn split(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (!host.is_empty()).then_some((host, port.parse().ok()?))
+}

@@ -1,0 +1,181 @@
+//! Listings, and what goes over whole directories.
+
+use crate::{
+    client::Does,
+    part::{Core, Note, Part, nonce},
+    script::{self, next},
+};
+use fred::types::Value;
+use kv_core::*;
+use std::time::Duration;
+
+/// How many items, and how many bytes, a page holds.
+const ITEMS: usize = 1000;
+const BYTES: usize = 1 << 20;
+/// How many keys go in one step of `delete_tree`, and are taken up in one of `adopt`.
+const BATCH: usize = 500;
+
+/// What a page tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Keys with their values.
+    Values,
+    /// Keys with their versions alone.
+    Keys,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// The immediate children alone.
+    pub(crate) children: bool,
+    pub(crate) wanted: Wanted,
+    /// What is left of lives too.
+    pub(crate) lives: bool,
+    pub(crate) most: usize,
+}
+
+/// A key on a page.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) key: Key,
+    pub(crate) version: Version,
+    pub(crate) value: Bytes,
+    /// What is left of its life.
+    pub(crate) left: Option<Duration>,
+}
+
+pub(crate) enum Row {
+    Key(Found),
+    Directory(Directory),
+}
+
+/// The bounds of what lies strictly below a directory.
+pub(crate) fn below(directory: &Directory) -> (String, String) {
+    if directory.is_root() {
+        return ("-".into(), "+".into());
+    }
+    // The character behind a slash.
+    (format!("[{}/", directory.as_str()), format!("({}0", directory.as_str()))
+}
+
+impl Core {
+    /// The rows from a bound on, and where the next ones begin.
+    pub(crate) async fn rows(
+        &self,
+        directory: &Directory,
+        bounds: (&str, &str),
+        ask: Ask,
+        deadline: Deadline,
+    ) -> Result<(Vec<Row>, Option<String>)> {
+        let flag = |on: bool| Value::from(if on { "1" } else { "0" });
+        let arguments = [
+            directory.start().into(),
+            bounds.0.into(),
+            bounds.1.into(),
+            flag(ask.children),
+            flag(ask.wanted == Wanted::Values),
+            flag(ask.lives),
+            ask.most.clamp(1, ITEMS).to_string().into(),
+            BYTES.to_string().into(),
+        ];
+        let mut answer = self.run(Does::Read, deadline, &script::LIST, [], arguments).await?.list()?;
+        let from = next(&mut answer)?.text()?;
+        let mut rows = Vec::new();
+        for row in next(&mut answer)?.list()? {
+            let mut row = script::Answer(row).list()?;
+            let name = next(&mut row)?.text()?;
+            if let Some(name) = name.strip_suffix('/') {
+                rows.extend(Key::from_stored(name).map(|key| Row::Directory(key.as_directory())));
+                continue;
+            }
+            let Some(key) = Key::from_stored(&name) else { continue };
+            let note = Note::of(next(&mut row)?)?;
+            let value = next(&mut row)?.bytes()?;
+            let version = match ask.wanted {
+                Wanted::Values => Note::version(note, &value)?,
+                Wanted::Keys => Note::noted(note),
+            };
+            let left = next(&mut row).ok().and_then(|left| left.number().ok());
+            let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
+            rows.push(Row::Key(Found { key, version, value, left }));
+        }
+        Ok((rows, Some(from).filter(|from| !from.is_empty())))
+    }
+}
+
+pub(crate) async fn page(
+    core: &Core,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
+    let (start, end) = below(directory);
+    let from = match (from, &options.start_after) {
+        (Some(cursor), _) => String::from_utf8(cursor.as_bytes().to_vec())
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        (None, Some(place)) => {
+            let at = match place {
+                Position::Key(key) => format!("({key}"),
+                Position::Directory(directory) => format!("[{}", directory.start()),
+            };
+            // A place before the directory's beginning is none.
+            if place.start().as_bytes() < directory.start().as_bytes() { start } else { at }
+        }
+        (None, None) => start,
+    };
+    let wanted = if options.keys_only { Wanted::Keys } else { Wanted::Values };
+    let ask =
+        Ask { children: !options.recursive, wanted, lives: false, most: options.limit.unwrap_or(ITEMS) };
+    let (rows, next) = core.rows(directory, (&from, &end), ask, options.read.deadline).await?;
+    let items = rows.into_iter().map(|row| match row {
+        Row::Directory(directory) => Item::Directory(directory),
+        Row::Key(found) if options.keys_only => Item::Key(found.key, found.version),
+        Row::Key(found) => Item::Entry(Entry::new(found.key, found.value, found.version)),
+    });
+    let behind = |item: &Item| options.start_after.as_ref().is_none_or(|place| item.position() > *place);
+    Ok(Page { items: items.filter(behind).collect(), next: next.map(Cursor::new) })
+}
+
+pub(crate) async fn delete_tree(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    part.may_write()?;
+    let (from, to) = below(directory);
+    let arguments = [from.into(), to.into(), nonce().to_string().into(), BATCH.to_string().into()];
+    let answer = part.core.run(Does::Write, options.deadline, &script::DELETE_TREE, [], arguments).await?;
+    let mut answer = answer.list()?;
+    let deleted = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
+    let looked_at = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();
+    // What was deleted is not found again, so that the next batch begins at the beginning.
+    let more = (looked_at == BATCH).then(|| Cursor::new(Bytes::new()));
+    Ok(Batch { deleted: Some(deleted), next: more })
+}
+
+/// Looks at all names of the server for those below the directory.
+pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+    part.may_write()?;
+    let core = &part.core;
+    let (mut cursor, mut adopted) = ("0".to_owned(), 0);
+    let pattern = core.names.pattern(directory);
+    loop {
+        let scan = [&cursor, "MATCH", &pattern, "COUNT", "1000", "TYPE", "string"];
+        let mut answer = core.client.command(options.deadline, "SCAN", &scan).await?.list()?;
+        cursor = next(&mut answer)?.text()?;
+        let mut keys = Vec::new();
+        for name in next(&mut answer)?.list()? {
+            let name = script::Answer(name).bytes()?;
+            keys.extend(core.names.parse(&name).filter(|key| key.is_below(directory) && !key.is_internal()));
+        }
+        for keys in keys.chunks(BATCH) {
+            let names = keys.iter().map(|key| core.names.key(key.as_str()));
+            let arguments = keys.iter().map(|key| Value::from(key.as_str()));
+            let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
+            // To adopt what was adopted does nothing.
+            let answer =
+                core.run(Does::Repeatable, options.deadline, &script::ADOPT, names, arguments).await?;
+            adopted += u64::try_from(answer.number()?).unwrap_or_default();
+        }
+        if cursor == "0" {
+            return Ok(adopted);
+        }
+    }
+}

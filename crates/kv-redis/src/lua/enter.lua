@@ -1,0 +1,25 @@
+-- Gets in line. KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender, TTL, whether the session may
+-- be new, whether to wait, what it brings.
+local queue, brought, session = KEYS[5], KEYS[6], KEYS[7]
+local lock, contender, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local is_open = call('EXISTS', session) == 1
+if is_open and call('HEXISTS', session, 'gone ' .. contender) == 1 then return { 'gone' } end
+if not is_open and ARGV[5] ~= '1' then return { 'over' } end
+local first, token = front(lock), nil
+if call('ZSCORE', queue, contender) then
+    token = text(call('ZSCORE', queue, contender))
+else
+    if first and ARGV[6] ~= '1' then return { 'taken' } end
+    token = tick()
+    call('HSET', session, 'in ' .. contender, lock)
+    if not is_open then call('PEXPIRE', session, ttl) end
+    call('ZADD', queue, token, contender)
+    call('HSET', brought, contender, ARGV[7])
+    keep(lock, ttl)
+    if not first then
+        first = contender
+        changed(lock, first, token)
+    end
+end
+if first == contender then return { 'first', token } end
+return { 'waits', token, left_of(first) }

@@ -1,0 +1,40 @@
+-- What the scripts about locks share. A lock is a line of contenders by the numbers they got, and what each brought; a
+-- contender `SESSION:N` lives as long as its session, a hash with an end.
+local function queue_of(lock) return own .. 'lock/' .. lock end
+local function brought_to(lock) return own .. 'held/' .. lock end
+local function session_of(contender) return string.match(contender, '^[^:]+') end
+local function is_alive(contender) return call('EXISTS', own .. 'session/' .. session_of(contender)) == 1 end
+local function left_of(contender) return call('PTTL', own .. 'session/' .. session_of(contender)) end
+
+-- A line outlives the sessions in it by a second: where all have died, nothing is left.
+local function keep(lock, ttl)
+    for _, name in ipairs({ queue_of(lock), brought_to(lock) }) do
+        if call('PTTL', name) < ttl + 1000 then call('PEXPIRE', name, text(ttl + 1000)) end
+    end
+end
+
+-- Who is in front has changed: that one is woken, and who watches is told.
+local function changed(lock, first, token)
+    if first then publish({ own .. 'on/session/' .. session_of(first) }, first) end
+    publish({ own .. 'on/lock/' .. lock }, function()
+        if not first then return 'F\n' .. lock end
+        local left, brought = left_of(first), call('HGET', brought_to(lock), first) or ''
+        return 'H\n' .. lock .. '\n' .. text(token) .. '\n' .. text(left) .. '\n' .. brought
+    end)
+end
+
+-- Who is in front, and its number; the dead before it are taken out.
+local function front(lock)
+    local queue, dropped = queue_of(lock), false
+    while true do
+        local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+        local is_held = first[1] and is_alive(first[1])
+        if is_held or not first[1] then
+            if dropped then changed(lock, first[1], first[2]) end
+            return first[1], first[2]
+        end
+        call('ZREM', queue, first[1])
+        call('HDEL', brought_to(lock), first[1])
+        dropped = true
+    end
+end

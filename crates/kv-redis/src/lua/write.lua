@@ -1,0 +1,80 @@
+-- Conditions and writes, all or nothing. ARGV: prefix, nonce, how many conditions, the conditions, the writes; KEYS from the
+-- fifth on: the names that they are about, in their order.
+local nonce, conditions = ARGV[2], tonumber(ARGV[3])
+local at, name_at = 3, 4
+local function argument() at = at + 1; return ARGV[at] end
+local function name() name_at = name_at + 1; return KEYS[name_at] end
+
+for n = 1, conditions do
+    local kind = argument()
+    if kind == 'held' then
+        local queue, session, contender, token = name(), name(), argument(), argument()
+        local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+        local holds = first[1] == contender and text(first[2]) == token and call('EXISTS', session) == 1
+        if not holds then return { 'refused', n - 1, false } end
+    else
+        local there, key = name(), argument()
+        if kind == 'version' then
+            local expected, found = argument(), version_of(there, key)
+            if found ~= expected then return { 'refused', n - 1, found or false } end
+        elseif is_string(there) ~= (kind == 'exists') then
+            return { 'refused', n - 1, version_of(there, key) or false }
+        end
+    end
+end
+
+-- What could fail is looked at before anything is written.
+local writes, leases = {}, {}
+while at < #ARGV do
+    local write = { kind = argument(), name = name(), key = argument() }
+    write.type = call('TYPE', write.name)['ok']
+    if write.kind == 'put' then
+        write.value, write.digest, write.ttl, write.lease = argument(), argument(), argument(), argument()
+        if write.type ~= 'string' and write.type ~= 'none' then return { 'type', write.type, write.key } end
+        if write.lease ~= '' then
+            local lease = name()
+            write.lease_name, write.ends = lease, call('PEXPIRETIME', lease)
+            if write.ends < 0 then return { 'lease' } end
+        elseif write.ttl ~= '' then
+            write.ends = millis + tonumber(write.ttl)
+        end
+    end
+    writes[#writes + 1] = write
+end
+
+local number, was_there = tick(), {}
+sweep()
+for n, write in ipairs(writes) do
+    local key = write.key
+    if write.kind == 'put' then
+        local _, _, _, before = noted(key)
+        local life, left = '-', ''
+        if write.ends then
+            life, left = 't', text(write.ends - millis)
+            call('SET', write.name, write.value, 'PXAT', text(write.ends))
+            call('ZADD', ends, text(write.ends), key)
+            if write.lease_name then
+                life = write.lease
+                call('SADD', write.lease_name, key)
+            end
+        else
+            call('SET', write.name, write.value)
+            if before and before ~= '-' then call('ZREM', ends, key) end
+        end
+        if before and before ~= '-' and before ~= 't' and before ~= life then
+            call('SREM', own .. 'lease/' .. before, key)
+        end
+        call('HSET', meta, key, number .. ' ' .. nonce .. ' ' .. write.digest .. ' ' .. life)
+        call('ZADD', index, 0, key)
+        told_put(key, number, nonce, left, write.value)
+        was_there[n] = 1
+    else
+        was_there[n] = write.type == 'string' and 1 or 0
+        if was_there[n] == 1 then call('UNLINK', write.name) end
+        if noted(key) or was_there[n] == 1 then
+            forget(key)
+            deleted(key, number, nonce)
+        end
+    end
+end
+return { 'done', number, unpack(was_there) }

@@ -1,0 +1,190 @@
+//! Writes, and what they depend on, in one script.
+
+use crate::{
+    client::Does,
+    part::{Core, Part, nonce, version_of_text, version_text},
+    script::{self, Answer, digest, next},
+};
+use fred::types::Value;
+use kv_core::*;
+use std::time::Duration;
+
+/// What is put together for one run of the script.
+#[derive(Default)]
+struct Order {
+    names: Vec<String>,
+    conditions: Vec<Value>,
+    count: i64,
+    writes: Vec<Value>,
+    /// The TTL that each write has.
+    granted: Vec<Option<Duration>>,
+}
+
+/// What became of it.
+enum Done {
+    Refused {
+        condition: usize,
+        found: Option<Version>,
+    },
+    /// The version, and whether each written key was there.
+    Written(Version, Vec<bool>),
+}
+
+impl Order {
+    fn condition(&mut self, core: &Core, condition: &Condition) {
+        self.count += 1;
+        let mut about = |kind: &str, key: &Key| {
+            self.names.push(core.names.key(key.as_str()));
+            self.conditions.extend([kind.into(), key.as_str().into()]);
+        };
+        match condition {
+            Condition::Exists(key) => about("exists", key),
+            Condition::Missing(key) => about("missing", key),
+            Condition::Version(key, version) => {
+                about("version", key);
+                self.conditions.push(version_text(*version).into());
+            }
+            Condition::Held(fence) => {
+                let proof = String::from_utf8_lossy(fence.proof()).into_owned();
+                let (number, contender) = proof.split_once(' ').unwrap_or_default();
+                let session = contender.split(':').next().unwrap_or_default();
+                let [queue, _] = core.names.lock(fence.lock());
+                self.names.extend([queue, core.names.session(session)]);
+                self.conditions.extend(["held".into(), contender.into(), number.into()]);
+            }
+        }
+    }
+
+    fn put(&mut self, part: &Part, key: &Key, value: Bytes, options: &PutOptions) -> Result<()> {
+        let granted = match (&part.capabilities.ttl, options.ttl) {
+            (Some(range), Some(ttl)) => Some(range.grant(ttl)?),
+            _ => None,
+        };
+        let lease = options.lease.as_ref().map_or("", LeaseId::as_str);
+        self.names.push(part.core.names.key(key.as_str()));
+        if !lease.is_empty() {
+            self.names.push(part.core.names.lease(lease));
+        }
+        let ttl = granted.map_or(String::new(), |ttl| ttl.as_millis().to_string());
+        let digest = digest(&value);
+        self.writes.extend(["put".into(), key.as_str().into(), Value::Bytes(value)]);
+        self.writes.extend([digest.into(), ttl.into(), lease.into()]);
+        self.granted.push(granted);
+        Ok(())
+    }
+
+    fn delete(&mut self, core: &Core, key: &Key) {
+        self.names.push(core.names.key(key.as_str()));
+        self.writes.extend(["delete".into(), key.as_str().into()]);
+        self.granted.push(None);
+    }
+
+    async fn send(self, part: &Part, deadline: Deadline) -> Result<(Done, Vec<Option<Duration>>)> {
+        part.may_write()?;
+        let nonce = nonce();
+        let head = [nonce.to_string().into(), self.count.into()];
+        let arguments = head.into_iter().chain(self.conditions).chain(self.writes);
+        let answer = part.core.run(Does::Write, deadline, &script::WRITE, self.names, arguments).await?;
+        let mut answer = answer.list()?;
+        let done = match next(&mut answer)?.text()?.as_str() {
+            "refused" => {
+                let condition = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();
+                let found = next(&mut answer)?.some().map(Answer::text).transpose()?;
+                Done::Refused { condition, found: found.as_deref().map(version_of_text).transpose()? }
+            }
+            "lease" => {
+                let why = "the lease has ended, or is none of this store's";
+                return Err(Error::new(ErrorKind::LeaseLost, why));
+            }
+            "type" => {
+                let (kind, key) = (next(&mut answer)?.text()?, next(&mut answer)?.text()?);
+                let why = format!(
+                    "another program keeps a {kind} under the name {:?}, which is left alone; delete it there first",
+                    part.core.names.key(&key)
+                );
+                return Err(Error::new(ErrorKind::Corrupt, why));
+            }
+            _ => {
+                let number = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
+                let there = answer.map(|there| Ok(Answer(there).number()? == 1)).collect::<Result<_>>()?;
+                Done::Written(Version::new(number, nonce), there)
+            }
+        };
+        Ok((done, self.granted))
+    }
+}
+
+fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
+    match expect {
+        Expect::Anything => {}
+        Expect::Missing => order.condition(core, &Condition::Missing(key.clone())),
+        Expect::Version(version) => order.condition(core, &Condition::Version(key.clone(), version)),
+    }
+}
+
+/// One write of a key that has to be as expected.
+async fn write_if(
+    part: &Part,
+    expect: Expect,
+    order: Order,
+    deadline: Deadline,
+) -> Result<(Version, bool, Option<Duration>)> {
+    match order.send(part, deadline).await? {
+        (Done::Written(version, there), granted) => {
+            Ok((version, there.first() == Some(&true), granted.into_iter().next().flatten()))
+        }
+        (Done::Refused { found, .. }, _) => {
+            expect.check(found)?;
+            Err(Error::new(ErrorKind::Corrupt, "the server refused a write whose condition is true"))
+        }
+    }
+}
+
+pub(crate) async fn put(
+    part: &Part,
+    key: &Key,
+    value: Bytes,
+    expect: Expect,
+    options: &PutOptions,
+) -> Result<Written> {
+    let mut order = Order::default();
+    expected(&part.core, &mut order, key, expect);
+    order.put(part, key, value, options)?;
+    let (version, _, ttl) = write_if(part, expect, order, options.deadline).await?;
+    Ok(Written::new(version, ttl))
+}
+
+pub(crate) async fn delete(part: &Part, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+    let mut order = Order::default();
+    expected(&part.core, &mut order, key, expect);
+    order.delete(&part.core, key);
+    write_if(part, expect, order, options.deadline).await.map(|(_, was_there, _)| was_there)
+}
+
+pub(crate) async fn transact(
+    part: &Part,
+    transaction: Transaction,
+    options: &WriteOptions,
+) -> Result<Outcome> {
+    let mut order = Order::default();
+    for condition in &transaction.conditions {
+        order.condition(&part.core, condition);
+    }
+    let mut puts = Vec::with_capacity(transaction.writes.len());
+    for write in transaction.writes {
+        puts.push(matches!(write, Write::Put { .. }));
+        match write {
+            Write::Put { key, value, options } => order.put(part, &key, value, &options)?,
+            Write::Delete { key } => order.delete(&part.core, &key),
+        }
+    }
+    match order.send(part, options.deadline).await? {
+        (Done::Refused { condition, .. }, _) => Ok(Outcome::Refused { condition }),
+        (Done::Written(version, _), granted) => Ok(Outcome::Committed(
+            puts.into_iter()
+                .zip(granted)
+                .map(|(is_put, ttl)| is_put.then(|| Written::new(version, ttl)))
+                .collect(),
+        )),
+    }
+}

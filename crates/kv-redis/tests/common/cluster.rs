@@ -1,0 +1,84 @@
+//! Clusters of six: three masters with a replica each.
+
+use super::*;
+use kv_testsuite::{failover::soon, process::run};
+
+pub struct Cluster(pub Vec<Node>);
+
+impl Cluster {
+    /// Serves, and has its replicas in step. A master is missed after `patience` milliseconds.
+    pub async fn start(kind: &str, patience: u32) -> Result<Self, Failure> {
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", &patience.to_string()];
+        let nodes = (0..6).map(|_| Node::new(kind, &settings)).collect::<Result<Vec<_>, _>>()?;
+        nodes.iter().try_for_each(|node| node.daemon.spawn())?;
+        for node in &nodes {
+            node.ready().await?;
+        }
+        let mut create = nodes[0].cli();
+        create.args(["--cluster", "create"]).args(nodes.iter().map(|node| node.address.to_string()));
+        create.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        run(create, b"")?;
+        let cluster = Self(nodes);
+        cluster.serves().await?;
+        Ok(cluster)
+    }
+
+    /// Returns when every node knows all slots, and every replica is in step.
+    pub async fn serves(&self) -> Result<(), Failure> {
+        for node in &self.0 {
+            node.ready().await?;
+        }
+        soon("the cluster to be whole", self.whole()).await?
+    }
+
+    async fn whole(&self) -> Result<(), Failure> {
+        for node in &self.0 {
+            loop {
+                let mut resp = node.resp().await?;
+                let state = resp.say("CLUSTER INFO").await?.text();
+                let role = resp.say("INFO replication").await?.text();
+                let in_step = role.contains("role:master") && role.contains("connected_slaves:1")
+                    || role.contains("master_link_status:up");
+                if state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:6") && in_step {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.0.iter().map(|node| node.address.to_string()).collect();
+        format!("redis-cluster://{}/", hosts.join(","))
+    }
+
+    /// The node that has the slot of this name, asked of the nodes that answer.
+    pub async fn owner(&self, name: &str) -> Result<&Node, Failure> {
+        for node in &self.0 {
+            let Ok(mut resp) = node.resp().await else { continue };
+            let asked = tokio::time::timeout(std::time::Duration::from_secs(1), async {
+                let slot = match resp.ask(&[b"CLUSTER", b"KEYSLOT", name.as_bytes()]).await? {
+                    Reply::Number(slot) => slot,
+                    other => return Err(format!("no slot: {other:?}").into()),
+                };
+                Ok::<_, Failure>((slot, resp.say("CLUSTER SLOTS").await?))
+            });
+            let Ok(Ok((slot, ranges))) = asked.await else { continue };
+            for range in ranges.list() {
+                let parts = range.list();
+                let [Reply::Number(first), Reply::Number(last), master, ..] = &parts[..] else { continue };
+                if !(*first..=*last).contains(&slot) {
+                    continue;
+                }
+                let master = master.clone().list();
+                if let Some(Reply::Number(port)) = master.get(1)
+                    && let Some(found) = self.0.iter().find(|node| i64::from(node.address.port()) == *port)
+                {
+                    return Ok(found);
+                }
+            }
+        }
+        Err("nobody knows who has the slot".into())
+    }
+}

@@ -1,0 +1,289 @@
+//! The conformance suite on a server of our own, or on a live one.
+
+use super::{cluster::Cluster, *};
+use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_redis::Config;
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// What all names have in front in a cluster: one slot, of one node, which can stand behind a proxy.
+const TAG: &str = "{suite}";
+
+/// On a cluster of our own; the keys in one slot, or spread over several.
+pub fn cluster(name: &'static str, spread: Option<u16>) -> ! {
+    kv_testsuite::main(move || async move {
+        // Nobody is to take over while the suite has the whole cluster paused.
+        let cluster = Arc::new(Cluster::start("redis", 60_000).await?);
+        let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
+        let owner = cluster.owner(TAG).await?.address;
+        let cluster = Some((cluster, spread));
+        Ok(Suite {
+            name: name.into(),
+            base,
+            tool: Some(owner),
+            node: None,
+            cluster,
+            theirs: Theirs::default(),
+        })
+    })
+}
+
+pub fn main(kind: &'static str, name: &'static str) -> ! {
+    kv_testsuite::main(move || async move {
+        match Base::live(LIVE)? {
+            Some(base) => Suite::live(base).await,
+            None => {
+                let node = single(kind).await?;
+                let base = Base::new(format!("redis://{}/", node.address))?;
+                Ok(Suite {
+                    name: name.into(),
+                    base,
+                    tool: Some(node.address),
+                    node: Some(Arc::new(node)),
+                    cluster: None,
+                    theirs: Theirs::default(),
+                })
+            }
+        }
+    })
+}
+
+pub struct Suite {
+    name: String,
+    base: Base,
+    node: Option<Arc<Node>>,
+    cluster: Option<(Arc<Cluster>, Option<u16>)>,
+    /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
+    tool: Option<SocketAddr>,
+    /// What the tests wrote by it, which no call of the library has to delete.
+    theirs: Theirs,
+}
+
+type Theirs = Arc<Mutex<BTreeSet<String>>>;
+
+impl Suite {
+    async fn live(base: Base) -> Result<Self, Failure> {
+        let kv = kv_redis::open(&base.with_prefix(""))
+            .await
+            .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
+        let name = format!("redis-{}", kv.health().await?.version);
+        kv.close().await?;
+        let is_single = base.with_prefix("").starts_with("redis://");
+        let tool = base.address(6379).filter(|_| base.is_plain() && is_single);
+        Ok(Self { name, base, node: None, cluster: None, tool, theirs: Theirs::default() })
+    }
+}
+
+impl Suite {
+    fn spread(&self) -> Option<u16> {
+        self.cluster.as_ref()?.1
+    }
+
+    fn with_prefix(&self, prefix: &str) -> String {
+        let url = self.base.with_prefix(prefix);
+        self.spread().map_or(url.clone(), |parts| format!("{url}?spread={parts}"))
+    }
+}
+
+/// Of all nodes of the cluster.
+async fn left_in_all(
+    cluster: Option<&(Arc<Cluster>, Option<u16>)>,
+    prefix: &str,
+) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for node in cluster.iter().flat_map(|(cluster, _)| &cluster.0) {
+        if node.resp().await?.say("ROLE").await?.list().first().is_some_and(|role| role.text() == "master") {
+            all.extend(left(node.address, &format!("{{{prefix}")).await?);
+        }
+    }
+    Ok(all)
+}
+
+#[async_trait]
+impl Server for Cluster {
+    async fn stop(&self) {
+        self.0.iter().for_each(|node| node.daemon.stop());
+    }
+    async fn kill(&self) {
+        self.0.iter().for_each(|node| node.daemon.kill());
+    }
+    async fn start(&self) {
+        for node in &self.0 {
+            node.daemon.spawn().expect("it started before");
+        }
+        self.serves().await.expect("it served before");
+    }
+    async fn pause(&self) {
+        self.0.iter().for_each(|node| node.daemon.pause());
+    }
+    async fn resume(&self) {
+        self.0.iter().for_each(|node| node.daemon.resume());
+        self.serves().await.expect("it served before");
+    }
+}
+
+#[async_trait]
+impl Harness for Suite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_redis::open(&self.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        let address = self.address()?;
+        if self.cluster.is_some() {
+            let config = Config::cluster([proxy.address().to_string()]).prefix(self.base.name_of(prefix));
+            let store = config.reached(address.to_string(), proxy.address().to_string()).open().await;
+            return Some(store.map(Kv::new));
+        }
+        Some(kv_redis::open(&format!("redis://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        // A live server that asks for nothing but its address can stand behind a proxy, and one node of a cluster.
+        self.tool.filter(|_| self.spread().is_none())
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        match (&self.node, &self.cluster) {
+            (Some(node), _) => Some(node.clone()),
+            (_, Some((cluster, _))) => Some(cluster.clone()),
+            _ => None,
+        }
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        // What is spread has names that no other tool would use.
+        self.spread().is_none().then_some(())?;
+        Some(Arc::new(Tool(self.tool?, self.base.name_of(""), self.theirs.clone())))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_redis::open(url).await)
+    }
+
+    fn is_documented(&self) -> bool {
+        // The same code as of the cluster, with less to offer.
+        self.spread().is_none()
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        let Some(tool) = self.tool else { return Vec::new() };
+        let prefix = self.base.name_of(prefix);
+        let theirs: Vec<_> = {
+            let all = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter(|name| name.starts_with(&prefix)).cloned().collect()
+        };
+        let own = Tool(tool, String::new(), Theirs::default());
+        for name in theirs {
+            own.delete(&name).await;
+        }
+        if self.spread().is_some() {
+            return left_in_all(self.cluster.as_ref(), &prefix).await.unwrap_or_else(|e| vec![e.to_string()]);
+        }
+        left(tool, &prefix).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// Names below the prefix, but for the last number given, which ends by itself; and channels that are listened to.
+pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
+    let mut resp = Resp::connect(server).await?;
+    let mut left = Vec::new();
+    for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
+        let name = name.text();
+        let is_ending = matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..=3_600_000));
+        if !(name.ends_with(".kv/clock") && is_ending) {
+            left.push(format!("the key {name:?}"));
+        }
+    }
+    let channels = resp.ask(&[b"PUBSUB", b"SHARDCHANNELS", format!("{prefix}*").as_bytes()]).await?;
+    left.extend(channels.list().into_iter().map(|name| format!("the channel {:?}", name.text())));
+    Ok(left)
+}
+
+/// When the last case has ended, a server of our own shows nothing of ours.
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let left = async move {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                match left(node.address, "").await {
+                    Ok(left) if left.is_empty() => return Ok(()),
+                    left if Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(left);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+#[async_trait]
+impl Server for Node {
+    async fn stop(&self) {
+        self.daemon.stop();
+    }
+    async fn kill(&self) {
+        self.daemon.kill();
+    }
+    async fn start(&self) {
+        Node::start(self).await.expect("it started before");
+    }
+    async fn pause(&self) {
+        self.daemon.pause();
+    }
+    async fn resume(&self) {
+        self.daemon.resume();
+    }
+}
+
+/// What our names are called, by the whole of them.
+pub struct Tool(pub SocketAddr, pub String, Theirs);
+
+impl Tool {
+    async fn ask(&self, command: &str, name: &str, more: &[&[u8]]) -> Reply {
+        let name = format!("{}{name}", self.1);
+        if matches!(command, "SET" | "RPUSH") {
+            self.2.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        }
+        let parts = [&[command.as_bytes(), name.as_bytes()], more].concat();
+        let asked = async { Resp::connect(self.0).await?.ask(&parts).await };
+        asked.await.expect("the server serves")
+    }
+}
+
+#[async_trait]
+impl Foreign for Tool {
+    async fn put(&self, name: &str, value: Bytes) {
+        self.ask("SET", name, &[&value]).await;
+    }
+    async fn get(&self, name: &str) -> Option<Bytes> {
+        match self.ask("GET", name, &[]).await {
+            Reply::Text(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+    async fn delete(&self, name: &str) {
+        self.ask("DEL", name, &[]).await;
+    }
+    async fn put_other_type(&self, name: &str) -> bool {
+        self.ask("RPUSH", name, &[b"theirs"]).await == Reply::Number(1)
+    }
+}

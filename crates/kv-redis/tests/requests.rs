@@ -1,0 +1,269 @@
+//! What each call costs, by the server's own counters; that nothing is sent twice; and that nothing is left when a store is
+//! closed.
+
+mod common;
+
+use common::{Node, Reply, Resp, single, suite::left};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::time::Duration;
+
+/// How many commands clients have sent: those that scripts run are counted with them, and left out.
+async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
+    let stats = resp.say("INFO commandstats").await?.text();
+    let ours =
+        ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "hello", "scan"];
+    let of = |line: &str| -> Option<u64> {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        ours.contains(&name).then(|| rest.split(',').next()?.parse().ok())?
+    };
+    Ok(stats.lines().filter_map(of).sum())
+}
+
+/// How many requests the call makes.
+async fn cost<T>(
+    resp: &mut Resp,
+    call: impl Future<Output = kv_core::Result<T>>,
+) -> Result<(T, u64), Failure> {
+    let before = requests(resp).await?;
+    let answer = call.await?;
+    Ok((answer, requests(resp).await? - before))
+}
+
+macro_rules! costs {
+    ($resp:expr, $exactly:expr, $call:expr) => {{
+        let (answer, found) = cost($resp, async { $call.await }).await?;
+        assert_eq!(found, $exactly, "{}", stringify!($call));
+        answer
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_per_call() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = &single(kind).await?;
+        let resp = &mut node.resp().await?;
+        let kv: &Kv = &kv_redis::open(&format!("redis://{}/requests/", node.address)).await?;
+
+        let new = costs!(resp, 1, kv.put("k", "v"));
+        let seen = costs!(resp, 1, kv.put("k", "v"));
+        assert_ne!(new.version, seen.version);
+        costs!(resp, 1, kv.get("k"));
+        costs!(resp, 1, kv.exists("k"));
+        costs!(resp, 1, kv.get_many(["k", "l", "m"]));
+        let swapped = costs!(resp, 1, kv.atomic_put("k", "w", seen.version));
+        let refused = async { Ok(kv.atomic_put("k", "x", seen.version).await.unwrap_err().kind()) };
+        assert_eq!(costs!(resp, 1, refused), ErrorKind::KeyModified);
+        costs!(resp, 1, kv.atomic_delete("k", swapped.version));
+        costs!(resp, 1, kv.atomic_put("k", "v", None));
+        let steps = kv.transact().when_exists("k").then(kv.put("l", "")).then(kv.delete("k"));
+        assert!(costs!(resp, 1, steps).is_committed());
+        costs!(resp, 1, kv.delete("l"));
+        costs!(resp, 1, kv.put("t", "v").ttl(Duration::from_secs(5)));
+        let lease = costs!(resp, 1, kv.lease(Duration::from_secs(60)));
+        costs!(resp, 1, kv.put("t", "v").lease(&lease));
+        costs!(resp, 1, lease.revoke());
+
+        for n in 0..1200 {
+            kv.put(format!("d/{n}"), "v").await?;
+        }
+        assert_eq!(costs!(resp, 2, kv.list("d")).len(), 1200);
+        assert_eq!(costs!(resp, 1, kv.list("d").limit(10)).len(), 10);
+        assert_eq!(costs!(resp, 3, kv.delete_tree("d")), Some(1200));
+
+        let first = costs!(resp, 1, kv.new_lock("first").acquire());
+        assert!(costs!(resp, 1, first.release()));
+        let guard = costs!(resp, 1, kv.new_lock("l").acquire());
+        assert!(costs!(resp, 1, kv.new_lock("l").try_acquire()).is_none());
+        costs!(resp, 1, kv.put("k", "v").fenced(&guard));
+        costs!(resp, 1, kv.lock_holder("l"));
+        // After a restart the scripts are given once, with the connection.
+        node.daemon.kill();
+        node.start().await?;
+        let resp = &mut node.resp().await?;
+        kv.get("k").await?;
+        costs!(resp, 1, kv.put("k", "v"));
+        // Where the server forgets them, a call brings its own.
+        resp.say("SCRIPT FLUSH").await?;
+        costs!(resp, 2, kv.put("k", "w"));
+        costs!(resp, 1, kv.put("k", "x"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_idle_waits_cost_no_request() -> Result<(), Failure> {
+    let node = &single("redis").await?;
+    let resp = &mut node.resp().await?;
+    let url = format!("redis://{}/idle/", node.address);
+    let (kv, other) = (kv_redis::open(&url).await?, kv_redis::open(&url).await?);
+    let mut watch = kv.watch_tree("d").await?;
+    watch.event().await?; // Synced
+    let long = Duration::from_secs(600);
+    let guard = other.new_lock("l").ttl(long).acquire().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").ttl(long).acquire());
+    soon("the wait to begin", async {
+        while resp.ask(&[b"ZCARD", b"idle/.kv/lock/l"]).await? != Reply::Number(2) {}
+        other.put("d/first", "").await?;
+        watch.event().await?;
+        // What a first wait asks besides.
+        let mut before = 0;
+        while before != requests(resp).await? {
+            before = requests(resp).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let before = requests(resp).await?;
+    for n in 0..20 {
+        other.put(format!("d/{n}"), "").await?;
+        watch.event().await?;
+    }
+    // Longer than a connection goes without being looked at.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(requests(resp).await? - before, 20, "the puts alone");
+    guard.release().await?;
+    let next = soon("the lock", waiting).await???;
+    assert_eq!(requests(resp).await? - before, 21, "a release wakes the next without a question");
+    drop(next);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_costs_nothing_per_unrelated_key() -> Result<(), Failure> {
+    let node = &single("redis").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_redis::open(&format!("redis://{}/quiet/", proxy.address())).await?;
+    let other = kv_redis::open(&format!("redis://{}/quiet/", node.address)).await?;
+    let mut watch = kv.watch_tree("d").await?;
+    watch.event().await?;
+    let before = proxy.traffic().to_client;
+    for n in 0..1000 {
+        other.put(format!("elsewhere/{}", n % 100), vec![b'x'; 1000]).await?;
+    }
+    other.put("d/a", "1").await?;
+    watch.event().await?;
+    let told = proxy.traffic().to_client - before;
+    // The event, and perhaps a look at the connection.
+    assert!(told < 1000, "{told} bytes for one change and 1,000 unrelated ones");
+    Ok(())
+}
+
+/// The server does what it is asked, the answer is lost, the connection breaks after the request left: nothing is sent again,
+/// by this crate or the client beneath it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_twice() -> Result<(), Failure> {
+    let node = &single("redis").await?;
+    let resp = &mut node.resp().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_redis::open(&format!("redis://{}/once/", proxy.address())).await?;
+    let direct = kv_redis::open(&format!("redis://{}/once/", node.address)).await?;
+    for round in 0..5 {
+        let (key, ours) = (format!("k{round}"), format!("ours, of round {round}"));
+        kv.get("up").await?;
+        proxy.hold_answer_to(&ours);
+        let put = tokio::spawn(kv.put(&key, ours.clone()).into_future());
+        soon("the request", proxy.trapped()).await?;
+        soon("its effect", async {
+            while direct.get(&key).await?.is_none() {}
+            Ok::<_, kv_core::Error>(())
+        })
+        .await??;
+        let theirs = direct.put(&key, "theirs").await?.version;
+        let stats = |text: String| {
+            let writes =
+                text.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=").map(str::to_owned));
+            writes.and_then(|rest| rest.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
+        };
+        let before = stats(resp.say("INFO commandstats").await?.text());
+        proxy.reset().await;
+        let e = put.await?.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
+        proxy.heal().await;
+        let found = kv.get(&key).await?.ok_or("it is there")?;
+        assert_eq!((found.text(), found.version), (Some("theirs"), theirs));
+        assert_eq!(stats(resp.say("INFO commandstats").await?.text()), before, "no other write came");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/left/", node.address)).await?;
+    let lease = kv.lease(Duration::from_secs(600)).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    let mut watch = kv.watch_tree("").await?;
+    watch.event().await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(600)).acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    holder.event().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").acquire());
+    assert!(kv.new_lock("l").try_acquire().await?.is_none());
+    kv.close().await?;
+    assert!(!guard.is_held() && !lease.is_held());
+    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
+    drop((watch, holder));
+    soon("nothing to be left", async {
+        while !left(node.address, "").await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The one that asks is left.
+        while node.resp().await?.say("CLIENT LIST").await?.text().lines().count() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    })
+    .await?
+}
+
+/// A session that nobody uses ends by itself, also one that was waited on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_locks() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/over/", node.address)).await?;
+    let ttl = Duration::from_secs(2);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
+    let mut resp = node.resp().await?;
+    soon("the wait to begin", async {
+        while resp.ask(&[b"ZCARD", b"over/.kv/lock/l"]).await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    drop(guard);
+    soon("the lock", waiting).await???.release().await?;
+    soon("nothing to be left of an open store", async {
+        while !left(node.address, "").await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    // Long past its renewals.
+    tokio::time::sleep(ttl).await;
+    assert_eq!(left(node.address, "").await?, [""; 0]);
+    Ok(())
+}
+
+/// What ended by itself is swept by writes: notes of it do not pile up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_is_swept() -> Result<(), Failure> {
+    let node: Node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/swept/", node.address)).await?;
+    for n in 0..200 {
+        kv.put(format!("short/{n}"), "").ttl(Duration::from_millis(1)).await?;
+    }
+    for n in 0..60 {
+        kv.put(format!("long/{n}"), "").await?;
+    }
+    let mut resp = node.resp().await?;
+    for name in ["swept/.kv/index", "swept/.kv/ends"] {
+        let Reply::Number(count) = resp.ask(&[b"ZCARD", name.as_bytes()]).await? else {
+            return Err("a sorted set".into());
+        };
+        assert!(count <= 62, "{name} has {count}");
+    }
+    Ok(())
+}

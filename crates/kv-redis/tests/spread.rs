@@ -1,0 +1,7 @@
+//! The conformance suite on a cluster of Redis 7, its keys spread over eight slots.
+
+mod common;
+
+fn main() {
+    common::suite::cluster("redis-spread", Some(8))
+}
