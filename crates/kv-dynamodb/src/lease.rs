@@ -1,0 +1,265 @@
+//! Leases: a record each, and its keys, which are renewed with it.
+
+use crate::{
+    client::{Client, Does, corrupt},
+    clock::Millis,
+    error::{Failed, code},
+    item::{ENDS, Found, LEASE, TTL, Terms, VERSION, number, text, unique, versioned},
+    store::Inner,
+};
+use aws_sdk_dynamodb::types::ReturnValue;
+use kv_core::{
+    backend::{Alive, Undo},
+    *,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::task::JoinSet;
+
+/// A key that so many renewals in a row did not find under the lease is another's now. The first may have come before the
+/// put.
+const MISSES: u8 = 2;
+
+/// The leases of this store.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<HashMap<String, Weak<Lease>>>);
+
+impl Leases {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, id: &LeaseId) -> Result<Arc<Lease>> {
+        let found = self.all().get(id.as_str()).and_then(Weak::upgrade);
+        found.ok_or_else(|| over(id.as_str()))
+    }
+
+    fn add(&self, lease: &Arc<Lease>) {
+        let mut all = self.all();
+        all.retain(|_, lease| lease.strong_count() > 0);
+        all.insert(lease.id.clone(), Arc::downgrade(lease));
+    }
+}
+
+fn over(id: &str) -> Error {
+    let why = format!("the lease {id} has ended, or is not one of this store; ask for a new one");
+    Error::new(ErrorKind::LeaseLost, why)
+}
+
+/// One lease.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    id: String,
+    client: Arc<Client>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ends: Millis,
+    over: bool,
+    /// How many renewals in a row have not found the key.
+    keys: HashMap<Key, u8>,
+}
+
+impl Lease {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a key ends that is put under it now.
+    pub(crate) fn ends(&self) -> Result<Millis> {
+        let state = self.state();
+        if state.over || self.client.time.is_over(state.ends) { Err(over(&self.id)) } else { Ok(state.ends) }
+    }
+
+    /// A key is about to be put under it.
+    pub(crate) fn add(&self, key: &Key) -> Result<()> {
+        let mut state = self.state();
+        if state.over {
+            return Err(over(&self.id));
+        }
+        state.keys.insert(key.clone(), 0);
+        Ok(())
+    }
+
+    /// After a put: takes it back if the lease was revoked meanwhile.
+    pub(crate) async fn is_whole(&self, inner: &Inner, key: &Key, version: Version) -> Result<()> {
+        if !self.state().over {
+            return Ok(());
+        }
+        let mut terms = Terms::default();
+        let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
+        delete(inner, &inner.names.data, key.as_str(), &format!("{name} = {version}"), &terms, Deadline::default())
+            .await?;
+        Err(over(&self.id))
+    }
+
+    /// Has the record and every key end anew.
+    async fn renew(self: Arc<Self>, inner: Arc<Inner>, ttl: Duration, each_request: Duration) -> Result<()> {
+        let (ends, deadline) = (self.client.time.end_of(ttl), Deadline::after(each_request));
+        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
+        if !prolong(&inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
+            let why = format!("the record of the lease {} was deleted on the service", self.id);
+            return Err(Error::new(ErrorKind::LeaseLost, why));
+        }
+        let keys: Vec<_> = self.state().keys.keys().cloned().collect();
+        let mut renewals = JoinSet::new();
+        for key in keys {
+            let (lease, inner) = (self.clone(), inner.clone());
+            renewals.spawn(async move {
+                let now = lease.client.time.latest();
+                let ours = |terms: &mut Terms| {
+                    let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
+                    format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
+                };
+                let found = prolong(&inner, &inner.names.data, key.as_str(), ends, ours, deadline).await?;
+                let mut state = lease.state();
+                match state.keys.get_mut(&key) {
+                    Some(misses) if found => *misses = 0,
+                    Some(misses) if *misses + 1 < MISSES => *misses += 1,
+                    _ => drop(state.keys.remove(&key)),
+                }
+                Ok(())
+            });
+        }
+        while let Some(renewed) = renewals.join_next().await {
+            renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
+        }
+        let mut state = self.state();
+        state.ends = state.ends.max(ends);
+        Ok(())
+    }
+
+    /// Ends it, and its keys; `true` when it was there.
+    async fn revoke(self: Arc<Self>, inner: Arc<Inner>, each_request: Duration) -> Result<bool> {
+        let keys: Vec<_> = {
+            let mut state = self.state();
+            state.over = true;
+            state.keys.keys().cloned().collect()
+        };
+        let deadline = Deadline::after(each_request);
+        let mut deletions = JoinSet::new();
+        for key in keys {
+            let (lease, inner) = (self.clone(), inner.clone());
+            deletions.spawn(async move {
+                let mut terms = Terms::default();
+                let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
+                let ours = format!("{of} = {id}");
+                delete(&inner, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
+            });
+        }
+        let mut failed = None;
+        while let Some(deleted) = deletions.join_next().await {
+            let deleted = deleted.unwrap_or_else(|_| Err(corrupt("a deletion ended without an answer")));
+            failed = failed.or(deleted.err());
+        }
+        let mut terms = Terms::default();
+        let exists = format!("attribute_exists({})", terms.name(ENDS));
+        let record = delete(&inner, &inner.names.leases, &self.id, &exists, &terms, deadline).await;
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(inner.living(record?).is_some()),
+        }
+    }
+}
+
+/// Has an item end later, if it is as it has to be; whether it was.
+pub(crate) async fn prolong(
+    inner: &Inner,
+    partition: &str,
+    key: &str,
+    ends: Millis,
+    ours: impl Fn(&mut Terms) -> String,
+    deadline: Deadline,
+) -> Result<bool> {
+    let mut terms = Terms::default();
+    let condition = ours(&mut terms);
+    let (end, ttl) = (terms.name(ENDS), terms.name(TTL));
+    let (at, deleted) = (terms.value(number(ends)), terms.value(number(inner.deleted_at(ends))));
+    let set = format!("SET {end} = {at}, {ttl} = {deleted}");
+    let update = || async {
+        let update = inner
+            .client
+            .tables
+            .update_item()
+            .table_name(&inner.client.table)
+            .set_key(Some(Inner::key(partition, key)))
+            .update_expression(&set)
+            .condition_expression(&condition)
+            .set_expression_attribute_names(terms.names())
+            .set_expression_attribute_values(terms.values());
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(e) => Err(Failed::from(e)),
+        }
+    };
+    inner.client.call(Does::Repeatable, deadline, update).await
+}
+
+/// Deletes an item that is bound to an id of our own; what it was.
+async fn delete(
+    inner: &Inner,
+    partition: &str,
+    key: &str,
+    ours: &str,
+    terms: &Terms,
+    deadline: Deadline,
+) -> Result<Option<Found>> {
+    let delete = || async {
+        let delete = inner
+            .client
+            .tables
+            .delete_item()
+            .table_name(&inner.client.table)
+            .set_key(Some(Inner::key(partition, key)))
+            .condition_expression(ours)
+            .set_expression_attribute_names(terms.names())
+            .set_expression_attribute_values(terms.values())
+            .return_values(ReturnValue::AllOld);
+        match delete.send().await {
+            Ok(answer) => Ok(answer.attributes().map(Found::of)),
+            Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
+            Err(e) => Err(Failed::from(e)),
+        }
+    };
+    inner.client.call(Does::Repeatable, deadline, delete).await
+}
+
+/// [`Store::lease`].
+pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    inner.fresh_time(options.deadline).await?;
+    let (each_request, time) = (options.each_request, &inner.client.time);
+    let (granted, ends) = (time.local().now(), time.end_of(ttl));
+    let lease = Arc::new(Lease {
+        id: format!("{:016x}{:016x}", unique(), unique()),
+        client: inner.client.clone(),
+        state: Mutex::new(State { ends, over: false, keys: HashMap::new() }),
+    });
+    inner.leases.add(&lease);
+    let revoke = Undo::new(lease.clone().revoke(inner.clone(), each_request));
+    let mut record = Inner::key(&inner.names.leases, &lease.id);
+    record.extend(inner.ends(ends));
+    let put = || async {
+        let put = inner.client.tables.put_item().table_name(&inner.client.table).set_item(Some(record.clone()));
+        put.send().await.map_err(Failed::from)
+    };
+    inner.client.call(Does::Repeatable, options.deadline, put).await?;
+    let (renewed, within) = (lease.clone(), Arc::downgrade(inner));
+    let alive = Alive::keep(time.local(), ttl, granted, move || {
+        let (lease, inner) = (renewed.clone(), within.upgrade());
+        async move {
+            let inner = inner.ok_or_else(|| over(&lease.id))?;
+            lease.renew(inner, ttl, each_request).await
+        }
+    });
+    Ok(Leased { id: LeaseId::new(lease.id.as_str()), ttl, alive, revoke })
+}
