@@ -49,6 +49,11 @@ fn over(id: &str) -> Error {
     Error::new(ErrorKind::LeaseLost, why)
 }
 
+/// How long it is held after it was granted or renewed, by the rule of [`Alive`].
+fn life(ttl: Duration) -> Duration {
+    ttl - ttl / 10
+}
+
 /// One lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -60,6 +65,8 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 struct State {
     ends: Millis,
+    /// Until then, by our own clock, it is ours for certain.
+    held_until: backend::Instant,
     over: bool,
     /// How many renewals in a row have not found the key.
     keys: HashMap<Key, u8>,
@@ -77,7 +84,8 @@ impl Lease {
     /// When a key ends that is put under it now.
     pub(crate) fn ends(&self) -> Result<Millis> {
         let state = self.state();
-        if state.over || self.client.time.is_over(state.ends) { Err(over(&self.id)) } else { Ok(state.ends) }
+        let held = !state.over && self.client.time.local().now() < state.held_until;
+        if held { Ok(state.ends) } else { Err(over(&self.id)) }
     }
 
     /// A key is about to be put under it.
@@ -104,7 +112,8 @@ impl Lease {
 
     /// Has the record and every key end anew.
     async fn renew(self: Arc<Self>, inner: Arc<Inner>, ttl: Duration, each_request: Duration) -> Result<()> {
-        let (ends, deadline) = (self.client.time.end_of(ttl), Deadline::after(each_request));
+        let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
+        let ends = self.client.time.end_of(ttl);
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
         if !prolong(&inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
             let why = format!("the record of the lease {} was deleted on the service", self.id);
@@ -135,6 +144,7 @@ impl Lease {
         }
         let mut state = self.state();
         state.ends = state.ends.max(ends);
+        state.held_until = state.held_until.max(began + life(ttl));
         Ok(())
     }
 
@@ -242,7 +252,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let lease = Arc::new(Lease {
         id: format!("{:016x}{:016x}", unique(), unique()),
         client: inner.client.clone(),
-        state: Mutex::new(State { ends, over: false, keys: HashMap::new() }),
+        state: Mutex::new(State { ends, held_until: granted + life(ttl), over: false, keys: HashMap::new() }),
     });
     inner.leases.add(&lease);
     let revoke = Undo::new(lease.clone().revoke(inner.clone(), each_request));

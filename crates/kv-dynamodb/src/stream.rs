@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// How long a request to the stream may take.
-const WITHIN: Duration = Duration::from_secs(2);
+const WITHIN: Duration = Duration::from_secs(4);
 /// How many ends are looked at together.
 const MOST_ENDS: usize = 100;
 
