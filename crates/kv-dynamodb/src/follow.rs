@@ -170,3 +170,6 @@ where
         backoff.pause().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
