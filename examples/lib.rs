@@ -15,6 +15,8 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = registry.with("redb", kv_redb::from_url);
     #[cfg(feature = "etcd")]
     let registry = registry.with("etcd", kv_etcd::from_url);
+    #[cfg(feature = "dynamodb")]
+    let registry = registry.with("dynamodb", kv_dynamodb::from_url);
     registry.open(url).await
 }
 

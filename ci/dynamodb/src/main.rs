@@ -31,7 +31,8 @@ impl Arguments {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                 None => (name, None),
             };
-            let value = value.or_else(|| given.next()).ok_or_else(|| format!("{name} wants a value; {USAGE}"))?;
+            let value =
+                value.or_else(|| given.next()).ok_or_else(|| format!("{name} wants a value; {USAGE}"))?;
             match &*name {
                 "--port" => port = Some(value.parse().map_err(|_| format!("{value:?} is no port"))?),
                 "--db-path" => file = Some(value),

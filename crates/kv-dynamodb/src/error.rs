@@ -105,9 +105,7 @@ fn of_answer(code: &str, said: &str, status: u16) -> (Fate, ErrorKind, &'static 
         | "Throttling"
         | "RequestLimitExceeded"
         | "LimitExceededException"
-        | "TooManyRequestsException" => {
-            (Fate::Throttled, Unavailable, THROTTLED)
-        }
+        | "TooManyRequestsException" => (Fate::Throttled, Unavailable, THROTTLED),
         "TransactionConflictException" => (Fate::Undone, Unavailable, "a transaction is at work on the key"),
         "TransactionInProgressException" => (Fate::Unknown, Unavailable, "the transaction is at work"),
         "AccessDeniedException" | "AccessDenied" | "NotAuthorizedException" => {

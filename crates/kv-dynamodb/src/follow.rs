@@ -69,7 +69,9 @@ pub(crate) async fn follow<S: Source>(source: Arc<S>, sink: Arc<impl Sink<S::Rec
         match end {
             Trouble::Gap => {}
             Trouble::Failed(failed) if failed.fate == Fate::Refused => return failed.error,
-            Trouble::Failed(failed) => tracing::debug!(error = %failed.error, "the table's stream is not to be read"),
+            Trouble::Failed(failed) => {
+                tracing::debug!(error = %failed.error, "the table's stream is not to be read")
+            }
         }
         again = true;
         backoff.pause().await;

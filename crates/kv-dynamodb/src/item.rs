@@ -117,9 +117,9 @@ impl Found {
 /// The version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
 fn foreign(value: &[u8]) -> Version {
     // FNV-1a: the same in every process, for as long as anybody keeps a version.
-    let hash = value
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     Version::new(0, hash)
 }
 

@@ -105,8 +105,15 @@ impl Lease {
         }
         let mut terms = Terms::default();
         let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
-        delete(inner, &inner.names.data, key.as_str(), &format!("{name} = {version}"), &terms, Deadline::default())
-            .await?;
+        delete(
+            inner,
+            &inner.names.data,
+            key.as_str(),
+            &format!("{name} = {version}"),
+            &terms,
+            Deadline::default(),
+        )
+        .await?;
         Err(over(&self.id))
     }
 
@@ -259,7 +266,8 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let mut record = Inner::key(&inner.names.leases, &lease.id);
     record.extend(inner.ends(ends));
     let put = || async {
-        let put = inner.client.tables.put_item().table_name(&inner.client.table).set_item(Some(record.clone()));
+        let put =
+            inner.client.tables.put_item().table_name(&inner.client.table).set_item(Some(record.clone()));
         put.send().await.map_err(Failed::from)
     };
     inner.client.call(Does::Repeatable, options.deadline, put).await?;

@@ -183,7 +183,10 @@ fn items(
 
 /// Reads what a query without values left open: the values of children, the versions of what other tools wrote.
 async fn completed(inner: &Inner, rows: Vec<Row>, options: &ListOptions) -> Result<Vec<Row>> {
-    let open: Vec<_> = rows.iter().filter_map(|row| if let Row::Open(key) = row { Some(key.as_str()) } else { None }).collect();
+    let open: Vec<_> = rows
+        .iter()
+        .filter_map(|row| if let Row::Open(key) = row { Some(key.as_str()) } else { None })
+        .collect();
     if open.is_empty() {
         return Ok(rows);
     }

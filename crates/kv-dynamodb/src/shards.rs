@@ -60,9 +60,10 @@ impl Shards {
                 continue;
             }
             // A parent that is listed no more was trimmed, and so was all that it held.
-            let is_first = shard.parent.as_deref().is_none_or(|parent| {
-                self.met.get(parent) == Some(&State::Done) || !there.contains(parent)
-            });
+            let is_first = shard
+                .parent
+                .as_deref()
+                .is_none_or(|parent| self.met.get(parent) == Some(&State::Done) || !there.contains(parent));
             if is_first {
                 begun.push(shard.id.clone());
             }

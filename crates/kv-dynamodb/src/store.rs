@@ -5,12 +5,13 @@ use crate::{
     error::Failed,
     item::{ENDS, Found, Item, KEY, PARTITION, Terms, VERSION, text},
     lease::{self, Leases},
-    list,
-    lock::{self, Waits},
+    list, lock,
     names::Names,
     stream::Feed,
     table::Table,
-    txn, watch,
+    txn,
+    waits::Waits,
+    watch,
 };
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use kv_core::{backend::Hub, *};
@@ -212,7 +213,8 @@ pub(crate) async fn read_many(
                 let answer = get.send().await.map_err(Failed::from)?;
                 let found = answer.responses().and_then(|tables| tables.get(&client.table));
                 // Nothing at all: more was asked than the table gives now.
-                if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty) {
+                if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty)
+                {
                     return Err(Failed::throttled());
                 }
                 Ok(answer)

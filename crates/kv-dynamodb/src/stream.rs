@@ -1,8 +1,9 @@
 //! The table's stream, read once for all watches of a store.
 
 use crate::{
-    clock::Millis,
     client::{Backoff, Client},
+    clock::Millis,
+    ends::{Ends, Place},
     error::{Failed, Fate, code},
     follow::{Begin, Read, Sink, Source, Trouble, follow},
     item::{Attribute, Found, KEY, PARTITION},
@@ -15,19 +16,14 @@ use crate::{
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record, ShardIteratorType, StreamStatus};
 use kv_core::{backend::Hub, *};
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::{sync::watch, task::AbortHandle};
 
 /// How long a request to the stream may take.
 const WITHIN: Duration = Duration::from_secs(4);
-/// How many ends are looked at together.
-const MOST_ENDS: usize = 100;
 
 /// The one reader of the stream, which runs while somebody watches.
 pub(crate) struct Feed {
@@ -60,7 +56,9 @@ impl Feed {
     /// Takes part in reading, and begins it if nobody does.
     pub(crate) fn join(&self) -> Arc<Reading> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = reading.upgrade().filter(|there| !matches!(&*there.state.borrow(), State::Over(_))) {
+        if let Some(there) =
+            reading.upgrade().filter(|there| !matches!(&*there.state.borrow(), State::Over(_)))
+        {
             return there;
         }
         let (told, state) = watch::channel(State::Beginning);
@@ -129,68 +127,6 @@ fn again(why: &Error) -> Error {
     Error::new(why.kind(), why.to_string())
 }
 
-/// A key, or the holder of a lock.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Place {
-    Data(Key),
-    Lock(Key),
-}
-
-/// When what is watched ends: the stream tells nothing of it.
-#[derive(Debug, Default)]
-struct Ends {
-    all: Mutex<(HashMap<Place, Millis>, BTreeSet<(Millis, Place)>)>,
-    earlier: Notify,
-}
-
-impl Ends {
-    fn all(&self) -> MutexGuard<'_, (HashMap<Place, Millis>, BTreeSet<(Millis, Place)>)> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// By a record, which is newer than what was known.
-    fn set(&self, place: Place, at: Option<Millis>) {
-        let mut all = self.all();
-        let (ends, order) = &mut *all;
-        let before = match at {
-            Some(at) => ends.insert(place.clone(), at),
-            None => ends.remove(&place),
-        };
-        if let Some(before) = before {
-            order.remove(&(before, place.clone()));
-        }
-        if let Some(at) = at {
-            order.insert((at, place));
-            self.earlier.notify_one();
-        }
-    }
-
-    /// By a listing, which may be older than what a record told: the earlier one counts, and then one looks again.
-    fn at_the_latest(&self, place: Place, at: Millis) {
-        let known = self.all().0.get(&place).copied();
-        if known.is_none_or(|known| at < known) {
-            self.set(place, Some(at));
-        }
-    }
-
-    fn first(&self) -> Option<Millis> {
-        self.all().1.first().map(|(at, _)| *at)
-    }
-
-    /// Takes those that have passed for certain.
-    fn take(&self, is_over: impl Fn(Millis) -> bool) -> Vec<Place> {
-        let mut all = self.all();
-        let (ends, order) = &mut *all;
-        let mut passed = Vec::new();
-        while passed.len() < MOST_ENDS && order.first().is_some_and(|(at, _)| is_over(*at)) {
-            let Some((_, place)) = order.pop_first() else { break };
-            ends.remove(&place);
-            passed.push(place);
-        }
-        passed
-    }
-}
-
 /// Tells the watches what the stream says.
 struct Teller {
     client: Arc<Client>,
@@ -254,7 +190,7 @@ impl Teller {
             };
             tokio::select! {
                 () = passed => {}
-                () = self.ends.earlier.notified() => continue,
+                () = self.ends.changed() => continue,
             }
             let ended = self.ends.take(|end| time.is_over(end));
             if let Err(e) = self.look(&ended).await {
@@ -332,12 +268,16 @@ struct Stream {
 }
 
 /// Whether what was to be read is gone.
-fn trouble<E>(error: aws_sdk_dynamodb::error::SdkError<E, aws_sdk_dynamodb::config::http::HttpResponse>) -> Trouble
+fn trouble<E>(
+    error: aws_sdk_dynamodb::error::SdkError<E, aws_sdk_dynamodb::config::http::HttpResponse>,
+) -> Trouble
 where
     E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match code(&error) {
-        Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException") => Trouble::Gap,
+        Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException") => {
+            Trouble::Gap
+        }
         _ => Trouble::Failed(error.into()),
     }
 }
@@ -382,7 +322,9 @@ impl Source for Stream {
             let described = in_time(ask).await?;
             let Some(description) = described.stream_description else { return Err(Trouble::Gap) };
             let page = description.shards.unwrap_or_default();
-            shards.extend(page.into_iter().filter_map(|s| Some(Shard { id: s.shard_id?, parent: s.parent_shard_id })));
+            shards.extend(
+                page.into_iter().filter_map(|s| Some(Shard { id: s.shard_id?, parent: s.parent_shard_id })),
+            );
             from = description.last_evaluated_shard_id;
             if from.is_none() {
                 if description.stream_status == Some(StreamStatus::Disabled) {

@@ -80,7 +80,8 @@ async fn make(client: &Client, deadline: Deadline) -> Result<TableDescription> {
     let attribute = |name: &str| {
         AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
     };
-    let key = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    let key =
+        |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
     let odd = |e| Error::new(ErrorKind::Other, "the SDK refused our own table").with_cause(e);
     let schema = vec![key(PARTITION, KeyType::Hash).map_err(odd)?, key(KEY, KeyType::Range).map_err(odd)?];
     let attributes = vec![attribute(PARTITION).map_err(odd)?, attribute(KEY).map_err(odd)?];
@@ -137,7 +138,8 @@ fn check(name: &str, table: &TableDescription, wanted: Wanted) -> Result<()> {
     let same = shape.len() == 2
         && ours.iter().all(|(name, role)| shape.contains(&(name, role, ScalarAttributeType::S.to_string())));
     if !same {
-        let shape: Vec<_> = shape.iter().map(|(name, role, kind)| format!("{name} ({role}, {kind})")).collect();
+        let shape: Vec<_> =
+            shape.iter().map(|(name, role, kind)| format!("{name} ({role}, {kind})")).collect();
         return Err(refused(format!(
             "the table {name:?} has the key {}; this library's has {PARTITION} (HASH, S), {KEY} (RANGE, S): name another table, \
              or one that is missing, with `create`",
@@ -145,7 +147,9 @@ fn check(name: &str, table: &TableDescription, wanted: Wanted) -> Result<()> {
         )));
     }
     if table.table_status() == Some(&TableStatus::Deleting) {
-        return Err(refused(format!("the table {name:?} is being deleted; open it when that is over, with `create`")));
+        return Err(refused(format!(
+            "the table {name:?} is being deleted; open it when that is over, with `create`"
+        )));
     }
     if !table.replicas().is_empty() && !wanted.replicas {
         return Err(refused(format!(
@@ -172,10 +176,8 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
         Err(e) => return Err(e),
     };
     let on = found.as_ref().is_some_and(|ttl| {
-        let on = matches!(
-            ttl.time_to_live_status(),
-            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
-        );
+        let on =
+            matches!(ttl.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
         on && ttl.attribute_name() == Some(TTL)
     });
     if !on && wanted.create {
@@ -217,7 +219,9 @@ pub(crate) fn no_stream(name: &str, table: &TableDescription) -> Option<String> 
         return None;
     }
     let off_first = if stream.is_some_and(StreamSpecification::stream_enabled) {
-        format!("aws dynamodb update-table --table-name {name} --stream-specification StreamEnabled=false, and then ")
+        format!(
+            "aws dynamodb update-table --table-name {name} --stream-specification StreamEnabled=false, and then "
+        )
     } else {
         String::new()
     };

@@ -5,17 +5,17 @@ use crate::{
     clock::Millis,
     error::{Failed, Fate, code},
     item::{
-        ENDS, Found, Item, LEASE, TTL, Terms, VALUE, VERSION, Versions, bytes, is_foreign, number, text, unique,
-        versioned,
+        ENDS, Found, Item, LEASE, TTL, Terms, VALUE, VERSION, Versions, bytes, is_foreign, number, text,
+        unique, versioned,
     },
     lease::Lease,
     store::Inner,
 };
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, ConditionCheck, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
     TransactWriteItem,
 };
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kv_core::*;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -67,10 +67,7 @@ impl Life {
 
 impl Inner {
     /// The attributes of something that ends: for us, and for the service, which deletes it later.
-    pub(crate) fn ends(
-        &self,
-        ends: Millis,
-    ) -> Vec<(String, aws_sdk_dynamodb::types::AttributeValue)> {
+    pub(crate) fn ends(&self, ends: Millis) -> Vec<(String, aws_sdk_dynamodb::types::AttributeValue)> {
         vec![(ENDS.to_owned(), number(ends)), (TTL.to_owned(), number(self.deleted_at(ends)))]
     }
 
@@ -101,7 +98,8 @@ impl Inner {
 }
 
 fn gone(deadline: Deadline) -> Error {
-    let why = format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
+    let why =
+        format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
     Error::new(ErrorKind::Timeout, why)
 }
 
@@ -148,7 +146,9 @@ pub(crate) async fn put(
         life.begin(key)?;
         let item = inner.put_item(key, &value, version, &life)?;
         let wrote = match put_once(inner, item, &clauses.join(" AND "), &terms, deadline).await {
-            Err(e) if e.kind() == ErrorKind::OutcomeUnknown => settle(inner, key, version, deadline, e).await?,
+            Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
+                settle(inner, key, version, deadline, e).await?
+            }
             wrote => wrote?,
         };
         match wrote {
@@ -190,7 +190,9 @@ async fn put_once(
         match put.send().await {
             Ok(_) => Ok(Wrote::Done(())),
             Err(e) => match e.as_service_error().and_then(|e| match e {
-                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(e) => Some(e),
+                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(e) => {
+                    Some(e)
+                }
                 _ => None,
             }) {
                 Some(failed) => Ok(Wrote::Refused(failed.item().map(Found::of))),
@@ -374,42 +376,44 @@ impl<'a> Plan<'a> {
             }
             let condition = (!clauses.is_empty()).then(|| clauses.join(" AND "));
             let item = TransactWriteItem::builder();
-            items.push(match write {
-                Some((Write::Put { key, value, .. }, Some(version), Some(life))) => item.put(
-                    Put::builder()
-                        .table_name(table)
-                        .set_item(Some(self.inner.put_item(key, value, version, life)?))
-                        .set_condition_expression(condition)
-                        .set_expression_attribute_names(terms.names())
-                        .set_expression_attribute_values(terms.values())
-                        .return_values_on_condition_check_failure(old.clone())
-                        .build()
-                        .map_err(odd)?,
-                ),
-                Some(_) => item.delete(
-                    Delete::builder()
-                        .table_name(table)
-                        .set_key(Some(Inner::key(partition, key)))
-                        .set_condition_expression(condition)
-                        .set_expression_attribute_names(terms.names())
-                        .set_expression_attribute_values(terms.values())
-                        .return_values_on_condition_check_failure(old.clone())
-                        .build()
-                        .map_err(odd)?,
-                ),
-                None => item.condition_check(
-                    ConditionCheck::builder()
-                        .table_name(table)
-                        .set_key(Some(Inner::key(partition, key)))
-                        .set_condition_expression(condition)
-                        .set_expression_attribute_names(terms.names())
-                        .set_expression_attribute_values(terms.values())
-                        .return_values_on_condition_check_failure(old.clone())
-                        .build()
-                        .map_err(odd)?,
-                ),
-            }
-            .build());
+            items.push(
+                match write {
+                    Some((Write::Put { key, value, .. }, Some(version), Some(life))) => item.put(
+                        Put::builder()
+                            .table_name(table)
+                            .set_item(Some(self.inner.put_item(key, value, version, life)?))
+                            .set_condition_expression(condition)
+                            .set_expression_attribute_names(terms.names())
+                            .set_expression_attribute_values(terms.values())
+                            .return_values_on_condition_check_failure(old.clone())
+                            .build()
+                            .map_err(odd)?,
+                    ),
+                    Some(_) => item.delete(
+                        Delete::builder()
+                            .table_name(table)
+                            .set_key(Some(Inner::key(partition, key)))
+                            .set_condition_expression(condition)
+                            .set_expression_attribute_names(terms.names())
+                            .set_expression_attribute_values(terms.values())
+                            .return_values_on_condition_check_failure(old.clone())
+                            .build()
+                            .map_err(odd)?,
+                    ),
+                    None => item.condition_check(
+                        ConditionCheck::builder()
+                            .table_name(table)
+                            .set_key(Some(Inner::key(partition, key)))
+                            .set_condition_expression(condition)
+                            .set_expression_attribute_names(terms.names())
+                            .set_expression_attribute_values(terms.values())
+                            .return_values_on_condition_check_failure(old.clone())
+                            .build()
+                            .map_err(odd)?,
+                    ),
+                }
+                .build(),
+            );
         }
         Ok(items)
     }
@@ -431,9 +435,11 @@ impl<'a> Plan<'a> {
                         let reasons = cancelled.cancellation_reasons();
                         hindered(reasons).map(Ended::Cancelled)
                     }
-                    _ if code(&e) == Some("IdempotentParameterMismatchException") => {
-                        Err(Failed::new(Fate::Refused, ErrorKind::Other, "the service took our token for another's"))
-                    }
+                    _ if code(&e) == Some("IdempotentParameterMismatchException") => Err(Failed::new(
+                        Fate::Refused,
+                        ErrorKind::Other,
+                        "the service took our token for another's",
+                    )),
                     _ => Err(Failed::from(e)),
                 },
             }
@@ -452,10 +458,18 @@ fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>
             None | Some("None") => found.push(None),
             Some("ConditionalCheckFailed") => found.push(Some(reason.item().map(Found::of))),
             Some("TransactionConflict") => {
-                return failed(Fate::Undone, ErrorKind::Unavailable, "another transaction is at work on a key");
+                return failed(
+                    Fate::Undone,
+                    ErrorKind::Unavailable,
+                    "another transaction is at work on a key",
+                );
             }
             Some("ThrottlingError" | "ProvisionedThroughputExceeded" | "RequestLimitExceeded") => {
-                return failed(Fate::Throttled, ErrorKind::Unavailable, "more is asked of the table than it takes");
+                return failed(
+                    Fate::Throttled,
+                    ErrorKind::Unavailable,
+                    "more is asked of the table than it takes",
+                );
             }
             Some("ItemCollectionSizeLimitExceeded") => {
                 return failed(Fate::Refused, ErrorKind::TooLarge, "more than the service takes");

@@ -1,14 +1,8 @@
 //! Watches: the stream is joined, then what is there is read, then come the changes.
 
 use crate::{
-    clock::Millis,
-    client::Backoff,
-    item::is_foreign,
-    list::query,
-    lock,
-    names::Names,
-    store::Inner,
-    stream::{Place, Reading},
+    client::Backoff, clock::Millis, ends::Place, item::is_foreign, list::query, lock, names::Names,
+    store::Inner, stream::Reading,
 };
 use kv_core::{
     backend::{Change, Emit, Told, stream},
@@ -96,16 +90,19 @@ impl Watched {
         match self.target.clone() {
             Target::Tree(directory) => self.read_tree(&directory, reading, out).await?,
             Target::Key(key) => {
-                let found = self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.deadline()).await?;
+                let found =
+                    self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.deadline()).await?;
                 if let Some(found) = self.inner.living(found) {
                     let ends = found.ends;
                     self.put(found.entry(key), ends, reading, out).await;
                 }
             }
             Target::Holder(name) => {
-                let found = self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.deadline()).await?;
+                let found =
+                    self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.deadline()).await?;
                 let found = self.inner.living(found);
-                if let Some((ends, holder)) = found.and_then(|found| Some((found.ends, lock::holder(found)?))) {
+                if let Some((ends, holder)) = found.and_then(|found| Some((found.ends, lock::holder(found)?)))
+                {
                     if let Some(ends) = ends {
                         reading.ends(Place::Lock(name.clone()), ends);
                     }
@@ -122,7 +119,12 @@ impl Watched {
         Ok(())
     }
 
-    async fn read_tree(&mut self, directory: &Directory, reading: &Reading, out: &Emit<WatchEvent>) -> Result<()> {
+    async fn read_tree(
+        &mut self,
+        directory: &Directory,
+        reading: &Reading,
+        out: &Emit<WatchEvent>,
+    ) -> Result<()> {
         // Once most of it was told, values are fetched only of what differs.
         let with_values = self.told.keys().next().is_none();
         let mut range = Names::below(directory);

@@ -76,7 +76,8 @@ async fn calls_take_the_requests_that_the_contract_allows() -> Result<(), Failur
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_directory_beside_costs_nothing() -> Result<(), Failure> {
     let (_node, front, kv) = behind_front().await?;
-    let puts: Vec<_> = (0..600).map(|n| kv.put(format!("big/{n:04}"), "x".repeat(200)).into_future()).collect();
+    let puts: Vec<_> =
+        (0..600).map(|n| kv.put(format!("big/{n:04}"), "x".repeat(200)).into_future()).collect();
     futures::future::try_join_all(puts).await?;
     kv.put("small/a", "").await?;
     kv.put("z", "").await?;
@@ -97,8 +98,12 @@ async fn a_large_directory_beside_costs_nothing() -> Result<(), Failure> {
 async fn a_lock_whose_holder_died_is_taken_by_one_request() -> Result<(), Failure> {
     let (node, front, kv) = behind_front().await?;
     let put = node.sdk().put_item().table_name(TABLE).item("p", AttributeValue::S("kv-lock:app/".into()));
-    let put = put.item("k", AttributeValue::S("l".into())).item("owner", AttributeValue::S("the dead".into()));
-    put.item("token", AttributeValue::N("7".into())).item("ends", AttributeValue::N("1000".into())).send().await?;
+    let put =
+        put.item("k", AttributeValue::S("l".into())).item("owner", AttributeValue::S("the dead".into()));
+    put.item("token", AttributeValue::N("7".into()))
+        .item("ends", AttributeValue::N("1000".into()))
+        .send()
+        .await?;
     assert!(kv.lock_holder("l").await?.is_none());
     front.counted();
     let guard = costs!(front, kv.new_lock("l").acquire(), [("UpdateItem", 1)]);
@@ -229,7 +234,8 @@ async fn the_services_date_decides_and_no_clients() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
     front.ahead(Duration::from_secs(3600));
-    let open = || async { Ok::<_, Failure>(Kv::new(config(front.address, TABLE).create(true).open().await?)) };
+    let open =
+        || async { Ok::<_, Failure>(Kv::new(config(front.address, TABLE).create(true).open().await?)) };
     let (kv, other) = (open().await?, open().await?);
     let ttl = Duration::from_secs(3);
     kv.put("a", "").ttl(ttl).await?;

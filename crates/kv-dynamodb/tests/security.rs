@@ -69,11 +69,13 @@ async fn make(node: &Node, name: &str, keys: &[&str], stream: Option<StreamViewT
     let mut make = node.sdk().create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (n, key) in keys.iter().enumerate() {
         let kind = if n == 0 { KeyType::Hash } else { KeyType::Range };
-        let attribute = AttributeDefinition::builder().attribute_name(*key).attribute_type(ScalarAttributeType::S);
+        let attribute =
+            AttributeDefinition::builder().attribute_name(*key).attribute_type(ScalarAttributeType::S);
         make = make.attribute_definitions(attribute.build()?);
         make = make.key_schema(KeySchemaElement::builder().attribute_name(*key).key_type(kind).build()?);
     }
-    let stream = stream.map(|view| StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build());
+    let stream =
+        stream.map(|view| StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build());
     make.set_stream_specification(stream.transpose()?).send().await?;
     Ok(())
 }
@@ -81,7 +83,8 @@ async fn make(node: &Node, name: &str, keys: &[&str], stream: Option<StreamViewT
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_checked_and_made() -> Result<(), Failure> {
     let node = single().await?;
-    refused(node.config("missing"), ErrorKind::InvalidArgument, &["missing", "`create`", "create-table"]).await?;
+    refused(node.config("missing"), ErrorKind::InvalidArgument, &["missing", "`create`", "create-table"])
+        .await?;
     make(&node, "other-key", &["id"], None).await?;
     make(&node, "other-names", &["p", "sort"], None).await?;
     for table in ["other-key", "other-names"] {

@@ -104,7 +104,8 @@ impl Message {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        let value = |line: &str| Some(line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name))?.1.len());
+        let value =
+            |line: &str| Some(line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name))?.1.len());
         self.head.lines().find_map(|line| value(line).map(|length| line[line.len() - length..].trim()))
     }
 
@@ -115,7 +116,11 @@ impl Message {
         let now = aws_sdk_dynamodb::primitives::DateTime::from(SystemTime::now() + ahead);
         let date = now.fmt(aws_sdk_dynamodb::primitives::DateTimeFormat::HttpDate).expect("a date");
         let lines = self.head.lines().map(|line| {
-            if line.to_ascii_lowercase().starts_with("date:") { format!("date: {date}") } else { line.to_owned() }
+            if line.to_ascii_lowercase().starts_with("date:") {
+                format!("date: {date}")
+            } else {
+                line.to_owned()
+            }
         });
         self.head = lines.collect::<Vec<_>>().join("\r\n") + "\r\n";
     }
@@ -126,7 +131,8 @@ impl Message {
 }
 
 async fn serve(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> Result<(), Failure> {
-    let (mut client, mut server) = (BufReader::new(client), BufReader::new(TcpStream::connect(server).await?));
+    let (mut client, mut server) =
+        (BufReader::new(client), BufReader::new(TcpStream::connect(server).await?));
     while let Some(request) = Message::read(&mut client).await? {
         let target = request.header("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
@@ -138,7 +144,9 @@ async fn serve(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> R
         };
         let mut answer = match &trouble {
             Some(Trouble::Refused(status, kind)) => {
-                let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"said the test"}}"#);
+                let body = format!(
+                    r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"said the test"}}"#
+                );
                 let head = format!(
                     "HTTP/1.1 {status} Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n",
                     body.len()

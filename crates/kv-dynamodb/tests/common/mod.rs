@@ -78,7 +78,9 @@ pub fn config(address: SocketAddr, table: &str) -> Config {
 }
 
 pub fn url(address: SocketAddr, table: &str, prefix: &str) -> String {
-    format!("dynamodb://{KEY_ID}:{SECRET}@{table}/{prefix}?endpoint=http://{address}&region={REGION}&create=true")
+    format!(
+        "dynamodb://{KEY_ID}:{SECRET}@{table}/{prefix}?endpoint=http://{address}&region={REGION}&create=true"
+    )
 }
 
 pub fn sdk(address: SocketAddr) -> Client {

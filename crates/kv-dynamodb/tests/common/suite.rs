@@ -188,12 +188,14 @@ impl Tool {
             let found = query.consistent_read(true).send().await?;
             for item in found.items() {
                 let ends = item.get("ends").and_then(|ends| ends.as_n().ok()?.parse::<u64>().ok());
-                let is_over = ends.is_some_and(|ends| UNIX_EPOCH + Duration::from_millis(ends) < SystemTime::now());
-                let expected = is_over || match area {
-                    "kv" => !item.contains_key("ver"),
-                    "kv-lock" => !item.contains_key("owner"),
-                    _ => false,
-                };
+                let is_over =
+                    ends.is_some_and(|ends| UNIX_EPOCH + Duration::from_millis(ends) < SystemTime::now());
+                let expected = is_over
+                    || match area {
+                        "kv" => !item.contains_key("ver"),
+                        "kv-lock" => !item.contains_key("owner"),
+                        _ => false,
+                    };
                 if !expected {
                     left.push(format!("{area}: {:?}", item["k"]));
                     continue;
