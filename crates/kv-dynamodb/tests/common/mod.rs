@@ -37,7 +37,9 @@ pub struct Node {
 
 /// One that serves, and has no table yet.
 pub async fn single() -> Result<Node, Failure> {
-    let (port, folder) = (Port::new()?, tempfile::tempdir()?);
+    // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every request.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let port = Port::new()?;
     let address = port.address();
     let mut command = Command::new(program("dynamodb", "dynamodb", LIVE)?);
     command.arg(format!("--port={}", address.port()));
