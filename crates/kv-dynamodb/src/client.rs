@@ -47,7 +47,7 @@ pub(crate) struct Backoff(u32);
 
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
-        let most = 50_u64 << self.0.min(5);
+        let most = 50_u64 << self.0.min(3);
         self.0 += 1;
         Duration::from_millis(most / 2 + unique() % (most / 2))
     }

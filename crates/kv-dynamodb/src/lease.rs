@@ -121,11 +121,6 @@ impl Lease {
     async fn renew(self: Arc<Self>, inner: Arc<Inner>, ttl: Duration, each_request: Duration) -> Result<()> {
         let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
         let ends = self.client.time.end_of(ttl);
-        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        if !prolong(&inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
-            let why = format!("the record of the lease {} was deleted on the service", self.id);
-            return Err(Error::new(ErrorKind::LeaseLost, why));
-        }
         let keys: Vec<_> = self.state().keys.keys().cloned().collect();
         let mut renewals = JoinSet::new();
         for key in keys {
@@ -145,6 +140,12 @@ impl Lease {
                 }
                 Ok(())
             });
+        }
+        // All at the same time, so that an outage leaves as much as it can of the TTL.
+        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
+        if !prolong(&inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
+            let why = format!("the record of the lease {} was deleted on the service", self.id);
+            return Err(Error::new(ErrorKind::LeaseLost, why));
         }
         while let Some(renewed) = renewals.join_next().await {
             renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
