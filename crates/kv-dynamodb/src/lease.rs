@@ -5,9 +5,13 @@ use crate::{
     clock::Millis,
     error::{Failed, code},
     item::{ENDS, Found, LEASE, TTL, Terms, VERSION, number, text, unique, versioned},
-    store::Inner,
+    store::{Inner, MOST_OPS},
+    txn::hindered,
 };
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::{
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{ReturnValue, TransactWriteItem, Update},
+};
 use kv_core::{
     backend::{Alive, Undo},
     *,
@@ -122,37 +126,117 @@ impl Lease {
         let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
         let ends = self.client.time.end_of(ttl);
         let keys: Vec<_> = self.state().keys.keys().cloned().collect();
+        // In one request where they fit, so that an outage leaves as much as it can of the TTL.
+        if (1..MOST_OPS).contains(&keys.len()) {
+            self.renew_together(&inner, &keys, ends, deadline).await?;
+        } else {
+            self.renew_each(&inner, keys, ends, deadline).await?;
+        }
+        let mut state = self.state();
+        state.ends = state.ends.max(ends);
+        state.held_until = state.held_until.max(began + life(ttl));
+        Ok(())
+    }
+
+    /// The clause of a key that is still under it.
+    fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
+        let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
+        format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
+    }
+
+    fn renewed(&self, key: &Key, found: bool) {
+        let mut state = self.state();
+        match state.keys.get_mut(key) {
+            Some(misses) if found => *misses = 0,
+            Some(misses) if *misses + 1 < MISSES => *misses += 1,
+            _ => drop(state.keys.remove(key)),
+        }
+    }
+
+    fn deleted(&self) -> Error {
+        let why = format!("the record of the lease {} was deleted on the service", self.id);
+        Error::new(ErrorKind::LeaseLost, why)
+    }
+
+    /// All in one transaction, from which keys that are another's now are left out.
+    async fn renew_together(
+        &self,
+        inner: &Inner,
+        keys: &[Key],
+        ends: Millis,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let mut keys: Vec<&Key> = keys.iter().collect();
+        loop {
+            let now = self.client.time.latest();
+            let mut items = vec![renewal(inner, &inner.names.leases, &self.id, ends, |terms| {
+                format!("attribute_exists({})", terms.name(ENDS))
+            })?];
+            for key in &keys {
+                let ours = |terms: &mut Terms| self.is_under(terms, now);
+                items.push(renewal(inner, &inner.names.data, key.as_str(), ends, ours)?);
+            }
+            let token = format!("{:016x}{:016x}", unique(), unique());
+            let send = || async {
+                let transact =
+                    inner.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
+                match transact.client_request_token(&token).send().await {
+                    Ok(_) => Ok(Vec::new()),
+                    Err(e) => match e.as_service_error() {
+                        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                            hindered(cancelled.cancellation_reasons())
+                        }
+                        _ => Err(Failed::from(e)),
+                    },
+                }
+            };
+            let hindered = inner.client.call(Does::Repeatable, deadline, send).await?;
+            if hindered.first().is_some_and(Option::is_some) {
+                return Err(self.deleted());
+            }
+            let mut left = Vec::with_capacity(keys.len());
+            for (n, key) in keys.iter().enumerate() {
+                let found = hindered.get(n + 1).is_none_or(Option::is_none);
+                if found {
+                    left.push(*key);
+                }
+                if !found || hindered.is_empty() {
+                    self.renewed(key, found);
+                }
+            }
+            if hindered.is_empty() || left.len() == keys.len() {
+                return Ok(());
+            }
+            keys = left;
+        }
+    }
+
+    /// One by one.
+    async fn renew_each(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        keys: Vec<Key>,
+        ends: Millis,
+        deadline: Deadline,
+    ) -> Result<()> {
         let mut renewals = JoinSet::new();
         for key in keys {
             let (lease, inner) = (self.clone(), inner.clone());
             renewals.spawn(async move {
                 let now = lease.client.time.latest();
-                let ours = |terms: &mut Terms| {
-                    let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
-                    format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
-                };
+                let ours = |terms: &mut Terms| lease.is_under(terms, now);
                 let found = prolong(&inner, &inner.names.data, key.as_str(), ends, ours, deadline).await?;
-                let mut state = lease.state();
-                match state.keys.get_mut(&key) {
-                    Some(misses) if found => *misses = 0,
-                    Some(misses) if *misses + 1 < MISSES => *misses += 1,
-                    _ => drop(state.keys.remove(&key)),
-                }
+                lease.renewed(&key, found);
                 Ok(())
             });
         }
-        // All at the same time, so that an outage leaves as much as it can of the TTL.
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        if !prolong(&inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
-            let why = format!("the record of the lease {} was deleted on the service", self.id);
-            return Err(Error::new(ErrorKind::LeaseLost, why));
+        if !prolong(inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
+            return Err(self.deleted());
         }
         while let Some(renewed) = renewals.join_next().await {
             renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
         }
-        let mut state = self.state();
-        state.ends = state.ends.max(ends);
-        state.held_until = state.held_until.max(began + life(ttl));
         Ok(())
     }
 
@@ -189,6 +273,37 @@ impl Lease {
     }
 }
 
+/// The same as [`prolong`], as a part of a transaction.
+fn renewal(
+    inner: &Inner,
+    partition: &str,
+    key: &str,
+    ends: Millis,
+    ours: impl Fn(&mut Terms) -> String,
+) -> Result<TransactWriteItem> {
+    let mut terms = Terms::default();
+    let condition = ours(&mut terms);
+    let set = inner.prolonged(&mut terms, ends);
+    let update = Update::builder()
+        .table_name(&inner.client.table)
+        .set_key(Some(Inner::key(partition, key)))
+        .update_expression(set)
+        .condition_expression(condition)
+        .set_expression_attribute_names(terms.names())
+        .set_expression_attribute_values(terms.values())
+        .build();
+    let update = update.map_err(|_| corrupt("the SDK refused a renewal"))?;
+    Ok(TransactWriteItem::builder().update(update).build())
+}
+
+impl Inner {
+    fn prolonged(&self, terms: &mut Terms, ends: Millis) -> String {
+        let (end, ttl) = (terms.name(ENDS), terms.name(TTL));
+        let (at, deleted) = (terms.value(number(ends)), terms.value(number(self.deleted_at(ends))));
+        format!("SET {end} = {at}, {ttl} = {deleted}")
+    }
+}
+
 /// Has an item end later, if it is as it has to be; whether it was.
 pub(crate) async fn prolong(
     inner: &Inner,
@@ -200,9 +315,7 @@ pub(crate) async fn prolong(
 ) -> Result<bool> {
     let mut terms = Terms::default();
     let condition = ours(&mut terms);
-    let (end, ttl) = (terms.name(ENDS), terms.name(TTL));
-    let (at, deleted) = (terms.value(number(ends)), terms.value(number(inner.deleted_at(ends))));
-    let set = format!("SET {end} = {at}, {ttl} = {deleted}");
+    let set = inner.prolonged(&mut terms, ends);
     let update = || async {
         let update = inner
             .client

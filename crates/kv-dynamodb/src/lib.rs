@@ -32,7 +32,7 @@
 //! service may delete it. Who has had no answer for half a minute asks for the time before a put with a TTL.
 //!
 //! # Limits
-//! * TTLs of three seconds at least; leases cost one write a key and renewal.
+//! * TTLs of three seconds at least; a lease costs a transactional write a key and renewal, in one request up to 99 keys.
 //! * A value has 400 KiB less 4 for keys and attributes; a transaction 100 items and 3.6 MiB.
 //! * One partition key a store: the service splits it only slowly, so count on 1,000 writes and 3,000 reads of 4 KiB a second;
 //!   more prefixes give more. What is above it is throttled; calls ride that out within their deadline.

@@ -449,7 +449,7 @@ impl<'a> Plan<'a> {
 }
 
 /// What was found where a condition was not true; an error where something else hindered the transaction.
-fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failed> {
+pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failed> {
     let mut found = Vec::with_capacity(reasons.len());
     for reason in reasons {
         let said = reason.message().unwrap_or_default();
