@@ -23,6 +23,8 @@ pub async fn open(url: &str) -> Result<Kv> {
     let registry = ["redis", "rediss", "redis-cluster", "redis-sentinel"]
         .into_iter()
         .fold(registry, |registry, scheme| registry.with(scheme, kv_redis::from_url));
+    #[cfg(feature = "dynamodb")]
+    let registry = registry.with("dynamodb", kv_dynamodb::from_url);
     registry.open(url).await
 }
 

@@ -9,6 +9,9 @@ APT_HELPER=/usr/lib/apt/apt-helper
 # The packages a kind was made of are written beside it; another list of packages makes it anew.
 present() { [[ -r $DIR/$1/PACKAGES && $(<"$DIR/$1/PACKAGES") == "$(packages "$1")" ]]; }
 
+# Whether it is built here, and not unpacked.
+is_built() { declare -F "$(family "$1")_build" >/dev/null; }
+
 # program KIND [--client]
 program() {
     local name
@@ -48,8 +51,9 @@ cmd_get() {
 
     WORK=$(mktemp -d "$DIR/.get.XXXXXX")
     trap 'rm -rf "$WORK"' EXIT
-    local began=$SECONDS
-    read_lists "${missing[@]}"
+    local began=$SECONDS packaged=()
+    for kind in "${missing[@]}"; do is_built "$kind" || packaged+=("$kind"); done
+    ((!${#packaged[@]})) || read_lists "${packaged[@]}"
     for kind in "${missing[@]}"; do (install "$kind") || failed+=("$kind"); done
     rm -rf "$WORK"
     trap - EXIT
@@ -116,8 +120,22 @@ reason() {
 }
 
 install() {
-    local kind=$1 package at=$WORK/$1
+    local kind=$1 at=$WORK/$1
     mkdir "$at"
+    if is_built "$kind"; then
+        "$(family "$kind")_build" "$at" || die "$kind: cannot be built (see above)"
+    else
+        unpack "$kind" "$at"
+    fi
+    works "$kind" "$at" >"$WORK/works.log" 2>&1 || die "$kind: does not run on this machine: $(tail -n 1 "$WORK/works.log")"
+    packages "$kind" >"$at/PACKAGES"
+    rm -rf "${DIR:?}/$kind"
+    mv "$at" "$DIR/$kind" || die "$kind: cannot be moved into $DIR"
+    say "$kind is there"
+}
+
+unpack() {
+    local kind=$1 at=$2 package
     for package in $(packages "$kind"); do
         fetch "$package" || die "$kind: ${problem:-not to be had}"
         dpkg-deb -x "$deb" "$at" || die "$kind: ${deb##*/} cannot be unpacked"
@@ -125,11 +143,6 @@ install() {
     done
     rm -rf "${at:?}"/{etc,var} "$at"/usr/share/{doc,man,lintian,locale}
     programs "$kind" "$at"
-    works "$kind" "$at" >"$WORK/works.log" 2>&1 || die "$kind: does not run on this machine: $(tail -n 1 "$WORK/works.log")"
-    packages "$kind" >"$at/PACKAGES"
-    rm -rf "${DIR:?}/$kind"
-    mv "$at" "$DIR/$kind" || die "$kind: cannot be moved into $DIR"
-    say "$kind is there"
 }
 
 # fetch PACKAGE/SUITE: sets deb to a file whose sha256 is good, or problem to what is to be done.

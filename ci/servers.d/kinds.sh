@@ -2,7 +2,7 @@
 # What the kinds of server are: their packages, how they are started, when they are ready, how they are spoken to.
 # The functions of a family (etcd_command, ...) read NODE, NODE_DIR and the variables of load_spec in run.sh.
 
-KINDS=(etcd etcd34 consul zookeeper zookeeper38 redis redis8 valkey protoc)
+KINDS=(etcd etcd34 consul zookeeper zookeeper38 redis redis8 valkey dynamodb protoc)
 
 known() {
     [[ " ${KINDS[*]} " == *" $1 "* ]] || misused "unknown kind '$1' (one of: ${KINDS[*]})"
@@ -55,6 +55,7 @@ packages() {
     redis) from bookworm redis-server redis-tools "${redis[@]}" ;;
     redis8) from trixie redis-server redis-tools "${redis8[@]}" ;;
     valkey) from bookworm-backports valkey-server valkey-tools && from bookworm "${redis[@]}" ;;
+    dynamodb) dynamodb_packages ;;
     protoc) from bookworm protobuf-compiler libprotoc32 libprotobuf32 libprotobuf-dev zlib1g ;;
     esac
 }
@@ -132,6 +133,7 @@ works() {
     consul) "$2/bin/consul" version ;;
     zookeeper*) [[ -s $2/usr/share/java/zookeeper.jar && -s $2/usr/share/java/netty-handler.jar ]] ;;
     redis* | valkey) "$2/bin/$(server_of "$1")" --version && "$2/bin/$(client_of "$1")" --version ;;
+    dynamodb) "$2/bin/dynamodb" --version ;;
     protoc) "$2/bin/protoc" --version && [[ -s $2/usr/include/google/protobuf/descriptor.proto ]] ;;
     esac
 }
@@ -146,6 +148,7 @@ works() {
 #   _client         sets COMMAND to the command-line client, for the given addresses (default: all nodes)
 #   _url            prints the URL for clients of the library
 #   _ready          whether NODE takes writes
+#   _build          where there is one: what is built here, in this folder, in place of packages
 #   _prepare        where there is one: what a server needs once it is ready, cluster or users; runs at every start
 #   _put, _get      KEY [VALUE], with the command-line client
 

@@ -1,7 +1,7 @@
 //! What a store can do, complete and fixed once it is open.
 
 use crate::{Error, ErrorKind, Result};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// What a store can do: complete and fixed once it is open, learnt from the server where it depends on the
 /// server's configuration. [`Kv`](crate::Kv) refuses a call that they rule out with
@@ -51,6 +51,9 @@ pub struct Capabilities {
     pub foreign_keys: ForeignKeys,
     /// Whether `health` asks the server.
     pub health: bool,
+    /// What an administrator can do about what is not offered, for the errors of refused calls: which setting of the
+    /// server to change, and how.
+    pub hint: Option<Arc<str>>,
 }
 
 impl Capabilities {
@@ -73,6 +76,7 @@ impl Capabilities {
             delete_tree_counts: true,
             foreign_keys: ForeignKeys::Seen,
             health: false,
+            hint: None,
         }
     }
 
@@ -200,11 +204,7 @@ impl Capabilities {
     /// The error of a call that this store does not offer.
     pub fn unsupported(&self, what: &str) -> Error {
         let backend = self.backend;
-        Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{backend} offers no {what} as it is set up; its `Capabilities` and docs say what it offers"
-            ),
-        )
+        let hint = self.hint.as_deref().unwrap_or("its `Capabilities` and docs say what it offers");
+        Error::new(ErrorKind::Unsupported, format!("{backend} offers no {what} as it is set up; {hint}"))
     }
 }

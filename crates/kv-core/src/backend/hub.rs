@@ -143,6 +143,18 @@ impl Hub {
         Subscription { hub: self.clone(), target: target.clone(), reader }
     }
 
+    /// Whether anybody watches this key, or a directory above it: for backends that would do more than publish.
+    pub fn is_watched(&self, key: &Key) -> bool {
+        let topics = lock(&self.0);
+        let of_trees = || !topics.trees.is_empty() && key.ancestors().any(|d| topics.trees.contains_key(d));
+        topics.keys.contains_key(key) || of_trees()
+    }
+
+    /// Whether anybody watches the holder of this lock.
+    pub fn is_holder_watched(&self, name: &Key) -> bool {
+        lock(&self.0).holders.contains_key(name)
+    }
+
     /// How many listen, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
         lock(&self.0).readers().count()

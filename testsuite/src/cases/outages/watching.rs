@@ -217,6 +217,8 @@ pub(super) async fn order_after_outage(t: Trial) -> Verdict {
         for _ in 0..2 {
             link.proxy.cut().await;
             meanwhile(&link.direct).await?;
+            // So long that a watch which polls has seen it: who missed nothing tells no outage.
+            tokio::time::sleep(DEADLINE).await;
             link.proxy.heal().await;
             let came = follower.synced().await.map_err(|e| format!("up to Synced after an outage: {e}"))?;
             let differs = BTreeSet::from(["d/new", "d/changed", "d/deleted", "d/remade"]);

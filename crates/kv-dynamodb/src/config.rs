@@ -1,0 +1,241 @@
+//! How a store is opened.
+
+use crate::{
+    Dynamo,
+    client::Client,
+    clock::{Listener, ServiceTime},
+    names::Names,
+    table::{self, Wanted},
+};
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use std::time::Duration;
+
+/// How long making a connection may take, TLS included.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long an item stays behind its end unless told otherwise.
+const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
+///
+/// What is not given here comes from where every program on AWS's SDK takes it: the environment (`AWS_REGION`,
+/// `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the profile's files, the role of the machine or container.
+/// `Debug` shows no secret.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::Kv;
+/// use kv_dynamodb::Config;
+///
+/// let config = Config::new("settings").prefix("app/").region("eu-central-1").create(true);
+/// let kv = Kv::new(config.open().await?);
+/// kv.put("color", "red").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[must_use = "nothing is opened until `open`"]
+pub struct Config {
+    table: String,
+    prefix: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    profile: Option<String>,
+    access_key: Option<String>,
+    secret_key: Option<Secret>,
+    session_token: Option<Secret>,
+    create: bool,
+    replicas: bool,
+    slack_seconds: Option<u64>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    deadline: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    clock: Clock,
+}
+
+impl Config {
+    /// For this table, by its name.
+    pub fn new(table: impl Into<String>) -> Self {
+        Self { table: table.into(), ..Self::default() }
+    }
+
+    /// What the partition keys of this store's items end in, byte for byte; nothing unless told otherwise. Stores of
+    /// different prefixes see nothing of each other.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The table's region.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The address of the service, where it is not AWS's own: `http://127.0.0.1:8000`. Streams are asked there too.
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        self.endpoint = Some(url.into());
+        self
+    }
+
+    /// The profile of the SDK's files.
+    pub fn profile(mut self, name: impl Into<String>) -> Self {
+        self.profile = Some(name.into());
+        self
+    }
+
+    /// The access key's id and secret.
+    pub fn credentials(mut self, id: impl Into<String>, secret: impl Into<Secret>) -> Self {
+        (self.access_key, self.secret_key) = (Some(id.into()), Some(secret.into()));
+        self
+    }
+
+    /// The token that goes with temporary credentials.
+    pub fn session_token(mut self, token: impl Into<Secret>) -> Self {
+        self.session_token = Some(token.into());
+        self
+    }
+
+    /// Whether a table that is missing is made: paid by request, with a stream and a TTL.
+    pub fn create(mut self, if_missing: bool) -> Self {
+        self.create = if_missing;
+        self
+    }
+
+    /// Opens a global table, one with replicas in other regions. It is refused otherwise: writes of two regions do not
+    /// see each other's conditions, so that versions, locks and transactions hold within one region only.
+    pub fn replicas(mut self, go_on: bool) -> Self {
+        self.replicas = go_on;
+        self
+    }
+
+    /// How long an item stays in the table behind its end, unseen, before the service may delete it: a day unless told
+    /// otherwise, in whole seconds. A client whose service time is wrong by more than this could lose items early.
+    pub fn slack(mut self, slack: Duration) -> Self {
+        self.slack_seconds = Some(slack.as_secs());
+        self
+    }
+
+    /// How long opening may take: five seconds unless told otherwise, and a minute more for a table that has to be made.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.deadline = Some(within);
+        self
+    }
+
+    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, checks the table, and learns from it what it can do.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or missing, for a table that is
+    /// not there and for one of another shape, naming what differs;
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated) without credentials and for those that the service does not know,
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) where they do not allow `dynamodb:DescribeTable`;
+    /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when the service did not answer in time.
+    pub async fn open(self) -> Result<Dynamo> {
+        self.check()?;
+        let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
+        let time = ServiceTime::new(self.clock.clone());
+        let client = match deadline.limit(self.client(time)).await {
+            Some(client) => client?,
+            None => return Err(Error::new(ErrorKind::Timeout, "the SDK's settings were not read in time")),
+        };
+        let slack = self.slack_seconds.map_or(SLACK, Duration::from_secs);
+        let wanted = Wanted { create: self.create, replicas: self.replicas };
+        let table = table::open(&client, wanted, deadline).await?;
+        Ok(Dynamo::new(client, Names::new(self.prefix), slack, table))
+    }
+
+    fn check(&self) -> Result<()> {
+        let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if !(3..=255).contains(&self.table.len()) || !self.table.chars().all(fine) {
+            let table = &self.table;
+            return refused(format!(
+                "{table:?} is no name of a table: 3 to 255 letters, digits, `_`, `-` and `.`; a URL looks like \
+                 dynamodb://TABLE/PREFIX"
+            ));
+        }
+        if self.prefix.len() > Names::longest_prefix() {
+            let (length, most) = (self.prefix.len(), Names::longest_prefix());
+            return refused(format!("the prefix has {length} bytes; at most {most} are allowed"));
+        }
+        match (&self.access_key, &self.secret_key) {
+            (Some(_), None) => return refused("an access key without its secret; give both, or none".into()),
+            (None, Some(_)) => return refused("a secret without its access key; give both, or none".into()),
+            (None, None) if self.session_token.is_some() => {
+                return refused("a session token without an access key; give both, or none".into());
+            }
+            (Some(_), Some(_)) if self.profile.is_some() => {
+                return refused("an access key and a profile; give one of them".into());
+            }
+            _ => {}
+        }
+        if let Some(endpoint) = &self.endpoint {
+            let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+            if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', ' '])) {
+                return refused("the endpoint is no URL like http://127.0.0.1:8000".into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn client(&self, time: ServiceTime) -> Result<Client> {
+        // How often a request may be sent is for this crate to say: the SDK would repeat what must not be.
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &self.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if let Some(profile) = &self.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let (Some(id), Some(secret)) = (&self.access_key, &self.secret_key) {
+            let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
+            let credentials = Credentials::new(id, secret.reveal(), token, None, "kv-dynamodb");
+            loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials));
+        }
+        let shared = loader.load().await;
+        if shared.region().is_none() {
+            let why = "no region is known; set AWS_REGION, put one into the profile, or give `region`";
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
+        let listener = Listener(time.clone());
+        let tables = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(listener.clone()).build();
+        let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(listener).build();
+        Ok(Client::new(
+            aws_sdk_dynamodb::Client::from_conf(tables),
+            aws_sdk_dynamodbstreams::Client::from_conf(streams),
+            self.table.clone(),
+            time,
+        ))
+    }
+
+    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let config = Self {
+            table: url.hosts().join(","),
+            prefix: url.prefix().to_owned(),
+            access_key: url.user().map(str::to_owned),
+            secret_key: url.password().cloned(),
+            region: url.take("region")?,
+            endpoint: url.take("endpoint")?,
+            profile: url.take("profile")?,
+            session_token: url.take::<String>("session_token")?.map(Secret::from),
+            create: url.take("create")?.unwrap_or(false),
+            replicas: url.take("replicas")?.unwrap_or(false),
+            slack_seconds: url.take("slack")?,
+            ..Self::default()
+        };
+        url.finish()?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,114 @@
+//! The kv store on Amazon DynamoDB.
+//!
+//! What it maps onto what:
+//!
+//! | promise | in the table |
+//! |---|---|
+//! | key | an item with the partition key `p` = `kv:` and the prefix, the sort key `k` = the key, and the bytes as `v` |
+//! | version | `ver`, 16 bytes: the service's time in microseconds, or one more than the last; and a number nobody else uses |
+//! | TTL | `ends`, in milliseconds of the service's time; an item that has ended counts as missing in every answer and condition |
+//! | lease | an item of its own in `kv-lease:`, and `lease` at its keys, whose `ends` is moved on with it |
+//! | list, delete_tree | queries of a range of sort keys; batches of 200 deletions |
+//! | put, delete | one conditional write |
+//! | transact | one TransactWriteItems with a token, by which the service knows a repeat |
+//! | watch | the table's stream is joined, then the range is queried, then come the stream's records |
+//! | lock | an item in `kv-lock:` with `owner`, `ends` and `token`, taken by one conditional update |
+//!
+//! # The table
+//! [`Config::create`] makes it: paid by request, with a stream of both images, and `ttl` as its TTL. Several stores and other
+//! programs can share it; a store sees the partitions of its own prefix alone. A table of another shape is refused.
+//!
+//! What the credentials must be allowed on the table: `dynamodb:DescribeTable`, `GetItem`, `BatchGetItem`, `Query`,
+//! `PutItem`, `UpdateItem`, `DeleteItem`, `BatchWriteItem` and `ConditionCheckItem`; `DescribeTimeToLive`, or nothing is said
+//! of a TTL that is off; for watches `DescribeStream`, `GetShardIterator` and `GetRecords` on the table's `stream/*`; for
+//! [`Config::create`] `CreateTable` and `UpdateTimeToLive`. `dynamodb:LeadingKeys` can confine them to `kv:PREFIX`,
+//! `kv-lock:PREFIX` and `kv-lease:PREFIX`.
+//!
+//! # Time
+//! The service keeps no time for its clients: what has ended is deleted hours later. So `ends` is compared with the `Date` of
+//! the service's own answers, which has whole seconds; every answer narrows what is known of it. A life is counted from the
+//! latest moment that it may be now, and is over at the earliest: nothing ends before its TTL, whatever the dates of clients,
+//! and everything within three seconds of it. An item stays in the table for [`Config::slack`] longer, a day, before the
+//! service may delete it. Who has had no answer for half a minute asks for the time before a put with a TTL.
+//!
+//! # Limits
+//! * TTLs of three seconds at least; a lease costs a transactional write a key and renewal, in one request up to 99 keys.
+//! * A value has 400 KiB less 4 for keys and attributes; a transaction 100 items and 3.6 MiB.
+//! * One partition key a store: the service splits it only slowly, so count on 1,000 writes and 3,000 reads of 4 KiB a second;
+//!   more prefixes give more. What is above it is throttled; calls ride that out within their deadline.
+//! * A listing of several pages shows no one moment; `delete_tree` goes by batches, and its count is that of the keys found.
+//! * Locks are not fair, and waiting polls: one request for up to a hundred locks that a store waits for, four times a
+//!   second. The record of a lock that was released stays for a day, because it holds the token.
+//! * Versions of a key go up with its writes. Where another process made it anew within a second of its deletion, they may go
+//!   back; none is ever given out twice.
+//! * Strongly consistent reads are of one region. A table with replicas in others is refused unless
+//!   [`Config::replicas`] says otherwise.
+//!
+//! # Watches
+//! They need the table's stream, with new and old images; without it they are
+//! [`Unsupported`](kv_core::ErrorKind::Unsupported), and the error has the command that switches it on. One reader a store
+//! polls the stream's shards, five times a second each, for all its watches; AWS lets two processes read a shard at the same
+//! time, so watch in few places. Open a store once, and clone it. The stream tells a change within a second or so. The end of
+//! a TTL is told by the reader's own timer, once a read has confirmed it. After an outage, and where the stream was trimmed,
+//! the difference to a new query is told, then `Synced`. What was made and undone while a watch began may be told after its
+//! `Synced`.
+//!
+//! # Retries
+//! The SDK's own are off: it would repeat what must not be. Reads, renewals, releases and transactions are repeated within the
+//! deadline; so is what was throttled, which took no effect. A put or delete is sent once; when the answer to a put is lost,
+//! one read tells whether its version, which is nobody else's, is there. At most 64 requests of a store are under way at once.
+//!
+//! # Other tools
+//! An item with `p`, `k` and a binary `v` is a key, whoever wrote it: listed and watched too. Its version is made of its
+//! bytes. Write whole items (`PutItem`), so that `ver` goes.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+//! let kv = kv_dynamodb::open("dynamodb://settings/app/?region=eu-central-1&create=true").await?;
+//! kv.put("color", "red").await?;
+//! # Ok(()) }
+//! ```
+
+mod client;
+mod clock;
+mod config;
+mod ends;
+mod error;
+mod follow;
+mod item;
+mod lease;
+mod list;
+mod lock;
+mod names;
+mod shards;
+mod store;
+mod stream;
+mod table;
+mod txn;
+mod waits;
+mod watch;
+
+pub use config::Config;
+pub use store::Dynamo;
+
+use kv_core::{Kv, Result, StoreUrl};
+use std::future::Future;
+
+/// Opens `dynamodb://[ACCESS_KEY:SECRET@]TABLE/PREFIX?PARAMETERS`. The parameters are those of [`Config`]: `region`,
+/// `endpoint`, `profile`, `session_token`, `create` and `replicas` (`true` or `false`), `slack` (seconds).
+///
+/// # Errors
+/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
+/// unknown parameters.
+pub async fn open(url: &str) -> Result<Kv> {
+    Ok(Kv::new(from_url(StoreUrl::parse(url)?).await?))
+}
+
+/// The same for a [`Registry`](kv_core::Registry): `registry.with("dynamodb", kv_dynamodb::from_url)`.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Dynamo>> + Send + 'static {
+    let config = Config::from_url(url);
+    async move { config?.open().await }
+}

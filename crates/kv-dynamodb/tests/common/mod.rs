@@ -1,0 +1,96 @@
+//! An emulator of DynamoDB of our own.
+
+#![allow(unreachable_pub, reason = "a module of test programs")]
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use aws_sdk_dynamodb::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+};
+use kv_core::Kv;
+use kv_dynamodb::Config;
+use kv_testsuite::{
+    Failure,
+    process::{Daemon, Port, program},
+};
+use std::{net::SocketAddr, process::Command};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+pub mod front;
+pub mod suite;
+
+/// The variable that names a live table to run the suite on.
+pub const LIVE: &str = "KV_DYNAMODB_URL";
+/// The emulator takes any; the secret is looked for in what is shown.
+pub const KEY_ID: &str = "kv-tests";
+pub const SECRET: &str = "not-a-secret";
+pub const REGION: &str = "us-east-1";
+
+/// An emulator, with its data in a file.
+pub struct Node {
+    pub address: SocketAddr,
+    pub daemon: Daemon,
+    _port: Port,
+    _folder: TempDir,
+}
+
+/// One that serves, and has no table yet.
+pub async fn single() -> Result<Node, Failure> {
+    // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every request.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let port = Port::new()?;
+    let address = port.address();
+    let mut command = Command::new(program("dynamodb", "dynamodb", LIVE)?);
+    command.arg(format!("--port={}", address.port()));
+    command.arg(format!("--db-path={}", folder.path().join("data").display()));
+    let daemon = Daemon::new(command, folder.path().join("log"));
+    let node = Node { address, daemon, _port: port, _folder: folder };
+    node.start().await?;
+    Ok(node)
+}
+
+impl Node {
+    /// Returns when it serves.
+    pub async fn start(&self) -> Result<(), Failure> {
+        self.daemon.spawn()?;
+        self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
+    }
+
+    pub fn config(&self, table: &str) -> Config {
+        config(self.address, table)
+    }
+
+    pub async fn open(&self, table: &str) -> Result<Kv, Failure> {
+        Ok(Kv::new(self.config(table).create(true).open().await?))
+    }
+
+    /// The bare SDK.
+    pub fn sdk(&self) -> Client {
+        sdk(self.address)
+    }
+
+    pub fn url(&self, table: &str, prefix: &str) -> String {
+        url(self.address, table, prefix)
+    }
+}
+
+pub fn config(address: SocketAddr, table: &str) -> Config {
+    Config::new(table).endpoint(format!("http://{address}")).region(REGION).credentials(KEY_ID, SECRET)
+}
+
+pub fn url(address: SocketAddr, table: &str, prefix: &str) -> String {
+    format!(
+        "dynamodb://{KEY_ID}:{SECRET}@{table}/{prefix}?endpoint=http://{address}&region={REGION}&create=true"
+    )
+}
+
+pub fn sdk(address: SocketAddr) -> Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(format!("http://{address}"))
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new(KEY_ID, SECRET, None, None, "tests"))
+        .build();
+    Client::from_conf(config)
+}

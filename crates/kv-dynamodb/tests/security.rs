@@ -1,0 +1,206 @@
+//! How a store is opened, and what one gets for wrong settings, tables and credentials.
+
+mod common;
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
+    StreamViewType,
+};
+use common::{
+    KEY_ID, Node, SECRET, config,
+    front::{Front, Trouble},
+    single,
+};
+use kv_core::{ErrorKind, Kv, Secret, WatchEvent, Watching};
+use kv_dynamodb::Config;
+use kv_testsuite::Failure;
+use std::time::{Duration, Instant};
+
+async fn refused(config: Config, kind: ErrorKind, names: &[&str]) -> Result<(), Failure> {
+    let began = Instant::now();
+    let e = match config.open().await {
+        Ok(store) => return Err(format!("opened {store:?}").into()),
+        Err(e) => e,
+    };
+    assert_eq!(e.kind(), kind, "{e}");
+    let said = format!("{e} {e:?} {:?}", e.cause());
+    names.iter().for_each(|name| assert!(said.contains(name), "{said} names {name:?}"));
+    assert!(!said.contains(SECRET), "{said} shows no secret");
+    assert!(began.elapsed() < Duration::from_secs(8), "after {:?}", began.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused_before_any_request() {
+    for (url, names) in [
+        ("dynamodb:///prefix", "no name of a table"),
+        ("dynamodb://a,b/", "no name of a table"),
+        ("dynamodb://no%20table/", "no name of a table"),
+        ("dynamodb://me@table/?region=r", "without its secret"),
+        ("dynamodb://table/?session_token=t", "without an access key"),
+        ("dynamodb://me:my@table/?profile=p", "give one of them"),
+        ("dynamodb://table/?endpoint=127.0.0.1:1", "no URL"),
+        ("dynamodb://table/?create=perhaps", "create"),
+        ("dynamodb://table/?regoin=r", "regoin"),
+    ] {
+        let e = kv_dynamodb::open(url).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+        assert!(e.to_string().contains(names), "{e} names {names:?}");
+    }
+    let e = Config::new("table").prefix("p".repeat(2049)).open().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+}
+
+#[tokio::test]
+async fn a_wrong_endpoint_says_what_was_tried() -> Result<(), Failure> {
+    let config = config("127.0.0.1:1".parse()?, "table").deadline(Duration::from_millis(500));
+    refused(config, ErrorKind::Unavailable, &["cannot be reached", "refused"]).await
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let config = Config::new("table").credentials(KEY_ID, Secret::new(SECRET)).session_token("the-token");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains("the-token"), "{shown}");
+}
+
+/// A table of this key, and this stream.
+async fn make(node: &Node, name: &str, keys: &[&str], stream: Option<StreamViewType>) -> Result<(), Failure> {
+    let mut make = node.sdk().create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    for (n, key) in keys.iter().enumerate() {
+        let kind = if n == 0 { KeyType::Hash } else { KeyType::Range };
+        let attribute =
+            AttributeDefinition::builder().attribute_name(*key).attribute_type(ScalarAttributeType::S);
+        make = make.attribute_definitions(attribute.build()?);
+        make = make.key_schema(KeySchemaElement::builder().attribute_name(*key).key_type(kind).build()?);
+    }
+    let stream =
+        stream.map(|view| StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build());
+    make.set_stream_specification(stream.transpose()?).send().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_checked_and_made() -> Result<(), Failure> {
+    let node = single().await?;
+    refused(node.config("missing"), ErrorKind::InvalidArgument, &["missing", "`create`", "create-table"])
+        .await?;
+    make(&node, "other-key", &["id"], None).await?;
+    make(&node, "other-names", &["p", "sort"], None).await?;
+    for table in ["other-key", "other-names"] {
+        // Also when it might be made.
+        for config in [node.config(table), node.config(table).create(true)] {
+            refused(config, ErrorKind::InvalidArgument, &[table, "p (HASH, S), k (RANGE, S)"]).await?;
+        }
+    }
+
+    let kv = node.open("made").await?;
+    assert_eq!(kv.capabilities().watch, Watching::EachChange);
+    let made = node.sdk().describe_table().table_name("made").send().await?.table.ok_or("it is there")?;
+    let billing = made.billing_mode_summary().and_then(|b| b.billing_mode().cloned());
+    assert_eq!(billing, Some(BillingMode::PayPerRequest));
+    let view = made.stream_specification().and_then(|s| s.stream_view_type().cloned());
+    assert_eq!(view, Some(StreamViewType::NewAndOldImages));
+    let ttl = node.sdk().describe_time_to_live().table_name("made").send().await?;
+    assert_eq!(ttl.time_to_live_description().and_then(|ttl| ttl.attribute_name()), Some("ttl"));
+    // A second one finds it, and many make it at the same time.
+    node.open("made").await?.put("a", "1").await?;
+    let opens = (0..8).map(|_| node.open("raced"));
+    futures::future::try_join_all(opens).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_stream_there_are_no_watches_and_the_way_to_them_is_told() -> Result<(), Failure> {
+    let node = single().await?;
+    make(&node, "no-stream", &["p", "k"], None).await?;
+    make(&node, "keys-only", &["p", "k"], Some(StreamViewType::KeysOnly)).await?;
+    for (table, way) in [("no-stream", "StreamEnabled=true"), ("keys-only", "StreamEnabled=false")] {
+        let kv = Kv::new(node.config(table).open().await?);
+        assert_eq!(kv.capabilities().watch, Watching::Unsupported);
+        let e = kv.watch_tree("").await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+        for part in [table, way, "StreamViewType=NEW_AND_OLD_IMAGES", "update-table"] {
+            assert!(e.to_string().contains(part), "{e} names {part:?}");
+        }
+        // All else is there.
+        kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
+        let guard = kv.new_lock("l").acquire().await?;
+        kv.put("b", "1").fenced(&guard).await?;
+        assert_eq!(kv.list("").await?.len(), 2);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let config = || config(front.address, "refusals").create(true);
+    front.trouble("DescribeTable", Trouble::Refused(400, "UnrecognizedClientException"), 1);
+    refused(config(), ErrorKind::Unauthenticated, &["credentials", "UnrecognizedClientException"]).await?;
+    front.trouble("DescribeTable", Trouble::Refused(400, "AccessDeniedException"), 1);
+    refused(config(), ErrorKind::PermissionDenied, &["AccessDeniedException", "said the test"]).await?;
+
+    let kv = Kv::new(config().open().await?);
+    for (code, kind) in [
+        ("AccessDeniedException", ErrorKind::PermissionDenied),
+        ("ExpiredTokenException", ErrorKind::Unauthenticated),
+        ("ItemCollectionSizeLimitExceededException", ErrorKind::TooLarge),
+        ("ResourceNotFoundException", ErrorKind::Other),
+    ] {
+        front.trouble("PutItem", Trouble::Refused(400, code), 1);
+        let e = kv.put("a", "1").await.unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(!e.is_transient() && e.to_string().contains(code), "{e}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let kv = Kv::new(config(front.address, "rights").create(true).open().await?);
+    kv.put("a", "1").await?;
+    let mut watch = kv.watch_tree("").await?;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
+    assert_eq!(watch.event().await?, WatchEvent::Synced);
+    front.trouble("GetRecords", Trouble::Refused(400, "AccessDeniedException"), 1000);
+    assert_eq!(watch.event().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    // And one that begins when the rights are back works.
+    front.no_more_trouble();
+    let mut watch = kv.watch_tree("").await?;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_rides_out_throttling_and_expired_iterators() -> Result<(), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let kv = Kv::new(config(front.address, "iterators").create(true).open().await?);
+    kv.put("d/kept", "1").await?;
+    kv.put("d/deleted", "1").await?;
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    front.trouble("GetRecords", Trouble::Refused(400, "LimitExceededException"), 3);
+    let version = kv.put("d/a", "1").await?.version;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(e) if e.version == version));
+    for trouble in ["ExpiredIteratorException", "TrimmedDataAccessException"] {
+        front.trouble("GetRecords", Trouble::Refused(400, trouble), 1);
+        kv.delete("d/deleted").await?;
+        kv.put("d/a", trouble).await?;
+        let (mut events, mut synced) = (Vec::new(), false);
+        while !synced {
+            let event = watch.event().await?;
+            synced = event == WatchEvent::Synced;
+            events.extend(event.key().map(|key| key.as_str().to_owned()));
+        }
+        events.sort();
+        assert_eq!(events, ["d/a", "d/deleted"], "what differs after {trouble}");
+        kv.put("d/deleted", "1").await?;
+        assert!(matches!(watch.event().await?, WatchEvent::Put(e) if e.key.as_str() == "d/deleted"));
+    }
+    Ok(())
+}
