@@ -85,6 +85,7 @@ impl Drop for Suite {
         if std::thread::panicking() {
             return;
         }
+        let ended = node.clone();
         let left = async move {
             let deadline = Instant::now() + Duration::from_secs(60);
             loop {
@@ -97,6 +98,9 @@ impl Drop for Suite {
             }
         };
         let left = tokio::runtime::Handle::current().block_on(left);
+        // A case that took the server away may hold on to it until the program ends, which removes no folder.
+        ended.daemon.kill();
+        let _ = std::fs::remove_dir_all(ended.folder.path());
         assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
     }
 }
