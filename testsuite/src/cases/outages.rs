@@ -104,6 +104,8 @@ where
 
 /// The deadline of calls that are to fail.
 const DEADLINE: Duration = Duration::from_millis(600);
+/// That of calls which prepare the case, on a machine that is busy.
+const PATIENT: Duration = Duration::from_secs(20);
 /// What a busy machine may add to a time.
 const SLACK: Duration = Duration::from_secs(1);
 

@@ -1,7 +1,7 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::*;
-use kv_core::{Bytes, Capabilities, Kv, Result, async_trait};
+use kv_core::{Bytes, Kv, Result, async_trait};
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
@@ -75,13 +75,6 @@ impl Harness for Suite {
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_zookeeper::open(url).await)
-    }
-
-    fn excused(&self, case: &str, _: &Capabilities) -> Option<String> {
-        // `requests` counts what is said when a lock is given back.
-        let pinged =
-            "sessions are pinged all the time, which looks like being woken; counted by the server instead";
-        (case == "lock.fair/one-woken").then(|| pinged.into())
     }
 
     /// What counts creations stays for good, and so do the nodes above it: a count that began anew would take a version from

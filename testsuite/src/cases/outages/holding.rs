@@ -79,20 +79,20 @@ pub(super) async fn frozen_told(t: Trial) -> Verdict {
     .await
 }
 
-/// Cuts the link for half the TTL, right after a renewal or whatever else of this client was answered, so that the next
-/// renewal fails.
+/// Cuts the link for so much of the TTL, right after a renewal or whatever else of this client was answered, that the next
+/// renewal fails, and the one after it has time.
 async fn short_cut(t: &Trial, proxy: &Proxy, ttl: Duration) -> Result<(), Failure> {
     let before = proxy.traffic().to_client;
     t.within(ttl + t.patience(), "the answer to a renewal", proxy.answered_beyond(before)).await?;
     proxy.cut().await;
-    tokio::time::sleep(ttl / 2).await;
+    tokio::time::sleep(ttl.mul_f64(0.4)).await;
     proxy.heal().await;
     Ok(())
 }
 
 pub(super) async fn one_failure(t: Trial) -> Verdict {
     locked(t, async |t, link| {
-        let ttl = lock_ttl(&t, Duration::from_secs(2));
+        let ttl = lock_ttl(&t, Duration::from_secs(4));
         let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
         let lost = guard.lost();
         let kept = async {
@@ -303,9 +303,9 @@ where
 
 pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
-        let ttl = range.grant(Duration::from_secs(2))?;
-        let lease = link.kv.lease(ttl).await?;
-        let version = link.kv.put("d/a", "").lease(&lease).await?.version;
+        let ttl = range.grant(Duration::from_secs(4))?;
+        let lease = link.kv.lease(ttl).deadline(PATIENT).await?;
+        let version = link.kv.put("d/a", "").lease(&lease).deadline(PATIENT).await?.version;
         short_cut(&t, &link.proxy, ttl).await?;
         tokio::time::sleep(ttl).await;
         holds("a cut shorter than its TTL does not end a lease", lease.is_held())?;
@@ -319,8 +319,8 @@ pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
         let Linked { kv, proxy, direct } = &link;
         let ttl = range.grant(Duration::from_secs(1))?;
-        let lease = kv.lease(ttl).await?;
-        kv.put("d/a", "").lease(&lease).await?;
+        let lease = kv.lease(ttl).deadline(PATIENT).await?;
+        kv.put("d/a", "").lease(&lease).deadline(PATIENT).await?;
         let lost = lease.lost();
         proxy.cut().await;
         let known = ttl - ttl / 10 + Duration::from_millis(250) + SLACK;

@@ -38,6 +38,7 @@ where
 
 /// A tree, watched through the proxy, or to the server that will be away.
 async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
+    let direct = &direct.clone().with_deadline(PATIENT);
     put_all(direct, (0..UNCHANGED).map(|n| format!("d/same/{n:02}"))).await?;
     put_all(direct, ["d/changed", "d/deleted", "d/remade"]).await?;
     Follower::of_tree(t, kv, "d").await
