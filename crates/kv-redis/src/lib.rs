@@ -42,7 +42,8 @@
 //!   checked.
 //! * In a cluster all names of a store are in one slot, on one node: see [`Config::cluster`], and [`Config::spread`] for
 //!   the way to more. While that slot is moved to another node, calls answer `Unavailable`.
-//! * One key of our own, the last number given, stays for an hour after the last write.
+//! * One key of our own, the last number given, stays for thirty days after the last write, so that tokens grow also when
+//!   the server's clock is set back.
 //!
 //! # Links
 //! A store has one connection for calls, and one for watches and lock waits while there are any, which is looked at every five

@@ -13,7 +13,7 @@ local function text(number) return string.format('%.0f', number) end
 -- A number above all before: of this server, and of another whose clock agrees.
 local function tick()
     local number = text(math.max((tonumber(call('GET', clock) or '') or 0) + 1, micros))
-    call('SET', clock, number, 'PX', 3600000)
+    call('SET', clock, number, 'PX', 2592000000)
     return number
 end
 
