@@ -291,7 +291,7 @@ async fn concurrent(t: Trial) -> Verdict {
         let mut listed = 0;
         while listed < 8 || writer.is_below(100).await {
             listed += 1;
-            let found = names(&kv, "d").await?;
+            let found = t.soon("a listing while others write", names(&kv, "d")).await??;
             holds("the order is ascending, and nothing comes twice", found.is_sorted_by(|a, b| a < b))?;
             let found: BTreeSet<_> = found.into_iter().collect();
             let missing: Vec<_> = there.difference(&found).collect();
@@ -301,9 +301,9 @@ async fn concurrent(t: Trial) -> Verdict {
         }
         Ok::<_, Failure>(())
     };
-    let listed = t.soon("listings while others write", listings).await;
+    let listed = listings.await;
     writer.end().await?;
-    listed??;
+    listed?;
     Ok(Ended::Kept)
 }
 
@@ -327,7 +327,7 @@ async fn one_moment(t: Trial) -> Verdict {
         let mut listings = 0;
         while listings < 10 || writer.is_below(100).await {
             listings += 1;
-            let listed = kv.list("d").await?;
+            let listed = t.soon("a listing while another writes", kv.list("d").into_future()).await??;
             let count = |key: &str| -> Result<usize, Failure> {
                 let entry = listed.iter().find(|e| e.key.as_str() == key).ok_or("a key is missing")?;
                 Ok(entry.text().unwrap_or_default().parse()?)
@@ -337,9 +337,9 @@ async fn one_moment(t: Trial) -> Verdict {
         }
         Ok::<_, Failure>(())
     };
-    let listed = t.soon("listings while another writes", listings).await;
+    let listed = listings.await;
     writer.end().await?;
-    listed??;
+    listed?;
     Ok(Ended::Kept)
 }
 
