@@ -348,16 +348,19 @@ fn late(range: &TtlRange) -> String {
 }
 
 fn times(share: f64) -> String {
+    // What a share was computed from leaves digits behind.
+    let share = (share * 100.0).round() / 100.0;
     if share == 1.0 { "the TTL".to_owned() } else { format!("{share} × the TTL") }
 }
 
+/// In the largest unit of which there are two or more, rounded down.
 fn time(d: Duration) -> String {
-    const DAY: u64 = 86_400;
-    match d.as_secs() {
-        _ if d.subsec_nanos() != 0 || d.is_zero() => format!("{} ms", d.as_millis()),
-        s if s >= 365 * DAY => format!("{} years", s / (365 * DAY)),
-        s if s >= DAY && s % DAY == 0 => format!("{} days", s / DAY),
-        s => format!("{s} s"),
+    const UNITS: [(u64, &str); 4] = [(365 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min")];
+    let s = d.as_secs();
+    match UNITS.iter().find(|(unit, _)| s >= 2 * unit) {
+        Some((unit, name)) => format!("{} {name}", s / unit),
+        None if s < 10 && (d.subsec_millis() != 0 || s == 0) => format!("{} ms", d.as_millis()),
+        None => format!("{s} s"),
     }
 }
 
