@@ -24,6 +24,9 @@ use zookeeper_client::Error as ClientError;
 /// machine.
 const SHORTEST: Duration = Duration::from_secs(2);
 
+/// How long the end of a session that is lost is tried.
+const ENDED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How many directories a session remembers; those of more keys stay, empty, until their next key goes.
 const MOST_DIRECTORIES: usize = 4096;
 
@@ -204,7 +207,7 @@ fn ended() -> Error {
 }
 
 /// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the leader
-/// answers.
+/// answers, and a session whose owner knows it to be lost is ended, be it alive on the server or not.
 pub(crate) fn keep(
     session: &Arc<Ephemeral>,
     root: &str,
@@ -233,6 +236,8 @@ pub(crate) fn keep(
         }
         if let Some(session) = session.upgrade() {
             session.lost.store(true, Ordering::Relaxed);
+            // What cannot be told in time is not connected again, and ends by its time-out.
+            let _ = session.end(Deadline::after(ENDED_WITHIN)).await;
         }
     });
     alive

@@ -50,6 +50,7 @@ cases! {
     "lock.exclusive/cut-off": "another gets the lock of a holder who is cut off only when that one knows" => holding::exclusive_cut_off,
     "lock.exclusive/restart": "a restart of the server gives a lock to no second holder" => holding::exclusive_restart,
     "lock.freed/cut-off": "the lock of a holder who is cut off is free within its TTL and lateness" => holding::freed_cut_off,
+    "lock.freed/lost": "a lock that its holder knows to be lost is free in time, although the holder is connected again" => holding::freed_when_lost,
     "lock.fenced/cut-off": "writes of a holder who was cut off and replaced are refused" => holding::fenced_cut_off,
     "lock.fenced/restart": "the token grows over a restart of the server" => holding::token_restart,
     "lock.cancel/lost-reply": "an acquisition whose answer is lost is got, or leaves the lock free after its TTL" => holding::lost_acquisition,
@@ -80,7 +81,7 @@ where
     let (kv, proxy) = opened?;
     let link = Linked { kv: kv.with_deadline(DEADLINE), proxy, direct: t.open().await? };
     // The connection is up before it fails.
-    link.kv.get("up").await?;
+    link.kv.get("up").deadline(PATIENT).await?;
     case(t, link).await?;
     Ok(Ended::Kept)
 }
@@ -97,7 +98,7 @@ where
         });
     };
     let kv = t.open().await?.with_deadline(DEADLINE);
-    kv.get("up").await?;
+    kv.get("up").deadline(PATIENT).await?;
     case(t, server, kv).await?;
     Ok(Ended::Kept)
 }

@@ -208,7 +208,13 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::BelievesInLockForever,
         "a lock or lease is never lost",
-        &["lock.known_loss/frozen", "lock.known_loss/told", "lock.exclusive/cut-off", "lease.alive/cut-off"],
+        &[
+            "lock.known_loss/frozen",
+            "lock.known_loss/told",
+            "lock.exclusive/cut-off",
+            "lock.freed/lost",
+            "lease.alive/cut-off",
+        ],
     ),
     (
         Net::IgnoresDeadline,

@@ -203,7 +203,8 @@ pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failu
     let mut left = Vec::new();
     for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
         let name = name.text();
-        let is_ending = matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..=3_600_000));
+        let is_ending =
+            matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..=2_592_000_000));
         if !(name.ends_with(".kv/clock") && is_ending) {
             left.push(format!("the key {name:?}"));
         }

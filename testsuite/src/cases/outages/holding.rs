@@ -152,6 +152,25 @@ pub(super) async fn freed_cut_off(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn freed_when_lost(t: Trial) -> Verdict {
+    locked(t, async |t, link| {
+        let ttl = lock_ttl(&t, Duration::from_secs(2));
+        let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+        let before = link.proxy.traffic().to_client;
+        let renewed = link.proxy.answered_beyond(before);
+        t.within(ttl + t.patience(), "the answer to a renewal", renewed).await?;
+        link.proxy.freeze();
+        t.within(ttl + t.patience(), "the loss of the lock", guard.lost()).await?;
+        // What keeps it alive on the server must not go on now.
+        link.proxy.thaw();
+        let most = ttl + locks_late(&t, ttl) + SLACK;
+        let second = link.direct.new_lock("l").ttl(ttl).acquire_within(most).await?;
+        let second = second.ok_or_else(|| format!("not free within {most:?} of the loss"))?;
+        holds("the token grows over a loss", second.token() > guard.token())
+    })
+    .await
+}
+
 pub(super) async fn fenced_cut_off(t: Trial) -> Verdict {
     if t.capabilities().lock.as_ref().is_some_and(|locking| !locking.fenced_writes) {
         return Ended::ignored("no writes that depend on a lock");
