@@ -71,5 +71,13 @@ zookeeper_ready() {
     fi
     [[ $answer == *Mode:* ]]
 }
-zookeeper_put() { client create "/$1" "$2"; }
-zookeeper_get() { client get "/$1" | tail -n 1; }
+zookeeper_put() { zookeeper_do create "/$1" "$2"; }
+zookeeper_get() { zookeeper_do get "/$1" | tail -n 1; }
+# A command given to the client as its arguments is run before anyone has told a name.
+zookeeper_do() {
+    if ((AUTH)); then
+        printf '%s\n' "addauth digest kv:kv-password" "$*" | client
+    else
+        client "$@"
+    fi
+}
