@@ -93,6 +93,22 @@ pub async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
     .await
 }
 
+/// Reads until there is an answer: while a leader is chosen a read may fail, and must not be wrong.
+async fn read<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: IntoFuture<Output = kv_core::Result<T>>,
+{
+    soon("a read", async {
+        loop {
+            match ask().await {
+                Ok(answer) => break answer,
+                Err(e) => assert!(e.is_transient(), "{e:?}"),
+            }
+        }
+    })
+    .await
+}
+
 /// Everything goes on while a member is taken away, and when it is back: reads see what was written, a watch misses
 /// nothing, a lease and a lock are kept, a fenced write is taken, nobody else gets the lock; whoever asks the others
 /// notices no more than a pause. `kv` has nothing under its prefix, and a short deadline.
@@ -119,7 +135,7 @@ pub async fn goes_on(
 
     away().await?;
     written(kv, "w/while-away").await?;
-    assert!(kv.get("w/while-away").await?.is_some(), "a read after a write sees it");
+    assert!(read(|| kv.get("w/while-away")).await?.is_some(), "a read after a write sees it");
     let began = Instant::now();
     soon("a fenced write", async {
         while let Err(e) = kv.put("fenced", "").fenced(&guard).await {
@@ -158,6 +174,6 @@ pub async fn goes_on(
     guard.release().await?;
     let next = soon("the lock", waiting).await???;
     assert!(next.token() > token);
-    assert!(kv.exists("leased").await?, "the lease was kept alive");
+    assert!(read(|| kv.exists("leased")).await?, "the lease was kept alive");
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Follower, all, put_all, watching};
 use crate::{Ended, Failure, Trial, Verdict, check::holds};
 use futures::FutureExt;
 use kv_core::{Kv, WatchEvent};
-use std::future::IntoFuture;
+use std::{future::IntoFuture, time::Duration};
 use tokio::task::JoinSet;
 
 pub(super) async fn slow_reader(t: Trial) -> Verdict {
@@ -62,8 +62,9 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
                 for n in 0..BATCH {
                     kv.put(format!("d/{n}"), vec![b'y'; VALUE]).await?;
                 }
-                // An answer that comes behind what the server had to tell, or most of it: the next round sees the rest.
+                // An answer that comes behind what the server had to tell, or most of it; the rest has a moment.
                 watched.get("elsewhere").await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 let quiet = proxy.traffic().to_client - before < (BATCH * VALUE / 4) as u64;
                 rounds = if quiet { rounds + 1 } else { 0 };
             }
