@@ -343,6 +343,10 @@ async fn watch_segments(t: Trial) -> Verdict {
     put_all(&kv, AROUND.iter().chain(&BELOW[2..]).copied()).await?;
     let last = kv.put("app/last", "").await?.version;
     told(&t, &mut watch, "app/last", last).await?.into_iter().for_each(|event| mirror.fold(event));
+    // The order is that of each key's own changes.
+    while mirror.names().len() <= BELOW.len() {
+        mirror.fold(t.soon("what is below `app`", watch.event()).await??);
+    }
     same("what is told then", mirror.names(), in_order(BELOW.iter().copied().chain(["app/last"])))?;
     Ok(Ended::Kept)
 }
