@@ -90,7 +90,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         let guarded = tokio::spawn(attempt.clone().watch_own(alive.clone())).abort_handle();
         let release = attempt.clone().leave(Some(guarded));
         leave.forget();
-        let proof = format!("{} {}", attempt.session.id(), attempt.name);
+        let proof = format!("{} {}", attempt.session.session(), attempt.name);
         let fence = Fence::new(name.clone(), token, proof);
         return Ok(Some(Acquired { fence, alive, release }));
     }
@@ -105,7 +105,7 @@ impl Attempt {
     async fn enter(&self, options: &LockOptions) -> Result<(u64, Place)> {
         let ops = [
             Op::check_missing(&self.inner.names.given_up(&self.id)),
-            Op::write(&self.name, &options.value, Some(self.session.id())),
+            Op::write(&self.name, &options.value, Some(self.session.session())),
             Op::get_tree(&self.line),
         ];
         // A repeat finds the contender that the first one made.
@@ -216,7 +216,7 @@ impl Attempt {
     fn give_up(self: Arc<Self>) -> Undo {
         Undo::new(async move {
             let mark = self.inner.names.given_up(&self.id);
-            let ops = [Op::delete(&self.name), Op::write(&mark, b"", Some(self.session.id()))];
+            let ops = [Op::delete(&self.name), Op::write(&mark, b"", Some(self.session.session()))];
             let mut backoff = Backoff::default();
             loop {
                 match self.inner.txn(Does::Repeatable, self.deadline(), &ops).await {

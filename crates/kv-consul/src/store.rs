@@ -67,9 +67,9 @@ impl Consul {
         Ok(Self(Arc::new(Inner {
             client,
             names,
+            sessions: Sessions::new(clock.clone()),
             clock,
             capabilities,
-            sessions: Sessions::default(),
             lives: Lives::default(),
             polls: Polls::default(),
             node,

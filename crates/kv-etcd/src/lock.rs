@@ -107,7 +107,7 @@ impl Attempt {
         if !options.wait {
             when.push(is_missing_all(&self.line));
         }
-        let put = PutOptions::new().with_lease(self.session.lease());
+        let put = PutOptions::new().with_lease(self.session.session().lease);
         let last_two = self.the_line().with_sort(SortTarget::Create, SortOrder::Descend).with_limit(2);
         let then = [
             TxnOp::put(self.contender.clone(), options.value.clone(), Some(put)),
@@ -180,7 +180,7 @@ impl Attempt {
                             self.inner.sessions.forget(&self.session);
                             return Ok(false);
                         }
-                        gone = self.session.vigil().gone(before.key().to_vec(), at + 1) => if gone { backoff.reset() } else { backoff.pause().await },
+                        gone = self.session.session().vigil.gone(before.key().to_vec(), at + 1) => if gone { backoff.reset() } else { backoff.pause().await },
                     }
                 }
             }
@@ -203,7 +203,7 @@ impl Attempt {
     async fn watch_own(self: Arc<Self>, token: i64, alive: Alive) {
         let (mut backoff, mut at) = (Backoff::default(), token);
         loop {
-            if self.session.vigil().gone(self.contender.clone(), at + 1).await {
+            if self.session.session().vigil.gone(self.contender.clone(), at + 1).await {
                 break;
             }
             backoff.pause().await;
@@ -254,7 +254,7 @@ impl Attempt {
     fn give_up(self: Arc<Self>) -> Undo {
         Undo::new(async move {
             let is_there = Compare::create_revision(self.contender.clone(), CompareOp::Greater, 0);
-            let mark = PutOptions::new().with_lease(self.session.lease());
+            let mark = PutOptions::new().with_lease(self.session.session().lease);
             let txn = Txn::new()
                 .when([is_there])
                 .and_then([TxnOp::delete(self.contender.clone(), None)])

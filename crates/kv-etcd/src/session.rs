@@ -1,195 +1,32 @@
-//! The leases that locks hang on: one per TTL, as long as a lock needs it and a little longer.
+//! The leases that locks hang on.
 
 use crate::{lease, store::Inner, vigil::Vigil};
 use kv_core::{
-    Result,
-    backend::{Alive, Clock, Undo},
+    Deadline, Result,
+    backend::{self, Session},
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
-use tokio::{runtime::Handle, sync::OnceCell, task::AbortHandle};
+use std::{sync::Arc, time::Duration};
 
-/// The sessions of one store, by their TTL.
-#[derive(Default)]
-pub(crate) struct Sessions(Arc<Mutex<Open>>);
-
-#[derive(Default)]
-struct Open(HashMap<Duration, Arc<Slot>>);
-
-/// A session, or the place of one that is being granted.
-struct Slot {
-    ttl: Duration,
-    clock: Clock,
-    session: OnceCell<Session>,
-    users: Mutex<Users>,
+/// A lease for locks, and who looks after the contenders under it.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) lease: i64,
+    pub(crate) vigil: Arc<Vigil>,
 }
 
-#[derive(Default)]
-struct Users {
-    count: usize,
-    /// Ends a session that nobody uses.
-    end: Option<AbortHandle>,
-}
-
-struct Session {
-    lease: i64,
-    alive: Alive,
-    revoke: Mutex<Undo>,
-    vigil: Arc<Vigil>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(end) = lock(&self.users).end.take() {
-            end.abort();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The right to hang something on a session; it is open as long as there is one.
-pub(crate) struct Use {
-    slot: Arc<Slot>,
-    lease: i64,
-    alive: Alive,
-    vigil: Arc<Vigil>,
-    sessions: Weak<Mutex<Open>>,
-}
-
-impl Use {
-    pub(crate) fn lease(&self) -> i64 {
-        self.lease
-    }
-
-    pub(crate) fn alive(&self) -> &Alive {
-        &self.alive
-    }
-
-    pub(crate) fn vigil(&self) -> &Vigil {
-        &self.vigil
-    }
-}
-
-/// Counts a user from the moment on in which the slot is looked up.
-struct Counted(Option<(Arc<Slot>, Weak<Mutex<Open>>)>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Some((slot, sessions)) = self.0.take() {
-            left(&slot, sessions);
-        }
-    }
-}
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        left(&self.slot, self.sessions.clone());
-    }
-}
-
-/// One user less. A session that nobody uses ends when it would have to be renewed: it costs nothing until then, and who
-/// locks again soon needs no new one.
-fn left(slot: &Arc<Slot>, sessions: Weak<Mutex<Open>>) {
-    let mut users = lock(&slot.users);
-    users.count -= 1;
-    if users.count > 0 {
-        return;
-    }
-    let (weak, ttl, clock) = (Arc::downgrade(slot), slot.ttl, slot.clock.clone());
-    let Ok(runtime) = Handle::try_current() else { return };
-    let end = runtime.spawn(async move {
-        clock.sleep(ttl / 4).await;
-        if let (Some(slot), Some(sessions)) = (weak.upgrade(), sessions.upgrade()) {
-            end_if_unused(&slot, &sessions);
-        }
-    });
-    if let Some(before) = users.end.replace(end.abort_handle()) {
-        before.abort();
-    }
-}
-
-fn end_if_unused(slot: &Arc<Slot>, sessions: &Mutex<Open>) {
-    let mut open = lock(sessions);
-    let is_unused = {
-        let mut users = lock(&slot.users);
-        users.end = None;
-        users.count == 0
-    };
-    if is_unused && open.0.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
-        // Revoked in the background by its drop.
-        open.0.remove(&slot.ttl);
-    }
-}
-
-impl Sessions {
-    /// No new locks on this session: it is over, or nobody knows what hangs on it.
-    pub(crate) fn forget(&self, used: &Use) {
-        let mut open = lock(&self.0);
-        if open.0.get(&used.slot.ttl).is_some_and(|there| Arc::ptr_eq(there, &used.slot)) {
-            open.0.remove(&used.slot.ttl);
-        }
-    }
-
-    /// Ends all sessions.
-    pub(crate) async fn end(&self) {
-        let open = std::mem::take(&mut lock(&self.0).0);
-        for slot in open.into_values() {
-            if let Some(session) = slot.session.get() {
-                let revoke = std::mem::replace(&mut *lock(&session.revoke), Undo::nothing());
-                // What cannot be revoked in time ends by its TTL.
-                let _ = revoke.run().await;
-            }
-        }
-    }
-}
+pub(crate) type Sessions = backend::Sessions<Own>;
+pub(crate) type Use = backend::Use<Own>;
 
 impl Inner {
     /// The session of this TTL.
     pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use> {
-        loop {
-            let slot = {
-                let mut open = lock(&self.sessions.0);
-                let slot = open.0.entry(ttl).or_insert_with(|| {
-                    Arc::new(Slot {
-                        ttl,
-                        clock: self.clock.clone(),
-                        session: OnceCell::new(),
-                        users: Mutex::default(),
-                    })
-                });
-                lock(&slot.users).count += 1;
-                slot.clone()
-            };
-            let sessions = Arc::downgrade(&self.sessions.0);
-            let mut counted = Counted(Some((slot.clone(), sessions.clone())));
-            let grant = || async {
-                let deadline = kv_core::Deadline::after(each_request);
-                let grant = lease::grant(&self.client, &self.clock, ttl, deadline, each_request).await?;
-                let alive = lease::keep(&self.client, &self.clock, &grant, each_request);
-                let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
-                Ok(Session { lease: grant.id, alive, revoke: Mutex::new(grant.revoke), vigil })
-            };
-            let session = slot.session.get_or_try_init(grant).await?;
-            counted.0 = None;
-            let (lease, alive, vigil) = (session.lease, session.alive.clone(), session.vigil.clone());
-            let used = Use { slot, lease, alive, vigil, sessions };
-            if used.alive.is_held() {
-                return Ok(used);
-            }
-            self.sessions.forget(&used);
-        }
-    }
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({} open)", lock(&self.0).0.len())
+        let grant = || async {
+            let deadline = Deadline::after(each_request);
+            let grant = lease::grant(&self.client, &self.clock, ttl, deadline, each_request).await?;
+            let alive = lease::keep(&self.client, &self.clock, &grant, each_request);
+            let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
+            Ok(Session { session: Own { lease: grant.id, vigil }, alive, end: grant.revoke })
+        };
+        self.sessions.get(ttl, grant).await
     }
 }

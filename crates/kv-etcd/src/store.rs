@@ -69,7 +69,7 @@ impl Etcd {
         let status =
             client.call(Does::Read, deadline, |s| async move { s.maintenance_client().status().await });
         check_version(status.await?.version())?;
-        let (names, sessions) = (Names::new(prefix), Sessions::default());
+        let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
         // Nothing else here needs a user. What this one may do, and where, the calls will tell.
         let asked = client.call(Does::Read, deadline, |s| {
             let (name, count) = (names.key(HEALTH), GetOptions::new().with_count_only());

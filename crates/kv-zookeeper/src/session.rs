@@ -24,8 +24,8 @@ use zookeeper_client::Error as ClientError;
 /// machine.
 const SHORTEST: Duration = Duration::from_secs(2);
 
-/// How long the end of a session that is lost is tried.
-const ENDED_WITHIN: Duration = Duration::from_secs(1);
+/// How long the end of a session is tried; what is not ended by then ends by its time-out.
+pub(crate) const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many directories a session remembers; those of more keys stay, empty, until their next key goes.
 const MOST_DIRECTORIES: usize = 4096;

@@ -75,6 +75,7 @@ impl ZooKeeper {
             this: this.clone(),
             client,
             names,
+            sessions: Sessions::new(clock.clone()),
             clock,
             capabilities,
             limits,
@@ -82,7 +83,6 @@ impl ZooKeeper {
             known: Known::default(),
             directories: Directories::default(),
             is_prepared: AtomicBool::new(is_prepared),
-            sessions: Sessions::default(),
             expiring: Expiring::default(),
             leases: Mutex::default(),
         })))

@@ -8,6 +8,7 @@
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
+//! | sessions that locks share, one per TTL | [`Sessions`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
@@ -17,6 +18,7 @@ mod alive;
 mod clock;
 pub mod fallback;
 mod hub;
+mod sessions;
 mod stream;
 mod told;
 mod undo;
@@ -24,6 +26,7 @@ mod undo;
 pub use alive::Alive;
 pub use clock::{Clock, Instant};
 pub use hub::{Change, Hub, Subscription};
+pub use sessions::{Session, Sessions, Use};
 pub use stream::{Emit, stream};
 pub use told::Told;
 pub use undo::Undo;

@@ -1,0 +1,218 @@
+//! Sessions that locks share.
+
+use super::{Alive, Clock, Undo, lock};
+use crate::Result;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    sync::OnceCell,
+    task::{AbortHandle, JoinSet},
+};
+
+/// A session that the server has just granted.
+#[derive(Debug)]
+pub struct Session<S> {
+    /// What the backend knows it by.
+    pub session: S,
+    /// Its life, which the backend renews.
+    pub alive: Alive,
+    /// Ends it on the server.
+    pub end: Undo,
+}
+
+/// The sessions of one store that locks hang on: one per TTL, granted when a lock first needs it, and ended a quarter of
+/// its TTL after the last lock is gone, so that who locks again soon needs no new one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_core::backend::{Alive, Clock, Session, Sessions, Undo};
+/// use std::time::Duration;
+///
+/// let (sessions, clock) = (Sessions::new(Clock::system()), Clock::system());
+/// let ttl = Duration::from_secs(10);
+/// let grant = || async {
+///     // Here the server is asked for one, and below for its renewals and its end.
+///     let alive = Alive::keep(&clock, ttl, clock.now(), || async { Ok(()) });
+///     Ok(Session { session: 7, alive, end: Undo::nothing() })
+/// };
+/// let one = sessions.get(ttl, &grant).await?;
+/// let other = sessions.get(ttl, || async { unreachable!("it is there") }).await?;
+/// assert_eq!((*one.session(), *other.session()), (7, 7));
+/// sessions.end().await;
+/// # Ok(()) }
+/// ```
+pub struct Sessions<S> {
+    open: Arc<Open<S>>,
+    clock: Clock,
+}
+
+type Open<S> = Mutex<HashMap<Duration, Arc<Slot<S>>>>;
+
+/// A session, or the place of one that is being granted.
+struct Slot<S> {
+    ttl: Duration,
+    clock: Clock,
+    granted: OnceCell<Granted<S>>,
+    users: Mutex<Users>,
+}
+
+struct Granted<S> {
+    session: S,
+    alive: Alive,
+    end: Mutex<Undo>,
+}
+
+#[derive(Default)]
+struct Users {
+    count: usize,
+    /// Ends a session that nobody uses.
+    end: Option<AbortHandle>,
+}
+
+impl<S> Drop for Slot<S> {
+    fn drop(&mut self) {
+        if let Some(end) = lock(&self.users).end.take() {
+            end.abort();
+        }
+    }
+}
+
+/// A user of a place, from the moment on in which it is looked up.
+struct User<S: Send + Sync + 'static> {
+    slot: Arc<Slot<S>>,
+    open: Weak<Open<S>>,
+}
+
+impl<S: Send + Sync + 'static> Drop for User<S> {
+    fn drop(&mut self) {
+        let slot = &self.slot;
+        let mut users = lock(&slot.users);
+        users.count -= 1;
+        if users.count > 0 {
+            return;
+        }
+        let (weak, open, ttl, clock) =
+            (Arc::downgrade(slot), self.open.clone(), slot.ttl, slot.clock.clone());
+        let Ok(runtime) = Handle::try_current() else { return };
+        let end = runtime.spawn(async move {
+            clock.sleep(ttl / 4).await;
+            if let (Some(slot), Some(open)) = (weak.upgrade(), open.upgrade()) {
+                end_if_unused(&slot, &open);
+            }
+        });
+        if let Some(before) = users.end.replace(end.abort_handle()) {
+            before.abort();
+        }
+    }
+}
+
+fn end_if_unused<S>(slot: &Arc<Slot<S>>, open: &Open<S>) {
+    let mut open = lock(open);
+    let is_unused = {
+        let mut users = lock(&slot.users);
+        users.end = None;
+        users.count == 0
+    };
+    if is_unused && open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+        // Ended in the background by its drop.
+        open.remove(&slot.ttl);
+    }
+}
+
+/// The right to hang something on a session; it is open as long as there is one.
+pub struct Use<S: Send + Sync + 'static> {
+    user: User<S>,
+    session: S,
+    alive: Alive,
+}
+
+impl<S: Send + Sync + 'static> Use<S> {
+    /// What the backend knows the session by.
+    pub fn session(&self) -> &S {
+        &self.session
+    }
+
+    /// The session's life.
+    pub fn alive(&self) -> &Alive {
+        &self.alive
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Sessions<S> {
+    /// None yet; unused ones end by this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { open: Arc::default(), clock }
+    }
+
+    /// The session of this TTL: the one that there is, or the one that `grant` brings. Cancel safe, as far as `grant` is.
+    ///
+    /// # Errors
+    /// Those of `grant`.
+    pub async fn get<F>(&self, ttl: Duration, grant: impl Fn() -> F) -> Result<Use<S>>
+    where
+        F: Future<Output = Result<Session<S>>>,
+    {
+        loop {
+            let slot = {
+                let mut open = lock(&self.open);
+                let slot = open.entry(ttl).or_insert_with(|| {
+                    let (granted, users) = (OnceCell::new(), Mutex::default());
+                    Arc::new(Slot { ttl, clock: self.clock.clone(), granted, users })
+                });
+                lock(&slot.users).count += 1;
+                slot.clone()
+            };
+            let user = User { slot, open: Arc::downgrade(&self.open) };
+            let grant = || async {
+                let Session { session, alive, end } = grant().await?;
+                Ok(Granted { session, alive, end: Mutex::new(end) })
+            };
+            let granted = user.slot.granted.get_or_try_init(grant).await?;
+            let (session, alive) = (granted.session.clone(), granted.alive.clone());
+            let used = Use { user, session, alive };
+            if used.alive.is_held() {
+                return Ok(used);
+            }
+            self.forget(&used);
+        }
+    }
+
+    /// No new users of this session: it is over, or nobody knows what hangs on it.
+    pub fn forget(&self, used: &Use<S>) {
+        let (mut open, slot) = (lock(&self.open), &used.user.slot);
+        if open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+            open.remove(&slot.ttl);
+        }
+    }
+
+    /// Ends all sessions, side by side. What cannot be ended in time ends by its TTL.
+    pub async fn end(&self) {
+        let open = std::mem::take(&mut *lock(&self.open));
+        let mut ends = JoinSet::new();
+        for granted in open.values().filter_map(|slot| slot.granted.get()) {
+            ends.spawn(std::mem::replace(&mut *lock(&granted.end), Undo::nothing()).run());
+        }
+        while ends.join_next().await.is_some() {}
+    }
+}
+
+impl<S> fmt::Debug for Sessions<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sessions({} open)", lock(&self.open).len())
+    }
+}
+
+impl<S: fmt::Debug + Send + Sync + 'static> fmt::Debug for Use<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Use")
+            .field("session", &self.session)
+            .field("alive", &self.alive)
+            .finish_non_exhaustive()
+    }
+}
