@@ -17,23 +17,21 @@ async fn open(cluster: &Cluster) -> Result<Kv, Failure> {
     Ok(kv_redis::open(&format!("{}app/", cluster.url())).await?.with_deadline(DEADLINE))
 }
 
-/// The master has told its replicas all that was written so far.
+/// The master's replica has all that was written so far.
 async fn in_step(master: &Node) -> Result<(), Failure> {
     let mut resp = master.resp().await?;
-    soon("replicas in step", async {
-        loop {
-            let said = resp.say("INFO replication").await?.text();
-            let number = |name: &str| {
-                let (_, rest) = said.split_once(name)?;
-                rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
-            };
-            if number("master_repl_offset:")
-                .zip(number(",offset="))
-                .is_some_and(|(ours, theirs)| theirs + 20_000 > ours)
-            {
-                return Ok::<_, Failure>(());
-            }
+    let mut offset = async |of: &str| {
+        let said = resp.say("INFO replication").await?.text();
+        let at = said.split_once(of).map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+        Ok::<_, Failure>(at.flatten().and_then(|at| at.parse::<u64>().ok()))
+    };
+    let written = offset("master_repl_offset:").await?.ok_or("a master tells its offset")?;
+    // It says where it is once a second.
+    soon("the replica in step", async {
+        while offset(",offset=").await?.is_none_or(|at| at < written) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok::<_, Failure>(())
     })
     .await?
 }
