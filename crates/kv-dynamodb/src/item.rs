@@ -128,8 +128,8 @@ pub(crate) fn is_foreign(version: Version) -> bool {
 }
 
 /// Makes versions: microseconds of the service's time at the latest, or one more than the last one that this process has
-/// made or seen; and a number that no other process uses. So they go up with the writes of a key, in this process always,
-/// and are never given out twice.
+/// made or seen; and a number that no other process uses. So they go up with the writes of a key, in this process also where
+/// it was deleted, and are never given out twice.
 pub(crate) struct Versions;
 
 /// One for all stores of a process, so that they need not be of one mind about the time.

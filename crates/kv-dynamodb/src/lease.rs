@@ -6,6 +6,7 @@ use crate::{
     error::{Failed, code},
     item::{ENDS, Found, LEASE, TTL, Terms, VERSION, number, text, unique, versioned},
     store::{Inner, MOST_OPS},
+    turns::{self, Turn},
     txn::hindered,
 };
 use aws_sdk_dynamodb::{
@@ -109,15 +110,10 @@ impl Lease {
         }
         let mut terms = Terms::default();
         let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
-        delete(
-            inner,
-            &inner.names.data,
-            key.as_str(),
-            &format!("{name} = {version}"),
-            &terms,
-            Deadline::default(),
-        )
-        .await?;
+        let deadline = Deadline::default();
+        let _turn = Turn::of(&inner.names.data, [(key, turns::Does::Deletes)], deadline).await;
+        delete(inner, &inner.names.data, key.as_str(), &format!("{name} = {version}"), &terms, deadline)
+            .await?;
         Err(over(&self.id))
     }
 
@@ -255,6 +251,7 @@ impl Lease {
                 let mut terms = Terms::default();
                 let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
                 let ours = format!("{of} = {id}");
+                let _turn = Turn::of(&inner.names.data, [(&key, turns::Does::Deletes)], deadline).await;
                 delete(&inner, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
             });
         }

@@ -39,8 +39,8 @@
 //! * A listing of several pages shows no one moment; `delete_tree` goes by batches, and its count is that of the keys found.
 //! * Locks are not fair, and waiting polls: one request for up to a hundred locks that a store waits for, four times a
 //!   second. The record of a lock that was released stays for a day, because it holds the token.
-//! * Versions of a key go up with its writes. Where another process made it anew within a second of its deletion, they may go
-//!   back; none is ever given out twice.
+//! * Versions of a key go up with its writes. Where it is deleted and made anew within a second by another process, or while
+//!   an older put of it hangs, they may go back; none is ever given out twice.
 //! * Strongly consistent reads are of one region. A table with replicas in others is refused unless
 //!   [`Config::replicas`] says otherwise.
 //!
@@ -84,6 +84,7 @@ mod shards;
 mod store;
 mod stream;
 mod table;
+mod turns;
 mod txn;
 mod waits;
 mod watch;

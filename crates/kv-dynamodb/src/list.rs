@@ -6,6 +6,7 @@ use crate::{
     item::{ENDS, Found, Item as Stored, KEY, PARTITION, Terms, VALUE, VERSION, text},
     names::{Names, Range},
     store::{Inner, consistent},
+    turns::{self, Turn},
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use kv_core::*;
@@ -220,6 +221,8 @@ pub(crate) async fn delete_batch(
     let ours = |(name, found): (String, Found)| Some((Names::parse(&name)?, found));
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
     let living = ours.iter().filter(|(_, found)| inner.living(Some(found.clone())).is_some()).count();
+    let deleted = ours.iter().map(|(key, _)| (key, turns::Does::Deletes));
+    let _turn = Turn::of(partition, deleted, options.deadline).await;
     let mut deletions = JoinSet::new();
     for keys in ours.chunks(DELETIONS) {
         let keys: Vec<_> = keys.iter().map(|(key, _)| Inner::key(partition, key.as_str())).collect();

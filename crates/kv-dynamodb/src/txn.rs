@@ -10,6 +10,7 @@ use crate::{
     },
     lease::Lease,
     store::Inner,
+    turns::{self, Turn},
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -136,6 +137,7 @@ pub(crate) async fn put(
 ) -> Result<Written> {
     let deadline = options.deadline;
     let life = Life::of(inner, options, deadline).await?;
+    let turn = Turn::of(&inner.names.data, [(key, turns::Does::Puts)], deadline).await;
     loop {
         let mut terms = Terms::default();
         let mut clauses = Vec::from_iter(expected(inner, &mut terms, key, expect, deadline).await?);
@@ -153,6 +155,7 @@ pub(crate) async fn put(
         };
         match wrote {
             Wrote::Done(()) => {
+                drop(turn);
                 if let Some(lease) = &life.lease {
                     lease.is_whole(inner, key, version).await?;
                 }
@@ -220,6 +223,7 @@ async fn settle(
 
 pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let deadline = options.deadline;
+    let _turn = Turn::of(&inner.names.data, [(key, turns::Does::Deletes)], deadline).await;
     loop {
         let mut terms = Terms::default();
         let clause = expected(inner, &mut terms, key, expect, deadline).await?;
@@ -493,6 +497,11 @@ pub(crate) async fn transact(
     if plan.actions.is_empty() {
         return Ok(Outcome::Committed(Vec::new()));
     }
+    let writes = transaction.writes.iter().map(|write| match write {
+        Write::Put { key, .. } => (key, turns::Does::Puts),
+        Write::Delete { .. } => (write.key(), turns::Does::Deletes),
+    });
+    let turn = Turn::of(&inner.names.data, writes, deadline).await;
     loop {
         let versions: Vec<_> =
             plan.lives.iter().map(|life| life.as_ref().map(|_| inner.next_version())).collect();
@@ -509,6 +518,7 @@ pub(crate) async fn transact(
             put.is_some() && found.as_ref().and_then(|found| found.as_ref()?.version) == put
         });
         if hindered.is_empty() || ours {
+            drop(turn);
             let mut written = Vec::with_capacity(versions.len());
             for ((life, version), write) in plan.lives.iter().zip(versions).zip(&transaction.writes) {
                 if let Some((Life { lease: Some(lease), .. }, version)) = life.as_ref().zip(version) {

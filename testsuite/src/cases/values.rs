@@ -5,8 +5,9 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{differ, holds, refused, same},
 };
-use kv_core::{Bytes, ErrorKind, ForeignKeys, Kv, Version, Watching};
-use std::collections::BTreeSet;
+use futures::FutureExt;
+use kv_core::{Bytes, ErrorKind, ForeignKeys, Kv, Outcome, Version, Watching};
+use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
 cases! {
     "value.bytes/any": "any bytes come back as they were put, by every way of writing and reading" => any_bytes,
@@ -27,6 +28,7 @@ cases! {
     "version.opaque/remade-by-another": "a stale version never matches a key made anew by another client" => remade_by_another,
     "version.opaque/as-often": "a key made anew and written as often as before has other versions" => as_often,
     "version.opaque/at-once": "of many writes at once each has its own version" => at_once,
+    "version.opaque/late": "a write that was under way for long, while its key was written and deleted, has the greater version" => late,
 }
 
 async fn any_bytes(t: Trial) -> Verdict {
@@ -397,5 +399,60 @@ async fn at_once(t: Trial) -> Verdict {
     same("the version in the end is the greatest", Some(&found.version), versions.last())?;
     let n: usize = String::from_utf8_lossy(&found.value).parse()?;
     same("the value in the end is that version's", written[n].version, found.version)?;
+    Ok(Ended::Kept)
+}
+
+async fn late(t: Trial) -> Verdict {
+    let Some(opened) = t.open_behind_proxy().await else {
+        return Ended::ignored(super::outages::NO_LINK);
+    };
+    let ((slow, proxy), kv) = (opened?, t.open().await?);
+    let slow = slow.with_deadline(t.patience());
+    let transacts = t.capabilities().max_txn_ops > 1;
+    slow.get("elsewhere").await?;
+    proxy.freeze_requests();
+    let put = |key: &'static str| {
+        let put = slow.put(key, "late").into_future();
+        async { Ok::<_, kv_core::Error>(Some(put.await?.version)) }.boxed()
+    };
+    let transact = {
+        let transact = slow.transact().then(slow.put("c", "late")).into_future();
+        async {
+            match transact.await? {
+                Outcome::Committed(written) => Ok(written[0].as_ref().map(|w| w.version)),
+                Outcome::Refused { .. } => Ok(None),
+            }
+        }
+        .boxed()
+    };
+    let mut writes = vec![put("a"), put("d/b")];
+    writes.extend(transacts.then_some(transact));
+    for write in &mut writes {
+        // They are on their way now.
+        holds("a write does not get through", futures::poll!(write).is_pending())?;
+    }
+    let mut before = Vec::new();
+    for key in ["a", "d/b", "c"].into_iter().take(writes.len()) {
+        before.push(Some(kv.put(key, "early").await?.version));
+    }
+    let deletions = async {
+        kv.delete("a").await?;
+        kv.delete_tree("d").await?;
+        if transacts {
+            drop(kv.transact().then(kv.delete("c")).await?);
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    let mut deletions = std::pin::pin!(deletions);
+    // They may wait for what is under way.
+    let deleted = tokio::time::timeout(Duration::from_millis(100), &mut deletions).await;
+    proxy.thaw();
+    let late = futures::future::try_join_all(writes).await?;
+    match deleted {
+        Ok(deleted) => deleted?,
+        Err(_) => deletions.await?,
+    }
+    let older: Vec<_> = late.iter().zip(&before).filter(|(late, before)| late <= before).collect();
+    same("versions that went back", older, Vec::new())?;
     Ok(Ended::Kept)
 }

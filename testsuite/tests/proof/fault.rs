@@ -180,6 +180,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         "a write whose answer is lost is reported as a success",
         &["error.honest/lost-reply", "error.unknown/lost-reply", "error.unknown/frozen"],
     ),
+    (Net::VersionsAtSending, "a put has a version made when it was sent", &["version.opaque/late"]),
     (
         Net::DownIsMissing,
         "what cannot be read is reported as missing",
@@ -230,7 +231,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::ReadsOnce,
         "a read is not asked again when its connection is cut",
-        &["error.unknown/read-retried", "error.unknown/read-after-cut", "lock.cancel/lost-place"],
+        &["error.unknown/read-retried", "error.unknown/read-after-cut"],
     ),
     (Net::TrustsSilence, "a silent connection is trusted for ever", &["watch.survives/dead-link"]),
     (
@@ -247,7 +248,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::AbandonsLocks,
         "an acquisition whose connection is lost is given up, and the server keeps the lock for it",
-        &["lock.cancel/lost-reply"],
+        &["lock.cancel/lost-reply", "lock.cancel/lost-place"],
     ),
     (Net::IgnoresFences, "a lost lock does not keep writes from happening", &["lock.fenced/cut-off"]),
     (

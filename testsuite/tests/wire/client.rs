@@ -4,8 +4,8 @@ use super::{Fault, protocol::*};
 use kv_core::{
     Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Directory, Entry, Error, ErrorKind,
     Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Outcome, Page,
-    PutOptions, ReadOptions, Result, Store, Target, Transaction, WatchEvent, WatchOptions, WatchStream,
-    WriteOptions, Written, async_trait,
+    PutOptions, ReadOptions, Result, Store, Target, Transaction, Version, WatchEvent, WatchOptions,
+    WatchStream, WriteOptions, Written, async_trait,
     backend::{Alive, Clock, Instant, Told, Undo, stream},
 };
 use std::{
@@ -375,9 +375,14 @@ impl Store for Wire {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        static SENT: AtomicU64 = AtomicU64::new(1);
+        let sent = SENT.fetch_add(1, Ordering::Relaxed);
         let (key, value, expect) = (key.to_string(), value.to_vec(), expect.into());
         let ask = Ask::Put { key, value, expect, ttl: options.ttl, lease: lease_name(options) };
         match self.write(ask, options.deadline).await? {
+            Answer::Written(_, ttl) if self.has(Fault::VersionsAtSending) => {
+                Ok(Written::new(Version::new(sent, 0), ttl))
+            }
             Answer::Written(at, ttl) => Ok(was_written((at, ttl))),
             _ => Err(confused()),
         }

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     LostReplyIsConflict,
     /// A write whose answer is lost is said to have succeeded.
     LostReplyIsSuccess,
+    /// A put has a version that was made when it was sent.
+    VersionsAtSending,
     /// What cannot be read is said to be missing.
     DownIsMissing,
     /// A watch goes on after an outage as if nothing had happened meanwhile.

@@ -1,0 +1,145 @@
+//! Puts and deletions of one key take turns within a process.
+//!
+//! A put is refused by the service where something newer is there, and is sent again with a newer version. A deletion leaves
+//! nothing to compare with: a put that was under way meanwhile could bring a version older than the one that was deleted. So
+//! a deletion waits for the puts of its key that are under way, and later puts wait for it. Puts wait for no other puts.
+
+use kv_core::{Deadline, Key};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+/// What is under way for longer has most likely lost its answer, and may take effect at any time: nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+type Busy = HashMap<u64, Arc<RwLock<()>>>;
+
+/// The keys that are being written, by their hashes: two of one hash wait for each other, and that is all.
+static BUSY: LazyLock<Mutex<Busy>> = LazyLock::new(Mutex::default);
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+fn busy() -> MutexGuard<'static, Busy> {
+    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Does {
+    Deletes,
+    Puts,
+}
+
+enum Held {
+    Puts { _guard: OwnedRwLockReadGuard<()> },
+    Deletes { _guard: OwnedRwLockWriteGuard<()> },
+}
+
+/// The turn of one write, until it is dropped.
+pub(crate) struct Turn(Vec<Place>);
+
+struct Place {
+    hash: u64,
+    held: Option<Held>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held = None;
+        let mut busy = busy();
+        if busy.get(&self.hash).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            busy.remove(&self.hash);
+        }
+    }
+}
+
+impl Turn {
+    /// The turn of a write of these keys of a partition. Cancel safe.
+    pub(crate) async fn of<'k>(
+        partition: &str,
+        writes: impl IntoIterator<Item = (&'k Key, Does)>,
+        deadline: Deadline,
+    ) -> Self {
+        let hash = |key: &Key| HASHER.hash_one((partition, key.as_str()));
+        let mut wanted: Vec<_> = writes.into_iter().map(|(key, does)| (hash(key), does)).collect();
+        // In one order, so that no two writes wait for each other. Of one hash a deletion comes first, and is enough.
+        wanted.sort_unstable();
+        wanted.dedup_by_key(|(hash, _)| *hash);
+        let patience = Deadline::after(PATIENCE.min(deadline.remaining() / 2));
+        let mut turn = Self(Vec::with_capacity(wanted.len()));
+        for (hash, does) in wanted {
+            let lock = busy().entry(hash).or_default().clone();
+            // There before the wait, so that one that is dropped tidies up.
+            turn.0.push(Place { hash, held: None });
+            let free = async {
+                match does {
+                    Does::Puts => Held::Puts { _guard: lock.read_owned().await },
+                    Does::Deletes => Held::Deletes { _guard: lock.write_owned().await },
+                }
+            };
+            let held = patience.limit(free).await;
+            if let Some(place) = turn.0.last_mut() {
+                place.held = held;
+            }
+        }
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Does::{Deletes, Puts},
+        *,
+    };
+    use futures::FutureExt;
+
+    async fn turn(partition: &str, writes: &[(&str, Does)]) -> Turn {
+        let writes: Vec<_> =
+            writes.iter().map(|(key, does)| (Key::parse(key).expect("a key"), *does)).collect();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        Turn::of(partition, writes.iter().map(|(key, does)| (key, *does)), deadline).await
+    }
+
+    #[tokio::test]
+    async fn a_deletion_waits_for_puts_and_they_for_it() {
+        let (one, two) = (turn("1", &[("a", Puts)]).await, turn("1", &[("a", Puts), ("b", Puts)]).await);
+        let mut deletion = Box::pin(turn("1", &[("a", Deletes)]));
+        drop(one);
+        assert!(deletion.as_mut().now_or_never().is_none());
+        let mut put = Box::pin(turn("1", &[("a", Puts)]));
+        assert!(put.as_mut().now_or_never().is_none());
+        drop(two);
+        let deletion = deletion.await;
+        assert!(put.as_mut().now_or_never().is_none());
+        drop(deletion);
+        put.await;
+    }
+
+    #[tokio::test]
+    async fn other_keys_and_other_stores_do_not_wait() {
+        let _deletion = turn("2", &[("a", Deletes), ("b", Deletes), ("a", Puts)]).await;
+        assert!(turn("2", &[("c", Deletes)]).now_or_never().is_some());
+        assert!(turn("3", &[("a", Deletes)]).now_or_never().is_some());
+        assert!(turn("2", &[("b", Puts)]).now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_what_hangs() {
+        let _hangs = turn("4", &[("a", Puts)]).await;
+        let deletion = turn("4", &[("a", Deletes)]);
+        assert!(deletion.await.0.iter().all(|place| place.held.is_none()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_is_over() {
+        let hash = HASHER.hash_one(("5", "a"));
+        let put = turn("5", &[("a", Puts)]).await;
+        drop(Box::pin(turn("5", &[("a", Deletes)])).as_mut().now_or_never());
+        assert!(busy().contains_key(&hash));
+        drop(put);
+        assert!(!busy().contains_key(&hash));
+    }
+}
