@@ -4,6 +4,7 @@ use crate::{
     clock::ServiceTime,
     error::{Failed, Fate, unknown},
     item::unique,
+    sent,
 };
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
@@ -130,9 +131,11 @@ impl Client {
             Does::Write => deadline,
             _ => Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50))),
         };
-        match patience.limit(request()).await {
+        let (asked, sent) = sent::watched(request());
+        match patience.limit(asked).await {
             Some(answer) => answer,
-            None => Err(Failed { fate: Fate::Unknown, ..none("answer") }),
+            None if sent.maybe() => Err(Failed { fate: Fate::Unknown, ..none("answer") }),
+            None => Err(none("connection")),
         }
     }
 
@@ -151,4 +154,59 @@ impl fmt::Debug for Client {
 /// The service answered what it never should.
 pub(crate) fn corrupt(why: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sent::Sending;
+    use aws_config::{BehaviorVersion, Region};
+    use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+    use kv_core::backend::Clock;
+    use std::net::SocketAddr;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    async fn write_to(address: SocketAddr) -> Error {
+        let shared = aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(format!("http://{address}"))
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "id", "secret", None, None, "tests",
+            )))
+            .build();
+        let config = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
+        let (tables, streams) = (Tables::from_conf(config), Streams::new(&shared));
+        let client = Client::new(tables, streams, "t".into(), ServiceTime::new(Clock::system()));
+        let write = || async {
+            let written = client.tables.delete_item().table_name("t").send().await;
+            written.map(drop).map_err(Failed::from)
+        };
+        let within = Deadline::after(Duration::from_millis(300));
+        client.call(Does::Write, within, write).await.expect_err("nobody answers")
+    }
+
+    #[tokio::test]
+    async fn a_write_that_never_had_a_connection_did_not_happen() -> std::io::Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let full = socket.listen(1)?;
+        let address = full.local_addr()?;
+        let mut queue = Vec::new();
+        // Whoever comes behind these is neither let in nor refused.
+        while let Ok(there) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queue.push(there?);
+        }
+        assert_eq!(write_to(address).await.kind(), ErrorKind::Timeout);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn of_a_write_that_was_sent_nobody_knows() -> std::io::Result<()> {
+        let silent = TcpListener::bind("127.0.0.1:0").await?;
+        assert_eq!(write_to(silent.local_addr()?).await.kind(), ErrorKind::OutcomeUnknown);
+        Ok(())
+    }
 }

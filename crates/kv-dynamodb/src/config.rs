@@ -5,6 +5,7 @@ use crate::{
     client::Client,
     clock::{Listener, ServiceTime},
     names::Names,
+    sent::Sending,
     table::{self, Wanted},
 };
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
@@ -210,7 +211,8 @@ impl Config {
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
         let listener = Listener(time.clone());
-        let tables = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(listener.clone()).build();
+        let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
+        let tables = tables.interceptor(listener.clone()).interceptor(Sending).build();
         let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(listener).build();
         Ok(Client::new(
             aws_sdk_dynamodb::Client::from_conf(tables),

@@ -80,6 +80,7 @@ mod lease;
 mod list;
 mod lock;
 mod names;
+mod sent;
 mod shards;
 mod store;
 mod stream;
