@@ -15,6 +15,11 @@ use tokio::{
 
 /// The real service takes days.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// dynoxide looks through all records of all streams at every write and every read of a stream.
+const INDEXES: &str = "
+    CREATE INDEX IF NOT EXISTS by_table ON _stream_records (table_name, CAST(sequence_number AS INTEGER));
+    CREATE INDEX IF NOT EXISTS by_shard ON _stream_records (table_name, shard_id, CAST(sequence_number AS INTEGER));
+";
 const USAGE: &str = "dynamodb --port PORT [--db-path FILE] | --version";
 
 struct Arguments {
@@ -61,7 +66,11 @@ async fn main() -> ExitCode {
 async fn serve() -> Result<(), Box<dyn Error>> {
     let Arguments { port, file } = Arguments::read()?;
     let database = match &file {
-        Some(file) => dynoxide::Database::new(file)?,
+        Some(file) => {
+            let database = dynoxide::Database::new(file)?;
+            rusqlite::Connection::open(file)?.execute_batch(INDEXES)?;
+            database
+        }
         None => dynoxide::Database::memory()?,
     };
     // What is acknowledged has to outlive this process, not the machine: no flush to the disk.
