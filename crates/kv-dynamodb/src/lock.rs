@@ -40,10 +40,7 @@ struct Attempt {
 
 /// What came of asking for the lock.
 enum Asked {
-    Got {
-        token: u64,
-        since: backend::Instant,
-    },
+    Got(Acquired),
     /// Another holds it until then.
     Held(Option<Millis>),
 }
@@ -62,7 +59,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     });
     if !options.wait {
         return match attempt.clone().ask().await? {
-            Asked::Got { token, since } => Ok(Some(attempt.held(token, since))),
+            Asked::Got(lock) => Ok(Some(lock)),
             Asked::Held(_) => Ok(None),
         };
     }
@@ -70,9 +67,9 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     let (turn, wait) = inner.waits.turn(name).await;
     loop {
         match attempt.clone().ask().await? {
-            Asked::Got { token, since } => {
+            Asked::Got(lock) => {
                 drop(turn);
-                return Ok(Some(attempt.held(token, since)));
+                return Ok(Some(lock));
             }
             Asked::Held(ends) => wait.free(ends).await,
         }
@@ -90,13 +87,13 @@ impl Attempt {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attempt = self.clone();
         self.inner.tasks.spawn(async move {
-            let asked = attempt.enter().await;
-            let maybe_held = !matches!(&asked, Ok(Asked::Held(_)))
-                && !matches!(&asked, Err(e) if e.kind() != ErrorKind::OutcomeUnknown);
-            let unknown = asked.is_err();
-            let abandoned = answer.send(asked).is_err();
-            if maybe_held && (abandoned || unknown) {
-                // What cannot be given back ends by its TTL.
+            let asked = attempt.clone().enter().await;
+            let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
+            // A lock that nobody takes is released: here, or by its drop. What cannot be given back ends by its TTL.
+            if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
+                let _ = lock.release.run().await;
+            }
+            if unknown {
                 let _ = attempt.give_back(None).await;
             }
         });
@@ -106,7 +103,7 @@ impl Attempt {
         }
     }
 
-    async fn enter(&self) -> Result<Asked> {
+    async fn enter(self: Arc<Self>) -> Result<Asked> {
         self.inner.fresh_time(self.deadline()).await?;
         let (client, time) = (&self.inner.client, &self.inner.client.time);
         let enter = || async {
@@ -153,11 +150,11 @@ impl Attempt {
         let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
         let token = || found.token.ok_or_else(|| corrupt("the record of a lock has no token"));
         if done {
-            return Ok(Asked::Got { token: token()?, since });
+            return Ok(Asked::Got(self.clone().held(token()?, since)));
         }
         if found.owner.as_deref() == Some(&self.owner) {
             // An earlier request, whose answer was lost; it was not sent before this.
-            return Ok(Asked::Got { token: token()?, since: began });
+            return Ok(Asked::Got(self.clone().held(token()?, began)));
         }
         Ok(Asked::Held(found.ends))
     }
