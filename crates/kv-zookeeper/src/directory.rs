@@ -57,7 +57,7 @@ async fn all(inner: &Inner, paths: &[String], data: &[u8], deadline: Deadline) -
     }
 }
 
-/// Deletes a directory that holds nothing any more, and those above it. Nothing is lost where it fails: a directory is
+/// Deletes a directory that holds nothing any more, and those above it, whether or not it still is there. Nothing is lost where it fails: a directory is
 /// nothing that anyone sees.
 pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
     let mut path = path;
@@ -66,7 +66,11 @@ pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
         // What another has just put there keeps the server from deleting it.
         let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
         let Ok(found) = inner.look_one(&key, &read).await else { return };
-        let (Some(node), Some(epoch)) = (found.seen.node, found.seen.epoch) else { return };
+        let Some(node) = found.seen.node else {
+            path = parent(path);
+            continue;
+        };
+        let Some(epoch) = found.seen.epoch else { return };
         if node.is_key || node.children > 0 || node.mark.is_some() {
             return;
         }

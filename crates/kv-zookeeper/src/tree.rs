@@ -8,7 +8,6 @@ use crate::{
     names::Names,
     node::BATCH,
     store::Inner,
-    watch::parent,
     write,
 };
 use kv_core::*;
@@ -57,11 +56,10 @@ pub(crate) async fn delete_tree(
     for node in &cut {
         deleted += one(inner, node, deadline).await?;
     }
-    // What earlier batches left of the directories that this one emptied.
+    // What earlier batches left of the directories that this one emptied: where the last one ended, and above it.
     let above = inner.names.directory(directory);
     if let Some(after) = after {
-        let path = inner.names.node(&after);
-        directory::clear(inner, parent(&path), deadline).await;
+        directory::clear(inner, &inner.names.node(&after), deadline).await;
     }
     if next.is_none() && !directory.is_root() {
         directory::clear(inner, &above, deadline).await;
