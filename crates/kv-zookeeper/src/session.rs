@@ -149,9 +149,15 @@ impl Ephemeral {
         }
     }
 
-    /// Ends it, and what it owns; whether it was alive.
+    /// Ends it, and what it owns; whether it was alive. One whose owner still counts on it is connected again for this, if
+    /// it has to be.
     pub(crate) async fn end(&self, deadline: Deadline) -> Result<bool> {
         let was_alive = self.is_alive();
+        if was_alive {
+            let away = |_: Option<&str>| ended();
+            // What is said below of one that is not there is better.
+            let _ = stands(&self.link, deadline, away).await;
+        }
         self.keeper.abort();
         let in_time = match self.link.send_replace(Link::Closed) {
             Link::Up(linked) => linked.end(deadline).await,

@@ -56,6 +56,7 @@ cases! {
     "lock.cancel/lost-reply": "an acquisition whose answer is lost is got, or leaves the lock free after its TTL" => holding::lost_acquisition,
     "lock.cancel/lost-place": "a place in line that a lost connection costs is taken anew" => holding::lost_place,
     "lease.alive/short-cut": "a cut shorter than its TTL does not end a lease" => holding::lease_short_cut,
+    "lease.alive/revoked-after-cut": "a lease is revoked, and a lock released, also right behind a cut" => holding::ended_after_cut,
     "lease.alive/cut-off": "a lease that cannot be renewed is known to be lost, and its keys go" => holding::lease_cut_off,
     "version.opaque/restart": "data and versions survive a restart of the server; stale versions match no more" => holding::versions_restart,
 }

@@ -180,6 +180,11 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         "a write whose answer is lost is reported as a success",
         &["error.honest/lost-reply", "error.unknown/lost-reply", "error.unknown/frozen"],
     ),
+    (
+        Net::EndsOnOneLink,
+        "what was begun on a connection that is lost since is not ended",
+        &["lease.alive/revoked-after-cut"],
+    ),
     (Net::VersionsAtSending, "a put has a version made when it was sent", &["version.opaque/late"]),
     (
         Net::DownIsMissing,

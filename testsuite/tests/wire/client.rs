@@ -43,6 +43,7 @@ struct Client {
     clock: Clock,
     next: AtomicU64,
     link: AsyncMutex<Option<Arc<Link>>>,
+    links: AtomicU64,
 }
 
 /// One connection.
@@ -155,6 +156,7 @@ impl Wire {
             clock: Clock::system(),
             next: AtomicU64::new(RandomState::new().hash_one(address)),
             link: AsyncMutex::default(),
+            links: AtomicU64::new(0),
         }))
     }
 
@@ -178,6 +180,7 @@ impl Wire {
             return Ok(link.clone());
         }
         let idle = if self.has(Fault::TrustsSilence) { Duration::MAX } else { IDLE };
+        client.links.fetch_add(1, Ordering::Relaxed);
         let made = Link::open(client.address, &client.prefix, idle).await;
         let made = made.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "the server does not take connections").with_cause(e)
@@ -264,7 +267,15 @@ impl Wire {
     fn undo(&self, id: Id, each_request: Duration) -> Undo {
         let wire = self.clone();
         Undo::new(async move {
-            let ended = done(wire.again(Ask::End(id), Deadline::after(each_request)).await?)?;
+            let deadline = Deadline::after(each_request);
+            if wire.has(Fault::EndsOnOneLink) {
+                let ended = wire.once(Ask::End(id), deadline).await;
+                return match ended {
+                    Ok(answer) if wire.0.links.load(Ordering::Relaxed) == 1 => done(answer),
+                    _ => Err(failed_with(ErrorKind::Unavailable)),
+                };
+            }
+            let ended = done(wire.again(Ask::End(id), deadline).await?)?;
             Ok(ended || wire.has(Fault::ReleaseIsAlwaysTrue))
         })
     }

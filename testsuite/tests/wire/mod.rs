@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     LostReplyIsConflict,
     /// A write whose answer is lost is said to have succeeded.
     LostReplyIsSuccess,
+    /// What was begun on a connection that is lost since is not ended.
+    EndsOnOneLink,
     /// A put has a version that was made when it was sent.
     VersionsAtSending,
     /// What cannot be read is said to be missing.

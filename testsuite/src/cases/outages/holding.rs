@@ -334,6 +334,40 @@ pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
     .await
 }
 
+/// A cut that the client has noticed, and that is just over.
+async fn cut_and_heal(kv: &Kv, proxy: &Proxy) -> Result<(), Failure> {
+    proxy.cut().await;
+    let asked = kv.get("up").deadline(Duration::from_millis(400)).await;
+    holds("a read behind a cut fails", asked.is_err())?;
+    proxy.heal().await;
+    Ok(())
+}
+
+pub(super) async fn ended_after_cut(t: Trial) -> Verdict {
+    leased(t, async |t, link, range| {
+        let Linked { kv, proxy, direct } = link;
+        let (kv, ttl) = (kv.with_deadline(PATIENT), range.grant(Duration::from_secs(20))?);
+        for _ in 0..3 {
+            let lease = kv.lease(ttl).await?;
+            kv.put("d/a", "").lease(&lease).await?;
+            let guard = match t.capabilities().lock {
+                Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, ttl)).acquire().await?),
+                None => None,
+            };
+            cut_and_heal(&kv, &proxy).await?;
+            holds("a lease that was held is revoked", lease.revoke().await?)?;
+            holds("the keys of a lease that was revoked are gone", !direct.exists("d/a").await?)?;
+            if let Some(guard) = guard {
+                cut_and_heal(&kv, &proxy).await?;
+                holds("a lock that was held is released", guard.release().await?)?;
+                same("the holder of a lock that was released", direct.lock_holder("l").await?, None)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
         let Linked { kv, proxy, direct } = &link;
