@@ -199,12 +199,13 @@ pub(super) async fn link_refused(t: Trial) -> Verdict {
 
 pub(super) async fn server_down_writes(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
-        let there = kv.put("d/there", "there").await?.version;
+        let there = kv.put("d/there", "there").deadline(PATIENT).await?.version;
         server.stop().await;
         never_sent(&t, &kv, there).await?;
         server.start().await;
         t.until("reads to succeed again", || async { Ok(kv.get("d/there").await.is_ok()) }).await?;
-        let left: Vec<_> = kv.list("d").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
+        let left = kv.list("d").deadline(PATIENT).await?;
+        let left: Vec<_> = left.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
         same("what is there after writes that were never sent", left, [("d/there".to_owned(), there)])
     })
     .await
@@ -296,7 +297,7 @@ pub(super) async fn cut_is_honest(t: Trial) -> Verdict {
 
 pub(super) async fn down_is_honest(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
-        let there = kv.put("d/there", "there").await?.version;
+        let there = kv.put("d/there", "there").deadline(PATIENT).await?.version;
         server.stop().await;
         all_fail(&t, &kv, there).await
     })
@@ -345,7 +346,7 @@ pub(super) async fn silent_deadline(t: Trial) -> Verdict {
 
 pub(super) async fn stopped_deadline(t: Trial) -> Verdict {
     served(t, async |_, server, kv| {
-        let there = kv.put("d/there", "there").await?.version;
+        let there = kv.put("d/there", "there").deadline(PATIENT).await?.version;
         server.stop().await;
         in_time(&kv, there).await
     })
@@ -354,7 +355,7 @@ pub(super) async fn stopped_deadline(t: Trial) -> Verdict {
 
 pub(super) async fn paused_deadline(t: Trial) -> Verdict {
     served(t, async |_, server, kv| {
-        let there = kv.put("d/there", "there").await?.version;
+        let there = kv.put("d/there", "there").deadline(PATIENT).await?.version;
         server.pause().await;
         in_time(&kv, there).await
     })

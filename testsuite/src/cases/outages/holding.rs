@@ -240,7 +240,7 @@ pub(super) async fn token_restart(t: Trial) -> Verdict {
         return Ended::ignored("no locks");
     }
     served(t, async |t, server, kv| {
-        let mut last = 0;
+        let (kv, mut last) = (kv.with_deadline(PATIENT), 0);
         for _ in 0..2 {
             let guard = take(&t, &kv, "l").await?;
             holds(format!("the token {} is above the last, {last}", guard.token()), guard.token() > last)?;
@@ -393,6 +393,7 @@ pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
 
 pub(super) async fn versions_restart(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
+        let kv = kv.with_deadline(PATIENT);
         let stale = kv.put("d/a", "old").await?.version;
         let now = kv.put("d/a", "new").await?.version;
         let gone = kv.put("d/gone", "").await?.version;
