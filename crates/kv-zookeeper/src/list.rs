@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 const FIRST: usize = 100;
 const MOST: usize = 4096;
 const BYTES: usize = 1 << 20;
+/// So few nodes at once are asked for their children too, whether or not they have any: a deep tree costs one wait a level.
+const FEW: usize = 16;
 /// How many requests are under way at once.
 const REQUESTS: usize = 8;
 
@@ -92,15 +94,20 @@ impl<'a> Walk<'a> {
         let names: Vec<_> =
             self.places.iter().filter(|(_, p)| unknown(p)).map(|(name, _)| name.clone()).take(most).collect();
         let asked: Vec<_> = names.into_iter().filter_map(|name| self.places.remove_entry(&name)).collect();
-        let asks: Vec<_> = asked
-            .iter()
-            .map(|(_, place)| match place {
-                Place::Tree { path } | Place::Fold { path } => Ask::Children(path.clone()),
-                Place::Maybe { path, .. } => Ask::Data(Names::mark(path)),
-                Place::Node { path } | Place::FoldChild { child: path } => Ask::Data(path.clone()),
-                Place::Here(_) | Place::Directory => Ask::Children(String::new()),
-            })
-            .collect();
+        let deeper = self.recursive && asked.len() <= FEW;
+        let mut asks = Vec::with_capacity(asked.len());
+        for (_, place) in &asked {
+            match place {
+                Place::Tree { path } | Place::Fold { path } => asks.push(Ask::Children(path.clone())),
+                Place::Maybe { path, .. } => asks.push(Ask::Data(Names::mark(path))),
+                Place::Node { path } => {
+                    asks.push(Ask::Data(path.clone()));
+                    asks.extend(deeper.then(|| Ask::Children(path.clone())));
+                }
+                Place::FoldChild { child: path } => asks.push(Ask::Data(path.clone())),
+                Place::Here(_) | Place::Directory => {}
+            }
+        }
         let (client, root) = (&self.inner.client, self.inner.names.root());
         // Requests of one connection are answered in their order: what the first one waits for, all do.
         let behind = self.read.clone().consistency(Consistency::Stale);
@@ -108,26 +115,37 @@ impl<'a> Walk<'a> {
         let requests: Vec<_> =
             asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, root, options, asks)).collect();
         let got: Vec<Vec<Got>> = stream::iter(requests).buffered(REQUESTS).try_collect().await?;
-        let mut bytes = 0;
-        for ((name, place), got) in asked.into_iter().zip(got.into_iter().flatten()) {
-            bytes += match &got {
+        let (mut bytes, mut got) = (0, got.into_iter().flatten());
+        for (name, place) in asked {
+            let Some(first) = got.next() else { break };
+            let below = match place {
+                Place::Node { .. } if deeper => got.next(),
+                _ => None,
+            };
+            bytes += match &first {
                 Got::Data(data, _) => data.len() + 64,
                 _ => 64,
             };
-            self.found(name, place, got).await?;
+            self.found(name, place, first, below).await?;
         }
         let each = bytes.checked_div(asks.len()).unwrap_or(1).max(1);
         self.size = (BYTES / each).clamp(1, MOST);
         Ok(())
     }
 
-    async fn found(&mut self, name: String, place: Place, got: Got) -> Result<()> {
+    /// What was found of a place, and, where they were asked for, the children of its node.
+    async fn found(&mut self, name: String, place: Place, got: Got, below: Option<Got>) -> Result<()> {
         match (place, got) {
             (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
             (Place::Node { path }, Got::Data(value, stat)) => {
                 let has_children = stat.num_children > 0;
                 if has_children && self.recursive {
-                    self.places.insert(format!("{name}/"), Place::Tree { path: path.clone() });
+                    match below {
+                        Some(Got::Children(children)) => self.children(&format!("{name}/"), &path, children),
+                        _ => {
+                            self.places.insert(format!("{name}/"), Place::Tree { path: path.clone() });
+                        }
+                    }
                 } else if has_children && self.is_after(&format!("{name}/")) {
                     self.places.insert(format!("{name}/"), Place::Fold { path: path.clone() });
                 }
