@@ -1,4 +1,4 @@
-//! What takes minutes: `cargo test -p kv-dynamodb --test long -- --ignored --test-threads 1 --nocapture`.
+//! What takes minutes: `ci/long dynamodb`. Each prints what it measured.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What takes minutes: `cargo test --release -p kv-redis --test long -- --ignored --nocapture --test-threads 1`. Each prints
-//! what it measured. `KV_LONG_SECONDS` sets how long the load lasts; a minute unless told otherwise.
+//! What takes minutes: `ci/long redis`. Each prints what it measured. `KV_LONG_SECONDS` sets how long the load lasts; a
+//! minute unless told otherwise.
 
 mod common;
 
