@@ -5,7 +5,7 @@ use crate::{
     names::encoded,
 };
 use bytes::Bytes;
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret};
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::TlsFiles};
 use reqwest::{
     Certificate, Identity, Method, Response,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -95,20 +95,17 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn new(
-        ca: Option<&[u8]>,
-        identity: Option<&[u8]>,
-        server_name: Option<String>,
-    ) -> Result<Self> {
+    pub(crate) fn new(TlsFiles { ca, identity, server_name }: TlsFiles) -> Result<Self> {
         let nonsense = |what: &str| {
             Error::new(ErrorKind::InvalidArgument, format!("the TLS settings make no sense: {what}"))
         };
-        let ca = ca.map(|pem| match Certificate::from_pem_bundle(pem) {
+        let ca = ca.map(|pem| match Certificate::from_pem_bundle(pem.bytes()) {
             Ok(all) if !all.is_empty() => Ok(all),
-            _ => Err(nonsense("`ca` holds no certificate in PEM")),
+            _ => Err(pem.wrong()),
         });
-        let identity = identity.map(|pem| {
-            Identity::from_pem(pem)
+        let identity = identity.map(|(cert, key)| {
+            let both = [cert.bytes(), b"\n", key.bytes()].concat();
+            Identity::from_pem(&both)
                 .map_err(|_| nonsense("`cert` and `key` are no certificate and its key in PEM"))
         });
         if server_name

@@ -4,7 +4,10 @@ use crate::{
     Consul,
     client::{Client, Common, Tls},
 };
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    backend::{Clock, TlsSettings, with_port},
+};
 use std::{path::PathBuf, time::Duration};
 
 const PORT: u16 = 8500;
@@ -123,12 +126,7 @@ impl Config {
     pub async fn open(self) -> Result<Consul> {
         let tls = self.tls_settings()?;
         let common = Common::new(self.token, self.datacenter.as_deref(), self.namespace.as_deref())?;
-        let mut endpoints = self.endpoints;
-        for endpoint in &mut endpoints {
-            if endpoint.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
-                endpoint.push_str(&format!(":{PORT}"));
-            }
-        }
+        let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         let client = Client::new(&endpoints, tls, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         Consul::open(client, self.prefix, self.datacenter, self.clock, deadline).await
@@ -157,37 +155,15 @@ impl Config {
     }
 
     fn tls_settings(&self) -> Result<Option<Tls>> {
-        let given =
-            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
-        match self.tls {
-            Some(false) if given => {
-                return Err(half("`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given"));
-            }
-            Some(false) => return Ok(None),
-            None if !given => return Ok(None),
-            _ => {}
-        }
-        let read = |what: &str, file: &PathBuf| {
-            std::fs::read(file).map_err(|e| {
-                let why = format!("the TLS setting `{what}`: {} cannot be read", file.display());
-                Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
-            })
+        let settings = TlsSettings {
+            tls: self.tls,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            server_name: self.server_name.as_deref(),
         };
-        let ca = self.ca.as_ref().map(|file| read("ca", file)).transpose()?;
-        let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => {
-                Some([read("cert", cert)?, b"\n".to_vec(), read("key", key)?].concat())
-            }
-            (None, None) => None,
-            (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
-            (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),
-        };
-        Tls::new(ca.as_deref(), identity.as_deref(), self.server_name.clone()).map(Some)
+        settings.read()?.map(Tls::new).transpose()
     }
-}
-
-fn half(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
 }
 
 #[cfg(all(test, feature = "serde"))]

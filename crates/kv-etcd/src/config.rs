@@ -1,7 +1,10 @@
 //! How a store is opened.
 
 use crate::{Etcd, client::Client};
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use kv_core::{
+    Deadline, Result, Secret, StoreUrl,
+    backend::{Clock, TlsFiles, TlsSettings, login, with_port},
+};
 use std::{path::PathBuf, time::Duration};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -102,19 +105,14 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that the server does not
-    /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two
-    /// sides does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout)
-    /// when no member answered in time; [`Unsupported`](ErrorKind::Unsupported) for an etcd before 3.4.
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given or that the server does not
+    /// understand, [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one of the two
+    /// sides does not accept, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or [`Timeout`](kv_core::ErrorKind::Timeout)
+    /// when no member answered in time; [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
     pub async fn open(self) -> Result<Etcd> {
-        let login = self.login()?;
+        let login = login(self.user.as_deref(), self.password.as_ref())?;
         let tls = self.tls_config()?;
-        let mut endpoints = self.endpoints;
-        for endpoint in &mut endpoints {
-            if endpoint.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
-                endpoint.push_str(&format!(":{PORT}"));
-            }
-        }
+        let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         let client = Client::new(&endpoints, tls, login)?;
         Etcd::open(
             client,
@@ -142,54 +140,28 @@ impl Config {
         Ok(config)
     }
 
-    fn login(&self) -> Result<Option<(String, Secret)>> {
-        match (&self.user, &self.password) {
-            (Some(user), Some(password)) => Ok(Some((user.clone(), password.clone()))),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(half("a user without a password")),
-            (None, Some(_)) => Err(half("a password without a user")),
-        }
-    }
-
     fn tls_config(&self) -> Result<Option<ClientTlsConfig>> {
-        let given =
-            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
-        match self.tls {
-            Some(false) if given => {
-                return Err(half("`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given"));
-            }
-            Some(false) => return Ok(None),
-            None if !given => return Ok(None),
-            _ => {}
-        }
-        let read = |what: &str, file: &PathBuf| {
-            std::fs::read(file).map_err(|e| {
-                let why = format!("the TLS setting `{what}`: {} cannot be read", file.display());
-                Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
-            })
+        let settings = TlsSettings {
+            tls: self.tls,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            server_name: self.server_name.as_deref(),
         };
+        let Some(TlsFiles { ca, identity, server_name }) = settings.read()? else { return Ok(None) };
         let mut tls = ClientTlsConfig::new();
-        tls = match &self.ca {
-            Some(file) => tls.ca_certificate(Certificate::from_pem(read("ca", file)?)),
+        tls = match ca {
+            Some(ca) => tls.ca_certificate(Certificate::from_pem(ca.bytes())),
             None => tls.with_native_roots(),
         };
-        tls = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => {
-                tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?))
-            }
-            (None, None) => tls,
-            (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
-            (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),
-        };
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name.clone());
+        if let Some((cert, key)) = identity {
+            tls = tls.identity(Identity::from_pem(cert.bytes(), key.bytes()));
+        }
+        if let Some(name) = server_name {
+            tls = tls.domain_name(name);
         }
         Ok(Some(tls))
     }
-}
-
-fn half(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
 }
 
 #[cfg(all(test, feature = "serde"))]

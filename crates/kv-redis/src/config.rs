@@ -7,18 +7,16 @@ use crate::{
     part::Part,
 };
 use fred::types::config::TlsConnector;
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    backend::{Clock, Pem, TlsFiles, TlsSettings, with_port},
+};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -319,83 +317,50 @@ impl Config {
     }
 
     fn connector(&self) -> Result<Option<TlsConnector>> {
-        let given =
-            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
-        match self.tls {
-            Some(false) if given => {
-                return Err(refused(
-                    "`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given; give both, or none of them",
-                ));
-            }
-            Some(false) => return Ok(None),
-            None if !given => return Ok(None),
-            _ => {}
-        }
+        let settings = TlsSettings {
+            tls: self.tls,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            server_name: self.server_name.as_deref(),
+        };
+        let Some(TlsFiles { ca, identity, .. }) = settings.read()? else { return Ok(None) };
         let wrong = |e: rustls::Error| refused("the TLS settings make no sense").with_cause(e);
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(wrong)?
-            .with_root_certificates(self.roots()?);
-        let config = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => {
-                let key = PrivateKeyDer::from_pem_slice(&read("key", key)?).map_err(|e| {
-                    refused(&format!("the TLS settings: no key in {}", key.display())).with_cause(e)
-                })?;
-                builder.with_client_auth_cert(certificates("cert", cert)?, key).map_err(wrong)?
+            .with_root_certificates(roots(ca.as_ref())?);
+        let config = match identity {
+            Some((cert, key)) => {
+                // The parser's own error may show what it read.
+                let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
+                builder.with_client_auth_cert(certificates(&cert)?, secret).map_err(wrong)?
             }
-            (None, None) => builder.with_no_client_auth(),
-            (Some(_), None) => {
-                return Err(refused("the TLS setting `cert` without `key`; give both, or none of them"));
-            }
-            (None, Some(_)) => {
-                return Err(refused("the TLS setting `key` without `cert`; give both, or none of them"));
-            }
+            None => builder.with_no_client_auth(),
         };
         Ok(Some(TlsConnector::from(config)))
     }
+}
 
-    fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca {
-            Some(file) => {
-                for certificate in certificates("ca", file)? {
-                    roots.add(certificate).map_err(|e| {
-                        refused(&format!("the TLS settings: {} holds no authority", file.display()))
-                            .with_cause(e)
-                    })?;
-                }
-            }
-            None => {
-                // What of the system's roots cannot be read is not trusted.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn roots(ca: Option<&Pem>) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(ca) => {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
             }
         }
-        Ok(roots)
+        None => {
+            // What of the system's roots cannot be read is not trusted.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
     }
+    Ok(roots)
 }
 
-fn read(what: &str, file: &Path) -> Result<Vec<u8>> {
-    std::fs::read(file).map_err(|e| {
-        let why = format!("the TLS setting `{what}`: {} cannot be read", file.display());
-        Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
-    })
-}
-
-fn certificates(what: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let wrong =
-        || refused(&format!("the TLS settings: no certificate in {}, given as `{what}`", file.display()));
-    let pem = read(what, file)?;
-    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(wrong()),
-        Err(e) => Err(wrong().with_cause(e)),
-    }
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_slice_iter(pem.bytes()).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| pem.wrong())
 }
 
 fn refused(why: &str) -> Error {

@@ -6,7 +6,10 @@ use crate::{
     names::Names,
     probe::{self, Tls},
 };
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    backend::{Clock, TlsFiles, TlsSettings, login, with_port},
+};
 use std::{path::PathBuf, time::Duration};
 use zookeeper_client::{Acl, AuthId, Permission};
 
@@ -119,19 +122,16 @@ impl Config {
     /// does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
     /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before 3.6.
     pub async fn open(self) -> Result<ZooKeeper> {
-        let login = self.login()?;
+        let login = login(self.user.as_deref(), self.password.as_ref())?;
         let acl = self.acls()?;
         let tls = self.tls_config()?;
         let names = Names::new(&self.prefix)?;
-        let mut hosts = self.endpoints;
+        let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         if hosts.is_empty() {
             let why = "no host is given; a URL looks like zookeeper://host:2181/prefix";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
-        for host in &mut hosts {
-            if host.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
-                host.push_str(&format!(":{PORT}"));
-            }
+        for host in &hosts {
             let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty()).map(|(_, port)| port);
             if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0)
                 || host.contains(['/', ','])
@@ -162,15 +162,6 @@ impl Config {
         };
         url.finish()?;
         Ok(config)
-    }
-
-    fn login(&self) -> Result<Option<(String, Secret)>> {
-        match (&self.user, &self.password) {
-            (Some(user), Some(password)) => Ok(Some((user.clone(), password.clone()))),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(half("a user without a password")),
-            (None, Some(_)) => Err(half("a password without a user")),
-        }
     }
 
     fn acls(&self) -> Result<Vec<Acl>> {
@@ -209,23 +200,20 @@ impl Config {
     }
 
     fn tls_config(&self) -> Result<Option<Tls>> {
-        let given = self.ca.is_some() || self.cert.is_some() || self.key.is_some();
-        match self.tls {
-            Some(false) if given => return Err(half("`tls` is off, yet `ca`, `cert` or `key` is given")),
-            Some(false) => return Ok(None),
-            None if !given => return Ok(None),
-            _ => {}
-        }
-        let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),
-            (None, None) => None,
-            (Some(_), None) => return Err(half("the TLS setting `cert` without `key`")),
-            (None, Some(_)) => return Err(half("the TLS setting `key` without `cert`")),
+        let settings = TlsSettings {
+            tls: self.tls,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            server_name: None,
         };
-        let Some(ca) = &self.ca else {
+        if settings.are_on()? && settings.ca.is_none() {
             return Err(half("TLS without `ca`: nobody is trusted unless named"));
-        };
-        Tls::new(ca, identity).map(Some)
+        }
+        match settings.read()? {
+            Some(TlsFiles { ca: Some(ca), identity, .. }) => Tls::new(&ca, identity.as_ref()).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 

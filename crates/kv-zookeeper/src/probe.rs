@@ -2,12 +2,12 @@
 //! which the client says nothing.
 
 use crate::session::Limits;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::Pem};
 use rustls::{
     ClientConfig, Error as TlsError, InvalidMessage, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -25,38 +25,25 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn new(ca: &Path, identity: Option<(&Path, &Path)>) -> Result<Self> {
-        let text = |setting: &'static str, file: &Path| {
-            std::fs::read_to_string(file).map_err(|e| {
-                let why = format!("the TLS setting `{setting}`: {} cannot be read", file.display());
-                Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
-            })
-        };
-        let wrong = |setting: &'static str, file: &Path| {
-            let why = format!("the TLS settings: {} is no PEM file for `{setting}`", file.display());
-            Error::new(ErrorKind::InvalidArgument, why)
-        };
-        let ca_text = text("ca", ca)?;
-        let mut options =
-            TlsOptions::new().with_pem_ca(&ca_text).map_err(|e| wrong("ca", ca).with_cause(e))?;
+    pub(crate) fn new(ca: &Pem, identity: Option<&(Pem, Pem)>) -> Result<Self> {
+        let text = |pem: &Pem| String::from_utf8(pem.bytes().to_vec()).map_err(|_| pem.wrong());
+        let mut options = TlsOptions::new().with_pem_ca(&text(ca)?).map_err(|e| ca.wrong().with_cause(e))?;
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_text.as_bytes()).flatten() {
-            roots.add(certificate).map_err(|e| wrong("ca", ca).with_cause(e))?;
+        for certificate in CertificateDer::pem_slice_iter(ca.bytes()).flatten() {
+            roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
         }
         let config = ClientConfig::builder().with_root_certificates(roots);
         let config = match identity {
             None => config.with_no_client_auth(),
             Some((cert, key)) => {
-                let (cert_text, key_text) = (text("cert", cert)?, text("key", key)?);
-                let chain: Vec<_> = CertificateDer::pem_slice_iter(cert_text.as_bytes()).flatten().collect();
+                let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.bytes()).flatten().collect();
                 if chain.is_empty() {
-                    return Err(wrong("cert", cert));
+                    return Err(cert.wrong());
                 }
                 // The parser's own error may show what it read.
-                let secret =
-                    PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| wrong("key", key))?;
-                options = options.with_pem_identity(&cert_text, &key_text).map_err(|_| wrong("key", key))?;
-                config.with_client_auth_cert(chain, secret).map_err(|e| wrong("key", key).with_cause(e))?
+                let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
+                options = options.with_pem_identity(&text(cert)?, &text(key)?).map_err(|_| key.wrong())?;
+                config.with_client_auth_cert(chain, secret).map_err(|e| key.wrong().with_cause(e))?
             }
         };
         Ok(Self { options, config: Arc::new(config) })

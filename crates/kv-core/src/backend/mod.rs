@@ -9,6 +9,7 @@
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
+//! | TLS settings, a login, an address, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
@@ -19,6 +20,7 @@ mod clock;
 pub mod fallback;
 mod hub;
 mod sessions;
+mod settings;
 mod stream;
 mod told;
 mod undo;
@@ -27,6 +29,7 @@ pub use alive::Alive;
 pub use clock::{Clock, Instant};
 pub use hub::{Change, Hub, Subscription};
 pub use sessions::{Session, Sessions, Use};
+pub use settings::{Pem, TlsFiles, TlsSettings, login, with_port};
 pub use stream::{Emit, stream};
 pub use told::Told;
 pub use undo::Undo;
