@@ -70,7 +70,9 @@ pub async fn start(setup: &Setup) -> Result<Node, Failure> {
 
 impl Node {
     fn new(setup: &Setup, id: usize, members: &[String], ports: [Port; 3]) -> Result<Self, Failure> {
-        let (address, folder) = (ports[0].address(), tempfile::tempdir()?);
+        let address = ports[0].address();
+        // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data)?;
         std::fs::write(data.join("myid"), id.to_string())?;
