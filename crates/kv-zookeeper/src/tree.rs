@@ -8,9 +8,11 @@ use crate::{
     names::Names,
     node::BATCH,
     store::Inner,
+    watch::parent,
     write,
 };
 use kv_core::*;
+use std::collections::BTreeSet;
 
 /// How many nodes one batch deletes.
 const MOST: usize = 1000;
@@ -33,6 +35,13 @@ pub(crate) async fn delete_tree(
         (nodes.len() == MOST).then(|| nodes.last().map(|last| cursor(walk.size, &last.name))).flatten();
     // Below the last one, and so below its ancestors, there may be more.
     let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
+    // Directories that earlier batches had to leave, because what lies below them comes in this one.
+    let above = inner.names.directory(directory);
+    let here: BTreeSet<_> = nodes.iter().map(|node| node.path.as_str()).collect();
+    let parents = nodes.iter().map(|node| parent(&node.path)).filter(|path| !here.contains(path));
+    let mut left: BTreeSet<_> = parents.filter(|path| *path != above).map(str::to_owned).collect();
+    left.extend(after.map(|after| inner.names.node(&after)));
+    left.extend((next.is_none() && !directory.is_root()).then_some(above));
     let (mut whole, mut cut) = (Vec::new(), Vec::new());
     for node in nodes.into_iter().rev() {
         let has_more = last.as_ref().is_some_and(|last| last.starts_with(&format!("{}/", node.name)));
@@ -56,13 +65,8 @@ pub(crate) async fn delete_tree(
     for node in &cut {
         deleted += one(inner, node, deadline).await?;
     }
-    // What earlier batches left of the directories that this one emptied: where the last one ended, and above it.
-    let above = inner.names.directory(directory);
-    if let Some(after) = after {
-        directory::clear(inner, &inner.names.node(&after), deadline).await;
-    }
-    if next.is_none() && !directory.is_root() {
-        directory::clear(inner, &above, deadline).await;
+    for path in left.iter().rev() {
+        directory::clear(inner, path, deadline).await;
     }
     Ok(Batch { deleted: Some(deleted), next })
 }
