@@ -234,6 +234,7 @@ impl Client {
         left -= left / 50;
         let deadline = Deadline::after(left);
         let (mut maybe_done, mut refusals, mut tries) = (false, 0, 0_u32);
+        let mut before = None;
         loop {
             let at = self.preferred.load(Ordering::Relaxed) % members.len();
             // A member that is silent must leave time for another one, or for another connection.
@@ -261,8 +262,12 @@ impl Client {
                 tokio::time::sleep(pause.min(deadline.remaining())).await;
             }
             if deadline.has_passed() {
+                // An attempt that was cut short before anything was sent knows less than the one before it.
+                let is_cut = fate == Fate::Undone && error.kind() == ErrorKind::Timeout;
+                let error = if is_cut { before.unwrap_or(error) } else { error };
                 return Err(if maybe_done && does == Does::Repeatable { unknown(error) } else { error });
             }
+            before = Some(error);
         }
     }
 

@@ -24,6 +24,8 @@ use tonic::{codegen::Service, transport::Uri};
 pub(crate) struct Link {
     made: AtomicU64,
     ended: AtomicU64,
+    /// How many of them the member ended.
+    hung_up: AtomicU64,
     heard: AtomicU64,
     /// Whether a byte ever came.
     spoke: AtomicBool,
@@ -43,10 +45,10 @@ impl Link {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Whether connections were made, and all ended before the member had said anything.
+    /// Whether connections were made, and the member ended them all before it had said anything.
     pub(crate) fn is_hung_up_on(&self) -> bool {
-        let (made, stands) = self.state();
-        made > 0 && !stands && !self.spoke.load(Ordering::Relaxed)
+        let made = self.made.load(Ordering::Acquire);
+        made > 0 && made == self.hung_up.load(Ordering::Acquire) && !self.spoke.load(Ordering::Relaxed)
     }
 
     /// Ends the connection that there is; the next request makes another one.
@@ -82,7 +84,7 @@ impl Service<Uri> for Connector {
                 // The link outlives its connections.
                 let _ = resets.changed().await;
             });
-            Ok(TokioIo::new(Connection { stream, link, reset }))
+            Ok(TokioIo::new(Connection { stream, link, reset, is_hung_up: false }))
         })
     }
 }
@@ -92,6 +94,23 @@ pub(crate) struct Connection {
     stream: TcpStream,
     link: Arc<Link>,
     reset: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_hung_up: bool,
+}
+
+impl Connection {
+    /// Notes that the member ended it: at once, since those who wait for answers are told before it is dropped.
+    fn hung_up(&mut self) {
+        if !std::mem::replace(&mut self.is_hung_up, true) {
+            self.link.hung_up.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn noted<T>(&mut self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(done, Poll::Ready(Err(_))) {
+            self.hung_up();
+        }
+        done
+    }
 }
 
 impl Drop for Connection {
@@ -116,6 +135,8 @@ impl AsyncRead for Connection {
             self.link.heard.fetch_add(1, Ordering::Relaxed);
             if buf.filled().len() > before {
                 self.link.spoke.store(true, Ordering::Relaxed);
+            } else {
+                self.hung_up();
             }
         }
         read
@@ -124,10 +145,12 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.noted(written)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.noted(flushed)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -137,9 +160,56 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.noted(written)
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+    /// A connection of a new link, and the member's end of it.
+    async fn connected() -> Result<(Arc<Link>, Connection, TcpStream), Failure> {
+        let member = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let link = Arc::<Link>::default();
+        let address = member.local_addr()?.to_string().into();
+        let mut connector = Connector { address, link: link.clone() };
+        let (connection, accepted) =
+            tokio::try_join!(connector.call(Uri::from_static("http://member")), member.accept())?;
+        Ok((link, connection.into_inner(), accepted.0))
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_up_is_known_before_the_connection_is_dropped() -> Result<(), Failure> {
+        let (link, mut connection, member) = connected().await?;
+        assert!(!link.is_hung_up_on());
+        drop(member);
+        assert_eq!(connection.read(&mut [0; 8]).await?, 0);
+        assert!(link.is_hung_up_on());
+        assert!(link.state().1, "it stands, and what is sent may still be taken");
+        drop(connection);
+        assert!(link.is_hung_up_on() && !link.state().1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn one_that_spoke_or_that_we_left_has_not_hung_up() -> Result<(), Failure> {
+        let (link, mut connection, mut member) = connected().await?;
+        member.write_all(b"word").await?;
+        drop(member);
+        while connection.read(&mut [0; 8]).await? > 0 {}
+        assert!(!link.is_hung_up_on());
+
+        let (link, connection, _member) = connected().await?;
+        drop(connection);
+        assert!(!link.is_hung_up_on());
+        Ok(())
     }
 }
