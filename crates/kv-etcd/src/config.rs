@@ -105,10 +105,11 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given or that the server does not
-    /// understand, [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one of the two
-    /// sides does not accept, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or [`Timeout`](kv_core::ErrorKind::Timeout)
-    /// when no member answered in time; [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given or that the server does
+    /// not understand, [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one
+    /// of the two sides does not accept, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or
+    /// [`Timeout`](kv_core::ErrorKind::Timeout) when no member answered in time;
+    /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
     pub async fn open(self) -> Result<Etcd> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
         let tls = self.tls_config()?;
