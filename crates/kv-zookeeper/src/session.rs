@@ -153,11 +153,8 @@ impl Ephemeral {
     /// it has to be.
     pub(crate) async fn end(&self, deadline: Deadline) -> Result<bool> {
         let was_alive = self.is_alive();
-        if was_alive {
-            let away = |_: Option<&str>| ended();
-            // What is said below of one that is not there is better.
-            let _ = stands(&self.link, deadline, away).await;
-        }
+        // What is said below of one that cannot be connected is better.
+        let _ = self.link(deadline).await;
         self.keeper.abort();
         let in_time = match self.link.send_replace(Link::Closed) {
             Link::Up(linked) => linked.end(deadline).await,
