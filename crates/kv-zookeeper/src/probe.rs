@@ -109,11 +109,16 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Stri
     stream.flush().await?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer).await {
-        // Servers end TLS without its farewell.
-        Err(e) if answer.is_empty() && e.kind() != io::ErrorKind::UnexpectedEof => return Err(e),
+        // Servers end TLS without its farewell, and with a reset when they have not read all.
+        Err(e) if answer.is_empty() && !is_end(&e) => return Err(e),
         _ => {}
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Whether the server ended the connection.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 /// The name that a host's certificate must have.
@@ -141,11 +146,7 @@ fn of_io(host: &str, tls: bool, error: io::Error) -> Error {
         ),
         Some(_) => (ErrorKind::Unauthenticated, "TLS failed"),
         // A server without TLS ends a connection that begins like this.
-        None if tls
-            && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
-        {
-            (ErrorKind::InvalidArgument, NO_TLS)
-        }
+        None if tls && is_end(&error) => (ErrorKind::InvalidArgument, NO_TLS),
         None => (ErrorKind::Unavailable, "cannot be reached"),
     };
     Error::new(kind, format!("{host}: {why}")).with_cause(error)
@@ -205,4 +206,26 @@ async fn shake(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: i32) -> i
     let _ = stream.read_to_end(&mut Vec::new()).await;
     let millis = [answer[8], answer[9], answer[10], answer[11]];
     Ok(i32::from_be_bytes(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_reads_nothing_and_hangs_up_may_want_tls() -> io::Result<()> {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let host = server.local_addr()?.to_string();
+        let hangs_up = async {
+            let (client, _) = server.accept().await?;
+            // What came and was not read makes it a reset.
+            client.peek(&mut [0]).await
+        };
+        let (found, ended) =
+            tokio::join!(probe(&host, None, Deadline::after(Duration::from_secs(10))), hangs_up);
+        ended?;
+        let error = found.err().ok_or(io::ErrorKind::InvalidData)?;
+        assert!(error.to_string().contains("`ca`"), "{error}");
+        Ok(())
+    }
 }
