@@ -56,26 +56,31 @@ pub(crate) enum Done {
 pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
     let deadline = before(request.deadline);
     let mut subjects = subjects(inner, request);
-    let mut fresh = !request.writes.iter().all(|write| {
-        // What is to be made may be taken to be missing: the server says if it is not.
-        matches!(write, Write::Put { .. })
-            || subjects.iter().any(|s| s.key == *write.key() && s.seen.is_some())
-    });
-    fresh |= request.conditions.iter().any(|condition| match condition {
-        Condition::Version(key, _) | Condition::Exists(key) => {
-            !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
-        }
-        Condition::Missing(key) => {
-            !subjects.iter().any(|s| s.key == *key && s.seen.is_some())
-                && !request.writes.iter().any(|write| write.key() == key)
-        }
-        Condition::Held(_) => false,
-    });
+    let is_seen = |key: &Key| subjects.iter().any(|s| s.key == *key && s.seen.is_some());
+    // What is to be made may be taken to be missing: the server says if it is not.
+    let is_known = request
+        .writes
+        .iter()
+        .all(|write| matches!(write, Write::Put { .. }) || is_seen(write.key()))
+        && request.conditions.iter().all(|condition| match condition {
+            Condition::Version(key, _) | Condition::Exists(key) => is_seen(key),
+            Condition::Missing(key) => is_seen(key) || request.writes.iter().any(|write| write.key() == key),
+            Condition::Held(_) => true,
+        });
+    // What a lagging member tells is as good as what is remembered.
+    let mut look = (!is_known).then_some(Consistency::Stale);
     let (mut backoff, mut tries, mut unheld) = (Backoff::default(), 0, BTreeSet::new());
     loop {
-        if fresh {
+        let fresh = look == Some(Consistency::Linearizable);
+        if let Some(consistency) = look {
             let keys: Vec<_> = subjects.iter().map(|subject| &subject.key).collect();
-            let found = inner.look(&keys, &ReadOptions::default().deadline(deadline)).await?;
+            let options = ReadOptions::default().consistency(consistency).deadline(deadline);
+            let found = inner.look(&keys, &options).await?;
+            if !fresh && found.iter().any(|found| found.seen.epoch.is_none()) {
+                // The server has nothing to check it by.
+                look = Some(Consistency::Linearizable);
+                continue;
+            }
             for (subject, found) in subjects.iter_mut().zip(found) {
                 subject.seen = Some(found.seen);
             }
@@ -84,13 +89,13 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
             if fresh {
                 return Ok(Done::Refused(failed));
             }
-            fresh = true;
+            look = Some(Consistency::Linearizable);
             continue;
         }
         let plan = match Plan::new(inner, request, &subjects, fresh) {
             Ok(Ok(plan)) => plan,
             Ok(Err(Look)) if !fresh => {
-                fresh = true;
+                look = Some(Consistency::Linearizable);
                 continue;
             }
             Ok(Err(Look)) => {
@@ -108,7 +113,8 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
             }
             Err(answer) => answer,
         };
-        fresh = again(inner, &plan, answer, &mut unheld, deadline).await?;
+        let has_changed = again(inner, &plan, answer, &mut unheld, deadline).await?;
+        look = has_changed.then_some(Consistency::Linearizable);
         tries += 1;
         if deadline.has_passed() {
             let why = format!(

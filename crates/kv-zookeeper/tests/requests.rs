@@ -72,6 +72,17 @@ async fn requests_per_call() -> Result<(), Failure> {
         });
         assert_eq!(done, 1);
         costs!(node, 1, n => kv.delete(format!("txn{n}")));
+        // Only a read tells a key from a directory, to a store that has neither read nor written it.
+        let other = &kv_zookeeper::open(&format!("zookeeper://{}/requests/", node.address)).await?;
+        for n in 0..4 {
+            kv.put(format!("unknown{n}"), "v").await?;
+        }
+        costs!(node, 2, n => other.delete(format!("unknown{n}")));
+        let mut seen_elsewhere = Vec::new();
+        for n in 0..4 {
+            seen_elsewhere.push(kv.put(format!("swapped{n}"), "v").await?.version);
+        }
+        costs!(node, 2, n => other.atomic_put(format!("swapped{n}"), "w", seen_elsewhere[n as usize]));
         let versions =
             futures::future::join_all((0..4).map(|n| kv.get(format!("new{n}")).into_future())).await;
         let versions: Vec<_> =
