@@ -163,6 +163,13 @@ impl Node {
         Ok(sessions)
     }
 
+    /// Those of them that somebody is connected to.
+    pub async fn connected(&self) -> Result<Vec<String>, Failure> {
+        let connections = self.ask("cons").await?;
+        let session = |line: &str| Some(line.split_once("sid=0x")?.1.split(',').next()?.to_owned());
+        Ok(connections.lines().filter_map(session).collect())
+    }
+
     /// `zkCli`, against this node.
     pub fn zkcli(&self) -> Command {
         let mut command = Command::new(&self.client);
