@@ -144,8 +144,7 @@ impl Proxy {
 
     /// Ends every trouble: new connections are accepted, what was held goes on, there is no delay. Returns when it is so.
     pub async fn heal(&self) {
-        let generation = self.shared.rules.borrow().generation;
-        self.shared.rules.send_replace(Rules { generation, ..Rules::default() });
+        self.change(|rules| *rules = Rules { generation: rules.generation, ..Rules::default() });
         self.order(Order::Accept).await;
     }
 
@@ -287,8 +286,7 @@ impl Acceptor {
                     let _ = done.send(());
                 }
                 Ok((client, _)) = accept => {
-                    let number = self.shared.connections.fetch_add(1, Ordering::SeqCst);
-                    links.spawn(link(client, self.server, number, self.shared.clone()));
+                    links.spawn(Link::new(client, self.shared.clone()).run(self.server));
                 }
                 Some(_) = links.join_next() => {}
             }
@@ -296,47 +294,54 @@ impl Acceptor {
     }
 }
 
-/// Counts a connection as long as it lives, also when its task is aborted.
-struct Open<'a>(&'a AtomicU64);
+/// One connection.
+struct Link {
+    client: TcpStream,
+    number: u64,
+    generation: u64,
+    shared: Arc<Shared>,
+}
 
-impl<'a> Open<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
+impl Link {
+    /// What is ordered from here on holds for it, though its task may not have begun.
+    fn new(client: TcpStream, shared: Arc<Shared>) -> Self {
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        let generation = shared.rules.borrow().generation;
+        Self { client, number, generation, shared }
+    }
+
+    /// Until both sides have ended it, or it is cut.
+    async fn run(mut self, server: SocketAddr) {
+        // An aborted task closes by a reset as well; a connection that both sides ended is past that.
+        let reset = |stream: &TcpStream| stream.set_zero_linger().and_then(|()| stream.set_nodelay(true));
+        if reset(&self.client).is_err() {
+            return;
+        }
+        let (number, shared) = (self.number, &self.shared.clone());
+        let carry = async {
+            let mut server = TcpStream::connect(server).await?;
+            reset(&server)?;
+            // Not the owned halves: those say good-bye when they are dropped, before the reset.
+            let ((from_client, to_client), (from_server, to_server)) = (self.client.split(), server.split());
+            tokio::try_join!(
+                pump(from_client, to_server, Way::ToServer, number, shared),
+                pump(from_server, to_client, Way::ToClient, number, shared),
+            )
+        };
+        let mut rules = shared.rules.subscribe();
+        tokio::select! {
+            biased;
+            _ = rules.wait_for(|rules| rules.generation != self.generation) => {}
+            // What ended one side ends the other: both halves are dropped.
+            _ = carry => {}
+        }
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Link {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// One connection, until both sides have ended it, or it is cut.
-async fn link(mut client: TcpStream, server: SocketAddr, number: u64, shared: Arc<Shared>) {
-    let _open = Open::new(&shared.open);
-    let mut rules = shared.rules.subscribe();
-    let generation = rules.borrow().generation;
-    // An aborted task closes by a reset as well; a connection that both sides ended is past that.
-    let reset = |stream: &TcpStream| stream.set_zero_linger().and_then(|()| stream.set_nodelay(true));
-    if reset(&client).is_err() {
-        return;
-    }
-    let carry = async {
-        let mut server = TcpStream::connect(server).await?;
-        reset(&server)?;
-        // Not the owned halves: those say good-bye when they are dropped, before the reset.
-        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-        tokio::try_join!(
-            pump(from_client, to_server, Way::ToServer, number, &shared),
-            pump(from_server, to_client, Way::ToClient, number, &shared),
-        )
-    };
-    tokio::select! {
-        biased;
-        _ = rules.wait_for(|rules| rules.generation != generation) => {}
-        // What ended one side ends the other: both halves are dropped.
-        _ = carry => {}
+        self.shared.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

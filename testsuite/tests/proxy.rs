@@ -122,6 +122,19 @@ async fn a_reset_takes_new_connections() {
     call(&mut connect(&proxy).await, b"after").await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_ends_a_connection_that_has_just_come() {
+    let (server, _received) = echo().await;
+    let proxy = Proxy::start(server).await;
+    for n in 0..2000 {
+        // Accepted at the moment of the cut, or not yet.
+        let mut stream = connect(&proxy).await;
+        timeout(SOON, proxy.cut()).await.unwrap_or_else(|_| panic!("cut {n} waits for a connection"));
+        assert!(answer(&mut stream, 1).await.is_err(), "cut {n} left a connection");
+        proxy.heal().await;
+    }
+}
+
 #[tokio::test]
 async fn a_freeze_holds_and_a_thaw_delivers() {
     let (server, mut received) = echo().await;
