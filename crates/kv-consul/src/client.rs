@@ -213,12 +213,6 @@ impl Agent {
         self.silence.send_replace(());
     }
 
-    /// Ready when its connections are given up.
-    async fn went_silent(&self) {
-        // The sender is ours.
-        let _ = self.silence.subscribe().changed().await;
-    }
-
     /// One attempt.
     async fn attempt(&self, does: Does, within: Deadline, request: &Request) -> Result<Answer, Failed> {
         let mut url = format!(
@@ -236,6 +230,8 @@ impl Agent {
         }
         url.push_str(&self.common.query);
         let is_sent = Arc::new(AtomicBool::new(false));
+        // Before the connections are taken, so that giving them up is not missed.
+        let mut silence = self.silence.subscribe();
         let http = self.http.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut sent = http.request(request.method.clone(), url).headers(self.common.headers.clone());
         if request.method == Method::PUT {
@@ -247,7 +243,7 @@ impl Agent {
             // It may be silent for good reasons, and goes by what other requests hear.
             Does::Poll => tokio::select! {
                 answered = answer => answered,
-                () = self.went_silent() => None,
+                _ = silence.changed() => None,
             },
             _ => answer.await,
         };

@@ -267,8 +267,9 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     }
     let less = format!(r#"{MINE} key_prefix "mine/secret/" {{ policy = "deny" }}"#);
     guarded.change("mine", &less).await?;
-    // The server looks at rights when something happens, or when it asked long enough.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let withdrawn = async { while kv.get("secret/a").await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), withdrawn).await?;
+    // Of a watch the server looks at rights when something happens, or when it was held long enough.
     root.put("secret/b", "2").await?;
     for (name, watch) in [("tree", &mut secret), ("key", &mut one), ("root", &mut all)] {
         let end = loop {

@@ -1,6 +1,6 @@
 //! Large values: they cost their own write, and no other one's.
 
-use kv_core::{Bytes, Kv, Result};
+use kv_core::{Bytes, Kv, Result, WatchEvent};
 use kv_redb::Config;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use std::{path::Path, time::Duration};
@@ -74,6 +74,7 @@ async fn a_large_value_goes_with_its_key() -> Result<()> {
     }
     let lease = kv.lease(Duration::from_secs(60)).await?;
     kv.put("leased", value(1)).lease(&lease).await?;
+    let mut expiry = kv.watch("expired").await?;
     kv.put("expired", value(1)).ttl(Duration::from_millis(10)).await?;
     kv.put("grown", "x").await?;
     let guard = kv.new_lock("held").value(value(2)).acquire().await?;
@@ -87,7 +88,8 @@ async fn a_large_value_goes_with_its_key() -> Result<()> {
     assert!(guard.release().await?);
     // A refused write leaves nothing behind either.
     assert!(kv.put("kept", value(9)).if_missing().await.unwrap_err().is_conflict());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A deletion is told when it has been committed.
+    while !matches!(expiry.event().await?, WatchEvent::Delete { .. }) {}
     kv.close().await?;
     assert_eq!(rows(&file), 3, "kept, replaced and grown");
 
