@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -153,14 +153,14 @@ impl Daemon {
         drop(process);
     }
 
-    /// Freezes it.
+    /// Freezes it; returns when it stands still.
     pub fn pause(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("STOP");
         }
     }
 
-    /// Ends a freeze.
+    /// Ends a freeze; returns when it may run.
     pub fn resume(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("CONT");
@@ -181,8 +181,8 @@ impl fmt::Debug for Daemon {
     }
 }
 
-/// Starts the server, passes on signals that it reads, and kills it when its input ends, which it does with our death.
-/// A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output.
+/// Starts the server, passes on signals that it reads and says so, and kills it when its input ends, which it does with our
+/// death. A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output.
 const KEEPER: &str = r#"
 "$@" </dev/null >&2 &
 pid=$!
@@ -195,6 +195,7 @@ while read -r signal; do
         kill -TERM $! 2>/dev/null
         exit
     fi
+    echo sent
 done
 kill -KILL "$pid" 2>/dev/null
 wait "$pid"
@@ -204,6 +205,7 @@ wait "$pid"
 struct Process {
     keeper: Child,
     orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
 }
 
 impl Process {
@@ -214,21 +216,30 @@ impl Process {
         keeper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let orders = keeper.stdin.take();
-        let mut started = String::new();
-        if let Some(out) = keeper.stdout.take() {
-            BufReader::new(out).read_line(&mut started)?;
-        }
-        Ok(Self { keeper, orders })
+        let answers = BufReader::new(keeper.stdout.take().ok_or("the keeper's output is a pipe")?);
+        let mut process = Self { keeper, orders, answers };
+        process.answer();
+        Ok(process)
     }
 
+    /// Returns when it has been sent.
     fn signal(&mut self, name: &str) {
+        self.order(name);
+        self.answer();
+    }
+
+    fn order(&mut self, signal: &str) {
         let orders = self.orders.as_mut().expect("orders are taken only at the end");
-        writeln!(orders, "{name}").expect("the keeper lives as long as this");
+        writeln!(orders, "{signal}").expect("the keeper lives as long as this");
+    }
+
+    fn answer(&mut self) {
+        self.answers.read_line(&mut String::new()).expect("the keeper answers");
     }
 
     fn stop(mut self) {
         self.signal("CONT");
-        self.signal("TERM");
+        self.order("TERM");
         self.keeper.wait().expect("a child of ours");
     }
 }

@@ -1,0 +1,97 @@
+//! Servers of a test, with a shell in the place of one.
+
+use kv_testsuite::{Failure, process::Daemon};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// One that prints lines all the time, and what it printed.
+struct Talker {
+    daemon: Daemon,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Talker {
+    fn start(script: &str) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let talker = Self { daemon: Daemon::new(command, log.clone()), log, _folder: folder };
+        talker.daemon.spawn()?;
+        talker.says_more()?;
+        Ok(talker)
+    }
+
+    fn said(&self) -> Result<u64, Failure> {
+        Ok(fs::metadata(&self.log)?.len())
+    }
+
+    fn says_more(&self) -> Result<(), Failure> {
+        let (before, began) = (self.said()?, Instant::now());
+        while self.said()? == before {
+            assert!(began.elapsed() < Duration::from_secs(10), "nothing is said");
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// That nothing is said from now on.
+    fn is_silent(&self) -> Result<(), Failure> {
+        let before = self.said()?;
+        sleep(Duration::from_millis(20));
+        assert_eq!(self.said()?, before);
+        Ok(())
+    }
+}
+
+const TALK: &str = "while :; do echo word; done";
+
+#[test]
+fn one_is_frozen_when_the_call_returns() -> Result<(), Failure> {
+    let talker = Talker::start(TALK)?;
+    for _ in 0..20 {
+        talker.daemon.pause();
+        talker.is_silent()?;
+        talker.daemon.resume();
+        talker.says_more()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_is_gone_when_the_call_returns() -> Result<(), Failure> {
+    let talker = Talker::start(TALK)?;
+    for end in [Daemon::stop, Daemon::kill] {
+        for frozen in [false, true] {
+            if frozen {
+                talker.daemon.pause();
+            }
+            end(&talker.daemon);
+            talker.is_silent()?;
+            talker.daemon.spawn()?;
+            talker.says_more()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_that_ended_by_itself_can_be_signalled_and_started() -> Result<(), Failure> {
+    let talker = Talker::start("echo word")?;
+    talker.daemon.pause();
+    talker.daemon.resume();
+    talker.daemon.stop();
+    let before = talker.said()?;
+    talker.daemon.spawn()?;
+    while talker.said()? == before {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
