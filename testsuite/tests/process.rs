@@ -25,7 +25,7 @@ impl Talker {
         command.args(["-c", script]);
         let talker = Self { daemon: Daemon::new(command, log.clone()), log, _folder: folder };
         talker.daemon.spawn()?;
-        talker.says_more()?;
+        talker.says_beyond(0)?;
         Ok(talker)
     }
 
@@ -34,7 +34,11 @@ impl Talker {
     }
 
     fn says_more(&self) -> Result<(), Failure> {
-        let (before, began) = (self.said()?, Instant::now());
+        self.says_beyond(self.said()?)
+    }
+
+    fn says_beyond(&self, before: u64) -> Result<(), Failure> {
+        let began = Instant::now();
         while self.said()? == before {
             assert!(began.elapsed() < Duration::from_secs(10), "nothing is said");
             std::thread::yield_now();
@@ -90,8 +94,5 @@ fn one_that_ended_by_itself_can_be_signalled_and_started() -> Result<(), Failure
     talker.daemon.stop();
     let before = talker.said()?;
     talker.daemon.spawn()?;
-    while talker.said()? == before {
-        std::thread::yield_now();
-    }
-    Ok(())
+    talker.says_beyond(before)
 }
