@@ -15,7 +15,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let granted = inner.clock.now();
     let timeout = inner.limits.timeout(ttl);
     let session = Arc::new(Ephemeral::open(&inner.client.options, timeout, false, options.deadline).await?);
-    let alive = keep(&session, inner.names.root(), &inner.clock, ttl, granted);
+    let alive = keep(&session, &inner.clock, ttl, granted);
     let mut leases = lock(&inner.leases);
     leases.retain(|_, lease| lease.strong_count() > 0);
     leases.insert(session.id().to_owned(), Arc::downgrade(&session));

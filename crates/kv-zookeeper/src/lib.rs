@@ -42,9 +42,10 @@
 //! * The children of one node are listed whole by the server: a directory of a million keys is one large answer.
 //! * Nodes without data that other tools made are directories, and a directory that holds nothing is cleared when the last key
 //!   below it is deleted through the library. One whose last key expired is cleared by the process that put it, if it lives.
-//! * Reads follow a `sync`, which is no quorum read: in the moments in which a leader is replaced they may be older
-//!   ([`ExceptDuringLeaderChange`](kv_core::Linearizable::ExceptDuringLeaderChange)). Without a quorum no member answers at
-//!   all, stale reads included.
+//! * Reads follow a write that changes nothing, since a `sync` asks the leader alone, which may lead nobody any more, or be
+//!   behind what a follower has acknowledged. They see every acknowledged write, cost the servers an entry of their logs, and
+//!   take as long as a write; those that are under way at once on a handle share one. A read that may be a little old is asked
+//!   of one member: `.stale()`. Without a quorum no member answers at all, stale reads included.
 //! * A watch tells the newest state of what changed. Servers since 3.8.4 and 3.9.2 tell nobody of nodes that they may not
 //!   read; a watch learns that it lost a right when it reads again, after the next outage at the latest.
 //! * A delete of a key that this handle has neither read nor written lately reads it first; and one more read finds out
@@ -59,8 +60,9 @@
 //! # Connections
 //! A handle has one session for calls and watches, and one for each lease, for the locks of each TTL, and, for a moment, for
 //! the puts of each TTL. Idle ones are pinged, a few times in two seconds or in two fifths of a short TTL, which is also how
-//! soon a frozen link is noticed. A connection that breaks is made anew to any of the hosts; a write that was under way is
-//! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again.
+//! soon a frozen link is noticed; what renews a lock or a lease is the quorum's answer. A connection that breaks is made anew
+//! to any of the hosts; a write that was under way is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent
+//! again.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {

@@ -1,7 +1,11 @@
 //! One connection, and whether it stands.
 
 use crate::error::lock;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, OptionFuture, Shared},
+};
+use kv_core::{Consistency, Deadline, Error, ErrorKind, Result};
 use spawns_core::{Spawn, Task};
 use std::{
     future::{Future, poll_fn},
@@ -14,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
-use zookeeper_client::{Client as Session, Error as ClientError, SessionState};
+use zookeeper_client::{Client as Session, Error as ClientError, MultiWriteError, SessionState};
 
 /// How long a connection that nobody uses any more has to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -65,7 +69,11 @@ pub(crate) struct Linked {
     pub(crate) generation: u64,
     task: AbortHandle,
     gone: Gone,
+    barrier: Mutex<Option<Barrier>>,
 }
+
+/// The answer to what [`Linked::barrier`] sent.
+pub(crate) type Barrier = Shared<BoxFuture<'static, Result<(), ClientError>>>;
 
 /// Whether a connection's task is ended. Nobody waits for the client's events then, which would never come.
 #[derive(Clone, Default)]
@@ -114,11 +122,60 @@ impl Linked {
         .await?;
         let task = lock(&spawner.0).take().ok_or(ClientError::ClientClosed)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { session, generation, task, gone: Gone::default() })
+        Ok(Self { session, generation, task, gone: Gone::default(), barrier: Mutex::default() })
     }
 
     pub(crate) fn gone(&self) -> Gone {
         self.gone.clone()
+    }
+
+    /// Asks the quorum, and gives its answer to come: with it, reads that are sent behind see everything that any member had
+    /// acknowledged before the call, and the session was alive after the call began.
+    ///
+    /// It is a write that changes nothing. A `sync` is none and proves nothing on a leader: that one answers at once, although
+    /// its peers may be gone, and although a follower may have acknowledged what the leader itself has still to apply.
+    /// <https://zookeeper.apache.org/doc/r3.9.3/zookeeperInternals.html#sc_consistency>
+    ///
+    /// Who comes while one is under way shares the next one: all readers of a connection together cost one write at a time.
+    pub(crate) async fn barrier(&self) -> Barrier {
+        let under_way = lock(&self.barrier).clone();
+        if let Some(under_way) = &under_way {
+            // It may have been sent before what the caller has to see.
+            let _ = under_way.clone().await;
+        }
+        let mut last = lock(&self.barrier);
+        if let Some(next) = &*last
+            && under_way.is_none_or(|under_way| !under_way.ptr_eq(next))
+        {
+            return next.clone();
+        }
+        let session = self.session.clone();
+        let asked = async move {
+            let mut writer = session.new_multi_writer();
+            writer.add_check_version("/", -1)?;
+            match writer.commit().await {
+                // Refused for want of rights, say, in its turn of writes.
+                Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => Ok(()),
+                Err(MultiWriteError::RequestFailed { source }) => Err(source),
+            }
+        };
+        let next = asked.boxed().shared();
+        // To be polled is to be sent.
+        let _ = next.clone().now_or_never();
+        *last = Some(next.clone());
+        next
+    }
+
+    /// The same for a read of this kind: a stale one waits for nothing.
+    pub(crate) async fn barrier_for(
+        &self,
+        read: Consistency,
+    ) -> impl Future<Output = Result<(), ClientError>> {
+        let barrier = match read {
+            Consistency::Linearizable => Some(self.barrier().await),
+            Consistency::Stale => None,
+        };
+        OptionFuture::from(barrier).map(|passed| passed.unwrap_or(Ok(())))
     }
 
     /// Ready when it is lost.

@@ -108,12 +108,12 @@ impl<'a> Walk<'a> {
                 Place::Here(_) | Place::Directory => {}
             }
         }
-        let (client, root) = (&self.inner.client, self.inner.names.root());
+        let client = &self.inner.client;
         // Requests of one connection are answered in their order: what the first one waits for, all do.
         let behind = self.read.clone().consistency(Consistency::Stale);
         let first = std::iter::once(self.read).chain(std::iter::repeat(&behind));
         let requests: Vec<_> =
-            asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, root, options, asks)).collect();
+            asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, options, asks)).collect();
         let got: Vec<Vec<Got>> = stream::iter(requests).buffered(REQUESTS).try_collect().await?;
         let (mut bytes, mut got) = (0, got.into_iter().flatten());
         for (name, place) in asked {

@@ -141,9 +141,9 @@ impl Attempt {
         let line = self
             .via()
             .call(Does::Read, self.deadline(), |linked| async move {
-                let (sync, line) =
-                    (linked.session.sync(&self.line), linked.session.list_children(&self.line));
-                sync.await?;
+                let barrier = linked.barrier().await;
+                let line = linked.session.list_children(&self.line);
+                barrier.await?;
                 Ok::<_, Problem>(line.await?)
             })
             .await?;
@@ -465,12 +465,12 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = inner.names.line(name);
     loop {
-        let got = read(&inner.client, inner.names.root(), options, &[Ask::Children(line.clone())]).await?;
+        let got = read(&inner.client, options, &[Ask::Children(line.clone())]).await?;
         let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
         let Some(first) = contenders(waiting).into_iter().next() else { return Ok(None) };
         let path = format!("{line}/{first}");
         let behind = options.clone().consistency(Consistency::Stale);
-        let got = read(&inner.client, inner.names.root(), &behind, &[Ask::Data(path)]).await?;
+        let got = read(&inner.client, &behind, &[Ask::Data(path)]).await?;
         if let Some(Got::Data(value, stat)) = got.into_iter().next() {
             return Ok(Some(Holder::new(token(stat.czxid), value)));
         }

@@ -42,24 +42,20 @@ pub(crate) enum Got {
 }
 
 /// Several reads in one request, behind everything that was acknowledged where the answer must be fresh.
-pub(crate) async fn read(client: &Client, root: &str, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
-    let fresh = read.consistency == Consistency::Linearizable;
+pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
     let answer = Via::Any(client)
         .call(Does::Read, read.deadline, |linked| async move {
-            let session = &linked.session;
-            // Sent at once, one behind the other.
-            let sync = fresh.then(|| session.sync(root));
-            let mut reader = session.new_multi_reader();
+            let barrier = linked.barrier_for(read.consistency).await;
+            let mut reader = linked.session.new_multi_reader();
             for ask in asks {
                 match ask {
                     Ask::Data(path) => reader.add_get_data(path)?,
                     Ask::Children(path) => reader.add_get_children(path)?,
                 }
             }
+            // Sent at once, one behind the other.
             let found = reader.commit();
-            if let Some(sync) = sync {
-                sync.await?;
-            }
+            barrier.await?;
             Ok::<_, Problem>(answers(found.await?)?)
         })
         .await?;
@@ -224,7 +220,7 @@ pub(crate) async fn look(
             let mark = Names::mark(&path);
             asks.extend([Ask::Data(path), Ask::Data(mark)]);
         }
-        let mut got = read(client, names.root(), options, &asks).await?.into_iter();
+        let mut got = read(client, options, &asks).await?.into_iter();
         let mut epochs = [None; SLOTS];
         for &slot in &slots {
             if let Some(Got::Data(_, stat)) = got.next() {

@@ -20,7 +20,7 @@ impl Inner {
             let (granted, deadline) = (self.clock.now(), Deadline::after(each_request));
             let timeout = self.limits.timeout(ttl);
             let session = Arc::new(Ephemeral::open(&self.client.options, timeout, false, deadline).await?);
-            let alive = keep(&session, self.names.root(), &self.clock, ttl, granted);
+            let alive = keep(&session, &self.clock, ttl, granted);
             let ended = session.clone();
             let end = Undo::new(async move { ended.end(Deadline::after(ENDED_WITHIN)).await });
             Ok(Session { session, alive, end })

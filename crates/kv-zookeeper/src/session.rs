@@ -209,22 +209,16 @@ fn ended() -> Error {
     Error::new(ErrorKind::LeaseLost, "its session has ended")
 }
 
-/// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the leader
+/// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the quorum
 /// answers, and a session whose owner knows it to be lost is ended, be it alive on the server or not.
-pub(crate) fn keep(
-    session: &Arc<Ephemeral>,
-    root: &str,
-    clock: &Clock,
-    ttl: Duration,
-    granted: Instant,
-) -> Alive {
-    let (kept, root): (_, Arc<str>) = (Arc::downgrade(session), root.into());
+pub(crate) fn keep(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
+    let kept = Arc::downgrade(session);
     let alive = Alive::keep(clock, ttl, granted, move || {
-        let (session, root) = (kept.upgrade(), root.clone());
+        let session = kept.upgrade();
         async move {
             let Some(session) = session else { return Err(closed()) };
             let linked = session.link(Deadline::after(ttl)).await?;
-            linked.session.sync(&root).await.map_err(|e| match e {
+            linked.barrier().await.await.map_err(|e| match e {
                 ClientError::SessionExpired => ended(),
                 e => failed(e).1.with_kind(ErrorKind::Unavailable),
             })

@@ -63,7 +63,7 @@ impl ZooKeeper {
         let client = Client::new(options, &feed);
         client.link(deadline).await?;
         let asks = [Ask::Data(names.slot_node(0))];
-        let prepared = read(&client, names.root(), &ReadOptions::default().deadline(deadline), &asks).await;
+        let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
         // What this user may do, and where, the calls will tell.
         let is_prepared = match prepared {
             Ok(got) => matches!(got.first(), Some(Got::Data(..))),
@@ -133,8 +133,6 @@ fn check_version(version: &str) -> Result<()> {
 fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
     let mut c = Capabilities::new("zookeeper");
     c.durability = if found.mode == "standalone" { Durability::Fsync } else { Durability::Quorum };
-    // `sync` waits for the leader, which does not ask whether it still is one.
-    c.linearizable = Linearizable::ExceptDuringLeaderChange;
     // A conditional write names its key a few times, each character of it up to three times as long.
     c.max_value = txn::REQUEST - OVERHEAD;
     c.max_txn_ops = MOST_OPS;
@@ -196,13 +194,10 @@ impl Store for ZooKeeper {
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let (inner, path) = (&*self.0, &self.0.names.key(key));
-        let fresh = options.consistency == Consistency::Linearizable;
         let answer = Via::Any(&inner.client).call(Does::Read, options.deadline, |linked| async move {
-            let sync = fresh.then(|| linked.session.sync(inner.names.root()));
+            let barrier = linked.barrier_for(options.consistency).await;
             let stat = linked.session.check_stat(path);
-            if let Some(sync) = sync {
-                sync.await?;
-            }
+            barrier.await?;
             Ok::<_, Problem>(stat.await?)
         });
         let Ok(Some(stat)) = answer.await? else { return Ok(false) };
@@ -211,7 +206,7 @@ impl Store for ZooKeeper {
             return Ok(Node::new(empty, &stat, None).is_key);
         }
         let behind = options.clone().consistency(Consistency::Stale);
-        let mark = read(&inner.client, inner.names.root(), &behind, &[Ask::Data(Names::mark(path))]).await?;
+        let mark = read(&inner.client, &behind, &[Ask::Data(Names::mark(path))]).await?;
         Ok(mark.first().and_then(Mark::of).is_some_and(|mark| mark.marks))
     }
 
@@ -271,7 +266,7 @@ impl Store for ZooKeeper {
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let (inner, deadline) = (&*self.0, options.deadline);
         let ask = [Ask::Children(inner.names.own())];
-        read(&inner.client, inner.names.root(), &ReadOptions::default().deadline(deadline), &ask).await?;
+        read(&inner.client, &ReadOptions::default().deadline(deadline), &ask).await?;
         let hosts = &inner.client.options.hosts;
         let each = Deadline::after(deadline.remaining() / 2);
         let looks = hosts.iter().map(|host| probe::probe(host, inner.client.options.tls.as_ref(), each));

@@ -152,6 +152,47 @@ async fn the_leader_is_paused() -> Result<(), Failure> {
     without_its_leader("zookeeper", Fate::Paused).await
 }
 
+/// A follower may have done, and acknowledged, what the leader itself has still to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_member_acknowledged_is_read_at_another() -> Result<(), Failure> {
+    let ensemble = Ensemble::start("zookeeper").await?;
+    let leader = ensemble.leader().await?.address;
+    let (mut leads, mut follow) = (None, Vec::new());
+    for node in &ensemble.0 {
+        let kv = kv_zookeeper::open(&format!("zookeeper://{}/ensemble/", node.address)).await?;
+        match node.address == leader {
+            true => leads = Some(kv),
+            false => follow.push(kv),
+        }
+    }
+    let leads = leads.ok_or("the leader is a member")?;
+    let mut rounds = tokio::task::JoinSet::new();
+    for (n, (writer, reader)) in
+        [(&follow[0], &leads), (&follow[0], &follow[1]), (&leads, &follow[0])].into_iter().enumerate()
+    {
+        for task in 0..32 {
+            let (writer, reader, key) = (writer.clone(), reader.clone(), format!("k/{n}/{task}"));
+            rounds.spawn(async move {
+                for n in 0..100 {
+                    let version = writer.put(&key, n.to_string()).await?.version;
+                    let read = reader.get(&key).await?.map(|entry| entry.version);
+                    assert_eq!(read, Some(version), "{key} in round {n}");
+                    // Nor is a conflict told where there is none.
+                    reader.put(&key, "").if_version(version).await?;
+                }
+                Ok::<_, kv_core::Error>(())
+            });
+        }
+    }
+    while let Some(round) = rounds.join_next().await {
+        round??;
+    }
+    for kv in follow.into_iter().chain([leads]) {
+        kv.close().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_without_a_quorum_serves_nobody() -> Result<(), Failure> {
     let ensemble = Ensemble::start("zookeeper38").await?;

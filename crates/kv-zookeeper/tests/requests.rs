@@ -48,6 +48,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         costs!(node, 1, _n => kv.put("k", "v"));
         costs!(node, 2, _n => kv.get("k"));
         costs!(node, 1, _n => kv.get("k").stale());
+        // Those under way at once share what goes before a read: the first one's, and the others'.
+        costs!(node, 64 + 2, _n => futures::future::try_join_all((0..64).map(|_| kv.get("k").into_future())));
         costs!(node, 2, _n => kv.exists("k"));
         costs!(node, 2, _n => kv.get_many(["k", "l", "m"]));
         kv.put("empty", "").await?;
@@ -107,7 +109,7 @@ async fn requests_per_call() -> Result<(), Failure> {
         for n in 0..200 {
             kv.put(format!("d/{n}"), "v").await?;
         }
-        // The names, then a hundred values a request; and a `sync` each time.
+        // The names, then a hundred values a request; and the question to the quorum each time.
         costs!(node, 7, _n => kv.list("d"));
         costs!(node, 4, _n => kv.list("d").limit(10));
         let deleting = costs!(node, 12, _n => kv.delete_tree("d"));

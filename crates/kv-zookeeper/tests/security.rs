@@ -235,6 +235,14 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         assert_eq!(reader.list("").await?.len(), 1);
         assert_eq!(reader.put("d/k", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(reader.put("d/new", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        // What reads ask the quorum first needs no right to anything.
+        let admin = zookeeper_client::Client::connector().with_auth("digest", b"admin:admin");
+        let admin = admin.connect(&node.address.to_string()).await?;
+        let theirs =
+            zookeeper_client::Acl::new(zookeeper_client::Permission::ALL, zookeeper_client::AuthId::authed());
+        admin.set_acl("/", &[theirs], None).await?;
+        assert_eq!(reader.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
+        assert!(open.exists("d/k").await? && kv.new_lock("l").try_acquire().await?.is_some());
         for kv in [kv, wrong, nobody, open, reader] {
             kv.close().await?;
         }

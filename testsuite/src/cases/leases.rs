@@ -48,8 +48,8 @@ async fn long(kv: &Kv, range: &TtlRange) -> kv_core::Result<Lease> {
 async fn renewed(t: Trial) -> Verdict {
     let range = needs_lease!(t);
     let kv = t.open().await?;
-    // A server that is busy for a second ends none.
-    let ttl = range.least.max(Duration::from_secs(2));
+    // A server that is busy for two seconds ends none.
+    let ttl = range.least.max(Duration::from_secs(4));
     let lease = kv.lease(ttl).await?;
     let version = kv.put("d/k", "v").lease(&lease).await?.version;
     let watched = t.capabilities().watch != Watching::Unsupported;

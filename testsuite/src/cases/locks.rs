@@ -164,8 +164,8 @@ async fn tries(t: Trial) -> Verdict {
 
 async fn renewed(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
-        // A server that is busy for a second loses none.
-        let (other, ttl) = (t.open().await?, lock_ttl(&t, Duration::from_secs(2)));
+        // A server that is busy for two seconds loses none.
+        let (other, ttl) = (t.open().await?, lock_ttl(&t, Duration::from_secs(4)));
         let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
         for _ in 0..15 {
             tokio::time::sleep(ttl / 5).await;

@@ -5,6 +5,7 @@
 
 use kv_testsuite::{
     Failure,
+    network::Network,
     process::{Daemon, Port, program},
 };
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
@@ -41,20 +42,59 @@ pub struct Node {
     pub address: SocketAddr,
     pub daemon: Daemon,
     client: PathBuf,
-    _ports: [Port; 3],
+    _ports: Vec<Port>,
     _folder: TempDir,
+}
+
+/// Where one member listens.
+#[derive(Clone, Copy)]
+struct Addresses {
+    clients: SocketAddr,
+    peers: SocketAddr,
+    election: SocketAddr,
 }
 
 /// The members of one ensemble, not started yet.
 pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
-    let ports: Vec<_> =
-        (0..count).map(|_| Ok([Port::new()?, Port::new()?, Port::new()?])).collect::<Result<_, Failure>>()?;
-    let member = |(n, [_, peers, election]): (usize, &[Port; 3])| {
-        format!("server.{}=127.0.0.1:{}:{}", n + 1, peers.address().port(), election.address().port())
+    let mut ports = Vec::new();
+    for _ in 0..count {
+        ports.push([Port::new()?, Port::new()?, Port::new()?]);
+    }
+    let at = |[clients, peers, election]: &[Port; 3]| Addresses {
+        clients: clients.address(),
+        peers: peers.address(),
+        election: election.address(),
     };
-    let members: Vec<_> = ports.iter().enumerate().map(member).collect();
-    let members = if count > 1 { members } else { Vec::new() };
-    ports.into_iter().enumerate().map(|(n, ports)| Node::new(setup, n + 1, &members, ports)).collect()
+    let all: Vec<_> = ports.iter().map(at).collect();
+    let mut nodes = members(setup, &all, |_, command| command)?;
+    for (node, ports) in nodes.iter_mut().zip(ports) {
+        node._ports = ports.into();
+    }
+    Ok(nodes)
+}
+
+/// As [`nodes`], each on a host of its own: a member's place is its host's number less one.
+pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
+    let at = |n| Addresses {
+        clients: (network.address(n), 2181).into(),
+        peers: (network.peer_address(n), 2888).into(),
+        election: (network.peer_address(n), 3888).into(),
+    };
+    let all: Vec<_> = (1..=count).map(at).collect();
+    members(setup, &all, |n, command| network.on(n, &command))
+}
+
+fn members(
+    setup: &Setup,
+    all: &[Addresses],
+    on: impl Fn(u8, Command) -> Command,
+) -> Result<Vec<Node>, Failure> {
+    let named = all.iter().zip(1_u8..);
+    let member = |(at, n): (&Addresses, u8)| {
+        format!("server.{n}={}:{}:{}", at.peers.ip(), at.peers.port(), at.election.port())
+    };
+    let lines: Vec<_> = if all.len() > 1 { named.clone().map(member).collect() } else { Vec::new() };
+    named.map(|(at, n)| Node::new(setup, n, &lines, at.clients, |command| on(n, command))).collect()
 }
 
 /// One server on its own, which serves.
@@ -69,8 +109,13 @@ pub async fn start(setup: &Setup) -> Result<Node, Failure> {
 }
 
 impl Node {
-    fn new(setup: &Setup, id: usize, members: &[String], ports: [Port; 3]) -> Result<Self, Failure> {
-        let address = ports[0].address();
+    fn new(
+        setup: &Setup,
+        id: u8,
+        members: &[String],
+        address: SocketAddr,
+        on: impl Fn(Command) -> Command,
+    ) -> Result<Self, Failure> {
         // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let data = folder.path().join("data");
@@ -88,9 +133,11 @@ impl Node {
             "4lw.commands.whitelist=*".into(),
         ];
         if !setup.more.iter().any(|line| line.starts_with("secureClientPort")) {
-            lines.extend([format!("clientPort={}", address.port()), "clientPortAddress=127.0.0.1".into()]);
+            lines.push(format!("clientPort={}", address.port()));
+            lines.push(format!("clientPortAddress={}", address.ip()));
         }
         let port = address.port().to_string();
+        // What is set twice has its last value.
         lines.extend(setup.more.iter().map(|line| line.replace("PORT", &port)));
         lines.extend(members.iter().cloned());
         let settings = folder.path().join("zoo.cfg");
@@ -99,9 +146,9 @@ impl Node {
         command.arg(&settings).env("JVMFLAGS", &setup.flags);
         Ok(Self {
             address,
-            daemon: Daemon::new(command, folder.path().join("log")),
+            daemon: Daemon::new(on(command), folder.path().join("log")),
             client: program(&setup.kind, "zkCli", LIVE)?,
-            _ports: ports,
+            _ports: Vec::new(),
             _folder: folder,
         })
     }
