@@ -56,9 +56,7 @@ impl ZooKeeper {
         clock: Clock,
         deadline: Deadline,
     ) -> Result<Self> {
-        let (host, found) = any(&options, deadline).await?;
-        check_version(&found.version)?;
-        let limits = probe::limits(&host, options.tls.as_ref(), deadline).await?;
+        let (found, limits) = any(&options, deadline).await?;
         let feed = Feed::new(names.clone());
         let client = Client::new(options, &feed);
         client.link(deadline).await?;
@@ -89,8 +87,8 @@ impl ZooKeeper {
     }
 }
 
-/// A host that serves. What no other attempt mends is told at once when no host is better.
-async fn any(options: &Options, deadline: Deadline) -> Result<(String, Probe)> {
+/// What a host that serves tells of itself, and grants. What no other attempt mends is told at once when no host is better.
+async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
     let mut backoff = crate::client::Backoff::default();
     let all = crate::client::before(deadline);
     let mut last = None;
@@ -100,8 +98,13 @@ async fn any(options: &Options, deadline: Deadline) -> Result<(String, Probe)> {
         for host in &options.hosts {
             // A silent host must leave time for another one.
             let each = Deadline::after((all.remaining() / 2).max(Duration::from_millis(50)));
-            match probe::probe(host, options.tls.as_ref(), each).await {
-                Ok(found) => return Ok((host.clone(), found)),
+            let asked = async {
+                let found = probe::probe(host, options.tls.as_ref(), each).await?;
+                check_version(&found.version)?;
+                Ok::<_, Error>((found, probe::limits(host, options.tls.as_ref(), each).await?))
+            };
+            match asked.await {
+                Ok(found) => return Ok(found),
                 // What was waited for longest says most.
                 Err(e) if e.kind() == ErrorKind::Timeout && last.is_some() => silent = true,
                 Err(e) if e.is_transient() => {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, single};
 use kv_core::{Kv, Version, WatchEvent};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, Proxy};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout};
 
@@ -151,4 +151,18 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     assert!(!(kept.is_held() && second.is_some()), "two hold the lock");
     kv.close().await?;
     Ok(other.close().await?)
+}
+
+/// As a leader that is cut off from its peers: it tells of itself, and has no say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_grants_no_session_is_passed_over() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let proxy = Proxy::start(node.address).await;
+    // The head of what asks for a session.
+    proxy.hold_answer_to([0, 0, 0, 45, 0, 0, 0, 0]);
+    let url = format!("zookeeper://{},{}/outages/", proxy.address(), node.address);
+    let (opened, ()) = tokio::join!(kv_zookeeper::open(&url).into_future(), proxy.trapped());
+    let kv = opened?;
+    kv.put("k", "v").await?;
+    Ok(kv.close().await?)
 }
