@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -35,7 +35,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(kv: Kv, key: &'static str) -> Self {
+    fn start(kv: Kv, key: String) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let ended = end.clone();
         let (told, sure) = watch::channel((0, 0));
@@ -45,7 +45,7 @@ impl Writer {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
-                match kv.put(key, n.to_string()).await {
+                match kv.put(&key, n.to_string()).await {
                     Ok(written) => {
                         assert!(Some(written.version) > last, "versions only grow");
                         last = Some(written.version);
@@ -111,7 +111,8 @@ where
 
 /// Everything goes on while a member is taken away, and when it is back: reads see what was written, a watch misses
 /// nothing, a lease and a lock are kept, a fenced write is taken, nobody else gets the lock; whoever asks the others
-/// notices no more than a pause. `kv` has nothing under its prefix, and a short deadline.
+/// notices no more than a pause. `kv` has a short deadline. Its keys are apart from those of any other run, whose writes may
+/// still be on their way.
 ///
 /// # Errors
 /// What did not.
@@ -123,22 +124,25 @@ pub async fn goes_on(
     away: impl AsyncFnOnce() -> Result<(), Failure>,
     back: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut changes = kv.watch_tree("w").await?;
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let at = |name: &str| format!("run{run}/{name}");
+    let mut changes = kv.watch_tree(at("w")).await?;
     assert_eq!(changes.event().await?, WatchEvent::Synced);
     let ttl = Duration::from_secs(20);
-    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let guard = kv.new_lock(at("l")).ttl(ttl).acquire().await?;
     let lease = kv.lease(ttl).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    let mut waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
-    let mut writer = Writer::start(kv.clone(), "w/n");
+    kv.put(at("leased"), "").lease(&lease).await?;
+    let mut waiting = tokio::spawn(kv.new_lock(at("l")).ttl(ttl).acquire());
+    let mut writer = Writer::start(kv.clone(), at("w/n"));
     writer.some_more().await?;
 
     away().await?;
-    written(kv, "w/while-away").await?;
-    assert!(read(|| kv.get("w/while-away")).await?.is_some(), "a read after a write sees it");
+    written(kv, &at("w/while-away")).await?;
+    assert!(read(|| kv.get(at("w/while-away"))).await?.is_some(), "a read after a write sees it");
     let began = Instant::now();
     soon("a fenced write", async {
-        while let Err(e) = kv.put("fenced", "").fenced(&guard).await {
+        while let Err(e) = kv.put(at("fenced"), "").fenced(&guard).await {
             assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{e:?}");
         }
     })
@@ -149,14 +153,14 @@ pub async fn goes_on(
     back().await?;
 
     let possible = writer.end().await?;
-    written(kv, "w/end").await?;
+    written(kv, &at("w/end")).await?;
     let listed = async || -> Result<BTreeMap<_, _>> {
-        Ok(kv.list("w").await?.into_iter().map(|entry| (entry.key.to_string(), entry)).collect())
+        Ok(kv.list(at("w")).await?.into_iter().map(|entry| (entry.key.to_string(), entry)).collect())
     };
     let mut mirror = BTreeMap::new();
     soon("what a listing shows", async {
         // A write whose answer was lost may still be on its way.
-        while mirror != listed().await? || !mirror.contains_key("w/end") {
+        while mirror != listed().await? || !mirror.contains_key(&at("w/end")) {
             match changes.event().await? {
                 WatchEvent::Put(entry) => drop(mirror.insert(entry.key.to_string(), entry)),
                 WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
@@ -166,14 +170,14 @@ pub async fn goes_on(
         Ok::<_, kv_core::Error>(())
     })
     .await??;
-    assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/end", "w/n", "w/while-away"]);
-    let last: u64 = mirror["w/n"].text().ok_or("a number")?.parse()?;
+    assert!(mirror.keys().eq(&["w/end", "w/n", "w/while-away"].map(at)), "{mirror:?}");
+    let last: u64 = mirror[&at("w/n")].text().ok_or("a number")?.parse()?;
     assert!(possible.contains(&last), "{last} is there, and could be one of {possible:?}");
 
     let token = guard.token();
     guard.release().await?;
     let next = soon("the lock", waiting).await???;
     assert!(next.token() > token);
-    assert!(read(|| kv.exists("leased")).await?, "the lease was kept alive");
+    assert!(read(|| kv.exists(at("leased"))).await?, "the lease was kept alive");
     Ok(())
 }

@@ -96,7 +96,6 @@ async fn the_leader_is_cut_off_from_us() -> Result<(), Failure> {
             Ok(())
         };
         goes_on(&kv, away, back).await?;
-        kv.delete_tree("").await?;
         kv.close().await?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kv_testsuite::{
     Failure,
+    network::Network,
     process::{Daemon, Port, program},
 };
 use serde_json::{Value, json};
@@ -29,15 +30,61 @@ pub struct Node {
     pub daemon: Daemon,
     pub folder: TempDir,
     consul: PathBuf,
-    ports: [Port; 4],
+    /// Where it speaks TLS, or to other datacenters.
+    more: SocketAddr,
+    _ports: Vec<Port>,
+}
+
+/// Where one server listens.
+#[derive(Clone, Copy)]
+struct Addresses {
+    http: SocketAddr,
+    rpc: SocketAddr,
+    serf: SocketAddr,
+    more: SocketAddr,
 }
 
 /// The servers of one datacenter, not started yet. What `more` has is set besides what all have, or in its place.
 pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
-    let ports = (0..count).map(|_| Ok([Port::new()?, Port::new()?, Port::new()?, Port::new()?]));
-    let ports = ports.collect::<Result<Vec<_>, Failure>>()?;
-    let join: Vec<_> = ports.iter().map(|[_, _, serf, _]| serf.address().to_string()).collect();
-    ports.into_iter().zip(1..).map(|(ports, n)| Node::new(&format!("n{n}"), &join, ports, more)).collect()
+    let mut ports = Vec::new();
+    for _ in 0..count {
+        ports.push([Port::new()?, Port::new()?, Port::new()?, Port::new()?]);
+    }
+    let at = |ports: &[Port; 4]| {
+        let [http, rpc, serf, more] = ports.each_ref().map(Port::address);
+        Addresses { http, rpc, serf, more }
+    };
+    let all: Vec<_> = ports.iter().map(at).collect();
+    let mut nodes = members(&all, more, |_, command| command)?;
+    for (node, ports) in nodes.iter_mut().zip(ports) {
+        node._ports = ports.into();
+    }
+    Ok(nodes)
+}
+
+/// As [`nodes`], each on a host of its own: a server's place is its host's number less one.
+pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
+    let at = |n| {
+        let peers = |port: u16| (network.peer_address(n), port).into();
+        Addresses {
+            http: (network.address(n), 8500).into(),
+            rpc: peers(8300),
+            serf: peers(8301),
+            more: peers(8302),
+        }
+    };
+    let all: Vec<_> = (1..=count).map(at).collect();
+    members(&all, more, |n, command| network.on(n, &command))
+}
+
+fn members(
+    all: &[Addresses],
+    more: &Value,
+    on: impl Fn(u8, Command) -> Command,
+) -> Result<Vec<Node>, Failure> {
+    let join: Vec<_> = all.iter().map(|at| at.serf.to_string()).collect();
+    let named = all.iter().zip(1_u8..);
+    named.map(|(at, n)| Node::new(&format!("n{n}"), &join, *at, more, |command| on(n, command))).collect()
 }
 
 /// One server on its own, which serves. Its sessions live for half a second at least.
@@ -120,18 +167,23 @@ pub fn from_base64(value: &Value) -> Result<Vec<u8>, Failure> {
 }
 
 impl Node {
-    fn new(name: &str, join: &[String], ports: [Port; 4], more: &Value) -> Result<Self, Failure> {
-        let [http, rpc, serf, https] = [0, 1, 2, 3].map(|at: usize| ports[at].address());
+    fn new(
+        name: &str,
+        join: &[String],
+        at: Addresses,
+        more: &Value,
+        on: impl Fn(Command) -> Command,
+    ) -> Result<Self, Failure> {
         // In memory where there is such a folder: a server flushes each write to its disk twice, and no test is about a disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
-        let port = |is: bool| if is { i32::from(https.port()) } else { -1 };
+        let port = |is: bool| if is { i32::from(at.more.port()) } else { -1 };
         let mut config = json!({
             "server": true, "bootstrap_expect": join.len(), "node_name": name, "data_dir": folder.path().join("data"),
-            "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "log_level": "warn", "disable_update_check": true,
+            "bind_addr": at.rpc.ip(), "client_addr": at.http.ip(), "log_level": "warn", "disable_update_check": true,
             "ports": {
-                "http": http.port(), "https": port(is_tls), "server": rpc.port(),
-                "serf_lan": serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
+                "http": at.http.port(), "https": port(is_tls), "server": at.rpc.port(),
+                "serf_lan": at.serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
             },
             "performance": { "raft_multiplier": 1 }, "session_ttl_min": "500ms", "leave_on_terminate": false,
             "telemetry": { "prometheus_retention_time": "1h", "disable_hostname": true },
@@ -148,18 +200,19 @@ impl Node {
         let consul = program("consul", "consul", LIVE)?;
         let mut command = Command::new(&consul);
         command.arg("agent").arg("-config-file").arg(file);
-        let daemon = Daemon::new(command, folder.path().join("log"));
-        Ok(Self { name: name.into(), address: http, rpc, daemon, folder, consul, ports })
+        let daemon = Daemon::new(on(command), folder.path().join("log"));
+        let (address, rpc, more) = (at.http, at.rpc, at.more);
+        Ok(Self { name: name.into(), address, rpc, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
     /// Where it speaks TLS, when it was told to.
     pub fn tls_address(&self) -> SocketAddr {
-        self.ports[3].address()
+        self.more
     }
 
     /// Where it speaks to other datacenters, when its own was named.
     pub fn wan_address(&self) -> SocketAddr {
-        self.ports[3].address()
+        self.more
     }
 
     /// Returns when it serves.

@@ -1,0 +1,106 @@
+//! The leader is cut off from its peers, and not from us: it does not know yet that it leads nobody.
+
+mod common;
+
+use common::{Node, hosts};
+use kv_core::{ErrorKind, Kv, Linearizable};
+use kv_testsuite::{
+    Failure,
+    failover::{goes_on, soon, written},
+    network::{Network, inside},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Servers on hosts of their own.
+async fn cluster(network: &Network, more: &Value) -> Result<Vec<Node>, Failure> {
+    let nodes = hosts(network, 3, more)?;
+    nodes.iter().try_for_each(|node| node.daemon.spawn())?;
+    for node in &nodes {
+        node.ready().await?;
+    }
+    Ok(nodes)
+}
+
+async fn open(nodes: &[Node], places: &[usize]) -> Result<Kv, Failure> {
+    let servers: Vec<_> = places.iter().map(|&place| nodes[place].address.to_string()).collect();
+    let kv = kv_consul::open(&format!("consul://{}/cluster/", servers.join(","))).await?;
+    Ok(kv.with_deadline(Duration::from_secs(2)))
+}
+
+/// Who leads, as the servers at these places say.
+async fn leader(nodes: &[Node], places: &[usize], not: Option<usize>) -> Result<usize, Failure> {
+    let kv = open(nodes, places).await?;
+    let leads = soon("a leader", async {
+        loop {
+            // Until there is one, the question may fail.
+            let leads = kv.health().await.ok().and_then(|health| health.leader);
+            let place = nodes.iter().position(|node| Some(node.rpc.to_string()) == leads);
+            if let Some(place) = place.filter(|place| Some(*place) != not) {
+                return place;
+            }
+        }
+    });
+    let leads = leads.await?;
+    kv.close().await?;
+    Ok(leads)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
+async fn the_leader_is_cut_off_from_its_peers() -> Result<(), Failure> {
+    if !inside("the_leader_is_cut_off_from_its_peers")? {
+        return Ok(());
+    }
+    let network = Network::of(3)?;
+    let nodes = cluster(&network, &json!({})).await?;
+    // Whoever asks it first must find another; whoever asks another first must not need it.
+    for first in [true, false] {
+        let leads = leader(&nodes, &[0, 1, 2], None).await?;
+        let (host, next, last) = (u8::try_from(leads + 1)?, (leads + 1) % 3, (leads + 2) % 3);
+        let kv = open(&nodes, &if first { [leads, next, last] } else { [next, last, leads] }).await?;
+        let away = async || {
+            network.cut_off(host)?;
+            leader(&nodes, &[next, last], Some(leads)).await.map(drop)
+        };
+        goes_on(&kv, away, async || network.join(host)).await?;
+        kv.close().await?;
+    }
+    Ok(())
+}
+
+/// A leader goes on for a while alone, and renews what it is asked to: not so long that another has the lock by then.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
+async fn who_holds_by_a_leader_without_followers_knows_of_the_loss() -> Result<(), Failure> {
+    if !inside("who_holds_by_a_leader_without_followers_knows_of_the_loss")? {
+        return Ok(());
+    }
+    let network = Network::of(3)?;
+    // Three times as patient with each other as the servers of other tests, and alone for longer.
+    let nodes = cluster(&network, &json!({ "performance": { "raft_multiplier": 3 } })).await?;
+    let leads = leader(&nodes, &[0, 1, 2], None).await?;
+    let (kv, others) =
+        (open(&nodes, &[leads]).await?, open(&nodes, &[(leads + 1) % 3, (leads + 2) % 3]).await?);
+    assert_eq!(kv.capabilities().linearizable, Linearizable::Always);
+    kv.put("k", "v").await?;
+    let ttl = Duration::from_secs(2);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+
+    network.cut_off(u8::try_from(leads + 1)?)?;
+    let read = kv.get("k").await;
+    assert!(read.as_ref().is_err_and(|e| e.is_transient()), "{read:?}");
+    let next = soon("the lock", async {
+        loop {
+            match others.new_lock("l").ttl(ttl).acquire().await {
+                Err(e) if e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown => {}
+                got => return got,
+            }
+        }
+    });
+    let next = next.await??;
+    assert!(!guard.is_held() && next.token() > guard.token(), "two hold it");
+
+    network.join(u8::try_from(leads + 1)?)?;
+    written(&kv, "k").await
+}
