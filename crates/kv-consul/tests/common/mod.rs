@@ -63,7 +63,7 @@ pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
 }
 
 /// As [`nodes`], each on a host of its own: a server's place is its host's number less one.
-pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
+pub fn hosts(network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
     let at = |n| {
         let peers = |port: u16| (network.peer_address(n), port).into();
         Addresses {
@@ -74,7 +74,7 @@ pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Fa
         }
     };
     let all: Vec<_> = (1..=count).map(at).collect();
-    members(&all, more, |n, command| network.on(n, &command))
+    members(&all, &json!({}), |n, command| network.on(n, &command))
 }
 
 fn members(
