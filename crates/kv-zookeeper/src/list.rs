@@ -2,10 +2,9 @@
 
 use crate::{
     names::{Names, OWN},
-    node::{Ask, BATCH, Got, MARK, Mark, Node, read, version},
+    node::{Ask, Got, MARK, Mark, Node, read, version},
     store::Inner,
 };
-use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::*;
 use std::collections::BTreeMap;
 
@@ -15,8 +14,6 @@ const MOST: usize = 4096;
 const BYTES: usize = 1 << 20;
 /// So few nodes at once are asked for their children too, whether or not they have any: a deep tree costs one wait a level.
 const FEW: usize = 16;
-/// How many requests are under way at once.
-const REQUESTS: usize = 8;
 
 /// A node that the walk came by.
 #[derive(Debug)]
@@ -108,14 +105,8 @@ impl<'a> Walk<'a> {
                 Place::Here(_) | Place::Directory => {}
             }
         }
-        let client = &self.inner.client;
-        // Requests of one connection are answered in their order: what the first one waits for, all do.
-        let behind = self.read.clone().consistency(Consistency::Stale);
-        let first = std::iter::once(self.read).chain(std::iter::repeat(&behind));
-        let requests: Vec<_> =
-            asks.chunks(BATCH).zip(first).map(|(asks, options)| read(client, options, asks)).collect();
-        let got: Vec<Vec<Got>> = stream::iter(requests).buffered(REQUESTS).try_collect().await?;
-        let (mut bytes, mut got) = (0, got.into_iter().flatten());
+        let got = read(&self.inner.client, self.read, &asks).await?;
+        let (mut bytes, mut got) = (0, got.into_iter());
         for (name, place) in asked {
             let Some(first) = got.next() else { break };
             let below = match place {

@@ -7,9 +7,11 @@
 use crate::{
     client::{Client, Does, Via},
     error::{Problem, lock},
+    link::Linked,
     names::{Names, SLOTS, slot},
     watch::answers,
 };
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use kv_core::*;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,6 +25,8 @@ pub(crate) const MARK: &[u8] = b"an empty value";
 pub(crate) const OWNED: &[u8] = b"kv";
 /// How many operations one request has.
 pub(crate) const BATCH: usize = 100;
+/// How many requests of one read are under way at once.
+const REQUESTS: usize = 8;
 /// How many nodes are remembered, twice.
 const REMEMBERED: usize = 4096;
 
@@ -41,28 +45,35 @@ pub(crate) enum Got {
     Nothing,
 }
 
-/// Several reads in one request, behind everything that was acknowledged where the answer must be fresh.
+/// Several reads, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on one
+/// connection, so that one question goes before them.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
     let answer = Via::Any(client)
         .call(Does::Read, read.deadline, |linked| async move {
             let barrier = linked.barrier_for(read.consistency).await;
-            let mut reader = linked.session.new_multi_reader();
-            for ask in asks {
-                match ask {
-                    Ask::Data(path) => reader.add_get_data(path)?,
-                    Ask::Children(path) => reader.add_get_children(path)?,
-                }
-            }
             // Sent at once, one behind the other.
-            let found = reader.commit();
-            barrier.await?;
-            Ok::<_, Problem>(answers(found.await?)?)
+            let requests: Vec<_> = asks.chunks(BATCH).map(|asks| request(&linked, asks)).collect();
+            let found = stream::iter(requests).buffered(REQUESTS).try_collect::<Vec<_>>();
+            let ((), found) = futures::try_join!(barrier.map_err(Problem::from), found)?;
+            Ok(found)
         })
         .await?;
-    match answer {
-        Ok(got) if got.len() == asks.len() => Ok(got),
-        _ => Err(Error::new(ErrorKind::Corrupt, "the server answered other reads than it was asked")),
+    let got: Vec<_> = answer.unwrap_or_default().into_iter().flatten().collect();
+    if got.len() != asks.len() {
+        return Err(Error::new(ErrorKind::Corrupt, "the server answered other reads than it was asked"));
     }
+    Ok(got)
+}
+
+async fn request(linked: &Linked, asks: &[Ask]) -> Result<Vec<Got>, Problem> {
+    let mut reader = linked.session.new_multi_reader();
+    for ask in asks {
+        match ask {
+            Ask::Data(path) => reader.add_get_data(path)?,
+            Ask::Children(path) => reader.add_get_children(path)?,
+        }
+    }
+    Ok(answers(reader.commit().await?)?)
 }
 
 /// A node that is there.
@@ -211,33 +222,31 @@ pub(crate) async fn look(
     keys: &[&Key],
     options: &ReadOptions,
 ) -> Result<Vec<Found>> {
+    let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
+    let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(names.slot_node(slot))).collect();
+    for key in keys {
+        let path = names.key(key);
+        let mark = Names::mark(&path);
+        asks.extend([Ask::Data(path), Ask::Data(mark)]);
+    }
+    let mut got = read(client, options, &asks).await?.into_iter();
+    let mut epochs = [None; SLOTS];
+    for &slot in &slots {
+        if let Some(Got::Data(_, stat)) = got.next() {
+            epochs[slot] = Some(stat.version);
+        }
+    }
     let mut found = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(BATCH / 2) {
-        let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
-        let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(names.slot_node(slot))).collect();
-        for key in keys {
-            let path = names.key(key);
-            let mark = Names::mark(&path);
-            asks.extend([Ask::Data(path), Ask::Data(mark)]);
-        }
-        let mut got = read(client, options, &asks).await?.into_iter();
-        let mut epochs = [None; SLOTS];
-        for &slot in &slots {
-            if let Some(Got::Data(_, stat)) = got.next() {
-                epochs[slot] = Some(stat.version);
+    for key in keys {
+        let epoch = epochs[slot(key)];
+        let (node, mark) = (got.next().unwrap_or(Got::Nothing), got.next().unwrap_or(Got::Nothing));
+        found.push(match node {
+            Got::Data(value, stat) => {
+                let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
+                Found { seen: Seen { node: Some(node), epoch }, value }
             }
-        }
-        for key in keys {
-            let epoch = epochs[slot(key)];
-            let (node, mark) = (got.next().unwrap_or(Got::Nothing), got.next().unwrap_or(Got::Nothing));
-            found.push(match node {
-                Got::Data(value, stat) => {
-                    let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
-                    Found { seen: Seen { node: Some(node), epoch }, value }
-                }
-                _ => Found { seen: Seen { node: None, epoch }, value: Vec::new() },
-            });
-        }
+            _ => Found { seen: Seen { node: None, epoch }, value: Vec::new() },
+        });
     }
     Ok(found)
 }

@@ -6,7 +6,7 @@ use crate::{
     expiring::Expiring,
     lease, list, lock,
     names::Names,
-    node::{self, Ask, Directories, Found, Got, Known, Mark, Node, read},
+    node::{self, Ask, Directories, Found, Got, Known, MARK, Node, read},
     pool::Sessions,
     probe::{self, Probe},
     session::{Ephemeral, Limits},
@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, Weak, atomic::AtomicBool},
     time::Duration,
 };
+use zookeeper_client::Error as ClientError;
 
 /// What a request holds besides values and keys.
 const OVERHEAD: usize = 64 << 10;
@@ -196,21 +197,23 @@ impl Store for ZooKeeper {
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
-        let (inner, path) = (&*self.0, &self.0.names.key(key));
-        let answer = Via::Any(&inner.client).call(Does::Read, options.deadline, |linked| async move {
+        let path = &self.0.names.key(key);
+        let answer = Via::Any(&self.0.client).call(Does::Read, options.deadline, |linked| async move {
             let barrier = linked.barrier_for(options.consistency).await;
             let stat = linked.session.check_stat(path);
             barrier.await?;
-            Ok::<_, Problem>(stat.await?)
+            let Some(stat) = stat.await? else { return Ok(false) };
+            let is_empty = stat.data_length == 0;
+            if !is_empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
+                return Ok(Node::new(is_empty, &stat, None).is_key);
+            }
+            match linked.session.get_data(&Names::mark(path)).await {
+                Ok((data, _)) => Ok(data == MARK),
+                Err(ClientError::NoNode) => Ok(false),
+                Err(e) => Err(Problem::from(e)),
+            }
         });
-        let Ok(Some(stat)) = answer.await? else { return Ok(false) };
-        let empty = stat.data_length == 0;
-        if !empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
-            return Ok(Node::new(empty, &stat, None).is_key);
-        }
-        let behind = options.clone().consistency(Consistency::Stale);
-        let mark = read(&inner.client, &behind, &[Ask::Data(Names::mark(path))]).await?;
-        Ok(mark.first().and_then(Mark::of).is_some_and(|mark| mark.marks))
+        Ok(answer.await?.unwrap_or_default())
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
