@@ -6,7 +6,7 @@ use common::{Node, Setup, hosts};
 use kv_core::{Kv, Linearizable};
 use kv_testsuite::{
     Failure,
-    failover::{goes_on, soon, written},
+    failover::{goes_on, is_lost_in_time, soon, written},
     network::{Network, inside},
 };
 use std::time::{Duration, Instant};
@@ -62,6 +62,20 @@ async fn the_leader_is_cut_off_from_its_peers() -> Result<(), Failure> {
         kv.close().await?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
+async fn a_lock_by_a_leader_without_followers_is_lost_in_time() -> Result<(), Failure> {
+    if !inside("a_lock_by_a_leader_without_followers_is_lost_in_time")? {
+        return Ok(());
+    }
+    let network = Network::of(3)?;
+    let (nodes, leads) = ensemble(&Setup::new("zookeeper"), &network).await?;
+    let (kv, others) =
+        (open(&nodes, &[leads]).await?, open(&nodes, &[(leads + 1) % 3, (leads + 2) % 3]).await?);
+    let host = u8::try_from(leads + 1)?;
+    is_lost_in_time(&kv, &others, || network.cut_off(host)).await
 }
 
 /// A leader believes in itself for as long as its `syncLimit`: what it says meanwhile is worth nothing.
