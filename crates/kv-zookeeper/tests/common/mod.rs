@@ -33,7 +33,9 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(kind: &str) -> Self {
-        Self { kind: kind.into(), more: Vec::new(), flags: String::new() }
+        // However long they were busy or apart, members look for a leader again within a second; else within a minute.
+        let flags = "-Dzookeeper.cnxTimeout=500 -Dzookeeper.fastleader.maxNotificationInterval=1000";
+        Self { kind: kind.into(), more: Vec::new(), flags: flags.into() }
     }
 }
 
