@@ -1,7 +1,7 @@
 //! Clusters: a member is taken away, and everything goes on.
 
 use crate::Failure;
-use kv_core::{Error, ErrorKind, Kv, Result, WatchEvent};
+use kv_core::{ErrorKind, Kv, Result, WatchEvent};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -179,39 +179,5 @@ pub async fn goes_on(
     let next = soon("the lock", waiting).await???;
     assert!(next.token() > token);
     assert!(read(|| kv.exists(at("leased"))).await?, "the lease was kept alive");
-    Ok(())
-}
-
-/// A leader goes on for a while when it is cut off from its peers, and may renew what it is asked to: not so long that
-/// somebody else has the lock by then. What is read there is not answered. `kv` reaches the leader alone, `others` the
-/// others, both with a short deadline.
-///
-/// # Errors
-/// What went wrong.
-///
-/// # Panics
-/// What was broken.
-pub async fn is_lost_in_time(
-    kv: &Kv,
-    others: &Kv,
-    cut_off: impl FnOnce() -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    kv.put("k", "v").await?;
-    let ttl = kv.capabilities().lock.as_ref().map(|locking| locking.ttl.least).unwrap_or_default();
-    let ttl = ttl.max(Duration::from_secs(2));
-    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
-    cut_off()?;
-    let read = kv.get("k").await;
-    assert!(read.as_ref().is_err_and(Error::is_transient), "a leader without followers answered {read:?}");
-    let next = soon("the lock", async {
-        loop {
-            match others.new_lock("l").ttl(ttl).acquire().await {
-                Err(e) if e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown => {}
-                got => return got,
-            }
-        }
-    });
-    let next = next.await??;
-    assert!(!guard.is_held() && next.token() > guard.token(), "two hold the lock");
     Ok(())
 }

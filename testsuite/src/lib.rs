@@ -43,7 +43,7 @@
 //! asks the harness for a hook, and is ignored without it.
 //!
 //! Beside the suite there is what a network backend's tests need: [`process`] for servers of their own, [`Base`] for a live
-//! one, [`Proxy`] for what a link does, [`failover`] and [`network`] for clusters.
+//! one, [`Proxy`] for what a link does, [`failover`], [`network`] and [`partition`] for clusters.
 
 mod base;
 mod case;
@@ -53,6 +53,7 @@ pub mod failover;
 mod harness;
 pub mod matrix;
 pub mod network;
+pub mod partition;
 pub mod process;
 mod program;
 mod proxy;

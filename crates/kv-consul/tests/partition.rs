@@ -1,18 +1,17 @@
-//! The leader is cut off from its peers, and not from us: it does not know yet that it leads nobody.
+//! The leader is cut off from its peers, and not from us.
 
 mod common;
 
 use common::{Node, hosts};
-use kv_core::{Kv, Linearizable};
+use kv_core::Kv;
 use kv_testsuite::{
     Failure,
-    failover::{goes_on, is_lost_in_time, soon},
     network::{Network, inside},
+    partition::Cluster,
 };
-use std::time::Duration;
 
-/// Servers on hosts of their own.
-async fn cluster(network: &Network) -> Result<Vec<Node>, Failure> {
+/// Members on hosts of their own, which serve.
+async fn started(network: &Network) -> Result<Vec<Node>, Failure> {
     let nodes = hosts(network, 3)?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;
     for node in &nodes {
@@ -21,28 +20,14 @@ async fn cluster(network: &Network) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-async fn open(nodes: &[Node], places: &[usize]) -> Result<Kv, Failure> {
-    let servers: Vec<_> = places.iter().map(|&place| nodes[place].address.to_string()).collect();
-    let kv = kv_consul::open(&format!("consul://{}/cluster/", servers.join(","))).await?;
-    Ok(kv.with_deadline(Duration::from_secs(2)))
-}
-
-/// Who leads, as the servers at these places say.
-async fn leader(nodes: &[Node], places: &[usize], not: Option<usize>) -> Result<usize, Failure> {
-    let kv = open(nodes, places).await?;
-    let leads = soon("a leader", async {
-        loop {
-            // Until there is one, the question may fail.
-            let leads = kv.health().await.ok().and_then(|health| health.leader);
-            let place = nodes.iter().position(|node| Some(node.rpc.to_string()) == leads);
-            if let Some(place) = place.filter(|place| Some(*place) != not) {
-                return place;
-            }
-        }
-    });
-    let leads = leads.await?;
-    kv.close().await?;
-    Ok(leads)
+fn cluster<'a>(
+    network: &'a Network,
+    nodes: &[Node],
+) -> Cluster<'a, impl AsyncFn(String) -> kv_core::Result<Kv> + use<>> {
+    let members = nodes.iter().map(|node| (node.rpc.to_string(), node.address));
+    Cluster::new(network, members, async |hosts: String| {
+        kv_consul::open(&format!("consul://{hosts}/cluster/")).await
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,20 +37,8 @@ async fn the_leader_is_cut_off_from_its_peers() -> Result<(), Failure> {
         return Ok(());
     }
     let network = Network::of(3)?;
-    let nodes = cluster(&network).await?;
-    // Whoever asks it first must find another; whoever asks another first must not need it.
-    for first in [true, false] {
-        let leads = leader(&nodes, &[0, 1, 2], None).await?;
-        let (host, next, last) = (u8::try_from(leads + 1)?, (leads + 1) % 3, (leads + 2) % 3);
-        let kv = open(&nodes, &if first { [leads, next, last] } else { [next, last, leads] }).await?;
-        let away = async || {
-            network.cut_off(host)?;
-            leader(&nodes, &[next, last], Some(leads)).await.map(drop)
-        };
-        goes_on(&kv, away, async || network.join(host)).await?;
-        kv.close().await?;
-    }
-    Ok(())
+    let nodes = started(&network).await?;
+    cluster(&network, &nodes).goes_on().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,11 +48,6 @@ async fn a_lock_by_a_leader_without_followers_is_lost_in_time() -> Result<(), Fa
         return Ok(());
     }
     let network = Network::of(3)?;
-    let nodes = cluster(&network).await?;
-    let leads = leader(&nodes, &[0, 1, 2], None).await?;
-    let (kv, others) =
-        (open(&nodes, &[leads]).await?, open(&nodes, &[(leads + 1) % 3, (leads + 2) % 3]).await?);
-    assert_eq!(kv.capabilities().linearizable, Linearizable::Always);
-    let host = u8::try_from(leads + 1)?;
-    is_lost_in_time(&kv, &others, || network.cut_off(host)).await
+    let nodes = started(&network).await?;
+    cluster(&network, &nodes).loses_in_time().await
 }
