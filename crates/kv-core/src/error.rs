@@ -1,6 +1,6 @@
 //! The one error of the library.
 
-use std::{borrow::Cow, error::Error as StdError, fmt};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 /// What every call of the library gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +20,9 @@ pub enum ErrorKind {
     /// A value or a transaction is above what the store takes ([`Capabilities`](crate::Capabilities)); nothing
     /// was written.
     TooLarge,
+    /// The server has no room left (disk, quota, memory) and refused the write; nothing was written. Reading, deleting,
+    /// revoking and releasing still work wherever the server allows them: make room, or have an operator do so.
+    NoSpace,
     /// The backend does not offer this; [`Capabilities`](crate::Capabilities) says what it offers.
     Unsupported,
     /// The server does not know these credentials.
@@ -44,6 +47,39 @@ pub enum ErrorKind {
     Other,
 }
 
+impl ErrorKind {
+    /// Its name in lower case, words joined by `_`: `outcome_unknown`; for labels of metrics and for logs. `Display` is
+    /// the same.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "invalid_key",
+            Self::InvalidArgument => "invalid_argument",
+            Self::KeyExists => "key_exists",
+            Self::KeyModified => "key_modified",
+            Self::TooLarge => "too_large",
+            Self::NoSpace => "no_space",
+            Self::Unsupported => "unsupported",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::LockLost => "lock_lost",
+            Self::LeaseLost => "lease_lost",
+            Self::Closed => "closed",
+            Self::Corrupt => "corrupt",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Why a call failed: a [kind](ErrorKind) to act on, the operation, the key, the backend, and the source.
 ///
 /// `Display` gives one line that names all of them, ending in the source's own words; as with
@@ -57,14 +93,16 @@ pub enum ErrorKind {
 /// assert_eq!(e.to_string(), r#"put "a/b" on redb: expected version 3, found 7"#);
 /// assert!(!e.is_transient());
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     call: Option<(&'static str, &'static str)>,
     key: Option<Box<str>>,
-    cause: Option<Box<dyn StdError + Send + Sync>>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -77,7 +115,7 @@ impl Error {
     /// Adds the error behind this one, whose text becomes the end of this one's.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.cause = Some(cause.into());
+        self.0.cause = Some(cause.into().into());
         self
     }
 
@@ -133,6 +171,15 @@ impl Error {
     /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other kind.
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+    }
+
+    /// Whether it is known to last, so that a watch and a wait for a lock end by it:
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied), [`Unauthenticated`](ErrorKind::Unauthenticated),
+    /// [`Unsupported`](ErrorKind::Unsupported), [`Closed`](ErrorKind::Closed), [`Corrupt`](ErrorKind::Corrupt), and no
+    /// other kind. Everything else, known or unknown, is ridden out.
+    pub fn is_lasting(&self) -> bool {
+        use ErrorKind::*;
+        matches!(self.0.kind, PermissionDenied | Unauthenticated | Unsupported | Closed | Corrupt)
     }
 
     /// Whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or

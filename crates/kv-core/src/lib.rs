@@ -105,6 +105,7 @@ mod secret;
 mod store;
 mod txn;
 mod url;
+mod value;
 mod watch;
 
 pub use async_trait::async_trait;
@@ -127,4 +128,5 @@ pub use secret::Secret;
 pub use store::{Acquired, Leased, Store};
 pub use txn::{Condition, Fence, Outcome, Transaction, Write};
 pub use url::StoreUrl;
+pub use value::IntoValue;
 pub use watch::{Target, WatchEvent, WatchStream};

@@ -8,6 +8,12 @@ use std::{fmt, sync::Arc};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Fence(Arc<(Key, u64, Bytes)>);
 
+impl AsRef<Fence> for Fence {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Fence {
     /// For backends: the lock by the backend's own name for it, the token, and what else is needed to check.
     pub fn new(lock: Key, token: u64, proof: impl Into<Bytes>) -> Self {

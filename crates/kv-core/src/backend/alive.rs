@@ -40,6 +40,7 @@ pub struct Alive {
     /// Renewing stops when the last of these is dropped; `lost` holds none.
     #[expect(dead_code, reason = "it is only ever dropped")]
     keeper: watch::Receiver<()>,
+    ttl: Duration,
     /// The end of this one alone.
     ended: watch::Sender<Option<Arc<str>>>,
 }
@@ -57,11 +58,12 @@ impl Alive {
         let life = ttl - ttl / 10;
         let (session, watched) = watch::channel(Life::Until(granted + life));
         let (kept, keeper) = watch::channel(());
-        let alive = Self { clock: clock.clone(), session: watched, keeper, ended: watch::Sender::new(None) };
+        let (ended, own_clock) = (watch::Sender::new(None), clock.clone());
+        let alive = Self { clock: own_clock, session: watched, keeper, ttl, ended };
         let clock = clock.clone();
         tokio::spawn(async move {
             let (mut until, mut next) = (granted + life, granted + ttl / 3);
-            let mut pause = ttl / 50;
+            let (mut pause, mut failed) = (ttl / 50, None);
             let why: Arc<str> = loop {
                 tokio::select! {
                     biased;
@@ -70,7 +72,11 @@ impl Alive {
                 }
                 let began = clock.now();
                 if began >= until {
-                    break format!("it was not renewed within {life:?}").into();
+                    break match failed {
+                        Some(e) => format!("it was not renewed within {life:?}; the last renewal failed: {e}"),
+                        None => format!("it was not renewed within {life:?}"),
+                    }
+                    .into();
                 }
                 // A renewal that hangs must leave time for another one, perhaps by another way.
                 let answer = tokio::select! {
@@ -82,12 +88,14 @@ impl Alive {
                 match answer {
                     Some(Ok(())) => {
                         (until, next, pause) = (began + life, began + ttl / 3, ttl / 50);
+                        failed = None;
                         session.send_replace(Life::Until(until));
                     }
                     Some(Err(e)) if matches!(e.kind(), ErrorKind::LockLost | ErrorKind::LeaseLost) => {
                         break e.message().into();
                     }
-                    Some(Err(_)) | None => {
+                    failure => {
+                        failed = failure.and_then(Result::err).or(failed);
                         next = clock.now() + pause.max(Duration::from_millis(5));
                         pause = (pause * 2).min(ttl / 10);
                     }
@@ -116,10 +124,26 @@ impl Alive {
         move |why| end(&ended, why.into())
     }
 
-    /// Whether its time is not over, by the owner's clock; no I/O.
+    /// Whether its time is not over, by the owner's clock, and somebody still renews it; no I/O.
     pub fn is_held(&self) -> bool {
-        let lives = matches!(&*self.session.borrow(), Life::Until(until) if self.clock.now() < *until);
-        lives && self.ended.borrow().is_none()
+        !self.remaining().is_zero()
+    }
+
+    /// The TTL as granted.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How long it lives at least if no further renewal succeeds, by the owner's clock; zero when it is over.
+    pub fn remaining(&self) -> Duration {
+        // Without a keeper (its runtime has ended) nobody knows what the server did meanwhile.
+        if self.session.has_changed().is_err() || self.ended.borrow().is_some() {
+            return Duration::ZERO;
+        }
+        match &*self.session.borrow() {
+            Life::Until(until) => self.clock.until(*until),
+            Life::Over(_) => Duration::ZERO,
+        }
     }
 
     /// Ready when it is over, with the reason, as a [`LockLost`](ErrorKind::LockLost). It keeps nothing alive.
@@ -130,7 +154,7 @@ impl Alive {
             let by_time = async {
                 match session.wait_for(|life| matches!(life, Life::Over(_))).await.as_deref() {
                     Ok(Life::Over(why)) => why.clone(),
-                    _ => "it was given back".into(),
+                    _ => "it was given back, or the runtime that renewed it has ended".into(),
                 }
             };
             let by_hand = async {

@@ -178,9 +178,8 @@ impl Hub {
                 loop {
                     let page = read(from).await?;
                     for item in page.items {
-                        if let Item::Entry(entry) = item
-                            && let Some(event) = told.put(entry)
-                        {
+                        let Item::Entry(entry) = item else { continue };
+                        for event in told.listed(entry) {
                             out.send(event).await;
                         }
                     }

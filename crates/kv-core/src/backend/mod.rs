@@ -5,32 +5,43 @@
 //! | a time that counts suspend, and that tests can move | [`Clock`] |
 //! | the life of a lock or lease, renewed until its deadline | [`Alive`] |
 //! | what must be undone once, also when a future is dropped | [`Undo`] |
+//! | what still runs in the background when the store is closed | [`Tasks`] |
+//! | pauses between tries, and what is logged of an outage | [`Backoff`], [`Outage`] |
+//! | whether the runtime that shared tasks live on has ended | [`Home`] |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
-//! | TLS settings, a login, an address, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`] |
+//! | TLS settings, a login, an address, a prefix, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`], [`directory_prefix`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
 //! [`Expect::check`](crate::Expect::check).
 
 mod alive;
+mod backoff;
 mod clock;
 pub mod fallback;
+mod home;
 mod hub;
+mod outage;
 mod sessions;
 mod settings;
 mod stream;
+mod tasks;
 mod told;
 mod undo;
 
 pub use alive::Alive;
+pub use backoff::Backoff;
 pub use clock::{Clock, Instant};
+pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
+pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{Pem, TlsFiles, TlsSettings, login, with_port};
+pub use settings::{Pem, TlsFiles, TlsSettings, directory_prefix, login, with_port};
 pub use stream::{Emit, stream};
+pub use tasks::Tasks;
 pub use told::Told;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;

@@ -28,6 +28,24 @@ pub fn with_port(host: &str, port: u16) -> String {
     if has_port { host.to_owned() } else { format!("{host}:{port}") }
 }
 
+/// The prefix that means the directory of this name: with the slash that it lacks, unless it is empty.
+///
+/// ```
+/// use kv_core::backend::directory_prefix;
+///
+/// assert_eq!(directory_prefix("app"), "app/");
+/// assert_eq!(directory_prefix("app/"), "app/");
+/// assert_eq!(directory_prefix(""), "");
+/// ```
+#[must_use]
+pub fn directory_prefix(prefix: impl Into<String>) -> String {
+    let mut prefix = prefix.into();
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    prefix
+}
+
 /// A user and a password, or none of them.
 ///
 /// # Errors
@@ -67,8 +85,9 @@ pub struct TlsSettings<'a> {
     pub server_name: Option<&'a str>,
 }
 
-/// TLS, with the files that the settings name.
-#[derive(Clone, Debug)]
+/// TLS, with the files that the settings name, as they are now: [`TlsSettings::read`] reads them again, and equality
+/// tells whether they have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Who is trusted; the system's roots where there is none.
     pub ca: Option<Pem>,
@@ -79,7 +98,7 @@ pub struct TlsFiles {
 }
 
 /// What a file holds that a TLS setting names. `Debug` shows nothing of it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     setting: &'static str,
     file: PathBuf,

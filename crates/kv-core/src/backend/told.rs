@@ -72,19 +72,30 @@ impl Told {
         }
     }
 
-    /// Begins a listing: give each of its entries to [`put`](Self::put) or [`still`](Self::still), then take what
-    /// [`rest`](Self::rest) says is gone.
+    /// Begins a listing: give each of its entries to [`listed`](Self::listed) or [`still`](Self::still), then take what
+    /// [`rest`](Self::rest) says is gone. A listing must be read after everything that was told, never from the past.
     pub fn relist(&mut self) {
         self.pass += 1;
     }
 
-    /// Notes that a listing without values still has the key at this version; whether its value is owed, and has to be
-    /// read.
+    /// The events owed for an entry of a listing: none when it was told at this version. One that is *older* than what
+    /// was told comes from a server whose counter went back (restored from a copy, failed over to an older member): what
+    /// was told is gone then, and the entry is told behind it.
+    pub fn listed(&mut self, entry: Entry) -> impl Iterator<Item = WatchEvent> + use<> {
+        let gone = match self.version(&entry.key) {
+            Some(told) if told > entry.version => self.gone(&entry.key),
+            _ => None,
+        };
+        gone.into_iter().chain(self.put(entry))
+    }
+
+    /// Notes that a listing without values still has the key at this version; whether it was told at another one, so that
+    /// its value is owed, has to be read, and is to be given to [`listed`](Self::listed).
     pub fn still(&mut self, key: &Key, version: Version) -> bool {
         match self.seen.get_mut(key) {
             Some(seen) => {
                 seen.pass = self.pass;
-                seen.version < version
+                seen.version != version
             }
             None => true,
         }
@@ -101,7 +112,7 @@ impl Told {
     pub fn listing(&mut self, target: &Target, entries: impl IntoIterator<Item = Entry>) -> Vec<WatchEvent> {
         self.relist();
         let there = entries.into_iter().filter(|e| target.concerns(&e.key));
-        let mut owed: Vec<_> = there.filter_map(|e| self.put(e)).collect();
+        let mut owed: Vec<_> = there.flat_map(|e| self.listed(e)).collect();
         owed.extend(self.rest());
         owed.push(WatchEvent::Synced);
         owed

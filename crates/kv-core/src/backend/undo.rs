@@ -1,22 +1,22 @@
 //! What must be undone, once.
 
-use super::lock;
+use super::{Tasks, lock};
 use crate::{Error, ErrorKind, Result};
 use futures_core::future::BoxFuture;
 use std::{
     fmt,
-    future::Future,
     sync::{Arc, Mutex, Weak},
 };
-use tokio::runtime::Handle;
-
-type Todo = Mutex<Option<BoxFuture<'static, Result<bool>>>>;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Something that must happen once: by [`run`](Self::run), in the background when this is dropped, or when the handle
 /// is closed. The answer is whether there still was something to undo.
 ///
 /// Make it *before* the request whose effect it undoes is sent: then there is no point at which a dropped future
-/// leaves something behind.
+/// leaves something behind. Made by [`Tasks::undo`], `close` can wait for what a drop began.
+///
+/// It runs on the runtime in which it was made, or, where that has ended, on the one in which it is run or dropped. With
+/// neither (a program that leaves `main`) nothing is undone, and what it was for ends by its TTL.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -31,66 +31,136 @@ type Todo = Mutex<Option<BoxFuture<'static, Result<bool>>>>;
 pub struct Undo {
     todo: Arc<Todo>,
     runtime: Option<Handle>,
+    tasks: Tasks,
+}
+
+#[derive(Default)]
+struct Todo(Mutex<Work>);
+
+#[derive(Default)]
+struct Work {
+    /// Somebody has it done.
+    begun: bool,
+    /// Until a task has taken it up.
+    work: Option<BoxFuture<'static, Result<bool>>>,
 }
 
 /// The handle's end of an [`Undo`], for `close`.
 pub(crate) struct Undoing(Weak<Todo>);
 
+impl Todo {
+    fn is_over(&self) -> bool {
+        let todo = lock(&self.0);
+        todo.begun || todo.work.is_none()
+    }
+
+    /// Has it done on the first of these runtimes that still runs; `None` when it was begun before, or none does.
+    fn begin(
+        self: &Arc<Self>,
+        runtimes: impl IntoIterator<Item = Handle>,
+        tasks: &Tasks,
+    ) -> Option<JoinHandle<Result<bool>>> {
+        {
+            let mut todo = lock(&self.0);
+            if todo.begun || todo.work.is_none() {
+                return None;
+            }
+            todo.begun = true;
+        }
+        for runtime in runtimes {
+            let (todo, counted) = (self.clone(), tasks.count());
+            let task = runtime.spawn(async move {
+                let Some(work) = lock(&todo.0).work.take() else { return Ok(false) };
+                let answer = work.await;
+                counted.note(&answer);
+                answer
+            });
+            // A runtime that has ended drops a task at once, and the work is still here.
+            if !task.is_finished() || lock(&self.0).work.is_none() {
+                return Some(task);
+            }
+        }
+        None
+    }
+}
+
 impl Undo {
-    /// Undoes by this future, on the runtime in which this is called.
+    /// Undoes by this future.
     pub fn new(work: impl Future<Output = Result<bool>> + Send + 'static) -> Self {
-        Self { todo: Arc::new(Mutex::new(Some(Box::pin(work)))), runtime: Handle::try_current().ok() }
+        let work = Work { begun: false, work: Some(Box::pin(work)) };
+        let (todo, runtime) = (Todo(Mutex::new(work)), Handle::try_current().ok());
+        Self { todo: Arc::new(todo), runtime, tasks: Tasks::default() }
     }
 
     /// Nothing to undo.
     pub fn nothing() -> Self {
-        Self { todo: Arc::default(), runtime: None }
+        Self { todo: Arc::default(), runtime: None, tasks: Tasks::default() }
     }
 
     /// Undoes, and goes on in the background when the caller stops waiting; `false` when it was done before.
     ///
     /// # Errors
-    /// What the future gives; [`Closed`](ErrorKind::Closed) when its runtime has ended.
+    /// What the future gives; [`Closed`](ErrorKind::Closed) when the runtime ended meanwhile.
     pub async fn run(self) -> Result<bool> {
-        let Some(work) = lock(&self.todo).take() else { return Ok(false) };
-        let ended = |e| Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e);
-        match &self.runtime {
-            Some(runtime) => runtime.spawn(work).await.unwrap_or_else(|e| Err(ended(e))),
-            None => work.await,
+        if self.todo.is_over() {
+            return Ok(false);
+        }
+        let ended = || Error::new(ErrorKind::Closed, "the runtime has ended");
+        match self.todo.begin(self.runtimes(), &self.tasks) {
+            Some(task) => task.await.unwrap_or_else(|e| Err(ended().with_cause(e))),
+            None => {
+                // Outside of every runtime; or somebody else has just begun it.
+                let work = lock(&self.todo.0).work.take();
+                match work {
+                    Some(work) if self.runtimes().next().is_none() => work.await,
+                    Some(_) => Err(ended()),
+                    None => Ok(false),
+                }
+            }
         }
     }
 
     /// Leaves it as it is: nothing will be undone.
     pub fn forget(self) {
-        lock(&self.todo).take();
+        lock(&self.todo.0).work.take();
+    }
+
+    /// Has it counted by these once it runs, in place of those before.
+    pub(crate) fn count_in(&mut self, tasks: &Tasks) {
+        self.tasks = tasks.clone();
     }
 
     pub(crate) fn weak(&self) -> Undoing {
         Undoing(Arc::downgrade(&self.todo))
     }
+
+    fn runtimes(&self) -> impl Iterator<Item = Handle> + use<> {
+        self.runtime.clone().into_iter().chain(Handle::try_current())
+    }
 }
 
 impl Undoing {
     pub(crate) fn is_over(&self) -> bool {
-        self.0.upgrade().is_none_or(|todo| lock(&todo).is_none())
+        self.0.upgrade().is_none_or(|todo| todo.is_over())
     }
 
-    pub(crate) fn take(&self) -> Option<BoxFuture<'static, Result<bool>>> {
-        lock(&*self.0.upgrade()?).take()
+    /// Has it done on the current runtime, counted by these.
+    pub(crate) fn begin(&self, tasks: &Tasks) {
+        if let Some(todo) = self.0.upgrade() {
+            todo.begin(Handle::try_current(), tasks);
+        }
     }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if let (Some(work), Some(runtime)) = (lock(&self.todo).take(), &self.runtime) {
-            runtime.spawn(work);
-        }
+        self.todo.begin(self.runtimes(), &self.tasks);
     }
 }
 
 impl fmt::Debug for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Undo({})", if lock(&self.todo).is_some() { "to do" } else { "done" })
+        write!(f, "Undo({})", if self.todo.is_over() { "done" } else { "to do" })
     }
 }
 

@@ -30,15 +30,18 @@ impl LeaseCall {
             capabilities.lease.as_ref().ok_or_else(|| capabilities.unsupported("leases"))?.grant(ttl)?;
             store.lease(ttl, &LeaseOptions { deadline, each_request: within }).await
         };
-        let Leased { id, ttl, alive, revoke } = kv.call("lease", None, Does::Write, deadline, lease).await?;
-        kv.hold(&revoke).map_err(|e| kv.in_call(e, "lease", None))?;
+        let Leased { id, ttl, alive, mut revoke } = kv.call("lease", None, Does::Write, deadline, lease).await?;
+        kv.hold(&mut revoke).map_err(|e| kv.in_call(e, "lease", None))?;
         Ok(Lease { kv, id, ttl, alive, revoke, within })
     }
 }
 awaitable!(LeaseCall => Lease, LeaseCall::run);
 
-/// A lease: kept alive in the background while this lives, and the keys put under it with it. Dropping it revokes it in
-/// the background; a killed process's ends by its TTL.
+/// A lease: kept alive in the background while this lives, and the keys put under it with it, whoever deletes or replaces
+/// them. Dropping it revokes it in the background.
+///
+/// The background is the runtime: a program that leaves `main` (by `?` too) with a lease alive does not revoke it, and it
+/// ends by its TTL, as a killed process's does. [`Kv::close`] and [`Kv::scope`] wait until it is gone.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -71,6 +74,11 @@ impl Lease {
     /// The TTL as granted.
     pub fn ttl(&self) -> Duration {
         self.ttl
+    }
+
+    /// How long it lives at least if no further renewal succeeds, by this side's clock; zero when it is over. No I/O.
+    pub fn remaining(&self) -> Duration {
+        if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
     /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`].

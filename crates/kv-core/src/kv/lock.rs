@@ -1,7 +1,7 @@
 //! `new_lock`, `lock_holder`.
 
 use super::*;
-use crate::backend::Alive;
+use crate::backend::{Alive, Backoff, Outage};
 
 /// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
 ///
@@ -40,8 +40,8 @@ impl Lock {
         self
     }
     /// What others read of the holder.
-    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
-        self.value = value.into();
+    pub fn value(mut self, value: impl IntoValue) -> Self {
+        self.value = value.into_value();
         self
     }
     /// The time that each single request has, in place of the handle's. Waiting in line has no end.
@@ -50,73 +50,145 @@ impl Lock {
         self
     }
 
-    /// Waits in line until the lock is held. Dropping the future leaves the line and leaves nothing behind.
+    /// Waits in line until the lock is held, over outages too, as a watch does: a lost place is taken anew, and what ends
+    /// the wait is what [`Error::is_lasting`] names. Whoever wants an end uses [`acquire_within`](Self::acquire_within).
     ///
     /// # Errors
     /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
-    /// [`Closed`](ErrorKind::Closed), and those of a request that had no answer within the deadline.
+    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals, such as
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the line, and leaves nothing behind.
     pub async fn acquire(self) -> Result<Guard> {
         let kv = self.kv.clone();
         let ended = || {
-            kv.in_call(
-                Error::new(ErrorKind::Other, "the store ended the wait without the lock"),
-                "lock",
-                None,
-            )
+            let why = "the store ended the wait without the lock";
+            kv.in_call(Error::new(ErrorKind::Other, why), "lock", None)
         };
-        self.get(true).await?.ok_or_else(ended)
+        let wait = Wait::new(&self);
+        self.get(Some(wait)).await?.ok_or_else(ended)
     }
 
     /// The lock if it is free and nobody waits for it, else `None`; leaves no contender behind.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline: what
-    /// was begun is then given back in the background.
+    /// As [`acquire`](Self::acquire), and those of the one request: [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline; what was begun is then given back in
+    /// the background.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(self) -> Result<Option<Guard>> {
-        self.get(false).await
+        self.get(None).await
     }
 
     /// As [`acquire`](Self::acquire), but gives `None` when it was not got within this time.
     ///
     /// # Errors
+    /// As [`acquire`](Self::acquire); when the time ends in an outage, the error of the last try.
+    ///
+    /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
-        Deadline::after(wait).limit(self.get(true)).await.unwrap_or(Ok(None))
+        let (kv, name, waiting) = (self.kv.clone(), self.name.clone(), Wait::new(&self));
+        let answer = Deadline::after(wait).limit(self.get(Some(waiting.clone()))).await;
+        answer.unwrap_or_else(|| match waiting.outage() {
+            Some(e) => Err(kv.in_call(e, "lock", name.as_ref().ok().map(Key::as_str))),
+            None => Ok(None),
+        })
     }
 
-    async fn get(self, wait: bool) -> Result<Option<Guard>> {
+    async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let kv = self.kv;
-        let name =
-            self.name.map_err(|e| kv.in_call(Error::new(e.kind(), e.message().to_owned()), "lock", None))?;
+        let name = self.name.map_err(|e| kv.in_call(Error::clone(&e), "lock", None))?;
         let until_closed = kv.until_closed();
-        let options = LockOptions { ttl: self.ttl, value: self.value, wait, each_request: self.within };
-        let (store, deadline) = kv.begin(if wait { Duration::MAX } else { self.within });
+        let options =
+            LockOptions { ttl: self.ttl, value: self.value, wait: wait.is_some(), each_request: self.within };
+        let (store, deadline) = kv.begin(if wait.is_some() { Duration::MAX } else { self.within });
         let lock = async {
             let capabilities = store.capabilities();
             let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
-            locking.ttl.grant(options.ttl)?;
+            let ttl = locking.ttl.grant(options.ttl)?;
             capabilities.check_value(&options.value)?;
+            let acquire = async {
+                match &wait {
+                    Some(wait) => wait.acquire(store, &name, &options).await,
+                    None => store.lock(&name, &options).await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = until_closed => Err(closed()),
-                acquired = store.lock(&name, &options) => acquired,
+                acquired = acquire => Ok(acquired?.map(|acquired| (acquired, ttl))),
             }
         };
         let acquired = kv.call("lock", Some(name.as_str()), Does::Read, deadline, lock).await?;
-        let Some(Acquired { fence, alive, release }) = acquired else { return Ok(None) };
-        kv.hold(&release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
-        Ok(Some(Guard { kv, name, fence, alive, release, within: self.within }))
+        let Some((Acquired { fence, alive, mut release }, ttl)) = acquired else { return Ok(None) };
+        kv.hold(&mut release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
+        Ok(Some(Guard { kv, name, fence, ttl, alive, release, within: self.within }))
     }
 }
 
+/// A wait for a lock that rides outages out.
+struct Wait {
+    backend: &'static str,
+    /// The error of the last try, and when the try that runs now began: `None` while there is a pause before it.
+    outage: Mutex<(Option<Error>, Option<tokio::time::Instant>)>,
+    /// Within this time a request of a try is answered.
+    within: Duration,
+}
+
+impl Wait {
+    fn new(lock: &Lock) -> Arc<Self> {
+        let (backend, within) = (lock.kv.capabilities().backend, lock.within);
+        Arc::new(Self { backend, outage: Mutex::default(), within })
+    }
+
+    async fn acquire(&self, store: &dyn Store, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::new("wait for a lock", self.backend));
+        loop {
+            guarded(&self.outage).1 = Some(tokio::time::Instant::now());
+            match store.lock(name, options).await {
+                Err(e) if !ends(&e) => {
+                    outage.failed(&e);
+                    *guarded(&self.outage) = (Some(e), None);
+                    backoff.pause().await;
+                }
+                answer => {
+                    outage.over();
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Why it is not in line, if it is not: a try that has lasted longer than a request may last waits in line.
+    fn outage(&self) -> Option<Error> {
+        let (error, trying) = guarded(&self.outage).clone();
+        error.filter(|_| trying.is_none_or(|since| since.elapsed() < self.within))
+    }
+}
+
+/// What ends a wait: what lasts, and what no server has to be asked for.
+fn ends(error: &Error) -> bool {
+    use ErrorKind::*;
+    error.is_lasting() || matches!(error.kind(), InvalidKey | InvalidArgument | TooLarge)
+}
+
 /// A lock that is held while this lives; dropping it releases the lock in the background.
+///
+/// The background is the runtime: a program that leaves `main` (by `?` too) with the lock held does not release it, and
+/// the next one gets it after the TTL and its lateness. [`release`](Self::release), [`Kv::close`] and [`Kv::scope`] wait
+/// until it is free.
 #[derive(Debug)]
 #[must_use = "dropping the guard releases the lock"]
 pub struct Guard {
     kv: Kv,
     name: Key,
     fence: Fence,
+    ttl: Duration,
     alive: Alive,
     release: Undo,
     within: Duration,
@@ -137,6 +209,16 @@ impl Guard {
     /// The proof of holding it, for [`Condition::Held`].
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// The TTL as granted: how long the lock outlives the last renewal at least.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How long it is held at least if no further renewal succeeds, by this side's clock; zero when it is lost. No I/O.
+    pub fn remaining(&self) -> Duration {
+        if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
     /// Whether it is held, by this side's clock, which counts suspend; no I/O. `false` from the moment that (start of the
@@ -165,7 +247,7 @@ impl Guard {
     /// let answer = guard
     ///     .while_held(async {
     ///         kv.put("state", "led by me").fenced(&guard).await?;
-    ///         Ok(42)
+    ///         kv_core::Result::Ok(42)
     ///     })
     ///     .await?;
     /// # assert_eq!(answer, 42);
@@ -173,11 +255,15 @@ impl Guard {
     /// ```
     ///
     /// # Errors
-    /// [`LockLost`](ErrorKind::LockLost), [`Closed`](ErrorKind::Closed), or the work's own.
-    pub async fn while_held<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// [`LockLost`](ErrorKind::LockLost), [`Closed`](ErrorKind::Closed), or the work's own, of any type that they turn
+    /// into.
+    pub async fn while_held<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         tokio::select! {
             biased;
-            lost = self.lost() => Err(lost),
+            lost = self.lost() => Err(lost.into()),
             done = work => done,
         }
     }
@@ -193,6 +279,12 @@ impl Guard {
         released
             .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
             .map_err(|e| kv.in_call(e, "release", Some(name.as_str())))
+    }
+}
+
+impl AsRef<Fence> for Guard {
+    fn as_ref(&self) -> &Fence {
+        &self.fence
     }
 }
 

@@ -16,7 +16,7 @@ pub use transact::{Step, Txn};
 pub use watch::{Watch, WatchCall};
 pub use write::{Adopt, Delete, DeleteTree, Put};
 
-use crate::backend::{Undo, Undoing, lock as guarded};
+use crate::backend::{Tasks, Undo, Undoing, lock as guarded};
 use crate::*;
 use futures_core::future::BoxFuture;
 use std::{
@@ -28,7 +28,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch as flag;
+use tokio::{runtime::Handle, sync::watch as flag};
 use tracing::Instrument;
 
 /// A handle on an open store, cheap to clone; all clones are one.
@@ -64,9 +64,27 @@ struct Shared {
     /// Wakes what waits when the handle is closed.
     closed: flag::Sender<bool>,
     /// The result of closing, once it is there.
-    done: flag::Sender<Option<Result<(), (ErrorKind, String)>>>,
+    done: flag::Sender<Option<Result<()>>>,
     /// Guards and leases to give back when the handle is closed.
     held: Mutex<Vec<Undoing>>,
+    /// What gives them back in the background.
+    tasks: Tasks,
+}
+
+/// Tells the result of closing, also when the runtime ends meanwhile.
+struct Closing<'a>(&'a Shared);
+
+impl Closing<'_> {
+    fn done(self, result: Result<()>) {
+        self.0.done.send_replace(Some(result));
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let ended = || Error::new(ErrorKind::Closed, "the runtime ended while the store was closed");
+        self.0.done.send_if_modified(|done| done.is_none().then(|| *done = Some(Err(ended()))).is_some());
+    }
 }
 
 /// What a call that is cut off may have done.
@@ -116,8 +134,8 @@ impl Kv {
 
     /// Creates or replaces a key, and answers its new version and the granted TTL. Without
     /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before.
-    pub fn put(&self, key: impl IntoKey, value: impl Into<Bytes>) -> Put {
-        Put::new(self, key.into_key(), value.into(), Expect::Anything)
+    pub fn put(&self, key: impl IntoKey, value: impl IntoValue) -> Put {
+        Put::new(self, key.into_key(), value.into_value(), Expect::Anything)
     }
 
     /// Replaces a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone; with `None`
@@ -125,11 +143,11 @@ impl Kv {
     pub fn atomic_put(
         &self,
         key: impl IntoKey,
-        value: impl Into<Bytes>,
+        value: impl IntoValue,
         previous: impl Into<Option<Version>>,
     ) -> Put {
         let expect = previous.into().map_or(Expect::Missing, Expect::Version);
-        Put::new(self, key.into_key(), value.into(), expect)
+        Put::new(self, key.into_key(), value.into_value(), expect)
     }
 
     /// Deletes a key; `true` when it was there.
@@ -197,32 +215,98 @@ impl Kv {
     }
 
     /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits and watches end
-    /// with [`Closed`](ErrorKind::Closed), and so does every later call. Idempotent. It goes on in the background when
-    /// the caller stops waiting, and ends within the deadline.
+    /// with [`Closed`](ErrorKind::Closed), and so does every later call. It answers when all of that, and what others
+    /// dropped meanwhile, is gone from the server. Idempotent.
+    ///
+    /// A program that ends without it leaves its locks and leases to their TTLs, for what a drop begins in the background
+    /// ends with the runtime: [`scope`](Self::scope) closes on success and failure alike.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("leader").acquire().await?;
+    /// kv.close().await?; // releases it
+    /// assert!(!guard.is_held());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// The store's own, of ending its connections; the handle is closed all the same.
+    /// The first of what could not be given back within the deadline, which ends by its TTL then; the store's own, of
+    /// ending its connections. The handle is closed all the same.
+    ///
+    /// # Cancel safety
+    /// It goes on in the background when the caller stops waiting.
     pub async fn close(&self) -> Result<()> {
         let shared = &self.shared;
         if !shared.shut.swap(true, Ordering::AcqRel) {
+            // Begun before anybody hears of the end: who drops a guard then finds nothing left to do that could overtake
+            // the end of the connections.
+            for undoing in guarded(&shared.held).drain(..) {
+                undoing.begin(&shared.tasks);
+            }
             shared.closed.send_replace(true);
-            let held: Vec<_> = guarded(&shared.held).drain(..).filter_map(|undoing| undoing.take()).collect();
-            let (shared, deadline) = (shared.clone(), Deadline::after(self.deadline));
+            let (shared, within) = (shared.clone(), self.deadline);
             tokio::spawn(async move {
-                let undone: Vec<_> = held.into_iter().map(tokio::spawn).collect();
-                for task in undone {
-                    // What cannot be given back in time ends by its TTL.
-                    let _ = deadline.limit(task).await;
-                }
-                let ended = deadline.limit(shared.store.as_ref().close()).await;
-                let ended =
-                    ended.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "closing took too long")));
-                shared.done.send_replace(Some(ended.map_err(|e| (e.kind(), e.to_string()))));
+                let closing = Closing(&shared);
+                let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
+                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(within)));
+                let ended = Deadline::after(within.mul_f64(0.2).max(Duration::from_millis(100)));
+                let ended = ended.limit(shared.store.as_ref().close()).await;
+                let ended = ended.unwrap_or_else(|| Err(not_given_back(within)));
+                closing.done(given_back.and(ended));
             });
         }
         let mut done = shared.done.subscribe();
         let ended = done.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()).unwrap_or(Ok(()));
-        ended.map_err(|(kind, why)| self.in_call(Error::new(kind, why), "close", None))
+        ended.map_err(|e| self.in_call(e, "close", None))
+    }
+
+    /// Runs the work with this handle, and [closes](Self::close) it behind it, on success and on failure alike: for
+    /// `main`, and for tests. The work's error counts before that of closing. Also found as: defer, finally, with.
+    ///
+    /// ```
+    /// # async fn open() -> kv_core::Result<kv_core::Kv> { kv_memory::open("memory://").await }
+    /// use kv_core::{Kv, Result};
+    ///
+    /// async fn run(kv: Kv) -> Result<u64> {
+    ///     let guard = kv.new_lock("leader").acquire().await?;
+    ///     kv.put("plan", "v2").fenced(&guard).await?;
+    ///     Ok(guard.token())
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<()> {
+    ///     let kv = open().await?;
+    ///     kv.scope(run).await?; // the lock is free on the server, whatever `run` gave
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The work's own, else those of [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// Dropping it, or a panic of the work, closes in the background, as far as the runtime goes on.
+    pub async fn scope<T, E, F>(self, work: impl FnOnce(Kv) -> F) -> Result<T, E>
+    where
+        E: From<Error>,
+        F: Future<Output = Result<T, E>>,
+    {
+        struct Scope(Option<Kv>);
+        impl Drop for Scope {
+            fn drop(&mut self) {
+                if let (Some(kv), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+                    runtime.spawn(async move { kv.close().await });
+                }
+            }
+        }
+        let mut scope = Scope(Some(self.clone()));
+        let answer = work(self.clone()).await;
+        let closed = self.close().await;
+        scope.0 = None;
+        let answer = answer?;
+        closed?;
+        Ok(answer)
     }
 
     /// Whether the handle was closed.
@@ -230,8 +314,9 @@ impl Kv {
         self.shared.shut.load(Ordering::Acquire)
     }
 
-    /// Has the handle give it back at `close`; refused when it is closed already.
-    fn hold(&self, undo: &Undo) -> Result<()> {
+    /// Has the handle give it back at `close`, and wait for it; refused when it is closed already.
+    fn hold(&self, undo: &mut Undo) -> Result<()> {
+        undo.count_in(&self.shared.tasks);
         let mut held = guarded(&self.shared.held);
         if self.is_closed() {
             return Err(closed());
@@ -270,6 +355,8 @@ impl Kv {
         if self.is_closed() {
             return Err(self.in_call(closed(), operation, key));
         }
+        // A store that answers at once (memory, a cache) would never let other tasks run.
+        tokio::task::coop::consume_budget().await;
         let span = tracing::debug_span!("kv", operation, key, backend = self.capabilities().backend);
         let answer = deadline.limit(work).instrument(span).await;
         answer.unwrap_or_else(|| Err(cut_off(does, deadline))).map_err(|e| self.in_call(e, operation, key))
@@ -289,6 +376,7 @@ impl From<Arc<dyn Store>> for Kv {
             closed: flag::Sender::new(false),
             done: flag::Sender::new(None),
             held: Mutex::default(),
+            tasks: Tasks::default(),
         };
         Self { shared: Arc::new(shared), deadline: Deadline::DEFAULT }
     }
@@ -304,6 +392,12 @@ impl fmt::Debug for Kv {
 #[cold]
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store's handle was closed")
+}
+
+#[cold]
+fn not_given_back(within: Duration) -> Error {
+    let why = format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
+    Error::new(ErrorKind::Timeout, why)
 }
 
 #[cold]

@@ -73,9 +73,9 @@ impl Txn {
     pub fn when_missing(self, key: impl IntoKey) -> Self {
         self.add(key.into_key().map(|key| (vec![Condition::Missing(key)], None)))
     }
-    /// Only while the lock is held.
-    pub fn when_held(self, guard: &Guard) -> Self {
-        self.when(Condition::Held(guard.fence().clone()))
+    /// Only while the lock is held: takes its guard, or its [`Fence`].
+    pub fn when_held(self, lock: impl AsRef<Fence>) -> Self {
+        self.when(Condition::Held(lock.as_ref().clone()))
     }
     /// Writes: `kv.put(..)` or `kv.delete(..)` with their options, not awaited. Their own conditions become conditions of
     /// the transaction, their deadlines do not count.

@@ -50,8 +50,10 @@ impl Put {
         self
     }
     /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost).
-    pub fn fenced(mut self, guard: &Guard) -> Self {
-        self.fence = Some(guard.fence().clone());
+    ///
+    /// Takes a guard, or its [`Fence`] where another task has the guard.
+    pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
+        self.fence = Some(lock.as_ref().clone());
         self
     }
     deadline!();
@@ -111,8 +113,10 @@ impl Delete {
     }
     /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost). The
     /// answer is then `true` whether the key was there or not, unless a version is expected too.
-    pub fn fenced(mut self, guard: &Guard) -> Self {
-        self.fence = Some(guard.fence().clone());
+    ///
+    /// Takes a guard, or its [`Fence`] where another task has the guard.
+    pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
+        self.fence = Some(lock.as_ref().clone());
         self
     }
     deadline!();
