@@ -73,7 +73,9 @@ impl Alive {
                 let began = clock.now();
                 if began >= until {
                     break match failed {
-                        Some(e) => format!("it was not renewed within {life:?}; the last renewal failed: {e}"),
+                        Some(e) => {
+                            format!("it was not renewed within {life:?}; the last renewal failed: {e}")
+                        }
                         None => format!("it was not renewed within {life:?}"),
                     }
                     .into();

@@ -30,7 +30,8 @@ impl LeaseCall {
             capabilities.lease.as_ref().ok_or_else(|| capabilities.unsupported("leases"))?.grant(ttl)?;
             store.lease(ttl, &LeaseOptions { deadline, each_request: within }).await
         };
-        let Leased { id, ttl, alive, mut revoke } = kv.call("lease", None, Does::Write, deadline, lease).await?;
+        let Leased { id, ttl, alive, mut revoke } =
+            kv.call("lease", None, Does::Write, deadline, lease).await?;
         kv.hold(&mut revoke).map_err(|e| kv.in_call(e, "lease", None))?;
         Ok(Lease { kv, id, ttl, alive, revoke, within })
     }

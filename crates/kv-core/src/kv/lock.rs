@@ -146,7 +146,12 @@ impl Wait {
         Arc::new(Self { backend, outage: Mutex::default(), within })
     }
 
-    async fn acquire(&self, store: &dyn Store, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    async fn acquire(
+        &self,
+        store: &dyn Store,
+        name: &Key,
+        options: &LockOptions,
+    ) -> Result<Option<Acquired>> {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("wait for a lock", self.backend));
         loop {
             guarded(&self.outage).1 = Some(tokio::time::Instant::now());

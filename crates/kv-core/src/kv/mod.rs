@@ -396,7 +396,8 @@ fn closed() -> Error {
 
 #[cold]
 fn not_given_back(within: Duration) -> Error {
-    let why = format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
+    let why =
+        format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
     Error::new(ErrorKind::Timeout, why)
 }
 

@@ -78,7 +78,11 @@ impl Drop for Bell {
 pub(super) async fn while_held(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
         let guard = take(&t, &kv, "l").await?;
-        same("the answer of work under the lock", guard.while_held(async { Ok(42) }).await?, 42)?;
+        same(
+            "the answer of work under the lock",
+            guard.while_held(async { Ok::<_, kv_core::Error>(42) }).await?,
+            42,
+        )?;
         let dropped = Arc::new(AtomicBool::new(false));
         let bell = Bell(dropped.clone());
         let work = guard.while_held(async move {
