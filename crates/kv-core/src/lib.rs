@@ -125,7 +125,7 @@ pub use options::{
 };
 pub use registry::Registry;
 pub use secret::Secret;
-pub use store::{Acquired, Leased, Store};
+pub use store::{Acquired, AsStore, Leased, Store};
 pub use txn::{Condition, Fence, Outcome, Transaction, Write};
 pub use url::StoreUrl;
 pub use value::IntoValue;

@@ -3,7 +3,7 @@
 use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
 /// What a backend's author writes: six methods make a backend, the others have an answer already.
 ///
@@ -28,10 +28,11 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 ///
 /// # Wrappers
 /// A layer is a `Store` over a `Store`; it forwards every method, which `#[deny(clippy::missing_trait_methods)]`
-/// on its impl checks. On an `Arc<dyn Store>` call methods through `as_ref()`: the `Arc` is a `Store` too, and
+/// on its impl checks, and tells by [`inner`](Self::inner) what it stands on. On an `Arc<dyn Store>` call methods through
+/// `as_ref()`: the `Arc` is a `Store` too, and
 /// would box each future twice.
 #[async_trait]
-pub trait Store: Send + Sync + Debug + 'static {
+pub trait Store: AsStore + Any + Send + Sync + Debug {
     /// What this store can do: complete and fixed once it is open.
     fn capabilities(&self) -> &Capabilities;
 
@@ -138,10 +139,50 @@ pub trait Store: Send + Sync + Debug + 'static {
         Err(self.capabilities().unsupported("health"))
     }
 
+    /// What a layer stands on, for `find`, the method of `dyn Store`; a backend stands on nothing. Provided: `None`.
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     /// Ends the connections, once and for all: the handle has ended guards, leases, waits and watches before.
     /// Idempotent. Provided: nothing to do.
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// A store as an object, which pointers to what may be one already cannot make; every store has it, nobody writes it.
+pub trait AsStore {
+    /// The store itself.
+    fn as_store(&self) -> &dyn Store;
+}
+
+impl<T: Store> AsStore for T {
+    fn as_store(&self) -> &dyn Store {
+        self
+    }
+}
+
+impl dyn Store {
+    /// The store of this type: this one, or the first below it that is; `None` where there is none. For what a backend
+    /// offers beside the trait, from any handle:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let memory = kv.store().find::<kv_memory::Memory>().expect("that is what was opened");
+    /// memory.raw_put("a", "as another tool does");
+    /// # Ok(()) }
+    /// ```
+    pub fn find<T: Store>(&self) -> Option<&T> {
+        let mut store = self;
+        loop {
+            let any: &dyn Any = store;
+            match any.downcast_ref() {
+                Some(found) => return Some(found),
+                None => store = store.inner()?,
+            }
+        }
     }
 }
 
@@ -223,6 +264,9 @@ macro_rules! forward {
             }
             async fn health(&self, options: &ReadOptions) -> Result<Health> {
                 (**self).health(options).await
+            }
+            fn inner(&self) -> Option<&dyn Store> {
+                Some((**self).as_store())
             }
             async fn close(&self) -> Result<()> {
                 (**self).close().await

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use kv_core::{
     Deadline, Directory, Entry, Error, ErrorKind, Key, Page, Result, Target, Version, WatchEvent,
-    backend::{Alive, Change, Clock, Hub, Told, Undo, stream},
+    backend::{Alive, Change, Clock, Hub, Session, Sessions, Tasks, Told, Undo, stream},
 };
 use std::{
     sync::{
@@ -299,4 +299,89 @@ async fn a_deadline_polls_first() {
     assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
     assert_eq!(Deadline::NEVER.remaining(), Duration::MAX);
     assert_eq!(Deadline::default().within(), Deadline::DEFAULT);
+}
+
+/// A runtime that ends: what was made in it is given back.
+fn elsewhere<T>(make: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(make)
+}
+
+#[test]
+fn a_life_whose_runtime_has_ended_is_over_by_every_word() {
+    let clock = Clock::manual();
+    let alive = elsewhere(async { Alive::keep(&clock, 9 * SECOND, clock.now(), || async { Ok(()) }) });
+    assert!(!alive.is_held() && alive.remaining().is_zero());
+    let lost = elsewhere(alive.lost());
+    assert!(lost.to_string().contains("the runtime that renewed it has ended"), "{lost}");
+}
+
+#[test]
+fn a_session_whose_runtime_has_ended_is_not_shared() {
+    let (clock, granted) = (Clock::manual(), AtomicU32::new(0));
+    let sessions = Sessions::new(clock.clone());
+    let grant = || async {
+        let session = granted.fetch_add(1, SeqCst);
+        let alive = Alive::keep(&clock, 9 * SECOND, clock.now(), || async { Ok(()) });
+        Ok(Session { session, alive, end: Undo::nothing() })
+    };
+    let first = elsewhere(async { sessions.get(9 * SECOND, grant).await.unwrap() });
+    assert_eq!(*first.session(), 0);
+    elsewhere(async {
+        let second = sessions.get(9 * SECOND, grant).await.unwrap();
+        assert!(*second.session() == 1 && second.alive().is_held() && !first.alive().is_held());
+    });
+}
+
+#[test]
+fn an_undo_whose_runtime_has_ended_happens_in_another() {
+    let done = Arc::new(AtomicU32::new(0));
+    let undo = || {
+        let done = done.clone();
+        async move {
+            done.fetch_add(1, SeqCst);
+            Ok(true)
+        }
+    };
+    let (run, dropped) = elsewhere(async { (Undo::new(undo()), Undo::new(undo())) });
+    elsewhere(async {
+        assert!(run.run().await.unwrap());
+        drop(dropped);
+        settle().await;
+    });
+    assert_eq!(done.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_closes_waits_for_what_drops_began() {
+    let tasks = Tasks::default();
+    let (go, gate) = oneshot::channel::<()>();
+    drop(tasks.undo(async move { Ok(gate.await.is_ok()) }));
+    assert!(Deadline::after(SECOND / 100).limit(tasks.finish()).await.is_none(), "it still runs");
+    go.send(()).unwrap();
+    tasks.finish().await.unwrap();
+    tasks.spawn(async { Err::<(), _>(unavailable()) });
+    assert_eq!(tasks.finish().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    tasks.finish().await.unwrap();
+}
+
+#[test]
+fn a_listing_that_is_older_than_what_was_told_is_told() {
+    let mut told = Told::default();
+    for (name, version) in [("a", 59), ("b", 59), ("new", 60)] {
+        told.put(entry(name, version));
+    }
+    // The server was restored from a copy.
+    let (put, tree) =
+        (|name, version| WatchEvent::Put(entry(name, version)), Target::Tree(Directory::root()));
+    let delete = |name, version| WatchEvent::Delete {
+        key: Key::parse(name).unwrap(),
+        version: Version::new(version, 0),
+    };
+    let owed = told.listing(&tree, [entry("a", 1), entry("b", 59), entry("old", 2)]);
+    let expected = [delete("a", 59), put("a", 1), put("old", 2), delete("new", 60), WatchEvent::Synced];
+    assert_eq!(owed, expected);
+    assert_eq!(told.put(entry("a", 7)), Some(put("a", 7)), "changes are told from there on");
+    told.relist();
+    assert!(told.still(&Key::parse("a").unwrap(), Version::new(6, 0)), "an older value is owed too");
 }

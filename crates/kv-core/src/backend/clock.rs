@@ -1,6 +1,6 @@
 //! A clock that counts suspend.
 
-use std::{fmt, ops::Add, time::Duration};
+use std::{fmt, ops::Add, sync::LazyLock, time::Duration};
 use tokio::sync::watch;
 
 /// The longest nap of a timer: one that began before the machine was suspended notices soon after waking, although
@@ -29,7 +29,8 @@ impl Add<Duration> for Instant {
 ///
 /// The system's counts the time in which the machine is suspended (`CLOCK_BOOTTIME` on Linux), as the runtime's own
 /// does not: a woken machine must not believe in a lock that its server gave to another. A manual one stands still
-/// until a test moves it. Clones are the same clock.
+/// until a test moves it, and tokio's follows the runtime's, paused ones included. Clones are the same clock; clocks are
+/// equal when they are the same.
 ///
 /// ```
 /// use kv_core::backend::Clock;
@@ -41,34 +42,53 @@ impl Add<Duration> for Instant {
 /// assert_eq!(clock.now().since(before), Duration::from_secs(60));
 /// ```
 #[derive(Clone, Default)]
-pub struct Clock(Option<watch::Sender<Duration>>);
+pub struct Clock(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    System,
+    Manual(watch::Sender<Duration>),
+    Tokio,
+}
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self(Source::System)
     }
 
     /// A clock that only [`advance`](Self::advance) moves.
     pub fn manual() -> Self {
-        Self(Some(watch::Sender::new(Duration::ZERO)))
+        Self(Source::Manual(watch::Sender::new(Duration::ZERO)))
+    }
+
+    /// The clock of the runtime that asks: for tests under `#[tokio::test(start_paused = true)]`, in which
+    /// [`tokio::time::advance`] and the runtime's own jumps move it. It does not count suspend, and runtimes whose time was
+    /// paused differ from others, so that it is no clock for production, nor for a store that several runtimes share.
+    pub fn tokio() -> Self {
+        Self(Source::Tokio)
     }
 
     /// Whether only [`advance`](Self::advance) moves it.
     pub fn is_manual(&self) -> bool {
-        self.0.is_some()
+        matches!(self.0, Source::Manual(_))
     }
 
-    /// Moves a manual clock, and wakes who sleeps until a moment that is passed now. The system's is left alone.
+    /// Moves a manual clock, and wakes who sleeps until a moment that is passed now. Others are left alone.
     pub fn advance(&self, time: Duration) {
-        if let Some(now) = &self.0 {
+        if let Source::Manual(now) = &self.0 {
             now.send_modify(|now| *now = now.saturating_add(time));
         }
     }
 
     /// The moment.
     pub fn now(&self) -> Instant {
-        Instant(self.0.as_ref().map_or_else(system, |now| *now.borrow()))
+        Instant(match &self.0 {
+            Source::System => system(),
+            Source::Manual(now) => *now.borrow(),
+            Source::Tokio => tokio_time(),
+        })
     }
 
     /// What is left until the moment; zero when it has passed.
@@ -78,15 +98,20 @@ impl Clock {
 
     /// Sleeps until the moment; after a suspend, until at most 250 ms after waking. Cancel safe.
     pub async fn sleep_until(&self, moment: Instant) {
-        if let Some(now) = &self.0 {
-            // The sender is ours, so waiting cannot fail.
-            let _ = now.subscribe().wait_for(|now| *now >= moment.0).await;
-            return;
-        }
+        let nap = match &self.0 {
+            Source::Manual(now) => {
+                // The sender is ours, so waiting cannot fail.
+                let _ = now.subscribe().wait_for(|now| *now >= moment.0).await;
+                return;
+            }
+            Source::System => NAP,
+            // Its sleeper and the clock stand still together.
+            Source::Tokio => Duration::MAX,
+        };
         loop {
             match self.until(moment) {
                 Duration::ZERO => return,
-                left => tokio::time::sleep(left.min(NAP)).await,
+                left => tokio::time::sleep(left.min(nap)).await,
             }
         }
     }
@@ -97,10 +122,38 @@ impl Clock {
     }
 }
 
+impl PartialEq for Clock {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Source::Manual(one), Source::Manual(two)) => one.same_channel(two),
+            (Source::System, Source::System) | (Source::Tokio, Source::Tokio) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Clock {}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Clock({})", if self.is_manual() { "manual" } else { "system" })
+        let name = match self.0 {
+            Source::System => "system",
+            Source::Manual(_) => "manual",
+            Source::Tokio => "tokio",
+        };
+        write!(f, "Clock({name})")
     }
+}
+
+/// The runtime's time on the scale of all runtimes of the process: a paused one may lie before or behind the first that
+/// asked, so the scale begins long before it.
+fn tokio_time() -> Duration {
+    const BEFORE: Duration = Duration::from_secs(1 << 33);
+    static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
+    let (first, now) = (*FIRST, tokio::time::Instant::now());
+    BEFORE
+        .saturating_add(now.saturating_duration_since(first))
+        .saturating_sub(first.saturating_duration_since(now))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -120,4 +173,56 @@ fn system() -> Duration {
 fn system() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn tokios_clock_moves_with_the_paused_one() {
+        let clock = Clock::tokio();
+        let began = clock.now();
+        clock.advance(HOUR); // moves manual ones alone
+        assert_eq!(clock.now(), began);
+        tokio::time::advance(HOUR).await;
+        assert_eq!(clock.now().since(began), HOUR);
+        // An idle runtime jumps to the next timer.
+        clock.sleep(HOUR).await;
+        assert!((HOUR * 2..HOUR * 2 + NAP).contains(&clock.now().since(began)));
+        let soon = clock.now() + HOUR;
+        let waits = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(soon).await }
+        });
+        tokio::task::yield_now().await;
+        tokio::time::advance(HOUR - NAP).await;
+        assert!(!waits.is_finished());
+        waits.await.unwrap();
+    }
+
+    #[test]
+    fn runtimes_that_were_moved_are_before_and_behind_each_other() {
+        let run = |moved: Duration| {
+            let paused =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            paused.unwrap().block_on(async {
+                tokio::time::advance(moved).await;
+                Clock::tokio().now()
+            })
+        };
+        let (late, early) = (run(HOUR * 1000), run(Duration::ZERO));
+        assert!(late.since(early) > HOUR * 999);
+    }
+
+    #[test]
+    fn clones_are_the_same_clock() {
+        let (one, two) = (Clock::manual(), Clock::manual());
+        assert!(one == one.clone() && one != two && one != Clock::system());
+        assert!(Clock::tokio() == Clock::tokio() && Clock::tokio() != Clock::system());
+        let shown = format!("{:?} {:?} {:?}", Clock::system(), Clock::tokio(), one);
+        assert_eq!(shown, "Clock(system) Clock(tokio) Clock(manual)");
+    }
 }
