@@ -52,6 +52,34 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Stores with this prefix, on the same server, that something other than the prefix keeps apart from what
+    /// [`open`](Self::open) gives and from each other: a database, a namespace, a datacenter, a table, a file; each with the
+    /// name of what differs. None, where the prefix is all there is.
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        let _ = prefix;
+        Vec::new()
+    }
+
+    /// What of ours is on the server under the prefix at this moment, one line each, while clients are open: keys of users,
+    /// contenders and holders of locks, marks, leases and sessions that have names there. Cases compare two answers, to see
+    /// that what was given up does not stay. `None`, where it cannot tell.
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        let _ = prefix;
+        None
+    }
+
+    /// A new server of its own, which has little room, so that it can be filled without disturbing other cases; it ends when
+    /// this is dropped. `None` for a kind that has no limit that a test can reach.
+    async fn full(&self) -> Option<Arc<dyn Full>> {
+        None
+    }
+
+    /// Whether the backend speaks HTTP/1 with its server, so that something between the two may answer in the server's
+    /// place, as [`Proxy::answer_for_server`] does.
+    fn speaks_http(&self) -> bool {
+        false
+    }
+
     /// Cases that this server cannot pass for its own reasons, which no capability expresses: the case's name and the
     /// reason, shown in the matrix.
     fn excused(&self, case: &str, capabilities: &Capabilities) -> Option<String> {
@@ -85,6 +113,27 @@ pub trait Server: Send + Sync {
     async fn pause(&self);
     /// Ends a freeze.
     async fn resume(&self);
+    /// Keeps a copy of its data as they are, with the server stopped meanwhile; returns when it serves again.
+    /// [`process::copy`](crate::process::copy) may help. `false`, and nothing done, where it cannot.
+    async fn save(&self) -> bool {
+        false
+    }
+    /// Puts the copy of the last [`save`](Self::save) in the place of the data, with the server stopped meanwhile, as an
+    /// operator restores a backup; returns when it serves again.
+    async fn restore_saved(&self) {}
+}
+
+/// A server of its own with little room.
+#[async_trait]
+pub trait Full: Send + Sync {
+    /// A new client of it that sees what lies under this prefix.
+    async fn open(&self, prefix: &str) -> Result<Kv>;
+    /// Takes all the room by small pieces, by names outside of the cases' prefixes and past the library, until the server
+    /// refuses the smallest write, and goes on refusing. It stays so, whatever the library deletes, where that is how the
+    /// server is.
+    async fn fill(&self);
+    /// Makes room as an operator does, and clears alarms; returns when writes are taken again.
+    async fn relieve(&self);
 }
 
 /// The server's own tools, or its bare protocol: names are whole, with prefix, as the server holds them.

@@ -66,6 +66,30 @@ pub fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
+/// Makes the second folder a copy of the first; what was in it is gone. A folder that is not there is an empty one.
+///
+/// # Errors
+/// One of the two cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => fs::create_dir_all(to)?,
+    }
+    if !from.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copied = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &copied)?;
+        } else {
+            fs::copy(entry.path(), copied)?;
+        }
+    }
+    Ok(())
+}
+
 /// A port of loopback that stays ours as long as this lives: bound, and never listening.
 #[derive(Debug)]
 pub struct Port {

@@ -1,4 +1,6 @@
-//! A TCP proxy that can be slow, cut, frozen, or lose an answer.
+//! A TCP proxy that can be slow, cut, frozen, lose an answer, or answer in the server's place.
+
+mod answers;
 
 use std::{
     fmt, io,
@@ -81,6 +83,8 @@ struct Rules {
     /// Answers are held as soon as a request with these bytes passes.
     trap: Option<Arc<[u8]>>,
     trapped: bool,
+    /// What connections get in place of the server's answers.
+    answer: Option<Arc<[u8]>>,
     /// Connections of an earlier generation end.
     generation: u64,
 }
@@ -144,7 +148,11 @@ impl Proxy {
 
     /// Ends every trouble: new connections are accepted, what was held goes on, there is no delay. Returns when it is so.
     pub async fn heal(&self) {
-        self.change(|rules| *rules = Rules { generation: rules.generation, ..Rules::default() });
+        self.change(|rules| {
+            // Connections that the proxy answers by itself do not become the server's.
+            let generation = rules.generation + u64::from(rules.answer.is_some());
+            *rules = Rules { generation, ..Rules::default() };
+        });
         self.order(Order::Accept).await;
     }
 
@@ -187,6 +195,21 @@ impl Proxy {
     pub fn hold_answer_to(&self, request: impl AsRef<[u8]>) {
         let trap = Some(request.as_ref().into());
         self.change(|rules| (rules.trap, rules.trapped, rules.hold_answers) = (trap, false, false));
+    }
+
+    /// As [`hold_answer_to`](Self::hold_answer_to), for whatever is asked next, by whomever: where a request has no bytes
+    /// that can be told.
+    pub fn hold_next_answer(&self) {
+        self.hold_answer_to([]);
+    }
+
+    /// Has the proxy answer every request by itself with these bytes, a whole answer of HTTP/1 that says `Connection:
+    /// close`, as a reverse proxy or an ingress does behind which no server stands; the server hears nothing. Resets the
+    /// connections that there are. Until [`heal`](Self::heal). Returns when it is so.
+    pub async fn answer_for_server(&self, answer: impl AsRef<[u8]>) {
+        let answer = Some(answer.as_ref().into());
+        self.change(|rules| rules.answer = answer);
+        self.order(Order::Reset).await;
     }
 
     /// Ready when the request that [`hold_answer_to`](Self::hold_answer_to) waits for went to the server. Cancel safe.
@@ -320,6 +343,10 @@ impl Link {
         }
         let (number, shared) = (self.number, &self.shared.clone());
         let carry = async {
+            let answer = shared.rules.borrow().answer.clone();
+            if let Some(answer) = answer {
+                return answers::give(&mut self.client, &answer).await;
+            }
             let mut server = TcpStream::connect(server).await?;
             reset(&server)?;
             // Not the owned halves: those say good-bye when they are dropped, before the reset.
@@ -327,7 +354,8 @@ impl Link {
             tokio::try_join!(
                 pump(from_client, to_server, Way::ToServer, number, shared),
                 pump(from_server, to_client, Way::ToClient, number, shared),
-            )
+            )?;
+            Ok(())
         };
         let mut rules = shared.rules.subscribe();
         tokio::select! {
@@ -393,7 +421,7 @@ fn spring(shared: &Shared, passed: &mut Vec<u8>, bytes: &[u8]) {
         return;
     };
     passed.extend_from_slice(bytes);
-    if passed.windows(trap.len()).any(|window| window == &*trap) {
+    if trap.is_empty() || passed.windows(trap.len()).any(|window| window == &*trap) {
         shared.rules.send_modify(|rules| {
             (rules.hold_answers, rules.trapped, rules.trap) = (true, true, None);
         });

@@ -59,4 +59,15 @@ impl Server for Borrowed {
         self.server.resume().await;
         self.is(UP);
     }
+    async fn save(&self) -> bool {
+        self.is(DOWN);
+        let saved = self.server.save().await;
+        self.is(UP);
+        saved
+    }
+    async fn restore_saved(&self) {
+        self.is(DOWN);
+        self.server.restore_saved().await;
+        self.is(UP);
+    }
 }

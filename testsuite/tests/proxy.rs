@@ -250,3 +250,51 @@ async fn dropping_it_ends_everything() {
     assert!(answer(&mut stream, 1).await.is_err());
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn answers_in_the_servers_place() {
+    let (server, mut received) = echo().await;
+    let proxy = Proxy::start(server).await;
+    let mut early = connect(&proxy).await;
+    call(&mut early, b"hello").await.unwrap();
+    let theirs = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n404 page not found\n";
+    proxy.answer_for_server(theirs).await;
+    assert!(answer(&mut early, 1).await.is_err(), "what was connected to the server is reset");
+    let asked: [&[&[u8]]; 3] = [
+        &[b"GET /v1/kv/a HTTP/1.1\r\nHost: a\r\n", b"\r\n"],
+        &[b"PUT /v1/kv/a HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"body"],
+        &[b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", b"0\r\n\r\n"],
+    ];
+    for pieces in asked {
+        let mut stream = connect(&proxy).await;
+        for piece in pieces {
+            silent(&mut stream).await;
+            stream.write_all(piece).await.unwrap();
+        }
+        let mut all = Vec::new();
+        timeout(SOON, stream.read_to_end(&mut all)).await.expect("an answer in time").unwrap();
+        assert_eq!(all, theirs);
+    }
+    let mut idle = connect(&proxy).await;
+    silent(&mut idle).await;
+    proxy.heal().await;
+    assert!(answer(&mut idle, 1).await.is_err(), "what is not the server's ends with the trouble");
+    let mut stream = connect(&proxy).await;
+    call(&mut stream, b"again").await.unwrap();
+    assert_eq!(received.recv().await.unwrap(), b"hello");
+    assert_eq!(received.recv().await.unwrap(), b"again", "the server heard nothing meanwhile");
+}
+
+#[tokio::test]
+async fn holds_the_answer_to_whatever_is_asked_next() {
+    let (server, mut received) = echo().await;
+    let proxy = Proxy::start(server).await;
+    let mut stream = connect(&proxy).await;
+    proxy.hold_next_answer();
+    stream.write_all(b"x").await.unwrap();
+    timeout(SOON, proxy.trapped()).await.expect("the next request springs it");
+    assert_eq!(received.recv().await.unwrap(), b"x");
+    silent(&mut stream).await;
+    proxy.heal().await;
+    assert_eq!(answer(&mut stream, 1).await.unwrap(), b"x");
+}
