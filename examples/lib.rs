@@ -28,7 +28,32 @@ pub async fn open(url: &str) -> Result<Kv> {
     registry.open(url).await
 }
 
-/// The programs of the README are compiled.
+// The programs of every README are compiled, and run where they need no server.
 #[cfg(all(doctest, feature = "redb"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct ReadmeOfExamples;
+#[cfg(all(doctest, feature = "memory"))]
+#[doc = include_str!("../crates/kv-core/README.md")]
+#[doc = include_str!("../crates/kv-memory/README.md")]
+struct ReadmeOfMemory;
+#[cfg(all(doctest, feature = "redb"))]
+#[doc = include_str!("../crates/kv-redb/README.md")]
+struct ReadmeOfRedb;
+#[cfg(all(doctest, feature = "etcd"))]
+#[doc = include_str!("../crates/kv-etcd/README.md")]
+struct ReadmeOfEtcd;
+#[cfg(all(doctest, feature = "consul"))]
+#[doc = include_str!("../crates/kv-consul/README.md")]
+struct ReadmeOfConsul;
+#[cfg(all(doctest, feature = "zookeeper"))]
+#[doc = include_str!("../crates/kv-zookeeper/README.md")]
+struct ReadmeOfZooKeeper;
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../crates/kv-redis/README.md")]
+struct ReadmeOfRedis;
+#[cfg(all(doctest, feature = "dynamodb"))]
+#[doc = include_str!("../crates/kv-dynamodb/README.md")]
+struct ReadmeOfDynamo;
