@@ -186,7 +186,8 @@ impl TtlRange {
             return refused("a TTL of 0 s; leave the TTL away for a key that stays".into());
         }
         if ttl > self.greatest {
-            return refused(format!("a TTL of {ttl:?}; the greatest of this store is {:?}", self.greatest));
+            let (ttl, greatest) = (words(ttl), words(self.greatest));
+            return refused(format!("a TTL of {ttl}; the greatest of this store is {greatest}"));
         }
         let (unit, nanos) = (self.unit.as_nanos().max(1), ttl.as_nanos());
         let rounded = nanos.div_ceil(unit) * unit;
@@ -197,6 +198,16 @@ impl TtlRange {
     /// How long after this TTL its end may still not be acted on.
     pub fn lateness(&self, ttl: Duration) -> Duration {
         ttl.mul_f64(self.late_share) + self.late_by
+    }
+}
+
+/// A duration as a person says it: long ones in days or years.
+fn words(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() / DAY {
+        0..2 => format!("{duration:?}"),
+        days @ 2..730 => format!("{days} days"),
+        days => format!("{} years", days / 365),
     }
 }
 

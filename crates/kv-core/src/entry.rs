@@ -20,6 +20,8 @@ use std::{fmt, str::FromStr, time::Duration};
 /// # Ok::<(), kv_core::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
 pub struct Version(u128);
 
 impl Version {
@@ -69,13 +71,35 @@ impl FromStr for Version {
     }
 }
 
+impl TryFrom<&str> for Version {
+    type Error = Error;
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
 /// A key with its value and version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Entry {
     /// The key, in normal form.
     pub key: Key,
-    /// The value: any bytes, empty ones included.
+    /// The value: any bytes, empty ones included. By serde it is text where it is UTF-8, else a list of bytes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::value"))]
     pub value: Bytes,
     /// The version that the last write gave the key.
     pub version: Version,

@@ -20,6 +20,9 @@ const RESERVED: &str = ".kv";
 /// A key is always in its normal form: leading, trailing and doubled slashes are dropped, so `/a//b/` and
 /// `a/b` are one key on every backend. Keys order by their bytes. Cloning is cheap.
 ///
+/// A name that is given as text has at most 512 bytes. Longer ones, up to 1,000, which other tools wrote, come out of
+/// listings and watches as keys, and every call takes those.
+///
 /// A segment is refused when it is `.`, `..` or `.kv` (reserved for the library), begins or ends with white
 /// space, or holds a control character or a noncharacter. Every other character works on every backend,
 /// whatever the server's own quoting.
@@ -348,22 +351,58 @@ impl IntoKey for &str {
         Directory::parse(self)
     }
 }
-impl IntoKey for &String {
-    fn into_key(self) -> Result<Key> {
-        Key::parse(self)
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Directory::parse(self)
-    }
+
+macro_rules! text {
+    ($($type:ty),* $(,)?) => { $(
+        impl IntoKey for $type {
+            fn into_key(self) -> Result<Key> {
+                Key::parse(&self)
+            }
+            fn into_directory(self) -> Result<Directory> {
+                Directory::parse(&self)
+            }
+        }
+    )* };
 }
-impl IntoKey for String {
-    fn into_key(self) -> Result<Key> {
-        Key::parse(&self)
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Directory::parse(&self)
-    }
+text!(&&str, String, &String, Box<str>, Arc<str>, &Arc<str>, Cow<'_, str>, &Cow<'_, str>);
+
+macro_rules! conversions {
+    ($($type:ident),*) => { $(
+        impl TryFrom<&str> for $type {
+            type Error = Error;
+            fn try_from(name: &str) -> Result<Self> {
+                Self::parse(name)
+            }
+        }
+        impl TryFrom<String> for $type {
+            type Error = Error;
+            fn try_from(name: String) -> Result<Self> {
+                Self::parse(&name)
+            }
+        }
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+                let name = <Cow<'de, str>>::deserialize(from)?;
+                // What came out of a listing may be longer than what a user gives.
+                stored(&name).map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
+            }
+        }
+    )* };
 }
+conversions!(Key, Directory);
+
 impl IntoKey for Key {
     fn into_key(self) -> Result<Key> {
         Ok(self)

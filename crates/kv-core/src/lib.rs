@@ -102,6 +102,8 @@ mod list;
 mod options;
 mod registry;
 mod secret;
+#[cfg(feature = "serde")]
+mod serial;
 mod store;
 mod txn;
 mod url;
@@ -127,6 +129,6 @@ pub use registry::Registry;
 pub use secret::Secret;
 pub use store::{Acquired, AsStore, Leased, Store};
 pub use txn::{Condition, Fence, Outcome, Transaction, Write};
-pub use url::StoreUrl;
+pub use url::{IntoStoreUrl, StoreUrl};
 pub use value::IntoValue;
 pub use watch::{Target, WatchEvent, WatchStream};

@@ -1,6 +1,6 @@
 //! Which backend opens which URL.
 
-use crate::{Error, ErrorKind, Kv, Result, Store, StoreUrl};
+use crate::{Error, ErrorKind, IntoStoreUrl, Kv, Result, Store, StoreUrl};
 use futures_core::future::BoxFuture;
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
@@ -54,13 +54,13 @@ impl Registry {
         self.0.keys().map(String::as_str)
     }
 
-    /// Opens the store of this URL.
+    /// Opens the store of this URL, which is text or a [`StoreUrl`].
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no URL, for a scheme that nobody registered (the
     /// message lists the known ones) and for parameters that the backend does not know; else the backend's own.
-    pub async fn open(&self, url: &str) -> Result<Kv> {
-        let url = StoreUrl::parse(url)?;
+    pub async fn open(&self, url: impl IntoStoreUrl) -> Result<Kv> {
+        let url = url.into_store_url()?;
         let Some(open) = self.0.get(url.scheme()) else {
             let known = self.schemes().collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "none".to_owned() } else { known };

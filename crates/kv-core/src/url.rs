@@ -36,6 +36,9 @@ pub struct StoreUrl {
     path: String,
     parameters: Vec<(String, String)>,
     known: Vec<&'static str>,
+    /// As it was given, for serde alone.
+    #[cfg(feature = "serde")]
+    text: Secret,
 }
 
 impl StoreUrl {
@@ -95,6 +98,8 @@ impl StoreUrl {
             path: text(path, "path")?,
             parameters,
             known: Vec::new(),
+            #[cfg(feature = "serde")]
+            text: Secret::new(url),
         })
     }
 
@@ -124,7 +129,8 @@ impl StoreUrl {
         self.hosts.iter().map(|h| if has_port(h) { h.clone() } else { format!("{h}:{port}") }).collect()
     }
 
-    /// For stores on servers: the path without its first slash, byte for byte what all names begin with.
+    /// For stores on servers: the path without its first slash, decoded. It means the directory of that name:
+    /// [`directory_prefix`](crate::backend::directory_prefix) adds the slash where it is not given.
     pub fn prefix(&self) -> &str {
         self.path.strip_prefix('/').unwrap_or(&self.path)
     }
@@ -146,10 +152,10 @@ impl StoreUrl {
         };
         let (_, value) = self.parameters.swap_remove(at);
         value.parse().map(Some).map_err(|_| {
-            let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+            // Without the value, which may be a secret in the wrong place.
             Error::new(
                 ErrorKind::InvalidArgument,
-                format!("the parameter {parameter:?} of the {} URL is not a valid {kind}", self.scheme),
+                format!("the parameter {parameter:?} of the {} URL must be {}", self.scheme, expected::<T>()),
             )
         })
     }
@@ -169,6 +175,20 @@ impl StoreUrl {
     }
 }
 
+/// In words what a parameter of this type looks like.
+fn expected<T>() -> String {
+    let kind = std::any::type_name::<T>();
+    match kind {
+        "bool" => "`true` or `false`".to_owned(),
+        "u8" => format!("a whole number from 0 to {}", u8::MAX),
+        "u16" => format!("a whole number from 0 to {}", u16::MAX),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "f64" => "a number".to_owned(),
+        _ => format!("a {}", kind.rsplit("::").next().unwrap_or(kind)),
+    }
+}
+
 /// Bytes written as `%` and two hex digits, undone; `None` where they are not well-formed.
 fn decoded(text: &str) -> Option<String> {
     let (mut out, mut bytes) = (Vec::with_capacity(text.len()), text.bytes());
@@ -180,6 +200,75 @@ fn decoded(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(out).ok()
+}
+
+/// What can be given as the URL of a store: text, or one that was read already.
+pub trait IntoStoreUrl {
+    /// The URL.
+    ///
+    /// # Errors
+    /// Those of [`StoreUrl::parse`].
+    fn into_store_url(self) -> Result<StoreUrl>;
+}
+
+impl IntoStoreUrl for StoreUrl {
+    fn into_store_url(self) -> Result<StoreUrl> {
+        Ok(self)
+    }
+}
+
+impl IntoStoreUrl for &StoreUrl {
+    fn into_store_url(self) -> Result<StoreUrl> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoStoreUrl for &str {
+    fn into_store_url(self) -> Result<StoreUrl> {
+        StoreUrl::parse(self)
+    }
+}
+
+impl IntoStoreUrl for &String {
+    fn into_store_url(self) -> Result<StoreUrl> {
+        StoreUrl::parse(self)
+    }
+}
+
+impl IntoStoreUrl for String {
+    fn into_store_url(self) -> Result<StoreUrl> {
+        StoreUrl::parse(&self)
+    }
+}
+
+impl TryFrom<&str> for StoreUrl {
+    type Error = Error;
+    fn try_from(url: &str) -> Result<Self> {
+        Self::parse(url)
+    }
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = Error;
+    fn try_from(url: String) -> Result<Self> {
+        Self::parse(&url)
+    }
+}
+
+/// Writes the URL as it was given, password included: to be kept where the settings are.
+#[cfg(feature = "serde")]
+impl serde::Serialize for StoreUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text.reveal())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for StoreUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
 }
 
 impl FromStr for StoreUrl {

@@ -84,7 +84,7 @@ async fn a_large_directory_beside_costs_nothing() -> Result<(), Failure> {
     front.counted();
     assert_eq!(costs!(front, kv.list("small"), [("Query", 1)]).len(), 1);
     // The children of the root: what lies deep is jumped over.
-    let mut children = kv.list("").keys_only().children();
+    let mut children = kv.list("").child_keys();
     let mut found = Vec::new();
     while let Some(item) = children.next().await {
         found.push(item?.position().start());

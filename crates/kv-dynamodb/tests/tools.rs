@@ -54,7 +54,7 @@ async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
     put("a/b", b"theirs".to_vec()).await?;
     assert_eq!(kv.atomic_put("a/b", "ours", found.version).await.unwrap_err().kind(), ErrorKind::KeyModified);
     let found = kv.get("a/b").await?.ok_or("it is there")?;
-    let children = kv.list("a").keys_only().children().next().await.transpose()?;
+    let children = kv.list("a").child_keys().next().await.transpose()?;
     assert_eq!(children, Some(kv_core::Item::Key(found.key.clone(), found.version)));
     let steps = kv.transact().when_version("a/b", found.version).then(kv.put("a/c", ""));
     assert!(steps.await?.is_committed());

@@ -218,7 +218,7 @@ async fn goes(t: Trial) -> Verdict {
         let done = kv.transact().when_missing("d/5").then(kv.put("d/6", "anew").if_missing()).await?;
         holds("the condition that it is missing is true", done.is_committed())?;
     }
-    let mut children = kv.list("d").keys_only().children();
+    let mut children = kv.list("d").child_keys();
     while let Some(item) = children.next().await {
         let place = item?.position().start();
         holds(format!("{place:?} is not expired"), ["d/3", "d/6", "d/stays"].contains(&place.as_str()))?;

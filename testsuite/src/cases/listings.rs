@@ -108,7 +108,7 @@ async fn keys_only(t: Trial) -> Verdict {
     let kv = t.open().await?;
     put_all(&kv, TREE).await?;
     same("the keys", names(&kv, "d").await?, TREE)?;
-    let mut children = kv.list("d").keys_only().children();
+    let mut children = kv.list("d").child_keys();
     let mut found = Vec::new();
     while let Some(item) = children.next().await {
         let item = item?;

@@ -190,9 +190,6 @@ impl Side {
                 if let Some(limit) = limit {
                     list = list.limit(limit);
                 }
-                if keys_only {
-                    list = list.keys_only();
-                }
                 if let Some(after) = after {
                     list = list.start_after(match after {
                         After::Key(name) => Position::Key(self.key(name)?),
@@ -201,7 +198,7 @@ impl Side {
                 }
                 let mut found = Vec::new();
                 if children {
-                    let mut items = list.children();
+                    let mut items = if keys_only { list.child_keys() } else { list.children() };
                     while let Some(item) = items.next().await {
                         found.push(match item? {
                             Item::Entry(entry) => self.entry(&entry),

@@ -274,7 +274,7 @@ async fn read(t: Trial) -> Verdict {
         let many = kv.get_many(["d/k", "d/none"]).await?;
         same("by get_many", many[0].as_ref().map(|e| e.version), Some(version))?;
         same("by list", kv.list("d").await?.first().map(|e| e.version), Some(version))?;
-        let child = kv.list("d").keys_only().children().next().await.transpose()?;
+        let child = kv.list("d").child_keys().next().await.transpose()?;
         let listed = match child {
             Some(kv_core::Item::Key(_, version)) => Some(version),
             _ => None,

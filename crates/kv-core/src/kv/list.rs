@@ -6,6 +6,7 @@ use futures_core::{Stream, stream::BoxStream};
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::PoisonError,
     task::{Context, Poll},
 };
 
@@ -17,7 +18,7 @@ use std::{
 /// for key in ["app/a", "app/b/c", "app/b", "application"] {
 ///     kv.put(key, "").await?;
 /// }
-/// let mut children = kv.list("app").keys_only().children();
+/// let mut children = kv.list("app").child_keys();
 /// let mut names = Vec::new();
 /// while let Some(item) = children.next().await {
 ///     names.push(item?.position().start());
@@ -57,11 +58,6 @@ impl List {
         self.options.read.consistency = Consistency::Stale;
         self
     }
-    /// Has [`children`](Self::children) give keys in place of entries: no values on the wire where the server can.
-    pub fn keys_only(mut self) -> Self {
-        self.options.keys_only = true;
-        self
-    }
     /// The time that each page has, in place of the handle's.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
@@ -86,12 +82,18 @@ impl List {
 
     /// The immediate children, keys and directories told apart; a name that is both gives two items.
     pub fn children(mut self) -> Listing<Item> {
-        self.options.recursive = false;
+        (self.options.recursive, self.options.keys_only) = (false, false);
+        self.stream(Some)
+    }
+
+    /// The immediate children without their values: none on the wire where the server can.
+    pub fn child_keys(mut self) -> Listing<Item> {
+        (self.options.recursive, self.options.keys_only) = (false, true);
         self.stream(Some)
     }
 
     fn stream<T: Send + 'static>(mut self, pick: fn(Item) -> Option<T>) -> Listing<T> {
-        Listing(backend::stream(|out| async move {
+        Listing::new(backend::stream(|out| async move {
             let directory = self.directory.map_err(|e| self.kv.in_call(e, "list", None))?;
             let mut from = None;
             while self.options.limit != Some(0) {
@@ -120,30 +122,45 @@ impl List {
     }
 
     async fn run(self) -> Result<Vec<Entry>> {
-        let (mut entries, mut all) = (self.entries(), Vec::new());
-        while let Some(entry) = entries.next().await {
-            all.push(entry?);
-        }
-        Ok(all)
+        self.entries().await
     }
 }
 awaitable!(List => Vec<Entry>, List::run);
 
-/// A stream of what a listing finds; also a [`Stream`].
+/// A stream of what a listing finds; also a [`Stream`]. Awaited it is a `Vec` of all.
 #[must_use = "a stream does nothing until it is read"]
-pub struct Listing<T>(BoxStream<'static, Result<T>>);
+// Never locked: the mutex makes it `Sync`, so that structs that hold one can be shared.
+pub struct Listing<T>(Mutex<BoxStream<'static, Result<T>>>);
 
 impl<T> Listing<T> {
+    fn new(stream: BoxStream<'static, Result<T>>) -> Self {
+        Self(Mutex::new(stream))
+    }
+
     /// The next one; `None` at the end. Cancel safe: what was not given is given by the next call.
     pub async fn next(&mut self) -> Option<Result<T>> {
-        poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Listing<T> {
+    type Output = Result<Vec<T>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+    fn into_future(mut self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            while let Some(item) = self.next().await {
+                all.push(item?);
+            }
+            Ok(all)
+        })
     }
 }
 
 impl<T> Stream for Listing<T> {
     type Item = Result<T>;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx)
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
     }
 }
 

@@ -5,6 +5,7 @@ use futures_core::Stream;
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::PoisonError,
     task::{Context, Poll, ready},
 };
 
@@ -53,7 +54,8 @@ impl WatchCall {
         };
         let stream = self.kv.call(operation, Some(target.name()), Does::Read, deadline, watch).await?;
         let backend = self.kv.capabilities().backend;
-        Ok(Watch { stream: Some(stream), closed, operation, backend, target })
+        let inner = Mutex::new(Some(Inner { stream, closed }));
+        Ok(Watch { inner, operation, backend, target })
     }
 }
 awaitable!(WatchCall => Watch, WatchCall::run);
@@ -87,11 +89,16 @@ awaitable!(WatchCall => Watch, WatchCall::run);
 /// ```
 #[must_use = "a watch does nothing until it is read"]
 pub struct Watch {
-    stream: Option<WatchStream>,
-    closed: BoxFuture<'static, ()>,
+    /// `None` once it has ended. Never locked: the mutex makes it `Sync`, so that structs that hold one can be shared.
+    inner: Mutex<Option<Inner>>,
     operation: &'static str,
     backend: &'static str,
     target: Target,
+}
+
+struct Inner {
+    stream: WatchStream,
+    closed: BoxFuture<'static, ()>,
 }
 
 impl Watch {
@@ -114,23 +121,19 @@ impl Stream for Watch {
     type Item = Result<WatchEvent>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(stream) = this.stream.as_mut() else { return Poll::Ready(None) };
-        if this.closed.as_mut().poll(cx).is_ready() {
-            this.stream = None;
-            return Poll::Ready(Some(Err(this.context(closed()))));
-        }
-        Poll::Ready(Some(match ready!(stream.as_mut().poll_next(cx)) {
-            Some(Ok(event)) => Ok(event),
-            Some(Err(e)) => {
-                this.stream = None;
-                Err(this.context(e))
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(Inner { stream, closed: until_closed }) = inner else { return Poll::Ready(None) };
+        let error = if until_closed.as_mut().poll(cx).is_ready() {
+            closed()
+        } else {
+            match ready!(stream.as_mut().poll_next(cx)) {
+                Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
+                Some(Err(e)) => e,
+                None => Error::new(ErrorKind::Other, "the store ended the watch without a reason"),
             }
-            None => {
-                this.stream = None;
-                Err(this.context(Error::new(ErrorKind::Other, "the store ended the watch without a reason")))
-            }
-        }))
+        };
+        *inner = None;
+        Poll::Ready(Some(Err(self.context(error))))
     }
 }
 

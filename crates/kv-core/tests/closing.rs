@@ -1,0 +1,175 @@
+//! Waits for a lock that ride outages out, and ends that are true.
+
+use kv_core::*;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A store whose locks fail with these errors, one after another, and are then held; whose releases take a second.
+#[derive(Debug)]
+struct Troubled {
+    capabilities: Capabilities,
+    errors: Mutex<Vec<ErrorKind>>,
+    tried: AtomicU32,
+    released: Arc<AtomicBool>,
+    refuses_release: bool,
+}
+
+impl Troubled {
+    /// The last error comes first.
+    fn new(errors: &[ErrorKind]) -> Self {
+        let mut capabilities = Capabilities::new("troubled");
+        capabilities.lock = Some(Locking::new(TtlRange::new(SECOND, 100 * SECOND)));
+        let errors = Mutex::new(errors.to_vec());
+        let (tried, released) = (AtomicU32::new(0), Arc::default());
+        Self { capabilities, errors, tried, released, refuses_release: false }
+    }
+}
+
+#[async_trait]
+impl Store for Troubled {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        self.tried.fetch_add(1, SeqCst);
+        if let Some(kind) = self.errors.lock().unwrap().pop() {
+            return Err(Error::new(kind, "no"));
+        }
+        let clock = backend::Clock::tokio();
+        let alive = backend::Alive::keep(&clock, options.ttl, clock.now(), || async { Ok(()) });
+        let (released, refuses) = (self.released.clone(), self.refuses_release);
+        let release = backend::Undo::new(async move {
+            tokio::time::sleep(SECOND).await;
+            released.store(true, SeqCst);
+            if refuses { Err(Error::new(ErrorKind::Unavailable, "the server is gone")) } else { Ok(true) }
+        });
+        Ok(Some(Acquired { fence: Fence::new(name.clone(), 1, ""), alive, release }))
+    }
+    async fn get(&self, _: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
+        unreachable!()
+    }
+    async fn put(&self, _: &Key, _: Bytes, _: Expect, _: &PutOptions) -> Result<Written> {
+        unreachable!()
+    }
+    async fn delete(&self, _: &Key, _: Expect, _: &WriteOptions) -> Result<bool> {
+        unreachable!()
+    }
+    async fn list(&self, _: &Directory, _: Option<&Cursor>, _: &ListOptions) -> Result<Page> {
+        unreachable!()
+    }
+    async fn watch(&self, _: &Target, _: &WatchOptions) -> Result<WatchStream> {
+        unreachable!()
+    }
+    async fn close(&self) -> Result<()> {
+        assert!(self.released.load(SeqCst), "the connections ended before the lock was released");
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_rides_out_all_that_does_not_last() {
+    use ErrorKind::*;
+    let passing = [Unavailable, Timeout, OutcomeUnknown, NoSpace, LockLost, LeaseLost, Other];
+    let store = Arc::new(Troubled::new(&passing));
+    let kv = Kv::new(store.clone());
+    let guard = kv.new_lock("l").acquire().await.unwrap();
+    assert_eq!(store.tried.load(SeqCst), 8);
+    assert!(guard.release().await.unwrap());
+    for lasting in
+        [PermissionDenied, Unauthenticated, Unsupported, Closed, Corrupt, InvalidArgument, TooLarge]
+    {
+        let kv = Kv::new(Troubled::new(&[lasting, Unavailable]));
+        assert_eq!(kv.new_lock("l").acquire().await.unwrap_err().kind(), lasting);
+    }
+    let kv = Kv::new(Troubled::new(&[Other]));
+    assert_eq!(kv.new_lock("l").try_acquire().await.unwrap_err().kind(), Other, "which does not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_in_an_outage_says_so() {
+    let kv = Kv::new(Troubled::new(&[ErrorKind::Unavailable; 1000]));
+    let e = kv.new_lock("l").acquire_within(3 * SECOND).await.unwrap_err();
+    assert_eq!(e.to_string(), r#"lock "l" on troubled: no"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_what_is_given_back_and_for_what_was_dropped() {
+    for dropped in [false, true] {
+        let kv = Kv::new(Troubled::new(&[]));
+        let guard = kv.new_lock("l").acquire().await.unwrap();
+        let held = (!dropped).then_some(guard); // else it is dropped here, and released in the background
+        kv.close().await.unwrap(); // the store's own `close` looks
+        assert!(held.is_none_or(|guard| !guard.is_held()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drops_at_the_news_of_the_end_does_not_overtake_it() {
+    let kv = Kv::new(Troubled::new(&[]));
+    let guard = kv.new_lock("l").acquire().await.unwrap();
+    let registration = tokio::spawn(async move {
+        guard.lost().await;
+        drop(guard);
+    });
+    tokio::task::yield_now().await;
+    kv.close().await.unwrap();
+    registration.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_says_what_could_not_be_given_back() {
+    let mut store = Troubled::new(&[]);
+    store.refuses_release = true;
+    let kv = Kv::new(store);
+    let _guard = kv.new_lock("l").acquire().await.unwrap();
+    let e = kv.close().await.unwrap_err();
+    assert_eq!(e.to_string(), "close on troubled: the server is gone");
+    assert_eq!(kv.close().await.unwrap_err().kind(), ErrorKind::Unavailable, "by every clone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_closes_on_success_and_on_failure() {
+    for fails in [false, true] {
+        let store = Arc::new(Troubled::new(&[]));
+        let kv = Kv::new(store.clone());
+        let answer: Result<u64> = kv
+            .scope(|kv| async move {
+                let guard = kv.new_lock("l").acquire().await?;
+                if fails { Err(Error::new(ErrorKind::Other, "mine")) } else { Ok(guard.token()) }
+            })
+            .await;
+        assert_eq!(answer.map_err(|e| e.to_string()), if fails { Err("mine".into()) } else { Ok(1) });
+        assert!(store.released.load(SeqCst));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_is_dropped_closes_in_the_background() {
+    let store = Arc::new(Troubled::new(&[]));
+    let kv = Kv::new(store.clone());
+    let scope = kv.clone().scope(|kv| async move {
+        let _guard = kv.new_lock("l").acquire().await?;
+        std::future::pending::<Result<()>>().await
+    });
+    assert!(tokio::time::timeout(SECOND, scope).await.is_err());
+    kv.close().await.unwrap();
+}
+
+#[test]
+fn a_store_that_answers_at_once_lets_timers_fire() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let kv = kv_memory::open("memory://").await.unwrap();
+        let fired = tokio::spawn(tokio::time::sleep(Duration::from_millis(20)));
+        while !fired.is_finished() {
+            kv.get("a").await.unwrap();
+        }
+    });
+}

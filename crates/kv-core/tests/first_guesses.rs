@@ -1,0 +1,100 @@
+//! What a newcomer types first compiles, and does what it says.
+
+use kv_core::{Bytes, Directory, Error, ErrorKind, Key, Kv, Registry, Result, StoreUrl, Version};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+async fn memory() -> Kv {
+    kv_memory::open("memory://").await.unwrap()
+}
+
+/// An error of a program's own, as `anyhow::Error` is one.
+#[derive(Debug)]
+struct Own(String);
+
+impl From<Error> for Own {
+    fn from(e: Error) -> Self {
+        Self(e.to_string())
+    }
+}
+
+#[tokio::test]
+async fn values_are_text_and_bytes_owned_and_borrowed() -> Result<()> {
+    let kv = memory().await;
+    async fn register(kv: &Kv, address: &str) -> Result<()> {
+        kv.put("n", address).await.map(drop)
+    }
+    register(&kv, &String::from("10.0.0.1")).await?;
+    let (text, bytes, list) = (String::from("v"), Bytes::from("v"), vec![b'v']);
+    for put in [
+        kv.put("a", &text),
+        kv.put("a", text.as_str()),
+        kv.put("a", &text.as_str()),
+        kv.put("a", &bytes),
+        kv.put("a", &bytes[..]),
+        kv.put("a", &list),
+        kv.put("a", [b'v']),
+        kv.put("a", b"v"),
+        kv.put("a", Cow::Borrowed("v")),
+        kv.put("a", Cow::from(vec![b'v'])),
+        kv.put("a", Box::<str>::from("v")),
+        kv.put("a", Arc::<str>::from("v")),
+        kv.put("a", text.clone()),
+        kv.put("a", list.clone()),
+        kv.atomic_put("a", &text, None),
+    ] {
+        kv.delete("a").await?;
+        put.await?;
+        assert_eq!(kv.get("a").await?.unwrap().text(), Some("v"));
+    }
+    kv.new_lock("l").value(&text).acquire().await?.release().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_are_text_of_every_kind() -> Result<()> {
+    let kv = memory().await;
+    kv.put(Cow::from("a"), "1").await?;
+    kv.put(&Arc::<str>::from("b"), "2").await?;
+    let both = kv.get_many(&["a", "b"]).await?;
+    assert!(both.iter().all(Option::is_some));
+    let (key, directory): (Key, Directory) = ("/a//b/".try_into()?, String::from("a").try_into()?);
+    assert_eq!((String::from(key), String::from(directory)), ("a/b".into(), "a".into()));
+    assert_eq!(Version::try_from("7")?.to_string(), "7");
+    assert_eq!(kv.list("").keys().await?.len(), 2);
+    assert_eq!(kv.list("").child_keys().await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_fails_with_its_own_error_and_writes_by_its_fence() -> Result<(), Own> {
+    let kv = memory().await;
+    let guard = kv.new_lock("leader").ttl(Duration::from_secs(10)).acquire().await?;
+    assert!(guard.ttl() == Duration::from_secs(10) && guard.remaining() > Duration::from_secs(8));
+    let failed: Result<(), Own> = guard.while_held(async { Err(Own("mine".into())) }).await;
+    assert_eq!(failed.unwrap_err().0, "mine");
+    let fence = guard.fence().clone();
+    kv.put("a", "1").fenced(&fence).await?;
+    assert!(kv.transact().when_held(&fence).then(kv.put("a", "2")).await?.is_committed());
+    kv.delete("a").fenced(&guard).await?;
+    guard.release().await?;
+    let late = kv.put("a", "3").fenced(fence).await.unwrap_err();
+    assert_eq!((late.kind(), late.kind().as_str()), (ErrorKind::LockLost, "lock_lost"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_opens_text_and_urls() -> Result<()> {
+    let registry = Registry::new().with("memory", kv_memory::from_url);
+    registry.open("memory://").await?;
+    registry.open(String::from("memory://")).await?;
+    registry.open(StoreUrl::parse("memory://")?).await?;
+    Ok(())
+}
+
+#[test]
+fn what_holds_a_stream_can_be_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<(kv_core::Watch, kv_core::Listing<Key>, Error, kv_core::Guard, kv_core::Lease)>();
+    fn copied<T: Clone>() {}
+    copied::<Error>();
+}
