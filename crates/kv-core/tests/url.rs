@@ -61,13 +61,15 @@ fn what_is_no_url_is_refused_without_its_text() {
 fn unknown_parameters_list_the_known() {
     let mut url = StoreUrl::parse("etcd://h?ca=x&tls=maybe").unwrap();
     assert_eq!(url.take::<String>("ca").unwrap().as_deref(), Some("x"));
-    assert_eq!(url.take::<a whole number from 0 to 65535>("port").unwrap(), None);
+    assert_eq!(url.take::<u16>("port").unwrap(), None);
     let e = url.finish().unwrap_err();
     assert_eq!(e.message(), r#"unknown parameter "tls" in the etcd URL; known: ca, port"#);
     let mut url = StoreUrl::parse("etcd://h?port=hunter2").unwrap();
-    let e = url.take::<a whole number from 0 to 65535>("port").unwrap_err();
+    let e = url.take::<u16>("port").unwrap_err();
     assert!(
-        e.message().contains("port") && e.message().contains("a whole number from 0 to 65535") && !e.message().contains("hunter2"),
+        e.message().contains("port")
+            && e.message().contains("a whole number from 0 to 65535")
+            && !e.message().contains("hunter2"),
         "{e}"
     );
 }
