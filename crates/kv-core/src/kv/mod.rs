@@ -36,7 +36,8 @@ use tracing::Instrument;
 /// Every call is a builder that does nothing until it is awaited, takes its options chained, and ends within its
 /// deadline (five seconds unless told otherwise): a read that is cut off gives [`Timeout`](ErrorKind::Timeout), a write
 /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown). A call that the store's [`Capabilities`] rule out, and every bad name
-/// and option, is refused before any I/O. The builders borrow nothing: their futures are `'static` and `Send`.
+/// and option, is refused before any I/O. The builders borrow nothing: their futures are `'static` and `Send`. What takes a
+/// future and no more (`tokio::spawn`, `join_all`, `JoinSet`) takes `kv.get("a").into_future()`.
 ///
 /// Dropping the future of a call is safe at any point. A write that is dropped may or may not happen.
 ///
@@ -101,6 +102,8 @@ impl Kv {
     }
 
     /// The same handle with this deadline for each call that is not given one of its own.
+    #[doc(alias = "timeout")]
+    #[doc(alias = "with_timeout")]
     #[must_use]
     pub fn with_deadline(mut self, each_call: Duration) -> Self {
         self.deadline = each_call;
@@ -134,12 +137,17 @@ impl Kv {
 
     /// Creates or replaces a key, and answers its new version and the granted TTL. Without
     /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before.
+    #[doc(alias = "set")]
+    #[doc(alias = "upsert")]
     pub fn put(&self, key: impl IntoKey, value: impl IntoValue) -> Put {
         Put::new(self, key.into_key(), value.into_value(), Expect::Anything)
     }
 
     /// Replaces a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone; with `None`
     /// creates it, else [`KeyExists`](ErrorKind::KeyExists). The same as [`Put::if_version`] and [`Put::if_missing`].
+    #[doc(alias = "cas")]
+    #[doc(alias = "compare_and_swap")]
+    #[doc(alias = "compare_exchange")]
     pub fn atomic_put(
         &self,
         key: impl IntoKey,
@@ -157,48 +165,68 @@ impl Kv {
 
     /// Deletes a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone. The same as
     /// [`Delete::if_version`].
+    #[doc(alias = "cas_delete")]
     pub fn atomic_delete(&self, key: impl IntoKey, version: Version) -> Delete {
         Delete::new(self, key.into_key(), Expect::Version(version))
     }
 
     /// Lists what lies strictly below a directory, in ascending byte order; nothing for a directory that is not there.
     /// Awaited it is a `Vec` of entries; [`List::entries`], [`List::keys`] and [`List::children`] are streams.
+    #[doc(alias = "scan")]
+    #[doc(alias = "range")]
+    #[doc(alias = "keys")]
     pub fn list(&self, directory: impl IntoKey) -> List {
         List::new(self, directory.into_directory())
     }
 
     /// Deletes everything strictly below a directory; answers the count, where the server tells it for free. One atomic
     /// step where [`Capabilities::delete_tree_atomic`] says so, else batches: a failed one can simply be called again.
+    #[doc(alias = "delete_prefix")]
+    #[doc(alias = "remove_dir")]
     pub fn delete_tree(&self, directory: impl IntoKey) -> DeleteTree {
         DeleteTree::new(self, directory.into_directory())
     }
 
     /// Watches one key, which need not be there.
+    #[doc(alias = "subscribe")]
     pub fn watch(&self, key: impl IntoKey) -> WatchCall {
         WatchCall::new(self, key.into_key().map(Target::Key))
     }
 
     /// Watches everything strictly below a directory.
+    #[doc(alias = "watch_prefix")]
+    #[doc(alias = "subscribe")]
     pub fn watch_tree(&self, directory: impl IntoKey) -> WatchCall {
         WatchCall::new(self, directory.into_directory().map(Target::Tree))
     }
 
     /// Begins a transaction: conditions and writes, all or nothing.
+    #[doc(alias = "txn")]
+    #[doc(alias = "transaction")]
+    #[doc(alias = "multi")]
     pub fn transact(&self) -> Txn {
         Txn::new(self)
     }
 
     /// Asks for a lease, which is kept alive in the background; keys put under it live as long.
+    #[doc(alias = "session")]
+    #[doc(alias = "keepalive")]
+    #[doc(alias = "heartbeat")]
     pub fn lease(&self, ttl: Duration) -> LeaseCall {
         LeaseCall::new(self, ttl)
     }
 
     /// A lock of this name. Names follow the rules of keys and live apart from the data.
+    #[doc(alias = "lock")]
+    #[doc(alias = "mutex")]
+    #[doc(alias = "election")]
     pub fn new_lock(&self, name: impl IntoKey) -> Lock {
         Lock::new(self, name.into_key())
     }
 
     /// Who holds the lock of this name; [`LockHolder::watch`] watches it.
+    #[doc(alias = "leader")]
+    #[doc(alias = "election")]
     pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
         LockHolder::new(self, name.into_key())
     }
@@ -210,6 +238,7 @@ impl Kv {
     }
 
     /// One linearizable read that needs the quorum: the server's version, and leader and members where known.
+    #[doc(alias = "ping")]
     pub fn health(&self) -> HealthCall {
         HealthCall::new(self)
     }
@@ -236,6 +265,8 @@ impl Kv {
     ///
     /// # Cancel safety
     /// It goes on in the background when the caller stops waiting.
+    #[doc(alias = "shutdown")]
+    #[doc(alias = "disconnect")]
     pub async fn close(&self) -> Result<()> {
         let shared = &self.shared;
         if !shared.shut.swap(true, Ordering::AcqRel) {
@@ -262,7 +293,7 @@ impl Kv {
     }
 
     /// Runs the work with this handle, and [closes](Self::close) it behind it, on success and on failure alike: for
-    /// `main`, and for tests. The work's error counts before that of closing. Also found as: defer, finally, with.
+    /// `main`, and for tests. The work's error counts before that of closing.
     ///
     /// ```
     /// # async fn open() -> kv_core::Result<kv_core::Kv> { kv_memory::open("memory://").await }
@@ -287,6 +318,9 @@ impl Kv {
     ///
     /// # Cancel safety
     /// Dropping it, or a panic of the work, closes in the background, as far as the runtime goes on.
+    #[doc(alias = "close_after")]
+    #[doc(alias = "with")]
+    #[doc(alias = "defer")]
     pub async fn scope<T, E, F>(self, work: impl FnOnce(Kv) -> F) -> Result<T, E>
     where
         E: From<Error>,
@@ -483,6 +517,7 @@ use awaitable;
 macro_rules! deadline {
     () => {
         /// The time that this call has, in place of the handle's.
+        #[doc(alias = "timeout")]
         pub fn deadline(mut self, within: Duration) -> Self {
             self.within = within;
             self
