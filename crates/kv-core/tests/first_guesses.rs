@@ -1,5 +1,7 @@
 //! What a newcomer types first compiles, and does what it says.
 
+#![expect(clippy::needless_borrows_for_generic_args, reason = "it is what people write")]
+
 use kv_core::{Bytes, Directory, Error, ErrorKind, Key, Kv, Registry, Result, StoreUrl, Version};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
