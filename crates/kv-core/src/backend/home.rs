@@ -42,7 +42,7 @@ impl Home {
     }
 
     /// Ready when that runtime has ended. It borrows nothing. Cancel safe.
-    pub fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut lives = self.lives.clone();
         async move { while lives.changed().await.is_ok() {} }
     }
