@@ -173,3 +173,17 @@ fn a_store_that_answers_at_once_lets_timers_fire() {
         }
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_no_longer_polls_holds_nobody_up() {
+    let store = Troubled::new(&[ErrorKind::Unavailable; 1000]);
+    store.released.store(true, SeqCst); // nothing is ever held
+    let kv = Kv::new(store);
+    let mut acquire = Box::pin(kv.new_lock("l").acquire());
+    assert!(tokio::time::timeout(SECOND, &mut acquire).await.is_err());
+    kv.new_lock("m").acquire_within(SECOND).await.unwrap_err();
+    let began = tokio::time::Instant::now();
+    kv.close().await.unwrap();
+    assert!(began.elapsed() < SECOND);
+    assert_eq!(acquire.await.unwrap_err().kind(), ErrorKind::Closed);
+}

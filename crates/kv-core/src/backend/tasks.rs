@@ -86,6 +86,17 @@ impl Tasks {
         lock(&self.0.failed).first.take().map_or(Ok(()), Err)
     }
 
+    /// Counts each poll of the work, not the time between them: what one poll gets and hands on is not overtaken by
+    /// [`finish`](Self::finish), and who no longer polls holds nobody up.
+    pub(crate) async fn while_polled<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            let _counted = self.count();
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
     pub(super) fn count(&self) -> Counted {
         self.0.running.send_modify(|n| *n += 1);
         Counted(self.clone())

@@ -23,12 +23,23 @@ impl LeaseCall {
     deadline!();
 
     async fn run(self) -> Result<Lease> {
+        let tasks = self.kv.shared.tasks.clone();
+        tasks.while_polled(self.run_uncounted()).await
+    }
+
+    async fn run_uncounted(self) -> Result<Lease> {
         let Self { kv, ttl, within } = self;
+        let until_closed = kv.until_closed();
         let (store, deadline) = kv.begin(within);
         let lease = async {
             let capabilities = store.capabilities();
             capabilities.lease.as_ref().ok_or_else(|| capabilities.unsupported("leases"))?.grant(ttl)?;
-            store.lease(ttl, &LeaseOptions { deadline, each_request: within }).await
+            let options = LeaseOptions { deadline, each_request: within };
+            tokio::select! {
+                biased;
+                () = until_closed => Err(closed()),
+                leased = store.lease(ttl, &options) => leased,
+            }
         };
         let Leased { id, ttl, alive, mut revoke } =
             kv.call("lease", None, Does::Write, deadline, lease).await?;
