@@ -271,6 +271,10 @@ impl Store for Memory {
         Ok(Health::new(env!("CARGO_PKG_VERSION")))
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn close(&self) -> Result<()> {
         Ok(())
     }

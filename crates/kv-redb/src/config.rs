@@ -1,7 +1,10 @@
 //! How a store is opened.
 
 use crate::Redb;
-use kv_core::{Kv, Result, StoreUrl, backend::Clock};
+use kv_core::{
+    Error, ErrorKind, Kv, Result, StoreUrl,
+    backend::{Clock, directory_prefix},
+};
 use std::path::PathBuf;
 
 /// How a store is opened: where its file is, and how it is used.
@@ -9,14 +12,14 @@ use std::path::PathBuf;
 /// Clients of one file in one process share it: its cache, clock, check and quick repair are then those of the client
 /// that opened it first; the prefix is each client's own.
 ///
-/// As a URL: `redb:///var/lib/app.redb?prefix=app/&cache=67108864&verify=true&quick_repair=false`. With the feature
+/// As a URL: `redb:///var/lib/app.redb?prefix=app&cache=67108864&verify=true&quick_repair=false`. With the feature
 /// `serde` it can be read from a configuration file, without the clock.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("app.redb");
-/// let kv = kv_redb::Config::new(path).prefix("app/").cache_size(16 << 20).open().await?;
+/// let kv = kv_redb::Config::new(path).prefix("app").cache_size(16 << 20).open().await?;
 /// kv.put("color", "red").await?;
 /// # kv.close().await
 /// # }
@@ -28,6 +31,8 @@ pub struct Config {
     pub(crate) path: PathBuf,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) prefix: String,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) raw_prefix: String,
     #[cfg_attr(feature = "serde", serde(default = "Config::default_cache_size"))]
     pub(crate) cache_size: usize,
     #[cfg_attr(feature = "serde", serde(default = "Config::default_verify"))]
@@ -44,6 +49,7 @@ impl Config {
         Self {
             path: path.into(),
             prefix: String::new(),
+            raw_prefix: String::new(),
             cache_size: Self::default_cache_size(),
             verify: Self::default_verify(),
             quick_repair: false,
@@ -59,15 +65,14 @@ impl Config {
         true
     }
 
-    /// Reads a URL such as `redb:///var/lib/app.redb?prefix=app/`; behind `redb://` stands the path, absolute when it
+    /// Reads a URL such as `redb:///var/lib/app.redb?prefix=app`; behind `redb://` stands the path, absolute when it
     /// begins with a slash.
     ///
     /// # Errors
-    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a parameter that is unknown or cannot be read, and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a parameter that is unknown or cannot be read, and
     /// for a user or a password, which a file does not have.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
-        let refused =
-            |why: &str| Err(kv_core::Error::new(kv_core::ErrorKind::InvalidArgument, why.to_owned()));
+        let refused = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, why.to_owned()));
         if url.user().is_some() || url.password().is_some() {
             return refused("a redb URL has no user and no password; the rights are those of the file");
         }
@@ -79,18 +84,43 @@ impl Config {
         }
         let mut config = Self::new(path);
         config.prefix = url.take("prefix")?.unwrap_or(config.prefix);
+        config.raw_prefix = url.take("raw_prefix")?.unwrap_or(config.raw_prefix);
         config.cache_size = url.take("cache")?.unwrap_or(config.cache_size);
         config.verify = url.take("verify")?.unwrap_or(config.verify);
         config.quick_repair = url.take("quick_repair")?.unwrap_or(config.quick_repair);
         url.finish()?;
+        config.whole_prefix()?;
         Ok(config)
     }
 
-    /// What all names begin with, byte for byte: with `app/` the key `a` is stored as `app/a`. Nothing outside is seen.
+    /// The directory that the store is: with `app` the key `a` is stored as `app/a`, and `application` lies outside.
+    /// Nothing outside is seen.
     #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    pub fn prefix(mut self, directory: impl Into<String>) -> Self {
+        self.prefix = directory.into();
         self
+    }
+
+    /// In place of [`prefix`](Self::prefix), what all names begin with, byte for byte, for files that were written so: with
+    /// `app` the key `a` is stored as `appa`, and `application` is the key `lication`.
+    #[must_use]
+    pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
+        self.raw_prefix = bytes.into();
+        self
+    }
+
+    /// What all names begin with.
+    pub(crate) fn whole_prefix(&self) -> Result<String> {
+        if self.raw_prefix.is_empty() {
+            return Ok(directory_prefix(&*self.prefix));
+        }
+        if !self.prefix.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "both `prefix` and `raw_prefix` are given; give `prefix` for a directory, or `raw_prefix` for bytes as they are",
+            ));
+        }
+        Ok(self.raw_prefix.clone())
     }
 
     /// How many bytes of the file are kept in memory at most: 64 MiB unless told otherwise.
@@ -101,8 +131,10 @@ impl Config {
     }
 
     /// Whether opening reads the whole file and compares all checksums, so that damage is an error at once; it is unless
-    /// told otherwise. It takes seconds for each GB: switch it off for large files. What follows a crash is checked in
-    /// any case, without [`quick_repair`](Self::quick_repair).
+    /// told otherwise. It takes seconds for each GB: switch it off for large files that lie on a disk which finds damage
+    /// itself. Without it damage is not found at all, unless redb stumbles over it: a page that is read is not compared
+    /// with its checksum, and wrong bytes are given out as values. What follows a crash is checked in any case, without
+    /// [`quick_repair`](Self::quick_repair).
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
@@ -128,10 +160,11 @@ impl Config {
     /// Opens the store, and makes the file when it is not there.
     ///
     /// # Errors
-    /// Each names the file and the way out: [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a path that
-    /// cannot be a file, [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied),
-    /// [`Unavailable`](kv_core::ErrorKind::Unavailable) when another process has the file open,
-    /// [`Corrupt`](kv_core::ErrorKind::Corrupt) for a file that is not a store's or is damaged.
+    /// Each names the file and the way out: [`InvalidArgument`](ErrorKind::InvalidArgument) for a path that
+    /// cannot be a file, [`PermissionDenied`](ErrorKind::PermissionDenied),
+    /// [`Unavailable`](ErrorKind::Unavailable) when another process has the file open,
+    /// [`Corrupt`](ErrorKind::Corrupt) for a file that is not a store's or is damaged,
+    /// [`NoSpace`](ErrorKind::NoSpace) for a new file on a full disk.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing open.

@@ -22,7 +22,7 @@ pub(crate) enum Effect {
 pub(crate) fn failed(path: &Path, error: &redb::Error, effect: Effect) -> Error {
     let file = path.display();
     let (kind, why) = match error {
-        redb::Error::Io(e) if is_full(e) => {
+        redb::Error::Io(e) if is_full(error) => {
             let full = match e.kind() {
                 io::ErrorKind::FileTooLarge => {
                     "reached the largest size that a file may have here (`ulimit -f`, or the file system's)"
@@ -30,7 +30,7 @@ pub(crate) fn failed(path: &Path, error: &redb::Error, effect: Effect) -> Error 
                 io::ErrorKind::QuotaExceeded => "used up this user's quota of the disk",
                 _ => "filled its disk: the disk is full",
             };
-            (ErrorKind::Other, format!("{file} {full}; make space, then writes go on without reopening"))
+            (ErrorKind::NoSpace, format!("{file} {full}; make space, then writes go on without reopening"))
         }
         redb::Error::Io(_) => {
             (ErrorKind::Other, format!("the disk under {file} failed; see the system's log about this disk"))
@@ -53,9 +53,10 @@ pub(crate) fn failed(path: &Path, error: &redb::Error, effect: Effect) -> Error 
     Error::new(kind, format!("{why}{effect}")).with_cause(error.to_string())
 }
 
-fn is_full(e: &io::Error) -> bool {
+/// Whether the disk has no space for it.
+pub(crate) fn is_full(error: &redb::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(e.kind(), StorageFull | FileTooLarge | QuotaExceeded)
+    matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | FileTooLarge | QuotaExceeded))
 }
 
 /// Whether redb serves nothing any more until the file is opened again.

@@ -1,10 +1,7 @@
 //! Leases.
 
-use crate::store::Inner;
-use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Undo},
-};
+use crate::{giving::Giving, store::Inner};
+use kv_core::{Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
 use std::{sync::Arc, time::Duration};
 
 pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
@@ -13,12 +10,10 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let each = options.each_request;
     let lease = engine.next_id();
     // Made before the grant is asked for, so that a dropped future leaves none behind.
-    let revoke = Undo::new({
-        let inner = inner.clone();
-        async move { inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.revoke(lease)).await }
-    });
+    let giving = Giving::new(inner, move |batch| batch.revoke(lease));
+    let revoke = inner.tasks.undo(giving.run(each));
     let asked = engine.time.clock().now();
-    engine.write(options.deadline, 0, move |batch| batch.grant_lease(lease, ttl).map(Ok)).await?;
+    engine.write(options.deadline, 16, move |batch| batch.grant_lease(lease, ttl).map(Ok)).await?;
     // It counts from its commit, not from its place in the queue. One that has ended meanwhile is found to be lost.
     let from = engine.renew_lease(lease).unwrap_or(asked);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {

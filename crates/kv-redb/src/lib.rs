@@ -49,22 +49,31 @@
 //! from the answer, unless the disk takes longer than that.
 //!
 //! Leases and locks count from the commit that granted them. Renewals are in memory alone: they cost no commit, and wait
-//! for none, however long that of a large value or on a slow disk takes. How long ago a lease or lock was renewed, the
-//! file therefore does not know; those of a process that was killed live on for **their whole TTL from the reopening**,
-//! and then end. Whoever closes the store has released them before.
+//! for none, however long that of a large value or on a slow disk takes. **When the file is opened, the locks and leases in
+//! it are over**, with the keys of the leases: a file is for one process at a time, so whoever had them was killed, or left
+//! `main` without closing. Tokens go on growing, so that what such a process left on its way elsewhere is told apart.
+//! While the file is open, what is dropped is given back by the writer's thread, also where no runtime is left.
 //!
 //! # A disk that fails
-//! An error of the disk, being full included, fails the writes of that batch alone, with an error that names the file.
+//! An error of the disk fails the writes of that batch alone, with an error that names the file: `NoSpace` where the disk,
+//! or a quota of it, is full.
 //! redb serves nothing after such an error until the file is opened again, which finds the last whole commit; the writer
 //! does that at once, and so knows whether the batch is there: if not, its error says that nothing was written, else it
 //! is `OutcomeUnknown`. Reads, watches, locks and leases go on, and so do writes as soon as there is space: nobody has to
 //! reopen anything. Where even opening fails, calls answer with that error, and each write tries again.
 //!
+//! On a full disk the file can be opened and read, and what makes room (deletes, revocations, releases) goes before what
+//! wants some. redb writes anew what it changes, a few pages of 4 KiB each time: where the disk has not even those, deleting
+//! is `NoSpace` too, and room has to be made from outside.
+//!
 //! # A crash, and damage
 //! After a crash redb walks the whole file at opening, seconds for each GB; the walk compares all checksums. After an
-//! orderly end opening does the same walk, unless [`Config::verify`] says no: else damage would be found only when its
-//! page is read. [`Config::quick_repair`] saves with each commit what that walk would find out: opening takes
+//! orderly end opening does the same walk, unless [`Config::verify`] says no. Reading compares no checksums: without that
+//! walk most damage is never found, and wrong bytes are read as values. [`Config::quick_repair`] saves with each commit what that walk would find out: opening takes
 //! milliseconds then, and a lone put twice as long, so it is for files of many GB, with `verify` off.
+//!
+//! What the tables say is checked besides: a counter, token or time that no store can have come to is `Corrupt` at opening,
+//! a version above the counter is `Corrupt` for who would replace the key, and deleting the key is the way out.
 //!
 //! # Differences and limits
 //! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.
@@ -77,6 +86,7 @@
 mod config;
 mod engine;
 mod error;
+mod giving;
 mod lease;
 mod lock;
 mod store;

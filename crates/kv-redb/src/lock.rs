@@ -1,44 +1,42 @@
 //! Locks: one line of waiters for each name, in the writer.
 
-use crate::{engine::Asked, error, store::Inner};
-use kv_core::{
-    Acquired, Deadline, Fence, Key, LockOptions, Result,
-    backend::{Alive, Undo},
-};
+use crate::{engine::Asked, error, giving::Giving, store::Inner};
+use kv_core::{Acquired, Deadline, Fence, Key, LockOptions, Result, backend::Alive};
 use std::sync::Arc;
 
 pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let engine = inner.engine()?;
     let ttl = crate::store::lives().grant(options.ttl)?;
     let each = options.each_request;
-    let (whole, id) = (inner.whole(name), engine.next_id());
+    let (lock, id) = (inner.lock_name(name), engine.next_id());
     // Made before a place in the line is taken, so that whenever this is dropped the place, or the lock, is given back.
-    let release = Undo::new({
-        let (inner, whole) = (inner.clone(), whole.clone());
-        async move {
-            inner.engine()?.write(Deadline::after(each), 0, move |batch| batch.release(&whole, id)).await
-        }
+    let giving = Giving::new(inner, {
+        let lock = lock.clone();
+        move |batch| batch.release(&lock, id)
     });
+    let (nothing, release) = (giving.nothing(), inner.tasks.undo(giving.run(each)));
     let begun = engine.time.clock().now();
-    let (value, wait, asked) = (options.value.clone(), options.wait, whole.clone());
+    let (value, wait, asked) = (options.value.clone(), options.wait, lock.clone());
+    let size = lock.len() + value.len();
     let asked = engine
-        .write(Deadline::after(each), value.len(), move |batch| batch.acquire(&asked, id, ttl, value, wait))
+        .write(Deadline::after(each), size, move |batch| batch.acquire(&asked, id, ttl, value, wait))
         .await?;
     let token = match asked {
         Asked::Granted(token) => token,
         Asked::Busy => {
+            nothing.note();
             release.forget();
             return Ok(None);
         }
         Asked::InLine(turn) => turn.await.unwrap_or_else(|_| Err(error::closed()))?,
     };
     // It counts from its commit. One that has ended meanwhile is found to be lost.
-    let from = engine.renew_lock(&whole, id).unwrap_or(begun);
+    let from = engine.renew_lock(&lock, id).unwrap_or(begun);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {
         let inner = inner.clone();
         move || {
-            let (inner, whole) = (inner.clone(), whole.clone());
-            async move { inner.engine()?.renew_lock(&whole, id).map(drop) }
+            let (inner, lock) = (inner.clone(), lock.clone());
+            async move { inner.engine()?.renew_lock(&lock, id).map(drop) }
         }
     });
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))

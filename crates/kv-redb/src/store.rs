@@ -5,7 +5,7 @@ use crate::{
     engine::{self, Batch, Client, Done, Engine, Lives, Reading, Snapshot, View},
     lease, lock, watch,
 };
-use kv_core::{Batch as Deleted, *};
+use kv_core::{Batch as Deleted, backend::Tasks, *};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The largest value, in bytes. It is committed in one piece, and all who write wait for it.
@@ -56,6 +56,8 @@ pub struct Redb {
 pub(crate) struct Inner {
     client: Client,
     view: Arc<View>,
+    /// What is given back in the background.
+    pub(crate) tasks: Tasks,
 }
 
 impl Inner {
@@ -74,6 +76,11 @@ impl Inner {
         } else {
             format!("{}{name}", self.view.prefix).into()
         }
+    }
+
+    /// The name of a lock: what no other store's lock has, whatever the prefixes, since no name holds a NUL.
+    pub(crate) fn lock_name(&self, name: &Key) -> Arc<str> {
+        format!("{name}\0{}", self.view.prefix).into()
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -113,9 +120,11 @@ impl Redb {
     /// # Errors
     /// As [`Config::open`].
     pub async fn open(config: Config) -> Result<Self> {
+        let prefix = config.whole_prefix()?;
         let client = engine::open(&config).await?;
-        let view = engine::view(client.engine()?, &config.prefix);
-        Ok(Self { inner: Arc::new(Inner { client, view }), capabilities: capabilities() })
+        let view = engine::view(client.engine()?, &prefix);
+        let inner = Inner { client, view, tasks: Tasks::default() };
+        Ok(Self { inner: Arc::new(inner), capabilities: capabilities() })
     }
 
     /// What was done since the file was opened: so it can be seen how many writes share a commit.
@@ -162,18 +171,21 @@ enum Step {
 fn transact(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done<Outcome> {
     for (condition, check) in checks.into_iter().enumerate() {
         let holds = match check {
-            Check::Version(name, version) => batch.version(&name)? == Some(version),
-            Check::Exists(name) => batch.version(&name)?.is_some(),
-            Check::Missing(name) => batch.version(&name)?.is_none(),
-            Check::Held(name, token) => batch.holds(&name, token),
+            Check::Version(name, version) => batch.version(&name)?.map(|found| found == Some(version)),
+            Check::Exists(name) => batch.version(&name)?.map(|found| found.is_some()),
+            Check::Missing(name) => batch.version(&name)?.map(|found| found.is_none()),
+            Check::Held(name, token) => Ok(batch.holds(&name, token)),
         };
-        if !holds {
-            return Ok(Ok(Outcome::Refused { condition }));
+        match holds {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Outcome::Refused { condition })),
+            Err(e) => return Ok(Err(e)),
         }
     }
+    // All that can be refused is, before the first write.
     for step in &steps {
-        if let Step::Put(_, _, lives, _) = step
-            && let Err(e) = batch.may_live(*lives)
+        if let Step::Put(name, _, lives, _) = step
+            && let Err(e) = batch.version(name)?.and_then(|_| batch.may_live(*lives))
         {
             return Ok(Err(e));
         }
@@ -208,7 +220,8 @@ impl Store for Redb {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        let (name, size, (lives, ttl)) = (self.inner.whole(key), value.len(), self.lives(options)?);
+        let (name, size, (lives, ttl)) =
+            (self.inner.whole(key), key.as_str().len() + value.len(), self.lives(options)?);
         let put = move |batch: &mut Batch<'_>| batch.put(&name, value, expect, lives);
         let version = self.inner.write(options.deadline, size, put).await?;
         Ok(Written::new(version, ttl))
@@ -264,14 +277,14 @@ impl Store for Redb {
             Condition::Version(key, version) => Check::Version(inner.whole(&key), version),
             Condition::Exists(key) => Check::Exists(inner.whole(&key)),
             Condition::Missing(key) => Check::Missing(inner.whole(&key)),
-            Condition::Held(fence) => Check::Held(inner.whole(fence.lock()), fence.token()),
+            Condition::Held(fence) => Check::Held(inner.lock_name(fence.lock()), fence.token()),
         };
         let checks = transaction.conditions.into_iter().map(check).collect();
         let mut size = 0;
         let mut step = |write| {
             Ok(match write {
                 Write::Put { key, value, options } => {
-                    size += value.len();
+                    size += key.as_str().len() + value.len();
                     let (lives, ttl) = self.lives(&options)?;
                     Step::Put(inner.whole(&key), value, lives, ttl)
                 }
@@ -291,8 +304,8 @@ impl Store for Redb {
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        let whole = self.inner.whole(name);
-        self.inner.read(options.deadline, move |s, _| s.holder(&whole)).await
+        let lock = self.inner.lock_name(name);
+        self.inner.read(options.deadline, move |s, _| s.holder(&lock)).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
@@ -306,11 +319,16 @@ impl Store for Redb {
         Ok(Health::new("redb 4"))
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn close(&self) -> Result<()> {
+        let given_back = self.inner.tasks.finish().await;
         if let Some(mut gone) = self.inner.client.close() {
             // The writer says so, or has ended: both mean that the file is free.
             let _ = gone.wait_for(|gone| *gone).await;
         }
-        Ok(())
+        given_back
     }
 }

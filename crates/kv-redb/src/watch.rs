@@ -4,11 +4,9 @@ use crate::{engine::Snapshot, store::Inner};
 use kv_core::{
     Cursor, Deadline, Directory, Entry, Item, ListOptions, Page, Result, Target, Version, WatchOptions,
     WatchStream,
+    backend::{Backoff, Outage},
 };
-use std::{sync::Arc, time::Duration};
-
-/// The pauses between tries of a reading that failed for now.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+use std::sync::Arc;
 
 pub(crate) fn watch(inner: &Arc<Inner>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     inner.engine()?;
@@ -16,13 +14,19 @@ pub(crate) fn watch(inner: &Arc<Inner>, target: &Target, options: &WatchOptions)
     Ok(inner.view().hub.watch(target, move |from| {
         let (inner, target) = (own.clone(), target_read.clone());
         async move {
-            let mut pause = PAUSES[0];
+            let mut backoff = Backoff::default();
+            let mut outage = Outage::new("watch", "redb");
             loop {
                 match page(&inner, &target, from.as_ref(), Deadline::after(each)).await {
-                    Err(e) if e.is_transient() => tokio::time::sleep(pause).await,
-                    page => return page,
+                    Err(e) if !e.is_lasting() => {
+                        outage.failed(&e);
+                        backoff.pause().await;
+                    }
+                    page => {
+                        outage.over();
+                        return page;
+                    }
                 }
-                pause = (pause * 2).min(PAUSES[1]);
             }
         }
     }))
@@ -42,8 +46,8 @@ async fn page(
             inner.read(deadline, move |s, prefix| s.get(prefix, &key)).await.map(alone)
         }
         Target::Holder(name) => {
-            let whole = inner.whole(name);
-            let holder = inner.read(deadline, move |s: &Snapshot, _| s.holder(&whole)).await?;
+            let lock = inner.lock_name(name);
+            let holder = inner.read(deadline, move |s: &Snapshot, _| s.holder(&lock)).await?;
             Ok(alone(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0)))))
         }
         Target::Tree(directory) => list(inner, directory, from, &ListOptions::default(), deadline).await,

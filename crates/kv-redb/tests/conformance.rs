@@ -49,7 +49,8 @@ impl File {
     /// file is open in this process, and no tool of redb's own knows of tables like ours.
     async fn around(&self, name: &str) -> Option<(Kv, Key)> {
         let (at, _) = name.char_indices().rev().find(|(at, _)| Key::from_stored(&name[*at..]).is_some())?;
-        let kv = Self::in_folder(&self.folder).prefix(&name[..at]).open().await.expect("the file is open");
+        let kv =
+            Self::in_folder(&self.folder).raw_prefix(&name[..at]).open().await.expect("the file is open");
         Key::from_stored(&name[at..]).map(|key| (kv, key))
     }
 }

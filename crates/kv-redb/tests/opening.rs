@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 const FILE: &str = "KV_REDB_TEST_FILE";
@@ -195,31 +196,6 @@ async fn paths_that_cannot_be_a_file() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn urls() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("a b.redb");
-    let url = format!("redb://{}/a%20b.redb?prefix=app/&cache=1000000", folder.path().display());
-    let kv = kv_redb::open(&url).await?;
-    kv.put("x", "1").await?;
-    kv.close().await?;
-    let all = Config::new(&file).open().await?.list("/").await?;
-    assert_eq!(all[0].key.as_str(), "app/x");
-    for (url, words) in [
-        ("redb:///tmp/a.redb?fsink=no", "known: prefix, cache, verify, quick_repair"),
-        ("redb:///tmp/a.redb?cache=much", "\"cache\""),
-        ("redb://me:pass@/tmp/a.redb", "no user"),
-        ("redb://", "names no file"),
-    ] {
-        let error = kv_redb::open(url).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.to_string().contains(words), "{error}");
-    }
-    let text = format!("{:?}", Config::new("x.redb"));
-    assert!(text.contains("x.redb"), "{text}");
-    Ok(())
-}
-
 /// Started by a test: its files may not grow beyond what the store has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by another test, as a process of its own"]
@@ -242,7 +218,7 @@ async fn the_process_on_a_full_disk() -> Result<()> {
                 Err(error) => break error,
             }
         };
-        says(&error, ErrorKind::Other, &file, &["largest size", "nothing was written", "make space"]);
+        says(&error, ErrorKind::NoSpace, &file, &["largest size", "nothing was written", "make space"]);
         // Reading goes on, and nothing that was acknowledged is lost; what was refused is not there.
         for (key, value, version) in &acknowledged {
             let entry = kv.get(key).await?.unwrap_or_else(|| panic!("{key} is lost"));
@@ -307,6 +283,9 @@ async fn the_process_on_a_full_tmpfs() -> Result<()> {
     let ballast = file.with_extension("ballast");
     fs::write(&ballast, vec![1; 3_000_000]).unwrap();
     let kv = Config::new(&file).open().await?;
+    let lease = kv.lease(Duration::from_secs(60)).await?;
+    kv.put("leased", "1").lease(&lease).await?;
+    let guard = kv.new_lock("lock").ttl(Duration::from_secs(60)).acquire().await?;
     let mut acknowledged = 0;
     let error = loop {
         match kv.put(format!("data/{acknowledged}"), vec![2; 100_000]).await {
@@ -314,10 +293,33 @@ async fn the_process_on_a_full_tmpfs() -> Result<()> {
             Err(error) => break error,
         }
     };
-    says(&error, ErrorKind::Other, &file, &["the disk is full", "nothing was written", "make space"]);
+    says(&error, ErrorKind::NoSpace, &file, &["the disk is full", "nothing was written", "make space"]);
     assert_eq!(kv.list("data").await?.len(), acknowledged);
+    // Beside those who want space, one who makes some.
+    let puts = (0..20).map(|n| kv.put(format!("crowd/{n}"), vec![4; 100_000]).into_future());
+    let (refused, gone) = tokio::join!(futures::future::join_all(puts), kv.delete("data/0").into_future());
+    assert!(gone?, "a delete");
+    let refused: Vec<_> = refused.into_iter().filter_map(Result::err).collect();
+    assert!(refused.len() > 10 && refused.iter().all(|e| e.kind() == ErrorKind::NoSpace), "{refused:?}");
+    kv.delete_tree("crowd").await?;
+    assert!(kv.transact().then(kv.delete("data/1")).then(kv.delete("data/2")).await?.is_committed());
+    assert!(guard.is_held() && lease.is_held());
+    assert!(lease.revoke().await?);
+    assert!(!kv.exists("leased").await?);
+    assert!(guard.release().await?);
+    // Opened while it is full.
+    kv.close().await?;
+    let kv = Config::new(&file).open().await?;
+    assert_eq!(kv.list("data").await?.len(), acknowledged - 3);
+    assert_eq!(kv.delete_tree("data").await?, Some(acknowledged as u64 - 3));
+    for n in 0..acknowledged / 2 {
+        kv.put(format!("data/{n}"), vec![5; 100_000]).await?;
+    }
+    // And space is made from outside.
     fs::remove_file(ballast).unwrap();
-    kv.put("after", "room").await?;
+    for n in 0..acknowledged {
+        kv.put(format!("data/{n}"), vec![6; 100_000]).await?;
+    }
     kv.close().await?;
     assert_eq!(Config::new(&file).open().await?.list("data").await?.len(), acknowledged);
     println!("\nacknowledged");

@@ -17,6 +17,7 @@ fn folder() -> (TempDir, std::path::PathBuf) {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn versions_and_values() -> Result<()> {
@@ -91,53 +92,110 @@ async fn expiry_by_a_moved_clock() -> Result<()> {
     kv.close().await
 }
 
-/// Started by a test: takes what a killed process leaves behind, and is killed with it.
+/// Started by a test: takes what a process leaves behind that is killed, or that leaves `main` without closing.
 #[tokio::test]
 #[ignore = "started by another test, as a process of its own"]
-async fn the_holder_that_is_killed() -> Result<()> {
+async fn the_holder_that_ends() -> Result<()> {
     let Ok(file) = env::var("KV_REDB_TEST_FILE") else { return Ok(()) };
     let kv = Config::new(file).open().await?;
-    let lease = kv.lease(SECOND * 2).await?;
+    let lease = kv.lease(MINUTE).await?;
     kv.put("leased", "1").lease(&lease).await?;
-    let guard = kv.new_lock("lock").ttl(SECOND * 2).value("the dead").acquire().await?;
+    kv.put("freed", "1").lease(&lease).await?;
+    kv.put("freed", "2").await?;
+    kv.put("expiring", "1").ttl(MINUTE).await?;
+    let guard = kv.new_lock("lock").ttl(MINUTE).value("the dead").acquire().await?;
     kv.put("token", guard.token().to_string()).await?;
-    std::process::abort()
+    if env::var("KV_REDB_TEST_END").unwrap() == "killed" {
+        std::process::abort()
+    }
+    Ok(())
 }
 
-fn killed_holder(file: &Path) {
+fn holder_that_is(end: &str, file: &Path) {
     let mut run = Command::new(env::current_exe().unwrap());
-    run.args(["--exact", "the_holder_that_is_killed", "--include-ignored"]).env("KV_REDB_TEST_FILE", file);
-    assert!(!run.output().unwrap().status.success());
+    run.args(["--exact", "the_holder_that_ends", "--include-ignored"]);
+    run.env("KV_REDB_TEST_FILE", file).env("KV_REDB_TEST_END", end);
+    let output = run.output().unwrap();
+    assert_eq!(output.status.success(), end == "at the end of main", "{output:?}");
 }
 
 async fn token(kv: &Kv) -> Result<u64> {
     Ok(kv.get("token").await?.unwrap().text().unwrap().parse().unwrap())
 }
 
+/// A file is for one process at a time: whoever opens it knows that the one before is gone.
 #[tokio::test]
-async fn locks_and_leases_of_a_killed_process_end_by_their_ttl() -> Result<()> {
-    let (_folder, file) = folder();
-    killed_holder(&file);
-    let kv = Config::new(&file).open().await?;
-    let opened = Instant::now();
-    let dead = token(&kv).await?;
-    let holder = kv.lock_holder("lock").await?.unwrap();
-    assert_eq!((holder.token, &*holder.value), (dead, &b"the dead"[..]));
-    assert!(kv.new_lock("lock").try_acquire().await?.is_none());
-    assert!(kv.exists("leased").await?);
-    let guard = kv.new_lock("lock").acquire().await?;
-    let waited = opened.elapsed();
-    let range = kv.capabilities().lock.clone().unwrap().ttl;
-    assert!(waited > SECOND * 2 - SECOND / 20, "freed after {waited:?}");
-    assert!(waited < SECOND * 2 + range.lateness(SECOND * 2) + SECOND / 2, "freed after {waited:?}");
-    assert!(guard.token() > dead);
-    // The lease is as old as the lock.
-    let mut watch = kv.watch("leased").await?;
-    while watch.event().await?.key().is_some() {}
-    while kv.exists("leased").await? {
-        assert!(matches!(watch.event().await?, kv_core::WatchEvent::Delete { .. }));
+async fn locks_and_leases_of_an_earlier_process_are_over_when_the_file_is_opened() -> Result<()> {
+    for end in ["killed", "at the end of main"] {
+        let (_folder, file) = folder();
+        holder_that_is(end, &file);
+        let kv = Config::new(&file).open().await?;
+        assert_eq!(kv.lock_holder("lock").await?, None, "{end}");
+        assert!(!kv.exists("leased").await? && kv.get("leased").await?.is_none());
+        let mut watch = kv.watch_tree("").await?;
+        let mut there = Vec::new();
+        while let Some(key) = watch.event().await?.key() {
+            there.push(key.to_string());
+        }
+        assert_eq!(there, ["expiring", "freed", "token"], "{end}");
+        let guard = kv.new_lock("lock").ttl(MINUTE).try_acquire().await?.expect("it is free");
+        assert!(guard.token() > token(&kv).await?, "{end}");
+        kv.put("leased", "anew").if_missing().await?;
+        kv.close().await?;
     }
-    kv.close().await
+    Ok(())
+}
+
+/// The writer is a thread: what is dropped is given back, also when no runtime is left to do it.
+#[test]
+fn what_is_dropped_outside_of_its_runtime_is_given_back() {
+    let (_folder, file) = folder();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (one, two) = (runtime(), runtime());
+    let other = two.block_on(Config::new(&file).open()).unwrap();
+    let held = one.block_on(async {
+        let kv = Config::new(&file).open().await.unwrap();
+        let lease = kv.lease(MINUTE).await.unwrap();
+        kv.put("leased", "1").lease(&lease).await.unwrap();
+        (kv.new_lock("lock").ttl(MINUTE).acquire().await.unwrap(), lease)
+    });
+    let waits = two.spawn(other.new_lock("lock").acquire());
+    let gone = two.spawn({
+        let other = other.clone();
+        async move {
+            let mut watch = other.watch("leased").await.unwrap();
+            while !matches!(watch.event().await.unwrap(), kv_core::WatchEvent::Delete { .. }) {}
+        }
+    });
+    drop(one);
+    drop(held);
+    two.block_on(async {
+        let _guard = tokio::time::timeout(SECOND * 10, waits).await.expect("soon").unwrap().unwrap();
+        tokio::time::timeout(SECOND * 10, gone).await.expect("soon").unwrap();
+        other.close().await.unwrap();
+    });
+}
+
+/// Locks belong to the store that made them, whatever the prefixes have in common.
+#[tokio::test]
+async fn locks_of_stores_within_each_other_are_apart() -> Result<()> {
+    let (_folder, file) = folder();
+    let root = Config::new(&file).open().await?;
+    let inner = Config::new(&file).prefix("in").open().await?;
+    let raw = Config::new(&file).raw_prefix("in/l").open().await?;
+    let mut holders = root.lock_holder("in/lock").watch().await?;
+    assert_eq!(holders.event().await?, kv_core::WatchEvent::Synced);
+    let guard = inner.new_lock("lock").acquire().await?;
+    assert_eq!(root.lock_holder("in/lock").await?, None);
+    let theirs = root.new_lock("in/lock").try_acquire().await?.expect("another lock");
+    assert!(holders.event().await?.key().is_some_and(|name| name.as_str() == "in/lock"));
+    let third = raw.new_lock("ock").try_acquire().await?.expect("a third one");
+    assert_eq!(root.delete_tree("").await?, Some(0));
+    assert!(guard.is_held() && theirs.is_held() && third.is_held());
+    let _ = root.put("k", "").fenced(&guard).await.expect_err("a proof of another store's lock");
+    inner.put("k", "").fenced(&guard).await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,15 +1,17 @@
 //! What happens within one transaction of the writer.
 
+mod held;
+
 use super::{
     event::Event,
     format::*,
     job::Done,
-    state::{Held, Leased, Life, Replaced, State, Waiter},
+    state::{Life, Replaced, State},
     time::{SLACK, Time, millis},
 };
 use kv_core::{Bytes, Error, ErrorKind, Expect, Result, Version};
 use redb::{ReadableTable, Table, WriteTransaction};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 type Redb<T> = std::result::Result<T, redb::Error>;
@@ -145,17 +147,32 @@ impl<'t> Batch<'t> {
 
 /// Keys.
 impl Batch<'_> {
-    /// The version of a key that is there. One that has expired is cleared away.
-    pub(crate) fn version(&mut self, name: &str) -> Redb<Option<Version>> {
-        let found = self.data.get(name)?.map(|row| (row.value().0, row.value().1));
-        match found {
-            Some((_, expiry)) if expiry != 0 && expiry <= self.now => {
+    /// The version of a key that is there, to be compared or replaced. One that is over is cleared away; one that was
+    /// never given out is damage, which the next version would not be above.
+    pub(crate) fn version(&mut self, name: &str) -> Done<Option<Version>> {
+        let found = self.data.get(name)?.map(|row| Old::of(row.value()));
+        Ok(match found {
+            Some(old) if self.is_over(old) => {
                 self.remove(name)?;
                 Ok(None)
             }
-            Some((version, _)) => Ok(Some(Version::new(version, 0))),
+            Some(Old { version, .. }) if version > self.state.counter => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{name:?} has the version {version}, and the file has counted to {} only: it is damaged; nothing \
+                     was written, and deleting the key is the way out",
+                    self.state.counter
+                ),
+            )),
+            Some(Old { version, .. }) => Ok(Some(Version::new(version, 0))),
             None => Ok(None),
-        }
+        })
+    }
+
+    /// Whether reads see nothing of the row any more.
+    fn is_over(&self, old: Old) -> bool {
+        let leaseless = old.lease != 0 && !self.state.living().leases.contains_key(&old.lease);
+        (old.expiry != 0 && old.expiry <= self.now) || leaseless
     }
 
     /// Whether a put may live like this.
@@ -171,7 +188,7 @@ impl Batch<'_> {
 
     pub(crate) fn put(&mut self, name: &str, value: Bytes, expect: Expect, lives: Lives) -> Done<Version> {
         let found = self.version(name)?;
-        if let Err(e) = expect.check(found).and_then(|()| self.may_live(lives)) {
+        if let Err(e) = found.and_then(|found| expect.check(found)).and_then(|()| self.may_live(lives)) {
             return Ok(Err(e));
         }
         let (expiry, lease) = match lives {
@@ -198,11 +215,15 @@ impl Batch<'_> {
     }
 
     pub(crate) fn delete(&mut self, name: &str, expect: Expect) -> Done<bool> {
-        let found = self.version(name)?;
-        if let Err(e) = expect.check(found) {
-            return Ok(Err(e));
+        let found = match self.version(name)? {
+            // It goes whatever its version is.
+            Err(_) if expect == Expect::Anything => return self.remove(name).map(Ok),
+            found => found.and_then(|found| expect.check(found).map(|()| found)),
+        };
+        match found {
+            Ok(found) => Ok(Ok(found.is_some() && self.remove(name)?)),
+            Err(e) => Ok(Err(e)),
         }
-        Ok(Ok(found.is_some() && self.remove(name)?))
     }
 
     /// Deletes what begins with `start` and is a key; how many there were.
@@ -210,12 +231,12 @@ impl Batch<'_> {
         let mut names = Vec::new();
         for row in self.data.range(start..)? {
             let (name, row) = row?;
-            let (name, expiry) = (name.value(), row.value().1);
+            let (name, lives) = (name.value(), !self.is_over(Old::of(row.value())));
             if !name.starts_with(start) {
                 break;
             }
             if is_key(name) {
-                names.push((name.to_owned(), expiry == 0 || expiry > self.now));
+                names.push((name.to_owned(), lives));
             }
         }
         let mut count = 0;
@@ -259,135 +280,5 @@ impl Batch<'_> {
         self.trace.changed = true;
         self.trace.writes += 1;
         self.trace.events.push(event);
-    }
-}
-
-/// Leases.
-impl Batch<'_> {
-    pub(crate) fn grant_lease(&mut self, lease: u64, ttl: Duration) -> Redb<()> {
-        let ttl = millis(ttl);
-        self.leases.insert(lease, ttl)?;
-        let life = Leased { ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.living().set_lease(lease, Some(life));
-        self.trace.replaced.push(old);
-        self.trace.changed = true;
-        Ok(())
-    }
-
-    pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
-        let lives = self.state.living().leases.contains_key(&lease);
-        if lives {
-            self.state.living().revokes(lease);
-            self.end_lease(lease)?;
-        }
-        Ok(Ok(lives))
-    }
-
-    fn end_lease(&mut self, lease: u64) -> Redb<()> {
-        let mut names = Vec::new();
-        for row in self.leased.range((lease, "")..(lease + 1, ""))? {
-            names.push(row?.0.value().1.to_owned());
-        }
-        for name in names {
-            self.remove(&name)?;
-        }
-        self.leases.remove(lease)?;
-        let old = self.state.living().set_lease(lease, None);
-        self.trace.replaced.push(old);
-        self.trace.changed = true;
-        Ok(())
-    }
-}
-
-/// The number of a lock's value that is not in its row.
-fn large((token, _, value): (u64, u64, Inline<'_>)) -> Option<u64> {
-    value.is_none().then_some(token)
-}
-
-/// Locks.
-impl Batch<'_> {
-    pub(crate) fn acquire(
-        &mut self,
-        name: &Arc<str>,
-        id: u64,
-        ttl: Duration,
-        value: Bytes,
-        wait: bool,
-    ) -> Done<Asked> {
-        let ttl = millis(ttl);
-        let waited_for = self.state.queues.get_mut(name).is_some_and(|queue| {
-            queue.retain(|waiter| !waiter.granted.is_closed());
-            !queue.is_empty()
-        });
-        if !waited_for && !self.state.living().holders.contains_key(name) {
-            return Ok(Ok(Asked::Granted(self.grant(name, id, ttl, value)?)));
-        }
-        if !wait {
-            return Ok(Ok(Asked::Busy));
-        }
-        let (granted, turn) = oneshot::channel();
-        self.state.queues.entry(name.clone()).or_default().push_back(Waiter { id, ttl, value, granted });
-        Ok(Ok(Asked::InLine(turn)))
-    }
-
-    fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<u64> {
-        let token = self.state.next();
-        let old =
-            self.locks.insert(&**name, (token, ttl, inline(&value)))?.and_then(|row| large(row.value()));
-        if let Some(old) = old {
-            self.large.remove(old)?;
-        }
-        self.keep_large(token, &value)?;
-        let version = Version::new(token, 0);
-        self.trace.events.push(Event::Held { name: name.clone(), value, version });
-        let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.living().set_holder(name, Some(held));
-        self.trace.replaced.push(old);
-        self.trace.changed = true;
-        Ok(token)
-    }
-
-    /// Gives the lock to who waits first, or frees it.
-    fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
-        let next = self.state.queues.get_mut(name).and_then(|queue| {
-            std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
-        });
-        if self.state.queues.get(name).is_some_and(|queue| queue.is_empty()) {
-            self.state.queues.remove(name);
-        }
-        if let Some(Waiter { id, ttl, value, granted }) = next {
-            let token = self.grant(name, id, ttl, value)?;
-            self.trace.owed.push((granted, token));
-            return Ok(());
-        }
-        let Some(held) = self.state.living().holders.get(name).copied() else { return Ok(()) };
-        let version = Version::new(held.token, 0);
-        self.trace.events.push(Event::Freed { name: name.clone(), version });
-        let old = self.locks.remove(&**name)?.and_then(|row| large(row.value()));
-        if let Some(old) = old {
-            self.large.remove(old)?;
-        }
-        let old = self.state.living().set_holder(name, None);
-        self.trace.replaced.push(old);
-        self.trace.changed = true;
-        Ok(())
-    }
-
-    /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
-    pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
-        let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);
-        if held {
-            self.hand_on(name)?;
-        } else if let Some(queue) = self.state.queues.get_mut(name) {
-            queue.retain(|waiter| waiter.id != id);
-            if queue.is_empty() {
-                self.state.queues.remove(name);
-            }
-        }
-        Ok(Ok(held))
-    }
-
-    pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
-        self.state.living().holders.get(name).is_some_and(|held| held.token == token)
     }
 }

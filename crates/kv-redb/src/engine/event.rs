@@ -28,12 +28,22 @@ pub(crate) fn key(name: &str) -> Option<Key> {
 }
 
 impl View {
+    /// The key that the event is about, if it is seen under this prefix: data wherever they lie below it, locks alone of
+    /// their own store.
+    fn key(&self, event: &Event) -> Option<Key> {
+        match event {
+            Event::Put { name, .. } | Event::Delete { name, .. } => {
+                name.strip_prefix(&*self.prefix).and_then(key)
+            }
+            Event::Held { name, .. } | Event::Freed { name, .. } => {
+                let (lock, prefix) = name.split_once('\0')?;
+                Key::from_stored(lock).filter(|_| *prefix == *self.prefix)
+            }
+        }
+    }
+
     pub(crate) fn tell(&self, event: &Event) {
-        let (Event::Put { name, .. }
-        | Event::Delete { name, .. }
-        | Event::Held { name, .. }
-        | Event::Freed { name, .. }) = event;
-        let Some(key) = name.strip_prefix(&*self.prefix).and_then(key) else { return };
+        let Some(key) = self.key(event) else { return };
         match event {
             Event::Put { value, version, .. } => {
                 self.hub.publish(&WatchEvent::Put(Entry::new(key, value.clone(), *version)));

@@ -7,10 +7,10 @@
 //! | `kv.expiry` | (expiry, name) → nothing |
 //! | `kv.leased` | (lease, name) → nothing |
 //! | `kv.leases` | lease → TTL |
-//! | `kv.locks` | name → token, TTL, value unless it is large; only while it is held |
+//! | `kv.locks` | name, NUL, prefix → token, TTL, value unless it is large; only while it is held |
 //! | `kv.large` | version or token → the value of that key or lock |
 //!
-//! Names are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
+//! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
 //! [`Time`](super::time::Time). One counter gives versions, tokens and leases, so that none is given out twice; it is
 //! in the same commit as what was given.
 //!
@@ -62,6 +62,11 @@ pub(crate) struct Stored {
     pub(crate) locks: Vec<(String, u64, u64)>,
 }
 
+/// What no store has counted to: more is damage, and less leaves room for all that is added to it.
+const MOST: u64 = 1 << 62;
+/// The year 10,000, in milliseconds: no clock has been there.
+const LATEST: u64 = 253_402_300_800_000;
+
 /// Why a file that redb could open is not ours.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -69,6 +74,8 @@ pub(crate) enum Refused {
     Foreign(String),
     /// A format that this code does not know.
     Format(u64),
+    /// What the tables say cannot be, in these words.
+    Damaged(String),
     /// redb's own.
     Failed(redb::Error),
 }
@@ -76,6 +83,29 @@ pub(crate) enum Refused {
 impl<E: Into<redb::Error>> From<E> for Refused {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+impl Stored {
+    /// Whether these numbers can be what a store of ours wrote: what was given out once must not be given out again, so
+    /// nothing is written by numbers that may have been damaged.
+    fn check(&self) -> Result<(), String> {
+        let Self { counter, seen, leases, locks, .. } = self;
+        if *counter > MOST {
+            return Err(format!("its counter stands at {counter}"));
+        }
+        if *seen > LATEST {
+            return Err(format!("its last commit is of {seen} ms after 1970"));
+        }
+        if let Some((lease, _)) = leases.iter().find(|(lease, _)| *lease > MOST) {
+            return Err(format!("it has a lease of the number {lease}"));
+        }
+        match locks.iter().find(|(_, token, _)| token > counter) {
+            Some((name, token, _)) => {
+                Err(format!("the lock {name:?} has the token {token}, above its counter, {counter}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -111,6 +141,7 @@ pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
         let (token, ttl, _) = held.value();
         stored.locks.push((name.value().to_owned(), token, ttl));
     }
+    stored.check().map_err(Refused::Damaged)?;
     // Opened once, so that a table of another type is found now.
     read.open_table(DATA)?;
     read.open_table(LEASED)?;

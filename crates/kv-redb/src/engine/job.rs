@@ -41,7 +41,7 @@ pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
 pub(crate) trait Job: Send {
     /// Whether its caller still wants it; from here on it cannot be taken back.
     fn take_up(&self) -> bool;
-    /// How many bytes it writes, about.
+    /// How many bytes it writes, about; none for what makes room.
     fn size(&self) -> usize;
     /// Does it.
     fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error>;
@@ -67,6 +67,16 @@ where
     let ticket = Ticket::default();
     let theirs = Ticket(ticket.0.clone());
     (Box::new(Work { ticket: theirs, size, work: Some(work), value: None, reply }), ticket, answer)
+}
+
+/// A job that nobody waits for, nor takes back.
+pub(crate) fn order<T, F>(work: F) -> Box<dyn Job>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+{
+    let (reply, _) = oneshot::channel();
+    Box::new(Work { ticket: Ticket::default(), size: 0, work: Some(work), value: None, reply })
 }
 
 impl<T, F> Job for Work<T, F>

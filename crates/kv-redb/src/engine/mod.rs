@@ -103,7 +103,8 @@ impl Engine {
             reopened: AtomicU64::new(0),
             path,
         });
-        let writer = Writer { engine: engine.clone(), jobs: queue, state, doubt: None, pause: None };
+        let writer =
+            Writer { engine: engine.clone(), jobs: queue, state, doubt: None, pause: None, full: false };
         let no_thread = |e| {
             Error::new(ErrorKind::Other, "no thread for the writer; raise the limit of threads").with_cause(e)
         };
@@ -134,6 +135,12 @@ impl Engine {
             None if ticket.leave() => Err(error::not_begun(deadline)),
             Some(Err(_)) | None => Err(error::committing(deadline)),
         }
+    }
+
+    /// Has the writer do this, without waiting for it: for who is dropped, perhaps where no runtime is left. `false` when
+    /// the queue is full or the file is closed.
+    pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) -> bool {
+        self.jobs.try_send(job::order(work)).is_ok()
     }
 
     /// Renews a lease, in memory alone; the moment from which its TTL counts now.
@@ -191,6 +198,7 @@ fn not_ours(path: &Path, refused: Refused) -> Error {
     let file = path.display();
     let why = match refused {
         Refused::Failed(e) => return error::failed(path, &e, Effect::Read),
+        Refused::Damaged(why) => return error::damaged(path, &why),
         Refused::Foreign(tables) => format!(
             "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"
         ),

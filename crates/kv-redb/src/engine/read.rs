@@ -143,6 +143,9 @@ impl Snapshot {
         let locks = self.read.open_table(LOCKS)?;
         let Some(held) = locks.get(name)? else { return Ok(None) };
         let (token, _, value) = held.value();
+        if self.living.lock().has_lost(name, token, self.now) {
+            return Ok(None);
+        }
         Ok(Some(Holder::new(token, self.value(token, value)?)))
     }
 

@@ -82,18 +82,17 @@ pub(crate) struct Living {
 }
 
 impl State {
-    /// Locks and leases of a process that is gone live on for their whole TTL from now: how long ago they were renewed,
-    /// the file does not know.
+    /// Locks and leases that the file has when it is opened are over: it is for one process at a time, so whoever had them
+    /// is gone. Nobody sees them from now on, and the first batch clears them away, when there is space for it.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
         let state = Self { counter, first_expiry, ..Self::default() };
-        let (now, mut living) = (time.now(), state.living());
+        let (until, mut living) = (time.now(), state.living());
         for (lease, ttl) in leases {
-            living.set_lease(lease, Some(Leased { ttl, until: now.saturating_add(ttl) }));
+            living.set_lease(lease, Some(Leased { ttl, until }));
         }
         for (name, token, ttl) in locks {
-            let held = Held { id: 0, token, ttl, until: now.saturating_add(ttl) };
-            living.set_holder(&name.into(), Some(held));
+            living.set_holder(&name.into(), Some(Held { id: 0, token, ttl, until }));
         }
         drop(living);
         state
@@ -129,6 +128,11 @@ impl Living {
     /// its end is.
     pub(crate) fn is_over(&self, lease: u64, now: u64) -> bool {
         self.leases.get(&lease).map_or_else(|| !self.revoked.contains(&lease), |life| life.until <= now)
+    }
+
+    /// Whether this holder's time is over, be its end written yet or not.
+    pub(crate) fn has_lost(&self, name: &str, token: u64, now: u64) -> bool {
+        self.holders.get(name).is_some_and(|held| held.token == token && held.until <= now)
     }
 
     pub(crate) fn revokes(&mut self, lease: u64) {

@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     pub(crate) doubt: Option<Doubt>,
     /// Not before this moment is anything tried that no caller asked for.
     pub(crate) pause: Option<Instant>,
+    /// Whether the last batch found no space: then what makes room goes first, and on its own.
+    pub(crate) full: bool,
 }
 
 pub(crate) struct Doubt {
@@ -91,10 +93,15 @@ impl Writer {
     /// Does these jobs, and what is due, in as many batches as their size asks for.
     fn turn(&mut self, mut jobs: Jobs) {
         jobs.retain(|job| job.take_up());
+        if self.full {
+            jobs.make_contiguous().sort_by_key(|job| job.size() > 0);
+        }
         loop {
-            let mut batch = Vec::new();
+            let mut batch: Vec<Box<dyn Job>> = Vec::new();
             let mut bytes = 0;
+            let alone = |job: &dyn Job| self.full && job.size() > 0;
             while bytes < BYTES
+                && !jobs.front().is_some_and(|job| alone(&**job) && !batch.is_empty())
                 && let Some(job) = jobs.pop_front()
             {
                 bytes += job.size();
@@ -122,6 +129,7 @@ impl Writer {
                 return;
             }
         }
+        let grows = jobs.iter().any(|job| job.size() > 0);
         let mut trace = Trace::default();
         let tried = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut jobs, &mut trace)));
         let tried =
@@ -129,6 +137,7 @@ impl Writer {
         let Trace { events, replaced, owed, stamp, writes, .. } = trace;
         let Err(failed) = tried else {
             self.pause = None;
+            self.full &= !grows;
             if stamp.is_some() {
                 self.state.living().begin(&replaced, self.engine.time.now());
                 self.engine.commits.fetch_add(1, Ordering::Relaxed);
@@ -143,6 +152,7 @@ impl Writer {
             return;
         };
         self.pause = Some(self.engine.time.clock().now() + PAUSE);
+        self.full = error::is_full(&failed);
         self.doubt = Some(Doubt { stamp, events, replaced });
         let effect = if self.mend() { Effect::Unknown } else { Effect::None };
         let told = || error::failed(&self.engine.path, &failed, effect);
@@ -192,7 +202,12 @@ impl Writer {
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
         let opened = error::caught(&engine.path, || {
-            let database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
+            let mut database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
+            if self.full {
+                // An orderly end cuts off the pages that the failed batch had got, which leaves room for deleting.
+                drop(database);
+                database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
+            }
             let stored = stored(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
             Ok((database, stored))
         });

@@ -1,0 +1,144 @@
+//! Leases and locks.
+
+use super::{Asked, Batch, Redb};
+use crate::engine::{
+    event::Event,
+    format::*,
+    job::Done,
+    state::{Held, Leased, Waiter},
+    time::millis,
+};
+use kv_core::{Bytes, Version};
+use redb::ReadableTable;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// Leases.
+impl Batch<'_> {
+    pub(crate) fn grant_lease(&mut self, lease: u64, ttl: Duration) -> Redb<()> {
+        let ttl = millis(ttl);
+        self.leases.insert(lease, ttl)?;
+        let life = Leased { ttl, until: self.now.saturating_add(ttl) };
+        let old = self.state.living().set_lease(lease, Some(life));
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
+        let lives = self.state.living().leases.contains_key(&lease);
+        if lives {
+            self.state.living().revokes(lease);
+            self.end_lease(lease)?;
+        }
+        Ok(Ok(lives))
+    }
+
+    pub(super) fn end_lease(&mut self, lease: u64) -> Redb<()> {
+        let mut names = Vec::new();
+        for row in self.leased.range((lease, "")..(lease + 1, ""))? {
+            names.push(row?.0.value().1.to_owned());
+        }
+        for name in names {
+            self.remove(&name)?;
+        }
+        self.leases.remove(lease)?;
+        let old = self.state.living().set_lease(lease, None);
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+}
+
+/// The number of a lock's value that is not in its row.
+fn large((token, _, value): (u64, u64, Inline<'_>)) -> Option<u64> {
+    value.is_none().then_some(token)
+}
+
+/// Locks.
+impl Batch<'_> {
+    pub(crate) fn acquire(
+        &mut self,
+        name: &Arc<str>,
+        id: u64,
+        ttl: Duration,
+        value: Bytes,
+        wait: bool,
+    ) -> Done<Asked> {
+        let ttl = millis(ttl);
+        let waited_for = self.state.queues.get_mut(name).is_some_and(|queue| {
+            queue.retain(|waiter| !waiter.granted.is_closed());
+            !queue.is_empty()
+        });
+        if !waited_for && !self.state.living().holders.contains_key(name) {
+            return Ok(Ok(Asked::Granted(self.grant(name, id, ttl, value)?)));
+        }
+        if !wait {
+            return Ok(Ok(Asked::Busy));
+        }
+        let (granted, turn) = oneshot::channel();
+        self.state.queues.entry(name.clone()).or_default().push_back(Waiter { id, ttl, value, granted });
+        Ok(Ok(Asked::InLine(turn)))
+    }
+
+    fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<u64> {
+        let token = self.state.next();
+        let old =
+            self.locks.insert(&**name, (token, ttl, inline(&value)))?.and_then(|row| large(row.value()));
+        if let Some(old) = old {
+            self.large.remove(old)?;
+        }
+        self.keep_large(token, &value)?;
+        let version = Version::new(token, 0);
+        self.trace.events.push(Event::Held { name: name.clone(), value, version });
+        let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
+        let old = self.state.living().set_holder(name, Some(held));
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(token)
+    }
+
+    /// Gives the lock to who waits first, or frees it.
+    pub(super) fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
+        let next = self.state.queues.get_mut(name).and_then(|queue| {
+            std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
+        });
+        if self.state.queues.get(name).is_some_and(|queue| queue.is_empty()) {
+            self.state.queues.remove(name);
+        }
+        if let Some(Waiter { id, ttl, value, granted }) = next {
+            let token = self.grant(name, id, ttl, value)?;
+            self.trace.owed.push((granted, token));
+            return Ok(());
+        }
+        let Some(held) = self.state.living().holders.get(name).copied() else { return Ok(()) };
+        let version = Version::new(held.token, 0);
+        self.trace.events.push(Event::Freed { name: name.clone(), version });
+        let old = self.locks.remove(&**name)?.and_then(|row| large(row.value()));
+        if let Some(old) = old {
+            self.large.remove(old)?;
+        }
+        let old = self.state.living().set_holder(name, None);
+        self.trace.replaced.push(old);
+        self.trace.changed = true;
+        Ok(())
+    }
+
+    /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
+    pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
+        let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);
+        if held {
+            self.hand_on(name)?;
+        } else if let Some(queue) = self.state.queues.get_mut(name) {
+            queue.retain(|waiter| waiter.id != id);
+            if queue.is_empty() {
+                self.state.queues.remove(name);
+            }
+        }
+        Ok(Ok(held))
+    }
+
+    pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
+        self.state.living().holders.get(name).is_some_and(|held| held.token == token)
+    }
+}

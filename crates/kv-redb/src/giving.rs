@@ -1,0 +1,71 @@
+//! What gives a lock or a lease back, whatever becomes of the runtime.
+
+use crate::{
+    engine::{Batch, Done},
+    store::Inner,
+};
+use kv_core::{Deadline, Result};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+type Work = dyn Fn(&mut Batch<'_>) -> Done<bool> + Send + Sync;
+
+/// Something that the writer has to be told once: by [`run`](Self::run), or by the drop of this, which needs no runtime,
+/// since the writer is a thread. So what is held when `main` returns, or when a runtime ends, is given back all the same.
+///
+/// The work is bound to the id of what it gives back, so that doing it twice is doing it once.
+pub(crate) struct Giving {
+    inner: Arc<Inner>,
+    work: Arc<Work>,
+    done: Arc<AtomicBool>,
+}
+
+/// There is nothing to give back, after all.
+pub(crate) struct Nothing(Arc<AtomicBool>);
+
+impl Giving {
+    pub(crate) fn new(
+        inner: &Arc<Inner>,
+        work: impl Fn(&mut Batch<'_>) -> Done<bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner: inner.clone(), work: Arc::new(work), done: Arc::default() }
+    }
+
+    pub(crate) fn nothing(&self) -> Nothing {
+        Nothing(self.done.clone())
+    }
+
+    /// Whether it was still held.
+    pub(crate) async fn run(self, within: Duration) -> Result<bool> {
+        let (work, engine) = (self.work.clone(), self.inner.engine()?);
+        let answer = engine.write(Deadline::after(within), 0, move |batch| work(batch)).await;
+        if answer.is_ok() {
+            self.done.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+impl Nothing {
+    pub(crate) fn note(self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Giving {
+    fn drop(&mut self) {
+        if self.done.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(engine) = self.inner.engine() {
+            let work = self.work.clone();
+            // A queue that is full, or closed, leaves it to the TTL.
+            engine.order(move |batch| work(batch));
+        }
+    }
+}
