@@ -122,8 +122,10 @@ impl Names {
     /// What a node below the root speaks of; `None` for other tools' and for what is nobody's business.
     pub(crate) fn parse(&self, path: &str) -> Option<Named> {
         let rest = path.strip_prefix(&*self.root)?.strip_prefix('/')?;
-        if let Some(own) = rest.strip_prefix(OWN) {
-            let line = own.strip_prefix("/lock/")?.split('/').next()?;
+        // A segment of that name, not what begins with it.
+        let mut segments = rest.split('/');
+        if segments.next() == Some(OWN) {
+            let line = segments.next().filter(|area| *area == "lock").and_then(|_| segments.next())?;
             let name: Option<Vec<_>> = line.split("%2F").map(|s| unescape(s, Place::Lock)).collect();
             return Key::from_stored(&name?.join("/")).map(Named::Lock);
         }
@@ -300,6 +302,27 @@ mod tests {
         assert_eq!(found("/%25"), None);
         assert_eq!(found("/ a"), None);
         assert_eq!(found("/a/.kv").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_begins_like_our_own_nodes_is_a_key() {
+        for root in ["", "app"] {
+            let names = names(root);
+            for name in [".kvx", ".kvstore/b", ".kv.kv", "a/.kvx", "a.kv", "a.kv/b", ".kvx/.k"] {
+                let key = Key::parse(name).unwrap();
+                assert_eq!(names.parse(&names.key(&key)), Some(Named::Key(key.clone())), "{name}");
+                assert_eq!(names.parse(&Names::mark(&names.key(&key))), Some(Named::Key(key)), "{name}");
+            }
+            let own = names.own();
+            for own in
+                [own.clone(), format!("{own}/epoch/3"), format!("{own}/lock"), format!("{own}/lockx/a")]
+            {
+                assert_eq!(names.parse(&own), None, "{own}");
+            }
+        }
+        // Another store's, whose root lies in this one.
+        assert_eq!(names("").parse("/in/.kv/lock/l/x-1"), None);
+        assert_eq!(names("app").parse("/application/a"), None);
     }
 
     #[test]
