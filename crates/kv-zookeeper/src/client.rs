@@ -4,24 +4,31 @@
 //! watches it had is gone, and whoever watches reads again.
 
 use crate::{
-    error::{Answer, Fate, Problem, failed, unknown},
+    connect::{Attempts, Options},
+    error::{Answer, Fate, Problem, failed, lock, unknown},
     link::{Link, Linked, Why, stands},
-    probe::Tls,
+    node::Known,
     session::Ephemeral,
     watch::Feed,
 };
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret};
-use std::{fmt, future::Future, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::AbortHandle};
-use zookeeper_client::{Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, SessionInfo};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::{Home, Outage},
+};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 /// How long the session of a connection outlives it, unless it could be ended.
 const SESSION: Duration = Duration::from_secs(10);
-/// A connection on which nothing is heard for so long is given up. Idle ones are pinged three times within it.
-const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long the first attempt at a connection may take; each one after it twice as long.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How often others have their turn before a write is sent. A runtime that has just been entered gives the first one back at
+/// once; the connection's task and its keeper take one each.
+const TURNS: usize = 4;
 
 /// What repeating a request would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,110 +37,8 @@ pub(crate) enum Does {
     Read,
     /// Another client may write between the two.
     Write,
-    /// Its effect is bound to an id of our own: releases.
+    /// Its effect is bound to an id of our own: releases. What it answers is not: see [`Answer::repeated`].
     Repeatable,
-}
-
-/// How connections are made.
-pub(crate) struct Options {
-    pub(crate) hosts: Vec<String>,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) login: Option<(String, Secret)>,
-    pub(crate) acl: Vec<Acl>,
-}
-
-impl Options {
-    /// Connects to one of the hosts, with a new session that lives so long, or with one that there is.
-    pub(crate) async fn connect(
-        &self,
-        timeout: Duration,
-        session: Option<SessionInfo>,
-        detached: bool,
-    ) -> Result<Linked, zookeeper_client::Error> {
-        let mut connector = Connector::with_session_timeout(Session::connector(), timeout)
-            .with_connection_timeout(SILENCE)
-            .with_fail_eagerly();
-        if let Some((user, password)) = &self.login {
-            connector = connector.with_auth("digest", format!("{user}:{}", password.reveal()).as_bytes());
-        }
-        if let Some(session) = session {
-            connector = connector.with_session(session);
-        }
-        if detached {
-            connector = connector.with_detached();
-        }
-        let cluster = self.hosts.join(",");
-        match &self.tls {
-            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(&cluster)).await,
-            None => Linked::connect(connector.connect(&cluster)).await,
-        }
-    }
-
-    /// The same once more, after so many attempts that failed. A server that is about to serve may take a connection and
-    /// never answer on it, so the first ones are short.
-    pub(crate) async fn again(
-        &self,
-        timeout: Duration,
-        session: Option<SessionInfo>,
-        detached: bool,
-        backoff: &Backoff,
-    ) -> Result<Linked, zookeeper_client::Error> {
-        let most = SILENCE * u32::try_from(self.hosts.len()).unwrap_or(1);
-        let patience = (PATIENCE * (1 << backoff.0.min(4))).min(most);
-        match tokio::time::timeout(patience, self.connect(timeout, session, detached)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(zookeeper_client::Error::Timeout),
-        }
-    }
-
-    /// The same with a new session, until the deadline.
-    pub(crate) async fn session(
-        &self,
-        timeout: Duration,
-        detached: bool,
-        deadline: Deadline,
-    ) -> Result<Linked> {
-        let mut backoff = Backoff::default();
-        let mut why = None;
-        loop {
-            match deadline.limit(self.again(timeout, None, detached, &backoff)).await {
-                Some(Ok(linked)) => return Ok(linked),
-                Some(Err(e)) => match failed(e) {
-                    (Fate::Refused, error) => return Err(error),
-                    (_, error) => why = Some(error),
-                },
-                None => return Err(self.unreachable(deadline, why.map(|e| e.to_string()).as_deref())),
-            }
-            backoff.pause(deadline).await;
-        }
-    }
-
-    pub(crate) fn unreachable(&self, deadline: Deadline, why: Option<&str>) -> Error {
-        let (hosts, within) = (self.hosts.join(", "), deadline.within());
-        let why = why.map_or(String::new(), |why| format!(": {why}"));
-        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
-    }
-
-    pub(crate) fn create(&self, mode: CreateMode) -> CreateOptions<'_> {
-        mode.with_acls(Acls::new(&self.acl))
-    }
-}
-
-/// Pauses between attempts: longer and longer, and not all at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    pub(crate) async fn pause(&mut self, deadline: Deadline) {
-        let most = 20 << self.0.min(3);
-        self.0 += 1;
-        let pause = Duration::from_millis(most / 2 + unique() % (most / 2));
-        tokio::time::sleep(pause.min(deadline.remaining())).await;
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.0 = 0;
-    }
 }
 
 /// A number that nobody else uses.
@@ -171,22 +76,32 @@ impl Via<'_> {
         F: Future<Output = Result<T, Problem>>,
     {
         let deadline = before(deadline);
-        let (mut backoff, mut maybe_done) = (Backoff::default(), false);
+        let (mut attempts, mut maybe_done) = (Attempts::default(), false);
         loop {
             let linked = match self.link(deadline).await {
                 Ok(linked) => linked,
                 Err(e) if maybe_done => return Err(unknown(e)),
                 Err(e) => return Err(e),
             };
+            if does == Does::Write {
+                // Where the runtime stood still, the end of the connection may have come and waits to be seen.
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
+            }
             if deadline.has_passed() {
                 let why = format!("there was no time left of {:?} to send it", deadline.within());
                 let error = Error::new(ErrorKind::Timeout, why);
                 return Err(if maybe_done { unknown(error) } else { error });
             }
+            if !linked.stands() {
+                attempts.pause(deadline).await;
+                continue;
+            }
             let (fate, error) = match deadline.limit(request(linked)).await {
                 Some(Ok(answer)) => return Ok(Ok(answer)),
                 Some(Err(Problem { error, at })) => match Answer::of(&error, at) {
-                    Some(answer) => return Ok(Err(answer)),
+                    Some(answer) => return Ok(Err(Answer { repeated: maybe_done, ..answer })),
                     None => failed(error),
                 },
                 None => {
@@ -203,7 +118,7 @@ impl Via<'_> {
             if deadline.has_passed() {
                 return Err(if maybe_done { unknown(error) } else { error });
             }
-            backoff.pause(deadline).await;
+            attempts.pause(deadline).await;
         }
     }
 }
@@ -212,35 +127,92 @@ impl Via<'_> {
 pub(crate) struct Client {
     pub(crate) options: Arc<Options>,
     link: watch::Sender<Link>,
-    keeper: AbortHandle,
+    feed: Feed,
+    known: Arc<Known>,
+    keeper: Mutex<Keeper>,
+}
+
+/// Who keeps the connection, and the runtime that both live in.
+struct Keeper {
+    home: Arc<Home>,
+    runtime: Handle,
+    task: AbortHandle,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.keeper.abort();
+        lock(&self.keeper).task.abort();
     }
 }
 
 impl Client {
-    /// Keeps a connection until this is dropped; tells the feed of each that ended.
-    pub(crate) fn new(options: Options, feed: &Feed) -> Self {
-        let options = Arc::new(options);
-        let link = watch::Sender::new(Link::Down(None));
-        let keeper = tokio::spawn(keep(options.clone(), link.clone(), feed.clone())).abort_handle();
-        Self { options, link, keeper }
+    /// Keeps a connection until this is dropped; tells the feed of each that ended, and has what is known forgotten.
+    pub(crate) fn new(options: Options, feed: &Feed, known: &Arc<Known>) -> Self {
+        let (options, link) = (Arc::new(options), watch::Sender::new(Link::Down(None)));
+        let keeper = Mutex::new(Keeper::new(&options, &link, feed, known));
+        Self { options, link, feed: feed.clone(), known: known.clone(), keeper }
     }
 
     /// The connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Linked>> {
-        stands(&self.link, deadline, |why| self.options.unreachable(deadline, why)).await?.ok_or_else(closed)
+        loop {
+            self.revive();
+            let gone = self.home_gone();
+            let stands = stands(&self.link, deadline, |why| self.options.unreachable(deadline, why));
+            tokio::select! {
+                biased;
+                link = stands => return link?.ok_or_else(closed),
+                () = gone => {}
+            }
+        }
+    }
+
+    /// Keeps it in the current runtime from now on, where the one that kept it has ended; whether it is kept.
+    pub(crate) fn revive(&self) -> bool {
+        let mut keeper = lock(&self.keeper);
+        if matches!(*self.link.borrow(), Link::Closed) {
+            return false;
+        }
+        if keeper.home.is_gone() {
+            self.link.send_replace(Link::Down(None));
+            self.feed.missed();
+            *keeper = Keeper::new(&self.options, &self.link, &self.feed, &self.known);
+        }
+        true
+    }
+
+    /// Ready when the runtime that keeps it has ended.
+    pub(crate) fn home_gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        let home = lock(&self.keeper).home.clone();
+        async move { home.gone().await }
+    }
+
+    /// Has a task live where the connection does.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        lock(&self.keeper).runtime.spawn(task).abort_handle()
     }
 
     /// Ends the connection, and waits until the server has ended its session.
     pub(crate) async fn close(&self) {
-        self.keeper.abort();
-        if let Link::Up(linked) = self.link.send_replace(Link::Closed) {
+        let before = {
+            let keeper = lock(&self.keeper);
+            keeper.task.abort();
+            self.link.send_replace(Link::Closed)
+        };
+        if let Link::Up(linked) = before {
             // What a server that is gone cannot end, ends by its time-out.
             linked.end(Deadline::after(Duration::from_secs(1))).await;
+        }
+    }
+}
+
+impl Keeper {
+    fn new(options: &Arc<Options>, link: &watch::Sender<Link>, feed: &Feed, known: &Arc<Known>) -> Self {
+        let task = keep(options.clone(), link.clone(), feed.clone(), known.clone());
+        Self {
+            home: Arc::new(Home::here()),
+            runtime: Handle::current(),
+            task: tokio::spawn(task).abort_handle(),
         }
     }
 }
@@ -254,29 +226,32 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store was closed")
 }
 
-async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed) {
-    let mut backoff = Backoff::default();
+async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed, known: Arc<Known>) {
+    let (mut attempts, mut outage) = (Attempts::default(), Outage::new("connection", "zookeeper"));
     loop {
         let linked = loop {
-            match options.again(SESSION, None, false, &backoff).await {
+            match options.again(SESSION, None, false, &attempts).await {
                 Ok(linked) => break Arc::new(linked),
                 Err(e) => {
-                    tracing::debug!(error = %e, "no connection");
-                    let (fate, error) = failed(e);
+                    let (fate, error) = options.why(e).await;
+                    outage.failed(&error);
                     let refused = (fate == Fate::Refused).then(|| error.kind());
                     link.send_replace(Link::Down(Some(Why { refused, text: error.to_string().into() })));
                 }
             }
-            backoff.pause(Deadline::NEVER).await;
+            attempts.pause(Deadline::NEVER).await;
         };
+        outage.over();
+        // Meanwhile the server may have gone back to an older copy of what it held.
+        known.begin(linked.generation);
         let following = feed.follow(&linked);
         link.send_replace(Link::Up(linked.clone()));
-        backoff.reset();
+        attempts.reset();
         linked.broken().await;
         tracing::debug!("the connection is lost");
         link.send_replace(Link::Down(None));
-        following.abort();
         linked.cut();
+        following.end().await;
         feed.missed();
     }
 }

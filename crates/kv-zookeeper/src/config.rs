@@ -1,14 +1,9 @@
 //! How a store is opened.
 
-use crate::{
-    ZooKeeper,
-    client::Options,
-    names::Names,
-    probe::{self, Tls},
-};
+use crate::{ZooKeeper, connect::Options, names::Names, probe, tls::Certificates};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
-    backend::{Clock, TlsFiles, TlsSettings, login, with_port},
+    backend::{Clock, TlsSettings, login, with_port},
 };
 use std::{path::PathBuf, time::Duration};
 use zookeeper_client::{Acl, AuthId, Permission};
@@ -59,8 +54,9 @@ impl Config {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The node that everything lies below, without its first slash; `app` and `app/` are the same. The top of the server
-    /// unless told otherwise. It is made, with its ancestors, by the first write.
+    /// The node that everything lies below, without its first slash; `app` and `app/` are the same, and neither is
+    /// `application`: a prefix is a path, so that there is no `raw_prefix` here. The top of the server unless told otherwise.
+    /// It is made, with its ancestors, by the first write.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -90,7 +86,7 @@ impl Config {
     }
 
     /// The PEM file of the authorities that may have signed the members' certificates, which must name the hosts as they are
-    /// given here.
+    /// given here. This file and the following ones are read again for every new connection.
     pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca = Some(file.into());
         self
@@ -124,7 +120,7 @@ impl Config {
     pub async fn open(self) -> Result<ZooKeeper> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
         let acl = self.acls()?;
-        let tls = self.tls_config()?;
+        let certificates = self.certificates()?;
         let names = Names::new(&self.prefix)?;
         let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         if hosts.is_empty() {
@@ -139,12 +135,13 @@ impl Config {
                 let why = format!("the address {host:?} makes no sense; it is `host` or `host:port`");
                 return Err(Error::new(ErrorKind::InvalidArgument, why));
             }
-            if tls.is_some() {
+            if certificates.is_some() {
                 probe::name(host)?;
             }
         }
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        ZooKeeper::open(Options { hosts, tls, login, acl }, names, self.clock, deadline).await
+        let options = Options::new(hosts, certificates, login, acl);
+        ZooKeeper::open(options, names, self.clock, deadline).await
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
@@ -160,6 +157,11 @@ impl Config {
             key: url.take("key")?,
             ..Self::default()
         };
+        if url.take::<String>("raw_prefix")?.is_some() {
+            let why = "ZooKeeper has no `raw_prefix`: a prefix is the path of a node there, which always ends at a segment; \
+                       give it as the path of the URL";
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
         url.finish()?;
         Ok(config)
     }
@@ -199,7 +201,7 @@ impl Config {
         Ok(acls)
     }
 
-    fn tls_config(&self) -> Result<Option<Tls>> {
+    fn certificates(&self) -> Result<Option<Certificates>> {
         let settings = TlsSettings {
             tls: self.tls,
             ca: self.ca.as_deref(),
@@ -207,12 +209,13 @@ impl Config {
             key: self.key.as_deref(),
             server_name: None,
         };
-        if settings.are_on()? && settings.ca.is_none() {
-            return Err(half("TLS without `ca`: nobody is trusted unless named"));
-        }
-        match settings.read()? {
-            Some(TlsFiles { ca: Some(ca), identity, .. }) => Tls::new(&ca, identity.as_ref()).map(Some),
-            _ => Ok(None),
+        match (settings.are_on()?, &self.ca) {
+            (false, _) => Ok(None),
+            (true, None) => Err(half("TLS without `ca`: nobody is trusted unless named")),
+            (true, Some(ca)) => {
+                let identity = self.cert.clone().zip(self.key.clone());
+                Certificates::read(ca.clone(), identity).map(Some)
+            }
         }
     }
 }

@@ -61,7 +61,8 @@ async fn all(inner: &Inner, paths: &[String], data: &[u8], deadline: Deadline) -
 /// nothing that anyone sees.
 pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
     let mut path = path;
-    while path.len() > inner.names.root().len() && path.starts_with(inner.names.root()) {
+    while path.len() > inner.names.root().len() {
+        // Nothing else lies below the root.
         let Some(Named::Key(key)) = inner.names.parse(path) else { return };
         // What another has just put there keeps the server from deleting it.
         let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
@@ -79,10 +80,11 @@ pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
             Op::Check { path: inner.names.slot_node(slot(&key)), version: Some(epoch) },
             Op::Delete { path: path.to_owned(), version: Some(node.version) },
         ];
-        match send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, ops.iter()).await {
+        let seen_on = [found.seen.generation].into();
+        match send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, ops.iter(), &seen_on).await {
             Ok(Ok(_)) => path = parent(path),
-            // Another creation counted up the slot; this directory may still be empty.
-            Ok(Err(Answer { said: Said::BadVersion, at: 0 })) if !deadline.has_passed() => {}
+            // Another creation counted up the slot, or another connection stands; this directory may still be empty.
+            Ok(Err(Answer { said: Said::BadVersion, at: 0 | usize::MAX, .. })) if !deadline.has_passed() => {}
             _ => return,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum Said {
 pub(crate) struct Answer {
     pub(crate) said: Said,
     pub(crate) at: usize,
+    /// It was said to a repeat, and may speak of what the first attempt did.
+    pub(crate) repeated: bool,
 }
 
 impl Answer {
@@ -41,7 +43,7 @@ impl Answer {
             ClientError::NoChildrenForEphemerals => Said::NoChildrenForEphemerals,
             _ => return None,
         };
-        Some(Self { said, at })
+        Some(Self { said, at, repeated: false })
     }
 }
 
@@ -98,9 +100,14 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
             ErrorKind::Unsupported,
             "a key above it has a TTL or a lease, and on ZooKeeper such a key has no children",
         ),
-        ClientError::QuotaExceeded => (Fate::Refused, ErrorKind::Other, "the server's quota is reached"),
+        ClientError::QuotaExceeded => (
+            Fate::Refused,
+            ErrorKind::NoSpace,
+            "a quota that was set on the server is reached, see `listquota` of zkCli; nothing was written",
+        ),
+        // Of bytes on the way, not of what a key holds.
         ClientError::UnmarshalError { .. } => {
-            (Fate::Unknown, ErrorKind::Corrupt, "the answer makes no sense")
+            (Fate::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
         }
         ClientError::NoNode
         | ClientError::NodeExists
@@ -112,6 +119,10 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
         }
         ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
             (Fate::Undone, ErrorKind::Unavailable, "the server does not take it now")
+        }
+        // What the client says of a request to a task that had ended.
+        ClientError::UnexpectedError(why) if why.starts_with("expect error state") => {
+            return (Fate::Undone, Error::new(ErrorKind::Unavailable, "the connection was ended"));
         }
         // What the client says of a request that was under way when its task was ended is about the client alone.
         ClientError::UnexpectedError(_) => {

@@ -7,7 +7,7 @@ use crate::{
     store::Inner,
     txn::Life,
 };
-use kv_core::{backend::Undo, *};
+use kv_core::*;
 use std::{sync::Arc, time::Duration};
 
 /// [`Store::lease`].
@@ -21,7 +21,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     leases.insert(session.id().to_owned(), Arc::downgrade(&session));
     drop(leases);
     let (id, each_request, store) = (LeaseId::new(session.id()), options.each_request, Arc::downgrade(inner));
-    let revoke = Undo::new(async move {
+    let revoke = inner.tasks.undo(async move {
         let deadline = Deadline::after(each_request);
         let directories = session.directories();
         let answer = session.end(deadline).await;

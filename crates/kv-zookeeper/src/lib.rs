@@ -7,7 +7,7 @@
 //! | key | the prefix's node, then a node a segment, whose data is the value: `zkCli get /app/color` |
 //! | directory | a node without data, made with the first key below it and deleted with the last one |
 //! | empty value | a node without data, and below it one called `.kv` that says so |
-//! | version | the zxid of the key's last write, which `zkCli stat` shows as `mZxid` |
+//! | version | the zxid of the key's last write and its time, which `zkCli stat` shows as `mZxid` and `mtime` |
 //! | compare-and-swap | one request that checks the node's data version and a count of creations |
 //! | TTL | an ephemeral node of a session that is left to itself; keys put with one TTL at about the same time share it |
 //! | lease | a session of its own, whose ephemeral nodes are the keys under it |
@@ -22,13 +22,21 @@
 //! What the server refuses in a name is written as `%` and two hex digits for each byte of its UTF-8: characters beyond
 //! U+FFFF (every emoji), U+E000 to U+F8FF, and U+FFF0 to U+FFFF. A `%` that would be read as the beginning of such an escape
 //! is written as `%25`. Every other name is what it seems, and `a%20b` no escape. Below the top of the server the key
-//! `zookeeper` is `%7Aookeeper`, since that node is the server's own.
+//! `zookeeper` is `%7Aookeeper`, since that node is the server's own. A node that another tool called as an escape that
+//! nothing needs is nobody's key, and is neither listed nor told: `%25` alone, say, since the key `%` is the node `%`.
 //!
 //! # Why creations are counted
 //! A node's data version begins at 0 again when the node is made anew, and the server can compare nothing else. So each
 //! creation also writes one of sixteen nodes below `PREFIX/.kv/epoch`, by the hash of its key, and what depends on a version
-//! checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not counted: a key that
-//! they delete and create anew can be at a version from before.
+//! checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not counted, nor those
+//! through a store whose prefix lies around this one or within it: for a key that they delete and create anew between a read
+//! and a conditional write, what was read can match.
+//!
+//! What a handle remembers of nodes it forgets with each connection that ends. A server that was restored from an older copy,
+//! or wiped, counts through its zxids once more; since versions hold the time too, none of before matches one of after.
+//! Watches tell what went back, and what has another version now. Locks and leases of after the copy are lost, which their
+//! owners hear of; tokens then go down, as the server's counter does: what guards by a token outside of the server has to
+//! be reset with it.
 //!
 //! # Limits
 //! * Keys with a TTL or a lease have no children, and keys with children no TTL and no lease
@@ -37,6 +45,10 @@
 //!   by an eighth and more, so that none ends early when a member that had its last sign of life fails; and a change of the
 //!   leader, or a restart of a single server, grants each its whole time anew.
 //! * A lease is used through the handle, or a clone of it, that it comes from.
+//! * What ZooKeeper knows of being full are quotas of nodes and bytes (`setquota` of zkCli, with `enforceQuota=true`):
+//!   beyond one, what makes nodes or lengthens values is [`NoSpace`](kv_core::ErrorKind::NoSpace); a lock is such a node.
+//!   Everything else works. A server whose disk is full stops.
+//! * A member that serves reads alone, for want of a quorum (`readonlymode.enabled`), is waited for as one that is down.
 //! * A request has one mebibyte, all names in it included; a transaction 128 conditions and writes. The server's
 //!   `jute.maxbuffer` must not be less than its default: a request beyond it ends the connection.
 //! * The children of one node are listed whole by the server: a directory of a million keys is one large answer.
@@ -55,14 +67,25 @@
 //!
 //! # Rights
 //! A user needs create, delete, read and write at the prefix's node and below; where that node does not exist yet, also create
-//! at the lowest one above it that does.
+//! at the lowest one above it that does. A right that is withdrawn ends the watches that meet it, with
+//! [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied), and is never read as a deletion.
 //!
 //! # Connections
-//! A handle has one session for calls and watches, and one for each lease, for the locks of each TTL, and, for a moment, for
-//! the puts of each TTL. Idle ones are pinged, a few times in two seconds or in two fifths of a short TTL, which is also how
-//! soon a frozen link is noticed; what renews a lock or a lease is the quorum's answer. A connection that breaks is made anew
-//! to any of the hosts; a write that was under way is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent
-//! again.
+//! A handle has one session for calls and watches, and one for each lease, for the locks of each TTL, and, for a tenth of the
+//! TTL, for the puts of each TTL; each is a connection. A server takes 60 of them from one address unless its `maxClientCnxns`
+//! says otherwise, those of other handles and processes there included, and ends what is too many without a word: `open` and
+//! `lease` are [`Unavailable`](kv_core::ErrorKind::Unavailable) then, with an error that names the setting. Put keys that live
+//! and die together under one lease, and give locks one TTL.
+//!
+//! Idle connections are pinged, a few times in two seconds or in two fifths of a short TTL, which is also how soon a frozen
+//! link is noticed; what renews a lock or a lease is the quorum's answer. A connection that breaks is made anew to any of the
+//! hosts, with names looked up and certificates read again; a write that was under way is
+//! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again.
+//!
+//! The connection lives in the runtime in which the store was opened, and those of locks and leases where they were asked for.
+//! When that runtime ends, the next call or watch in another one has the connection made anew; locks and leases of before
+//! are lost, and say so at once. While a runtime stands still nothing is renewed. A connection that ended meanwhile is
+//! seen to have ended before a write is sent.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -73,6 +96,7 @@
 
 mod client;
 mod config;
+mod connect;
 mod directory;
 mod error;
 mod expiring;
@@ -87,6 +111,7 @@ mod pool;
 mod probe;
 mod session;
 mod store;
+mod tls;
 mod tree;
 mod txn;
 mod watch;

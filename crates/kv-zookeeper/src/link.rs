@@ -6,15 +6,15 @@ use futures::{
     future::{BoxFuture, OptionFuture, Shared},
 };
 use kv_core::{Consistency, Deadline, Error, ErrorKind, Result};
-use spawns_core::{Spawn, Task};
+use spawns_core::{Spawn, Task as ClientTask};
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
@@ -91,20 +91,47 @@ impl Gone {
         .await
     }
 
-    fn now(&self, task: &AbortHandle) {
+    fn now(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
-        task.abort();
     }
 }
 
 /// Spawns the client's task on our runtime, and keeps hold of it.
 #[derive(Default)]
-struct Spawner(Mutex<Option<AbortHandle>>);
+struct Spawner {
+    task: Mutex<Option<AbortHandle>>,
+    gone: Gone,
+}
 
 impl Spawn for Spawner {
-    fn spawn(&self, task: Task) {
-        let task = tokio::spawn(Box::into_pin(task.future));
-        *lock(&self.0) = Some(task.abort_handle());
+    fn spawn(&self, task: ClientTask) {
+        let task = Task { task: Box::into_pin(task.future), is_over: false, gone: self.gone.clone() };
+        *lock(&self.task) = Some(tokio::spawn(task).abort_handle());
+    }
+}
+
+/// The client's task. Dropped before its end, with its runtime or by an abort, it says so first.
+struct Task {
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
+    gone: Gone,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.task.as_mut().poll(cx);
+        self.is_over = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.gone.now();
+        }
     }
 }
 
@@ -112,7 +139,7 @@ impl Linked {
     pub(crate) async fn connect(
         connecting: impl Future<Output = Result<Session, ClientError>>,
     ) -> Result<Self, ClientError> {
-        static GENERATION: AtomicU64 = AtomicU64::new(0);
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
         let spawner = Spawner::default();
         let mut connecting = pin!(connecting);
         let session = poll_fn(|cx| {
@@ -120,9 +147,14 @@ impl Linked {
             connecting.as_mut().poll(cx)
         })
         .await?;
-        let task = lock(&spawner.0).take().ok_or(ClientError::ClientClosed)?;
+        let task = lock(&spawner.task).take().ok_or(ClientError::ClientClosed)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { session, generation, task, gone: Gone::default(), barrier: Mutex::default() })
+        Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })
+    }
+
+    /// Whether it is not seen to be lost yet.
+    pub(crate) fn stands(&self) -> bool {
+        self.session.state() == SessionState::SyncConnected && !self.task.is_finished()
     }
 
     pub(crate) fn gone(&self) -> Gone {
@@ -192,7 +224,8 @@ impl Linked {
 
     /// Ends it without a word to the server.
     pub(crate) fn cut(&self) {
-        self.gone.now(&self.task);
+        self.gone.now();
+        self.task.abort();
     }
 
     /// Ends it and its session, and waits until the server has done so; whether it did.
@@ -206,7 +239,8 @@ impl Linked {
             }
         });
         let is_over = matches!(deadline.limit(over).await, Some(Some(())));
-        gone.now(&task);
+        gone.now();
+        task.abort();
         is_over
     }
 }
@@ -218,7 +252,8 @@ impl Drop for Linked {
             Ok(runtime) if !task.is_finished() => {
                 runtime.spawn(async move {
                     tokio::time::sleep(FAREWELL).await;
-                    gone.now(&task);
+                    gone.now();
+                    task.abort();
                 });
             }
             _ => {}

@@ -2,7 +2,7 @@
 
 use crate::{
     names::{Names, OWN},
-    node::{Ask, Got, MARK, Mark, Node, read, version},
+    node::{Ask, Got, MARK, Mark, Node, read},
     store::Inner,
 };
 use kv_core::*;
@@ -265,7 +265,7 @@ pub(crate) async fn page(
                 let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
                     continue;
                 };
-                let at = version(visited.node.mzxid);
+                let at = visited.node.at;
                 bytes += visited.value.len();
                 match options.keys_only {
                     true => Item::Key(key, at),

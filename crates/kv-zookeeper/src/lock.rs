@@ -1,12 +1,13 @@
 //! Locks: contenders in the order of their sequence, each waiting for the one before.
 
 use crate::{
-    client::{Backoff, Does, Via, unique},
+    client::{Does, Via, unique},
+    connect::Attempts,
     directory,
     error::{Answer, Problem, Said},
     link::{Gone, Linked},
     names::Names,
-    node::{Ask, Got, read, version},
+    node::{Ask, Got, gone_at, read},
     pool::Use,
     store::Inner,
     watch::{Ends, answers},
@@ -24,6 +25,8 @@ use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteRe
 
 /// How often getting in line may meet a line that has just gone.
 const TRIES: usize = 20;
+/// The length of what begins a contender's name.
+const ID: usize = 32;
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -57,8 +60,13 @@ fn token(czxid: i64) -> u64 {
     u64::try_from(czxid).unwrap_or_default()
 }
 
-fn sequence(name: &str) -> Option<i64> {
-    name.rsplit_once('-')?.1.parse().ok()
+/// The place of a contender; `None` for what is none, such as another tool's node. The server counts on from the greatest
+/// number to the least.
+fn sequence(name: &str) -> Option<u32> {
+    let (id, sequence) = name.split_at_checked(ID)?;
+    let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let sequence = sequence.strip_prefix('-').filter(|digits| is_id && digits.len() >= 10)?;
+    sequence.parse::<i32>().ok().map(|sequence| sequence as u32)
 }
 
 /// [`Store::lock`].
@@ -165,7 +173,7 @@ impl Attempt {
     async fn enter(&self, options: &LockOptions) -> Result<Entered> {
         let prefix = &format!("{}/{}-", self.line, self.id);
         let acls = &self.inner.client.options;
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::default();
         for _ in 0..TRIES {
             // Each request has it anew.
             let deadline = self.deadline();
@@ -185,7 +193,7 @@ impl Attempt {
                 Ok(Err(Answer { said: Said::NoNode, .. })) => {
                     match self.begin(options, self.deadline()).await? {
                         Some(entered) => return Ok(entered),
-                        None => backoff.pause(deadline).await,
+                        None => attempts.pause(deadline).await,
                     }
                 }
                 Ok(Err(answer)) => {
@@ -263,7 +271,7 @@ impl Attempt {
 
     /// Waits until we are first; `false` when our place was lost.
     async fn wait(&self, contender: &str) -> Result<bool> {
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::default();
         let lost = self.session.alive().lost();
         tokio::pin!(lost);
         loop {
@@ -274,11 +282,11 @@ impl Attempt {
                     None => return Ok(false),
                 },
                 // The line is kept by the session, whatever the link does meanwhile.
-                Err(e) if e.is_transient() && self.session.alive().is_held() => {
-                    backoff.pause(Deadline::NEVER).await;
+                Err(e) if rides(&e) && self.session.alive().is_held() => {
+                    attempts.pause(Deadline::NEVER).await;
                     continue;
                 }
-                Err(e) if e.is_transient() => return Ok(false),
+                Err(e) if rides(&e) => return Ok(false),
                 Err(e) => return Err(e),
             };
             let before = format!("{}/{before}", self.line);
@@ -289,8 +297,8 @@ impl Attempt {
                     return Ok(false);
                 }
                 gone = self.gone(&before) => match gone {
-                    Ok(()) => backoff.reset(),
-                    Err(e) if e.is_transient() => backoff.pause(Deadline::NEVER).await,
+                    Ok(()) => attempts.reset(),
+                    Err(e) if rides(&e) => attempts.pause(Deadline::NEVER).await,
                     Err(e) => return Err(e),
                 },
             }
@@ -318,13 +326,21 @@ impl Attempt {
                 end(why);
             }
         };
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::default();
         loop {
             let watched = self
                 .via()
                 .call(Does::Read, self.deadline(), |linked| {
                     let path = &path;
-                    async move { Ok::<_, Problem>(watch(&linked, path).await?) }
+                    async move {
+                        let mut found = watch(&linked, path).await?;
+                        if found.is_none() {
+                            // A member that is behind has not heard of it yet.
+                            linked.barrier().await.await?;
+                            found = watch(&linked, path).await?;
+                        }
+                        Ok::<_, Problem>(found)
+                    }
                 })
                 .await;
             match watched {
@@ -335,7 +351,7 @@ impl Attempt {
                             "its node was deleted on the server, by an administrator or with its session",
                         );
                     }
-                    backoff.pause(Deadline::NEVER).await;
+                    attempts.pause(Deadline::NEVER).await;
                 }
                 Ok(_) => {
                     return end(
@@ -343,7 +359,7 @@ impl Attempt {
                     );
                 }
                 Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
-                Err(_) => backoff.pause(Deadline::NEVER).await,
+                Err(_) => attempts.pause(Deadline::NEVER).await,
             }
         }
     }
@@ -351,7 +367,8 @@ impl Attempt {
     /// Leaves the line: `true` when we were still in it. Without a path it is looked for.
     fn leave(self: Arc<Self>, path: Option<String>, guarded: Option<AbortHandle>) -> Undo {
         let guarded = guarded.map(Ends::new);
-        Undo::new(async move {
+        let tasks = self.inner.tasks.clone();
+        tasks.undo(async move {
             self.is_given_back.store(true, Ordering::Relaxed);
             if !self.session.alive().is_held() {
                 // Its session is past its time, and so is what it owns.
@@ -364,9 +381,9 @@ impl Attempt {
             if answer.is_err() {
                 // Others keep the session alive, and with it what could not be deleted.
                 tokio::spawn(async move {
-                    let mut backoff = Backoff::default();
+                    let mut attempts = Attempts::default();
                     while self.session.alive().is_held() {
-                        backoff.pause(Deadline::NEVER).await;
+                        attempts.pause(Deadline::NEVER).await;
                         if self.delete(path.as_deref()).await.is_ok() {
                             return;
                         }
@@ -395,11 +412,18 @@ impl Attempt {
             Ok::<_, Problem>(deleted.await?)
         });
         match deleted.await {
-            Ok(answer) => Ok(answer.is_ok()),
+            Ok(Ok(())) => Ok(true),
+            // Nobody else deletes it; what an attempt before deleted was there.
+            Ok(Err(answer)) => Ok(answer.repeated && answer.said == Said::NoNode),
             Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
             Err(e) => Err(e),
         }
     }
+}
+
+/// Whether a wait for a lock goes on. What the session says of its own end is for the caller.
+fn rides(error: &Error) -> bool {
+    !error.is_lasting() && error.kind() != ErrorKind::LeaseLost
 }
 
 /// Watches a node, if it is there.
@@ -420,7 +444,7 @@ impl First {
             Self::Held(Holder { token, value, .. }) => {
                 WatchEvent::Put(Entry::new(name.clone(), value, Version::new(token, 0)))
             }
-            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: version(zxid) },
+            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
         }
     }
 }

@@ -48,6 +48,11 @@ pub(crate) enum Got {
 /// Several reads, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on one
 /// connection, so that one question goes before them.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
+    read_on(client, read, asks).await.map(|(_, got)| got)
+}
+
+/// The same, and on which connection.
+async fn read_on(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<(u64, Vec<Got>)> {
     let answer = Via::Any(client)
         .call(Does::Read, read.deadline, |linked| async move {
             let barrier = linked.barrier_for(read.consistency).await;
@@ -55,14 +60,15 @@ pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> R
             let requests: Vec<_> = asks.chunks(BATCH).map(|asks| request(&linked, asks)).collect();
             let found = stream::iter(requests).buffered(REQUESTS).try_collect::<Vec<_>>();
             let ((), found) = futures::try_join!(barrier.map_err(Problem::from), found)?;
-            Ok(found)
+            Ok((linked.generation, found))
         })
         .await?;
-    let got: Vec<_> = answer.unwrap_or_default().into_iter().flatten().collect();
+    let (generation, found) = answer.unwrap_or_default();
+    let got: Vec<_> = found.into_iter().flatten().collect();
     if got.len() != asks.len() {
-        return Err(Error::new(ErrorKind::Corrupt, "the server answered other reads than it was asked"));
+        return Err(Error::new(ErrorKind::Other, "the server answered other reads than it was asked"));
     }
-    Ok(got)
+    Ok((generation, got))
 }
 
 async fn request(linked: &Linked, asks: &[Ask]) -> Result<Vec<Got>, Problem> {
@@ -80,7 +86,8 @@ async fn request(linked: &Linked, asks: &[Ask]) -> Result<Vec<Got>, Problem> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     pub(crate) version: i32,
-    pub(crate) mzxid: i64,
+    /// Of its last write.
+    pub(crate) at: Version,
     pub(crate) czxid: i64,
     pub(crate) ephemeral: bool,
     /// Else it is a directory.
@@ -112,7 +119,7 @@ impl Node {
         let ephemeral = stat.ephemeral_owner != 0;
         Self {
             version: stat.version,
-            mzxid: stat.mzxid,
+            at: version(stat),
             czxid: stat.czxid,
             ephemeral,
             is_key: !empty || ephemeral || mark.is_some_and(|mark| mark.marks),
@@ -123,13 +130,20 @@ impl Node {
     }
 
     pub(crate) fn at(&self) -> Option<Version> {
-        self.is_key.then(|| version(self.mzxid))
+        self.is_key.then_some(self.at)
     }
 }
 
-/// A version is the zxid of the key's last write.
-pub(crate) fn version(mzxid: i64) -> Version {
-    Version::new(u64::try_from(mzxid).unwrap_or_default(), 0)
+/// A version is the zxid of the key's last write, and its time by the clock of the leader: a server that was restored from an
+/// older copy, or wiped, counts through the same zxids once more.
+pub(crate) fn version(stat: &Stat) -> Version {
+    let time = u64::try_from(stat.mtime).unwrap_or_default();
+    Version::new(u64::try_from(stat.mzxid).unwrap_or_default(), time)
+}
+
+/// The version that tells an end: by the zxid from which on it was gone.
+pub(crate) fn gone_at(zxid: i64) -> Version {
+    Version::new(u64::try_from(zxid).unwrap_or_default(), 0)
 }
 
 /// What a key was when its slot had this count.
@@ -138,6 +152,9 @@ pub(crate) struct Seen {
     pub(crate) node: Option<Node>,
     /// `None` where nothing was ever created.
     pub(crate) epoch: Option<i32>,
+    /// The connection on which it was seen. Behind the next one the server may hold an older copy, and count anew through
+    /// what it counted before.
+    pub(crate) generation: u64,
 }
 
 impl Seen {
@@ -148,26 +165,46 @@ impl Seen {
 
 /// What is remembered of keys: those of late, and those of a while ago.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<(HashMap<Key, Seen>, HashMap<Key, Seen>)>);
+pub(crate) struct Known(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    generation: u64,
+    late: HashMap<Key, Seen>,
+    before: HashMap<Key, Seen>,
+}
 
 impl Known {
-    pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
-        let known = lock(&self.0);
-        known.0.get(key).or_else(|| known.1.get(key)).copied()
+    /// Forgets all: this is the connection from now on.
+    pub(crate) fn begin(&self, generation: u64) {
+        *lock(&self.0) = Remembered { generation, ..Remembered::default() };
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        lock(&self.0).generation
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
+        let known = lock(&self.0);
+        known.late.get(key).or_else(|| known.before.get(key)).copied()
+    }
+
+    /// Remembers it, unless it was seen on a connection of before.
     pub(crate) fn set(&self, key: &Key, seen: Seen) {
         let mut known = lock(&self.0);
-        if known.0.len() >= REMEMBERED {
-            known.1 = std::mem::take(&mut known.0);
+        if known.generation != seen.generation {
+            return;
         }
-        known.0.insert(key.clone(), seen);
+        if known.late.len() >= REMEMBERED {
+            known.before = std::mem::take(&mut known.late);
+        }
+        known.late.insert(key.clone(), seen);
     }
 
     pub(crate) fn forget(&self, key: &Key) {
         let mut known = lock(&self.0);
-        known.0.remove(key);
-        known.1.remove(key);
+        known.late.remove(key);
+        known.before.remove(key);
     }
 }
 
@@ -229,7 +266,8 @@ pub(crate) async fn look(
         let mark = Names::mark(&path);
         asks.extend([Ask::Data(path), Ask::Data(mark)]);
     }
-    let mut got = read(client, options, &asks).await?.into_iter();
+    let (generation, got) = read_on(client, options, &asks).await?;
+    let mut got = got.into_iter();
     let mut epochs = [None; SLOTS];
     for &slot in &slots {
         if let Some(Got::Data(_, stat)) = got.next() {
@@ -243,9 +281,9 @@ pub(crate) async fn look(
         found.push(match node {
             Got::Data(value, stat) => {
                 let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
-                Found { seen: Seen { node: Some(node), epoch }, value }
+                Found { seen: Seen { node: Some(node), epoch, generation }, value }
             }
-            _ => Found { seen: Seen { node: None, epoch }, value: Vec::new() },
+            _ => Found { seen: Seen { node: None, epoch, generation }, value: Vec::new() },
         });
     }
     Ok(found)

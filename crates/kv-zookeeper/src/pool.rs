@@ -6,7 +6,7 @@ use crate::{
 };
 use kv_core::{
     Deadline, Result,
-    backend::{self, Session, Undo},
+    backend::{self, Session},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ impl Inner {
             let session = Arc::new(Ephemeral::open(&self.client.options, timeout, false, deadline).await?);
             let alive = keep(&session, &self.clock, ttl, granted);
             let ended = session.clone();
-            let end = Undo::new(async move { ended.end(Deadline::after(ENDED_WITHIN)).await });
+            let end = self.tasks.undo(async move { ended.end(Deadline::after(ENDED_WITHIN)).await });
             Ok(Session { session, alive, end })
         };
         loop {

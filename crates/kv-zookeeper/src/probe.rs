@@ -1,58 +1,22 @@
 //! A look at one host with the server's own `srvr`: which version it is, whether it leads, and what is wrong with TLS, of
 //! which the client says nothing.
 
-use crate::session::Limits;
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::Pem};
-use rustls::{
-    ClientConfig, Error as TlsError, InvalidMessage, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use std::{io, sync::Arc, time::Duration};
+use crate::{session::Limits, tls::Tls};
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use rustls::{Error as TlsError, InvalidMessage, pki_types::ServerName};
+use std::{fmt, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
 };
 use tokio_rustls::TlsConnector;
-use zookeeper_client::TlsOptions;
 
-/// How servers and we prove who we are.
-#[derive(Clone)]
-pub(crate) struct Tls {
-    /// For the client of ZooKeeper.
-    options: TlsOptions,
-    /// The same for a look.
-    config: Arc<ClientConfig>,
-}
-
-impl Tls {
-    pub(crate) fn new(ca: &Pem, identity: Option<&(Pem, Pem)>) -> Result<Self> {
-        let text = |pem: &Pem| String::from_utf8(pem.bytes().to_vec()).map_err(|_| pem.wrong());
-        let mut options = TlsOptions::new().with_pem_ca(&text(ca)?).map_err(|e| ca.wrong().with_cause(e))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca.bytes()).flatten() {
-            roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
-        }
-        let config = ClientConfig::builder().with_root_certificates(roots);
-        let config = match identity {
-            None => config.with_no_client_auth(),
-            Some((cert, key)) => {
-                let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.bytes()).flatten().collect();
-                if chain.is_empty() {
-                    return Err(cert.wrong());
-                }
-                // The parser's own error may show what it read.
-                let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
-                options = options.with_pem_identity(&text(cert)?, &text(key)?).map_err(|_| key.wrong())?;
-                config.with_client_auth_cert(chain, secret).map_err(|e| key.wrong().with_cause(e))?
-            }
-        };
-        Ok(Self { options, config: Arc::new(config) })
-    }
-
-    pub(crate) fn options(&self) -> TlsOptions {
-        self.options.clone()
-    }
-}
+/// A server that has said nothing for so long gets the end of a line: others wait for one.
+const NUDGE: Duration = Duration::from_secs(1);
+/// So much of an answer tells whose it is.
+const ENOUGH: usize = 64 << 10;
+/// How the answers of a ZooKeeper to `srvr` begin.
+const OURS: [&[u8]; 3] = [b"Zookeeper version:", b"This ZooKeeper instance", b"srvr is not executed"];
 
 /// What a host says of itself.
 #[derive(Clone, Debug, Default)]
@@ -63,62 +27,139 @@ pub(crate) struct Probe {
     pub(crate) mode: String,
 }
 
-/// Asks one host. An error that is not transient is one that no other attempt mends.
-pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Probe> {
-    let server = tls.map(|_| name(host)).transpose()?;
-    let ask = async {
-        let stream = TcpStream::connect(host).await?;
-        match (tls, server) {
-            (Some(tls), Some(server)) => {
-                ask(TlsConnector::from(tls.config.clone()).connect(server, stream).await?).await
-            }
-            _ => ask(stream).await,
-        }
-    };
-    let answer = match deadline.limit(ask).await {
-        Some(answer) => answer.map_err(|e| of_io(host, tls.is_some(), e))?,
+/// Asks one host. An error that is not transient is one that no other attempt mends; at first, when no connection ever stood,
+/// what is wrong may be the settings.
+pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, first: bool) -> Result<Probe> {
+    let answer = match deadline.limit(ask_over(host, tls)).await {
+        Some(Ok(answer)) => answer,
+        Some(Err(e)) if is_end(&e) => match tls {
+            Some(_) => return Err(no_tls(host, deadline, e).await),
+            None => Vec::new(),
+        },
+        Some(Err(e)) => return Err(of_io(host, e)),
         None => {
             // A port that speaks TLS alone waits for more of it.
-            let hint = if tls.is_none() { "; if it speaks TLS alone, give `ca`" } else { "" };
+            let hint = if tls.is_none() && first { "; if it speaks TLS alone, give `ca`" } else { "" };
             let why = format!("{host} does not answer within {:?}{hint}", deadline.within());
             return Err(Error::new(ErrorKind::Timeout, why));
         }
     };
+    if answer.is_empty() {
+        let why = match (tls, first) {
+            // A port that speaks TLS alone ends what does not.
+            (None, true) => format!("if it speaks TLS alone, give `ca`; {TOO_MANY}"),
+            (Some(_), true) => {
+                format!("it may want a client certificate, `cert` and `key`; {TOO_MANY}")
+            }
+            (_, false) => TOO_MANY.to_owned(),
+        };
+        return Err(Error::new(ErrorKind::Unavailable, format!("{host} ended the connection; {why}")));
+    }
+    if is_others(&answer) {
+        let said: String = String::from_utf8_lossy(&answer).chars().take(60).collect();
+        let why = format!("{host} does not answer as a ZooKeeper does; is it one? It says {:?}", said.trim());
+        return Err(Error::new(ErrorKind::InvalidArgument, why));
+    }
+    let answer = String::from_utf8_lossy(&answer);
     let field = |name: &str| {
         answer.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
     };
     let version = field("Zookeeper version:");
     let version = version.split(['-', ',']).next().unwrap_or_default().to_owned();
-    if answer.contains("not currently serving requests") {
-        let why = format!("{host} serves no requests now: it has no quorum");
+    let mode = field("Mode:").to_owned();
+    if answer.contains("not currently serving requests") || mode == "read-only" {
+        let why = format!("{host} serves no requests now, or reads alone: it has no quorum");
         return Err(Error::new(ErrorKind::Unavailable, why));
     }
-    if answer.is_empty() {
-        let why = match tls {
-            // A port that speaks TLS alone ends what does not.
-            None => "ended the connection; if it speaks TLS alone, give `ca`",
-            Some(_) => "ended the connection; it may want a client certificate, `cert` and `key`",
-        };
-        return Err(Error::new(ErrorKind::Unavailable, format!("{host} {why}")));
-    }
-    Ok(Probe { version, mode: field("Mode:").to_owned() })
+    Ok(Probe { version, mode })
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
+const TOO_MANY: &str =
+    "or it has as many from this address as its `maxClientCnxns` allows, 60 unless it is set otherwise";
+
+async fn ask_over(host: &str, tls: Option<&Tls>) -> io::Result<Vec<u8>> {
+    let stream = connect(host).await?;
+    match tls {
+        Some(tls) => ask(shaken(host, tls, stream).await?).await,
+        None => ask(stream).await,
+    }
+}
+
+async fn connect(host: &str) -> io::Result<TcpStream> {
+    let found = lookup_host(host).await.map_err(|e| io::Error::other(NoName(e)))?;
+    TcpStream::connect(&*found.collect::<Vec<_>>()).await
+}
+
+async fn shaken(
+    host: &str,
+    tls: &Tls,
+    stream: TcpStream,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let server = name(host).map_err(io::Error::other)?;
+    TlsConnector::from(tls.config.clone()).connect(server, stream).await
+}
+
+/// What the system says of a name that it does not find.
+#[derive(Debug)]
+struct NoName(io::Error);
+
+impl fmt::Display for NoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NoName {}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<u8>> {
     stream.write_all(b"srvr").await?;
     stream.flush().await?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer).await {
-        // Servers end TLS without its farewell, and with a reset when they have not read all.
-        Err(e) if answer.is_empty() && !is_end(&e) => return Err(e),
-        _ => {}
+    let (mut answer, mut piece, mut nudged) = (Vec::new(), [0; 4096], false);
+    while answer.len() < ENOUGH && !is_others(&answer) {
+        let read = stream.read(&mut piece);
+        let read = match nudged {
+            true => read.await,
+            false => match tokio::time::timeout(NUDGE, read).await {
+                Ok(read) => read,
+                Err(_) => {
+                    nudged = true;
+                    stream.write_all(b"\r\n\r\n").await?;
+                    stream.flush().await?;
+                    continue;
+                }
+            },
+        };
+        match read {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&piece[..n]),
+            // Servers end TLS without its farewell, and with a reset when they have not read all.
+            Err(e) if answer.is_empty() && !is_end(&e) => return Err(e),
+            Err(_) => break,
+        }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(answer)
+}
+
+/// Whether no ZooKeeper begins like this.
+fn is_others(answer: &[u8]) -> bool {
+    !OURS.iter().any(|ours| ours.iter().zip(answer).all(|(ours, found)| ours == found))
 }
 
 /// Whether the server ended the connection.
 fn is_end(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::*;
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// What a connection means that ended within its handshake.
+async fn no_tls(host: &str, deadline: Deadline, error: io::Error) -> Error {
+    // A server without TLS ends a connection that begins like this, and answers one that does not.
+    let plain = deadline.limit(ask_over(host, None)).await;
+    let (kind, why) = match plain {
+        Some(Ok(answer)) if !answer.is_empty() => (ErrorKind::InvalidArgument, NO_TLS.to_owned()),
+        _ => (ErrorKind::Unavailable, format!("ended the connection before TLS was agreed on, {TOO_MANY}")),
+    };
+    Error::new(kind, format!("{host}: {why}")).with_cause(error)
 }
 
 /// The name that a host's certificate must have.
@@ -130,8 +171,9 @@ pub(crate) fn name(host: &str) -> Result<ServerName<'static>> {
     })
 }
 
-fn of_io(host: &str, tls: bool, error: io::Error) -> Error {
-    let said = error.get_ref().and_then(|e| e.downcast_ref::<TlsError>());
+fn of_io(host: &str, error: io::Error) -> Error {
+    let inner = error.get_ref();
+    let said = inner.and_then(|e| e.downcast_ref::<TlsError>());
     let (kind, why) = match said {
         Some(TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented) => (
             ErrorKind::Unauthenticated,
@@ -145,8 +187,9 @@ fn of_io(host: &str, tls: bool, error: io::Error) -> Error {
             "refused TLS with us; it may want a client certificate, `cert` and `key`",
         ),
         Some(_) => (ErrorKind::Unauthenticated, "TLS failed"),
-        // A server without TLS ends a connection that begins like this.
-        None if tls && is_end(&error) => (ErrorKind::InvalidArgument, NO_TLS),
+        None if inner.is_some_and(|e| e.is::<NoName>()) => {
+            (ErrorKind::Unavailable, "its name is not known here")
+        }
         None => (ErrorKind::Unavailable, "cannot be reached"),
     };
     Error::new(kind, format!("{host}: {why}")).with_cause(error)
@@ -164,18 +207,22 @@ pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) ->
 /// Asks for a session of this time-out in milliseconds, in the server's own protocol, and ends it. The client cannot: it
 /// gives up a connection that takes longer than the time-out it asks for.
 async fn granted(host: &str, tls: Option<&Tls>, asked: i32, deadline: Deadline) -> Result<Duration> {
-    let server = tls.map(|_| name(host)).transpose()?;
     let ask = async {
-        let stream = TcpStream::connect(host).await?;
-        match (tls, server) {
-            (Some(tls), Some(server)) => {
-                shake(TlsConnector::from(tls.config.clone()).connect(server, stream).await?, asked).await
-            }
-            _ => shake(stream, asked).await,
+        let stream = connect(host).await?;
+        match tls {
+            Some(tls) => shake(shaken(host, tls, stream).await?, asked).await,
+            None => shake(stream, asked).await,
         }
     };
     let millis = match deadline.limit(ask).await {
-        Some(answer) => answer.map_err(|e| of_io(host, tls.is_some(), e))?,
+        Some(Ok(millis)) => millis,
+        // It answered a moment ago.
+        Some(Err(e)) if is_end(&e) => {
+            let why =
+                format!("{host} ended the connection and granted no session: it has no quorum, {TOO_MANY}");
+            return Err(Error::new(ErrorKind::Unavailable, why).with_cause(e));
+        }
+        Some(Err(e)) => return Err(of_io(host, e)),
         None => {
             let why = format!("{host} granted no session within {:?}", deadline.within());
             return Err(Error::new(ErrorKind::Timeout, why));
@@ -222,7 +269,7 @@ mod tests {
             client.peek(&mut [0]).await
         };
         let (found, ended) =
-            tokio::join!(probe(&host, None, Deadline::after(Duration::from_secs(10))), hangs_up);
+            tokio::join!(probe(&host, None, Deadline::after(Duration::from_secs(10)), true), hangs_up);
         ended?;
         let error = found.err().ok_or(io::ErrorKind::InvalidData)?;
         assert!(error.to_string().contains("`ca`"), "{error}");

@@ -1,13 +1,14 @@
 //! Sessions that own nodes: what they created goes with them.
 
 use crate::{
-    client::{Backoff, Options, before, closed},
+    client::{before, closed},
+    connect::{Attempts, Options},
     error::{failed, lock},
     link::{Link, Linked, Why, stands},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result, TtlRange,
-    backend::{Alive, Clock, Instant},
+    backend::{Alive, Clock, Home, Instant},
 };
 use std::{
     collections::BTreeSet,
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, task::AbortHandle};
-use zookeeper_client::Error as ClientError;
+use zookeeper_client::{Error as ClientError, SessionInfo};
 
 /// No TTL is shorter, although a server may allow it: what is kept alive needs time for more than one renewal on a busy
 /// machine.
@@ -64,11 +65,15 @@ impl Limits {
     }
 }
 
-/// One session, connected again whenever its connection breaks.
+/// One session, connected again whenever its connection breaks, as long as its runtime runs.
 pub(crate) struct Ephemeral {
     id: String,
+    info: SessionInfo,
+    options: Arc<Options>,
+    timeout: Duration,
     link: watch::Sender<Link>,
     keeper: AbortHandle,
+    home: Home,
     /// Its owner counts on it no more.
     lost: AtomicBool,
     /// The directories that its nodes lie in, which are to be cleared when it is over.
@@ -98,11 +103,22 @@ impl Ephemeral {
             );
             return Err(Error::new(ErrorKind::Other, why));
         }
-        let (id, linked) = (linked.session.session_id().to_string(), Arc::new(linked));
+        let (info, id) = (linked.session.session().clone(), linked.session.session_id().to_string());
+        let linked = Arc::new(linked);
         let link = watch::Sender::new(Link::Up(linked.clone()));
         let keeper =
             tokio::spawn(hold(options.clone(), link.clone(), linked, timeout, detached)).abort_handle();
-        Ok(Self { id, link, keeper, lost: AtomicBool::new(false), directories: Mutex::default() })
+        Ok(Self {
+            id,
+            info,
+            options: options.clone(),
+            timeout,
+            link,
+            keeper,
+            home: Home::here(),
+            lost: AtomicBool::new(false),
+            directories: Mutex::default(),
+        })
     }
 
     /// What it owns lies in this directory.
@@ -123,7 +139,8 @@ impl Ephemeral {
 
     /// Whether its owner may still count on it.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.lost.load(Ordering::Relaxed) && !matches!(*self.link.borrow(), Link::Closed)
+        let over = self.lost.load(Ordering::Relaxed) || matches!(*self.link.borrow(), Link::Closed);
+        !over && !self.home.is_gone()
     }
 
     /// Its connection, as soon as one stands.
@@ -150,22 +167,37 @@ impl Ephemeral {
     }
 
     /// Ends it, and what it owns; whether it was alive. One whose owner still counts on it is connected again for this, if
-    /// it has to be.
+    /// it has to be, and so is one whose keeper went with its runtime.
     pub(crate) async fn end(&self, deadline: Deadline) -> Result<bool> {
+        // The server may have ended it while it was not connected, which one hears when it is again.
+        let is_linked = self.link(deadline).await.is_ok();
         let was_alive = self.is_alive();
-        // What is said below of one that cannot be connected is better.
-        let _ = self.link(deadline).await;
         self.keeper.abort();
         let in_time = match self.link.send_replace(Link::Closed) {
-            Link::Up(linked) => linked.end(deadline).await,
-            Link::Down(_) => false,
             Link::Closed => true,
+            Link::Up(linked) if linked.stands() => linked.end(deadline).await,
+            // It broke, which its keeper has not seen yet, or has not lived to see.
+            _ if is_linked || self.home.is_gone() => self.end_anew(deadline).await,
+            _ => false,
         };
         if in_time {
             return Ok(was_alive);
         }
         let why = format!("the session {} could not be ended in time; it ends by its TTL", self.id);
         Err(Error::new(ErrorKind::Timeout, why))
+    }
+
+    async fn end_anew(&self, deadline: Deadline) -> bool {
+        let mut attempts = Attempts::default();
+        while !deadline.has_passed() {
+            let again = self.options.again(self.timeout, Some(self.info.clone()), false, &attempts);
+            match deadline.limit(again).await {
+                Some(Ok(linked)) => return Arc::new(linked).end(deadline).await,
+                Some(Err(ClientError::SessionExpired)) => return true,
+                _ => attempts.pause(deadline).await,
+            }
+        }
+        false
     }
 }
 
@@ -183,23 +215,23 @@ async fn hold(
         linked.cut();
         let session = linked.session.session().clone();
         drop(linked);
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::default();
         linked = loop {
-            match options.again(timeout, Some(session.clone()), detached, &backoff).await {
+            match options.again(timeout, Some(session.clone()), detached, &attempts).await {
                 Ok(linked) => break Arc::new(linked),
                 Err(ClientError::SessionExpired) => {
                     link.send_replace(Link::Closed);
                     return;
                 }
                 Err(e) => {
-                    let (_, error) = failed(e);
+                    let (_, error) = options.why(e).await;
                     link.send_replace(Link::Down(Some(Why {
                         refused: None,
                         text: error.to_string().into(),
                     })));
                 }
             }
-            backoff.pause(Deadline::NEVER).await;
+            attempts.pause(Deadline::NEVER).await;
         };
         link.send_replace(Link::Up(linked.clone()));
     }

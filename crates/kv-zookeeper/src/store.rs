@@ -1,7 +1,8 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    client::{Client, Does, Options, Via},
+    client::{Client, Does, Via},
+    connect::{Attempts, Options},
     error::Problem,
     expiring::Expiring,
     lease, list, lock,
@@ -15,7 +16,10 @@ use crate::{
     write,
 };
 use futures::future::join_all;
-use kv_core::{backend::Clock, *};
+use kv_core::{
+    backend::{Clock, Tasks},
+    *,
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -26,6 +30,10 @@ use zookeeper_client::Error as ClientError;
 
 /// What a request holds besides values and keys.
 const OVERHEAD: usize = 64 << 10;
+/// How long closing waits for what is given back in the background.
+const GIVEN_BACK: Duration = Duration::from_millis(500);
+/// So long a key may be, with a prefix of a layer.
+const LONGEST_KEY: usize = 1000;
 /// Conditions and writes of one transaction. The server counts bytes alone.
 const MOST_OPS: usize = 128;
 
@@ -41,13 +49,15 @@ pub(crate) struct Inner {
     pub(crate) capabilities: Capabilities,
     pub(crate) limits: Limits,
     pub(crate) feed: Feed,
-    pub(crate) known: Known,
+    pub(crate) known: Arc<Known>,
     pub(crate) directories: Directories,
     /// Whether the nodes that count creations are there.
     pub(crate) is_prepared: AtomicBool,
     pub(crate) sessions: Sessions,
     pub(crate) expiring: Expiring,
     pub(crate) leases: Mutex<HashMap<String, Weak<Ephemeral>>>,
+    /// What gives back in the background.
+    pub(crate) tasks: Tasks,
 }
 
 impl ZooKeeper {
@@ -58,8 +68,8 @@ impl ZooKeeper {
         deadline: Deadline,
     ) -> Result<Self> {
         let (found, limits) = any(&options, deadline).await?;
-        let feed = Feed::new(names.clone());
-        let client = Client::new(options, &feed);
+        let (feed, known) = (Feed::new(names.clone()), Arc::<Known>::default());
+        let client = Client::new(options, &feed, &known);
         client.link(deadline).await?;
         let asks = [Ask::Data(names.slot_node(0))];
         let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
@@ -79,18 +89,19 @@ impl ZooKeeper {
             capabilities,
             limits,
             feed,
-            known: Known::default(),
+            known,
             directories: Directories::default(),
             is_prepared: AtomicBool::new(is_prepared),
             expiring: Expiring::default(),
             leases: Mutex::default(),
+            tasks: Tasks::default(),
         })))
     }
 }
 
 /// What a host that serves tells of itself, and grants. What no other attempt mends is told at once when no host is better.
 async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
-    let mut backoff = crate::client::Backoff::default();
+    let mut attempts = Attempts::default();
     let all = crate::client::before(deadline);
     let mut last = None;
     loop {
@@ -100,9 +111,10 @@ async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
             // A silent host must leave time for another one.
             let each = Deadline::after((all.remaining() / 2).max(Duration::from_millis(50)));
             let asked = async {
-                let found = probe::probe(host, options.tls.as_ref(), each).await?;
+                let tls = options.tls();
+                let found = probe::probe(host, tls.as_ref(), each, true).await?;
                 check_version(&found.version)?;
-                Ok::<_, Error>((found, probe::limits(host, options.tls.as_ref(), each).await?))
+                Ok::<_, Error>((found, probe::limits(host, tls.as_ref(), each).await?))
             };
             match asked.await {
                 Ok(found) => return Ok(found),
@@ -120,7 +132,7 @@ async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
             (_, Some(e)) if all.has_passed() => return Err(e),
             (_, e) => last = e,
         }
-        backoff.pause(all).await;
+        attempts.pause(all).await;
     }
 }
 
@@ -140,7 +152,8 @@ fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
     // A conditional write names its key a few times, each character of it up to three times as long.
     c.max_value = txn::REQUEST - OVERHEAD;
     c.max_txn_ops = MOST_OPS;
-    c.max_txn_bytes = c.max_value - MOST_OPS * (1 << 10);
+    // Where many long names leave less, the request itself is refused before it is sent.
+    c.max_txn_bytes = c.max_value + LONGEST_KEY;
     let ttl = limits.range();
     c.lease = Some(ttl.clone());
     c.lock = Some(Locking::new(ttl.clone()));
@@ -275,7 +288,8 @@ impl Store for ZooKeeper {
         read(&inner.client, &ReadOptions::default().deadline(deadline), &ask).await?;
         let hosts = &inner.client.options.hosts;
         let each = Deadline::after(deadline.remaining() / 2);
-        let looks = hosts.iter().map(|host| probe::probe(host, inner.client.options.tls.as_ref(), each));
+        let tls = inner.client.options.tls();
+        let looks = hosts.iter().map(|host| probe::probe(host, tls.as_ref(), each, false));
         let mut health = Health::default();
         for (host, found) in hosts.iter().zip(join_all(looks).await) {
             let Ok(found) = found else { continue };
@@ -289,10 +303,14 @@ impl Store for ZooKeeper {
     }
 
     async fn close(&self) -> Result<()> {
+        // What cannot be given back soon must leave time for the end of what can.
+        let given_back = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await;
         self.0.expiring.close();
-        self.0.sessions.end().await;
-        self.0.client.close().await;
-        Ok(())
+        tokio::join!(self.0.sessions.end(), self.0.client.close());
+        given_back.unwrap_or_else(|| {
+            let why = "not all was given back in time; locks and leases that are left end by their TTL";
+            Err(Error::new(ErrorKind::Timeout, why))
+        })
     }
 }
 

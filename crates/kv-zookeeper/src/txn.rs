@@ -4,7 +4,8 @@
 //! refuses is read anew, and tried again until the deadline or until a condition is seen to be false.
 
 use crate::{
-    client::{Backoff, Does, Via, before},
+    client::{Does, Via, before},
+    connect::Attempts,
     directory::{clear, make, prepare},
     error::{Answer, Problem, Said},
     names::{SLOTS, slot},
@@ -69,7 +70,7 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
         });
     // What a lagging member tells is as good as what is remembered.
     let mut look = (!is_known).then_some(Consistency::Stale);
-    let (mut backoff, mut tries, mut unheld) = (Backoff::default(), 0, BTreeSet::new());
+    let (mut attempts, mut tries, mut unheld) = (Attempts::default(), 0, BTreeSet::new());
     loop {
         let fresh = look == Some(Consistency::Linearizable);
         if let Some(consistency) = look {
@@ -105,11 +106,11 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
             }
             Err(e) => return Err(e),
         };
-        let answer = match commit(inner, request, &plan, deadline).await? {
+        let answer = match commit(inner, request, &plan, &subjects, deadline).await? {
             Ok(at) => {
                 let were = plan.were.clone();
                 settle(inner, request, &subjects, plan, &at, deadline).await;
-                return Ok(Done::Committed { at: version(at.zxid), were });
+                return Ok(Done::Committed { at: at.version, were });
             }
             Err(answer) => answer,
         };
@@ -124,7 +125,7 @@ pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
             return Err(Error::new(ErrorKind::Timeout, why));
         }
         if tries > 2 {
-            backoff.pause(deadline).await;
+            attempts.pause(deadline).await;
         }
     }
 }
@@ -160,37 +161,42 @@ fn first_false(conditions: &[Condition], subjects: &[Subject], unheld: &BTreeSet
 
 /// What a request that was done tells.
 struct Stamp {
-    zxid: i64,
+    version: Version,
     epochs: [Option<i32>; SLOTS],
+    generation: u64,
 }
 
 async fn commit(
     inner: &Inner,
     request: &Request<'_>,
     plan: &Plan,
+    subjects: &[Subject],
     deadline: Deadline,
 ) -> Result<Result<Stamp, Answer>> {
     let long: usize = plan.ancestors.iter().map(String::len).sum();
     if long > ANCESTORS {
         make(inner, &plan.ancestors, deadline).await?;
-        return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX }));
+        return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX, repeated: false }));
     }
     if plan.ops.is_empty() {
-        return Ok(Ok(Stamp { zxid: 0, epochs: [None; SLOTS] }));
+        let (version, generation) = (Version::new(0, 0), inner.known.generation());
+        return Ok(Ok(Stamp { version, epochs: [None; SLOTS], generation }));
     }
     let via = match &request.life {
         Life::Own { session, .. } => Via::Own(session),
         Life::Forever => Via::Any(&inner.client),
     };
-    let answer = send(inner, via, Does::Write, deadline, plan.ops.iter().map(|(op, _)| op)).await?;
-    Ok(answer.map(|results| {
-        let mut stamp = Stamp { zxid: 0, epochs: plan.epochs };
+    let seen_on = subjects.iter().filter_map(|subject| subject.seen).map(|seen| seen.generation).collect();
+    let ops = plan.ops.iter().map(|(op, _)| op);
+    let answer = send(inner, via, Does::Write, deadline, ops, &seen_on).await?;
+    Ok(answer.map(|(generation, results)| {
+        let mut stamp = Stamp { version: Version::new(0, 0), epochs: plan.epochs, generation };
         for (result, (_, why)) in results.iter().zip(&plan.ops) {
             let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else {
                 continue;
             };
             // Some servers answer creations without their stat; all of one request happen at one zxid.
-            stamp.zxid = stamp.zxid.max(stat.mzxid);
+            stamp.version = stamp.version.max(version(stat));
             if let For::Slot(slot) = why {
                 stamp.epochs[*slot] = Some(stat.version);
             }
@@ -199,17 +205,27 @@ async fn commit(
     }))
 }
 
+/// Sends it, unless another connection stands than the one on which all was seen that it relies on. Also gives the
+/// connection as which what comes of it may be remembered.
 pub(crate) async fn send<'a>(
     inner: &Inner,
     via: Via<'_>,
     does: Does,
     deadline: Deadline,
     ops: impl Iterator<Item = &'a Op> + Clone + Send + Sync,
-) -> Result<Result<Vec<MultiWriteResult>, Answer>> {
+    seen_on: &BTreeSet<u64>,
+) -> Result<Result<(u64, Vec<MultiWriteResult>), Answer>> {
     let options = &inner.client.options;
-    via.call(does, deadline, |linked| {
+    let sent = via.call(does, deadline, |linked| {
         let ops = ops.clone();
         async move {
+            let generation = match via {
+                Via::Any(_) => linked.generation,
+                Via::Own(_) => inner.known.generation(),
+            };
+            if seen_on.iter().any(|&on| on != generation) {
+                return Ok(None);
+            }
             let mut writer = linked.session.new_multi_writer();
             for op in ops {
                 match op {
@@ -222,10 +238,11 @@ pub(crate) async fn send<'a>(
                 }
             }
             let done = writer.commit();
-            Ok::<_, Problem>(done.await?)
+            Ok::<_, Problem>(Some((generation, done.await?)))
         }
-    })
-    .await
+    });
+    let has_changed = Answer { said: Said::BadVersion, at: usize::MAX, repeated: false };
+    Ok(sent.await?.and_then(|sent| sent.ok_or(has_changed)))
 }
 
 /// What to do about a refusal: whether the keys must be looked at again.
@@ -236,7 +253,7 @@ async fn again(
     unheld: &mut BTreeSet<usize>,
     deadline: Deadline,
 ) -> Result<bool> {
-    let Some((_, why)) = plan.ops.get(answer.at) else { return Ok(false) };
+    let Some((_, why)) = plan.ops.get(answer.at) else { return Ok(answer.said == Said::BadVersion) };
     match (why, answer.said) {
         (_, Said::NoChildrenForEphemerals) => {
             Err(crate::error::failed(zookeeper_client::Error::NoChildrenForEphemerals).1)
@@ -320,8 +337,8 @@ async fn settle(
                 }
                 Some(Node {
                     version: 0,
-                    mzxid: stamp.zxid,
-                    czxid: stamp.zxid,
+                    at: stamp.version,
+                    czxid: i64::try_from(stamp.version.parts().0).unwrap_or_default(),
                     ephemeral: !forever,
                     is_key: true,
                     mark: (empty && forever).then_some(marks),
@@ -333,7 +350,7 @@ async fn settle(
                     if empty { Some(Mark { marks: true, ..node.mark.unwrap_or(marks) }) } else { node.mark };
                 Some(Node {
                     version: node.version.wrapping_add(1),
-                    mzxid: stamp.zxid,
+                    at: stamp.version,
                     is_key: true,
                     mark,
                     ..node
@@ -353,7 +370,10 @@ async fn settle(
             _ => continue,
         };
         match stamp.epochs[slot(&subject.key)] {
-            Some(epoch) => inner.known.set(&subject.key, Seen { node, epoch: Some(epoch) }),
+            Some(epoch) => {
+                let seen = Seen { node, epoch: Some(epoch), generation: stamp.generation };
+                inner.known.set(&subject.key, seen);
+            }
             None => inner.known.forget(&subject.key),
         }
     }

@@ -2,21 +2,27 @@
 //! owes its reader.
 
 use crate::{
-    client::Backoff,
     error::lock,
     link::{Gone, Linked},
     list, lock as locks,
     names::{Named, Names},
-    node::{Got, Mark, Node, version},
+    node::{Got, Mark, Node, gone_at},
     store::Inner,
 };
-use kv_core::{backend::Hub, *};
+use futures::StreamExt;
+use kv_core::{
+    backend::{Backoff, Hub, Outage, stream},
+    *,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
-use tokio::{sync::Notify, task::AbortHandle};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinHandle},
+};
 use zookeeper_client::{AddWatchMode, Error as ClientError, EventType, MultiReadResult, PersistentWatcher};
 
 /// How many changed names wait to be read before all who watch have to list again.
@@ -65,6 +71,23 @@ impl Drop for Ends {
     }
 }
 
+/// What reads for one connection; dropping it ends it.
+pub(crate) struct Following(JoinHandle<()>);
+
+impl Following {
+    /// Ends it, and waits until it tells nothing more.
+    pub(crate) async fn end(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Feed {
     pub(crate) fn new(names: Names) -> Self {
         let (hub, changed, news, armed) = (Hub::new(), Mutex::default(), Notify::new(), Mutex::default());
@@ -72,9 +95,9 @@ impl Feed {
     }
 
     /// Reads what changes as long as this connection lives.
-    pub(crate) fn follow(&self, linked: &Arc<Linked>) -> Ends {
+    pub(crate) fn follow(&self, linked: &Arc<Linked>) -> Following {
         let (feed, linked) = (self.clone(), linked.clone());
-        Ends::new(tokio::spawn(async move { feed.read(linked).await }).abort_handle())
+        Following(tokio::spawn(async move { feed.read(linked).await }))
     }
 
     /// The connection is gone, and with it what it would have told.
@@ -158,7 +181,7 @@ impl Feed {
             let event = match (event(key, next(), next()), parent) {
                 (Some(event), _) => event,
                 (None, Got::Data(_, stat)) => {
-                    WatchEvent::Delete { key: key.clone(), version: version(stat.pzxid) }
+                    WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) }
                 }
                 (None, _) => self.gone(linked, key).await?,
             };
@@ -183,7 +206,7 @@ impl Feed {
                 return Ok(event);
             }
             if let Got::Data(_, stat) = above_it {
-                return Ok(WatchEvent::Delete { key: key.clone(), version: version(stat.pzxid) });
+                return Ok(WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) });
             }
             if above == "/" {
                 return Err(ClientError::NoNode);
@@ -200,7 +223,7 @@ fn event(key: &Key, node: Got, mark: Got) -> Option<WatchEvent> {
     Some(match node.at() {
         Some(at) => WatchEvent::Put(Entry::new(key.clone(), value, at)),
         // It is a directory since then.
-        None => WatchEvent::Delete { key: key.clone(), version: version(node.mzxid) },
+        None => WatchEvent::Delete { key: key.clone(), version: node.at },
     })
 }
 
@@ -240,18 +263,43 @@ async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
     let hub = inner.feed.0.hub.clone();
     let (armed, each_request) = (Arc::new(Mutex::new(None)), options.each_request);
-    hub.watch(target, {
-        let target = target.clone();
+    let mut told = hub.watch(target, {
+        let (inner, target) = (inner.clone(), target.clone());
         move |from| {
             let (inner, target, armed) = (inner.clone(), target.clone(), armed.clone());
             async move {
-                let mut backoff = Backoff::default();
+                let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "zookeeper"));
                 loop {
                     match page(&inner, &target, from.as_ref(), armed.clone(), each_request).await {
-                        Err(e) if e.is_transient() => backoff.pause(Deadline::NEVER).await,
-                        page => return page,
+                        Err(e) if !e.is_lasting() => {
+                            outage.failed(&e);
+                            backoff.pause().await;
+                        }
+                        page => {
+                            outage.over();
+                            return page;
+                        }
                     }
                 }
+            }
+        }
+    });
+    stream(|out| async move {
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = told.next() => event,
+                // Nobody else may call, and have the connection kept in another runtime.
+                () = inner.client.home_gone() => {
+                    if inner.client.revive() {
+                        continue;
+                    }
+                    told.next().await
+                }
+            };
+            match event {
+                Some(event) => out.send(event?).await,
+                None => return Ok(()),
             }
         }
     })
@@ -315,7 +363,7 @@ async fn arm(
         Some(Err(e)) => return Err(crate::error::failed(e).1),
         None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
     };
-    let task = tokio::spawn(forward(inner.feed.clone(), watcher, linked.gone())).abort_handle();
+    let task = inner.client.spawn(forward(inner.feed.clone(), watcher, linked.gone()));
     let watch = Arc::new(Armed { generation: linked.generation, _task: Ends::new(task) });
     let mut all = lock(&inner.feed.0.armed);
     if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {

@@ -65,20 +65,22 @@ async fn replace(inner: &Inner, key: &Key, value: &Bytes, deadline: Deadline) ->
     let answer = Via::Any(&inner.client)
         .call(Does::Write, deadline, |linked| async move {
             let done = linked.session.set_data(path, value, None);
-            Ok::<_, Problem>(done.await?)
+            Ok::<_, Problem>((linked.generation, done.await?))
         })
         .await?;
-    let Ok(stat) = answer else {
+    let Ok((generation, stat)) = answer else {
         inner.known.forget(key);
         return Ok(None);
     };
-    let at = version(stat.mzxid);
-    let before = inner.known.get(key).filter(|seen| seen.node.is_some_and(|node| node.czxid == stat.czxid));
+    let at = version(&stat);
+    let is_same =
+        |seen: &Seen| seen.generation == generation && seen.node.is_some_and(|node| node.czxid == stat.czxid);
+    let before = inner.known.get(key).filter(is_same);
     let epoch = before.and_then(|seen| seen.epoch);
     let mark = before.and_then(|seen| seen.node).and_then(|node| node.mark);
     // Nothing tells whether a child is a mark.
     if before.is_some() || stat.num_children == 0 {
-        inner.known.set(key, Seen { node: Some(Node::new(false, &stat, mark)), epoch });
+        inner.known.set(key, Seen { node: Some(Node::new(false, &stat, mark)), epoch, generation });
     } else {
         inner.known.forget(key);
     }

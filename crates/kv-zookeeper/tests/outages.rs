@@ -166,3 +166,77 @@ async fn a_host_that_grants_no_session_is_passed_over() -> Result<(), Failure> {
     kv.put("k", "v").await?;
     Ok(kv.close().await?)
 }
+
+/// The call repeats what has had its effect, and must not take what it finds then for what was there before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_and_a_revoke_whose_answer_was_lost_tell_the_truth() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/lost/", proxy.address())).await?;
+    let tool = zookeeper_client::Client::connect(&node.address.to_string()).await?;
+    let gone = async |path: String| {
+        let going = async {
+            while tool.check_stat(&path).await?.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        timeout(SOON, going).await?
+    };
+    for round in 0..3 {
+        let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
+        let line = tool.list_children("/lost/.kv/lock/l").await?;
+        let path = format!("/lost/.kv/lock/l/{}", line.first().ok_or("it holds")?);
+        // The kind of what deletes a node, and its name.
+        proxy.hold_answer_to([&[0, 0, 0, 2, 0, 0, 0, u8::try_from(path.len())?], path.as_bytes()].concat());
+        let cut = async {
+            proxy.trapped().await;
+            gone(path).await?;
+            proxy.reset().await;
+            proxy.heal().await;
+            Ok::<_, Failure>(())
+        };
+        let (released, cut) = tokio::join!(guard.release(), cut);
+        cut?;
+        match released {
+            Err(e) if e.kind() == kv_core::ErrorKind::OutcomeUnknown => {}
+            released => assert!(released?, "it was held, round {round}"),
+        }
+
+        let lease = kv.lease(Duration::from_secs(10)).await?;
+        kv.put("leased", "v").lease(&lease).await?;
+        // What ends a session is of the kind -11, and nothing else.
+        proxy.hold_answer_to([0xff, 0xff, 0xff, 0xf5]);
+        let cut = async {
+            proxy.trapped().await;
+            gone("/lost/leased".into()).await?;
+            proxy.reset().await;
+            proxy.heal().await;
+            Ok::<_, Failure>(())
+        };
+        let (revoked, cut) = tokio::join!(lease.revoke(), cut);
+        cut?;
+        match revoked {
+            Err(e) if e.kind() == kv_core::ErrorKind::OutcomeUnknown => {}
+            revoked => assert!(revoked?, "it was alive, round {round}"),
+        }
+    }
+    Ok(kv.close().await?)
+}
+
+/// An answer that was not lost: nothing was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_gone_before_is_not_given_back() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/gone/", proxy.address())).await?;
+    let lease = kv.lease(Duration::from_secs(2)).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(2)).acquire().await?;
+    proxy.cut().await;
+    timeout(SOON, lease.lost()).await?;
+    timeout(SOON, guard.lost()).await?;
+    proxy.heal().await;
+    assert!(!guard.release().await?);
+    assert!(!lease.revoke().await?);
+    Ok(kv.close().await?)
+}

@@ -6,15 +6,18 @@
 use kv_testsuite::{
     Failure,
     network::Network,
-    process::{Daemon, Port, program},
+    process::{Daemon, Port, copy, program},
 };
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::PathBuf, process::Command, sync::Mutex, time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
+pub mod full;
 pub mod suite;
 
 /// The variable that names a live server to run the suite on.
@@ -45,7 +48,8 @@ pub struct Node {
     pub daemon: Daemon,
     client: PathBuf,
     _ports: Vec<Port>,
-    _folder: TempDir,
+    folder: TempDir,
+    saved: Mutex<Option<TempDir>>,
 }
 
 /// Where one member listens.
@@ -151,7 +155,8 @@ impl Node {
             daemon: Daemon::new(on(command), folder.path().join("log")),
             client: program(&setup.kind, "zkCli", LIVE)?,
             _ports: Vec::new(),
-            _folder: folder,
+            folder,
+            saved: Mutex::default(),
         })
     }
 
@@ -159,6 +164,18 @@ impl Node {
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
+    }
+
+    /// A copy of its data; it must not run.
+    pub fn save(&self) -> Result<TempDir, Failure> {
+        let saved = tempfile::tempdir()?;
+        copy(&self.folder.path().join("data"), saved.path())?;
+        Ok(saved)
+    }
+
+    /// Puts a copy back; it must not run.
+    pub fn restore(&self, saved: &TempDir) -> Result<(), Failure> {
+        copy(saved.path(), &self.folder.path().join("data"))
     }
 
     pub async fn ready(&self) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, Result, async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
@@ -13,7 +13,7 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
             None => {
                 let node = single(kind).await?;
                 let base = Base::new(format!("zookeeper://{}/", node.address))?;
-                Ok(Suite { name: name.into(), base, node: Some(Arc::new(node)), plain: true })
+                Ok(Suite { name: name.into(), kind, base, node: Some(Arc::new(node)), plain: true })
             }
         }
     })
@@ -21,6 +21,7 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
 
 pub struct Suite {
     name: String,
+    kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
     /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
@@ -35,7 +36,7 @@ impl Suite {
         let name = format!("zookeeper-{}", kv.health().await?.version);
         kv.close().await?;
         let plain = base.is_plain();
-        Ok(Self { name, base, node: None, plain })
+        Ok(Self { name, kind: "", base, node: None, plain })
     }
 }
 
@@ -75,6 +76,16 @@ impl Harness for Suite {
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_zookeeper::open(url).await)
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        let root = format!("/{}", self.base.name_of(prefix).trim_end_matches('/'));
+        leftovers(self.address()?, &root).await.ok()
+    }
+
+    async fn full(&self) -> Option<Arc<dyn Full>> {
+        self.node.as_ref()?;
+        Some(Arc::new(full::Quota::new(self.kind).await.expect("another server can be started")))
     }
 
     /// What counts creations stays for good, and so do the nodes above it: a count that began anew would take a version from
@@ -164,6 +175,19 @@ impl Server for Node {
     }
     async fn resume(&self) {
         self.daemon.resume();
+    }
+    async fn save(&self) -> bool {
+        self.daemon.stop();
+        let copy = Node::save(self).expect("its data can be copied");
+        *self.saved.lock().expect("nothing panics with it") = Some(copy);
+        Node::start(self).await.expect("it started before");
+        true
+    }
+    async fn restore_saved(&self) {
+        self.daemon.stop();
+        let saved = self.saved.lock().expect("nothing panics with it").take();
+        self.restore(&saved.expect("it was saved")).expect("its data can be written");
+        Node::start(self).await.expect("it started before");
     }
 }
 

@@ -1,0 +1,181 @@
+//! How connections are made, and why none comes about.
+
+use crate::{
+    error::{Fate, failed, lock},
+    link::Linked,
+    probe,
+    tls::{Certificates, Tls},
+};
+use futures::future::join_all;
+use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use zookeeper_client::{
+    Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, Error as ClientError, SessionInfo,
+};
+
+/// A connection on which nothing is heard for so long is given up. Idle ones are pinged three times within it.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long the first attempt at a connection may take; each one after it twice as long.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a look at the hosts may take that finds out why there is no connection, and how long its finding counts.
+const LOOK: Duration = Duration::from_millis(250);
+const FOUND: Duration = Duration::from_secs(1);
+
+/// How connections are made.
+pub(crate) struct Options {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) login: Option<(String, Secret)>,
+    pub(crate) acl: Vec<Acl>,
+    found: Mutex<Option<(Instant, Arc<str>)>>,
+}
+
+/// Attempts at one thing: how many there were, and the pauses between them.
+pub(crate) struct Attempts {
+    made: u32,
+    pauses: Backoff,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { made: 0, pauses: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)) }
+    }
+}
+
+impl Attempts {
+    /// Before the next one.
+    pub(crate) async fn pause(&mut self, deadline: Deadline) {
+        self.made = self.made.saturating_add(1);
+        tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
+    }
+
+    /// One succeeded.
+    pub(crate) fn reset(&mut self) {
+        self.made = 0;
+        self.pauses.reset();
+    }
+}
+
+impl Options {
+    pub(crate) fn new(
+        hosts: Vec<String>,
+        certificates: Option<Certificates>,
+        login: Option<(String, Secret)>,
+        acl: Vec<Acl>,
+    ) -> Self {
+        Self { hosts, certificates, login, acl, found: Mutex::default() }
+    }
+
+    /// How TLS is spoken, by the certificates as they are now.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.certificates.as_ref().map(Certificates::now)
+    }
+
+    /// Connects to one of the hosts, with a new session that lives so long, or with one that there is.
+    async fn connect(
+        &self,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+    ) -> Result<Linked, ClientError> {
+        let mut connector = Connector::with_session_timeout(Session::connector(), timeout)
+            .with_connection_timeout(SILENCE)
+            .with_fail_eagerly();
+        if let Some((user, password)) = &self.login {
+            connector = connector.with_auth("digest", format!("{user}:{}", password.reveal()).as_bytes());
+        }
+        if let Some(session) = session {
+            connector = connector.with_session(session);
+        }
+        if detached {
+            connector = connector.with_detached();
+        }
+        let cluster = self.hosts.join(",");
+        match self.tls() {
+            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(&cluster)).await,
+            None => Linked::connect(connector.connect(&cluster)).await,
+        }
+    }
+
+    /// The same, after so many attempts that failed. A server that is about to serve may take a connection and never answer
+    /// on it, so the first ones are short.
+    pub(crate) async fn again(
+        &self,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Linked, ClientError> {
+        let most = SILENCE * u32::try_from(self.hosts.len()).unwrap_or(1);
+        let patience = (PATIENCE * (1 << attempts.made.min(4))).min(most);
+        match tokio::time::timeout(patience, self.connect(timeout, session, detached)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Timeout),
+        }
+    }
+
+    /// The same with a new session, until the deadline.
+    pub(crate) async fn session(
+        &self,
+        timeout: Duration,
+        detached: bool,
+        deadline: Deadline,
+    ) -> Result<Linked> {
+        let mut attempts = Attempts::default();
+        let mut why = None;
+        loop {
+            match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
+                Some(Ok(linked)) => return Ok(linked),
+                Some(Err(e)) => match deadline.limit(self.why(e)).await {
+                    Some((Fate::Refused, error)) => return Err(error),
+                    Some((_, error)) => why = Some(error),
+                    None => {}
+                },
+                None => return Err(self.unreachable(deadline, why.map(|e| e.to_string()).as_deref())),
+            }
+            attempts.pause(deadline).await;
+        }
+    }
+
+    /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
+    pub(crate) async fn why(&self, error: ClientError) -> (Fate, Error) {
+        let (fate, error) = failed(error);
+        if fate == Fate::Refused {
+            return (fate, error);
+        }
+        let last = lock(&self.found).clone().filter(|(at, _)| at.elapsed() < FOUND);
+        let text = match last {
+            Some((_, text)) => text,
+            None => {
+                let text: Arc<str> = self.look().await.into();
+                *lock(&self.found) = Some((Instant::now(), text.clone()));
+                text
+            }
+        };
+        (fate, Error::new(ErrorKind::Unavailable, text.to_string()))
+    }
+
+    async fn look(&self) -> String {
+        let tls = self.tls();
+        let looks =
+            self.hosts.iter().map(|host| probe::probe(host, tls.as_ref(), Deadline::after(LOOK), false));
+        let told = self.hosts.iter().zip(join_all(looks).await).map(|(host, found)| match found {
+            Ok(_) => format!("{host} serves, and granted no session"),
+            Err(e) => e.to_string(),
+        });
+        told.collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn unreachable(&self, deadline: Deadline, why: Option<&str>) -> Error {
+        let (hosts, within) = (self.hosts.join(", "), deadline.within());
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
+    }
+
+    pub(crate) fn create(&self, mode: CreateMode) -> CreateOptions<'_> {
+        mode.with_acls(Acls::new(&self.acl))
+    }
+}

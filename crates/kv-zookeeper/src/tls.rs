@@ -1,0 +1,99 @@
+//! How servers and we prove who we are.
+
+use crate::error::lock;
+use kv_core::{
+    Result,
+    backend::{Pem, TlsFiles, TlsSettings},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use zookeeper_client::TlsOptions;
+
+/// The files that the settings name. They are read again for every connection: certificates are replaced while a program
+/// runs.
+pub(crate) struct Certificates {
+    pub(crate) ca: PathBuf,
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    now: Mutex<(TlsFiles, Tls)>,
+}
+
+impl Certificates {
+    /// # Errors
+    /// A file cannot be read, or holds something else.
+    pub(crate) fn read(ca: PathBuf, identity: Option<(PathBuf, PathBuf)>) -> Result<Self> {
+        let files = files(&ca, identity.as_ref())?;
+        let tls = Tls::new(&files)?;
+        Ok(Self { ca, identity, now: Mutex::new((files, tls)) })
+    }
+
+    /// As they are now; while they are being replaced, and do not fit together, as they were before.
+    pub(crate) fn now(&self) -> Tls {
+        let mut now = lock(&self.now);
+        let changed = files(&self.ca, self.identity.as_ref()).map(|files| (files != now.0).then_some(files));
+        match changed.and_then(|changed| changed.map(|files| Ok((Tls::new(&files)?, files))).transpose()) {
+            Ok(Some((tls, files))) => *now = (files, tls),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the certificates as they were before"),
+        }
+        now.1.clone()
+    }
+}
+
+fn files(ca: &PathBuf, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsFiles> {
+    let settings = TlsSettings {
+        tls: Some(true),
+        ca: Some(ca),
+        cert: identity.map(|(cert, _)| cert.as_path()),
+        key: identity.map(|(_, key)| key.as_path()),
+        server_name: None,
+    };
+    let files = settings.read()?;
+    Ok(files.unwrap_or(TlsFiles { ca: None, identity: None, server_name: None }))
+}
+
+#[derive(Clone)]
+pub(crate) struct Tls {
+    /// For the client of ZooKeeper.
+    options: TlsOptions,
+    /// The same for a look.
+    pub(crate) config: Arc<ClientConfig>,
+}
+
+impl Tls {
+    fn new(files: &TlsFiles) -> Result<Self> {
+        let text = |pem: &Pem| String::from_utf8(pem.bytes().to_vec()).map_err(|_| pem.wrong());
+        let mut options = TlsOptions::new();
+        let mut roots = RootCertStore::empty();
+        if let Some(ca) = &files.ca {
+            options = options.with_pem_ca(&text(ca)?).map_err(|e| ca.wrong().with_cause(e))?;
+            for certificate in CertificateDer::pem_slice_iter(ca.bytes()).flatten() {
+                roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
+            }
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let config = match &files.identity {
+            None => config.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.bytes()).flatten().collect();
+                if chain.is_empty() {
+                    return Err(cert.wrong());
+                }
+                // The parser's own error may show what it read.
+                let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
+                options = options.with_pem_identity(&text(cert)?, &text(key)?).map_err(|_| key.wrong())?;
+                config.with_client_auth_cert(chain, secret).map_err(|e| key.wrong().with_cause(e))?
+            }
+        };
+        Ok(Self { options, config: Arc::new(config) })
+    }
+
+    pub(crate) fn options(&self) -> TlsOptions {
+        self.options.clone()
+    }
+}

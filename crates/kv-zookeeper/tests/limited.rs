@@ -1,0 +1,229 @@
+//! Servers that are full, take no more connections, or serve reads alone; and what is no ZooKeeper.
+
+mod common;
+
+use common::{Node, Setup, nodes, single, start};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{Failure, process::run};
+use kv_zookeeper::Config;
+use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn quota(node: &Node, count: usize) -> Result<(), Failure> {
+    let mut set = node.zkcli();
+    set.args(["setquota", "-N", &count.to_string(), "/full"]);
+    run(set, b"").map(drop)
+}
+
+/// All that makes no node works beyond a quota, and what makes one is `NoSpace`.
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_a_quota_there_is_a_way_out() -> Result<(), Failure> {
+    let mut setup = Setup::new("zookeeper");
+    setup.more = vec!["enforceQuota=true".into()];
+    let node = start(&setup).await?;
+    let url = format!("zookeeper://{}/full/", node.address);
+    let kv = kv_zookeeper::open(&url).await?;
+    for n in 0..10 {
+        kv.put(format!("d/{n}"), "v").await?;
+        kv.put(format!("t/{n}"), "v").await?;
+    }
+    let lease = kv.lease(Duration::from_secs(10)).await?;
+    kv.put("leased", "v").lease(&lease).await?;
+    kv.put("ttl", "v").ttl(Duration::from_secs(30)).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
+    let mut watch = kv.watch_tree("").await?;
+    while kv_core::WatchEvent::Synced != watch.event().await? {}
+    quota(&node, 20)?;
+
+    let none = async {
+        // The server counts behind its back.
+        loop {
+            match kv.put("new", "v").await {
+                Err(e) => return e,
+                Ok(_) => drop(kv.delete("new").await),
+            }
+        }
+    };
+    let e = timeout(SOON, none).await?;
+    assert_eq!(e.kind(), ErrorKind::NoSpace, "{e}");
+    assert!(e.to_string().contains("quota"), "{e}");
+    for e in [
+        kv.atomic_put("new", "v", None).await.err(),
+        kv.put("new", "v").ttl(Duration::from_secs(5)).await.err(),
+        kv.put("new", "v").lease(&lease).await.err(),
+        kv.transact().then(kv.put("d/0", "w")).then(kv.put("new", "v")).await.err(),
+        kv.new_lock("other").try_acquire().await.err(),
+    ] {
+        let e = e.ok_or("there is no space")?;
+        assert_eq!(e.kind(), ErrorKind::NoSpace, "{e}");
+    }
+    assert_eq!(kv.get("d/0").await?.ok_or("it is there")?.text(), Some("v"), "nothing was written");
+
+    let again = kv_zookeeper::open(&url).await?;
+    assert_eq!(again.list("d").await?.len(), 10);
+    again.put("d/0", "as long").await?;
+    assert!(again.health().await.is_ok());
+    assert!(guard.is_held() && lease.is_held());
+    again.put("d/0", "fenced").fenced(&guard).await?;
+    let seen = again.get("d/1").await?.ok_or("it is there")?.version;
+    again.atomic_delete("d/1", seen).await?;
+    assert!(again.delete("d/2").await?);
+    assert!(again.transact().when_exists("d/3").then(again.delete("d/3")).await?.is_committed());
+    assert_eq!(again.delete_tree("d").await?, Some(7));
+    assert!(guard.release().await?);
+    assert!(lease.revoke().await?);
+    assert!(!again.exists("leased").await?);
+    assert_eq!(again.delete_tree("").await?, Some(11));
+    again.close().await?;
+    kv.close().await?;
+    Ok(())
+}
+
+/// The server counts connections by the client's address, and ends those that are too many without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_connections_are_named() -> Result<(), Failure> {
+    let mut setup = Setup::new("zookeeper");
+    setup.more = vec!["maxClientCnxns=4".into()];
+    let node = start(&setup).await?;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/many/", node.address)).await?;
+    kv.put("k", "v").await?;
+    let (mut leases, ttl) = (Vec::new(), Duration::from_secs(10));
+    let e = loop {
+        match kv.lease(ttl).deadline(Duration::from_secs(2)).await {
+            Ok(lease) => leases.push(lease),
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(leases.len(), 3, "each has a connection of its own");
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("`maxClientCnxns`"), "{e}");
+    let second = Config::new([node.address.to_string()]).deadline(Duration::from_secs(1)).open().await;
+    let e = second.err().ok_or("there is a place")?;
+    assert!(e.to_string().contains("`maxClientCnxns`"), "{e}");
+    // What has its place keeps it, and one that is given back is taken.
+    assert!(kv.exists("k").await? && leases.iter().all(|lease| lease.is_held()));
+    assert!(leases.pop().ok_or("there are three")?.revoke().await?);
+    leases.push(kv.lease(ttl).await?);
+    Ok(kv.close().await?)
+}
+
+/// A member without a quorum may serve reads to those who ask for it. Nobody here does: what it tells may be old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure> {
+    let mut setup = Setup::new("zookeeper");
+    setup.flags.push_str(" -Dreadonlymode.enabled=true");
+    let nodes = nodes(&setup, 3)?;
+    for node in &nodes {
+        node.daemon.spawn()?;
+    }
+    for node in &nodes {
+        node.ready().await?;
+    }
+    let hosts: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
+    let kv = Kv::new(Config::new(hosts.clone()).prefix("ro").open().await?);
+    kv.put("k", "v").await?;
+    let mut watch = kv.watch_tree("").await?;
+    while kv_core::WatchEvent::Synced != watch.event().await? {}
+    nodes[1].daemon.kill();
+    nodes[2].daemon.kill();
+    let reads = || async { nodes[0].mode().await.is_ok_and(|mode| mode == "read-only") };
+    nodes[0].daemon.serves(reads).await?;
+    let begun = Instant::now();
+    let opened = Config::new([&hosts[0]]).deadline(Duration::from_secs(2)).open().await;
+    let e = opened.err().ok_or("it has no quorum")?;
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("quorum"), "{e}");
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    for e in [
+        kv.get("k").deadline(Duration::from_secs(1)).await.err(),
+        kv.put("k", "w").deadline(Duration::from_secs(1)).await.err(),
+    ] {
+        let e = e.ok_or("it has no quorum")?;
+        assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{e}");
+    }
+    for node in &nodes[1..] {
+        node.daemon.spawn()?;
+    }
+    for node in &nodes {
+        node.ready().await?;
+    }
+    let told = async {
+        loop {
+            match kv.put("after", "v").await {
+                Ok(written) => break written.version,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let last = timeout(SOON, told).await?;
+    let reading = async {
+        loop {
+            if let kv_core::WatchEvent::Put(e) = watch.event().await?
+                && e.version == last
+            {
+                return Ok::<_, Failure>(());
+            }
+        }
+    };
+    timeout(SOON, reading).await??;
+    Ok(kv.close().await?)
+}
+
+/// Answers everything with this, as soon as a line has come.
+async fn answering(answer: &'static [u8]) -> Result<String, Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut seen, mut piece) = (Vec::new(), [0; 256]);
+                while !seen.contains(&b'\n') {
+                    match stream.read(&mut piece).await {
+                        Ok(n) if n > 0 => seen.extend_from_slice(&piece[..n]),
+                        _ => return,
+                    }
+                }
+                let _ = stream.write_all(answer).await;
+                let _ = stream.read(&mut piece).await;
+            });
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_zookeeper_is_told_at_once() -> Result<(), Failure> {
+    for answer in [
+        &b"-ERR unknown command 'srvr', with args beginning with:\r\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ] {
+        let (host, begun) = (answering(answer).await?, Instant::now());
+        let e =
+            Config::new([&host]).deadline(Duration::from_secs(10)).open().await.err().ok_or("it is none")?;
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+        assert!(e.to_string().contains(&host) && e.to_string().contains("is it one?"), "{e}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "at once, not after {:?}", begun.elapsed());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_knows_is_named() -> Result<(), Failure> {
+    let config = Config::new(["no-such-host.invalid"]).deadline(Duration::from_millis(700));
+    let e = config.open().await.err().ok_or("there is none")?;
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(
+        e.to_string().contains("no-such-host.invalid") && e.to_string().contains("name is not known"),
+        "{e}"
+    );
+    // Beside one that serves it costs nothing.
+    let node = single("zookeeper").await?;
+    let hosts = ["no-such-host.invalid".to_owned(), node.address.to_string()];
+    Ok(Kv::new(Config::new(hosts).open().await?).close().await?)
+}
