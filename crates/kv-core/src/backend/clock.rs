@@ -64,7 +64,7 @@ impl Clock {
     }
 
     /// The clock of the runtime that asks: for tests under `#[tokio::test(start_paused = true)]`, in which
-    /// [`tokio::time::advance`] and the runtime's own jumps move it. It does not count suspend, and runtimes whose time was
+    /// `tokio::time::advance` and the runtime's own jumps move it. It does not count suspend, and runtimes whose time was
     /// paused differ from others, so that it is no clock for production, nor for a store that several runtimes share.
     pub fn tokio() -> Self {
         Self(Source::Tokio)
