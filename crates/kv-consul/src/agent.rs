@@ -1,8 +1,9 @@
 //! What agents tell of themselves and of the datacenter.
 
 use crate::{
-    api::corrupt,
-    client::{Client, Does, Request},
+    api::json,
+    client::Client,
+    http::{Answer, Does, Request},
 };
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use serde::Deserialize;
@@ -10,16 +11,19 @@ use std::{borrow::Cow, time::Duration};
 
 /// What an agent tells of itself to those who may read it: `GET /v1/agent/self`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct About {
+    // Always there: JSON without it is somebody else's.
     pub(crate) config: Agent,
+    #[serde(default)]
     debug_config: Debug,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct Agent {
     pub(crate) version: String,
+    #[serde(default)]
     pub(crate) datacenter: String,
 }
 
@@ -75,18 +79,22 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
-    let answer = client.call(Does::Stale, deadline, &Request::get("/v1/agent/self")).await?;
-    serde_json::from_slice(&answer.body).map_err(|e| corrupt("what is no agent", e))
+    client
+        .call(Does::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| json::<About>(answer))
+        .await
 }
 
 /// The leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
-    let leader = client.call(Does::Stale, deadline, &Request::get("/v1/status/leader")).await?;
-    let peers = client.call(Does::Stale, deadline, &Request::get("/v1/status/peers")).await?;
-    let read = |e| corrupt("a status that cannot be read", e);
+    let leader = client
+        .call(Does::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
+            json::<String>(answer)
+        })
+        .await?;
+    let peers = Request::get("/v1/status/peers");
     Ok((
-        serde_json::from_slice(&leader.body).map_err(read)?,
-        serde_json::from_slice(&peers.body).map_err(read)?,
+        leader,
+        client.call(Does::Stale, deadline, &peers, |answer: &Answer| json::<Vec<String>>(answer)).await?,
     ))
 }
 
@@ -97,9 +105,8 @@ pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<S
         #[serde(rename = "Node")]
         name: String,
     }
-    let answer = client.call(Does::Read, deadline, &Request::get("/v1/catalog/service/consul")).await?;
-    let nodes: Vec<Node> =
-        serde_json::from_slice(&answer.body).map_err(|e| corrupt("nodes that cannot be read", e))?;
+    let nodes = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Node>>(answer));
+    let nodes = client.call(Does::Read, deadline, &Request::get("/v1/catalog/service/consul"), nodes).await?;
     let first = nodes.into_iter().next().ok_or_else(|| {
         Error::new(ErrorKind::PermissionDenied, "the token may not read the servers of the other datacenter")
     });

@@ -1,13 +1,14 @@
 //! The calls of Consul's HTTP API that are used, and their answers: <https://developer.hashicorp.com/consul/api-docs>.
 
 use crate::{
-    client::{Answer, Client, Does, Request},
+    client::{Client, Told},
+    http::{Answer, Does, Request},
     names::{encoded, is_plain},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use kv_core::{Deadline, Error, ErrorKind, Result, Version};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +21,18 @@ pub(crate) struct Pair {
     pub(crate) name: String,
     pub(crate) created: u64,
     pub(crate) modified: u64,
+    /// Whether a session holds it.
+    pub(crate) is_held: bool,
     /// In base64, within the answer that it came in.
     text: Bytes,
 }
 
 impl Pair {
     pub(crate) fn value(&self) -> Result<Bytes> {
-        let value =
-            BASE64_STANDARD.decode(&self.text).map_err(|e| corrupt("a value that is no base64", e))?;
+        let value = BASE64_STANDARD.decode(&self.text).map_err(|e| {
+            let why = format!("the server answered a value of {:?} that is no base64", self.name);
+            Error::new(ErrorKind::Corrupt, why).with_cause(e)
+        })?;
         Ok(value.into())
     }
 
@@ -36,8 +41,13 @@ impl Pair {
     }
 }
 
-pub(crate) fn corrupt(what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the server answered {what}")).with_cause(cause)
+/// What an answer holds; nothing where that is no JSON of this shape, and so not Consul's.
+pub(crate) fn json<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Option<T> {
+    if answer.status == 200 { serde_json::from_slice(&answer.body).ok() } else { None }
+}
+
+fn unwritable(e: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Other, "a request cannot be written as JSON").with_cause(e)
 }
 
 #[derive(Deserialize)]
@@ -47,19 +57,23 @@ struct RawPair<'a> {
     key: &'a RawValue,
     #[serde(borrow, default)]
     value: Option<&'a str>,
+    #[serde(default)]
+    session: Option<IgnoredAny>,
     create_index: u64,
     modify_index: u64,
 }
 
 impl RawPair<'_> {
     /// `None` for a name that is no text.
-    fn pair(&self, body: &Bytes) -> Result<Option<Pair>> {
-        if is_replaced(self.key.get()) {
-            return Ok(None);
-        }
-        let name = serde_json::from_str(self.key.get()).map_err(|e| corrupt("what is no key", e))?;
+    fn pair(&self, body: &Bytes) -> Option<Pair> {
         let text = self.value.map_or_else(Bytes::new, |value| body.slice_ref(value.as_bytes()));
-        Ok(Some(Pair { name, created: self.create_index, modified: self.modify_index, text }))
+        Some(Pair {
+            name: name(self.key)?,
+            created: self.create_index,
+            modified: self.modify_index,
+            is_held: self.session.is_some(),
+            text,
+        })
     }
 }
 
@@ -78,10 +92,14 @@ fn is_replaced(json: &str) -> bool {
     false
 }
 
-fn pairs(body: &Bytes) -> Result<Vec<Pair>> {
-    let raw: Vec<RawPair<'_>> =
-        serde_json::from_slice(body).map_err(|e| corrupt("a listing that cannot be read", e))?;
-    raw.iter().filter_map(|raw| raw.pair(body).transpose()).collect()
+/// A name, where it is text.
+fn name(json: &RawValue) -> Option<String> {
+    if is_replaced(json.get()) { None } else { serde_json::from_str(json.get()).ok() }
+}
+
+fn pairs(body: &Bytes) -> Option<Vec<Pair>> {
+    let raw: Vec<RawPair<'_>> = serde_json::from_slice(body).ok()?;
+    Some(raw.iter().filter_map(|raw| raw.pair(body)).collect())
 }
 
 /// One operation of a transaction.
@@ -197,10 +215,16 @@ impl Fault {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawDone<'a> {
-    #[serde(borrow, default)]
+    // Both are always there: other JSON is somebody else's.
+    #[serde(borrow, deserialize_with = "present")]
     results: Option<Vec<RawResult<'a>>>,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     errors: Option<Vec<Fault>>,
+}
+
+/// A field that may be `null`, and not missing.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(field)
 }
 
 #[derive(Deserialize)]
@@ -209,37 +233,53 @@ struct RawResult<'a> {
     kv: RawPair<'a>,
 }
 
+fn done(answer: &Answer) -> Option<Done> {
+    let RawDone { results, errors } = match answer.status {
+        200 | 409 => serde_json::from_slice(&answer.body).ok()?,
+        _ => return None,
+    };
+    let (results, faults) = (results.unwrap_or_default(), errors.unwrap_or_default());
+    match (answer.status, faults.is_empty()) {
+        (200, true) => {
+            Some(Done::Committed(results.iter().filter_map(|result| result.kv.pair(&answer.body)).collect()))
+        }
+        (409, false) => Some(Done::Refused(faults)),
+        _ => None,
+    }
+}
+
+/// Operations as the server takes them.
+pub(crate) fn body(ops: &[Op]) -> Result<Bytes> {
+    serde_json::to_vec(ops).map(Into::into).map_err(unwritable)
+}
+
 /// Operations that happen together or not at all: `PUT /v1/txn`.
 ///
 /// # Errors
 /// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for rights or sizes.
-pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, ops: &[Op]) -> Result<Done> {
-    let body = serde_json::to_vec(ops).map_err(|e| corrupt("nothing: a transaction cannot be written", e))?;
-    let answer = client.call(does, deadline, &Request::put("/v1/txn", body)).await?;
-    let unread = |e| {
-        let error = corrupt("a transaction with what cannot be read", e);
-        if does == Does::Write { error.with_kind(ErrorKind::OutcomeUnknown) } else { error }
-    };
-    let done: RawDone<'_> = serde_json::from_slice(&answer.body).map_err(unread)?;
-    let faults = done.errors.unwrap_or_default();
-    if answer.status == 200 && faults.is_empty() {
-        let results = done.results.unwrap_or_default();
-        let pairs = results.iter().filter_map(|result| result.kv.pair(&answer.body).transpose());
-        return Ok(Done::Committed(pairs.collect::<Result<_>>()?));
+pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: Bytes) -> Result<Told<Done>> {
+    let told = client.noting(does, deadline, &Request::put("/v1/txn", body), done).await?;
+    if let Done::Refused(faults) = &told.it
+        && let Some(error) = faults.iter().find_map(Fault::error)
+    {
+        return Err(error);
     }
-    match faults.iter().find_map(Fault::error) {
-        Some(error) => Err(error),
-        None => Ok(Done::Refused(faults)),
-    }
+    Ok(told)
 }
 
 /// One key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
 pub(crate) async fn get(client: &Client, does: Does, deadline: Deadline, name: &str) -> Result<Option<Pair>> {
     if is_plain(name) {
-        let answer = client.call(does, deadline, &Request::get(format!("/v1/kv/{}", encoded(name)))).await?;
-        return listed(&answer).map(|mut pairs| pairs.pop());
+        let request = Request::get(format!("/v1/kv/{}", encoded(name)));
+        let one = |answer: &Answer| {
+            let (mut pairs, _) = listed(answer)?;
+            let pair = pairs.pop();
+            // Another key's is somebody else's answer.
+            pair.as_ref().is_none_or(|pair| pair.name == name).then_some(pair)
+        };
+        return client.call(does, deadline, &request, one).await;
     }
-    match txn(client, does, deadline, &[Op::get(name)]).await? {
+    match txn(client, does, deadline, body(&[Op::get(name)])?).await?.it {
         // What one may not read is left out.
         Done::Committed(mut pairs) => pairs.pop().map(Some).ok_or_else(|| hidden(name)),
         Done::Refused(_) => Ok(None),
@@ -250,42 +290,45 @@ pub(crate) fn hidden(name: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("the token may not read {name:?} on the server"))
 }
 
-fn listed(answer: &Answer) -> Result<Vec<Pair>> {
-    if answer.is_missing() { Ok(Vec::new()) } else { pairs(&answer.body) }
+/// What is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
+fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
+    let index = answer.index?;
+    match answer.status {
+        200 => Some((pairs(&answer.body)?, index)),
+        404 => Some((Vec::new(), index)),
+        _ => None,
+    }
 }
 
 /// All keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
 pub(crate) async fn tree(client: &Client, does: Does, deadline: Deadline, prefix: &str) -> Result<Vec<Pair>> {
     if is_plain(prefix) {
         let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("recurse", "");
-        return listed(&client.call(does, deadline, &request).await?);
+        return Ok(client.call(does, deadline, &request, listed).await?.0);
     }
-    match txn(client, does, deadline, &[Op::get_tree(prefix)]).await? {
+    match txn(client, does, deadline, body(&[Op::get_tree(prefix)])?).await?.it {
         Done::Committed(pairs) => Ok(pairs),
         Done::Refused(_) => Ok(Vec::new()),
     }
 }
 
-/// The names that begin so, up to their next separator where there is one, and an index that none of them was modified
-/// behind: `GET /v1/kv/PREFIX?keys`.
+/// All names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
 pub(crate) async fn names(
     client: &Client,
     does: Does,
     deadline: Deadline,
     prefix: &str,
-    separator: &str,
 ) -> Result<(Vec<String>, u64)> {
-    let request =
-        Request::get(format!("/v1/kv/{}", encoded(prefix))).with("keys", "").with("separator", separator);
-    let answer = client.call(does, deadline, &request).await?;
-    if answer.is_missing() {
-        return Ok((Vec::new(), answer.index));
-    }
-    let raw: Vec<&RawValue> =
-        serde_json::from_slice(&answer.body).map_err(|e| corrupt("names that cannot be read", e))?;
-    let texts = raw.iter().map(|raw| raw.get()).filter(|raw| !is_replaced(raw));
-    let names = texts.map(|raw| serde_json::from_str(raw).map_err(|e| corrupt("what is no key", e)));
-    Ok((names.collect::<Result<_>>()?, answer.index))
+    let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("keys", "");
+    let names = |answer: &Answer| {
+        let index = answer.index?;
+        if answer.status == 404 {
+            return Some((Vec::new(), index));
+        }
+        let raw: Vec<&RawValue> = json(answer)?;
+        Some((raw.into_iter().filter_map(name).collect(), index))
+    };
+    client.call(does, deadline, &request, names).await
 }
 
 /// What is asked again and again.
@@ -320,15 +363,15 @@ pub(crate) async fn range(
         request = request.with("recurse", "");
     }
     let does = match behind {
-        None => Does::Read,
+        None => Does::Look,
         Some((index, wait)) => {
             request =
                 request.with("index", index.to_string()).with("wait", format!("{}ms", wait.as_millis()));
             Does::Poll
         }
     };
-    let answer = client.call(does, deadline, &request).await?;
-    Ok(Listing { pairs: listed(&answer)?, index: answer.index })
+    let (pairs, index) = client.call(does, deadline, &request, listed).await?;
+    Ok(Listing { pairs, index })
 }
 
 /// A session that is asked for: `PUT /v1/session/create`.
@@ -364,32 +407,39 @@ pub(crate) async fn create_session(
 ) -> Result<Arc<str>> {
     let ttl = format!("{}ms", ttl.as_millis());
     let new = NewSession { name, ttl, behavior: "delete", lock_delay: "0s", node_checks: [], node };
-    let body = serde_json::to_vec(&new).map_err(|e| corrupt("nothing: a session cannot be written", e))?;
-    let answer = client.call(Does::Write, deadline, &Request::put("/v1/session/create", body)).await?;
-    let session: Session =
-        serde_json::from_slice(&answer.body).map_err(|e| corrupt("what is no session", e))?;
-    Ok(session.id.into())
+    let body = serde_json::to_vec(&new).map_err(unwritable)?;
+    let created = |answer: &Answer| json::<Session>(answer).map(|session| session.id).filter(|id| is_id(id));
+    Ok(client.call(Does::Write, deadline, &Request::put("/v1/session/create", body), created).await?.into())
+}
+
+/// Whether it is the id of a session, as the server makes them.
+fn is_id(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
 /// Begins the life of a session anew; `false` when it has ended.
 pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    let answer =
-        client.call(Does::Repeatable, deadline, &Request::put(format!("/v1/session/renew/{id}"), "")).await?;
-    Ok(!answer.is_missing())
+    let request = Request::put(format!("/v1/session/renew/{id}"), "");
+    let renewed = |answer: &Answer| match answer.status {
+        200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
+        404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
+        _ => None,
+    };
+    client.call(Does::Keeps, deadline, &request, renewed).await
 }
 
 /// Ends a session, and its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
-    client.call(Does::Repeatable, deadline, &Request::put(format!("/v1/session/destroy/{id}"), "")).await?;
-    Ok(())
+    let request = Request::put(format!("/v1/session/destroy/{id}"), "");
+    client.call(Does::Keeps, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
 /// The sessions of this name.
 pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
-    let answer = client.call(Does::Read, deadline, &Request::get("/v1/session/list")).await?;
-    let all: Vec<Session> =
-        serde_json::from_slice(&answer.body).map_err(|e| corrupt("sessions that cannot be read", e))?;
-    Ok(all.into_iter().filter(|session| session.name == name).map(|session| session.id.into()).collect())
+    let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
+    let all = client.call(Does::Read, deadline, &Request::get("/v1/session/list"), all).await?;
+    let named = all.into_iter().filter(|session| session.name == name && is_id(&session.id));
+    Ok(named.map(|session| session.id.into()).collect())
 }
 
 #[cfg(test)]
@@ -413,7 +463,39 @@ mod tests {
         );
         let pairs = pairs(&body).unwrap();
         let seen: Vec<_> =
-            pairs.iter().map(|p| (&*p.name, p.value().unwrap(), p.created, p.modified)).collect();
-        assert_eq!(seen, [("a\"b", Bytes::from_static(b"hi"), 3, 5), ("c", Bytes::new(), 4, 4)]);
+            pairs.iter().map(|p| (&*p.name, p.value().unwrap(), p.created, p.modified, p.is_held)).collect();
+        assert_eq!(seen, [("a\"b", Bytes::from_static(b"hi"), 3, 5, false), ("c", Bytes::new(), 4, 4, true)]);
+    }
+
+    fn answer(status: u16, index: Option<u64>, body: &'static str) -> Answer {
+        Answer { status, index, is_text: !body.starts_with(['{', '[', '<']), body: body.into() }
+    }
+
+    #[test]
+    fn what_has_no_mark_of_consuls_is_no_answer() {
+        assert!(listed(&answer(404, Some(7), "")).is_some());
+        assert!(listed(&answer(200, Some(7), "[]")).is_some());
+        for other in [
+            answer(404, None, ""),
+            answer(404, None, "404 page not found"),
+            answer(200, None, "[]"),
+            answer(200, Some(7), "<html>"),
+            answer(200, Some(7), "{}"),
+            answer(403, Some(7), "[]"),
+        ] {
+            assert!(listed(&other).is_none(), "{other:?}");
+        }
+        assert!(done(&answer(200, None, r#"{"Results": null, "Errors": null}"#)).is_some());
+        let conflict = r#"{"Results": null, "Errors": [{"OpIndex": 0, "What": "key \"a\" exists"}]}"#;
+        assert!(matches!(done(&answer(409, None, conflict)), Some(Done::Refused(_))));
+        for other in [
+            answer(200, None, "{}"),
+            answer(200, None, r#"{"status": "ok"}"#),
+            answer(200, None, conflict),
+            answer(409, None, r#"{"Results": null, "Errors": null}"#),
+            answer(404, None, conflict),
+        ] {
+            assert!(done(&other).is_none(), "{other:?}");
+        }
     }
 }

@@ -2,12 +2,16 @@
 
 use crate::{
     api::{self, Listing, Pair, Range},
+    lock,
     names::lock_of,
-    poll::{Backoff, Join, Refusal},
+    poll::{Join, Refusal},
     store::Inner,
     txn::{self, Fate},
 };
-use kv_core::{backend::Hub, *};
+use kv_core::{
+    backend::{Backoff, Hub, Outage},
+    *,
+};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
@@ -15,10 +19,14 @@ use tokio::{
 };
 
 /// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
-/// is deleted whole and something was deleted in it before, and it never tells that a link is dead.
+/// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
+/// up for as long.
 const WAIT: Duration = Duration::from_secs(10);
-/// The same for the place in line of a lock: one name is always woken for, and the renewals of the session notice a dead link.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// The same while other polls wait for their turn.
+const TURN: Duration = Duration::from_secs(1);
+/// For so long a server that knew us before is not believed that it does not: certificates and tokens are exchanged on one side
+/// before the other.
+const GRACE: Duration = Duration::from_secs(10);
 /// The server adds a sixteenth of the wait, so that not all polls end at once.
 const JITTER: u32 = 16;
 /// A poll that is answered sooner than this is one of a range that changes constantly.
@@ -71,22 +79,34 @@ impl Asker {
         }
     }
 
+    /// Until nobody has any use for it.
     pub(crate) async fn run(mut self) {
-        let (mut backoff, mut is_first) = (Backoff::default(), true);
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
+        let (mut is_first, mut unknown) = (true, None::<Instant>);
         loop {
             // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
             let mut ended = self.welcome(Telling::Nobody).await;
             if ended.is_ok() {
                 backoff.reset();
+                outage.over();
+                unknown = None;
                 if !std::mem::take(&mut is_first) {
                     // All who listen are told that an outage is over, and what differs.
                     self.hub.missed();
                 }
                 ended = self.follow().await;
             }
+            if self.inner.polls.end_unused(&self.range) {
+                return;
+            }
             if let Err(e) = ended {
-                tracing::debug!(range = ?self.range, error = %e, "a poll broke");
-                self.refuse(&e);
+                let since = *unknown.get_or_insert_with(Instant::now);
+                let may_pass = e.kind() == ErrorKind::Unauthenticated && !is_first && since.elapsed() < GRACE;
+                if !may_pass && (e.is_lasting() || e.kind() == ErrorKind::InvalidArgument) {
+                    self.refuse(&e);
+                } else {
+                    outage.failed(&e);
+                }
             }
             backoff.pause().await;
         }
@@ -95,20 +115,21 @@ impl Asker {
     /// Asks for the range; with an index, as soon as it may have changed since.
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
         let (inner, range) = (self.inner.clone(), self.range.clone());
-        let wait = match &range {
-            Range::Name(name) if name.starts_with(&inner.names.locks()) => LOCK_WAIT,
-            _ => WAIT,
-        };
         async move {
+            let pool = inner.client.pool()?;
+            let _turn = if behind.is_some() { pool.poll().await } else { pool.look().await };
             let (wait, within) = match behind {
-                Some(index) => (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT),
+                Some(index) => {
+                    let wait = if pool.is_crowded() { TURN } else { WAIT };
+                    (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT)
+                }
                 None => (None, Deadline::DEFAULT),
             };
             api::range(&inner.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
         }
     }
 
-    /// Polls until the link breaks.
+    /// Polls until the link breaks, or nobody is there any more.
     async fn follow(&mut self) -> Result<()> {
         let mut quick = 0_u32;
         loop {
@@ -120,6 +141,9 @@ impl Asker {
             if let Some(listing) = listing {
                 let listing = listing?;
                 self.tell(&listing, Telling::All).await?;
+            }
+            if self.inner.polls.is_unused(&self.range) {
+                return Ok(());
             }
             if answered - began > SOON {
                 quick = 0;
@@ -165,11 +189,8 @@ impl Asker {
         Ok(())
     }
 
-    /// Ends those who listen, unless the error passes by itself.
+    /// Tells those who listen what may end them.
     fn refuse(&mut self, error: &Error) {
-        if error.is_transient() {
-            return;
-        }
         let refusal = Refusal::of_all(error);
         while let Ok(join) = self.joining.try_recv() {
             self.waiting.push(join);
@@ -209,7 +230,7 @@ impl Asker {
             }
         }
         self.index = listing.index;
-        self.tell_holders(listing, telling)?;
+        went_back |= self.tell_holders(listing, telling)?;
         if telling == Telling::Nobody {
             return Ok(());
         }
@@ -254,34 +275,38 @@ impl Asker {
         Ok(())
     }
 
-    /// Tells which locks have another holder: the contender that was created first.
-    fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<()> {
+    /// Tells which locks have another holder: the contender that was created first. Whether one was created before the one that
+    /// was told, which is so when the server's index went back.
+    fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
+        let mut lines: HashMap<Key, &Pair> = HashMap::new();
         let locks = self.inner.names.locks();
-        let mut first: HashMap<Key, &Pair> = HashMap::new();
         for pair in listing.pairs.iter().filter(|pair| pair.name.starts_with(&locks)) {
-            let Some(lock) = self.inner.names.parse(&pair.name).as_ref().and_then(lock_of) else { continue };
-            let before = first.entry(lock).or_insert(pair);
+            let Some(lock) = lock::contends(&self.inner, pair).as_ref().and_then(lock_of) else { continue };
+            let before = lines.entry(lock).or_insert(pair);
             if pair.created < before.created {
                 *before = pair;
             }
         }
         let before = std::mem::take(&mut self.holders);
-        self.holders = first.iter().map(|(lock, pair)| (lock.clone(), pair.created)).collect();
+        self.holders = lines.iter().map(|(lock, pair)| (lock.clone(), pair.created)).collect();
         if telling == Telling::Nobody {
-            return Ok(());
+            return Ok(false);
         }
         for (lock, token) in &before {
-            if !first.contains_key(lock) {
+            if !lines.contains_key(lock) {
                 let version = Version::new(*token, 0);
                 self.hub.publish_holder(&WatchEvent::Delete { key: lock.clone(), version });
             }
         }
-        for (lock, pair) in first {
-            if before.get(&lock) != Some(&pair.created) {
+        let mut went_back = false;
+        for (lock, pair) in lines {
+            let token = before.get(&lock);
+            went_back |= token.is_some_and(|token| *token > pair.created);
+            if token != Some(&pair.created) {
                 self.hub.publish_holder(&WatchEvent::Put(held_by(lock, pair)?));
             }
         }
-        Ok(())
+        Ok(went_back)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use crate::{
     Consul,
-    client::{Client, Common, Tls},
+    client::Client,
+    http::Common,
+    settings::{TlsSource, Token},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
-    backend::{Clock, TlsSettings, with_port},
+    backend::{Clock, directory_prefix, with_port},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -15,7 +17,8 @@ const PORT: u16 = 8500;
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
 /// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
-/// roots are trusted. `Debug` shows no token.
+/// roots are trusted. The files of `ca`, `cert`, `key` and `token_file` are read again when an agent refuses what they held,
+/// so that who replaces them need not open the store anew. `Debug` shows no token.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -33,7 +36,9 @@ const PORT: u16 = 8500;
 pub struct Config {
     endpoints: Vec<String>,
     prefix: String,
+    raw_prefix: Option<String>,
     token: Option<Secret>,
+    token_file: Option<PathBuf>,
     datacenter: Option<String>,
     namespace: Option<String>,
     tls: Option<bool>,
@@ -54,15 +59,31 @@ impl Config {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// What all names on the server begin with, byte for byte; nothing unless told otherwise.
+    /// The directory on the server in which all keys are: `app` and `app/` are the same, and have nothing to do with
+    /// `application`. The whole server unless told otherwise.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The ACL token, where the datacenter asks for one.
+    /// What all names on the server begin with, byte for byte, in place of [`prefix`](Self::prefix): for trees that are there
+    /// already. One that does not end in `/` takes in whatever else begins so: `app` has `application/x` as `lication/x`.
+    pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.raw_prefix = Some(prefix.into());
+        self
+    }
+
+    /// The ACL token, where the datacenter asks for one. Once the server does not know it any more, calls, watches and waits for
+    /// locks end with [`Unauthenticated`](ErrorKind::Unauthenticated): a token that is rotated is better read from a file.
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// A file that holds the ACL token, in place of [`token`](Self::token). It is read again when the server refuses the token.
+    /// What was begun with another token goes on: sessions belong to nobody.
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(file.into());
         self
     }
 
@@ -118,18 +139,35 @@ impl Config {
     /// Opens the store, and learns from the agent what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that the server does not
-    /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for a token and for certificates that one of the two
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given, contradict each other or that the server
+    /// does not understand, [`PermissionDenied`](ErrorKind::PermissionDenied) where the token, or who has none, may not read the
+    /// prefix, [`Unauthenticated`](ErrorKind::Unauthenticated) for a token and for certificates that one of the two
     /// sides does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout)
     /// when no agent answered in time, or the datacenter has no leader; [`Unsupported`](ErrorKind::Unsupported) for a
     /// Consul before 1.7.
     pub async fn open(self) -> Result<Consul> {
-        let tls = self.tls_settings()?;
-        let common = Common::new(self.token, self.datacenter.as_deref(), self.namespace.as_deref())?;
+        let prefix = match self.raw_prefix {
+            Some(_) if !self.prefix.is_empty() => {
+                let why = "`prefix` and `raw_prefix` are both given; give one of them";
+                return Err(Error::new(ErrorKind::InvalidArgument, why));
+            }
+            Some(raw) => raw,
+            None => directory_prefix(self.prefix),
+        };
+        let has_token = self.token.is_some() || self.token_file.is_some();
+        let token = Token::new(self.token, self.token_file)?;
+        let common = Common::new(token, self.datacenter.as_deref(), self.namespace.as_deref());
         let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
-        let client = Client::new(&endpoints, tls, common)?;
+        let source = TlsSource {
+            tls: self.tls,
+            ca: self.ca,
+            cert: self.cert,
+            key: self.key,
+            server_name: self.server_name,
+        };
+        let client = Client::new(&endpoints, source, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        Consul::open(client, self.prefix, self.datacenter, self.clock, deadline).await
+        Consul::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
@@ -140,7 +178,9 @@ impl Config {
         let config = Self {
             endpoints: url.hosts_or(PORT),
             prefix: url.prefix().to_owned(),
+            raw_prefix: url.take("raw_prefix")?,
             token: url.take::<String>("token")?.map(Secret::from),
+            token_file: url.take("token_file")?,
             datacenter: url.take("dc")?,
             namespace: url.take("ns")?,
             tls: url.take("tls")?,
@@ -152,17 +192,6 @@ impl Config {
         };
         url.finish()?;
         Ok(config)
-    }
-
-    fn tls_settings(&self) -> Result<Option<Tls>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: self.server_name.as_deref(),
-        };
-        settings.read()?.map(Tls::new).transpose()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
+use crate::http::{Answer, Does};
 use kv_core::{Error, ErrorKind};
 use rustls::{Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
@@ -7,6 +8,9 @@ use std::{error::Error as StdError, io};
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
 const ONLY_TLS: &str = "speaks TLS alone; give the TLS setting `ca`, or `tls`";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
+/// What an agent does that has as many connections of one address as it takes: it ends further ones at once, in silence.
+const CROWDED: &str = "; an agent that has all the connections of one address that it takes does so \
+                       (`http_max_conns_per_client` in its `limits`, 200 by default)";
 /// How much of what a server says is shown.
 const SHOWN: usize = 256;
 
@@ -21,16 +25,29 @@ pub(crate) enum Fate {
     Refused,
 }
 
+/// Which of our settings would have to be another one, as the other side says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blames {
+    Nothing,
+    Certificates,
+    Token,
+}
+
 /// A request that failed at one agent.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) fate: Fate,
+    pub(crate) blames: Blames,
     pub(crate) error: Error,
 }
 
 impl Failed {
     pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { fate, error: Error::new(kind, why.into()) }
+        Self { fate, blames: Blames::Nothing, error: Error::new(kind, why.into()) }
+    }
+
+    fn blaming(self, blames: Blames) -> Self {
+        Self { blames, ..self }
     }
 }
 
@@ -40,18 +57,19 @@ pub(crate) fn failed(agent: &str, is_sent: bool, error: reqwest::Error) -> Faile
     let error = error.without_url();
     if let Some(tls) = chain(&error).find_map(tls) {
         let (kind, why) = of_tls(tls);
-        return Failed::new(Fate::Refused, kind, format!("{agent}: {why}: {tls}"));
+        return Failed::new(Fate::Refused, kind, format!("{agent}: {why}: {tls}"))
+            .blaming(Blames::Certificates);
     }
     let innermost = chain(&error).last().map(ToString::to_string).unwrap_or_default();
     if chain(&error).any(|e| e.to_string().contains("tls handshake eof")) {
         return Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{agent}: {NO_TLS}"));
     }
-    let (fate, what) = match error.is_connect() {
-        true => (Fate::Undone, "cannot be reached"),
-        false if !is_sent => (Fate::Undone, "the connection was lost before the request was sent"),
-        false => (Fate::Unknown, "the connection was lost"),
+    let (fate, what, hint) = match error.is_connect() {
+        true => (Fate::Undone, "cannot be reached", ""),
+        false if !is_sent => (Fate::Undone, "the connection was lost before the request was sent", CROWDED),
+        false => (Fate::Unknown, "the connection was lost", CROWDED),
     };
-    Failed::new(fate, ErrorKind::Unavailable, format!("{agent}: {what}: {innermost}"))
+    Failed::new(fate, ErrorKind::Unavailable, format!("{agent}: {what}: {innermost}{hint}"))
 }
 
 fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -75,44 +93,126 @@ fn of_tls(error: &TlsError) -> (ErrorKind, &'static str) {
     }
 }
 
-/// What an answer means that is none of success, *missing* and *conflict*. The texts are those of Consul's sources: it tells
-/// errors apart by nothing else.
-pub(crate) fn refused(agent: &str, status: u16, body: &[u8]) -> Failed {
+/// What a server says when it refuses a request before anything is done: it knows no leader, or is none, or a new one, or has
+/// only just begun and is not registered as a node yet.
+const AT_THE_DOOR: [&str; 6] = [
+    "No cluster leader",
+    "node is not the leader",
+    "Not ready to serve consistent reads",
+    "timed out enqueuing operation",
+    "Missing node registration",
+    "rate limit",
+];
+
+/// What is wrong with a request, in the words of the agents.
+const MISTAKES: [&str; 8] = [
+    "Missing key name",
+    "Failed to parse body",
+    "Request decode failed",
+    "Invalid query parameter",
+    "Invalid namespace",
+    "Namespaces are a Consul Enterprise feature",
+    "Conflicting",
+    "Bad request",
+];
+
+/// What an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
+/// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
+/// between, which says nothing of what became of the request.
+pub(crate) fn refused(agent: &str, does: Does, answer: &Answer) -> Failed {
+    let Answer { status, is_text, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
-    let says = |part: &str| said.contains(part);
-    use ErrorKind::{InvalidArgument, Other, TooLarge, Unauthenticated, Unavailable};
-    let (fate, kind) = match status {
-        _ if says("ACL not found") => (Fate::Refused, Unauthenticated),
-        401 => (Fate::Refused, Unauthenticated),
-        403 => (Fate::Refused, ErrorKind::PermissionDenied),
-        _ if says("Permission denied") => (Fate::Refused, ErrorKind::PermissionDenied),
-        400 if says("HTTP request to an HTTPS server") => {
-            return Failed::new(Fate::Refused, InvalidArgument, format!("{agent}: {ONLY_TLS}"));
-        }
-        413 => (Fate::Refused, TooLarge),
-        429 | 503 => (Fate::Undone, Unavailable),
-        500 if says("No path to datacenter") || says("Invalid Session TTL") => {
-            (Fate::Refused, InvalidArgument)
-        }
-        // Refused at the door, by an agent that knows no leader, a server that is none, or a leader that is new. A server that
-        // has only just begun may not be registered as a node yet.
-        500 if [
-            "No cluster leader",
-            "node is not the leader",
-            "Not ready to serve consistent reads",
-            "timed out enqueuing operation",
-            "Missing node registration",
-            "rate limit",
-        ]
-        .iter()
-        .any(|door| says(door)) =>
-        {
-            (Fate::Undone, Unavailable)
-        }
-        500..600 => (Fate::Unknown, Unavailable),
-        400..500 => (Fate::Refused, InvalidArgument),
-        _ => (Fate::Unknown, Other),
+    let speaks = *is_text && !said.starts_with(['<', '{', '[']);
+    let says = |part: &str| speaks && said.contains(part);
+    // An agent puts its own words in front of a server's.
+    let begins = |part: &str| speaks && said.split(": ").any(|words| words.starts_with(part));
+    let failed = |fate, kind, hint: &str| {
+        Failed::new(fate, kind, format!("{agent}: the answer {status}: {said}{hint}"))
     };
-    Failed::new(fate, kind, format!("{agent}: the answer {status}: {said}"))
+    use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
+    match status {
+        403 | 500 if begins("ACL not found") => {
+            let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
+            failed(Fate::Refused, Unauthenticated, hint).blaming(Blames::Token)
+        }
+        403 | 500 if begins("Permission denied") => {
+            failed(Fate::Refused, PermissionDenied, "").blaming(Blames::Token)
+        }
+        400 if says("HTTP request to an HTTPS server") => {
+            Failed::new(Fate::Refused, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
+        }
+        400 if MISTAKES.iter().any(|mistake| says(mistake)) => failed(Fate::Refused, InvalidArgument, ""),
+        // A path that the agent holds for unprintable; names are in the paths of reads alone.
+        400 if body.is_empty() && !does.changes() => failed(Fate::Refused, InvalidArgument, ""),
+        413 if says("too large") || says("too many operations") => failed(Fate::Refused, TooLarge, ""),
+        429 if says("too many concurrent connections") => failed(Fate::Undone, Unavailable, CROWDED),
+        429 | 503 if says("rate limit") => failed(Fate::Undone, Unavailable, ""),
+        500 if says("No path to datacenter") || says("Invalid Session TTL") => {
+            failed(Fate::Refused, InvalidArgument, "")
+        }
+        500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Fate::Undone, Unavailable, ""),
+        500 if speaks && !said.is_empty() => failed(Fate::Unknown, Unavailable, ""),
+        _ => {
+            let why = "is none of Consul's: something in between answers in its place, or this is no Consul";
+            let why = format!("{agent}: the answer {status} {why}: {said}");
+            Failed::new(Fate::Unknown, Unavailable, why)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, is_text: bool, said: &'static str) -> (Fate, ErrorKind, Blames) {
+        let answer = Answer { status, index: None, is_text, body: said.into() };
+        let Failed { fate, blames, error } = refused("a", Does::Write, &answer);
+        (fate, error.kind(), blames)
+    }
+
+    #[test]
+    fn what_consul_says_is_known_by_its_words() {
+        use ErrorKind::*;
+        let token = Blames::Token;
+        for (status, said, means) in [
+            (403, "Permission denied", (Fate::Refused, PermissionDenied, token)),
+            (403, "rpc error making call: Permission denied", (Fate::Refused, PermissionDenied, token)),
+            (
+                403,
+                "Permission denied: token with AccessorID 'x' lacks",
+                (Fate::Refused, PermissionDenied, token),
+            ),
+            (403, "ACL not found", (Fate::Refused, Unauthenticated, token)),
+            (500, "No cluster leader", (Fate::Undone, Unavailable, Blames::Nothing)),
+            (500, "rpc error making call: EOF", (Fate::Unknown, Unavailable, Blames::Nothing)),
+        ] {
+            assert_eq!(of(status, true, said), means, "{status} {said}");
+        }
+    }
+
+    #[test]
+    fn what_something_in_between_says_is_not_believed() {
+        for (status, is_text, said) in [
+            (200, false, "<html>welcome</html>"),
+            (302, false, ""),
+            (400, false, "<html><h1>400 Bad Request</h1></html>"),
+            (400, true, ""),
+            (401, true, "Unauthorized"),
+            (403, true, "RBAC: access denied"),
+            (403, false, "<html><h1>403 Forbidden</h1></html>"),
+            (403, false, r#"{"message": "Permission denied"}"#),
+            (403, true, ""),
+            (404, true, "404 page not found"),
+            (413, false, "<html>413 Request Entity Too Large</html>"),
+            (429, true, "slow down"),
+            (500, false, "<html>No cluster leader</html>"),
+            (502, false, "<html>bad gateway</html>"),
+            (503, true, "upstream connect error or disconnect/reset before headers"),
+            (504, true, "stream timeout"),
+        ] {
+            let (fate, kind, _) = of(status, is_text, said);
+            assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable), "{status} {said}");
+        }
+    }
 }

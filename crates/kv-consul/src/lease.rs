@@ -1,6 +1,6 @@
 //! Leases: sessions, by which keys live that do not live for ever.
 
-use crate::{api, client::Client, store::Inner};
+use crate::{api, store::Inner};
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
     backend::{Alive, Instant, Undo},
@@ -37,11 +37,11 @@ pub(crate) async fn create(
     loop {
         let name = format!("kv {what} {:016x}", unique());
         // Made before anything is sent, so that a dropped future leaves nothing behind.
-        let lost = end_named(&inner.client, name.clone(), each_request);
+        let lost = end_named(inner, name.clone(), each_request);
         let at = inner.clock.now();
-        match api::create_session(&inner.client, deadline, &name, ttl, inner.node.as_deref()).await {
+        match api::create_session(&inner.client, deadline, &name, ttl, inner.node().as_deref()).await {
             Ok(id) => {
-                let end = end(&inner.client, id.clone(), each_request);
+                let end = end(inner, id.clone(), each_request);
                 lost.forget();
                 return Ok(Session { id, at, end });
             }
@@ -54,6 +54,9 @@ pub(crate) async fn create(
             }
             Err(e) => {
                 lost.forget();
+                if e.is_transient() {
+                    inner.renew_node(Deadline::after(each_request)).await;
+                }
                 return Err(e);
             }
         }
@@ -61,9 +64,9 @@ pub(crate) async fn create(
 }
 
 /// Ends a session, and its keys; `true` when it was there.
-fn end(client: &Arc<Client>, id: Arc<str>, each_request: Duration) -> Undo {
-    let client = client.clone();
-    Undo::new(async move {
+fn end(inner: &Inner, id: Arc<str>, each_request: Duration) -> Undo {
+    let client = inner.client.clone();
+    inner.tasks.undo(async move {
         let deadline = Deadline::after(each_request);
         let is_there = api::renew_session(&client, deadline, &id).await?;
         if is_there {
@@ -73,9 +76,9 @@ fn end(client: &Arc<Client>, id: Arc<str>, each_request: Duration) -> Undo {
     })
 }
 
-fn end_named(client: &Arc<Client>, name: String, each_request: Duration) -> Undo {
-    let client = client.clone();
-    Undo::new(async move {
+fn end_named(inner: &Inner, name: String, each_request: Duration) -> Undo {
+    let client = inner.client.clone();
+    inner.tasks.undo(async move {
         // The request may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
         for pause in [0, 1, 4] {
             tokio::time::sleep(Duration::from_secs(pause)).await;

@@ -10,10 +10,10 @@
 //! | TTL | a session whose end deletes its keys, a tenth longer than the TTL; puts of one TTL that follow each other closely share it |
 //! | lease | a session, kept alive |
 //! | list | one request for the whole directory; of immediate children the names of all, then the values of the children |
-//! | delete_tree | one request; for the root one transaction by top-level names |
+//! | delete_tree | a look at the names, then one transaction: of the whole directory, or, where a store's own keys lie in it, of what is beside them |
 //! | transact | one transaction |
 //! | watch | blocking queries, each shared by all watches of the same key or directory, and what differs from the answer before |
-//! | lock | one contender key per waiter under a session that the locks of one TTL share; the one created first holds it, its `CreateIndex` is the token |
+//! | lock | one contender key per waiter under a session that the locks of one TTL share; the one created first holds it, its `CreateIndex` is the token; a name in its line that is none of ours, or that no session holds, is none |
 //! | our own keys | below the prefix, in `.kv/` |
 //!
 //! # Limits
@@ -32,26 +32,46 @@
 //!   tells the newest state of each key ([`Watching::NewestState`](kv_core::Watching::NewestState)).
 //! * The server does not wake watches of a directory when one above it is deleted whole, if something was deleted in it before: they
 //!   are told within eleven seconds.
-//! * A watch that is dropped costs the client nothing more. The server forgets it when its blocking query has waited long enough: ten
-//!   seconds, a minute for a place in line for a lock.
-//! * `delete_tree` also deletes names below the directory that other tools wrote and that are no keys. It counts nothing.
-//! * A prefix begins with no slash and has no empty segment, none that is `.` and none that is `..`: no request's path can spell it.
-//! * A server that is restored from an older copy (`consul snapshot restore`) gives versions and tokens out again. Watches notice, and
-//!   tell what the copy holds.
+//! * The server goes on with a blocking query that was given up until it has waited ten seconds, and counts its connection meanwhile. So
+//!   the poll of a watch that is dropped goes on as long, unless the store is dropped or closed, and whoever watches the same has it.
+//! * `delete_tree` also deletes names below the directory that other tools wrote and that are no keys. It counts nothing. What stores
+//!   inside of the directory keep for themselves stays, but for a lock that is taken between the look and the deletion: that one is
+//!   lost, and its fence refused.
+//! * A prefix is the directory of that name; `raw_prefix` takes bytes as they are, for trees that are there already. It begins with no slash and has no empty segment, none that is `.` and none that is `..`: no request's path can spell it.
+//! * A server that is restored from an older copy (`consul snapshot restore`, a copy of its data) gives versions and tokens out again.
+//!   Watches notice, and tell what the copy holds. A lock that was released after the copy was made is held again by its former holder's
+//!   session, until that ends.
+//! * A write is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) when its connection ends before the answer. After a pause the library
+//!   listens for a millisecond before it writes: a runtime that stood still (`block_on` now and then) has not heard yet that the agent was
+//!   restarted meanwhile.
 //! * After another tool's lock on a key has ended, the server refuses TTLs and leases on it for that lock's delay, 15 s by default:
 //!   [`Unavailable`](kv_core::ErrorKind::Unavailable). Advisory locks that other tools hold on a key stop nothing else.
 //!
 //! # Rights
-//! With ACLs a token needs `key_prefix "PREFIX" { policy = "write" }`, and `session_prefix "" { policy = "write" }` for TTLs, leases and
+//! Opening reads one name below the prefix: who may not is told so, with the setting that is missing or wrong. With ACLs a token needs `key_prefix "PREFIX" { policy = "write" }`, and `session_prefix "" { policy = "write" }` for TTLs, leases and
 //! locks. With `agent_prefix "" { policy = "read" }` the server's limits are known; without it they are taken for the defaults. What a
 //! token may not read the server leaves out of listings, in silence: a watch asks for each name that vanishes, one transaction for 64 of them,
 //! and ends with [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) where it is merely hidden.
 //!
+//! A token in the file of `token_file`, and the certificates of `ca`, `cert` and `key`, are read again when an agent refuses what they held:
+//! whoever rotates them need not open the store anew. Watches and waits for locks bear ten seconds in which neither side knows the other;
+//! a token that is given as `token` and deleted on the server ends them with
+//! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) then. Locks, leases and keys with a TTL hang on sessions, which belong to no
+//! token, and go on under the new one.
+//!
 //! # Links
-//! Agents are asked over HTTP/1.1, by at most 32 connections for calls and 43 for watches and waits for locks: a server takes 200 of
-//! one machine by default. Beyond those, watches share polls of directories above theirs. A silent link is noticed within 16 seconds, and by
-//! calls within their deadline. Reads go to the next agent when one fails; a write goes to another one only when it is certain that it took
-//! no effect. Linearizable reads are `consistent` ones; no proxy of the environment is used, since one may send a request twice.
+//! Agents are asked over HTTP/1.1. All stores of one process share what an agent takes of it: 32 connections for calls, 16 for what keeps
+//! locks and leases and gives them back, which wait for nothing else, and 48 for watches and waits for locks. An agent takes 200 of all programs
+//! behind one address by default (`http_max_conns_per_client`), so that two busy processes fit; it ends further ones in silence, which the
+//! errors say. When there are more watches than that, they share polls of directories above theirs; stores in great number take turns, a
+//! second each. A silent link is noticed within 16 seconds, and by calls within their deadline. Reads go to the next agent when one fails; a write
+//! goes to another one only when it is certain that it took no effect. Linearizable reads are `consistent` ones; no proxy of the environment
+//! is used, since one may send a request twice.
+//!
+//! What stands between us and an agent (a reverse proxy, an ingress, a portal) may answer in its place. Only what has Consul's marks is
+//! believed: the index of what is there and of what is not, JSON of the right shape, the words of its refusals. Anything else is
+//! [`Unavailable`](kv_core::ErrorKind::Unavailable), or [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) for a write, and ridden out by
+//! watches.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -66,13 +86,17 @@ mod asker;
 mod client;
 mod config;
 mod error;
+mod http;
 mod lease;
 mod list;
 mod lock;
 mod names;
 mod poll;
+mod pool;
 mod session;
+mod settings;
 mod store;
+mod tree;
 mod ttl;
 mod txn;
 mod watch;
@@ -83,8 +107,8 @@ pub use store::Consul;
 use kv_core::{Kv, Result, StoreUrl};
 use std::future::Future;
 
-/// Opens `consul://HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those of [`Config`]: `token`, `dc`, `ns`, `tls`
-/// (`true` or `false`), `ca`, `cert`, `key` (PEM files) and `server_name`.
+/// Opens `consul://HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those of [`Config`]: `token`, `token_file`, `dc`, `ns`,
+/// `tls` (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, and `raw_prefix` in place of the path.
 ///
 /// # Errors
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for

@@ -50,7 +50,7 @@ async fn children(
     options: &ListOptions,
 ) -> Result<Option<Page>> {
     let (does, deadline) = (does(&options.read), options.read.deadline);
-    let (names, index) = api::names(&inner.client, does, deadline, prefix, "").await?;
+    let (names, index) = api::names(&inner.client, does, deadline, prefix).await?;
     let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
     let keys = names.iter().filter_map(|name| inner.names.parse(name)).filter(|key| !key.is_internal());
     let places: BTreeSet<_> = keys

@@ -2,19 +2,22 @@
 
 use crate::{
     api::{self, Done, Op, Pair},
-    client::Does,
+    http::Does,
     lease::unique,
-    names::contender,
-    poll::{Backoff, gone},
+    names::{self, contender},
+    poll::gone,
     session::Use,
     store::{Inner, does},
 };
 use kv_core::{
-    backend::{Alive, Undo},
+    backend::{Alive, Backoff, Undo},
     *,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::task::AbortHandle;
+use tokio::{sync::oneshot, task::AbortHandle};
+
+/// For so long a request may still arrive that was given up.
+const LATE: Duration = Duration::from_secs(60);
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -45,12 +48,13 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         // Who does not wait gets in line only when nobody is seen there: no transaction can depend on that.
         if !options.wait {
             let deadline = Deadline::after(options.each_request);
-            if !api::tree(&inner.client, Does::Read, deadline, &line).await?.is_empty() {
+            let there = api::tree(&inner.client, Does::Read, deadline, &line).await?;
+            if there.iter().any(|pair| contends(inner, pair).is_some()) {
                 return Ok(None);
             }
         }
         let session = inner.session(ttl, options.each_request).await?;
-        let id = format!("{:016x}", unique());
+        let id = names::id(unique());
         let contender = contender(name, &id)?;
         let attempt = Arc::new(Attempt {
             inner: inner.clone(),
@@ -61,27 +65,22 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             each_request: options.each_request,
             session,
         });
-        // Made before anything is sent, so that a dropped future leaves nothing behind.
-        let give_up = attempt.clone().give_up();
-        let (token, place) = match attempt.enter(options).await {
+        let (entered, leave) = attempt.clone().enters(options.value.clone()).await?;
+        let (token, place) = match entered {
             Ok(entered) => entered,
             Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                give_up.forget();
                 inner.sessions.forget(&attempt.session);
                 continue;
             }
-            Err(e) => {
-                if e.kind() != ErrorKind::OutcomeUnknown {
-                    give_up.forget();
-                }
-                return Err(e);
-            }
+            Err(e) => return Err(e),
         };
-        let leave = attempt.clone().leave(None);
-        give_up.forget();
         if !options.wait && !matches!(place, Place::First) {
-            leave.run().await?;
-            return Ok(None);
+            return match leave.run().await {
+                // It is gone, whoever did it.
+                Ok(_) => Ok(None),
+                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Ok(None),
+                Err(e) => Err(e),
+            };
         }
         if !attempt.wait(token, place).await? {
             continue;
@@ -96,16 +95,48 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     }
 }
 
+/// The key of a contender; `None` for what other tools put in its place, which stands in nobody's way. A contender has a session
+/// from its first moment on: without one it was released by hand.
+pub(crate) fn contends(inner: &Inner, pair: &Pair) -> Option<Key> {
+    inner.names.parse(&pair.name).filter(|_| pair.is_held)
+}
+
+/// The contender that holds the lock of this line.
+pub(crate) fn first<'a>(inner: &Inner, line: &'a [Pair]) -> Option<&'a Pair> {
+    let contenders = line.iter().filter(|pair| contends(inner, pair).is_some());
+    contenders.min_by_key(|pair| pair.created)
+}
+
 impl Attempt {
     fn deadline(&self) -> Deadline {
         Deadline::after(self.each_request)
     }
 
+    /// Gets in line, and how to leave it. The request is not given up with whoever waits for it: its answer alone tells
+    /// whether there is something to take back.
+    async fn enters(self: Arc<Self>, value: Bytes) -> Result<(Result<(u64, Place)>, Undo)> {
+        let (told, answer) = oneshot::channel();
+        let tasks = self.inner.tasks.clone();
+        tasks.spawn(async move {
+            let entered = self.enter(&value).await;
+            let undo = match &entered {
+                Ok((0, _)) => Undo::nothing(),
+                Ok(_) => self.leave(None),
+                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => self.give_up(),
+                Err(_) => Undo::nothing(),
+            };
+            // Who does not wait any more drops it, which undoes.
+            let _ = told.send((entered, undo));
+            Ok(())
+        });
+        answer.await.map_err(|_| Error::new(ErrorKind::Unavailable, "the runtime ended meanwhile"))
+    }
+
     /// Gets in line, or holds the lock at once; the token, and the place.
-    async fn enter(&self, options: &LockOptions) -> Result<(u64, Place)> {
+    async fn enter(&self, value: &[u8]) -> Result<(u64, Place)> {
         let ops = [
             Op::check_missing(&self.inner.names.given_up(&self.id)),
-            Op::write(&self.name, &options.value, Some(self.session.session())),
+            Op::write(&self.name, value, Some(self.session.session())),
             Op::get_tree(&self.line),
         ];
         // A repeat finds the contender that the first one made.
@@ -122,16 +153,13 @@ impl Attempt {
     }
 
     fn place(&self, token: u64, line: &[Pair]) -> Place {
-        if !line.iter().any(|pair| pair.name == self.name && pair.created == token) {
+        let is_own = |pair: &Pair| pair.name == self.name && pair.created == token && pair.is_held;
+        if !line.iter().any(is_own) {
             return Place::Lost;
         }
-        let before = line.iter().filter(|pair| pair.created < token).max_by_key(|pair| pair.created);
-        match before.map(|pair| self.inner.names.parse(&pair.name)) {
-            None => Place::First,
-            Some(Some(before)) => Place::Behind(before),
-            // Another tool's: it stands in nobody's way.
-            Some(None) => Place::First,
-        }
+        let before = line.iter().filter(|pair| pair.created < token);
+        let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.inner, pair)?)));
+        nearest.max_by_key(|(created, _)| *created).map_or(Place::First, |(_, before)| Place::Behind(before))
     }
 
     async fn look(&self, token: u64) -> Result<Place> {
@@ -162,10 +190,10 @@ impl Attempt {
             place = loop {
                 match self.look(token).await {
                     Ok(place) => break place,
+                    Err(e) if e.is_lasting() => return Err(e),
                     // The line is kept by the session, whatever the link does meanwhile.
-                    Err(e) if e.is_transient() && self.session.alive().is_held() => backoff.pause().await,
-                    Err(e) if e.is_transient() => break Place::Lost,
-                    Err(e) => return Err(e),
+                    Err(_) if self.session.alive().is_held() => backoff.pause().await,
+                    Err(_) => break Place::Lost,
                 }
             };
         }
@@ -173,30 +201,44 @@ impl Attempt {
 
     /// Ends the guard as soon as its contender is seen to be gone.
     async fn watch_own(self: Arc<Self>, alive: Alive) {
+        let ended = EndOnDrop(&alive);
         let mut backoff = Backoff::default();
         while !gone(&self.inner, &self.contender).await {
             backoff.pause().await;
         }
-        alive.end("its key was deleted on the server, by an administrator or with its session");
+        alive.end("its key was deleted or released on the server, by an administrator or with its session");
+        drop(ended);
     }
 
     /// Leaves the line: `true` when we were still in it.
     fn leave(self: Arc<Self>, guarded: Option<AbortHandle>) -> Undo {
         let guarded = guarded.map(AbortOnDrop);
-        Undo::new(async move {
+        self.inner.tasks.clone().undo(async move {
             drop(guarded);
-            let answer = self.delete().await;
-            if answer.is_err() {
-                tokio::spawn(async move { self.delete_while_alive().await });
+            match self.delete().await {
+                Ok(Left::Now) => Ok(true),
+                Ok(Left::Before) => Ok(false),
+                Ok(Left::Somehow) => {
+                    let why = "it is free, but whether it was held until now is not known: the answer to the release was \
+                               lost, and a second one found nothing";
+                    Err(Error::new(ErrorKind::OutcomeUnknown, why))
+                }
+                Err(e) => {
+                    tokio::spawn(async move { self.delete_while_alive().await });
+                    Err(e)
+                }
             }
-            answer
         })
     }
 
-    async fn delete(&self) -> Result<bool> {
+    async fn delete(&self) -> Result<Left> {
         let ops = [Op::get(&self.name), Op::delete(&self.name)];
-        let done = self.inner.txn(Does::Repeatable, self.deadline(), &ops).await?;
-        Ok(matches!(done, Done::Committed(_)))
+        let told = self.inner.noting(Does::Keeps, self.deadline(), &ops).await?;
+        Ok(match (told.it, told.is_repeat) {
+            (Done::Committed(_), _) => Left::Now,
+            (Done::Refused(_), false) => Left::Before,
+            (Done::Refused(_), true) => Left::Somehow,
+        })
     }
 
     /// Others keep the session alive, and with it what we could not delete: until it is, or the session has ended.
@@ -211,16 +253,14 @@ impl Attempt {
         self.inner.sessions.forget(&self.session);
     }
 
-    /// Takes back a request to enter whose answer did not come: deletes the contender, and leaves a mark so that the request
-    /// does nothing should it still arrive. The mark goes with the session.
+    /// Takes back a request to enter whose answer was lost: deletes the contender, or, where there is none, leaves a mark for a
+    /// while so that the request does nothing should it still arrive.
     fn give_up(self: Arc<Self>) -> Undo {
-        Undo::new(async move {
-            let mark = self.inner.names.given_up(&self.id);
-            let ops = [Op::delete(&self.name), Op::write(&mark, b"", Some(self.session.session()))];
+        self.inner.tasks.clone().undo(async move {
             let mut backoff = Backoff::default();
             loop {
-                match self.inner.txn(Does::Repeatable, self.deadline(), &ops).await {
-                    Ok(done) => return Ok(matches!(done, Done::Committed(_))),
+                match self.take_back().await {
+                    Ok(was_there) => return Ok(was_there),
                     // With the session everything of ours is gone, and nothing can come.
                     Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
                     Err(e) if !self.session.alive().is_held() => {
@@ -232,6 +272,36 @@ impl Attempt {
             }
         })
     }
+
+    async fn take_back(&self) -> Result<bool> {
+        if !matches!(self.delete().await?, Left::Before) {
+            return Ok(true);
+        }
+        let mark = self.inner.names.given_up(&self.id);
+        let ops = [Op::delete(&self.name), Op::write(&mark, b"", Some(self.session.session()))];
+        self.inner.txn(Does::Keeps, self.deadline(), &ops).await?;
+        // The mark would go with the session, which others may use for long. Nothing here keeps it.
+        let (inner, lost, each) = (self.inner.clone(), self.session.alive().lost(), self.each_request);
+        let ops = [Op::delete(&self.name), Op::delete(&mark)];
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = lost => {}
+                () = tokio::time::sleep(LATE) => {
+                    // What fails goes with the session.
+                    let _ = inner.txn(Does::Keeps, Deadline::after(each), &ops).await;
+                }
+            }
+        });
+        Ok(false)
+    }
+}
+
+/// How an attempt left its line.
+enum Left {
+    Now,
+    Before,
+    /// Now, or before: the answer was lost, and there was nothing at the second try.
+    Somehow,
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -242,9 +312,17 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// A guard that nobody looks after says so: its runtime has ended.
+struct EndOnDrop<'a>(&'a Alive);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.end("it was given back, or the runtime in which it was acquired has ended");
+    }
+}
+
 /// [`Store::lock_holder`].
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = api::tree(&inner.client, does(options), options.deadline, &inner.names.line(name)).await?;
-    let first = line.iter().min_by_key(|pair| pair.created);
-    first.map(|first| Ok(Holder::new(first.created, first.value()?))).transpose()
+    first(inner, &line).map(|first| Ok(Holder::new(first.created, first.value()?))).transpose()
 }

@@ -64,11 +64,6 @@ impl Names {
     pub(crate) fn health(&self) -> String {
         self.name(".kv/health")
     }
-
-    /// What the library keeps for itself begins with this.
-    pub(crate) fn own(&self) -> String {
-        self.name(".kv/")
-    }
 }
 
 const LOCKS: &str = ".kv/lock/";
@@ -89,15 +84,34 @@ pub(crate) fn contender(lock: &Key, id: &str) -> Result<Key> {
     Ok(Key::internal(&area, &lock.as_directory().join(&id)?))
 }
 
+/// The key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there: it is another tool's.
 fn own(contender: &str) -> Option<Key> {
     let (count, name) = contender.split_once('/')?;
-    Some(Key::internal(&format!("lock/{count}"), &Key::from_stored(name)?))
+    let (lock, id) = name.rsplit_once('/')?;
+    let is_spelt = is_id(id) && count == Key::from_stored(lock)?.segments().count().to_string();
+    is_spelt.then(|| Some(Key::internal(&format!("lock/{count}"), &Key::from_stored(name)?)))?
 }
 
 /// The lock that a contender's key stands in line for.
 pub(crate) fn lock_of(contender: &Key) -> Option<Key> {
     let (_, name) = contender.as_str().strip_prefix(LOCKS)?.split_once('/')?;
     Key::from_stored(name.rsplit_once('/')?.0)
+}
+
+/// The id of a contender.
+pub(crate) fn id(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+fn is_id(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one whose
+/// prefix lies inside of it.
+pub(crate) fn is_somebodys_own(name: &str) -> bool {
+    let is_ours = name == ".kv" || name.starts_with(".kv/");
+    is_ours || ["/.kv/lock/", "/.kv/gone/"].iter().any(|own| name.contains(own))
 }
 
 /// The part of a name up to its last slash, that one included: what its siblings begin with.
@@ -160,6 +174,34 @@ mod tests {
             assert!(lines.iter().all(|(is, shall)| is == shall), "{name} {lines:?}");
             assert_eq!(names.parse(&name), Some(contender.clone()));
             assert_eq!(lock_of(&contender), Some(key(lock)));
+        }
+    }
+
+    #[test]
+    fn what_other_tools_put_into_a_line_is_no_contender() {
+        let names = Names::new("p/".into()).unwrap();
+        let contender = "p/.kv/lock/2/a/b/00000000000000ff";
+        assert!(names.parse(contender).is_some());
+        for junk in [
+            "p/.kv/lock/2/a/b/",
+            "p/.kv/lock/2/a/b/x",
+            "p/.kv/lock/2/a/b/.kv",
+            "p/.kv/lock/2/a/b",
+            "p/.kv/lock/2/a/b/00000000000000FF",
+            "p/.kv/lock/2/a/b/00000000000000ff/",
+            "p/.kv/lock/2/a/b/000000000000000ff",
+            "p/.kv/lock/2/a/b/c/00000000000000ff",
+            "p/.kv/lock/1/a/b/00000000000000ff",
+            "p/.kv/lock/02/a/b/00000000000000ff",
+            "p/.kv/lock/+2/a/b/00000000000000ff",
+            "p/.kv/lock/x/a/b/00000000000000ff",
+            "p/.kv/lock/2//a/b/00000000000000ff",
+            "p/.kv/lock/0/00000000000000ff",
+            "p/.kv/lock/",
+            "p/.kv/gone/00000000000000ff",
+            "p/.kv/",
+        ] {
+            assert_eq!(names.parse(junk), None, "{junk}");
         }
     }
 

@@ -6,47 +6,38 @@
 use crate::{
     api::{Listing, Range},
     asker::Asker,
-    lease::unique,
-    names::{lock_of, parent},
+    names::{is_plain, lock_of, parent},
+    pool::Pool,
     store::Inner,
 };
 use kv_core::{
-    backend::{Change, Hub, Subscription},
+    backend::{Backoff, Change, Hub, Subscription},
     *,
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::AbortHandle,
 };
 
-/// How many polls there are at once: of the very names that are wanted, of the directories of the others, of top-level
-/// directories of the rest, and of the whole store.
-const MOST: [usize; 4] = [24, 12, 6, 1];
-
-/// Pauses between attempts: longer and longer, and not all at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    pub(crate) async fn pause(&mut self) {
-        let most = 50 << self.0.min(4);
-        self.0 += 1;
-        tokio::time::sleep(Duration::from_millis(most / 2 + unique() % (most / 2))).await;
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.0 = 0;
-    }
-}
+/// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
+/// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
+const MOST: [usize; 3] = [20, 8, 4];
+const WIDEST: usize = MOST.len();
 
 /// The polls of one store.
 #[derive(Default)]
-pub(crate) struct Polls(Mutex<HashMap<Range, (usize, Weak<Poll>)>>);
+pub(crate) struct Polls {
+    open: Mutex<HashMap<Range, Arc<Poll>>>,
+    /// The store is given up: a poll that nobody has any use for ends at once.
+    is_dismissed: AtomicBool,
+}
 
 /// How wide a poll may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,24 +49,100 @@ enum Width {
 }
 
 impl Polls {
-    fn of(&self, inner: &Arc<Inner>, range: &Range, width: Width) -> Arc<Poll> {
-        let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        polls.retain(|_, (_, poll)| poll.strong_count() > 0);
+    fn lock(&self) -> MutexGuard<'_, HashMap<Range, Arc<Poll>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    fn of(&self, inner: &Arc<Inner>, range: &Range, width: Width) -> Result<Used> {
+        let (mut polls, pool) = (self.lock(), inner.client.pool()?);
+        // Those whose runtime has ended.
+        polls.retain(|_, poll| !poll.task.is_finished());
         let widths = widths(inner.names.prefix(), range);
-        let last = widths.len() - 1;
-        let is_free = |at: usize| polls.values().filter(|(of, _)| *of == at).count() < MOST[at];
-        let at = match width {
-            Width::Exact => 0,
-            Width::AtLeast(least) => (least.min(last)..last)
-                .find(|&at| polls.contains_key(&widths[at]) || is_free(at))
-                .unwrap_or(last),
+        let (at, place) = match width {
+            Width::Exact => (0, Place::beyond(&pool)),
+            Width::AtLeast(least) => {
+                let mut narrower = (least.min(WIDEST)..WIDEST).filter_map(|at| {
+                    let there = polls.contains_key(&widths[at]).then(|| Place::beyond(&pool));
+                    Some((at, there.or_else(|| Place::take(&pool, at))?))
+                });
+                narrower.next().unwrap_or_else(|| (WIDEST, Place::beyond(&pool)))
+            }
         };
-        if let Some(poll) = polls.get(&widths[at]).and_then(|(_, poll)| poll.upgrade()) {
-            return poll;
+        let poll = polls
+            .entry(widths[at].clone())
+            .or_insert_with(|| Arc::new(Poll::start(inner, widths[at].clone(), place)));
+        poll.users.fetch_add(1, Ordering::AcqRel);
+        Ok(Used { poll: poll.clone(), inner: inner.clone() })
+    }
+
+    pub(crate) fn is_unused(&self, range: &Range) -> bool {
+        self.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
+    }
+
+    /// Takes a poll away that nobody uses; whether it did.
+    pub(crate) fn end_unused(&self, range: &Range) -> bool {
+        let mut polls = self.lock();
+        let is_unused = polls.get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
+        if is_unused {
+            polls.remove(range);
         }
-        let poll = Arc::new(Poll::start(inner, widths[at].clone()));
-        polls.insert(widths[at].clone(), (at, Arc::downgrade(&poll)));
-        poll
+        is_unused
+    }
+
+    /// From now on no poll outlives its users.
+    pub(crate) fn dismiss(&self) {
+        self.is_dismissed.store(true, Ordering::Release);
+        self.lock().retain(|_, poll| poll.users.load(Ordering::Acquire) > 0);
+    }
+
+    /// Ends all of them.
+    pub(crate) fn end(&self) {
+        self.lock().clear();
+    }
+}
+
+/// One of the places that there are for polls of a width.
+struct Place(Arc<Pool>, usize);
+
+impl Place {
+    fn take(pool: &Arc<Pool>, width: usize) -> Option<Self> {
+        let one_more = |count| (count < MOST[width]).then_some(count + 1);
+        pool.widths[width].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Self(pool.clone(), width))
+    }
+
+    /// One that is not counted: of the whole store, or of what a narrow token may read.
+    fn beyond(pool: &Arc<Pool>) -> Self {
+        Self(pool.clone(), WIDEST)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = self.0.widths.get(self.1) {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// A poll in use.
+struct Used {
+    poll: Arc<Poll>,
+    inner: Arc<Inner>,
+}
+
+/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its place stays
+/// taken, and who wants the same meanwhile has it.
+impl Drop for Used {
+    fn drop(&mut self) {
+        let polls = &self.inner.polls;
+        let mut open = polls.lock();
+        let is_last = self.poll.users.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && polls.is_dismissed.load(Ordering::Acquire) {
+            open.remove(&self.poll.range);
+        }
     }
 }
 
@@ -96,14 +163,15 @@ fn widths(prefix: &str, range: &Range) -> [Range; 4] {
     [range.clone(), tree(parent), tree(top), tree(prefix.to_owned())]
 }
 
-/// One range under watch; it ends with the last who holds it.
-#[derive(Debug)]
-pub(crate) struct Poll {
+/// One range under watch.
+struct Poll {
     range: Range,
     hub: Hub,
     refusals: broadcast::Sender<Refusal>,
     joins: mpsc::UnboundedSender<Join>,
+    users: AtomicUsize,
     task: AbortHandle,
+    _place: Place,
 }
 
 /// A request for a listing, and where it goes.
@@ -155,48 +223,69 @@ pub(crate) struct Joined {
     width: Width,
     news: Subscription,
     refusals: broadcast::Receiver<Refusal>,
-    poll: Arc<Poll>,
+    used: Used,
 }
 
 impl Joined {
-    pub(crate) fn new(inner: &Arc<Inner>, range: Range, target: &Target) -> Self {
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    pub(crate) fn new(inner: &Arc<Inner>, range: Range, target: &Target) -> Result<Self> {
         Self::with(inner, range, target, Width::AtLeast(0))
     }
 
-    fn with(inner: &Arc<Inner>, range: Range, target: &Target, width: Width) -> Self {
-        let poll = inner.polls.of(inner, &range, width);
-        let (news, refusals) = (poll.hub.subscribe(target), poll.refusals.subscribe());
-        Self { inner: inner.clone(), range, target: target.clone(), width, news, refusals, poll }
+    fn with(inner: &Arc<Inner>, range: Range, target: &Target, width: Width) -> Result<Self> {
+        let used = inner.polls.of(inner, &range, width)?;
+        let (news, refusals) = (used.poll.hub.subscribe(target), used.poll.refusals.subscribe());
+        Ok(Self { inner: inner.clone(), range, target: target.clone(), width, news, refusals, used })
     }
 
     /// What is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
     /// are older. Waits for a server that is away.
     ///
     /// # Errors
-    /// What ends a watch: the server's refusal.
+    /// What ends a watch: the server's lasting refusal.
     pub(crate) async fn listing(&mut self) -> Result<Arc<Listing>> {
+        let mut backoff = Backoff::default();
         loop {
             let (join, answer) = oneshot::channel();
-            let refusal = match self.poll.joins.send(join) {
-                Ok(()) => match answer.await {
-                    Ok(Ok(listing)) => return Ok(listing),
-                    Ok(Err(refusal)) => refusal,
-                    Err(_) => return Err(Error::new(ErrorKind::Closed, "the runtime has ended")),
-                },
-                Err(_) => return Err(Error::new(ErrorKind::Closed, "the runtime has ended")),
+            let answer = match self.used.poll.joins.send(join) {
+                Ok(()) => answer.await.ok(),
+                Err(_) => None,
             };
-            let width = match (refusal.kind, self.width) {
-                // The server takes no path with a character that it holds for unprintable: a directory above may have none.
-                (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width + 1 < MOST.len() => {
-                    Width::AtLeast(width + 1)
+            let width = match answer {
+                Some(Ok(listing)) => return Ok(listing),
+                Some(Err(refusal)) => match (refusal.kind, self.width) {
+                    // The server takes no path with a character that it holds for unprintable: a directory above may have none.
+                    (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
+                        Width::AtLeast(width + 1)
+                    }
+                    (ErrorKind::InvalidArgument, _) if !is_plain(self.inner.names.prefix()) => {
+                        let why = format!(
+                            "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
+                            self.inner.names.prefix(),
+                            refusal.why
+                        );
+                        return Err(Error::new(ErrorKind::Unsupported, why));
+                    }
+                    (ErrorKind::PermissionDenied, Width::AtLeast(0))
+                        if self.used.poll.range != self.range =>
+                    {
+                        Width::Exact
+                    }
+                    _ if refusal.error().is_lasting() => return Err(refusal.error()),
+                    (_, width) => {
+                        backoff.pause().await;
+                        width
+                    }
+                },
+                // Its runtime has ended; this one has not.
+                None => {
+                    backoff.pause().await;
+                    self.width
                 }
-                (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.poll.range != self.range => {
-                    Width::Exact
-                }
-                _ => return Err(refusal.error()),
             };
             let inner = self.inner.clone();
-            *self = Self::with(&inner, self.range.clone(), &self.target, width);
+            *self = Self::with(&inner, self.range.clone(), &self.target, width)?;
         }
     }
 
@@ -212,46 +301,43 @@ impl Joined {
                     Ok(refusal) if refusal.keys.is_none() => return Ok(Change::Missed),
                     Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
                     Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => return Ok(Change::Missed),
-                    Err(broadcast::error::RecvError::Closed) => {
-                        return Err(Error::new(ErrorKind::Closed, "the runtime has ended"));
-                    }
+                    Err(_) => return Ok(Change::Missed),
                 },
+                // Nothing will be told any more: another poll is needed, which begins with a listing.
+                () = self.used.poll.joins.closed() => return Ok(Change::Missed),
                 change = self.news.next() => return Ok(change),
             }
         }
     }
 }
 
-/// Waits until the contender of a lock is gone (`true`), or until one has to look (`false`).
+/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
 pub(crate) async fn gone(inner: &Arc<Inner>, contender: &Key) -> bool {
     let name = inner.names.name(contender.as_str());
     let range = Range::Name(name.as_str().into());
-    let mut joined = Joined::new(inner, range, &Target::Key(contender.clone()));
+    let Ok(mut joined) = Joined::new(inner, range, &Target::Key(contender.clone())) else { return false };
     loop {
         let Ok(listing) = joined.listing().await else { return false };
-        if !listing.pairs.iter().any(|pair| pair.name == name) {
+        if !listing.pairs.iter().any(|pair| pair.name == name && pair.is_held) {
             return true;
         }
         drop(listing);
-        loop {
-            match joined.news().await {
-                Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
-                Ok(Change::Event(_)) => {}
-                Ok(Change::Missed) => break,
-                Err(_) => return false,
-            }
+        match joined.news().await {
+            Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
+            // Nobody of ours writes it again.
+            Ok(_) => {}
+            Err(_) => return false,
         }
     }
 }
 
 impl Poll {
-    fn start(inner: &Arc<Inner>, range: Range) -> Self {
+    fn start(inner: &Arc<Inner>, range: Range, place: Place) -> Self {
         let (hub, refusals, (joins, joining)) =
             (Hub::new(), broadcast::Sender::new(16), mpsc::unbounded_channel());
         let asker = Asker::new(inner.clone(), range.clone(), hub.clone(), refusals.clone(), joining);
         let task = tokio::spawn(asker.run()).abort_handle();
-        Self { range, hub, refusals, joins, task }
+        Self { range, hub, refusals, joins, users: AtomicUsize::new(0), task, _place: place }
     }
 }
 
@@ -272,5 +358,16 @@ mod tests {
             [tree("p/.kv/lock/1/l/"), tree("p/.kv/lock/"), tree("p/")]
         );
         assert_eq!(widths("p", &name("px"))[1..], [tree("p"), tree("p"), tree("p")]);
+    }
+
+    #[test]
+    fn places_are_for_all_stores_of_a_process() {
+        let pool = Pool::of(&"places:1".into());
+        let taken: Vec<_> = std::iter::from_fn(|| Place::take(&pool, 0)).collect();
+        assert_eq!(taken.len(), MOST[0]);
+        assert!(Place::take(&Pool::of(&"places:1".into()), 0).is_none());
+        assert!(Place::take(&Pool::of(&"places:2".into()), 0).is_some());
+        drop(taken);
+        assert!(Place::take(&pool, 0).is_some());
     }
 }

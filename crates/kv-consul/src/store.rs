@@ -3,16 +3,25 @@
 use crate::{
     agent::{self, About},
     api::{self, MOST_OPS, Pair},
-    client::{Client, Does},
+    client::Client,
+    http::Does,
     lease, list, lock,
     names::Names,
     poll::Polls,
     session::Sessions,
+    tree,
     ttl::{self, Lives},
     txn, watch,
 };
-use kv_core::{backend::Clock, *};
-use std::{fmt, sync::Arc, time::Duration};
+use kv_core::{
+    backend::{Clock, Tasks},
+    *,
+};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 /// What the server grants unless it says otherwise.
 const LEAST_SESSION: Duration = Duration::from_secs(10);
@@ -21,12 +30,23 @@ const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 const LARGEST: usize = 512 << 10;
 /// What an operation has in a transaction besides its name and value.
 const OVERHEAD: usize = 128;
+/// The longest key.
+const KEY: usize = 1000;
 /// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
 const NAME: usize = 2 << 10;
 
 /// A store in one datacenter, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
 #[derive(Clone)]
-pub struct Consul(Arc<Inner>);
+pub struct Consul(Arc<Open>);
+
+/// What the last clone ends.
+struct Open(Arc<Inner>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.polls.dismiss();
+    }
+}
 
 pub(crate) struct Inner {
     pub(crate) client: Arc<Client>,
@@ -36,15 +56,35 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     pub(crate) lives: Lives,
     pub(crate) polls: Polls,
+    /// What is given back in the background.
+    pub(crate) tasks: Tasks,
     /// Where sessions live, in another datacenter than the agent's.
-    pub(crate) node: Option<String>,
+    node: RwLock<Option<String>>,
+    /// How many bytes a transaction's body may have.
+    pub(crate) largest_txn: usize,
     version: String,
+}
+
+impl Inner {
+    pub(crate) fn node(&self) -> Option<String> {
+        self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come and go.
+    pub(crate) async fn renew_node(&self, deadline: Deadline) {
+        if self.node().is_some()
+            && let Ok(node) = agent::server_node(&self.client, deadline).await
+        {
+            *self.node.write().unwrap_or_else(PoisonError::into_inner) = Some(node);
+        }
+    }
 }
 
 impl Consul {
     pub(crate) async fn open(
         client: Client,
         prefix: String,
+        has_token: bool,
         datacenter: Option<String>,
         clock: Clock,
         deadline: Deadline,
@@ -56,15 +96,14 @@ impl Consul {
             about => about?,
         };
         check_version(&about.config.version)?;
-        // What this token may do, and where, the calls will tell.
         match api::get(&client, Does::Read, deadline, &names.health()).await {
-            Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(e),
-            _ => {}
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(no_rights(&names, has_token, e)),
+            answer => drop(answer?),
         }
         let elsewhere = datacenter.is_some_and(|name| name != about.config.datacenter);
         let node = if elsewhere { Some(agent::server_node(&client, deadline).await?) } else { None };
         let capabilities = capabilities(names.prefix(), &about);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Open(Arc::new(Inner {
             client,
             names,
             sessions: Sessions::new(clock.clone()),
@@ -72,10 +111,31 @@ impl Consul {
             capabilities,
             lives: Lives::default(),
             polls: Polls::default(),
-            node,
+            tasks: Tasks::default(),
+            node: RwLock::new(node),
+            largest_txn: about.largest_txn().unwrap_or(LARGEST),
             version: about.config.version,
-        })))
+        })))))
     }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.0.0
+    }
+}
+
+/// The prefix cannot be read: every call would be refused.
+fn no_rights(names: &Names, has_token: bool, error: Error) -> Error {
+    let prefix = names.prefix();
+    let why = match has_token {
+        true => format!(
+            "the token may not read the prefix {prefix:?}: it needs the rule `key_prefix \"{prefix}\" {{ policy = \
+             \"write\" }}`, or it is the wrong one of `token` or `token_file`"
+        ),
+        false => format!(
+            "the server asks for a token to read the prefix {prefix:?}: give it as `token`, or its file as `token_file`"
+        ),
+    };
+    Error::new(error.kind(), why).with_cause(error)
 }
 
 fn check_version(version: &str) -> Result<()> {
@@ -102,11 +162,13 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let mut c = Capabilities::new("consul");
     c.durability = Durability::Quorum;
     // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
-    let name = OVERHEAD + 2 * NAME.max(1000 + prefix.len());
+    let name = OVERHEAD + 2 * NAME.max(KEY + prefix.len());
     c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
     // A put is a deletion and a write.
     c.max_txn_ops = MOST_OPS / 2;
-    c.max_txn_bytes = (txn.saturating_sub(MOST_OPS * name) / 4 * 3).min(c.max_value);
+    // A value of the greatest size and its key. With many long names it can be less: what comes to more than the server takes
+    // is refused when it is known, before it is sent.
+    c.max_txn_bytes = txn.saturating_sub(3 * name) / 4 * 3 + KEY;
     c.lease = Some(lease.clone());
     c.lock = Some(Locking::new(lease));
     c.ttl = Some(ttl);
@@ -133,32 +195,32 @@ fn entry(key: &Key, pair: Pair) -> Result<Entry> {
 #[deny(clippy::missing_trait_methods)]
 impl Store for Consul {
     fn capabilities(&self) -> &Capabilities {
-        &self.0.capabilities
+        &self.inner().capabilities
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-        let name = self.0.names.name(key.as_str());
-        let found = api::get(&self.0.client, does(options), options.deadline, &name).await?;
+        let name = self.inner().names.name(key.as_str());
+        let found = api::get(&self.inner().client, does(options), options.deadline, &name).await?;
         found.map(|pair| entry(key, pair)).transpose()
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
-        let names: Vec<_> = keys.iter().map(|key| self.0.names.name(key.as_str())).collect();
-        let found = txn::read(&self.0, &names, does(options), options.deadline).await?;
+        let names: Vec<_> = keys.iter().map(|key| self.inner().names.name(key.as_str())).collect();
+        let found = txn::read(self.inner(), &names, does(options), options.deadline).await?;
         let pairs = keys.iter().zip(found);
         pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
-        txn::exists(&self.0, key, options).await
+        txn::exists(self.inner(), key, options).await
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(&self.0, key, value, expect, options).await
+        txn::put(self.inner(), key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(&self.0, key, expect, options).await
+        txn::delete(self.inner(), key, expect, options).await
     }
 
     async fn list(
@@ -167,7 +229,7 @@ impl Store for Consul {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        list::page(&self.0, directory, from, options).await
+        list::page(self.inner(), directory, from, options).await
     }
 
     async fn delete_tree(
@@ -176,29 +238,29 @@ impl Store for Consul {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        txn::delete_tree(&self.0, directory, options).await
+        tree::delete(self.inner(), directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
-        txn::transact(&self.0, transaction, options).await
+        txn::transact(self.inner(), transaction, options).await
     }
 
     async fn watch(&self, target: &Target, _: &WatchOptions) -> Result<WatchStream> {
-        Ok(watch::watch(self.0.clone(), target))
+        Ok(watch::watch(self.inner().clone(), target))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let range = self.0.capabilities.lease.as_ref();
-        let ttl = range.ok_or_else(|| self.0.capabilities.unsupported("leases"))?.grant(ttl)?;
-        lease::lease(&self.0, ttl, options).await
+        let range = self.inner().capabilities.lease.as_ref();
+        let ttl = range.ok_or_else(|| self.inner().capabilities.unsupported("leases"))?.grant(ttl)?;
+        lease::lease(self.inner(), ttl, options).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-        lock::lock(&self.0, name, options).await
+        lock::lock(self.inner(), name, options).await
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        lock::holder(&self.0, name, options).await
+        lock::holder(self.inner(), name, options).await
     }
 
     /// The server lists what other tools wrote.
@@ -207,25 +269,28 @@ impl Store for Consul {
     }
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
-        api::get(&self.0.client, Does::Read, options.deadline, &self.0.names.health()).await?;
-        let mut health = Health::new(self.0.version.clone());
-        let (leader, members) = agent::status(&self.0.client, options.deadline).await?;
+        api::get(&self.inner().client, Does::Read, options.deadline, &self.inner().names.health()).await?;
+        let mut health = Health::new(self.inner().version.clone());
+        let (leader, members) = agent::status(&self.inner().client, options.deadline).await?;
         health.leader = Some(leader).filter(|leader| !leader.is_empty());
         health.members = members;
         Ok(health)
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.sessions.end().await;
-        self.0.lives.end().await;
-        self.0.client.close();
-        Ok(())
+        let inner = self.inner();
+        inner.polls.end();
+        let given_back = inner.tasks.finish().await;
+        inner.sessions.end().await;
+        inner.lives.end().await;
+        inner.client.close();
+        given_back
     }
 }
 
 impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { client, names, .. } = &*self.0;
+        let Inner { client, names, .. } = &**self.inner();
         f.debug_struct("Consul")
             .field("agents", client)
             .field("prefix", &names.prefix())

@@ -178,8 +178,8 @@ impl Lives {
         let _before = table.left(name, at);
         let Some(life) = life else { return };
         if table.keys.contains_key(name) {
-            // Something newer is there.
-            life.unused();
+            // Something newer is there; or the server's index went back, and this is what is there. A session that may have a
+            // key ends by its time.
             return;
         }
         if table.keys.len() >= table.look_at {

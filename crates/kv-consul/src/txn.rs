@@ -2,8 +2,8 @@
 
 use crate::{
     api::{self, Done, Fault, MOST_OPS, Op, Pair},
-    client::Does,
-    names::{below, is_plain},
+    client::Told,
+    http::Does,
     store::{Inner, does},
     ttl::Life,
 };
@@ -20,7 +20,21 @@ fn modify_index(version: Version) -> u64 {
 
 impl Inner {
     pub(crate) async fn txn(&self, does: Does, deadline: Deadline, ops: &[Op]) -> Result<Done> {
-        api::txn(&self.client, does, deadline, ops).await
+        self.noting(does, deadline, ops).await.map(|told| told.it)
+    }
+
+    /// The same, for an answer that is another one when the transaction was done before.
+    pub(crate) async fn noting(&self, does: Does, deadline: Deadline, ops: &[Op]) -> Result<Told<Done>> {
+        let (body, most) = (api::body(ops)?, self.largest_txn);
+        if body.len() > most {
+            let why = format!(
+                "the transaction has {} bytes, with its values in base64; the server takes {most} (`txn_max_req_len` in its \
+                 `limits`)",
+                body.len()
+            );
+            return Err(Error::new(ErrorKind::TooLarge, why));
+        }
+        api::txn(&self.client, does, deadline, body).await
     }
 }
 
@@ -172,51 +186,6 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
         (Done::Refused(faults), Expect::Anything) if faults.iter().all(Fault::is_missing) => Ok(false),
         (Done::Refused(faults), _) => Err(conflict(expect, &faults)),
     }
-}
-
-/// Everything below a directory in one step; the root's by its top-level names, so that what the library keeps for itself stays.
-pub(crate) async fn delete_tree(
-    inner: &Inner,
-    directory: &Directory,
-    options: &WriteOptions,
-) -> Result<Batch> {
-    let prefix = below(&inner.names, directory);
-    if !directory.is_root() {
-        let before = inner.lives.before(&prefix, true);
-        inner.txn(Does::Write, options.deadline, &[Op::delete_tree(&prefix)]).await?;
-        inner.lives.deleted(before);
-        return Ok(Batch { deleted: None, next: None });
-    }
-    let own = inner.names.own();
-    let mut names = top_level(inner, &prefix, options.deadline).await?;
-    names.retain(|name| *name != own);
-    let more = names.len() > MOST_OPS;
-    names.truncate(MOST_OPS);
-    let deletion = |name: &String| if name.ends_with('/') { Op::delete_tree(name) } else { Op::delete(name) };
-    let ops: Vec<_> = names.iter().map(deletion).collect();
-    if !ops.is_empty() {
-        let before = names.iter().flat_map(|name| inner.lives.before(name, name.ends_with('/'))).collect();
-        inner.txn(Does::Write, options.deadline, &ops).await?;
-        inner.lives.deleted(before);
-    }
-    // The next batch begins at the front again: what was there is gone.
-    Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
-}
-
-async fn top_level(inner: &Inner, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
-    if is_plain(prefix) {
-        return Ok(api::names(&inner.client, Does::Read, deadline, prefix, "/").await?.0);
-    }
-    let pairs = api::tree(&inner.client, Does::Read, deadline, prefix).await?;
-    let mut names: Vec<_> = pairs
-        .into_iter()
-        .map(|pair| match pair.name[prefix.len()..].find('/') {
-            Some(at) => pair.name[..=prefix.len() + at].to_owned(),
-            None => pair.name,
-        })
-        .collect();
-    names.dedup();
-    Ok(names)
 }
 
 /// What a condition is on the server.

@@ -3,6 +3,7 @@
 use crate::{
     api::{Listing, Range},
     asker::held_by,
+    lock,
     names::below,
     poll::Joined,
     store::Inner,
@@ -21,7 +22,7 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
             Target::Tree(directory) => Range::Tree(below(&inner.names, directory).into()),
             Target::Holder(name) => Range::Tree(inner.names.line(name).into()),
         };
-        let mut joined = Joined::new(&inner, range, &target);
+        let mut joined = Joined::new(&inner, range, &target)?;
         let mut told = Told::default();
         loop {
             let listing = joined.listing().await?;
@@ -54,17 +55,10 @@ async fn tell(
 ) -> Result<()> {
     for pair in &listing.pairs {
         let Some(key) = inner.names.parse(&pair.name).filter(|key| target.concerns(key)) else { continue };
-        let (before, now) = (told.version(&key), pair.version());
-        if before.is_some_and(|before| before > now) {
-            // The server was restored from a copy: this is another key.
-            if let Some(event) = told.gone(&key) {
+        if told.still(&key, pair.version()) {
+            for event in told.listed(Entry::new(key, pair.value()?, pair.version())) {
                 out.send(event).await;
             }
-        } else if before.is_some() && !told.still(&key, now) {
-            continue;
-        }
-        if let Some(event) = told.put(Entry::new(key, pair.value()?, now)) {
-            out.send(event).await;
         }
     }
     Ok(())
@@ -79,14 +73,9 @@ async fn tell_holder(
 ) -> Result<()> {
     let line = inner.names.line(name);
     let waiting = listing.pairs.iter().filter(|pair| pair.name.starts_with(&line));
-    let Some(first) = waiting.min_by_key(|pair| pair.created) else { return Ok(()) };
-    let entry = held_by(name.clone(), first)?;
-    if told.version(name).is_some_and(|before| before > entry.version)
-        && let Some(event) = told.gone(name)
-    {
-        out.send(event).await;
-    }
-    if let Some(event) = told.put(entry) {
+    let contenders = waiting.filter(|pair| lock::contends(inner, pair).is_some());
+    let Some(first) = contenders.min_by_key(|pair| pair.created) else { return Ok(()) };
+    for event in told.listed(held_by(name.clone(), first)?) {
         out.send(event).await;
     }
     Ok(())

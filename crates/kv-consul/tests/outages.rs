@@ -5,7 +5,7 @@ mod common;
 
 use common::{Node, names, single};
 use kv_core::{Kv, WatchEvent};
-use kv_testsuite::{Failure, failover::soon, process::run};
+use kv_testsuite::{Failure, Server, failover::soon, process::run};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -168,6 +168,74 @@ async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
     assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/changed", "w/deleted", "w/same"]);
     kv.put("w/on", "").await?;
     agrees(&kv, &mut watch, &mut mirror, "w/on").await
+}
+
+/// The server's index goes back with an older copy of its data: what is written then is not taken for older than what was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_a_ttl_lives_though_the_servers_index_went_back() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node).await?;
+    kv.put("w/before", "").await?;
+    assert!(Server::save(&node).await);
+    for n in 0..200 {
+        written(&kv, &format!("w/{n}")).await?;
+    }
+    let ttl = Duration::from_secs(10);
+    let before = kv.put("ttl", "1").ttl(ttl).await?.version;
+    Server::restore_saved(&node).await;
+    written(&kv, "w/after").await?;
+    let after = kv.put("ttl", "2").ttl(ttl).await?.version;
+    assert!(after < before, "the server's index went back: {before}, {after}");
+    // A session is given to further puts for a tenth of the TTL, and then ended if it has no key.
+    let written = Instant::now();
+    while written.elapsed() < ttl / 2 {
+        assert_eq!(kv.get("ttl").await?.map(|entry| entry.version), Some(after), "{:?}", written.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// A program that makes a call now and then, with a runtime that stands still meanwhile.
+#[test]
+fn a_write_after_a_restart_that_nobody_heard_of() -> Result<(), Failure> {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (servers, ours) = (runtime()?, runtime()?);
+    let node = servers.block_on(single())?;
+    let kv = ours.block_on(open(&node))?;
+    for n in 0..4 {
+        ours.block_on(kv.put("k", n.to_string()).into_future())?;
+        node.daemon.stop();
+        servers.block_on(node.start())?;
+    }
+    Ok(())
+}
+
+/// Who took the lock after the copy was made is not its holder any more; who held it then is, though others wait already.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_of_an_older_copy_is_told() -> Result<(), Failure> {
+    let node = single().await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    let ttl = Duration::from_secs(120);
+    let first = kv.new_lock("l").ttl(ttl).value("first").acquire().await?;
+    assert!(Server::save(&node).await);
+    written(&kv, "w").await?;
+    assert!(first.release().await?);
+    let second = other.new_lock("l").ttl(ttl).value("second").acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    while holder.event().await? != WatchEvent::Synced {}
+    Server::restore_saved(&node).await;
+    soon("the loss", second.lost()).await?;
+    let told = async {
+        loop {
+            match holder.event().await? {
+                WatchEvent::Put(entry) if entry.text() == Some("first") => return Ok::<_, kv_core::Error>(()),
+                _ => {}
+            }
+        }
+    };
+    soon("the holder of the copy", told).await??;
+    assert_eq!(kv.lock_holder("l").await?.ok_or("it is held")?.value, "first");
+    Ok(())
 }
 
 /// The server does not wake a poll of a directory in which something was deleted before when one above it is deleted whole.

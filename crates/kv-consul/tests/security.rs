@@ -5,7 +5,7 @@ mod common;
 use common::{Node, http_with, with};
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
-use kv_testsuite::{Failure, process::certificates};
+use kv_testsuite::{Failure, failover::soon, process::certificates};
 use serde_json::{Value, json};
 use std::{
     path::PathBuf,
@@ -116,7 +116,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
         ("consul://127.0.0.1:1/?token=a%0Ab", "`token`"),
         ("consul://:hunter2@127.0.0.1:1/", "`token`"),
         ("consul://127.0.0.1:1/?tolken=x", "unknown parameter \"tolken\""),
-        ("consul://127.0.0.1:1/a//b", "\"a//b\""),
+        ("consul://127.0.0.1:1/a//b", "\"a//b/\""),
         ("consul://127.0.0.1:x/", "\"127.0.0.1:x\""),
         ("consul:///prefix", "no host"),
     ] {
@@ -192,6 +192,26 @@ impl Guarded {
         Ok(())
     }
 
+    async fn delete(&self, token: &str) -> Result<(), Failure> {
+        let all = self.ask("GET /v1/acl/tokens", &Value::Null).await?;
+        for one in all.as_array().ok_or("tokens")? {
+            let id = one["AccessorID"].as_str().ok_or("an accessor")?;
+            let whole = self.ask(&format!("GET /v1/acl/token/{id}"), &Value::Null).await?;
+            if whole["SecretID"] == token {
+                self.ask(&format!("DELETE /v1/acl/token/{id}"), &Value::Null).await?;
+                return Ok(());
+            }
+        }
+        Err("no such token".into())
+    }
+
+    /// Whether the server still takes the token, without the library.
+    async fn knows(&self, token: &str) -> Result<bool, Failure> {
+        let header = format!("X-Consul-Token: {token}\r\n");
+        let answer = http_with(self.0.address, "GET /v1/kv/mine/x", &header, b"").await?;
+        Ok(!answer.body.starts_with(b"ACL not found"))
+    }
+
     fn config(&self, token: &str) -> Config {
         Config::new([self.0.address.to_string()]).prefix("mine/").token(token)
     }
@@ -217,34 +237,146 @@ async fn tokens() -> Result<(), Failure> {
             root.put(key, "").await?;
         }
     }
-    // Nothing is asked of who has no rights but what the calls then tell.
-    let nobody = Kv::new(Config::new([guarded.0.address.to_string()]).prefix("mine/").open().await?);
-    let yours = Kv::new(guarded.config(&mine).prefix("yours/").open().await?);
+    // Who may not read the prefix is told so at once, and which setting it is.
+    let nobody = || Config::new([guarded.0.address.to_string()]).prefix("mine/");
+    refused(nobody(), ErrorKind::PermissionDenied, "`token`").await?;
+    refused(guarded.config(&mine).prefix("yours/"), ErrorKind::PermissionDenied, "\"yours/\"").await?;
+
     // The server's limits are for those who may read them; the defaults for others.
+    let less = guarded.token("less", MINE).await?;
+    let kv = Kv::new(guarded.config(&less).open().await?);
     let least = |kv: &Kv| kv.capabilities().lock.as_ref().map(|lock| lock.ttl.least);
     let root = Kv::new(guarded.config(ROOT).open().await?);
-    assert_eq!(
-        (least(&root), least(&yours)),
-        (Some(Duration::from_millis(500)), Some(Duration::from_secs(10)))
-    );
-    for kv in [nobody, yours] {
-        for (call, answer) in [
-            ("get", kv.get("a").await.map(drop)),
-            ("get of a name in the body", kv.get("ключ").await.map(drop)),
-            ("get_many", kv.get_many(["a", "b"]).await.map(drop)),
-            ("exists", kv.exists("a").await.map(drop)),
-            ("put", kv.put("a", "").await.map(drop)),
-            ("delete", kv.delete("a").await.map(drop)),
-            ("delete_tree", kv.delete_tree("d").await.map(drop)),
-            ("watch", kv.watch("a").await?.event().await.map(drop)),
-            ("acquire", kv.new_lock("l").acquire().await.map(drop)),
-        ] {
-            let error = answer.err().ok_or_else(|| format!("{call} without rights"))?;
-            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{call}: {error}");
-            assert!(!error.to_string().contains(&mine), "{error}");
-        }
-        kv.close().await?;
+    assert_eq!((least(&root), least(&kv)), (Some(Duration::from_millis(500)), Some(Duration::from_secs(10))));
+    guarded.change("less", r#"session_prefix "" { policy = "write" }"#).await?;
+    soon("the rights to be gone", async { while kv.get("a").await.is_ok() {} }).await?;
+    for (call, answer) in [
+        ("get", kv.get("a").await.map(drop)),
+        ("get of a name in the body", kv.get("ключ").await.map(drop)),
+        ("get_many", kv.get_many(["a", "b"]).await.map(drop)),
+        ("exists", kv.exists("a").await.map(drop)),
+        ("put", kv.put("a", "").await.map(drop)),
+        ("delete", kv.delete("a").await.map(drop)),
+        ("delete_tree", kv.delete_tree("d").await.map(drop)),
+        ("watch", kv.watch("a").await?.event().await.map(drop)),
+        ("acquire", kv.new_lock("l").acquire().await.map(drop)),
+    ] {
+        let error = answer.err().ok_or_else(|| format!("{call} without rights"))?;
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{call}: {error}");
+        assert!(!error.to_string().contains(&less), "{error}");
     }
+    kv.close().await?;
+    Ok(())
+}
+
+/// A token that is rotated: the file of the new one is there before the old one is gone, or a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
+    let guarded = Guarded::start().await?;
+    let (first, second) = (guarded.token("first", MINE).await?, guarded.token("second", MINE).await?);
+    let (folder, kept) = (tempfile::tempdir()?, guarded.token("kept", MINE).await?);
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{first}\n"))?;
+    let both = guarded.config(&kept).token_file(&file);
+    refused(both, ErrorKind::InvalidArgument, "`token_file`").await?;
+    let none = Config::new([guarded.0.address.to_string()]).token_file(folder.path().join("none"));
+    refused(none, ErrorKind::InvalidArgument, "none cannot be read").await?;
+
+    let url = format!("consul://{}/mine/?token_file={}", guarded.0.address, file.display());
+    let kv = kv_consul::open(&url).await?;
+    let other = Kv::new(guarded.config(&kept).open().await?);
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let guard = kv.new_lock("l").acquire().await?;
+    let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
+
+    guarded.delete(&first).await?;
+    soon("the old token to be unknown", async {
+        while guarded.knows(&first).await? {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    // For a while nobody knows us; what waits does not give up at once.
+    assert_eq!(kv.get("a").await.map(drop).unwrap_err().kind(), ErrorKind::Unauthenticated);
+    other.put("d/between", "").await?;
+    std::fs::write(&file, &second)?;
+    kv.put("d/new", "").await?;
+    soon("the watch to go on", async {
+        loop {
+            if let WatchEvent::Put(entry) = watch.event().await?
+                && entry.key.as_str() == "d/new"
+            {
+                return Ok::<_, Failure>(());
+            }
+        }
+    })
+    .await??;
+    kv.put("d/fenced", "").fenced(&guard).await?;
+    assert!(guard.release().await?);
+    assert!(soon("the lock", waits).await???.is_held());
+    Ok(())
+}
+
+/// A token that is gone, with nothing in its place, ends what waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
+    let guarded = Guarded::start().await?;
+    let token = guarded.token("gone", MINE).await?;
+    let kv = Kv::new(guarded.config(&token).open().await?);
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    guarded.delete(&token).await?;
+    let end = soon("the end", async {
+        loop {
+            match watch.event().await {
+                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
+                Err(e) => return e,
+            }
+        }
+    })
+    .await?;
+    assert_eq!(end.kind(), ErrorKind::Unauthenticated, "{end}");
+    assert!(end.to_string().contains("`token`"), "{end}");
+    Ok(())
+}
+
+/// All certificates are those of a new authority, and the server is started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    let node = ours.server(true).await?;
+    let config = Config::new([node.tls_address().to_string()])
+        .prefix("tls/")
+        .ca(ours.file("ca.pem"))
+        .client_certificate(ours.file("client.pem"), ours.file("client.key"));
+    let kv = Kv::new(config.open().await?);
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
+    let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
+    // The server's are new a moment before ours are.
+    let theirs = Certificates::new()?;
+    node.daemon.stop();
+    for name in ["server.pem", "server.key"] {
+        std::fs::copy(theirs.file(name), ours.file(name))?;
+    }
+    let authority = std::fs::read(ours.file("ca.pem"))?;
+    std::fs::copy(theirs.file("ca.pem"), ours.file("ca.pem"))?;
+    node.start().await?;
+    std::fs::write(ours.file("ca.pem"), authority)?;
+    let e = kv.get("a").await.map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e}");
+    for name in ["ca.pem", "client.pem", "client.key"] {
+        std::fs::copy(theirs.file(name), ours.file(name))?;
+    }
+    kv.put("d/new", "").await?;
+    soon("the watch to go on", async {
+        while !matches!(watch.event().await?, WatchEvent::Put(_)) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert!(guard.release().await?);
+    assert!(soon("the lock", waits).await???.is_held());
     Ok(())
 }
 

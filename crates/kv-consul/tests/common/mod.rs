@@ -10,14 +10,83 @@ use kv_testsuite::{
     process::{Daemon, Port, program},
 };
 use serde_json::{Value, json};
-use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 pub mod suite;
+
+/// A way to a server that notes what is asked, one line each: the method and the path.
+pub struct Asked {
+    pub address: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Asked {
+    pub async fn of(server: SocketAddr) -> Result<Self, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, lines) = (listener.local_addr()?, Arc::<Mutex<Vec<String>>>::default());
+        let noted = lines.clone();
+        let task = tokio::spawn(async move {
+            let mut links = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                links.spawn(note(client, server, noted.clone()));
+            }
+        });
+        Ok(Self { address, lines, task })
+    }
+
+    /// What was asked since the last time, but for what nobody who calls asks: polls, and the first look at a contender's own
+    /// life.
+    pub fn calls(&self) -> Vec<String> {
+        let mut lines = std::mem::take(&mut *self.lines.lock().expect("nobody panics"));
+        let is_own_life = |line: &String| line.contains("/.kv/lock/") && !line.contains("recurse");
+        lines.retain(|line| !line.contains("index=") && !is_own_life(line));
+        lines
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn note(
+    mut client: TcpStream,
+    server: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let ((mut asks, mut hears), (mut answers, mut takes)) = (client.split(), server.split());
+    let there = async {
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let read = asks.read(&mut piece).await?;
+            if read == 0 {
+                return takes.shutdown().await;
+            }
+            // Our heads come whole, and no body has a line like theirs.
+            for line in String::from_utf8_lossy(&piece[..read]).lines() {
+                if let Some(line) = line.strip_suffix(" HTTP/1.1") {
+                    lines.lock().expect("nobody panics").push(line.to_owned());
+                }
+            }
+            takes.write_all(&piece[..read]).await?;
+        }
+    };
+    tokio::try_join!(there, tokio::io::copy(&mut answers, &mut hears)).map(drop)
+}
 
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_CONSUL_URL";

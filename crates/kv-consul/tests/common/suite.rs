@@ -2,7 +2,7 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, Result, async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, process::copy};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -72,6 +72,14 @@ impl Harness for Suite {
         Some(kv_consul::open(url).await)
     }
 
+    fn speaks_http(&self) -> bool {
+        true
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        Some(names(self.address()?, &self.base.name_of(prefix)).await.unwrap_or_else(|e| vec![e.to_string()]))
+    }
+
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(address) = self.address() else { return Vec::new() };
         names(address, &self.base.name_of(prefix)).await.unwrap_or_else(|e| vec![e.to_string()])
@@ -128,6 +136,18 @@ impl Server for Node {
     }
     async fn resume(&self) {
         self.daemon.resume();
+    }
+    async fn save(&self) -> bool {
+        self.daemon.stop();
+        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
+            .expect("a copy of the data");
+        Node::start(self).await.expect("it started before");
+        true
+    }
+    async fn restore_saved(&self) {
+        self.daemon.stop();
+        copy(&self.folder.path().join("saved"), &self.folder.path().join("data")).expect("the copy in place");
+        Node::start(self).await.expect("it started before");
     }
 }
 

@@ -1,0 +1,273 @@
+//! One request to one agent.
+
+use crate::{
+    error::{Failed, Fate, failed, refused},
+    names::encoded,
+    pool::Pool,
+    settings::{Tls, TlsSource, Token},
+};
+use bytes::Bytes;
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use reqwest::{Method, Response, header::HeaderMap};
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+/// What repeating a request would do, and what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// It changes nothing.
+    Read,
+    /// As a read, from any server and without a leader.
+    Stale,
+    /// A read for a watch.
+    Look,
+    /// Another client may write between the two.
+    Write,
+    /// Its effect is bound to an id of our own.
+    Repeatable,
+    /// The same, for what keeps a lock or a lease, or gives it back: it waits for nothing else.
+    Keeps,
+    /// A read that is answered when something changes; it is asked of one agent once.
+    Poll,
+}
+
+impl Does {
+    /// Whether it is more than a reading.
+    pub(crate) fn changes(self) -> bool {
+        matches!(self, Self::Write | Self::Repeatable | Self::Keeps)
+    }
+}
+
+/// One request, to be sent to one agent or another.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Bytes,
+}
+
+impl Request {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: Bytes::new() }
+    }
+
+    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into() }
+    }
+
+    /// With a parameter; for many only the presence counts.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+}
+
+/// What came back, from an agent or from something in between.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// `X-Consul-Index`, which all answers have that tell what is there and what is not.
+    pub(crate) index: Option<u64>,
+    /// Whether it is plain text, as all errors of Consul are.
+    pub(crate) is_text: bool,
+    pub(crate) body: Bytes,
+}
+
+/// What all requests have.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) token: Token,
+    query: String,
+}
+
+impl Common {
+    pub(crate) fn new(token: Token, datacenter: Option<&str>, namespace: Option<&str>) -> Self {
+        let mut query = String::new();
+        for (name, value) in [("dc", datacenter), ("ns", namespace)] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        Self { token, query }
+    }
+}
+
+/// One agent.
+pub(crate) struct Agent {
+    pub(crate) name: Arc<str>,
+    base: String,
+    source: Arc<TlsSource>,
+    tls: RwLock<Option<Arc<Tls>>>,
+    common: Arc<Common>,
+    pub(crate) pool: Arc<Pool>,
+}
+
+impl Agent {
+    pub(crate) fn new(
+        name: &str,
+        source: Arc<TlsSource>,
+        tls: Option<Arc<Tls>>,
+        common: Arc<Common>,
+    ) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (_, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        let base = match tls.as_ref().and_then(|tls| tls.server_name()) {
+            Some(server_name) => format!("{scheme}://{server_name}:{port}"),
+            None => format!("{scheme}://{name}"),
+        };
+        let nonsense = |e: &dyn fmt::Display| {
+            let why = format!("the address {name:?} makes no sense: {e}");
+            Error::new(ErrorKind::InvalidArgument, why)
+        };
+        let is_bare = |url: &reqwest::Url| url.path() == "/" && url.query().is_none() && url.host().is_some();
+        reqwest::Url::parse(&base).map_err(|e| nonsense(&e)).and_then(|url| {
+            is_bare(&url).then_some(()).ok_or_else(|| nonsense(&"it is no host with a port"))
+        })?;
+        let name: Arc<str> = name.into();
+        let pool = Pool::of(&name);
+        Ok(Self { name, base, source, tls: RwLock::new(tls), common, pool })
+    }
+
+    fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the files of the TLS settings again; whether they are others now. Of files that cannot be read, or are half
+    /// replaced, nothing is taken.
+    pub(crate) fn renew_tls(&self) -> bool {
+        let Ok(new) = self.source.read() else { return false };
+        let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = new.is_some() && new != *tls;
+        if is_new {
+            *tls = new;
+        }
+        is_new
+    }
+
+    pub(crate) fn renew_token(&self) -> bool {
+        self.common.token.renew()
+    }
+
+    fn url(&self, does: Does, request: &Request) -> String {
+        let consistency = match does {
+            Does::Read | Does::Look | Does::Poll => "consistent",
+            Does::Stale => "stale",
+            Does::Write | Does::Repeatable | Does::Keeps => "",
+        };
+        let mut url = format!("{}{}?{consistency}", self.base, request.path);
+        for (name, value) in &request.query {
+            url.push_str(&format!("&{name}={value}"));
+        }
+        url.push_str(&self.common.query);
+        url
+    }
+
+    /// One attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
+    pub(crate) async fn attempt<T>(
+        &self,
+        does: Does,
+        within: Deadline,
+        request: &Request,
+        read: &(impl Fn(&Answer) -> Option<T> + Sync),
+    ) -> Result<T, Failed> {
+        let (url, mut headers) = (self.url(does, request), HeaderMap::new());
+        if let Some(token) = self.common.token.get() {
+            headers.insert("x-consul-token", token);
+        }
+        let (sending, began) = (Arc::new(AtomicU8::new(WAITS)), Instant::now());
+        // Before the connections are taken, so that giving them up is not missed.
+        let mut silence = self.pool.silence();
+        let tls = self.tls();
+        let http = self.pool.connections(tls.as_ref(), does == Does::Keeps).map_err(|e| {
+            let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
+            Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why)
+        })?;
+        let mut sent = http.request(request.method.clone(), url).headers(headers);
+        if request.method == Method::PUT {
+            let body = Body { bytes: Some(request.body.clone()), sending: sending.clone() };
+            sent = sent.body(reqwest::Body::wrap(body));
+        }
+        let answer = within.limit(async { whole(sent.send().await?).await });
+        let answered = match does {
+            // It may be silent for good reasons, and goes by what other requests hear.
+            Does::Poll => tokio::select! {
+                answered = answer => answered,
+                _ = silence.changed() => None,
+            },
+            _ => answer.await,
+        };
+        // A connection may be about to begin with it at this moment: from now on it does not.
+        let is_sent = sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err();
+        match answered {
+            Some(Ok(answer)) => {
+                self.pool.heard();
+                read(&answer).ok_or_else(|| refused(&self.name, does, &answer))
+            }
+            Some(Err(e)) => Err(failed(&self.name, is_sent, e)),
+            None => {
+                if does != Does::Poll {
+                    self.pool.is_silent(tls.as_ref(), began);
+                }
+                let (fate, what) = match is_sent {
+                    true => (Fate::Unknown, "no answer"),
+                    false => (Fate::Undone, "no connection, or no answer,"),
+                };
+                let why = format!("{}: {what} within {:?}", self.name, within.within());
+                Err(Failed::new(fate, ErrorKind::Timeout, why))
+            }
+        }
+    }
+}
+
+async fn whole(response: Response) -> reqwest::Result<Answer> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let index = header("x-consul-index").and_then(|index| index.parse().ok());
+    let is_text = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
+    Ok(Answer { status: response.status().as_u16(), index, is_text, body: response.bytes().await? })
+}
+
+const WAITS: u8 = 0;
+const SENT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// The body of a request, which notes when it begins to be sent, unless it was given up before: without its body no request has
+/// an effect.
+struct Body {
+    bytes: Option<Bytes>,
+    sending: Arc<AtomicU8>,
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
+        let before = self.sending.compare_exchange(WAITS, SENT, Ordering::AcqRel, Ordering::Acquire);
+        if before == Err(GIVEN_UP) {
+            // Ends the connection, and with it a head that may have been sent.
+            return Poll::Ready(Some(Err(io::Error::other("the request was given up"))));
+        }
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.bytes.as_ref().map_or(0, Bytes::len) as u64)
+    }
+
+    // Not even an empty one may go unnoticed.
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,139 @@
+//! Deletions of whole directories.
+
+use crate::{
+    api::{self, MOST_OPS, Op},
+    http::Does,
+    names::{below, is_plain, is_somebodys_own},
+    store::Inner,
+};
+use kv_core::*;
+
+/// Everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies inside of
+/// it. In one step where nothing of that is there, else by the parts that have none.
+pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    let prefix = below(&inner.names, directory);
+    let names = names(inner, &prefix, options.deadline).await?;
+    let mut parts = Vec::new();
+    // A lock may be taken at any moment: of the root nothing is deleted but what is seen.
+    let base = inner.names.prefix().len();
+    if directory.is_root() || names.iter().any(|name| is_somebodys_own(&name[base..])) {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        without_own(base, &prefix, &names, &mut parts);
+    } else {
+        parts.push(Part::Tree(prefix));
+    }
+    let more = parts.len() > MOST_OPS;
+    parts.truncate(MOST_OPS);
+    if !parts.is_empty() {
+        let before = parts.iter().flat_map(|part| match part {
+            Part::Tree(prefix) => inner.lives.before(prefix, true),
+            Part::Name(name) => inner.lives.before(name, false),
+        });
+        let before = before.collect();
+        let ops: Vec<_> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Tree(prefix) => Op::delete_tree(prefix),
+                Part::Name(name) => Op::delete(name),
+            })
+            .collect();
+        inner.txn(Does::Write, options.deadline, &ops).await?;
+        inner.lives.deleted(before);
+    }
+    // The next batch begins at the front again: what was there is gone.
+    Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
+}
+
+async fn names(inner: &Inner, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
+    let mut names = match is_plain(prefix) {
+        true => api::names(&inner.client, Does::Read, deadline, prefix).await?.0,
+        false => {
+            let pairs = api::tree(&inner.client, Does::Read, deadline, prefix).await?;
+            pairs.into_iter().map(|pair| pair.name).collect()
+        }
+    };
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    Ok(names)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Name(String),
+    /// All that begins so.
+    Tree(String),
+}
+
+/// The fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
+/// their order; the store's own prefix has so many bytes of it.
+fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
+    let is_own = |name: &str| is_somebodys_own(&name[base..]);
+    let mut rest = names;
+    while let Some(first) = rest.first() {
+        let Some(slash) = first[prefix.len()..].find('/') else {
+            if !is_own(first) {
+                parts.push(Part::Name((*first).to_owned()));
+            }
+            rest = &rest[1..];
+            continue;
+        };
+        let child = &first[..=prefix.len() + slash];
+        let (here, others) = rest.split_at(rest.partition_point(|name| name.starts_with(child)));
+        rest = others;
+        if is_own(child) {
+            continue;
+        }
+        match here.iter().any(|name| is_own(name)) {
+            false => parts.push(Part::Tree(child.to_owned())),
+            true if here[0].len() == child.len() => {
+                // A name that ends in a slash, as other tools make them.
+                parts.push(Part::Name(child.to_owned()));
+                without_own(base, child, &here[1..], parts);
+            }
+            true => without_own(base, child, here, parts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_keep_for_themselves_is_in_no_part() {
+        let names = [
+            "p/.kv/lock/1/l/0",
+            "p/a",
+            "p/a/",
+            "p/a/.kv/gone/1",
+            "p/a/.kv/x",
+            "p/a/b",
+            "p/a/b/c",
+            "p/a/d/.kv/lock/1/l/0",
+            "p/a/d/e",
+            "p/b/c/d",
+            "p/b/e",
+            "p/c.kv/d",
+            "p/c/.kv",
+            "p/d",
+        ];
+        let mut parts = Vec::new();
+        without_own(2, "p/", &names, &mut parts);
+        let (name, tree) = (|n: &str| Part::Name(n.to_owned()), |n: &str| Part::Tree(n.to_owned()));
+        assert_eq!(
+            parts,
+            [
+                name("p/a"),
+                name("p/a/"),
+                name("p/a/.kv/x"),
+                name("p/a/b"),
+                tree("p/a/b/"),
+                name("p/a/d/e"),
+                tree("p/b/"),
+                tree("p/c.kv/"),
+                tree("p/c/"),
+                name("p/d")
+            ]
+        );
+    }
+}

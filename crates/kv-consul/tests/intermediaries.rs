@@ -1,0 +1,139 @@
+//! What stands between us and the agents answers in their place: nothing of that is believed.
+
+mod common;
+
+use common::single;
+use kv_core::{Error, ErrorKind, Kv, WatchEvent};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::time::Duration;
+
+/// Answers as reverse proxies, ingresses, gateways and portals give them.
+const ANSWERS: [(&str, &str, &str); 14] = [
+    ("404 Not Found", "text/plain; charset=utf-8", "404 page not found\n"),
+    ("404 Not Found", "text/html", "<html><h1>404 Not Found</h1></html>"),
+    ("404 Not Found", "application/json", "{}"),
+    ("200 OK", "text/html", "<html>welcome</html>"),
+    ("200 OK", "application/json", r#"{"status": "ok"}"#),
+    ("200 OK", "application/json", "[]"),
+    ("200 OK", "text/plain", ""),
+    ("302 Found", "text/html", "<a href='/login'>log in</a>"),
+    ("401 Unauthorized", "text/plain", "Unauthorized"),
+    ("403 Forbidden", "text/plain", "RBAC: access denied"),
+    ("403 Forbidden", "text/html", "<html><h1>Permission denied</h1></html>"),
+    ("429 Too Many Requests", "text/plain", "slow down"),
+    ("502 Bad Gateway", "text/html", "<html><h1>502 Bad Gateway</h1></html>"),
+    ("503 Service Unavailable", "text/plain", "upstream connect error or disconnect/reset before headers"),
+];
+
+fn refused<T>(call: &str, answer: Result<T, Error>) -> Error {
+    match answer {
+        Ok(_) => panic!("{call} believes it"),
+        Err(e) => e,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let direct = kv_consul::open(&format!("consul://{}/between/", node.address)).await?;
+    let kv = kv_consul::open(&format!("consul://{}/between/", proxy.address())).await?;
+    let kv: Kv = kv.with_deadline(Duration::from_millis(200));
+    for key in ["d/a", "d/b"] {
+        kv.put(key, "1").await?;
+    }
+    let mut watches = [kv.watch_tree("d").await?, kv.watch("d/a").await?, kv.lock_holder("l").watch().await?];
+    for watch in &mut watches {
+        while watch.event().await? != WatchEvent::Synced {}
+    }
+    let ttl = Duration::from_secs(120);
+    let guard = kv.new_lock("l").ttl(ttl).value("me").acquire().await?;
+    let lease = kv.lease(ttl).await?;
+    let waits = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire().into_future());
+    for (n, (status, kind, body)) in ANSWERS.into_iter().enumerate() {
+        let length = body.len();
+        proxy
+            .answer_for_server(format!(
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            ))
+            .await;
+        for e in [
+            refused("get", kv.get("d/a").await),
+            refused("get of a name in the body", kv.get("d/ключ").await),
+            refused("get_many", kv.get_many(["d/a", "d/b"]).await),
+            refused("exists", kv.exists("d/a").await),
+            refused("list", kv.list("d").await),
+            refused("lock_holder", kv.lock_holder("l").await),
+            refused("health", kv.health().await),
+        ] {
+            assert!(e.is_transient(), "{status} {body}: {e}");
+        }
+        let mut children = kv.list("").children();
+        let mut children =
+            Box::pin(async move { futures::TryStreamExt::try_collect::<Vec<_>>(&mut children).await });
+        assert!(refused("children", (&mut children).await).is_transient());
+        for e in [
+            refused("put", kv.put("d/x", "").await),
+            refused("delete", kv.delete("d/x").await),
+            refused("delete_tree", kv.delete_tree("x").await),
+            refused("transact", kv.transact().when_exists("d/a").then(kv.put("d/x", "")).await),
+            refused("put with a TTL", kv.put("d/x", "").ttl(ttl).await),
+            refused("try_acquire", kv.new_lock("l").ttl(ttl).try_acquire().await),
+        ] {
+            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{status} {body}: {e}");
+        }
+        assert!(
+            refused(
+                "open",
+                kv_consul::Config::new([proxy.address().to_string()])
+                    .deadline(Duration::from_millis(200))
+                    .open()
+                    .await
+            )
+            .is_transient()
+        );
+        let mut begun = kv.watch_tree("d").await?;
+        let told = tokio::time::timeout(Duration::from_millis(300), begun.event()).await;
+        assert!(told.is_err(), "{status} {body}: a watch begins with {told:?}");
+        assert!(guard.is_held() && lease.is_held() && !waits.is_finished(), "{status} {body}");
+        proxy.heal().await;
+
+        let version = direct.put("d/a", n.to_string()).await?.version;
+        for watch in [&mut begun].into_iter().chain(&mut watches[..2]) {
+            soon("the watches to go on", async {
+                loop {
+                    match watch.event().await? {
+                        WatchEvent::Put(entry) if entry.version == version => return Ok::<_, Failure>(()),
+                        event => assert!(!matches!(event, WatchEvent::Delete { .. }), "{status}: {event:?}"),
+                    }
+                }
+            })
+            .await??;
+        }
+    }
+    assert_eq!(kv.get("d/x").await?, None);
+    kv.put("d/fenced", "").fenced(&guard).await?;
+    assert!(lease.revoke().await? && guard.release().await?);
+    assert!(soon("the lock", waits).await???.is_held());
+    Ok(())
+}
+
+/// One renewal is missed and the next one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_consul::open(&format!("consul://{}/between/", proxy.address())).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
+    let lost = guard.lost();
+    proxy
+        .answer_for_server("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngone")
+        .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(guard.is_held());
+    proxy.heal().await;
+    let lost = tokio::time::timeout(Duration::from_secs(4), lost).await;
+    assert!(lost.is_err(), "{lost:?}");
+    assert!(guard.release().await?);
+    Ok(())
+}
