@@ -6,10 +6,10 @@
 use crate::{
     connect::{Attempts, Options},
     error::{Answer, Fate, Problem, failed, lock, unknown},
+    feed::Feed,
     link::{Link, Linked, Why, stands},
     node::Known,
     session::Ephemeral,
-    watch::Feed,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,

@@ -3,12 +3,12 @@
 use crate::{
     client::{Does, Via},
     error::{Answer, Problem, Said},
+    feed::parent,
     names::{Named, SLOTS, slot},
     node::OWNED,
     plan::Op,
     store::Inner,
     txn::send,
-    watch::parent,
 };
 use kv_core::*;
 use std::sync::atomic::Ordering;

@@ -3,14 +3,12 @@
 use crate::{
     client::{Does, Via, unique},
     connect::Attempts,
-    directory,
-    error::{Answer, Problem, Said},
+    error::{Problem, Said},
+    feed::Ends,
+    line::Entered,
     link::{Gone, Linked},
-    names::Names,
-    node::{Ask, Got, gone_at, read},
     pool::Use,
     store::Inner,
-    watch::{Ends, answers},
 };
 use kv_core::{backend::Undo, *};
 use std::{
@@ -21,52 +19,18 @@ use std::{
     time::Duration,
 };
 use tokio::task::AbortHandle;
-use zookeeper_client::{CreateMode, Error as ClientError, EventType, MultiWriteResult, OneshotWatcher, Stat};
-
-/// How often getting in line may meet a line that has just gone.
-const TRIES: usize = 20;
-/// The length of what begins a contender's name.
-const ID: usize = 32;
+use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher};
 
 /// One attempt to hold one lock.
-struct Attempt {
-    inner: Arc<Inner>,
-    session: Use,
+pub(crate) struct Attempt {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) session: Use,
     /// Begins the contender's name, and nobody else's.
-    id: String,
-    line: String,
+    pub(crate) id: String,
+    pub(crate) line: String,
     each_request: Duration,
     /// That its node goes is its own doing.
     is_given_back: AtomicBool,
-}
-
-/// What getting in line gave.
-struct Entered {
-    contender: String,
-    token: u64,
-    /// It made the line.
-    is_first: bool,
-}
-
-/// Who stands in a line, in its order.
-fn contenders(mut names: Vec<String>) -> Vec<String> {
-    names.retain(|name| sequence(name).is_some());
-    names.sort_by_key(|name| sequence(name));
-    names
-}
-
-/// A contender's token is the zxid of its creation.
-fn token(czxid: i64) -> u64 {
-    u64::try_from(czxid).unwrap_or_default()
-}
-
-/// The place of a contender; `None` for what is none, such as another tool's node. The server counts on from the greatest
-/// number to the least.
-fn sequence(name: &str) -> Option<u32> {
-    let (id, sequence) = name.split_at_checked(ID)?;
-    let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let sequence = sequence.strip_prefix('-').filter(|digits| is_id && digits.len() >= 10)?;
-    sequence.parse::<i32>().ok().map(|sequence| sequence as u32)
 }
 
 /// [`Store::lock`].
@@ -136,137 +100,12 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
 }
 
 impl Attempt {
-    fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.each_request)
     }
 
-    fn via(&self) -> Via<'_> {
+    pub(crate) fn via(&self) -> Via<'_> {
         Via::Own(self.session.session())
-    }
-
-    /// Who stands in line, as this session sees it: at least those before its own contender.
-    async fn line(&self) -> Result<Vec<String>> {
-        let line = self
-            .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
-                let barrier = linked.barrier().await;
-                let line = linked.session.list_children(&self.line);
-                barrier.await?;
-                Ok::<_, Problem>(line.await?)
-            })
-            .await?;
-        Ok(contenders(line.unwrap_or_default()))
-    }
-
-    async fn seen(&self) -> Result<Vec<String>> {
-        let line = self
-            .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
-                let line = linked.session.list_children(&self.line);
-                Ok::<_, Problem>(line.await?)
-            })
-            .await?;
-        Ok(contenders(line.unwrap_or_default()))
-    }
-
-    /// Gets in line.
-    async fn enter(&self, options: &LockOptions) -> Result<Entered> {
-        let prefix = &format!("{}/{}-", self.line, self.id);
-        let acls = &self.inner.client.options;
-        let mut attempts = Attempts::default();
-        for _ in 0..TRIES {
-            // Each request has it anew.
-            let deadline = self.deadline();
-            let entered = self
-                .via()
-                .call(Does::Write, deadline, |linked| async move {
-                    let create = acls.create(CreateMode::EphemeralSequential);
-                    let entered = linked.session.create(prefix, &options.value, &create);
-                    Ok::<_, Problem>(entered.await?)
-                })
-                .await;
-            match entered {
-                Ok(Ok((stat, sequence))) => {
-                    let (contender, token) = (format!("{}-{sequence}", self.id), token(stat.czxid));
-                    return Ok(Entered { contender, token, is_first: false });
-                }
-                Ok(Err(Answer { said: Said::NoNode, .. })) => {
-                    match self.begin(options, self.deadline()).await? {
-                        Some(entered) => return Ok(entered),
-                        None => attempts.pause(deadline).await,
-                    }
-                }
-                Ok(Err(answer)) => {
-                    return Err(Error::new(
-                        ErrorKind::Other,
-                        format!("an answer that is not expected: {answer:?}"),
-                    ));
-                }
-                // Whether it is there tells the line itself, once the session is connected again: what it sent before is
-                // done or refused by then.
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
-                    if let Some(entered) = self.find().await? {
-                        return Ok(entered);
-                    }
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        let why = format!("the lock's line went {TRIES} times while one got into it");
-        Err(Error::new(ErrorKind::Timeout, why))
-    }
-
-    /// Makes the line, and enters it in the same step. The server deletes it when it is empty again.
-    async fn begin(&self, options: &LockOptions, deadline: Deadline) -> Result<Option<Entered>> {
-        let acls = &self.inner.client.options;
-        let (line, prefix) = (&self.line, &format!("{}/{}-", self.line, self.id));
-        let begun = self
-            .via()
-            .call(Does::Write, deadline, |linked| async move {
-                let mut writer = linked.session.new_multi_writer();
-                writer.add_create(line, b"", &acls.create(CreateMode::Container))?;
-                writer.add_create(prefix, &options.value, &acls.create(CreateMode::EphemeralSequential))?;
-                let done = writer.commit();
-                Ok::<_, Problem>(done.await?)
-            })
-            .await;
-        match begun {
-            Ok(Ok(mut made)) => match made.pop() {
-                Some(MultiWriteResult::Create { path, stat }) => {
-                    let contender = path.rsplit('/').next().unwrap_or_default().to_owned();
-                    // ZooKeeper 3.8 does not say when.
-                    let stat = if stat.is_invalid() { self.stat(&path).await? } else { Some(stat) };
-                    Ok(stat.map(|stat| Entered { contender, token: token(stat.czxid), is_first: true }))
-                }
-                _ => self.find().await,
-            },
-            Ok(Err(Answer { said: Said::NoNode, .. })) => {
-                directory::prepare(&self.inner, deadline).await?;
-                Ok(None)
-            }
-            Ok(Err(_)) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
-                self.find().await
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    async fn stat(&self, path: &str) -> Result<Option<Stat>> {
-        let found = self.via().call(Does::Read, self.deadline(), |linked| async move {
-            let stat = linked.session.check_stat(path);
-            Ok::<_, Problem>(stat.await?)
-        });
-        Ok(found.await?.ok().flatten())
-    }
-
-    /// Our contender, if it is in line.
-    async fn find(&self) -> Result<Option<Entered>> {
-        let line = self.line().await?;
-        let Some(own) = line.into_iter().find(|name| name.starts_with(&self.id)) else { return Ok(None) };
-        let path = &format!("{}/{own}", self.line);
-        let found = self.stat(path).await?;
-        Ok(found.map(|stat| Entered { contender: own, token: token(stat.czxid), is_first: false }))
     }
 
     /// Waits until we are first; `false` when our place was lost.
@@ -430,73 +269,4 @@ fn rides(error: &Error) -> bool {
 async fn watch(linked: &Linked, path: &str) -> Result<Option<(OneshotWatcher, Gone)>, ClientError> {
     let (stat, watcher) = linked.session.check_and_watch_stat(path).await?;
     Ok(stat.map(|_| (watcher, linked.gone())))
-}
-
-/// Who holds a lock, and when nobody does, since when.
-pub(crate) enum First {
-    Held(Holder),
-    Free(i64),
-}
-
-impl First {
-    pub(crate) fn event(self, name: &Key) -> WatchEvent {
-        match self {
-            Self::Held(Holder { token, value, .. }) => {
-                WatchEvent::Put(Entry::new(name.clone(), value, Version::new(token, 0)))
-            }
-            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
-        }
-    }
-}
-
-/// The first in line.
-pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<First, ClientError> {
-    let line = names.line(name);
-    loop {
-        let mut reader = linked.session.new_multi_reader();
-        // When a contender went is told by its parent, read first; when the line went, by the line's parent.
-        reader.add_get_data(&names.area("lock"))?;
-        reader.add_get_data(&line)?;
-        reader.add_get_children(&line)?;
-        let found = reader.commit();
-        let mut got = answers(found.await?)?.into_iter();
-        let zxid = |got: Option<Got>| match got {
-            Some(Got::Data(_, stat)) => Some(stat.pzxid),
-            _ => None,
-        };
-        let (area, of_line) = (zxid(got.next()), zxid(got.next()));
-        let waiting = match got.next() {
-            Some(Got::Children(names)) => contenders(names),
-            _ => Vec::new(),
-        };
-        let Some(first) = waiting.first() else {
-            return Ok(First::Free(of_line.or(area).unwrap_or_default()));
-        };
-        let path = format!("{line}/{first}");
-        let found = linked.session.get_data(&path);
-        match found.await {
-            Ok((value, stat)) => {
-                return Ok(First::Held(Holder::new(token(stat.czxid), value)));
-            }
-            // It left meanwhile.
-            Err(ClientError::NoNode) => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// [`Store::lock_holder`].
-pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let line = inner.names.line(name);
-    loop {
-        let got = read(&inner.client, options, &[Ask::Children(line.clone())]).await?;
-        let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
-        let Some(first) = contenders(waiting).into_iter().next() else { return Ok(None) };
-        let path = format!("{line}/{first}");
-        let behind = options.clone().consistency(Consistency::Stale);
-        let got = read(&inner.client, &behind, &[Ask::Data(path)]).await?;
-        if let Some(Got::Data(value, stat)) = got.into_iter().next() {
-            return Ok(Some(Holder::new(token(stat.czxid), value)));
-        }
-    }
 }

@@ -7,9 +7,9 @@
 use crate::{
     client::{Client, Does, Via},
     error::{Problem, lock},
+    feed::answers,
     link::Linked,
     names::{Names, SLOTS, slot},
-    watch::answers,
 };
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use kv_core::*;

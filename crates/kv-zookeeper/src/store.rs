@@ -5,15 +5,14 @@ use crate::{
     connect::{Attempts, Options},
     error::Problem,
     expiring::Expiring,
-    lease, list, lock,
+    feed::Feed,
+    holder, lease, list, lock,
     names::Names,
     node::{self, Ask, Directories, Found, Got, Known, MARK, Node, read},
     pool::Sessions,
     probe::{self, Probe},
     session::{Ephemeral, Limits},
-    tree, txn,
-    watch::{self, Feed},
-    write,
+    tree, txn, watch, write,
 };
 use futures::future::join_all;
 use kv_core::{
@@ -274,7 +273,7 @@ impl Store for ZooKeeper {
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        lock::holder(&self.0, name, options).await
+        holder::holder(&self.0, name, options).await
     }
 
     /// The server lists what other tools wrote.

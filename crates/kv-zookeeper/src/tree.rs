@@ -4,11 +4,11 @@ use crate::{
     client::{Does, Via},
     directory,
     error::{Answer, Problem, Said},
+    feed::parent,
     list::{Visited, Walk, cursor, place},
     names::Names,
     node::BATCH,
     store::Inner,
-    watch::parent,
     write,
 };
 use kv_core::*;

@@ -2,62 +2,11 @@
 
 mod common;
 
-use common::{Node, Setup, nodes, single, start};
+use common::{Node, Setup, single, start, tls::Certificates};
 use kv_core::{Error, ErrorKind, Kv, Secret};
-use kv_testsuite::{
-    Failure,
-    process::{certificates, run},
-};
+use kv_testsuite::{Failure, process::run};
 use kv_zookeeper::Config;
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
-
-/// A CA, and certificates that it signed for a server on loopback and for a client.
-struct Certificates(TempDir);
-
-impl Certificates {
-    fn new() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        certificates(folder.path())?;
-        let (key, cert) = (folder.path().join("server.key"), folder.path().join("server.pem"));
-        // Java wants both in one file.
-        let both = [std::fs::read(&key)?, std::fs::read(&cert)?].concat();
-        std::fs::write(folder.path().join("both.pem"), both)?;
-        Ok(Self(folder))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A server that speaks TLS alone.
-    async fn server(&self, kind: &str, client_auth: &str) -> Result<Node, Failure> {
-        let node = self.server_on(kind, client_auth, "127.0.0.1")?;
-        node.listens().await?;
-        Ok(node)
-    }
-
-    fn server_on(&self, kind: &str, client_auth: &str, address: &str) -> Result<Node, Failure> {
-        let mut setup = Setup::new(kind);
-        setup.flags =
-            "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".into();
-        setup.more = vec![
-            "secureClientPort=PORT".into(),
-            format!("secureClientPortAddress={address}"),
-            format!("ssl.keyStore.location={}", self.file("both.pem").display()),
-            "ssl.keyStore.type=PEM".into(),
-            format!("ssl.trustStore.location={}", self.file("ca.pem").display()),
-            "ssl.trustStore.type=PEM".into(),
-            format!("ssl.clientAuth={client_auth}"),
-        ];
-        let node = nodes(&setup, 1)?.remove(0);
-        node.daemon.spawn()?;
-        Ok(node)
-    }
-}
+use std::time::{Duration, Instant};
 
 /// Opening is refused, in this way, without waiting for the deadline.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {

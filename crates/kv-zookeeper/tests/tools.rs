@@ -100,3 +100,39 @@ async fn what_zkcli_wrote_we_read() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// What others write into a lock's line holds nothing and keeps nobody out, and what is ours is not taken for theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
+    for kind in KINDS {
+        let node = single(kind).await?;
+        let url = format!("zookeeper://{}/junk/", node.address);
+        let (kv, other) = (kv_zookeeper::open(&url).await?, kv_zookeeper::open(&url).await?);
+        let create = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        let tool = Client::connect(&node.address.to_string()).await?;
+        let junk = ["x", "x-1", "-1", "0", "lock-0000000000", ".kv", "x--2147483648", "é-0000000001"];
+        kv.put("k", "v").await?;
+        tool.mkdir("/junk/.kv/lock/l", &create).await?;
+        for name in junk {
+            tool.create(&format!("/junk/.kv/lock/l/{name}"), b"junk", &create).await?;
+        }
+        assert!(kv.lock_holder("l").await?.is_none());
+        let mut holder = kv.lock_holder("l").watch().await?;
+        assert_eq!(holder.event().await?, kv_core::WatchEvent::Synced);
+        let guard = kv.new_lock("l").value("me").try_acquire().await?.ok_or("nobody holds it")?;
+        assert_eq!(kv.lock_holder("l").await?.ok_or("it is held")?.token, guard.token());
+        for name in ["a-0000000000", "zz-9999999999"] {
+            tool.create(&format!("/junk/.kv/lock/l/{name}"), b"junk", &create).await?;
+        }
+        assert!(other.new_lock("l").try_acquire().await?.is_none());
+        kv.put("k", "fenced").fenced(&guard).await?;
+        let waiting = tokio::spawn(other.new_lock("l").acquire());
+        let token = guard.token();
+        assert!(guard.release().await?);
+        let next = waiting.await??;
+        assert!(next.token() > token && next.release().await?);
+        kv.close().await?;
+        other.close().await?;
+    }
+    Ok(())
+}

@@ -19,6 +19,7 @@ use tokio::{
 
 pub mod full;
 pub mod suite;
+pub mod tls;
 
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_ZOOKEEPER_URL";

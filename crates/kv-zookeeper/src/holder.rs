@@ -1,0 +1,81 @@
+//! Who holds a lock.
+
+use crate::{
+    feed::answers,
+    line::{contenders, token},
+    link::Linked,
+    names::Names,
+    node::{Ask, Got, gone_at, read},
+    store::Inner,
+};
+use kv_core::*;
+use zookeeper_client::Error as ClientError;
+
+/// Who holds a lock, and when nobody does, since when.
+pub(crate) enum First {
+    Held(Holder),
+    Free(i64),
+}
+
+impl First {
+    pub(crate) fn event(self, name: &Key) -> WatchEvent {
+        match self {
+            Self::Held(Holder { token, value, .. }) => {
+                WatchEvent::Put(Entry::new(name.clone(), value, Version::new(token, 0)))
+            }
+            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
+        }
+    }
+}
+
+/// The first in line.
+pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<First, ClientError> {
+    let line = names.line(name);
+    loop {
+        let mut reader = linked.session.new_multi_reader();
+        // When a contender went is told by its parent, read first; when the line went, by the line's parent.
+        reader.add_get_data(&names.area("lock"))?;
+        reader.add_get_data(&line)?;
+        reader.add_get_children(&line)?;
+        let found = reader.commit();
+        let mut got = answers(found.await?)?.into_iter();
+        let zxid = |got: Option<Got>| match got {
+            Some(Got::Data(_, stat)) => Some(stat.pzxid),
+            _ => None,
+        };
+        let (area, of_line) = (zxid(got.next()), zxid(got.next()));
+        let waiting = match got.next() {
+            Some(Got::Children(names)) => contenders(names),
+            _ => Vec::new(),
+        };
+        let Some(first) = waiting.first() else {
+            return Ok(First::Free(of_line.or(area).unwrap_or_default()));
+        };
+        let path = format!("{line}/{first}");
+        let found = linked.session.get_data(&path);
+        match found.await {
+            Ok((value, stat)) => {
+                return Ok(First::Held(Holder::new(token(stat.czxid), value)));
+            }
+            // It left meanwhile.
+            Err(ClientError::NoNode) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// [`Store::lock_holder`].
+pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    let line = inner.names.line(name);
+    loop {
+        let got = read(&inner.client, options, &[Ask::Children(line.clone())]).await?;
+        let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
+        let Some(first) = contenders(waiting).into_iter().next() else { return Ok(None) };
+        let path = format!("{line}/{first}");
+        let behind = options.clone().consistency(Consistency::Stale);
+        let got = read(&inner.client, &behind, &[Ask::Data(path)]).await?;
+        if let Some(Got::Data(value, stat)) = got.into_iter().next() {
+            return Ok(Some(Holder::new(token(stat.czxid), value)));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is remembered of a request that was done.
+
+use crate::{
+    directory::clear,
+    feed::parent,
+    names::slot,
+    node::{Mark, Node, Seen},
+    plan::{Act, Plan, Subject, is_forever},
+    store::Inner,
+    txn::{Life, Request, Stamp},
+};
+use kv_core::*;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+
+/// Remembers what was written, and clears directories that lost their last key.
+pub(crate) async fn settle(
+    inner: &Inner,
+    request: &Request<'_>,
+    subjects: &[Subject],
+    plan: Plan,
+    stamp: &Stamp,
+    deadline: Deadline,
+) {
+    inner.directories.are(plan.ancestors.iter().map(String::as_str));
+    if !plan.bumped.is_empty() {
+        inner.is_prepared.store(true, Ordering::Relaxed);
+    }
+    let mut emptied = BTreeSet::new();
+    for (write, act) in request.writes.iter().zip(&plan.acts) {
+        let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
+        let empty = matches!(write, Write::Put { value, .. } if value.is_empty());
+        let forever = is_forever(write);
+        let marks = Mark { marks: true, has_children: false };
+        let node = match (act, subject.node()) {
+            (Act::Create | Act::Replace, _) => {
+                if let (false, Life::Own { session, .. }) = (forever, &request.life) {
+                    session.lies_in(parent(&subject.path));
+                }
+                Some(Node {
+                    version: 0,
+                    at: stamp.version,
+                    czxid: i64::try_from(stamp.version.parts().0).unwrap_or_default(),
+                    ephemeral: !forever,
+                    is_key: true,
+                    mark: (empty && forever).then_some(marks),
+                    children: 0,
+                })
+            }
+            (Act::Set, Some(node)) => {
+                let mark =
+                    if empty { Some(Mark { marks: true, ..node.mark.unwrap_or(marks) }) } else { node.mark };
+                Some(Node {
+                    version: node.version.wrapping_add(1),
+                    at: stamp.version,
+                    is_key: true,
+                    mark,
+                    ..node
+                })
+            }
+            (Act::Remove, _) => {
+                inner.directories.forget(&subject.path);
+                emptied.insert(parent(&subject.path).to_owned());
+                None
+            }
+            (Act::Empty, _) => {
+                // Its last child may have gone meanwhile.
+                emptied.insert(subject.path.clone());
+                inner.known.forget(&subject.key);
+                continue;
+            }
+            _ => continue,
+        };
+        match stamp.epochs[slot(&subject.key)] {
+            Some(epoch) => {
+                let seen = Seen { node, epoch: Some(epoch), generation: stamp.generation };
+                inner.known.set(&subject.key, seen);
+            }
+            None => inner.known.forget(&subject.key),
+        }
+    }
+    for path in emptied.iter().rev() {
+        clear(inner, path, deadline).await;
+    }
+}
