@@ -1,5 +1,7 @@
 //! Section 5: leases.
 
+mod emptied;
+
 use super::{in_a_life_that_ends, names, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -17,6 +19,8 @@ cases! {
     "lease.alive/drop": "dropping the handle revokes it in the background" => dropped,
     "lease.alive/two": "the keys of one lease live apart from those of another" => two,
     "lease.alive/moved": "a key put anew, without the lease or under another, does not go with the first" => moved,
+    "lease.alive/emptied": "a lease whose last key went, in whatever way, lives on, and takes keys" => emptied::lives_on,
+    "lease.alive/race": "a key that is put under a lease at the moment at which its last one goes stays" => emptied::race,
     "lease.alive/every-put": "atomic_put and transact put keys under it" => every_put,
     "lease.alive/deleted": "a key of it that was deleted and made anew stays" => deleted,
     "lease.alive/over": "a put under a lease that has ended is LeaseLost, and nothing is written" => over,
@@ -172,10 +176,10 @@ async fn moved(t: Trial) -> Verdict {
         kv.put("ttl", "v").ttl(range.greatest.min(Duration::from_secs(60))).await?;
         left.push("ttl");
     }
-    one.revoke().await?;
+    holds("a lease whose keys were put anew was alive", one.revoke().await?)?;
     same("what is left", names(&kv, "").await?, left.clone())?;
     kv.put("permanent", "v").lease(&other).await?;
-    other.revoke().await?;
+    holds("the other was alive", other.revoke().await?)?;
     left.retain(|key| !["other", "permanent"].contains(key));
     same("what is left in the end", names(&kv, "").await?, left)?;
     Ok(Ended::Kept)
@@ -210,7 +214,7 @@ async fn deleted(t: Trial) -> Verdict {
     kv.delete_tree("d").await?;
     kv.put("a", "v").await?;
     kv.atomic_put("d/b", "v", None).await?;
-    lease.revoke().await?;
+    holds("a lease whose keys were deleted was alive", lease.revoke().await?)?;
     same("what is left", names(&kv, "").await?, ["a", "d/b"])?;
     Ok(Ended::Kept)
 }

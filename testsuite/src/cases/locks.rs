@@ -1,6 +1,7 @@
 //! Locks: one holder at a time, in order, fenced, read by others.
 
 mod ends;
+mod given_up;
 
 use super::watches::{Follower, all, put_all};
 use crate::{
@@ -39,6 +40,7 @@ cases! {
     "lock.cancel/aborted": "tasks that are aborted while they acquire leave nothing behind" => ends::aborted,
     "lock.cancel/within": "`acquire_within` gives up in time, and leaves nothing behind" => ends::given_up,
     "lock.cancel/try": "`try_acquire` leaves no contender behind" => ends::tried,
+    "lock.cancel/beside_a_holder": "what was begun of acquisitions that were given up goes soon, also while another lock is held" => given_up::beside_a_holder,
     "lock.cancel/dropped-guard": "dropping the guard releases the lock" => ends::dropped_guard,
     "lock.cancel/released": "`release` says that it was held, and the lock is free at once" => ends::released,
     "lock.freed/killed": "a killed holder's lock is free within its TTL and lateness" => ends::freed_in_time,

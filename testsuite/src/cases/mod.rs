@@ -16,8 +16,11 @@ macro_rules! cases {
 mod calls;
 mod errors;
 mod expiry;
+mod full;
+mod isolation;
 mod keys;
 mod leases;
+mod lifetimes;
 mod listings;
 mod locks;
 mod model;
@@ -31,6 +34,7 @@ mod watches;
 pub fn all() -> Vec<Case> {
     [
         keys::CASES,
+        isolation::CASES,
         values::CASES,
         calls::CASES,
         listings::CASES,
@@ -42,6 +46,8 @@ pub fn all() -> Vec<Case> {
         locks::CASES,
         errors::CASES,
         opening::CASES,
+        lifetimes::CASES,
+        full::CASES,
         outages::CASES,
     ]
     .concat()

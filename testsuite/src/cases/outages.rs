@@ -1,7 +1,11 @@
 //! Outages: links that are cut, slow or frozen, servers that stop, die, hang and come back.
 
 mod calls;
+mod ends;
 mod holding;
+mod intermediary;
+mod restored;
+mod waiting;
 mod watching;
 
 use crate::{Ended, Failure, Proxy, Server, Trial, Verdict};
@@ -42,6 +46,7 @@ cases! {
     "watch.gapless/outage": "what happened while the link was cut is told" => watching::gapless_cut,
     "watch.gapless/freeze": "what happened while the link was frozen is told" => watching::gapless_freeze,
     "watch.gapless/restart": "what happened around a restart of the server is told" => watching::gapless_restart,
+    "watch.gapless/restored": "on a server that was restored from an older copy a watch comes to what is there, and tells what is written then" => restored::restored,
     "watch.order/outage": "after an outage only what differs is told, then `Synced`" => watching::order_after_outage,
     "lock.known_loss/frozen": "over a frozen link `is_held()` is true as long as it may be, and false from then on" => holding::frozen_moment,
     "lock.known_loss/told": "`lost()` is ready within 250 ms of the loss" => holding::frozen_told,
@@ -55,9 +60,15 @@ cases! {
     "lock.fenced/restart": "the token grows over a restart of the server" => holding::token_restart,
     "lock.cancel/lost-reply": "an acquisition whose answer is lost is got, or leaves the lock free after its TTL" => holding::lost_acquisition,
     "lock.cancel/lost-place": "a place in line that a lost connection costs is taken anew" => holding::lost_place,
+    "lock.survives/outage": "a wait in line rides out a server that hangs, restarts or is killed, and gets the lock in the end" => waiting::outage,
     "lease.alive/short-cut": "a cut shorter than its TTL does not end a lease" => holding::lease_short_cut,
     "lease.alive/revoked-after-cut": "a lease is revoked, and a lock released, also right behind a cut" => holding::ended_after_cut,
+    "lock.release/lost_answer": "a release whose answer is lost says that the lock was held, or `OutcomeUnknown`: never that others may have had it" => ends::lost_release,
+    "lease.revoke/lost_answer": "a revocation whose answer is lost says that the lease was alive, or `OutcomeUnknown`" => ends::lost_revocation,
     "lease.alive/cut-off": "a lease that cannot be renewed is known to be lost, and its keys go" => holding::lease_cut_off,
+    "outage.intermediary/calls": "an answer that something else gives in the server's place is an error that may pass: no success, no \"missing\", no refusal for good" => intermediary::calls,
+    "outage.intermediary/watches": "watches ride out what answers in the server's place: nothing is told meanwhile, and none ends" => intermediary::watches,
+    "outage.intermediary/holding": "locks and leases are not lost before their time while something else answers in the server's place" => intermediary::holding,
     "version.opaque/restart": "data and versions survive a restart of the server; stale versions match no more" => holding::versions_restart,
 }
 
@@ -153,14 +164,13 @@ fn writes(kv: &Kv, there: Version) -> Vec<(&'static str, Call)> {
     calls
 }
 
-/// One of each call that asks for a lock or lease.
+/// One of each call that asks for a lock or lease, and has an end.
 fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
     let c = kv.capabilities();
     let mut calls = Vec::new();
     if let Some(locking) = &c.lock {
         let ttl = locking.ttl.least.max(Duration::from_secs(1));
         calls.push(("try_acquire", call(kv.new_lock("try").ttl(ttl).try_acquire())));
-        calls.push(("acquire", call(kv.new_lock("wait").ttl(ttl).acquire())));
     }
     if let Some(range) = &c.lease {
         calls.push(("lease", call(kv.lease(range.least.max(Duration::from_secs(1))))));

@@ -1,5 +1,6 @@
 //! Watches: what is there, what changes, and nothing else.
 
+mod churn;
 mod follow;
 mod load;
 
@@ -38,6 +39,8 @@ cases! {
     "watch.delta/failed-writes": "a write that was refused yields no event" => failed_writes,
     "watch.order/versions": "versions of a key only go up, none comes twice, a `Delete` is not older than what it ends" => order,
     "watch.order/rewrite": "writing the same bytes again yields an event with a new version" => rewrite,
+    "watch.order/holder_churn": "a watch of a holder that begins while the lock goes from hand to hand never goes back to an earlier one" => churn::holders,
+    "watch.order/ttl_churn": "a watch that begins while a key ends and is made anew never goes back, and tells no end of what is there" => churn::ttls,
     "watch.bounded/slow-reader": "a slow reader holds back its own stream alone, and catches up" => load::slow_reader,
     "watch.bounded/dropped": "dropping the stream stops its work, on the server too" => load::dropped,
     "watch.many/at-once": "1,000 watches and lock waits on one handle work at once" => load::many,

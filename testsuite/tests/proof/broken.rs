@@ -1,17 +1,18 @@
 //! A store that breaks one promise on purpose, and keeps all others.
 
-use crate::{fault::Fault, lock, tree, txn, watch};
+use crate::{fault::Fault, lease::Leases, lock, tree, txn, watch};
 use kv_core::{backend::Undo, *};
 use kv_memory::Memory;
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+use tokio::task::JoinHandle;
 
 /// What the clients of one broken server share.
 #[derive(Default)]
@@ -26,6 +27,9 @@ pub(crate) struct State {
     closed: AtomicBool,
     /// How the locks that are held are given back.
     pub(crate) releases: Mutex<Vec<Arc<Mutex<Option<Undo>>>>>,
+    pub(crate) leases: Leases,
+    /// Whether the server has no room.
+    pub(crate) full: AtomicBool,
 }
 
 pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,6 +54,10 @@ struct Remembered {
 pub(crate) struct Broken {
     pub(crate) inner: Arc<dyn Store>,
     pub(crate) server: Memory,
+    /// Another server, seen under the same prefix.
+    pub(crate) beside: Memory,
+    /// What runs in the runtime that first used this client.
+    pub(crate) home: Arc<OnceLock<JoinHandle<()>>>,
     pub(crate) fault: Fault,
     pub(crate) state: Arc<State>,
     pub(crate) prefix: Arc<str>,
@@ -92,7 +100,7 @@ impl Broken {
         self.memory().get(&self.name(key)).is_some_and(|r| r.ttl.is_some())
     }
 
-    fn name(&self, key: &Key) -> String {
+    pub(crate) fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
     }
 
@@ -212,6 +220,7 @@ impl Broken {
             _ => {}
         }
         let mut written = self.store().put(key, value, expect, &options).await?;
+        self.lease_has_put(key, options.lease.as_ref());
         written.version = self.shown(key, written.version);
         if matches!(self.fault, Fault::ExpiresEarly | Fault::ExpiresSomeEarly | Fault::ExpiresLate) {
             written.ttl = asked;
@@ -279,6 +288,7 @@ impl Store for Broken {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        self.check_room()?;
         let key = &self.spelt(key);
         let expect = self.known(key, self.wanted(expect));
         let read = ReadOptions::default();
@@ -369,12 +379,14 @@ impl Store for Broken {
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        self.check_removal()?;
         let key = &self.spelt(key);
         let expect = match (self.fault, self.known(key, expect)) {
             (Fault::DeletesAnyVersion, Expect::Version(_)) => Expect::Anything,
             (_, expect) => expect,
         };
         let deleted = self.store().delete(key, expect, options).await;
+        self.lease_has_put(key, None);
         match self.fault {
             Fault::VersionsRestart if matches!(deleted, Ok(true)) => {
                 self.memory().remove(&self.name(key));

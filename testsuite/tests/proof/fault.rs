@@ -35,14 +35,19 @@ faults! {
     DeletesBelow, "a delete drops the key's children": "dir.free/delete-parent";
     IgnoresPrefix, "every prefix sees the whole server": "key.isolated/prefixes";
     ListsInternals, "what the backend keeps for itself is listed": "key.isolated/internals";
-    DeleteTreeFreesLocks, "delete_tree of the root deletes locks": "key.isolated/delete_tree" "lock.value/apart";
+    DeleteTreeFreesLocks, "delete_tree of the root deletes locks": "key.isolated/delete_tree" "lock.value/apart" "key.isolated/nested";
     ShowsLocksAsData, "a lock is a key among the data": "key.isolated/watch-internals" "lock.value/apart";
     AliasesForeignNames, "another tool's `a/` reads as the key `a`": "foreign.skipped/names";
+    ReservesByText, "what begins with `.kv` is taken for the library's own, and not told": "key.reserved/segment";
+    PrefixesAreText, "a prefix without a slash is text: `app` has what begins so": "key.isolated/segment";
+    WatchesKnowNoNames, "watches of one server tell what happens in the other of the same prefix": "key.isolated/dimension";
+    SkipsLongNames, "names of more than 512 bytes are not listed": "foreign.names/long";
     HidesForeignKeys, "a key that another tool made is never listed": "value.native/adopt" "value.native/first-write" "data.valkeyrie/read";
     // Values and versions
     EncodesValues, "values are stored in a form of the library's own": "value.native/ours" "value.native/theirs" "key.isolated/bytes";
     CutsValuesAtZero, "a value ends at its first zero byte": "value.bytes/any";
     CutsLargeValues, "a value ends at 64 KiB": "value.bytes/256k" "value.bytes/greatest" "list/large-values";
+    CountsTheFenceTwice, "a fenced put takes smaller values": "value.bytes/fenced";
     ReadsValuesAsText, "values are read as UTF-8": "value.bytes/any";
     EmptyIsMissing, "an empty value reads as a missing key": "value.bytes/empty" "dir.free/empty-value";
     KeepsVersionOfSameBytes, "a put of the same bytes keeps the version": "version.opaque/same-bytes" "version.opaque/every-write" "atomic_put/one-winner";
@@ -112,6 +117,7 @@ faults! {
     LeaseIsNotKeptAlive, "a lease is not renewed": "lease.alive/renewed";
     LeaseIsLostAtOnce, "a lease that lives is reported as lost": "lease.alive/renewed";
     RevokeLeavesKeys, "revoking a lease leaves its keys": "lease.alive/revoke" "lease.alive/drop" "lease.alive/two" "lease.alive/over" "lease.alive/revoke-event" "close/waits";
+    SweepsEmptyLeases, "a lease is revoked when its last key goes": "lease.alive/emptied" "lease.alive/race";
     GrantsLess, "a lease tells a TTL that was not granted": "lease.alive/granted";
     // Watches
     ShowsNoSnapshot, "a watch begins with changes": "watch.snapshot/tree" "watch.snapshot/key" "watch.snapshot/many";
@@ -130,6 +136,8 @@ faults! {
     RelistsAtEachChange, "a change costs an event for every key": "watch.delta/put" "watch.delta/delete";
     TellsTwice, "a watch tells a change twice": "watch.order/versions" "watch.delta/put" "watch.gapless/dropped-reads";
     TellsOutOfOrder, "a watch tells a newer version first": "watch.order/versions";
+    GoesBackWhenSynced, "a watch that has read what is there tells what was there before": "watch.order/holder_churn" "watch.order/ttl_churn";
+    TellsFalseEnds, "a watch that has read what is there tells that it is gone": "watch.order/holder_churn" "watch.order/ttl_churn";
     DeletesAtAnOldVersion, "a deletion carries a version older than what was told": "watch.order/versions";
     SlowReaderBlocksWriters, "a slow reader holds back writers": "watch.bounded/slow-reader";
     WatchesFewOnly, "a handle has at most 100 watches": "watch.many/at-once";
@@ -146,7 +154,7 @@ faults! {
     LosesItAtOnce, "a guard is reported as lost while it is held": "lock.exclusive/renewed";
     IsNotKeptAlive, "a lock is not renewed": "lock.exclusive/renewed";
     IsUnfair, "waiters get the lock in any order": "lock.fair/order";
-    LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within";
+    LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
     ForgetsToRelease, "a released lock stays held": "lock.cancel/released" "lock.cancel/dropped-guard" "lock.known_loss/closed" "close/locks";
     ReleaseIsNeverTrue, "release says that the lock was lost": "lock.cancel/released" "lock.per_guard/names";
     FreesLate, "a dead holder's lock is free later than declared": "lock.freed/killed";
@@ -155,6 +163,14 @@ faults! {
     NamesNoHolder, "lock_holder names nobody": "lock.value/read" "key.normalised/lock";
     HidesHolders, "a watch of the holder never tells one": "lock.value/watched";
     MissesTheEndOfHolding, "a watch of the holder misses the release": "lock.value/watched";
+    // Handles and their ends
+    GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
+    LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";
+    // Full servers
+    FullIsAnyError, "a server that is full fails somehow": "server.full/writes";
+    FullRefusesRemovals, "a server that is full deletes nothing": "server.full/room" "server.full/opened" "server.full/watches";
+    FullCannotBeOpened, "a server that is full cannot be opened": "server.full/opened";
+    FullRenewsNothing, "a server that is full renews nothing": "server.full/holding";
     // The rest
     CapabilitiesDiffer, "what a store can do differs from client to client": "capabilities.complete/sound";
     ShowsBadUrls, "an error shows the URL that was refused": "open.checked/bad-url";
@@ -165,6 +181,17 @@ faults! {
 
 /// Every fault over a network, what it does, and the cases that it must make red.
 pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
+    (Net::TakesOutagesForRefusals, "a wait for a lock ends with an outage", &["lock.survives/outage"]),
+    (
+        Net::TrustsTheCounter,
+        "a watch takes for granted that versions only go up",
+        &["watch.gapless/restored"],
+    ),
+    (
+        Net::BelievesIntermediaries,
+        "what something else answers is taken for the server's word",
+        &["outage.intermediary/calls", "outage.intermediary/watches", "outage.intermediary/holding"],
+    ),
     (
         Net::RetriesBlindly,
         "a write whose answer is lost is sent again",
@@ -184,6 +211,11 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         Net::EndsOnOneLink,
         "what was begun on a connection that is lost since is not ended",
         &["lease.alive/revoked-after-cut"],
+    ),
+    (
+        Net::AnswersForRepeats,
+        "what is given back twice, because the first answer was lost, is said not to have been held",
+        &["lock.release/lost_answer", "lease.revoke/lost_answer"],
     ),
     (Net::VersionsAtSending, "a put has a version made when it was sent", &["version.opaque/late"]),
     (
@@ -222,17 +254,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
             "lease.alive/cut-off",
         ],
     ),
-    (
-        Net::IgnoresDeadline,
-        "calls wait for their answers for ever",
-        &[
-            "error.deadline/store",
-            "error.deadline/link-frozen",
-            "error.deadline/answers-lost",
-            "error.deadline/server-stopped",
-            "error.deadline/server-paused",
-        ],
-    ),
+    (Net::IgnoresDeadline, "calls wait for their answers for ever", &["error.deadline/store"]),
     (
         Net::ReadsOnce,
         "a read is not asked again when its connection is cut",

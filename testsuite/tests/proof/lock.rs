@@ -31,6 +31,26 @@ fn unkept(ttl: Duration) -> Alive {
     Alive::keep(&clock, ttl, clock.now(), std::future::pending)
 }
 
+/// Renewed as long as the server is not full.
+fn unless_full(store: &Broken, ttl: Duration) -> Alive {
+    let (clock, state, fault) = (Clock::system(), store.state.clone(), store.fault);
+    Alive::keep(&clock, ttl, clock.now(), move || {
+        let renewed = state.renews(fault);
+        std::future::ready(if renewed { Ok(()) } else { Err(Error::new(ErrorKind::LockLost, "full")) })
+    })
+}
+
+/// Is done behind the answer.
+fn later(undo: Undo) -> Undo {
+    Undo::new(async move {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            undo.run().await
+        });
+        Ok(true)
+    })
+}
+
 pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let mut options = options.clone();
     let ttl = options.ttl;
@@ -115,6 +135,8 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
             guard(&store.state.releases).push(shared.clone());
             release = Undo::new(async move { take(&shared).await });
         }
+        Fault::GivesBackLater => release = later(release),
+        Fault::FullRenewsNothing => alive = unless_full(store, ttl),
         Fault::ReleaseIsNeverTrue => {
             let kept = release;
             release = Undo::new(async move { kept.run().await.map(|_| false) });
@@ -124,7 +146,7 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
     Ok(Some(Acquired { fence, alive, release }))
 }
 
-async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
+pub(crate) async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
     let release = guard(release).take();
     match release {
         Some(release) => release.run().await,
@@ -153,6 +175,14 @@ pub(crate) async fn lease(store: &Broken, ttl: Duration, options: &LeaseOptions)
             kept.forget();
         }
         Fault::GrantsLess => leased.ttl /= 2,
+        Fault::GivesBackLater => {
+            leased.revoke = later(std::mem::replace(&mut leased.revoke, Undo::nothing()))
+        }
+        Fault::FullRenewsNothing => leased.alive = unless_full(store, leased.ttl),
+        Fault::SweepsEmptyLeases => {
+            let revoke = std::mem::replace(&mut leased.revoke, Undo::nothing());
+            leased.revoke = store.state.leases.granted(&leased.id, revoke);
+        }
         _ => {}
     }
     Ok(leased)

@@ -9,6 +9,8 @@
 
 mod broken;
 mod fault;
+mod full;
+mod lease;
 mod lock;
 mod tree;
 mod txn;
@@ -19,15 +21,17 @@ mod wire;
 
 use broken::{Broken, State};
 use fault::{FAULTS, Fault, NET_FAULTS};
-use kv_core::{Bytes, Error, Kv, Result, Store, StoreUrl, async_trait};
+use kv_core::{Bytes, Error, Kv, Result, Store, StoreUrl, async_trait, backend::directory_prefix};
 use kv_memory::Memory;
-use kv_testsuite::{Case, Foreign, Harness, Options, Outcome, cases, run};
+use kv_testsuite::{Case, Foreign, Full, Harness, Options, Outcome, cases, run};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{sync::Arc, time::Duration};
 
 /// A server with a fault.
 struct Faulty {
     server: Memory,
+    /// Another, which has all names as well.
+    beside: Memory,
     fault: Fault,
     state: Arc<State>,
 }
@@ -48,8 +52,23 @@ impl Harness for Faulty {
             _ => {}
         }
         let capabilities = Arc::new(capabilities);
+        self.state.check_open(self.fault)?;
         let (server, fault, state) = (self.server.clone(), self.fault, self.state.clone());
-        Ok(Kv::new(Broken { inner, server, fault, state, prefix: prefix.into(), capabilities }))
+        let (beside, home) = (self.beside.with_prefix(prefix), Arc::default());
+        let prefix = prefix.into();
+        Ok(Kv::new(Broken { inner, server, beside, home, fault, state, prefix, capabilities }))
+    }
+
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        vec![("memory", Ok(Kv::new(self.beside.with_prefix(prefix))))]
+    }
+
+    async fn full(&self) -> Option<Arc<dyn Full>> {
+        Some(Arc::new(Faulty::new(self.fault)))
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        Some(self.leftovers(prefix).await)
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
@@ -70,6 +89,10 @@ impl Harness for Faulty {
 }
 
 impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self { server: Memory::new(), beside: Memory::new(), fault, state: Arc::default() }
+    }
+
     async fn open_this(&self, url: &str) -> Result<Kv> {
         let shown = |e: Error| match self.fault {
             Fault::ShowsBadUrls => Error::new(e.kind(), format!("cannot read {url}")),
@@ -78,12 +101,13 @@ impl Faulty {
         let url = StoreUrl::parse(url).map_err(shown)?;
         let prefix = match self.fault {
             Fault::IgnoresTheUrlsPath => String::new(),
-            _ => url.prefix().to_owned(),
+            Fault::PrefixesAreText => url.prefix().to_owned(),
+            _ => directory_prefix(url.prefix()),
         };
         if self.fault != Fault::IgnoresUnknownParameters {
             url.finish()?;
         }
-        self.open(&prefix).await
+        Harness::open(self, &prefix).await
     }
 }
 
@@ -117,7 +141,7 @@ enum Server {
 impl Server {
     async fn start(self) -> Arc<dyn Harness> {
         match self {
-            Self::Here(fault) => Arc::new(Faulty { server: Memory::new(), fault, state: Arc::default() }),
+            Self::Here(fault) => Arc::new(Faulty::new(fault)),
             Self::There(fault) => Arc::new(wire::Net::start(fault).await),
         }
     }

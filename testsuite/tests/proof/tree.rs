@@ -32,6 +32,9 @@ pub(crate) async fn list(
         _ => {}
     }
     let mut page = broken.store().list(directory, from, &asked).await?;
+    if broken.fault == Fault::SkipsLongNames {
+        page.items.retain(|item| item.position().start().len() <= 512);
+    }
     for item in &mut page.items {
         match item {
             Item::Entry(entry) => *entry = broken.entry(entry.clone()),
@@ -122,7 +125,9 @@ pub(crate) async fn delete_tree(
         Fault::DeleteTreeFreesLocks => lock::free_all(broken).await,
         _ => {}
     }
+    broken.check_removal()?;
     let mut batch = broken.store().delete_tree(directory, from, options).await?;
+    broken.lease_has_lost(directory);
     if broken.fault == Fault::MiscountsDeleted {
         batch.deleted = batch.deleted.map(|n| n + 1);
     }

@@ -19,7 +19,15 @@ pub(crate) async fn transact(
             *version = known;
         }
     }
+    broken.check_writes(&transaction.writes)?;
     match broken.fault {
+        Fault::CountsTheFenceTwice => {
+            let fenced = transaction.conditions.iter().any(|c| matches!(c, Condition::Held(_)));
+            let large = |w: &Change| matches!(w, Change::Put { value, .. } if value.len() > 190_000);
+            if fenced && transaction.writes.iter().any(large) {
+                return Err(Error::new(ErrorKind::TooLarge, "more than 190,000 bytes"));
+            }
+        }
         Fault::RefusesWhatItDeclares => return Err(broken.capabilities.unsupported("this")),
         Fault::TransactRefusesParents => {
             let below = |key: &Key| transaction.writes.iter().any(|w| w.key().is_below(&key.as_directory()));

@@ -31,5 +31,15 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
         &["error.deadline/short", "error.deadline/per-handle"],
         "kept by the handle; red on the networked store when calls were not cut off at their deadline",
     ),
+    (
+        &[
+            "error.deadline/link-frozen",
+            "error.deadline/answers-lost",
+            "error.deadline/server-stopped",
+            "error.deadline/server-paused",
+        ],
+        "kept by the handle; red on the networked store, which ignored the deadline, with a wait for a lock among the \
+         calls, as long as such a wait ended with the first request that failed",
+    ),
     (&["foreign.skipped/types"], "there is one type of data here; to be seen on a server that has several"),
 ];

@@ -48,7 +48,69 @@ fn by_text(target: &Target) -> Option<(Target, String)> {
     }
 }
 
+/// What a watch that has just read what is there tells behind it.
+fn behind(fault: Fault, told: &HashMap<Key, Version>) -> Vec<WatchEvent> {
+    let event = |(key, version): (&Key, &Version)| match fault {
+        Fault::GoesBackWhenSynced => {
+            let before = Version::new(version.parts().0 - 1, 0);
+            Some(WatchEvent::Put(Entry::new(key.clone(), "before", before)))
+        }
+        Fault::TellsFalseEnds => Some(WatchEvent::Delete { key: key.clone(), version: *version }),
+        _ => None,
+    };
+    told.iter().filter_map(event).collect()
+}
+
+/// Tells what is behind the first `Synced`.
+fn with_what_is_behind(fault: Fault, mut inner: WatchStream) -> WatchStream {
+    stream(move |out| async move {
+        let (mut told, mut synced) = (HashMap::new(), false);
+        while let Some(event) = inner.next().await {
+            let event = event?;
+            match &event {
+                WatchEvent::Put(entry) => drop(told.insert(entry.key.clone(), entry.version)),
+                WatchEvent::Delete { key, .. } => drop(told.remove(key)),
+                WatchEvent::Synced => {}
+            }
+            let first = event == WatchEvent::Synced && !std::mem::replace(&mut synced, true);
+            out.send(event).await;
+            if first {
+                for event in behind(fault, &told) {
+                    out.send(event).await;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
 pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+    match store.fault {
+        Fault::LivesInTheFirstRuntime => {
+            let home = store.home.get_or_init(|| tokio::spawn(std::future::pending()));
+            if home.is_finished() {
+                return Ok(futures::stream::pending().boxed());
+            }
+        }
+        Fault::WatchesKnowNoNames => {
+            let inner = store.store().watch(target, options).await?;
+            let other = store.beside.watch(target, options).await?;
+            let other = other.filter(|e| std::future::ready(!matches!(e, Ok(WatchEvent::Synced))));
+            return Ok(futures::stream::select(inner, other).boxed());
+        }
+        Fault::GoesBackWhenSynced | Fault::TellsFalseEnds => {
+            let inner = store.store().watch(target, options).await?;
+            return Ok(with_what_is_behind(store.fault, inner));
+        }
+        Fault::ReservesByText => {
+            let inner = store.store().watch(target, options).await?;
+            let ours = |e: &Result<WatchEvent>| {
+                e.as_ref().is_ok_and(|e| e.key().is_some_and(|key| key.as_str().starts_with(".kv")))
+            };
+            return Ok(inner.filter(move |e| std::future::ready(!ours(e))).boxed());
+        }
+        _ => {}
+    }
     if let Target::Holder(_) = target {
         let inner = store.store().watch(target, options).await?;
         return Ok(match store.fault {

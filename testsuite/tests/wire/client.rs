@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -51,6 +51,8 @@ struct Link {
     out: mpsc::UnboundedSender<Request>,
     waiting: Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
     alive: watch::Receiver<bool>,
+    /// Whether something else than the server answered.
+    foreign: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -99,6 +101,8 @@ impl Link {
         let (alive, lives) = watch::channel(true);
         let waiting: Arc<Mutex<HashMap<_, mpsc::UnboundedSender<Answer>>>> = Arc::default();
         let (answers, hello) = (waiting.clone(), Request(0, Ask::Hello(prefix.to_owned())));
+        let foreign = Arc::new(AtomicBool::new(false));
+        let seen = foreign.clone();
         let task = tokio::spawn(async move {
             let (mut from, mut to) = stream.into_split();
             let write = async {
@@ -114,7 +118,10 @@ impl Link {
             };
             let read = async {
                 loop {
-                    let Response(number, answer) = timeout(idle, read(&mut from)).await.ok()?.ok()?;
+                    let answer = timeout(idle, read(&mut from)).await.ok()?;
+                    let Response(number, answer) = answer
+                        .inspect_err(|e| seen.store(e.to_string() == FOREIGN, Ordering::Relaxed))
+                        .ok()?;
                     let waiting = answers.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(waits) = waiting.get(&number) {
                         // Who asked may have stopped waiting.
@@ -125,7 +132,7 @@ impl Link {
             let _: Option<()> = tokio::select! { end = write => end, end = read => end };
             alive.send_replace(false);
         });
-        Ok(Self { out, waiting, alive: lives, task })
+        Ok(Self { out, waiting, alive: lives, foreign, task })
     }
 
     fn is_alive(&self) -> bool {
@@ -172,8 +179,22 @@ impl Wire {
         if self.has(Fault::IgnoresDeadline) { Deadline::NEVER } else { deadline }
     }
 
-    /// The connection; one attempt to make it, if there is none.
+    /// The connection; one attempt to make it, if there is none. On a task of its own: a watch that nobody reads must not
+    /// stand still with the lock that others wait for.
     async fn link(&self) -> Result<Arc<Link>> {
+        let client = &*self.0;
+        if let Ok(link) = client.link.try_lock()
+            && let Some(link) = link.as_ref().filter(|link| link.is_alive())
+        {
+            return Ok(link.clone());
+        }
+        let wire = self.clone();
+        tokio::spawn(async move { wire.linked().await })
+            .await
+            .map_err(|_| failed_with(ErrorKind::Unavailable))?
+    }
+
+    async fn linked(&self) -> Result<Arc<Link>> {
         let client = &*self.0;
         let mut link = client.link.lock().await;
         if let Some(link) = link.as_ref().filter(|link| link.is_alive()) {
@@ -209,23 +230,36 @@ impl Wire {
         let mut answers = link.ask(self.number(), ask);
         match self.limit(deadline).limit(answers.next()).await {
             Some(Ok(answer)) => Ok(answer),
+            Some(Err(Lost)) if self.believes(&link) => Ok(Answer::Done(false)),
             Some(Err(Lost)) | None => Err(Without::Unanswered),
         }
     }
 
+    /// Whether what something else answered is taken for "there is no such thing".
+    fn believes(&self, link: &Link) -> bool {
+        self.has(Fault::BelievesIntermediaries) && link.foreign.load(Ordering::Relaxed)
+    }
+
     /// Asks again and again until the deadline: a read, or what the server takes twice without harm.
     async fn again(&self, ask: Ask, deadline: Deadline) -> Result<Answer> {
-        loop {
+        self.repeated(ask, deadline).await.0
+    }
+
+    /// As [`again`](Self::again), and whether it was asked without an answer.
+    async fn repeated(&self, ask: Ask, deadline: Deadline) -> (Result<Answer>, bool) {
+        let mut unanswered = false;
+        let answer = loop {
             match self.once(ask.clone(), deadline).await {
-                Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
-                Ok(answer) => return Ok(answer),
-                Err(Without::Unsent(e)) => return Err(e),
-                Err(Without::Unanswered) if deadline.has_passed() || self.has(Fault::ReadsOnce) => {
-                    return Err(Error::new(ErrorKind::Timeout, "no answer in time"));
-                }
-                Err(Without::Unanswered) => {}
+                Ok(Answer::Failed { kind, message }) => break Err(failure(kind, message)),
+                Ok(answer) => break Ok(answer),
+                Err(Without::Unsent(e)) => break Err(e),
+                Err(Without::Unanswered) => unanswered = true,
             }
-        }
+            if unanswered && (deadline.has_passed() || self.has(Fault::ReadsOnce)) {
+                break Err(Error::new(ErrorKind::Timeout, "no answer in time"));
+            }
+        };
+        (answer, unanswered)
     }
 
     /// Asks for a write: never again once it may have left.
@@ -259,6 +293,7 @@ impl Wire {
     async fn read(&self, ask: Ask, deadline: Deadline, missing: Answer) -> Result<Answer> {
         match self.again(ask, deadline).await {
             Err(e) if e.is_transient() && self.has(Fault::DownIsMissing) => Ok(missing),
+            Ok(Answer::Done(false)) if self.has(Fault::BelievesIntermediaries) => Ok(missing),
             answer => answer,
         }
     }
@@ -275,8 +310,14 @@ impl Wire {
                     _ => Err(failed_with(ErrorKind::Unavailable)),
                 };
             }
-            let ended = done(wire.again(Ask::End(id), deadline).await?)?;
-            Ok(ended || wire.has(Fault::ReleaseIsAlwaysTrue))
+            let (ended, unanswered) = wire.repeated(Ask::End(id), deadline).await;
+            let ended = ended.and_then(done).map(|ended| ended || wire.has(Fault::ReleaseIsAlwaysTrue));
+            match ended {
+                Ok(true) => Ok(true),
+                // What a repeat does not find may have been ended by the first attempt.
+                _ if unanswered && !wire.has(Fault::AnswersForRepeats) => Err(unknown()),
+                ended => ended,
+            }
         })
     }
 
@@ -315,8 +356,11 @@ impl Wire {
         let ask =
             Ask::Lock { id, name: name.to_string(), ttl, value: options.value.to_vec(), wait: options.wait };
         let mut deadline = Deadline::after(options.each_request);
+        let refused = || Error::new(ErrorKind::PermissionDenied, "the server takes nobody in");
         loop {
-            let link = self.connected(deadline).await?;
+            let link = self.connected(deadline).await;
+            let link =
+                link.map_err(|e| if self.has(Fault::TakesOutagesForRefusals) { refused() } else { e })?;
             let mut answers = link.ask(self.number(), ask.clone());
             let mut answer = match self.limit(deadline).limit(answers.next()).await {
                 Some(answer) => answer,
@@ -335,6 +379,7 @@ impl Wire {
                 Ok(Answer::Locked(token)) => return Ok(token),
                 Ok(Answer::Failed { kind, message }) => return Err(failure(kind, message)),
                 Ok(_) => return Err(confused()),
+                Err(Lost) if self.has(Fault::TakesOutagesForRefusals) => return Err(refused()),
                 Err(Lost) if self.has(Fault::AbandonsLocks) => {
                     return Err(failed_with(ErrorKind::Unavailable));
                 }
@@ -499,6 +544,7 @@ impl Store for Wire {
                         Err(Lost) if !first && wire.has(Fault::WatchEndsAtCut) => {
                             return Err(failed_with(ErrorKind::Unavailable));
                         }
+                        Err(Lost) if wire.believes(&link) => return Err(confused()),
                         Err(Lost) => continue 'links,
                     };
                     for event in events {
@@ -510,9 +556,16 @@ impl Store for Wire {
                             }
                         }
                         let dropped = wire.has(Fault::DropsEvents) && !listing && event.key().is_some();
-                        match told.change(event).filter(|_| !dropped || wire.number() % 3 > 0) {
-                            Some(event) if !(deaf && listing) => out.send(event).await,
-                            _ => {}
+                        let owed: Vec<_> = match event {
+                            WatchEvent::Put(entry) if listing && !wire.has(Fault::TrustsTheCounter) => {
+                                told.listed(entry).collect()
+                            }
+                            event => told.change(event).into_iter().collect(),
+                        };
+                        for event in owed {
+                            if !(deaf && listing) && (!dropped || wire.number() % 3 > 0) {
+                                out.send(event).await;
+                            }
                         }
                     }
                 }

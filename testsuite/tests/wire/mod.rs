@@ -17,6 +17,12 @@ use std::{net::SocketAddr, sync::Arc};
 #[allow(dead_code, reason = "not every test program has them all")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// A wait for a lock takes an outage for a refusal.
+    TakesOutagesForRefusals,
+    /// A watch takes for granted that versions only go up.
+    TrustsTheCounter,
+    /// What something else answers is taken for the server's word.
+    BelievesIntermediaries,
     /// A write whose answer is lost is sent again.
     RetriesBlindly,
     /// A write whose answer is lost is said to have met a conflict.
@@ -25,6 +31,8 @@ pub(crate) enum Fault {
     LostReplyIsSuccess,
     /// What was begun on a connection that is lost since is not ended.
     EndsOnOneLink,
+    /// What is given back twice, because the first answer was lost, is said not to have been held.
+    AnswersForRepeats,
     /// A put has a version that was made when it was sent.
     VersionsAtSending,
     /// What cannot be read is said to be missing.
@@ -105,6 +113,11 @@ impl Harness for Net {
 
     fn is_documented(&self) -> bool {
         false
+    }
+
+    fn speaks_http(&self) -> bool {
+        // It does not, but knows HTTP when it reads it.
+        true
     }
 
     fn server(&self) -> Option<Arc<dyn kv_testsuite::Server>> {

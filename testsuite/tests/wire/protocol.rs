@@ -137,6 +137,64 @@ pub(super) enum Event {
     Synced,
 }
 
+impl Ask {
+    /// As the store under the server counts, for a server that shows numbers which are smaller by so many.
+    pub(super) fn up(mut self, by: u64) -> Self {
+        let up = |n: &mut u64| *n += by;
+        match &mut self {
+            Self::Put { expect: Expected::Version(at), .. }
+            | Self::Delete { expect: Expected::Version(at), .. } => {
+                up(&mut at.0);
+            }
+            Self::Transact { conditions, .. } => {
+                for condition in conditions {
+                    match condition {
+                        If::Version(_, at) => up(&mut at.0),
+                        If::Held(_, token) => up(token),
+                        If::Exists(_) | If::Missing(_) => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+impl Answer {
+    /// As the server shows it: with numbers that are smaller by so many.
+    pub(super) fn down(mut self, by: u64) -> Self {
+        let down = |n: &mut u64| *n -= by;
+        match &mut self {
+            Self::Entry(Some(row)) => down(&mut row.2.0),
+            Self::Written(at, _) => down(&mut at.0),
+            Self::Locked(Some(token)) | Self::Holder(Some((token, _))) => down(token),
+            Self::Committed(written) => written.iter_mut().flatten().for_each(|(at, _)| down(&mut at.0)),
+            Self::Page(items, _) => {
+                for item in items {
+                    match item {
+                        Listed::Entry(Row(.., at)) | Listed::Key(_, at) => down(&mut at.0),
+                        Listed::Directory(_) => {}
+                    }
+                }
+            }
+            Self::Events(events) => {
+                for event in events {
+                    match event {
+                        Event::Put(Row(.., at)) | Event::Delete(_, at) => down(&mut at.0),
+                        Event::Synced => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// What is said of an answer that is not the server's.
+pub(super) const FOREIGN: &str = "an answer of HTTP, which the server does not speak";
+
 pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     bytes.extend(
@@ -148,7 +206,11 @@ pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
-    let length = from.read_u32().await? as usize;
+    let length = from.read_u32().await?;
+    if length.to_be_bytes() == *b"HTTP" {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, FOREIGN));
+    }
+    let length = usize::try_from(length).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes).await?;
     postcard::from_bytes(&bytes).map_err(io::Error::other)

@@ -3,8 +3,8 @@
 use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
 use kv_core::{
-    Cursor, Directory, LeaseId, LeaseOptions, ListOptions, LockOptions, ReadOptions, Result, Store,
-    WatchOptions, WatchStream, WriteOptions, async_trait, backend::Undo,
+    Cursor, Directory, Entry, Expect, Item, LeaseId, LeaseOptions, ListOptions, LockOptions, PutOptions,
+    ReadOptions, Result, Store, WatchOptions, WatchStream, WriteOptions, async_trait, backend::Undo,
 };
 use kv_memory::Memory;
 use std::{
@@ -47,7 +47,11 @@ struct Shared {
     /// The last token, and the last one before the server forgot.
     given: AtomicU64,
     forgotten: AtomicU64,
-    memory: Memory,
+    /// The data, and the copy of them.
+    memory: Mutex<Memory>,
+    saved: Mutex<Vec<Entry>>,
+    /// By how much the numbers are smaller that clients see: what was restored goes on where the copy was taken.
+    behind: AtomicU64,
     /// What clients hold, by the ids that they gave.
     sessions: Mutex<HashMap<Id, Session>>,
     /// Something was given back.
@@ -78,7 +82,9 @@ impl Server {
             fault,
             given: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
-            memory: Memory::new(),
+            memory: Mutex::new(Memory::new()),
+            saved: Mutex::default(),
+            behind: AtomicU64::new(0),
             sessions: Mutex::default(),
             ended: Notify::new(),
             up: watch::Sender::new(false),
@@ -122,7 +128,7 @@ impl kv_testsuite::Server for Server {
             drop(held);
             self.shared.forgotten.store(self.shared.given.load(Relaxed), Relaxed);
             let everything = (Directory::root(), WriteOptions::default());
-            let _ = self.shared.memory.delete_tree(&everything.0, None, &everything.1).await;
+            let _ = self.shared.memory().delete_tree(&everything.0, None, &everything.1).await;
         }
         // Time in which nobody could renew does not count.
         for session in self.shared.sessions().values_mut() {
@@ -138,6 +144,35 @@ impl kv_testsuite::Server for Server {
     }
     async fn resume(&self) {
         self.shared.paused.send_replace(false);
+    }
+    async fn save(&self) -> bool {
+        self.stop().await;
+        let (memory, all) = (self.shared.memory(), ListOptions::default());
+        let page = memory.list(&Directory::root(), None, &all).await.unwrap();
+        assert!(page.next.is_none(), "a copy is of one page");
+        let entries = page.items.into_iter().filter_map(|item| match item {
+            Item::Entry(entry) => Some(entry),
+            _ => None,
+        });
+        *self.shared.saved.lock().unwrap() = entries.collect();
+        kv_testsuite::Server::start(self).await;
+        true
+    }
+    async fn restore_saved(&self) {
+        self.stop().await;
+        let (memory, saved) = (Memory::new(), self.shared.saved.lock().unwrap().clone());
+        let copied = saved.iter().map(|entry| entry.version.parts().0).min().unwrap();
+        let (mut first, options) = (None, PutOptions::default());
+        for entry in saved {
+            let put = memory.put(&entry.key, entry.value, Expect::Anything, &options).await.unwrap();
+            first.get_or_insert(put.version.parts().0);
+        }
+        self.shared.behind.store(first.unwrap() - copied + self.shared.behind.load(Relaxed), Relaxed);
+        // What was held is held of the data that are gone.
+        let held = std::mem::take(&mut *self.shared.sessions());
+        *self.shared.memory.lock().unwrap() = memory;
+        drop(held);
+        kv_testsuite::Server::start(self).await;
     }
 }
 
@@ -203,7 +238,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     };
     let serve = async {
         let Ok(Request(_, Ask::Hello(prefix))) = read(&mut from).await else { return };
-        let store = shared.memory.with_prefix(&prefix);
+        let store = shared.memory().with_prefix(&prefix);
         let link = Arc::new(Link { shared: shared.clone(), store, watches: Mutex::default(), out });
         let mut requests = JoinSet::new();
         loop {
@@ -212,7 +247,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
                 return;
             }
             let Ok(Ok(Request(number, ask))) = read else { return };
-            match ask {
+            match ask.up(shared.behind.load(Relaxed)) {
                 // In the order of asking: a place in line that is given back has been asked for before.
                 Ask::Lock { id, name, ttl, value, wait } => {
                     let cancelled = link.shared.come(id);
@@ -249,6 +284,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn memory(&self) -> Memory {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn sessions(&self) -> MutexGuard<'_, HashMap<Id, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -358,7 +397,7 @@ impl Link {
     fn answer(&self, number: u64, answer: Result<Answer>) {
         let answer = answer.unwrap_or_else(|e| failed(&e));
         // The connection may have ended.
-        let _ = self.out.send(Response(number, answer));
+        let _ = self.out.send(Response(number, answer.down(self.shared.behind.load(Relaxed))));
     }
 
     #[allow(clippy::too_many_arguments)]

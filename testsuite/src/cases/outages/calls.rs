@@ -310,7 +310,6 @@ async fn in_time(kv: &Kv, there: Version) -> Result<(), Failure> {
     for (what, call) in reads(kv).into_iter().chain(writes(kv, there)).chain(acquisitions(kv)) {
         calls.spawn(async move {
             let began = Instant::now();
-            // Each request of an acquisition has the deadline; it ends with the first that fails.
             let ended = timeout(DEADLINE + SLACK, call).await;
             (what, began.elapsed(), ended)
         });

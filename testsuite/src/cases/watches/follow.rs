@@ -138,6 +138,15 @@ impl Follower {
         Ok(came)
     }
 
+    /// Reads until the events of a watched key come to what is there. Nobody may write meanwhile.
+    pub(in crate::cases) async fn agrees_with(&mut self, kv: &Kv, key: &str) -> Result<(), Failure> {
+        let entry = kv.get(key).await?;
+        while self.map.get(key) != entry.as_ref() {
+            self.next().await?;
+        }
+        Ok(())
+    }
+
     /// Reads until the events come to what the directory's listing shows. Nobody may write meanwhile.
     pub(in crate::cases) async fn agrees(&mut self, kv: &Kv, directory: &str) -> Result<(), Failure> {
         let listed = kv.list(directory).await?;

@@ -1,0 +1,65 @@
+//! Handles that are closed while others drop what they hold, and handles that outlive the runtime that they were made in.
+
+mod outlived;
+
+use crate::{
+    Ended, Failure, Trial, Verdict,
+    check::{holds, same},
+};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+cases! {
+    "close.gives_back/dropped_meanwhile": "`close` answers when all is given back, also what others drop while it ends them" => dropped_meanwhile,
+    "runtime.outlived/opened": "a handle that was opened and used in a runtime that ended works in another" => outlived::opened,
+    "runtime.outlived/first_used": "a handle that others used first, in a runtime that ended, works in the one it was opened in" => outlived::first_used,
+    "runtime.outlived/held": "what was held in a runtime that ended is known to be lost: `is_held()` and `lost()` say the same" => outlived::held,
+}
+
+async fn dropped_meanwhile(t: Trial) -> Verdict {
+    const ROUNDS: usize = 200;
+    let other = t.open().await?;
+    let (lease_ttl, locks) = (t.capabilities().lease.clone(), t.capabilities().lock.is_some());
+    if lease_ttl.is_none() && !locks {
+        return Ended::ignored("nothing is held: no leases, no locks");
+    }
+    for round in 0..ROUNDS {
+        let (kv, (began, has_begun)) = (t.open().await?, oneshot::channel());
+        let lease = match &lease_ttl {
+            Some(range) => {
+                Some(kv.lease(range.greatest.min(range.least.max(Duration::from_secs(10)))).await?)
+            }
+            None => None,
+        };
+        if let Some(lease) = &lease {
+            kv.put("member", round.to_string()).lease(lease).await?;
+        }
+        // Now and then: a lock costs more than a lease.
+        let guard = match locks && (round % 4 == 0 || lease.is_none()) {
+            true => Some(t.soon("the lock, which was given back", kv.new_lock("l").acquire()).await??),
+            false => None,
+        };
+        // The natural end of one who registers: it waits for the loss, and drops what it has.
+        let member = tokio::spawn(async move {
+            let _ = began.send(());
+            match (&lease, &guard) {
+                (Some(lease), _) => drop(lease.lost().await),
+                (None, Some(guard)) => drop(guard.lost().await),
+                (None, None) => {}
+            }
+            drop((lease, guard));
+        });
+        has_begun.await?;
+        let closed = kv.close().await;
+        holds(format!("`close` gives everything back; it said {closed:?}"), closed.is_ok())?;
+        let left = other.get("member").await?;
+        same(format!("what `close` left of a lease, in round {round}"), left.map(|entry| entry.key), None)?;
+        if locks {
+            let holder = other.lock_holder("l").await?.map(|holder| holder.token);
+            same(format!("who holds the lock after `close`, in round {round}"), holder, None)?;
+        }
+        let ended = t.soon("who waited for the loss to end", member).await?;
+        ended.map_err(|e| Failure::from(format!("who waited for the loss: {e}")))?;
+    }
+    Ok(Ended::Kept)
+}

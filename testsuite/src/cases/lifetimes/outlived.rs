@@ -1,0 +1,207 @@
+//! Handles that outlive a runtime: that of a part of a program, or of a test which shared a handle.
+
+use crate::{
+    Ended, Failure, Trial, Verdict,
+    cases::{locks::lock_ttl, watches::Follower},
+    check::{holds, same},
+};
+use kv_core::{Guard, Kv, Lease, WatchEvent, Watching};
+use std::{future::Future, time::Duration};
+use tokio::{sync::oneshot, time::timeout};
+
+/// Runs the work on a runtime of its own, with all tasks that it leaves, which ends before this answers.
+async fn in_a_runtime_that_ends<T, W, F>(work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce() -> F + Send + 'static,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let (told, answer) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let done = runtime.map_err(Failure::from).and_then(|runtime| {
+            let done = runtime.block_on(work());
+            drop(runtime);
+            done
+        });
+        // The case may have been given up.
+        let _ = told.send(done);
+    });
+    answer.await.map_err(|_| "what ran in the other runtime panicked")?
+}
+
+/// What is taken in a runtime, and goes on to the next.
+struct Held {
+    guard: Option<Guard>,
+    lease: Option<Lease>,
+}
+
+/// Uses every part of a handle, and checks that it works.
+async fn use_all(t: &Trial, kv: &Kv, turn: &str) -> Result<Held, Failure> {
+    let (c, other) = (t.capabilities(), t.open().await?);
+    let key = format!("d/{turn}");
+    kv.put(&key, turn).await.map_err(|e| format!("a put, {turn}: {e}"))?;
+    same(format!("a get, {turn}"), kv.get(&key).await?.as_ref().and_then(|e| e.text()), Some(turn))?;
+    holds(format!("a listing, {turn}"), kv.list("d").await?.iter().any(|entry| entry.key.as_str() == key))?;
+    if c.watch != Watching::Unsupported {
+        let mut tree = Follower::of_tree(t, kv, "d").await.map_err(|e| format!("{turn}: {e}"))?;
+        let mut single = Follower::of_key(t, kv, &key).await.map_err(|e| format!("{turn}: {e}"))?;
+        let version = other.put(&key, "changed").await?.version;
+        tree.told(&key, version).await.map_err(|e| format!("{turn}: {e}"))?;
+        single.told(&key, version).await.map_err(|e| format!("{turn}: {e}"))?;
+    }
+    let guard = match c.lock {
+        Some(_) => Some(locked(t, kv, &other, turn).await?),
+        None => None,
+    };
+    let lease = match &c.lease {
+        Some(range) => {
+            let lease = kv.lease(range.grant(range.least.max(Duration::from_secs(4)).min(range.greatest))?);
+            let lease = lease.await.map_err(|e| format!("a lease, {turn}: {e}"))?;
+            kv.put(format!("leased/{turn}"), "").lease(&lease).await?;
+            stays(&format!("a lease that was taken {turn}"), || lease.is_held(), lease.lost()).await?;
+            Some(lease)
+        }
+        None => None,
+    };
+    Ok(Held { guard, lease })
+}
+
+/// It is held, and `lost()` says so too.
+async fn stays<T: std::fmt::Debug>(
+    what: &str,
+    is_held: impl Fn() -> bool,
+    lost: impl Future<Output = T>,
+) -> Result<(), Failure> {
+    let lost = timeout(Duration::from_millis(300), lost).await;
+    let held = is_held();
+    holds(format!("{what} is held; `is_held()` is {held}, `lost()` gave {lost:?}"), held && lost.is_err())
+}
+
+/// `is_held()` and `lost()` say the same.
+async fn agree(what: &str, is_held: bool, lost: impl Future<Output = kv_core::Error>) -> Result<(), Failure> {
+    let lost = timeout(Duration::from_millis(300), lost).await.ok().map(|e| e.to_string());
+    let both = format!("`is_held()` is {is_held}, `lost()` gave {lost:?}");
+    holds(
+        format!("{what} of a runtime that ended is held, or known to be lost: {both}"),
+        is_held == lost.is_none(),
+    )
+}
+
+/// A wait in line that is woken by the release, and a lock that is held and kept.
+async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Failure> {
+    let ttl = lock_ttl(t, Duration::from_secs(4));
+    let name = format!("l/{turn}");
+    let theirs =
+        t.soon("a free lock", other.new_lock(&name).ttl(lock_ttl(t, Duration::from_secs(60))).acquire());
+    let theirs = theirs.await??;
+    let waiting = tokio::spawn(kv.new_lock(&name).ttl(lock_ttl(t, Duration::from_secs(60))).acquire());
+    for _ in 0..20 {
+        // Round trips, in which the waiter comes into line.
+        kv.lock_holder(&name).await?;
+    }
+    theirs.release().await?;
+    // Woken by the release, not by a look at its next renewal, which is twenty seconds away.
+    let woken = t.within(Duration::from_secs(5), "a waiter to be woken by a release", waiting).await;
+    let guard = woken.map_err(|e| format!("{turn}: {e}"))???;
+    guard.release().await?;
+    let guard = t.soon("a free lock", kv.new_lock("held").ttl(ttl).acquire()).await;
+    let guard = guard.map_err(|e| format!("{turn}: {e}"))??;
+    stays(&format!("a lock that was taken {turn}"), || guard.is_held(), guard.lost()).await?;
+    if t.capabilities().watch != Watching::Unsupported {
+        let watch = kv.lock_holder("held").watch();
+        let mut holder = Follower::new(t, "a watch of a lock's holder", watch).await?;
+        let first = holder.next().await.map_err(|e| format!("{turn}: {e}"))?;
+        let fine = matches!(&first, WatchEvent::Put(entry) if entry.version.parts().0 == guard.token());
+        holds(format!("a watch of the holder tells of it, {turn}; found {first:?}"), fine)?;
+    }
+    Ok(guard)
+}
+
+/// What was taken last is kept alive.
+async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
+    let ranges =
+        [t.capabilities().lock.as_ref().map(|locking| &locking.ttl), t.capabilities().lease.as_ref()];
+    let longest = ranges.into_iter().flatten().filter_map(|range| {
+        let ttl = range.grant(range.least.max(Duration::from_secs(4)).min(range.greatest)).ok()?;
+        Some(ttl + ttl / 4)
+    });
+    t.note("more than the TTL of a lock and a lease");
+    tokio::time::sleep(longest.max().unwrap_or_default()).await;
+    if let Some(guard) = held.guard {
+        holds("a lock is renewed", guard.is_held())?;
+        holds("it was held until it was released", guard.release().await?)?;
+    }
+    if let Some(lease) = held.lease {
+        holds("a lease is renewed", lease.is_held())?;
+        holds("it was alive until it was revoked", lease.revoke().await?)?;
+    }
+    Ok(())
+}
+
+/// Gives back what was held in another runtime, whatever that says.
+async fn give_back(held: Held) {
+    if let Some(guard) = held.guard {
+        let _ = guard.release().await;
+    }
+    if let Some(lease) = held.lease {
+        let _ = lease.revoke().await;
+    }
+}
+
+pub(super) async fn opened(t: Trial) -> Verdict {
+    let there = t.clone();
+    let kv = in_a_runtime_that_ends(move || async move {
+        let kv = there.open().await?;
+        give_back(use_all(&there, &kv, "in the first").await?).await;
+        Ok(kv)
+    })
+    .await?;
+    // On a thread of its own as well: nothing may be left of the one that ended.
+    let there = t.clone();
+    in_a_runtime_that_ends(move || async move {
+        let held = use_all(&there, &kv, "in the second").await?;
+        kept(&there, held).await?;
+        kv.close().await?;
+        Ok(())
+    })
+    .await?;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn first_used(t: Trial) -> Verdict {
+    let kv = t.open().await?;
+    let (there, theirs) = (t.clone(), kv.clone());
+    in_a_runtime_that_ends(move || async move {
+        give_back(use_all(&there, &theirs, "in one that passes").await?).await;
+        Ok(())
+    })
+    .await?;
+    let held = use_all(&t, &kv, "in the one that stays").await?;
+    kept(&t, held).await?;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn held(t: Trial) -> Verdict {
+    let c = t.capabilities();
+    if c.lock.is_none() && c.lease.is_none() {
+        return Ended::ignored("nothing is held: no leases, no locks");
+    }
+    let kv = t.open().await?;
+    let (there, theirs) = (t.clone(), kv.clone());
+    let held =
+        in_a_runtime_that_ends(move || async move { use_all(&there, &theirs, "in one that ends").await })
+            .await?;
+    let Held { guard, lease } = held;
+    if let Some(guard) = &guard {
+        agree("a lock", guard.is_held(), guard.lost()).await?;
+    }
+    if let Some(lease) = &lease {
+        agree("a lease", lease.is_held(), lease.lost()).await?;
+    }
+    give_back(Held { guard, lease }).await;
+    // What is taken anew is held, though the last was lost.
+    let held = use_all(&t, &kv, "in the one that stays").await?;
+    kept(&t, held).await?;
+    Ok(Ended::Kept)
+}

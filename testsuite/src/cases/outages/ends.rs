@@ -1,0 +1,96 @@
+//! Ends whose answers are lost: what a repeat says of the first attempt's work is not the truth.
+
+use super::*;
+use crate::{cases::locks::lock_ttl, check::holds};
+use tokio::task::JoinSet;
+
+/// How long an end may take from the server's door to its effect, before its request is taken for a look.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longer than the link is away.
+const LONG: Duration = Duration::from_secs(6);
+
+/// Has the server end it, and loses the answer; so often, if it is asked again. What the client says of it.
+async fn lose(
+    t: &Trial,
+    link: &Linked,
+    losses: usize,
+    ending: impl Future<Output = Result<bool>> + Send + 'static,
+    gone: impl AsyncFn(&Kv) -> Result<bool>,
+) -> Result<Result<bool>, Failure> {
+    let Linked { proxy, direct, .. } = link;
+    let mut calls = JoinSet::new();
+    proxy.hold_next_answer();
+    calls.spawn(ending);
+    loop {
+        let trapped = async {
+            tokio::select! {
+                biased;
+                () = proxy.trapped() => None,
+                answer = calls.join_next() => answer,
+            }
+        };
+        if let Some(answer) = t.soon("the request that gives back to pass the proxy", trapped).await? {
+            return Err(format!("it was answered before anything was given back: {:?}", answer?).into());
+        }
+        if t.until_within(LOOK, "it to be given back", || gone(direct)).await.is_ok() {
+            break;
+        }
+        // A backend that looks first has asked; what ends it comes behind that answer.
+        proxy.hold_next_answer();
+    }
+    for _ in 1..losses {
+        proxy.hold_next_answer();
+        proxy.reset().await;
+        // Whether anything is asked again is the backend's matter.
+        let _ = tokio::time::timeout(LOOK, proxy.trapped()).await;
+    }
+    proxy.reset().await;
+    proxy.heal().await;
+    let answer = t.soon("the answer of what gave back and lost its connection", calls.join_next()).await?;
+    Ok(answer.ok_or("it was begun")??)
+}
+
+/// `true`, or that it is not known.
+fn honest(what: &str, answer: &Result<bool>) -> Result<(), Failure> {
+    let fine = match answer {
+        Ok(was_held) => *was_held,
+        Err(e) => e.kind() == ErrorKind::OutcomeUnknown,
+    };
+    let expected = "`true`, for it was held until then, or `OutcomeUnknown`";
+    holds(format!("{what} whose answer is lost gives {expected}; found {answer:?}"), fine)
+}
+
+pub(super) async fn lost_release(t: Trial) -> Verdict {
+    if t.capabilities().lock.is_none() {
+        return Ended::ignored("no locks");
+    }
+    linked(t, async |t, link| {
+        // So long that no renewal is missed.
+        let ttl = lock_ttl(&t, Duration::from_secs(60));
+        for losses in [1, 2] {
+            let acquire = link.kv.new_lock("l").ttl(ttl).deadline(LONG).acquire();
+            let guard = t.soon("a free lock", acquire).await??;
+            let free = async |kv: &Kv| Ok(kv.lock_holder("l").await?.is_none());
+            let answer = lose(&t, &link, losses, guard.release(), free).await?;
+            honest("a release", &answer)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn lost_revocation(t: Trial) -> Verdict {
+    let Some(range) = t.capabilities().lease.clone() else { return Ended::ignored("no leases") };
+    linked(t, async |t, link| {
+        let ttl = range.greatest.min(range.least.max(Duration::from_secs(60)));
+        for losses in [1, 2] {
+            let lease = link.kv.lease(ttl).deadline(LONG).await?;
+            link.kv.put("d/a", "").lease(&lease).deadline(LONG).await?;
+            let gone = async |kv: &Kv| Ok(!kv.exists("d/a").await?);
+            let answer = lose(&t, &link, losses, lease.revoke(), gone).await?;
+            honest("a revocation", &answer)?;
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,180 @@
+//! What stands between and answers in the server's place: reverse proxies, ingresses, captive portals.
+
+use super::*;
+use crate::{
+    cases::{
+        locks::lock_ttl,
+        watches::{Follower, put_all},
+    },
+    check::{holds, same},
+};
+use kv_core::{WatchEvent, Watching};
+use tokio::time::timeout;
+
+/// What such a thing says: what of it, the status, the kind of text, the text.
+const ANSWERS: [(&str, &str, &str, &str); 4] = [
+    ("a 404 of text", "404 Not Found", "text/plain", "404 page not found\n"),
+    ("a page of HTML", "200 OK", "text/html", "<html><body>Welcome</body></html>"),
+    ("a 403 of text", "403 Forbidden", "text/plain", "Forbidden\n"),
+    ("a 429", "429 Too Many Requests", "text/plain", "slow down\n"),
+];
+
+/// Runs the case where the backend speaks HTTP.
+async fn speaking<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    if !t.harness().speaks_http() {
+        return Ended::ignored(
+            "the backend does not speak HTTP: what is not the server's is no answer at all",
+        );
+    }
+    linked(t, case).await
+}
+
+/// Has the proxy answer like this from here on.
+async fn answer(proxy: &Proxy, (_, status, kind, text): (&str, &str, &str, &str)) {
+    let length = text.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}");
+    proxy.answer_for_server(format!("{head}\r\nConnection: close\r\n\r\n{text}")).await;
+}
+
+pub(super) async fn calls(t: Trial) -> Verdict {
+    speaking(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        let there = direct.put("d/there", "there").await?.version;
+        for theirs in ANSWERS {
+            answer(proxy, theirs).await;
+            let what = theirs.0;
+            let calls = reads(kv).into_iter().chain(writes(kv, there)).chain(acquisitions(kv));
+            for (call, answer) in answers(&t, calls).await? {
+                let Err(e) = answer else {
+                    return Err(format!("{call} that {what} answers succeeds: {answer:?}").into());
+                };
+                let passes = !e.is_lasting() && !e.is_conflict();
+                holds(format!("{call} that {what} answers fails by what may pass; found {e:?}"), passes)?;
+            }
+            proxy.heal().await;
+            t.until("reads to succeed again", || async { Ok(kv.get("d/there").await.is_ok()) }).await?;
+        }
+        let left: Vec<_> =
+            direct.list("d").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
+        same(
+            "what is there after writes that the server never heard of",
+            left,
+            [("d/there".to_owned(), there)],
+        )
+    })
+    .await
+}
+
+/// The answers of these calls, which are made at once.
+async fn answers(
+    t: &Trial,
+    calls: impl Iterator<Item = (&'static str, Call)>,
+) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
+    let calls: Vec<_> = calls.map(|(what, call)| call.map(move |answer| (what, answer)).boxed()).collect();
+    t.soon("the answers of calls", futures::future::join_all(calls)).await
+}
+
+pub(super) async fn watches(t: Trial) -> Verdict {
+    if t.capabilities().watch == Watching::Unsupported {
+        return Ended::ignored("no watches");
+    }
+    speaking(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        put_all(direct, ["d/a", "d/b", "d/k"]).await?;
+        let mut tree = Follower::of_tree(&t, kv, "d").await?;
+        let mut key = Follower::of_key(&t, kv, "d/k").await?;
+        for theirs in ANSWERS {
+            answer(proxy, theirs).await;
+            let what = theirs.0;
+            let late = kv.watch_tree("d").await;
+            let mut late =
+                late.map_err(|e| format!("a watch that begins behind {what} waits for the server: {e:?}"))?;
+            let told = async {
+                loop {
+                    let (watch, event) = tokio::select! {
+                        event = tree.watch().event() => ("the tree", event),
+                        event = key.watch().event() => ("the key", event),
+                        event = late.event() => break ("a tree, begun late", event),
+                    };
+                    // What was told of the last answer's end may have waited.
+                    if !matches!(event, Ok(WatchEvent::Synced)) {
+                        break (watch, event);
+                    }
+                }
+            };
+            // Longer than a request may take: it is asked again and again.
+            if let Ok((watch, event)) = timeout(DEADLINE * 4, told).await {
+                return Err(format!("{what} is told to the watch of {watch} as {event:?}").into());
+            }
+            proxy.heal().await;
+            direct.put("d/k", what).await?;
+            tree.agrees(direct, "d").await.map_err(|e| format!("after {what}: {e}"))?;
+            key.agrees_with(direct, "d/k").await.map_err(|e| format!("after {what}: {e}"))?;
+            let told = async {
+                let mut keys = 0;
+                while late.event().await?.key().is_some() {
+                    keys += 1;
+                }
+                Ok::<_, Error>(keys)
+            };
+            let keys = t.soon("the snapshot of a watch that began late", told).await??;
+            same(format!("keys that a watch which began behind {what} tells first"), keys, 3)?;
+        }
+        same("what broke the order", [tree.disorder, key.disorder].concat(), Vec::<String>::new())
+    })
+    .await
+}
+
+pub(super) async fn holding(t: Trial) -> Verdict {
+    let (locks, leases) = (t.capabilities().lock.is_some(), t.capabilities().lease.clone());
+    if !locks && leases.is_none() {
+        return Ended::ignored("no locks, no leases");
+    }
+    speaking(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        let ttl = lock_ttl(&t, Duration::from_secs(4));
+        for pair in ANSWERS.chunks(2) {
+            let what = format!("{} and {}", pair[0].0, pair[1].0);
+            let guard = match locks {
+                true => Some(t.soon("a free lock", kv.new_lock("l").ttl(ttl).acquire()).await??),
+                false => None,
+            };
+            let lease = match &leases {
+                Some(range) => Some(kv.lease(range.grant(ttl.min(range.greatest))?).deadline(PATIENT).await?),
+                None => None,
+            };
+            if let Some(lease) = &lease {
+                kv.put("d/leased", "").lease(lease).deadline(PATIENT).await?;
+            }
+            // The next renewals, which are due after a third of the TTL, meet each of them; then there is time for another.
+            tokio::time::sleep(ttl.mul_f64(0.3)).await;
+            for theirs in pair {
+                answer(proxy, *theirs).await;
+                tokio::time::sleep(ttl.mul_f64(0.15)).await;
+                let held = guard.as_ref().is_none_or(|guard| guard.is_held());
+                holds(format!("a lock is not lost behind {} before its time", theirs.0), held)?;
+                let held = lease.as_ref().is_none_or(|lease| lease.is_held());
+                holds(format!("a lease is not lost behind {} before its time", theirs.0), held)?;
+            }
+            proxy.heal().await;
+            // Long enough to be lost, were it not renewed since.
+            tokio::time::sleep(ttl.mul_f64(0.4)).await;
+            if let Some(guard) = guard {
+                holds(format!("a lock is renewed after {what}"), guard.is_held())?;
+                let holder = direct.lock_holder("l").await?.map(|holder| holder.token);
+                same(format!("the holder after {what}"), holder, Some(guard.token()))?;
+                holds(format!("a release after {what}"), guard.release().await?)?;
+            }
+            if let Some(lease) = lease {
+                holds(format!("a lease is renewed after {what}"), lease.is_held())?;
+                holds(format!("the key of a lease is there after {what}"), direct.exists("d/leased").await?)?;
+                holds(format!("a revocation after {what}"), lease.revoke().await?)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}

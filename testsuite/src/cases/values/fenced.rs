@@ -1,0 +1,65 @@
+//! Large values in every way of writing.
+
+use crate::{
+    Ended, Trial, Verdict,
+    check::{holds, same},
+};
+use kv_core::{Bytes, Kv};
+use std::time::Duration;
+
+const SIZE: usize = 256 << 10;
+
+/// What another client finds.
+async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
+    Ok(kv.get(key).await?.map(|entry| (entry.value.len(), entry.value[0])))
+}
+
+pub(super) async fn every_way(t: Trial) -> Verdict {
+    let (kv, other, c) = (t.open().await?, t.open().await?, t.capabilities());
+    let mut last = 0;
+    // Each has other bytes, so that none passes for another.
+    let mut value = || {
+        last += 1;
+        (Bytes::from(vec![last; SIZE]), Some((SIZE, last)))
+    };
+    let (bytes, wanted) = value();
+    let version = kv.put("k", bytes).await?.version;
+    same("a put", found(&other, "k").await?, wanted)?;
+    let (bytes, wanted) = value();
+    kv.atomic_put("k", bytes, version).await?;
+    same("an atomic_put", found(&other, "k").await?, wanted)?;
+    if c.ttl.is_some() {
+        let (bytes, wanted) = value();
+        kv.put("ttl", bytes).ttl(t.short_ttl(Duration::from_secs(60))).await?;
+        same("a put with a TTL", found(&other, "ttl").await?, wanted)?;
+    }
+    if let Some(range) = &c.lease {
+        let lease = kv.lease(range.greatest.min(Duration::from_secs(20))).await?;
+        let (bytes, wanted) = value();
+        kv.put("leased", bytes).lease(&lease).await?;
+        same("a put under a lease", found(&other, "leased").await?, wanted)?;
+        lease.revoke().await?;
+    }
+    if c.max_txn_ops > 1 {
+        let (bytes, wanted) = value();
+        let steps = kv.transact().when_exists("k").then(kv.put("in-a-transaction", bytes));
+        holds("a transaction with a large value commits", steps.await?.is_committed())?;
+        same("a put in a transaction", found(&other, "in-a-transaction").await?, wanted)?;
+    }
+    if c.lock.as_ref().is_some_and(|locking| locking.fenced_writes) {
+        let guard = t.soon("a free lock", kv.new_lock("l").acquire()).await??;
+        let (bytes, wanted) = value();
+        let put = kv.put("fenced", bytes).fenced(&guard).await;
+        put.map_err(|e| format!("a fenced put of 256 KiB: {e}"))?;
+        same("a fenced put", found(&other, "fenced").await?, wanted)?;
+        if c.max_txn_ops > 1 {
+            let (bytes, wanted) = value();
+            let steps = kv.transact().when_held(&guard).then(kv.put("fenced", bytes)).await;
+            let steps = steps.map_err(|e| format!("a fenced transaction with 256 KiB: {e}"))?;
+            holds("a fenced transaction with a large value commits", steps.is_committed())?;
+            same("a put in a fenced transaction", found(&other, "fenced").await?, wanted)?;
+        }
+        guard.release().await?;
+    }
+    Ok(Ended::Kept)
+}
