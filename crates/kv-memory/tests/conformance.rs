@@ -34,8 +34,16 @@ impl Harness for Process {
         Some(Arc::new(self.clone()))
     }
 
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        vec![("name", Config::new().name("conformance-beside").prefix(prefix).open().await)]
+    }
+
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         self.0.with_prefix(prefix).leftovers()
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        Some(self.leftovers(prefix).await)
     }
 }
 
