@@ -42,6 +42,10 @@ impl Harness for File {
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_redb::open(url).await)
     }
+
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        vec![("file", Config::new(self.folder.path().join("beside.redb")).prefix(prefix).open().await)]
+    }
 }
 
 impl File {
