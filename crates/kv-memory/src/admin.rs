@@ -2,7 +2,7 @@
 
 use crate::{Memory, data::Life};
 use bytes::Bytes;
-use kv_core::{IntoKey, Result};
+use kv_core::{IntoKey, LeaseId, Result};
 
 impl Memory {
     /// Takes the lock of this name, below this client's prefix, away from its holder, as an administrator could; whether
@@ -24,6 +24,11 @@ impl Memory {
     pub fn evict_lock(&self, name: impl IntoKey) -> Result<bool> {
         let lock = self.lock_name(&name.into_key()?);
         Ok(self.look().evict(&lock, "an administrator took it away"))
+    }
+
+    pub(crate) fn evict_lease(&self, id: &LeaseId) -> bool {
+        let mut data = self.look();
+        data.lease(id).is_ok_and(|id| data.evict_lease(id, "an administrator ended it"))
     }
 
     /// What is stored under this whole name, whatever the client's prefix: any text, in normal form or not.
@@ -65,7 +70,7 @@ impl Memory {
         left.extend(
             locks.map(|((_, name), line)| format!("the lock {name:?} with {} in line", line.waiting())),
         );
-        match self.0.hub.subscribers() {
+        match data.watches(prefix) {
             0 => {}
             watches => left.push(format!("{watches} watches")),
         }

@@ -1,7 +1,10 @@
 //! Which store is opened, and how.
 
 use crate::Memory;
-use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::Clock};
+use kv_core::{
+    Error, ErrorKind, Kv, Result, StoreUrl,
+    backend::{Clock, directory_prefix},
+};
 
 /// How a store in memory is opened.
 ///
@@ -9,7 +12,7 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::Clock};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
 /// use kv_memory::Config;
 ///
-/// let app = Config::new().name("docs").prefix("app/").open().await?;
+/// let app = Config::new().name("docs").prefix("app").open().await?;
 /// let all = Config::new().name("docs").open().await?;
 /// app.put("a", "1").await?;
 /// assert_eq!(all.get("app/a").await?.unwrap().text(), Some("1"));
@@ -22,8 +25,10 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::Clock};
 pub struct Config {
     /// The name under which this process shares the store; a store of its own without one.
     pub name: Option<String>,
-    /// What all names begin with, byte for byte.
+    /// The directory that the store is: with `app` the key `a` is at `app/a`.
     pub prefix: String,
+    /// In its place, what all names begin with, byte for byte.
+    pub raw_prefix: String,
     /// What measures TTLs, leases and locks; the machine's clock without one.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Option<Clock>,
@@ -42,26 +47,49 @@ impl Config {
         self
     }
 
-    /// Sets what all names begin with, byte for byte: `app/` puts the key `a` at `app/a`.
+    /// Sets the directory that the store is: `app`, or `app/`, puts the key `a` at `app/a`, and leaves `application` alone.
     #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    pub fn prefix(mut self, directory: impl Into<String>) -> Self {
+        self.prefix = directory.into();
         self
     }
 
-    /// Sets what measures TTLs, leases and locks; a [`Clock::manual`] moves only as told.
+    /// Sets, in place of [`prefix`](Self::prefix), what all names begin with, byte for byte: `app` puts the key `a` at
+    /// `appa`.
+    #[must_use]
+    pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
+        self.raw_prefix = bytes.into();
+        self
+    }
+
+    pub(crate) fn whole_prefix(&self) -> Result<String> {
+        if self.raw_prefix.is_empty() {
+            return Ok(directory_prefix(&*self.prefix));
+        }
+        if !self.prefix.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "both `prefix` and `raw_prefix` are given; give `prefix` for a directory, or `raw_prefix` for bytes as they are",
+            ));
+        }
+        Ok(self.raw_prefix.clone())
+    }
+
+    /// Sets what measures TTLs, leases and locks: a [`Clock::manual`] moves only as told, [`Clock::tokio`] with the
+    /// runtime's, so that a test under `#[tokio::test(start_paused = true)]` moves it by `tokio::time::advance`.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// The configuration that a URL spells: `memory://`, `memory://NAME`, `memory://NAME/prefix`, `memory:///prefix`.
+    /// The configuration that a URL spells: `memory://`, `memory://NAME`, `memory://NAME/prefix`, `memory:///prefix`, and
+    /// behind it `?clock=tokio` for [`Clock::tokio`] or `?raw_prefix=…`.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for credentials, for several names, and for
-    /// any parameter.
-    pub fn from_url(url: StoreUrl) -> Result<Self> {
+    /// a parameter that is unknown or makes no sense.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
         if url.scheme() != "memory" {
             return refused(format!(
@@ -77,17 +105,27 @@ impl Config {
         if url.hosts().len() > 1 {
             return refused("a memory URL with several names; one is enough: memory://NAME/prefix".into());
         }
-        let config =
-            Self { name: url.hosts().first().cloned(), prefix: url.prefix().to_owned(), clock: None };
+        let clock = match url.take::<String>("clock")?.as_deref() {
+            None => None,
+            Some("system") => Some(Clock::system()),
+            Some("tokio") => Some(Clock::tokio()),
+            Some(other) => {
+                return refused(format!("the parameter \"clock\" is {other:?}; known: system, tokio"));
+            }
+        };
+        let (name, prefix) = (url.hosts().first().cloned(), url.prefix().to_owned());
+        let raw_prefix = url.take("raw_prefix")?.unwrap_or_default();
         url.finish()?;
+        let config = Self { name, prefix, raw_prefix, clock };
+        config.whole_prefix()?;
         Ok(config)
     }
 
     /// The store, for [`Kv::new`], for layers, and for [`Memory::with_prefix`] and [`Memory::evict_lock`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a clock together with the name of a store that is open, and
-    /// has a clock already.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another clock than that of the store, where one of this name is
+    /// open, and for `prefix` together with `raw_prefix`.
     pub fn build(self) -> Result<Memory> {
         Memory::of(self)
     }

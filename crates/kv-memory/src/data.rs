@@ -54,11 +54,8 @@ pub(crate) enum Due {
     Lock(LockName),
 }
 
-/// Those who look at the data through one prefix.
-struct Seat {
-    hub: Hub,
-    clients: usize,
-}
+/// Those who look at the data through one prefix: a hub for each client.
+type Seat = Vec<(u64, Hub)>;
 
 pub(crate) struct Data {
     me: Weak<Shared>,
@@ -199,7 +196,8 @@ impl Data {
                 continue;
             };
             if let Some(key) = key_of(rest, own) {
-                seat.hub.publish(&event(key));
+                let event = event(key);
+                seat.iter().for_each(|(_, hub)| hub.publish(&event));
             }
             below = Bound::Excluded(prefix);
         }
@@ -207,25 +205,30 @@ impl Data {
 
     /// Tells those who watch the holder of the lock.
     pub(crate) fn publish_holder(&self, (prefix, _): &LockName, event: &WatchEvent) {
-        if let Some(seat) = self.seats.get(prefix) {
-            seat.hub.publish_holder(event);
+        for (_, hub) in self.seats.get(prefix).into_iter().flatten() {
+            hub.publish_holder(event);
         }
     }
 
-    /// The hub of one more client with this prefix.
-    pub(crate) fn enter(&mut self, prefix: &Name) -> Hub {
-        let seat = self.seats.entry(prefix.clone()).or_insert_with(|| Seat { hub: Hub::new(), clients: 0 });
-        seat.clients += 1;
-        seat.hub.clone()
+    /// The number and the hub of one more client with this prefix.
+    pub(crate) fn enter(&mut self, prefix: &Name) -> (u64, Hub) {
+        let client = (self.count(), Hub::new());
+        self.seats.entry(prefix.clone()).or_default().push(client.clone());
+        client
     }
 
-    pub(crate) fn leave(&mut self, prefix: &Name) {
+    pub(crate) fn leave(&mut self, prefix: &Name, client: u64) {
         if let Some(seat) = self.seats.get_mut(prefix) {
-            seat.clients -= 1;
-            if seat.clients == 0 {
+            seat.retain(|(id, _)| *id != client);
+            if seat.is_empty() {
                 self.seats.remove(prefix);
             }
         }
+    }
+
+    /// How many watches the clients of this prefix have.
+    pub(crate) fn watches(&self, prefix: &str) -> usize {
+        self.seats.get(prefix).into_iter().flatten().map(|(_, hub)| hub.subscribers()).sum()
     }
 }
 
@@ -257,7 +260,7 @@ impl Data {
         {
             match due {
                 Due::Key(name) => drop(self.remove(&name)),
-                Due::Lease(id) => drop(self.end_lease(id)),
+                Due::Lease(id) => drop(self.evict_lease(id, "its TTL passed without a renewal")),
                 Due::Lock(lock) => drop(self.evict(&lock, "its TTL passed without a renewal")),
             }
         }

@@ -3,18 +3,22 @@
 use crate::{
     Memory,
     data::{Data, Due, Name},
+    faults::Does,
+    lock::End,
 };
 use kv_core::{
-    Error, ErrorKind, LeaseId, Leased, Result,
-    backend::{Alive, Instant, Undo},
+    Deadline, Error, ErrorKind, LeaseId, Leased, Result,
+    backend::{Alive, Instant},
 };
-use std::{collections::BTreeSet, future::ready, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// A lease that is alive.
 pub(crate) struct Lease {
     until: Instant,
     pub(crate) prefix: Name,
     pub(crate) keys: BTreeSet<Name>,
+    /// Ends its owner's life early.
+    end: Option<End>,
 }
 
 fn lost() -> Error {
@@ -36,6 +40,22 @@ impl Data {
         Ok(())
     }
 
+    /// Ends the lease from outside: its owner is told; whether it was alive.
+    pub(crate) fn evict_lease(&mut self, id: u64, why: &str) -> bool {
+        if let Some(end) = self.leases.get(&id).and_then(|lease| lease.end.as_ref()) {
+            end(why);
+        }
+        self.end_lease(id)
+    }
+
+    /// Has the owner told when the lease is ended from outside; it may have been already.
+    fn tell_lease(&mut self, id: u64, alive: &Alive) {
+        match self.leases.get_mut(&id) {
+            Some(lease) => lease.end = Some(Box::new(alive.ending())),
+            None => alive.end(lost().message()),
+        }
+    }
+
     /// Ends the lease and removes its keys; whether it was alive.
     pub(crate) fn end_lease(&mut self, id: u64) -> bool {
         let Some(lease) = self.leases.remove(&id) else { return false };
@@ -49,22 +69,29 @@ impl Data {
 
 impl Memory {
     /// A lease of this TTL, which the store grants.
-    pub(crate) fn grant(&self, ttl: Duration) -> Result<Leased> {
+    pub(crate) fn grant(&self, ttl: Duration, each: Duration) -> Result<Leased> {
         let mut data = self.look();
         let id = data.count();
         let memory = self.clone();
-        let revoke = Undo::new(async move { Ok(memory.look().end_lease(id)) });
+        let revoke = self.0.tasks.undo(async move {
+            memory.trouble().resumed_by(Does::Write, Deadline::after(each)).await?;
+            Ok(memory.look().end_lease(id))
+        });
         let (clock, granted) = (data.clock.clone(), data.clock.now());
         let until = granted + ttl;
-        data.leases.insert(id, Lease { until, prefix: self.0.prefix.clone(), keys: BTreeSet::new() });
+        data.leases
+            .insert(id, Lease { until, prefix: self.0.prefix.clone(), keys: BTreeSet::new(), end: None });
         data.schedule(until, Due::Lease(id));
         drop(data);
-        let shared = Arc::downgrade(&self.0.shared);
+        let (shared, trouble) = (Arc::downgrade(&self.0.shared), self.trouble().clone());
         let alive = Alive::keep(&clock, ttl, granted, move || {
-            let Some(shared) = shared.upgrade() else { return ready(Err(lost())) };
-            let renewed = shared.look().renew_lease(id, ttl);
-            ready(renewed)
+            let (shared, resumed) = (shared.clone(), trouble.resumed());
+            async move {
+                resumed.await;
+                shared.upgrade().ok_or_else(lost)?.look().renew_lease(id, ttl)
+            }
         });
+        self.look().tell_lease(id, &alive);
         Ok(Leased { id: LeaseId::new(id.to_string()), ttl, alive, revoke })
     }
 }

@@ -38,16 +38,24 @@
 //! each third of its TTL: a test that moves the clock by less, and then lets other tasks run, keeps it; one that moves it
 //! by the whole TTL loses it, as a process does that was suspended. [`Memory::evict_lock`] takes a lock away from its
 //! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. A killed process is a
-//! runtime that was dropped. A runtime whose own time is paused wants a manual clock: the machine's goes on.
+//! runtime that was dropped. Under `#[tokio::test(start_paused = true)]` take [`Clock::tokio`](kv_core::backend::Clock::tokio),
+//! or `memory://?clock=tokio`: the machine's clock goes on while the runtime's stands still.
+//!
+//! # Tests of failures
+//! [`Faults`], from any handle, has calls fail, loses answers, freezes the store, cuts watches. The guide
+//! `docs/testing.md` of the repository shows how programs are tested with it.
 
 mod admin;
 mod config;
 mod data;
+mod faults;
 mod lease;
 mod list;
 mod lock;
 mod store;
+mod txn;
 mod watch;
 
 pub use config::{Config, from_url, open};
+pub use faults::{Calls, Faults};
 pub use store::Memory;

@@ -3,13 +3,15 @@
 use crate::{
     Memory,
     data::{Data, Due, LockName},
+    faults::Does,
 };
 use bytes::Bytes;
 use kv_core::{
-    Acquired, Entry, Error, ErrorKind, Fence, Holder, Key, LockOptions, Result, Version, WatchEvent,
-    backend::{Alive, Instant, Undo},
+    Acquired, Deadline, Entry, Error, ErrorKind, Fence, Holder, Key, LockOptions, Result, Version,
+    WatchEvent,
+    backend::{Alive, Instant},
 };
-use std::{collections::VecDeque, future::ready, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// Who holds a lock, and who waits for it. There is none for a lock that is free.
@@ -18,7 +20,7 @@ pub(crate) struct Line {
     waiting: VecDeque<Waiter>,
 }
 
-type End = Box<dyn Fn(&str) + Send>;
+pub(crate) type End = Box<dyn Fn(&str) + Send>;
 
 struct Held {
     attempt: u64,
@@ -171,23 +173,39 @@ impl Memory {
     ) -> Result<Option<Acquired>> {
         let (lock, attempt) = (self.lock_name(name), self.look().count());
         let release = {
-            let (memory, lock) = (self.clone(), lock.clone());
-            Undo::new(async move { Ok(memory.look().give_back(&lock, attempt)) })
+            let (memory, lock, each) = (self.clone(), lock.clone(), options.each_request);
+            self.0.tasks.undo(async move {
+                memory.trouble().resumed_by(Does::Write, Deadline::after(each)).await?;
+                Ok(memory.look().give_back(&lock, attempt))
+            })
         };
-        let asked = self.look().ask(&lock, attempt, ttl, options);
-        let turn = match asked {
-            Asked::Got(turn) => turn,
-            Asked::InLine(mine) => mine.await.map_err(|_| lost())?,
-            Asked::Refused => {
-                release.forget();
-                return Ok(None);
+        let turn = loop {
+            let asked = self.look().ask(&lock, attempt, ttl, options);
+            match asked {
+                Asked::Got(turn) => break turn,
+                Asked::InLine(mine) => {
+                    let turn = mine.await;
+                    // It is heard of when nothing is frozen, and may be over then: the place in line is taken anew.
+                    self.trouble().resumed().await;
+                    match turn {
+                        Ok(turn) if self.look().is_held(&lock, turn.token) => break turn,
+                        _ => {}
+                    }
+                }
+                Asked::Refused => {
+                    release.forget();
+                    return Ok(None);
+                }
             }
         };
         let (clock, shared, of) = (self.clock(), Arc::downgrade(&self.0.shared), lock.clone());
+        let trouble = self.trouble().clone();
         let alive = Alive::keep(&clock, ttl, turn.since, move || {
-            let Some(shared) = shared.upgrade() else { return ready(Err(lost())) };
-            let renewed = shared.look().renew_lock(&of, attempt, ttl);
-            ready(renewed)
+            let (shared, of, resumed) = (shared.clone(), of.clone(), trouble.resumed());
+            async move {
+                resumed.await;
+                shared.upgrade().ok_or_else(lost)?.look().renew_lock(&of, attempt, ttl)
+            }
         });
         self.look().tell(&lock, attempt, &alive);
         Ok(Some(Acquired { fence: Fence::new(name.clone(), turn.token, Bytes::new()), alive, release }))

@@ -3,14 +3,15 @@
 use crate::{
     Config,
     data::{Data, Life, Name, Shared},
+    faults::{Does, Trouble},
 };
 use bytes::Bytes;
 use kv_core::{
-    Acquired, Batch, Capabilities, Condition, Cursor, Directory, Entry, Error, ErrorKind, Expect, Health,
+    Acquired, Batch, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect, Health,
     Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Outcome, Page, PutOptions,
-    ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, Write,
-    WriteOptions, Written, async_trait,
-    backend::{Clock, Hub},
+    ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, WriteOptions,
+    Written, async_trait,
+    backend::{Clock, Hub, Tasks, directory_prefix},
 };
 use std::{
     borrow::Cow,
@@ -61,11 +62,22 @@ pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) prefix: Name,
     pub(crate) hub: Hub,
+    pub(crate) trouble: Arc<Trouble>,
+    /// What is given back in the background.
+    pub(crate) tasks: Tasks,
+    id: u64,
+}
+
+impl Client {
+    /// Has its watches read again what is there.
+    pub(crate) fn cut(&self) {
+        self.hub.missed();
+    }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shared.look().leave(&self.prefix);
+        self.shared.look().leave(&self.prefix, self.id);
     }
 }
 
@@ -75,10 +87,17 @@ impl Memory {
         Self::client(Shared::new(Clock::system()), "")
     }
 
-    /// Another client of the same data, with this prefix in place of this client's.
+    /// Another client of the same data: the store that this directory is, in place of this client's; the whole of it for
+    /// an empty one.
     #[must_use]
-    pub fn with_prefix(&self, prefix: &str) -> Self {
-        Self::client(self.0.shared.clone(), prefix)
+    pub fn with_prefix(&self, directory: &str) -> Self {
+        Self::client(self.0.shared.clone(), &directory_prefix(directory))
+    }
+
+    /// Another client of the same data, whose names all begin with this, byte for byte.
+    #[must_use]
+    pub fn with_raw_prefix(&self, bytes: &str) -> Self {
+        Self::client(self.0.shared.clone(), bytes)
     }
 
     /// The clock that measures TTLs, leases and locks of this store.
@@ -87,19 +106,20 @@ impl Memory {
     }
 
     pub(crate) fn of(config: Config) -> Result<Self> {
-        let Config { name, prefix, clock } = config;
+        let prefix = config.whole_prefix()?;
+        let Config { name, clock, .. } = config;
         let Some(name) = name else {
             return Ok(Self::client(Shared::new(clock.unwrap_or_default()), &prefix));
         };
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = match (named.get(&name).and_then(Weak::upgrade), clock) {
-            (Some(_), Some(_)) => {
+            (Some(shared), Some(clock)) if shared.look().clock != clock => {
                 let why = format!(
-                    "a clock for the store {name:?}, which is open and has one; leave the clock away"
+                    "another clock for the store {name:?}, which is open and has one; leave the clock away"
                 );
                 return Err(Error::new(ErrorKind::InvalidArgument, why));
             }
-            (Some(shared), None) => shared,
+            (Some(shared), _) => shared,
             (None, clock) => {
                 let shared = Shared::new(clock.unwrap_or_default());
                 named.retain(|_, other| other.strong_count() > 0);
@@ -113,8 +133,9 @@ impl Memory {
 
     fn client(shared: Arc<Shared>, prefix: &str) -> Self {
         let prefix = Name::from(prefix);
-        let hub = shared.look().enter(&prefix);
-        Self(Arc::new(Client { shared, prefix, hub }))
+        let (id, hub) = shared.look().enter(&prefix);
+        let (trouble, tasks) = Default::default();
+        Self(Arc::new(Client { shared, prefix, hub, trouble, tasks, id }))
     }
 
     pub(crate) fn look(&self) -> MutexGuard<'_, Data> {
@@ -147,7 +168,7 @@ impl fmt::Debug for Memory {
 }
 
 /// How long a put has its key live, as granted, if its lease is alive.
-fn life(data: &Data, options: &PutOptions) -> Result<(Life, Option<Duration>)> {
+pub(crate) fn life(data: &Data, options: &PutOptions) -> Result<(Life, Option<Duration>)> {
     if let Some(lease) = &options.lease {
         return Ok((Life::Lease(data.lease(lease)?), None));
     }
@@ -163,21 +184,27 @@ impl Store for Memory {
         &CAPABILITIES
     }
 
-    async fn get(&self, key: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
-        Ok(self.found(&self.look(), key))
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        self.call(Does::Read, options.deadline, || Ok(self.found(&self.look(), key))).await
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        let (name, mut data) = (self.name(key), self.look());
-        let (life, ttl) = life(&data, options)?;
-        expect.check(data.version(&name))?;
-        Ok(Written::new(data.put(&name, Some(key), value, life), ttl))
+        let put = || {
+            let (name, mut data) = (self.name(key), self.look());
+            let (life, ttl) = life(&data, options)?;
+            expect.check(data.version(&name))?;
+            Ok(Written::new(data.put(&name, Some(key), value, life), ttl))
+        };
+        self.call(Does::Write, options.deadline, put).await
     }
 
-    async fn delete(&self, key: &Key, expect: Expect, _: &WriteOptions) -> Result<bool> {
-        let (name, mut data) = (self.name(key), self.look());
-        expect.check(data.version(&name))?;
-        Ok(data.remove(&name))
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        let delete = || {
+            let (name, mut data) = (self.name(key), self.look());
+            expect.check(data.version(&name))?;
+            Ok(data.remove(&name))
+        };
+        self.call(Does::Write, options.deadline, delete).await
     }
 
     async fn list(
@@ -186,89 +213,73 @@ impl Store for Memory {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        Ok(self.page(directory, from, options))
+        let list = || Ok(self.page(directory, from, options));
+        self.call(Does::Read, options.read.deadline, list).await
     }
 
     async fn watch(&self, target: &Target, _: &WatchOptions) -> Result<WatchStream> {
         Ok(self.events(target))
     }
 
-    async fn get_many(&self, keys: &[Key], _: &ReadOptions) -> Result<Vec<Option<Entry>>> {
-        let data = self.look();
-        Ok(keys.iter().map(|key| self.found(&data, key)).collect())
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        let get = || {
+            let data = self.look();
+            Ok(keys.iter().map(|key| self.found(&data, key)).collect())
+        };
+        self.call(Does::Read, options.deadline, get).await
     }
 
-    async fn exists(&self, key: &Key, _: &ReadOptions) -> Result<bool> {
-        Ok(self.look().entries.contains_key(&*self.name(key)))
+    async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+        let exists = || Ok(self.look().entries.contains_key(&*self.name(key)));
+        self.call(Does::Read, options.deadline, exists).await
     }
 
     async fn delete_tree(
         &self,
         directory: &Directory,
         _: Option<&Cursor>,
-        _: &WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Batch> {
-        let mut data = self.look();
-        let names = self.names_below(&data, directory);
-        for name in &names {
-            data.remove(name);
-        }
-        Ok(Batch { deleted: Some(names.len() as u64), next: None })
+        let delete = || {
+            let mut data = self.look();
+            let names = self.names_below(&data, directory);
+            for name in &names {
+                data.remove(name);
+            }
+            Ok(Batch { deleted: Some(names.len() as u64), next: None })
+        };
+        self.call(Does::Write, options.deadline, delete).await
     }
 
-    async fn transact(&self, transaction: Transaction, _: &WriteOptions) -> Result<Outcome> {
-        let mut data = self.look();
-        let version = |key| data.version(&self.name(key));
-        let refused = transaction.conditions.iter().position(|condition| !match condition {
-            Condition::Version(key, expected) => version(key) == Some(*expected),
-            Condition::Exists(key) => version(key).is_some(),
-            Condition::Missing(key) => version(key).is_none(),
-            Condition::Held(fence) => data.is_held(&self.lock_name(fence.lock()), fence.token()),
-        });
-        if let Some(condition) = refused {
-            return Ok(Outcome::Refused { condition });
-        }
-        // All that can be refused is, before the first write.
-        let lives = transaction.writes.iter().map(|write| match write {
-            Write::Put { options, .. } => life(&data, options).map(Some),
-            Write::Delete { .. } => Ok(None),
-        });
-        let lives = lives.collect::<Result<Vec<_>>>()?;
-        let mut written = Vec::with_capacity(lives.len());
-        for (write, life) in transaction.writes.into_iter().zip(lives) {
-            let name = self.name(write.key()).into_owned();
-            written.push(match (write, life) {
-                (Write::Put { key, value, .. }, Some((life, ttl))) => {
-                    Some(Written::new(data.put(&name, Some(&key), value, life), ttl))
-                }
-                _ => {
-                    data.remove(&name);
-                    None
-                }
-            });
-        }
-        Ok(Outcome::Committed(written))
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+        self.call(Does::Write, options.deadline, || self.transacted(transaction)).await
     }
 
-    async fn lease(&self, ttl: Duration, _: &LeaseOptions) -> Result<Leased> {
-        self.grant(CAPABILITIES.lease.as_ref().map_or(Ok(ttl), |range| range.grant(ttl))?)
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let ttl = CAPABILITIES.lease.as_ref().map_or(Ok(ttl), |range| range.grant(ttl))?;
+        self.call(Does::Write, options.deadline, || self.grant(ttl, options.each_request)).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
         let ttl = CAPABILITIES.lock.as_ref().map_or(Ok(options.ttl), |lock| lock.ttl.grant(options.ttl))?;
-        self.acquire(name, ttl, options).await
+        if !self.trouble().is_any() {
+            return self.acquire(name, ttl, options).await;
+        }
+        let answer = self.trouble().meet(Does::Write, Deadline::after(options.each_request)).await?;
+        answer.of(self.acquire(name, ttl, options).await)
     }
 
-    async fn lock_holder(&self, name: &Key, _: &ReadOptions) -> Result<Option<Holder>> {
-        Ok(self.look().holder(&self.lock_name(name)))
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        let holder = || Ok(self.look().holder(&self.lock_name(name)));
+        self.call(Does::Read, options.deadline, holder).await
     }
 
-    async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
-        Ok(0)
+    async fn adopt(&self, _: &Directory, options: &WriteOptions) -> Result<u64> {
+        self.call(Does::Write, options.deadline, || Ok(0)).await
     }
 
-    async fn health(&self, _: &ReadOptions) -> Result<Health> {
-        Ok(Health::new(env!("CARGO_PKG_VERSION")))
+    async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        self.call(Does::Read, options.deadline, || Ok(Health::new(env!("CARGO_PKG_VERSION")))).await
     }
 
     fn inner(&self) -> Option<&dyn Store> {
@@ -276,7 +287,7 @@ impl Store for Memory {
     }
 
     async fn close(&self) -> Result<()> {
-        Ok(())
+        self.0.tasks.finish().await
     }
 }
 

@@ -1,27 +1,46 @@
 //! Watches.
 
-use crate::Memory;
-use kv_core::{Entry, Item, ListOptions, Page, Result, Target, Version, WatchStream};
-use std::future::ready;
+use crate::{
+    Memory,
+    faults::{Does, pausing},
+};
+use kv_core::{
+    Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream, backend::Backoff,
+};
+use std::time::Duration;
 
 impl Memory {
     pub(crate) fn events(&self, target: &Target) -> WatchStream {
         self.look().sweep();
         let (memory, of) = (self.clone(), target.clone());
-        self.0.hub.watch(target, move |from| {
-            let there = |entry: Option<Entry>| Page {
-                items: entry.map(Item::Entry).into_iter().collect(),
-                next: None,
-            };
-            let page = match &of {
-                Target::Key(key) => there(memory.found(&memory.look(), key)),
-                Target::Tree(directory) => memory.page(directory, from.as_ref(), &ListOptions::default()),
-                Target::Holder(name) => {
-                    let holder = memory.look().holder(&memory.lock_name(name));
-                    there(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0))))
+        let changes = self.0.hub.watch(target, move |from| {
+            let (memory, of) = (memory.clone(), of.clone());
+            async move {
+                let mut backoff = Backoff::default();
+                loop {
+                    let read = || Ok(memory.there(&of, from.as_ref()));
+                    match memory.call(Does::Read, Deadline::after(Duration::MAX), read).await {
+                        // A fault that was asked for, of the kind that passes.
+                        Err(e) if !e.is_lasting() => backoff.pause().await,
+                        page => return page,
+                    }
                 }
-            };
-            ready(Result::Ok(page))
-        })
+            }
+        });
+        pausing(changes, self.trouble().clone())
+    }
+
+    /// A page of what there is to watch.
+    fn there(&self, target: &Target, from: Option<&Cursor>) -> Page {
+        let one =
+            |entry: Option<Entry>| Page { items: entry.map(Item::Entry).into_iter().collect(), next: None };
+        match target {
+            Target::Key(key) => one(self.found(&self.look(), key)),
+            Target::Tree(directory) => self.page(directory, from, &ListOptions::default()),
+            Target::Holder(name) => {
+                let holder = self.look().holder(&self.lock_name(name));
+                one(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0))))
+            }
+        }
     }
 }

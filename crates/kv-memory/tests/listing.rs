@@ -12,12 +12,12 @@ async fn keys(kv: &Kv, directory: &str) -> Vec<String> {
 #[tokio::test]
 async fn every_listing_is_what_the_rule_selects() {
     let memory = Memory::new();
-    let (kv, foreign) = (Kv::new(memory.with_prefix("p")), Kv::new(memory.clone()));
+    let (kv, foreign) = (Kv::new(memory.with_raw_prefix("p")), Kv::new(memory.clone()));
     // Behind the prefix `p` these are no keys: `/x`, `/x/y`, `.kv/x`, `.kv/y/z`, `a/../b`, `a//b`.
     for name in ["p/x", "p/x/y"] {
         foreign.put(name, "").await.unwrap();
     }
-    let below = |prefix: &str| Kv::new(memory.with_prefix(prefix));
+    let below = |prefix: &str| Kv::new(memory.with_raw_prefix(prefix));
     below("p.k").put("v/x", "").await.unwrap();
     below("p.k").put("v/y/z", "").await.unwrap();
     below("pa/../").put("b", "").await.unwrap();
@@ -73,7 +73,7 @@ async fn every_listing_is_what_the_rule_selects() {
 /// Pages, children and places, against a listing of everything.
 #[tokio::test]
 async fn listings_go_on_where_they_stopped() {
-    let kv = Kv::new(Memory::new().with_prefix("p"));
+    let kv = Kv::new(Memory::new().with_raw_prefix("p"));
     let mut all = Vec::new();
     for n in 0..1500 {
         all.push(format!("d/{:02}/{n:04}", n % 40));

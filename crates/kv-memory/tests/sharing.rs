@@ -78,10 +78,10 @@ async fn an_open_store_keeps_its_clock() {
 
 /// Every client is told of exactly what it sees, under its own names.
 #[tokio::test]
-async fn a_prefix_is_used_byte_for_byte() {
+async fn a_raw_prefix_is_used_byte_for_byte() {
     let memory = Memory::new();
     let prefixes = ["", "a", "ap", "app", "app/", "app/x", "app/é", "app/è", "b/", "app//"];
-    let clients = prefixes.map(|prefix| Kv::new(memory.with_prefix(prefix)));
+    let clients = prefixes.map(|prefix| Kv::new(memory.with_raw_prefix(prefix)));
     let mut watches = Vec::new();
     for client in &clients {
         let mut watch = client.watch_tree("").await.unwrap();

@@ -31,6 +31,8 @@ async fn changed(by: impl FnOnce(&WriteTransaction)) -> Result<(TempDir, PathBuf
     Ok((folder, file))
 }
 
+type Damage = Box<dyn Fn(&WriteTransaction)>;
+
 async fn open(file: &Path) -> Kv {
     Config::new(file).open().await.expect("it can be opened")
 }
@@ -42,7 +44,7 @@ fn number(write: &WriteTransaction, name: &str, number: u64) {
 #[tokio::test]
 async fn numbers_that_no_store_has_counted_to_are_refused_at_opening() -> Result<()> {
     let lock = (9_999, 60_000, None);
-    let damages: [(&str, Box<dyn Fn(&WriteTransaction)>); 6] = [
+    let damages: [(&str, Damage); 6] = [
         ("counter stands at", Box::new(|w| number(w, "counter", u64::MAX))),
         ("counter stands at", Box::new(|w| number(w, "counter", u64::MAX / 2))),
         ("after 1970", Box::new(|w| number(w, "seen", u64::MAX))),
