@@ -235,7 +235,7 @@ async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed, know
                 Err(e) => {
                     let (fate, error) = options.why(e).await;
                     outage.failed(&error);
-                    let refused = (fate == Fate::Refused).then(|| error.kind());
+                    let refused = (fate == Fate::Refused && attempts.are_many()).then(|| error.kind());
                     link.send_replace(Link::Down(Some(Why { refused, text: error.to_string().into() })));
                 }
             }

@@ -52,6 +52,11 @@ impl Attempts {
         tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
     }
 
+    /// Whether a refusal was not one of a member, or of a moment, alone.
+    pub(crate) fn are_many(&self) -> bool {
+        self.made >= 2
+    }
+
     /// One succeeded.
     pub(crate) fn reset(&mut self) {
         self.made = 0;
@@ -130,7 +135,7 @@ impl Options {
             match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
                 Some(Ok(linked)) => return Ok(linked),
                 Some(Err(e)) => match deadline.limit(self.why(e)).await {
-                    Some((Fate::Refused, error)) => return Err(error),
+                    Some((Fate::Refused, error)) if attempts.are_many() => return Err(error),
                     Some((_, error)) => why = Some(error),
                     None => {}
                 },

@@ -99,9 +99,10 @@ impl Ephemeral {
         // The server counts in milliseconds.
         if granted + Duration::from_millis(1) < timeout {
             let why = format!(
-                "the server granted a session of {granted:?} where {timeout:?} were asked, and allowed at open"
+                "the server grants sessions of {granted:?} at most since its settings were changed, and this TTL takes \
+                 {timeout:?}; open the store anew to learn what it allows now"
             );
-            return Err(Error::new(ErrorKind::Other, why));
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
         let (info, id) = (linked.session.session().clone(), linked.session.session_id().to_string());
         let linked = Arc::new(linked);

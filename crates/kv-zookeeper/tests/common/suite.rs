@@ -99,30 +99,38 @@ impl Harness for Suite {
 
 async fn leftovers(address: SocketAddr, root: &str) -> Result<Vec<String>, Failure> {
     let client = Client::connect(&address.to_string()).await?;
-    let (mut left, mut todo) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(path) = todo.pop() {
+    let (mut left, mut todo) = (Vec::new(), vec![(root.to_owned(), root.to_owned())]);
+    while let Some((path, mut root)) = todo.pop() {
         let children = match client.list_children(&path).await {
             Err(Error::NoNode) => continue,
             children => children?,
         };
+        if path != root {
+            if client.check_stat(&format!("{path}/.kv/epoch")).await?.is_some() {
+                // The root of a store within this one.
+                root = path.clone();
+            } else if !is_skeleton(&path, &root) {
+                left.push(format!("the node {path:?}"));
+            }
+        }
         for child in children {
             let below = format!("{path}/{child}");
-            let stays = below == format!("{root}/.kv/epoch");
-            let skeleton = below == format!("{root}/.kv") || below == format!("{root}/.kv/lock");
             // Foreign names, which the suite's cases leave.
             let is_foreign = child.trim() != child || child.len() > 1000 || (child == ".kv" && path != root);
-            if is_foreign && !below.starts_with(&format!("{root}/.kv")) {
+            if is_foreign && !below.starts_with(&format!("{root}/.kv/")) {
                 return Ok(left);
             }
-            if !stays {
-                if !skeleton {
-                    left.push(format!("the node {below:?}"));
-                }
-                todo.push(below);
+            if below != format!("{root}/.kv/epoch") {
+                todo.push((below, root.clone()));
             }
         }
     }
     Ok(left)
+}
+
+/// Whether it is a node that a store keeps for good.
+fn is_skeleton(path: &str, root: &str) -> bool {
+    [format!("{root}/.kv"), format!("{root}/.kv/lock")].iter().any(|own| path == own)
 }
 
 /// When the last case has ended, a server of our own shows nothing of ours.
