@@ -35,16 +35,16 @@ impl Harness for File {
         Some(format!("redb://{}/conformance.redb?prefix={prefix}", self.folder.path().display()))
     }
 
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        vec![("file", Config::new(self.folder.path().join("beside.redb")).prefix(prefix).open().await)]
+    }
+
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
         Some(Arc::new(self.clone()))
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_redb::open(url).await)
-    }
-
-    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
-        vec![("file", Config::new(self.folder.path().join("beside.redb")).prefix(prefix).open().await)]
     }
 }
 
