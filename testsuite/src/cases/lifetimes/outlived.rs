@@ -64,6 +64,7 @@ async fn use_all(t: &Trial, kv: &Kv, turn: &str) -> Result<Held, Failure> {
         }
         None => None,
     };
+    other.close().await?;
     Ok(Held { guard, lease })
 }
 
@@ -90,19 +91,19 @@ async fn agree(what: &str, is_held: bool, lost: impl Future<Output = kv_core::Er
 
 /// A wait in line that is woken by the release, and a lock that is held and kept.
 async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Failure> {
-    let ttl = lock_ttl(t, Duration::from_secs(4));
+    // What a runtime that ends leaves on the server goes by these.
+    let (ttl, long) = (lock_ttl(t, Duration::from_secs(4)), lock_ttl(t, Duration::from_secs(12)));
     let name = format!("l/{turn}");
-    let theirs =
-        t.soon("a free lock", other.new_lock(&name).ttl(lock_ttl(t, Duration::from_secs(60))).acquire());
+    let theirs = t.soon("a free lock", other.new_lock(&name).ttl(long).acquire());
     let theirs = theirs.await??;
-    let waiting = tokio::spawn(kv.new_lock(&name).ttl(lock_ttl(t, Duration::from_secs(60))).acquire());
+    let waiting = tokio::spawn(kv.new_lock(&name).ttl(long).acquire());
     for _ in 0..20 {
         // Round trips, in which the waiter comes into line.
         kv.lock_holder(&name).await?;
     }
     theirs.release().await?;
-    // Woken by the release, not by a look at its next renewal, which is twenty seconds away.
-    let woken = t.within(Duration::from_secs(5), "a waiter to be woken by a release", waiting).await;
+    // Woken by the release, not by a look at its next renewal, which is four seconds away.
+    let woken = t.within(Duration::from_secs(3), "a waiter to be woken by a release", waiting).await;
     let guard = woken.map_err(|e| format!("{turn}: {e}"))???;
     guard.release().await?;
     let guard = t.soon("a free lock", kv.new_lock("held").ttl(ttl).acquire()).await;

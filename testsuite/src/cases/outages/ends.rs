@@ -65,8 +65,8 @@ pub(super) async fn lost_release(t: Trial) -> Verdict {
         return Ended::ignored("no locks");
     }
     linked(t, async |t, link| {
-        // So long that no renewal is missed.
-        let ttl = lock_ttl(&t, Duration::from_secs(60));
+        // So long that none is lost, and so short that nothing is left for long.
+        let ttl = lock_ttl(&t, Duration::from_secs(15));
         for losses in [1, 2] {
             let acquire = link.kv.new_lock("l").ttl(ttl).deadline(LONG).acquire();
             let guard = t.soon("a free lock", acquire).await??;
@@ -74,7 +74,8 @@ pub(super) async fn lost_release(t: Trial) -> Verdict {
             let answer = lose(&t, &link, losses, guard.release(), free).await?;
             honest("a release", &answer)?;
         }
-        Ok(())
+        // While there is a link to give back by what is shared.
+        link.kv.close().await.or_else(|e| if of_an_outage(&e) { Ok(()) } else { Err(e.into()) })
     })
     .await
 }
@@ -82,7 +83,7 @@ pub(super) async fn lost_release(t: Trial) -> Verdict {
 pub(super) async fn lost_revocation(t: Trial) -> Verdict {
     let Some(range) = t.capabilities().lease.clone() else { return Ended::ignored("no leases") };
     linked(t, async |t, link| {
-        let ttl = range.greatest.min(range.least.max(Duration::from_secs(60)));
+        let ttl = range.greatest.min(range.least.max(Duration::from_secs(15)));
         for losses in [1, 2] {
             let lease = link.kv.lease(ttl).deadline(LONG).await?;
             link.kv.put("d/a", "").lease(&lease).deadline(LONG).await?;
@@ -90,7 +91,7 @@ pub(super) async fn lost_revocation(t: Trial) -> Verdict {
             let answer = lose(&t, &link, losses, lease.revoke(), gone).await?;
             honest("a revocation", &answer)?;
         }
-        Ok(())
+        link.kv.close().await.or_else(|e| if of_an_outage(&e) { Ok(()) } else { Err(e.into()) })
     })
     .await
 }
