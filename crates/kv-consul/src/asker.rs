@@ -254,7 +254,11 @@ impl Asker {
         if missing.is_empty() {
             return Ok(());
         }
-        let fates = txn::fates(&self.inner, &missing, Deadline::default()).await?;
+        let fates = match self.range {
+            // A key alone that may not be read is refused, and not left out.
+            Range::Name(_) => vec![Fate::Gone; missing.len()],
+            Range::Tree(_) => txn::fates(&self.inner, &missing, Deadline::default()).await?,
+        };
         let mut hidden = Vec::new();
         for (name, fate) in missing.iter().zip(fates) {
             let (known, key) = (self.known.remove(name), self.inner.names.parse(name));
