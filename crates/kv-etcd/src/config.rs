@@ -1,19 +1,19 @@
 //! How a store is opened.
 
-use crate::{Etcd, client::Client};
+use crate::{Etcd, client::Client, tls::Tls};
 use kv_core::{
-    Deadline, Result, Secret, StoreUrl,
-    backend::{Clock, TlsFiles, TlsSettings, login, with_port},
+    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    backend::{Clock, directory_prefix, login, with_port},
 };
 use std::{path::PathBuf, time::Duration};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 const PORT: u16 = 2379;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
 /// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
-/// roots are trusted. `Debug` shows no password.
+/// roots are trusted. The files are read again for every new connection, so that certificates may be replaced while the
+/// store is open. `Debug` shows no password.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -21,7 +21,7 @@ const PORT: u16 = 2379;
 /// use kv_etcd::Config;
 ///
 /// let config = Config::new(["h1:2379", "h2:2379", "h3:2379"])
-///     .prefix("app/")
+///     .prefix("app")
 ///     .user("me", "secret")
 ///     .ca("/etc/etcd/ca.pem");
 /// let kv = Kv::new(config.open().await?);
@@ -34,6 +34,7 @@ const PORT: u16 = 2379;
 pub struct Config {
     endpoints: Vec<String>,
     prefix: String,
+    raw_prefix: Option<String>,
     user: Option<String>,
     password: Option<Secret>,
     tls: Option<bool>,
@@ -54,9 +55,17 @@ impl Config {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// What all names on the server begin with, byte for byte; nothing unless told otherwise.
+    /// The directory on the server that the store is: all names begin with it and a slash, which is added where it is not
+    /// given. The whole server unless told otherwise.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// In place of a prefix: what all names on the server begin with, byte for byte, for trees that exist. One that does not
+    /// end in a slash takes in whatever begins like it: `app` has `application/secret` as `lication/secret`.
+    pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.raw_prefix = Some(prefix.into());
         self
     }
 
@@ -112,22 +121,27 @@ impl Config {
     /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
     pub async fn open(self) -> Result<Etcd> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
-        let tls = self.tls_config()?;
-        let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
+        let prefix = match self.raw_prefix {
+            Some(_) if !self.prefix.is_empty() => {
+                let why = "`prefix` and `raw_prefix` are both given; give `prefix` for a directory, or `raw_prefix` alone";
+                return Err(Error::new(ErrorKind::InvalidArgument, why));
+            }
+            Some(raw) => raw,
+            None => directory_prefix(self.prefix),
+        };
+        let Self { tls, ca, cert, key, server_name, .. } = self;
+        let tls = Tls { tls, ca, cert, key, server_name };
+        let endpoints = self.endpoints.iter().map(|host| address(host)).collect::<Result<Vec<_>>>()?;
         let client = Client::new(&endpoints, tls, login)?;
-        Etcd::open(
-            client,
-            self.prefix,
-            self.clock,
-            Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT)),
-        )
-        .await
+        let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
+        Etcd::open(client, prefix, self.clock, deadline).await
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
         let config = Self {
             endpoints: url.hosts_or(PORT),
             prefix: url.prefix().to_owned(),
+            raw_prefix: url.take("raw_prefix")?,
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
             tls: url.take("tls")?,
@@ -140,36 +154,70 @@ impl Config {
         url.finish()?;
         Ok(config)
     }
+}
 
-    fn tls_config(&self) -> Result<Option<ClientTlsConfig>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: self.server_name.as_deref(),
-        };
-        let Some(TlsFiles { ca, identity, server_name }) = settings.read()? else { return Ok(None) };
-        let mut tls = ClientTlsConfig::new();
-        tls = match ca {
-            Some(ca) => tls.ca_certificate(Certificate::from_pem(ca.bytes())),
-            None => tls.with_native_roots(),
-        };
-        if let Some((cert, key)) = identity {
-            tls = tls.identity(Identity::from_pem(cert.bytes(), key.bytes()));
+/// The address of a member, with its port.
+fn address(host: &str) -> Result<String> {
+    let refused = |what: &str| {
+        let why =
+            format!("{host:?} is no address of a member: {what}; it looks like `host:2379` or `[::1]:2379`");
+        Err(Error::new(ErrorKind::InvalidArgument, why))
+    };
+    let address = with_port(host, PORT);
+    let Some((name, port)) = address.rsplit_once(':') else { return refused("it has no port") };
+    if !port.bytes().all(|digit| digit.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return refused("its port is no number from 1 to 65535");
+    }
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match bare {
+        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_err() => {
+            refused("what is in brackets is no IPv6 address")
         }
-        if let Some(name) = server_name {
-            tls = tls.domain_name(name);
+        None if name.is_empty() => refused("it has no host"),
+        None if name.contains(|c: char| "[]:/@?#".contains(c) || c.is_whitespace()) => {
+            refused("its host is no name")
         }
-        Ok(Some(tls))
+        _ => Ok(address),
     }
 }
 
-#[cfg(all(test, feature = "serde"))]
+#[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::*;
 
     #[test]
+    fn an_address_is_whole_or_refused() {
+        for (host, whole) in [
+            ("h1", "h1:2379"),
+            ("h1:1", "h1:1"),
+            ("[::1]", "[::1]:2379"),
+            ("10.0.0.1:65535", "10.0.0.1:65535"),
+        ] {
+            assert_eq!(address(host).unwrap(), whole);
+        }
+        for host in [
+            "",
+            ":1",
+            "h1:0",
+            "h1:65536",
+            "h1:x",
+            "h1:+1",
+            "h1:",
+            "::1",
+            "[::1:1",
+            "[x]:1",
+            "http://h1:1",
+            "u@h:1",
+            "a b",
+        ] {
+            let e = address(host).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{host}");
+            assert!(e.to_string().contains(host), "{e}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "serde")]
     fn a_configuration_is_read_and_what_it_misspells_is_named() {
         let text = r#"{"endpoints": ["h1", "h2:2379"], "prefix": "app/", "user": "me", "password": "hush", "ca": "ca.pem"}"#;
         let config: Config = serde_json::from_str(text).unwrap();

@@ -8,6 +8,8 @@ use tonic::{Code, ConnectError, Status};
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
+pub(crate) const NO_ETCD: &str = "does not answer as an etcd does; is it one?";
+const NOT_ITS_WORD: &str = "something answered in its place, which is no etcd";
 
 /// What became of a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(crate) enum Fate {
     Undone,
     /// It may have taken effect.
     Unknown,
+    /// It took no effect; after a new login it may succeed.
+    Stale,
     /// It took no effect, and trying again does not help.
     Refused,
 }
@@ -25,12 +29,15 @@ pub(crate) enum Fate {
 pub(crate) struct Failed {
     pub(crate) fate: Fate,
     pub(crate) error: Error,
+    /// The two sides did not trust or understand one another.
+    pub(crate) is_of_tls: bool,
 }
 
-/// Reads what the client says of a request to the member of this name, which may have answered before.
-pub(crate) fn failed(member: &str, has_answered: bool, error: ClientError) -> Failed {
+/// Reads what the client says of a request to the member of this name. `was_right` says that the settings were: it has
+/// answered before, so that what looks like wrong ones is an outage, or the rotation of a certificate.
+pub(crate) fn failed(member: &str, was_right: bool, error: ClientError) -> Failed {
     let (fate, kind, why) = match &error {
-        ClientError::GRpcStatus(status) => of_status(status, has_answered),
+        ClientError::GRpcStatus(status) => of_status(status, was_right),
         ClientError::InvalidMetadataValue(_) => (Fate::Refused, ErrorKind::Other, None),
         ClientError::LeaseKeepAliveError(_) => (Fate::Refused, ErrorKind::LeaseLost, None),
         ClientError::InvalidArgs(_) | ClientError::InvalidUri(_) => {
@@ -42,7 +49,21 @@ pub(crate) fn failed(member: &str, has_answered: bool, error: ClientError) -> Fa
         Some(why) => format!("{member}: {why}"),
         None => member.to_owned(),
     };
-    Failed { fate, error: Error::new(kind, message).with_cause(Said(error)) }
+    let is_of_tls =
+        matches!(&error, ClientError::GRpcStatus(status) if chain(status).any(|e| tls(e).is_some()));
+    Failed { fate, error: Error::new(kind, message).with_cause(Said(error)), is_of_tls }
+}
+
+/// The status in which the server refused a watch, which it tells in the stream: as of any other request.
+pub(crate) fn refused(reason: &str) -> ClientError {
+    ClientError::GRpcStatus(match reason {
+        _ if reason.contains("permission denied") => Status::permission_denied(DENIED),
+        _ if reason.contains("auth token") => Status::unauthenticated(format!("{MARK} invalid auth token")),
+        _ if reason.contains("auth store is old") => Status::invalid_argument(format!("{MARK} {OLD}")),
+        _ if reason.contains(EMPTY) => Status::invalid_argument(format!("{MARK} {EMPTY}")),
+        "" => Status::unavailable("the server ended the watch at once"),
+        _ => Status::unavailable(format!("the server refused the watch: {reason}")),
+    })
 }
 
 /// The client's error, in the words of the server or of the system alone.
@@ -61,24 +82,23 @@ impl fmt::Display for Said {
     }
 }
 
-impl StdError for Said {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
-    }
-}
+/// It has no source: what the client's error says is said.
+impl StdError for Said {}
 
 fn chain(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(status.source(), |&e| e.source())
 }
 
-fn of_status(status: &Status, has_answered: bool) -> (Fate, ErrorKind, Option<&'static str>) {
+type Meaning = (Fate, ErrorKind, Option<&'static str>);
+
+fn of_status(status: &Status, was_right: bool) -> Meaning {
     if let Some(tls) = chain(status).find_map(tls) {
-        return of_tls(tls);
+        return of_tls(tls, was_right);
     }
     // What one hears as the first thing from a server is about TLS, also where the client kept only the words. Later it
     // is an outage.
     let heard =
-        |words: &str| !has_answered && chain(status).last().is_some_and(|e| e.to_string().contains(words));
+        |words: &str| !was_right && chain(status).last().is_some_and(|e| e.to_string().contains(words));
     if heard("received fatal alert") {
         return (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
     }
@@ -89,14 +109,14 @@ fn of_status(status: &Status, has_answered: bool) -> (Fate, ErrorKind, Option<&'
     if chain(status).any(|e| e.is::<ConnectError>()) {
         return (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"));
     }
-    of_answer(status)
+    of_answer(status, was_right)
 }
 
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     error.downcast_ref::<TlsError>().or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
 }
 
-fn of_tls(error: &TlsError) -> (Fate, ErrorKind, Option<&'static str>) {
+fn of_tls(error: &TlsError, was_right: bool) -> Meaning {
     let (kind, why) = match error {
         TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => (
             ErrorKind::Unauthenticated,
@@ -106,31 +126,59 @@ fn of_tls(error: &TlsError) -> (Fate, ErrorKind, Option<&'static str>) {
         TlsError::AlertReceived(_) => (ErrorKind::Unauthenticated, WANTS_CERTIFICATE),
         _ => (ErrorKind::Unauthenticated, "TLS failed"),
     };
-    (Fate::Refused, kind, Some(why))
+    match was_right {
+        // An alert can come after what was sent.
+        true if matches!(error, TlsError::AlertReceived(_)) => {
+            (Fate::Unknown, ErrorKind::Unavailable, Some(why))
+        }
+        true => (Fate::Undone, ErrorKind::Unavailable, Some(why)),
+        false => (Fate::Refused, kind, Some(why)),
+    }
 }
 
+/// Begins whatever etcd says.
+const MARK: &str = "etcdserver:";
+const DENIED: &str = "etcdserver: permission denied";
+/// The token is of a time before a change of users or roles.
+const OLD: &str = "revision of auth store is old";
+/// There was no token.
+const EMPTY: &str = "user name is empty";
+
 /// What the server's own words mean. A refusal by its front door took no effect; a time-out behind it may have.
-fn of_answer(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
+fn of_answer(status: &Status, was_right: bool) -> Meaning {
     let says = |part: &str| status.message().contains(part);
+    if says("larger than max") && status.code() == Code::ResourceExhausted {
+        return (Fate::Refused, ErrorKind::TooLarge, Some("allows less than etcd's defaults"));
+    }
+    // The words of whatever stands between us and it, which had the request and may have handed it on.
+    if !says(MARK) {
+        let why = says("HTTP status code").then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
+        return (Fate::Unknown, ErrorKind::Unavailable, why);
+    }
     match status.code() {
-        Code::Unauthenticated => (Fate::Refused, ErrorKind::Unauthenticated, None),
+        Code::Unauthenticated => (Fate::Stale, ErrorKind::Unauthenticated, None),
         Code::PermissionDenied => (Fate::Refused, ErrorKind::PermissionDenied, None),
         Code::NotFound if says("lease not found") => (Fate::Refused, ErrorKind::LeaseLost, None),
         Code::InvalidArgument if says("authentication failed") => {
             (Fate::Refused, ErrorKind::Unauthenticated, Some("does not know this user and password"))
         }
-        Code::InvalidArgument if says("user name is empty") => {
-            (Fate::Refused, ErrorKind::Unauthenticated, Some("asks for a user and a password"))
+        Code::InvalidArgument if says(EMPTY) => {
+            (Fate::Stale, ErrorKind::Unauthenticated, Some("asks for a user and a password"))
         }
-        Code::InvalidArgument if says("revision of auth store is old") => {
-            (Fate::Undone, ErrorKind::Unavailable, None)
-        }
+        Code::InvalidArgument if says(OLD) => (Fate::Stale, ErrorKind::Unavailable, None),
         Code::InvalidArgument if says("too large") || says("too many operations") => {
             (Fate::Refused, ErrorKind::TooLarge, Some("allows less than etcd's defaults"))
         }
         Code::InvalidArgument => (Fate::Refused, ErrorKind::InvalidArgument, None),
-        Code::ResourceExhausted if says("larger than max") => (Fate::Refused, ErrorKind::TooLarge, None),
-        Code::FailedPrecondition if says("authentication is not enabled") => (
+        Code::ResourceExhausted if says("space exceeded") => (
+            Fate::Refused,
+            ErrorKind::NoSpace,
+            Some(
+                "is over its quota (`--quota-backend-bytes`) and takes no writes; delete, compact and defragment, then \
+                 disarm its alarm",
+            ),
+        ),
+        Code::FailedPrecondition if says(NOT_ENABLED) => (
             Fate::Refused,
             ErrorKind::InvalidArgument,
             Some("has authentication switched off; leave user and password away"),
@@ -148,9 +196,18 @@ fn of_answer(status: &Status) -> (Fate, ErrorKind, Option<&'static str>) {
         Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {
             (Fate::Refused, ErrorKind::Other, None)
         }
-        Code::DataLoss => (Fate::Refused, ErrorKind::Corrupt, None),
+        Code::DataLoss => {
+            (Fate::Refused, ErrorKind::Other, Some("has the alarm that its members' data differ"))
+        }
         _ => (Fate::Unknown, ErrorKind::Unavailable, None),
     }
+}
+
+const NOT_ENABLED: &str = "authentication is not enabled";
+
+/// Whether a login failed because nobody needs to log in.
+pub(crate) fn needs_no_login(error: &ClientError) -> bool {
+    matches!(error, ClientError::GRpcStatus(status) if status.message().contains(NOT_ENABLED))
 }
 
 /// Whether the client's error behind this one has these words of the server.

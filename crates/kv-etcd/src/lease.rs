@@ -1,23 +1,65 @@
-//! Leases: granted under ids of our own, so that a grant can be repeated and undone whatever became of its answer.
+//! Leases: granted under numbers of our own, so that a grant can be undone whatever became of its answer. The number also
+//! tells what the lease is for: only one that was made for a TTL is ever revoked because its keys are gone.
 
 use crate::{
     client::{Client, Does},
     error::says,
+    store::Inner,
 };
-use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
+use etcd_client::LeaseGrantOptions;
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Clock, Instant, Undo},
+    backend::{Alive, Instant, Undo},
 };
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
 
-/// Begins the numbers of our leases, so that they are known when a key under one of them is replaced or deleted.
-const OURS: i64 = 0x6b76_6c00_0000_0000;
-const MARK: i64 = 0x7fff_ff00_0000_0000;
+/// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
+/// random. Nobody knows such a lease but that transaction, so that no other key can come.
+const TTL: i64 = 0x6b54 << 48;
+const MARK: i64 = 0x7fff << 48;
+const KEYS: u32 = 41;
+const MOST_KEYS: i64 = 127;
+const RANDOM: i64 = (1 << KEYS) - 1;
+/// All others, of users and of locks, have random numbers that are smaller.
+const OTHERS: i64 = i64::MAX >> 1;
+
+/// What a lease is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// So many keys, which one transaction puts.
+    Ttl(usize),
+    /// Whatever its owner hangs on it, and when.
+    Owner,
+}
+
+impl For {
+    fn number(self) -> i64 {
+        let random = unique().cast_signed();
+        match self {
+            // More than the number has room for are none that are ever all known to be gone.
+            Self::Ttl(keys) => {
+                let keys = i64::try_from(keys).ok().filter(|&keys| keys <= MOST_KEYS).unwrap_or(0);
+                TTL | keys << KEYS | random & RANDOM
+            }
+            Self::Owner => (random & OTHERS).max(1),
+        }
+    }
+}
+
+/// Those of these leases, each of which lost so many keys at once, that were made for a TTL and have none any more.
+pub(crate) fn emptied(leases: impl IntoIterator<Item = i64>) -> Vec<i64> {
+    let mut lost = BTreeMap::<i64, i64>::new();
+    for lease in leases {
+        *lost.entry(lease).or_default() += 1;
+    }
+    let all = |(lease, lost): &(i64, i64)| lease & MARK == TTL && lease >> KEYS & MOST_KEYS == *lost;
+    lost.into_iter().filter(all).map(|(lease, _)| lease).collect()
+}
 
 /// A lease that was granted.
 #[derive(Debug)]
@@ -37,93 +79,84 @@ pub(crate) fn unique() -> u64 {
 
 /// Asks for a lease of whole seconds.
 pub(crate) async fn grant(
-    client: &Arc<Client>,
-    clock: &Clock,
+    inner: &Inner,
     ttl: Duration,
+    what: For,
     deadline: Deadline,
     each_request: Duration,
 ) -> Result<Grant> {
-    let id = OURS | (unique().cast_signed() & !MARK & i64::MAX);
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    let (revoke, at) = (revoke(client, id, each_request), clock.now());
-    let options = LeaseGrantOptions::new().with_id(id);
-    let answer = client
-        .call(Does::Repeatable, deadline, |service| {
+    loop {
+        let id = what.number();
+        let (revoke, at) = (revoke(inner, id, each_request), inner.clock.now());
+        let options = LeaseGrantOptions::new().with_id(id);
+        let ask = inner.client.ask(Does::Repeatable, deadline, |service| {
             let options = options.clone();
             async move { service.lease_client().grant(seconds, Some(options)).await }
-        })
-        .await;
-    let ttl = match answer {
-        Ok(granted) => Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default()),
-        // A repeat, whose first answer was lost.
-        Err(e) if says(&e, "lease already exists") => ttl,
-        Err(e) => return Err(e),
-    };
-    Ok(Grant { id, at, ttl, revoke })
+        });
+        let (answer, maybe_done) = ask.await;
+        match answer {
+            Ok(granted) => {
+                let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
+                return Ok(Grant { id, at, ttl, revoke });
+            }
+            // Ours, if the answer to an earlier copy was lost, or somebody else's: left to its TTL.
+            Err(e) if says(&e, "lease already exists") => revoke.forget(),
+            Err(e) => {
+                // A server that becomes full by a request has done it all the same.
+                if !maybe_done && !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::NoSpace) {
+                    revoke.forget();
+                }
+                return Err(e);
+            }
+        }
+    }
 }
 
 /// Ends a lease, and its keys; `true` when it was there.
-pub(crate) fn revoke(client: &Arc<Client>, id: i64, each_request: Duration) -> Undo {
-    let client = client.clone();
-    Undo::new(async move {
-        let revoked = client.call(Does::Repeatable, Deadline::after(each_request), |service| async move {
-            service.lease_client().revoke(id).await
-        });
-        match revoked.await {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
-            Err(e) => Err(e),
-        }
-    })
+pub(crate) fn revoke(inner: &Inner, id: i64, each_request: Duration) -> Undo {
+    inner.tasks.undo(end(inner.client.clone(), id, each_request))
 }
 
-/// Whether one of ours granted it, most likely.
-pub(crate) fn is_ours(id: i64) -> bool {
-    id & MARK == OURS
-}
-
-/// Revokes those of these leases that hold no key any more.
-pub(crate) async fn sweep(client: Arc<Client>, leases: Vec<i64>) {
-    for id in leases {
-        let keys = client.call(Does::Read, Deadline::default(), |service| async move {
-            let keys = LeaseTimeToLiveOptions::new().with_keys();
-            service.lease_client().time_to_live(id, Some(keys)).await
-        });
-        match keys.await {
-            Ok(lease) if lease.ttl() > 0 && lease.keys().is_empty() => {
-                // What cannot be revoked ends by its TTL.
-                let _ = revoke(&client, id, Deadline::DEFAULT).run().await;
-            }
-            _ => {}
-        }
+pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
+    let deadline = Deadline::after(each_request);
+    let revoke = client
+        .ask(Does::Repeatable, deadline, |service| async move { service.lease_client().revoke(id).await });
+    let (revoked, maybe_done) = revoke.await;
+    match revoked {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::LeaseLost && maybe_done => Err(gone("the lease")),
+        Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
+        Err(e) => Err(e),
     }
+}
+
+/// What a repeat found to be gone, which the copy before it may have ended.
+pub(crate) fn gone(what: &str) -> Error {
+    let why = format!("{what} is gone; whether it was there until now is not known, for an answer was lost");
+    Error::new(ErrorKind::OutcomeUnknown, why)
 }
 
 /// Renews a lease once.
 pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Result<()> {
     let renewal =
         |service: etcd_client::Client| async move { service.lease_client().keep_alive(id).await.map(drop) };
-    client.call(Does::Stream, deadline, renewal).await
+    client.call(Does::Repeatable, deadline, renewal).await
 }
 
 /// Keeps a lease alive as long as the answer lives.
-pub(crate) fn keep(client: &Arc<Client>, clock: &Clock, grant: &Grant, each_request: Duration) -> Alive {
-    let (client, id) = (client.clone(), grant.id);
-    Alive::keep(clock, grant.ttl, grant.at, move || {
-        let client = client.clone();
+pub(crate) fn keep(inner: &Inner, grant: &Grant, each_request: Duration) -> Alive {
+    let (client, id) = (inner.client.clone(), grant.id);
+    Alive::keep(&inner.clock, grant.ttl, grant.at, move || {
+        let client: Arc<Client> = client.clone();
         async move { renew(&client, id, Deadline::after(each_request)).await }
     })
 }
 
 /// [`Store::lease`](kv_core::Store::lease).
-pub(crate) async fn lease(
-    client: &Arc<Client>,
-    clock: &Clock,
-    ttl: Duration,
-    options: &LeaseOptions,
-) -> Result<Leased> {
-    let grant = grant(client, clock, ttl, options.deadline, options.each_request).await?;
-    let alive = keep(client, clock, &grant, options.each_request);
+pub(crate) async fn lease(inner: &Inner, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let grant = grant(inner, ttl, For::Owner, options.deadline, options.each_request).await?;
+    let alive = keep(inner, &grant, options.each_request);
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })
 }
 
@@ -133,4 +166,23 @@ pub(crate) fn number(id: &LeaseId) -> Result<i64> {
         Error::new(ErrorKind::InvalidArgument, format!("{:?} is no lease of etcd's", id.as_str()))
             .with_cause(e)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_leases_of_ttls_are_ever_emptied() {
+        let (one, two, many) = (For::Ttl(1).number(), For::Ttl(2).number(), For::Ttl(128).number());
+        for _ in 0..1000 {
+            let users = For::Owner.number();
+            assert!(users > 0 && users & MARK != TTL);
+            assert_eq!(emptied([users, 0, i64::MAX, i64::MIN]), []);
+        }
+        assert_eq!(emptied([one]), [one]);
+        assert_eq!(emptied([two]), []);
+        assert_eq!(emptied([two, one, two]).len(), 2);
+        assert_eq!(emptied([many; 128]), []);
+    }
 }

@@ -1,6 +1,8 @@
 //! One connection to one member, and whether it stands.
 
+use crate::tls::Tls;
 use hyper_util::rt::TokioIo;
+use kv_core::backend::TlsFiles;
 use std::{
     future::Future,
     io,
@@ -29,6 +31,10 @@ pub(crate) struct Link {
     heard: AtomicU64,
     /// Whether a byte ever came.
     spoke: AtomicBool,
+    /// Whether the first that came was no HTTP/2.
+    is_strange: AtomicBool,
+    /// Whether its certificates are not those that the files hold by now.
+    outdated: AtomicBool,
     reset: watch::Sender<()>,
 }
 
@@ -51,6 +57,21 @@ impl Link {
         made > 0 && made == self.hung_up.load(Ordering::Acquire) && !self.spoke.load(Ordering::Relaxed)
     }
 
+    /// Whether what the member said first was no HTTP/2; by its bare bytes, so of plain connections alone.
+    pub(crate) fn is_strange(&self) -> bool {
+        self.is_strange.load(Ordering::Relaxed)
+    }
+
+    /// Whether a channel has to be made anew, for the certificates that there are by now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// The next connection is to be one by the certificates that there are then.
+    pub(crate) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the connection that there is; the next request makes another one.
     pub(crate) fn reset(&self) {
         self.reset.send_replace(());
@@ -62,6 +83,8 @@ impl Link {
 pub(crate) struct Connector {
     pub(crate) address: Arc<str>,
     pub(crate) link: Arc<Link>,
+    /// Where the certificates are read, and as they were when the channel was made.
+    pub(crate) tls: Option<(Arc<Tls>, Arc<TlsFiles>)>,
 }
 
 impl Service<Uri> for Connector {
@@ -74,8 +97,14 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { address, link } = self.clone();
+        let Self { address, link, tls } = self.clone();
         Box::pin(async move {
+            if let Some((tls, files)) = tls
+                && tls.have_changed(&files).await
+            {
+                link.outdate();
+                return Err(io::Error::other("the files of the TLS settings have changed"));
+            }
             let stream = TcpStream::connect(&*address).await?;
             stream.set_nodelay(true)?;
             link.made.fetch_add(1, Ordering::AcqRel);
@@ -134,7 +163,11 @@ impl AsyncRead for Connection {
         if read.is_ready() {
             self.link.heard.fetch_add(1, Ordering::Relaxed);
             if buf.filled().len() > before {
-                self.link.spoke.store(true, Ordering::Relaxed);
+                if !self.link.spoke.swap(true, Ordering::Relaxed) {
+                    // The first frame of a server is one of settings.
+                    let is_strange = buf.filled()[before..].get(3).is_some_and(|&kind| kind != 4);
+                    self.link.is_strange.store(is_strange, Ordering::Relaxed);
+                }
             } else {
                 self.hung_up();
             }
@@ -180,7 +213,7 @@ mod tests {
         let member = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let link = Arc::<Link>::default();
         let address = member.local_addr()?.to_string().into();
-        let mut connector = Connector { address, link: link.clone() };
+        let mut connector = Connector { address, link: link.clone(), tls: None };
         let (connection, accepted) =
             tokio::try_join!(connector.call(Uri::from_static("http://member")), member.accept())?;
         Ok((link, connection.into_inner(), accepted.0))

@@ -100,7 +100,8 @@ pub(crate) async fn page(
     Ok(Page { items, next })
 }
 
-fn next_size(kvs: &[KeyValue]) -> usize {
+/// How many keys like these fill a page.
+pub(crate) fn next_size(kvs: &[KeyValue]) -> usize {
     let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len() + 32).sum();
     let each = bytes.checked_div(kvs.len()).unwrap_or(1).max(1);
     (PAGE_BYTES / each).clamp(1, MOST)

@@ -1,33 +1,44 @@
 //! Locks: contenders in the order of their creation.
 
 use crate::{
-    client::{Client, Does},
-    names::Range,
-    session::Use,
-    store::{Inner, does, reading, revision},
-    txn::{found, is_missing},
-    watch::{Backoff, Change, Feed, News},
+    client::Does,
+    lease,
+    names::{Names, Range},
+    session::{Floor, Use},
+    store::{Inner, revision},
+    txn::{deleted, found, is_missing},
+    vigil::Vigil,
 };
 use etcd_client::{
-    Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
 };
 use kv_core::{
-    backend::{Alive, Undo, stream},
+    backend::{Alive, Backoff, Undo},
     *,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::task::AbortHandle;
 
 pub(crate) use crate::session::Sessions;
+
+/// How many names of a line are looked at to see whether there is a contender among them.
+const JUNK: i64 = 128;
 
 /// One attempt to hold one lock.
 struct Attempt {
     inner: Arc<Inner>,
     session: Use,
-    id: u64,
+    /// Among those of the session.
+    number: u64,
     contender: Vec<u8>,
     line: Range,
-    each_request: Duration,
+    each_request: std::time::Duration,
+    /// Whether the request to enter was sent at all, and whether a copy of it may still arrive.
+    was_sent: AtomicBool,
+    has_copies: AtomicBool,
 }
 
 /// Where an attempt stands in line.
@@ -38,44 +49,68 @@ enum Place {
     Lost,
 }
 
+/// What became of a request to enter a line.
+enum Entered {
+    /// In line since this revision.
+    At(i64, Place),
+    /// There is another contender, and we must not wait.
+    Taken,
+    /// Only names that are no contenders keep us from holding it at once.
+    AmongJunk,
+    /// Another attempt of a greater number was given up meanwhile.
+    TooLate,
+}
+
 /// [`Store::lock`].
 pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?;
+    let (mut backoff, mut wait) = (Backoff::default(), options.wait);
     loop {
         let session = inner.session(ttl, options.each_request).await?;
-        let id = crate::lease::unique();
-        let attempt = Arc::new(Attempt {
-            inner: inner.clone(),
-            id,
-            contender: inner.names.contender(name, id),
-            line: inner.names.contenders(name),
-            each_request: options.each_request,
-            session,
-        });
+        let attempt = Attempt::new(inner, name, session, options);
         // Made before anything is sent, so that a dropped future leaves nothing behind.
         let give_up = attempt.clone().give_up();
-        let entered = match attempt.enter(options).await {
+        let entered = match attempt.enter(options, wait).await {
             Ok(entered) => entered,
             Err(e) if e.kind() == ErrorKind::LeaseLost => {
                 give_up.forget();
                 inner.sessions.forget(&attempt.session);
+                backoff.pause().await;
                 continue;
             }
             Err(e) => {
-                if e.kind() != ErrorKind::OutcomeUnknown {
+                if e.kind() == ErrorKind::NoSpace {
+                    // A server that becomes full by a request has done it all the same; and answers no more.
+                    drop(attempt.clone().leave(None));
+                }
+                if e.kind() != ErrorKind::OutcomeUnknown && !attempt.has_copies.load(Ordering::Relaxed) {
                     give_up.forget();
                 }
                 return Err(e);
             }
         };
-        let Some((token, place)) = entered else {
-            give_up.forget();
-            return Ok(None);
+        let (token, place) = match entered {
+            Entered::At(token, place) => (token, place),
+            Entered::Taken | Entered::TooLate | Entered::AmongJunk => {
+                give_up.forget();
+                match entered {
+                    Entered::Taken => return Ok(None),
+                    Entered::AmongJunk => wait = true,
+                    _ => {}
+                }
+                continue;
+            }
         };
         let leave = attempt.clone().leave(None);
         give_up.forget();
+        if !options.wait && matches!(place, Place::Behind(_)) {
+            leave.run().await?;
+            return Ok(None);
+        }
         if !attempt.wait(token, place).await? {
+            drop(leave);
+            backoff.pause().await;
             continue;
         }
         let alive = attempt.session.alive().another();
@@ -89,8 +124,17 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
 }
 
 impl Attempt {
-    fn client(&self) -> &Arc<Client> {
-        &self.inner.client
+    fn new(inner: &Arc<Inner>, name: &Key, session: Use, options: &LockOptions) -> Arc<Self> {
+        Arc::new(Self {
+            inner: inner.clone(),
+            number: session.session().floor.next(),
+            contender: inner.names.contender(name, lease::unique()),
+            line: inner.names.contenders(name),
+            each_request: options.each_request,
+            was_sent: AtomicBool::new(false),
+            has_copies: AtomicBool::new(false),
+            session,
+        })
     }
 
     fn deadline(&self) -> Deadline {
@@ -101,67 +145,140 @@ impl Attempt {
         GetOptions::new().with_range(self.line.end.clone()).with_keys_only()
     }
 
-    /// Gets in line, or holds the lock at once; `None` when it must not wait and is not first.
-    async fn enter(&self, options: &LockOptions) -> Result<Option<(i64, Place)>> {
-        let mut when = vec![is_missing(self.inner.names.given_up(self.id))];
-        if !options.wait {
+    fn own(&self) -> TxnOp {
+        TxnOp::get(self.contender.clone(), Some(GetOptions::new().with_keys_only()))
+    }
+
+    fn is_contender(&self, kv: &KeyValue) -> bool {
+        Names::is_contender(&self.line, kv.key())
+    }
+
+    fn vigil(&self) -> &Vigil {
+        &self.session.session().vigil
+    }
+
+    fn floor(&self) -> &Floor {
+        &self.session.session().floor
+    }
+
+    fn floor_name(&self) -> Vec<u8> {
+        self.inner.names.floor(self.session.session().lease)
+    }
+
+    /// Whether no attempt of a greater number was given up.
+    fn is_above(&self) -> Compare {
+        Compare::value(self.floor_name(), CompareOp::Less, Floor::spelt(self.number))
+    }
+
+    /// Puts the floor, up to this number.
+    fn raise(&self, to: u64) -> TxnOp {
+        let with_session = PutOptions::new().with_lease(self.session.session().lease);
+        TxnOp::put(self.floor_name(), Floor::spelt(to), Some(with_session))
+    }
+
+    /// Gets in line, or holds the lock at once.
+    async fn enter(&self, options: &LockOptions, wait: bool) -> Result<Entered> {
+        let is_made = self.floor().is_made();
+        let mut when = vec![if is_made { self.is_above() } else { is_missing(self.floor_name()) }];
+        if !wait {
             when.push(is_missing_all(&self.line));
         }
         let put = PutOptions::new().with_lease(self.session.session().lease);
         let last_two = self.the_line().with_sort(SortTarget::Create, SortOrder::Descend).with_limit(2);
-        let then = [
+        let mut then = vec![
             TxnOp::put(self.contender.clone(), options.value.clone(), Some(put)),
             TxnOp::get(self.line.start.clone(), Some(last_two)),
         ];
-        let own = TxnOp::get(self.contender.clone(), Some(GetOptions::new().with_keys_only()));
-        let txn = Txn::new().when(when).and_then(then).or_else([own]);
+        if !is_made {
+            then.push(self.raise(0));
+        }
+        let others = TxnOp::get(self.line.start.clone(), Some(self.the_line().with_limit(JUNK)));
+        let otherwise = [self.own(), others, TxnOp::get(self.floor_name(), None)];
+        let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
         // A repeat finds the contender that the first one made.
-        let answer = self.inner.txn(Does::Repeatable, self.deadline(), txn).await?;
-        let mut last = found(&answer).into_iter().flatten();
-        let own = last.next().filter(|kv| kv.key() == self.contender);
+        let ask = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
+            self.was_sent.store(true, Ordering::Relaxed);
+            let txn = txn.clone();
+            async move { service.kv_client().txn(txn).await }
+        });
+        let (answer, maybe_done) = ask.await;
+        self.has_copies.store(maybe_done, Ordering::Relaxed);
+        let answer = answer?;
         if !answer.succeeded() {
-            return Ok(own.map(|own| (own.create_revision(), Place::First)));
+            return self.refused(&answer, is_made).await;
         }
         revision(answer.header())?;
-        Ok(Some(match own {
-            Some(own) => (own.create_revision(), last.next().map_or(Place::First, Place::Behind)),
-            None => self.look_for_own().await?,
-        }))
+        self.floor().is(true);
+        let mut last = found(&answer).into_iter().flatten();
+        let Some(own) = last.next().filter(|kv| kv.key() == self.contender) else {
+            return self.look_for_own().await;
+        };
+        let token = own.create_revision();
+        Ok(match last.next() {
+            None => Entered::At(token, Place::First),
+            Some(before) if self.is_contender(&before) => Entered::At(token, Place::Behind(before)),
+            Some(_) => Entered::At(token, self.look(token).await?.0),
+        })
     }
 
-    async fn look_for_own(&self) -> Result<(i64, Place)> {
+    async fn refused(&self, answer: &TxnResponse, was_made: bool) -> Result<Entered> {
+        let mut found = found(answer).into_iter();
+        let (own, line) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+        let floor = found.next().and_then(|mut floor| floor.pop());
+        if let Some(own) = own.first() {
+            return Ok(Entered::At(own.create_revision(), self.look(own.create_revision()).await?.0));
+        }
+        self.floor().is(floor.is_some());
+        let is_above = match &floor {
+            Some(floor) => was_made && floor.value() < Floor::spelt(self.number).as_bytes(),
+            None => !was_made,
+        };
+        Ok(match line.iter().any(|kv| self.is_contender(kv)) {
+            _ if !is_above => Entered::TooLate,
+            false if i64::try_from(line.len()).is_ok_and(|seen| seen < JUNK) => Entered::AmongJunk,
+            _ => Entered::Taken,
+        })
+    }
+
+    async fn look_for_own(&self) -> Result<Entered> {
         let own = self.inner.range(
             Does::Read,
             self.deadline(),
             &self.contender,
             GetOptions::new().with_keys_only(),
         );
-        match own.await?.kvs().first() {
-            Some(own) => Ok((own.create_revision(), self.look(own.create_revision()).await?.0)),
-            None => Ok((0, Place::Lost)),
-        }
+        Ok(match own.await?.kvs().first() {
+            Some(own) => Entered::At(own.create_revision(), self.look(own.create_revision()).await?.0),
+            None => Entered::At(0, Place::Lost),
+        })
     }
 
     /// Who is before us, and the revision at which it was so.
     async fn look(&self, token: i64) -> Result<(Place, i64)> {
-        let before = self
-            .the_line()
-            .with_max_create_revision(token - 1)
-            .with_sort(SortTarget::Create, SortOrder::Descend)
-            .with_limit(1);
-        let ops = [
-            TxnOp::get(self.contender.clone(), Some(GetOptions::new().with_keys_only())),
-            TxnOp::get(self.line.start.clone(), Some(before)),
-        ];
-        let answer = self.inner.txn(Does::Read, self.deadline(), Txn::new().and_then(ops)).await?;
-        let mut found = found(&answer).into_iter();
-        let own = found.next().unwrap_or_default();
-        let place = match found.next().and_then(|mut before| before.pop()) {
-            _ if !own.iter().any(|own| own.create_revision() == token) => Place::Lost,
-            Some(before) => Place::Behind(before),
-            None => Place::First,
-        };
-        Ok((place, revision(answer.header())?))
+        let mut below = token;
+        loop {
+            let before = self
+                .the_line()
+                .with_max_create_revision(below - 1)
+                .with_sort(SortTarget::Create, SortOrder::Descend)
+                .with_limit(1);
+            let ops = [self.own(), TxnOp::get(self.line.start.clone(), Some(before))];
+            let answer = self.inner.txn(Does::Read, self.deadline(), Txn::new().and_then(ops)).await?;
+            let at = revision(answer.header())?;
+            let mut found = found(&answer).into_iter();
+            let own = found.next().unwrap_or_default();
+            let place = match found.next().and_then(|mut before| before.pop()) {
+                _ if !own.iter().any(|own| own.create_revision() == token) => Place::Lost,
+                // What another tool wrote there waits for nothing.
+                Some(before) if !self.is_contender(&before) && before.create_revision() > 1 => {
+                    below = before.create_revision();
+                    continue;
+                }
+                Some(before) if self.is_contender(&before) => Place::Behind(before),
+                _ => Place::First,
+            };
+            return Ok((place, at));
+        }
     }
 
     /// Waits until we are first; `false` when our place was lost.
@@ -180,7 +297,9 @@ impl Attempt {
                             self.inner.sessions.forget(&self.session);
                             return Ok(false);
                         }
-                        gone = self.session.session().vigil.gone(before.key().to_vec(), at + 1) => if gone { backoff.reset() } else { backoff.pause().await },
+                        gone = self.vigil().gone(before.key().to_vec(), at + 1) => {
+                            if gone { backoff.reset() } else { backoff.pause().await }
+                        }
                     }
                 }
             }
@@ -190,10 +309,10 @@ impl Attempt {
                         at = now;
                         break place;
                     }
+                    Err(e) if e.is_lasting() => return Err(e),
                     // The line is kept by the session, whatever the link does meanwhile.
-                    Err(e) if e.is_transient() && self.session.alive().is_held() => backoff.pause().await,
-                    Err(e) if e.is_transient() => break Place::Lost,
-                    Err(e) => return Err(e),
+                    Err(_) if self.session.alive().is_held() => backoff.pause().await,
+                    Err(_) => break Place::Lost,
                 }
             };
         }
@@ -203,7 +322,7 @@ impl Attempt {
     async fn watch_own(self: Arc<Self>, token: i64, alive: Alive) {
         let (mut backoff, mut at) = (Backoff::default(), token);
         loop {
-            if self.session.session().vigil.gone(self.contender.clone(), at + 1).await {
+            if self.vigil().gone(self.contender.clone(), at + 1).await {
                 break;
             }
             backoff.pause().await;
@@ -218,23 +337,61 @@ impl Attempt {
 
     /// Leaves the line: `true` when we were still in it.
     fn leave(self: Arc<Self>, guarded: Option<AbortHandle>) -> Undo {
-        let guarded = guarded.map(AbortOnDrop);
-        Undo::new(async move {
+        let (guarded, tasks) = (guarded.map(AbortOnDrop), self.inner.tasks.clone());
+        tasks.undo(async move {
             drop(guarded);
-            let answer = self.delete().await;
-            if answer.is_err() {
-                tokio::spawn(async move { self.delete_while_alive().await });
+            match self.delete().await {
+                Ok((false, true)) => Err(lease::gone("the lock's key")),
+                Ok((was_there, _)) => Ok(was_there),
+                Err(e) => {
+                    tokio::spawn(async move { self.delete_while_alive().await });
+                    Err(e)
+                }
             }
-            answer
         })
     }
 
-    async fn delete(&self) -> Result<bool> {
-        let delete = self.client().call(Does::Repeatable, self.deadline(), |service| {
+    /// Deletes the contender; where a copy of the request that made it may still arrive, that one will do nothing. Whether
+    /// it was there, and whether a lost answer may have said so before.
+    async fn delete(&self) -> Result<(bool, bool)> {
+        if self.has_copies.load(Ordering::Relaxed) {
+            match self.refuse_late().await {
+                Err(e) if e.kind() == ErrorKind::NoSpace => {}
+                answer => return answer,
+            }
+        }
+        let delete = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
             let contender = self.contender.clone();
             async move { service.kv_client().delete(contender, None).await }
         });
-        Ok(delete.await?.deleted() > 0)
+        let (answer, maybe_done) = delete.await;
+        Ok((answer?.deleted() > 0, maybe_done))
+    }
+
+    /// Deletes the contender, and has the request that makes it do nothing should it still arrive.
+    async fn refuse_late(&self) -> Result<(bool, bool)> {
+        let (mut was_there, mut maybe) = (false, false);
+        loop {
+            let when = if self.floor().is_made() { self.is_above() } else { is_missing(self.floor_name()) };
+            let delete = || TxnOp::delete(self.contender.clone(), None);
+            let txn = Txn::new()
+                .when([when])
+                .and_then([delete(), self.raise(self.number)])
+                .or_else([delete(), TxnOp::get(self.floor_name(), None)]);
+            let ask = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
+                let txn = txn.clone();
+                async move { service.kv_client().txn(txn).await }
+            });
+            let (answer, maybe_done) = ask.await;
+            let answer = answer?;
+            (was_there, maybe) = (was_there || deleted(&answer) > Some(0), maybe || maybe_done);
+            let floor = found(&answer).into_iter().flatten().next();
+            self.floor().is(answer.succeeded() || floor.is_some());
+            let is_refused = floor.is_some_and(|floor| floor.value() >= Floor::spelt(self.number).as_bytes());
+            if answer.succeeded() || is_refused {
+                return Ok((was_there, maybe));
+            }
+        }
     }
 
     /// Others keep the session alive, and with it what we could not delete: until it is, or the session has ended.
@@ -242,34 +399,39 @@ impl Attempt {
         let mut backoff = Backoff::default();
         while self.session.alive().is_held() {
             backoff.pause().await;
-            if self.delete().await.is_ok() {
-                return;
+            match self.delete().await {
+                Err(e) if e.kind() != ErrorKind::Closed => {}
+                _ => return,
             }
         }
         self.inner.sessions.forget(&self.session);
     }
 
-    /// Takes back a request to enter whose answer did not come: deletes the contender if it is there, else marks it so that
-    /// the request does nothing should it still arrive. The mark goes with the session.
+    /// Takes back a request to enter whose answer did not come.
     fn give_up(self: Arc<Self>) -> Undo {
-        Undo::new(async move {
-            let is_there = Compare::create_revision(self.contender.clone(), CompareOp::Greater, 0);
-            let mark = PutOptions::new().with_lease(self.session.session().lease);
-            let txn = Txn::new()
-                .when([is_there])
-                .and_then([TxnOp::delete(self.contender.clone(), None)])
-                .or_else([TxnOp::put(self.inner.names.given_up(self.id), "", Some(mark))]);
+        let tasks = self.inner.tasks.clone();
+        tasks.undo(async move {
+            if !self.was_sent.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.has_copies.store(true, Ordering::Relaxed);
             let mut backoff = Backoff::default();
             loop {
-                match self.inner.txn(Does::Repeatable, self.deadline(), txn.clone()).await {
-                    Ok(answer) => return Ok(answer.succeeded()),
+                match self.refuse_late().await {
+                    Ok((was_there, _)) => return Ok(was_there),
                     // With the lease everything of ours is gone, and nothing can come.
                     Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
-                    Err(e) if !self.session.alive().is_held() => {
+                    Err(e) if e.kind() == ErrorKind::Closed || !self.session.alive().is_held() => {
                         self.inner.sessions.forget(&self.session);
                         return Err(e);
                     }
-                    Err(_) => backoff.pause().await,
+                    Err(e) => {
+                        if e.kind() == ErrorKind::NoSpace {
+                            // What it holds is given back at once; what may come is refused while the server is full.
+                            let _ = self.delete().await;
+                        }
+                        backoff.pause().await;
+                    }
                 }
             }
         })
@@ -286,90 +448,4 @@ impl Drop for AbortOnDrop {
 
 fn is_missing_all(range: &Range) -> Compare {
     is_missing(range.start.clone()).with_range(range.end.clone())
-}
-
-async fn line(
-    inner: &Inner,
-    does: Does,
-    deadline: Deadline,
-    range: &Range,
-    options: GetOptions,
-) -> Result<GetResponse> {
-    let options = options.with_range(range.end.clone()).with_sort(SortTarget::Create, SortOrder::Ascend);
-    inner.range(does, deadline, &range.start, options).await
-}
-
-/// [`Store::lock_holder`].
-pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let range = inner.names.contenders(name);
-    let first = line(inner, does(options), options.deadline, &range, reading(options).with_limit(1))
-        .await?
-        .take_kvs();
-    Ok(first.into_iter().next().map(|first| {
-        let token = u64::try_from(first.create_revision()).unwrap_or_default();
-        Holder::new(token, first.into_key_value().1)
-    }))
-}
-
-/// Whom a watch has told to hold the lock.
-struct Told {
-    name: Key,
-    holder: Option<i64>,
-}
-
-impl Told {
-    /// The event owed when these are in line.
-    fn now(&mut self, line: &BTreeMap<i64, KeyValue>) -> Option<WatchEvent> {
-        let at = |token: i64| Version::new(u64::try_from(token).unwrap_or_default(), 0);
-        let first = line.first_key_value();
-        let before = std::mem::replace(&mut self.holder, first.map(|(token, _)| *token));
-        match first {
-            Some((token, _)) if before == Some(*token) => None,
-            Some((token, kv)) => {
-                Some(WatchEvent::Put(Entry::new(self.name.clone(), kv.value().to_vec(), at(*token))))
-            }
-            None => before.map(|token| WatchEvent::Delete { key: self.name.clone(), version: at(token) }),
-        }
-    }
-}
-
-/// [`Store::watch`] of a [`Target::Holder`].
-pub(crate) fn watch_holder(inner: Arc<Inner>, name: &Key, options: &WatchOptions) -> WatchStream {
-    let (range, each_request) = (inner.names.contenders(name), options.each_request);
-    let mut told = Told { name: name.clone(), holder: None };
-    stream(|out| async move {
-        let mut backoff = Backoff::default();
-        loop {
-            let began = async {
-                let mut there =
-                    line(&inner, Does::Read, Deadline::after(each_request), &range, GetOptions::new())
-                        .await?;
-                let at = revision(there.header())?;
-                let mut waiting: BTreeMap<_, _> =
-                    there.take_kvs().into_iter().map(|kv| (kv.create_revision(), kv)).collect();
-                if let Some(event) = told.now(&waiting) {
-                    out.send(event).await;
-                }
-                let mut feed = Feed::open(&inner, &range, at + 1, each_request).await?;
-                out.send(WatchEvent::Synced).await;
-                backoff.reset();
-                while let News::Changes(changes) = feed.next().await {
-                    for (change, kv) in changes {
-                        match change {
-                            Change::Put => drop(waiting.insert(kv.create_revision(), kv)),
-                            Change::Delete => waiting.retain(|_, waits| waits.key() != kv.key()),
-                        }
-                        if let Some(event) = told.now(&waiting) {
-                            out.send(event).await;
-                        }
-                    }
-                }
-                Ok::<_, Error>(())
-            };
-            match began.await {
-                Err(e) if !e.is_transient() => return Err(e),
-                _ => backoff.pause().await,
-            }
-        }
-    })
 }

@@ -61,10 +61,24 @@ impl Names {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
     }
 
-    /// The mark of a contender that was given up while its request was under way.
-    pub(crate) fn given_up(&self, id: u64) -> Vec<u8> {
-        self.key(&format!("{OWN}gone/{id:016x}"))
+    /// Whether a name in the line of a lock is that of a contender, and not what another tool put there.
+    pub(crate) fn is_contender(line: &Range, name: &[u8]) -> bool {
+        let id = name.strip_prefix(&*line.start).unwrap_or_default();
+        id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
     }
+
+    /// What a session notes of the attempts that were given up.
+    pub(crate) fn floor(&self, lease: i64) -> Vec<u8> {
+        self.key(&format!("{OWN}floor/{lease:016x}"))
+    }
+}
+
+/// The range of the own keys of a store that this name is one of; `None` for a name that may be a key.
+pub(crate) fn owned(name: &[u8]) -> Option<Range> {
+    let at = name.iter().position(|&byte| byte == OWN as u8)?;
+    let start = name[..=at].to_vec();
+    let end = behind(&start);
+    Some(Range { start, end })
 }
 
 /// The first name behind all that begin with this one; etcd's word for *the end of all* where there is none.
@@ -106,6 +120,24 @@ mod tests {
         let name = names.contender(&ab, 1);
         assert!(!(range.start <= name && name < range.end));
         assert!(range.start <= names.contender(&a, 1) && names.contender(&a, u64::MAX) < range.end);
+    }
+
+    #[test]
+    fn our_own_is_known_in_every_store() {
+        let names = Names::new("a/in/".into());
+        let own = owned(&names.contender(&Key::parse("l/m").unwrap(), 3)).unwrap();
+        assert_eq!(own, Range { start: b"a/in/\x01".to_vec(), end: b"a/in/\x02".to_vec() });
+        assert_eq!(owned(&names.key("l/m")), None);
+    }
+
+    #[test]
+    fn a_contender_is_told_from_what_others_wrote() {
+        let (names, lock) = (Names::new(String::new()), Key::parse("l").unwrap());
+        let line = names.contenders(&lock);
+        assert!(Names::is_contender(&line, &names.contender(&lock, u64::MAX)));
+        for junk in ["", "x", "00000000000000zz", "00000000000000000"] {
+            assert!(!Names::is_contender(&line, &[&*line.start, junk.as_bytes()].concat()));
+        }
     }
 
     #[test]

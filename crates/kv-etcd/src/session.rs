@@ -1,32 +1,114 @@
 //! The leases that locks hang on.
 
-use crate::{lease, store::Inner, vigil::Vigil};
+use crate::{
+    lease::{self, For},
+    store::Inner,
+    vigil::Vigil,
+};
 use kv_core::{
     Deadline, Result,
-    backend::{self, Session},
+    backend::{self, Clock, Home, Session},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::runtime::{self, Handle};
 
-/// A lease for locks, and who looks after the contenders under it.
+/// A lease for locks, and what those share that stand in lines under it.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) lease: i64,
+    /// Looks after the contenders.
     pub(crate) vigil: Arc<Vigil>,
+    pub(crate) floor: Arc<Floor>,
 }
 
-pub(crate) type Sessions = backend::Sessions<Own>;
+/// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
+/// was under way; a request to enter a line is done only if its number is greater. So one key is enough for any number of
+/// requests that may still arrive, and it goes with the session.
+#[derive(Debug, Default)]
+pub(crate) struct Floor {
+    last: AtomicU64,
+    /// Whether the key is there: the first attempt that gets in line makes it.
+    made: AtomicBool,
+}
+
+impl Floor {
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is(&self, made: bool) {
+        self.made.store(made, Ordering::Relaxed);
+    }
+
+    /// As the key holds a number, so that its bytes are in the order of numbers.
+    pub(crate) fn spelt(number: u64) -> String {
+        format!("{number:016x}")
+    }
+}
+
 pub(crate) type Use = backend::Use<Own>;
+type Here = backend::Sessions<Own>;
+
+/// The sessions of each runtime that takes locks: it renews and watches its own, and another one may end or stand still.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    clock: Clock,
+    all: Mutex<HashMap<runtime::Id, (Home, Arc<Here>)>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, all: Mutex::default() }
+    }
+
+    /// Those of this runtime.
+    fn here(&self) -> Arc<Here> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Handle::current().id();
+        if !all.contains_key(&here) {
+            all.retain(|_, (home, _)| !home.is_gone());
+        }
+        let new = || (Home::here(), Arc::new(Here::new(self.clock.clone())));
+        all.entry(here).or_insert_with(new).1.clone()
+    }
+
+    /// No new users of this session.
+    pub(crate) fn forget(&self, used: &Use) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().for_each(|(_, sessions)| sessions.forget(used));
+    }
+
+    /// Ends all sessions.
+    pub(crate) async fn end(&self) {
+        let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, sessions) in all.into_values() {
+            sessions.end().await;
+        }
+    }
+}
 
 impl Inner {
     /// The session of this TTL.
     pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use> {
         let grant = || async {
             let deadline = Deadline::after(each_request);
-            let grant = lease::grant(&self.client, &self.clock, ttl, deadline, each_request).await?;
-            let alive = lease::keep(&self.client, &self.clock, &grant, each_request);
+            let grant = lease::grant(self, ttl, For::Owner, deadline, each_request).await?;
+            let alive = lease::keep(self, &grant, each_request);
             let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
-            Ok(Session { session: Own { lease: grant.id, vigil }, alive, end: grant.revoke })
+            let session = Own { lease: grant.id, vigil, floor: Arc::default() };
+            Ok(Session { session, alive, end: grant.revoke })
         };
-        self.sessions.get(ttl, grant).await
+        self.sessions.here().get(ttl, grant).await
     }
 }

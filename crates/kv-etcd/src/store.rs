@@ -2,20 +2,24 @@
 
 use crate::{
     client::{Client, Does},
-    lease, list,
+    holder, lease, list,
     lock::{self, Sessions},
     names::Names,
     txn, watch,
 };
 use etcd_client::{GetOptions, KeyValue, ResponseHeader};
-use kv_core::{backend::Clock, *};
+use kv_core::{
+    backend::{Clock, Tasks},
+    *,
+};
 use std::{
-    collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
-use tokio::task::JoinSet;
 
 /// What a request may have by etcd's defaults.
 const REQUEST: usize = 3 << 19;
@@ -27,11 +31,14 @@ const NAME: usize = 2 << 10;
 pub(crate) const MOST_OPS: usize = 128;
 /// The longest lease that the server grants, less the second that a TTL's has besides.
 const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
-/// No TTL is shorter, although a server with a short election time-out would grant a second: what is kept alive needs time
-/// for more than one renewal on a busy machine.
+/// What a server of etcd's defaults grants at least: one and a half of its election time-outs, rounded up. One with longer
+/// ones grants more, which only a grant tells, and the answer to it says so. Shorter ones are of no use: what is kept alive
+/// needs time for more than one renewal on a busy machine.
 const SHORTEST: Duration = Duration::from_secs(2);
 /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
 const HEALTH: &str = "\u{1}health";
+/// How long `close` waits for what others dropped, before the sessions of locks end.
+const GIVEN_BACK: Duration = Duration::from_millis(500);
 /// Answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;
 
@@ -45,17 +52,10 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-    sweeps: Sweeps,
-}
-
-/// What looks after leases in the background; `close` waits for it, and it goes on when a store is dropped.
-#[derive(Default)]
-struct Sweeps(Mutex<JoinSet<()>>);
-
-impl Drop for Sweeps {
-    fn drop(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).detach_all();
-    }
+    /// What was made and has to be given back.
+    pub(crate) tasks: Tasks,
+    /// The revision of the last answer.
+    pub(crate) seen: AtomicI64,
 }
 
 impl Etcd {
@@ -66,26 +66,26 @@ impl Etcd {
         deadline: Deadline,
     ) -> Result<Self> {
         let client = Arc::new(client);
+        // Both are answered by any member, without a leader, by one that is full and by a learner: what can be done there,
+        // the calls will tell.
         let status =
-            client.call(Does::Read, deadline, |s| async move { s.maintenance_client().status().await });
+            client.call(Does::Stale, deadline, |s| async move { s.maintenance_client().status().await });
         check_version(status.await?.version())?;
         let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
-        // Nothing else here needs a user. What this one may do, and where, the calls will tell.
-        let asked = client.call(Does::Read, deadline, |s| {
-            let (name, count) = (names.key(HEALTH), GetOptions::new().with_count_only());
+        // Nothing else here needs a user.
+        let asked = client.call(Does::Stale, deadline, |s| {
+            let (name, count) = (names.key(HEALTH), GetOptions::new().with_count_only().with_serializable());
             async move { s.kv_client().get(name, Some(count)).await }
         });
-        match asked.await {
-            Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(e),
-            _ => {}
-        }
-        // The least TTL hangs on the election time-out, which only a grant tells.
-        let least =
-            lease::grant(&client, &clock, Duration::from_secs(1), deadline, deadline.within()).await?;
-        let ttl = least.ttl;
-        let capabilities = capabilities(names.prefix(), ttl);
-        let sweeps = Sweeps::default();
-        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions, sweeps })))
+        let seen = match asked.await {
+            Ok(answer) => answer.header().map_or(0, ResponseHeader::revision),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => 0,
+            Err(e) => return Err(e),
+        };
+        client.opened();
+        let (capabilities, tasks) = (capabilities(names.prefix()), Tasks::default());
+        let seen = AtomicI64::new(seen);
+        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions, tasks, seen })))
     }
 }
 
@@ -119,8 +119,8 @@ fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-fn capabilities(prefix: &str, least: Duration) -> Capabilities {
-    let mut ttl = TtlRange::new(least.max(SHORTEST), LONGEST);
+fn capabilities(prefix: &str) -> Capabilities {
+    let mut ttl = TtlRange::new(SHORTEST, LONGEST);
     ttl.unit = Duration::from_secs(1);
     // A new leader grants each lease its whole TTL anew, and looks for ended ones twice a second.
     ttl.late_share = 1.0;
@@ -148,7 +148,7 @@ pub(crate) fn revision(header: Option<&ResponseHeader>) -> Result<i64> {
     header
         .map(ResponseHeader::revision)
         .filter(|&revision| revision > 0)
-        .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server's answer has no revision"))
+        .ok_or_else(|| txn::unexpected("the server's answer has no revision"))
 }
 
 pub(crate) fn version(revision: i64) -> Version {
@@ -175,16 +175,23 @@ pub(crate) fn reading(read: &ReadOptions) -> GetOptions {
 }
 
 impl Inner {
-    /// Revokes in the background the leases of keys that were replaced or deleted, where nothing else hangs on them.
+    /// Revokes in the background the leases of TTLs that lost all their keys by a write, which found these there.
     pub(crate) fn replaced<'a>(&self, there: impl IntoIterator<Item = &'a KeyValue>) {
-        let leases = there.into_iter().map(KeyValue::lease).filter(|&id| lease::is_ours(id));
-        let leases: BTreeSet<_> = leases.collect();
+        self.revoke(lease::emptied(there.into_iter().map(KeyValue::lease)));
+    }
+
+    pub(crate) fn revoke(&self, leases: Vec<i64>) {
         if leases.is_empty() {
             return;
         }
-        let mut sweeps = self.sweeps.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while sweeps.try_join_next().is_some() {}
-        sweeps.spawn(lease::sweep(self.client.clone(), leases.into_iter().collect()));
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            for lease in leases {
+                // What cannot be revoked ends by its TTL.
+                let _ = lease::end(client.clone(), lease, Deadline::DEFAULT).await;
+            }
+            Ok(())
+        });
     }
 
     /// One range.
@@ -195,14 +202,21 @@ impl Inner {
         start: &[u8],
         options: GetOptions,
     ) -> Result<etcd_client::GetResponse> {
-        self.client
+        let answer = self
+            .client
             .call(does, deadline, |service| {
                 let (start, options) = (start.to_vec(), options.clone());
                 async move {
                     service.kv_client().max_decoding_message_size(ANSWER).get(start, Some(options)).await
                 }
             })
-            .await
+            .await?;
+        self.saw(answer.header());
+        Ok(answer)
+    }
+
+    pub(crate) fn saw(&self, header: Option<&ResponseHeader>) {
+        self.seen.store(header.map_or(0, ResponseHeader::revision), Ordering::Relaxed);
     }
 }
 
@@ -265,14 +279,14 @@ impl Store for Etcd {
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         Ok(match target {
             Target::Key(_) | Target::Tree(_) => watch::watch(self.0.clone(), target, options),
-            Target::Holder(name) => lock::watch_holder(self.0.clone(), name, options),
+            Target::Holder(name) => holder::watch_holder(self.0.clone(), name, options),
         })
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
         let range = self.0.capabilities.lease.as_ref();
         let ttl = range.ok_or_else(|| self.0.capabilities.unsupported("leases"))?.grant(ttl)?;
-        lease::lease(&self.0.client, &self.0.clock, ttl, options).await
+        lease::lease(&self.0, ttl, options).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
@@ -280,7 +294,7 @@ impl Store for Etcd {
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        lock::holder(&self.0, name, options).await
+        holder::holder(&self.0, name, options).await
     }
 
     /// The server lists what other tools wrote.
@@ -311,11 +325,14 @@ impl Store for Etcd {
     }
 
     async fn close(&self) -> Result<()> {
+        let given_back = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await;
         self.0.sessions.end().await;
-        let sweeps = std::mem::take(&mut *self.0.sweeps.0.lock().unwrap_or_else(PoisonError::into_inner));
-        sweeps.join_all().await;
         self.0.client.close();
-        Ok(())
+        given_back.unwrap_or_else(|| {
+            let why =
+                format!("what was in use could not be given back within {GIVEN_BACK:?}; it ends by its TTL");
+            Err(Error::new(ErrorKind::Timeout, why))
+        })
     }
 }
 

@@ -2,22 +2,24 @@
 
 use crate::{
     client::Does,
-    lease,
-    names::{Names, Range},
+    lease::{self, For},
+    names::{Names, Range, owned},
     store::{ANSWER, Inner, MOST_OPS, revision, version},
 };
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions as ServerPut, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
-use kv_core::*;
-use std::time::{Duration, Instant};
+use kv_core::{backend::Instant, *};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 /// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
 /// and is renewed once in a put that took even more.
 const AHEAD: Duration = Duration::from_secs(1);
-/// How many names a deletion of a tree looks at for their leases.
+/// How many names a deletion of a tree looks at in one request.
 const MOST_NAMES: i64 = 10_000;
+/// How often a deletion of a tree begins anew because others write there.
+const TRIES: usize = 8;
 
 /// What a version is on the server. One that none of etcd's can be equals nothing there, not even *missing*, which is 0.
 fn mod_revision(version: Version) -> i64 {
@@ -41,12 +43,15 @@ fn only_the_key(name: Vec<u8>) -> TxnOp {
 
 impl Inner {
     pub(crate) async fn txn(&self, does: Does, deadline: Deadline, txn: Txn) -> Result<TxnResponse> {
-        self.client
+        let answer = self
+            .client
             .call(does, deadline, |service| {
                 let txn = txn.clone();
                 async move { service.kv_client().max_decoding_message_size(ANSWER).txn(txn).await }
             })
-            .await
+            .await?;
+        self.saw(answer.header());
+        Ok(answer)
     }
 }
 
@@ -57,6 +62,20 @@ pub(crate) fn found(answer: &TxnResponse) -> Vec<Vec<KeyValue>> {
         _ => None,
     });
     ranges.collect()
+}
+
+/// How many names its deletions deleted.
+pub(crate) fn deleted(answer: &TxnResponse) -> Option<u64> {
+    let deletions = answer.op_responses().into_iter().filter_map(|op| match op {
+        TxnOpResponse::Delete(deleted) => Some(u64::try_from(deleted.deleted()).unwrap_or_default()),
+        _ => None,
+    });
+    deletions.reduce(|one, other| one + other)
+}
+
+/// An answer that makes no sense.
+pub(crate) fn unexpected(why: &'static str) -> Error {
+    Error::new(ErrorKind::Other, why)
 }
 
 /// Several names, in their order.
@@ -74,33 +93,38 @@ pub(crate) async fn read(
         let before = all.len();
         all.extend(found(&answer).into_iter().map(|mut found| found.pop()));
         if all.len() - before != names.len() {
-            return Err(Error::new(ErrorKind::Corrupt, "the server answered fewer reads than it was asked"));
+            return Err(unexpected("the server answered fewer reads than it was asked"));
         }
     }
     Ok(all)
 }
 
 /// What a put hangs on.
+#[derive(Clone, Copy)]
 struct Life {
     lease: i64,
-    ttl: Option<Duration>,
+    /// As it was asked for, and as it was granted.
+    ttl: Option<(Duration, Duration)>,
     /// For a lease of our own: when it was asked for.
     ours: Option<Instant>,
 }
 
 impl Life {
-    async fn new(inner: &Inner, options: &PutOptions, deadline: Deadline) -> Result<Self> {
+    /// That of a put among so many with this TTL.
+    async fn new(inner: &Inner, options: &PutOptions, keys: usize, deadline: Deadline) -> Result<Self> {
         let forever = Self { lease: 0, ttl: None, ours: None };
         if let Some(id) = &options.lease {
             return Ok(Self { lease: lease::number(id)?, ..forever });
         }
         let Some((range, ttl)) = inner.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
         let ttl = range.grant(ttl)?;
-        let (ours, each) = (Instant::now(), deadline.within().min(Deadline::DEFAULT));
-        let grant = lease::grant(&inner.client, &inner.clock, ttl + AHEAD, deadline, each).await?;
+        let each = deadline.within().min(Deadline::DEFAULT);
+        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await?;
         // From here on the put is under way, and may be there when its lease is revoked.
         grant.revoke.forget();
-        Ok(Self { lease: grant.id, ttl: Some(ttl), ours: Some(ours) })
+        // The least TTL hangs on the server's election time-out.
+        let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
+        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
     }
 
     fn options(&self) -> ServerPut {
@@ -110,17 +134,31 @@ impl Life {
     /// After a write that took no effect.
     fn end(&self, inner: &Inner) {
         if self.ours.is_some() {
-            drop(lease::revoke(&inner.client, self.lease, Deadline::DEFAULT));
+            drop(lease::revoke(inner, self.lease, Deadline::DEFAULT));
+        }
+    }
+
+    /// What the error of a write means to one who knows of no lease.
+    fn error(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::LeaseLost if self.ours.is_some() => {
+                let why = "the TTL was over before the server came to the write, which was not done";
+                Error::new(ErrorKind::Timeout, why).with_cause(error)
+            }
+            _ => error,
         }
     }
 
     /// After a write that was done.
     async fn written(&self, inner: &Inner, revision: i64, deadline: Deadline) -> Written {
-        if self.ours.is_some_and(|asked| asked.elapsed() > AHEAD) {
-            // It is renewed by then, or its key ends by its TTL, counted from the grant.
-            let _ = lease::renew(&inner.client, self.lease, deadline).await;
+        let mut ttl = self.ttl.map(|(_, granted)| granted);
+        if let Some((asked, granted)) = self.ours.zip(ttl) {
+            let took = inner.clock.now().since(asked);
+            if took > AHEAD && lease::renew(&inner.client, self.lease, deadline).await.is_err() {
+                ttl = Some((granted + AHEAD).saturating_sub(took));
+            }
         }
-        Written::new(version(revision), self.ttl)
+        Written::new(version(revision), ttl)
     }
 }
 
@@ -137,13 +175,55 @@ pub(crate) async fn put(
     options: &PutOptions,
 ) -> Result<Written> {
     let name = inner.names.key(key.as_str());
-    let life = Life::new(inner, options, options.deadline).await?;
+    let life = Life::new(inner, options, 1, options.deadline).await?;
+    let trace = Trace::new(inner, name.clone(), &value, &life);
     let put = TxnOp::put(name.clone(), value, Some(life.options()));
-    let answer = write_if(inner, name, expect, put, options.deadline).await.map(|(revision, _)| revision);
+    let answer = match write_if(inner, name, expect, put, options.deadline).await {
+        Ok((revision, _)) => Ok(revision),
+        Err(e) => Err(trace.error(inner, life.error(e), options.deadline).await),
+    };
     if is_undone(&answer) {
         life.end(inner);
     }
     Ok(life.written(inner, answer?, options.deadline).await)
+}
+
+/// One put of a request, by which one can tell whether it was done.
+struct Trace {
+    name: Vec<u8>,
+    value: Bytes,
+    lease: i64,
+    /// A revision before it.
+    before: i64,
+}
+
+impl Trace {
+    fn new(inner: &Inner, name: Vec<u8>, value: &Bytes, life: &Life) -> Self {
+        Self { name, value: value.clone(), lease: life.lease, before: inner.seen.load(Ordering::Relaxed) }
+    }
+
+    /// The error of the request. A server that becomes full by a request does it, and says all the same that there is no
+    /// space; by the key one sees whether it was so.
+    async fn error(&self, inner: &Inner, error: Error, deadline: Deadline) -> Error {
+        if error.kind() != ErrorKind::NoSpace {
+            return error;
+        }
+        let read = inner.range(Does::Read, deadline, &self.name, GetOptions::new()).await;
+        let is_there = read.and_then(|read| {
+            let is_older = revision(read.header())? < self.before;
+            Ok(is_older
+                || read.kvs().first().is_some_and(|kv| {
+                    kv.mod_revision() > self.before && kv.lease() == self.lease && kv.value() == self.value
+                }))
+        });
+        match is_there {
+            Ok(false) => error,
+            _ => {
+                let why = "the server became full, perhaps by this very write, which may have happened";
+                Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
+            }
+        }
+    }
 }
 
 /// One write of a key that has to be as expected; the revision of it, and whether the key was there.
@@ -168,7 +248,7 @@ async fn write_if(
         return Ok((revision(answer.header())?, there.is_some()));
     }
     expect.check(there.map(|found| version(found.mod_revision())))?;
-    Err(Error::new(ErrorKind::Corrupt, "the server refused a write whose condition is true"))
+    Err(unexpected("the server refused a write whose condition is true"))
 }
 
 pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
@@ -177,24 +257,91 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
     write_if(inner, name, expect, delete, options.deadline).await.map(|(_, was_there)| was_there)
 }
 
-/// Everything below a directory, in one step.
+/// Everything below a directory, in one step; but for what stores around whose prefixes it lies keep there for themselves.
+///
+/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
+/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
 pub(crate) async fn delete_tree(
     inner: &Inner,
     directory: &Directory,
     options: &WriteOptions,
 ) -> Result<Batch> {
-    let Range { start, end } = inner.names.below(directory);
-    // The names tell of leases; those of more keys than these end by their TTL.
-    let names = GetOptions::new().with_range(end.clone()).with_keys_only().with_limit(MOST_NAMES);
-    let all = DeleteOptions::new().with_range(end);
-    let txn = Txn::new().and_then([TxnOp::get(start.clone(), Some(names)), TxnOp::delete(start, Some(all))]);
-    let answer = inner.txn(Does::Write, options.deadline, txn).await?;
-    inner.replaced(found(&answer).iter().flatten());
-    let deleted = answer.op_responses().into_iter().find_map(|op| match op {
-        TxnOpResponse::Delete(deleted) => u64::try_from(deleted.deleted()).ok(),
-        _ => None,
-    });
-    Ok(Batch { deleted, next: None })
+    let all = inner.names.below(directory);
+    let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
+    let (mut when, mut parts, mut leases) = (vec![free], vec![all.clone()], Vec::new());
+    for tries in 0.. {
+        let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
+        let deletions: Vec<_> = parts.iter().map(deletion).collect();
+        let txn =
+            Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
+        let answer = inner.txn(Does::Write, options.deadline, txn).await?;
+        if answer.succeeded() {
+            inner.revoke(lease::emptied(leases));
+            return Ok(Batch { deleted: deleted(&answer), next: None });
+        }
+        let (at, seen) = names_below(inner, &all, &answer, options.deadline).await?;
+        let others: BTreeSet<_> =
+            seen.iter().filter_map(|kv| owned(kv.key())).map(|own| (own.start, own.end)).collect();
+        parts = between(&all, others.into_iter().map(|(start, end)| Range { start, end }));
+        if parts.len() > MOST_OPS {
+            let why = format!(
+                "more than {MOST_OPS} other stores have locks below {directory}: delete smaller directories"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, why));
+        }
+        leases = seen.iter().filter(|kv| owned(kv.key()).is_none()).map(KeyValue::lease).collect();
+        // A tree that is written all the time is deleted as it is in the end.
+        let still = parts.iter().map(|part| unchanged(part, at));
+        when = if tries < TRIES { still.collect() } else { Vec::new() };
+    }
+    Err(unexpected("the server refused an unconditional deletion"))
+}
+
+fn deletion(part: &Range) -> TxnOp {
+    TxnOp::delete(part.start.clone(), Some(DeleteOptions::new().with_range(part.end.clone())))
+}
+
+/// Whether nothing was written there since this revision.
+fn unchanged(part: &Range, at: i64) -> Compare {
+    Compare::mod_revision(part.start.clone(), CompareOp::Less, at + 1).with_range(part.end.clone())
+}
+
+/// All names of the range, of which this answer has the first, and the revision of them.
+async fn names_below(
+    inner: &Inner,
+    all: &Range,
+    answer: &TxnResponse,
+    deadline: Deadline,
+) -> Result<(i64, Vec<KeyValue>)> {
+    let at = revision(answer.header())?;
+    let mut seen: Vec<_> = found(answer).into_iter().flatten().collect();
+    let mut more = seen.len() >= MOST_NAMES as usize;
+    while let Some(last) = seen.last().filter(|_| more) {
+        let page = GetOptions::new()
+            .with_range(all.end.clone())
+            .with_keys_only()
+            .with_limit(MOST_NAMES)
+            .with_revision(at);
+        let mut page = inner.range(Does::Read, deadline, &crate::names::after(last.key()), page).await?;
+        more = page.more();
+        seen.extend(page.take_kvs());
+    }
+    Ok((at, seen))
+}
+
+/// What of the range lies before, between and behind these.
+fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
+    let (mut parts, mut start) = (Vec::new(), all.start.clone());
+    for other in others {
+        if start < other.start {
+            parts.push(Range { start: start.clone(), end: other.start });
+        }
+        start = start.max(other.end);
+    }
+    if all.end == [0] || start < all.end {
+        parts.push(Range { start, end: all.end.clone() });
+    }
+    parts
 }
 
 /// What a condition compares, and where one looks when it was not true.
@@ -231,6 +378,12 @@ pub(crate) async fn transact(
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(inner, &writes, options.deadline).await?;
     let (names, when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&inner.names, c)).unzip();
+    let trace = writes.iter().zip(&lives).find_map(|(write, life)| match (write, life) {
+        (Write::Put { key, value, .. }, Some(life)) => {
+            Some(Trace::new(inner, inner.names.key(key.as_str()), value, life))
+        }
+        _ => None,
+    });
     // A look at the keys for their leases, where there is room for it.
     let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
     let looks = looks.iter().map(|write| only_the_key(inner.names.key(write.key().as_str())));
@@ -238,10 +391,25 @@ pub(crate) async fn transact(
     then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&inner.names, write, life)));
     let txn =
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
-    let answer = inner.txn(Does::Write, options.deadline, txn).await;
+    let answer = match inner.txn(Does::Write, options.deadline, txn).await {
+        Err(e) => {
+            // With leases of users among them it is one of those that is meant.
+            let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);
+            let all_ours = on_leases().all(|life| life.ours.is_some());
+            let e = match on_leases().next() {
+                Some(life) if all_ours => life.error(e),
+                _ => e,
+            };
+            Err(match &trace {
+                Some(trace) => trace.error(inner, e, options.deadline).await,
+                None => e,
+            })
+        }
+        done => done,
+    };
     let refused = matches!(&answer, Ok(answer) if !answer.succeeded());
     if refused || is_undone(&answer) {
-        lives.iter().flatten().for_each(|life| life.end(inner));
+        ended(inner, &lives);
     }
     let answer = answer?;
     if refused {
@@ -250,10 +418,7 @@ pub(crate) async fn transact(
         let failed = conditions.iter().enumerate().find(|(at, condition)| !is_true(condition, there(*at)));
         return match failed {
             Some((condition, _)) => Ok(Outcome::Refused { condition }),
-            None => Err(Error::new(
-                ErrorKind::Corrupt,
-                "the server refused a transaction whose conditions are true",
-            )),
+            None => Err(unexpected("the server refused a transaction whose conditions are true")),
         };
     }
     inner.replaced(found(&answer).iter().flatten());
@@ -268,27 +433,42 @@ pub(crate) async fn transact(
     Ok(Outcome::Committed(written))
 }
 
+/// Ends the leases of a transaction that was not done.
+fn ended(inner: &Inner, lives: &[Option<Life>]) {
+    let mut leases = BTreeSet::new();
+    lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(inner));
+}
+
 /// What each put hangs on; `None` for a deletion. Puts of one TTL share a lease: they end at one moment.
 async fn lives(inner: &Inner, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
     let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
+    let grant = |ttl: Option<Duration>| match (ttl, &inner.capabilities.ttl) {
+        (Some(ttl), Some(range)) => range.grant(ttl).map(Some),
+        _ => Ok(None),
+    };
+    let asked = |write: &Write| match write {
+        Write::Put { options, .. } if options.lease.is_none() => grant(options.ttl).ok().flatten(),
+        _ => None,
+    };
     for write in writes {
         let Write::Put { options, .. } = write else {
             lives.push(None);
             continue;
         };
-        let granted = match (&options.ttl, &inner.capabilities.ttl) {
-            (Some(ttl), Some(range)) => Some(range.grant(*ttl)?),
-            _ => None,
-        };
-        let shared = lives.iter().flatten().find(|life| granted.is_some() && life.ttl == granted);
+        let ttl = grant(options.ttl)?;
+        let shared =
+            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == ttl);
         let life = match shared {
-            Some(life) => Ok(Life { ..*life }),
-            None => Life::new(inner, options, deadline).await,
+            Some(life) => Ok(*life),
+            None => {
+                let keys = writes.iter().filter(|write| ttl.is_some() && asked(write) == ttl).count();
+                Life::new(inner, options, keys, deadline).await
+            }
         };
         match life {
             Ok(life) => lives.push(Some(life)),
             Err(e) => {
-                lives.iter().flatten().for_each(|life| life.end(inner));
+                ended(inner, &lives);
                 return Err(e);
             }
         }

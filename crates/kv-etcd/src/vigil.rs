@@ -1,7 +1,11 @@
 //! The watches that locks need, of single names until they are deleted: one stream for all of a session.
 
-use crate::client::{Client, Does};
-use etcd_client::{Error as ClientError, WatchFilterType, WatchOptions, WatchResponse, WatchStream};
+use crate::{
+    client::{Client, Does},
+    error::refused,
+    store::revision,
+};
+use etcd_client::{WatchFilterType, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -70,7 +74,10 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
             None => return,
         };
         match open(&client, &first, each_request).await {
-            Ok(mut stream) => {
+            Ok((_, false)) => {
+                let _ = first.gone.send(false);
+            }
+            Ok((mut stream, true)) => {
                 let mut wanted = HashMap::from([(first.id, first)]);
                 if follow(&mut stream, &mut wanted, &mut orders).await.is_none() {
                     return;
@@ -85,15 +92,16 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
-async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<WatchStream> {
+/// The stream, and whether its first watch is one of the history that we know.
+async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
         .call(Does::Stream, Deadline::after(each_request), |service| {
             let (name, options) = (first.name.clone(), first.options());
             async move {
                 let mut stream = service.watch_client().watch(name, Some(options)).await?;
                 match stream.message().await? {
-                    Some(first) if !first.canceled() => Ok(stream),
-                    _ => Err(ClientError::WatchError("the server refused it".into())),
+                    Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
+                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
             }
         })
@@ -132,9 +140,16 @@ async fn follow(
     }
 }
 
+/// Whether the server has come to where a watch begins. One that has not lags, or was put back to an older copy of its data,
+/// and would tell nothing of what happens until then.
+fn knows(created: &WatchResponse, from: i64) -> bool {
+    revision(created.header()).is_ok_and(|at| at + 1 >= from)
+}
+
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) {
     let is_deleted = !message.events().is_empty();
-    if (is_deleted || message.canceled())
+    let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
+    if (is_deleted || message.canceled() || wanted.get(&message.watch_id()).is_some_and(is_lost))
         && let Some(wanted) = wanted.remove(&message.watch_id())
     {
         // Who waited may have gone.

@@ -1,42 +1,30 @@
-//! Watches: a reading at one revision, then the changes from there on.
+//! Watches: the changes from now on, and then a reading at one revision, which the changes may overlap. In this order nothing
+//! can come between the two, however slowly the reading is taken: a server that ends ends the changes too.
 
 use crate::{
     client::Does,
-    error::{failed, says},
-    lease::unique,
+    error::{failed, refused},
+    list::next_size,
     names::{Range, after},
+    recent::Recent,
     store::{ANSWER, Inner, entry, revision, version},
+    txn,
 };
 use etcd_client::{
-    Event, GetOptions, GetResponse, KeyValue, WatchOptions as ServerWatch, WatchStream as ServerStream,
+    Event, GetOptions, GetResponse, KeyValue, WatchOptions as ServerWatch, WatchResponse,
+    WatchStream as ServerStream,
 };
 use kv_core::{
-    backend::{Emit, Told, stream},
+    backend::{Backoff, Emit, Outage, Told, stream},
     *,
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys a reading asks for at once, with and without values.
-const VALUES: usize = 256;
+/// How many keys the first page of a reading asks for, with values, and each page without.
+const FIRST: usize = 64;
 const KEYS: usize = 4096;
 
-/// Pauses between attempts: longer and longer, and not all at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    pub(crate) async fn pause(&mut self) {
-        let most = 50 << self.0.min(4);
-        self.0 += 1;
-        tokio::time::sleep(Duration::from_millis(most / 2 + unique() % (most / 2))).await;
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.0 = 0;
-    }
-}
-
-/// The server's changes of a range from a revision on.
+/// The server's changes of a range from now on.
 pub(crate) struct Feed {
     stream: ServerStream,
 }
@@ -55,41 +43,23 @@ pub(crate) enum Change {
 }
 
 impl Feed {
-    pub(crate) async fn open(
-        inner: &Inner,
-        range: &Range,
-        from: i64,
-        each_request: Duration,
-    ) -> Result<Self> {
-        let mut options = ServerWatch::new().with_start_revision(from).with_fragment();
+    pub(crate) async fn open(inner: &Inner, range: &Range, each_request: Duration) -> Result<Self> {
+        let mut options = ServerWatch::new().with_fragment();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
         }
-        let open = || {
-            inner.client.call(Does::Stream, Deadline::after(each_request), |service| {
-                let (start, options) = (range.start.clone(), options.clone());
-                async move {
-                    let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
-                    let mut stream = watch.watch(start.clone(), Some(options.clone())).await?;
-                    let mut first = stream.message().await?;
-                    // The server says so too where the token has ended.
-                    if first.as_ref().is_some_and(is_refused) && service.refresh_token().await.is_ok() {
-                        stream = watch.watch(start, Some(options)).await?;
-                        first = stream.message().await?;
-                    }
-                    Ok((stream, first))
+        let open = inner.client.call(Does::Stream, Deadline::after(each_request), |service| {
+            let (start, options) = (range.start.clone(), options.clone());
+            async move {
+                let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
+                let mut stream = watch.watch(start, Some(options)).await?;
+                match stream.message().await? {
+                    Some(first) if first.created() && !first.canceled() => Ok(stream),
+                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
-            })
-        };
-        let (stream, first) = open().await?;
-        match first {
-            Some(first) if is_refused(&first) => {
-                let why = format!("the server refused the watch: {}", first.cancel_reason());
-                Err(Error::new(ErrorKind::PermissionDenied, why))
             }
-            Some(first) if first.created() && !first.canceled() => Ok(Self { stream }),
-            _ => Err(Error::new(ErrorKind::Unavailable, "the server ended the watch at once")),
-        }
+        });
+        Ok(Self { stream: open.await? })
     }
 
     /// Waits for what changes. Cancel safe.
@@ -117,11 +87,6 @@ impl Feed {
     }
 }
 
-fn is_refused(response: &etcd_client::WatchResponse) -> bool {
-    let says = |part: &str| response.cancel_reason().contains(part);
-    response.canceled() && (says("permission denied") || says("auth token") || says("auth store is old"))
-}
-
 fn change(event: &Event) -> Option<(Change, KeyValue)> {
     let kv = event.kv()?.clone();
     // What is gone was never created.
@@ -137,24 +102,25 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
         }
     };
     let each_request = options.each_request;
-    stream(|out| async move {
-        let mut watched =
-            Watched { inner, range, each_request, told: Told::default(), count: 0, since: None };
-        let mut backoff = Backoff::default();
+    stream(move |out| async move {
+        let (told, recent) = (Told::default(), Recent::default());
+        let mut watched = Watched { inner, range, each_request, told, recent };
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "etcd"));
         loop {
             let began = async {
-                let at = watched.read(&out).await?;
-                let feed = Feed::open(&watched.inner, &watched.range, at + 1, each_request).await?;
+                let feed = Feed::open(&watched.inner, &watched.range, each_request).await?;
+                watched.read(&out).await?;
                 out.send(WatchEvent::Synced).await;
                 Ok::<_, Error>(feed)
             };
             match began.await {
                 Ok(mut feed) => {
                     backoff.reset();
+                    outage.over();
                     watched.follow(&mut feed, &out).await;
                 }
-                Err(e) if e.is_transient() || says(&e, "has been compacted") => {}
-                Err(e) => return Err(e),
+                Err(e) if e.is_lasting() => return Err(e),
+                Err(e) => outage.failed(&e),
             }
             backoff.pause().await;
         }
@@ -167,67 +133,75 @@ struct Watched {
     range: Range,
     each_request: Duration,
     told: Told,
-    /// How many names the range holds on the server, whoever wrote them.
-    count: i64,
-    /// The first revision of which not everything is known; `None` before the first whole reading.
-    since: Option<i64>,
+    recent: Recent,
 }
 
 impl Watched {
-    /// Tells what is there, or what differs from what was told; the revision of it.
-    async fn read(&mut self, out: &Emit<WatchEvent>) -> Result<i64> {
-        let since = self.since.unwrap_or(0);
-        let (mut place, mut new) = (None::<(i64, i64, Vec<u8>)>, 0);
-        if self.since.is_none() {
-            self.told.relist();
-        }
-        let (at, count) = loop {
-            let (pinned, start) =
-                place.as_ref().map_or((0, &self.range.start), |(at, _, start)| (*at, start));
-            let options = GetOptions::new().with_min_mod_revision(since).with_limit(VALUES as i64);
-            let mut page = self.page(start, options.with_revision(pinned)).await?;
-            let (at, count) = match place {
-                Some((at, count, _)) => (at, count),
-                None => (revision(page.header())?, page.count()),
-            };
-            let kvs = page.take_kvs();
-            place = kvs.last().filter(|_| page.more()).map(|last| (at, count, after(last.key())));
-            for kv in kvs {
-                new += i64::from(kv.create_revision() >= since);
-                self.put(kv, out).await;
-            }
-            if place.is_none() {
-                break (at, count);
-            }
+    /// Tells what is there, or what differs from what was told. Nothing is believed of revisions that were seen before: they
+    /// may be of a history that was taken back.
+    async fn read(&mut self, out: &Emit<WatchEvent>) -> Result<()> {
+        self.told.relist();
+        let has_told = self.told.keys().next().is_some();
+        let at = match has_told {
+            false => self.read_all(out).await?,
+            true => self.read_what_differs(out).await?,
         };
-        if self.since.is_some() && count != self.count + new {
-            self.still_there(at).await?;
+        for event in self.told.rest() {
+            out.send(event).await;
         }
-        // When nothing can be missing, nothing was begun that could be ended.
-        if self.since.is_none() || count != self.count + new {
-            for event in self.told.rest() {
-                out.send(event).await;
-            }
-        }
-        (self.count, self.since) = (count, Some(at + 1));
-        Ok(at)
+        self.recent.cut(at);
+        Ok(())
     }
 
-    /// Notes the names that are there at this revision.
-    async fn still_there(&mut self, at: i64) -> Result<()> {
-        self.told.relist();
-        let mut start = self.range.start.clone();
+    /// With all values.
+    async fn read_all(&mut self, out: &Emit<WatchEvent>) -> Result<i64> {
+        let (mut start, mut at, mut size) = (self.range.start.clone(), 0, FIRST);
+        loop {
+            let options = GetOptions::new().with_limit(i64::try_from(size).unwrap_or(1)).with_revision(at);
+            let mut page = self.page(&start, options).await?;
+            if at == 0 {
+                at = revision(page.header())?;
+            }
+            let (more, kvs) = (page.more(), page.take_kvs());
+            size = next_size(&kvs);
+            let last = kvs.last().filter(|_| more).map(|last| after(last.key()));
+            for kv in kvs {
+                self.listed(kv, out).await;
+            }
+            match last {
+                Some(next) => start = next,
+                None => return Ok(at),
+            }
+        }
+    }
+
+    /// With the values of what was told otherwise, or not at all.
+    async fn read_what_differs(&mut self, out: &Emit<WatchEvent>) -> Result<i64> {
+        let (mut start, mut at) = (self.range.start.clone(), 0);
         loop {
             let options = GetOptions::new().with_keys_only().with_limit(KEYS as i64).with_revision(at);
             let page = self.page(&start, options).await?;
+            if at == 0 {
+                at = revision(page.header())?;
+            }
+            let mut owed = Vec::new();
             for kv in page.kvs() {
-                if let Some(key) = self.inner.names.parse(kv.key()) {
-                    self.told.still(&key, version(kv.mod_revision()));
+                let Some(key) = self.inner.names.parse(kv.key()) else { continue };
+                let differs = self.told.still(&key, version(kv.mod_revision()));
+                if differs || self.recent.knows(kv.mod_revision(), &key) {
+                    owed.push(kv.key().to_vec());
                 }
+            }
+            let deadline = Deadline::after(self.each_request);
+            let pinned = GetOptions::new().with_revision(at);
+            for kv in
+                txn::read(&self.inner, &owed, Does::Read, deadline, &pinned).await?.into_iter().flatten()
+            {
+                self.listed(kv, out).await;
             }
             match page.kvs().last().filter(|_| page.more()) {
                 Some(last) => start = after(last.key()),
-                None => return Ok(()),
+                None => return Ok(at),
             }
         }
     }
@@ -244,29 +218,32 @@ impl Watched {
     async fn follow(&mut self, feed: &mut Feed, out: &Emit<WatchEvent>) {
         while let News::Changes(changes) = feed.next().await {
             for (change, kv) in changes {
-                // More of this revision may be to come, in another message.
-                self.since = Some(kv.mod_revision());
-                match change {
+                let Some(key) = self.inner.names.parse(kv.key()) else { continue };
+                let event = match change {
                     Change::Put => {
-                        self.count += i64::from(kv.version() == 1);
-                        self.put(kv, out).await;
+                        self.recent.note(kv.mod_revision(), &key, kv.value());
+                        self.told.put(entry(key, kv))
                     }
-                    Change::Delete => {
-                        self.count -= 1;
-                        let event = self.inner.names.parse(kv.key());
-                        let event = event.and_then(|key| self.told.delete(key, version(kv.mod_revision())));
-                        if let Some(event) = event {
-                            out.send(event).await;
-                        }
-                    }
+                    Change::Delete => self.told.delete(key, version(kv.mod_revision())),
+                };
+                if let Some(event) = event {
+                    out.send(event).await;
                 }
             }
         }
     }
 
-    async fn put(&mut self, kv: KeyValue, out: &Emit<WatchEvent>) {
+    async fn listed(&mut self, kv: KeyValue, out: &Emit<WatchEvent>) {
         let Some(key) = self.inner.names.parse(kv.key()) else { return };
-        if let Some(event) = self.told.put(entry(key, kv)) {
+        let at = kv.mod_revision();
+        // Another write under the same revision: of a history that came in the place of the one that was told.
+        if self.told.version(&key) == Some(version(at)) && self.recent.differs(at, &key, kv.value()) {
+            if let Some(event) = self.told.gone(&key) {
+                out.send(event).await;
+            }
+        }
+        self.recent.note(at, &key, kv.value());
+        for event in self.told.listed(entry(key, kv)) {
             out.send(event).await;
         }
     }

@@ -6,7 +6,7 @@
 use kv_testsuite::{
     Failure,
     network::Network,
-    process::{Daemon, Port, program},
+    process::{Daemon, Port, copy, program},
 };
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ pub struct Node {
     etcdctl: PathBuf,
     /// Kept, so that nobody else gets them.
     _ports: Vec<Port>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The members of one cluster, on loopback, not started yet.
@@ -140,7 +140,7 @@ impl Node {
             metrics,
             etcdctl: program(&setup.kind, "etcdctl", LIVE)?,
             _ports: Vec::new(),
-            _folder: folder,
+            folder,
         })
     }
 
@@ -153,6 +153,20 @@ impl Node {
     pub async fn ready(&self) -> Result<(), Failure> {
         let healthy = || async { self.http("/health").await.is_ok_and(|answer| answer.contains("\"true\"")) };
         self.daemon.serves(healthy).await
+    }
+
+    /// Keeps a copy of its data, with the server stopped meanwhile.
+    pub async fn save(&self) -> Result<(), Failure> {
+        self.daemon.stop();
+        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))?;
+        self.start().await
+    }
+
+    /// Puts the copy that was saved last in the place of the data, as an operator restores a backup.
+    pub async fn restore_saved(&self) -> Result<(), Failure> {
+        self.daemon.stop();
+        copy(&self.folder.path().join("saved"), &self.folder.path().join("data"))?;
+        self.start().await
     }
 
     /// The answer to a plain request to the address for metrics, which asks for no certificate.

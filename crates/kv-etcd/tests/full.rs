@@ -1,0 +1,111 @@
+//! A server over its quota: what it still allows works, by handles that are open and by new ones.
+
+mod common;
+
+use common::{Node, Setup, nodes};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::Failure;
+use std::time::Duration;
+
+const TTL: Duration = Duration::from_secs(10);
+
+async fn small(kind: &str) -> Result<Node, Failure> {
+    let setup = Setup { more: vec!["--quota-backend-bytes=4194304".into()], ..Setup::single(kind) };
+    let node = nodes(&setup, 1)?.remove(0);
+    node.start().await?;
+    Ok(node)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_deletions_and_ends_go_on() -> Result<(), Failure> {
+    for kind in ["etcd", "etcd34"] {
+        let node = &small(kind).await?;
+        let url = format!("etcd://{}/full/", node.address);
+        let kv: Kv = kv_etcd::open(&url).await?;
+        let lease = kv.lease(TTL).await?;
+        let old = kv.put("leased", "v").lease(&lease).await?.version;
+        for key in ["a", "b", "c", "d/a", "d/b", "ttl"] {
+            kv.put(key, "v").await?;
+        }
+        kv.put("ttl", "v").ttl(TTL).await?;
+        let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+        let waiting = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
+        let mut watch = kv.watch_tree("d").await?;
+        let value = vec![b'x'; 50_000];
+        let full = loop {
+            match kv.put("filler", value.clone()).await {
+                Ok(_) => {}
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
+        assert!(full.to_string().contains("quota"), "{full}");
+
+        let late = kv_etcd::open(&url).await?;
+        for kv in [&kv, &late] {
+            for refused in [
+                kv.put("x", "v").await.map(drop),
+                kv.put("x", "v").ttl(TTL).await.map(drop),
+                kv.put("x", "v").if_missing().await.map(drop),
+                kv.transact().then(kv.put("x", "v")).await.map(drop),
+                kv.lease(TTL).await.map(drop),
+                kv.new_lock("other").ttl(TTL).try_acquire().await.map(drop),
+            ] {
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
+            }
+            assert!(!kv.exists("x").await?);
+        }
+        assert!(late.exists("a").await? && late.lock_holder("l").await?.is_some());
+        assert!(late.lock_holder("other").await?.is_none());
+        assert_eq!(late.list("d").await?.len(), 2);
+        assert!(late.delete("a").await?);
+        assert!(kv.transact().when_exists("b").then(kv.delete("b")).await?.is_committed());
+        late.atomic_delete("leased", old).await?;
+        assert_eq!(late.delete_tree("d").await?, Some(2));
+        watch.event().await?;
+        let mut fresh = late.watch_tree("").await?;
+        fresh.event().await?;
+        assert!(late.delete("ttl").await?);
+        tokio::time::sleep(TTL).await; // renewals go on
+        assert!(guard.is_held() && lease.is_held());
+        assert!(lease.revoke().await?);
+        assert!(guard.release().await?);
+        waiting.abort();
+        kv.close().await?;
+        late.close().await?;
+    }
+    Ok(())
+}
+
+/// The write with which a server becomes full is not told to have had no effect when it had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_write_is_not_there() -> Result<(), Failure> {
+    let node = &small("etcd").await?;
+    let url = format!("etcd://{}/full/", node.address);
+    let mut writers = Vec::new();
+    for writer in 0..8 {
+        let kv = kv_etcd::open(&url).await?;
+        writers.push(tokio::spawn(async move {
+            let value = vec![b'x'; 10_000];
+            for n in 0.. {
+                let key = format!("{writer}/{n}");
+                let Err(e) = kv.put(&key, value.clone()).await else { continue };
+                match e.kind() {
+                    ErrorKind::NoSpace => {
+                        assert!(!kv.exists(&key).await?, "{key} was refused, and is there");
+                        if n > 0 {
+                            return Ok::<_, Failure>(());
+                        }
+                    }
+                    ErrorKind::OutcomeUnknown => {}
+                    _ => return Err(e.into()),
+                }
+            }
+            Ok(())
+        }));
+    }
+    for writer in writers {
+        writer.await??;
+    }
+    Ok(())
+}

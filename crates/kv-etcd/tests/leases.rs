@@ -1,0 +1,126 @@
+//! What becomes of leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
+
+mod common;
+
+use common::{Node, single};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{Failure, failover::soon};
+use std::time::Duration;
+
+const TTL: Duration = Duration::from_secs(60);
+
+async fn open(node: &Node) -> Result<Kv, Failure> {
+    Ok(kv_etcd::open(&format!("etcd://{}/leases/", node.address)).await?)
+}
+
+/// How many leases the server has.
+async fn leases(node: &Node) -> Result<usize, Failure> {
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    Ok(tool.lease_client().leases().await?.leases().len())
+}
+
+async fn left(node: &Node, count: usize) -> Result<(), Failure> {
+    soon(&format!("{count} leases"), async {
+        while leases(node).await? != count {}
+        Ok::<_, Failure>(())
+    })
+    .await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_lease_outlives_its_keys() -> Result<(), Failure> {
+    for kind in ["etcd", "etcd34"] {
+        let node = &single(kind).await?;
+        let (kv, other) = (open(node).await?, open(node).await?);
+        let lease = kv.lease(TTL).await?;
+        // The leases of the TTLs go, so that what looks after leases is seen to have done its work.
+        let emptied = async |what: &str| {
+            other.put("mark", "").ttl(TTL).await?;
+            other.delete("mark").await?;
+            left(node, 1).await.map_err(|e| format!("{what}: {e}"))?;
+            assert!(lease.is_held(), "{what}");
+            kv.put("again", "").lease(&lease).await.map_err(|e| format!("{what}: {e}"))?;
+            assert!(other.delete("again").await?, "{what}");
+            Ok::<_, Failure>(())
+        };
+        kv.put("a", "").lease(&lease).await?;
+        assert!(kv.delete("a").await?);
+        emptied("deleted").await?;
+        kv.put("a", "").lease(&lease).await?;
+        kv.put("a", "").await?;
+        emptied("made permanent").await?;
+        kv.put("a", "").lease(&lease).await?;
+        kv.put("a", "").ttl(TTL).await?;
+        kv.delete("a").await?;
+        emptied("given a TTL").await?;
+        kv.put("d/a", "").lease(&lease).await?;
+        other.delete_tree("d").await?;
+        emptied("deleted by delete_tree").await?;
+        let done =
+            kv.transact().then(kv.put("d/a", "").lease(&lease)).then(kv.put("d/b", "").lease(&lease)).await?;
+        assert!(done.is_committed());
+        assert!(other.transact().then(other.delete("d/a")).then(other.delete("d/b")).await?.is_committed());
+        emptied("deleted by transactions").await?;
+        assert!(lease.revoke().await?, "it was alive");
+        left(node, 0).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_under_an_emptied_lease_stays() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let (kv, other) = (open(node).await?, open(node).await?);
+    let mut held = Vec::new();
+    for n in 0..150 {
+        let lease = kv.lease(TTL).await?;
+        kv.put(format!("old/{n}"), "").lease(&lease).await?;
+        other.delete(format!("old/{n}")).await?;
+        kv.put(format!("new/{n}"), "").lease(&lease).await?;
+        held.push(lease);
+    }
+    other.put("mark", "").ttl(TTL).await?;
+    other.delete("mark").await?;
+    left(node, 150).await?;
+    assert_eq!(kv.list("new").await?.len(), 150);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let kv = open(node).await?;
+    kv.put("a", "").ttl(TTL).await?;
+    kv.put("a", "").ttl(TTL).await?;
+    left(node, 1).await?;
+    kv.put("a", "").await?;
+    left(node, 0).await?;
+    kv.put("a", "").ttl(TTL).await?;
+    kv.delete("a").await?;
+    left(node, 0).await?;
+    // Those of one transaction share one, which lives as long as one of them.
+    let both = || kv.transact().then(kv.put("d/a", "").ttl(TTL)).then(kv.put("d/b", "").ttl(TTL));
+    assert!(both().await?.is_committed());
+    left(node, 1).await?;
+    kv.delete("d/a").await?;
+    kv.put("mark", "").ttl(TTL).await?;
+    kv.delete("mark").await?;
+    left(node, 1).await?;
+    assert!(kv.exists("d/b").await?);
+    assert_eq!(kv.delete_tree("d").await?, Some(1));
+    assert!(both().await?.is_committed());
+    assert!(both().await?.is_committed());
+    kv.delete_tree("d").await?;
+    // What remains is the one whose keys went one by one: it ends by its TTL.
+    left(node, 1).await?;
+    let refused = kv
+        .put("a", "")
+        .ttl(TTL)
+        .if_version(kv.put("a", "").await?.version)
+        .await
+        .and(kv.put("a", "").ttl(TTL).if_missing().await);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
+    kv.delete("a").await?;
+    left(node, 1).await?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! A server that an operator puts back to an older copy of its data.
+
+mod common;
+
+use common::single;
+use kv_core::{Kv, Version, WatchEvent};
+use kv_testsuite::{Failure, failover::soon};
+use std::{collections::BTreeMap, time::Duration};
+
+type Fold = BTreeMap<String, Version>;
+
+/// Folds events until the map is as expected.
+async fn folds_to(watch: &mut kv_core::Watch, fold: &mut Fold, kv: &Kv, below: &str) -> Result<(), Failure> {
+    let listing: Fold = kv
+        .list("")
+        .await?
+        .into_iter()
+        .map(|e| (e.key.to_string(), e.version))
+        .filter(|(key, _)| key.starts_with(below))
+        .collect();
+    let seen = soon("the fold to be the listing", async {
+        while *fold != listing {
+            match watch.event().await? {
+                WatchEvent::Put(e) => drop(fold.insert(e.key.to_string(), e.version)),
+                WatchEvent::Delete { key, .. } => drop(fold.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, Failure>(())
+    });
+    match seen.await {
+        Ok(done) => done,
+        Err(e) => Err(format!("{e}: the fold {fold:?}, the listing {listing:?}").into()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_and_locks_follow() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let url = format!("etcd://{}/restored/", node.address);
+    let (kv, other) = (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
+    for key in ["c/a", "c/b", "c/old", "c/same"] {
+        kv.put(key, "1").await?;
+    }
+    node.save().await?;
+    let (mut tree, mut key) = (kv.watch_tree("c").await?, kv.watch("c/b").await?);
+    let (mut of_tree, mut of_key) = (Fold::new(), Fold::new());
+    let mut holder = kv.lock_holder("l").watch().await?;
+    for n in 2..60 {
+        other.put("c/a", n.to_string()).await?;
+        other.put("c/b", n.to_string()).await?;
+    }
+    other.delete("c/old").await?;
+    other.put("c/new", "1").await?;
+    let guard = other.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").ttl(Duration::from_secs(6)).acquire());
+    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
+    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    soon("the holder", async {
+        while !matches!(holder.event().await?, WatchEvent::Put(_)) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    node.restore_saved().await?;
+    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
+    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    for key in ["c/a", "c/b", "c/fresh"] {
+        other.put(key, "after").await?;
+    }
+    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
+    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    // The guard is of a history that never was, and who waited behind it gets the lock.
+    soon("the loss", guard.lost()).await?;
+    assert!(!guard.is_held());
+    let next = soon("the next holder", waiting).await???;
+    soon("the next holder to be told", async {
+        loop {
+            if let WatchEvent::Put(e) = holder.event().await?
+                && e.version.parts().0 == next.token()
+            {
+                return Ok::<_, Failure>(());
+            }
+        }
+    })
+    .await??;
+    Ok(())
+}
+
+/// The server is beyond the watch's last revision again by the time at which the watch comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_comes_late_is_not_deceived_by_revisions() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let proxy = kv_testsuite::Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/restored/", proxy.address())).await?;
+    let other = kv_etcd::open(&format!("etcd://{}/restored/", node.address)).await?;
+    for key in ["c/a", "c/b", "c/old"] {
+        other.put(key, "1").await?;
+    }
+    node.save().await?;
+    let (mut tree, mut fold) = (kv.watch_tree("c").await?, Fold::new());
+    for n in 2..20 {
+        other.put("c/a", n.to_string()).await?;
+        other.put("c/b", n.to_string()).await?;
+    }
+    other.delete("c/old").await?;
+    other.put("c/new", "1").await?;
+    folds_to(&mut tree, &mut fold, &other, "c/").await?;
+    proxy.cut().await;
+    node.restore_saved().await?;
+    for n in 0..60 {
+        other.put("d", n.to_string()).await?;
+    }
+    proxy.heal().await;
+    folds_to(&mut tree, &mut fold, &other, "c/").await
+}
