@@ -38,15 +38,6 @@ impl Harness for Process {
         vec![("name", Config::new().name("conformance-beside").prefix(prefix).open().await)]
     }
 
-    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
-        let other = Config::new().name("conformance-beside").prefix(prefix).open().await;
-        vec![("name", other), ("store", Config::new().prefix(prefix).open().await)]
-    }
-
-    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
-        Some(self.0.with_prefix(prefix).leftovers())
-    }
-
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         self.0.with_prefix(prefix).leftovers()
     }
