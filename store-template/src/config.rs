@@ -1,7 +1,7 @@
 //! How a store is opened.
 
 use crate::{Template, server::Server};
-use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl};
+use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix};
 
 /// The settings of a store; a URL spells the same.
 ///
@@ -9,7 +9,7 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
 /// use store_template::Config;
 ///
-/// let kv = Config::new("a-server").prefix("app/").open().await?;
+/// let kv = Config::new("a-server").prefix("app").open().await?;
 /// kv.put("color", "red").await?; // at `app/color`, for those who look at the whole server
 /// # Ok(()) }
 /// ```
@@ -22,8 +22,10 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl};
 pub struct Config {
     /// The server.
     pub server: String,
-    /// What all names on the server begin with, byte for byte.
+    /// The directory on the server that the store is.
     pub prefix: String,
+    /// In its place, what all names on the server begin with, byte for byte: for trees that another tool wrote.
+    pub raw_prefix: String,
 }
 
 impl Config {
@@ -32,18 +34,37 @@ impl Config {
         Self { server: server.into(), ..Self::default() }
     }
 
-    /// Sets what all names on the server begin with.
+    /// Sets the directory on the server that the store is: `app`, or `app/`.
     #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    pub fn prefix(mut self, directory: impl Into<String>) -> Self {
+        self.prefix = directory.into();
         self
+    }
+
+    /// Sets, in its place, what all names on the server begin with, byte for byte.
+    #[must_use]
+    pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
+        self.raw_prefix = bytes.into();
+        self
+    }
+
+    fn whole_prefix(&self) -> Result<String> {
+        match (self.prefix.is_empty(), self.raw_prefix.is_empty()) {
+            (false, false) => {
+                let why =
+                    "both `prefix` and `raw_prefix` are given; give one: a directory, or bytes as they are";
+                Err(Error::new(ErrorKind::InvalidArgument, why))
+            }
+            (true, false) => Ok(self.raw_prefix.clone()),
+            _ => Ok(directory_prefix(&*self.prefix)),
+        }
     }
 
     /// The settings that `template://SERVER/PREFIX` spells.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another form, and for any parameter.
-    pub fn from_url(url: StoreUrl) -> Result<Self> {
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another form, and for a parameter that is unknown.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         // DECIDE: parameters, each by `url.take("name")?`. What is not taken is refused by `finish`, and so should be
         // all else that you do not use: nobody's password is ignored in silence.
         if url.scheme() != "template"
@@ -53,19 +74,21 @@ impl Config {
         {
             return Err(Error::new(ErrorKind::InvalidArgument, "expected a URL template://SERVER/PREFIX"));
         }
-        let config = Self::new(&url.hosts()[0]).prefix(url.prefix());
+        let raw_prefix = url.take::<String>("raw_prefix")?.unwrap_or_default();
+        let config = Self::new(&url.hosts()[0]).prefix(url.prefix()).raw_prefix(raw_prefix);
         url.finish()?;
+        config.whole_prefix()?;
         Ok(config)
     }
 
     /// The store, for [`Kv::new`] and for layers.
     ///
     /// # Errors
-    /// None: a map cannot refuse.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for both kinds of prefix.
     // DECIDE: what must be true of the server for your promises to hold, and ask it here: `Capabilities` are complete
     // when this returns, and a server set up to break one is refused by an error that names the setting.
     pub async fn build(self) -> Result<Template> {
-        Ok(Template::new(Server::connect(&self.server), self.prefix))
+        Ok(Template::new(Server::connect(&self.server), self.whole_prefix()?))
     }
 
     /// Opens the store.

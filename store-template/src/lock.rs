@@ -1,6 +1,6 @@
 //! Locks, out of put-if-missing, TTL and watch.
 // DECIDE: whether your server has something better: a session that a key hangs on, or a transaction that counts one up.
-// Then write `lock` with `backend::Alive` (its life), `backend::Undo` (its release, made before the first request is
+// Then write `lock` with `backend::Alive` (its life), `Tasks::undo` (its release, made before the first request is
 // sent) and a token that grows with every acquisition, over restarts too; have `transact` check `Condition::Held`, and
 // say `fair` and `fenced_writes`.
 

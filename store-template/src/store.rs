@@ -128,5 +128,7 @@ impl Store for Template {
     }
 
     // DECIDE: what else your server does better than the provided methods: several keys in one request (`get_many`),
-    // `exists` without the value, `delete_tree` in one step, `transact`, `lease`, `health`, and `close`.
+    // `exists` without the value, `delete_tree` in one step, `transact`, `lease`, `health`, and `close`. What your own locks
+    // and leases give back is made by `backend::Tasks`, and `close` begins with `tasks.finish()`, so that it answers when all
+    // of it is gone from the server, and says what could not be.
 }

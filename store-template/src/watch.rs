@@ -2,12 +2,13 @@
 
 use crate::{Template, store::Client};
 use kv_core::{
-    backend::{Hub, stream},
+    backend::{Backoff, Hub, Outage, stream},
     *,
 };
 use std::{
     future::poll_fn,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 /// Has the server's changes go to the client's hub, as long as the client lives.
@@ -28,23 +29,23 @@ pub(crate) fn feed(client: &Arc<Client>) {
 }
 
 /// The hub subscribes, reads what is there, and tells what changes, what is missed by a slow reader included.
-// DECIDE: how an outage is ridden out. An error of `read` ends the stream for good, so that a server that is away is
-// asked again inside, with a growing pause, and only a refusal is given on. When the feed itself was cut, nobody knows what
-// changed meanwhile: call `Hub::missed` when it is there again, and all watches read, and tell what differs.
+// DECIDE: what ends a watch. Only what `Error::is_lasting` names does, so that your client's errors get those kinds where they
+// are known to last, and no others. When the feed itself was cut, nobody knows what changed meanwhile: call `Hub::missed` when
+// it is there again, and all watches read, and tell what differs.
 pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -> WatchStream {
     let hub: &Hub = &store.client().hub;
     let (reader, wanted, each_request) = (store.clone(), target.clone(), options.each_request);
     let mut changes = hub.watch(target, move |from| {
         let (store, target) = (reader.clone(), wanted.clone());
-        let read = ReadOptions::default().deadline(Deadline::after(each_request));
         async move {
-            match &target {
-                Target::Tree(directory) => {
-                    store.list(directory, from.as_ref(), &ListOptions::default().read(read)).await
-                }
-                Target::Key(key) | Target::Holder(key) => {
-                    let items = store.get(key, &read).await?.map(Item::Entry).into_iter().collect();
-                    Ok(Page { items, next: None })
+            let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "template"));
+            loop {
+                match there(&store, &target, from.as_ref(), each_request).await {
+                    Err(e) if !e.is_lasting() => {
+                        outage.failed(&e);
+                        backoff.pause().await;
+                    }
+                    page => return page.inspect(|_| outage.over()),
                 }
             }
         }
@@ -63,4 +64,16 @@ pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -
             }
         }
     })
+}
+
+/// A page of what is there to watch.
+async fn there(store: &Template, target: &Target, from: Option<&Cursor>, within: Duration) -> Result<Page> {
+    let read = ReadOptions::default().deadline(Deadline::after(within));
+    match target {
+        Target::Tree(directory) => store.list(directory, from, &ListOptions::default().read(read)).await,
+        Target::Key(key) | Target::Holder(key) => {
+            let items = store.get(key, &read).await?.map(Item::Entry).into_iter().collect();
+            Ok(Page { items, next: None })
+        }
+    }
 }
