@@ -1,8 +1,9 @@
 //! The server that takes the writes: how it is found, what it is asked, and what is done when it fails.
 
 use crate::{
-    config::Access,
+    access::Access,
     error::{Failed, Fate, unknown},
+    find::Find,
     link::Link,
     script::{self, Answer, Script},
 };
@@ -17,8 +18,6 @@ use tokio::sync::Mutex as Turn;
 
 /// A connection on which nothing is heard for so long while one waits for an answer is given up.
 const SILENCE: Duration = Duration::from_secs(1);
-/// The least version: that of the sharded channels.
-const OLDEST: u32 = 7;
 
 /// What repeating a request would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +28,6 @@ pub(crate) enum Does {
     Write,
     /// Its effect is bound to an id of our own: renewals, revocations, releases.
     Repeatable,
-}
-
-/// How the server is found.
-#[derive(Clone)]
-pub(crate) enum Find {
-    /// The one of these that is no replica.
-    Single(Vec<String>),
-    /// The one that these sentinels name.
-    Sentinel(Vec<String>, Access, String),
-    /// The one that has this slot, as these nodes tell.
-    Cluster(Vec<String>, u16),
 }
 
 /// A script with what it is about.
@@ -72,21 +60,21 @@ impl Request {
 
 /// The way to the server, and the connection for calls, made when first needed and made again when it breaks.
 pub(crate) struct Client {
-    find: Find,
-    access: Access,
+    pub(crate) find: Find,
+    pub(crate) access: Access,
     state: Mutex<State>,
     connecting: Turn<()>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     link: Option<Arc<Link>>,
     /// Where the server was last seen to be, or said to be.
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
-    nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
     /// Which host is asked first.
-    turn: usize,
+    pub(crate) turn: usize,
     closed: bool,
 }
 
@@ -95,7 +83,7 @@ impl Client {
         Self { find, access, state: Mutex::default(), connecting: Turn::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +97,9 @@ impl Client {
 
     /// The connection for calls.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, Failed> {
-        if let Some(link) = self.standing()? {
+        if let Some(link) = self.standing()?
+            && link.stands().await
+        {
             return Ok(link);
         }
         let _turn = self.connecting.lock().await;
@@ -121,114 +111,6 @@ impl Client {
         let mut state = self.state();
         if !state.closed {
             state.link = Some(link.clone());
-        }
-        Ok(link)
-    }
-
-    /// A new connection to the server that takes the writes.
-    pub(crate) async fn connect(&self) -> Result<Link, Failed> {
-        let hint = self.state().hint.take();
-        if let Some(address) = hint
-            && let Ok(link) = self.master_at(&address).await
-        {
-            return Ok(self.seen(link));
-        }
-        let hosts = self.hosts();
-        let first = self.state().turn;
-        let mut last = None;
-        for at in (0..hosts.len()).map(|n| (first + n) % hosts.len()) {
-            // Whoever is given up half-way is not the first to be asked again.
-            self.state().turn = at + 1;
-            match self.by(&hosts[at]).await {
-                Ok(link) => {
-                    self.state().turn = at;
-                    return Ok(self.seen(link));
-                }
-                Err(failed) => last = worse(last, failed),
-            }
-        }
-        let none =
-            || Failed::new(Fate::Undone, ErrorKind::Unavailable, "no server is known that takes writes");
-        Err(last.unwrap_or_else(none))
-    }
-
-    /// Who may know where the server is.
-    fn hosts(&self) -> Vec<String> {
-        match &self.find {
-            Find::Single(hosts) | Find::Sentinel(hosts, ..) => hosts.clone(),
-            Find::Cluster(nodes, _) => {
-                let known = self.state().nodes.clone();
-                nodes.iter().cloned().chain(known.into_iter().filter(|node| !nodes.contains(node))).collect()
-            }
-        }
-    }
-
-    /// The server, as this host knows it.
-    async fn by(&self, host: &str) -> Result<Link, Failed> {
-        match &self.find {
-            Find::Single(_) => self.master_at(host).await,
-            Find::Sentinel(_, access, master) => {
-                let address = of_sentinel(host, access, master).await?;
-                self.master_at(&self.reached(address)).await
-            }
-            Find::Cluster(_, slot) => {
-                let link = Link::open(host, &self.access).await?;
-                let (address, nodes) = owner(&link, *slot).await?;
-                self.state().nodes = nodes.into_iter().map(|node| self.reached(node)).collect();
-                match self.reached(address) {
-                    address if address == link.address => self.checked(link).await,
-                    address => self.master_at(&address).await,
-                }
-            }
-        }
-    }
-
-    /// Where a server of this name is reached from here.
-    fn reached(&self, named: String) -> String {
-        self.access.reached.get(&named).cloned().unwrap_or(named)
-    }
-
-    fn seen(&self, link: Link) -> Link {
-        if !matches!(self.find, Find::Single(_)) {
-            self.state().hint = Some(link.address.clone());
-        }
-        link
-    }
-
-    /// A connection to this server, if it takes writes.
-    async fn master_at(&self, address: &str) -> Result<Link, Failed> {
-        self.checked(Link::open(address, &self.access).await?).await
-    }
-
-    /// The same connection, if its server is one that takes writes.
-    async fn checked(&self, link: Link) -> Result<Link, Failed> {
-        let address = &link.address;
-        let said = link.call("HELLO", Vec::new()).await?;
-        let Value::Map(said) = said else { return Ok(link) };
-        let said = said.inner();
-        let told =
-            |name: &str| said.iter().find(|(k, _)| k.as_str() == Some(name)).and_then(|(_, v)| v.as_string());
-        let version = told("version").unwrap_or_default();
-        if version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse::<u32>().ok())
-            .is_some_and(|major| major < OLDEST)
-        {
-            let why = format!("{address} is Redis {version}; kv-redis needs 7.0 or newer");
-            return Err(Failed::new(Fate::Refused, ErrorKind::Unsupported, why));
-        }
-        let is_cluster = told("mode").as_deref() == Some("cluster");
-        if is_cluster != matches!(self.find, Find::Cluster(..)) {
-            let why = match is_cluster {
-                true => format!("{address} is a node of a cluster; open it as redis-cluster://"),
-                false => format!("{address} is no node of a cluster; open it as redis://"),
-            };
-            return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
-        }
-        if told("role").is_some_and(|role| role != "master") {
-            let why = format!("{address} is a replica, which takes no writes; name its master too");
-            return Err(Failed::new(Fate::Undone, ErrorKind::Unavailable, why));
         }
         Ok(link)
     }
@@ -273,13 +155,13 @@ impl Client {
     }
 
     /// Asks, and asks again where it is certain that nothing was done, or that a repeat is harmless. Ends a moment before the
-    /// deadline, so that what is known is told.
+    /// deadline, so that what is known is told. With the answer comes whether an earlier attempt may have done the same.
     pub(crate) async fn ask<T, F>(
         &self,
         does: Does,
         deadline: Deadline,
         request: impl Fn(Arc<Link>) -> F,
-    ) -> Result<T>
+    ) -> Result<(T, bool)>
     where
         F: Future<Output = Result<T, Failed>>,
     {
@@ -289,7 +171,7 @@ impl Client {
         let (mut maybe_done, mut tries, mut before) = (false, 0_u32, None);
         loop {
             let Failed { fate, mut error } = match self.attempt(does, deadline, &request).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, maybe_done)),
                 Err(failed) => failed,
             };
             // An attempt that was cut off says less than the one before it.
@@ -331,10 +213,16 @@ impl Client {
         state.hint = hint;
     }
 
-    /// Runs a script.
-    pub(crate) async fn run(&self, does: Does, deadline: Deadline, request: &Request) -> Result<Answer> {
+    /// Runs a script; and whether an earlier attempt at it may have been done, so that the answer is that of a repeat.
+    pub(crate) async fn run(
+        &self,
+        does: Does,
+        deadline: Deadline,
+        request: &Request,
+    ) -> Result<(Answer, bool)> {
         let answer = self.ask(does, deadline, |link| async move { request.send(&link).await });
-        Ok(Answer(answer.await?))
+        let (answer, is_repeat) = answer.await?;
+        Ok((Answer(answer), is_repeat))
     }
 
     /// A command of the server's own that changes nothing.
@@ -347,7 +235,7 @@ impl Client {
         let answer = self.ask(Does::Read, deadline, |link| async move {
             link.call(command, arguments.iter().map(|argument| Value::from(*argument)).collect()).await
         });
-        Ok(Answer(answer.await?))
+        Ok(Answer(answer.await?.0))
     }
 
     /// Ends the connection, for good.
@@ -375,71 +263,8 @@ async fn load(link: &Link) -> Result<(), Failed> {
     futures::future::try_join_all(loads).await.map(drop)
 }
 
-/// The one to tell: what will not change by trying again.
-fn worse(last: Option<Failed>, next: Failed) -> Option<Failed> {
-    match last {
-        Some(last) if last.fate == Fate::Refused && next.fate != Fate::Refused => Some(last),
-        _ => Some(next),
-    }
-}
-
-async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<String, Failed> {
-    let link = Link::open(sentinel, access).await?;
-    let found = link.call("SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME".into(), master.into()]).await?;
-    let Value::Array(parts) = found else {
-        let why = format!("the sentinel {sentinel} knows no master {master:?}");
-        return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
-    };
-    let text = |at: usize| parts.get(at).and_then(Value::as_string).unwrap_or_default();
-    Ok(address(&text(0), &text(1), sentinel))
-}
-
-/// Who has the slot, and all nodes there are, by the node at the other end.
-async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), Failed> {
-    let none =
-        |why: &str| Failed::new(Fate::Undone, ErrorKind::Unavailable, format!("{}: {why}", link.address));
-    let Value::Array(ranges) = link.call("CLUSTER", vec!["SLOTS".into()]).await? else {
-        return Err(none("the cluster has no slots"));
-    };
-    let (mut owner, mut nodes) = (None, Vec::new());
-    for range in ranges {
-        let Value::Array(parts) = range else { continue };
-        let slot_at = |at: usize| parts.get(at).and_then(Value::as_i64).unwrap_or(-1);
-        let has_it = (slot_at(0)..=slot_at(1)).contains(&i64::from(slot));
-        for (n, node) in parts.iter().skip(2).enumerate() {
-            let Value::Array(node) = node else { continue };
-            let text = |at: usize| node.get(at).and_then(Value::as_string).unwrap_or_default();
-            let address = address(&text(0), &text(1), &link.address);
-            if has_it && n == 0 {
-                owner = Some(address.clone());
-            }
-            if !nodes.contains(&address) {
-                nodes.push(address);
-            }
-        }
-    }
-    if let Some(owner) = owner {
-        return Ok((owner, nodes));
-    }
-    Err(none("the cluster gives the slot of these names to no node"))
-}
-
-/// A server that does not know its own name is the one that was asked.
-fn address(host: &str, port: &str, asked: &str) -> String {
-    let host = match host {
-        "" | "?" => asked.rsplit_once(':').map_or(asked, |(host, _)| host),
-        host => host,
-    };
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Find::Single(hosts) | Find::Sentinel(hosts, ..) | Find::Cluster(hosts, _)) = &self.find;
-        f.write_str(&hosts.join(","))
+        f.write_str(&self.find.named().join(","))
     }
 }

@@ -2,19 +2,16 @@
 
 use crate::{
     Redis,
-    client::{Client, Find},
+    access::Access,
+    client::Client,
+    find::Find,
     names::Names,
     part::Part,
+    tls::{Settings, Tls},
 };
-use fred::types::config::TlsConnector;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
-    backend::{Clock, Pem, TlsFiles, TlsSettings, with_port},
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    Deadline, Error, ErrorKind, Result, Secret,
+    backend::{Clock, directory_prefix, with_port},
 };
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,7 +23,7 @@ const PARTS: u16 = 64;
 /// How the server that takes the writes is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
-enum Kind {
+pub(crate) enum Kind {
     #[default]
     Single,
     Cluster,
@@ -52,38 +49,28 @@ enum Kind {
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 #[must_use = "nothing is opened until `open`"]
 pub struct Config {
-    endpoints: Vec<String>,
-    kind: Kind,
-    master: Option<String>,
-    prefix: String,
-    user: Option<String>,
-    password: Option<Secret>,
-    sentinel_user: Option<String>,
-    sentinel_password: Option<Secret>,
-    database: Option<u8>,
-    tls: Option<bool>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-    server_name: Option<String>,
-    spread: Option<u16>,
-    reached: BTreeMap<String, String>,
-    allow_eviction: bool,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    deadline: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    clock: Clock,
-}
-
-/// What every connection needs.
-#[derive(Clone)]
-pub(crate) struct Access {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) kind: Kind,
+    pub(crate) master: Option<String>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) raw_prefix: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
+    pub(crate) sentinel_user: Option<String>,
+    pub(crate) sentinel_password: Option<Secret>,
     pub(crate) database: Option<u8>,
-    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) tls: Option<bool>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     pub(crate) server_name: Option<String>,
-    pub(crate) reached: Arc<BTreeMap<String, String>>,
+    pub(crate) spread: Option<u16>,
+    pub(crate) reached: BTreeMap<String, String>,
+    pub(crate) allow_eviction: bool,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) deadline: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) clock: Clock,
 }
 
 impl Config {
@@ -106,9 +93,17 @@ impl Config {
         Self { kind: Kind::Sentinel, master: Some(master.into()), ..Self::new(endpoints) }
     }
 
-    /// What all names on the server begin with, byte for byte; nothing unless told otherwise.
+    /// The directory that all names on the server lie in, its slash added where it is not given: with `app` and with `app/`
+    /// the key `color` is `app/color`. None unless told otherwise.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// What all names on the server begin with, byte for byte, in place of a [`prefix`](Self::prefix): for names that are
+    /// there already, such as `app:color`. The store's own records are at this, and then `.kv/`.
+    pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.raw_prefix = Some(prefix.into());
         self
     }
 
@@ -130,7 +125,8 @@ impl Config {
         self
     }
 
-    /// The number of the database, 0 unless told otherwise; a cluster has no other.
+    /// The number of the database, from 0 to 255 as far as the server has so many; 0 unless told otherwise. A cluster has no
+    /// other. Databases are stores of their own.
     pub fn database(mut self, number: u8) -> Self {
         self.database = Some(number);
         self
@@ -142,7 +138,8 @@ impl Config {
         self
     }
 
-    /// The PEM file of the authorities that may have signed the server's certificate, in place of the system's.
+    /// The PEM file of the authorities that may have signed the server's certificate, in place of the system's. This and the
+    /// following are read again for every new connection, so that certificates can be renewed under an open store.
     pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca = Some(file.into());
         self
@@ -205,14 +202,20 @@ impl Config {
     /// answered in time; [`Unsupported`](ErrorKind::Unsupported) for a server before Redis 7.0.
     pub async fn open(self) -> Result<Redis> {
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        let tls = self.connector()?;
+        let tls = Tls::new(Settings {
+            tls: self.tls,
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            server_name: self.server_name.clone(),
+        })?;
         self.check()?;
+        let prefix = self.bytes();
         let access = Access {
             user: self.user.clone(),
             password: self.password.clone(),
             database: self.database,
             tls,
-            server_name: self.server_name.clone(),
             reached: Arc::new(self.reached.clone()),
         };
         let sentinels = Access {
@@ -224,9 +227,9 @@ impl Config {
         let port = if self.kind == Kind::Sentinel { SENTINEL_PORT } else { PORT };
         let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, port)).collect();
         let names = match (self.kind, self.spread) {
-            (Kind::Cluster, Some(parts)) => (0..parts).map(|n| Names::part(&self.prefix, n)).collect(),
-            (Kind::Cluster, None) => vec![Names::tagged(&self.prefix)],
-            _ => vec![Names::new(self.prefix.clone())],
+            (Kind::Cluster, Some(parts)) => (0..parts).map(|n| Names::part(&prefix, n)).collect(),
+            (Kind::Cluster, None) => vec![Names::tagged(&prefix)],
+            _ => vec![Names::new(prefix, self.database.unwrap_or_default())],
         };
         let parts = names.into_iter().map(|names| {
             let find = match (self.kind, &self.master) {
@@ -239,55 +242,26 @@ impl Config {
             let client = Client::new(find, access.clone());
             Part::open(client, names, self.clock.clone(), deadline, self.allow_eviction)
         });
-        Redis::of(futures::future::try_join_all(parts).await?)
+        let parts = futures::future::try_join_all(parts).await?;
+        if let (Some(part), None, true) = (parts.first(), &self.user, self.password.is_some()) {
+            part.warn_of_needless_password(&access).await;
+        }
+        Redis::of(parts)
     }
 
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
-        let (scheme, secure) = match url.scheme() {
-            "rediss" => ("redis", true),
-            other => (other, false),
-        };
-        let kind = match scheme {
-            "redis" => Kind::Single,
-            "redis-cluster" => Kind::Cluster,
-            "redis-sentinel" => Kind::Sentinel,
-            other => {
-                let why = format!("{other:?} is none of redis, rediss, redis-cluster and redis-sentinel");
-                return Err(Error::new(ErrorKind::InvalidArgument, why));
-            }
-        };
-        let tls = url.take("tls")?;
-        if secure && tls == Some(false) {
-            return Err(refused("a rediss:// URL with `tls=false`; say redis:// for plain text"));
-        }
-        let config = Self {
-            endpoints: url.hosts().to_vec(),
-            kind,
-            prefix: url.prefix().to_owned(),
-            user: url.user().map(str::to_owned),
-            password: url.password().cloned(),
-            tls: if secure { Some(true) } else { tls },
-            ca: url.take("ca")?,
-            cert: url.take("cert")?,
-            key: url.take("key")?,
-            server_name: url.take("server_name")?,
-            database: if kind == Kind::Cluster { None } else { url.take("db")? },
-            master: if kind == Kind::Sentinel { url.take("master")? } else { None },
-            sentinel_user: if kind == Kind::Sentinel { url.take("sentinel_user")? } else { None },
-            sentinel_password: match kind {
-                Kind::Sentinel => url.take::<String>("sentinel_password")?.map(Secret::from),
-                _ => None,
-            },
-            spread: if kind == Kind::Cluster { url.take("spread")? } else { None },
-            allow_eviction: url.take("allow_eviction")?.unwrap_or(false),
-            ..Self::default()
-        };
-        url.finish()?;
-        Ok(config)
+    /// What all names begin with.
+    fn bytes(&self) -> String {
+        let directory = || directory_prefix(self.prefix.clone().unwrap_or_default());
+        self.raw_prefix.clone().unwrap_or_else(directory)
     }
 
     /// Refuses what makes no sense, before anything is connected.
     fn check(&self) -> Result<()> {
+        if self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()) && self.raw_prefix.is_some() {
+            return Err(refused(
+                "`prefix` and `raw_prefix` together; one of them says what all names begin with",
+            ));
+        }
         if self.endpoints.is_empty() {
             return Err(refused("no host is given; a URL looks like redis://host:6379/prefix"));
         }
@@ -315,55 +289,9 @@ impl Config {
             _ => Ok(()),
         }
     }
-
-    fn connector(&self) -> Result<Option<TlsConnector>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: self.server_name.as_deref(),
-        };
-        let Some(TlsFiles { ca, identity, .. }) = settings.read()? else { return Ok(None) };
-        let wrong = |e: rustls::Error| refused("the TLS settings make no sense").with_cause(e);
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(wrong)?
-            .with_root_certificates(roots(ca.as_ref())?);
-        let config = match identity {
-            Some((cert, key)) => {
-                // The parser's own error may show what it read.
-                let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
-                builder.with_client_auth_cert(certificates(&cert)?, secret).map_err(wrong)?
-            }
-            None => builder.with_no_client_auth(),
-        };
-        Ok(Some(TlsConnector::from(config)))
-    }
 }
 
-fn roots(ca: Option<&Pem>) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(ca) => {
-            for certificate in certificates(ca)? {
-                roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
-            }
-        }
-        None => {
-            // What of the system's roots cannot be read is not trusted.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(roots)
-}
-
-fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_slice_iter(pem.bytes()).collect::<Result<Vec<_>, _>>();
-    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| pem.wrong())
-}
-
-fn refused(why: &str) -> Error {
+pub(crate) fn refused(why: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.to_owned())
 }
 

@@ -1,106 +1,25 @@
-//! What the writing scripts publish: one connection for all watches and waits of a store, as long as there are any.
+//! What the writing scripts publish, for all watches and waits of a store: who reads it.
 
 use crate::{
     client::Client,
-    error::Failed,
-    link::Link,
+    listener::{Listener, Order},
     names::Names,
-    part::{unique, version_of_text},
-    watch::Backoff,
+    part::unique,
+    tale::Tale,
 };
-use fred::types::Value;
-use kv_core::{Bytes, Error, ErrorKind, Key, Version};
+use kv_core::{Error, backend::Home};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 use tokio::{
-    sync::{Notify, broadcast::error::RecvError, mpsc},
+    sync::{Notify, mpsc},
     task::AbortHandle,
-    time::{Instant, sleep_until, timeout},
 };
 
-/// How often a connection is looked at, and how long it may take to answer.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(3);
 /// How many tales, and how many bytes of values in them, wait for a slow reader before they are dropped and it has to read.
 const MOST_TALES: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
-
-/// What was published.
-#[derive(Clone, Debug)]
-pub(crate) enum Tale {
-    /// The value, unless it is to be read; what is left of its life.
-    Put {
-        key: Key,
-        version: Version,
-        left: Option<Duration>,
-        value: Option<Bytes>,
-    },
-    Deleted {
-        key: Key,
-        version: Version,
-    },
-    /// It was found to be gone.
-    Gone {
-        key: Key,
-    },
-    /// A lock has another holder; what is left of its session, the number, and what it brought.
-    Held {
-        left: Duration,
-        number: u64,
-        brought: Bytes,
-    },
-    Free,
-    /// This contender is in front.
-    Front(String),
-}
-
-impl Tale {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Put { value: Some(value), .. } => value.len(),
-            _ => 0,
-        }
-    }
-
-    /// `None` for what no script of ours publishes.
-    fn read(message: &Bytes) -> Option<Self> {
-        let mut rest = message.clone();
-        let mut word = || {
-            let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-            let word = rest.split_to(end);
-            if !rest.is_empty() {
-                let _ = rest.split_to(1);
-            }
-            String::from_utf8(word.into()).ok()
-        };
-        let kind = word()?;
-        let name = word()?;
-        let millis = |text: String| text.parse().ok().map(Duration::from_millis);
-        Some(match kind.as_str() {
-            "P" | "R" => {
-                let key = Key::from_stored(&name)?;
-                let version = version_of_text(&format!("{} {}", word()?, word()?)).ok()?;
-                let left = word().and_then(millis);
-                Self::Put { key, version, left, value: (kind == "P").then_some(rest) }
-            }
-            "D" => {
-                let version = version_of_text(&format!("{} {}", word()?, word()?)).ok()?;
-                Self::Deleted { key: Key::from_stored(&name)?, version }
-            }
-            "G" => Self::Gone { key: Key::from_stored(&name)? },
-            "H" => {
-                let number = word()?.parse().ok()?;
-                let left = word().and_then(millis).unwrap_or_default();
-                Self::Held { left, number, brought: rest }
-            }
-            "F" => Self::Free,
-            _ => return None,
-        })
-    }
-}
 
 /// What a subscription gives.
 #[derive(Debug)]
@@ -117,11 +36,11 @@ struct Queue {
     tales: VecDeque<Tale>,
     bytes: usize,
     look: bool,
-    refused: Option<(ErrorKind, String)>,
+    refused: Option<Error>,
 }
 
 #[derive(Default)]
-struct Reader {
+pub(crate) struct Reader {
     queue: Mutex<Queue>,
     news: Notify,
 }
@@ -131,17 +50,17 @@ impl Reader {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self) {
+    pub(crate) fn look(&self) {
         *self.queue() = Queue { look: true, ..Queue::default() };
         self.news.notify_one();
     }
 
-    fn refused(&self, error: &Error) {
-        self.queue().refused = Some((error.kind(), error.to_string()));
+    pub(crate) fn refused(&self, error: &Error) {
+        self.queue().refused = Some(error.clone());
         self.news.notify_one();
     }
 
-    fn tell(&self, tale: &Tale) {
+    pub(crate) fn tell(&self, tale: &Tale) {
         {
             let mut queue = self.queue();
             // One always fits, however large.
@@ -155,18 +74,41 @@ impl Reader {
         }
         self.news.notify_one();
     }
-}
 
-enum Order {
-    Join(String, Arc<Reader>),
-    Leave(String, Arc<Reader>),
+    fn take(&self) -> Option<News> {
+        let mut queue = self.queue();
+        if let Some(error) = queue.refused.take() {
+            return Some(News::Refused(error));
+        }
+        if std::mem::take(&mut queue.look) {
+            return Some(News::Look);
+        }
+        let tale = queue.tales.pop_front()?;
+        queue.bytes -= tale.bytes();
+        Some(News::Tale(tale))
+    }
 }
 
 /// The way to what is published; its connection is made when somebody listens.
-pub(crate) struct Feed {
+pub(crate) struct Feed(Arc<Shared>);
+
+struct Shared {
     client: Arc<Client>,
     names: Names,
-    running: Mutex<Option<(mpsc::UnboundedSender<Order>, AbortHandle)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    closed: bool,
+}
+
+/// The task that listens, and where it lives: in the runtime of whoever listened first.
+struct Running {
+    orders: mpsc::UnboundedSender<Order>,
+    task: AbortHandle,
+    home: Home,
 }
 
 impl Drop for Feed {
@@ -177,42 +119,55 @@ impl Drop for Feed {
 
 impl Feed {
     pub(crate) fn new(client: Arc<Client>, names: Names) -> Self {
-        Self { client, names, running: Mutex::default() }
-    }
-
-    fn running(&self) -> MutexGuard<'_, Option<(mpsc::UnboundedSender<Order>, AbortHandle)>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Arc::new(Shared { client, names, state: Mutex::default() }))
     }
 
     /// Listens to a channel. Its first news is `Look`, once it listens.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
         let reader = Arc::new(Reader::default());
-        let mut running = self.running();
-        let (orders, _) = running.get_or_insert_with(|| {
-            let (orders, given) = mpsc::unbounded_channel();
-            let listener = Listener {
-                client: self.client.clone(),
-                own: self.names.on_link(unique()),
-                prefix: self.names.on_session(""),
-                orders: given,
-                channels: HashMap::new(),
-            };
-            (orders, tokio::spawn(listener.run()).abort_handle())
-        });
-        // The other end is there as long as the feed is.
-        let _ = orders.send(Order::Join(channel.clone(), reader.clone()));
-        Subscription { orders: orders.clone(), channel, reader }
+        let orders = self.0.join(&channel, &reader);
+        Subscription { feed: self.0.clone(), orders, channel, reader }
     }
 
     pub(crate) fn close(&self) {
-        if let Some((_, task)) = self.running().take() {
-            task.abort();
+        let mut state = self.0.state();
+        state.closed = true;
+        if let Some(running) = state.running.take() {
+            running.task.abort();
         }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the listener serve this reader; a new one, here, where the runtime of the one before has ended. Nobody does
+    /// when the feed was closed.
+    fn join(&self, channel: &str, reader: &Arc<Reader>) -> mpsc::UnboundedSender<Order> {
+        let mut state = self.state();
+        let lives = |running: &Running| !running.home.is_gone() && !running.orders.is_closed();
+        if state.closed || !state.running.as_ref().is_some_and(lives) {
+            let (orders, given) = mpsc::unbounded_channel();
+            if state.closed {
+                return orders;
+            }
+            let own = self.names.on_link(unique());
+            let listener = Listener::new(self.client.clone(), own, self.names.on_session(""), given);
+            let task = tokio::spawn(listener.run()).abort_handle();
+            state.running = Some(Running { orders, task, home: Home::here() });
+        }
+        let Some(running) = &state.running else { return mpsc::unbounded_channel().0 };
+        // It is heard, or the listener ends at this moment, which the reader sees.
+        let _ = running.orders.send(Order::Join(channel.to_owned(), reader.clone()));
+        running.orders.clone()
     }
 }
 
 /// One reader of a channel; dropping it ends it.
 pub(crate) struct Subscription {
+    feed: Arc<Shared>,
     orders: mpsc::UnboundedSender<Order>,
     channel: String,
     reader: Arc<Reader>,
@@ -222,20 +177,20 @@ impl Subscription {
     /// What is new. Cancel safe.
     pub(crate) async fn next(&mut self) -> News {
         loop {
-            {
-                let mut queue = self.reader.queue();
-                if let Some((kind, why)) = queue.refused.take() {
-                    return News::Refused(Error::new(kind, why));
-                }
-                if std::mem::take(&mut queue.look) {
-                    return News::Look;
-                }
-                if let Some(tale) = queue.tales.pop_front() {
-                    queue.bytes -= tale.bytes();
-                    return News::Tale(tale);
+            if let Some(news) = self.reader.take() {
+                return news;
+            }
+            tokio::select! {
+                () = self.reader.news.notified() => {}
+                () = self.orders.closed() => {
+                    if self.feed.state().closed {
+                        // The handle ends those who wait.
+                        std::future::pending::<()>().await;
+                    }
+                    // The runtime of the listener has ended: what it would have told is to be read.
+                    self.orders = self.feed.join(&self.channel, &self.reader);
                 }
             }
-            self.reader.news.notified().await;
         }
     }
 }
@@ -245,199 +200,4 @@ impl Drop for Subscription {
         // The task may be gone with its store.
         let _ = self.orders.send(Order::Leave(self.channel.clone(), self.reader.clone()));
     }
-}
-
-/// What runs the connection.
-struct Listener {
-    client: Arc<Client>,
-    /// A channel of this connection alone, by which it is known to be subscribed still: a node that loses the slot ends its
-    /// subscriptions without a word that the client hands on.
-    own: String,
-    /// What the channels of sessions begin with.
-    prefix: String,
-    orders: mpsc::UnboundedReceiver<Order>,
-    channels: HashMap<String, Vec<Arc<Reader>>>,
-}
-
-impl Listener {
-    async fn run(mut self) {
-        let mut backoff = Backoff::default();
-        loop {
-            while self.channels.is_empty() {
-                let Some(order) = self.orders.recv().await else { return };
-                self.apply(order);
-            }
-            match self.client.connect().await {
-                Ok(link) => {
-                    if self.listen(&link, &mut backoff).await.is_none() {
-                        return;
-                    }
-                }
-                Err(Failed { error, .. }) => {
-                    tracing::debug!(%error, "no connection for watches");
-                    if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) {
-                        self.readers().for_each(|reader| reader.refused(&error));
-                    }
-                }
-            }
-            backoff.pause().await;
-        }
-    }
-
-    fn readers(&self) -> impl Iterator<Item = &Arc<Reader>> {
-        self.channels.values().flatten()
-    }
-
-    /// The channel, when it is new or has no reader any more.
-    fn apply(&mut self, order: Order) -> Option<(String, bool)> {
-        match order {
-            Order::Join(channel, reader) => {
-                let readers = self.channels.entry(channel.clone()).or_default();
-                readers.push(reader);
-                (readers.len() == 1).then_some((channel, true))
-            }
-            Order::Leave(channel, reader) => {
-                let readers = self.channels.get_mut(&channel)?;
-                readers.retain(|other| !Arc::ptr_eq(other, &reader));
-                let is_empty = readers.is_empty();
-                if is_empty {
-                    self.channels.remove(&channel);
-                }
-                is_empty.then_some((channel, false))
-            }
-        }
-    }
-
-    /// Until the connection breaks or nobody listens; `None` when nobody ever will.
-    async fn listen(&mut self, link: &Link, backoff: &mut Backoff) -> Option<()> {
-        let mut messages = link.messages();
-        if let Err(failed) = subscribe(link, [&self.own]).await.pop()?.1 {
-            if failed.error.kind() == ErrorKind::PermissionDenied {
-                self.readers().for_each(|reader| reader.refused(&failed.error));
-            }
-            self.fails(link, failed);
-            return Some(());
-        }
-        let all: Vec<_> = self.channels.keys().cloned().collect();
-        self.join(link, &all).await;
-        backoff.reset();
-        let mut look_at = Instant::now() + LOOK_EVERY;
-        loop {
-            tokio::select! {
-                () = link.ended() => return Some(()),
-                message = messages.recv() => match message {
-                    Ok(message) => self.tell(&message.channel, message.value),
-                    // What was dropped, nobody knows.
-                    Err(RecvError::Lagged(_)) => self.readers().for_each(|reader| reader.look()),
-                    Err(RecvError::Closed) => return Some(()),
-                },
-                order = self.orders.recv() => self.change(link, order?).await,
-                () = sleep_until(look_at) => {
-                    if self.channels.is_empty() || !self.is_subscribed(link).await {
-                        return Some(());
-                    }
-                    look_at = Instant::now() + LOOK_EVERY;
-                }
-            }
-        }
-    }
-
-    /// Does what is ordered, all that waits at once.
-    async fn change(&mut self, link: &Link, first: Order) {
-        let (mut begun, mut new, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        let mut next = Some(first);
-        while let Some(order) = next {
-            let joined = match &order {
-                Order::Join(channel, reader) => Some((channel.clone(), reader.clone())),
-                Order::Leave(..) => None,
-            };
-            match (self.apply(order), joined) {
-                (Some((channel, true)), _) => new.push(channel),
-                (Some((channel, false)), _) => match new.iter().position(|other| *other == channel) {
-                    Some(at) => drop(new.swap_remove(at)),
-                    None => left.push(channel),
-                },
-                (None, Some(joined)) => begun.push(joined),
-                (None, None) => {}
-            }
-            next = self.orders.try_recv().ok();
-        }
-        // Who left may have come again.
-        left.retain(|channel| !self.channels.contains_key(channel));
-        for channel in left {
-            // It has no answer of its own.
-            let _ = timeout(ANSWER, link.unsubscribe(&channel)).await;
-        }
-        // Who joins a channel that is listened to can read at once.
-        for (_, reader) in begun.iter().filter(|(channel, _)| !new.contains(channel)) {
-            reader.look();
-        }
-        self.join(link, &new).await;
-    }
-
-    /// Subscribes, and has the readers of what is subscribed read.
-    async fn join(&mut self, link: &Link, channels: &[String]) {
-        for (channel, answer) in subscribe(link, channels).await {
-            match answer {
-                Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.look()),
-                Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
-                    // Whoever joins it later tries again.
-                    for reader in self.channels.remove(channel).unwrap_or_default() {
-                        reader.refused(&error);
-                    }
-                }
-                Err(failed) => self.fails(link, failed),
-            }
-        }
-    }
-
-    /// Another connection will be tried, to where the slot is by now.
-    fn fails(&self, link: &Link, failed: Failed) {
-        tracing::debug!(error = %failed.error, "no subscription");
-        self.client.moved(failed.fate);
-        link.end();
-    }
-
-    async fn is_subscribed(&self, link: &Link) -> bool {
-        let ask = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
-        match timeout(ANSWER, ask).await {
-            Ok(Ok(Value::Array(parts))) => parts.get(1).and_then(Value::as_i64) == Some(1),
-            Ok(Ok(Value::Map(parts))) => {
-                parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1)
-            }
-            _ => false,
-        }
-    }
-
-    fn tell(&self, channel: &str, message: Value) {
-        let Some(readers) = self.channels.get(channel) else { return };
-        let message = match message {
-            Value::String(text) => text.into_inner(),
-            Value::Bytes(bytes) => bytes,
-            _ => return,
-        };
-        let tale = if channel.starts_with(&self.prefix) {
-            String::from_utf8(message.into()).ok().map(Tale::Front)
-        } else {
-            Tale::read(&message)
-        };
-        match tale {
-            Some(tale) => readers.iter().for_each(|reader| reader.tell(&tale)),
-            // Whoever publishes on our channels: what is there is read.
-            None => readers.iter().for_each(|reader| reader.look()),
-        }
-    }
-}
-
-/// Each by a command of its own, all at once.
-async fn subscribe<'a>(
-    link: &Link,
-    channels: impl IntoIterator<Item = &'a String>,
-) -> Vec<(&'a String, Result<Value, Failed>)> {
-    let all = channels.into_iter().map(|channel| async move {
-        let asked = link.call("SSUBSCRIBE", vec![channel.as_str().into()]);
-        let silent = |_| Err(crate::error::silent(&link.address, ANSWER));
-        (channel, timeout(ANSWER, asked).await.unwrap_or_else(silent))
-    });
-    futures::future::join_all(all).await
 }

@@ -2,22 +2,51 @@
 
 use crate::{
     client::Does,
+    error::undone,
     part::{Core, Part, nonce, unique},
-    script,
+    script::{self, Answer, next},
 };
 use fred::types::Value;
-use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Undo},
-};
+use kv_core::{Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
 use std::{sync::Arc, time::Duration};
 
-/// Runs the script about a lease; whether it was there.
-async fn order(core: &Core, id: &str, deadline: Deadline, order: &str, with: String) -> Result<bool> {
-    let arguments = [Value::from(order), with.into()];
-    let answer =
-        core.run(Does::Repeatable, deadline, &script::LEASE, [core.names.lease(id)], arguments).await?;
-    Ok(answer.number()? == 1)
+/// Runs the script about a lease; and whether an earlier try may have done the same.
+async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>) -> Result<(Answer, bool)> {
+    let request = core.request(&script::LEASE, core.names.lease(id), arguments);
+    core.client.run(Does::Repeatable, deadline, &request).await
+}
+
+/// Renews it and all its keys, step by step, to one moment.
+async fn renew(core: &Core, id: &str, each: Duration, millis: &str) -> Result<()> {
+    let (mut till, mut from) = (String::new(), "0".to_owned());
+    loop {
+        let arguments = ["renew", millis, &till, &from].map(Value::from).into();
+        let (answer, _) = order(core, id, Deadline::after(each), arguments).await?;
+        let Some(answer) = answer.some() else {
+            let why = "the server ended it: its TTL passed, or it was deleted";
+            return Err(Error::new(ErrorKind::LeaseLost, why));
+        };
+        let mut answer = answer.list()?;
+        (from, till) = (next(&mut answer)?.text()?, next(&mut answer)?.text()?);
+        if from == "0" {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends it, and deletes its keys step by step; whether it was there.
+async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
+    let mut was_there = false;
+    loop {
+        let arguments = vec![Value::from("revoke"), nonce().to_string().into()];
+        let (answer, is_repeat) = order(core, id, Deadline::after(each), arguments).await?;
+        let mut answer = answer.list()?;
+        was_there |= next(&mut answer)?.number()? == 1;
+        if next(&mut answer)?.number()? == 0 {
+            // What a repeat finds is no answer for the first try.
+            return undone(was_there, is_repeat);
+        }
+    }
 }
 
 /// [`Store::lease`](kv_core::Store::lease).
@@ -25,26 +54,18 @@ pub(crate) async fn lease(part: &Part, ttl: Duration, options: &LeaseOptions) ->
     part.may_write()?;
     let (core, each) = (&part.core, options.each_request);
     let (id, millis): (Arc<str>, _) = (format!("{:016x}", unique()).into(), ttl.as_millis().to_string());
-    let revoke = Undo::new({
+    let undo = core.tasks.undo({
         let (core, id) = (core.clone(), id.clone());
-        async move { order(&core, &id, Deadline::after(each), "revoke", nonce().to_string()).await }
+        async move { revoke(&core, &id, each).await }
     });
     let granted = core.clock.now();
-    order(core, &id, options.deadline, "grant", millis.clone()).await?;
+    order(core, &id, options.deadline, vec!["grant".into(), millis.as_str().into()]).await?;
     let alive = Alive::keep(&core.clock, ttl, granted, {
         let (core, id) = (core.clone(), id.clone());
         move || {
             let (core, id, millis) = (core.clone(), id.clone(), millis.clone());
-            async move {
-                match order(&core, &id, Deadline::after(each), "renew", millis).await? {
-                    true => Ok(()),
-                    false => Err(Error::new(
-                        ErrorKind::LeaseLost,
-                        "the server ended it: its TTL passed, or it was deleted",
-                    )),
-                }
-            }
+            async move { renew(&core, &id, each, &millis).await }
         }
     });
-    Ok(Leased { id: LeaseId::new(id), ttl, alive, revoke })
+    Ok(Leased { id: LeaseId::new(id), ttl, alive, revoke: undo })
 }

@@ -7,7 +7,7 @@
 //! | key | the prefix, then the key, byte for byte, a plain string: `redis-cli get app/color` |
 //! | version | a number above all before, at least the server's microseconds, and a random one of the write's own |
 //! | TTL | the key's own, to the millisecond |
-//! | lease | a set of its keys; one script renews them all |
+//! | lease | a set of its keys, which are renewed, and revoked, step by step |
 //! | list | pages of a sorted set of all keys |
 //! | delete_tree | batches of 500 keys, each in one step |
 //! | transact, and every other call | one script, one round trip, one step |
@@ -31,11 +31,19 @@
 //! # Keys that other programs wrote
 //! They are read, compared and replaced at once. Listings and watches, which go by the index, show them after their first
 //! write through the library, or after [`Kv::adopt`](kv_core::Kv::adopt), which looks at every name on the server once.
-//! A later change by another program is seen by `get` and `list` at once; by a watch at the next `adopt`, or when the watch
-//! has to read again. Names of other types (lists, hashes, …) are no keys; a put over one is refused.
+//! A later change by another program is seen by `get` and `list` at once, and by watches after the next `adopt`: values that it
+//! set, keys that it deleted or gave an end, and a `FLUSHDB` too, which takes what is noted of the keys with them. Names of
+//! other types (lists, hashes, …) are no keys; a put over one is refused.
+//!
+//! What another program writes over a record of ours, below `.kv/`, is found before anything is written: the call is
+//! [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and did nothing.
 //!
 //! # Limits
 //! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
+//! * A lease has 200,000 keys at the most. A renewal takes a millisecond or two for each hundred of them, and has a quarter of the
+//!   TTL; others wait for one step of it alone.
+//! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)), and serves what makes room:
+//!   reads, deletions, `delete_tree`, revocations, releases, renewals.
 //! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
 //! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. A user
 //!   without `INFO` and `CONFIG GET` can open a store; its durability then counts as `MayLose`, and its eviction policy is not
@@ -47,8 +55,10 @@
 //!
 //! # Links
 //! A store has one connection for calls, and one for watches and lock waits while there are any, which is looked at every five
-//! seconds. Nothing is ever sent twice by the client beneath: it is told to try each command once, on a connection that is
-//! never mended but replaced.
+//! seconds; a [spread](Config::spread) one has these for each of its parts. The files of TLS are read again for every new
+//! connection. A server without a connection left (`maxclients`) is asked again until the deadline. Nothing is ever sent twice by the client beneath: it is told to try each command once, on a connection that is
+//! never mended but replaced. A runtime that stood still (`block_on` now and then) first reads the end of a connection that
+//! arrived meanwhile, so that a write is not sent into it.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -57,13 +67,21 @@
 //! # Ok(()) }
 //! ```
 
+mod about;
+mod access;
+mod adopt;
 mod client;
 mod config;
+mod ear;
+mod ends;
 mod error;
 mod feed;
+mod find;
+mod holder;
 mod lease;
 mod link;
 mod list;
+mod listener;
 mod lock;
 mod names;
 mod part;
@@ -71,7 +89,10 @@ mod script;
 mod session;
 mod spread;
 mod store;
+mod tale;
+mod tls;
 mod txn;
+mod url;
 mod watch;
 
 pub use config::Config;
@@ -82,7 +103,8 @@ use std::future::Future;
 
 /// Opens `redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`; `rediss://` the same with TLS,
 /// `redis-cluster://` a cluster, `redis-sentinel://` the master that sentinels know as `master`. The parameters are those of
-/// [`Config`]: `tls` (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, `db`, `allow_eviction`; `spread` for
+/// [`Config`]: `tls` (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, `db` (0 to 255),
+/// `allow_eviction` (`true` or `false`), `raw_prefix` (in place of the path); `spread` for
 /// clusters; `master`, `sentinel_user` and `sentinel_password` for sentinels.
 ///
 /// # Errors

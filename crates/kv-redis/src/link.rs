@@ -1,11 +1,12 @@
 //! One connection to one server, and whether it stands.
 
 use crate::{
-    config::Access,
-    error::{Failed, Fate, failed, no_tls, not_connected},
+    access::Access,
+    error::{Failed, Fate, cluster_down, failed, no_tls, not_connected},
 };
 use fred::{
     clients::Client as Connection,
+    error::Error as ClientError,
     interfaces::{ClientLike, EventInterface, PubsubInterface},
     types::{
         ClusterHash, CustomCommand, Message, RespVersion, Value,
@@ -14,11 +15,13 @@ use fred::{
 };
 use kv_core::ErrorKind;
 use std::{
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -28,6 +31,10 @@ use tokio::{
 
 /// How long making a connection may take, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(2);
+/// A connection that was not used for so long may have ended without anybody's notice.
+const QUIET: Duration = Duration::from_millis(20);
+/// How many turns others get to notice it: reading the end, and telling it on.
+const TURNS: usize = 16;
 /// What waits between the client's reader and ours before it is dropped and has to be read again.
 const MESSAGES: usize = 4096;
 
@@ -41,6 +48,14 @@ pub(crate) struct Link {
     heard: AtomicU64,
     /// When the first request was sent since something was heard.
     asked: Mutex<Option<Instant>>,
+    /// When something was heard last.
+    heard_at: Mutex<Instant>,
+    /// The number of the newest request, in the order in which they are sent.
+    sent: Mutex<u64>,
+    /// Whether the client ended it because its cluster is down, and what it says of its end.
+    errors: Mutex<(bool, broadcast::Receiver<(ClientError, Option<Server>)>)>,
+    /// The number of the newest request that was answered, and so were all before it.
+    answered: AtomicU64,
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -60,7 +75,7 @@ impl Link {
             return Err(failed);
         }
         // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
-        let plain = Access { tls: None, user: None, password: None, database: None, ..access.clone() };
+        let plain = Access { tls: None, ..access.nobody() };
         match Self::try_open(address, &plain).await {
             Ok(_) => Err(no_tls(address)),
             Err(Failed { error, .. }) if error.kind() == ErrorKind::Unauthenticated => Err(no_tls(address)),
@@ -70,18 +85,21 @@ impl Link {
 
     async fn try_open(address: &str, access: &Access) -> Result<Self, Failed> {
         let Some((host, port)) = split(address) else {
-            let why = format!("{address:?} is no address; one looks like host:6379");
+            let why =
+                format!("{address:?} is no address; one looks like host:6379, its port from 1 to 65535");
             return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
         };
+        // Certificates may have been renewed since the last connection.
+        let tls = access.tls.as_ref().map(|tls| tls.connector());
         let mut server = Server::new(host, port);
-        server.tls_server_name = access.server_name.as_deref().map(Into::into);
+        server.tls_server_name = access.tls.as_ref().and_then(|tls| tls.server_name()).map(Into::into);
         let config = Config {
             server: ServerConfig::Centralized { server },
             version: RespVersion::RESP3,
             username: access.user.clone(),
             password: access.password.as_ref().map(|password| password.reveal().to_owned()),
             database: access.database,
-            tls: access.tls.clone().map(TlsConfig::from),
+            tls: tls.map(TlsConfig::from),
             fail_fast: true,
             ..Config::default()
         };
@@ -101,6 +119,7 @@ impl Link {
         let mut connected = pin!(waiting.wait_for_connect());
         // It listens from its first poll on, so that it misses nothing of what begins here.
         let _ = futures::poll!(connected.as_mut());
+        let errors = connection.error_rx();
         let task = connection.connect();
         let reader = AbortOnDrop(task.abort_handle());
         tokio::spawn(async move {
@@ -122,6 +141,10 @@ impl Link {
             ended,
             heard: AtomicU64::default(),
             asked: Mutex::default(),
+            heard_at: Mutex::new(Instant::now()),
+            sent: Mutex::default(),
+            errors: Mutex::new((false, errors)),
+            answered: AtomicU64::default(),
             connection,
         })
     }
@@ -137,7 +160,20 @@ impl Link {
     }
 
     fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.asked)
+    }
+
+    /// Whether it stands, as far as can be known without asking. A runtime that stood still has not read yet what arrived
+    /// meanwhile, the end of a connection among it: it gets a few turns to do so before anything is sent into it.
+    pub(crate) async fn stands(&self) -> bool {
+        let is_quiet = lock(&self.heard_at).elapsed() > QUIET;
+        for _ in 0..if is_quiet { TURNS } else { 0 } {
+            if self.has_ended() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        !self.has_ended()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -177,20 +213,66 @@ impl Link {
         }
         self.asked().get_or_insert_with(Instant::now);
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        let answer = tokio::select! {
-            biased;
-            answer = self.connection.custom::<Value, Value>(command, arguments) => answer,
-            () = self.ended() => return Err(over(Fate::Unknown)),
+        let mut asked = pin!(self.connection.custom::<Value, Value>(command, arguments));
+        // Its first poll hands it on: in the order of the numbers.
+        let (number, first) = poll_fn(|cx| {
+            let mut sent = lock(&self.sent);
+            *sent += 1;
+            Poll::Ready((*sent, asked.as_mut().poll(cx)))
+        })
+        .await;
+        let answer = match first {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => tokio::select! {
+                biased;
+                answer = asked => answer,
+                () = self.ended() => return Err(over(Fate::Unknown)),
+            },
         };
-        *self.asked() = None;
-        self.heard.fetch_add(1, Ordering::Relaxed);
-        answer.map_err(|e| failed(&self.address, &e))
+        let mut failed = match answer {
+            Ok(answer) => {
+                self.hears(number);
+                return Ok(answer);
+            }
+            Err(e) => failed(&self.address, &e),
+        };
+        if failed.is_cluster_down() || failed.fate == Fate::Unknown && self.is_cluster_down() {
+            // The server said it of the first that it had not answered yet, whatever the client tells that one.
+            failed = match number == self.answered.load(Ordering::SeqCst) + 1 {
+                true => cluster_down(&self.address),
+                false => Failed { fate: Fate::Unknown, ..failed },
+            };
+        } else if failed.fate != Fate::Unknown {
+            self.hears(number);
+        }
+        Err(failed)
     }
+
+    /// Whether that is why the client ended the connection.
+    fn is_cluster_down(&self) -> bool {
+        let mut errors = lock(&self.errors);
+        while let Ok((error, _)) = errors.1.try_recv() {
+            errors.0 |= error.details().starts_with("CLUSTERDOWN");
+        }
+        errors.0
+    }
+
+    fn hears(&self, number: u64) {
+        self.answered.fetch_max(number, Ordering::SeqCst);
+        *self.asked() = None;
+        *lock(&self.heard_at) = Instant::now();
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Host and port.
 fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (!host.is_empty()).then_some((host, port.parse().ok()?))
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then_some((host, port))
 }

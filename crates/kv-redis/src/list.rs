@@ -45,6 +45,15 @@ pub(crate) struct Found {
     pub(crate) left: Option<Duration>,
 }
 
+/// What a page holds.
+pub(crate) struct Rows {
+    pub(crate) rows: Vec<Row>,
+    /// Where the next page begins.
+    pub(crate) more: Option<String>,
+    /// The last number given before it was read.
+    pub(crate) last: u64,
+}
+
 pub(crate) enum Row {
     Key(Found),
     Directory(Directory),
@@ -60,14 +69,14 @@ pub(crate) fn below(directory: &Directory) -> (String, String) {
 }
 
 impl Core {
-    /// The rows from a bound on, and where the next ones begin.
+    /// The rows from a bound on.
     pub(crate) async fn rows(
         &self,
         directory: &Directory,
         bounds: (&str, &str),
         ask: Ask,
         deadline: Deadline,
-    ) -> Result<(Vec<Row>, Option<String>)> {
+    ) -> Result<Rows> {
         let flag = |on: bool| Value::from(if on { "1" } else { "0" });
         let arguments = [
             directory.start().into(),
@@ -100,7 +109,8 @@ impl Core {
             let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
             rows.push(Row::Key(Found { key, version, value, left }));
         }
-        Ok((rows, Some(from).filter(|from| !from.is_empty())))
+        let last = next(&mut answer)?.unsigned()?;
+        Ok(Rows { rows, more: Some(from).filter(|from| !from.is_empty()), last })
     }
 }
 
@@ -127,7 +137,8 @@ pub(crate) async fn page(
     let wanted = if options.keys_only { Wanted::Keys } else { Wanted::Values };
     let ask =
         Ask { children: !options.recursive, wanted, lives: false, most: options.limit.unwrap_or(ITEMS) };
-    let (rows, next) = core.rows(directory, (&from, &end), ask, options.read.deadline).await?;
+    let Rows { rows, more: next, .. } =
+        core.rows(directory, (&from, &end), ask, options.read.deadline).await?;
     let items = rows.into_iter().map(|row| match row {
         Row::Directory(directory) => Item::Directory(directory),
         Row::Key(found) if options.keys_only => Item::Key(found.key, found.version),
@@ -148,34 +159,4 @@ pub(crate) async fn delete_tree(part: &Part, directory: &Directory, options: &Wr
     // What was deleted is not found again, so that the next batch begins at the beginning.
     let more = (looked_at == BATCH).then(|| Cursor::new(Bytes::new()));
     Ok(Batch { deleted: Some(deleted), next: more })
-}
-
-/// Looks at all names of the server for those below the directory.
-pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-    part.may_write()?;
-    let core = &part.core;
-    let (mut cursor, mut adopted) = ("0".to_owned(), 0);
-    let pattern = core.names.pattern(directory);
-    loop {
-        let scan = [&cursor, "MATCH", &pattern, "COUNT", "1000", "TYPE", "string"];
-        let mut answer = core.client.command(options.deadline, "SCAN", &scan).await?.list()?;
-        cursor = next(&mut answer)?.text()?;
-        let mut keys = Vec::new();
-        for name in next(&mut answer)?.list()? {
-            let name = script::Answer(name).bytes()?;
-            keys.extend(core.names.parse(&name).filter(|key| key.is_below(directory) && !key.is_internal()));
-        }
-        for keys in keys.chunks(BATCH) {
-            let names = keys.iter().map(|key| core.names.key(key.as_str()));
-            let arguments = keys.iter().map(|key| Value::from(key.as_str()));
-            let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
-            // To adopt what was adopted does nothing.
-            let answer =
-                core.run(Does::Repeatable, options.deadline, &script::ADOPT, names, arguments).await?;
-            adopted += u64::try_from(answer.number()?).unwrap_or_default();
-        }
-        if cursor == "0" {
-            return Ok(adopted);
-        }
-    }
 }

@@ -2,18 +2,17 @@
 
 use crate::{
     client::Does,
-    error::corrupt,
+    error::undone,
+    holder::{OWN, token},
     part::{Core, Part, unique},
-    script::{self, Answer, next},
+    script::{self, next},
     session::{Place, Use},
-    watch::Backoff,
 };
-use kv_core::{backend::Undo, *};
+use kv_core::{
+    backend::{Backoff, Undo},
+    *,
+};
 use std::{sync::Arc, time::Duration};
-
-/// How many values the part of a token has that is the acquisition's own. A number of the server's, its microseconds, times
-/// this stays below what a token can be for five centuries.
-const OWN: u64 = 1 << 10;
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -56,17 +55,17 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
         let asked = part.core.clock.now();
         let number = match attempt.enter(options).await {
             Ok(Entered::Over) => {
-                leave.forget();
+                attempt.never_was(leave);
                 part.sessions.forget(&attempt.used);
                 continue;
             }
             Ok(Entered::Taken) => {
-                leave.forget();
+                attempt.never_was(leave);
                 return Ok(None);
             }
             Err(e) => {
                 if e.kind() != ErrorKind::OutcomeUnknown {
-                    leave.forget();
+                    attempt.never_was(leave);
                 }
                 return Err(e);
             }
@@ -76,6 +75,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
             }
             Ok(Entered::Waits(number)) => {
                 session.opened(asked);
+                session.is_in_line(&attempt.contender);
                 session.listen();
                 if waiting.place().await == Place::Lost {
                     if session.alive().is_some_and(|alive| !alive.is_held()) {
@@ -86,15 +86,15 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                 number
             }
         };
-        drop(waiting);
         let Some(alive) = session.alive().map(backend::Alive::another) else { continue };
         if !alive.is_held() {
             part.sessions.forget(&attempt.used);
             continue;
         }
+        let token = token(number, attempt.own)?;
         session.holds(&attempt.contender, &alive);
-        let fence =
-            Fence::new(name.clone(), number * OWN + attempt.own, format!("{number} {}", attempt.contender));
+        drop(waiting);
+        let fence = Fence::new(name.clone(), token, format!("{number} {}", attempt.contender));
         return Ok(Some(Acquired { fence, alive, release: leave }));
     }
 }
@@ -126,10 +126,7 @@ impl Attempt {
         let run = self.core.run(Does::Repeatable, self.deadline(), &script::ENTER, self.names(), arguments);
         let mut answer = run.await?.list()?;
         let word = next(&mut answer)?.text()?;
-        let mut number = || -> Result<u64> {
-            let number = next(&mut answer)?.number()?;
-            u64::try_from(number).map_err(|_| corrupt("a contender without a number"))
-        };
+        let mut number = || -> Result<u64> { next(&mut answer)?.unsigned() };
         Ok(match word.as_str() {
             "first" => Entered::First(number()?),
             "waits" => Entered::Waits(number()?),
@@ -140,20 +137,30 @@ impl Attempt {
 
     /// Leaves the line, or has a request to enter that is still on its way do nothing: `true` when we were in front.
     fn leave(self: Arc<Self>) -> Undo {
-        Undo::new(async move {
+        let tasks = self.core.tasks.clone();
+        tasks.undo(async move {
             self.used.session.holds_no_more(&self.contender);
             let answer = self.left().await;
             if answer.is_err() {
                 tokio::spawn(async move { self.leave_while_alive().await });
             }
-            answer
+            // What a repeat finds is no answer for the first try.
+            answer.and_then(|(was_held, is_repeat)| undone(was_held, is_repeat))
         })
     }
 
-    async fn left(&self) -> Result<bool> {
-        let arguments = [self.name.as_str().into(), self.contender.as_str().into()];
-        let run = self.core.run(Does::Repeatable, self.deadline(), &script::LEAVE, self.names(), arguments);
-        Ok(run.await?.number()? == 1)
+    /// Whether it was in front, and whether an earlier try may have taken it out.
+    async fn left(&self) -> Result<(bool, bool)> {
+        let session = &self.used.session;
+        let left = leave(&self.core, &self.name, &session.id, &self.contender, self.deadline()).await?;
+        session.has_left(&self.contender);
+        Ok(left)
+    }
+
+    /// Nothing of it came to the server.
+    fn never_was(&self, leave: Undo) {
+        leave.forget();
+        self.used.session.has_left(&self.contender);
     }
 
     /// Others keep the session alive, and with it what we could not take out: until it is, or the session has ended.
@@ -169,29 +176,17 @@ impl Attempt {
     }
 }
 
-/// A holder, by its number and what it brought.
-pub(crate) fn held(number: u64, brought: Bytes) -> Result<Holder> {
-    let end = brought.iter().position(|byte| *byte == b'\n');
-    let own = end.and_then(|end| std::str::from_utf8(&brought[..end]).ok()?.parse::<u64>().ok());
-    match (end, own) {
-        (Some(end), Some(own)) => Ok(Holder::new(number * OWN + own, brought.slice(end + 1..))),
-        _ => Err(corrupt("what a lock's holder brought is none of ours")),
-    }
-}
-
-/// [`Store::lock_holder`], and what is left of its session.
-pub(crate) async fn holder(
+/// Takes a contender out of a line. Whether it was in front, and whether an earlier try may have taken it out.
+pub(crate) async fn leave(
     core: &Core,
     name: &Key,
+    session: &str,
+    contender: &str,
     deadline: Deadline,
-) -> Result<Option<(Holder, Duration)>> {
-    let answer = core
-        .run(Does::Read, deadline, &script::HOLDER, core.names.lock(name), [name.as_str().into()])
-        .await?;
-    let Some(answer) = answer.some() else { return Ok(None) };
-    let mut answer = answer.list()?;
-    let number = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
-    let brought = next(&mut answer)?.bytes()?;
-    let left = u64::try_from(next(&mut answer).and_then(Answer::number)?).unwrap_or_default();
-    Ok(Some((held(number, brought)?, Duration::from_millis(left))))
+) -> Result<(bool, bool)> {
+    let [queue, brought] = core.names.lock(name);
+    let names = [queue, brought, core.names.session(session)];
+    let request = core.request(&script::LEAVE, names, [name.as_str().into(), contender.into()]);
+    let (answer, is_repeat) = core.client.run(Does::Repeatable, deadline, &request).await?;
+    Ok((answer.number()? == 1, is_repeat))
 }

@@ -7,30 +7,38 @@ use kv_core::{Directory, Key};
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
+    /// The database: what is published reaches the listeners of all of them, so that the names of channels have it.
+    database: u8,
 }
 
 impl Names {
-    /// Byte for byte.
-    pub(crate) fn new(prefix: String) -> Self {
-        Self { prefix }
+    /// Byte for byte, in this database.
+    pub(crate) fn new(prefix: String, database: u8) -> Self {
+        Self { prefix, database }
     }
 
     /// In a cluster all names share a hash tag: that of the prefix where it has one, else the prefix is made one.
     pub(crate) fn tagged(prefix: &str) -> Self {
-        Self::new(match tag(prefix) {
+        let tagged = match tag(prefix) {
             Some(_) => prefix.to_owned(),
             None if prefix.is_empty() => "{kv}".to_owned(),
             None => format!("{{{prefix}}}"),
-        })
+        };
+        Self::new(tagged, 0)
     }
 
     /// One of the parts of a spread store.
     pub(crate) fn part(prefix: &str, part: u16) -> Self {
-        Self::new(format!("{{{prefix}{part:02}}}"))
+        Self::new(format!("{{{prefix}{part:02}}}"), 0)
     }
 
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// What every script is told of its store.
+    pub(crate) fn identity(&self) -> String {
+        format!("{}:{}", self.database, self.prefix)
     }
 
     /// The server's name of a key.
@@ -52,8 +60,9 @@ impl Names {
         ["meta", "index", "clock", "ends"].map(|area| self.own(area, ""))
     }
 
-    pub(crate) fn lease(&self, id: &str) -> String {
-        self.own("lease/", id)
+    /// A lease, and what it is called while it is revoked.
+    pub(crate) fn lease(&self, id: &str) -> [String; 2] {
+        [self.own("lease/", id), self.own("ended/", id)]
     }
 
     /// The line of a lock, and what those in it brought.
@@ -65,25 +74,40 @@ impl Names {
         self.own("session/", id)
     }
 
+    fn on(&self, area: &str, name: &str) -> String {
+        self.own(&format!("on/{}/{area}", self.database), name)
+    }
+
     pub(crate) fn on_key(&self, key: &Key) -> String {
-        self.own("on/key/", key.as_str())
+        self.on("key/", key.as_str())
     }
 
     pub(crate) fn on_tree(&self, directory: &Directory) -> String {
-        self.own("on/tree/", directory.as_str())
+        self.on("tree/", directory.as_str())
     }
 
     pub(crate) fn on_lock(&self, lock: &Key) -> String {
-        self.own("on/lock/", lock.as_str())
+        self.on("lock/", lock.as_str())
     }
 
     pub(crate) fn on_session(&self, id: &str) -> String {
-        self.own("on/session/", id)
+        self.on("session/", id)
     }
 
     /// A channel of one connection, by which it is known to be subscribed still.
     pub(crate) fn on_link(&self, id: u64) -> String {
-        self.own("on/link/", &format!("{id:x}"))
+        self.on("link/", &format!("{id:x}"))
+    }
+
+    /// A pattern of the server's for the channels of all watches.
+    pub(crate) fn on_all(&self) -> String {
+        pattern(&self.on("", ""))
+    }
+
+    /// The directory that such a channel is about: that of the key, or the watched one.
+    pub(crate) fn watched(&self, channel: &str) -> Option<String> {
+        let watched = channel.strip_prefix(&self.on("", ""))?;
+        watched.strip_prefix("key/").or_else(|| watched.strip_prefix("tree/")).map(str::to_owned)
     }
 
     /// The hash slot that all names are in, in a cluster.
@@ -98,16 +122,21 @@ impl Names {
 
     /// A pattern of the server's for all names that begin with the directory.
     pub(crate) fn pattern(&self, directory: &Directory) -> String {
-        let mut pattern = String::new();
-        for c in self.key(&directory.start()).chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
-                pattern.push('\\');
-            }
-            pattern.push(c);
-        }
-        pattern.push('*');
-        pattern
+        pattern(&self.key(&directory.start()))
     }
+}
+
+/// A pattern for all that begins so.
+fn pattern(start: &str) -> String {
+    let mut pattern = String::new();
+    for c in start.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('*');
+    pattern
 }
 
 /// The part of a name that alone decides its slot.
@@ -130,8 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn channels_tell_databases_apart() {
+        let key = Key::parse("k").unwrap();
+        let [zero, one] = [0, 1].map(|database| Names::new("app/".into(), database));
+        assert_eq!((zero.key("k"), zero.lock(&key)), (one.key("k"), one.lock(&key)));
+        assert_ne!(zero.on_key(&key), one.on_key(&key));
+        assert_eq!(one.watched(&one.on_tree(&Directory::parse("a/b").unwrap())), Some("a/b".into()));
+        assert_eq!(one.watched(&zero.on_key(&key)), None);
+    }
+
+    #[test]
     fn a_pattern_takes_names_as_they_are() {
-        let names = Names::new("a*/".into());
+        let names = Names::new("a*/".into(), 0);
         assert_eq!(names.pattern(&Directory::parse("b[c").unwrap()), "a\\*/b\\[c/*");
     }
 }

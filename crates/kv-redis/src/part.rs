@@ -1,31 +1,28 @@
 //! A store in one slot: what it knows of its server, and the calls that are one script.
 
 use crate::{
+    about::About,
+    access::Access,
     client::{Client, Does, Request},
+    error::corrupt,
     feed::Feed,
+    link::Link,
     names::Names,
     script::{self, Answer, Script, digest, next},
     session::Sessions,
 };
 use fred::types::Value;
-use kv_core::{backend::Clock, *};
+use kv_core::{
+    backend::{Clock, Tasks},
+    *,
+};
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Duration,
 };
 
-/// The largest value, and the largest transaction.
-const MOST_BYTES: usize = 8 << 20;
-/// Conditions and writes of one transaction.
-const MOST_OPS: usize = 1000;
 /// How many keys are read at once.
 const MOST_KEYS: usize = 1000;
-/// No lease or lock is shorter: what is kept alive needs time for more than one renewal on a busy machine.
-const SHORTEST: Duration = Duration::from_secs(2);
-/// The longest TTL: some hundred years, well within what the server counts.
-const LONGEST: Duration = Duration::from_secs(1 << 32);
 /// The low half of a version that was made of the bytes that another tool wrote.
 const FOREIGN: u64 = 1 << 63;
 
@@ -35,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
+    /// What is given back in the background.
+    pub(crate) tasks: Tasks,
 }
 
 /// A store in one slot.
@@ -84,17 +83,24 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    /// What was noted; `None` where nothing was, or where it cannot be read, as the scripts have it.
     pub(crate) fn of(answer: Answer) -> Result<Option<Self>> {
         let Some(answer) = answer.some() else { return Ok(None) };
-        let text = answer.text()?;
-        let mut words = text.splitn(4, ' ');
-        let note = match (words.next(), words.next(), words.next()) {
-            (Some(number), Some(nonce), Some(digest)) => {
-                Self { version: version_of_text(&format!("{number} {nonce}"))?, digest: digest.to_owned() }
-            }
-            _ => return Err(Error::new(ErrorKind::Corrupt, format!("{text:?} is no note of a key"))),
+        Ok(std::str::from_utf8(&answer.bytes()?).ok().and_then(Self::read))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let is_number = |text: &str, digits| {
+            (1..=digits).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
         };
-        Ok(Some(note))
+        let mut words = text.splitn(4, ' ');
+        let (number, nonce, digest, _life) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let is_hex = !digest.is_empty() && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_number(number, 16) || !is_number(nonce, 19) || !is_hex {
+            return None;
+        }
+        let version = Version::new(number.parse().ok()?, nonce.parse().ok()?);
+        Some(Self { version, digest: digest.to_owned() })
     }
 
     /// The version of a value with this note; one made of the bytes where another tool wrote them since.
@@ -128,11 +134,11 @@ impl Core {
         names: impl IntoIterator<Item = String>,
         arguments: impl IntoIterator<Item = Value>,
     ) -> Request {
-        let prefix = Value::from(self.names.prefix());
+        let identity = Value::from(self.names.identity());
         Request {
             script,
             names: self.names.store().into_iter().chain(names).map(Value::from).collect(),
-            arguments: std::iter::once(prefix).chain(arguments).collect(),
+            arguments: std::iter::once(identity).chain(arguments).collect(),
         }
     }
 
@@ -144,19 +150,25 @@ impl Core {
         names: impl IntoIterator<Item = String>,
         arguments: impl IntoIterator<Item = Value>,
     ) -> Result<Answer> {
-        self.client.run(does, deadline, &self.request(script, names, arguments)).await
+        Ok(self.client.run(does, deadline, &self.request(script, names, arguments)).await?.0)
     }
 
     /// Several keys with their versions.
     pub(crate) async fn read(&self, keys: &[Key], deadline: Deadline) -> Result<Vec<Option<Entry>>> {
         let mut all = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(MOST_KEYS) {
-            let names = keys.iter().map(|key| self.names.key(key.as_str()));
-            let arguments = keys.iter().map(|key| key.as_str().into());
+        while all.len() < keys.len() {
+            let rest = &keys[all.len()..];
+            let rest = &rest[..rest.len().min(MOST_KEYS)];
+            let names = rest.iter().map(|key| self.names.key(key.as_str()));
+            let arguments = rest.iter().map(|key| key.as_str().into());
             let answer = self.run(Does::Read, deadline, &script::READ, names, arguments).await?;
-            let mut found = answer.list()?;
-            for key in keys {
-                all.push(match next(&mut found)?.some() {
+            // Of large values an answer has a few.
+            let found = answer.list()?;
+            if found.len() == 0 {
+                return Err(corrupt("the server's answer is not one of our scripts'"));
+            }
+            for (key, found) in rest.iter().zip(found) {
+                all.push(match Answer(found).some() {
                     None => None,
                     Some(found) => {
                         let mut found = found.list()?;
@@ -183,7 +195,7 @@ impl Part {
         let about = About::ask(&client, deadline).await?;
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
-        let core = Arc::new(Core { client, names, clock, feed });
+        let core = Arc::new(Core { client, names, clock, feed, tasks: Tasks::default() });
         // What a user may not do at all, the calls will tell.
         let lacks = match core.run(Does::Read, deadline, &script::PROBE, [], []).await {
             Ok(answer) => answer.some().map(Answer::text).transpose()?,
@@ -191,6 +203,22 @@ impl Part {
             Err(e) => return Err(e),
         };
         Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core, lacks })
+    }
+
+    /// A password that the server does not ask for protects nothing.
+    pub(crate) async fn warn_of_needless_password(&self, access: &Access) {
+        let server = match self.core.client.link().await {
+            Ok(link) => link.address.clone(),
+            Err(_) => return,
+        };
+        if let Ok(link) = Link::open(&server, &access.nobody()).await
+            && link.call("PING", Vec::new()).await.is_ok()
+        {
+            tracing::warn!(
+                server,
+                "a password is given, and the server asks for none: whoever reaches it may do everything"
+            );
+        }
     }
 
     /// Whether all that a write does is allowed: a script that is stopped half-way is not undone.
@@ -222,120 +250,12 @@ impl Part {
         Ok(health)
     }
 
-    pub(crate) async fn close(&self) {
-        self.sessions.end().await;
+    /// Gives back what is open, and ends the connections; says what could not be given back.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let given_back = self.core.tasks.finish().await;
+        let ended = self.sessions.end().await;
         self.core.feed.close();
         self.core.client.close();
-    }
-}
-
-/// What a server tells of itself, as far as the user may ask.
-#[derive(Debug, Default)]
-struct About {
-    address: String,
-    info: HashMap<String, String>,
-    fsync: Option<String>,
-    version: String,
-}
-
-impl About {
-    async fn ask(client: &Client, deadline: Deadline) -> Result<Self> {
-        let link = client.ask(Does::Read, deadline, |link| async move { Ok(link) }).await?;
-        let hello = client.command(deadline, "HELLO", &[]).await?;
-        let version = match hello.0 {
-            Value::Map(said) => said
-                .inner()
-                .into_iter()
-                .find(|(name, _)| name.as_str() == Some("version"))
-                .and_then(|(_, version)| version.as_string()),
-            _ => None,
-        };
-        // Some who run servers for others take commands away, or rights.
-        let is_kept = |e: &Error| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Other);
-        let info = match client.command(deadline, "INFO", &[]).await {
-            Ok(info) => info.text()?,
-            Err(e) if is_kept(&e) => {
-                tracing::warn!("INFO is not to be had: the server's eviction policy was not checked");
-                String::new()
-            }
-            Err(e) => return Err(e),
-        };
-        let info: HashMap<_, _> = info
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-            .collect();
-        let fsync = match client.command(deadline, "CONFIG", &["GET", "appendfsync"]).await {
-            Ok(Answer(Value::Map(said))) => {
-                said.inner().into_iter().next().and_then(|(_, value)| value.as_string())
-            }
-            Ok(_) => None,
-            Err(e) if is_kept(&e) => None,
-            Err(e) => return Err(e),
-        };
-        Ok(Self { address: link.address.clone(), info, fsync, version: version.unwrap_or_default() })
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.info.get(name).map_or("", String::as_str)
-    }
-
-    fn version(&self) -> String {
-        let own = self.get("valkey_version");
-        if own.is_empty() { self.version.clone() } else { own.to_owned() }
-    }
-
-    fn replicas(&self) -> Vec<String> {
-        let part = |text: &str, name: &str| {
-            text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
-        };
-        let mut all: Vec<_> = self
-            .info
-            .iter()
-            .filter(|(name, value)| name.starts_with("slave") && value.contains("ip="))
-            .filter_map(|(_, value)| Some(format!("{}:{}", part(value, "ip")?, part(value, "port")?)))
-            .collect();
-        all.sort();
-        all
-    }
-
-    fn is_alone(&self) -> bool {
-        self.get("connected_slaves") == "0" && self.get("cluster_enabled") == "0"
-    }
-
-    fn check(&self, allow_eviction: bool) -> Result<()> {
-        let policy = self.get("maxmemory_policy");
-        if policy.is_empty() || policy == "noeviction" || allow_eviction {
-            return Ok(());
-        }
-        let why = format!(
-            "the server's setting `maxmemory-policy` is {policy}, by which it throws keys away when its memory is full: locks, \
-             versions and data would vanish; set it to noeviction, or allow it with `allow_eviction`"
-        );
-        Err(Error::new(ErrorKind::InvalidArgument, why))
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let mut c = Capabilities::new("redis");
-        let flushed = self.get("aof_enabled") == "1" && self.fsync.as_deref() == Some("always");
-        if self.is_alone() {
-            c.linearizable = Linearizable::Always;
-            c.durability = if flushed { Durability::Fsync } else { Durability::MayLose };
-        } else {
-            c.linearizable = Linearizable::ExceptDuringLeaderChange;
-            c.durability = Durability::MayLose;
-        }
-        c.max_value = MOST_BYTES;
-        c.max_txn_ops = MOST_OPS;
-        c.max_txn_bytes = MOST_BYTES;
-        c.ttl = Some(TtlRange::new(Duration::from_millis(1), LONGEST));
-        let kept = TtlRange::new(SHORTEST, LONGEST);
-        c.lease = Some(kept.clone());
-        c.lock = Some(Locking::new(kept));
-        c.watch = Watching::EachChange;
-        c.foreign_keys = ForeignKeys::AfterAdoption;
-        c.delete_tree_counts = true;
-        c.health = true;
-        c
+        given_back.and(ended)
     }
 }

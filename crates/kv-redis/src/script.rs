@@ -35,6 +35,7 @@ macro_rules! scripts {
 
 scripts! {
     ADOPT: "lua/adopt.lua";
+    CHECK: "lua/check.lua";
     DELETE_TREE: "lua/delete_tree.lua";
     ENTER: "lua/line.lua", "lua/enter.lua";
     EXISTS: "lua/exists.lua";
@@ -96,6 +97,13 @@ impl Answer {
             Value::Integer(number) => Ok(number),
             _ => self.text()?.parse().map_err(|_| corrupt(NOT_OURS)),
         }
+    }
+}
+
+impl Answer {
+    /// A number that cannot be below nothing.
+    pub(crate) fn unsigned(self) -> Result<u64> {
+        u64::try_from(self.number()?).map_err(|_| corrupt(NOT_OURS))
     }
 }
 

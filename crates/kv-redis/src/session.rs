@@ -1,18 +1,19 @@
-//! What locks hang on: one session per TTL, made with the first lock, renewed in one request for all of them, as long as a
-//! lock needs it and a little longer.
+//! What locks hang on: one session per TTL, made with the first lock, renewed for all of them together, as long as a lock needs
+//! it and a little longer.
 
 use crate::{
     client::Does,
-    feed::{News, Tale},
+    ear::hear,
+    lock::leave,
     part::{Core, unique},
     script::{self, Answer, next},
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Deadline, Error, ErrorKind, Key, Result,
     backend::{Alive, Instant, Undo},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     future::pending,
     sync::{
@@ -33,7 +34,7 @@ pub(crate) struct Sessions(Arc<Mutex<Open>>);
 
 type Open = HashMap<Duration, Arc<Session>>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -53,16 +54,25 @@ pub(crate) struct Session {
     pub(crate) ttl: Duration,
     each_request: Duration,
     contenders: AtomicU64,
+    /// Those that have not left. What else is in line came late, from one that was given up.
+    known: Mutex<HashSet<String>>,
     /// Set once the server has it.
     alive: OnceLock<Alive>,
     revoke: Mutex<Undo>,
-    waiting: Mutex<HashMap<String, oneshot::Sender<Place>>>,
+    waiting: Mutex<HashMap<String, Waiter>>,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
     /// When one before us in a line dies, unless it is renewed.
-    soonest: Mutex<Option<Instant>>,
-    sooner: Arc<Notify>,
+    pub(crate) soonest: Mutex<Option<Instant>>,
+    pub(crate) sooner: Arc<Notify>,
     ear: Mutex<Option<AbortHandle>>,
+}
+
+/// One who is about to get in line, or waits there.
+struct Waiter {
+    tell: oneshot::Sender<Place>,
+    /// Whether the server said that it is in line.
+    is_in_line: bool,
 }
 
 #[derive(Default)]
@@ -144,14 +154,17 @@ impl Sessions {
         forget(&mut lock(&self.0), &used.session);
     }
 
-    /// Ends all sessions.
-    pub(crate) async fn end(&self) {
+    /// Ends all sessions. What cannot be ended in time ends by its TTL.
+    ///
+    /// # Errors
+    /// The first that could not be ended.
+    pub(crate) async fn end(&self) -> Result<()> {
         let open = std::mem::take(&mut *lock(&self.0));
-        for session in open.into_values() {
+        let ends = open.into_values().map(|session| async move {
             let revoke = std::mem::replace(&mut *lock(&session.revoke), Undo::nothing());
-            // What cannot be ended in time ends by its TTL.
-            let _ = revoke.run().await;
-        }
+            revoke.run().await.map(drop)
+        });
+        futures::future::join_all(ends).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 }
 
@@ -163,6 +176,7 @@ impl Session {
             ttl,
             each_request,
             contenders: AtomicU64::default(),
+            known: Mutex::default(),
             alive: OnceLock::new(),
             revoke: Mutex::new(Undo::nothing()),
             waiting: Mutex::default(),
@@ -176,7 +190,14 @@ impl Session {
 
     /// A name for another contender.
     pub(crate) fn contender(&self) -> String {
-        format!("{}:{:x}", self.id, self.contenders.fetch_add(1, Ordering::Relaxed))
+        let name = format!("{}:{:x}", self.id, self.contenders.fetch_add(1, Ordering::Relaxed));
+        lock(&self.known).insert(name.clone());
+        name
+    }
+
+    /// It has left, or never was in line.
+    pub(crate) fn has_left(&self, contender: &str) {
+        lock(&self.known).remove(contender);
     }
 
     pub(crate) fn alive(&self) -> Option<&Alive> {
@@ -187,26 +208,46 @@ impl Session {
         self.alive.get().is_some_and(|alive| !alive.is_held())
     }
 
-    async fn order(
+    /// Runs a step of the script about it, from this place on.
+    async fn step(
         core: &Core,
         id: &str,
         deadline: Deadline,
         order: &str,
         ttl: Duration,
-    ) -> Result<Option<Answer>> {
-        let arguments = [order.into(), ttl.as_millis().to_string().into()];
+        from: String,
+    ) -> Result<Option<Step>> {
+        let arguments = [order.into(), ttl.as_millis().to_string().into(), from.into()];
         let name = [core.names.session(id)];
         let answer = core.run(Does::Repeatable, deadline, &script::SESSION, name, arguments).await?;
-        Ok(answer.some())
+        let Some(answer) = answer.some() else { return Ok(None) };
+        let mut answer = answer.list()?;
+        let more = Some(next(&mut answer)?.text()?).filter(|cursor| cursor != "0");
+        let soonest = u64::try_from(next(&mut answer)?.number()?).ok();
+        let mut places = || {
+            let mut places = Vec::new();
+            for place in next(&mut answer)?.list()? {
+                let place = Answer(place).text()?;
+                let (contender, lock) = place.split_once(' ').unwrap_or((&place, ""));
+                places.extend(Key::from_stored(lock).map(|lock| (contender.to_owned(), lock)));
+            }
+            Ok::<_, Error>(places)
+        };
+        Ok(Some(Step { more, soonest, firsts: places()?, behind: places()? }))
     }
 
     /// The server has it, asked for at this moment or later: it is kept alive from here on.
     pub(crate) fn opened(self: &Arc<Self>, asked: Instant) -> &Alive {
         self.alive.get_or_init(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
-            *lock(&self.revoke) = Undo::new(async move {
-                let ended = Self::order(&core, &id, Deadline::after(each), "end", ttl).await?;
-                Ok(ended.is_some())
+            *lock(&self.revoke) = self.core.tasks.undo(async move {
+                let (mut from, mut was_there) = (Some("0".to_owned()), false);
+                while let Some(cursor) = from {
+                    let step = Self::step(&core, &id, Deadline::after(each), "end", ttl, cursor).await?;
+                    was_there |= step.is_some();
+                    from = step.and_then(|step| step.more);
+                }
+                Ok(was_there)
             });
             let session = Arc::downgrade(self);
             Alive::keep(&self.core.clock, self.ttl, asked, move || {
@@ -222,43 +263,71 @@ impl Session {
     }
 
     /// Keeps it, and hears what became of all that hangs on it.
-    async fn renew(&self) -> Result<()> {
-        let asked = self.core.clock.now();
-        let answer =
-            Self::order(&self.core, &self.id, Deadline::after(self.each_request), "keep", self.ttl).await?;
-        let Some(answer) = answer else {
-            let why = "the server ended the session: its TTL passed, or an administrator deleted it";
-            return Err(Error::new(ErrorKind::LockLost, why));
-        };
-        let mut answer = answer.list()?;
-        let soonest = u64::try_from(next(&mut answer)?.number()?).ok();
-        *lock(&self.soonest) = soonest.map(|left| asked + Duration::from_millis(left + 1));
-        self.sooner.notify_one();
-        for first in next(&mut answer)?.list()? {
-            self.is_at(&Answer(first).text()?, Place::First);
+    pub(crate) async fn renew(self: &Arc<Self>) -> Result<()> {
+        // Only what was there before has to be found.
+        let waited: HashSet<String> =
+            lock(&self.waiting).iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect();
+        let held: HashSet<String> = lock(&self.held).keys().cloned().collect();
+        let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
+        let mut from = Some("0".to_owned());
+        while let Some(cursor) = from {
+            let (asked, deadline) = (self.core.clock.now(), Deadline::after(self.each_request));
+            let step = Self::step(&self.core, &self.id, deadline, "keep", self.ttl, cursor).await?;
+            let Some(step) = step else {
+                let why = "the server ended the session: its TTL passed, or an administrator deleted it";
+                return Err(Error::new(ErrorKind::LockLost, why));
+            };
+            let ends = step.soonest.map(|left| asked + Duration::from_millis(left + 1));
+            soonest = soonest.into_iter().chain(ends).min();
+            firsts.extend(step.firsts);
+            behind.extend(step.behind);
+            from = step.more;
         }
-        for gone in next(&mut answer)?.list()? {
-            let gone = Answer(gone).text()?;
-            self.is_at(&gone, Place::Lost);
-            if let Some(end) = lock(&self.held).remove(&gone) {
-                end("its place was deleted on the server, by an administrator");
+        *lock(&self.soonest) = soonest;
+        self.sooner.notify_one();
+        firsts.keys().for_each(|first| self.is_at(first, Place::First));
+        for gone in waited.iter().filter(|name| !firsts.contains_key(*name) && !behind.contains_key(*name)) {
+            self.is_at(gone, Place::Lost);
+        }
+        for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
+            if let Some(end) = lock(&self.held).remove(gone) {
+                end("its place in the line is gone: an administrator changed it, or a failover lost it");
+            }
+        }
+        for (late, name) in firsts.into_iter().chain(behind) {
+            if !lock(&self.known).contains(&late) {
+                let (session, deadline) = (self.clone(), Deadline::after(self.each_request));
+                self.core
+                    .tasks
+                    .spawn(async move { leave(&session.core, &name, &session.id, &late, deadline).await });
             }
         }
         Ok(())
     }
 
-    fn is_at(&self, contender: &str, place: Place) {
-        if let Some(waiting) = lock(&self.waiting).remove(contender) {
+    pub(crate) fn is_at(&self, contender: &str, place: Place) {
+        if let Some(waiter) = lock(&self.waiting).remove(contender) {
             // Who waited may have gone.
-            let _ = waiting.send(place);
+            let _ = waiter.tell.send(place);
         }
+    }
+
+    pub(crate) fn is_waited_on(&self) -> bool {
+        !lock(&self.waiting).is_empty()
     }
 
     /// Waits in line from here on, also for what is told before the wait.
     pub(crate) fn waits(self: &Arc<Self>, contender: &str) -> Waiting {
         let (tell, told) = oneshot::channel();
-        lock(&self.waiting).insert(contender.to_owned(), tell);
+        lock(&self.waiting).insert(contender.to_owned(), Waiter { tell, is_in_line: false });
         Waiting { session: self.clone(), contender: contender.to_owned(), told }
+    }
+
+    /// The server has it in line.
+    pub(crate) fn is_in_line(&self, contender: &str) {
+        if let Some(waiter) = lock(&self.waiting).get_mut(contender) {
+            waiter.is_in_line = true;
+        }
     }
 
     /// Tells this one when its contender is found to be gone.
@@ -273,7 +342,8 @@ impl Session {
     /// Listens for what concerns those of ours that wait, from the first wait on.
     pub(crate) fn listen(self: &Arc<Self>) {
         let mut ear = lock(&self.ear);
-        if ear.is_none() {
+        // The runtime of the one before may have ended.
+        if ear.as_ref().is_none_or(AbortHandle::is_finished) {
             let channel = self.core.names.on_session(&self.id);
             let hear = hear(Arc::downgrade(self), self.core.clone(), channel, self.sooner.clone());
             *ear = Some(tokio::spawn(hear).abort_handle());
@@ -281,43 +351,14 @@ impl Session {
     }
 }
 
-/// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
-/// its users do.
-async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, sooner: Arc<Notify>) {
-    let mut news = core.feed.subscribe(channel);
-    loop {
-        let soonest = {
-            let Some(session) = session.upgrade() else { return };
-            let is_waiting = !lock(&session.waiting).is_empty();
-            (*lock(&session.soonest)).filter(|_| is_waiting)
-        };
-        let due = async {
-            match soonest {
-                Some(at) => core.clock.sleep_until(at).await,
-                None => pending().await,
-            }
-        };
-        let heard = tokio::select! {
-            news = news.next() => Some(news),
-            () = due => None,
-            () = sooner.notified() => continue,
-        };
-        let Some(session) = session.upgrade() else { return };
-        match heard {
-            Some(News::Tale(Tale::Front(contender))) => session.is_at(&contender, Place::First),
-            Some(News::Tale(_)) => {}
-            // Without it the renewals tell.
-            Some(News::Refused(error)) => {
-                tracing::warn!(%error, "waits for locks are not woken");
-                return;
-            }
-            Some(News::Look) | None => {
-                if !lock(&session.waiting).is_empty() && session.renew().await.is_err() {
-                    *lock(&session.soonest) = Some(core.clock.now() + Duration::from_millis(100));
-                }
-            }
-        }
-    }
+/// What a step of a renewal tells.
+struct Step {
+    /// Where the next one begins.
+    more: Option<String>,
+    /// What is left of the shortest life before ours in a line, in milliseconds.
+    soonest: Option<u64>,
+    firsts: Vec<(String, Key)>,
+    behind: Vec<(String, Key)>,
 }
 
 /// A wait in line; dropping it ends it here, not on the server.

@@ -1,6 +1,6 @@
 //! The backend itself: a store in one slot, or spread over several.
 
-use crate::{lease, list, lock, names::Names, part::Part, spread, txn, watch};
+use crate::{adopt, holder, lease, list, lock, names::Names, part::Part, spread, txn, watch};
 use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::*;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -47,6 +47,10 @@ impl Redis {
 impl Store for Redis {
     fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    fn inner(&self) -> Option<&dyn Store> {
+        None
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
@@ -112,7 +116,7 @@ impl Store for Redis {
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         Ok(match target {
             Target::Key(key) => watch::watch(self.part(key).core.clone(), target, options),
-            Target::Holder(name) => watch::holder(self.part(name).core.clone(), name, options),
+            Target::Holder(name) => holder::watch(self.part(name).core.clone(), name, options),
             Target::Tree(_) => match self.whole() {
                 Some(part) => watch::watch(part.core.clone(), target, options),
                 None => spread::joined(
@@ -139,12 +143,12 @@ impl Store for Redis {
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        let found = lock::holder(&self.part(name).core, name, options.deadline).await?;
-        Ok(found.map(|(holder, _)| holder))
+        let seen = holder::look(&self.part(name).core, name, options.deadline).await?;
+        Ok(seen.holder.map(|(holder, ..)| holder))
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-        let parts = self.0.parts.iter().map(|part| list::adopt(part, directory, options));
+        let parts = self.0.parts.iter().map(|part| adopt::adopt(part, directory, options));
         Ok(futures::future::try_join_all(parts).await?.into_iter().sum())
     }
 
@@ -162,8 +166,8 @@ impl Store for Redis {
     }
 
     async fn close(&self) -> Result<()> {
-        futures::future::join_all(self.0.parts.iter().map(|part| part.close())).await;
-        Ok(())
+        let closed = futures::future::join_all(self.0.parts.iter().map(|part| part.close())).await;
+        closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 }
 

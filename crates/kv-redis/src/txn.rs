@@ -63,7 +63,8 @@ impl Order {
         let lease = options.lease.as_ref().map_or("", LeaseId::as_str);
         self.names.push(part.core.names.key(key.as_str()));
         if !lease.is_empty() {
-            self.names.push(part.core.names.lease(lease));
+            let [lease, _] = part.core.names.lease(lease);
+            self.names.push(lease);
         }
         let ttl = granted.map_or(String::new(), |ttl| ttl.as_millis().to_string());
         let digest = digest(&value);
@@ -96,6 +97,10 @@ impl Order {
                 let why = "the lease has ended, or is none of this store's";
                 return Err(Error::new(ErrorKind::LeaseLost, why));
             }
+            "many" => {
+                let why = "the lease has 200,000 keys, which is as many as one can carry; put the others under another";
+                return Err(Error::new(ErrorKind::TooLarge, why));
+            }
             "type" => {
                 let (kind, key) = (next(&mut answer)?.text()?, next(&mut answer)?.text()?);
                 let why = format!(
@@ -105,7 +110,7 @@ impl Order {
                 return Err(Error::new(ErrorKind::Corrupt, why));
             }
             _ => {
-                let number = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
+                let number = next(&mut answer)?.unsigned()?;
                 let there = answer.map(|there| Ok(Answer(there).number()? == 1)).collect::<Result<_>>()?;
                 Done::Written(Version::new(number, nonce), there)
             }

@@ -224,6 +224,127 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A cluster that is down says so before it does anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_down_did_nothing() -> Result<(), Failure> {
+    let cluster = Cluster::start("redis", 1000).await?;
+    let kv = open(&cluster).await?;
+    kv.put("a", "1").await?;
+    let mut watch = kv.watch_tree("").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    // Another master, and its replica: its slots are nobody's.
+    let ours = cluster.owner("{app/}").await?.address;
+    let mut lost = None;
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let owner = cluster.owner(name).await?;
+        lost = (owner.address != ours).then_some(owner.address).or(lost);
+    }
+    let lost = lost.ok_or("there are other masters")?;
+    let mut gone = Vec::new();
+    for node in &cluster.0 {
+        let role = node.resp().await?.say("ROLE").await?.list();
+        if node.address == lost || role.get(2) == Some(&Reply::Number(lost.port().into())) {
+            gone.push(node);
+        }
+    }
+    gone.iter().for_each(|node| node.daemon.kill());
+    let (mut seen, mut written) = (0, Vec::new());
+    soon("the cluster to be down", async {
+        for n in 0.. {
+            let puts = (0..4).map(|i| kv.put(format!("n/{n}/{i}"), "").into_future());
+            let puts = futures::future::join_all(puts).await;
+            for (i, put) in puts.into_iter().enumerate() {
+                match put {
+                    Ok(_) => written.push(format!("n/{n}/{i}")),
+                    // Behind one that was refused, others of the same connection are not known of.
+                    Err(e) if e.kind() == ErrorKind::OutcomeUnknown && i > 0 => {}
+                    Err(e) => {
+                        assert_eq!(e.kind(), ErrorKind::Unavailable, "{n}/{i}: {e}");
+                        assert!(e.to_string().contains("cluster is down"), "{e}");
+                        seen += 1;
+                    }
+                }
+            }
+            if seen > 3 {
+                break;
+            }
+        }
+    })
+    .await?;
+    for _ in 0..3 {
+        let e = kv.put("alone", "").await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    }
+    for node in gone {
+        node.start().await?;
+    }
+    cluster.serves().await?;
+    kv.put("back", "").await?;
+    soon("the watch to go on", async {
+        while !matches!(watch.event().await?, WatchEvent::Put(entry) if entry.key.as_str() == "back") {}
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    assert!(!kv.exists("alone").await?);
+    Ok(())
+}
+
+/// A place in line that a failover lost is found to be lost, held or waited for, though the session is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_a_failover_lost_is_missed() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let between = Proxy::start(master.address).await;
+    let to_it = format!("127.0.0.1 {}", between.address().port());
+    let replica = common::with("redis", &["--replicaof", &to_it]).await?;
+    let url = format!("redis://{},{}/app/", master.address, replica.address);
+    let kv = kv_redis::open(&url).await?.with_deadline(DEADLINE);
+    let ttl = Duration::from_secs(30);
+    // The session, and one lock of it, are in both.
+    let kept = kv.new_lock("kept").ttl(ttl).acquire().await?;
+    soon("the replica to have it", async {
+        let mut resp = replica.resp().await?;
+        while resp.say("EXISTS app/.kv/lock/kept").await? == Reply::Number(0) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    between.freeze();
+    let lost = kv.new_lock("lost").ttl(ttl).acquire().await?;
+    let mut holder = kv.lock_holder("lost").watch().await?;
+    while holder.event().await? != WatchEvent::Synced {}
+    let waiting = tokio::spawn(kv.new_lock("kept").ttl(ttl).acquire());
+    soon("the wait to begin", async {
+        let mut resp = master.resp().await?;
+        while resp.say("ZCARD app/.kv/lock/kept").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    master.daemon.kill();
+    between.reset().await;
+    assert_eq!(replica.resp().await?.say("REPLICAOF NO ONE").await?, Reply::Text(b"OK".into()));
+    written(&kv, "up").await?;
+    let gone = soon("the holder to be gone", async {
+        loop {
+            match holder.event().await? {
+                WatchEvent::Synced => {}
+                event => return Ok::<_, kv_core::Error>(event),
+            }
+        }
+    })
+    .await??;
+    assert!(matches!(gone, WatchEvent::Delete { .. }), "{gone:?}");
+    soon("the loss to be known", lost.lost()).await?;
+    assert!(kept.is_held());
+    soon("the wait to be in line again", async {
+        let mut resp = replica.resp().await?;
+        while resp.say("ZCARD app/.kv/lock/kept").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert!(kept.release().await?);
+    soon("the lock", waiting).await???.release().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_name_the_master() -> Result<(), Failure> {
     let master = common::single("redis").await?;

@@ -96,6 +96,62 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     Ok(())
 }
 
+/// All files are replaced, and the server restarted with its own: the open store goes on, its watches too.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    let (node, address) = ours.server("redis", "yes").await?;
+    let config = Config::new([&*address]).prefix("tls/").ca(ours.file("ca.pem"));
+    let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
+    let kv = Kv::new(config.open().await?);
+    kv.put("a", "1").await?;
+    let mut watch = kv.watch_tree("").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let mut holder = kv.lock_holder("l").watch().await?;
+    holder.event().await?;
+    for round in ["the first", "the second"] {
+        // The server has its new certificates a moment before we have ours.
+        let theirs = Certificates::new()?;
+        for file in ["ca.pem", "server.pem", "server.key"] {
+            std::fs::copy(theirs.file(file), ours.file(&format!("{file}.new")))?;
+        }
+        node.daemon.kill();
+        for file in ["server.pem", "server.key"] {
+            std::fs::rename(ours.file(&format!("{file}.new")), ours.file(file))?;
+        }
+        // The server reads its own CA for the certificates of clients from the same file.
+        std::fs::rename(ours.file("ca.pem.new"), ours.file("ca.pem"))?;
+        node.start().await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for file in ["client.pem", "client.key"] {
+            std::fs::copy(theirs.file(file), ours.file(file))?;
+        }
+        kv.put("a", round).await.map_err(|e| format!("{round}: {e}"))?;
+        let told = async {
+            loop {
+                if let WatchEvent::Put(entry) = watch.event().await?
+                    && entry.value == round
+                {
+                    return Ok::<_, Error>(());
+                }
+            }
+        };
+        kv_testsuite::failover::soon("the change", told).await??;
+        let guard = kv.new_lock("l").acquire().await?;
+        let told = async {
+            loop {
+                if let WatchEvent::Put(entry) = holder.event().await?
+                    && entry.version.parts().0 == guard.token()
+                {
+                    return Ok::<_, Error>(());
+                }
+            }
+        };
+        kv_testsuite::failover::soon("the holder", told).await??;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_the_other_kind_is_named() -> Result<(), Failure> {
     let ours = Certificates::new()?;
@@ -122,6 +178,15 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
         ("redis:///prefix", "no host"),
         ("redis://127.0.0.1:1/?spread=4", "spread"),
         ("redis-cluster://127.0.0.1:1/?spread=1", "2 to 64"),
+        ("redis-cluster://127.0.0.1:1/?spread=x", "2 to 64"),
+        ("redis://127.0.0.1:1/?db=256", "0 to 255"),
+        ("redis://127.0.0.1:1/?db=one", "\"one\""),
+        ("redis://127.0.0.1:1/?tls=yes", "`true` or `false`"),
+        ("redis://127.0.0.1:1/?allow_eviction=1", "`true` or `false`"),
+        ("redis://127.0.0.1:notaport/", "notaport"),
+        ("redis://127.0.0.1:0/", "127.0.0.1:0"),
+        ("redis://127.0.0.1:99999/", "99999"),
+        ("redis://127.0.0.1:1/app?raw_prefix=app:", "`raw_prefix` together"),
         ("redis-cluster://127.0.0.1:1/?db=1", "db"),
         ("redis-sentinel://127.0.0.1:1/", "`master`"),
         ("valkey://127.0.0.1:1/", "redis-cluster"),
@@ -143,6 +208,76 @@ async fn a_wrong_address_says_what_was_tried() {
     let e = config.open().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("127.0.0.1:1") && e.to_string().contains("refused"), "{e}");
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_told() {
+    let config = Config::new(["no-such-host.invalid"]).deadline(Duration::from_millis(500));
+    let e = config.open().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    let said = e.to_string();
+    assert!(said.contains("no-such-host.invalid") && said.contains("its name is not known"), "{said}");
+    assert!(!said.contains("TLS") && !said.contains("kind:") && !said.contains('{'), "{said}");
+}
+
+/// Something that listens and is no Redis: it hangs up at what it does not understand, or answers in its own way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_redis_is_asked_whether_it_is_one() -> Result<(), Failure> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for answer in ["", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "\0\0\u{6}\u{4}\0\0\0\0\0"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = [0; 1024];
+                let _ = stream.read(&mut bytes).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let config = Config::new([address.to_string()]).deadline(Duration::from_millis(800));
+        let e = config.open().await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unavailable, "{answer:?}: {e}");
+        let said = e.to_string();
+        assert!(said.contains(&address.to_string()) && said.contains("is it one?"), "{answer:?}: {said}");
+        assert!(!said.contains('{'), "{answer:?}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_is_refused() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let config = Config::new([node.address.to_string()]).database(99);
+        refused(config, ErrorKind::InvalidArgument, "`db`").await?;
+        kv_redis::open(&format!("redis://{}/?db=15", node.address)).await?;
+    }
+    Ok(())
+}
+
+/// With and without its slash a prefix is one directory; bytes are taken as they are only where one says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_is_a_directory() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let open = |rest: &str| {
+        let url = format!("redis://{}/{rest}", node.address);
+        async move { kv_redis::open(&url).await }
+    };
+    let (bare, slashed) = (open("app").await?, open("app/").await?);
+    let mut watch = slashed.watch_tree("").await?;
+    watch.event().await?;
+    bare.put("color", "red").await?;
+    assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
+    let mut resp = node.resp().await?;
+    assert_eq!(resp.say("GET app/color").await?, Reply::Text(b"red".into()));
+    let raw = open("?raw_prefix=app:").await?;
+    raw.put("color", "blue").await?;
+    assert_eq!(resp.say("GET app:color").await?, Reply::Text(b"blue".into()));
+    assert_eq!(raw.delete_tree("").await?, Some(1));
+    assert!(bare.exists("color").await?);
+    let config = Config::new([node.address.to_string()]).prefix("app").raw_prefix("app:");
+    refused(config, ErrorKind::InvalidArgument, "`raw_prefix` together").await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

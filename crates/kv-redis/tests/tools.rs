@@ -3,8 +3,9 @@
 mod common;
 
 use common::{Reply, single};
-use kv_core::{Capabilities, ForeignKeys};
-use kv_testsuite::{Failure, process::run};
+use kv_core::{Capabilities, ForeignKeys, Kv, Watch, WatchEvent};
+use kv_testsuite::{Failure, failover::soon, process::run};
+use std::collections::BTreeMap;
 
 const KINDS: [&str; 3] = ["redis", "redis8", "valkey"];
 
@@ -79,5 +80,79 @@ async fn what_holds_another_type_is_left_alone() -> Result<(), Failure> {
     assert!(!kv.exists("a").await?, "all or nothing");
     assert!(!kv.delete("list").await?);
     assert_eq!(resp.say("LLEN tools/list").await?, Reply::Number(2));
+    Ok(())
+}
+
+/// Reads on until the fold of what was told is the listing.
+async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, String>) -> Result<(), Failure> {
+    let entries = kv.list("d").await?;
+    let there: BTreeMap<_, _> =
+        entries.iter().map(|e| (e.key.to_string(), e.text().unwrap_or_default().to_owned())).collect();
+    let told = async {
+        while *map != there {
+            match watch.event().await? {
+                WatchEvent::Put(e) => {
+                    drop(map.insert(e.key.to_string(), e.text().unwrap_or_default().to_owned()))
+                }
+                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    match tokio::time::timeout(std::time::Duration::from_secs(5), told).await {
+        Ok(told) => Ok(told?),
+        Err(_) => Err(format!("told {map:?}, there is {there:?}").into()),
+    }
+}
+
+/// What other tools set, delete, end or flush away is told after the next `adopt`.
+#[tokio::test(flavor = "multi_thread")]
+async fn adopting_goes_both_ways() -> Result<(), Failure> {
+    for kind in KINDS {
+        let node = single(kind).await?;
+        let kv = kv_redis::open(&format!("redis://{}/tools/", node.address)).await?;
+        let mut resp = node.resp().await?;
+        for n in 0..5 {
+            kv.put(format!("d/{n}"), "ours").await?;
+        }
+        kv.put("elsewhere", "ours").await?;
+        let (mut watch, mut map) = (kv.watch_tree("d").await?, BTreeMap::new());
+        let mut one = kv.watch("d/4").await?;
+        while one.event().await? != WatchEvent::Synced {}
+        folds(&kv, &mut watch, &mut map).await?;
+        for (tool, adopted) in [
+            ("SET tools/d/0 theirs", 1),
+            ("DEL tools/d/1", 0),
+            ("PEXPIRE tools/d/2 1", 0),
+            ("SET tools/d/1 again", 1),
+            ("RENAME tools/d/3 tools/d/5", 1),
+        ] {
+            resp.say(tool).await?;
+            soon("what is to expire", async {
+                while resp.say("EXISTS tools/d/2").await? == Reply::Number(1) && tool.starts_with("PEXPIRE") {
+                }
+                Ok::<_, Failure>(())
+            })
+            .await??;
+            assert_eq!(kv.adopt("d").await?, adopted, "{tool}");
+            folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("{tool}: {e}"))?;
+        }
+        resp.say("FLUSHDB").await?;
+        assert_eq!(kv.adopt("d").await?, 0);
+        folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("flushed: {e}"))?;
+        assert!(map.is_empty());
+        let gone = soon("the end of the key", one.event()).await??;
+        assert!(matches!(gone, WatchEvent::Delete { .. }), "{gone:?}");
+        // Also where something was written since.
+        for n in 0..3 {
+            kv.put(format!("d/{n}"), "ours").await?;
+        }
+        folds(&kv, &mut watch, &mut map).await?;
+        resp.say("FLUSHALL").await?;
+        kv.put("d/0", "ours").await?;
+        kv.adopt("").await?;
+        folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("flushed again: {e}"))?;
+    }
     Ok(())
 }

@@ -1,14 +1,18 @@
--- Notes what other tools wrote. ARGV: prefix, nonce, keys; KEYS from the fifth on: their names.
-local count, number = 0, nil
+-- Notes what other tools wrote. ARGV: prefix, nonce, keys; KEYS from the fifth on: their names. Answers how many were noted,
+-- by this request or by an earlier one of the same nonce, and how many were looked at: large values take time.
+look()
+local count, looked, bytes, number = 0, 0, 0, nil
 for at = 3, #ARGV do
     local name, key = KEYS[at + 2], ARGV[at]
     local value = value_of(name)
+    looked = looked + 1
     if value then
+        bytes = bytes + #value
         local sum = string.sub(redis.sha1hex(value), 1, 15)
-        local known, _, seen, life = noted(key)
-        if not known or seen ~= sum then
+        local known, nonce, seen, before = noted(key)
+        if not known or seen ~= sum or not call('ZSCORE', index, key) then
             number = number or tick()
-            local left, before = call('PTTL', name), life
+            local left, life = call('PTTL', name), nil
             if left < 0 then
                 left, life = '', '-'
                 call('ZREM', ends, key)
@@ -16,12 +20,15 @@ for at = 3, #ARGV do
                 left, life = text(left), 't'
                 call('ZADD', ends, text(millis + tonumber(left)), key)
             end
-            if before and before ~= '-' and before ~= 't' then call('SREM', own .. 'lease/' .. before, key) end
+            leave_lease(before, key)
             call('HSET', meta, key, number .. ' ' .. ARGV[2] .. ' ' .. sum .. ' ' .. life)
             call('ZADD', index, 0, key)
             told_put(key, number, ARGV[2], left, value)
             count = count + 1
+        elseif nonce == ARGV[2] then
+            count = count + 1
         end
     end
+    if bytes > 4194304 then break end
 end
-return count
+return { count, looked }

@@ -1,23 +1,66 @@
 -- What every script begins with. KEYS[1..4] are the store's own: what is known of each key (a hash), their order (a sorted
--- set of equal scores), the last number given, and the keys that end (a sorted set by the moment). ARGV[1] is what the names
--- of keys begin with.
-local meta, index, clock, ends, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+-- set of equal scores), the last number given, and the keys that end (a sorted set by the moment). ARGV[1] is the number of
+-- the database, and behind a colon what the names of keys begin with.
+local meta, index, clock, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local database, prefix = string.match(ARGV[1], '^(%d+):(.*)$')
 local call, pcall_server = redis.call, redis.pcall
 local own = prefix .. '.kv/'
+-- Channels know no databases, so that their names do.
+local on = own .. 'on/' .. database .. '/'
 local time = call('TIME')
 local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local millis = math.ceil(micros / 1000)
+-- What a number can be: Lua counts by ones as far as this.
+local greatest = 9007199254740991
+local kept = 2592000000
 
 local function text(number) return string.format('%.0f', number) end
 
+-- Ours by its name, and not written by us: nothing is done with it.
+local function damaged(name, why) error({ err = 'KVDAMAGED ' .. name .. ' ' .. why }) end
+
+local function type_of(name) return call('TYPE', name)['ok'] end
+local function is_string(name) return type_of(name) == 'string' end
+
+-- Whether it is there; what is there must be of this type.
+local function has(name, kind)
+    local found = type_of(name)
+    if found ~= kind and found ~= 'none' then damaged(name, 'is a ' .. found .. ' where we keep a ' .. kind) end
+    return found == kind
+end
+
+-- What a write relies on is looked at before anything is written.
+local function look()
+    has(meta, 'hash')
+    has(index, 'zset')
+    has(ends, 'zset')
+end
+
 -- A number above all before: of this server, and of another whose clock agrees.
-local function tick()
-    local number = text(math.max((tonumber(call('GET', clock) or '') or 0) + 1, micros))
-    call('SET', clock, number, 'PX', 2592000000)
+local function next_number()
+    local last = has(clock, 'string') and call('GET', clock) or '0'
+    local number = #last <= 16 and string.find(last, '^%d+$') and tonumber(last)
+    if not number or number >= greatest then
+        damaged(clock, 'is ' .. string.sub(last, 1, 40) .. ', a number that we never give')
+    end
+    return math.max(number + 1, micros)
+end
+
+-- A server without memory lets a script go on whose first write takes none.
+local function make_room() call('PEXPIRE', clock, kept) end
+
+local function tick(makes_room)
+    local number = text(next_number())
+    if makes_room then make_room() end
+    call('SET', clock, number, 'PX', kept)
     return number
 end
 
-local function is_string(name) return call('TYPE', name)['ok'] == 'string' end
+-- The last number given, for who reads: all that it sees is of this number at most. 0 where nobody knows.
+local function last_number()
+    local last = pcall_server('GET', clock)
+    return type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$') and last or '0'
+end
 
 -- The value; false for what is missing or of another type.
 local function value_of(name)
@@ -27,12 +70,14 @@ local function value_of(name)
     error(value)
 end
 
--- What was noted of a key: number, nonce, digest and life of its last write here.
-local function noted(key)
-    local note = call('HGET', meta, key)
+-- What a note says: number, nonce, digest and life of the last write here; nothing where it cannot be read.
+local function read_note(note)
     if not note then return nil end
-    return string.match(note, '^(%d+) (%d+) (%x+) (.*)$')
+    local number, nonce, digest, life = string.match(note, '^(%d+) (%d+) (%x+) (.*)$')
+    if number and #number <= 16 and #nonce <= 19 then return number, nonce, digest, life end
 end
+
+local function noted(key) return read_note(call('HGET', meta, key)) end
 
 -- The version of what is there, nil where nothing is. What another tool wrote has one made of its bytes.
 local function version_of(name, key)
@@ -57,31 +102,35 @@ end
 
 -- Tells those who watch the key, or a directory above it.
 local function tell(key, message)
-    local channels = { own .. 'on/key/' .. key, own .. 'on/tree/' }
+    local channels = { on .. 'key/' .. key, on .. 'tree/' }
     for slash in string.gmatch(key, '()/') do
-        channels[#channels + 1] = own .. 'on/tree/' .. string.sub(key, 1, slash - 1)
+        channels[#channels + 1] = on .. 'tree/' .. string.sub(key, 1, slash - 1)
     end
     publish(channels, message)
+end
+
+-- Takes a key out of a lease, which may be over, or not ours any more.
+local function leave_lease(life, key)
+    if life and life ~= '-' and life ~= 't' then pcall_server('SREM', own .. 'lease/' .. life, key) end
 end
 
 -- Notes the end of a key.
 local function forget(key)
     local _, _, _, life = noted(key)
-    if life then
-        call('HDEL', meta, key)
-        if life ~= '-' then call('ZREM', ends, key) end
-        if life ~= '-' and life ~= 't' then call('SREM', own .. 'lease/' .. life, key) end
-    end
+    call('HDEL', meta, key)
+    if life ~= '-' then call('ZREM', ends, key) end
+    leave_lease(life, key)
     call('ZREM', index, key)
 end
 
--- A key that is not there any more although it is noted: it ended, or another tool deleted it. Left to others where we may
--- not write.
-local function missed(key)
-    pcall(function()
+-- A key that is not there any more although it is noted, or was told at this number: it ended, or another tool deleted it.
+-- Whoever was told a later number knows better. Left to others where we may not write, which `false` tells.
+local function missed(key, at_least)
+    return (pcall(function()
+        local number = tonumber(noted(key) or last_number())
         forget(key)
-        tell(key, 'G\n' .. key)
-    end)
+        tell(key, 'G\n' .. key .. '\n' .. text(math.max(number, tonumber(at_least or '0'))))
+    end))
 end
 
 -- Looks after a few keys that have ended, so that what is noted of them does not pile up.

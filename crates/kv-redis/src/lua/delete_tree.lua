@@ -1,8 +1,9 @@
 -- A batch of what lies below a directory. ARGV: prefix, the bounds, nonce, the most keys.
+look()
 local keys = call('ZRANGEBYLEX', index, ARGV[2], ARGV[3], 'LIMIT', 0, tonumber(ARGV[5]))
 local count = 0
 if #keys > 0 then
-    local number, nonce = tick(), ARGV[4]
+    local number, nonce = tick(true), ARGV[4]
     for _, key in ipairs(keys) do
         if is_string(prefix .. key) then
             call('UNLINK', prefix .. key)

@@ -2,16 +2,19 @@
 -- be new, whether to wait, what it brings.
 local queue, brought, session = KEYS[5], KEYS[6], KEYS[7]
 local lock, contender, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local is_open = call('EXISTS', session) == 1
-if is_open and call('HEXISTS', session, 'gone ' .. contender) == 1 then return { 'gone' } end
+has(queue, 'zset')
+has(brought, 'hash')
+local is_open = has(session, 'hash')
+next_number()
+if call('EXISTS', own .. 'gone/' .. contender) == 1 then return { 'gone' } end
 if not is_open and ARGV[5] ~= '1' then return { 'over' } end
-local first, token = front(lock), nil
-if call('ZSCORE', queue, contender) then
-    token = text(call('ZSCORE', queue, contender))
+local first, token = front(lock), call('ZSCORE', queue, contender)
+if token then
+    token = text(token)
 else
     if first and ARGV[6] ~= '1' then return { 'taken' } end
     token = tick()
-    call('HSET', session, 'in ' .. contender, lock)
+    call('HSET', session, 'in ' .. contender, token .. ' ' .. lock)
     if not is_open then call('PEXPIRE', session, ttl) end
     call('ZADD', queue, token, contender)
     call('HSET', brought, contender, ARGV[7])

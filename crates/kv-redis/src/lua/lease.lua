@@ -1,39 +1,65 @@
--- A lease is a set of keys with an end, which is the keys' own too. KEYS[5]: the lease; ARGV: prefix, what to do, the rest.
-local lease, order = KEYS[5], ARGV[2]
+-- A lease is a set of keys with an end, which is the keys' own too. KEYS[5], KEYS[6]: the lease, and what it is called while it
+-- is revoked; ARGV: prefix, what to do, the rest. Renewals and revocations go step by step: others wait for one step alone.
+local lease, ending, order = KEYS[5], KEYS[6], ARGV[2]
+-- How many keys a step renews, how many it deletes, and how many are named in one command.
+local renewed, revoked, named = 3000, 1000, 500
+local id = string.sub(lease, #own + 7)
+
+-- Those of the keys that are under this lease still, and those that are not.
+local function sorted(keys)
+    local under, others, mark = {}, {}, ' ' .. id
+    for from = 1, #keys, named do
+        local till = math.min(from + named - 1, #keys)
+        local notes = call('HMGET', meta, unpack(keys, from, till))
+        for at = from, till do
+            -- What a note ends in is the life.
+            local note = notes[at - from + 1]
+            local is_under = note and string.sub(note, -#mark) == mark and is_string(prefix .. keys[at])
+            table.insert(is_under and under or others, keys[at])
+        end
+    end
+    return under, others
+end
+
 if order == 'grant' then
+    has(lease, 'set')
     call('SADD', lease, '')
     call('PEXPIRE', lease, ARGV[3])
     return 1
 end
-local keys = call('SMEMBERS', lease)
-if #keys == 0 then return 0 end
-local id = string.sub(lease, #own + 7)
 
-local function is_under_it(key)
-    local _, _, _, life = noted(key)
-    return life == id and is_string(prefix .. key)
-end
-
+look()
 if order == 'renew' then
-    local till = text(millis + tonumber(ARGV[3]))
-    call('PEXPIREAT', lease, till)
-    for _, key in ipairs(keys) do
-        if key ~= '' and is_under_it(key) then
-            call('PEXPIREAT', prefix .. key, till)
-            call('ZADD', ends, till, key)
-        elseif key ~= '' then
-            call('SREM', lease, key)
-        end
+    -- ARGV: how long, the moment that the first step of this renewal told, where to go on.
+    if not has(lease, 'set') then return false end
+    local till, cursor = ARGV[4], ARGV[5]
+    if till == '' then
+        till = text(millis + tonumber(ARGV[3]))
+        call('PEXPIREAT', lease, till)
     end
-else
-    local number = tick()
-    for _, key in ipairs(keys) do
-        if key ~= '' and is_under_it(key) then
-            call('UNLINK', prefix .. key)
-            forget(key)
-            deleted(key, number, ARGV[3])
-        end
+    local found = call('SSCAN', lease, cursor, 'COUNT', renewed)
+    local under, others = sorted(found[2])
+    -- Who sweeps what has ended finds their new end.
+    for _, key in ipairs(under) do call('PEXPIREAT', prefix .. key, till) end
+    for _, key in ipairs(others) do
+        if key ~= '' then call('SREM', lease, key) end
     end
-    call('UNLINK', lease)
+    return { found[1], till }
 end
-return 1
+
+-- ARGV: nonce. Answers whether it was there, and whether there is more to do.
+if not has(lease, 'set') and not has(ending, 'set') then return { 0, 0 } end
+local number = tick(true)
+-- Nothing comes under it from here on.
+if call('EXISTS', lease) == 1 then call('RENAME', lease, ending) end
+local keys, names = sorted(call('SPOP', ending, revoked)), {}
+for at, key in ipairs(keys) do names[at] = prefix .. key end
+for from = 1, #keys, named do
+    local till = math.min(from + named - 1, #keys)
+    call('UNLINK', unpack(names, from, till))
+    call('HDEL', meta, unpack(keys, from, till))
+    call('ZREM', ends, unpack(keys, from, till))
+    call('ZREM', index, unpack(keys, from, till))
+end
+for _, key in ipairs(keys) do deleted(key, number, ARGV[3]) end
+return { 1, call('EXISTS', ending) }

@@ -1,10 +1,17 @@
--- Leaves the line; whether it was in front and alive. What was not in line may still be on its way, and is marked.
+-- Leaves the line; whether it was in front and alive. What was not in line may still be on its way by another connection: it
+-- is marked for a while, and whoever keeps the session finds what comes later.
 -- KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender.
 local queue, brought, session, lock, contender = KEYS[5], KEYS[6], KEYS[7], ARGV[2], ARGV[3]
-local is_open = call('EXISTS', session) == 1
-local rank = call('ZRANK', queue, contender)
-if not rank then
-    if is_open then call('HSET', session, 'gone ' .. contender, '1') end
+local is_open = has(session, 'hash')
+make_room()
+local first = is_line(lock) and front(lock)
+local number = first and call('ZSCORE', queue, contender)
+if not number then
+    call('SET', own .. 'gone/' .. contender, '', 'PX', 5000)
+    if is_open and call('HEXISTS', session, 'in ' .. contender) == 1 then
+        call('HSET', session, 'open', '1')
+        call('HDEL', session, 'in ' .. contender)
+    end
     return 0
 end
 call('ZREM', queue, contender)
@@ -14,9 +21,6 @@ if is_open then
     call('HSET', session, 'open', '1')
     call('HDEL', session, 'in ' .. contender)
 end
-if rank == 0 then
-    local before = call('ZCARD', queue)
-    local first, token = front(lock)
-    if call('ZCARD', queue) == before then changed(lock, first, token) end
-end
-return (is_open and rank == 0) and 1 or 0
+if first ~= contender then return 0 end
+front(lock, number)
+return 1

@@ -1,10 +1,17 @@
 -- What the scripts about locks share. A lock is a line of contenders by the numbers they got, and what each brought; a
--- contender `SESSION:N` lives as long as its session, a hash with an end.
+-- contender `SESSION:N` lives as long as its session, a hash with an end, which has its place: the number, and the lock.
 local function queue_of(lock) return own .. 'lock/' .. lock end
 local function brought_to(lock) return own .. 'held/' .. lock end
-local function session_of(contender) return string.match(contender, '^[^:]+') end
+-- What is no contender has a session that nobody has.
+local function session_of(contender) return string.match(contender, '^[^:]*') end
 local function is_alive(contender) return call('EXISTS', own .. 'session/' .. session_of(contender)) == 1 end
 local function left_of(contender) return call('PTTL', own .. 'session/' .. session_of(contender)) end
+
+-- Whether there is a line that is ours.
+local function is_line(lock)
+    local brought = type_of(brought_to(lock))
+    return type_of(queue_of(lock)) == 'zset' and (brought == 'hash' or brought == 'none')
+end
 
 -- A line outlives the sessions in it by a second: where all have died, nothing is left.
 local function keep(lock, ttl)
@@ -13,28 +20,28 @@ local function keep(lock, ttl)
     end
 end
 
--- Who is in front has changed: that one is woken, and who watches is told.
-local function changed(lock, first, token)
-    if first then publish({ own .. 'on/session/' .. session_of(first) }, first) end
-    publish({ own .. 'on/lock/' .. lock }, function()
-        if not first then return 'F\n' .. lock end
+-- Who is in front has changed: that one is woken, and who watches is told; where nobody is, that all up to this number are
+-- gone.
+local function changed(lock, first, token, last)
+    if first then publish({ on .. 'session/' .. session_of(first) }, first) end
+    publish({ on .. 'lock/' .. lock }, function()
+        if not first then return 'F\n' .. lock .. '\n' .. text(last) end
         local left, brought = left_of(first), call('HGET', brought_to(lock), first) or ''
         return 'H\n' .. lock .. '\n' .. text(token) .. '\n' .. text(left) .. '\n' .. brought
     end)
 end
 
--- Who is in front, and its number; the dead before it are taken out.
-local function front(lock)
-    local queue, dropped = queue_of(lock), false
+-- Who is in front, and its number; the dead before it are taken out, as was the one of the number `last`, if any.
+local function front(lock, last)
+    local queue = queue_of(lock)
     while true do
         local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-        local is_held = first[1] and is_alive(first[1])
-        if is_held or not first[1] then
-            if dropped then changed(lock, first[1], first[2]) end
+        if not first[1] or is_alive(first[1]) then
+            if last then changed(lock, first[1], first[2], last) end
             return first[1], first[2]
         end
         call('ZREM', queue, first[1])
         call('HDEL', brought_to(lock), first[1])
-        dropped = true
+        last = first[2]
     end
 end

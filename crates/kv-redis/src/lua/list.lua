@@ -1,8 +1,11 @@
 -- A page of what lies below a directory. ARGV: prefix, the directory's beginning, the bounds, whether children alone,
--- whether with values, whether with lives, the most items, the most bytes.
+-- whether with values, whether with lives, the most items, the most bytes. Answers where the next page begins, the items, and
+-- the last number given.
 local start, from, to = ARGV[2], ARGV[3], ARGV[4]
 local children, values, lives = ARGV[5] == '1', ARGV[6] == '1', ARGV[7] == '1'
 local most, most_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
+has(meta, 'hash')
+has(index, 'zset')
 local items, count, bytes, looked, is_whole = {}, 0, 0, 0, false
 
 local function slash_in(key)
@@ -36,4 +39,4 @@ while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
         end
     end
 end
-return { is_whole and '' or from, items }
+return { is_whole and '' or from, items, last_number() }

@@ -1,35 +1,38 @@
--- Keeps a session, and looks at all that hangs on it; or ends it. KEYS[5]: the session; ARGV: prefix, what to do, TTL.
--- Answers what is left of the shortest life before ours in a line, those of ours that are in front, and those that are gone.
-local session = KEYS[5]
-if call('EXISTS', session) == 0 then return false end
-local entries = call('HGETALL', session)
-if ARGV[2] == 'end' then
-    call('UNLINK', session)
-    for at = 1, #entries, 2 do
-        if string.sub(entries[at], 1, 3) == 'in ' then front(entries[at + 1]) end
-    end
-    return { 0, {}, {} }
-end
-local ttl, soonest, first_of_ours, gone = tonumber(ARGV[3]), -1, {}, {}
+-- Keeps a session, and looks at what hangs on it; or ends it. KEYS[5]: the session; ARGV: prefix, what to do, TTL, where to go
+-- on: a large one goes step by step. Answers where to go on; what is left of the shortest life before ours in a line; those of
+-- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more.
+local session, ttl = KEYS[5], tonumber(ARGV[3])
+if not has(session, 'hash') then return false end
 call('PEXPIRE', session, ttl)
+local found = call('HSCAN', session, ARGV[4], 'COUNT', 100)
+local entries, soonest, firsts, behind = found[2], -1, {}, {}
 for at = 1, #entries, 2 do
     if string.sub(entries[at], 1, 3) == 'in ' then
-        local contender, lock = string.sub(entries[at], 4), entries[at + 1]
-        local queue = queue_of(lock)
-        if not call('ZSCORE', queue, contender) then
+        local contender = string.sub(entries[at], 4)
+        local token, lock = string.match(entries[at + 1], '^(%d+) (.*)$')
+        local score = lock and is_line(lock) and call('ZSCORE', queue_of(lock), contender)
+        local is_there = score and text(score) == token
+        if ARGV[2] == 'end' or not is_there then
             call('HSET', session, 'open', '1')
             call('HDEL', session, entries[at])
-            gone[#gone + 1] = contender
-        else
+        end
+        if ARGV[2] == 'end' and score then
+            local is_first = call('ZRANK', queue_of(lock), contender) == 0
+            call('ZREM', queue_of(lock), contender)
+            call('HDEL', brought_to(lock), contender)
+            if is_first then front(lock, score) end
+        elseif is_there then
             keep(lock, ttl)
             local first = front(lock)
             if first == contender then
-                first_of_ours[#first_of_ours + 1] = contender
+                firsts[#firsts + 1] = contender .. ' ' .. lock
             else
                 local left = left_of(first)
+                behind[#behind + 1] = contender .. ' ' .. lock
                 if soonest < 0 or left < soonest then soonest = left end
             end
         end
     end
 end
-return { soonest, first_of_ours, gone }
+if ARGV[2] == 'end' and found[1] == '0' then call('UNLINK', session) end
+return { found[1], soonest, firsts, behind }

@@ -2,15 +2,22 @@
 -- fifth on: the names that they are about, in their order.
 local nonce, conditions = ARGV[2], tonumber(ARGV[3])
 local at, name_at = 3, 4
+-- How many keys a lease can carry.
+local most_leased = 200000
 local function argument() at = at + 1; return ARGV[at] end
 local function name() name_at = name_at + 1; return KEYS[name_at] end
+look()
 
 for n = 1, conditions do
     local kind = argument()
     if kind == 'held' then
         local queue, session, contender, token = name(), name(), argument(), argument()
-        local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-        local holds = first[1] == contender and text(first[2]) == token and call('EXISTS', session) == 1
+        local rank = has(queue, 'zset') and call('ZRANK', queue, contender)
+        local holds = rank and text(call('ZSCORE', queue, contender)) == token and call('EXISTS', session) == 1
+        -- The dead before it are nobody.
+        for _, other in ipairs(holds and rank > 0 and call('ZRANGE', queue, 0, rank - 1) or {}) do
+            if call('EXISTS', own .. 'session/' .. string.match(other, '^[^:]*')) == 1 then holds = false end
+        end
         if not holds then return { 'refused', n - 1, false } end
     else
         local there, key = name(), argument()
@@ -24,17 +31,19 @@ for n = 1, conditions do
 end
 
 -- What could fail is looked at before anything is written.
-local writes, leases = {}, {}
+local writes, makes_room = {}, true
 while at < #ARGV do
     local write = { kind = argument(), name = name(), key = argument() }
-    write.type = call('TYPE', write.name)['ok']
+    write.type = type_of(write.name)
     if write.kind == 'put' then
+        makes_room = false
         write.value, write.digest, write.ttl, write.lease = argument(), argument(), argument(), argument()
         if write.type ~= 'string' and write.type ~= 'none' then return { 'type', write.type, write.key } end
         if write.lease ~= '' then
             local lease = name()
-            write.lease_name, write.ends = lease, call('PEXPIRETIME', lease)
-            if write.ends < 0 then return { 'lease' } end
+            write.lease_name, write.ends = lease, has(lease, 'set') and call('PEXPIRETIME', lease)
+            if not write.ends or write.ends < 0 then return { 'lease' } end
+            if call('SCARD', lease) > most_leased then return { 'many' } end
         elseif write.ttl ~= '' then
             write.ends = millis + tonumber(write.ttl)
         end
@@ -42,7 +51,7 @@ while at < #ARGV do
     writes[#writes + 1] = write
 end
 
-local number, was_there = tick(), {}
+local number, was_there = tick(makes_room), {}
 sweep()
 for n, write in ipairs(writes) do
     local key = write.key
@@ -61,9 +70,7 @@ for n, write in ipairs(writes) do
             call('SET', write.name, write.value)
             if before and before ~= '-' then call('ZREM', ends, key) end
         end
-        if before and before ~= '-' and before ~= 't' and before ~= life then
-            call('SREM', own .. 'lease/' .. before, key)
-        end
+        if before ~= life then leave_lease(before, key) end
         call('HSET', meta, key, number .. ' ' .. nonce .. ' ' .. write.digest .. ' ' .. life)
         call('ZADD', index, 0, key)
         told_put(key, number, nonce, left, write.value)
@@ -71,7 +78,7 @@ for n, write in ipairs(writes) do
     else
         was_there[n] = write.type == 'string' and 1 or 0
         if was_there[n] == 1 then call('UNLINK', write.name) end
-        if noted(key) or was_there[n] == 1 then
+        if was_there[n] == 1 or call('HEXISTS', meta, key) == 1 then
             forget(key)
             deleted(key, number, nonce)
         end

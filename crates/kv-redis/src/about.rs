@@ -1,0 +1,129 @@
+//! What a server tells of itself.
+
+use crate::{
+    client::{Client, Does},
+    script::Answer,
+};
+use fred::types::Value;
+use kv_core::*;
+use std::{collections::HashMap, time::Duration};
+
+/// The largest value, and the largest transaction.
+const MOST_BYTES: usize = 8 << 20;
+/// Conditions and writes of one transaction.
+const MOST_OPS: usize = 1000;
+/// No lease or lock is shorter: what is kept alive needs time for more than one renewal on a busy machine.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// The longest TTL: some hundred years, well within what the server counts.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
+
+/// What a server tells of itself, as far as the user may ask.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) address: String,
+    info: HashMap<String, String>,
+    fsync: Option<String>,
+    version: String,
+}
+
+impl About {
+    pub(crate) async fn ask(client: &Client, deadline: Deadline) -> Result<Self> {
+        let (link, _) = client.ask(Does::Read, deadline, |link| async move { Ok(link) }).await?;
+        let hello = client.command(deadline, "HELLO", &[]).await?;
+        let version = match hello.0 {
+            Value::Map(said) => said
+                .inner()
+                .into_iter()
+                .find(|(name, _)| name.as_str() == Some("version"))
+                .and_then(|(_, version)| version.as_string()),
+            _ => None,
+        };
+        // Some who run servers for others take commands away, or rights.
+        let is_kept = |e: &Error| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Other);
+        let info = match client.command(deadline, "INFO", &[]).await {
+            Ok(info) => info.text()?,
+            Err(e) if is_kept(&e) => {
+                tracing::warn!("INFO is not to be had: the server's eviction policy was not checked");
+                String::new()
+            }
+            Err(e) => return Err(e),
+        };
+        let info: HashMap<_, _> = info
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect();
+        let fsync = match client.command(deadline, "CONFIG", &["GET", "appendfsync"]).await {
+            Ok(Answer(Value::Map(said))) => {
+                said.inner().into_iter().next().and_then(|(_, value)| value.as_string())
+            }
+            Ok(_) => None,
+            Err(e) if is_kept(&e) => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Self { address: link.address.clone(), info, fsync, version: version.unwrap_or_default() })
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+
+    pub(crate) fn version(&self) -> String {
+        let own = self.get("valkey_version");
+        if own.is_empty() { self.version.clone() } else { own.to_owned() }
+    }
+
+    pub(crate) fn replicas(&self) -> Vec<String> {
+        let part = |text: &str, name: &str| {
+            text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        let mut all: Vec<_> = self
+            .info
+            .iter()
+            .filter(|(name, value)| name.starts_with("slave") && value.contains("ip="))
+            .filter_map(|(_, value)| Some(format!("{}:{}", part(value, "ip")?, part(value, "port")?)))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn is_alone(&self) -> bool {
+        self.get("connected_slaves") == "0" && self.get("cluster_enabled") == "0"
+    }
+
+    pub(crate) fn check(&self, allow_eviction: bool) -> Result<()> {
+        let policy = self.get("maxmemory_policy");
+        if policy.is_empty() || policy == "noeviction" || allow_eviction {
+            return Ok(());
+        }
+        let why = format!(
+            "the server's setting `maxmemory-policy` is {policy}, by which it throws keys away when its memory is full: locks, \
+             versions and data would vanish; set it to noeviction, or allow it with `allow_eviction`"
+        );
+        Err(Error::new(ErrorKind::InvalidArgument, why))
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        let mut c = Capabilities::new("redis");
+        let flushed = self.get("aof_enabled") == "1" && self.fsync.as_deref() == Some("always");
+        if self.is_alone() {
+            c.linearizable = Linearizable::Always;
+            c.durability = if flushed { Durability::Fsync } else { Durability::MayLose };
+        } else {
+            c.linearizable = Linearizable::ExceptDuringLeaderChange;
+            c.durability = Durability::MayLose;
+        }
+        c.max_value = MOST_BYTES;
+        c.max_txn_ops = MOST_OPS;
+        c.max_txn_bytes = MOST_BYTES;
+        c.ttl = Some(TtlRange::new(Duration::from_millis(1), LONGEST));
+        let kept = TtlRange::new(SHORTEST, LONGEST);
+        c.lease = Some(kept.clone());
+        c.lock = Some(Locking::new(kept));
+        c.watch = Watching::EachChange;
+        c.foreign_keys = ForeignKeys::AfterAdoption;
+        c.delete_tree_counts = true;
+        c.health = true;
+        c
+    }
+}

@@ -1,0 +1,88 @@
+//! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
+
+use crate::{
+    client::Does,
+    list::{Ask, Wanted, below},
+    part::{Part, nonce},
+    script::{self, next},
+};
+use fred::types::Value;
+use kv_core::*;
+
+/// How many keys are taken up in one step, and how many channels are told.
+const BATCH: usize = 500;
+
+/// Looks at all names of the server for those below the directory, and at all that are noted for those that are gone.
+pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+    part.may_write()?;
+    let core = &part.core;
+    let (mut cursor, mut adopted) = ("0".to_owned(), 0);
+    let pattern = core.names.pattern(directory);
+    loop {
+        let scan = [&cursor, "MATCH", &pattern, "COUNT", "1000", "TYPE", "string"];
+        let mut answer = core.client.command(options.deadline, "SCAN", &scan).await?.list()?;
+        cursor = next(&mut answer)?.text()?;
+        let mut keys = Vec::new();
+        for name in next(&mut answer)?.list()? {
+            let name = script::Answer(name).bytes()?;
+            keys.extend(core.names.parse(&name).filter(|key| key.is_below(directory) && !key.is_internal()));
+        }
+        for keys in keys.chunks(BATCH) {
+            adopted += note(part, keys, options.deadline).await?;
+        }
+        if cursor == "0" {
+            break;
+        }
+    }
+    forget(part, directory, options.deadline).await?;
+    check(part, directory, options.deadline).await?;
+    Ok(adopted)
+}
+
+/// Notes what is there under these keys.
+async fn note(part: &Part, mut keys: &[Key], deadline: Deadline) -> Result<u64> {
+    let (core, mut adopted) = (&part.core, 0);
+    while !keys.is_empty() {
+        let names = keys.iter().map(|key| core.names.key(key.as_str()));
+        let arguments = keys.iter().map(|key| Value::from(key.as_str()));
+        let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
+        // To adopt what was adopted does nothing, and it is counted all the same.
+        let answer = core.run(Does::Repeatable, deadline, &script::ADOPT, names, arguments).await?;
+        let mut answer = answer.list()?;
+        adopted += next(&mut answer)?.unsigned()?;
+        let looked_at = usize::try_from(next(&mut answer)?.unsigned()?).unwrap_or(usize::MAX);
+        keys = &keys[looked_at.clamp(1, keys.len())..];
+    }
+    Ok(adopted)
+}
+
+/// A listing tells of what is noted, and not there.
+async fn forget(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
+    let (mut from, to) = below(directory);
+    let ask = Ask { children: false, wanted: Wanted::Keys, lives: false, most: 1000 };
+    while let Some(more) = part.core.rows(directory, (&from, &to), ask, deadline).await?.more {
+        from = more;
+    }
+    Ok(())
+}
+
+/// Has those who watch count what they know: who knows keys that were flushed away, notes and all, reads again.
+async fn check(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
+    let (core, place) = (&part.core, directory.start());
+    let all = core.names.on_all();
+    let channels = core.client.command(deadline, "PUBSUB", &["SHARDCHANNELS", &all]).await?.list()?;
+    let mut concerned = Vec::new();
+    for channel in channels {
+        let channel = script::Answer(channel).text()?;
+        let Some(watched) = core.names.watched(&channel) else { continue };
+        // One of the two is above the other, or they are the same.
+        let watched = if watched.is_empty() { watched } else { format!("{watched}/") };
+        if watched.starts_with(&place) || place.starts_with(&watched) {
+            concerned.push(Value::from(channel));
+        }
+    }
+    for channels in concerned.chunks(BATCH) {
+        core.run(Does::Repeatable, deadline, &script::CHECK, [], channels.iter().cloned()).await?;
+    }
+    Ok(())
+}

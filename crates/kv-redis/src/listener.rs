@@ -1,0 +1,243 @@
+//! The connection on which all that is published to a store's watches and waits arrives, as long as there are any.
+
+use crate::{client::Client, error::Failed, feed::Reader, link::Link, tale::Tale};
+use fred::types::Value;
+use kv_core::{
+    Error, ErrorKind,
+    backend::{Backoff, Outage},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// How often a connection is looked at, and how long it may take to answer.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long refused credentials and certificates are tried again: the other side may be about to have its new ones.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) enum Order {
+    Join(String, Arc<Reader>),
+    Leave(String, Arc<Reader>),
+}
+
+/// What runs the connection.
+pub(crate) struct Listener {
+    client: Arc<Client>,
+    /// A channel of this connection alone, by which it is known to be subscribed still: a node that loses the slot ends its
+    /// subscriptions without a word that the client hands on.
+    own: String,
+    /// What the channels of sessions begin with.
+    prefix: String,
+    orders: mpsc::UnboundedReceiver<Order>,
+    channels: HashMap<String, Vec<Arc<Reader>>>,
+    backoff: Backoff,
+    outage: Outage,
+    /// Since when the server refuses us.
+    refused: Option<Instant>,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        own: String,
+        prefix: String,
+        orders: mpsc::UnboundedReceiver<Order>,
+    ) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(800));
+        let (channels, outage) = (HashMap::new(), Outage::new("the connection for watches", "redis"));
+        Self { client, own, prefix, orders, channels, backoff, outage, refused: None }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            while self.channels.is_empty() {
+                let Some(order) = self.orders.recv().await else { return };
+                self.apply(order);
+            }
+            match self.client.connect().await {
+                Ok(link) => {
+                    if self.listen(&link).await.is_none() {
+                        return;
+                    }
+                }
+                Err(Failed { error, .. }) => self.failed(&error),
+            }
+            self.backoff.pause().await;
+        }
+    }
+
+    fn readers(&self) -> impl Iterator<Item = &Arc<Reader>> {
+        self.channels.values().flatten()
+    }
+
+    /// Rides it out, unless it is known to last. A connection is made with the certificates that there are by now.
+    fn failed(&mut self, error: &Error) {
+        self.outage.failed(error);
+        if !matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) {
+            self.refused = None;
+            return;
+        }
+        let since = *self.refused.get_or_insert_with(Instant::now);
+        if since.elapsed() >= PATIENCE {
+            self.readers().for_each(|reader| reader.refused(error));
+        }
+    }
+
+    /// The channel, when it is new or has no reader any more.
+    fn apply(&mut self, order: Order) -> Option<(String, bool)> {
+        match order {
+            Order::Join(channel, reader) => {
+                let readers = self.channels.entry(channel.clone()).or_default();
+                readers.push(reader);
+                (readers.len() == 1).then_some((channel, true))
+            }
+            Order::Leave(channel, reader) => {
+                let readers = self.channels.get_mut(&channel)?;
+                readers.retain(|other| !Arc::ptr_eq(other, &reader));
+                let is_empty = readers.is_empty();
+                if is_empty {
+                    self.channels.remove(&channel);
+                }
+                is_empty.then_some((channel, false))
+            }
+        }
+    }
+
+    /// Until the connection breaks or nobody listens; `None` when nobody ever will.
+    async fn listen(&mut self, link: &Link) -> Option<()> {
+        let mut messages = link.messages();
+        if let Err(failed) = subscribe(link, [&self.own]).await.pop()?.1 {
+            if failed.error.kind() == ErrorKind::PermissionDenied {
+                self.readers().for_each(|reader| reader.refused(&failed.error));
+            }
+            self.fails(link, failed);
+            return Some(());
+        }
+        let all: Vec<_> = self.channels.keys().cloned().collect();
+        self.join(link, &all).await;
+        self.backoff.reset();
+        self.refused = None;
+        self.outage.over();
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        loop {
+            tokio::select! {
+                () = link.ended() => return Some(()),
+                message = messages.recv() => match message {
+                    Ok(message) => self.tell(&message.channel, message.value),
+                    // What was dropped, nobody knows.
+                    Err(RecvError::Lagged(_)) => self.readers().for_each(|reader| reader.look()),
+                    Err(RecvError::Closed) => return Some(()),
+                },
+                order = self.orders.recv() => self.change(link, order?).await,
+                () = sleep_until(look_at) => {
+                    if self.channels.is_empty() || !self.is_subscribed(link).await {
+                        return Some(());
+                    }
+                    look_at = Instant::now() + LOOK_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Does what is ordered, all that waits at once.
+    async fn change(&mut self, link: &Link, first: Order) {
+        let (mut begun, mut new, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(order) = next {
+            let joined = match &order {
+                Order::Join(channel, reader) => Some((channel.clone(), reader.clone())),
+                Order::Leave(..) => None,
+            };
+            match (self.apply(order), joined) {
+                (Some((channel, true)), _) => new.push(channel),
+                (Some((channel, false)), _) => match new.iter().position(|other| *other == channel) {
+                    Some(at) => drop(new.swap_remove(at)),
+                    None => left.push(channel),
+                },
+                (None, Some(joined)) => begun.push(joined),
+                (None, None) => {}
+            }
+            next = self.orders.try_recv().ok();
+        }
+        // Who left may have come again.
+        left.retain(|channel| !self.channels.contains_key(channel));
+        for channel in left {
+            // It has no answer of its own.
+            let _ = timeout(ANSWER, link.unsubscribe(&channel)).await;
+        }
+        // Who joins a channel that is listened to can read at once.
+        for (_, reader) in begun.iter().filter(|(channel, _)| !new.contains(channel)) {
+            reader.look();
+        }
+        self.join(link, &new).await;
+    }
+
+    /// Subscribes, and has the readers of what is subscribed read.
+    async fn join(&mut self, link: &Link, channels: &[String]) {
+        for (channel, answer) in subscribe(link, channels).await {
+            match answer {
+                Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.look()),
+                Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
+                    // Whoever joins it later tries again.
+                    for reader in self.channels.remove(channel).unwrap_or_default() {
+                        reader.refused(&error);
+                    }
+                }
+                Err(failed) => self.fails(link, failed),
+            }
+        }
+    }
+
+    /// Another connection will be tried, to where the slot is by now.
+    fn fails(&mut self, link: &Link, failed: Failed) {
+        self.outage.failed(&failed.error);
+        self.client.moved(failed.fate);
+        link.end();
+    }
+
+    async fn is_subscribed(&self, link: &Link) -> bool {
+        let ask = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
+        match timeout(ANSWER, ask).await {
+            Ok(Ok(Value::Array(parts))) => parts.get(1).and_then(Value::as_i64) == Some(1),
+            Ok(Ok(Value::Map(parts))) => {
+                parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1)
+            }
+            _ => false,
+        }
+    }
+
+    fn tell(&self, channel: &str, message: Value) {
+        let Some(readers) = self.channels.get(channel) else { return };
+        let message = match message {
+            Value::String(text) => text.into_inner(),
+            Value::Bytes(bytes) => bytes,
+            _ => return,
+        };
+        let tale = if channel.starts_with(&self.prefix) {
+            String::from_utf8(message.into()).ok().map(Tale::Front)
+        } else {
+            Tale::read(&message)
+        };
+        match tale {
+            Some(tale) => readers.iter().for_each(|reader| reader.tell(&tale)),
+            // Whoever publishes on our channels: what is there is read.
+            None => readers.iter().for_each(|reader| reader.look()),
+        }
+    }
+}
+
+/// Each by a command of its own, all at once.
+async fn subscribe<'a>(
+    link: &Link,
+    channels: impl IntoIterator<Item = &'a String>,
+) -> Vec<(&'a String, Result<Value, Failed>)> {
+    let all = channels.into_iter().map(|channel| async move {
+        let asked = link.call("SSUBSCRIBE", vec![channel.as_str().into()]);
+        let silent = |_| Err(crate::error::silent(&link.address, ANSWER));
+        (channel, timeout(ANSWER, asked).await.unwrap_or_else(silent))
+    });
+    futures::future::join_all(all).await
+}

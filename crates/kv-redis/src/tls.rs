@@ -1,0 +1,121 @@
+//! TLS: what the settings come to, read again for every new connection.
+
+use fred::types::config::TlsConnector;
+use kv_core::{
+    Error, ErrorKind, Result,
+    backend::{Pem, TlsFiles, TlsSettings},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The settings, as a configuration gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) tls: Option<bool>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) server_name: Option<String>,
+}
+
+impl Settings {
+    fn read(&self) -> Result<Option<TlsFiles>> {
+        let settings = TlsSettings {
+            tls: self.tls,
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            server_name: self.server_name.as_deref(),
+        };
+        settings.read()
+    }
+}
+
+/// What makes TLS of a connection. Certificates that were renewed on the disk are used from the next connection on.
+pub(crate) struct Tls {
+    settings: Settings,
+    last: Mutex<(TlsFiles, TlsConnector)>,
+}
+
+impl Tls {
+    /// `None` for plain text.
+    pub(crate) fn new(settings: Settings) -> Result<Option<Arc<Self>>> {
+        let Some(files) = settings.read()? else { return Ok(None) };
+        let connector = connector(&files)?;
+        Ok(Some(Arc::new(Self { settings, last: Mutex::new((files, connector)) })))
+    }
+
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.settings.server_name.as_deref()
+    }
+
+    /// With the files as they are now. While they are replaced, they may be gone or not fit together: then with those that
+    /// did so last.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.settings.read().and_then(|files| match files {
+            Some(files) if files != last.0 => connector(&files).map(|connector| Some((files, connector))),
+            _ => Ok(None),
+        });
+        match read {
+            Ok(Some(new)) => *last = new,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the TLS files are used as they were before"),
+        }
+        last.1.clone()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tls({:?})", self.settings)
+    }
+}
+
+fn connector(TlsFiles { ca, identity, .. }: &TlsFiles) -> Result<TlsConnector> {
+    let wrong = |e: rustls::Error| {
+        Error::new(ErrorKind::InvalidArgument, "the TLS settings make no sense").with_cause(e)
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?
+        .with_root_certificates(roots(ca.as_ref())?);
+    let config = match identity {
+        Some((cert, key)) => {
+            // The parser's own error may show what it read.
+            let secret = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| key.wrong())?;
+            builder.with_client_auth_cert(certificates(cert)?, secret).map_err(wrong)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(config))
+}
+
+fn roots(ca: Option<&Pem>) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(ca) => {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|e| ca.wrong().with_cause(e))?;
+            }
+        }
+        None => {
+            // What of the system's roots cannot be read is not trusted.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_slice_iter(pem.bytes()).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| pem.wrong())
+}

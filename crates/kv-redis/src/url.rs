@@ -1,0 +1,69 @@
+//! A store's settings, as a URL gives them.
+
+use crate::{
+    Config,
+    config::{Kind, refused},
+};
+use kv_core::{Error, ErrorKind, Result, Secret, StoreUrl};
+use std::str::FromStr;
+
+impl Config {
+    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        let (scheme, secure) = match url.scheme() {
+            "rediss" => ("redis", true),
+            other => (other, false),
+        };
+        let kind = match scheme {
+            "redis" => Kind::Single,
+            "redis-cluster" => Kind::Cluster,
+            "redis-sentinel" => Kind::Sentinel,
+            other => {
+                let why = format!("{other:?} is none of redis, rediss, redis-cluster and redis-sentinel");
+                return Err(Error::new(ErrorKind::InvalidArgument, why));
+            }
+        };
+        let tls = yes_or_no(&mut url, "tls")?;
+        if secure && tls == Some(false) {
+            return Err(refused("a rediss:// URL with `tls=false`; say redis:// for plain text"));
+        }
+        let config = Self {
+            endpoints: url.hosts().to_vec(),
+            kind,
+            prefix: Some(url.prefix().to_owned()),
+            raw_prefix: url.take("raw_prefix")?,
+            user: url.user().map(str::to_owned),
+            password: url.password().cloned(),
+            tls: if secure { Some(true) } else { tls },
+            ca: url.take("ca")?,
+            cert: url.take("cert")?,
+            key: url.take("key")?,
+            server_name: url.take("server_name")?,
+            database: if kind == Kind::Cluster { None } else { number(&mut url, "db", "0 to 255")? },
+            master: if kind == Kind::Sentinel { url.take("master")? } else { None },
+            sentinel_user: if kind == Kind::Sentinel { url.take("sentinel_user")? } else { None },
+            sentinel_password: match kind {
+                Kind::Sentinel => url.take::<String>("sentinel_password")?.map(Secret::from),
+                _ => None,
+            },
+            spread: if kind == Kind::Cluster { number(&mut url, "spread", "2 to 64")? } else { None },
+            allow_eviction: yes_or_no(&mut url, "allow_eviction")?.unwrap_or(false),
+            ..Self::default()
+        };
+        url.finish()?;
+        Ok(config)
+    }
+}
+
+/// A number, by words that say which.
+fn number<T: FromStr>(url: &mut StoreUrl, name: &'static str, range: &str) -> Result<Option<T>> {
+    let Some(given) = url.take::<String>(name)? else { return Ok(None) };
+    let wrong =
+        |_| refused(&format!("the parameter `{name}` is {given:?}; a number from {range} is possible"));
+    given.parse().map(Some).map_err(wrong)
+}
+
+fn yes_or_no(url: &mut StoreUrl, name: &'static str) -> Result<Option<bool>> {
+    let Some(given) = url.take::<String>(name)? else { return Ok(None) };
+    let wrong = |_| refused(&format!("the parameter `{name}` is {given:?}; it is `true` or `false`"));
+    given.parse().map(Some).map_err(wrong)
+}

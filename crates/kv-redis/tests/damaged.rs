@@ -1,0 +1,206 @@
+//! What is ours on the server, and was written over by somebody else: it is found before anything is written, nothing
+//! panics, and it is never taken for "nobody".
+
+mod common;
+
+use common::{Node, Reply, Resp, single};
+use kv_core::{ErrorKind, Kv, Result as Answer};
+use kv_testsuite::{Failure, failover::soon};
+use std::time::Duration;
+
+const OWN: &str = "dam/.kv/";
+
+async fn opened(node: &Node) -> Result<Kv, Failure> {
+    Ok(kv_redis::open(&format!("redis://{}/dam/", node.address)).await?)
+}
+
+/// Everything on the server but the damage itself.
+async fn all(resp: &mut Resp, but: &str) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<_> = resp.say("KEYS *").await?.list().iter().map(Reply::text).collect();
+    names.retain(|name| name != but);
+    names.sort();
+    let mut all = Vec::new();
+    for name in names {
+        let dump = resp.ask(&[b"DUMP", name.as_bytes()]).await?;
+        all.push(format!("{name} {:?}", dump));
+    }
+    Ok(all)
+}
+
+fn corrupt<T: std::fmt::Debug>(what: &str, answer: Answer<T>, names: &str) {
+    match answer {
+        Ok(answer) => panic!("{what} was done: {answer:?}"),
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Corrupt, "{what}: {e}");
+            assert!(e.to_string().contains(names), "{what}: {e} names {names}");
+        }
+    }
+}
+
+/// Every write is refused as `Corrupt`, and has written nothing.
+async fn nothing_is_written(kv: &Kv, resp: &mut Resp, names: &str) -> Result<(), Failure> {
+    let before = all(resp, names).await?;
+    corrupt("put", kv.put("new", "1").await, names);
+    corrupt("put over", kv.put("a", "1").await, names);
+    corrupt("put with TTL", kv.put("a", "1").ttl(Duration::from_secs(60)).await, names);
+    corrupt("delete", kv.delete("a").await, names);
+    corrupt("delete of what is not there", kv.delete("no").await, names);
+    corrupt("transact", kv.transact().then(kv.put("a", "1")).then(kv.delete("b")).await, names);
+    corrupt("transact of deletes", kv.transact().then(kv.delete("a")).then(kv.delete("b")).await, names);
+    corrupt("delete_tree", kv.delete_tree("").await, names);
+    if names.ends_with("clock") {
+        corrupt("try_acquire", kv.new_lock("l").try_acquire().await, names);
+        corrupt("acquire", kv.new_lock("l").acquire().await, names);
+    }
+    assert_eq!(all(resp, names).await?, before, "{names}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_we_never_write() -> Result<(), Failure> {
+    for kind in ["redis", "valkey"] {
+        let node = single(kind).await?;
+        let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+        kv.put("a", "first").await?;
+        kv.put("b", "first").await?;
+        let clock = format!("{OWN}clock");
+        for number in [
+            "100000000000000000",
+            "1e300",
+            "nan",
+            "inf",
+            "-1",
+            "18446744073709551615",
+            "9007199254740993",
+            "x",
+            "",
+        ] {
+            resp.ask(&[b"SET", clock.as_bytes(), number.as_bytes()]).await?;
+            nothing_is_written(&kv, &mut resp, &clock).await.map_err(|e| format!("{number:?}: {e}"))?;
+            assert_eq!(kv.get("a").await?.ok_or("a")?.text(), Some("first"));
+            assert_eq!(kv.list("").await?.len(), 2);
+            assert!(kv.lock_holder("l").await?.is_none());
+        }
+        // The way out that the error names.
+        resp.ask(&[b"DEL", clock.as_bytes()]).await?;
+        let before = kv.get("a").await?.ok_or("a")?.version;
+        assert!(kv.put("a", "second").await?.version > before);
+        kv.new_lock("l").acquire().await?.release().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_another_type() -> Result<(), Failure> {
+    for own in ["meta", "index", "ends", "clock"] {
+        let node = single("redis").await?;
+        let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+        kv.put("a", "first").await?;
+        kv.put("b", "first").await?;
+        let lease = kv.lease(Duration::from_secs(60)).await?;
+        kv.put("leased", "").lease(&lease).await?;
+        let name = format!("{OWN}{own}");
+        resp.ask(&[b"DEL", name.as_bytes()]).await?;
+        resp.ask(&[b"RPUSH", name.as_bytes(), b"theirs"]).await?;
+        nothing_is_written(&kv, &mut resp, &name).await?;
+        if own == "index" {
+            corrupt("list", kv.list("").await, &name);
+        }
+        let before = all(&mut resp, &name).await?;
+        corrupt("revoke", lease.revoke().await, &name);
+        assert_eq!(all(&mut resp, &name).await?, before);
+        resp.ask(&[b"DEL", name.as_bytes()]).await?;
+        kv.put("a", "second").await?;
+    }
+    Ok(())
+}
+
+/// A note that cannot be read is none: the key is there, and everything else too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_note_hides_nothing() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    for note in ["", "junk", "1 2", "99999999999999999999999 1 abc -", "1 99999999999999999999999 abc -"] {
+        kv.put("a", "1").await?;
+        kv.put("b", "2").await?;
+        resp.ask(&[b"HSET", format!("{OWN}meta").as_bytes(), b"a", note.as_bytes()]).await?;
+        let found = kv.get("a").await.map_err(|e| format!("{note:?}: {e}"))?.ok_or("a")?;
+        assert_eq!(found.text(), Some("1"));
+        let listed = kv.list("").await?;
+        assert_eq!(listed.len(), 2, "{note:?}");
+        assert_eq!(listed[0].version, found.version);
+        let mut watch = kv.watch_tree("").await?;
+        for _ in 0..3 {
+            watch.event().await?;
+        }
+        let refused = kv.put("a", "x").if_missing().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::KeyExists, "{refused}");
+        kv.put("a", "3").if_version(found.version).await?;
+    }
+    Ok(())
+}
+
+/// The numbers of a line that somebody changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_with_numbers_that_we_never_give() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    let ttl = Duration::from_secs(3);
+    for number in ["100000000000000000", "1e300", "inf", "1.5", "-7"] {
+        let name = format!("l{number}");
+        let guard = kv.new_lock(&*name).ttl(ttl).acquire().await?;
+        let queue = format!("{OWN}lock/{name}");
+        let contender = resp.ask(&[b"ZRANGE", queue.as_bytes(), b"0", b"0"]).await?.list()[0].text();
+        resp.ask(&[b"ZADD", queue.as_bytes(), number.as_bytes(), contender.as_bytes()]).await?;
+        corrupt("lock_holder", kv.lock_holder(&*name).await, "line");
+        let mut watch = kv.lock_holder(&*name).watch().await?;
+        corrupt("its watch", watch.event().await, "line");
+        // Its late writes are refused, and it is told so; others are not let in beside it.
+        assert!(kv.put("a", "").fenced(&guard).await.is_err());
+        let e = soon("the loss to be known", guard.lost()).await?;
+        assert!(e.to_string().contains("line") || e.to_string().contains("place"), "{e}");
+        drop(guard);
+        soon("the next one", kv.new_lock(&*name).ttl(ttl).acquire()).await??.release().await?;
+    }
+    Ok(())
+}
+
+/// Names in a line that are no contenders, and lines that are none.
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_in_a_line_is_nobody_and_takes_nobodys_place() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    for junk in ["", ":", "x", "::", ".kv", "a b:\n"] {
+        let guard = kv.new_lock("l").acquire().await?;
+        let queue = format!("{OWN}lock/l");
+        resp.ask(&[b"ZADD", queue.as_bytes(), b"1", junk.as_bytes()]).await?;
+        let token = kv.lock_holder("l").await?.map(|holder| holder.token);
+        assert_eq!(token, Some(guard.token()), "{junk:?}");
+        assert!(kv.new_lock("l").try_acquire().await?.is_none(), "{junk:?}");
+        resp.ask(&[b"ZADD", queue.as_bytes(), b"1", junk.as_bytes()]).await?;
+        kv.put("a", "").fenced(&guard).await.map_err(|e| format!("{junk:?}: {e}"))?;
+        assert!(guard.release().await?, "{junk:?}");
+    }
+    Ok(())
+}
+
+/// One lock whose line is damaged is lost; the others of its session are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_line_takes_no_other_lock_with_it() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    let ttl = Duration::from_secs(3);
+    let bad = kv.new_lock("bad").ttl(ttl).acquire().await?;
+    let good = kv.new_lock("good").ttl(ttl).acquire().await?;
+    let queue = format!("{OWN}lock/bad");
+    resp.ask(&[b"DEL", queue.as_bytes()]).await?;
+    resp.ask(&[b"SET", queue.as_bytes(), b"theirs"]).await?;
+    soon("the damaged one to be lost", bad.lost()).await?;
+    tokio::time::sleep(ttl).await;
+    assert!(good.is_held());
+    kv.put("a", "").fenced(&good).await?;
+    corrupt("acquire", kv.new_lock("bad").try_acquire().await, &queue);
+    corrupt("lock_holder", kv.lock_holder("bad").await, &queue);
+    assert!(good.release().await?);
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Large leases, and answers that are lost.
+
+mod common;
+
+use common::single;
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Another client's longest wait for a key, from here on.
+struct Reader(tokio::task::JoinHandle<kv_core::Result<Duration>>, Arc<AtomicBool>);
+
+impl Reader {
+    fn start(kv: Kv) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        Self(
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                while !ended.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    kv.get("one").await?;
+                    longest = longest.max(began.elapsed());
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(longest)
+            }),
+            end,
+        )
+    }
+
+    async fn longest(self) -> Result<Duration, Failure> {
+        self.1.store(true, Ordering::Relaxed);
+        Ok(self.0.await??)
+    }
+}
+
+/// Renewals and revocations go in steps, between which others are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
+    const KEYS: usize = 100_000;
+    let node = common::with("redis", &["--appendfsync", "everysec"]).await?;
+    let url = format!("redis://{}/large/", node.address);
+    let (kv, other) = (kv_redis::open(&url).await?, kv_redis::open(&url).await?);
+    let kv = kv.with_deadline(Duration::from_secs(60));
+    other.put("one", "").await?;
+    // Machines on which much else runs take a while.
+    let ttl = Duration::from_secs(30);
+    let lease = kv.lease(ttl).await?;
+    let names: Vec<_> = (0..KEYS).map(|n| format!("d/{n}")).collect();
+    for names in names.chunks(500) {
+        let steps =
+            names.iter().fold(kv.transact(), |steps, name| steps.then(kv.put(name, "v").lease(&lease)));
+        assert!(steps.await?.is_committed());
+    }
+    let lock = other.new_lock("l").ttl(ttl).acquire().await?;
+    // A step takes some milliseconds of the server's, and ten times as long on a machine on which much else runs; all of them
+    // in one take two thirds of a second at the least.
+    let mut resp = node.resp().await?;
+    resp.say("CONFIG SET slowlog-log-slower-than 400000").await?;
+    resp.say("SLOWLOG RESET").await?;
+    let reader = Reader::start(other.clone());
+    tokio::time::sleep(ttl).await;
+    let lost = futures::FutureExt::now_or_never(lease.lost());
+    assert!(lease.is_held() && lock.is_held(), "{lost:?}");
+    assert!(other.exists("d/0").await? && other.exists(format!("d/{}", KEYS - 1)).await?);
+    let while_renewed = reader.longest().await?;
+    let reader = Reader::start(other.clone());
+    let began = Instant::now();
+    assert!(lease.revoke().await?);
+    let revoked = began.elapsed();
+    let while_revoked = reader.longest().await?;
+    println!("renewals: {while_renewed:?}, revocation ({revoked:?}): {while_revoked:?}");
+    assert!(!other.exists("d/0").await? && other.list("d").limit(1).await?.is_empty());
+    assert!(lock.is_held());
+    assert_eq!(resp.say("SLOWLOG LEN").await?, common::Reply::Number(0));
+    Ok(())
+}
+
+/// The server does it, and the answer is lost: what the repeat finds is no answer for the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_not_told_as_false() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_redis::open(&format!("redis://{}/lost/", proxy.address())).await?;
+    let direct = kv_redis::open(&format!("redis://{}/lost/", node.address)).await?;
+    let lost = async |gone: &(dyn Fn() -> futures::future::BoxFuture<'static, bool> + Sync)| {
+        soon("the request", proxy.trapped()).await?;
+        soon("its effect", async { while !gone().await {} }).await?;
+        proxy.reset().await;
+        proxy.heal().await;
+        Ok::<_, Failure>(())
+    };
+    for _ in 0..5 {
+        kv.get("up").await?;
+        let guard = kv.new_lock("l").acquire().await?;
+        proxy.hold_answer_to("EVALSHA");
+        let released = tokio::spawn(guard.release());
+        let direct_ = direct.clone();
+        lost(&move || {
+            let direct = direct_.clone();
+            Box::pin(async move { direct.lock_holder("l").await.is_ok_and(|holder| holder.is_none()) })
+        })
+        .await?;
+        match released.await? {
+            Ok(was_held) => assert!(was_held, "it was held until then"),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}"),
+        }
+
+        kv.get("up").await?;
+        let lease = kv.lease(Duration::from_secs(60)).await?;
+        kv.put("leased", "").lease(&lease).await?;
+        proxy.hold_answer_to("EVALSHA");
+        let revoked = tokio::spawn(lease.revoke());
+        let direct_ = direct.clone();
+        lost(&move || {
+            let direct = direct_.clone();
+            Box::pin(async move { direct.exists("leased").await.is_ok_and(|there| !there) })
+        })
+        .await?;
+        match revoked.await? {
+            Ok(was_alive) => assert!(was_alive, "it was alive until then"),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}"),
+        }
+    }
+    Ok(())
+}
+
+/// So is the number of keys that were adopted.
+#[tokio::test(flavor = "multi_thread")]
+async fn adoptions_are_counted_once_and_all() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_redis::open(&format!("redis://{}/lost/", proxy.address())).await?;
+    let direct = kv_redis::open(&format!("redis://{}/lost/", node.address)).await?;
+    let mut resp = node.resp().await?;
+    for n in 0..3 {
+        resp.say(&format!("SET lost/theirs/{n} {n}")).await?;
+    }
+    kv.get("up").await?;
+    proxy.hold_answer_to("theirs/0");
+    let adopted = tokio::spawn(kv.adopt("theirs").into_future());
+    soon("the request", proxy.trapped()).await?;
+    soon("its effect", async {
+        while direct.list("theirs").await?.len() < 3 {}
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    proxy.reset().await;
+    proxy.heal().await;
+    match adopted.await? {
+        Ok(count) => assert_eq!(count, 3),
+        Err(e) => assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}"),
+    }
+    Ok(())
+}
+
+/// What came late into a line, from an acquisition that was given up, is taken out by whoever keeps its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/late/", node.address)).await?;
+    let mut resp = node.resp().await?;
+    let guard = kv.new_lock("kept").ttl(Duration::from_secs(3)).acquire().await?;
+    let contender = resp.say("ZRANGE late/.kv/lock/kept 0 0").await?.list()[0].text();
+    let session = contender.split(':').next().unwrap_or_default();
+    // As its script would, had it been on its way for longer than the mark of its end lasts.
+    let entry = format!("in {session}:fff");
+    let name = format!("late/.kv/session/{session}");
+    resp.ask(&[b"HSET", name.as_bytes(), entry.as_bytes(), b"5 l"]).await?;
+    resp.ask(&[b"ZADD", b"late/.kv/lock/l", b"5", format!("{session}:fff").as_bytes()]).await?;
+    assert!(kv.new_lock("l").try_acquire().await?.is_none());
+    soon("the lock", kv.new_lock("l").acquire()).await??.release().await?;
+    assert!(guard.release().await?);
+    Ok(())
+}
