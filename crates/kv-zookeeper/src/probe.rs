@@ -47,7 +47,7 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, fir
     if answer.is_empty() {
         let why = match (tls, first) {
             // A port that speaks TLS alone ends what does not.
-            (None, true) => format!("if it speaks TLS alone, give `ca`; {TOO_MANY}"),
+            (None, true) => format!("is it a ZooKeeper? If it speaks TLS alone, give `ca`; {TOO_MANY}"),
             (Some(_), true) => {
                 format!("it may want a client certificate, `cert` and `key`; {TOO_MANY}")
             }
