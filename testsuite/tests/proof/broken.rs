@@ -483,6 +483,10 @@ impl Store for Broken {
         Ok(if self.fault == Fault::HealthTellsNothing { Health::default() } else { health })
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        Some(self.store())
+    }
+
     async fn close(&self) -> Result<()> {
         self.state.closed.store(true, Relaxed);
         self.store().close().await

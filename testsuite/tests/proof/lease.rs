@@ -11,28 +11,35 @@ use std::{
     time::Duration,
 };
 
-/// What is known of leases: their keys, by the whole names, and how they are revoked.
+/// What is known of leases.
 #[derive(Default)]
-pub(crate) struct Leases(Mutex<HashMap<LeaseId, (HashSet<String>, Arc<Mutex<Option<Undo>>>)>>);
+pub(crate) struct Leases(Mutex<HashMap<LeaseId, Known>>);
+
+/// The keys of a lease, by their whole names, and how it is revoked.
+#[derive(Default)]
+struct Known {
+    names: HashSet<String>,
+    revoke: Arc<Mutex<Option<Undo>>>,
+}
 
 impl Leases {
     /// A lease that was granted; what revokes it in place of the store's own.
     pub(crate) fn granted(&self, id: &LeaseId, revoke: Undo) -> Undo {
         let shared = Arc::new(Mutex::new(Some(revoke)));
-        guard(&self.0).insert(id.clone(), (HashSet::new(), shared.clone()));
+        guard(&self.0).insert(id.clone(), Known { revoke: shared.clone(), ..Known::default() });
         Undo::new(async move { crate::lock::take(&shared).await })
     }
 
     fn put(&self, lease: &LeaseId, name: String) {
-        if let Some((names, _)) = guard(&self.0).get_mut(lease) {
-            names.insert(name);
+        if let Some(known) = guard(&self.0).get_mut(lease) {
+            known.names.insert(name);
         }
     }
 
     /// The names under a directory, or this one, are under no lease any more: a lease that has none now is revoked, a
     /// moment later.
     fn went(&self, gone: impl Fn(&str) -> bool) {
-        for (names, revoke) in guard(&self.0).values_mut() {
+        for Known { names, revoke } in guard(&self.0).values_mut() {
             let before = names.len();
             names.retain(|name| !gone(name));
             if names.is_empty() && before > 0 {

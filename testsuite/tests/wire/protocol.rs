@@ -1,5 +1,7 @@
 //! What goes over the wire: frames of a length and a message.
 
+mod behind;
+
 use kv_core::{
     Condition, Directory, Entry, Error, ErrorKind, Expect, Fence, Item, Key, LeaseId, Outcome, Position,
     PutOptions, Result, Target, Transaction, Version, WatchEvent, Write, Written,
@@ -135,61 +137,6 @@ pub(super) enum Event {
     Put(Row),
     Delete(String, At),
     Synced,
-}
-
-impl Ask {
-    /// As the store under the server counts, for a server that shows numbers which are smaller by so many.
-    pub(super) fn up(mut self, by: u64) -> Self {
-        let up = |n: &mut u64| *n += by;
-        match &mut self {
-            Self::Put { expect: Expected::Version(at), .. }
-            | Self::Delete { expect: Expected::Version(at), .. } => {
-                up(&mut at.0);
-            }
-            Self::Transact { conditions, .. } => {
-                for condition in conditions {
-                    match condition {
-                        If::Version(_, at) => up(&mut at.0),
-                        If::Held(_, token) => up(token),
-                        If::Exists(_) | If::Missing(_) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-        self
-    }
-}
-
-impl Answer {
-    /// As the server shows it: with numbers that are smaller by so many.
-    pub(super) fn down(mut self, by: u64) -> Self {
-        let down = |n: &mut u64| *n -= by;
-        match &mut self {
-            Self::Entry(Some(row)) => down(&mut row.2.0),
-            Self::Written(at, _) => down(&mut at.0),
-            Self::Locked(Some(token)) | Self::Holder(Some((token, _))) => down(token),
-            Self::Committed(written) => written.iter_mut().flatten().for_each(|(at, _)| down(&mut at.0)),
-            Self::Page(items, _) => {
-                for item in items {
-                    match item {
-                        Listed::Entry(Row(.., at)) | Listed::Key(_, at) => down(&mut at.0),
-                        Listed::Directory(_) => {}
-                    }
-                }
-            }
-            Self::Events(events) => {
-                for event in events {
-                    match event {
-                        Event::Put(Row(.., at)) | Event::Delete(_, at) => down(&mut at.0),
-                        Event::Synced => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-        self
-    }
 }
 
 /// What is said of an answer that is not the server's.
