@@ -198,6 +198,11 @@ impl Store for ZooKeeper {
         &self.0.capabilities
     }
 
+    /// A backend stands on nothing.
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         Ok(self.0.look_one(key, options).await?.entry(key))
     }

@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 use zookeeper_client::TlsOptions;
@@ -45,7 +45,7 @@ impl Certificates {
     }
 }
 
-fn files(ca: &PathBuf, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsFiles> {
+fn files(ca: &Path, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsFiles> {
     let settings = TlsSettings {
         tls: Some(true),
         ca: Some(ca),
