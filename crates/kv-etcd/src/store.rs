@@ -37,7 +37,7 @@ const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
 const SHORTEST: Duration = Duration::from_secs(2);
 /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
 const HEALTH: &str = "\u{1}health";
-/// How long `close` waits for what others dropped, before the sessions of locks end.
+/// How long `close` waits for what others dropped.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
 /// Answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;
@@ -325,8 +325,9 @@ impl Store for Etcd {
     }
 
     async fn close(&self) -> Result<()> {
-        let given_back = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await;
-        self.0.sessions.end().await;
+        // What hangs on the sessions of locks goes with them, so that neither waits for the other.
+        let others = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish());
+        let (given_back, ()) = tokio::join!(others, self.0.sessions.end());
         self.0.client.close();
         given_back.unwrap_or_else(|| {
             let why =

@@ -52,6 +52,8 @@ struct Addresses {
 /// One member.
 pub struct Node {
     pub name: String,
+    /// As in [`Setup`].
+    pub kind: String,
     pub address: SocketAddr,
     pub daemon: Daemon,
     metrics: SocketAddr,
@@ -135,6 +137,7 @@ impl Node {
         command.args(&setup.more);
         Ok(Self {
             name: name.into(),
+            kind: setup.kind.clone(),
             address: clients,
             daemon: Daemon::new(on(command), folder.path().join("log")),
             metrics,

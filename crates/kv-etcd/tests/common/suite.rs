@@ -1,9 +1,11 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::*;
-use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
+use etcd_client::{
+    AlarmAction, AlarmType, Client, CompactionOptions, DeleteOptions, GetOptions, LeaseTimeToLiveOptions,
+};
 use kv_core::{Bytes, Kv, Result, async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -81,6 +83,21 @@ impl Harness for Suite {
         Some(kv_etcd::open(url).await)
     }
 
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        let tool = self.tool.as_ref()?;
+        let left = leftovers(tool, self.base.name_of(prefix).as_bytes()).await;
+        Some(left.unwrap_or_else(|e| vec![e.to_string()]))
+    }
+
+    async fn full(&self) -> Option<Arc<dyn Full>> {
+        let kind = self.node.as_ref().map(|node| node.kind.clone())?;
+        let quota = "--quota-backend-bytes=4194304".into();
+        let node = nodes(&Setup { more: vec![quota], ..Setup::single(&kind) }, 1).ok()?.pop()?;
+        node.start().await.ok()?;
+        let tool = Client::connect([node.address.to_string()], None).await.ok()?;
+        Some(Arc::new(Small { node, tool }))
+    }
+
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(tool) = &self.tool else { return Vec::new() };
         leftovers(tool, self.base.name_of(prefix).as_bytes()).await.unwrap_or_else(|e| vec![e.to_string()])
@@ -155,6 +172,52 @@ impl Server for Node {
     }
     async fn resume(&self) {
         self.daemon.resume();
+    }
+    async fn save(&self) -> bool {
+        Node::save(self).await.expect("it started before");
+        true
+    }
+    async fn restore_saved(&self) {
+        Node::restore_saved(self).await.expect("it started before");
+    }
+}
+
+/// A server with little room.
+struct Small {
+    node: Node,
+    tool: Client,
+}
+
+#[async_trait]
+impl Full for Small {
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_etcd::open(&format!("etcd://{}/{prefix}", self.node.address)).await
+    }
+
+    async fn fill(&self) {
+        let (mut size, mut count) = (100_000, 0);
+        while size > 0 {
+            let put = self.tool.kv_client().put(format!("\u{1}filler/{count}"), vec![0; size], None).await;
+            count += 1;
+            if put.is_err() {
+                size /= 10;
+            }
+        }
+        // It has the alarm by now, and keeps it until that is taken back.
+        assert!(self.tool.kv_client().put("\u{1}filler", "", None).await.is_err());
+    }
+
+    async fn relieve(&self) {
+        let all = DeleteOptions::new().with_prefix();
+        self.tool.kv_client().delete("\u{1}filler", Some(all)).await.expect("the server serves");
+        let status = self.tool.maintenance_client().status().await.expect("the server serves");
+        let at = status.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let physical = CompactionOptions::new().with_physical();
+        self.tool.kv_client().compact(at, Some(physical)).await.expect("the server serves");
+        let mut maintenance = self.tool.maintenance_client();
+        maintenance.defragment().await.expect("the server serves");
+        let disarm = AlarmAction::Deactivate;
+        maintenance.alarm(disarm, AlarmType::Nospace, None).await.expect("the server serves");
     }
 }
 
