@@ -6,8 +6,8 @@ use crate::{
     http::{Answer, Does, Request},
 };
 use kv_core::{Deadline, Error, ErrorKind, Result};
-use serde::Deserialize;
-use std::{borrow::Cow, time::Duration};
+use serde::{Deserialize, Deserializer};
+use std::time::Duration;
 
 /// What an agent tells of itself to those who may read it: `GET /v1/agent/self`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -15,7 +15,8 @@ use std::{borrow::Cow, time::Duration};
 pub(crate) struct About {
     // Always there: JSON without it is somebody else's.
     pub(crate) config: Agent,
-    #[serde(default)]
+    // What is not as it was in the versions that are known is not known.
+    #[serde(default, deserialize_with = "as_known")]
     debug_config: Debug,
 }
 
@@ -31,11 +32,16 @@ pub(crate) struct Agent {
 #[serde(default)]
 struct Debug {
     #[serde(rename = "SessionTTLMin")]
-    session_ttl_min: Cow<'static, str>,
+    session_ttl_min: String,
     #[serde(rename = "TxnMaxReqLen")]
     txn_max_req_len: usize,
     #[serde(rename = "KVMaxValueSize")]
     kv_max_value_size: usize,
+}
+
+fn as_known<'de, D: Deserializer<'de>>(field: D) -> Result<Debug, D::Error> {
+    let all = serde_json::Value::deserialize(field)?;
+    Ok(serde_json::from_value(all).unwrap_or_default())
 }
 
 impl About {

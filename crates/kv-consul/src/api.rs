@@ -253,18 +253,29 @@ pub(crate) fn body(ops: &[Op]) -> Result<Bytes> {
     serde_json::to_vec(ops).map(Into::into).map_err(unwritable)
 }
 
+fn is_about_rights(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
+}
+
 /// Operations that happen together or not at all: `PUT /v1/txn`.
 ///
 /// # Errors
 /// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for rights or sizes.
 pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: Bytes) -> Result<Told<Done>> {
-    let told = client.noting(does, deadline, &Request::put("/v1/txn", body), done).await?;
-    if let Done::Refused(faults) = &told.it
-        && let Some(error) = faults.iter().find_map(Fault::error)
-    {
-        return Err(error);
+    let request = Request::put("/v1/txn", body);
+    loop {
+        let told = client.noting(does, deadline, &request, done).await?;
+        let error = match &told.it {
+            Done::Refused(faults) => faults.iter().find_map(Fault::error),
+            Done::Committed(_) => None,
+        };
+        return match error {
+            // Nothing happened, and another token may do it.
+            Some(e) if is_about_rights(&e) && client.renew_token() && !deadline.has_passed() => continue,
+            Some(e) => Err(e),
+            None => Ok(told),
+        };
     }
-    Ok(told)
 }
 
 /// One key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
@@ -468,7 +479,13 @@ mod tests {
     }
 
     fn answer(status: u16, index: Option<u64>, body: &'static str) -> Answer {
-        Answer { status, index, is_text: !body.starts_with(['{', '[', '<']), body: body.into() }
+        Answer {
+            status,
+            index,
+            is_text: !body.starts_with(['{', '[', '<']),
+            is_an_agents: true,
+            body: body.into(),
+        }
     }
 
     #[test]

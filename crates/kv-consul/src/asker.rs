@@ -100,8 +100,11 @@ impl Asker {
                 return;
             }
             if let Err(e) = ended {
-                let since = *unknown.get_or_insert_with(Instant::now);
-                let may_pass = e.kind() == ErrorKind::Unauthenticated && !is_first && since.elapsed() < GRACE;
+                unknown = match e.kind() {
+                    ErrorKind::Unauthenticated => unknown.or_else(|| Some(Instant::now())),
+                    _ => None,
+                };
+                let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
                 if !may_pass && (e.is_lasting() || e.kind() == ErrorKind::InvalidArgument) {
                     self.refuse(&e);
                 } else {
@@ -271,6 +274,10 @@ impl Asker {
                     self.hub.publish(&WatchEvent::Delete { key, version: Version::new(known.modified, 0) });
                 }
             }
+        }
+        if !hidden.is_empty() && self.inner.client.renew_token() {
+            let why = "the token was exchanged, and is tried again";
+            return Err(Error::new(ErrorKind::Unavailable, why));
         }
         if !hidden.is_empty() {
             // Nobody may listen.

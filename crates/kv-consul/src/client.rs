@@ -51,6 +51,18 @@ impl Client {
         Ok(agents)
     }
 
+    /// From now on what was right when the store was opened is not taken for wrong.
+    pub(crate) fn opened(&self) {
+        if let Ok(agents) = self.agents() {
+            agents.iter().for_each(Agent::opened);
+        }
+    }
+
+    /// Reads the file of the token again; whether it holds another one now.
+    pub(crate) fn renew_token(&self) -> bool {
+        self.agents().is_ok_and(|agents| agents[0].renew_token())
+    }
+
     /// What the process has in common at the agent that is asked first.
     pub(crate) fn pool(&self) -> Result<Arc<Pool>> {
         let agents = self.agents()?;

@@ -119,8 +119,8 @@ const MISTAKES: [&str; 8] = [
 /// What an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
 /// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
 /// between, which says nothing of what became of the request.
-pub(crate) fn refused(agent: &str, does: Does, answer: &Answer) -> Failed {
-    let Answer { status, is_text, body, .. } = answer;
+pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -> Failed {
+    let Answer { status, is_text, is_an_agents, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
     let speaks = *is_text && !said.starts_with(['<', '{', '[']);
@@ -132,22 +132,26 @@ pub(crate) fn refused(agent: &str, does: Does, answer: &Answer) -> Failed {
     };
     use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
     match status {
-        403 | 500 if begins("ACL not found") => {
+        403 | 500 if *is_an_agents && begins("ACL not found") => {
             let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
             failed(Fate::Refused, Unauthenticated, hint).blaming(Blames::Token)
         }
-        403 | 500 if begins("Permission denied") => {
+        403 | 500 if *is_an_agents && begins("Permission denied") => {
             failed(Fate::Refused, PermissionDenied, "").blaming(Blames::Token)
         }
         400 if says("HTTP request to an HTTPS server") => {
             Failed::new(Fate::Refused, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
         }
         400 if MISTAKES.iter().any(|mistake| says(mistake)) => failed(Fate::Refused, InvalidArgument, ""),
-        // A path that the agent holds for unprintable; names are in the paths of reads alone.
-        400 if body.is_empty() && !does.changes() => failed(Fate::Refused, InvalidArgument, ""),
+        // A path that the agent holds for unprintable: others ask for such names in a body.
+        400 if body.is_empty() && matches!(does, Does::Look | Does::Poll) => {
+            failed(Fate::Refused, InvalidArgument, "")
+        }
         413 if says("too large") || says("too many operations") => failed(Fate::Refused, TooLarge, ""),
         429 if says("too many concurrent connections") => failed(Fate::Undone, Unavailable, CROWDED),
         429 | 503 if says("rate limit") => failed(Fate::Undone, Unavailable, ""),
+        // So it is too while the servers there cannot be reached.
+        500 if is_open && says("No path to datacenter") => failed(Fate::Undone, Unavailable, ""),
         500 if says("No path to datacenter") || says("Invalid Session TTL") => {
             failed(Fate::Refused, InvalidArgument, "")
         }
@@ -166,8 +170,17 @@ mod tests {
     use super::*;
 
     fn of(status: u16, is_text: bool, said: &'static str) -> (Fate, ErrorKind, Blames) {
-        let answer = Answer { status, index: None, is_text, body: said.into() };
-        let Failed { fate, blames, error } = refused("a", Does::Write, &answer);
+        whose(status, is_text, true, said)
+    }
+
+    fn whose(
+        status: u16,
+        is_text: bool,
+        is_an_agents: bool,
+        said: &'static str,
+    ) -> (Fate, ErrorKind, Blames) {
+        let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
+        let Failed { fate, blames, error } = refused("a", Does::Write, true, &answer);
         (fate, error.kind(), blames)
     }
 
@@ -184,6 +197,7 @@ mod tests {
                 (Fate::Refused, PermissionDenied, token),
             ),
             (403, "ACL not found", (Fate::Refused, Unauthenticated, token)),
+            (500, "No path to datacenter", (Fate::Undone, Unavailable, Blames::Nothing)),
             (500, "No cluster leader", (Fate::Undone, Unavailable, Blames::Nothing)),
             (500, "rpc error making call: EOF", (Fate::Unknown, Unavailable, Blames::Nothing)),
         ] {
@@ -214,5 +228,7 @@ mod tests {
             let (fate, kind, _) = of(status, is_text, said);
             assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable), "{status} {said}");
         }
+        let (fate, kind, _) = whose(403, true, false, "Permission denied");
+        assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable));
     }
 }

@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
     time::Instant,
@@ -79,6 +79,8 @@ pub(crate) struct Answer {
     pub(crate) index: Option<u64>,
     /// Whether it is plain text, as all errors of Consul are.
     pub(crate) is_text: bool,
+    /// Whether its head is as agents make it: one who refuses for good must be one.
+    pub(crate) is_an_agents: bool,
     pub(crate) body: Bytes,
 }
 
@@ -87,6 +89,8 @@ pub(crate) struct Answer {
 pub(crate) struct Common {
     pub(crate) token: Token,
     query: String,
+    /// The store was opened: what was right then is not wrong now.
+    is_open: AtomicBool,
 }
 
 impl Common {
@@ -97,7 +101,7 @@ impl Common {
                 query.push_str(&format!("&{name}={}", encoded(value)));
             }
         }
-        Self { token, query }
+        Self { token, query, is_open: AtomicBool::new(false) }
     }
 }
 
@@ -157,6 +161,10 @@ impl Agent {
         self.common.token.renew()
     }
 
+    pub(crate) fn opened(&self) {
+        self.common.is_open.store(true, Ordering::Release);
+    }
+
     fn url(&self, does: Does, request: &Request) -> String {
         let consistency = match does {
             Does::Read | Does::Look | Does::Poll => "consistent",
@@ -210,7 +218,8 @@ impl Agent {
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
-                read(&answer).ok_or_else(|| refused(&self.name, does, &answer))
+                let is_open = self.common.is_open.load(Ordering::Acquire);
+                read(&answer).ok_or_else(|| refused(&self.name, does, is_open, &answer))
             }
             Some(Err(e)) => Err(failed(&self.name, is_sent, e)),
             None => {
@@ -232,7 +241,11 @@ async fn whole(response: Response) -> reqwest::Result<Answer> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let index = header("x-consul-index").and_then(|index| index.parse().ok());
     let is_text = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
-    Ok(Answer { status: response.status().as_u16(), index, is_text, body: response.bytes().await? })
+    // Agents compress on demand, and so say this of whatever they answer.
+    let is_an_agents = header("vary").is_some_and(|vary| vary.contains("Accept-Encoding"))
+        || response.headers().keys().any(|name| name.as_str().starts_with("x-consul-"));
+    let status = response.status().as_u16();
+    Ok(Answer { status, index, is_text, is_an_agents, body: response.bytes().await? })
 }
 
 const WAITS: u8 = 0;

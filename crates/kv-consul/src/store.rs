@@ -103,6 +103,7 @@ impl Consul {
         let elsewhere = datacenter.is_some_and(|name| name != about.config.datacenter);
         let node = if elsewhere { Some(agent::server_node(&client, deadline).await?) } else { None };
         let capabilities = capabilities(names.prefix(), &about);
+        client.opened();
         Ok(Self(Arc::new(Open(Arc::new(Inner {
             client,
             names,
@@ -270,7 +271,12 @@ impl Store for Consul {
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         api::get(&self.inner().client, Does::Read, options.deadline, &self.inner().names.health()).await?;
-        let mut health = Health::new(self.inner().version.clone());
+        // It may be another one by now, and told to those who may read it.
+        let version = match agent::about(&self.inner().client, options.deadline).await {
+            Ok(about) => about.config.version,
+            Err(_) => self.inner().version.clone(),
+        };
+        let mut health = Health::new(version);
         let (leader, members) = agent::status(&self.inner().client, options.deadline).await?;
         health.leader = Some(leader).filter(|leader| !leader.is_empty());
         health.members = members;

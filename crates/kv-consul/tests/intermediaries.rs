@@ -8,7 +8,7 @@ use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
 /// Answers as reverse proxies, ingresses, gateways and portals give them.
-const ANSWERS: [(&str, &str, &str); 14] = [
+const ANSWERS: [(&str, &str, &str); 15] = [
     ("404 Not Found", "text/plain; charset=utf-8", "404 page not found\n"),
     ("404 Not Found", "text/html", "<html><h1>404 Not Found</h1></html>"),
     ("404 Not Found", "application/json", "{}"),
@@ -19,6 +19,7 @@ const ANSWERS: [(&str, &str, &str); 14] = [
     ("302 Found", "text/html", "<a href='/login'>log in</a>"),
     ("401 Unauthorized", "text/plain", "Unauthorized"),
     ("403 Forbidden", "text/plain", "RBAC: access denied"),
+    ("403 Forbidden", "text/plain", "Permission denied"),
     ("403 Forbidden", "text/html", "<html><h1>Permission denied</h1></html>"),
     ("429 Too Many Requests", "text/plain", "slow down"),
     ("502 Bad Gateway", "text/html", "<html><h1>502 Bad Gateway</h1></html>"),

@@ -284,11 +284,24 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
 
     let url = format!("consul://{}/mine/?token_file={}", guarded.0.address, file.display());
     let kv = kv_consul::open(&url).await?;
-    let other = Kv::new(guarded.config(&kept).open().await?);
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
     let guard = kv.new_lock("l").acquire().await?;
     let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
+
+    // A write is refused in other words, and the file is read again for it too.
+    guarded
+        .change("first", r#"key_prefix "mine/" { policy = "read" } session_prefix "" { policy = "write" }"#)
+        .await?;
+    soon("the right to write to be gone", async { while kv.put("d/w", "").await.is_ok() {} }).await?;
+    std::fs::write(&file, &kept)?;
+    kv.put("d/w", "").await?;
+    std::fs::write(&file, &first)?;
+    guarded.change("first", MINE).await?;
+    guarded.delete(&kept).await?;
+    soon("the file to be read again", async { while kv.get("a").await.is_err() {} }).await?;
+    let kept = guarded.token("kept-again", MINE).await?;
+    let other = Kv::new(guarded.config(&kept).open().await?);
 
     guarded.delete(&first).await?;
     soon("the old token to be unknown", async {
