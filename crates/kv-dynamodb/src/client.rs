@@ -3,22 +3,25 @@
 use crate::{
     clock::ServiceTime,
     error::{Failed, Fate, unknown},
-    item::unique,
+    login::Login,
     sent,
 };
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::Backoff};
 use std::{
     fmt,
     future::Future,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
 
-/// How many requests are under way at once: each has a connection of its own.
+/// How many calls are under way at once: each has a connection of its own.
 const AT_ONCE: usize = 64;
+/// The same of what keeps locks and leases, which stands in no line behind calls; and of the keys of large leases, behind
+/// which no lock stands in line.
+const KEPT_AT_ONCE: usize = 16;
+const KEYS_AT_ONCE: usize = 32;
 /// How long the service remembers a transaction's token is ten minutes.
 const REPEATABLE: Duration = Duration::from_secs(5 * 60);
 
@@ -29,8 +32,29 @@ pub(crate) enum Does {
     Read,
     /// Another client may write between the two.
     Write,
-    /// Its effect is bound to an id of our own: renewals, releases, transactions with their token.
+    /// Its effect is bound to an id of our own: transactions with their token, locks with their owner.
     Repeatable,
+    /// As that, of what keeps a lock or lease, or gives it back.
+    Keeps,
+    /// As that, of a key of a large lease.
+    KeepsKey,
+}
+
+/// The lines in which requests wait for their connections.
+struct Lanes {
+    calls: Semaphore,
+    keeps: Semaphore,
+    keys: Semaphore,
+}
+
+impl Lanes {
+    fn of(&self, does: Does) -> &Semaphore {
+        match does {
+            Does::Read | Does::Write | Does::Repeatable => &self.calls,
+            Does::Keeps => &self.keeps,
+            Does::KeepsKey => &self.keys,
+        }
+    }
 }
 
 /// The table, its stream, and what time it is there.
@@ -39,32 +63,29 @@ pub(crate) struct Client {
     pub(crate) streams: Streams,
     pub(crate) table: String,
     pub(crate) time: ServiceTime,
-    slots: Arc<Semaphore>,
+    pub(crate) login: Login,
+    lanes: Lanes,
 }
 
-/// Pauses between attempts: longer and longer, and not all at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    pub(crate) fn next(&mut self) -> Duration {
-        let most = 50_u64 << self.0.min(3);
-        self.0 += 1;
-        Duration::from_millis(most / 2 + unique() % (most / 2))
-    }
-
-    pub(crate) async fn pause(&mut self) {
-        tokio::time::sleep(self.next()).await;
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.0 = 0;
-    }
+/// The pauses between attempts.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_millis(800))
 }
 
 impl Client {
-    pub(crate) fn new(tables: Tables, streams: Streams, table: String, time: ServiceTime) -> Self {
-        Self { tables, streams, table, time, slots: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(crate) fn new(
+        tables: Tables,
+        streams: Streams,
+        table: String,
+        time: ServiceTime,
+        login: Login,
+    ) -> Self {
+        let lanes = Lanes {
+            calls: Semaphore::new(AT_ONCE),
+            keeps: Semaphore::new(KEPT_AT_ONCE),
+            keys: Semaphore::new(KEYS_AT_ONCE),
+        };
+        Self { tables, streams, table, time, login, lanes }
     }
 
     /// Sends a request, and again when it is certain that it took no effect, or that a repeat is harmless. Ends a moment
@@ -78,13 +99,28 @@ impl Client {
     where
         F: Future<Output = Result<T, Failed>> + Send,
     {
+        Ok(self.answer(does, deadline, request).await?.0)
+    }
+
+    /// As [`call`](Self::call), and whether an earlier attempt may have taken effect, so that the answer may be one to our own
+    /// doing.
+    pub(crate) async fn answer<T, F>(
+        &self,
+        does: Does,
+        deadline: Deadline,
+        request: impl Fn() -> F + Send,
+    ) -> Result<(T, bool)>
+    where
+        F: Future<Output = Result<T, Failed>> + Send,
+    {
         let mut left = deadline.remaining();
         left -= left / 50;
         let (deadline, began) = (Deadline::after(left), Instant::now());
-        let (mut maybe_done, mut backoff) = (false, Backoff::default());
+        let (mut maybe_done, mut backoff) = (false, backoff());
         loop {
-            let Failed { fate, error, .. } = match self.attempt(does, deadline, &request).await {
-                Ok(answer) => return Ok(answer),
+            // Boxed, as the SDK's futures are so deep that compilers of programs give up on what is around them.
+            let Failed { fate, error, .. } = match Box::pin(self.attempt(does, deadline, &request)).await {
+                Ok(answer) => return Ok((answer, maybe_done)),
                 Err(failed) => failed,
             };
             if error.kind() == ErrorKind::Closed {
@@ -95,12 +131,12 @@ impl Client {
                 Fate::Refused if maybe_done && does != Does::Read => return Err(unknown(error)),
                 Fate::Refused => return Err(error),
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
-                Fate::Unknown if does == Does::Repeatable && began.elapsed() > REPEATABLE => {
+                Fate::Unknown if does != Does::Read && began.elapsed() > REPEATABLE => {
                     return Err(unknown(error));
                 }
                 _ => {}
             }
-            let pause = backoff.next();
+            let pause = backoff.delay();
             if pause >= deadline.remaining() {
                 return Err(if maybe_done && does != Does::Read { unknown(error) } else { error });
             }
@@ -122,7 +158,7 @@ impl Client {
             Failed { silent: true, ..Failed::new(Fate::Undone, ErrorKind::Timeout, why) }
         };
         let closed = || Failed::new(Fate::Refused, ErrorKind::Closed, "the store was closed");
-        let _slot = match deadline.limit(self.slots.acquire()).await {
+        let _slot = match deadline.limit(self.lanes.of(does).acquire()).await {
             Some(slot) => slot.map_err(|_| closed())?,
             None => return Err(none("free connection")),
         };
@@ -131,7 +167,14 @@ impl Client {
             Does::Write => deadline,
             _ => Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50))),
         };
-        let (asked, sent) = sent::watched(request());
+        if does == Does::Write {
+            // A runtime that stood still (`block_on` now and then) hears first which connections have ended meanwhile, and then
+            // those see it: what is written into one of those would have an unknown outcome.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let (asked, sent) = sent::watched(self.login.with(request));
         match patience.limit(asked).await {
             Some(answer) => answer,
             None if sent.maybe() => Err(Failed { fate: Fate::Unknown, ..none("answer") }),
@@ -141,7 +184,7 @@ impl Client {
 
     /// Ends what waits for its turn.
     pub(crate) fn close(&self) {
-        self.slots.close();
+        [&self.lanes.calls, &self.lanes.keeps, &self.lanes.keys].into_iter().for_each(Semaphore::close);
     }
 }
 
@@ -151,8 +194,22 @@ impl fmt::Debug for Client {
     }
 }
 
+/// It was done, and what it met is not known.
+pub(crate) fn unknown_whether(why: &'static str) -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, why)
+}
+
 /// The service answered what it never should.
 pub(crate) fn corrupt(why: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// An item is there, and what it says makes no sense.
+pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
+    let why = format!(
+        "the attribute {attribute:?} of the {what} {name:?} is damaged, or another tool's: it is of another type than this \
+         library's, or far beyond the service's time; nothing was written; delete the item, or write it anew"
+    );
     Error::new(ErrorKind::Corrupt, why)
 }
 
@@ -177,7 +234,8 @@ mod tests {
             .build();
         let config = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
         let (tables, streams) = (Tables::from_conf(config), Streams::new(&shared));
-        let client = Client::new(tables, streams, "t".into(), ServiceTime::new(Clock::system()));
+        let (time, login) = (ServiceTime::new(Clock::system()), Login::new(None, None, None));
+        let client = Client::new(tables, streams, "t".into(), time, login);
         let write = || async {
             let written = client.tables.delete_item().table_name("t").send().await;
             written.map(drop).map_err(Failed::from)

@@ -4,19 +4,11 @@
 //! the time from both sides, many of them closely. A life is made to end counted from the latest moment that it may be now,
 //! and is taken to have ended by the earliest: nothing ends early, whoever asks, and nothing depends on a client's own date.
 
-use aws_sdk_dynamodb::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents,
-        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
-    },
-    error::BoxError,
-    primitives::{DateTime, DateTimeFormat},
-};
-use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_async::time::TimeSource;
 use kv_core::backend::{Clock, Instant};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Two clocks differ by at most one part in so many while they run.
@@ -70,8 +62,11 @@ impl Bounds {
     fn and(self, other: Self) -> Self {
         let earliest = self.earliest.max(other.earliest);
         let latest = self.latest.min(other.latest);
-        // One of the clocks was set; what was heard last counts.
-        if earliest > latest { other } else { Self { earliest, latest, ..other } }
+        if earliest <= latest {
+            return Self { earliest, latest, ..other };
+        }
+        // One of the clocks was set, or this answer's is odd. Nothing is over by one of them alone; the next answer decides.
+        Self { earliest: self.earliest.min(other.earliest), latest: self.latest.max(other.latest), ..other }
     }
 }
 
@@ -90,7 +85,8 @@ impl ServiceTime {
         self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self, date: Millis, sent: Instant) {
+    /// An answer had this date, to a request that was sent then.
+    pub(crate) fn heard(&self, date: Millis, sent: Instant) {
         let mut bounds = self.bounds();
         let heard = Bounds::of(date, sent, self.local.now());
         *bounds = Some(bounds.map_or(heard, |known| known.later(heard.at).and(heard)));
@@ -137,45 +133,13 @@ impl ServiceTime {
     }
 }
 
-/// Reads the date of every answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Listener(pub(crate) ServiceTime);
-
-#[derive(Debug)]
-struct Sent(Instant);
-
-impl Storable for Sent {
-    type Storer = StoreReplace<Self>;
-}
-
-impl Intercept for Listener {
-    fn name(&self) -> &'static str {
-        "ServiceTime"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(Sent(self.0.local.now()));
-        Ok(())
-    }
-
-    fn read_after_transmit(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
-        let date = date.and_then(|date| Millis::try_from(date.to_millis().ok()?).ok());
-        if let Some((date, sent)) = date.zip(bag.load::<Sent>()) {
-            self.0.heard(date, sent.0);
-        }
-        Ok(())
+/// The SDK dates its signatures by it, so that a machine whose own clock is wrong is understood all the same.
+impl TimeSource for ServiceTime {
+    fn now(&self) -> SystemTime {
+        let known = ServiceTime::now(self);
+        known.map_or_else(SystemTime::now, |now| {
+            UNIX_EPOCH + Duration::from_nanos(now.earliest + (now.latest - now.earliest) / 2)
+        })
     }
 }
 
@@ -250,7 +214,24 @@ mod tests {
         time.heard(9_000_000, local.now());
         local.advance(MS * 1_000);
         time.heard(1_000_000, local.now());
+        time.heard(1_000_000, local.now());
         assert!(time.latest() < 1_002_000);
+        time.heard(5_000_000, local.now());
+        time.heard(5_000_000, local.now());
+        assert!(time.earliest() >= 5_000_000);
+    }
+
+    #[test]
+    fn one_odd_date_ends_nothing() {
+        let local = Clock::manual();
+        let time = ServiceTime::new(local.clone());
+        time.heard(1_000_000, local.now());
+        for odd in [9_000_000, 7_000] {
+            time.heard(odd, local.now());
+            assert!(!time.is_over(1_000_500));
+            time.heard(1_000_000, local.now());
+            assert!(!time.is_over(1_000_500) && time.latest() < 1_002_000);
+        }
     }
 
     #[test]

@@ -2,16 +2,22 @@
 
 use crate::{
     Dynamo,
+    answers::Answers,
     client::Client,
-    clock::{Listener, ServiceTime},
+    clock::ServiceTime,
+    login::{self, Login},
     names::Names,
     sent::Sending,
+    shared::{Identity, Shared},
     table::{self, Wanted},
 };
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, StoreUrl, backend::Clock};
-use std::time::Duration;
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::Credentials;
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    backend::{Clock, directory_prefix},
+};
+use std::{sync::Arc, time::Duration};
 
 /// How long making a connection may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -40,6 +46,7 @@ const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Config {
     table: String,
     prefix: String,
+    raw_prefix: Option<String>,
     region: Option<String>,
     endpoint: Option<String>,
     profile: Option<String>,
@@ -61,10 +68,20 @@ impl Config {
         Self { table: table.into(), ..Self::default() }
     }
 
-    /// What the partition keys of this store's items end in, byte for byte; nothing unless told otherwise. Stores of
-    /// different prefixes see nothing of each other.
+    /// The directory that this store is; the root unless told otherwise. `app` and `app/` are the same, and what the
+    /// partition keys of its items end in is `app/`.
+    ///
+    /// Stores of different prefixes see nothing of each other, also where one prefix begins with the other: what the store
+    /// `in/` holds as `a` is not `in/a` of the root, for each prefix is a partition of the table.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// The same byte for byte, in place of [`prefix`](Self::prefix), for items that are there already: without a slash at
+    /// its end unless it has one.
+    pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
+        self.raw_prefix = Some(bytes.into());
         self
     }
 
@@ -80,7 +97,8 @@ impl Config {
         self
     }
 
-    /// The profile of the SDK's files.
+    /// The profile of the SDK's files. Files, environment and the roles of machines are asked anew for credentials when the
+    /// service refuses those that there are, so that replaced keys and ended tokens need no new handle.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profile = Some(name.into());
         self
@@ -92,7 +110,8 @@ impl Config {
         self
     }
 
-    /// The token that goes with temporary credentials.
+    /// The token that goes with temporary credentials. Those that are given here end by themselves, and then calls and watches
+    /// with [`Unauthenticated`](ErrorKind::Unauthenticated); those of a profile or a role are had anew.
     pub fn session_token(mut self, token: impl Into<Secret>) -> Self {
         self.session_token = Some(token.into());
         self
@@ -142,14 +161,19 @@ impl Config {
         self.check()?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let time = ServiceTime::new(self.clock.clone());
-        let client = match deadline.limit(self.client(time)).await {
+        let (client, shared) = match deadline.limit(Box::pin(self.client(time))).await {
             Some(client) => client?,
             None => return Err(Error::new(ErrorKind::Timeout, "the SDK's settings were not read in time")),
         };
         let slack = self.slack_seconds.map_or(SLACK, Duration::from_secs);
         let wanted = Wanted { create: self.create, replicas: self.replicas };
-        let table = table::open(&client, wanted, deadline).await?;
-        Ok(Dynamo::new(client, Names::new(self.prefix), slack, table))
+        let table = Box::pin(table::open(&client, wanted, deadline)).await?;
+        Ok(Dynamo::new(client, Names::new(self.whole_prefix()), slack, table, shared))
+    }
+
+    /// What the partition keys end in.
+    fn whole_prefix(&self) -> String {
+        self.raw_prefix.clone().unwrap_or_else(|| directory_prefix(&self.prefix))
     }
 
     fn check(&self) -> Result<()> {
@@ -162,8 +186,12 @@ impl Config {
                  dynamodb://TABLE/PREFIX"
             ));
         }
-        if self.prefix.len() > Names::longest_prefix() {
-            let (length, most) = (self.prefix.len(), Names::longest_prefix());
+        if self.raw_prefix.is_some() && !self.prefix.is_empty() {
+            return refused("a prefix and a raw prefix; give one of them".into());
+        }
+        let length = self.whole_prefix().len();
+        if length > Names::longest_prefix() {
+            let most = Names::longest_prefix();
             return refused(format!("the prefix has {length} bytes; at most {most} are allowed"));
         }
         match (&self.access_key, &self.secret_key) {
@@ -186,40 +214,46 @@ impl Config {
         Ok(())
     }
 
-    async fn client(&self, time: ServiceTime) -> Result<Client> {
+    async fn client(&self, time: ServiceTime) -> Result<(Client, Arc<Shared>)> {
+        let given = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
+            let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
+            Credentials::new(id, secret.reveal(), token, None, "kv-dynamodb")
+        });
+        let login = Login::new(given, self.region.clone(), self.profile.clone());
         // How often a request may be sent is for this crate to say: the SDK would repeat what must not be.
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        let mut loader = login::loader(self.region.as_deref(), self.profile.as_deref())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
-        if let Some(region) = &self.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+            .time_source(time.clone())
+            .identity_cache(login.clone())
+            .credentials_provider(login.clone());
         if let Some(endpoint) = &self.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        if let Some(profile) = &self.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let (Some(id), Some(secret)) = (&self.access_key, &self.secret_key) {
-            let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
-            let credentials = Credentials::new(id, secret.reveal(), token, None, "kv-dynamodb");
-            loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials));
-        }
         let shared = loader.load().await;
-        if shared.region().is_none() {
+        let Some(region) = shared.region() else {
             let why = "no region is known; set AWS_REGION, put one into the profile, or give `region`";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
-        let listener = Listener(time.clone());
+        };
+        let identity = Identity {
+            endpoint: shared.endpoint_url().map(str::to_owned),
+            region: Some(region.to_string()),
+            account: self.access_key.clone().or_else(|| self.profile.clone()),
+            table: self.table.clone(),
+            prefix: self.whole_prefix(),
+        };
+        let answers = Answers(time.clone());
         let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
-        let tables = tables.interceptor(listener.clone()).interceptor(Sending).build();
-        let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(listener).build();
-        Ok(Client::new(
+        let tables = tables.interceptor(answers.clone()).interceptor(Sending).build();
+        let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(answers).build();
+        let client = Client::new(
             aws_sdk_dynamodb::Client::from_conf(tables),
             aws_sdk_dynamodbstreams::Client::from_conf(streams),
             self.table.clone(),
             time,
-        ))
+            login,
+        );
+        Ok((client, Shared::of(identity)))
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
@@ -228,6 +262,7 @@ impl Config {
             prefix: url.prefix().to_owned(),
             access_key: url.user().map(str::to_owned),
             secret_key: url.password().cloned(),
+            raw_prefix: url.take("raw_prefix")?,
             region: url.take("region")?,
             endpoint: url.take("endpoint")?,
             profile: url.take("profile")?,

@@ -28,11 +28,31 @@ pub(crate) struct Failed {
     pub(crate) error: Error,
     /// Whether the service has not answered at all.
     pub(crate) silent: bool,
+    /// Whether credentials or the date of a signature are what is wrong.
+    pub(crate) login: Option<Refusal>,
+    /// Whether what was to be read of a stream is gone, or the table is.
+    pub(crate) gone: bool,
+}
+
+/// What is wrong with who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The service does not know these credentials, or knows them no more.
+    Unknown,
+    /// The signature's date is too far from the service's own, which is known now.
+    Date,
+    /// No credentials could be had.
+    Missing,
 }
 
 impl Failed {
     pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { fate, error: Error::new(kind, why.into()), silent: false }
+        Self { fate, error: Error::new(kind, why.into()), silent: false, login: None, gone: false }
+    }
+
+    /// Nothing was sent, because of this.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self { fate: Fate::Refused, error, silent: false, login: None, gone: false }
     }
 
     pub(crate) fn throttled() -> Self {
@@ -50,36 +70,54 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Self {
-        let (fate, kind, why, silent) = match &error {
+        let (fate, kind, why) = match &error {
             SdkError::ServiceError(answer) => {
-                let status = answer.raw().status().as_u16();
                 let said = answer.err().message().unwrap_or_default();
-                let (fate, kind, why) = of_answer(answer.err().code().unwrap_or_default(), said, status);
-                (fate, kind, why, false)
+                of_answer(answer.err().code(), said, answer.raw().status().as_u16())
             }
             SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if wants_credentials(&error) => {
-                (Fate::Refused, ErrorKind::Unauthenticated, NO_CREDENTIALS, false)
+                (Fate::Refused, ErrorKind::Unauthenticated, NO_CREDENTIALS)
             }
             SdkError::ConstructionFailure(_) => {
-                (Fate::Refused, ErrorKind::InvalidArgument, "the request cannot be made", false)
+                (Fate::Refused, ErrorKind::InvalidArgument, "the request cannot be made")
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => {
-                (Fate::Refused, ErrorKind::InvalidArgument, "the endpoint makes no sense", false)
+                (Fate::Refused, ErrorKind::InvalidArgument, "the endpoint makes no sense")
             }
             SdkError::DispatchFailure(_) if never_connected(&error) => {
-                (Fate::Undone, ErrorKind::Unavailable, "cannot be reached", true)
+                (Fate::Undone, ErrorKind::Unavailable, "cannot be reached")
             }
             SdkError::ResponseError(_) => {
-                (Fate::Unknown, ErrorKind::Unavailable, "answered what no DynamoDB answers", false)
+                (Fate::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
             }
-            _ => (Fate::Unknown, ErrorKind::Unavailable, "was lost on the way", true),
+            _ => (Fate::Unknown, ErrorKind::Unavailable, "was lost on the way"),
         };
+        let login = match &error {
+            _ if why == NO_CREDENTIALS => Some(Refusal::Missing),
+            SdkError::ServiceError(answer) if kind == ErrorKind::Unauthenticated => {
+                let said = answer.err().message().unwrap_or_default();
+                let of_date =
+                    said.starts_with("Signature expired") || said.starts_with("Signature not yet current");
+                Some(if of_date { Refusal::Date } else { Refusal::Unknown })
+            }
+            _ => None,
+        };
+        let gone = matches!(
+            code(&error),
+            Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException")
+        );
+        // What is not the service says nothing of it.
+        let silent = !matches!(&error, SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
+            && kind == ErrorKind::Unavailable;
         let said = Said(summary(&error));
-        Self { fate, error: Error::new(kind, format!("DynamoDB: {why}")).with_cause(said), silent }
+        let error = Error::new(kind, format!("DynamoDB: {why}")).with_cause(said);
+        Self { fate, error, silent, login, gone }
     }
 }
 
 const THROTTLED: &str = "more is asked of the table than it takes now";
+pub(crate) const FULL: &str =
+    "the partition is full: an index of the table limits it to 10 GB; delete keys, or drop the index";
 const NO_CREDENTIALS: &str = "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a \
      profile, or give them in the URL or `Config`";
 
@@ -97,8 +135,12 @@ fn wants_credentials(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// What the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
-fn of_answer(code: &str, said: &str, status: u16) -> (Fate, ErrorKind, &'static str) {
+fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Fate, ErrorKind, &'static str) {
     use ErrorKind::*;
+    // The service names what went wrong; who does not is something else.
+    let Some(code) = code else {
+        return (Fate::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
+    };
     match code {
         "ProvisionedThroughputExceededException"
         | "ThrottlingException"
@@ -107,6 +149,7 @@ fn of_answer(code: &str, said: &str, status: u16) -> (Fate, ErrorKind, &'static 
         | "LimitExceededException"
         | "TooManyRequestsException" => (Fate::Throttled, Unavailable, THROTTLED),
         "TransactionConflictException" => (Fate::Undone, Unavailable, "a transaction is at work on the key"),
+        "ReplicatedWriteConflictException" => (Fate::Undone, Unavailable, "another region writes the key"),
         "TransactionInProgressException" => (Fate::Unknown, Unavailable, "the transaction is at work"),
         "AccessDeniedException" | "AccessDenied" | "NotAuthorizedException" => {
             (Fate::Refused, PermissionDenied, "the credentials' policies do not allow it")
@@ -121,14 +164,13 @@ fn of_answer(code: &str, said: &str, status: u16) -> (Fate, ErrorKind, &'static 
         | "ExpiredTokenException"
         | "ExpiredToken"
         | "OptInRequired" => (Fate::Refused, Unauthenticated, "the service does not know these credentials"),
-        "ItemCollectionSizeLimitExceededException" | "RequestEntityTooLarge" => {
-            (Fate::Refused, TooLarge, "more than the service takes")
-        }
+        "ItemCollectionSizeLimitExceededException" => (Fate::Refused, NoSpace, FULL),
+        "RequestEntityTooLarge" => (Fate::Refused, TooLarge, "more than the service takes"),
         "ValidationException" if said.contains("size") && said.contains("exceed") => {
             (Fate::Refused, TooLarge, "more than the service takes")
         }
         "ValidationException" => (Fate::Refused, Other, "the service does not understand the request"),
-        "ResourceNotFoundException" => (Fate::Refused, Other, "the table is gone; open the store anew"),
+        "ResourceNotFoundException" => (Fate::Refused, Other, "the table is gone"),
         _ if status == 413 => (Fate::Refused, TooLarge, "more than the service takes"),
         _ if status >= 500 => (Fate::Unknown, Unavailable, "trouble in the service"),
         _ => (Fate::Refused, Other, "refused"),
@@ -182,11 +224,14 @@ mod tests {
             ("TransactionConflictException", 400, Fate::Undone),
             ("InternalServerError", 500, Fate::Unknown),
             ("ServiceUnavailable", 503, Fate::Unknown),
-            ("", 502, Fate::Unknown),
             ("AccessDeniedException", 400, Fate::Refused),
             ("NeverHeardOf", 400, Fate::Refused),
         ] {
-            assert_eq!(of_answer(code, "", status).0, fate, "{code}");
+            assert_eq!(of_answer(Some(code), "", status).0, fate, "{code}");
+        }
+        for status in [400, 403, 404, 413, 429, 502] {
+            let (fate, kind, _) = of_answer(None, "", status);
+            assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable), "{status}");
         }
     }
 }

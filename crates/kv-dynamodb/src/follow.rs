@@ -1,13 +1,16 @@
 //! A stream's shards, each followed to its end, and what comes after it.
 
 use crate::{
-    client::Backoff,
+    client::backoff,
     error::{Failed, Fate},
     shards::{Shard, Shards},
 };
-use kv_core::Error;
+use kv_core::{
+    Error,
+    backend::{Backoff, Outage},
+};
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 /// How often a shard is asked for records. Each shard may be read by two processes, each five times a second.
 const POLL: Duration = Duration::from_millis(200);
@@ -15,18 +18,24 @@ const POLL: Duration = Duration::from_millis(200);
 const MANY: usize = 500;
 /// How often the shards are listed while one has ended whose children are not listed yet.
 const LIST: Duration = Duration::from_millis(500);
+/// How often one looks whether it still is the table's stream: a table that was deleted and made anew has another.
+const LOOK: Duration = Duration::from_secs(5);
+/// So long a stream may be off, as it is while its view is changed, before watches end.
+const OFF: Duration = Duration::from_secs(60);
 
 /// Why a request to the stream failed.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// What is to be read is gone: more than 24 hours old, or the iterator more than 15 minutes.
     Gap,
+    /// The stream is switched off, and why that matters.
+    Off(Error),
     Failed(Failed),
 }
 
 impl From<Failed> for Trouble {
     fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
+        if failed.gone { Self::Gap } else { Self::Failed(failed) }
     }
 }
 
@@ -44,6 +53,8 @@ pub(crate) type Read<R> = (Vec<R>, Option<String>);
 pub(crate) trait Source: Send + Sync + 'static {
     type Record: Send + 'static;
 
+    /// Finds the stream: what was known of it may be of the past. Whether it is another than before is a gap.
+    fn find(&self, anew: bool) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// All shards, those that are closed too.
     fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, Trouble>> + Send;
     fn iterator(&self, shard: &str, begin: Begin) -> impl Future<Output = Result<String, Trouble>> + Send;
@@ -60,25 +71,42 @@ pub(crate) trait Sink<R>: Send + Sync + 'static {
     fn missed(&self);
 }
 
-/// Follows the stream until something is in the way that stays.
+/// What is ridden out.
+struct Ride {
+    backoff: Backoff,
+    outage: Outage,
+    off: Option<Instant>,
+    /// The stream was followed before.
+    again: bool,
+}
+
+/// Follows the stream until something is in the way that is known to last.
 pub(crate) async fn follow<S: Source>(source: Arc<S>, sink: Arc<impl Sink<S::Record>>) -> Error {
-    let mut backoff = Backoff::default();
-    let mut again = false;
+    let outage = Outage::new("reading the table's stream", "dynamodb");
+    let mut ride = Ride { backoff: backoff(), outage, off: None, again: false };
     loop {
-        let end = follow_once(&source, &sink, again).await;
+        let end = follow_once(&source, &sink, &mut ride).await;
+        ride.again = true;
         match end {
             Trouble::Gap => {}
-            Trouble::Failed(failed) if failed.fate == Fate::Refused => return failed.error,
-            Trouble::Failed(failed) => {
-                tracing::debug!(error = %failed.error, "the table's stream is not to be read")
+            Trouble::Failed(failed) if failed.error.is_lasting() => return failed.error,
+            Trouble::Failed(failed) => ride.outage.failed(&failed.error),
+            Trouble::Off(why) => {
+                ride.outage.failed(&why);
+                if ride.off.get_or_insert_with(Instant::now).elapsed() >= OFF {
+                    return why;
+                }
             }
         }
-        again = true;
-        backoff.pause().await;
+        ride.backoff.pause().await;
     }
 }
 
-async fn follow_once<S: Source>(source: &Arc<S>, sink: &Arc<impl Sink<S::Record>>, again: bool) -> Trouble {
+async fn follow_once<S: Source>(
+    source: &Arc<S>,
+    sink: &Arc<impl Sink<S::Record>>,
+    ride: &mut Ride,
+) -> Trouble {
     let mut shards = Shards::default();
     let mut readers = JoinSet::new();
     match begin(source, sink, &mut shards).await {
@@ -90,13 +118,24 @@ async fn follow_once<S: Source>(source: &Arc<S>, sink: &Arc<impl Sink<S::Record>
         Err(trouble) => return trouble,
     }
     sink.live();
-    if again {
+    if ride.again {
         sink.missed();
     }
+    ride.outage.over();
+    ride.off = None;
+    let mut look = Instant::now() + LOOK;
     loop {
         let ended = tokio::select! {
             ended = readers.join_next(), if !readers.is_empty() => ended,
             () = tokio::time::sleep(LIST), if shards.awaits_children() || readers.is_empty() => None,
+            () = tokio::time::sleep_until(look) => {
+                if let Err(trouble) = patiently(|| source.find(false)).await {
+                    return trouble;
+                }
+                ride.backoff.reset();
+                look = Instant::now() + LOOK;
+                continue;
+            }
         };
         match ended {
             Some(Ok(Ok(id))) => shards.done(&id),
@@ -104,12 +143,12 @@ async fn follow_once<S: Source>(source: &Arc<S>, sink: &Arc<impl Sink<S::Record>
             Some(Err(_)) => return Trouble::Gap,
             None => {}
         }
-        let listed = match patiently(sink, || source.shards()).await {
+        let listed = match patiently(|| source.shards()).await {
             Ok(listed) => listed,
             Err(trouble) => return trouble,
         };
         for id in shards.next(&listed) {
-            match patiently(sink, || source.iterator(&id, Begin::Oldest)).await {
+            match patiently(|| source.iterator(&id, Begin::Oldest)).await {
                 Ok(at) => drop(readers.spawn(read(source.clone(), sink.clone(), id, Some(at)))),
                 Err(trouble) => return trouble,
             }
@@ -123,6 +162,7 @@ async fn begin<S: Source>(
     sink: &Arc<impl Sink<S::Record>>,
     shards: &mut Shards,
 ) -> Result<Vec<(String, Option<String>)>, Trouble> {
+    source.find(true).await?;
     let mut begun = Vec::new();
     for id in shards.begin(&source.shards().await?) {
         let at = source.iterator(&id, Begin::Newest).await?;
@@ -141,7 +181,7 @@ async fn read<S: Source>(
     mut at: Option<String>,
 ) -> Result<String, Trouble> {
     while let Some(iterator) = at {
-        let (records, next) = patiently(&sink, || source.records(&iterator)).await?;
+        let (records, next) = patiently(|| source.records(&iterator)).await?;
         let many = records.len() >= MANY;
         records.into_iter().for_each(|record| sink.record(record));
         at = next;
@@ -152,20 +192,17 @@ async fn read<S: Source>(
     Ok(id)
 }
 
-/// Asks until there is an answer; who waits for records is told when the service was away.
-async fn patiently<T, R, F>(sink: &Arc<impl Sink<R>>, ask: impl Fn() -> F) -> Result<T, Trouble>
+/// Asks until there is an answer. When the service was away one begins anew, for it may have come back as an older copy of
+/// itself.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Trouble>
 where
     F: Future<Output = Result<T, Trouble>>,
 {
-    let (mut backoff, mut was_silent) = (Backoff::default(), false);
+    let (mut backoff, mut was_silent) = (backoff(), false);
     loop {
         match ask().await {
-            Ok(answer) => {
-                if was_silent {
-                    sink.missed();
-                }
-                return Ok(answer);
-            }
+            Ok(_) if was_silent => return Err(Trouble::Gap),
+            Ok(answer) => return Ok(answer),
             Err(Trouble::Failed(failed)) if failed.fate != Fate::Refused => was_silent |= failed.silent,
             Err(trouble) => return Err(trouble),
         }

@@ -1,6 +1,9 @@
-//! What an item of the table looks like, and the expressions that speak of it.
+//! What an item of the table looks like.
 
-use crate::clock::Millis;
+use crate::{
+    clock::{Millis, ServiceTime},
+    store::GREATEST,
+};
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
 use kv_core::{Bytes, Entry, Key, Version};
@@ -72,7 +75,7 @@ pub(crate) fn versioned(version: Version) -> AttributeValue {
     bytes([high.to_be_bytes(), low.to_be_bytes()].concat())
 }
 
-/// What an item says of itself.
+/// What an item says of itself, as far as it can be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// `None` where it was not asked for, or is of another type than ours.
@@ -82,24 +85,39 @@ pub(crate) struct Found {
     pub(crate) ends: Option<Millis>,
     pub(crate) owner: Option<String>,
     pub(crate) token: Option<u64>,
+    /// Attributes that are there, and say nothing that we understand.
+    odd: Vec<&'static str>,
+}
+
+/// The attribute, if it is there and of our type; else its name is noted.
+fn read<A, T>(
+    item: &HashMap<String, A>,
+    name: &'static str,
+    odd: &mut Vec<&'static str>,
+    as_ours: impl Fn(&A) -> Option<T>,
+) -> Option<T> {
+    let read = as_ours(item.get(name)?);
+    if read.is_none() {
+        odd.push(name);
+    }
+    read
 }
 
 impl Found {
     pub(crate) fn of<A: Attribute>(item: &HashMap<String, A>) -> Self {
-        let at = |name: &str| item.get(name);
-        let version = at(VERSION).and_then(A::bytes).and_then(|bytes| {
-            let (high, low) = bytes.split_first_chunk::<8>()?;
-            Some(Version::new(u64::from_be_bytes(*high), u64::from_be_bytes(low.try_into().ok()?)))
-        });
-        if let Some(version) = version {
-            Versions::seen(version);
-        }
+        let mut odd = Vec::new();
+        let version = |attribute: &A| {
+            let (high, low) = attribute.bytes()?.split_first_chunk::<8>()?;
+            let version = Version::new(u64::from_be_bytes(*high), u64::from_be_bytes(low.try_into().ok()?));
+            (!is_foreign(version)).then_some(version)
+        };
         Self {
-            value: at(VALUE).and_then(A::bytes).map(Bytes::copy_from_slice),
-            version,
-            ends: at(ENDS).and_then(A::number),
-            owner: at(OWNER).and_then(A::text).map(str::to_owned),
-            token: at(TOKEN).and_then(A::number),
+            value: item.get(VALUE).and_then(A::bytes).map(Bytes::copy_from_slice),
+            version: read(item, VERSION, &mut odd, version),
+            ends: read(item, ENDS, &mut odd, A::number),
+            owner: read(item, OWNER, &mut odd, |owner| owner.text().map(str::to_owned)),
+            token: read(item, TOKEN, &mut odd, A::number),
+            odd,
         }
     }
 
@@ -112,6 +130,63 @@ impl Found {
         let version = self.version()?;
         Some(Entry::new(key, self.value?, version))
     }
+
+    /// Whether it has ended for certain.
+    pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
+        self.ends.is_some_and(|end| time.is_over(end))
+    }
+
+    /// The attribute of a key's item that is damaged: what is of another type, and what lies far in the service's future.
+    pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {
+        let is_odd = |name| self.odd.contains(&name);
+        if is_odd(VERSION) || self.version.is_some_and(|version| !is_plausible(version, latest)) {
+            Some(VERSION)
+        } else if is_odd(ENDS) || self.ends.is_some_and(|ends| ends > last_end(latest)) {
+            Some(ENDS)
+        } else {
+            None
+        }
+    }
+
+    /// The same of the record of a lock, which has all of them or no owner.
+    pub(crate) fn damaged_lock(&self, latest: Millis) -> Option<&'static str> {
+        let (is_odd, is_held) = (|name| self.odd.contains(&name), self.owner.is_some());
+        if is_odd(OWNER) {
+            Some(OWNER)
+        } else if is_odd(TOKEN)
+            || self.token.is_some_and(|token| token > last_token(latest))
+            || is_held && self.token.is_none()
+        {
+            Some(TOKEN)
+        } else if is_held && self.ends.is_none_or(|ends| ends > last_end(latest)) {
+            Some(ENDS)
+        } else {
+            None
+        }
+    }
+}
+
+/// So far the clocks of the service may have differed when something was written.
+const FAR: Millis = 24 * 60 * 60 * 1000;
+
+/// No life of ours ends later.
+fn last_end(latest: Millis) -> Millis {
+    let longest = Millis::try_from(GREATEST.as_millis()).unwrap_or(Millis::MAX);
+    latest.saturating_add(FAR).saturating_add(longest)
+}
+
+/// No token of ours is greater: the first is the time, and no lock is taken once a millisecond.
+pub(crate) fn last_token(latest: Millis) -> u64 {
+    latest.saturating_add(FAR)
+}
+
+/// The microseconds of the latest version of ours.
+fn last_version(latest: Millis) -> u64 {
+    latest.saturating_add(FAR).saturating_mul(1000)
+}
+
+fn is_plausible(version: Version, latest: Millis) -> bool {
+    version.parts().0 <= last_version(latest)
 }
 
 /// The version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
@@ -127,90 +202,27 @@ pub(crate) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
 }
 
-/// Makes versions: microseconds of the service's time at the latest, or one more than the last one that this process has
-/// made or seen; and a number that no other process uses. So they go up with the writes of a key, in this process also where
-/// it was deleted, and are never given out twice.
-pub(crate) struct Versions;
-
-/// One for all stores of a process, so that they need not be of one mind about the time.
-static LAST: AtomicU64 = AtomicU64::new(0);
+/// Makes versions: microseconds of the service's time at the latest, or one more than the last one that the handles of this
+/// store have made or seen in this process; and a number that nobody else uses. So they go up with the writes of a key, also
+/// where it was deleted, and are never given out twice.
+#[derive(Debug, Default)]
+pub(crate) struct Versions(AtomicU64);
 
 impl Versions {
-    pub(crate) fn next(latest: Millis) -> Version {
+    pub(crate) fn next(&self, latest: Millis) -> Version {
         let now = latest.saturating_mul(1000);
-        let step = |last: u64| Some(last.saturating_add(1).max(now));
-        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).unwrap_or_else(|last| last);
-        Version::new(last.saturating_add(1).max(now), unique())
+        // A service whose clock was set back by days begins anew.
+        let known = |last: u64| if last <= last_version(latest) { last } else { 0 };
+        let step = |last: u64| known(last).saturating_add(1).max(now);
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(step(last)));
+        Version::new(step(last.unwrap_or_else(|last| last)), unique())
     }
 
-    pub(crate) fn seen(version: Version) {
-        LAST.fetch_max(version.parts().0, Ordering::Relaxed);
-    }
-}
-
-/// The names and values of the expressions of one request: the service refuses one that is given and not used.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Terms {
-    pub(crate) names: HashMap<String, String>,
-    pub(crate) values: HashMap<String, AttributeValue>,
-}
-
-impl Terms {
-    /// The attribute, under a name that is no word of the service's.
-    pub(crate) fn name(&mut self, attribute: &str) -> String {
-        let alias = format!("#{attribute}");
-        self.names.insert(alias.clone(), attribute.to_owned());
-        alias
-    }
-
-    pub(crate) fn value(&mut self, value: AttributeValue) -> String {
-        let alias = format!(":{}", self.values.len());
-        self.values.insert(alias.clone(), value);
-        alias
-    }
-
-    pub(crate) fn names(&self) -> Option<HashMap<String, String>> {
-        (!self.names.is_empty()).then(|| self.names.clone())
-    }
-
-    pub(crate) fn values(&self) -> Option<HashMap<String, AttributeValue>> {
-        (!self.values.is_empty()).then(|| self.values.clone())
-    }
-
-    /// It has not ended.
-    pub(crate) fn lives(&mut self, now: Millis) -> String {
-        let (ends, now) = (self.name(ENDS), self.value(number(now)));
-        format!("(attribute_not_exists({ends}) OR {ends} > {now})")
-    }
-
-    /// It is a key of ours or another tool's, and has not ended.
-    pub(crate) fn exists(&mut self, now: Millis) -> String {
-        let (value, kind) = (self.name(VALUE), self.value(text("B")));
-        format!("(attribute_type({value}, {kind}) AND {})", self.lives(now))
-    }
-
-    pub(crate) fn is_at(&mut self, version: Version, now: Millis) -> String {
-        let (name, version) = (self.name(VERSION), self.value(versioned(version)));
-        format!("({name} = {version} AND {})", self.lives(now))
-    }
-
-    /// It is what another tool wrote.
-    pub(crate) fn is_foreign(&mut self, value: Bytes, now: Millis) -> String {
-        let (version, name) = (self.name(VERSION), self.name(VALUE));
-        let value = self.value(bytes(value));
-        format!("(attribute_not_exists({version}) AND {name} = {value} AND {})", self.lives(now))
-    }
-
-    /// What is there is older, so that versions go up.
-    pub(crate) fn is_older(&mut self, than: Version) -> String {
-        let (name, than) = (self.name(VERSION), self.value(versioned(than)));
-        format!("(attribute_not_exists({name}) OR {name} < {than})")
-    }
-
-    /// Its holder is the one of this id.
-    pub(crate) fn is_owned(&mut self, owner: &str) -> String {
-        let (name, owner) = (self.name(OWNER), self.value(text(owner)));
-        format!("{name} = {owner}")
+    /// One that lies far in the service's future moves nothing, wherever it comes from.
+    pub(crate) fn seen(&self, version: Version, latest: Millis) {
+        if is_plausible(version, latest) {
+            self.0.fetch_max(version.parts().0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -220,15 +232,47 @@ mod tests {
 
     #[test]
     fn versions_go_up_also_when_the_time_does_not() {
-        let mut last = Versions::next(5);
+        let versions = Versions::default();
+        let mut last = versions.next(5);
         for latest in [5, 5, 4, 0, 6, 5] {
-            let next = Versions::next(latest);
+            let next = versions.next(latest);
             assert!(next.parts().0 > last.parts().0, "{next} after {last}");
             last = next;
         }
         let (high, low) = last.parts();
-        Versions::seen(Version::new(high + 1000, low));
-        assert!(Versions::next(0).parts().0 > high + 1000);
+        versions.seen(Version::new(high + 1000, low), 5);
+        assert!(versions.next(0).parts().0 > high + 1000);
+    }
+
+    #[test]
+    fn a_version_from_the_far_future_moves_nothing() {
+        let (versions, now) = (Versions::default(), 1_700_000_000_000);
+        for far in [u64::MAX, last_version(now) + 1] {
+            versions.seen(Version::new(far, 7), now);
+            assert_eq!(
+                versions.next(now).parts().0.checked_sub(now * 1000).map(|above| above < 9),
+                Some(true)
+            );
+        }
+        // And when the service's clock goes back by days, so do we.
+        versions.next(now + 9 * FAR);
+        assert!(is_plausible(versions.next(now), now));
+    }
+
+    #[test]
+    fn what_is_of_another_type_or_far_away_is_damaged() {
+        let now = 1_700_000_000_000;
+        let damaged =
+            |name: &str, value| Found::of(&HashMap::from([(name.to_owned(), value)])).damaged_key(now);
+        assert_eq!(damaged(VERSION, bytes([0xff; 16])), Some(VERSION));
+        assert_eq!(damaged(VERSION, bytes([0; 16])), Some(VERSION));
+        assert_eq!(damaged(VERSION, text("words")), Some(VERSION));
+        assert_eq!(damaged(VERSION, versioned(Version::new(now * 1000, 5))), None);
+        assert_eq!(damaged(ENDS, text("words")), Some(ENDS));
+        assert_eq!(damaged(ENDS, number(u64::MAX)), Some(ENDS));
+        assert_eq!(damaged(ENDS, number(now)), None);
+        // Another tool's own attributes are its own.
+        assert_eq!(damaged(OWNER, number(7)), None);
     }
 
     #[test]

@@ -1,22 +1,18 @@
 //! Leases: a record each, and its keys, which are renewed with it.
 
 use crate::{
-    client::{Client, Does, corrupt},
+    client::{Client, Does, corrupt, unknown_whether},
     clock::Millis,
-    error::{Failed, code},
-    item::{ENDS, Found, LEASE, TTL, Terms, VERSION, number, text, unique, versioned},
+    error::Failed,
+    item::{ENDS, LEASE, VERSION, number, text, unique, versioned},
+    keep::{delete, prolong, renewal},
     store::{Inner, MOST_OPS},
+    terms::Terms,
     turns::{self, Turn},
     txn::hindered,
 };
-use aws_sdk_dynamodb::{
-    operation::transact_write_items::TransactWriteItemsError,
-    types::{ReturnValue, TransactWriteItem, Update},
-};
-use kv_core::{
-    backend::{Alive, Undo},
-    *,
-};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use kv_core::{backend::Alive, *};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -28,7 +24,7 @@ use tokio::task::JoinSet;
 /// put.
 const MISSES: u8 = 2;
 
-/// The leases of this store.
+/// The leases of this store, by whichever handle of this process they were made.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<HashMap<String, Weak<Lease>>>);
 
@@ -50,7 +46,7 @@ impl Leases {
 }
 
 fn over(id: &str) -> Error {
-    let why = format!("the lease {id} has ended, or is not one of this store; ask for a new one");
+    let why = format!("the lease {id} has ended, or is another process's or store's; ask for a new one");
     Error::new(ErrorKind::LeaseLost, why)
 }
 
@@ -63,6 +59,7 @@ fn life(ttl: Duration) -> Duration {
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: String,
+    ttl: Duration,
     client: Arc<Client>,
     state: Mutex<State>,
 }
@@ -103,18 +100,38 @@ impl Lease {
         Ok(())
     }
 
-    /// After a put: takes it back if the lease was revoked meanwhile.
-    pub(crate) async fn is_whole(&self, inner: &Inner, key: &Key, version: Version) -> Result<()> {
-        if !self.state().over {
+    /// After a put of an item that was made then: takes it back if the lease was revoked meanwhile, and has it end with the
+    /// others if that took so long that renewals have passed it by.
+    pub(crate) async fn is_whole(
+        &self,
+        inner: &Inner,
+        key: &Key,
+        version: Version,
+        made: backend::Instant,
+    ) -> Result<()> {
+        let deadline = Deadline::default();
+        if self.state().over {
+            let mut terms = Terms::default();
+            let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
+            let _turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Deletes)], deadline).await;
+            let condition = format!("{name} = {version}");
+            delete(inner, &inner.names.data, key.as_str(), &condition, &terms, deadline).await?;
+            return Err(over(&self.id));
+        }
+        self.add(key)?;
+        if self.client.time.local().now().since(made) < self.ttl / 4 {
             return Ok(());
         }
-        let mut terms = Terms::default();
-        let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
-        let deadline = Deadline::default();
-        let _turn = Turn::of(&inner.names.data, [(key, turns::Does::Deletes)], deadline).await;
-        delete(inner, &inner.names.data, key.as_str(), &format!("{name} = {version}"), &terms, deadline)
-            .await?;
-        Err(over(&self.id))
+        let (ends, now) = (self.ends()?, self.client.time.latest());
+        let ours = |terms: &mut Terms| {
+            let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
+            format!("{name} = {version} AND {}", terms.lives(now))
+        };
+        if prolong(inner, Does::Keeps, &inner.names.data, key.as_str(), ends, ours, deadline).await? {
+            return Ok(());
+        }
+        let why = "the put took so long that the key ended, or was written by another, before it was renewed";
+        Err(unknown_whether(why))
     }
 
     /// Has the record and every key end anew.
@@ -186,7 +203,7 @@ impl Lease {
                     },
                 }
             };
-            let hindered = inner.client.call(Does::Repeatable, deadline, send).await?;
+            let hindered = inner.client.call(Does::Keeps, deadline, send).await?;
             if hindered.first().is_some_and(Option::is_some) {
                 return Err(self.deleted());
             }
@@ -221,13 +238,15 @@ impl Lease {
             renewals.spawn(async move {
                 let now = lease.client.time.latest();
                 let ours = |terms: &mut Terms| lease.is_under(terms, now);
-                let found = prolong(&inner, &inner.names.data, key.as_str(), ends, ours, deadline).await?;
+                let (data, key_of) = (&inner.names.data, key.as_str());
+                let found = prolong(&inner, Does::KeepsKey, data, key_of, ends, ours, deadline).await?;
                 lease.renewed(&key, found);
                 Ok(())
             });
         }
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        if !prolong(inner, &inner.names.leases, &self.id, ends, exists, deadline).await? {
+        let record = &inner.names.leases;
+        if !prolong(inner, Does::Keeps, record, &self.id, ends, exists, deadline).await? {
             return Err(self.deleted());
         }
         while let Some(renewed) = renewals.join_next().await {
@@ -251,7 +270,7 @@ impl Lease {
                 let mut terms = Terms::default();
                 let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
                 let ours = format!("{of} = {id}");
-                let _turn = Turn::of(&inner.names.data, [(&key, turns::Does::Deletes)], deadline).await;
+                let _turn = Turn::of(&inner.shared.turns, [(&key, turns::Does::Deletes)], deadline).await;
                 delete(&inner, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
             });
         }
@@ -262,104 +281,18 @@ impl Lease {
         }
         let mut terms = Terms::default();
         let exists = format!("attribute_exists({})", terms.name(ENDS));
-        let record = delete(&inner, &inner.names.leases, &self.id, &exists, &terms, deadline).await;
-        match failed {
-            Some(e) => Err(e),
-            None => Ok(inner.living(record?).is_some()),
+        let record = delete(inner.as_ref(), &inner.names.leases, &self.id, &exists, &terms, deadline).await;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        match record? {
+            (Some(found), _) => Ok(!found.is_over(&self.client.time)),
+            (None, false) => Ok(false),
+            // An earlier attempt, whose answer was lost, has deleted it; before its end for certain, or nobody knows.
+            (None, true) if self.client.time.local().now() < self.state().held_until => Ok(true),
+            (None, true) => Err(unknown_whether("whether the lease was alive until then is not known")),
         }
     }
-}
-
-/// The same as [`prolong`], as a part of a transaction.
-fn renewal(
-    inner: &Inner,
-    partition: &str,
-    key: &str,
-    ends: Millis,
-    ours: impl Fn(&mut Terms) -> String,
-) -> Result<TransactWriteItem> {
-    let mut terms = Terms::default();
-    let condition = ours(&mut terms);
-    let set = inner.prolonged(&mut terms, ends);
-    let update = Update::builder()
-        .table_name(&inner.client.table)
-        .set_key(Some(Inner::key(partition, key)))
-        .update_expression(set)
-        .condition_expression(condition)
-        .set_expression_attribute_names(terms.names())
-        .set_expression_attribute_values(terms.values())
-        .build();
-    let update = update.map_err(|_| corrupt("the SDK refused a renewal"))?;
-    Ok(TransactWriteItem::builder().update(update).build())
-}
-
-impl Inner {
-    fn prolonged(&self, terms: &mut Terms, ends: Millis) -> String {
-        let (end, ttl) = (terms.name(ENDS), terms.name(TTL));
-        let (at, deleted) = (terms.value(number(ends)), terms.value(number(self.deleted_at(ends))));
-        format!("SET {end} = {at}, {ttl} = {deleted}")
-    }
-}
-
-/// Has an item end later, if it is as it has to be; whether it was.
-pub(crate) async fn prolong(
-    inner: &Inner,
-    partition: &str,
-    key: &str,
-    ends: Millis,
-    ours: impl Fn(&mut Terms) -> String,
-    deadline: Deadline,
-) -> Result<bool> {
-    let mut terms = Terms::default();
-    let condition = ours(&mut terms);
-    let set = inner.prolonged(&mut terms, ends);
-    let update = || async {
-        let update = inner
-            .client
-            .tables
-            .update_item()
-            .table_name(&inner.client.table)
-            .set_key(Some(Inner::key(partition, key)))
-            .update_expression(&set)
-            .condition_expression(&condition)
-            .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values());
-        match update.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
-            Err(e) => Err(Failed::from(e)),
-        }
-    };
-    inner.client.call(Does::Repeatable, deadline, update).await
-}
-
-/// Deletes an item that is bound to an id of our own; what it was.
-async fn delete(
-    inner: &Inner,
-    partition: &str,
-    key: &str,
-    ours: &str,
-    terms: &Terms,
-    deadline: Deadline,
-) -> Result<Option<Found>> {
-    let delete = || async {
-        let delete = inner
-            .client
-            .tables
-            .delete_item()
-            .table_name(&inner.client.table)
-            .set_key(Some(Inner::key(partition, key)))
-            .condition_expression(ours)
-            .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values())
-            .return_values(ReturnValue::AllOld);
-        match delete.send().await {
-            Ok(answer) => Ok(answer.attributes().map(Found::of)),
-            Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
-            Err(e) => Err(Failed::from(e)),
-        }
-    };
-    inner.client.call(Does::Repeatable, deadline, delete).await
 }
 
 /// [`Store::lease`].
@@ -369,11 +302,12 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let (granted, ends) = (time.local().now(), time.end_of(ttl));
     let lease = Arc::new(Lease {
         id: format!("{:016x}{:016x}", unique(), unique()),
+        ttl,
         client: inner.client.clone(),
         state: Mutex::new(State { ends, held_until: granted + life(ttl), over: false, keys: HashMap::new() }),
     });
-    inner.leases.add(&lease);
-    let revoke = Undo::new(lease.clone().revoke(inner.clone(), each_request));
+    inner.shared.leases.add(&lease);
+    let revoke = inner.tasks.undo(lease.clone().revoke(inner.clone(), each_request));
     let mut record = Inner::key(&inner.names.leases, &lease.id);
     record.extend(inner.ends(ends));
     let put = || async {

@@ -18,6 +18,10 @@
 //! [`Config::create`] makes it: paid by request, with a stream of both images, and `ttl` as its TTL. Several stores and other
 //! programs can share it; a store sees the partitions of its own prefix alone. A table of another shape is refused.
 //!
+//! **Stores do not nest.** Each prefix is a partition, so what a store at `in/` holds as `a` is not `in/a` of the store at the
+//! root: no call, watch or `delete_tree` of the one meets the other, and their locks are apart. On servers whose prefixes lie
+//! in one tree it is one key; a program that relies on that does not move here.
+//!
 //! What the credentials must be allowed on the table: `dynamodb:DescribeTable`, `GetItem`, `BatchGetItem`, `Query`,
 //! `PutItem`, `UpdateItem`, `DeleteItem`, `BatchWriteItem` and `ConditionCheckItem`; `DescribeTimeToLive`, or nothing is said
 //! of a TTL that is off; for watches `DescribeStream`, `GetShardIterator` and `GetRecords` on the table's `stream/*`; for
@@ -41,6 +45,8 @@
 //!   second. The record of a lock that was released stays for a day, because it holds the token.
 //! * Versions of a key go up with its writes. Where it is deleted and made anew within a second by another process, or while
 //!   an older put of it hangs, they may go back; none is ever given out twice.
+//! * A lease can be used by every handle of its process that was opened with the same settings; not by other processes.
+//! * A table with a local index takes 10 GB a prefix; above it writes are [`NoSpace`](kv_core::ErrorKind::NoSpace).
 //! * Strongly consistent reads are of one region. A table with replicas in others is refused unless
 //!   [`Config::replicas`] says otherwise.
 //!
@@ -49,18 +55,43 @@
 //! [`Unsupported`](kv_core::ErrorKind::Unsupported), and the error has the command that switches it on. One reader a store
 //! polls the stream's shards, five times a second each, for all its watches; AWS lets two processes read a shard at the same
 //! time, so watch in few places. Open a store once, and clone it. The stream tells a change within a second or so. The end of
-//! a TTL is told by the reader's own timer, once a read has confirmed it. After an outage, and where the stream was trimmed,
-//! the difference to a new query is told, then `Synced`. What was made and undone while a watch began may be told after its
-//! `Synced`.
+//! a TTL is told by the reader's own timer, once a read has confirmed it. After an outage, where the stream was trimmed, and
+//! where the table was deleted and made anew (looked at every five seconds), the difference to a new query is told, then
+//! `Synced`. What was made and undone while a watch began may be told after its `Synced`. A stream that is switched off is
+//! waited for for a minute, as its view is changed that way; then watches end with `Unsupported`.
+//!
+//! # Credentials
+//! Those of a profile, the environment or a role are had anew, from the files as they are then, once the service refuses those
+//! that there are; only what is refused then is [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and ends watches.
+//! While they cannot be had (the machine's metadata is away), calls are `Unavailable`. Keys in the URL or `Config` stay as
+//! they are. The system's certificates are read by the SDK, once a handle.
+//!
+//! # Runtimes
+//! A handle can be used in several runtimes, and outlives each: what it shares is made anew in the next one. Guards and leases
+//! are renewed on the runtime where they were got, and are lost with it. Watches are read on the runtime of the first of them:
+//! one that stands still (`block_on` now and then) holds up the others.
 //!
 //! # Retries
 //! The SDK's own are off: it would repeat what must not be. Reads, renewals, releases and transactions are repeated within the
 //! deadline; so is what was throttled, which took no effect. A put or delete is sent once; when the answer to a put is lost,
-//! one read tells whether its version, which is nobody else's, is there. At most 64 requests of a store are under way at once.
+//! one read tells whether its version, which is nobody else's, is there. At most 64 requests of a store are under way at once,
+//! and beside them 16 of those that keep locks and leases, which never wait behind calls. A put that was answered later than a
+//! second after it was sent is told what is left of its TTL.
+//!
+//! An answer counts as the service's when it has `x-amzn-RequestId`, `x-amz-crc32` or the type `application/x-amz-json-1.0`.
+//! Whatever else answers, with whatever status, is as good as no answer.
 //!
 //! # Other tools
 //! An item with `p`, `k` and a binary `v` is a key, whoever wrote it: listed and watched too. Its version is made of its
 //! bytes. Write whole items (`PutItem`), so that `ver` goes.
+//!
+//! An item whose `ver` or `ends`, or a lock's record whose `owner`, `ends` or `token`, is of another type than ours, or lies more
+//! than a day in the service's future, is [`Corrupt`](kv_core::ErrorKind::Corrupt) in every call, listing and watch that meets
+//! it, before anything is written: delete it, which works, or write it anew.
+//!
+//! # Emulators
+//! It was tried on an emulator, not on AWS. That one's streams have one shard, whose iterators know neither an older copy of
+//! the table nor a stream that was switched off; it has no limits of throughput, and takes every signature.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -69,6 +100,7 @@
 //! # Ok(()) }
 //! ```
 
+mod answers;
 mod client;
 mod clock;
 mod config;
@@ -76,15 +108,21 @@ mod ends;
 mod error;
 mod follow;
 mod item;
+mod keep;
 mod lease;
 mod list;
 mod lock;
+mod login;
 mod names;
+mod put;
 mod sent;
 mod shards;
+mod shared;
+mod source;
 mod store;
 mod stream;
 mod table;
+mod terms;
 mod turns;
 mod txn;
 mod waits;

@@ -3,9 +3,10 @@
 use crate::{
     client::{Client, Does, corrupt},
     error::Failed,
-    item::{ENDS, Found, Item as Stored, KEY, PARTITION, Terms, VALUE, VERSION, text},
+    item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
     names::{Names, Range},
     store::{Inner, consistent},
+    terms::Terms,
     turns::{self, Turn},
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
@@ -115,7 +116,7 @@ pub(crate) async fn page(
     let found = query(client, &inner.names.data, &range, Some(size), with_values, &options.read).await?;
     let last = found.next.is_some().then(|| found.rows.last().map(|(name, _)| name.clone())).flatten();
     let next_size = next_size(&found.rows);
-    let (mut items, deep) = items(inner, directory, options, found.rows);
+    let (mut items, deep) = items(inner, directory, options, found.rows)?;
     if !with_values {
         items = completed(inner, items, options).await?;
     }
@@ -155,11 +156,11 @@ fn items(
     directory: &Directory,
     options: &ListOptions,
     rows: Vec<(String, Found)>,
-) -> (Vec<Row>, Option<Directory>) {
+) -> Result<(Vec<Row>, Option<Directory>)> {
     let (mut items, mut deep) = (Vec::with_capacity(rows.len()), None::<Directory>);
     for (name, found) in rows {
         let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
-        let Some(found) = inner.living(Some(found)) else { continue };
+        let Some(found) = inner.living(&name, Some(found))? else { continue };
         let wanted = |at: Position| options.start_after.as_ref().is_none_or(|place| at > *place);
         match directory.child_of(&key).filter(|_| !options.recursive) {
             Some(child) if deep.as_ref() == Some(&child) => {}
@@ -179,7 +180,7 @@ fn items(
             }),
         }
     }
-    (items, deep)
+    Ok((items, deep))
 }
 
 /// Reads what a query without values left open: the values of children, the versions of what other tools wrote.
@@ -192,17 +193,21 @@ async fn completed(inner: &Inner, rows: Vec<Row>, options: &ListOptions) -> Resu
         return Ok(rows);
     }
     let mut found = inner.items(&inner.names.data, open, &options.read).await?;
-    let complete = |row| match row {
-        Row::Open(key) => {
-            let entry = inner.living(found.remove(key.as_str()))?.entry(key)?;
-            Some(Row::Item(match options.keys_only {
+    let mut done = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Row::Open(key) = row else {
+            done.push(row);
+            continue;
+        };
+        let found = inner.living(key.as_str(), found.remove(key.as_str()))?;
+        done.extend(found.and_then(|found| found.entry(key)).map(|entry| {
+            Row::Item(match options.keys_only {
                 true => Item::Key(entry.key, entry.version),
                 false => Item::Entry(entry),
-            }))
-        }
-        done => Some(done),
-    };
-    Ok(rows.into_iter().filter_map(complete).collect())
+            })
+        }));
+    }
+    Ok(done)
 }
 
 /// One batch of deleting what lies below a directory.
@@ -220,9 +225,10 @@ pub(crate) async fn delete_batch(
     let found = query(client, partition, &range, Some(DELETED), false, &read).await?;
     let ours = |(name, found): (String, Found)| Some((Names::parse(&name)?, found));
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
-    let living = ours.iter().filter(|(_, found)| inner.living(Some(found.clone())).is_some()).count();
+    // What is damaged goes with the rest.
+    let living = ours.iter().filter(|(_, found)| !found.is_over(&inner.client.time)).count();
     let deleted = ours.iter().map(|(key, _)| (key, turns::Does::Deletes));
-    let _turn = Turn::of(partition, deleted, options.deadline).await;
+    let _turn = Turn::of(&inner.shared.turns, deleted, options.deadline).await;
     let mut deletions = JoinSet::new();
     for keys in ours.chunks(DELETIONS) {
         let keys: Vec<_> = keys.iter().map(|(key, _)| Inner::key(partition, key.as_str())).collect();

@@ -1,26 +1,29 @@
 //! Locks: a record each, whose owner holds it until its end.
 //!
 //! The record stays after a release, because it holds the token; a day later, unless it is taken again, the service
-//! deletes it. A record that is made anew begins its tokens at the service's time in milliseconds, which is above all that
-//! were given out before: no lock is taken once a millisecond for a day.
+//! deletes it. A record that is made anew begins its tokens at the service's time in milliseconds, at the latest that it may
+//! be, which is above all that were given out before: no lock is taken once a millisecond.
+//!
+//! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is left as it is.
 
 use crate::{
-    client::{Backoff, Does, corrupt},
+    client::{Does, backoff, corrupt, damaged, unknown_whether},
     clock::Millis,
-    error::Failed,
-    item::{ENDS, Found, OWNER, TOKEN, TTL, Terms, VALUE, bytes, number, text, unique},
-    lease::prolong,
+    error::{Failed, code},
+    item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
+    keep::prolong,
     store::Inner,
+    terms::Terms,
 };
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use kv_core::{
-    backend::{Alive, Undo},
-    *,
+use kv_core::{backend::Alive, *};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use std::{sync::Arc, time::Duration};
 
 /// Who holds a lock, by its record, which has not ended.
 pub(crate) fn holder(found: Found) -> Option<Holder> {
@@ -36,6 +39,8 @@ struct Attempt {
     ttl: Duration,
     value: Bytes,
     each_request: Duration,
+    /// Until then, by our own clock, nobody else can have it.
+    held_until: Mutex<backend::Instant>,
 }
 
 /// What came of asking for the lock.
@@ -56,6 +61,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         ttl,
         value: options.value.clone(),
         each_request: options.each_request,
+        held_until: Mutex::new(inner.client.time.local().now()),
     });
     if !options.wait {
         return match attempt.clone().ask().await? {
@@ -91,11 +97,12 @@ impl Attempt {
             let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
             // A lock that nobody takes is released: here, or by its drop. What cannot be given back ends by its TTL.
             if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
-                let _ = lock.release.run().await;
+                lock.release.run().await?;
             }
             if unknown {
-                let _ = attempt.give_back(None).await;
+                attempt.give_back_later().await?;
             }
+            Ok(())
         });
         match answered.await {
             Ok(asked) => asked,
@@ -109,9 +116,9 @@ impl Attempt {
         let enter = || async {
             let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
             let mut terms = Terms::default();
+            let condition = terms.is_free(now, last_token(time.latest()));
             let (owner, end) = (terms.name(OWNER), terms.name(ENDS));
             let (ttl, value, token) = (terms.name(TTL), terms.name(VALUE), terms.name(TOKEN));
-            let condition = format!("attribute_not_exists({owner}) OR {end} <= {}", terms.value(number(now)));
             let set = [
                 (owner, text(&self.owner)),
                 (end, number(ends)),
@@ -120,7 +127,7 @@ impl Attempt {
             ];
             let set: Vec<_> =
                 set.into_iter().map(|(name, v)| format!("{name} = {}", terms.value(v))).collect();
-            let (seed, one) = (terms.value(number(now)), terms.value(number(1)));
+            let (seed, one) = (terms.value(number(time.latest())), terms.value(number(1)));
             let update = client
                 .tables
                 .update_item()
@@ -148,32 +155,48 @@ impl Attempt {
         let began = time.local().now();
         let (done, found, since) = client.call(Does::Repeatable, self.deadline(), enter).await?;
         let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
-        let token = || found.token.ok_or_else(|| corrupt("the record of a lock has no token"));
-        if done {
-            return Ok(Asked::Got(self.clone().held(token()?, since)));
+        if done || found.owner.as_deref() == Some(&self.owner) {
+            let Some(token) = found.token else {
+                // A fraction, which no condition tells from a whole number.
+                let _ = self.give_back().await;
+                return Err(damaged("lock", self.name.as_str(), TOKEN));
+            };
+            // Otherwise an earlier request, whose answer was lost; it was not sent before this.
+            return Ok(Asked::Got(self.clone().held(token, if done { since } else { began })));
         }
-        if found.owner.as_deref() == Some(&self.owner) {
-            // An earlier request, whose answer was lost; it was not sent before this.
-            return Ok(Asked::Got(self.clone().held(token()?, began)));
-        }
+        self.inner.holding(self.name.as_str(), Some(found.clone()))?;
         Ok(Asked::Held(found.ends))
     }
 
     fn held(self: Arc<Self>, token: u64, since: backend::Instant) -> Acquired {
+        self.lives_since(since);
         let alive = Alive::keep(self.inner.client.time.local(), self.ttl, since, {
             let attempt = self.clone();
             move || attempt.clone().renew()
         });
-        let release = Undo::new(self.clone().release(token));
+        let release = self.inner.tasks.undo(self.clone().release());
         let fence = Fence::new(self.name.clone(), token, self.owner.clone().into_bytes());
         Acquired { fence, alive, release }
     }
 
+    /// It was granted or renewed by a request that was sent then.
+    fn lives_since(&self, since: backend::Instant) {
+        let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(since + (self.ttl - self.ttl / 10));
+    }
+
+    fn is_held_for_certain(&self) -> bool {
+        let until = *self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.client.time.local().now() < until
+    }
+
     async fn renew(self: Arc<Self>) -> Result<()> {
+        let began = self.inner.client.time.local().now();
         let ends = self.inner.client.time.end_of(self.ttl);
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
         let (inner, locks) = (&self.inner, &self.inner.names.locks);
-        if prolong(inner, locks, self.name.as_str(), ends, ours, self.deadline()).await? {
+        if prolong(inner, Does::Keeps, locks, self.name.as_str(), ends, ours, self.deadline()).await? {
+            self.lives_since(began);
             return Ok(());
         }
         let why = "its record was taken by another, or deleted on the service";
@@ -181,19 +204,19 @@ impl Attempt {
     }
 
     /// Gives the lock back; whether it was still held.
-    async fn release(self: Arc<Self>, token: u64) -> Result<bool> {
-        let released = self.give_back(Some(token)).await;
+    async fn release(self: Arc<Self>) -> Result<bool> {
+        let released = self.give_back().await;
         if let Err(e) = &released
             && e.kind() != ErrorKind::Closed
         {
             let attempt = self.clone();
-            self.inner.tasks.spawn_later(async move { attempt.give_back_later().await });
+            self.inner.tasks.spawn(async move { attempt.give_back_later().await });
         }
         released
     }
 
-    /// Whether it was still held. The token tells a repeat that an earlier one, whose answer was lost, gave it back.
-    async fn give_back(&self, token_of_ours: Option<u64>) -> Result<bool> {
+    /// Whether it was still held.
+    async fn give_back(&self) -> Result<bool> {
         let client = &self.inner.client;
         let mut terms = Terms::default();
         let ours = terms.is_owned(&self.owner);
@@ -213,34 +236,37 @@ impl Attempt {
                 .condition_expression(&condition)
                 .set_expression_attribute_names(terms.names())
                 .set_expression_attribute_values(terms.values())
-                .return_values(ReturnValue::UpdatedOld)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+                .return_values(ReturnValue::UpdatedOld);
             match update.send().await {
-                Ok(answer) => Ok(self.inner.living(answer.attributes().map(Found::of)).is_some()),
-                Err(e) => match e.as_service_error() {
-                    Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                        let found = failed.item().map(Found::of);
-                        let last = found.filter(|found| found.owner.is_none()).and_then(|found| found.token);
-                        Ok(last.is_some() && last == token_of_ours)
-                    }
-                    _ => Err(Failed::from(e)),
-                },
+                Ok(answer) => Ok(answer.attributes().map(Found::of)),
+                Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
+                Err(e) => Err(Failed::from(e)),
             }
         };
-        let was_held = client.call(Does::Repeatable, self.deadline(), give_back).await?;
+        let (given_back, is_repeat) = client.answer(Does::Keeps, self.deadline(), give_back).await?;
         self.inner.waits.released(&self.name);
-        Ok(was_held)
+        match given_back {
+            Some(found) => Ok(!found.is_over(&client.time)),
+            None if !is_repeat => Ok(false),
+            // An earlier attempt, whose answer was lost, gave it back, whoever has it by now: before its end for certain, or
+            // nobody knows.
+            None if self.is_held_for_certain() => Ok(true),
+            None => Err(unknown_whether("whether the lock was held until then is not known")),
+        }
     }
 
     /// Until it is given back, or has ended by itself.
-    async fn give_back_later(&self) {
-        let (mut backoff, local) = (Backoff::default(), self.inner.client.time.local());
+    async fn give_back_later(&self) -> Result<()> {
+        let (mut backoff, local) = (backoff(), self.inner.client.time.local());
         let end = local.now() + self.ttl;
         while local.now() < end {
-            backoff.pause().await;
-            if self.give_back(None).await.is_ok() {
-                return;
+            match self.give_back().await {
+                Ok(_) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
+                Err(_) => {}
             }
+            backoff.pause().await;
         }
+        Ok(())
     }
 }

@@ -1,28 +1,31 @@
 //! The store: what is read, and what is asked of the other files.
 
 use crate::{
-    client::{Client, Does, corrupt},
+    client::{Client, Does, corrupt, damaged},
     error::Failed,
-    item::{ENDS, Found, Item, KEY, PARTITION, Terms, VERSION, text},
-    lease::{self, Leases},
-    list, lock,
+    item::{ENDS, Found, Item, KEY, PARTITION, VERSION, text},
+    lease, list, lock,
     names::Names,
+    put,
+    shared::Shared,
     stream::Feed,
     table::Table,
+    terms::Terms,
     txn,
     waits::Waits,
     watch,
 };
 use aws_sdk_dynamodb::types::KeysAndAttributes;
-use kv_core::{backend::Hub, *};
+use kv_core::{
+    backend::{Hub, Tasks},
+    *,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
-use tokio::task::JoinSet;
 
 /// The largest item that the service takes, in bytes, the names of its attributes included.
 const ITEM: usize = 400 << 10;
@@ -36,7 +39,9 @@ const MOST_READS: usize = 100;
 /// The shortest life: the service tells its time in seconds, and a renewal has to come through in time when the table is
 /// asked for more than it takes.
 const LEAST: Duration = Duration::from_secs(3);
-const GREATEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(crate) const GREATEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// How long closing waits for what is still given back, behind what the handle itself waits for.
+const CLOSING: Duration = Duration::from_millis(700);
 /// A second on the writer's side, one on the reader's, and what both may have drifted meanwhile.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -51,51 +56,24 @@ pub(crate) struct Inner {
     pub(crate) capabilities: Capabilities,
     pub(crate) hub: Hub,
     pub(crate) feed: Feed,
-    pub(crate) leases: Leases,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) waits: Waits,
     pub(crate) tasks: Tasks,
 }
 
-/// What goes on in the background: it ends with the store.
-#[derive(Default)]
-pub(crate) struct Tasks {
-    /// Waited for at the end: it is over within a deadline or two.
-    work: Mutex<JoinSet<()>>,
-    /// Given up at the end.
-    later: Mutex<JoinSet<()>>,
-}
-
-fn add(tasks: &Mutex<JoinSet<()>>, work: impl Future<Output = ()> + Send + 'static) {
-    let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
-    while tasks.try_join_next().is_some() {}
-    tasks.spawn(work);
-}
-
-impl Tasks {
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        add(&self.work, work);
-    }
-
-    pub(crate) fn spawn_later(&self, work: impl Future<Output = ()> + Send + 'static) {
-        add(&self.later, work);
-    }
-
-    async fn end(&self) {
-        let take = |tasks: &Mutex<JoinSet<()>>| {
-            std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        take(&self.later).shutdown().await;
-        take(&self.work).join_all().await;
-    }
-}
-
 impl Dynamo {
-    pub(crate) fn new(client: Client, names: Names, slack: Duration, table: Table) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        names: Names,
+        slack: Duration,
+        table: Table,
+        shared: Arc<Shared>,
+    ) -> Self {
         let client = Arc::new(client);
         let hub = Hub::new();
         Self(Arc::new(Inner {
             feed: Feed::new(client.clone(), names.clone(), hub.clone()),
-            leases: Leases::default(),
+            shared,
             waits: Waits::new(client.clone(), names.locks.clone()),
             tasks: Tasks::default(),
             capabilities: capabilities(table),
@@ -175,9 +153,25 @@ impl Inner {
         read_many(client, partition, keys, consistent(options), options.deadline).await
     }
 
-    /// What is there and has not ended.
-    pub(crate) fn living(&self, found: Option<Found>) -> Option<Found> {
-        found.filter(|found| !found.ends.is_some_and(|end| self.client.time.is_over(end)))
+    /// What is there of a key and has not ended; what is damaged is an error.
+    pub(crate) fn living(&self, key: &str, found: Option<Found>) -> Result<Option<Found>> {
+        let (Some(found), latest) = (found, self.client.time.latest()) else { return Ok(None) };
+        if let Some(attribute) = found.damaged_key(latest) {
+            return Err(damaged("key", key, attribute));
+        }
+        if let Some(version) = found.version {
+            self.shared.versions.seen(version, latest);
+        }
+        Ok(Some(found).filter(|found| !found.is_over(&self.client.time)))
+    }
+
+    /// The same of the record of a lock: who holds it.
+    pub(crate) fn holding(&self, name: &str, found: Option<Found>) -> Result<Option<Found>> {
+        let Some(found) = found else { return Ok(None) };
+        if let Some(attribute) = found.damaged_lock(self.client.time.latest()) {
+            return Err(damaged("lock", name, attribute));
+        }
+        Ok(Some(found).filter(|found| found.owner.is_some() && !found.is_over(&self.client.time)))
     }
 
     /// Has the service tell its time, unless it did so lately.
@@ -242,18 +236,21 @@ impl Store for Dynamo {
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let found = self.0.item(&self.0.names.data, key.as_str(), &[], options).await?;
-        Ok(self.0.living(found).and_then(|found| found.entry(key.clone())))
+        Ok(self.0.living(key.as_str(), found)?.and_then(|found| found.entry(key.clone())))
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let found = self.0.items(&self.0.names.data, keys.iter().map(Key::as_str), options).await?;
-        let entry = |key: &Key| self.0.living(found.get(key.as_str()).cloned())?.entry(key.clone());
-        Ok(keys.iter().map(entry).collect())
+        let entry = |key: &Key| {
+            let found = self.0.living(key.as_str(), found.get(key.as_str()).cloned())?;
+            Ok(found.and_then(|found| found.entry(key.clone())))
+        };
+        keys.iter().map(entry).collect()
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let found = self.0.item(&self.0.names.data, key.as_str(), &[VERSION, ENDS], options).await?;
-        match self.0.living(found) {
+        match self.0.living(key.as_str(), found)? {
             None => Ok(false),
             Some(Found { version: Some(_), .. }) => Ok(true),
             // Another tool's, of whatever type.
@@ -262,11 +259,11 @@ impl Store for Dynamo {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(&self.0, key, value, expect, options).await
+        put::put(&self.0, key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(&self.0, key, expect, options).await
+        put::delete(&self.0, key, expect, options).await
     }
 
     async fn list(
@@ -310,7 +307,7 @@ impl Store for Dynamo {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         let found = self.0.item(&self.0.names.locks, name.as_str(), &[], options).await?;
-        Ok(self.0.living(found).and_then(lock::holder))
+        Ok(self.0.holding(name.as_str(), found)?.and_then(lock::holder))
     }
 
     /// Listings show what other tools wrote.
@@ -325,12 +322,19 @@ impl Store for Dynamo {
         Ok(Health::new("2012-08-10"))
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn close(&self) -> Result<()> {
         self.0.feed.close();
         self.0.waits.close();
-        self.0.tasks.end().await;
+        let given_back = Deadline::after(CLOSING).limit(self.0.tasks.finish()).await;
         self.0.client.close();
-        Ok(())
+        given_back.unwrap_or_else(|| {
+            let why = "what was held could not all be given back in time; the rest ends by its TTL";
+            Err(Error::new(ErrorKind::Timeout, why))
+        })
     }
 }
 

@@ -1,29 +1,29 @@
 //! The table's stream, read once for all watches of a store.
 
 use crate::{
-    client::{Backoff, Client},
+    client::{Client, backoff},
     clock::Millis,
     ends::{Ends, Place},
-    error::{Failed, Fate, code},
-    follow::{Begin, Read, Sink, Source, Trouble, follow},
+    follow::{Sink, follow},
     item::{Attribute, Found, KEY, PARTITION},
     lock,
     names::Names,
-    shards::Shard,
+    source::Stream,
     store::read_many,
-    table,
 };
-use aws_sdk_dynamodbstreams::types::{AttributeValue, Record, ShardIteratorType, StreamStatus};
-use kv_core::{backend::Hub, *};
+use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
+use kv_core::{
+    backend::{Home, Hub},
+    *,
+};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{sync::watch, task::AbortHandle};
-
-/// How long a request to the stream may take.
-const WITHIN: Duration = Duration::from_secs(4);
 
 /// The one reader of the stream, which runs while somebody watches.
 pub(crate) struct Feed {
@@ -31,13 +31,23 @@ pub(crate) struct Feed {
     names: Names,
     hub: Hub,
     reading: Mutex<Weak<Reading>>,
+    closed: AtomicBool,
 }
 
 /// A share in the reader: it ends with the last of them.
 pub(crate) struct Reading {
+    home: Home,
     tasks: [AbortHandle; 2],
     state: watch::Receiver<State>,
     ends: Arc<Ends>,
+}
+
+/// Why nothing is told any more.
+pub(crate) enum End {
+    /// Something is in the way that lasts.
+    Lasting(Error),
+    /// The runtime on which it was read has ended: it can be read on another.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -50,16 +60,17 @@ enum State {
 
 impl Feed {
     pub(crate) fn new(client: Arc<Client>, names: Names, hub: Hub) -> Self {
-        Self { client, names, hub, reading: Mutex::default() }
+        Self { client, names, hub, reading: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// Takes part in reading, and begins it if nobody does.
-    pub(crate) fn join(&self) -> Arc<Reading> {
+    pub(crate) fn join(&self) -> Result<Arc<Reading>> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) =
-            reading.upgrade().filter(|there| !matches!(&*there.state.borrow(), State::Over(_)))
-        {
-            return there;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the store was closed"));
+        }
+        if let Some(there) = reading.upgrade().filter(|there| there.goes_on()) {
+            return Ok(there);
         }
         let (told, state) = watch::channel(State::Beginning);
         let ends = Arc::<Ends>::default();
@@ -70,19 +81,24 @@ impl Feed {
             state: told,
             ends: ends.clone(),
         });
-        let source = Arc::new(Stream { client: self.client.clone(), arn: Mutex::default() });
+        let source = Arc::new(Stream::new(self.client.clone()));
         let watcher = tokio::spawn(teller.clone().watch_ends()).abort_handle();
         let follower = tokio::spawn(async move {
             let why = follow(source, teller.clone()).await;
             teller.state.send_replace(State::Over(why));
         });
-        let new = Arc::new(Reading { tasks: [watcher, follower.abort_handle()], state, ends });
+        let new =
+            Arc::new(Reading { home: Home::here(), tasks: [watcher, follower.abort_handle()], state, ends });
         *reading = Arc::downgrade(&new);
-        new
+        Ok(new)
     }
 
     pub(crate) fn close(&self) {
-        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let reading = {
+            let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            self.closed.store(true, Ordering::Release);
+            reading.upgrade()
+        };
         if let Some(reading) = reading {
             reading.tasks.iter().for_each(AbortHandle::abort);
         }
@@ -96,23 +112,39 @@ impl Drop for Reading {
 }
 
 impl Reading {
+    fn goes_on(&self) -> bool {
+        let is_over = matches!(&*self.state.borrow(), State::Over(_));
+        !is_over && self.state.has_changed().is_ok() && !self.home.is_gone()
+    }
+
     /// Ready when every change from here on is told.
-    pub(crate) async fn live(&self) -> Result<()> {
+    pub(crate) async fn live(&self) -> Result<(), End> {
         let mut state = self.state.clone();
-        let there = state.wait_for(|state| !matches!(state, State::Beginning)).await;
-        match there.as_deref() {
-            Ok(State::Live) => Ok(()),
-            Ok(State::Over(why)) => Err(again(why)),
-            _ => Err(Error::new(ErrorKind::Closed, "the store was closed")),
+        let live = async {
+            match state.wait_for(|state| !matches!(state, State::Beginning)).await.as_deref() {
+                Ok(State::Over(why)) => Err(End::Lasting(why.clone())),
+                Ok(_) => Ok(()),
+                Err(_) => Err(End::Gone),
+            }
+        };
+        tokio::select! {
+            live = live => live,
+            () = self.home.gone() => Err(End::Gone),
         }
     }
 
     /// Ready when nothing is told any more.
-    pub(crate) async fn over(&self) -> Error {
+    pub(crate) async fn over(&self) -> End {
         let mut state = self.state.clone();
-        match state.wait_for(|state| matches!(state, State::Over(_))).await.as_deref() {
-            Ok(State::Over(why)) => again(why),
-            _ => Error::new(ErrorKind::Closed, "the store was closed"),
+        let over = async {
+            match state.wait_for(|state| matches!(state, State::Over(_))).await.as_deref() {
+                Ok(State::Over(why)) => End::Lasting(why.clone()),
+                _ => End::Gone,
+            }
+        };
+        tokio::select! {
+            over = over => over,
+            () = self.home.gone() => End::Gone,
         }
     }
 
@@ -120,11 +152,6 @@ impl Reading {
     pub(crate) fn ends(&self, place: Place, at: Millis) {
         self.ends.at_the_latest(place, at);
     }
-}
-
-/// For each of those who wait.
-fn again(why: &Error) -> Error {
-    Error::new(why.kind(), why.to_string())
 }
 
 /// Tells the watches what the stream says.
@@ -140,13 +167,21 @@ impl Teller {
     /// Tells what is there of a place, or that there is nothing any more, by what it was before.
     fn tell(&self, place: Place, now: Option<Found>, before: Option<Found>) {
         let time = &self.client.time;
-        let lives = |found: &Found| !found.ends.is_some_and(|end| time.is_over(end));
+        let lives = |found: &Found| !found.is_over(time);
         let is_watched = match &place {
             Place::Data(key) => self.hub.is_watched(key),
             Place::Lock(name) => self.hub.is_holder_watched(name),
         };
         if !is_watched {
             return;
+        }
+        let damaged = |found: &Found| match &place {
+            Place::Data(_) => found.damaged_key(time.latest()),
+            Place::Lock(_) => found.damaged_lock(time.latest()),
+        };
+        // Neither "gone" nor "there": who watches it finds out by reading.
+        if [&now, &before].into_iter().flatten().any(|found| damaged(found).is_some()) {
+            return self.hub.missed();
         }
         let end = now.as_ref().filter(|found| lives(found)).and_then(|found| found.ends);
         self.ends.set(place.clone(), end);
@@ -179,7 +214,7 @@ impl Teller {
 
     /// Looks at what has ended, and tells it.
     async fn watch_ends(self: Arc<Self>) {
-        let (time, mut backoff) = (&self.client.time, Backoff::default());
+        let (time, mut backoff) = (&self.client.time, backoff());
         loop {
             let first = self.ends.first();
             let passed = async {
@@ -258,111 +293,5 @@ impl Sink<Record> for Teller {
 
     fn missed(&self) {
         self.hub.missed();
-    }
-}
-
-/// The stream on the service.
-struct Stream {
-    client: Arc<Client>,
-    arn: Mutex<Option<String>>,
-}
-
-/// Whether what was to be read is gone.
-fn trouble<E>(
-    error: aws_sdk_dynamodb::error::SdkError<E, aws_sdk_dynamodb::config::http::HttpResponse>,
-) -> Trouble
-where
-    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match code(&error) {
-        Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException") => {
-            Trouble::Gap
-        }
-        _ => Trouble::Failed(error.into()),
-    }
-}
-
-impl Stream {
-    fn arn(&self) -> Result<String, Trouble> {
-        self.arn.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Trouble::Gap)
-    }
-
-    /// Where the stream is: one that is switched off and on again is another.
-    async fn find(&self) -> Result<String, Trouble> {
-        let client = &self.client;
-        let described = table::describe(client, Deadline::after(WITHIN)).await;
-        let described = described.map_err(|error| Failed {
-            fate: if error.is_transient() { Fate::Undone } else { Fate::Refused },
-            silent: error.is_transient(),
-            error,
-        })?;
-        let gone = |why: String| Trouble::Failed(Failed::new(Fate::Refused, ErrorKind::Unsupported, why));
-        let described = described.ok_or_else(|| gone("the table is gone".into()))?;
-        if let Some(why) = table::no_stream(&client.table, &described) {
-            return Err(gone(why));
-        }
-        let arn = described.latest_stream_arn.unwrap_or_default();
-        *self.arn.lock().unwrap_or_else(PoisonError::into_inner) = Some(arn.clone());
-        Ok(arn)
-    }
-}
-
-impl Source for Stream {
-    type Record = Record;
-
-    async fn shards(&self) -> Result<Vec<Shard>, Trouble> {
-        let (mut arn, mut shards, mut from) = (self.arn().ok(), Vec::new(), None);
-        loop {
-            let of = match arn.clone() {
-                Some(arn) => arn,
-                None => arn.insert(self.find().await?).clone(),
-            };
-            let ask = self.client.streams.describe_stream().stream_arn(of).set_exclusive_start_shard_id(from);
-            let ask = async { ask.send().await.map_err(trouble) };
-            let described = in_time(ask).await?;
-            let Some(description) = described.stream_description else { return Err(Trouble::Gap) };
-            let page = description.shards.unwrap_or_default();
-            shards.extend(
-                page.into_iter().filter_map(|s| Some(Shard { id: s.shard_id?, parent: s.parent_shard_id })),
-            );
-            from = description.last_evaluated_shard_id;
-            if from.is_none() {
-                if description.stream_status == Some(StreamStatus::Disabled) {
-                    // There may be a newer one.
-                    *self.arn.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    self.find().await?;
-                    return Err(Trouble::Gap);
-                }
-                return Ok(shards);
-            }
-        }
-    }
-
-    async fn iterator(&self, shard: &str, begin: Begin) -> Result<String, Trouble> {
-        let kind = match begin {
-            Begin::Newest => ShardIteratorType::Latest,
-            Begin::Oldest => ShardIteratorType::TrimHorizon,
-        };
-        let ask = self.client.streams.get_shard_iterator().stream_arn(self.arn()?).shard_id(shard);
-        let ask = ask.shard_iterator_type(kind);
-        let answer = in_time(async { ask.send().await.map_err(trouble) }).await?;
-        answer.shard_iterator.ok_or(Trouble::Gap)
-    }
-
-    async fn records(&self, iterator: &str) -> Result<Read<Record>, Trouble> {
-        let ask = self.client.streams.get_records().shard_iterator(iterator);
-        let answer = in_time(async { ask.send().await.map_err(trouble) }).await?;
-        Ok((answer.records.unwrap_or_default(), answer.next_shard_iterator))
-    }
-}
-
-/// Without an answer for so long, the connection is taken to be dead.
-async fn in_time<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    match Deadline::after(WITHIN).limit(ask).await {
-        Some(answer) => answer,
-        None => {
-            let why = format!("DynamoDB: no answer of the stream within {WITHIN:?}");
-            Err(Failed { silent: true, ..Failed::new(Fate::Unknown, ErrorKind::Timeout, why) }.into())
-        }
     }
 }

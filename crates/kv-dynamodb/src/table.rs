@@ -1,7 +1,7 @@
 //! The table: what it has to be, how it is made.
 
 use crate::{
-    client::{Backoff, Client, Does},
+    client::{Client, Does, backoff},
     error::{Failed, code},
     item::{KEY, PARTITION, TTL},
 };
@@ -110,13 +110,16 @@ async fn make(client: &Client, deadline: Deadline) -> Result<TableDescription> {
 }
 
 async fn ready(client: &Client, deadline: Deadline) -> Result<TableDescription> {
-    let mut backoff = Backoff::default();
+    let mut backoff = backoff();
     loop {
-        if let Some(found) = describe(client, deadline).await?.filter(is_ready) {
-            return Ok(found);
+        let found = describe(client, deadline).await?;
+        if let Some(found) = found.as_ref().filter(|found| is_ready(found)) {
+            return Ok(found.clone());
         }
         if deadline.has_passed() {
-            let why = format!("the table {:?} did not become active in time", client.table);
+            let status = found.as_ref().and_then(TableDescription::table_status).map(TableStatus::as_str);
+            let (table, status) = (&client.table, status.unwrap_or("missing"));
+            let why = format!("the table {table:?} did not become active in time: it is {status}");
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
         backoff.pause().await;
@@ -180,8 +183,15 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
             matches!(ttl.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
         on && ttl.attribute_name() == Some(TTL)
     });
-    if !on && wanted.create {
-        return switch_on(client).await;
+    // Who may not switch it on can use the table all the same.
+    let switched = match !on && wanted.create {
+        true => Some(switch_on(client, deadline).await),
+        false => None,
+    };
+    match switched {
+        Some(Err(e)) if e.kind() != ErrorKind::PermissionDenied => return Err(e),
+        Some(Ok(())) => return Ok(()),
+        _ => {}
     }
     if !on {
         tracing::warn!(
@@ -194,7 +204,7 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
     Ok(())
 }
 
-async fn switch_on(client: &Client) -> Result<()> {
+async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
     let ttl = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
     let ttl = ttl.map_err(|e| Error::new(ErrorKind::Other, "the SDK refused our own TTL").with_cause(e))?;
     let switch_on = || async {
@@ -206,7 +216,7 @@ async fn switch_on(client: &Client) -> Result<()> {
             Err(e) => Err(Failed::from(e)),
         }
     };
-    client.call(Does::Repeatable, Deadline::default(), switch_on).await
+    client.call(Does::Repeatable, deadline, switch_on).await
 }
 
 /// Why there are no watches, and what to do.

@@ -8,7 +8,7 @@ use kv_core::{Deadline, Key};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -18,12 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 type Busy = HashMap<u64, Arc<RwLock<()>>>;
 
-/// The keys that are being written, by their hashes: two of one hash wait for each other, and that is all.
-static BUSY: LazyLock<Mutex<Busy>> = LazyLock::new(Mutex::default);
-static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+/// The keys of one store that are being written, by their hashes: two of one hash wait for each other, and that is all.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    busy: Mutex<Busy>,
+    hasher: RandomState,
+}
 
-fn busy() -> MutexGuard<'static, Busy> {
-    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+impl Turns {
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +46,7 @@ enum Held {
 pub(crate) struct Turn(Vec<Place>);
 
 struct Place {
+    turns: Arc<Turns>,
     hash: u64,
     held: Option<Held>,
 }
@@ -48,7 +54,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.held = None;
-        let mut busy = busy();
+        let mut busy = self.turns.busy();
         if busy.get(&self.hash).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             busy.remove(&self.hash);
         }
@@ -56,13 +62,13 @@ impl Drop for Place {
 }
 
 impl Turn {
-    /// The turn of a write of these keys of a partition. Cancel safe.
+    /// The turn of a write of these keys. Cancel safe.
     pub(crate) async fn of<'k>(
-        partition: &str,
+        turns: &Arc<Turns>,
         writes: impl IntoIterator<Item = (&'k Key, Does)>,
         deadline: Deadline,
     ) -> Self {
-        let hash = |key: &Key| HASHER.hash_one((partition, key.as_str()));
+        let hash = |key: &Key| turns.hasher.hash_one(key.as_str());
         let mut wanted: Vec<_> = writes.into_iter().map(|(key, does)| (hash(key), does)).collect();
         // In one order, so that no two writes wait for each other. Of one hash a deletion comes first, and is enough.
         wanted.sort_unstable();
@@ -70,9 +76,9 @@ impl Turn {
         let patience = Deadline::after(PATIENCE.min(deadline.remaining() / 2));
         let mut turn = Self(Vec::with_capacity(wanted.len()));
         for (hash, does) in wanted {
-            let lock = busy().entry(hash).or_default().clone();
+            let lock = turns.busy().entry(hash).or_default().clone();
             // There before the wait, so that one that is dropped tidies up.
-            turn.0.push(Place { hash, held: None });
+            turn.0.push(Place { turns: turns.clone(), hash, held: None });
             let free = async {
                 match does {
                     Does::Puts => Held::Puts { _guard: lock.read_owned().await },
@@ -96,20 +102,22 @@ mod tests {
     };
     use futures::FutureExt;
 
-    async fn turn(partition: &str, writes: &[(&str, Does)]) -> Turn {
+    async fn turn(turns: &Arc<Turns>, writes: &[(&str, Does)]) -> Turn {
         let writes: Vec<_> =
             writes.iter().map(|(key, does)| (Key::parse(key).expect("a key"), *does)).collect();
         let deadline = Deadline::after(Duration::from_secs(60));
-        Turn::of(partition, writes.iter().map(|(key, does)| (key, *does)), deadline).await
+        Turn::of(turns, writes.iter().map(|(key, does)| (key, *does)), deadline).await
     }
 
     #[tokio::test]
     async fn a_deletion_waits_for_puts_and_they_for_it() {
-        let (one, two) = (turn("1", &[("a", Puts)]).await, turn("1", &[("a", Puts), ("b", Puts)]).await);
-        let mut deletion = Box::pin(turn("1", &[("a", Deletes)]));
+        let turns = Arc::default();
+        let (one, two) =
+            (turn(&turns, &[("a", Puts)]).await, turn(&turns, &[("a", Puts), ("b", Puts)]).await);
+        let mut deletion = Box::pin(turn(&turns, &[("a", Deletes)]));
         drop(one);
         assert!(deletion.as_mut().now_or_never().is_none());
-        let mut put = Box::pin(turn("1", &[("a", Puts)]));
+        let mut put = Box::pin(turn(&turns, &[("a", Puts)]));
         assert!(put.as_mut().now_or_never().is_none());
         drop(two);
         let deletion = deletion.await;
@@ -120,26 +128,28 @@ mod tests {
 
     #[tokio::test]
     async fn other_keys_and_other_stores_do_not_wait() {
-        let _deletion = turn("2", &[("a", Deletes), ("b", Deletes), ("a", Puts)]).await;
-        assert!(turn("2", &[("c", Deletes)]).now_or_never().is_some());
-        assert!(turn("3", &[("a", Deletes)]).now_or_never().is_some());
-        assert!(turn("2", &[("b", Puts)]).now_or_never().is_none());
+        let (turns, others) = (Arc::default(), Arc::default());
+        let _deletion = turn(&turns, &[("a", Deletes), ("b", Deletes), ("a", Puts)]).await;
+        assert!(turn(&turns, &[("c", Deletes)]).now_or_never().is_some());
+        assert!(turn(&others, &[("a", Deletes)]).now_or_never().is_some());
+        assert!(turn(&turns, &[("b", Puts)]).now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_what_hangs() {
-        let _hangs = turn("4", &[("a", Puts)]).await;
-        let deletion = turn("4", &[("a", Deletes)]);
+        let turns = Arc::default();
+        let _hangs = turn(&turns, &[("a", Puts)]).await;
+        let deletion = turn(&turns, &[("a", Deletes)]);
         assert!(deletion.await.0.iter().all(|place| place.held.is_none()));
     }
 
     #[tokio::test]
     async fn nothing_is_kept_of_what_is_over() {
-        let hash = HASHER.hash_one(("5", "a"));
-        let put = turn("5", &[("a", Puts)]).await;
-        drop(Box::pin(turn("5", &[("a", Deletes)])).as_mut().now_or_never());
-        assert!(busy().contains_key(&hash));
+        let turns = Arc::<Turns>::default();
+        let put = turn(&turns, &[("a", Puts)]).await;
+        drop(Box::pin(turn(&turns, &[("a", Deletes)])).as_mut().now_or_never());
+        assert_eq!(turns.busy().len(), 1);
         drop(put);
-        assert!(!busy().contains_key(&hash));
+        assert!(turns.busy().is_empty());
     }
 }

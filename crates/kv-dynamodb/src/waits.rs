@@ -1,14 +1,15 @@
 //! Waiting for locks: in line within a store, and by polls that all lines share.
 
 use crate::{
-    client::{Backoff, Client},
+    client::{Client, backoff},
     clock::Millis,
     item::unique,
     store::read_many,
 };
-use kv_core::*;
+use kv_core::{backend::Home, *};
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -29,7 +30,13 @@ struct Shared {
     client: Arc<Client>,
     partition: String,
     lines: Mutex<HashMap<Key, Weak<Line>>>,
-    poller: Mutex<Option<AbortHandle>>,
+    poller: Mutex<Option<Poller>>,
+}
+
+/// Who polls, and on which runtime.
+struct Poller {
+    task: AbortHandle,
+    home: Home,
 }
 
 /// Those who wait for one lock.
@@ -75,7 +82,7 @@ impl Shared {
 
     /// Looks at the records as long as somebody waits.
     async fn poll(self: Arc<Self>) {
-        let mut backoff = Backoff::default();
+        let mut backoff = backoff();
         loop {
             tokio::time::sleep(POLL - POLL / 8 + Duration::from_millis(unique() % 64)).await;
             let waiting = self.waiting();
@@ -91,9 +98,16 @@ impl Shared {
             let names = waiting.iter().map(|(name, _)| name.as_str());
             // From the past will do: who asks is told the truth.
             let found = read_many(&self.client, &self.partition, names, false, Deadline::default()).await;
-            let Ok(found) = found else {
-                backoff.pause().await;
-                continue;
+            let found = match found {
+                Ok(found) => found,
+                Err(e) => {
+                    // What lasts is for those to hear who wait.
+                    if e.is_lasting() {
+                        waiting.iter().for_each(|(_, line)| line.free.notify_one());
+                    }
+                    backoff.pause().await;
+                    continue;
+                }
             };
             backoff.reset();
             for (name, line) in waiting {
@@ -143,7 +157,7 @@ impl Waits {
 
     pub(crate) fn close(&self) {
         if let Some(poller) = self.0.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            poller.abort();
+            poller.task.abort();
         }
     }
 }
@@ -155,6 +169,23 @@ impl Drop for Waits {
 }
 
 impl Wait {
+    /// Has somebody poll; ready when the runtime on which that goes on has ended.
+    fn poll(&self) -> impl Future<Output = ()> + use<> {
+        let mut poller = self.shared.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |poller: &Poller| !poller.task.is_finished() && !poller.home.is_gone();
+        if !poller.as_ref().is_some_and(goes_on) {
+            let task = tokio::spawn(self.shared.clone().poll()).abort_handle();
+            *poller = Some(Poller { task, home: Home::here() });
+        }
+        let gone = poller.as_ref().map(|poller| poller.home.gone());
+        async move {
+            match gone {
+                Some(gone) => gone.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Ready when the lock may be free. Cancel safe.
     pub(crate) async fn free(&self, ends: Option<Millis>) {
         let watched = Watched::new(self);
@@ -171,9 +202,15 @@ impl Wait {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            () = self.line.free.notified() => {}
-            () = over => {}
+        let mut over = std::pin::pin!(over);
+        loop {
+            // The runtime on which is polled may end before that of this wait.
+            let gone = self.poll();
+            tokio::select! {
+                () = self.line.free.notified() => break,
+                () = &mut over => break,
+                () = gone => {}
+            }
         }
         drop(watched);
     }
@@ -185,10 +222,6 @@ struct Watched<'a>(&'a Line);
 impl<'a> Watched<'a> {
     fn new(wait: &'a Wait) -> Self {
         wait.line.state().waits = true;
-        let mut poller = wait.shared.poller.lock().unwrap_or_else(PoisonError::into_inner);
-        if poller.as_ref().is_none_or(AbortHandle::is_finished) {
-            *poller = Some(tokio::spawn(wait.shared.clone().poll()).abort_handle());
-        }
         Self(&wait.line)
     }
 }

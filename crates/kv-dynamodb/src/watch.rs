@@ -1,11 +1,18 @@
 //! Watches: the stream is joined, then what is there is read, then come the changes.
 
 use crate::{
-    client::Backoff, clock::Millis, ends::Place, item::is_foreign, list::query, lock, names::Names,
-    store::Inner, stream::Reading,
+    client::backoff,
+    clock::Millis,
+    ends::Place,
+    item::is_foreign,
+    list::query,
+    lock,
+    names::Names,
+    store::Inner,
+    stream::{End, Reading},
 };
 use kv_core::{
-    backend::{Change, Emit, Told, stream},
+    backend::{Change, Emit, Outage, Subscription, Told, stream},
     *,
 };
 use std::{sync::Arc, time::Duration};
@@ -19,39 +26,26 @@ const FETCHED: usize = 100;
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
     let (target, each_request) = (target.clone(), options.each_request);
     stream(move |out| async move {
-        let reading = inner.feed.join();
-        // What changes while it is read what is there waits here.
-        let mut news = inner.hub.subscribe(&target);
-        reading.live().await?;
         let mut watched = Watched { inner, target, each_request, told: Told::default() };
-        let mut backoff = Backoff::default();
         loop {
-            match watched.read(&reading, &out).await {
-                Ok(()) => backoff.reset(),
-                Err(e) if e.is_transient() => {
-                    backoff.pause().await;
-                    continue;
-                }
-                Err(e) => return Err(e),
+            let reading = watched.inner.feed.join()?;
+            // What changes while it is read what is there waits here.
+            let mut news = watched.inner.hub.subscribe(&watched.target);
+            if let Err(end) = reading.live().await {
+                ended(end)?;
+                continue;
             }
-            out.send(WatchEvent::Synced).await;
-            loop {
-                let change = tokio::select! {
-                    biased;
-                    change = news.next() => change,
-                    why = reading.over() => return Err(why),
-                };
-                match change {
-                    Change::Event(event) => {
-                        if let Some(event) = watched.change(event) {
-                            out.send(event).await;
-                        }
-                    }
-                    Change::Missed => break,
-                }
-            }
+            ended(watched.follow(&reading, &mut news, &out).await?)?;
         }
     })
+}
+
+/// Goes on where another reader can be had.
+fn ended(end: End) -> Result<()> {
+    match end {
+        End::Lasting(why) => Err(why),
+        End::Gone => Ok(()),
+    }
 }
 
 /// One watch, over all its readings.
@@ -63,12 +57,63 @@ struct Watched {
 }
 
 impl Watched {
+    /// Tells what is there and what changes, until the reader of the stream has ended.
+    async fn follow(
+        &mut self,
+        reading: &Reading,
+        news: &mut Subscription,
+        out: &Emit<WatchEvent>,
+    ) -> Result<End> {
+        let (mut backoff, mut outage) = (backoff(), Outage::new("watch", "dynamodb"));
+        loop {
+            match self.read(reading, out).await {
+                Ok(()) => {
+                    backoff.reset();
+                    outage.over();
+                }
+                Err(e) if e.is_lasting() => return Err(e),
+                Err(e) => {
+                    outage.failed(&e);
+                    backoff.pause().await;
+                    continue;
+                }
+            }
+            out.send(WatchEvent::Synced).await;
+            loop {
+                let change = tokio::select! {
+                    biased;
+                    change = news.next() => change,
+                    end = reading.over() => return Ok(end),
+                };
+                match change {
+                    Change::Event(event) => {
+                        if let Some(event) = self.change(event) {
+                            out.send(event).await;
+                        }
+                    }
+                    Change::Missed => break,
+                }
+            }
+        }
+    }
+
     /// The event owed for a change that the stream tells.
     fn change(&mut self, event: WatchEvent) -> Option<WatchEvent> {
         match event {
             // What another tool wrote has no place in the order of versions.
             WatchEvent::Put(entry) if is_foreign(entry.version) => self.now(entry),
             event => self.told.change(event),
+        }
+    }
+
+    /// The events owed for what was read. An older version is that of a table that went back.
+    async fn tell(&mut self, entry: Entry, out: &Emit<WatchEvent>) {
+        let owed = match is_foreign(entry.version) {
+            true => Vec::from_iter(self.now(entry)),
+            false => self.told.listed(entry).collect(),
+        };
+        for event in owed {
+            out.send(event).await;
         }
     }
 
@@ -92,7 +137,7 @@ impl Watched {
             Target::Key(key) => {
                 let found =
                     self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.deadline()).await?;
-                if let Some(found) = self.inner.living(found) {
+                if let Some(found) = self.inner.living(key.as_str(), found)? {
                     let ends = found.ends;
                     self.put(found.entry(key), ends, reading, out).await;
                 }
@@ -100,16 +145,14 @@ impl Watched {
             Target::Holder(name) => {
                 let found =
                     self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.deadline()).await?;
-                let found = self.inner.living(found);
+                let found = self.inner.holding(name.as_str(), found)?;
                 if let Some((ends, holder)) = found.and_then(|found| Some((found.ends, lock::holder(found)?)))
                 {
                     if let Some(ends) = ends {
                         reading.ends(Place::Lock(name.clone()), ends);
                     }
                     let entry = Entry::new(name, holder.value, Version::new(holder.token, 0));
-                    if let Some(event) = self.now(entry) {
-                        out.send(event).await;
-                    }
+                    self.tell(entry, out).await;
                 }
             }
         }
@@ -135,7 +178,7 @@ impl Watched {
             let mut differs = Vec::new();
             for (name, found) in page.rows {
                 let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
-                let Some(found) = self.inner.living(Some(found)) else { continue };
+                let Some(found) = self.inner.living(&name, Some(found))? else { continue };
                 if with_values {
                     let ends = found.ends;
                     self.put(found.entry(key), ends, reading, out).await;
@@ -152,7 +195,7 @@ impl Watched {
                 let names = keys.iter().map(Key::as_str);
                 let mut found = self.inner.items(&partition, names, &self.deadline()).await?;
                 for key in keys {
-                    if let Some(found) = self.inner.living(found.remove(key.as_str())) {
+                    if let Some(found) = self.inner.living(key.as_str(), found.remove(key.as_str()))? {
                         let ends = found.ends;
                         self.put(found.entry(key.clone()), ends, reading, out).await;
                     }
@@ -176,8 +219,6 @@ impl Watched {
         if let Some(ends) = ends {
             reading.ends(Place::Data(entry.key.clone()), ends);
         }
-        if let Some(event) = self.now(entry) {
-            out.send(event).await;
-        }
+        self.tell(entry, out).await;
     }
 }

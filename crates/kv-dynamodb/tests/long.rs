@@ -31,7 +31,7 @@ const WORKER: &str = "KV_DYNAMODB_TEST_WORKER";
 async fn fill(node: &Node, keys: u64) -> Result<(), Failure> {
     let sdk = node.sdk();
     let put = |n: u64| {
-        let version = [n.to_be_bytes(), 1_u64.to_be_bytes()].concat();
+        let version = [(n + 1).to_be_bytes(), 1_u64.to_be_bytes()].concat();
         let item = PutRequest::builder()
             .item("p", AttributeValue::S("kv:".into()))
             .item("k", AttributeValue::S(format!("d/{n:06}")))

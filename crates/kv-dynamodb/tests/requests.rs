@@ -216,11 +216,13 @@ async fn idle_watches_and_waits_share_their_polls() -> Result<(), Failure> {
     for (operation, count) in &counted {
         let most = match operation.as_str() {
             "GetRecords" | "BatchGetItem" => 6.0 * seconds,
+            // Every five seconds.
+            "DescribeTable" => 1.0,
             _ => 0.0,
         };
         assert!(*count as f64 <= most, "{counted:?} in {seconds} s");
     }
-    assert_eq!(counted.len(), 2, "{counted:?}");
+    assert!(counted.len() >= 2, "{counted:?}");
     drop(guards);
     for wait in waits {
         drop(wait.await??);

@@ -42,6 +42,7 @@ async fn settings_that_make_no_sense_are_refused_before_any_request() {
         ("dynamodb://table/?endpoint=127.0.0.1:1", "no URL"),
         ("dynamodb://table/?create=perhaps", "create"),
         ("dynamodb://table/?regoin=r", "regoin"),
+        ("dynamodb://table/app/?region=r&raw_prefix=app", "give one of them"),
     ] {
         let e = kv_dynamodb::open(url).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
@@ -49,6 +50,28 @@ async fn settings_that_make_no_sense_are_refused_before_any_request() {
     }
     let e = Config::new("table").prefix("p".repeat(2049)).open().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+}
+
+/// A prefix is the directory of that name, with its slash or without; byte for byte only as a raw prefix.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_ends_at_a_segment() -> Result<(), Failure> {
+    let node = single().await?;
+    let open = |config: Config| async { Ok::<_, Failure>(Kv::new(config.create(true).open().await?)) };
+    let bare = open(node.config("prefixes").prefix("app")).await?;
+    let slashed = open(node.config("prefixes").prefix("app/")).await?;
+    let by_url = kv_dynamodb::open(&node.url("prefixes", "app")).await?;
+    let raw = open(node.config("prefixes").raw_prefix("app")).await?;
+    let version = bare.put("a", "1").await?.version;
+    for same in [&slashed, &by_url] {
+        assert_eq!(same.get("a").await?.map(|e| e.version), Some(version));
+    }
+    let guard = bare.new_lock("l").acquire().await?;
+    assert!(slashed.new_lock("l").try_acquire().await?.is_none());
+    assert!(raw.get("a").await?.is_none() && raw.lock_holder("l").await?.is_none());
+    raw.put("a", "raw").await?;
+    raw.delete_tree("").await?;
+    assert!(slashed.exists("a").await? && guard.release().await?);
+    Ok(())
 }
 
 #[tokio::test]
@@ -146,7 +169,7 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
     for (code, kind) in [
         ("AccessDeniedException", ErrorKind::PermissionDenied),
         ("ExpiredTokenException", ErrorKind::Unauthenticated),
-        ("ItemCollectionSizeLimitExceededException", ErrorKind::TooLarge),
+        ("ItemCollectionSizeLimitExceededException", ErrorKind::NoSpace),
         ("ResourceNotFoundException", ErrorKind::Other),
     ] {
         front.trouble("PutItem", Trouble::Refused(400, code), 1);

@@ -17,6 +17,7 @@ struct World {
     unlisted: usize,
     /// The next answers to requests for records.
     troubles: Vec<Trouble>,
+    off: bool,
     writes: u32,
 }
 
@@ -70,6 +71,10 @@ impl Fake {
 
 impl Source for Fake {
     type Record = Record;
+
+    async fn find(&self, _: bool) -> Result<(), Trouble> {
+        if self.world().off { Err(Trouble::Off(Error::new(ErrorKind::Unsupported, "off"))) } else { Ok(()) }
+    }
 
     async fn shards(&self) -> Result<Vec<Shard>, Trouble> {
         let world = self.world();
@@ -233,7 +238,7 @@ async fn what_is_not_to_be_read_any_more_is_said_to_be_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_told_once_and_nothing_is_lost() {
+async fn an_outage_is_told_once_and_a_pause_not_at_all() {
     let failed = |silent| Failed { silent, ..Failed::new(Fate::Undone, ErrorKind::Unavailable, "away") };
     let followed = Followed::new(one_shard()).await;
     // The service itself asks for a pause: no outage.
@@ -242,16 +247,33 @@ async fn an_outage_is_told_once_and_nothing_is_lost() {
     followed.has_told(1).await;
     assert_eq!(followed.ear.0.lock().unwrap().missed, 0);
     followed.world().troubles.extend((0..5).map(|_| Trouble::Failed(failed(true))));
+    followed.until(|told| told.missed == 1).await;
+    let from = followed.world().writes;
     followed.world().write(2);
     followed.has_told(2).await;
     assert_eq!(followed.ear.0.lock().unwrap().missed, 1);
-    assert_whole(&followed.told(), 20, 22);
+    assert_eq!(followed.told()[1..], [(2, from)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_it() {
+async fn a_refusal_that_lasts_ends_it_and_no_other() {
     let followed = Followed::new(one_shard()).await;
-    let refused = Failed::new(Fate::Refused, ErrorKind::PermissionDenied, "no");
-    followed.world().troubles.push(Trouble::Failed(refused));
+    let refused = |kind| Trouble::Failed(Failed::new(Fate::Refused, kind, "no"));
+    followed.world().troubles.push(refused(ErrorKind::Other));
+    followed.until(|told| told.missed == 1).await;
+    followed.world().troubles.push(refused(ErrorKind::PermissionDenied));
     assert_eq!(followed.task.await.unwrap().kind(), ErrorKind::PermissionDenied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_may_be_off_for_a_while() {
+    let followed = Followed::new(one_shard()).await;
+    followed.world().off = true;
+    tokio::time::sleep(OFF / 2).await;
+    followed.world().off = false;
+    followed.until(|told| told.missed == 1).await;
+    followed.world().off = true;
+    tokio::time::sleep(OFF / 2).await;
+    assert!(!followed.task.is_finished());
+    assert_eq!(followed.task.await.unwrap().kind(), ErrorKind::Unsupported);
 }

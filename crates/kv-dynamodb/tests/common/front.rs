@@ -1,5 +1,6 @@
 //! What stands in front of the emulator: counts requests by operation, and answers some in its place.
 
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use kv_testsuite::Failure;
 use std::{
     collections::BTreeMap,
@@ -20,14 +21,27 @@ pub enum Trouble {
     Refused(u16, &'static str),
     /// It arrives, and its answer is lost with the connection.
     Lost,
+    /// It arrives so much later.
+    Late(Duration),
+    /// It does not arrive; something that is not the service answers, with this status, type and text.
+    Page(u16, &'static str, &'static str),
+    /// It arrives, and its answer has a date so far ahead.
+    Ahead(Duration),
 }
 
 #[derive(Default)]
 struct State {
     counts: BTreeMap<String, u64>,
     troubles: Vec<(String, Trouble)>,
+    /// What all requests have.
+    every: Option<Trouble>,
     /// The service's clock is so far ahead.
     ahead: Duration,
+    no_date: bool,
+    /// The service knows this access key alone.
+    known: Option<String>,
+    /// The service refuses what was signed more than five minutes from its own time.
+    checks_dates: bool,
 }
 
 pub struct Front {
@@ -60,8 +74,30 @@ impl Front {
         lock(&self.state).troubles.extend((0..times).map(|_| (operation.to_owned(), trouble.clone())));
     }
 
+    /// All requests have it from now on.
+    pub fn every(&self, trouble: Trouble) {
+        lock(&self.state).every = Some(trouble);
+    }
+
     pub fn no_more_trouble(&self) {
-        lock(&self.state).troubles.clear();
+        let mut state = lock(&self.state);
+        state.troubles.clear();
+        state.every = None;
+    }
+
+    /// The service knows this access key and no other.
+    pub fn knows(&self, access_key: &str) {
+        lock(&self.state).known = Some(access_key.to_owned());
+    }
+
+    /// The service compares the date of a signature with its own.
+    pub fn checks_dates(&self) {
+        lock(&self.state).checks_dates = true;
+    }
+
+    /// Answers have no date.
+    pub fn no_date(&self, none: bool) {
+        lock(&self.state).no_date = none;
     }
 
     /// Sets the service's clock ahead.
@@ -109,24 +145,70 @@ impl Message {
         self.head.lines().find_map(|line| value(line).map(|length| line[line.len() - length..].trim()))
     }
 
-    fn dated(&mut self, ahead: Duration) {
-        if ahead.is_zero() {
-            return;
-        }
-        let now = aws_sdk_dynamodb::primitives::DateTime::from(SystemTime::now() + ahead);
-        let date = now.fmt(aws_sdk_dynamodb::primitives::DateTimeFormat::HttpDate).expect("a date");
-        let lines = self.head.lines().map(|line| {
-            if line.to_ascii_lowercase().starts_with("date:") {
-                format!("date: {date}")
-            } else {
-                line.to_owned()
-            }
+    /// With the service's date; without one, none.
+    fn dated(&mut self, ahead: Option<Duration>) {
+        let date = ahead.map(|ahead| {
+            let now = DateTime::from(SystemTime::now() + ahead);
+            format!("date: {}", now.fmt(DateTimeFormat::HttpDate).expect("a date"))
         });
-        self.head = lines.collect::<Vec<_>>().join("\r\n") + "\r\n";
+        let lines = self.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).chain(date.as_deref()).collect();
+        self.head = lines.join("\r\n") + "\r\n\r\n";
+    }
+
+    fn answer(status: u16, kind: &str, body: &str) -> Self {
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 {status} Said\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+        Self { head, body: body.as_bytes().to_vec() }
+    }
+
+    /// What the service says in its own words.
+    fn refusal(status: u16, kind: &str, said: &str) -> Self {
+        let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"{said}"}}"#);
+        Self::answer(status, "application/x-amz-json-1.0", &body)
     }
 
     fn bytes(&self) -> Vec<u8> {
         [self.head.as_bytes(), &self.body].concat()
+    }
+}
+
+impl State {
+    /// Why the service refuses the request, by who signed it and when.
+    fn refuses(&self, request: &Message) -> Option<Message> {
+        let by = request.header("authorization").unwrap_or_default();
+        if self.known.as_ref().is_some_and(|known| !by.contains(&format!("Credential={known}/"))) {
+            return Some(Message::refusal(
+                400,
+                "UnrecognizedClientException",
+                "The security token is invalid.",
+            ));
+        }
+        if self.checks_dates {
+            // 20260102T030405Z
+            let at = request.header("x-amz-date").unwrap_or_default();
+            let part = |range: std::ops::Range<usize>| at.get(range).unwrap_or_default();
+            let at = format!(
+                "{}-{}-{}T{}:{}:{}Z",
+                part(0..4),
+                part(4..6),
+                part(6..8),
+                part(9..11),
+                part(11..13),
+                part(13..15)
+            );
+            let at = DateTime::from_str(&at, DateTimeFormat::DateTime).map_or(0, |at| at.secs());
+            let now = DateTime::from(SystemTime::now() + self.ahead).secs();
+            if at.abs_diff(now) > 300 {
+                return Some(Message::refusal(
+                    400,
+                    "InvalidSignatureException",
+                    "Signature expired: it is too old",
+                ));
+            }
+        }
+        None
     }
 }
 
@@ -136,32 +218,33 @@ async fn serve(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> R
     while let Some(request) = Message::read(&mut client).await? {
         let target = request.header("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let (trouble, ahead) = {
+        let (trouble, ahead, refused) = {
             let mut state = lock(state);
             *state.counts.entry(operation.clone()).or_default() += 1;
             let at = state.troubles.iter().position(|(of, _)| *of == operation);
-            (at.map(|at| state.troubles.remove(at).1), state.ahead)
+            let trouble = at.map(|at| state.troubles.remove(at).1).or_else(|| state.every.clone());
+            let ahead = (!state.no_date).then_some(state.ahead);
+            (trouble, ahead, state.refuses(&request))
         };
-        let mut answer = match &trouble {
-            Some(Trouble::Refused(status, kind)) => {
-                let body = format!(
-                    r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"said the test"}}"#
-                );
-                let head = format!(
-                    "HTTP/1.1 {status} Said\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n",
-                    body.len()
-                );
-                Message { head, body: body.into_bytes() }
-            }
+        if let Some(Trouble::Late(time)) = trouble {
+            tokio::time::sleep(time).await;
+        }
+        let mut answer = match (&trouble, refused) {
+            (Some(Trouble::Refused(status, kind)), _) => Message::refusal(*status, kind, "said the test"),
+            (Some(Trouble::Page(status, kind, text)), _) => Message::answer(*status, kind, text),
+            (_, Some(refusal)) => refusal,
             _ => {
                 server.write_all(&request.bytes()).await?;
                 Message::read(&mut server).await?.ok_or("the emulator ended the connection")?
             }
         };
-        if matches!(trouble, Some(Trouble::Lost)) {
-            return Ok(());
+        match trouble {
+            Some(Trouble::Lost) => return Ok(()),
+            Some(Trouble::Ahead(time)) => answer.dated(Some(time)),
+            // Its clock is another's.
+            Some(Trouble::Page(..)) => answer.dated(Some(Duration::from_secs(3600))),
+            _ => answer.dated(ahead),
         }
-        answer.dated(ahead);
         client.write_all(&answer.bytes()).await?;
     }
     Ok(())

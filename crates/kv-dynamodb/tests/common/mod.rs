@@ -11,7 +11,7 @@ use kv_core::Kv;
 use kv_dynamodb::Config;
 use kv_testsuite::{
     Failure,
-    process::{Daemon, Port, program},
+    process::{Daemon, Port, copy, program},
 };
 use std::{net::SocketAddr, process::Command};
 use tempfile::TempDir;
@@ -32,20 +32,21 @@ pub struct Node {
     pub address: SocketAddr,
     pub daemon: Daemon,
     _port: Port,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One that serves, and has no table yet.
 pub async fn single() -> Result<Node, Failure> {
     // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every request.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    std::fs::create_dir(folder.path().join("data"))?;
     let port = Port::new()?;
     let address = port.address();
     let mut command = Command::new(program("dynamodb", "dynamodb", LIVE)?);
     command.arg(format!("--port={}", address.port()));
-    command.arg(format!("--db-path={}", folder.path().join("data").display()));
+    command.arg(format!("--db-path={}", folder.path().join("data/table").display()));
     let daemon = Daemon::new(command, folder.path().join("log"));
-    let node = Node { address, daemon, _port: port, _folder: folder };
+    let node = Node { address, daemon, _port: port, folder };
     node.start().await?;
     Ok(node)
 }
@@ -55,6 +56,13 @@ impl Node {
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
+    }
+
+    /// Keeps a copy of its data, or puts that in their place; returns when it serves again.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.daemon.stop();
+        copy(&self.folder.path().join(from), &self.folder.path().join(to))?;
+        self.start().await
     }
 
     pub fn config(&self, table: &str) -> Config {

@@ -1,7 +1,10 @@
 //! The conformance suite on an emulator of our own, or on a live table.
 
 use super::*;
-use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    primitives::Blob,
+    types::{AttributeValue, StreamSpecification, StreamViewType},
+};
 use kv_core::{Bytes, Result, StoreUrl, async_trait};
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
 use std::{
@@ -106,8 +109,26 @@ impl Harness for Suite {
         Some(kv_dynamodb::open(url).await)
     }
 
+    /// Two other tables of the same service.
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        let Some(node) = self.node() else { return Vec::new() };
+        let mut stores = Vec::new();
+        for (what, table) in [("a second table", "kv-suite-second"), ("a third table", "kv-suite-third")] {
+            stores.push((what, kv_dynamodb::open(&node.url(table, prefix)).await));
+        }
+        stores
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        Some(self.tool.ours(prefix, false).await.unwrap_or_else(|e| vec![e.to_string()]))
+    }
+
+    fn speaks_http(&self) -> bool {
+        self.node().is_some()
+    }
+
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
-        self.tool.leftovers(prefix).await.unwrap_or_else(|e| vec![e.to_string()])
+        self.tool.ours(prefix, true).await.unwrap_or_else(|e| vec![e.to_string()])
     }
 }
 
@@ -127,6 +148,26 @@ impl Server for Node {
     }
     async fn resume(&self) {
         self.daemon.resume();
+    }
+    async fn save(&self) -> bool {
+        self.copy("data", "saved").await.expect("a copy of the data");
+        true
+    }
+    async fn restore_saved(&self) {
+        self.copy("saved", "data").await.expect("the copy in place");
+        // AWS restores into a new table, which has a stream of its own; the emulator's would be the same.
+        let tables = self.sdk().list_tables().send().await.expect("the service serves");
+        for table in tables.table_names() {
+            for on in [false, true] {
+                let mut stream = StreamSpecification::builder().stream_enabled(on);
+                if on {
+                    stream = stream.stream_view_type(StreamViewType::NewAndOldImages);
+                }
+                let update = self.sdk().update_table().table_name(table);
+                let update = update.stream_specification(stream.build().expect("a whole specification"));
+                update.send().await.expect("the service serves");
+            }
+        }
     }
 }
 
@@ -171,15 +212,18 @@ impl Tool {
     /// The table and the key of a whole name: the suite's prefixes are two segments.
     fn key(&self, name: &str) -> (String, HashMap<String, AttributeValue>) {
         let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at + 1);
-        let (prefix, key) = name.split_at(end);
+        self.key_of(name.split_at(end))
+    }
+
+    fn key_of(&self, (prefix, key): (&str, &str)) -> (String, HashMap<String, AttributeValue>) {
         let (table, prefix) = self.place(prefix);
         let key = [("p", format!("kv:{prefix}")), ("k", key.into())];
         (table, HashMap::from(key.map(|(name, value)| (name.into(), AttributeValue::S(value)))))
     }
 
-    /// What is left of ours. Not counted, and taken away here: what other tools wrote under names that are no keys, the
+    /// What is there of ours. Not counted, and taken away here where one clears up: what other tools wrote under names that are no keys, the
     /// records of free locks, which stay for a day because they hold the tokens, and what ended by its TTL.
-    async fn leftovers(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+    async fn ours(&self, prefix: &str, clears: bool) -> Result<Vec<String>, Failure> {
         let (mut left, (table, prefix)) = (Vec::new(), self.place(prefix));
         for area in ["kv", "kv-lease", "kv-lock"] {
             let partition = format!("{area}:{prefix}");
@@ -200,6 +244,9 @@ impl Tool {
                     left.push(format!("{area}: {:?}", item["k"]));
                     continue;
                 }
+                if !clears {
+                    continue;
+                }
                 let delete = self.sdk.delete_item().table_name(&table).key("p", item["p"].clone());
                 delete.key("k", item["k"].clone()).send().await?;
             }
@@ -218,11 +265,18 @@ impl Foreign for Tool {
         let _ = put.item("v", value).send().await;
     }
     async fn get(&self, name: &str) -> Option<Bytes> {
-        let (table, key) = self.key(name);
-        let get = self.sdk.get_item().table_name(table).set_key(Some(key));
-        let found = get.consistent_read(true).send().await.expect("the service serves");
-        let value = found.item?.remove("v")?;
-        Some(value.as_b().ok()?.clone().into_inner().into())
+        // The prefix may be longer than the suite's own.
+        let ends = name.match_indices('/').map(|(at, _)| at + 1).skip(1);
+        for end in ends.chain((name.matches('/').count() < 2).then_some(name.len())) {
+            let (table, key) = self.key_of(name.split_at(end));
+            let get = self.sdk.get_item().table_name(table).set_key(Some(key));
+            let found = get.consistent_read(true).send().await;
+            let value = found.ok().and_then(|found| found.item?.remove("v"));
+            if let Some(value) = value {
+                return Some(value.as_b().ok()?.clone().into_inner().into());
+            }
+        }
+        None
     }
     async fn delete(&self, name: &str) {
         let (table, key) = self.key(name);

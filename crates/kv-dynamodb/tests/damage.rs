@@ -1,0 +1,238 @@
+//! What is damaged, or another's, in our own partitions: `Corrupt` or skipped, before anything is written, and of no
+//! effect on anything else.
+
+mod common;
+
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use common::{
+    Node, config,
+    front::{Front, Trouble},
+    single,
+};
+use kv_core::{Error, ErrorKind, Kv, Version, WatchEvent};
+use kv_testsuite::Failure;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+const TABLE: &str = "damage";
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+fn n(number: &str) -> AttributeValue {
+    AttributeValue::N(number.into())
+}
+
+fn b(bytes: &[u8]) -> AttributeValue {
+    AttributeValue::B(Blob::new(bytes))
+}
+
+async fn write(
+    node: &Node,
+    partition: &str,
+    key: &str,
+    attributes: &[(&str, AttributeValue)],
+) -> Result<(), Failure> {
+    let put = node.sdk().put_item().table_name(TABLE).item("p", s(partition)).item("k", s(key));
+    let put = attributes.iter().fold(put, |put, (name, value)| put.item(*name, value.clone()));
+    put.send().await?;
+    Ok(())
+}
+
+async fn item(
+    node: &Node,
+    partition: &str,
+    key: &str,
+) -> Result<Option<HashMap<String, AttributeValue>>, Failure> {
+    let get = node.sdk().get_item().table_name(TABLE).key("p", s(partition)).key("k", s(key));
+    Ok(get.consistent_read(true).send().await?.item)
+}
+
+async fn open(node: &Node, prefix: &str) -> Result<Kv, Failure> {
+    Ok(Kv::new(node.config(TABLE).prefix(prefix).create(true).open().await?))
+}
+
+fn corrupt(e: &Error, names: &str) {
+    assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
+    assert!(e.to_string().contains(names), "{e} names {names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_version_poisons_nothing() -> Result<(), Failure> {
+    let node = single().await?;
+    let (damaged, other) = (open(&node, "po1/").await?, open(&node, "po2/").await?);
+    other.put("k", "before").await?;
+    write(&node, "kv:po1/", "d/a", &[("v", b(b"x")), ("ver", b(&[0xff; 16]))]).await?;
+    corrupt(&damaged.get("d/a").await.unwrap_err(), "ver");
+    corrupt(&damaged.list("d").await.unwrap_err(), "d/a");
+    let mut watch = damaged.watch_tree("d").await?;
+    corrupt(&watch.event().await.unwrap_err(), "ver");
+    for n in 0..40 {
+        let written = other.put("k", n.to_string()).await?;
+        assert!(written.version.parts().0 < u64::MAX / 2, "{:?}", written.version);
+    }
+    // Its own store goes on too, and what is damaged is mended by deleting it.
+    damaged.put("e", "").await?;
+    corrupt(&damaged.put("d/a", "y").await.unwrap_err(), "ver");
+    corrupt(&damaged.atomic_put("d/a", "y", None).await.unwrap_err(), "ver");
+    let steps = damaged.transact().then(damaged.put("d/a", "y")).then(damaged.put("f", ""));
+    corrupt(&steps.await.unwrap_err(), "ver");
+    assert!(!damaged.exists("f").await?);
+    let found = item(&node, "kv:po1/", "d/a").await?.ok_or("it is there")?;
+    assert_eq!(found["v"], b(b"x"), "nothing was written");
+    damaged.delete("d/a").await?;
+    assert!(damaged.list("d").await?.is_empty());
+    damaged.put("d/a", "z").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_and_ends_of_other_types_are_corrupt_and_soon_said() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "t/").await?;
+    for (name, value) in [
+        ("ver", b(&[1; 15])),
+        ("ver", b(&[0; 16])),
+        ("ver", n("7")),
+        ("ver", s("words")),
+        ("ends", s("tomorrow")),
+        ("ends", n("-5")),
+        ("ends", n("1.5")),
+        ("ends", n("1e30")),
+        ("ends", n("18446744073709551615")),
+    ] {
+        let what = format!("{name} {value:?}");
+        write(&node, "kv:t/", "a", &[("v", b(b"x")), (name, value)]).await?;
+        corrupt(&kv.get("a").await.expect_err(&what), name);
+        let began = Instant::now();
+        if value != n("-5") {
+            corrupt(&kv.atomic_put("a", "y", None).await.expect_err(&what), name);
+            assert!(item(&node, "kv:t/", "a").await?.is_some_and(|found| found["v"] == b(b"x")), "{what}");
+        }
+        // A put writes it anew, or does not: it tells which.
+        let put = kv.put("a", "y").await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{what}: after {:?}", began.elapsed());
+        let left: &[u8] = if put.is_ok() { b"y" } else { b"x" };
+        assert!(item(&node, "kv:t/", "a").await?.is_some_and(|found| found["v"] == b(left)), "{what}");
+        if let Err(e) = put {
+            corrupt(&e, name);
+        }
+        kv.delete("a").await?;
+        kv.put("a", "y").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_a_caller_made_up_poisons_nothing() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "c/").await?;
+    kv.put("k", "").await?;
+    for made_up in [Version::new(u64::MAX, 1), Version::new(u64::MAX - 1, u64::MAX)] {
+        let e = kv.atomic_put("k", "x", made_up).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
+        assert!(!kv.transact().when_version("k", made_up).then(kv.put("k", "x")).await?.is_committed());
+    }
+    for _ in 0..20 {
+        assert!(kv.put("k", "y").await?.version.parts().0 < u64::MAX / 2);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_of_a_lock_is_corrupt_before_anything_is_written() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "l/").await?;
+    let held = [("owner", s("somebody")), ("ends", n("99999999999999")), ("token", n("7"))];
+    for (name, value) in [
+        ("owner", Some(n("5"))),
+        ("owner", Some(b(b"x"))),
+        ("ends", Some(s("never"))),
+        ("ends", Some(n("1e30"))),
+        ("ends", None),
+        ("token", Some(s("seven"))),
+        ("token", Some(n("-5"))),
+        ("token", Some(n("1e30"))),
+        ("token", Some(n("18446744073709551615"))),
+        ("token", Some(n("99999999999999999"))),
+        ("token", None),
+    ] {
+        let what = format!("{name} {value:?}");
+        let mut attributes: Vec<_> = held.iter().filter(|(of, _)| *of != name).cloned().collect();
+        // It ends within the days to come.
+        attributes.iter_mut().filter(|(of, _)| *of == "ends").for_each(|(_, ends)| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+            *ends = n(&(now.as_millis() + 3_600_000).to_string());
+        });
+        attributes.extend(value.map(|value| (name, value)));
+        write(&node, "kv-lock:l/", "L", &attributes).await?;
+        let before = item(&node, "kv-lock:l/", "L").await?;
+        corrupt(&kv.lock_holder("L").await.expect_err(&what), name);
+        corrupt(&kv.new_lock("L").try_acquire().await.expect_err(&what), name);
+        corrupt(&kv.new_lock("L").acquire().await.expect_err(&what), name);
+        let mut watch = kv.lock_holder("L").watch().await?;
+        corrupt(&watch.event().await.expect_err(&what), name);
+        assert_eq!(item(&node, "kv-lock:l/", "L").await?, before, "{what}");
+    }
+    // Without an owner it is nobody's, but its token still counts.
+    for token in [s("seven"), n("-5"), n("1e30"), n("18446744073709551615")] {
+        let what = format!("{token:?}");
+        write(&node, "kv-lock:l/", "L", &[("token", token)]).await?;
+        let before = item(&node, "kv-lock:l/", "L").await?;
+        corrupt(&kv.new_lock("L").try_acquire().await.expect_err(&what), "token");
+        assert_eq!(item(&node, "kv-lock:l/", "L").await?, before, "{what}");
+    }
+    // What says nothing of a lock at all is in nobody's way.
+    write(&node, "kv-lock:l/", "L", &[("v", b(b"a note"))]).await?;
+    assert!(kv.lock_holder("L").await?.is_none());
+    let guard = kv.new_lock("L").acquire().await?;
+    assert!(guard.release().await?);
+    Ok(())
+}
+
+/// A holder whose record is damaged is not "nobody" to those who watch it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_damaged_under_a_watch_is_no_deletion() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "w/").await?;
+    let _guard = kv.new_lock("L").ttl(MINUTE).acquire().await?;
+    kv.put("a", "1").await?;
+    let (mut holder, mut key) = (kv.lock_holder("L").watch().await?, kv.watch("a").await?);
+    for watch in [&mut holder, &mut key] {
+        assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
+        assert_eq!(watch.event().await?, WatchEvent::Synced);
+    }
+    let set = |partition: &str, key: &str, name: &str, value: AttributeValue| {
+        let update = node.sdk().update_item().table_name(TABLE).key("p", s(partition)).key("k", s(key));
+        let update = update.update_expression("SET #a = :v").expression_attribute_names("#a", name);
+        update.expression_attribute_values(":v", value).send()
+    };
+    set("kv-lock:w/", "L", "owner", n("5")).await?;
+    set("kv:w/", "a", "ver", b(&[0xff; 16])).await?;
+    corrupt(&holder.event().await.unwrap_err(), "owner");
+    corrupt(&key.event().await.unwrap_err(), "ver");
+    Ok(())
+}
+
+/// Two tables, or two services, have nothing to do with each other, whatever the prefix.
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_of_two_tables_do_not_wait_for_each_other() -> Result<(), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let slow = Kv::new(config(front.address, "slow").prefix("app/").create(true).open().await?);
+    let other = Kv::new(node.config("other").prefix("app/").create(true).open().await?);
+    front.trouble("PutItem", Trouble::Late(Duration::from_secs(4)), 1);
+    let put = tokio::spawn(async move { slow.put("k", "1").await });
+    while !front.counted().iter().any(|(operation, _)| operation == "PutItem") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let began = Instant::now();
+    other.delete("k").await?;
+    assert!(began.elapsed() < Duration::from_secs(1), "it waited {:?} for another table", began.elapsed());
+    put.await??;
+    Ok(())
+}
