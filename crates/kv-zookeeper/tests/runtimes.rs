@@ -158,7 +158,7 @@ fn a_restart_while_the_runtime_stands_still_costs_no_write() -> Result<(), Failu
     let now_and_then = Builder::new_current_thread().enable_all().build()?;
     let kv = now_and_then
         .block_on(async { kv_zookeeper::open(&format!("zookeeper://{}/still/", node.address)).await })?;
-    for round in 0..5 {
+    for round in 0..2 {
         now_and_then.block_on(async { kv.put("k", round.to_string()).await })?;
         node.daemon.kill();
         servers.block_on(node.start())?;
@@ -169,4 +169,40 @@ fn a_restart_while_the_runtime_stands_still_costs_no_write() -> Result<(), Failu
     }
     now_and_then.block_on(async { kv.close().await })?;
     Ok(())
+}
+
+/// What the server ended while nobody renewed it is known to be lost at once, and had anew.
+#[test]
+fn what_expires_while_the_runtime_stands_still_is_lost() -> Result<(), Failure> {
+    let (servers, node) = server()?;
+    let url = format!("zookeeper://{}/expired/", node.address);
+    let now_and_then = Builder::new_current_thread().enable_all().build()?;
+    let (kv, had) = now_and_then.block_on(async {
+        let kv = kv_zookeeper::open(&url).await?;
+        let had = used(&kv).await?;
+        Ok::<_, Failure>((kv, had))
+    })?;
+    let other = servers.block_on(async { kv_zookeeper::open(&url).await })?;
+    // Others see it free, and take it, while its holder sleeps.
+    let theirs = servers
+        .block_on(async { timeout(SOON, other.new_lock("l").ttl(TTL).acquire()).await })
+        .map_err(|_| "nobody renews it")??;
+    assert!(!had.guard.is_held() && !had.lease.is_held());
+    now_and_then.block_on(async {
+        timeout(SOON, had.guard.lost()).await?;
+        timeout(SOON, had.lease.lost()).await?;
+        assert!(kv.put("late", "v").fenced(&had.guard).await.is_err(), "another holds it");
+        assert!(!kv.exists("d/leased").await?);
+        kv.put("d/k", "on").await?;
+        assert!(kv.new_lock("l").ttl(TTL).try_acquire().await?.is_none());
+        Ok::<_, Failure>(())
+    })?;
+    assert!(servers.block_on(theirs.release())?);
+    now_and_then.block_on(async {
+        assert!(timeout(SOON, kv.new_lock("l").ttl(TTL).acquire()).await??.release().await?);
+        assert!(!had.guard.release().await? && !had.lease.revoke().await?);
+        kv.close().await?;
+        Ok::<_, Failure>(())
+    })?;
+    Ok(servers.block_on(other.close())?)
 }
