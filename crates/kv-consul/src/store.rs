@@ -119,7 +119,7 @@ impl Consul {
         })))))
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    fn shared(&self) -> &Arc<Inner> {
         &self.0.0
     }
 }
@@ -196,32 +196,32 @@ fn entry(key: &Key, pair: Pair) -> Result<Entry> {
 #[deny(clippy::missing_trait_methods)]
 impl Store for Consul {
     fn capabilities(&self) -> &Capabilities {
-        &self.inner().capabilities
+        &self.shared().capabilities
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-        let name = self.inner().names.name(key.as_str());
-        let found = api::get(&self.inner().client, does(options), options.deadline, &name).await?;
+        let name = self.shared().names.name(key.as_str());
+        let found = api::get(&self.shared().client, does(options), options.deadline, &name).await?;
         found.map(|pair| entry(key, pair)).transpose()
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
-        let names: Vec<_> = keys.iter().map(|key| self.inner().names.name(key.as_str())).collect();
-        let found = txn::read(self.inner(), &names, does(options), options.deadline).await?;
+        let names: Vec<_> = keys.iter().map(|key| self.shared().names.name(key.as_str())).collect();
+        let found = txn::read(self.shared(), &names, does(options), options.deadline).await?;
         let pairs = keys.iter().zip(found);
         pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
-        txn::exists(self.inner(), key, options).await
+        txn::exists(self.shared(), key, options).await
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(self.inner(), key, value, expect, options).await
+        txn::put(self.shared(), key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(self.inner(), key, expect, options).await
+        txn::delete(self.shared(), key, expect, options).await
     }
 
     async fn list(
@@ -230,7 +230,7 @@ impl Store for Consul {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        list::page(self.inner(), directory, from, options).await
+        list::page(self.shared(), directory, from, options).await
     }
 
     async fn delete_tree(
@@ -239,29 +239,29 @@ impl Store for Consul {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        tree::delete(self.inner(), directory, options).await
+        tree::delete(self.shared(), directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
-        txn::transact(self.inner(), transaction, options).await
+        txn::transact(self.shared(), transaction, options).await
     }
 
     async fn watch(&self, target: &Target, _: &WatchOptions) -> Result<WatchStream> {
-        Ok(watch::watch(self.inner().clone(), target))
+        Ok(watch::watch(self.shared().clone(), target))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let range = self.inner().capabilities.lease.as_ref();
-        let ttl = range.ok_or_else(|| self.inner().capabilities.unsupported("leases"))?.grant(ttl)?;
-        lease::lease(self.inner(), ttl, options).await
+        let range = self.shared().capabilities.lease.as_ref();
+        let ttl = range.ok_or_else(|| self.shared().capabilities.unsupported("leases"))?.grant(ttl)?;
+        lease::lease(self.shared(), ttl, options).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-        lock::lock(self.inner(), name, options).await
+        lock::lock(self.shared(), name, options).await
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        lock::holder(self.inner(), name, options).await
+        lock::holder(self.shared(), name, options).await
     }
 
     /// The server lists what other tools wrote.
@@ -270,21 +270,25 @@ impl Store for Consul {
     }
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
-        api::get(&self.inner().client, Does::Read, options.deadline, &self.inner().names.health()).await?;
+        api::get(&self.shared().client, Does::Read, options.deadline, &self.shared().names.health()).await?;
         // It may be another one by now, and told to those who may read it.
-        let version = match agent::about(&self.inner().client, options.deadline).await {
+        let version = match agent::about(&self.shared().client, options.deadline).await {
             Ok(about) => about.config.version,
-            Err(_) => self.inner().version.clone(),
+            Err(_) => self.shared().version.clone(),
         };
         let mut health = Health::new(version);
-        let (leader, members) = agent::status(&self.inner().client, options.deadline).await?;
+        let (leader, members) = agent::status(&self.shared().client, options.deadline).await?;
         health.leader = Some(leader).filter(|leader| !leader.is_empty());
         health.members = members;
         Ok(health)
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn close(&self) -> Result<()> {
-        let inner = self.inner();
+        let inner = self.shared();
         inner.polls.end();
         let given_back = inner.tasks.finish().await;
         inner.sessions.end().await;
@@ -296,7 +300,7 @@ impl Store for Consul {
 
 impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { client, names, .. } = &**self.inner();
+        let Inner { client, names, .. } = &**self.shared();
         f.debug_struct("Consul")
             .field("agents", client)
             .field("prefix", &names.prefix())
