@@ -106,10 +106,11 @@ async fn versions_and_ends_of_other_types_are_corrupt_and_soon_said() -> Result<
         ("ends", n("18446744073709551615")),
     ] {
         let what = format!("{name} {value:?}");
-        write(&node, "kv:t/", "a", &[("v", b(b"x")), (name, value)]).await?;
+        write(&node, "kv:t/", "a", &[("v", b(b"x")), (name, value.clone())]).await?;
         corrupt(&kv.get("a").await.expect_err(&what), name);
         let began = Instant::now();
-        if value != n("-5") {
+        // What ended in 1970 has ended, whatever it means.
+        if ![n("-5"), n("1.5")].contains(&value) {
             corrupt(&kv.atomic_put("a", "y", None).await.expect_err(&what), name);
             assert!(item(&node, "kv:t/", "a").await?.is_some_and(|found| found["v"] == b(b"x")), "{what}");
         }
