@@ -139,7 +139,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
     let e = opened.err().ok_or("it has no quorum")?;
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("quorum"), "{e}");
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     for e in [
         kv.get("k").deadline(Duration::from_secs(1)).await.err(),
         kv.put("k", "w").deadline(Duration::from_secs(1)).await.err(),
@@ -208,7 +208,7 @@ async fn what_is_no_zookeeper_is_told_at_once() -> Result<(), Failure> {
             Config::new([&host]).deadline(Duration::from_secs(10)).open().await.err().ok_or("it is none")?;
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
         assert!(e.to_string().contains(&host) && e.to_string().contains("is it one?"), "{e}");
-        assert!(begun.elapsed() < Duration::from_secs(5), "at once, not after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(8), "at once, not after {:?}", begun.elapsed());
     }
     Ok(())
 }
