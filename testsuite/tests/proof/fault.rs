@@ -181,7 +181,11 @@ faults! {
 
 /// Every fault over a network, what it does, and the cases that it must make red.
 pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
-    (Net::TakesOutagesForRefusals, "a wait for a lock ends with an outage", &["lock.survives/outage"]),
+    (
+        Net::TakesOutagesForRefusals,
+        "a wait for a lock ends with an outage",
+        &["lock.survives/outage", "lock.cancel/lost-place"],
+    ),
     (
         Net::TrustsTheCounter,
         "a watch takes for granted that versions only go up",
@@ -275,7 +279,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::AbandonsLocks,
         "an acquisition whose connection is lost is given up, and the server keeps the lock for it",
-        &["lock.cancel/lost-reply", "lock.cancel/lost-place"],
+        &["lock.cancel/lost-reply"],
     ),
     (Net::IgnoresFences, "a lost lock does not keep writes from happening", &["lock.fenced/cut-off"]),
     (
