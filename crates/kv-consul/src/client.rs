@@ -16,6 +16,9 @@ use std::{
     time::Duration,
 };
 
+/// So long before its deadline a call ends at least, where that leaves most of it.
+const MOMENT: Duration = Duration::from_millis(25);
+
 /// The agents of one datacenter.
 pub(crate) struct Client {
     /// Empty once closed.
@@ -92,7 +95,7 @@ impl Client {
     ) -> Result<Told<T>> {
         let (agents, pool) = (self.agents()?, self.pool()?);
         let mut left = deadline.remaining();
-        left -= left / 50;
+        left -= (left / 50).max(MOMENT).min(left / 4);
         let deadline = Deadline::after(left);
         // Those for watches are counted where they are made.
         let turn = async {

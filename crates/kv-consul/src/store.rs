@@ -287,14 +287,19 @@ impl Store for Consul {
         None
     }
 
+    /// It goes on in the background when the caller stops waiting, so that the connections end behind what needs them.
     async fn close(&self) -> Result<()> {
-        let inner = self.shared();
+        let inner = self.shared().clone();
         inner.polls.end();
-        let given_back = inner.tasks.finish().await;
-        inner.sessions.end().await;
-        inner.lives.end().await;
-        inner.client.close();
-        given_back
+        let closing = tokio::spawn(async move {
+            // What contends ends with its session too.
+            let (given_back, ()) = tokio::join!(inner.tasks.finish(), inner.sessions.end());
+            inner.lives.end().await;
+            inner.client.close();
+            given_back
+        });
+        let ended = |e| Err(Error::new(ErrorKind::Unavailable, "the runtime ended meanwhile").with_cause(e));
+        closing.await.unwrap_or_else(ended)
     }
 }
 
