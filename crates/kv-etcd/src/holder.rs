@@ -4,7 +4,7 @@ use crate::{
     client::Does,
     names::{Names, Range, after},
     store::{Inner, does, reading, revision},
-    watch::{Change, Feed, News},
+    watch::{Change, Feed, LASTED, News},
 };
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 use kv_core::{
@@ -12,6 +12,7 @@ use kv_core::{
     *,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How many contenders are asked for at once.
 const MANY: i64 = 128;
@@ -132,12 +133,11 @@ pub(crate) fn watch_holder(inner: Arc<Inner>, name: &Key, options: &WatchOptions
         let mut watched = Watched { inner, name, line, each_request, waiting, told };
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch of a lock's holder", "etcd"));
         loop {
-            let ended = watched
-                .follow(&out, || {
-                    backoff.reset();
-                    outage.over();
-                })
-                .await;
+            let since = Instant::now();
+            let ended = watched.follow(&out, || outage.over()).await;
+            if since.elapsed() > LASTED {
+                backoff.reset();
+            }
             match ended {
                 Err(e) if e.is_lasting() => return Err(e),
                 Err(e) => outage.failed(&e),

@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Deadline, Result,
-    backend::{self, Clock, Home, Session},
+    backend::{self, Clock, Home, Session, Tasks},
 };
 use std::{
     collections::HashMap,
@@ -73,11 +73,17 @@ impl Sessions {
     }
 
     /// Those of this runtime.
-    fn here(&self) -> Arc<Here> {
+    fn here(&self, tasks: &Tasks) -> Arc<Here> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let here = Handle::current().id();
         if !all.contains_key(&here) {
-            all.retain(|_, (home, _)| !home.is_gone());
+            for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
+                // Nobody renews them, so that whoever still has one has lost it.
+                tasks.spawn(async move {
+                    gone.end().await;
+                    Ok(())
+                });
+            }
         }
         let new = || (Home::here(), Arc::new(Here::new(self.clock.clone())));
         all.entry(here).or_insert_with(new).1.clone()
@@ -109,6 +115,6 @@ impl Inner {
             let session = Own { lease: grant.id, vigil, floor: Arc::default() };
             Ok(Session { session, alive, end: grant.revoke })
         };
-        self.sessions.here().get(ttl, grant).await
+        self.sessions.here(&self.tasks).get(ttl, grant).await
     }
 }

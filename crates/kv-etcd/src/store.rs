@@ -39,6 +39,9 @@ const SHORTEST: Duration = Duration::from_secs(2);
 const HEALTH: &str = "\u{1}health";
 /// How long `close` waits for what others dropped.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
+/// How many leases without keys are revoked at once, and one after another.
+const SWEEPERS: usize = 8;
+const SWEPT: usize = 4;
 /// Answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;
 
@@ -54,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     /// What was made and has to be given back.
     pub(crate) tasks: Tasks,
+    /// What looks after leases without keys, which end by themselves.
+    sweeps: Tasks,
     /// The revision of the last answer.
     pub(crate) seen: AtomicI64,
 }
@@ -83,9 +88,9 @@ impl Etcd {
             Err(e) => return Err(e),
         };
         client.opened();
-        let (capabilities, tasks) = (capabilities(names.prefix()), Tasks::default());
-        let seen = AtomicI64::new(seen);
-        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions, tasks, seen })))
+        let (capabilities, seen) = (capabilities(names.prefix()), AtomicI64::new(seen));
+        let (tasks, sweeps) = (Tasks::default(), Tasks::default());
+        Ok(Self(Arc::new(Inner { client, names, clock, capabilities, sessions, tasks, sweeps, seen })))
     }
 }
 
@@ -180,18 +185,19 @@ impl Inner {
         self.revoke(lease::emptied(there.into_iter().map(KeyValue::lease)));
     }
 
-    pub(crate) fn revoke(&self, leases: Vec<i64>) {
-        if leases.is_empty() {
-            return;
+    pub(crate) fn revoke(&self, mut leases: Vec<i64>) {
+        while !leases.is_empty() {
+            let part =
+                leases.split_off(leases.len().saturating_sub(leases.len().div_ceil(SWEEPERS).max(SWEPT)));
+            let client = self.client.clone();
+            self.sweeps.spawn(async move {
+                for lease in part {
+                    // What cannot be revoked ends by its TTL.
+                    let _ = lease::end(client.clone(), lease, Deadline::DEFAULT).await;
+                }
+                Ok(())
+            });
         }
-        let client = self.client.clone();
-        self.tasks.spawn(async move {
-            for lease in leases {
-                // What cannot be revoked ends by its TTL.
-                let _ = lease::end(client.clone(), lease, Deadline::DEFAULT).await;
-            }
-            Ok(())
-        });
     }
 
     /// One range.
@@ -327,7 +333,8 @@ impl Store for Etcd {
     async fn close(&self) -> Result<()> {
         // What hangs on the sessions of locks goes with them, so that neither waits for the other.
         let others = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish());
-        let (given_back, ()) = tokio::join!(others, self.0.sessions.end());
+        let sweeps = Deadline::after(GIVEN_BACK).limit(self.0.sweeps.finish());
+        let (given_back, (), _) = tokio::join!(others, self.0.sessions.end(), sweeps);
         self.0.client.close();
         given_back.unwrap_or_else(|| {
             let why =

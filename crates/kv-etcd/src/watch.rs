@@ -19,10 +19,13 @@ use kv_core::{
     *,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How many keys the first page of a reading asks for, with values, and each page without.
 const FIRST: usize = 64;
 const KEYS: usize = 4096;
+/// A feed that lived so long was a good one.
+pub(crate) const LASTED: Duration = Duration::from_secs(5);
 
 /// The server's changes of a range from now on.
 pub(crate) struct Feed {
@@ -115,9 +118,13 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
             };
             match began.await {
                 Ok(mut feed) => {
-                    backoff.reset();
                     outage.over();
+                    let since = Instant::now();
                     watched.follow(&mut feed, &out).await;
+                    // What breaks again and again is not to have the tree read again and again.
+                    if since.elapsed() > LASTED {
+                        backoff.reset();
+                    }
                 }
                 Err(e) if e.is_lasting() => return Err(e),
                 Err(e) => outage.failed(&e),

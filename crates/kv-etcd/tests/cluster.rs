@@ -160,6 +160,9 @@ async fn a_member_without_a_quorum() -> Result<(), Failure> {
     }
     let found = kv.get("k").stale().await?.ok_or("it is there")?;
     assert_eq!(found.version, before);
+    // One that is opened now reads what this member has, too.
+    let late = cluster.open([address.as_str()]).await?;
+    assert_eq!(late.get("k").stale().await?.ok_or("it is there")?.version, before);
     // Refused at the door: it never happens.
     let refused = soon("a refusal", async {
         loop {

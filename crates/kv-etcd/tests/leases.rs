@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Node, single};
+use common::{Node, Setup, nodes, single};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
@@ -122,5 +122,23 @@ async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
     kv.delete("a").await?;
     left(node, 1).await?;
+    Ok(())
+}
+
+/// The server's least TTL hangs on its election time-out, and only a grant tells it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_cluster_grants_is_told() -> Result<(), Failure> {
+    let node = &nodes(&Setup { heartbeat: 200, election: 4000, ..Setup::single("etcd") }, 1)?.remove(0);
+    node.start().await?;
+    let (kv, short) = (open(node).await?, Duration::from_secs(2));
+    let least = kv.lease(short).await?.ttl();
+    assert!(least > short, "{least:?}");
+    let granted = kv.put("a", "").ttl(short).await?.ttl.ok_or("it has a TTL")?;
+    assert!(granted > short && granted <= least, "{granted:?}, {least:?}");
+    let both = kv.transact().then(kv.put("b", "").ttl(short)).then(kv.put("c", "").ttl(short)).await?;
+    let kv_core::Outcome::Committed(both) = both else { return Err("it has no conditions".into()) };
+    assert!(both.iter().flatten().all(|written| written.ttl == Some(granted)), "{both:?}");
+    tokio::time::sleep(short + Duration::from_millis(500)).await;
+    assert_eq!(kv.list("").await?.len(), 3, "they live as long as was told");
     Ok(())
 }

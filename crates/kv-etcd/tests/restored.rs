@@ -113,3 +113,40 @@ async fn a_watch_that_comes_late_is_not_deceived_by_revisions() -> Result<(), Fa
     proxy.heal().await;
     folds_to(&mut tree, &mut fold, &other, "c/").await
 }
+
+/// What is written after the restore has the very revision of what was told before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let url = format!("etcd://{}/restored/", node.address);
+    let (kv, other) = (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
+    other.put("a", "1").await?;
+    other.put("same", "s").await?;
+    node.save().await?;
+    let first = other.put("a", "before").await?.version;
+    let mut watch = kv.watch_tree("").await?;
+    let mut told = Vec::new();
+    let mut until = async |told: &mut Vec<String>, last: &str| {
+        soon(&format!("{last:?} to be told"), async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Put(e) => told.push(format!("{}={}", e.key, e.text().unwrap_or_default())),
+                    WatchEvent::Delete { key, .. } => told.push(format!("-{key}")),
+                    WatchEvent::Synced => told.push("synced".into()),
+                }
+                if told.last().is_some_and(|told| told == last) {
+                    return Ok::<_, Failure>(());
+                }
+            }
+        })
+        .await?
+    };
+    until(&mut told, "synced").await?;
+    node.restore_saved().await?;
+    let second = other.put("a", "after").await?.version;
+    assert_eq!(first, second, "the server counts on from the copy");
+    told.clear();
+    until(&mut told, "synced").await?;
+    assert_eq!(told, ["-a", "a=after", "synced"]);
+    Ok(())
+}

@@ -2,7 +2,8 @@
 
 use super::*;
 use etcd_client::{
-    AlarmAction, AlarmType, Client, CompactionOptions, DeleteOptions, GetOptions, LeaseTimeToLiveOptions,
+    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, DeleteOptions, GetOptions,
+    LeaseTimeToLiveOptions,
 };
 use kv_core::{Bytes, Kv, Result, async_trait};
 use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
@@ -211,13 +212,15 @@ impl Full for Small {
         let all = DeleteOptions::new().with_prefix();
         self.tool.kv_client().delete("\u{1}filler", Some(all)).await.expect("the server serves");
         let status = self.tool.maintenance_client().status().await.expect("the server serves");
-        let at = status.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let header = status.header().expect("every answer has one");
+        let (at, mut member) = (header.revision(), AlarmOptions::new());
+        member.with_member(header.member_id());
         let physical = CompactionOptions::new().with_physical();
         self.tool.kv_client().compact(at, Some(physical)).await.expect("the server serves");
         let mut maintenance = self.tool.maintenance_client();
         maintenance.defragment().await.expect("the server serves");
         let disarm = AlarmAction::Deactivate;
-        maintenance.alarm(disarm, AlarmType::Nospace, None).await.expect("the server serves");
+        maintenance.alarm(disarm, AlarmType::Nospace, Some(member)).await.expect("the server serves");
     }
 }
 
