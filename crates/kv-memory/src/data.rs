@@ -1,5 +1,7 @@
 //! The data set: what all clients of one store share, changed only under its mutex.
 
+mod expiry;
+
 use crate::{lease::Lease, lock::Line};
 use bytes::Bytes;
 use kv_core::{
@@ -14,11 +16,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::{
-    runtime::{self, Handle},
-    sync::watch,
-    task::AbortHandle,
-};
+use tokio::{runtime, sync::watch, task::AbortHandle};
 
 /// One for all stores of the process: what one of them gave out means nothing to another, nor to one that is opened anew
 /// under the same name. It is moved under a store's mutex, so it grows in the order of the store's changes.
@@ -229,76 +227,6 @@ impl Data {
     /// How many watches the clients of this prefix have.
     pub(crate) fn watches(&self, prefix: &str) -> usize {
         self.seats.get(prefix).into_iter().flatten().map(|(_, hub)| hub.subscribers()).sum()
-    }
-}
-
-/// Expiry.
-impl Data {
-    pub(crate) fn schedule(&mut self, at: Instant, due: Due) {
-        self.due.insert((at, due));
-        self.sweep();
-        self.tell_sweepers();
-    }
-
-    pub(crate) fn cancel(&mut self, at: Instant, due: Due) {
-        self.due.remove(&(at, due));
-        self.tell_sweepers();
-    }
-
-    fn tell_sweepers(&self) {
-        let first = self.due.first().map(|(at, _)| *at);
-        self.next_due.send_if_modified(|next| std::mem::replace(next, first) != first);
-    }
-
-    fn purge(&mut self) {
-        if self.due.is_empty() {
-            return;
-        }
-        let now = self.clock.now();
-        while self.due.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, due)) = self.due.pop_first()
-        {
-            match due {
-                Due::Key(name) => drop(self.remove(&name)),
-                Due::Lease(id) => drop(self.evict_lease(id, "its TTL passed without a renewal")),
-                Due::Lock(lock) => drop(self.evict(&lock, "its TTL passed without a renewal")),
-            }
-        }
-        self.tell_sweepers();
-    }
-
-    /// Sees to it that what is due is removed in time while someone of this runtime waits for it: another's could end.
-    pub(crate) fn sweep(&mut self) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let id = runtime.id();
-        if self.sweepers.iter().any(|(of, sweeper)| *of == id && !sweeper.is_finished()) {
-            return;
-        }
-        self.sweepers.retain(|(_, sweeper)| !sweeper.is_finished());
-        let (shared, mut next) = (self.me.clone(), self.next_due.subscribe());
-        let clock = self.clock.clone();
-        let sweeper = runtime.spawn(async move {
-            loop {
-                let due = *next.borrow_and_update();
-                let due = async {
-                    match due {
-                        Some(at) => clock.sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    changed = next.changed() => match changed {
-                        Ok(()) => {}
-                        Err(_) => return, // the store is gone
-                    },
-                    () = due => match shared.upgrade() {
-                        Some(shared) => drop(shared.look()),
-                        None => return,
-                    },
-                }
-            }
-        });
-        self.sweepers.push((id, sweeper.abort_handle()));
     }
 }
 
