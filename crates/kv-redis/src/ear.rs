@@ -3,8 +3,9 @@
 use crate::{
     feed::News,
     part::Core,
-    session::{Place, Session, lock},
+    session::{Session, lock},
     tale::Tale,
+    waiting::Place,
 };
 use std::{
     future::pending,

@@ -7,7 +7,7 @@ const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch
 const NOT_TRUSTED: &str =
     "its certificate is not trusted; name its CA as `ca`, and its name as `server_name` where it differs";
 const NO_REDIS: &str =
-    "hung up or answers otherwise than a Redis does; is it one? And it may want TLS, `tls=true`";
+    "hung up, or did not answer as a Redis does; is it one? And it may want TLS, `tls=true`";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
 
 const DOWN: &str = "its cluster is down";

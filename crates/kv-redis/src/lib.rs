@@ -93,6 +93,7 @@ mod tale;
 mod tls;
 mod txn;
 mod url;
+mod waiting;
 mod watch;
 
 pub use config::Config;

@@ -53,10 +53,12 @@ pub(crate) struct Link {
     /// The number of the newest request, in the order in which they are sent.
     sent: Mutex<u64>,
     /// Whether the client ended it because its cluster is down, and what it says of its end.
-    errors: Mutex<(bool, broadcast::Receiver<(ClientError, Option<Server>)>)>,
+    errors: Mutex<(bool, Errors)>,
     /// The number of the newest request that was answered, and so were all before it.
     answered: AtomicU64,
 }
+
+type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
 
 struct AbortOnDrop(AbortHandle);
 

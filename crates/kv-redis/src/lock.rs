@@ -6,7 +6,8 @@ use crate::{
     holder::{OWN, token},
     part::{Core, Part, unique},
     script::{self, next},
-    session::{Place, Use},
+    session::Use,
+    waiting::Place,
 };
 use kv_core::{
     backend::{Backoff, Undo},

@@ -7,6 +7,7 @@ use crate::{
     lock::leave,
     part::{Core, unique},
     script::{self, Answer, next},
+    waiting::{Place, Waiter},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
@@ -15,18 +16,13 @@ use kv_core::{
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    future::pending,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-    task::AbortHandle,
-};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 /// The sessions of one store, by their TTL.
 #[derive(Default)]
@@ -36,14 +32,6 @@ type Open = HashMap<Duration, Arc<Session>>;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How a wait in line ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    First,
-    /// The contender is gone.
-    Lost,
 }
 
 type Ending = Box<dyn Fn(&str) + Send + Sync>;
@@ -59,20 +47,13 @@ pub(crate) struct Session {
     /// Set once the server has it.
     alive: OnceLock<Alive>,
     revoke: Mutex<Undo>,
-    waiting: Mutex<HashMap<String, Waiter>>,
+    pub(crate) waiting: Mutex<HashMap<String, Waiter>>,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
     /// When one before us in a line dies, unless it is renewed.
     pub(crate) soonest: Mutex<Option<Instant>>,
     pub(crate) sooner: Arc<Notify>,
     ear: Mutex<Option<AbortHandle>>,
-}
-
-/// One who is about to get in line, or waits there.
-struct Waiter {
-    tell: oneshot::Sender<Place>,
-    /// Whether the server said that it is in line.
-    is_in_line: bool,
 }
 
 #[derive(Default)]
@@ -305,31 +286,6 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn is_at(&self, contender: &str, place: Place) {
-        if let Some(waiter) = lock(&self.waiting).remove(contender) {
-            // Who waited may have gone.
-            let _ = waiter.tell.send(place);
-        }
-    }
-
-    pub(crate) fn is_waited_on(&self) -> bool {
-        !lock(&self.waiting).is_empty()
-    }
-
-    /// Waits in line from here on, also for what is told before the wait.
-    pub(crate) fn waits(self: &Arc<Self>, contender: &str) -> Waiting {
-        let (tell, told) = oneshot::channel();
-        lock(&self.waiting).insert(contender.to_owned(), Waiter { tell, is_in_line: false });
-        Waiting { session: self.clone(), contender: contender.to_owned(), told }
-    }
-
-    /// The server has it in line.
-    pub(crate) fn is_in_line(&self, contender: &str) {
-        if let Some(waiter) = lock(&self.waiting).get_mut(contender) {
-            waiter.is_in_line = true;
-        }
-    }
-
     /// Tells this one when its contender is found to be gone.
     pub(crate) fn holds(&self, contender: &str, alive: &Alive) {
         lock(&self.held).insert(contender.to_owned(), Box::new(alive.ending()));
@@ -359,35 +315,6 @@ struct Step {
     soonest: Option<u64>,
     firsts: Vec<(String, Key)>,
     behind: Vec<(String, Key)>,
-}
-
-/// A wait in line; dropping it ends it here, not on the server.
-pub(crate) struct Waiting {
-    session: Arc<Session>,
-    contender: String,
-    told: oneshot::Receiver<Place>,
-}
-
-impl Waiting {
-    pub(crate) async fn place(&mut self) -> Place {
-        let lost = async {
-            match self.session.alive() {
-                Some(alive) => drop(alive.lost().await),
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            place = &mut self.told => place.unwrap_or(Place::Lost),
-            () = lost => Place::Lost,
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.session.waiting).remove(&self.contender);
-    }
 }
 
 impl fmt::Debug for Sessions {
