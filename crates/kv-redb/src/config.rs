@@ -109,8 +109,14 @@ impl Config {
         self
     }
 
-    /// What all names begin with.
+    /// What all names begin with, when the settings make sense.
     pub(crate) fn whole_prefix(&self) -> Result<String> {
+        if self.clock == Clock::tokio() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the clock is `Clock::tokio()`, which the thread that writes cannot follow; give a `Clock::manual()`",
+            ));
+        }
         if self.raw_prefix.is_empty() {
             return Ok(directory_prefix(&*self.prefix));
         }
@@ -150,7 +156,8 @@ impl Config {
         self
     }
 
-    /// What measures TTLs while the file is open; for tests.
+    /// What measures TTLs while the file is open; for tests. Not [`Clock::tokio`]: the thread that writes has a runtime of
+    /// its own, whose time nobody pauses.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;

@@ -1,6 +1,6 @@
 //! What URLs spell, and which are refused.
 
-use kv_core::{ErrorKind, Result, StoreUrl};
+use kv_core::{ErrorKind, Result, StoreUrl, backend::Clock};
 use kv_redb::Config;
 
 #[tokio::test]
@@ -40,6 +40,8 @@ async fn urls() -> Result<()> {
     assert!(all.exists("application/secret").await?);
     let raw = opened("raw_prefix=app")?.open().await?;
     assert_eq!(raw.list("").await?[0].key.as_str(), "lication/secret");
+    let clock = Config::new(&file).clock(Clock::tokio()).open().await.unwrap_err();
+    assert!(clock.kind() == ErrorKind::InvalidArgument && clock.to_string().contains("`Clock::manual()`"));
     let text = format!("{:?}", Config::new("x.redb"));
     assert!(text.contains("x.redb"), "{text}");
     Ok(())
