@@ -17,7 +17,7 @@ use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
     backend::{Clock, directory_prefix},
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// How long making a connection may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -161,14 +161,16 @@ impl Config {
         self.check()?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let time = ServiceTime::new(self.clock.clone());
-        let (client, shared) = match deadline.limit(Box::pin(self.client(time))).await {
+        let client = match deadline.limit(Box::pin(self.client(time))).await {
             Some(client) => client?,
             None => return Err(Error::new(ErrorKind::Timeout, "the SDK's settings were not read in time")),
         };
         let slack = self.slack_seconds.map_or(SLACK, Duration::from_secs);
         let wanted = Wanted { create: self.create, replicas: self.replicas };
         let table = Box::pin(table::open(&client, wanted, deadline)).await?;
-        Ok(Dynamo::new(client, Names::new(self.whole_prefix()), slack, table, shared))
+        let prefix = self.whole_prefix();
+        let shared = Shared::of(Identity { prefix: prefix.clone(), ..table.identity.clone() });
+        Ok(Dynamo::new(client, Names::new(prefix), slack, table, shared))
     }
 
     /// What the partition keys end in.
@@ -214,7 +216,7 @@ impl Config {
         Ok(())
     }
 
-    async fn client(&self, time: ServiceTime) -> Result<(Client, Arc<Shared>)> {
+    async fn client(&self, time: ServiceTime) -> Result<Client> {
         let given = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
             let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
             Credentials::new(id, secret.reveal(), token, None, "kv-dynamodb")
@@ -231,29 +233,21 @@ impl Config {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
-        let Some(region) = shared.region() else {
+        if shared.region().is_none() {
             let why = "no region is known; set AWS_REGION, put one into the profile, or give `region`";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
-        };
-        let identity = Identity {
-            endpoint: shared.endpoint_url().map(str::to_owned),
-            region: Some(region.to_string()),
-            account: self.access_key.clone().or_else(|| self.profile.clone()),
-            table: self.table.clone(),
-            prefix: self.whole_prefix(),
-        };
+        }
         let answers = Answers(time.clone());
         let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
         let tables = tables.interceptor(answers.clone()).interceptor(Sending).build();
         let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(answers).build();
-        let client = Client::new(
+        Ok(Client::new(
             aws_sdk_dynamodb::Client::from_conf(tables),
             aws_sdk_dynamodbstreams::Client::from_conf(streams),
             self.table.clone(),
             time,
             login,
-        );
-        Ok((client, Shared::of(identity)))
+        ))
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {

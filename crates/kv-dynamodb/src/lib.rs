@@ -45,7 +45,7 @@
 //!   second. The record of a lock that was released stays for a day, because it holds the token.
 //! * Versions of a key go up with its writes. Where it is deleted and made anew within a second by another process, or while
 //!   an older put of it hangs, they may go back; none is ever given out twice.
-//! * A lease can be used by every handle of its process that was opened with the same settings; not by other processes.
+//! * A lease can be used by every handle of its process that was opened on the same table and prefix; not by other processes.
 //! * A table with a local index takes 10 GB a prefix; above it writes are [`NoSpace`](kv_core::ErrorKind::NoSpace).
 //! * Strongly consistent reads are of one region. A table with replicas in others is refused unless
 //!   [`Config::replicas`] says otherwise.

@@ -6,13 +6,14 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
-/// Which store it is. Stores that differ in any of these have nothing to do with each other.
+/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
-    pub(crate) endpoint: Option<String>,
-    pub(crate) region: Option<String>,
-    /// Whose table it is, by the access key or the profile.
-    pub(crate) account: Option<String>,
+    /// Region, account and name of the table.
+    pub(crate) arn: Option<String>,
+    /// Which of the tables that had this name.
+    pub(crate) id: Option<String>,
+    pub(crate) made: Option<String>,
     pub(crate) table: String,
     pub(crate) prefix: String,
 }
@@ -48,16 +49,16 @@ mod tests {
     fn stores_that_differ_in_anything_share_nothing() {
         let some = |text: &str| Some(text.to_owned());
         let store = Identity {
-            endpoint: some("http://a"),
-            region: some("r"),
-            account: some("me"),
+            arn: some("arn:aws:dynamodb:r:1:table/t"),
+            id: some("1"),
+            made: some("2"),
             table: "t".into(),
             prefix: "p/".into(),
         };
         let others = [
-            Identity { endpoint: some("http://b"), ..store.clone() },
-            Identity { region: some("s"), ..store.clone() },
-            Identity { account: None, ..store.clone() },
+            Identity { arn: some("arn:aws:dynamodb:s:1:table/t"), ..store.clone() },
+            Identity { id: some("2"), ..store.clone() },
+            Identity { made: None, ..store.clone() },
             Identity { table: "u".into(), ..store.clone() },
             Identity { prefix: "q/".into(), ..store.clone() },
         ];

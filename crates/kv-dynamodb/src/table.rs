@@ -4,6 +4,7 @@ use crate::{
     client::{Client, Does, backoff},
     error::{Failed, code},
     item::{KEY, PARTITION, TTL},
+    shared::Identity,
 };
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
@@ -26,6 +27,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Table {
     /// What an administrator has to do for watches; `None` where the stream is on.
     pub(crate) no_stream: Option<String>,
+    /// Which table it is; the prefix is left open.
+    pub(crate) identity: Identity,
 }
 
 fn refused(why: String) -> Error {
@@ -56,7 +59,14 @@ pub(crate) async fn open(client: &Client, wanted: Wanted, deadline: Deadline) ->
         return Err(Error::new(ErrorKind::Unsupported, why));
     }
     expiry(client, wanted, deadline).await?;
-    Ok(Table { no_stream: no_stream(name, &found) })
+    let identity = Identity {
+        arn: found.table_arn().map(str::to_owned),
+        id: found.table_id().map(str::to_owned),
+        made: found.creation_date_time().map(|made| format!("{made:?}")),
+        table: name.clone(),
+        prefix: String::new(),
+    };
+    Ok(Table { no_stream: no_stream(name, &found), identity })
 }
 
 fn is_ready(table: &TableDescription) -> bool {

@@ -76,8 +76,11 @@ async fn calls_take_the_requests_that_the_contract_allows() -> Result<(), Failur
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_directory_beside_costs_nothing() -> Result<(), Failure> {
     let (_node, front, kv) = behind_front().await?;
-    let puts: Vec<_> =
-        (0..600).map(|n| kv.put(format!("big/{n:04}"), "x".repeat(200)).into_future()).collect();
+    let puts: Vec<_> = (0..600)
+        .map(|n| {
+            kv.put(format!("big/{n:04}"), "x".repeat(200)).deadline(Duration::from_secs(60)).into_future()
+        })
+        .collect();
     futures::future::try_join_all(puts).await?;
     kv.put("small/a", "").await?;
     kv.put("z", "").await?;
