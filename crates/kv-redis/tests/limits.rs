@@ -175,3 +175,25 @@ async fn one_connection_is_left() -> Result<(), Failure> {
     ended.abort();
     Ok(())
 }
+
+/// What memory is left decides whether a write begins, and never whether it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_refuses_whole_writes() -> Result<(), Failure> {
+    let node = with("redis", &["--maxmemory", "8mb"]).await?;
+    let kv = kv_redis::open(&format!("redis://{}/full/", node.address)).await?;
+    let kv = kv.with_deadline(Duration::from_secs(2));
+    let mut written = 0;
+    let e = loop {
+        match kv.put(format!("d/{written}"), vec![b'x'; 100_000]).await {
+            Ok(_) => written += 1,
+            Err(e) => break e,
+        }
+    };
+    assert!(e.to_string().contains("maxmemory"), "{e}");
+    assert_ne!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
+    assert_eq!(kv.list("d").await?.len(), written);
+    assert!(!kv.exists(format!("d/{written}")).await?);
+    kv.delete_tree("d").await?;
+    kv.put("d/again", "").await?;
+    Ok(())
+}

@@ -5,7 +5,7 @@
 
 use kv_testsuite::{
     Failure,
-    process::{Daemon, Port, program},
+    process::{Daemon, Port, copy, program},
 };
 use std::{
     net::SocketAddr,
@@ -15,6 +15,8 @@ use std::{
 use tempfile::TempDir;
 
 pub mod cluster;
+pub mod full;
+pub mod open;
 pub mod resp;
 pub mod suite;
 
@@ -43,6 +45,8 @@ pub struct Node {
     pub daemon: Daemon,
     cli: PathBuf,
     folder: TempDir,
+    /// A copy of its data.
+    saved: TempDir,
     /// Its own, and that of the bus between the nodes of a cluster.
     _ports: [Port; 2],
 }
@@ -66,7 +70,7 @@ impl Node {
         let log = folder.path().join("log");
         command.arg("--logfile").arg(&log).args(more);
         let daemon = Daemon::new(command, log);
-        Ok(Self { address, daemon, cli, folder, _ports: ports })
+        Ok(Self { address, daemon, cli, folder, saved: self::folder()?, _ports: ports })
     }
 
     /// A sentinel for this master, not started yet.
@@ -87,7 +91,8 @@ impl Node {
         std::fs::write(&conf, settings.join("\n"))?;
         let mut command = Command::new(server);
         command.arg(&conf).arg("--sentinel");
-        Ok(Self { address, daemon: Daemon::new(command, log), cli, folder, _ports: ports })
+        let (daemon, saved) = (Daemon::new(command, log), self::folder()?);
+        Ok(Self { address, daemon, cli, folder, saved, _ports: ports })
     }
 
     /// Returns when it serves.
@@ -121,6 +126,20 @@ impl Node {
         self.folder.path()
     }
 
+    /// Copies the data of the server, which is stopped for it.
+    pub async fn save(&self) -> Result<(), Failure> {
+        self.daemon.stop();
+        copy(self.folder.path(), self.saved.path())?;
+        self.start().await
+    }
+
+    /// Puts the copy back in place of the data.
+    pub async fn restore_saved(&self) -> Result<(), Failure> {
+        self.daemon.stop();
+        copy(self.saved.path(), self.folder.path())?;
+        self.start().await
+    }
+
     /// The bare protocol.
     pub async fn resp(&self) -> Result<Resp, Failure> {
         Resp::connect(self.address).await
@@ -136,4 +155,23 @@ pub async fn with(kind: &str, more: &[&str]) -> Result<Node, Failure> {
     let node = Node::new(kind, more)?;
     node.start().await?;
     Ok(node)
+}
+
+/// The master's replica has all that was written so far.
+pub async fn in_step(master: &Node) -> Result<(), Failure> {
+    let mut resp = master.resp().await?;
+    let mut offset = async |of: &str| {
+        let said = resp.say("INFO replication").await?.text();
+        let at = said.split_once(of).map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+        Ok::<_, Failure>(at.flatten().and_then(|at| at.parse::<u64>().ok()))
+    };
+    let written = offset("master_repl_offset:").await?.ok_or("a master tells its offset")?;
+    // It says where it is once a second.
+    kv_testsuite::failover::soon("the replica in step", async {
+        while offset(",offset=").await?.is_none_or(|at| at < written) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    })
+    .await?
 }

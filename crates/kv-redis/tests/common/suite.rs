@@ -1,9 +1,9 @@
 //! The conformance suite on a server of our own, or on a live one.
 
-use super::{cluster::Cluster, *};
+use super::{cluster::Cluster, full::Tight, *};
 use kv_core::{Bytes, Kv, Result, async_trait};
 use kv_redis::Config;
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +24,7 @@ pub fn cluster(name: &'static str, spread: Option<u16>) -> ! {
         let cluster = Some((cluster, spread));
         Ok(Suite {
             name: name.into(),
+            kind: "redis",
             base,
             tool: Some(owner),
             node: None,
@@ -42,6 +43,7 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
                 let base = Base::new(format!("redis://{}/", node.address))?;
                 Ok(Suite {
                     name: name.into(),
+                    kind,
                     base,
                     tool: Some(node.address),
                     node: Some(Arc::new(node)),
@@ -55,6 +57,8 @@ pub fn main(kind: &'static str, name: &'static str) -> ! {
 
 pub struct Suite {
     name: String,
+    /// Which programs.
+    kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
     cluster: Option<(Arc<Cluster>, Option<u16>)>,
@@ -75,7 +79,7 @@ impl Suite {
         kv.close().await?;
         let is_single = base.with_prefix("").starts_with("redis://");
         let tool = base.address(6379).filter(|_| base.is_plain() && is_single);
-        Ok(Self { name, base, node: None, cluster: None, tool, theirs: Theirs::default() })
+        Ok(Self { name, kind: "redis", base, node: None, cluster: None, tool, theirs: Theirs::default() })
     }
 }
 
@@ -174,6 +178,29 @@ impl Harness for Suite {
         Some(kv_redis::open(url).await)
     }
 
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
+        // A cluster has one database, and a live server may have another in the URL.
+        if self.node.is_none() {
+            return Vec::new();
+        }
+        let in_database = |number: u8| {
+            let url = format!("{}?db={number}", self.with_prefix(prefix));
+            async move { kv_redis::open(&url).await }
+        };
+        vec![("database 1", in_database(1).await), ("database 2", in_database(2).await)]
+    }
+
+    async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
+        let (tool, prefix) = (self.tool?, self.base.name_of(prefix));
+        self.spread().is_none().then_some(())?;
+        Some(internals(tool, &format!("{prefix}.kv/")).await.expect("the server serves"))
+    }
+
+    async fn full(&self) -> Option<Arc<dyn Full>> {
+        self.node.as_ref()?;
+        Some(Arc::new(Tight::start(self.kind).await.expect("a server of its own")))
+    }
+
     fn is_documented(&self) -> bool {
         // The same code as of the cluster, with less to offer.
         self.spread().is_none()
@@ -195,6 +222,24 @@ impl Harness for Suite {
         }
         left(tool, &prefix).await.unwrap_or_else(|e| vec![e.to_string()])
     }
+}
+
+/// Our own names that begin so; of sessions and lines those that are in them.
+async fn internals(server: SocketAddr, own: &str) -> Result<Vec<String>, Failure> {
+    let mut resp = Resp::connect(server).await?;
+    let mut all = Vec::new();
+    for name in resp.ask(&[b"KEYS", format!("{own}*").as_bytes()]).await?.list() {
+        let name = name.text();
+        let parts = match name.strip_prefix(own).and_then(|rest| rest.split('/').next()) {
+            Some("session" | "held") => resp.ask(&[b"HKEYS", name.as_bytes()]).await?,
+            Some("lock") => resp.ask(&[b"ZRANGE", name.as_bytes(), b"0", b"-1"]).await?,
+            _ => Reply::List(vec![Reply::Nothing]),
+        };
+        // A session has one field beside its places.
+        let parts = parts.list().into_iter().map(|part| part.text()).filter(|part| part != "open");
+        all.extend(parts.map(|part| format!("{name} {part}")));
+    }
+    Ok(all)
 }
 
 /// Names below the prefix, but for the last number given, which ends by itself; and channels that are listened to.
@@ -252,6 +297,13 @@ impl Server for Node {
     }
     async fn resume(&self) {
         self.daemon.resume();
+    }
+    async fn save(&self) -> bool {
+        Node::save(self).await.expect("it was saved");
+        true
+    }
+    async fn restore_saved(&self) {
+        Node::restore_saved(self).await.expect("it started before");
     }
 }
 

@@ -1,0 +1,180 @@
+//! What a failover loses, between a master and a replica, and with sentinels.
+
+mod common;
+
+use common::{Node, Reply, in_step};
+use kv_core::{Durability, ErrorKind, WatchEvent};
+use kv_testsuite::{
+    Failure, Proxy,
+    failover::{goes_on, soon, written},
+};
+use std::time::Duration;
+
+/// Short, so that what a lost master costs is paid often.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a failover loses is found out by fences and watches: a replica that has heard nothing for a while takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let between = Proxy::start(master.address).await;
+    let to_it = format!("127.0.0.1 {}", between.address().port());
+    let replica = common::with("redis", &["--replicaof", &to_it]).await?;
+    let kv = kv_redis::open(&format!("redis://{},{}/app/", master.address, replica.address)).await?;
+    let kv = kv.with_deadline(DEADLINE);
+    assert_eq!(kv.capabilities().durability, Durability::MayLose);
+    let mut watch = kv.watch_tree("d").await?;
+    assert_eq!(watch.event().await?, WatchEvent::Synced);
+    let old = kv.put("d/k", "old").await?.version;
+    soon("the replica to have it", async {
+        let mut resp = replica.resp().await?;
+        while resp.say("GET app/d/k").await? == Reply::Nothing {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    between.freeze();
+    let lost = kv.put("d/k", "lost").await?.version;
+    let only_there = kv.put("d/lost", "").await?.version;
+    let ttl = Duration::from_secs(60);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    for told in [old, lost, only_there] {
+        let event = soon("what was written", watch.event()).await??;
+        assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == told), "{event:?}");
+    }
+    master.daemon.kill();
+    between.reset().await;
+    assert_eq!(replica.resp().await?.say("REPLICAOF NO ONE").await?, Reply::Text(b"OK".into()));
+
+    written(&kv, "up").await?;
+    let found = kv.get("d/k").await?.ok_or("the older one is there")?;
+    assert_eq!((found.text(), found.version), (Some("old"), old));
+    let mut map =
+        std::collections::BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
+    soon("the watch to be at what is there", async {
+        while map != std::collections::BTreeMap::from([("d/k".to_owned(), old)]) {
+            match watch.event().await? {
+                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
+                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    // A compare-and-swap from what was lost fails, and what is written now was never given before.
+    assert!(kv.put("d/k", "x").if_version(lost).await.unwrap_err().is_conflict());
+    let next = kv.put("d/k", "next").await?.version;
+    assert!(next > lost, "{next} after {lost}");
+    let second = soon("the lock that nobody holds by now", kv.new_lock("l").ttl(ttl).acquire()).await??;
+    assert!(second.token() > guard.token());
+    // The first one's fence is refused, whatever it believes.
+    let e = kv.put("d/k", "by the first").fenced(&guard).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::LockLost, "{e}");
+    kv.put("d/k", "by the second").fenced(&second).await?;
+    Ok(())
+}
+
+/// A place in line that a failover lost is found to be lost, held or waited for, though the session is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_a_failover_lost_is_missed() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let between = Proxy::start(master.address).await;
+    let to_it = format!("127.0.0.1 {}", between.address().port());
+    let replica = common::with("redis", &["--replicaof", &to_it]).await?;
+    let url = format!("redis://{},{}/app/", master.address, replica.address);
+    let kv = kv_redis::open(&url).await?.with_deadline(DEADLINE);
+    let ttl = Duration::from_secs(30);
+    // The session, and one lock of it, are in both.
+    let kept = kv.new_lock("kept").ttl(ttl).acquire().await?;
+    soon("the replica to have it", async {
+        let mut resp = replica.resp().await?;
+        while resp.say("EXISTS app/.kv/lock/kept").await? == Reply::Number(0) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    between.freeze();
+    let lost = kv.new_lock("lost").ttl(ttl).acquire().await?;
+    let mut holder = kv.lock_holder("lost").watch().await?;
+    while holder.event().await? != WatchEvent::Synced {}
+    let waiting = tokio::spawn(kv.new_lock("kept").ttl(ttl).acquire());
+    soon("the wait to begin", async {
+        let mut resp = master.resp().await?;
+        while resp.say("ZCARD app/.kv/lock/kept").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    master.daemon.kill();
+    between.reset().await;
+    assert_eq!(replica.resp().await?.say("REPLICAOF NO ONE").await?, Reply::Text(b"OK".into()));
+    written(&kv, "up").await?;
+    let gone = soon("the holder to be gone", async {
+        loop {
+            match holder.event().await? {
+                WatchEvent::Synced => {}
+                event => return Ok::<_, kv_core::Error>(event),
+            }
+        }
+    })
+    .await??;
+    assert!(matches!(gone, WatchEvent::Delete { .. }), "{gone:?}");
+    soon("the loss to be known", lost.lost()).await?;
+    assert!(kept.is_held());
+    soon("the wait to be in line again", async {
+        let mut resp = replica.resp().await?;
+        while resp.say("ZCARD app/.kv/lock/kept").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert!(kept.release().await?);
+    soon("the lock", waiting).await???.release().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_name_the_master() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let to_it = format!("127.0.0.1 {}", master.address.port());
+    let replica = common::with("redis", &["--replicaof", &to_it, "--replica-priority", "1"]).await?;
+    soon("the replica to be in step", async {
+        while !replica.resp().await?.say("INFO replication").await?.text().contains("master_link_status:up") {
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let mut sentinels = Vec::new();
+    for _ in 0..3 {
+        let sentinel = Node::sentinel("redis", master.address)?;
+        sentinel.start().await?;
+        sentinels.push(sentinel);
+    }
+    let hosts: Vec<_> = sentinels.iter().map(|node| node.address.to_string()).collect();
+    soon("the sentinels to know each other and the replica", async {
+        for node in &sentinels {
+            loop {
+                let known = node.resp().await?.say("SENTINEL MASTER mymaster").await?.list();
+                let known: Vec<_> = known.iter().map(Reply::text).collect();
+                let of = |name: &str| {
+                    known.iter().position(|n| n == name).and_then(|at| known.get(at + 1)).cloned()
+                };
+                if of("num-other-sentinels").as_deref() == Some("2")
+                    && of("num-slaves").as_deref() == Some("1")
+                {
+                    break;
+                }
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let url = format!("redis-sentinel://{}/app/?master=mymaster", hosts.join(","));
+    let kv = kv_redis::open(&url).await?.with_deadline(DEADLINE);
+    let away = async || {
+        in_step(&master).await?;
+        master.daemon.kill();
+        Ok(())
+    };
+    goes_on(&kv, away, async || Ok(())).await?;
+    let e = kv_redis::open(&url.replace("mymaster", "other")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("\"other\""), "{e}");
+    Ok(())
+}
