@@ -119,11 +119,11 @@ impl Asker {
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
         let (inner, range) = (self.inner.clone(), self.range.clone());
         async move {
-            let pool = inner.client.pool()?;
-            let _turn = if behind.is_some() { pool.poll().await } else { pool.look().await };
+            let turns = inner.client.pool()?.turns();
+            let _turn = if behind.is_some() { turns.poll().await } else { turns.look().await };
             let (wait, within) = match behind {
                 Some(index) => {
-                    let wait = if pool.is_crowded() { TURN } else { WAIT };
+                    let wait = if turns.is_crowded() { TURN } else { WAIT };
                     (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT)
                 }
                 None => (None, Deadline::DEFAULT),

@@ -94,6 +94,7 @@ impl Client {
         read: impl Fn(&Answer) -> Option<T> + Sync,
     ) -> Result<Told<T>> {
         let (agents, pool) = (self.agents()?, self.pool()?);
+        let turns = pool.turns();
         let mut left = deadline.remaining();
         left -= (left / 50).max(MOMENT).min(left / 4);
         let deadline = Deadline::after(left);
@@ -101,8 +102,8 @@ impl Client {
         let turn = async {
             match does {
                 Does::Look | Does::Poll => None,
-                Does::Keeps => pool.keep().await,
-                Does::Read | Does::Stale | Does::Write | Does::Repeatable => pool.call().await,
+                Does::Keeps => turns.keep().await,
+                Does::Read | Does::Stale | Does::Write | Does::Repeatable => turns.call().await,
             }
         };
         let Some(_turn) = deadline.limit(turn).await else {
@@ -156,9 +157,10 @@ impl Client {
                 return Err(error);
             }
             if tries.is_multiple_of(agents.len()) {
-                tokio::time::sleep(backoff.delay().min(deadline.remaining())).await;
+                tokio::time::sleep(backoff.delay().min(deadline.remaining() / 2)).await;
             }
-            if deadline.has_passed() {
+            // Nothing is begun that would not be answered.
+            if deadline.remaining() < left / 10 {
                 return Err(if is_repeat && does.changes() { unknown(error) } else { error });
             }
         }

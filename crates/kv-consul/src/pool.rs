@@ -2,6 +2,7 @@
 //! all programs behind one address together, 200 by default.
 
 use crate::settings::Tls;
+use kv_core::backend::Home;
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -20,7 +21,7 @@ use tokio::{
 
 /// How long making a connection may take, TLS included, before the next agent is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How many calls of one process are under way at once at one agent.
+/// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
 pub(crate) const CALLS: usize = 32;
 /// The same for what keeps locks and leases, and gives them back.
 pub(crate) const KEEPS: usize = 16;
@@ -44,12 +45,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Pool {
     agent: Arc<str>,
     links: Mutex<Vec<Links>>,
-    calls: Semaphore,
-    keeps: Semaphore,
-    polls: Semaphore,
-    looks: Semaphore,
-    /// How many polls wait for their turn.
-    waiting: AtomicUsize,
+    turns: Mutex<Vec<(Id, Home, Arc<Turns>)>>,
     /// How many polls there are of each width but the widest.
     pub(crate) widths: [AtomicUsize; 3],
     /// Tells that connections went silent.
@@ -57,10 +53,20 @@ pub(crate) struct Pool {
     heard: Mutex<Instant>,
 }
 
+/// How much may be under way from one runtime: one that stands still must not hold up others of the process.
+pub(crate) struct Turns {
+    calls: Semaphore,
+    keeps: Semaphore,
+    polls: Semaphore,
+    looks: Semaphore,
+    /// How many polls wait for their turn.
+    waiting: AtomicUsize,
+}
+
 /// Connections that live on one runtime, and end with it.
 struct Links {
     runtime: Id,
-    home: kv_core::backend::Home,
+    home: Home,
     tls: Option<Arc<Tls>>,
     calls: Client,
     keeps: Client,
@@ -75,11 +81,7 @@ impl Pool {
             let pool = Arc::new(Self {
                 agent: agent.clone(),
                 links: Mutex::default(),
-                calls: Semaphore::new(CALLS),
-                keeps: Semaphore::new(KEEPS),
-                polls: Semaphore::new(POLLS),
-                looks: Semaphore::new(LOOKS),
-                waiting: AtomicUsize::default(),
+                turns: Mutex::default(),
                 widths: Default::default(),
                 silence: watch::Sender::new(()),
                 heard: Mutex::new(Instant::now()),
@@ -102,7 +104,7 @@ impl Pool {
         }
         let new = Links {
             runtime,
-            home: kv_core::backend::Home::here(),
+            home: Home::here(),
             tls: tls.cloned(),
             calls: connections(&self.agent, tls, CALLS, Some(IDLE))?,
             keeps: connections(&self.agent, tls, KEEPS / 4, None)?,
@@ -112,6 +114,54 @@ impl Pool {
         Ok(client)
     }
 
+    /// The turns of this runtime.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        let runtime = Handle::current().id();
+        let mut turns = lock(&self.turns);
+        turns.retain(|(_, home, _)| !home.is_gone());
+        if let Some((.., there)) = turns.iter().find(|(of, ..)| *of == runtime) {
+            return there.clone();
+        }
+        let new = Arc::new(Turns {
+            calls: Semaphore::new(CALLS),
+            keeps: Semaphore::new(KEEPS),
+            polls: Semaphore::new(POLLS),
+            looks: Semaphore::new(LOOKS),
+            waiting: AtomicUsize::default(),
+        });
+        turns.push((runtime, Home::here(), new.clone()));
+        new
+    }
+
+    /// Lets the runtime hear of connections that ended while it stood still, as between two `block_on`: a write that is sent on
+    /// one has an unknown outcome.
+    pub(crate) async fn listen(&self) {
+        if lock(&self.heard).elapsed() > STILL {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(crate) fn silence(&self) -> watch::Receiver<()> {
+        self.silence.subscribe()
+    }
+
+    /// An answer came.
+    pub(crate) fn heard(&self) {
+        *lock(&self.heard) = Instant::now();
+    }
+
+    /// Nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all are
+    /// given up.
+    pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
+        let runtime = Handle::current().id();
+        lock(&self.links).retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
+        if *lock(&self.heard) < since {
+            self.silence.send_replace(());
+        }
+    }
+}
+
+impl Turns {
     /// The right to have a call under way.
     pub(crate) async fn call(&self) -> Option<SemaphorePermit<'_>> {
         self.calls.acquire().await.ok()
@@ -135,36 +185,9 @@ impl Pool {
         self.looks.acquire().await.ok()
     }
 
-    /// Lets the runtime hear of connections that ended while it stood still, as between two `block_on`: a write that is sent on
-    /// one has an unknown outcome.
-    pub(crate) async fn listen(&self) {
-        if lock(&self.heard).elapsed() > STILL {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
     /// Whether polls wait for others to end.
     pub(crate) fn is_crowded(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    pub(crate) fn silence(&self) -> watch::Receiver<()> {
-        self.silence.subscribe()
-    }
-
-    /// An answer came.
-    pub(crate) fn heard(&self) {
-        *lock(&self.heard) = Instant::now();
-    }
-
-    /// Nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all are
-    /// given up.
-    pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
-        let runtime = Handle::current().id();
-        lock(&self.links).retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
-        if *lock(&self.heard) < since {
-            self.silence.send_replace(());
-        }
     }
 }
 
