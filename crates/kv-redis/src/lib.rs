@@ -40,8 +40,8 @@
 //!
 //! # Limits
 //! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
-//! * A lease has 200,000 keys at the most. A renewal takes a millisecond or two for each hundred of them, and has a quarter of the
-//!   TTL; others wait for one step of it alone.
+//! * A lease has 200,000 keys at the most. A renewal has a quarter of the TTL to go through all of them, in steps of 3,000, and
+//!   others wait for one step alone: give a lease of a hundred thousand keys half a minute.
 //! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)), and serves what makes room:
 //!   reads, deletions, `delete_tree`, revocations, releases, renewals.
 //! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
@@ -56,9 +56,11 @@
 //! # Links
 //! A store has one connection for calls, and one for watches and lock waits while there are any, which is looked at every five
 //! seconds; a [spread](Config::spread) one has these for each of its parts. The files of TLS are read again for every new
-//! connection. A server without a connection left (`maxclients`) is asked again until the deadline. Nothing is ever sent twice by the client beneath: it is told to try each command once, on a connection that is
-//! never mended but replaced. A runtime that stood still (`block_on` now and then) first reads the end of a connection that
-//! arrived meanwhile, so that a write is not sent into it.
+//! connection. A server without a connection left (`maxclients`) is asked again until the deadline.
+//!
+//! Nothing is ever sent twice by the client beneath: it is told to try each command once, on a connection that is never mended
+//! but replaced. A runtime that stood still (`block_on` now and then) first reads the end of a connection that arrived
+//! meanwhile, so that a write is not sent into it.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
