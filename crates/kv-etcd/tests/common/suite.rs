@@ -151,7 +151,7 @@ async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure>
         // It may have ended meanwhile.
         let Ok(lease) = tool.lease_client().time_to_live(lease.id(), Some(keys)).await else { continue };
         if lease.keys().iter().any(|key| key.starts_with(prefix)) {
-            left.push(format!("the lease {:x}", lease.id()));
+            left.push(format!("the lease {:x} of {} s", lease.id(), lease.granted_ttl()));
         }
     }
     Ok(left)
