@@ -1,6 +1,6 @@
 //! What cases say: few words, each of which gives a message with what was expected and what was found.
 
-use kv_core::{Error, ErrorKind};
+use kv_core::{Error, ErrorKind, Outcome};
 use std::{fmt::Debug, panic::Location};
 
 /// Why a promise is broken.
@@ -48,6 +48,15 @@ pub fn differ<T: Debug + PartialEq>(what: impl AsRef<str>, one: T, other: T) -> 
         return Ok(());
     }
     Err(at(format!("{}: expected two different ones, found {} twice", what.as_ref(), short(&one))))
+}
+
+/// The transaction was refused by the condition of this index.
+///
+/// # Errors
+/// That it was not, or by another one.
+#[track_caller]
+pub fn refused_at(what: impl AsRef<str>, outcome: &Outcome, index: usize) -> Result<(), Failure> {
+    same(what, outcome.refusal().map(|refusal| refusal.index), Some(index))
 }
 
 /// The call was refused with this kind of error.

@@ -242,7 +242,7 @@ impl Store for Consul {
         tree::delete(self.shared(), directory, options).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         txn::transact(self.shared(), transaction, options).await
     }
 

@@ -207,7 +207,7 @@ pub(crate) async fn transact(
     inner: &Inner,
     transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     let (Transaction { conditions, writes, .. }, deadline) = (transaction, options.deadline);
     loop {
         let hangs = all_hang(inner, &writes, deadline).await?;
@@ -233,7 +233,7 @@ pub(crate) async fn transact(
             Ok(Done::Committed(done)) => done,
             Ok(Done::Refused(faults)) => {
                 return match faults.iter().map(|fault| fault.at).min() {
-                    Some(condition) if condition < conditions.len() => Ok(Outcome::Refused { condition }),
+                    Some(condition) if condition < conditions.len() => Ok(Decision::Refused { condition }),
                     _ => Err(conflict(Expect::Anything, &faults)),
                 };
             }
@@ -250,7 +250,7 @@ pub(crate) async fn transact(
                 _ => None,
             });
         }
-        return Ok(Outcome::Committed(written));
+        return Ok(Decision::Committed(written));
     }
 }
 

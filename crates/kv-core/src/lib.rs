@@ -128,7 +128,7 @@ pub use options::{
 pub use registry::Registry;
 pub use secret::Secret;
 pub use store::{Acquired, AsStore, Leased, Store};
-pub use txn::{Condition, Fence, Outcome, Transaction, Write};
+pub use txn::{Condition, Decision, Fence, Outcome, Refusal, Transaction, Write};
 pub use url::{IntoStoreUrl, StoreUrl};
 pub use value::IntoValue;
 pub use watch::{Target, WatchEvent, WatchStream};

@@ -100,7 +100,7 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     }
 
     /// Conditions and writes, all or nothing. Provided: `Unsupported`.
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         let _ = (transaction, options);
         Err(self.capabilities().unsupported("transactions"))
     }
@@ -247,7 +247,7 @@ macro_rules! forward {
             ) -> Result<Batch> {
                 (**self).delete_tree(dir, from, options).await
             }
-            async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+            async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
                 (**self).transact(transaction, options).await
             }
             async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {

@@ -111,10 +111,10 @@ impl Transaction {
     }
 }
 
-/// How a [`Transaction`] ended. That a condition was not true is an answer, not an error.
+/// What a store decided about a [`Transaction`]: what [`Store::transact`](crate::Store::transact) answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a refused transaction has written nothing"]
-pub enum Outcome {
+pub enum Decision {
     /// All writes happened; for each, in order, what a put answers, and `None` for a delete.
     Committed(Vec<Option<Written>>),
     /// Nothing happened.
@@ -124,9 +124,59 @@ pub enum Outcome {
     },
 }
 
+impl Decision {
+    /// Whether the writes happened.
+    pub fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed(_))
+    }
+}
+
+/// How a transaction ended. That a condition was not true is an answer, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a refused transaction has written nothing"]
+pub enum Outcome {
+    /// All writes happened; for each, in order, what a put answers, and `None` for a delete.
+    Committed(Vec<Option<Written>>),
+    /// Nothing happened, for this reason.
+    Refused(Refusal),
+}
+
 impl Outcome {
     /// Whether the writes happened.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed(_))
+    }
+
+    /// Why nothing happened; `None` when it did.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Committed(_) => None,
+            Self::Refused(refusal) => Some(refusal),
+        }
+    }
+}
+
+/// The first condition of a transaction that was not true. `Display` says it in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Its index, in the order in which conditions were added, those of the steps (`if_version`, `if_missing`, `fenced`)
+    /// among them.
+    pub index: usize,
+    /// The condition itself.
+    pub condition: Condition,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, condition } = self;
+        match condition {
+            Condition::Version(key, version) => {
+                write!(f, "condition {index}: the key {key:?} is not at version {version}")
+            }
+            Condition::Exists(key) => write!(f, "condition {index}: the key {key:?} is not there"),
+            Condition::Missing(key) => write!(f, "condition {index}: the key {key:?} is there"),
+            Condition::Held(fence) => write!(f, "condition {index}: the {fence:?} is no longer held"),
+        }
     }
 }

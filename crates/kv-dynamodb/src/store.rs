@@ -284,7 +284,7 @@ impl Store for Dynamo {
         list::delete_batch(&self.0, directory, from, options).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         txn::transact(&self.0, transaction, options).await
     }
 

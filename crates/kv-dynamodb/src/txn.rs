@@ -287,11 +287,11 @@ pub(crate) async fn transact(
     inner: &Inner,
     transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     let deadline = options.deadline;
     let plan = Plan::new(inner, &transaction, deadline).await?;
     if plan.actions.is_empty() {
-        return Ok(Outcome::Committed(Vec::new()));
+        return Ok(Decision::Committed(Vec::new()));
     }
     let writes = transaction.writes.iter().map(|write| match write {
         Write::Put { key, .. } => (key, turns::Does::Puts),
@@ -323,7 +323,7 @@ pub(crate) async fn transact(
                 let ttl = life.as_ref().and_then(|life| life.granted(inner, made));
                 written.push(version.map(|version| Written::new(version, ttl)));
             }
-            return Ok(Outcome::Committed(written));
+            return Ok(Decision::Committed(written));
         }
         let action_of = |n: usize| plan.actions.iter().position(|action| action.conditions.contains(&n));
         for n in 0..transaction.conditions.len() {
@@ -331,7 +331,7 @@ pub(crate) async fn transact(
             if let Some(found) = found
                 && !plan.is_true(n, found.as_ref())?
             {
-                return Ok(Outcome::Refused { condition: n });
+                return Ok(Decision::Refused { condition: n });
             }
         }
         // What is damaged lets no put through.

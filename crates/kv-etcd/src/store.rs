@@ -278,7 +278,7 @@ impl Store for Etcd {
         txn::delete_tree(&self.0, directory, options).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         txn::transact(&self.0, transaction, options).await
     }
 

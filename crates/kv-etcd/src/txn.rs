@@ -374,7 +374,7 @@ pub(crate) async fn transact(
     inner: &Inner,
     transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(inner, &writes, options.deadline).await?;
     let (names, when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&inner.names, c)).unzip();
@@ -417,7 +417,7 @@ pub(crate) async fn transact(
         let there = |at: usize| found.get(at).and_then(|found| found.first());
         let failed = conditions.iter().enumerate().find(|(at, condition)| !is_true(condition, there(*at)));
         return match failed {
-            Some((condition, _)) => Ok(Outcome::Refused { condition }),
+            Some((condition, _)) => Ok(Decision::Refused { condition }),
             None => Err(unexpected("the server refused a transaction whose conditions are true")),
         };
     }
@@ -430,7 +430,7 @@ pub(crate) async fn transact(
             None => None,
         });
     }
-    Ok(Outcome::Committed(written))
+    Ok(Decision::Committed(written))
 }
 
 /// Ends the leases of a transaction that was not done.

@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use kv_core::{
     Acquired, Batch, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect, Health,
-    Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Outcome, Page, PutOptions,
+    Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Decision, Page, PutOptions,
     ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, WriteOptions,
     Written, async_trait,
     backend::{Clock, Hub, Tasks, directory_prefix},
@@ -251,7 +251,7 @@ impl Store for Memory {
         self.call(Does::Write, options.deadline, delete).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         self.call(Does::Write, options.deadline, || self.transacted(transaction)).await
     }
 

@@ -1,10 +1,10 @@
 //! Transactions.
 
 use crate::{Memory, store::life};
-use kv_core::{Condition, Outcome, Result, Transaction, Write, Written};
+use kv_core::{Condition, Decision, Result, Transaction, Write, Written};
 
 impl Memory {
-    pub(crate) fn transacted(&self, transaction: Transaction) -> Result<Outcome> {
+    pub(crate) fn transacted(&self, transaction: Transaction) -> Result<Decision> {
         let mut data = self.look();
         let version = |key| data.version(&self.name(key));
         let refused = transaction.conditions.iter().position(|condition| !match condition {
@@ -14,7 +14,7 @@ impl Memory {
             Condition::Held(fence) => data.is_held(&self.lock_name(fence.lock()), fence.token()),
         });
         if let Some(condition) = refused {
-            return Ok(Outcome::Refused { condition });
+            return Ok(Decision::Refused { condition });
         }
         // All that can be refused is, before the first write.
         let lives = transaction.writes.iter().map(|write| match write {
@@ -35,6 +35,6 @@ impl Memory {
                 }
             });
         }
-        Ok(Outcome::Committed(written))
+        Ok(Decision::Committed(written))
     }
 }

@@ -168,7 +168,7 @@ enum Step {
     Delete(Arc<str>),
 }
 
-fn transact(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done<Outcome> {
+fn transact(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done<Decision> {
     for (condition, check) in checks.into_iter().enumerate() {
         let holds = match check {
             Check::Version(name, version) => batch.version(&name)?.map(|found| found == Some(version)),
@@ -178,7 +178,7 @@ fn transact(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done
         };
         match holds {
             Ok(true) => {}
-            Ok(false) => return Ok(Ok(Outcome::Refused { condition })),
+            Ok(false) => return Ok(Ok(Decision::Refused { condition })),
             Err(e) => return Ok(Err(e)),
         }
     }
@@ -204,7 +204,7 @@ fn transact(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done
             Err(e) => return Ok(Err(e)),
         }
     }
-    Ok(Ok(Outcome::Committed(written)))
+    Ok(Ok(Decision::Committed(written)))
 }
 
 #[async_trait]
@@ -271,7 +271,7 @@ impl Store for Redb {
         Ok(Deleted { deleted: Some(deleted), next: None })
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         let inner = &self.inner;
         let check = |condition| match condition {
             Condition::Version(key, version) => Check::Version(inner.whole(&key), version),

@@ -108,7 +108,7 @@ impl Store for Redis {
         Ok(Batch { deleted: Some(deleted), next: batches.into_iter().find_map(|batch| batch.next) })
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         let part = self.whole().ok_or_else(|| self.0.capabilities.unsupported("transactions"))?;
         txn::transact(part, transaction, options).await
     }

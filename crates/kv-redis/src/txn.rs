@@ -170,7 +170,7 @@ pub(crate) async fn transact(
     part: &Part,
     transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     let mut order = Order::default();
     for condition in &transaction.conditions {
         order.condition(&part.core, condition);
@@ -184,8 +184,8 @@ pub(crate) async fn transact(
         }
     }
     match order.send(part, options.deadline).await? {
-        (Done::Refused { condition, .. }, _) => Ok(Outcome::Refused { condition }),
-        (Done::Written(version, _), granted) => Ok(Outcome::Committed(
+        (Done::Refused { condition, .. }, _) => Ok(Decision::Refused { condition }),
+        (Done::Written(version, _), granted) => Ok(Decision::Committed(
             puts.into_iter()
                 .zip(granted)
                 .map(|(is_put, ttl)| is_put.then(|| Written::new(version, ttl)))

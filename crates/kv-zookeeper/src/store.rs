@@ -259,7 +259,7 @@ impl Store for ZooKeeper {
         tree::delete_tree(&self.0, directory, from, options).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         write::transact(&self.0, transaction, options).await
     }
 

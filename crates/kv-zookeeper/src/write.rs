@@ -124,7 +124,7 @@ pub(crate) async fn transact(
     inner: &Inner,
     transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     let Transaction { conditions, writes, .. } = transaction;
     let mut lives = writes.iter().filter(|write| !is_forever(write)).filter_map(|write| match write {
         Write::Put { options, .. } => Some(options),
@@ -146,13 +146,13 @@ pub(crate) async fn transact(
     };
     let request = Request { conditions: &conditions, writes: &writes, life, deadline: options.deadline };
     Ok(match run(inner, &request).await? {
-        Done::Refused(condition) => Outcome::Refused { condition },
+        Done::Refused(condition) => Decision::Refused { condition },
         Done::Committed { at, .. } => {
             let written = |write: &Write| {
                 let ttl = ttl.filter(|_| !is_forever(write));
                 matches!(write, Write::Put { .. }).then(|| Written::new(at, ttl))
             };
-            Outcome::Committed(writes.iter().map(written).collect())
+            Decision::Committed(writes.iter().map(written).collect())
         }
     })
 }

@@ -3,7 +3,7 @@
 use super::{names, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, refused_at, same},
 };
 use kv_core::{ErrorKind, Kv, Outcome, TtlRange, Version, WatchEvent, Watching, Written};
 use std::{future::IntoFuture, time::Duration};
@@ -214,7 +214,7 @@ async fn goes(t: Trial) -> Verdict {
     refused("a delete at its version", kv.atomic_delete("d/4", version).await, ErrorKind::KeyModified)?;
     if t.capabilities().max_txn_ops > 2 {
         let done = kv.transact().when_exists("d/5").then(kv.put("d/x", "")).await?;
-        same("the condition that it exists", done, Outcome::Refused { condition: 0 })?;
+        refused_at("the condition that it exists", &done, 0)?;
         let done = kv.transact().when_missing("d/5").then(kv.put("d/6", "anew").if_missing()).await?;
         holds("the condition that it is missing is true", done.is_committed())?;
     }
@@ -378,7 +378,7 @@ async fn refused_put(t: Trial) -> Verdict {
         refused("a creation", kv.atomic_put(key, "x", None).ttl(ttl).await, ErrorKind::KeyExists)?;
         if t.capabilities().max_txn_ops > 1 {
             let done = kv.transact().when_missing(key).then(kv.put(key, "x").ttl(ttl)).await?;
-            same("a transaction", done, Outcome::Refused { condition: 0 })?;
+            refused_at("a transaction", &done, 0)?;
         }
     }
     refused("a swap without a TTL", kv.atomic_put("goes", "x", stale).await, ErrorKind::KeyModified)?;

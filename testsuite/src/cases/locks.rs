@@ -6,10 +6,10 @@ mod given_up;
 use super::watches::{Follower, all, put_all};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, refused_at, same},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use kv_core::{Condition, ErrorKind, Guard, Kv, Outcome, Version, WatchEvent};
+use kv_core::{Condition, ErrorKind, Guard, Kv, Version, WatchEvent};
 use std::{
     future::Future,
     pin::pin,
@@ -260,10 +260,10 @@ async fn refuses(what: &str, kv: &Kv, held: Condition) -> Result<(), Failure> {
         kv.transact().when(held.clone()).then(kv.delete("d/kept")),
     ];
     for write in writes {
-        same(format!("a write that depends on {what}"), write.await?, Outcome::Refused { condition: 0 })?;
+        refused_at(format!("a write that depends on {what}"), &write.await?, 0)?;
     }
     let second = kv.transact().when_exists("d/kept").when(held).then(kv.put("d/new", "")).await?;
-    same(format!("a second condition on {what}"), second, Outcome::Refused { condition: 1 })?;
+    refused_at(format!("a second condition on {what}"), &second, 1)?;
     let left: Vec<_> = kv.list("d").await?.into_iter().map(|entry| entry.key.to_string()).collect();
     same(format!("what is left after writes that depended on {what}"), left, ["d/kept"])
 }

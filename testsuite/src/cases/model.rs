@@ -243,7 +243,7 @@ impl Side {
                     };
                 }
                 Ok(match txn.await? {
-                    Outcome::Refused { condition } => format!("condition {condition} is not true"),
+                    Outcome::Refused(refusal) => format!("condition {} is not true", refusal.index),
                     Outcome::Committed(written) => {
                         let written = keys.iter().zip(written);
                         let written =

@@ -3,7 +3,7 @@
 use super::{names, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{differ, refused, same},
+    check::{differ, refused, refused_at, same},
 };
 use kv_core::{Condition, ErrorKind, Key, Kv, Outcome, Version, Written};
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ macro_rules! needs {
 fn committed(outcome: Outcome) -> Result<Vec<Option<Written>>, Failure> {
     match outcome {
         Outcome::Committed(written) => Ok(written),
-        Outcome::Refused { condition } => Err(format!("condition {condition} was found not true").into()),
+        Outcome::Refused(refusal) => Err(refusal.to_string().into()),
     }
 }
 
@@ -93,7 +93,7 @@ async fn first_false(t: Trial) -> Verdict {
         .then(kv.put("k", "2"))
         .then(kv.put("n", ""))
         .await?;
-    same("the second and the third are not true", both, Outcome::Refused { condition: 1 })?;
+    refused_at("the second and the third are not true", &both, 1)?;
     let last = write()
         .when_version("k", version)
         .when_missing("k")
@@ -107,7 +107,7 @@ async fn first_false(t: Trial) -> Verdict {
         .then(kv.put("n", ""))
         .then(kv.delete("k"))
         .await?;
-    same("only the third is not true", last, Outcome::Refused { condition: 2 })?;
+    refused_at("only the third is not true", &last, 2)?;
     same("the key", kv.get("k").await?.map(|e| e.version), Some(version))?;
     same("the listing", names(&kv, "").await?, ["k"])?;
     Ok(Ended::Kept)
@@ -146,17 +146,16 @@ async fn steps(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let stale = kv.put("a", "1").await?.version;
     let version = kv.put("a", "1").await?.version;
-    let refused = |n| Outcome::Refused { condition: n };
     let done =
         kv.transact().then(kv.put("a", "2").if_version(stale)).then(kv.put("b", "").if_missing()).await?;
-    same("the first step's condition", done, refused(0))?;
+    refused_at("the first step's condition", &done, 0)?;
     let done = kv
         .transact()
         .when_exists("a")
         .then(kv.put("b", "").if_missing())
         .then(kv.delete("a").if_version(stale))
         .await?;
-    same("the last step's condition", done, refused(2))?;
+    refused_at("the last step's condition", &done, 2)?;
     let done =
         kv.transact().then(kv.put("b", "").if_missing()).then(kv.delete("a").if_version(version)).await?;
     committed(done)?;
@@ -171,7 +170,7 @@ async fn only_conditions(t: Trial) -> Verdict {
     let done = kv.transact().when_version("k", version).when_missing("n").await?;
     same("what true conditions answer", committed(done)?, Vec::new())?;
     let done = kv.transact().when_exists("n").await?;
-    same("what a false one answers", done, Outcome::Refused { condition: 0 })?;
+    refused_at("what a false one answers", &done, 0)?;
     same("what none at all answers", committed(kv.transact().await?)?, Vec::new())?;
     same("the version", kv.get("k").await?.map(|e| e.version), Some(version))?;
     Ok(Ended::Kept)
@@ -186,7 +185,7 @@ async fn before_writes(t: Trial) -> Verdict {
     let done = kv.transact().then(kv.delete("a")).when_exists("a").await?;
     committed(done)?;
     let done = kv.transact().then(kv.put("a", "")).when_exists("a").await?;
-    same("what is made by it is not there before", done, Outcome::Refused { condition: 0 })?;
+    refused_at("what is made by it is not there before", &done, 0)?;
     Ok(Ended::Kept)
 }
 
@@ -379,10 +378,10 @@ async fn fenced(t: Trial) -> Verdict {
     guard.release().await?;
     let held = || Condition::Held(fence.clone());
     let done = kv.transact().when(held()).then(kv.put("k", "3")).await?;
-    same("once it was released", done, Outcome::Refused { condition: 0 })?;
+    refused_at("once it was released", &done, 0)?;
     let next = other.new_lock("l").acquire().await?;
     let done = kv.transact().when_exists(&k).when(held()).then(kv.put("k", "3")).await?;
-    same("once another has it", done, Outcome::Refused { condition: 1 })?;
+    refused_at("once another has it", &done, 1)?;
     other.put("k", "4").fenced(&next).await?;
     same("the key", text(&kv, "k").await?, Some("4".to_owned()))?;
     let all: BTreeSet<_> = names(&kv, "").await?.into_iter().collect();

@@ -423,7 +423,7 @@ async fn late(t: Trial) -> Verdict {
         async {
             match transact.await? {
                 Outcome::Committed(written) => Ok(written[0].as_ref().map(|w| w.version)),
-                Outcome::Refused { .. } => Ok(None),
+                Outcome::Refused(_) => Ok(None),
             }
         }
         .boxed()

@@ -450,7 +450,7 @@ impl Store for Broken {
         tree::delete_tree(self, directory, from, options).await
     }
 
-    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         txn::transact(self, transaction, options).await
     }
 

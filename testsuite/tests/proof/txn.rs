@@ -8,7 +8,7 @@ pub(crate) async fn transact(
     broken: &Broken,
     mut transaction: Transaction,
     options: &WriteOptions,
-) -> Result<Outcome> {
+) -> Result<Decision> {
     for key in transaction.keys_mut() {
         *key = broken.spelt(key);
     }
@@ -40,7 +40,7 @@ pub(crate) async fn transact(
                 if let Change::Delete { key } = write
                     && broken.store().get(key, &ReadOptions::default()).await?.is_none()
                 {
-                    return Ok(Outcome::Refused { condition: 0 });
+                    return Ok(Decision::Refused { condition: 0 });
                 }
             }
         }
@@ -48,7 +48,7 @@ pub(crate) async fn transact(
             if let Some(condition) =
                 transaction.conditions.iter().position(|c| matches!(c, Condition::Held(_)))
             {
-                return Ok(Outcome::Refused { condition });
+                return Ok(Decision::Refused { condition });
             }
         }
         Fault::TransactChecksThenWrites => {
@@ -90,7 +90,7 @@ pub(crate) async fn transact(
     let writes = transaction.writes.clone();
     let mut outcome = broken.store().transact(transaction, options).await?;
     match &mut outcome {
-        Outcome::Committed(written) => {
+        Decision::Committed(written) => {
             for (change, write) in written.iter_mut().zip(&writes) {
                 if let Some(w) = change {
                     w.version = broken.shown(write.key(), w.version);
@@ -104,7 +104,7 @@ pub(crate) async fn transact(
                 }
             }
         }
-        Outcome::Refused { condition } => {
+        Decision::Refused { condition } => {
             if broken.fault == Fault::MiscountsConditions {
                 *condition += 1;
             }

@@ -2,8 +2,8 @@
 
 use super::{Fault, protocol::*};
 use kv_core::{
-    Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Directory, Entry, Error, ErrorKind,
-    Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Outcome, Page,
+    Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Decision, Directory, Entry, Error,
+    ErrorKind, Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Page,
     PutOptions, ReadOptions, Result, Store, Target, Transaction, Version, WatchEvent, WatchOptions,
     WatchStream, WriteOptions, Written, async_trait,
     backend::{Alive, Clock, Instant, Told, Undo, stream},
@@ -484,15 +484,15 @@ impl Store for Wire {
         }
     }
 
-    async fn transact(&self, mut transaction: Transaction, options: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, mut transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         if self.has(Fault::IgnoresFences) {
             transaction.conditions.retain(|c| !matches!(c, Condition::Held(_)));
         }
         match self.write(steps(transaction), options.deadline).await? {
             Answer::Committed(done) => {
-                Ok(Outcome::Committed(done.into_iter().map(|written| written.map(was_written)).collect()))
+                Ok(Decision::Committed(done.into_iter().map(|written| written.map(was_written)).collect()))
             }
-            Answer::Refused(condition) => Ok(Outcome::Refused { condition: condition as usize }),
+            Answer::Refused(condition) => Ok(Decision::Refused { condition: condition as usize }),
             _ => Err(confused()),
         }
     }

@@ -3,7 +3,7 @@
 mod behind;
 
 use kv_core::{
-    Condition, Directory, Entry, Error, ErrorKind, Expect, Fence, Item, Key, LeaseId, Outcome, Position,
+    Condition, Decision, Directory, Entry, Error, ErrorKind, Expect, Fence, Item, Key, LeaseId, Position,
     PutOptions, Result, Target, Transaction, Version, WatchEvent, Write, Written,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -323,10 +323,10 @@ pub(super) fn transaction(conditions: Vec<If>, writes: Vec<Then>) -> Result<Tran
     Ok(Transaction::new(conditions.collect::<Result<_>>()?, writes.collect::<Result<_>>()?))
 }
 
-pub(super) fn outcome(outcome: Outcome) -> Answer {
+pub(super) fn outcome(outcome: Decision) -> Answer {
     match outcome {
-        Outcome::Committed(done) => Answer::Committed(done.into_iter().map(|w| w.map(written)).collect()),
-        Outcome::Refused { condition } => Answer::Refused(condition as u64),
+        Decision::Committed(done) => Answer::Committed(done.into_iter().map(|w| w.map(written)).collect()),
+        Decision::Refused { condition } => Answer::Refused(condition as u64),
     }
 }
 

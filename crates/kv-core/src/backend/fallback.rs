@@ -122,10 +122,16 @@ impl<S: Store> Attempt<S> {
             },
             None => (0, Expect::Missing),
         };
-        let next = Bytes::copy_from_slice(&(last + 1).to_be_bytes());
+        let token = last.checked_add(1).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Corrupt,
+                format!("{:?} has counted to its end; it is damaged", self.counter),
+            )
+        })?;
+        let next = Bytes::copy_from_slice(&token.to_be_bytes());
         let put = PutOptions::default().deadline(Deadline::after(self.options.each_request));
         self.store.put(&self.counter, next, expect, &put).await?;
-        Ok(last + 1)
+        Ok(token)
     }
 }
 

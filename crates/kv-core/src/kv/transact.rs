@@ -6,7 +6,7 @@ use std::collections::HashSet;
 /// [`Kv::transact`], to be awaited: conditions and writes, all or nothing, at one moment.
 ///
 /// Conditions count in the order in which they are added, by `when…` and by the steps of [`then`](Self::then); the first
-/// that is not true is what [`Outcome::Refused`] names.
+/// that is not true is what [`Outcome::Refused`] names, with its index.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -22,7 +22,8 @@ use std::collections::HashSet;
 ///     .await?;
 /// assert!(moved.is_committed());
 /// let again = kv.transact().when_version("account/a", from).then(kv.delete("account/b")).await?;
-/// assert_eq!(again, Outcome::Refused { condition: 0 });
+/// let Outcome::Refused(refusal) = again else { panic!("a stale version never matches") };
+/// assert_eq!(refusal.to_string(), format!("condition 0: the key \"account/a\" is not at version {from}"));
 /// # Ok(()) }
 /// ```
 ///
@@ -88,7 +89,18 @@ impl Txn {
         let (store, deadline) = self.kv.begin(self.within);
         let transact = async {
             check(store.capabilities(), &transaction)?;
-            store.transact(transaction, &WriteOptions { deadline }).await
+            let mut conditions = transaction.conditions.clone();
+            match store.transact(transaction, &WriteOptions { deadline }).await? {
+                Decision::Committed(written) => Ok(Outcome::Committed(written)),
+                Decision::Refused { condition: index } if index < conditions.len() => {
+                    Ok(Outcome::Refused(Refusal { index, condition: conditions.swap_remove(index) }))
+                }
+                // Nothing was written, says the store, and nobody asked for what it says was not true.
+                Decision::Refused { condition } => Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("the store names a condition {condition} that there is not"),
+                )),
+            }
         };
         self.kv.call("transact", None, Does::Write, deadline, transact).await
     }

@@ -165,9 +165,9 @@ async fn fenced(
     let transaction = Transaction::new(conditions(Some(fence), write.key(), expect), vec![write]);
     super::transact::check(store.capabilities(), &transaction)?;
     match store.transact(transaction, &WriteOptions { deadline }).await? {
-        Outcome::Committed(written) => Ok(written.into_iter().next().flatten()),
-        Outcome::Refused { condition: 0 } => Err(Error::new(ErrorKind::LockLost, lost)),
-        Outcome::Refused { .. } => Err(match expect {
+        Decision::Committed(written) => Ok(written.into_iter().next().flatten()),
+        Decision::Refused { condition: 0 } => Err(Error::new(ErrorKind::LockLost, lost)),
+        Decision::Refused { .. } => Err(match expect {
             Expect::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
             _ => Error::new(ErrorKind::KeyModified, "the key is not at the expected version"),
         }),

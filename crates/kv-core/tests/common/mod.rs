@@ -67,7 +67,7 @@ impl Store for Silent {
     async fn delete_tree(&self, _: &Directory, _: Option<&Cursor>, _: &WriteOptions) -> Result<Batch> {
         self.silence().await
     }
-    async fn transact(&self, _: Transaction, _: &WriteOptions) -> Result<Outcome> {
+    async fn transact(&self, _: Transaction, _: &WriteOptions) -> Result<Decision> {
         self.silence().await
     }
     async fn lease(&self, _: Duration, _: &LeaseOptions) -> Result<Leased> {
