@@ -8,7 +8,8 @@ dynamodb_packages() { (cd "$HERE/dynamodb" && sha256sum Cargo.toml Cargo.lock sr
 dynamodb_build() {
     needs cargo cargo
     say "dynamodb is built from ci/dynamodb, which takes a minute or two"
-    CARGO_TARGET_DIR=$WORK/target cargo build --quiet --locked --manifest-path "$HERE/dynamodb/Cargo.toml" &&
+    # From the root folder, for it is no part of the workspace, whose .cargo/config.toml is found from every folder below.
+    (cd / && CARGO_TARGET_DIR=$WORK/target cargo build --quiet --locked --manifest-path "$HERE/dynamodb/Cargo.toml") &&
         mkdir -p "$1/bin" && cp "$WORK/target/debug/dynamodb" "$1/bin/dynamodb"
 }
 
