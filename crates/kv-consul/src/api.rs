@@ -8,9 +8,17 @@ use crate::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use kv_core::{Deadline, Error, ErrorKind, Result, Version};
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
+
+mod op;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use op::Op;
+pub(crate) use sessions::{create_session, destroy_session, renew_session, sessions_named};
 
 /// The most operations that the server takes in a transaction.
 pub(crate) const MOST_OPS: usize = 64;
@@ -100,72 +108,6 @@ fn name(json: &RawValue) -> Option<String> {
 fn pairs(body: &Bytes) -> Option<Vec<Pair>> {
     let raw: Vec<RawPair<'_>> = serde_json::from_slice(body).ok()?;
     Some(raw.iter().filter_map(|raw| raw.pair(body)).collect())
-}
-
-/// One operation of a transaction.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Op {
-    #[serde(rename = "KV")]
-    kv: KvOp,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct KvOp {
-    verb: &'static str,
-    key: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<String>,
-}
-
-impl Op {
-    fn new(verb: &'static str, key: &str) -> Self {
-        Self { kv: KvOp { verb, key: key.to_owned(), value: None, index: None, session: None } }
-    }
-
-    pub(crate) fn get(key: &str) -> Self {
-        Self::new("get", key)
-    }
-
-    pub(crate) fn get_tree(prefix: &str) -> Self {
-        Self::new("get-tree", prefix)
-    }
-
-    pub(crate) fn delete(key: &str) -> Self {
-        Self::new("delete", key)
-    }
-
-    pub(crate) fn delete_tree(prefix: &str) -> Self {
-        Self::new("delete-tree", prefix)
-    }
-
-    pub(crate) fn check_missing(key: &str) -> Self {
-        Self::new("check-not-exists", key)
-    }
-
-    pub(crate) fn check_index(key: &str, index: u64) -> Self {
-        let mut op = Self::new("check-index", key);
-        op.kv.index = Some(index);
-        op
-    }
-
-    pub(crate) fn check_session(key: &str, session: &str) -> Self {
-        let mut op = Self::new("check-session", key);
-        op.kv.session = Some(session.into());
-        op
-    }
-
-    /// Writes the key; where a session is given it goes with that.
-    pub(crate) fn write(key: &str, value: &[u8], session: Option<&Arc<str>>) -> Self {
-        let mut op = Self::new(if session.is_some() { "lock" } else { "set" }, key);
-        op.kv.value = Some(BASE64_STANDARD.encode(value));
-        op.kv.session = session.map(ToString::to_string);
-        op
-    }
 }
 
 /// How a transaction ended.
@@ -383,136 +325,4 @@ pub(crate) async fn range(
     };
     let (pairs, index) = client.call(does, deadline, &request, listed).await?;
     Ok(Listing { pairs, index })
-}
-
-/// A session that is asked for: `PUT /v1/session/create`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct NewSession<'a> {
-    name: &'a str,
-    #[serde(rename = "TTL")]
-    ttl: String,
-    behavior: &'static str,
-    lock_delay: &'static str,
-    /// Nobody's health ends it: it ends by its time, or with its node.
-    node_checks: [&'static str; 0],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Session {
-    #[serde(rename = "ID")]
-    id: String,
-    #[serde(rename = "Name", default)]
-    name: String,
-}
-
-/// Whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its fence.
-pub(crate) async fn create_session(
-    client: &Client,
-    deadline: Deadline,
-    name: &str,
-    ttl: Duration,
-    node: Option<&str>,
-) -> Result<Arc<str>> {
-    let ttl = format!("{}ms", ttl.as_millis());
-    let new = NewSession { name, ttl, behavior: "delete", lock_delay: "0s", node_checks: [], node };
-    let body = serde_json::to_vec(&new).map_err(unwritable)?;
-    let created = |answer: &Answer| json::<Session>(answer).map(|session| session.id).filter(|id| is_id(id));
-    Ok(client.call(Does::Write, deadline, &Request::put("/v1/session/create", body), created).await?.into())
-}
-
-/// Whether it is the id of a session, as the server makes them.
-fn is_id(id: &str) -> bool {
-    id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
-}
-
-/// Begins the life of a session anew; `false` when it has ended.
-pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    let request = Request::put(format!("/v1/session/renew/{id}"), "");
-    let renewed = |answer: &Answer| match answer.status {
-        200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
-        404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
-        _ => None,
-    };
-    client.call(Does::Keeps, deadline, &request, renewed).await
-}
-
-/// Ends a session, and its keys.
-pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
-    let request = Request::put(format!("/v1/session/destroy/{id}"), "");
-    client.call(Does::Keeps, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
-}
-
-/// The sessions of this name.
-pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
-    let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
-    let all = client.call(Does::Read, deadline, &Request::get("/v1/session/list"), all).await?;
-    let named = all.into_iter().filter(|session| session.name == name && is_id(&session.id));
-    Ok(named.map(|session| session.id.into()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_no_text_are_told_apart() {
-        assert!(is_replaced(r#""a\ufffdb""#));
-        assert!(is_replaced(r#""\\\ufffd""#));
-        assert!(!is_replaced(r#""a\\ufffdb""#));
-        assert!(!is_replaced("\"a\u{fffd}b\""));
-    }
-
-    #[test]
-    fn a_listing_is_read_without_its_values() {
-        let body = Bytes::from_static(
-            br#"[{"LockIndex":0,"Key":"a\"b","Flags":7,"Value":"aGk=","CreateIndex":3,"ModifyIndex":5},
-                 {"LockIndex":0,"Key":"a\ufffd","Flags":0,"Value":null,"CreateIndex":3,"ModifyIndex":5},
-                 {"LockIndex":1,"Key":"c","Flags":0,"Value":null,"Session":"x","CreateIndex":4,"ModifyIndex":4}]"#,
-        );
-        let pairs = pairs(&body).unwrap();
-        let seen: Vec<_> =
-            pairs.iter().map(|p| (&*p.name, p.value().unwrap(), p.created, p.modified, p.is_held)).collect();
-        assert_eq!(seen, [("a\"b", Bytes::from_static(b"hi"), 3, 5, false), ("c", Bytes::new(), 4, 4, true)]);
-    }
-
-    fn answer(status: u16, index: Option<u64>, body: &'static str) -> Answer {
-        Answer {
-            status,
-            index,
-            is_text: !body.starts_with(['{', '[', '<']),
-            is_an_agents: true,
-            body: body.into(),
-        }
-    }
-
-    #[test]
-    fn what_has_no_mark_of_consuls_is_no_answer() {
-        assert!(listed(&answer(404, Some(7), "")).is_some());
-        assert!(listed(&answer(200, Some(7), "[]")).is_some());
-        for other in [
-            answer(404, None, ""),
-            answer(404, None, "404 page not found"),
-            answer(200, None, "[]"),
-            answer(200, Some(7), "<html>"),
-            answer(200, Some(7), "{}"),
-            answer(403, Some(7), "[]"),
-        ] {
-            assert!(listed(&other).is_none(), "{other:?}");
-        }
-        assert!(done(&answer(200, None, r#"{"Results": null, "Errors": null}"#)).is_some());
-        let conflict = r#"{"Results": null, "Errors": [{"OpIndex": 0, "What": "key \"a\" exists"}]}"#;
-        assert!(matches!(done(&answer(409, None, conflict)), Some(Done::Refused(_))));
-        for other in [
-            answer(200, None, "{}"),
-            answer(200, None, r#"{"status": "ok"}"#),
-            answer(200, None, conflict),
-            answer(409, None, r#"{"Results": null, "Errors": null}"#),
-            answer(404, None, conflict),
-        ] {
-            assert!(done(&other).is_none(), "{other:?}");
-        }
-    }
 }

@@ -26,6 +26,9 @@ use tokio::{
     task::AbortHandle,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
 /// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
 const MOST: [usize; 3] = [20, 8, 4];
@@ -338,36 +341,5 @@ impl Poll {
         let asker = Asker::new(inner.clone(), range.clone(), hub.clone(), refusals.clone(), joining);
         let task = tokio::spawn(asker.run()).abort_handle();
         Self { range, hub, refusals, joins, users: AtomicUsize::new(0), task, _place: place }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_widen_within_the_store() {
-        let name = |name: &str| Range::Name(name.into());
-        let tree = |name: &str| Range::Tree(name.into());
-        let wide = |range: &Range| widths("p/", range);
-        assert_eq!(wide(&name("p/a/b/c")), [name("p/a/b/c"), tree("p/a/b/"), tree("p/a/"), tree("p/")]);
-        assert_eq!(wide(&tree("p/a/")), [tree("p/a/"), tree("p/"), tree("p/a/"), tree("p/")]);
-        assert_eq!(wide(&tree("p/")), [tree("p/"), tree("p/"), tree("p/"), tree("p/")]);
-        assert_eq!(
-            wide(&name("p/.kv/lock/1/l/7"))[1..],
-            [tree("p/.kv/lock/1/l/"), tree("p/.kv/lock/"), tree("p/")]
-        );
-        assert_eq!(widths("p", &name("px"))[1..], [tree("p"), tree("p"), tree("p")]);
-    }
-
-    #[test]
-    fn places_are_for_all_stores_of_a_process() {
-        let pool = Pool::of(&"places:1".into());
-        let taken: Vec<_> = std::iter::from_fn(|| Place::take(&pool, 0)).collect();
-        assert_eq!(taken.len(), MOST[0]);
-        assert!(Place::take(&Pool::of(&"places:1".into()), 0).is_none());
-        assert!(Place::take(&Pool::of(&"places:2".into()), 0).is_some());
-        drop(taken);
-        assert!(Place::take(&pool, 0).is_some());
     }
 }
