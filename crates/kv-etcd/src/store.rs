@@ -5,7 +5,7 @@ use crate::{
     holder, lease, list,
     lock::{self, Sessions},
     names::Names,
-    txn, watch,
+    tree, txn, watch,
 };
 use etcd_client::{GetOptions, KeyValue, ResponseHeader};
 use kv_core::{
@@ -275,7 +275,7 @@ impl Store for Etcd {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        txn::delete_tree(&self.0, directory, options).await
+        tree::delete_tree(&self.0, directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {

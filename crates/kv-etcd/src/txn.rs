@@ -2,24 +2,13 @@
 
 use crate::{
     client::Does,
-    lease::{self, For},
-    names::{Names, Range, owned},
+    life::Life,
+    names::Names,
     store::{ANSWER, Inner, MOST_OPS, revision, version},
 };
-use etcd_client::{
-    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions as ServerPut, Txn, TxnOp,
-    TxnOpResponse, TxnResponse,
-};
-use kv_core::{backend::Instant, *};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use kv_core::*;
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
-
-/// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
-/// and is renewed once in a put that took even more.
-const AHEAD: Duration = Duration::from_secs(1);
-/// How many names a deletion of a tree looks at in one request.
-const MOST_NAMES: i64 = 10_000;
-/// How often a deletion of a tree begins anew because others write there.
-const TRIES: usize = 8;
 
 /// What a version is on the server. One that none of etcd's can be equals nothing there, not even *missing*, which is 0.
 fn mod_revision(version: Version) -> i64 {
@@ -97,69 +86,6 @@ pub(crate) async fn read(
         }
     }
     Ok(all)
-}
-
-/// What a put hangs on.
-#[derive(Clone, Copy)]
-struct Life {
-    lease: i64,
-    /// As it was asked for, and as it was granted.
-    ttl: Option<(Duration, Duration)>,
-    /// For a lease of our own: when it was asked for.
-    ours: Option<Instant>,
-}
-
-impl Life {
-    /// That of a put among so many with this TTL.
-    async fn new(inner: &Inner, options: &PutOptions, keys: usize, deadline: Deadline) -> Result<Self> {
-        let forever = Self { lease: 0, ttl: None, ours: None };
-        if let Some(id) = &options.lease {
-            return Ok(Self { lease: lease::number(id)?, ..forever });
-        }
-        let Some((range, ttl)) = inner.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
-        let ttl = range.grant(ttl)?;
-        let each = deadline.within().min(Deadline::DEFAULT);
-        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await?;
-        // From here on the put is under way, and may be there when its lease is revoked.
-        grant.revoke.forget();
-        // The least TTL hangs on the server's election time-out.
-        let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
-        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
-    }
-
-    fn options(&self) -> ServerPut {
-        ServerPut::new().with_lease(self.lease)
-    }
-
-    /// After a write that took no effect.
-    fn end(&self, inner: &Inner) {
-        if self.ours.is_some() {
-            drop(lease::revoke(inner, self.lease, Deadline::DEFAULT));
-        }
-    }
-
-    /// What the error of a write means to one who knows of no lease.
-    fn error(&self, error: Error) -> Error {
-        match error.kind() {
-            ErrorKind::LeaseLost if self.ours.is_some() => {
-                let why = "the TTL was over before the server came to the write, which was not done";
-                Error::new(ErrorKind::Timeout, why).with_cause(error)
-            }
-            _ => error,
-        }
-    }
-
-    /// After a write that was done.
-    async fn written(&self, inner: &Inner, revision: i64, deadline: Deadline) -> Written {
-        let mut ttl = self.ttl.map(|(_, granted)| granted);
-        if let Some((asked, granted)) = self.ours.zip(ttl) {
-            let took = inner.clock.now().since(asked);
-            if took > AHEAD && lease::renew(&inner.client, self.lease, deadline).await.is_err() {
-                ttl = Some((granted + AHEAD).saturating_sub(took));
-            }
-        }
-        Written::new(version(revision), ttl)
-    }
 }
 
 /// Whether it is certain that a write that ended in this way took no effect.
@@ -255,93 +181,6 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
     let name = inner.names.key(key.as_str());
     let delete = TxnOp::delete(name.clone(), None);
     write_if(inner, name, expect, delete, options.deadline).await.map(|(_, was_there)| was_there)
-}
-
-/// Everything below a directory, in one step; but for what stores around whose prefixes it lies keep there for themselves.
-///
-/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
-/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
-pub(crate) async fn delete_tree(
-    inner: &Inner,
-    directory: &Directory,
-    options: &WriteOptions,
-) -> Result<Batch> {
-    let all = inner.names.below(directory);
-    let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
-    let (mut when, mut parts, mut leases) = (vec![free], vec![all.clone()], Vec::new());
-    for tries in 0.. {
-        let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
-        let deletions: Vec<_> = parts.iter().map(deletion).collect();
-        let txn =
-            Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
-        let answer = inner.txn(Does::Write, options.deadline, txn).await?;
-        if answer.succeeded() {
-            inner.revoke(lease::emptied(leases));
-            return Ok(Batch { deleted: deleted(&answer), next: None });
-        }
-        let (at, seen) = names_below(inner, &all, &answer, options.deadline).await?;
-        let others: BTreeSet<_> =
-            seen.iter().filter_map(|kv| owned(kv.key())).map(|own| (own.start, own.end)).collect();
-        parts = between(&all, others.into_iter().map(|(start, end)| Range { start, end }));
-        if parts.len() > MOST_OPS {
-            let why = format!(
-                "more than {MOST_OPS} other stores have locks below {directory}: delete smaller directories"
-            );
-            return Err(Error::new(ErrorKind::TooLarge, why));
-        }
-        leases = seen.iter().filter(|kv| owned(kv.key()).is_none()).map(KeyValue::lease).collect();
-        // A tree that is written all the time is deleted as it is in the end.
-        let still = parts.iter().map(|part| unchanged(part, at));
-        when = if tries < TRIES { still.collect() } else { Vec::new() };
-    }
-    Err(unexpected("the server refused an unconditional deletion"))
-}
-
-fn deletion(part: &Range) -> TxnOp {
-    TxnOp::delete(part.start.clone(), Some(DeleteOptions::new().with_range(part.end.clone())))
-}
-
-/// Whether nothing was written there since this revision.
-fn unchanged(part: &Range, at: i64) -> Compare {
-    Compare::mod_revision(part.start.clone(), CompareOp::Less, at + 1).with_range(part.end.clone())
-}
-
-/// All names of the range, of which this answer has the first, and the revision of them.
-async fn names_below(
-    inner: &Inner,
-    all: &Range,
-    answer: &TxnResponse,
-    deadline: Deadline,
-) -> Result<(i64, Vec<KeyValue>)> {
-    let at = revision(answer.header())?;
-    let mut seen: Vec<_> = found(answer).into_iter().flatten().collect();
-    let mut more = seen.len() >= MOST_NAMES as usize;
-    while let Some(last) = seen.last().filter(|_| more) {
-        let page = GetOptions::new()
-            .with_range(all.end.clone())
-            .with_keys_only()
-            .with_limit(MOST_NAMES)
-            .with_revision(at);
-        let mut page = inner.range(Does::Read, deadline, &crate::names::after(last.key()), page).await?;
-        more = page.more();
-        seen.extend(page.take_kvs());
-    }
-    Ok((at, seen))
-}
-
-/// What of the range lies before, between and behind these.
-fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
-    let (mut parts, mut start) = (Vec::new(), all.start.clone());
-    for other in others {
-        if start < other.start {
-            parts.push(Range { start: start.clone(), end: other.start });
-        }
-        start = start.max(other.end);
-    }
-    if all.end == [0] || start < all.end {
-        parts.push(Range { start, end: all.end.clone() });
-    }
-    parts
 }
 
 /// What a condition compares, and where one looks when it was not true.

@@ -1,0 +1,80 @@
+//! What the puts of a transaction hang on: nothing, the lease of a user, or one that is made for their TTL.
+
+use crate::{
+    lease::{self, For},
+    store::{Inner, version},
+};
+use etcd_client::PutOptions as ServerPut;
+use kv_core::{backend::Instant, *};
+use std::time::Duration;
+
+/// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
+/// and is renewed once in a put that took even more.
+const AHEAD: Duration = Duration::from_secs(1);
+/// What a put hangs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) lease: i64,
+    /// As it was asked for, and as it was granted.
+    pub(crate) ttl: Option<(Duration, Duration)>,
+    /// For a lease of our own: when it was asked for.
+    pub(crate) ours: Option<Instant>,
+}
+
+impl Life {
+    /// That of a put among so many with this TTL.
+    pub(crate) async fn new(
+        inner: &Inner,
+        options: &PutOptions,
+        keys: usize,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let forever = Self { lease: 0, ttl: None, ours: None };
+        if let Some(id) = &options.lease {
+            return Ok(Self { lease: lease::number(id)?, ..forever });
+        }
+        let Some((range, ttl)) = inner.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
+        let ttl = range.grant(ttl)?;
+        let each = deadline.within().min(Deadline::DEFAULT);
+        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await?;
+        // From here on the put is under way, and may be there when its lease is revoked.
+        grant.revoke.forget();
+        // The least TTL hangs on the server's election time-out.
+        let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
+        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
+    }
+
+    pub(crate) fn options(&self) -> ServerPut {
+        ServerPut::new().with_lease(self.lease)
+    }
+
+    /// After a write that took no effect.
+    pub(crate) fn end(&self, inner: &Inner) {
+        if self.ours.is_some() {
+            drop(lease::revoke(inner, self.lease, Deadline::DEFAULT));
+        }
+    }
+
+    /// What the error of a write means to one who knows of no lease.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::LeaseLost if self.ours.is_some() => {
+                let why = "the TTL was over before the server came to the write, which was not done";
+                Error::new(ErrorKind::Timeout, why).with_cause(error)
+            }
+            _ => error,
+        }
+    }
+
+    /// After a write that was done.
+    pub(crate) async fn written(&self, inner: &Inner, revision: i64, deadline: Deadline) -> Written {
+        let mut ttl = self.ttl.map(|(_, granted)| granted);
+        if let Some((asked, granted)) = self.ours.zip(ttl) {
+            let took = inner.clock.now().since(asked);
+            if took > AHEAD && lease::renew(&inner.client, self.lease, deadline).await.is_err() {
+                ttl = Some((granted + AHEAD).saturating_sub(took));
+            }
+        }
+        Written::new(version(revision), ttl)
+    }
+}

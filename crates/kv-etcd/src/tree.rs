@@ -1,0 +1,104 @@
+//! Deleting a whole directory.
+
+use crate::{
+    client::Does,
+    lease,
+    names::{Range, after, owned},
+    store::{Inner, MOST_OPS, revision},
+    txn::{deleted, found, unexpected},
+};
+use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
+use kv_core::*;
+use std::collections::BTreeSet;
+
+/// How many names a deletion of a tree looks at in one request.
+const MOST_NAMES: i64 = 10_000;
+/// How often a deletion of a tree begins anew because others write there.
+const TRIES: usize = 8;
+
+/// Everything below a directory, in one step; but for what stores around whose prefixes it lies keep there for themselves.
+///
+/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
+/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
+pub(crate) async fn delete_tree(
+    inner: &Inner,
+    directory: &Directory,
+    options: &WriteOptions,
+) -> Result<Batch> {
+    let all = inner.names.below(directory);
+    let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
+    let (mut when, mut parts, mut leases) = (vec![free], vec![all.clone()], Vec::new());
+    for tries in 0.. {
+        let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
+        let deletions: Vec<_> = parts.iter().map(deletion).collect();
+        let txn =
+            Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
+        let answer = inner.txn(Does::Write, options.deadline, txn).await?;
+        if answer.succeeded() {
+            inner.revoke(lease::emptied(leases));
+            return Ok(Batch { deleted: deleted(&answer), next: None });
+        }
+        let (at, seen) = names_below(inner, &all, &answer, options.deadline).await?;
+        let others: BTreeSet<_> =
+            seen.iter().filter_map(|kv| owned(kv.key())).map(|own| (own.start, own.end)).collect();
+        parts = between(&all, others.into_iter().map(|(start, end)| Range { start, end }));
+        if parts.len() > MOST_OPS {
+            let why = format!(
+                "more than {MOST_OPS} other stores have locks below {directory}: delete smaller directories"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, why));
+        }
+        leases = seen.iter().filter(|kv| owned(kv.key()).is_none()).map(KeyValue::lease).collect();
+        // A tree that is written all the time is deleted as it is in the end.
+        let still = parts.iter().map(|part| unchanged(part, at));
+        when = if tries < TRIES { still.collect() } else { Vec::new() };
+    }
+    Err(unexpected("the server refused an unconditional deletion"))
+}
+
+fn deletion(part: &Range) -> TxnOp {
+    TxnOp::delete(part.start.clone(), Some(DeleteOptions::new().with_range(part.end.clone())))
+}
+
+/// Whether nothing was written there since this revision.
+fn unchanged(part: &Range, at: i64) -> Compare {
+    Compare::mod_revision(part.start.clone(), CompareOp::Less, at + 1).with_range(part.end.clone())
+}
+
+/// All names of the range, of which this answer has the first, and the revision of them.
+async fn names_below(
+    inner: &Inner,
+    all: &Range,
+    answer: &TxnResponse,
+    deadline: Deadline,
+) -> Result<(i64, Vec<KeyValue>)> {
+    let at = revision(answer.header())?;
+    let mut seen: Vec<_> = found(answer).into_iter().flatten().collect();
+    let mut more = seen.len() >= MOST_NAMES as usize;
+    while let Some(last) = seen.last().filter(|_| more) {
+        let page = GetOptions::new()
+            .with_range(all.end.clone())
+            .with_keys_only()
+            .with_limit(MOST_NAMES)
+            .with_revision(at);
+        let mut page = inner.range(Does::Read, deadline, &after(last.key()), page).await?;
+        more = page.more();
+        seen.extend(page.take_kvs());
+    }
+    Ok((at, seen))
+}
+
+/// What of the range lies before, between and behind these.
+fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
+    let (mut parts, mut start) = (Vec::new(), all.start.clone());
+    for other in others {
+        if start < other.start {
+            parts.push(Range { start: start.clone(), end: other.start });
+        }
+        start = start.max(other.end);
+    }
+    if all.end == [0] || start < all.end {
+        parts.push(Range { start, end: all.end.clone() });
+    }
+    parts
+}
