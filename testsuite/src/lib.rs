@@ -67,3 +67,7 @@ pub use harness::{Foreign, Full, Harness, Server};
 pub use program::main;
 pub use proxy::{Proxy, Traffic};
 pub use run::{Options, Outcome, Report, run};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

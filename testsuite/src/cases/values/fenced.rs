@@ -30,7 +30,7 @@ pub(super) async fn every_way(t: Trial) -> Verdict {
     same("an atomic_put", found(&other, "k").await?, wanted)?;
     if c.ttl.is_some() {
         let (bytes, wanted) = value();
-        kv.put("ttl", bytes).ttl(t.short_ttl(Duration::from_secs(60))).await?;
+        kv.put("ttl", bytes).ttl(t.short_ttl(Duration::from_secs(30))).await?;
         same("a put with a TTL", found(&other, "ttl").await?, wanted)?;
     }
     if let Some(range) = &c.lease {
