@@ -330,6 +330,10 @@ impl Store for Etcd {
         Ok(health)
     }
 
+    fn inner(&self) -> Option<&dyn Store> {
+        None
+    }
+
     async fn close(&self) -> Result<()> {
         // What hangs on the sessions of locks goes with them, so that neither waits for the other.
         let others = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish());

@@ -244,10 +244,11 @@ impl Watched {
         let Some(key) = self.inner.names.parse(kv.key()) else { return };
         let at = kv.mod_revision();
         // Another write under the same revision: of a history that came in the place of the one that was told.
-        if self.told.version(&key) == Some(version(at)) && self.recent.differs(at, &key, kv.value()) {
-            if let Some(event) = self.told.gone(&key) {
-                out.send(event).await;
-            }
+        if self.told.version(&key) == Some(version(at))
+            && self.recent.differs(at, &key, kv.value())
+            && let Some(event) = self.told.gone(&key)
+        {
+            out.send(event).await;
         }
         self.recent.note(at, &key, kv.value());
         for event in self.told.listed(entry(key, kv)) {
