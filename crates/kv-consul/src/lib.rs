@@ -60,7 +60,7 @@
 //! token, and go on under the new one.
 //!
 //! # Links
-//! Agents are asked over HTTP/1.1. All stores of one process share what an agent takes of it: 32 connections for calls, 16 for what keeps
+//! Agents are asked over HTTP/1.1. All stores of one process share what an agent takes of it: 24 connections for calls, 24 for what keeps
 //! locks and leases and gives them back, which wait for nothing else, and 48 for watches and waits for locks. An agent takes 200 of all programs
 //! behind one address by default (`http_max_conns_per_client`), so that two busy processes fit; it ends further ones in silence, which the
 //! errors say. When there are more watches than that, they share polls of directories above theirs; stores in great number take turns, a

@@ -22,9 +22,9 @@ use tokio::{
 /// How long making a connection may take, TLS included, before the next agent is tried.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
-pub(crate) const CALLS: usize = 32;
+pub(crate) const CALLS: usize = 24;
 /// The same for what keeps locks and leases, and gives them back.
-pub(crate) const KEEPS: usize = 16;
+pub(crate) const KEEPS: usize = 24;
 /// The same for all polls, and for what is read as they begin. Two processes with everything in use fit into what an agent takes by
 /// default.
 const POLLS: usize = 40;
