@@ -3,7 +3,7 @@
 use crate::{
     error::{Blames, Failed, Fate},
     http::{Agent, Answer, Common, Does, Request},
-    pool::{CALLS, KEEPS, Pool},
+    pool::{CALLS, KEEPS, LIVES, Pool},
     settings::TlsSource,
 };
 use kv_core::{Deadline, Error, ErrorKind, Result, backend::Backoff};
@@ -103,11 +103,16 @@ impl Client {
             match does {
                 Does::Look | Does::Poll => None,
                 Does::Keeps => turns.keep().await,
+                Does::Lives => turns.live().await,
                 Does::Read | Does::Stale | Does::Write | Does::Repeatable => turns.call().await,
             }
         };
         let Some(_turn) = deadline.limit(turn).await else {
-            let others = if does == Does::Keeps { KEEPS } else { CALLS };
+            let others = match does {
+                Does::Lives => LIVES,
+                Does::Keeps => KEEPS,
+                _ => CALLS,
+            };
             let why =
                 format!("nothing was sent within {left:?}: {others} other calls wait for their answers");
             return Err(Error::new(ErrorKind::Timeout, why));

@@ -35,6 +35,8 @@ pub(crate) enum Does {
     Repeatable,
     /// The same, for what keeps a lock or a lease, or gives it back: it waits for nothing else.
     Keeps,
+    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given back.
+    Lives,
     /// A read that is answered when something changes; it is asked of one agent once.
     Poll,
 }
@@ -42,7 +44,7 @@ pub(crate) enum Does {
 impl Does {
     /// Whether it is more than a reading.
     pub(crate) fn changes(self) -> bool {
-        matches!(self, Self::Write | Self::Repeatable | Self::Keeps)
+        matches!(self, Self::Write | Self::Repeatable | Self::Keeps | Self::Lives)
     }
 }
 
@@ -169,7 +171,7 @@ impl Agent {
         let consistency = match does {
             Does::Read | Does::Look | Does::Poll => "consistent",
             Does::Stale => "stale",
-            Does::Write | Does::Repeatable | Does::Keeps => "",
+            Does::Write | Does::Repeatable | Does::Keeps | Does::Lives => "",
         };
         let mut url = format!("{}{}?{consistency}", self.base, request.path);
         for (name, value) in &request.query {
@@ -195,10 +197,11 @@ impl Agent {
         // Before the connections are taken, so that giving them up is not missed.
         let mut silence = self.pool.silence();
         let tls = self.tls();
-        let http = self.pool.connections(tls.as_ref(), does == Does::Keeps).map_err(|e| {
-            let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
-            Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why)
-        })?;
+        let http =
+            self.pool.connections(tls.as_ref(), matches!(does, Does::Keeps | Does::Lives)).map_err(|e| {
+                let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
+                Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why)
+            })?;
         let mut sent = http.request(request.method.clone(), url).headers(headers);
         if request.method == Method::PUT {
             let body = Body { bytes: Some(request.body.clone()), sending: sending.clone() };

@@ -24,7 +24,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
 pub(crate) const CALLS: usize = 24;
 /// The same for what keeps locks and leases, and gives them back.
-pub(crate) const KEEPS: usize = 24;
+pub(crate) const KEEPS: usize = 16;
+/// The same for the sessions that they hang on.
+pub(crate) const LIVES: usize = 8;
 /// The same for all polls, and for what is read as they begin. Two processes with everything in use fit into what an agent takes by
 /// default.
 const POLLS: usize = 40;
@@ -57,6 +59,7 @@ pub(crate) struct Pool {
 pub(crate) struct Turns {
     calls: Semaphore,
     keeps: Semaphore,
+    lives: Semaphore,
     polls: Semaphore,
     looks: Semaphore,
     /// How many polls wait for their turn.
@@ -125,6 +128,7 @@ impl Pool {
         let new = Arc::new(Turns {
             calls: Semaphore::new(CALLS),
             keeps: Semaphore::new(KEEPS),
+            lives: Semaphore::new(LIVES),
             polls: Semaphore::new(POLLS),
             looks: Semaphore::new(LOOKS),
             waiting: AtomicUsize::default(),
@@ -169,6 +173,10 @@ impl Turns {
 
     pub(crate) async fn keep(&self) -> Option<SemaphorePermit<'_>> {
         self.keeps.acquire().await.ok()
+    }
+
+    pub(crate) async fn live(&self) -> Option<SemaphorePermit<'_>> {
+        self.lives.acquire().await.ok()
     }
 
     /// The right to have a poll under way, in turns.

@@ -60,13 +60,13 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
         404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
-    client.call(Does::Keeps, deadline, &request, renewed).await
+    client.call(Does::Lives, deadline, &request, renewed).await
 }
 
 /// Ends a session, and its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
     let request = Request::put(format!("/v1/session/destroy/{id}"), "");
-    client.call(Does::Keeps, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
+    client.call(Does::Lives, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
 /// The sessions of this name.
