@@ -96,7 +96,7 @@ impl Config {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
-        self.build().await.map(Kv::new)
+        self.build().await.map(Kv::new).map_err(in_open)
     }
 }
 
@@ -105,7 +105,7 @@ impl Config {
 /// # Errors
 /// As [`Config::from_url`] and [`Config::build`].
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
 }
 
 /// The store of a URL, for [`Registry::with`](kv_core::Registry::with).
@@ -113,5 +113,11 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// As [`Config::from_url`] and [`Config::build`].
 pub async fn from_url(url: StoreUrl) -> Result<Template> {
-    Config::from_url(url)?.build().await
+    let config = Config::from_url(url).map_err(in_open)?;
+    config.build().await.map_err(in_open)
+}
+
+/// Says in an error that it is one of opening this backend's store.
+fn in_open(error: Error) -> Error {
+    error.in_call("open", "template", None)
 }

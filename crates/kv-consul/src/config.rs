@@ -146,6 +146,10 @@ impl Config {
     /// when no agent answered in time, or the datacenter has no leader; [`Unsupported`](ErrorKind::Unsupported) for a
     /// Consul before 1.7.
     pub async fn open(self) -> Result<Consul> {
+        self.connect().await.map_err(in_open)
+    }
+
+    async fn connect(self) -> Result<Consul> {
         let prefix = match self.raw_prefix {
             Some(_) if !self.prefix.is_empty() => {
                 let why = "`prefix` and `raw_prefix` are both given; give one of them";
@@ -193,6 +197,11 @@ impl Config {
         url.finish()?;
         Ok(config)
     }
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "consul", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

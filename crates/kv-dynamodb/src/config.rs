@@ -158,6 +158,10 @@ impl Config {
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) where they do not allow `dynamodb:DescribeTable`;
     /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when the service did not answer in time.
     pub async fn open(self) -> Result<Dynamo> {
+        self.connect().await.map_err(in_open)
+    }
+
+    async fn connect(self) -> Result<Dynamo> {
         self.check()?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let time = ServiceTime::new(self.clock.clone());
@@ -269,4 +273,9 @@ impl Config {
         url.finish()?;
         Ok(config)
     }
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "dynamodb", None)
 }

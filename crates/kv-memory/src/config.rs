@@ -135,7 +135,7 @@ impl Config {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
-        self.build().map(Kv::new)
+        self.build().map(Kv::new).map_err(in_open)
     }
 }
 
@@ -145,7 +145,7 @@ impl Config {
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`].
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
 }
 
 /// The store of a URL, for [`Registry::with`](kv_core::Registry::with).
@@ -153,7 +153,12 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`].
 pub async fn from_url(url: StoreUrl) -> Result<Memory> {
-    Config::from_url(url)?.build()
+    Config::from_url(url).and_then(Config::build).map_err(in_open)
+}
+
+/// Says in an error that it is one of opening this backend's store.
+fn in_open(error: Error) -> Error {
+    error.in_call("open", "memory", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -7,8 +7,8 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{
-    Acquired, Batch, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect, Health,
-    Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Decision, Page, PutOptions,
+    Acquired, Batch, Capabilities, Cursor, Deadline, Decision, Directory, Entry, Error, ErrorKind, Expect,
+    Health, Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Page, PutOptions,
     ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, WriteOptions,
     Written, async_trait,
     backend::{Clock, Hub, Tasks, directory_prefix},

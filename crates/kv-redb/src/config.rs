@@ -176,8 +176,13 @@ impl Config {
     /// # Cancel safety
     /// Dropping the future leaves nothing open.
     pub async fn open(self) -> Result<Kv> {
-        Redb::open(self).await.map(Kv::new)
+        Redb::open(self).await.map(Kv::new).map_err(in_open)
     }
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "redb", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

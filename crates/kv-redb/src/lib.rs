@@ -102,7 +102,7 @@ use kv_core::{Kv, Result, StoreUrl};
 /// # Errors
 /// As [`Config::from_url`] and [`Config::open`].
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
 }
 
 /// Opens the store of a URL, for a [`Registry`](kv_core::Registry).
@@ -110,5 +110,5 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// As [`Config::from_url`] and [`Config::open`].
 pub async fn from_url(url: StoreUrl) -> Result<Redb> {
-    Redb::open(Config::from_url(url)?).await
+    Redb::open(Config::from_url(url).map_err(config::in_open)?).await.map_err(config::in_open)
 }

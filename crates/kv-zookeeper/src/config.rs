@@ -118,6 +118,10 @@ impl Config {
     /// does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
     /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before 3.6.
     pub async fn open(self) -> Result<ZooKeeper> {
+        self.connect().await.map_err(in_open)
+    }
+
+    async fn connect(self) -> Result<ZooKeeper> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
         let acl = self.acls()?;
         let certificates = self.certificates()?;
@@ -222,6 +226,11 @@ impl Config {
 
 fn half(what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "zookeeper", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -5,7 +5,7 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
 };
-use kv_core::{Bytes, Capabilities, ErrorKind, Kv, Registry, StoreUrl, TtlRange, Watching};
+use kv_core::{Bytes, Capabilities, Error, ErrorKind, Kv, Registry, StoreUrl, TtlRange, Watching};
 use std::time::Duration;
 
 cases! {
@@ -165,7 +165,17 @@ async fn parameter(t: Trial) -> Verdict {
     for part in ["no-such-parameter", "known"] {
         holds(format!("{:?} says {part:?}", e.to_string()), e.to_string().contains(part))?;
     }
+    in_open(&t, &e)?;
     Ok(Ended::Kept)
+}
+
+/// An error of opening a store says so, as those of calls do.
+fn in_open(t: &Trial, e: &Error) -> Result<(), Failure> {
+    same(
+        "the operation and the backend",
+        (e.operation(), e.backend()),
+        (Some("open"), Some(t.capabilities().backend)),
+    )
 }
 
 async fn scheme(t: Trial) -> Verdict {
@@ -198,6 +208,7 @@ async fn bad_url(t: Trial) -> Verdict {
         let Some(opened) = t.harness().open_url(&url).await else { return Ended::ignored(NO_URL) };
         let e = refused("a bad URL", opened, ErrorKind::InvalidArgument)?;
         holds("the password is not shown", !format!("{e} {e:?}").contains("hunter2"))?;
+        in_open(&t, &e)?;
     }
     Ok(Ended::Kept)
 }
