@@ -120,6 +120,10 @@ impl Config {
     /// [`Timeout`](kv_core::ErrorKind::Timeout) when no member answered in time;
     /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
     pub async fn open(self) -> Result<Etcd> {
+        self.connect().await.map_err(in_open)
+    }
+
+    async fn connect(self) -> Result<Etcd> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
         let prefix = match self.raw_prefix {
             Some(_) if !self.prefix.is_empty() => {
@@ -179,6 +183,11 @@ fn address(host: &str) -> Result<String> {
         }
         _ => Ok(address),
     }
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "etcd", None)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
 /// unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    Ok(Kv::new(from_url(StoreUrl::parse(url)?).await?))
+    Ok(Kv::new(from_url(StoreUrl::parse(url).map_err(config::in_open)?).await?))
 }
 
 /// The same for a [`Registry`](kv_core::Registry): `registry.with("etcd", kv_etcd::from_url)`.
@@ -102,6 +102,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// As [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Etcd>> + Send + 'static {
-    let config = Config::from_url(url);
+    let config = Config::from_url(url).map_err(config::in_open);
     async move { config?.open().await }
 }

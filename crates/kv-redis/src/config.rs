@@ -201,6 +201,10 @@ impl Config {
     /// at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no server that takes writes
     /// answered in time; [`Unsupported`](ErrorKind::Unsupported) for a server before Redis 7.0.
     pub async fn open(self) -> Result<Redis> {
+        self.connect().await.map_err(in_open)
+    }
+
+    async fn connect(self) -> Result<Redis> {
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let tls = Tls::new(Settings {
             tls: self.tls,
@@ -293,6 +297,11 @@ impl Config {
 
 pub(crate) fn refused(why: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.to_owned())
+}
+
+/// Says in an error that it is one of opening this backend's store.
+pub(crate) fn in_open(error: Error) -> Error {
+    error.in_call("open", "redis", None)
 }
 
 #[cfg(all(test, feature = "serde"))]
