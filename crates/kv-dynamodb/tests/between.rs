@@ -167,7 +167,7 @@ async fn a_table_that_is_deleted_and_made_anew_is_followed() -> Result<(), Failu
     fold_until(&mut watch, &mut fold, &[("d/a", "2"), ("d/new", "2")]).await?;
     kv.put("d/new", "3").await?;
     fold_until(&mut watch, &mut fold, &[("d/a", "2"), ("d/new", "3")]).await?;
-    tokio::time::timeout(Duration::from_secs(20), wait).await???;
+    drop(tokio::time::timeout(Duration::from_secs(20), wait).await???);
     Ok(())
 }
 

@@ -150,7 +150,9 @@ async fn a_cluster_that_is_down_did_nothing() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
     let kv = open(&cluster).await?;
     kv.put("a", "1").await?;
-    let mut watch = kv.watch_tree("").await?;
+    // By a handle of its own: behind a reading of the watch's, what the server says would not be known to be said of a put.
+    let watching = open(&cluster).await?;
+    let mut watch = watching.watch_tree("").await?;
     while watch.event().await? != WatchEvent::Synced {}
     // Another master, and its replica: its slots are nobody's.
     let ours = cluster.owner("{app/}").await?.address;

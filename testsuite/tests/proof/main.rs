@@ -44,7 +44,7 @@ impl Harness for Faulty {
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
         let prefix = if self.fault == Fault::IgnoresPrefix { "" } else { prefix };
-        let inner: Arc<dyn Store> = Arc::new(self.server.with_prefix(prefix));
+        let inner: Arc<dyn Store> = Arc::new(self.server.with_raw_prefix(prefix));
         let mut capabilities = inner.as_ref().capabilities().clone();
         match self.fault {
             Fault::CapabilitiesDiffer => capabilities.max_txn_ops += prefix.len(),
@@ -54,7 +54,7 @@ impl Harness for Faulty {
         let capabilities = Arc::new(capabilities);
         self.state.check_open(self.fault)?;
         let (server, fault, state) = (self.server.clone(), self.fault, self.state.clone());
-        let (beside, home) = (self.beside.with_prefix(prefix), Arc::default());
+        let (beside, home) = (self.beside.with_raw_prefix(prefix), Arc::default());
         let prefix = prefix.into();
         Ok(Kv::new(Broken { inner, server, beside, home, fault, state, prefix, capabilities }))
     }
@@ -76,7 +76,7 @@ impl Harness for Faulty {
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
-        Some(self.open_this(url).await)
+        Some(self.open_this(url).await.map_err(|e| e.in_call("open", "memory", None)))
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {

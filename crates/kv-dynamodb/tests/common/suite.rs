@@ -42,7 +42,7 @@ pub struct Suite {
 
 enum On {
     Own(Arc<Node>),
-    Live(Base),
+    Live(Box<Base>),
 }
 
 impl Suite {
@@ -53,7 +53,7 @@ impl Suite {
         kv.health().await?;
         kv.close().await?;
         let tool = Tool::live(&base).await?;
-        Ok(Self { on: On::Live(base), tool })
+        Ok(Self { on: On::Live(Box::new(base)), tool })
     }
 }
 

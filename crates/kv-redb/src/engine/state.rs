@@ -77,6 +77,8 @@ pub(crate) struct Living {
     pub(crate) leases: HashMap<u64, Leased>,
     /// Leases that the batch which is not committed yet revokes: till then their keys are there.
     revoked: HashSet<u64>,
+    /// The tokens of holders whose lock that batch takes from them before their time: till then they hold it.
+    released: HashSet<u64>,
     /// When each lock and lease ends.
     ends: BTreeSet<(u64, Life)>,
 }
@@ -130,9 +132,20 @@ impl Living {
         self.leases.get(&lease).map_or_else(|| !self.revoked.contains(&lease), |life| life.until <= now)
     }
 
-    /// Whether this holder's time is over, be its end written yet or not.
+    /// Whether this holder's time is over, be its end written yet or not; or its end is, and was not when it was read of.
     pub(crate) fn has_lost(&self, name: &str, token: u64, now: u64) -> bool {
-        self.holders.get(name).is_some_and(|held| held.token == token && held.until <= now)
+        match self.holders.get(name) {
+            Some(held) if held.token == token => held.until <= now,
+            _ => !self.released.contains(&token),
+        }
+    }
+
+    /// What a batch makes of the holder of a lock.
+    pub(crate) fn hands_on(&mut self, name: &Arc<str>, held: Option<Held>, now: u64) -> Replaced {
+        if let Some(before) = self.holders.get(name).filter(|before| before.until > now) {
+            self.released.insert(before.token);
+        }
+        self.set_holder(name, held)
     }
 
     pub(crate) fn revokes(&mut self, lease: u64) {
@@ -185,6 +198,7 @@ impl Living {
     /// Has what was granted live from `now` on, when its commit is done.
     pub(crate) fn begin(&mut self, changed: &[Replaced], now: u64) {
         self.revoked.clear();
+        self.released.clear();
         for change in changed {
             match change {
                 Replaced::Lock(name, _) => {
@@ -204,6 +218,7 @@ impl Living {
     /// Undoes the changes, the last one first.
     pub(crate) fn restore(&mut self, replaced: Vec<Replaced>) {
         self.revoked.clear();
+        self.released.clear();
         for old in replaced.into_iter().rev() {
             match old {
                 Replaced::Lock(name, held) => drop(self.set_holder(&name, held)),

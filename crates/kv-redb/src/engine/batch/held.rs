@@ -92,7 +92,7 @@ impl Batch<'_> {
         let version = Version::new(token, 0);
         self.trace.events.push(Event::Held { name: name.clone(), value, version });
         let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.living().set_holder(name, Some(held));
+        let old = self.state.living().hands_on(name, Some(held), self.now);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(token)
@@ -118,7 +118,7 @@ impl Batch<'_> {
         if let Some(old) = old {
             self.large.remove(old)?;
         }
-        let old = self.state.living().set_holder(name, None);
+        let old = self.state.living().hands_on(name, None, self.now);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
