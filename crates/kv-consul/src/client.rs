@@ -19,6 +19,17 @@ use std::{
 /// So long before its deadline a call ends at least, where that leaves most of it.
 const MOMENT: Duration = Duration::from_millis(25);
 
+/// What ends a moment before the deadline, so that there is time to tell what is known.
+pub(crate) fn before(deadline: Deadline) -> Deadline {
+    let left = deadline.remaining();
+    Deadline::after(left - (left / 50).max(MOMENT).min(left / 4))
+}
+
+/// For work on a task of its own, whose caller's time began before it.
+pub(crate) fn on_a_task(within: Duration) -> Deadline {
+    Deadline::after(within - within / 10)
+}
+
 /// The agents of one datacenter.
 pub(crate) struct Client {
     /// Empty once closed.
@@ -95,41 +106,44 @@ impl Client {
     ) -> Result<Told<T>> {
         let (agents, pool) = (self.agents()?, self.pool()?);
         let turns = pool.turns();
-        let mut left = deadline.remaining();
-        left -= (left / 50).max(MOMENT).min(left / 4);
-        let deadline = Deadline::after(left);
+        let deadline = before(deadline);
+        let left = deadline.within();
         // Those for watches are counted where they are made.
         let turn = async {
-            match does {
+            let turn = match does {
                 Does::Look | Does::Poll => None,
                 Does::Keeps => turns.keep().await,
                 Does::Lives => turns.live().await,
                 Does::Read | Does::Stale | Does::Write | Does::Repeatable => turns.call().await,
+            };
+            if does.changes() {
+                pool.listen().await;
             }
+            turn
         };
-        let Some(_turn) = deadline.limit(turn).await else {
+        // Who is woken too late sends nothing.
+        let Some(_turn) = deadline.limit(turn).await.filter(|_| !deadline.has_passed()) else {
             let others = match does {
                 Does::Lives => LIVES,
                 Does::Keeps => KEEPS,
                 _ => CALLS,
             };
             let why =
-                format!("nothing was sent within {left:?}: {others} other calls wait for their answers");
+                format!("nothing was sent within {left:?}, with at most {others} calls under way at once");
             return Err(Error::new(ErrorKind::Timeout, why));
         };
-        if does.changes() {
-            pool.listen().await;
-        }
+        let is_over = || deadline.remaining() <= left / 10;
         let (mut is_repeat, mut refusals, mut tries) = (false, 0, 0_usize);
         let mut backoff = Backoff::new(Duration::from_millis(40), Duration::from_millis(640));
         loop {
             let at = self.preferred.load(Ordering::Relaxed) % agents.len();
             // An agent that is silent must leave time for another one, or for another connection.
+            let part = (deadline.remaining() / 2).max(Duration::from_millis(50));
             let within = match does {
                 Does::Write | Does::Poll => deadline,
-                _ => Deadline::after(
-                    (deadline.remaining() / 2).max(Duration::from_millis(50)).min(deadline.remaining()),
-                ),
+                // Counted from now, it would be behind the deadline.
+                _ if part >= deadline.remaining() => deadline,
+                _ => Deadline::after(part),
             };
             let Failed { fate, blames, error } = match agents[at].attempt(does, within, request, &read).await
             {
@@ -161,11 +175,13 @@ impl Client {
             if does == Does::Poll {
                 return Err(error);
             }
+            // Not even a pause of nothing once the time is over: it ends with the next tick, and the caller's time may too.
             if tries.is_multiple_of(agents.len()) {
-                tokio::time::sleep(backoff.delay().min(deadline.remaining() / 2)).await;
+                let pause = backoff.delay().min(deadline.remaining() / 2);
+                tokio::time::sleep(pause).await;
             }
             // Nothing is begun that would not be answered.
-            if deadline.remaining() < left / 10 {
+            if is_over() {
                 return Err(if is_repeat && does.changes() { unknown(error) } else { error });
             }
         }
@@ -191,5 +207,45 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         f.debug_list().entries(agents.iter().map(|agent| &agent.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Token;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    /// An address to which no connection can be made, and none is refused: its queue is full.
+    async fn mute() -> (TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (listener, mut queue) = (socket.listen(1).unwrap(), Vec::new());
+        let address = listener.local_addr().unwrap();
+        let soon = Duration::from_millis(50);
+        while let Ok(next) = tokio::time::timeout(soon, TcpStream::connect(address)).await {
+            queue.push(next.unwrap());
+        }
+        (listener, queue)
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_stands_still_over_the_deadline_hears_that_nothing_was_sent() {
+        let (listener, _queue) = mute().await;
+        let source = TlsSource { tls: None, ca: None, cert: None, key: None, server_name: None };
+        let common = Common::new(Token::new(None, None).unwrap(), None, None);
+        let client = Client::new(&[listener.local_addr().unwrap().to_string()], source, common).unwrap();
+        let request = Request::put("/v1/txn", "[]");
+        for does in [Does::Write, Does::Repeatable, Does::Keeps, Does::Lives] {
+            let callers = Deadline::after(Duration::from_millis(300));
+            let call = callers.limit(client.call(does, callers, &request, |_| Some(())));
+            let stands_still = async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                std::thread::sleep(Duration::from_millis(200));
+            };
+            let (answer, ()) = tokio::join!(call, stands_still);
+            let kind = answer.map(|answer| answer.unwrap_err().kind());
+            assert_eq!(kind, Some(ErrorKind::Timeout), "{does:?}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Leases: sessions, by which keys live that do not live for ever.
 
-use crate::{api, store::Inner};
+use crate::{
+    api,
+    client::{before, on_a_task},
+    store::Inner,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
     backend::{Alive, Instant, Undo},
@@ -55,7 +59,7 @@ pub(crate) async fn create(
             Err(e) => {
                 lost.forget();
                 if e.is_transient() {
-                    inner.renew_node(Deadline::after(each_request)).await;
+                    inner.renew_node(before(deadline), each_request).await;
                 }
                 return Err(e);
             }
@@ -67,7 +71,7 @@ pub(crate) async fn create(
 fn end(inner: &Inner, id: Arc<str>, each_request: Duration) -> Undo {
     let client = inner.client.clone();
     inner.tasks.undo(async move {
-        let deadline = Deadline::after(each_request);
+        let deadline = on_a_task(each_request);
         let is_there = api::renew_session(&client, deadline, &id).await?;
         if is_there {
             api::destroy_session(&client, deadline, &id).await?;

@@ -2,6 +2,7 @@
 
 use crate::{
     api::{self, Done, Op, Pair},
+    client::on_a_task,
     http::Does,
     lease::unique,
     names::{self, contender},
@@ -233,7 +234,7 @@ impl Attempt {
 
     async fn delete(&self) -> Result<Left> {
         let ops = [Op::get(&self.name), Op::delete(&self.name)];
-        let told = self.inner.noting(Does::Keeps, self.deadline(), &ops).await?;
+        let told = self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await?;
         Ok(match (told.it, told.is_repeat) {
             (Done::Committed(_), _) => Left::Now,
             (Done::Refused(_), false) => Left::Before,

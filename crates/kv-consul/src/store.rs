@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     /// What is given back in the background.
     pub(crate) tasks: Tasks,
     /// Where sessions live, in another datacenter than the agent's.
-    node: RwLock<Option<String>>,
+    node: Arc<RwLock<Option<String>>>,
     /// How many bytes a transaction's body may have.
     pub(crate) largest_txn: usize,
     version: String,
@@ -70,13 +70,19 @@ impl Inner {
         self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come and go.
-    pub(crate) async fn renew_node(&self, deadline: Deadline) {
-        if self.node().is_some()
-            && let Ok(node) = agent::server_node(&self.client, deadline).await
-        {
-            *self.node.write().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come and go. What is not found by the
+    /// deadline is looked for in the background.
+    pub(crate) async fn renew_node(&self, deadline: Deadline, each_request: Duration) {
+        if self.node().is_none() {
+            return;
         }
+        let (client, node) = (self.client.clone(), self.node.clone());
+        let renewing = tokio::spawn(async move {
+            if let Ok(new) = agent::server_node(&client, Deadline::after(each_request)).await {
+                *node.write().unwrap_or_else(PoisonError::into_inner) = Some(new);
+            }
+        });
+        deadline.limit(renewing).await;
     }
 }
 
@@ -113,7 +119,7 @@ impl Consul {
             lives: Lives::default(),
             polls: Polls::default(),
             tasks: Tasks::default(),
-            node: RwLock::new(node),
+            node: Arc::new(RwLock::new(node)),
             largest_txn: about.largest_txn().unwrap_or(LARGEST),
             version: about.config.version,
         })))))

@@ -1,6 +1,6 @@
 //! The sessions of puts with a TTL: puts of one TTL that follow each other closely share one.
 
-use crate::{api, lease, store::Inner};
+use crate::{api, client::before, lease, store::Inner};
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
     backend::{Clock, Instant, Undo},
@@ -128,7 +128,16 @@ impl Lives {
             }
             cell.clone()
         };
-        let life = cell.get_or_try_init(|| self.create(inner, ttl, deadline)).await?;
+        // Another put's session is waited for no longer than one of our own.
+        let deadline = before(deadline);
+        let life = deadline.limit(cell.get_or_try_init(|| self.create(inner, ttl, deadline))).await;
+        let life = life.unwrap_or_else(|| {
+            let why = format!(
+                "nothing was sent within {:?}: the put waited for the session that another one asked for",
+                deadline.within()
+            );
+            Err(Error::new(ErrorKind::Timeout, why))
+        })?;
         // Counted while it is held by us, so that nobody ends it.
         life.keys.fetch_add(1, Ordering::AcqRel);
         Ok(life.clone())
