@@ -176,9 +176,9 @@ impl Client {
                 return Err(error);
             }
             // Not even a pause of nothing once the time is over: it ends with the next tick, and the caller's time may too.
-            if tries.is_multiple_of(agents.len()) {
+            if tries.is_multiple_of(agents.len()) && !is_over() {
                 let pause = backoff.delay().min(deadline.remaining() / 2);
-                tokio::time::sleep(pause).await;
+                deadline.limit(tokio::time::sleep(pause)).await;
             }
             // Nothing is begun that would not be answered.
             if is_over() {
