@@ -99,7 +99,8 @@ async fn locks_and_leases_whose_answers_are_lost_are_given_back() {
     let (kv, faults, other) = pair();
     faults.lose_answers(1);
     assert_eq!(kind(kv.new_lock("l").try_acquire().await), ErrorKind::OutcomeUnknown);
-    let _theirs = other.new_lock("l").acquire_within(9 * S).await.unwrap().expect("it is free soon");
+    let theirs = other.new_lock("l").acquire_within(9 * S).await.unwrap().expect("it is free soon");
+    assert!(theirs.release().await.unwrap());
     faults.lose_answers(1);
     assert_eq!(kind(kv.lease(60 * S).await), ErrorKind::OutcomeUnknown);
     faults.lose_answers(1);
