@@ -111,7 +111,9 @@ pub(super) async fn many(t: Trial) -> Verdict {
         let (key, follower) = watching.first_mut().ok_or("there are watches")?;
         other.delete(&*key).await?;
         let event = follower.next().await?;
-        holds(format!("the watches go on; found {event:?}"), matches!(event, WatchEvent::Delete { .. }))
+        holds(format!("the watches go on; found {event:?}"), matches!(event, WatchEvent::Delete { .. }))?;
+        // What the guards give back goes through the proxy too.
+        Ok(kv.close().await?)
     })
     .await
 }
