@@ -76,6 +76,9 @@ pub(crate) struct Ephemeral {
     home: Home,
     /// Its owner counts on it no more.
     lost: AtomicBool,
+    /// Whether its end, once it was begun, has come to the server. Kept while one ends it: who ends it meanwhile waits for
+    /// that, for an end that is only on its way is none.
+    ended: tokio::sync::Mutex<Option<bool>>,
     /// The directories that its nodes lie in, which are to be cleared when it is over.
     directories: Mutex<BTreeSet<String>>,
 }
@@ -118,6 +121,7 @@ impl Ephemeral {
             keeper,
             home: Home::here(),
             lost: AtomicBool::new(false),
+            ended: tokio::sync::Mutex::default(),
             directories: Mutex::default(),
         })
     }
@@ -174,18 +178,35 @@ impl Ephemeral {
         let is_linked = self.link(deadline).await.is_ok();
         let was_alive = self.is_alive();
         self.keeper.abort();
-        let in_time = match self.link.send_replace(Link::Closed) {
-            Link::Closed => true,
-            Link::Up(linked) if linked.stands() => linked.end(deadline).await,
-            // It broke, which its keeper has not seen yet, or has not lived to see.
-            _ if is_linked || self.home.is_gone() => self.end_anew(deadline).await,
-            _ => false,
+        let in_time = match deadline.limit(self.ended.lock()).await {
+            Some(mut ended) => {
+                let done = match self.link.send_replace(Link::Closed) {
+                    Link::Closed if *ended != Some(false) => true,
+                    Link::Closed => self.end_anew(deadline).await,
+                    link => {
+                        *ended = Some(false);
+                        self.end_by(link, is_linked, deadline).await
+                    }
+                };
+                *ended = Some(done);
+                done
+            }
+            None => false,
         };
         if in_time {
             return Ok(was_alive);
         }
         let why = format!("the session {} could not be ended in time; it ends by its TTL", self.id);
         Err(Error::new(ErrorKind::Timeout, why))
+    }
+
+    async fn end_by(&self, link: Link, is_linked: bool, deadline: Deadline) -> bool {
+        match link {
+            Link::Up(linked) if linked.stands() => linked.end(deadline).await,
+            // It broke, which its keeper has not seen yet, or has not lived to see.
+            _ if is_linked || self.home.is_gone() => self.end_anew(deadline).await,
+            _ => false,
+        }
     }
 
     async fn end_anew(&self, deadline: Deadline) -> bool {
