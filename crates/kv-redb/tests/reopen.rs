@@ -161,13 +161,17 @@ fn what_is_dropped_outside_of_its_runtime_is_given_back() {
         (kv.new_lock("lock").ttl(MINUTE).acquire().await.unwrap(), lease)
     });
     let waits = two.spawn(other.new_lock("lock").acquire());
+    let (synced, is_synced) = tokio::sync::oneshot::channel();
     let gone = two.spawn({
         let other = other.clone();
         async move {
             let mut watch = other.watch("leased").await.unwrap();
+            while watch.event().await.unwrap() != kv_core::WatchEvent::Synced {}
+            synced.send(()).unwrap();
             while !matches!(watch.event().await.unwrap(), kv_core::WatchEvent::Delete { .. }) {}
         }
     });
+    two.block_on(is_synced).unwrap();
     drop(one);
     drop(held);
     two.block_on(async {
