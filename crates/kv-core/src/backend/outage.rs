@@ -46,9 +46,4 @@ impl Outage {
             tracing::info!(backend, tries, ?lasted, "{what}: the outage is over");
         }
     }
-
-    /// Whether the last try failed.
-    pub fn is_on(&self) -> bool {
-        self.since.is_some()
-    }
 }
