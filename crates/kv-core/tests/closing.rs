@@ -11,13 +11,16 @@ use std::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A store whose locks fail with these errors, one after another, and are then held; whose releases take a second.
+/// A store whose locks fail with these errors, one after another, are then granted too late, this often, and then held;
+/// whose releases take a second.
 #[derive(Debug)]
 struct Troubled {
     capabilities: Capabilities,
     errors: Mutex<Vec<ErrorKind>>,
+    late: AtomicU32,
     tried: AtomicU32,
     released: Arc<AtomicBool>,
+    releases: Arc<AtomicU32>,
     refuses_release: bool,
 }
 
@@ -27,8 +30,9 @@ impl Troubled {
         let mut capabilities = Capabilities::new("troubled");
         capabilities.lock = Some(Locking::new(TtlRange::new(SECOND, 100 * SECOND)));
         let errors = Mutex::new(errors.to_vec());
-        let (tried, released) = (AtomicU32::new(0), Arc::default());
-        Self { capabilities, errors, tried, released, refuses_release: false }
+        let (late, tried, released) = (AtomicU32::new(0), AtomicU32::new(0), Arc::default());
+        let releases = Arc::default();
+        Self { capabilities, errors, late, tried, released, releases, refuses_release: false }
     }
 }
 
@@ -44,10 +48,15 @@ impl Store for Troubled {
         }
         let clock = backend::Clock::tokio();
         let alive = backend::Alive::keep(&clock, options.ttl, clock.now(), || async { Ok(()) });
+        if self.late.try_update(SeqCst, SeqCst, |late| late.checked_sub(1)).is_ok() {
+            alive.end("the session ended while it waited");
+        }
         let (released, refuses) = (self.released.clone(), self.refuses_release);
+        let releases = self.releases.clone();
         let release = backend::Undo::new(async move {
             tokio::time::sleep(SECOND).await;
             released.store(true, SeqCst);
+            releases.fetch_add(1, SeqCst);
             if refuses { Err(Error::new(ErrorKind::Unavailable, "the server is gone")) } else { Ok(true) }
         });
         Ok(Some(Acquired { fence: Fence::new(name.clone(), 1, ""), alive, release }))
@@ -71,6 +80,22 @@ impl Store for Troubled {
         assert!(self.released.load(SeqCst), "the connections ended before the lock was released");
         Ok(())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_before_it_came_is_never_given() {
+    let store = Arc::new(Troubled::new(&[]));
+    store.late.store(2, SeqCst);
+    let kv = Kv::new(store.clone());
+    let guard = kv.new_lock("l").acquire().await.unwrap();
+    assert!(guard.is_held(), "a lock that nobody holds any more was given");
+    assert_eq!(store.tried.load(SeqCst), 3);
+    store.late.store(1, SeqCst);
+    let lost = kv.new_lock("m").try_acquire().await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::LockLost, "{lost}");
+    drop(guard);
+    kv.close().await.unwrap();
+    assert_eq!(store.releases.load(SeqCst), 4, "what came too late stays in line");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! `new_lock`, `lock_holder`.
 
 use super::*;
-use crate::backend::{Alive, Backoff, Outage};
+use crate::backend::{Alive, Backoff, Outage, Tasks};
 
 /// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
 ///
@@ -51,7 +51,7 @@ impl Lock {
     }
 
     /// Waits in line until the lock is held, over outages too, as a watch does: a lost place is taken anew, and what ends
-    /// the wait is what [`Error::is_lasting`] names. Whoever wants an end uses [`acquire_within`](Self::acquire_within).
+    /// the wait is what [`Error::is_lasting`] names. A lock whose time was over before it came is never given. Whoever wants an end uses [`acquire_within`](Self::acquire_within).
     ///
     /// # Errors
     /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),
@@ -76,7 +76,7 @@ impl Lock {
     /// # Errors
     /// As [`acquire`](Self::acquire), and those of the one request: [`Unavailable`](ErrorKind::Unavailable),
     /// [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline; what was begun is then given back in
-    /// the background.
+    /// the background. [`LockLost`](ErrorKind::LockLost) when the answer took longer than the TTL.
     ///
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
@@ -120,7 +120,9 @@ impl Lock {
             let acquire = async {
                 match &wait {
                     Some(wait) => wait.acquire(store, &name, &options).await,
-                    None => store.lock(&name, &options).await,
+                    None => {
+                        store.lock(&name, &options).await.and_then(|got| still_held(&kv.shared.tasks, got))
+                    }
                 }
             };
             tokio::select! {
@@ -139,6 +141,7 @@ impl Lock {
 /// A wait for a lock that rides outages out.
 struct Wait {
     backend: &'static str,
+    tasks: Tasks,
     /// The error of the last try, and when the try that runs now began: `None` while there is a pause before it.
     outage: Mutex<(Option<Error>, Option<tokio::time::Instant>)>,
     /// Within this time a request of a try is answered.
@@ -148,7 +151,8 @@ struct Wait {
 impl Wait {
     fn new(lock: &Lock) -> Arc<Self> {
         let (backend, within) = (lock.kv.capabilities().backend, lock.within);
-        Arc::new(Self { backend, outage: Mutex::default(), within })
+        let tasks = lock.kv.shared.tasks.clone();
+        Arc::new(Self { backend, tasks, outage: Mutex::default(), within })
     }
 
     async fn acquire(
@@ -160,7 +164,7 @@ impl Wait {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("wait for a lock", self.backend));
         loop {
             guarded(&self.outage).1 = Some(tokio::time::Instant::now());
-            match store.lock(name, options).await {
+            match store.lock(name, options).await.and_then(|got| still_held(&self.tasks, got)) {
                 Err(e) if !ends(&e) => {
                     outage.failed(&e);
                     *guarded(&self.outage) = (Some(e), None);
@@ -178,6 +182,21 @@ impl Wait {
     fn outage(&self) -> Option<Error> {
         let (error, trying) = guarded(&self.outage).clone();
         error.filter(|_| trying.is_none_or(|since| since.elapsed() < self.within))
+    }
+}
+
+/// Gives back what was lost before it came: a server may keep our place for longer than our session lives.
+fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquired>> {
+    match acquired {
+        Some(mut late) if !late.alive.is_held() => {
+            late.release.count_in(tasks);
+            let ttl = late.alive.ttl();
+            Err(Error::new(
+                ErrorKind::LockLost,
+                format!("its time, {ttl:?}, was over before the server's answer came; give it a longer TTL"),
+            ))
+        }
+        acquired => Ok(acquired),
     }
 }
 
