@@ -1,4 +1,4 @@
-//! Waits for a lock that ride outages out, and ends that are true.
+//! Waits for a lock that ride outages out, ends that are true, and the store's last word on a write.
 
 use kv_core::*;
 use std::{
@@ -67,8 +67,10 @@ impl Store for Troubled {
     async fn put(&self, _: &Key, _: Bytes, _: Expect, _: &PutOptions) -> Result<Written> {
         unreachable!()
     }
-    async fn delete(&self, _: &Key, _: Expect, _: &WriteOptions) -> Result<bool> {
-        unreachable!()
+    /// Sends nothing, and says so as late as on a machine that stood still.
+    async fn delete(&self, _: &Key, _: Expect, options: &WriteOptions) -> Result<bool> {
+        tokio::time::sleep(options.deadline.remaining() + SECOND / 50).await;
+        Err(Error::new(ErrorKind::Unavailable, "no connection"))
     }
     async fn list(&self, _: &Directory, _: Option<&Cursor>, _: &ListOptions) -> Result<Page> {
         unreachable!()
@@ -122,6 +124,13 @@ async fn a_wait_that_ends_in_an_outage_says_so() {
     let kv = Kv::new(Troubled::new(&[ErrorKind::Unavailable; 1000]));
     let e = kv.new_lock("l").acquire_within(3 * SECOND).await.unwrap_err();
     assert_eq!(e.to_string(), r#"lock "l" on troubled: no"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_not_sent_says_so_though_its_time_is_over() {
+    let kv = Kv::new(Troubled::new(&[]));
+    let e = kv.delete("a").deadline(SECOND).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
 }
 
 #[tokio::test(start_paused = true)]

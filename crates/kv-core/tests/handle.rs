@@ -115,7 +115,9 @@ async fn every_call_ends_within_its_deadline() {
     refused(kv.lease(SECOND).await, OutcomeUnknown, "lease");
     refused(kv.adopt("a").await, OutcomeUnknown, "adopt");
     assert!(kv.new_lock("l").acquire_within(SECOND).await.unwrap().is_none());
-    assert_eq!(began.elapsed(), (2 + 1 + 2 * 13 + 1) * SECOND);
+    // The store of a write is waited for a moment longer: it may know that nothing was sent.
+    let last_words = 6 * (SECOND / 20);
+    assert_eq!(began.elapsed(), (2 + 1 + 2 * 13 + 1) * SECOND + last_words);
     refused(kv.close().await, Timeout, "close");
 }
 

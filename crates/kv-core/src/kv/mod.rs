@@ -22,6 +22,7 @@ use futures_core::future::BoxFuture;
 use std::{
     fmt,
     future::Future,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,7 +36,8 @@ use tracing::Instrument;
 ///
 /// Every call is a builder that does nothing until it is awaited, takes its options chained, and ends within its
 /// deadline (five seconds unless told otherwise): a read that is cut off gives [`Timeout`](ErrorKind::Timeout), a write
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown). A call that the store's [`Capabilities`] rule out, and every bad name
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), up to 50 ms later, in which the store may still say that nothing was sent.
+/// A call that the store's [`Capabilities`] rule out, and every bad name
 /// and option, is refused before any I/O. The builders borrow nothing: their futures are `'static` and `Send`. What takes a
 /// future and no more (`tokio::spawn`, `join_all`, `JoinSet`) takes `kv.get("a").into_future()`.
 ///
@@ -392,7 +394,15 @@ impl Kv {
         // A store that answers at once (memory, a cache) would never let other tasks run.
         tokio::task::coop::consume_budget().await;
         let span = tracing::debug_span!("kv", operation, key, backend = self.capabilities().backend);
-        let answer = deadline.limit(work).instrument(span).await;
+        let answer = async {
+            let mut work = pin!(work);
+            match deadline.limit(work.as_mut()).await {
+                // The store keeps the deadline itself, and it alone knows whether a write was sent.
+                None if does == Does::Write => Deadline::after(LAST_WORD).limit(work).await,
+                answer => answer,
+            }
+        };
+        let answer = answer.instrument(span).await;
         answer.unwrap_or_else(|| Err(cut_off(does, deadline))).map_err(|e| self.in_call(e, operation, key))
     }
 
@@ -434,6 +444,10 @@ fn not_given_back(within: Duration) -> Error {
         format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
     Error::new(ErrorKind::Timeout, why)
 }
+
+/// How long beyond a write's deadline the store's own word on it is waited for: on a machine that stood still both fall due
+/// at once.
+const LAST_WORD: Duration = Duration::from_millis(50);
 
 #[cold]
 fn cut_off(does: Does, deadline: Deadline) -> Error {
