@@ -35,6 +35,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(20);
 /// How many turns others get to notice it: reading the end, and telling it on.
 const TURNS: usize = 16;
+/// How long the client may take to tell why it ended a connection.
+const WHY: Duration = Duration::from_millis(100);
 /// What waits between the client's reader and ours before it is dropped and has to be read again.
 const MESSAGES: usize = 4096;
 
@@ -238,6 +240,10 @@ impl Link {
             }
             Err(e) => failed(&self.address, &e),
         };
+        if failed.fate == Fate::Unknown && !self.is_cluster_down() {
+            // Why it ended the connection the client tells only behind the requests that it gives up for it.
+            let _ = tokio::time::timeout(WHY, self.ended()).await;
+        }
         if failed.is_cluster_down() || failed.fate == Fate::Unknown && self.is_cluster_down() {
             // The server said it of the first that it had not answered yet, whatever the client tells that one.
             failed = match number == self.answered.load(Ordering::SeqCst) + 1 {
