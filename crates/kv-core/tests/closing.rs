@@ -1,7 +1,9 @@
 //! Waits for a lock that ride outages out, ends that are true, and the store's last word on a write.
 
+use futures::poll;
 use kv_core::*;
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
@@ -22,6 +24,9 @@ struct Troubled {
     released: Arc<AtomicBool>,
     releases: Arc<AtomicU32>,
     refuses_release: bool,
+    /// Whether a request for a lock is never answered.
+    is_silent: bool,
+    tasks: backend::Tasks,
 }
 
 impl Troubled {
@@ -31,8 +36,18 @@ impl Troubled {
         capabilities.lock = Some(Locking::new(TtlRange::new(SECOND, 100 * SECOND)));
         let errors = Mutex::new(errors.to_vec());
         let (late, tried, released) = (AtomicU32::new(0), AtomicU32::new(0), Arc::default());
-        let releases = Arc::default();
-        Self { capabilities, errors, late, tried, released, releases, refuses_release: false }
+        let (releases, tasks) = (Arc::default(), backend::Tasks::default());
+        Self {
+            capabilities,
+            errors,
+            late,
+            tried,
+            released,
+            releases,
+            refuses_release: false,
+            is_silent: false,
+            tasks,
+        }
     }
 }
 
@@ -53,12 +68,15 @@ impl Store for Troubled {
         }
         let (released, refuses) = (self.released.clone(), self.refuses_release);
         let releases = self.releases.clone();
-        let release = backend::Undo::new(async move {
+        let release = self.tasks.undo(async move {
             tokio::time::sleep(SECOND).await;
             released.store(true, SeqCst);
             releases.fetch_add(1, SeqCst);
             if refuses { Err(Error::new(ErrorKind::Unavailable, "the server is gone")) } else { Ok(true) }
         });
+        if self.is_silent {
+            std::future::pending::<()>().await;
+        }
         Ok(Some(Acquired { fence: Fence::new(name.clone(), 1, ""), alive, release }))
     }
     async fn get(&self, _: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
@@ -79,6 +97,7 @@ impl Store for Troubled {
         unreachable!()
     }
     async fn close(&self) -> Result<()> {
+        self.tasks.finish().await?;
         assert!(self.released.load(SeqCst), "the connections ended before the lock was released");
         Ok(())
     }
@@ -141,6 +160,24 @@ async fn closing_waits_for_what_is_given_back_and_for_what_was_dropped() {
         let held = (!dropped).then_some(guard); // else it is dropped here, and released in the background
         kv.close().await.unwrap(); // the store's own `close` looks
         assert!(held.is_none_or(|guard| !guard.is_held()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_gives_back_what_is_being_acquired_though_nobody_polls_it() {
+    for grants in [false, true] {
+        let mut store = Troubled::new(&[]);
+        store.is_silent = true;
+        let releases = store.releases.clone();
+        let kv = Kv::new(store);
+        let mut acquire = pin!(kv.new_lock("l").acquire());
+        assert!(poll!(acquire.as_mut()).is_pending());
+        if grants {
+            tokio::task::yield_now().await;
+        }
+        kv.close().await.unwrap(); // the store's own `close` looks
+        assert_eq!(releases.load(SeqCst), 1);
+        assert_eq!(acquire.await.unwrap_err().kind(), ErrorKind::Closed);
     }
 }
 

@@ -1,12 +1,15 @@
 //! What runs in the background, counted.
 
 use super::{Undo, lock};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use std::{
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 /// The work of one store that goes on in the background: what a dropped future, guard or lease has to give back. `close`
 /// waits for it by [`finish`](Self::finish), so that nothing is cut off by the end of the connections. Clones count
@@ -86,20 +89,53 @@ impl Tasks {
         lock(&self.0.failed).first.take().map_or(Ok(()), Err)
     }
 
-    /// Counts each poll of the work, not the time between them: what one poll gets and hands on is not overtaken by
-    /// [`finish`](Self::finish), and who no longer polls holds nobody up.
-    pub(crate) async fn while_polled<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|cx| {
-            let _counted = self.count();
-            work.as_mut().poll(cx)
-        })
-        .await
+    /// Runs the work, which ends when its caller stops waiting. From the first moment on in which it has to wait it is a task
+    /// of its own: it hears what ends it, though its caller waits for something else and does not poll it. It is counted
+    /// until it is over, and has begun what it has to give back.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut apart = Apart { work: Box::pin(work), _counted: self.count() };
+        // Whoever asks first is first in line.
+        if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(apart.work.as_mut().poll(cx))).await {
+            return answer;
+        }
+        let mut task = AbortOnDrop(tokio::spawn(apart));
+        match (&mut task.0).await {
+            Ok(answer) => answer,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile")),
+            },
+        }
     }
 
     pub(super) fn count(&self) -> Counted {
         self.0.running.send_modify(|n| *n += 1);
         Counted(self.clone())
+    }
+}
+
+/// Work that is counted until it is dropped: the fields are dropped in this order.
+struct Apart<T> {
+    work: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    _counted: Counted,
+}
+
+impl<T> Future for Apart<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        self.work.as_mut().poll(cx)
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

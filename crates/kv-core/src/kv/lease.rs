@@ -24,10 +24,10 @@ impl LeaseCall {
 
     async fn run(self) -> Result<Lease> {
         let tasks = self.kv.shared.tasks.clone();
-        tasks.while_polled(self.run_uncounted()).await
+        tasks.apart(self.run_counted()).await
     }
 
-    async fn run_uncounted(self) -> Result<Lease> {
+    async fn run_counted(self) -> Result<Lease> {
         let Self { kv, ttl, within } = self;
         let until_closed = kv.until_closed();
         let (store, deadline) = kv.begin(within);

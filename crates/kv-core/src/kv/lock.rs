@@ -102,10 +102,10 @@ impl Lock {
 
     async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let tasks = self.kv.shared.tasks.clone();
-        tasks.while_polled(self.get_uncounted(wait)).await
+        tasks.apart(self.get_counted(wait)).await
     }
 
-    async fn get_uncounted(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
+    async fn get_counted(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let kv = self.kv;
         let name = self.name.map_err(|e| kv.in_call(Error::clone(&e), "lock", None))?;
         let until_closed = kv.until_closed();

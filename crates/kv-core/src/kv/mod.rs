@@ -280,10 +280,10 @@ impl Kv {
             shared.closed.send_replace(true);
             let (shared, within) = (shared.clone(), self.deadline);
             tokio::spawn(async move {
-                let closing = Closing(&shared);
+                let (closing, all) = (Closing(&shared), Deadline::after(within));
                 let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
                 let given_back = given_back.unwrap_or_else(|| Err(not_given_back(within)));
-                let ended = Deadline::after(within.mul_f64(0.2).max(Duration::from_millis(100)));
+                let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
                 let ended = ended.limit(shared.store.as_ref().close()).await;
                 let ended = ended.unwrap_or_else(|| Err(not_given_back(within)));
                 closing.done(given_back.and(ended));
