@@ -81,6 +81,8 @@
 //!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
 //! - `value.native`: there is no tool of redb's own that reads tables of other programs.
 //! - The file keeps its size when keys are deleted, and uses the space again.
+//! - A file that is moved, deleted or replaced under an open store is noticed before each write, and when the path is opened
+//!   again: both are `Unavailable` until it is back or its stores are closed. Reads go on from the file that was opened.
 //! - On network file systems the lock that keeps a second process out may not work: use a local disk.
 
 mod config;

@@ -281,6 +281,10 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
 async fn the_process_on_a_full_tmpfs() -> Result<()> {
     let Ok(file) = env::var(FILE).map(PathBuf::from) else { return Ok(()) };
     let ballast = file.with_extension("ballast");
+    // No file can be made, and nothing is left that could not be opened later.
+    fs::write(&ballast, vec![1; 16_000_000]).unwrap_err();
+    let error = Config::new(&file).open().await.unwrap_err();
+    says(&error, ErrorKind::NoSpace, &file, &["could not be made", "its disk is full", "open it again"]);
     fs::write(&ballast, vec![1; 3_000_000]).unwrap();
     let kv = Config::new(&file).open().await?;
     let lease = kv.lease(Duration::from_secs(60)).await?;

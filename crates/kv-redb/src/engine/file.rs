@@ -5,7 +5,7 @@ use kv_core::{Error, ErrorKind, Result};
 use redb::{Builder, Database, DatabaseError, StorageError};
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -97,7 +97,14 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
     let mut builder = Builder::new();
     let seen = repaired.clone();
     builder.set_cache_size(cache_size).set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
-    let mut database = builder.create(path).map_err(|e| not_opened(path, e))?;
+    let mut database = match builder.create(path) {
+        Ok(database) => database,
+        Err(e) if length == 0 => {
+            empty(file);
+            return Err(not_made(path, e));
+        }
+        Err(e) => return Err(not_opened(path, e)),
+    };
     let repaired = repaired.load(Ordering::Relaxed);
     if length == 0 {
         // A new file is only safe from a power cut when the folder that names it is.
@@ -119,6 +126,72 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
         }
     }
     Ok(database)
+}
+
+/// Leaves nothing of a file that could not be made: a part of one would never be opened. What another process has made of
+/// it meanwhile stays.
+fn empty(file: &mut File) {
+    let mut head = [0; MAGIC.len()];
+    if file.try_lock().is_ok() {
+        let is_whole = file.rewind().and_then(|()| file.read_exact(&mut head)).is_ok() && head == *MAGIC;
+        if !is_whole {
+            // It says so when it is opened again.
+            let _ = file.set_len(0);
+        }
+        let _ = file.unlock();
+    }
+}
+
+fn not_made(path: &Path, e: DatabaseError) -> Error {
+    let e = not_opened(path, e);
+    if e.kind() != ErrorKind::NoSpace {
+        return e;
+    }
+    let why =
+        format!("{} could not be made: its disk is full; make space, and open it again", path.display());
+    Error::new(ErrorKind::NoSpace, why).with_cause(e.message().to_owned())
+}
+
+/// Which file it is, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity(Option<(u64, u64)>);
+
+impl Identity {
+    /// Of the file that was opened at this path a moment ago.
+    pub(crate) fn of_open(path: &Path) -> Result<Self> {
+        Self::at(path).ok_or_else(|| gone(path, "was moved or deleted"))
+    }
+
+    /// Of the file at this path; `None` where there is none.
+    fn at(path: &Path) -> Option<Self> {
+        match fs::metadata(path) {
+            #[cfg(unix)]
+            Ok(found) => {
+                use std::os::unix::fs::MetadataExt;
+                Some(Self(Some((found.dev(), found.ino()))))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            _ => Some(Self(None)),
+        }
+    }
+
+    /// Refuses a path at which another file is by now, or none; a system that cannot tell is believed.
+    pub(crate) fn check(self, path: &Path) -> Result<()> {
+        match Self::at(path) {
+            Some(Self(found)) if found.is_none() || self.0.is_none() || found == self.0 => Ok(()),
+            Some(_) => Err(gone(path, "was replaced by another file")),
+            None => Err(gone(path, "was moved or deleted")),
+        }
+    }
+}
+
+fn gone(path: &Path, how: &str) -> Error {
+    let why = format!(
+        "{} {how} while it is open in this process; nothing was written; put it back, or close all stores of it here and \
+         open them again",
+        path.display()
+    );
+    Error::new(ErrorKind::Unavailable, why)
 }
 
 fn not_opened(path: &Path, e: DatabaseError) -> Error {

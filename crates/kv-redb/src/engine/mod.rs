@@ -24,7 +24,7 @@ use crate::{
     error::{self, Effect},
 };
 use event::Event;
-use file::Opening;
+use file::{Identity, Opening};
 use format::Refused;
 use job::Job;
 use kv_core::{Deadline, Error, ErrorKind, Result, backend::Instant};
@@ -49,6 +49,7 @@ type Slot = Result<Database>;
 
 pub(crate) struct Engine {
     pub(crate) path: PathBuf,
+    file: Identity,
     pub(crate) time: Time,
     cache_size: usize,
     quick_repair: bool,
@@ -79,6 +80,7 @@ impl Engine {
             let stored = format::load(&database).map_err(|refused| not_ours(&path, refused))?;
             Ok((database, stored))
         })?;
+        let file = Identity::of_open(&path)?;
         let time = Time::new(config.clock.clone(), stored.seen);
         let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
         let state = State::new(stored, &time);
@@ -101,6 +103,7 @@ impl Engine {
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
+            file,
             path,
         });
         let writer =
@@ -113,6 +116,11 @@ impl Engine {
         let thread = std::thread::Builder::new().name("kv-redb".into());
         thread.spawn(move || runtime.block_on(writer.run())).map_err(no_thread)?;
         Ok(engine)
+    }
+
+    /// Refuses to go on when the file is no longer at its path: what is written then is gone with the last store of it.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        self.file.check(&self.path)
     }
 
     /// Has the writer do this in its next batch, and waits until that is committed. A job that still waits when the

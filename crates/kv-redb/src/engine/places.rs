@@ -106,6 +106,7 @@ pub(crate) async fn open(config: &Config) -> Result<Client> {
             let mut places = places();
             match places.get_mut(&path) {
                 Some(Place::Open(engine, clients)) => {
+                    engine.check_place()?;
                     *clients += 1;
                     return Ok(Client::new(engine.clone()));
                 }

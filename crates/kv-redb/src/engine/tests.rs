@@ -17,9 +17,11 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
     let folder = tempfile::tempdir().expect("a folder");
     let client = super::open(&Config::new(folder.path().join("a.redb"))).await?;
     let engine = client.engine()?.clone();
+    // Its thread has begun.
+    put(engine.clone(), "first", LONG).await?;
     // The writer has this job, and stands still in it.
     let (go_on, wait) = mpsc::channel::<()>();
-    let held = engine.write(Deadline::after(SHORT), 0, move |_| {
+    let held = engine.write(Deadline::after(TTL), 0, move |_| {
         let _ = wait.recv();
         Ok(Ok(()))
     });

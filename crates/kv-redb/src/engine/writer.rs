@@ -120,6 +120,11 @@ impl Writer {
     }
 
     fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if let Err(gone) = self.engine.check_place() {
+            self.pause = Some(self.engine.time.clock().now() + PAUSE);
+            jobs.into_iter().for_each(|job| job.answer(Err(error::again(&gone))));
+            return;
+        }
         if self.engine.database().is_err() {
             self.mend();
             let broken = self.engine.database().as_ref().err().map(error::again);
@@ -202,6 +207,7 @@ impl Writer {
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
         let opened = error::caught(&engine.path, || {
+            engine.check_place()?;
             let mut database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             if self.full {
                 // An orderly end cuts off the pages that the failed batch had got, which leaves room for deleting.
