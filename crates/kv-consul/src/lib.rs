@@ -21,7 +21,9 @@
 //!   is asked when the store is opened. The server ends a session at *twice* its TTL, and a change of the leader, and so a restart of a
 //!   single server, grants each session its whole life anew: a key goes 1.2 TTLs late, and once more 2.2 TTLs after such a change.
 //! * Sessions live on the node of the agent that is asked, without health checks; in another datacenter on a server's. Deregistering
-//!   that node ends them at once: locks, leases and keys with a TTL are lost together.
+//!   that node ends them at once: locks, leases and keys with a TTL are lost together, before their time. Where the agent that is
+//!   asked is itself a server, its crash does so: the other servers remove it some 12 s later (autopilot's
+//!   `cleanup_dead_servers`, on unless it is switched off). Ask client agents, as Consul advises, or switch it off.
 //! * The session of a key with a TTL that is replaced or deleted by another client, or of more than 65,536 such keys, stays until
 //!   its time is over. There are about twenty for each TTL in use and process at most.
 //! * A value has 380 KB, since a transaction has 512 KiB and holds it in base64, and a transaction 32 conditions and writes, since it has

@@ -4,13 +4,15 @@ mod outlived;
 
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, same},
+    check::{holds, refused, same},
 };
-use std::time::Duration;
+use kv_core::ErrorKind;
+use std::{pin::pin, time::Duration};
 use tokio::sync::oneshot;
 
 cases! {
     "close.gives_back/dropped_meanwhile": "`close` answers when all is given back, also what others drop while it ends them" => dropped_meanwhile,
+    "close.gives_back/acquiring": "`close` answers when nothing is left of what is being acquired, though nobody polls it any more" => acquiring,
     "runtime.outlived/opened": "a handle that was opened and used in a runtime that ended works in another" => outlived::opened,
     "runtime.outlived/first_used": "a handle that others used first, in a runtime that ended, works in the one it was opened in" => outlived::first_used,
     "runtime.outlived/held": "what was held in a runtime that ended is known to be lost: `is_held()` and `lost()` say the same" => outlived::held,
@@ -60,6 +62,31 @@ async fn dropped_meanwhile(t: Trial) -> Verdict {
         }
         let ended = t.soon("who waited for the loss to end", member).await?;
         ended.map_err(|e| Failure::from(format!("who waited for the loss: {e}")))?;
+    }
+    Ok(Ended::Kept)
+}
+
+async fn acquiring(t: Trial) -> Verdict {
+    const ROUNDS: u64 = 60;
+    let other = t.open().await?;
+    let Some(locking) = t.capabilities().lock.clone() else { return Ended::ignored("no locks") };
+    // Far longer than the case waits.
+    let ttl = locking.ttl.grant(Duration::from_secs(60).clamp(locking.ttl.least, locking.ttl.greatest))?;
+    for round in 0..ROUNDS {
+        let kv = t.open().await?;
+        let mut acquire = pin!(kv.new_lock("l").ttl(ttl).acquire());
+        let polled = Duration::from_micros(round * 100);
+        // One who waits for the lock and for the end of the program, and is told of the latter.
+        let got = tokio::time::timeout(polled, acquire.as_mut()).await;
+        let closed = kv.close().await;
+        holds(format!("`close` gives everything back; it said {closed:?}"), closed.is_ok())?;
+        let holder = other.lock_holder("l").await?.map(|holder| holder.token);
+        same(format!("who holds the lock after `close`, in round {round}"), holder, None)?;
+        let next = t.soon("the lock, of which nothing is left", other.new_lock("l").acquire()).await??;
+        holds("the lock was held", next.release().await?)?;
+        if got.is_err() {
+            refused("a wait whose handle was closed", acquire.await, ErrorKind::Closed)?;
+        }
     }
     Ok(Ended::Kept)
 }

@@ -23,8 +23,8 @@ impl LeaseCall {
     deadline!();
 
     async fn run(self) -> Result<Lease> {
-        let tasks = self.kv.shared.tasks.clone();
-        tasks.apart(self.run_counted()).await
+        let kv = self.kv.clone();
+        kv.acquiring("lease", self.run_counted()).await
     }
 
     async fn run_counted(self) -> Result<Lease> {

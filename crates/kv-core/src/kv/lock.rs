@@ -101,8 +101,8 @@ impl Lock {
     }
 
     async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
-        let tasks = self.kv.shared.tasks.clone();
-        tasks.apart(self.get_counted(wait)).await
+        let kv = self.kv.clone();
+        kv.acquiring("lock", self.get_counted(wait)).await
     }
 
     async fn get_counted(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {

@@ -364,6 +364,16 @@ impl Kv {
         Ok(())
     }
 
+    /// Runs what gets something to hold; what comes too late for an end of the handle is not given out.
+    async fn acquiring<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let got = self.shared.tasks.apart(work).await?;
+        if self.is_closed() { Err(self.in_call(closed(), operation, None)) } else { Ok(got) }
+    }
+
     fn until_closed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut closed = self.shared.closed.subscribe();
         async move {
