@@ -1,5 +1,6 @@
 //! Opening the file.
 
+use super::make;
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
 use redb::{Builder, Database, DatabaseError, StorageError};
@@ -52,7 +53,7 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn unusable(path: &Path, e: io::Error) -> Error {
+pub(super) fn unusable(path: &Path, e: io::Error) -> Error {
     let (kind, way) = match e.kind() {
         io::ErrorKind::PermissionDenied => (
             ErrorKind::PermissionDenied,
@@ -77,8 +78,10 @@ pub(crate) enum Opening {
 
 /// Opens the file, repaired if the process before crashed.
 pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Database> {
-    let make = opening != Opening::Again;
-    let mut file = File::options().read(true).write(true).create(make).truncate(false).open(path);
+    if opening != Opening::Again {
+        make::whole(path)?;
+    }
+    let mut file = File::options().read(true).write(true).open(path);
     let file = file.as_mut().map_err(|e| unusable(path, io::Error::new(e.kind(), e.to_string())))?;
     let length = file.metadata().map_err(|e| unusable(path, e))?.len();
     if length > 0 {
@@ -106,13 +109,7 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
         Err(e) => return Err(not_opened(path, e)),
     };
     let repaired = repaired.load(Ordering::Relaxed);
-    if length == 0 {
-        // A new file is only safe from a power cut when the folder that names it is.
-        #[cfg(unix)]
-        if let Some(folder) = path.parent() {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| unusable(path, e))?;
-        }
-    } else if opening == (Opening::First { verify: true }) && !repaired {
+    if opening == (Opening::First { verify: true }) && !repaired && length > 0 {
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => {
@@ -142,7 +139,7 @@ fn empty(file: &mut File) {
     }
 }
 
-fn not_made(path: &Path, e: DatabaseError) -> Error {
+pub(super) fn not_made(path: &Path, e: DatabaseError) -> Error {
     let e = not_opened(path, e);
     if e.kind() != ErrorKind::NoSpace {
         return e;

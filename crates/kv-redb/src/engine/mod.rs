@@ -5,6 +5,7 @@ mod event;
 mod file;
 mod format;
 mod job;
+mod make;
 mod places;
 mod read;
 mod state;

@@ -1,0 +1,67 @@
+//! A new file that a process was killed over.
+
+use kv_core::Result;
+use kv_redb::Config;
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+const FILE: &str = "KV_REDB_FILE";
+
+/// Started by the test: makes the file, again and again.
+#[tokio::test]
+#[ignore = "started by another test, as a process of its own"]
+async fn the_process_that_makes_files() -> Result<()> {
+    let Ok(folder) = env::var(FILE).map(PathBuf::from) else { return Ok(()) };
+    println!("\nready");
+    for n in 0.. {
+        Config::new(folder.join(format!("{n}.redb"))).open().await?.close().await?;
+    }
+    Ok(())
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_process_was_making_can_be_opened() -> Result<()> {
+    for round in 0..24 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Killed(
+            Command::new(env::current_exe().unwrap())
+                .args(["--exact", "the_process_that_makes_files", "--nocapture", "--include-ignored"])
+                .env(FILE, folder.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        drop(child);
+        // Those that it had made, and the one that it was making.
+        let made = fs::read_dir(folder.path()).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".redb")
+        });
+        for n in 0..=made.count() {
+            let file = folder.path().join(format!("{n}.redb"));
+            let kv = Config::new(&file).open().await?;
+            kv.put("a", "1").await?;
+            kv.close().await?;
+        }
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
+    }
+    Ok(())
+}
