@@ -31,7 +31,7 @@ impl First {
 /// The first in line.
 pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<First, ClientError> {
     let line = names.line(name);
-    loop {
+    'line: loop {
         let mut reader = linked.session.new_multi_reader();
         // When a contender went is told by its parent, read first; when the line went, by the line's parent.
         reader.add_get_data(&names.area("lock"))?;
@@ -48,34 +48,38 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
             Some(Got::Children(names)) => contenders(names),
             _ => Vec::new(),
         };
-        let Some(first) = waiting.first() else {
-            return Ok(First::Free(of_line.or(area).unwrap_or_default()));
-        };
-        let path = format!("{line}/{first}");
-        let found = linked.session.get_data(&path);
-        match found.await {
-            Ok((value, stat)) => {
-                return Ok(First::Held(Holder::new(token(stat.czxid), value)));
+        for contender in waiting {
+            let path = format!("{line}/{contender}");
+            let found = linked.session.get_data(&path);
+            match found.await {
+                // Nobody's: it came by a copy of the tree.
+                Ok((_, stat)) if stat.ephemeral_owner == 0 => {}
+                Ok((value, stat)) => return Ok(First::Held(Holder::new(token(stat.czxid), value))),
+                // It left meanwhile.
+                Err(ClientError::NoNode) => continue 'line,
+                Err(e) => return Err(e),
             }
-            // It left meanwhile.
-            Err(ClientError::NoNode) => {}
-            Err(e) => return Err(e),
         }
+        return Ok(First::Free(of_line.or(area).unwrap_or_default()));
     }
 }
 
 /// [`Store::lock_holder`].
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = inner.names.line(name);
-    loop {
+    'line: loop {
         let got = read(&inner.client, options, &[Ask::Children(line.clone())]).await?;
         let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
-        let Some(first) = contenders(waiting).into_iter().next() else { return Ok(None) };
-        let path = format!("{line}/{first}");
         let behind = options.clone().consistency(Consistency::Stale);
-        let got = read(&inner.client, &behind, &[Ask::Data(path)]).await?;
-        if let Some(Got::Data(value, stat)) = got.into_iter().next() {
-            return Ok(Some(Holder::new(token(stat.czxid), value)));
+        for contender in contenders(waiting) {
+            let got = read(&inner.client, &behind, &[Ask::Data(format!("{line}/{contender}"))]).await?;
+            match got.into_iter().next() {
+                // Nobody's: it came by a copy of the tree.
+                Some(Got::Data(_, stat)) if stat.ephemeral_owner == 0 => {}
+                Some(Got::Data(value, stat)) => return Ok(Some(Holder::new(token(stat.czxid), value))),
+                _ => continue 'line,
+            }
         }
+        return Ok(None);
     }
 }

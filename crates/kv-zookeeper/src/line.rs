@@ -155,7 +155,7 @@ impl Attempt {
         }
     }
 
-    async fn stat(&self, path: &str) -> Result<Option<Stat>> {
+    pub(crate) async fn stat(&self, path: &str) -> Result<Option<Stat>> {
         let found = self.via().call(Does::Read, self.deadline(), |linked| async move {
             let stat = linked.session.check_stat(path);
             Ok::<_, Problem>(stat.await?)

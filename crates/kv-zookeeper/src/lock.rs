@@ -6,12 +6,13 @@ use crate::{
     error::{Problem, Said},
     feed::Ends,
     line::Entered,
-    link::{Gone, Linked},
+    link::{self, Linked},
     pool::Use,
     store::Inner,
 };
 use kv_core::{backend::Undo, *};
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::task::AbortHandle;
-use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher};
+use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher, Stat};
 
 /// One attempt to hold one lock.
 pub(crate) struct Attempt {
@@ -31,6 +32,14 @@ pub(crate) struct Attempt {
     each_request: Duration,
     /// That its node goes is its own doing.
     is_given_back: AtomicBool,
+}
+
+/// What became of the one before in line.
+enum Gone {
+    /// It may have left.
+    Perhaps,
+    /// It never was anybody's.
+    Nobody,
 }
 
 /// [`Store::lock`].
@@ -47,7 +56,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             each_request: options.each_request,
             is_given_back: AtomicBool::new(false),
         });
-        if !options.wait && !attempt.line().await?.is_empty() {
+        if !options.wait && attempt.is_anybody(&attempt.line().await?).await? {
             return Ok(None);
         }
         // Made before anything is sent, so that a dropped future leaves nothing behind.
@@ -72,7 +81,8 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         let leave = attempt.clone().leave(Some(path.clone()), None);
         if !options.wait && !is_first {
             let line = attempt.seen().await?;
-            if line.first() != Some(&contender) {
+            let place = line.iter().position(|name| *name == contender);
+            if place.is_none() || attempt.is_anybody(&line[..place.unwrap_or(0)]).await? {
                 leave.run().await?;
                 return Ok(None);
             }
@@ -110,11 +120,15 @@ impl Attempt {
 
     /// Waits until we are first; `false` when our place was lost.
     async fn wait(&self, contender: &str) -> Result<bool> {
-        let mut attempts = Attempts::default();
+        let (mut attempts, mut nobodies) = (Attempts::default(), HashSet::new());
         let lost = self.session.alive().lost();
         tokio::pin!(lost);
         loop {
-            let before = match self.seen().await {
+            let line = self.seen().await.map(|mut line| {
+                line.retain(|name| !nobodies.contains(name));
+                line
+            });
+            let before = match line {
                 Ok(line) => match line.iter().position(|name| name == contender) {
                     Some(0) => return Ok(true),
                     Some(at) => line[at - 1].clone(),
@@ -128,15 +142,16 @@ impl Attempt {
                 Err(e) if rides(&e) => return Ok(false),
                 Err(e) => return Err(e),
             };
-            let before = format!("{}/{before}", self.line);
+            let path = format!("{}/{before}", self.line);
             tokio::select! {
                 biased;
                 _ = &mut lost => {
                     self.inner.sessions.forget(&self.session);
                     return Ok(false);
                 }
-                gone = self.gone(&before) => match gone {
-                    Ok(()) => attempts.reset(),
+                gone = self.gone(&path) => match gone {
+                    Ok(Gone::Nobody) => drop(nobodies.insert(before)),
+                    Ok(Gone::Perhaps) => attempts.reset(),
                     Err(e) if rides(&e) => attempts.pause(Deadline::NEVER).await,
                     Err(e) => return Err(e),
                 },
@@ -144,18 +159,32 @@ impl Attempt {
         }
     }
 
+    /// Whether one of these is a session's, as each contender is; a node that belongs to none came by a copy of the tree, and
+    /// stands in line for nobody.
+    async fn is_anybody(&self, line: &[String]) -> Result<bool> {
+        for name in line {
+            let stat = self.stat(&format!("{}/{name}", self.line)).await?;
+            if stat.is_some_and(|stat| stat.ephemeral_owner != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Waits until a node changes, or one has to look.
-    async fn gone(&self, path: &str) -> Result<()> {
+    async fn gone(&self, path: &str) -> Result<Gone> {
         let watched = self
             .via()
             .call(Does::Read, self.deadline(), |linked| async move {
                 Ok::<_, Problem>(watch(&linked, path).await?)
             })
             .await?;
-        if let Ok(Some((watcher, gone))) = watched {
-            gone.unless(watcher.changed()).await;
+        match watched {
+            Ok(Some((stat, ..))) if stat.ephemeral_owner == 0 => return Ok(Gone::Nobody),
+            Ok(Some((_, watcher, gone))) => drop(gone.unless(watcher.changed()).await),
+            _ => {}
         }
-        Ok(())
+        Ok(Gone::Perhaps)
     }
 
     /// Ends the guard as soon as its contender is seen to be gone.
@@ -183,7 +212,7 @@ impl Attempt {
                 })
                 .await;
             match watched {
-                Ok(Ok(Some((watcher, gone)))) => {
+                Ok(Ok(Some((_, watcher, gone)))) => {
                     let event = gone.unless(watcher.changed()).await;
                     if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
                         return end(
@@ -266,7 +295,10 @@ fn rides(error: &Error) -> bool {
 }
 
 /// Watches a node, if it is there.
-async fn watch(linked: &Linked, path: &str) -> Result<Option<(OneshotWatcher, Gone)>, ClientError> {
+async fn watch(
+    linked: &Linked,
+    path: &str,
+) -> Result<Option<(Stat, OneshotWatcher, link::Gone)>, ClientError> {
     let (stat, watcher) = linked.session.check_and_watch_stat(path).await?;
-    Ok(stat.map(|_| (watcher, linked.gone())))
+    Ok(stat.map(|stat| (stat, watcher, linked.gone())))
 }
