@@ -33,13 +33,13 @@ impl Names {
             return Ok(Self { root: String::new() });
         }
         let fault = |segment: &str| {
-            matches!(segment, "" | "." | "..")
+            matches!(segment, "" | "." | ".." | OWN)
                 || segment.chars().any(|c| is_refused(c) || c.is_control() || c == '\u{ffff}')
         };
         if prefix.split('/').any(fault) || prefix.split('/').next() == Some(SERVERS) {
             let why = format!(
-                "the prefix {prefix:?} is no path of ZooKeeper's: no empty segment, none of `.` and `..`, none of its own \
-                 at `/zookeeper`, no control character and none of U+D800 to U+F8FF, U+FFF0 to U+FFFF and beyond"
+                "the prefix {prefix:?} is no path of ZooKeeper's: no empty segment, none of `.` and `..`, not `.kv`, where \
+                 stores keep what is theirs, none of its own at `/zookeeper`, no control character and none of U+D800 to U+F8FF, U+FFF0 to U+FFFF and beyond"
             );
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
