@@ -10,7 +10,11 @@ use bytes::Bytes;
 use kv_core::{Deadline, Error, ErrorKind, Result, Version};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 mod op;
 mod sessions;
@@ -42,6 +46,11 @@ impl Pair {
             Error::new(ErrorKind::Corrupt, why).with_cause(e)
         })?;
         Ok(value.into())
+    }
+
+    /// Of the value.
+    pub(crate) fn digest(&self, hashes: &RandomState) -> u64 {
+        hashes.hash_one(&self.text)
     }
 
     pub(crate) fn version(&self) -> Version {

@@ -12,7 +12,7 @@ use kv_core::{
     backend::{Backoff, Hub, Outage},
     *,
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::RandomState, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
@@ -43,6 +43,7 @@ pub(crate) struct Asker {
     /// Who is owed a listing.
     waiting: Vec<Join>,
     known: HashMap<String, Known>,
+    hashes: RandomState,
     /// Who holds which lock.
     holders: HashMap<Key, u64>,
     pass: u64,
@@ -53,6 +54,8 @@ pub(crate) struct Asker {
 /// What was there in the newest answer.
 struct Known {
     modified: u64,
+    /// Of the value: a server that is put back to a copy of another history may have another one at the same index.
+    digest: u64,
     /// The newest answer in which it was.
     pass: u64,
 }
@@ -73,6 +76,7 @@ impl Asker {
             joining,
             waiting: Vec::new(),
             known: HashMap::new(),
+            hashes: RandomState::new(),
             holders: HashMap::new(),
             pass: 0,
             index: 0,
@@ -218,11 +222,12 @@ impl Asker {
         let mut went_back = listing.index < self.index;
         let mut changed: Vec<&Pair> = Vec::new();
         for pair in &listing.pairs {
-            let now = Known { modified: pair.modified, pass: self.pass };
+            let (modified, digest) = (pair.modified, pair.digest(&self.hashes));
+            let now = Known { modified, digest, pass: self.pass };
             match self.known.get_mut(&pair.name) {
-                Some(known) if known.modified == pair.modified => {}
+                Some(known) if known.modified == modified && known.digest == digest => {}
                 Some(known) => {
-                    went_back |= pair.modified < known.modified;
+                    went_back |= modified <= known.modified;
                     *known = now;
                     changed.push(pair);
                 }

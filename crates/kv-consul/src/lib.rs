@@ -41,7 +41,8 @@
 //!   lost, and its fence refused.
 //! * A prefix is the directory of that name; `raw_prefix` takes bytes as they are, for trees that are there already. It begins with no slash and has no empty segment, none that is `.` and none that is `..`: no request's path can spell it.
 //! * A server that is restored from an older copy (`consul snapshot restore`, a copy of its data) gives versions and tokens out again.
-//!   Watches notice, and tell what the copy holds. A lock that was released after the copy was made is held again by its former holder's
+//!   Watches notice, and tell what the copy holds: they keep a digest of each value, for one that is wiped, or put back, and written
+//!   again may have another value at the same index. A lock that was released after the copy was made is held again by its former holder's
 //!   session, until that ends.
 //! * A write is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) when its connection ends before the answer. After a pause the library
 //!   listens for a millisecond before it writes: a runtime that stood still (`block_on` now and then) has not heard yet that the agent was
@@ -101,6 +102,7 @@ mod store;
 mod tree;
 mod ttl;
 mod txn;
+mod values;
 mod watch;
 
 pub use config::Config;

@@ -7,6 +7,7 @@ use crate::{
     names::below,
     poll::Joined,
     store::Inner,
+    values::Values,
 };
 use kv_core::{
     backend::{Change, Emit, Told, stream},
@@ -23,60 +24,78 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
             Target::Holder(name) => Range::Tree(inner.names.line(name).into()),
         };
         let mut joined = Joined::new(&inner, range, &target)?;
-        let mut told = Told::default();
+        let mut watched = Watched { inner, target, out, told: Told::default(), values: Values::default() };
         loop {
             let listing = joined.listing().await?;
-            told.relist();
-            match &target {
-                Target::Holder(name) => tell_holder(&inner, name, &listing, &mut told, &out).await?,
-                _ => tell(&inner, &target, &listing, &mut told, &out).await?,
+            watched.told.relist();
+            match &watched.target {
+                Target::Holder(name) => watched.tell_holder(&name.clone(), &listing).await?,
+                _ => watched.tell(&listing).await?,
             }
             drop(listing);
-            for event in told.rest() {
-                out.send(event).await;
+            for event in watched.told.rest() {
+                watched.send(event).await;
             }
-            out.send(WatchEvent::Synced).await;
+            watched.send(WatchEvent::Synced).await;
             while let Change::Event(event) = joined.news().await? {
-                if let Some(event) = told.change(event) {
-                    out.send(event).await;
+                if let Some(event) = watched.told.change(event) {
+                    watched.send(event).await;
                 }
             }
         }
     })
 }
 
-/// What is there, or what of it differs from what was told.
-async fn tell(
-    inner: &Inner,
-    target: &Target,
-    listing: &Listing,
-    told: &mut Told,
-    out: &Emit<WatchEvent>,
-) -> Result<()> {
-    for pair in &listing.pairs {
-        let Some(key) = inner.names.parse(&pair.name).filter(|key| target.concerns(key)) else { continue };
-        if told.still(&key, pair.version()) {
-            for event in told.listed(Entry::new(key, pair.value()?, pair.version())) {
-                out.send(event).await;
-            }
-        }
-    }
-    Ok(())
+/// One watch, over all its listings.
+struct Watched {
+    inner: Arc<Inner>,
+    target: Target,
+    out: Emit<WatchEvent>,
+    told: Told,
+    values: Values,
 }
 
-async fn tell_holder(
-    inner: &Inner,
-    name: &Key,
-    listing: &Listing,
-    told: &mut Told,
-    out: &Emit<WatchEvent>,
-) -> Result<()> {
-    let line = inner.names.line(name);
-    let waiting = listing.pairs.iter().filter(|pair| pair.name.starts_with(&line));
-    let contenders = waiting.filter(|pair| lock::contends(inner, pair).is_some());
-    let Some(first) = contenders.min_by_key(|pair| pair.created) else { return Ok(()) };
-    for event in told.listed(held_by(name.clone(), first)?) {
-        out.send(event).await;
+impl Watched {
+    /// What is there, or what of it differs from what was told.
+    async fn tell(&mut self, listing: &Listing) -> Result<()> {
+        for pair in &listing.pairs {
+            let key = self.inner.names.parse(&pair.name).filter(|key| self.target.concerns(key));
+            if let Some(key) = key {
+                self.listed(Entry::new(key, pair.value()?, pair.version())).await;
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn tell_holder(&mut self, name: &Key, listing: &Listing) -> Result<()> {
+        let line = self.inner.names.line(name);
+        let waiting = listing.pairs.iter().filter(|pair| pair.name.starts_with(&line));
+        let contenders = waiting.filter(|pair| lock::contends(&self.inner, pair).is_some());
+        if let Some(first) = contenders.min_by_key(|pair| pair.created) {
+            self.listed(held_by(name.clone(), first)?).await;
+        }
+        Ok(())
+    }
+
+    async fn listed(&mut self, entry: Entry) {
+        // Another write at the same index: of a history that came in the place of the one that was told.
+        if self.told.version(&entry.key) == Some(entry.version)
+            && self.values.differs(&entry.key, &entry.value)
+            && let Some(event) = self.told.gone(&entry.key)
+        {
+            self.send(event).await;
+        }
+        for event in self.told.listed(entry) {
+            self.send(event).await;
+        }
+    }
+
+    async fn send(&mut self, event: WatchEvent) {
+        match &event {
+            WatchEvent::Put(entry) => self.values.note(&entry.key, &entry.value),
+            WatchEvent::Delete { key, .. } => self.values.forget(key),
+            WatchEvent::Synced => {}
+        }
+        self.out.send(event).await;
+    }
 }

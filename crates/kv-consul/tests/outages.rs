@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Node, names, single};
+use common::{Node, base64, names, single, txn};
 use kv_core::{Kv, WatchEvent};
-use kv_testsuite::{Failure, Server, failover::soon, process::run};
+use kv_testsuite::{Failure, Proxy, Server, failover::soon, process::run};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -168,6 +169,73 @@ async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
     assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/changed", "w/deleted", "w/same"]);
     kv.put("w/on", "").await?;
     agrees(&kv, &mut watch, &mut mirror, "w/on").await
+}
+
+/// A put by another tool; its index.
+async fn set(node: &Node, key: &str, value: &str) -> Result<u64, Failure> {
+    let value = base64(value.as_bytes());
+    let done = txn(node.address, json!([{ "KV": { "Verb": "set", "Key": key, "Value": value } }])).await?;
+    let done = done.json()?;
+    done["Results"][0]["KV"]["ModifyIndex"].as_u64().ok_or_else(|| format!("no index: {done}").into())
+}
+
+/// A server whose data are gone is filled by the same script with other values: keys have the very indices that were told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_consul::open(&format!("consul://{}/out/", proxy.address())).await?;
+    let (mut last, mut at) = (0, BTreeMap::new());
+    // Beyond all that the server writes by itself while it starts.
+    while last < 300 {
+        // The same value would keep its index.
+        last = set(&node, "filler", &last.to_string()).await?;
+    }
+    for n in 0..20 {
+        let key = format!("w/{n:02}");
+        last = set(&node, &format!("out/{key}"), "old").await?;
+        at.insert(last, key);
+    }
+    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    agrees(&kv, &mut watch, &mut mirror, "w/19").await?;
+    let mut of_one = Vec::new();
+    for key in at.values() {
+        let mut watch = kv.watch(key.as_str()).await?;
+        while watch.event().await? != WatchEvent::Synced {}
+        of_one.push((key, watch));
+    }
+    proxy.cut().await;
+    node.daemon.stop();
+    std::fs::remove_dir_all(node.folder.path().join("data"))?;
+    node.start().await?;
+    // Each key at its index, but where the server wrote something in between.
+    let (mut again, mut next) = (0, 0);
+    while again < 10 || at.range(next..).next().is_some() {
+        let is = match at.get(&next) {
+            Some(key) => set(&node, &format!("out/{key}"), "new").await?,
+            None => set(&node, "filler", &next.to_string()).await?,
+        };
+        again += usize::from(is == next && at.contains_key(&is));
+        next = is + 1;
+        assert!(next < 1000, "only {again} keys are at their indices again");
+    }
+    proxy.heal().await;
+    let told = async {
+        while mirror != listed(&kv, "w").await? {
+            fold(&mut mirror, watch.event().await?);
+        }
+        for (key, watch) in &mut of_one {
+            let mut one = Mirror::new();
+            one.insert(key.to_string(), "old".into());
+            while one.get(*key) != mirror.get(*key) {
+                fold(&mut one, watch.event().await?);
+            }
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    soon("the new values", told).await??;
+    assert!(mirror.values().filter(|value| *value == "new").count() >= again);
+    Ok(())
 }
 
 /// The server's index goes back with an older copy of its data: what is written then is not taken for older than what was.
