@@ -34,7 +34,9 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
         let first = inner.range(does(options), options.deadline, &line.start, first).await?.take_kvs();
         match first.into_iter().next() {
             // What another tool wrote there holds nothing.
-            Some(junk) if !Names::is_contender(&line, junk.key()) => since = junk.create_revision() + 1,
+            Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
+                since = junk.create_revision() + 1;
+            }
             first => return Ok(first.map(|kv| Holder::new(token(&kv), kv.into_key_value().1))),
         }
     }
@@ -76,11 +78,12 @@ impl Watched {
     }
 
     fn comes(&mut self, kv: KeyValue) {
-        if Names::is_contender(&self.line, kv.key()) {
-            let since = kv.create_revision();
-            let (name, value) = kv.into_key_value();
-            self.waiting.insert((since, name), value);
+        if !Names::is_contender(&self.line, kv.key(), kv.lease()) {
+            return self.goes(kv.key());
         }
+        let since = kv.create_revision();
+        let (name, value) = kv.into_key_value();
+        self.waiting.insert((since, name), value);
     }
 
     fn goes(&mut self, name: &[u8]) {

@@ -12,7 +12,7 @@
 //! | delete_tree | one range deletion |
 //! | transact | one transaction |
 //! | watch | a reading, then a watch from its revision on; after an outage what differs |
-//! | lock | one contender key per waiter under a lease that the locks of one TTL share; the one created first holds it, its `create_revision` is the token |
+//! | lock | one contender key per waiter under a lease that the locks of one TTL share; the one created first holds it, its `create_revision` is the token; a name in its line without a lease is nobody's |
 //! | our own keys | at the prefix, then `\x01`, which no key can begin with |
 //!
 //! # Limits
@@ -30,6 +30,8 @@
 //!   look any more, and would delete the lock of an inner store that never had one before.
 //! * A server that is put back to an older copy of its data counts on from there: watches tell what differs, locks and leases
 //!   are lost, but versions and tokens can be given out a second time. Do not compare those of before with those of after.
+//! * Keys that are copied by their names (`etcdctl make-mirror`, a dump) come without their leases: those with a TTL become
+//!   permanent, and contenders nobody's. Such a name stays in the line, skipped, until another tool deletes it.
 //! * A listing whose pages are read so slowly that the server compacts its revision meanwhile ends with
 //!   [`Unavailable`](kv_core::ErrorKind::Unavailable): list again.
 //! * `release` and `revoke` whose answer was lost are repeated; when the repeat finds nothing there, who ended it is not known,

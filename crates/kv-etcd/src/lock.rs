@@ -149,7 +149,7 @@ impl Attempt {
     }
 
     fn is_contender(&self, kv: &KeyValue) -> bool {
-        Names::is_contender(&self.line, kv.key())
+        Names::is_contender(&self.line, kv.key(), kv.lease())
     }
 
     fn vigil(&self) -> &Vigil {
@@ -267,7 +267,9 @@ impl Attempt {
             let mut found = found(&answer).into_iter();
             let own = found.next().unwrap_or_default();
             let place = match found.next().and_then(|mut before| before.pop()) {
-                _ if !own.iter().any(|own| own.create_revision() == token) => Place::Lost,
+                _ if !own.iter().any(|own| own.create_revision() == token && self.is_contender(own)) => {
+                    Place::Lost
+                }
                 // What another tool wrote there waits for nothing.
                 Some(before) if !self.is_contender(&before) && before.create_revision() > 1 => {
                     below = before.create_revision();
@@ -331,7 +333,7 @@ impl Attempt {
                 Err(_) => {}
             }
         }
-        alive.end("its key was deleted on the server, by an administrator or with its lease");
+        alive.end("its key was deleted or overwritten on the server, by an administrator or with its lease");
     }
 }
 

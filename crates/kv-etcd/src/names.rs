@@ -61,10 +61,11 @@ impl Names {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
     }
 
-    /// Whether a name in the line of a lock is that of a contender, and not what another tool put there.
-    pub(crate) fn is_contender(line: &Range, name: &[u8]) -> bool {
+    /// Whether a name in the line of a lock, with this lease, is that of a contender, and not what another tool put there.
+    /// Without a lease it is a copy of one, or one that was taken from its session: nobody's, which nothing would ever end.
+    pub(crate) fn is_contender(line: &Range, name: &[u8], lease: i64) -> bool {
         let id = name.strip_prefix(&*line.start).unwrap_or_default();
-        id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
+        lease != 0 && id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
     }
 
     /// What a session notes of the attempts that were given up.
@@ -134,9 +135,10 @@ mod tests {
     fn a_contender_is_told_from_what_others_wrote() {
         let (names, lock) = (Names::new(String::new()), Key::parse("l").unwrap());
         let line = names.contenders(&lock);
-        assert!(Names::is_contender(&line, &names.contender(&lock, u64::MAX)));
+        assert!(Names::is_contender(&line, &names.contender(&lock, u64::MAX), 1));
+        assert!(!Names::is_contender(&line, &names.contender(&lock, u64::MAX), 0));
         for junk in ["", "x", "00000000000000zz", "00000000000000000"] {
-            assert!(!Names::is_contender(&line, &[&*line.start, junk.as_bytes()].concat()));
+            assert!(!Names::is_contender(&line, &[&*line.start, junk.as_bytes()].concat(), 1));
         }
     }
 

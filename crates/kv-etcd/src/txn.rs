@@ -198,13 +198,21 @@ fn condition(names: &Names, condition: &Condition) -> (Vec<u8>, Compare) {
     }
 }
 
+/// That a contender still hangs on its session: what another tool wrote over it is in line no more.
+fn is_kept(condition: &Condition) -> Option<Compare> {
+    match condition {
+        Condition::Held(fence) => Some(Compare::lease(fence.proof().to_vec(), CompareOp::NotEqual, 0)),
+        _ => None,
+    }
+}
+
 fn is_true(condition: &Condition, found: Option<&KeyValue>) -> bool {
     match condition {
         Condition::Version(_, at) => found.is_some_and(|f| f.mod_revision() == mod_revision(*at)),
         Condition::Exists(_) => found.is_some(),
         Condition::Missing(_) => found.is_none(),
         Condition::Held(fence) => {
-            found.is_some_and(|f| u64::try_from(f.create_revision()) == Ok(fence.token()))
+            found.is_some_and(|f| u64::try_from(f.create_revision()) == Ok(fence.token()) && f.lease() != 0)
         }
     }
 }
@@ -216,7 +224,10 @@ pub(crate) async fn transact(
 ) -> Result<Decision> {
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(inner, &writes, options.deadline).await?;
-    let (names, when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&inner.names, c)).unzip();
+    let (names, mut when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&inner.names, c)).unzip();
+    // One more for each fence, as far as the server takes them: always for the first.
+    let room = MOST_OPS.saturating_sub(when.len());
+    when.extend(conditions.iter().filter_map(is_kept).take(room));
     let trace = writes.iter().zip(&lives).find_map(|(write, life)| match (write, life) {
         (Write::Put { key, value, .. }, Some(life)) => {
             Some(Trace::new(inner, inner.names.key(key.as_str()), value, life))

@@ -5,7 +5,7 @@ use crate::{
     error::refused,
     store::revision,
 };
-use etcd_client::{WatchFilterType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -31,10 +31,7 @@ struct Wanted {
 
 impl Wanted {
     fn options(&self) -> WatchOptions {
-        WatchOptions::new()
-            .with_watch_id(self.id)
-            .with_start_revision(self.from)
-            .with_filters([WatchFilterType::NoPut])
+        WatchOptions::new().with_watch_id(self.id).with_start_revision(self.from)
     }
 }
 
@@ -147,9 +144,14 @@ fn knows(created: &WatchResponse, from: i64) -> bool {
 }
 
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) {
-    let is_deleted = !message.events().is_empty();
+    let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
+    // Overwritten by another tool, it is in line no more. A request to enter that came twice leaves it there.
+    let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
     let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
-    if (is_deleted || message.canceled() || wanted.get(&message.watch_id()).is_some_and(is_lost))
+    if (is_deleted
+        || is_nobodys
+        || message.canceled()
+        || wanted.get(&message.watch_id()).is_some_and(is_lost))
         && let Some(wanted) = wanted.remove(&message.watch_id())
     {
         // Who waited may have gone.

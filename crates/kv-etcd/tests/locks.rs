@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, single};
-use kv_core::ErrorKind;
+use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
@@ -98,5 +98,86 @@ async fn watches_do_not_keep_renewals_waiting() -> Result<(), Failure> {
     assert!(guard.is_held());
     assert!(guard.release().await?);
     watching.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+/// The contenders in a lock's line, with their values.
+async fn line(tool: &etcd_client::Client, line: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    let all = etcd_client::GetOptions::new().with_prefix();
+    let found = tool.kv_client().get(line, Some(all)).await?.take_kvs();
+    Ok(found.into_iter().map(etcd_client::KeyValue::into_key_value).collect())
+}
+
+/// A tree that was copied key by key, as `etcdctl make-mirror` does, or from a dump: no lease comes with a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_copied_without_a_lease_holds_nothing() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let source = kv_etcd::open(&format!("etcd://{}/src/", node.address)).await?;
+    let held = source.new_lock("l").value("me").acquire().await?;
+    let waits = tokio::spawn(source.new_lock("l").acquire().into_future());
+    soon("the line", async {
+        while line(&tool, "src/\u{1}lock/").await?.len() < 2 {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let copied = line(&tool, "src/").await?;
+    for (name, value) in copied {
+        tool.kv_client().put([&b"dst/"[..], &name[4..]].concat(), value, None).await?;
+    }
+
+    let copy = kv_etcd::open(&format!("etcd://{}/dst/", node.address)).await?;
+    assert!(copy.lock_holder("l").await?.is_none());
+    let mut holder = copy.lock_holder("l").watch().await?;
+    assert_eq!(soon("the holder", holder.event()).await??, WatchEvent::Synced);
+    let guard = copy.new_lock("l").try_acquire().await?.ok_or("nobody holds it")?;
+    copy.put("fenced", "").fenced(&guard).await?;
+    assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
+    assert_eq!(copy.lock_holder("l").await?.ok_or("it is held")?.token, guard.token());
+    let next = tokio::spawn(copy.new_lock("l").acquire().into_future());
+    soon("the line", async {
+        while line(&tool, "dst/\u{1}lock/").await?.len() < 4 {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert!(guard.release().await?);
+    assert!(soon("the lock", next).await???.release().await?);
+    assert!(held.is_held() && !waits.is_finished());
+    waits.abort();
+    Ok(())
+}
+
+/// A contender that another tool writes over has no lease any more: whose it was has lost the lock, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_overwritten_holds_nothing_any_more() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/over/", node.address)).await?;
+    let held = kv.new_lock("l").value("first").acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
+    let waits = tokio::spawn(kv.new_lock("l").value("second").acquire().into_future());
+    let before = line(&tool, "over/\u{1}lock/").await?;
+    soon("the line", async {
+        while line(&tool, "over/\u{1}lock/").await?.len() < 2 {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let fence = held.fence().clone();
+    for (name, value) in before.into_iter().filter(|(_, value)| value == b"first") {
+        tool.kv_client().put(name, value, None).await?;
+    }
+    let next = soon("the lock", waits).await???;
+    let late = kv.put("fenced", "").fenced(fence).await;
+    assert_eq!(late.map_err(|e| e.kind()).unwrap_err(), ErrorKind::LockLost);
+    soon("the loss", held.lost()).await?;
+    kv.put("fenced", "").fenced(&next).await?;
+    soon("the holder", async {
+        while !matches!(holder.event().await?, WatchEvent::Put(entry) if entry.text() == Some("second")) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert_eq!(kv.lock_holder("l").await?.ok_or("it is held")?.token, next.token());
+    assert!(next.release().await?);
     Ok(())
 }
