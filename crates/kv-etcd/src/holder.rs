@@ -2,9 +2,9 @@
 
 use crate::{
     client::Does,
+    feed::{Change, Feed, LASTED, News},
     names::{Names, Range, after},
     store::{Inner, does, reading, revision},
-    watch::{Change, Feed, LASTED, News},
 };
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 use kv_core::{

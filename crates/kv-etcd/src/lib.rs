@@ -30,6 +30,10 @@
 //!   look any more, and would delete the lock of an inner store that never had one before.
 //! * A server that is put back to an older copy of its data counts on from there: watches tell what differs, locks and leases
 //!   are lost, but versions and tokens can be given out a second time. Do not compare those of before with those of after.
+//! * etcd has no word for a server that was wiped, or put back, and written again: a watch knows it by a revision or a term that
+//!   went back, a key that it was not told of, or another value under a revision that it knows, and then reads all anew. Values
+//!   of the last 1,024 revisions are compared when a watch comes back, those of older ones behind its `Synced`, a megabyte each
+//!   half second: where nothing but such a value differs, it is told by then, before another `Synced`.
 //! * Keys that are copied by their names (`etcdctl make-mirror`, a dump) come without their leases: those with a TTL become
 //!   permanent, and contenders nobody's. Such a name stays in the line, skipped, until another tool deletes it.
 //! * A listing whose pages are read so slowly that the server compacts its revision meanwhile ends with
@@ -65,6 +69,8 @@
 mod client;
 mod config;
 mod error;
+mod feed;
+mod history;
 mod holder;
 mod lease;
 mod leave;
@@ -74,12 +80,12 @@ mod list;
 mod lock;
 mod member;
 mod names;
-mod recent;
 mod session;
 mod store;
 mod tls;
 mod tree;
 mod txn;
+mod values;
 mod vigil;
 mod watch;
 

@@ -3,17 +3,15 @@
 
 use crate::{
     client::Does,
-    error::{failed, refused},
+    feed::{Change, Feed, LASTED, News},
+    history::History,
     list::next_size,
     names::{Range, after},
-    recent::Recent,
-    store::{ANSWER, Inner, entry, revision, version},
+    store::{Inner, entry, version},
     txn,
+    values::Values,
 };
-use etcd_client::{
-    Event, GetOptions, GetResponse, KeyValue, WatchOptions as ServerWatch, WatchResponse,
-    WatchStream as ServerStream,
-};
+use etcd_client::{GetOptions, GetResponse, KeyValue};
 use kv_core::{
     backend::{Backoff, Emit, Outage, Told, stream},
     *,
@@ -24,77 +22,8 @@ use tokio::time::Instant;
 /// How many keys the first page of a reading asks for, with values, and each page without.
 const FIRST: usize = 64;
 const KEYS: usize = 4096;
-/// A feed that lived so long was a good one.
-pub(crate) const LASTED: Duration = Duration::from_secs(5);
-
-/// The server's changes of a range from now on.
-pub(crate) struct Feed {
-    stream: ServerStream,
-}
-
-/// What a feed gives.
-pub(crate) enum News {
-    Changes(Vec<(Change, KeyValue)>),
-    /// Read again: the link broke, the member lost its leader, or the revision was compacted.
-    Broken,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Put,
-    Delete,
-}
-
-impl Feed {
-    pub(crate) async fn open(inner: &Inner, range: &Range, each_request: Duration) -> Result<Self> {
-        let mut options = ServerWatch::new().with_fragment();
-        if !range.end.is_empty() {
-            options = options.with_range(range.end.clone());
-        }
-        let open = inner.client.call(Does::Stream, Deadline::after(each_request), |service| {
-            let (start, options) = (range.start.clone(), options.clone());
-            async move {
-                let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
-                let mut stream = watch.watch(start, Some(options)).await?;
-                match stream.message().await? {
-                    Some(first) if first.created() && !first.canceled() => Ok(stream),
-                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
-                }
-            }
-        });
-        Ok(Self { stream: open.await? })
-    }
-
-    /// Waits for what changes. Cancel safe.
-    pub(crate) async fn next(&mut self) -> News {
-        loop {
-            let message = match self.stream.message().await {
-                Ok(Some(message)) if !message.canceled() => message,
-                Ok(end) => {
-                    tracing::debug!(
-                        reason = end.as_ref().map(|end| end.cancel_reason()),
-                        "the server ended a watch"
-                    );
-                    return News::Broken;
-                }
-                Err(e) => {
-                    tracing::debug!(error = %failed("watch", true, e).error, "a watch broke");
-                    return News::Broken;
-                }
-            };
-            let changes: Vec<_> = message.events().iter().filter_map(change).collect();
-            if !changes.is_empty() {
-                return News::Changes(changes);
-            }
-        }
-    }
-}
-
-fn change(event: &Event) -> Option<(Change, KeyValue)> {
-    let kv = event.kv()?.clone();
-    // What is gone was never created.
-    Some((if kv.create_revision() == 0 { Change::Delete } else { Change::Put }, kv))
-}
+/// How long the server is left alone between two pages of what is compared behind a reading.
+const CALM: Duration = Duration::from_millis(500);
 
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
     let range = match target {
@@ -106,8 +35,7 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
     };
     let each_request = options.each_request;
     stream(move |out| async move {
-        let (told, recent) = (Told::default(), Recent::default());
-        let mut watched = Watched { inner, range, each_request, told, recent };
+        let mut watched = Watched::new(inner, range, each_request);
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "etcd"));
         loop {
             let began = async {
@@ -140,75 +68,135 @@ struct Watched {
     range: Range,
     each_request: Duration,
     told: Told,
-    recent: Recent,
+    values: Values,
+    history: History,
+    /// Whether the server was seen to tell of another history than before, which is to be read whole.
+    was_replaced: bool,
+    /// What the last reading left out of comparing, though it may be of another history.
+    unsure: Option<Place>,
+}
+
+/// Where a reading with values goes on, and how many keys it asks for there.
+struct Place {
+    start: Vec<u8>,
+    size: usize,
+}
+
+/// A part of a reading with values.
+struct Part {
+    of: History,
+    kvs: Vec<KeyValue>,
+    next: Option<Place>,
 }
 
 impl Watched {
+    fn new(inner: Arc<Inner>, range: Range, each_request: Duration) -> Self {
+        let (told, values, history) = (Told::default(), Values::default(), History::default());
+        Self { inner, range, each_request, told, values, history, was_replaced: false, unsure: None }
+    }
+
+    fn start(&self) -> Place {
+        Place { start: self.range.start.clone(), size: FIRST }
+    }
+
     /// Tells what is there, or what differs from what was told. Nothing is believed of revisions that were seen before: they
     /// may be of a history that was taken back.
     async fn read(&mut self, out: &Emit<WatchEvent>) -> Result<()> {
-        self.told.relist();
+        self.unsure = None;
         let has_told = self.told.keys().next().is_some();
-        let at = match has_told {
-            false => self.read_all(out).await?,
-            true => self.read_what_differs(out).await?,
+        let mut read = None;
+        if has_told && !self.was_replaced {
+            self.told.relist();
+            read = self.read_what_differs(out).await?;
+        }
+        let now = match read {
+            Some(now) => now,
+            None => self.read_all(out).await?,
         };
         for event in self.told.rest() {
+            if let Some(key) = event.key() {
+                self.values.forget(key);
+            }
             out.send(event).await;
         }
-        self.recent.cut(at);
+        self.history.read(now);
+        self.was_replaced = false;
         Ok(())
     }
 
     /// With all values.
-    async fn read_all(&mut self, out: &Emit<WatchEvent>) -> Result<i64> {
-        let (mut start, mut at, mut size) = (self.range.start.clone(), 0, FIRST);
+    async fn read_all(&mut self, out: &Emit<WatchEvent>) -> Result<History> {
+        if self.was_replaced {
+            self.history = History::default();
+        }
+        self.told.relist();
+        let (mut place, mut first) = (self.start(), None::<History>);
         loop {
-            let options = GetOptions::new().with_limit(i64::try_from(size).unwrap_or(1)).with_revision(at);
-            let mut page = self.page(&start, options).await?;
-            if at == 0 {
-                at = revision(page.header())?;
-            }
-            let (more, kvs) = (page.more(), page.take_kvs());
-            size = next_size(&kvs);
-            let last = kvs.last().filter(|_| more).map(|last| after(last.key()));
+            let at = first.as_ref().map_or(0, History::revision);
+            let Part { of, kvs, next } = self.part(place, at).await?;
+            let now = *first.get_or_insert(of);
             for kv in kvs {
                 self.listed(kv, out).await;
             }
-            match last {
-                Some(next) => start = next,
-                None => return Ok(at),
+            match next {
+                Some(next) => place = next,
+                None => return Ok(now),
             }
         }
     }
 
-    /// With the values of what was told otherwise, or not at all.
-    async fn read_what_differs(&mut self, out: &Emit<WatchEvent>) -> Result<i64> {
-        let (mut start, mut at) = (self.range.start.clone(), 0);
+    /// At this revision, or, where that is 0, at the latest.
+    async fn part(&self, place: Place, at: i64) -> Result<Part> {
+        let size = i64::try_from(place.size).unwrap_or(1);
+        let options = GetOptions::new().with_limit(size).with_revision(at);
+        let mut page = self.page(&place.start, options).await?;
+        let (of, more, kvs) = (History::of(page.header())?, page.more(), page.take_kvs());
+        let last = kvs.last().filter(|_| more);
+        let next = last.map(|last| Place { start: after(last.key()), size: next_size(&kvs) });
+        Ok(Part { of, kvs, next })
+    }
+
+    /// With the values of what was told otherwise, or not at all, or a short while ago. `None` where the history is another
+    /// one than that which was told, so that any value may be.
+    async fn read_what_differs(&mut self, out: &Emit<WatchEvent>) -> Result<Option<History>> {
+        let (mut start, mut first, mut is_sure) = (self.range.start.clone(), None::<History>, true);
         loop {
+            let at = first.as_ref().map_or(0, History::revision);
             let options = GetOptions::new().with_keys_only().with_limit(KEYS as i64).with_revision(at);
             let page = self.page(&start, options).await?;
-            if at == 0 {
-                at = revision(page.header())?;
-            }
+            let of = History::of(page.header())?;
+            let now = *first.get_or_insert(of);
+            self.was_replaced |= !self.history.may_go_on(&now);
             let mut owed = Vec::new();
             for kv in page.kvs() {
                 let Some(key) = self.inner.names.parse(kv.key()) else { continue };
                 let differs = self.told.still(&key, version(kv.mod_revision()));
-                if differs || self.recent.knows(kv.mod_revision(), &key) {
+                self.was_replaced |= differs && self.history.has(kv.mod_revision());
+                if differs || self.history.is_recent(kv.mod_revision()) {
                     owed.push(kv.key().to_vec());
+                } else {
+                    is_sure = false;
                 }
             }
+            if self.was_replaced {
+                return Ok(None);
+            }
             let deadline = Deadline::after(self.each_request);
-            let pinned = GetOptions::new().with_revision(at);
+            let pinned = GetOptions::new().with_revision(now.revision());
             for kv in
                 txn::read(&self.inner, &owed, Does::Read, deadline, &pinned).await?.into_iter().flatten()
             {
                 self.listed(kv, out).await;
             }
+            if self.was_replaced {
+                return Ok(None);
+            }
             match page.kvs().last().filter(|_| page.more()) {
                 Some(last) => start = after(last.key()),
-                None => return Ok(at),
+                None => {
+                    self.unsure = (!is_sure).then(|| self.start());
+                    return Ok(Some(now));
+                }
             }
         }
     }
@@ -221,36 +209,68 @@ impl Watched {
         self.inner.range(Does::Read, Deadline::after(self.each_request), start, options).await
     }
 
-    /// Tells changes until the feed breaks.
+    /// Tells changes until the feed breaks, or is seen to be of another history than what was told before.
     async fn follow(&mut self, feed: &mut Feed, out: &Emit<WatchEvent>) {
-        while let News::Changes(changes) = feed.next().await {
+        let mut compare_at = Instant::now() + CALM;
+        loop {
+            let news = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(compare_at), if self.unsure.is_some() => {
+                    let compared = self.compare().await;
+                    if compared.is_err() || self.was_replaced {
+                        return;
+                    }
+                    compare_at = Instant::now() + CALM;
+                    continue;
+                }
+                news = feed.next() => news,
+            };
+            let News::Changes(changes) = news else { return };
             for (change, kv) in changes {
                 let Some(key) = self.inner.names.parse(kv.key()) else { continue };
+                let at = kv.mod_revision();
                 let event = match change {
-                    Change::Put => {
-                        self.recent.note(kv.mod_revision(), &key, kv.value());
-                        self.told.put(entry(key, kv))
-                    }
-                    Change::Delete => self.told.delete(key, version(kv.mod_revision())),
+                    Change::Put => self.told.put(entry(key, kv)),
+                    Change::Delete => self.told.delete(key, version(at)),
                 };
-                if let Some(event) = event {
-                    out.send(event).await;
+                self.history.told(at);
+                let Some(event) = event else { continue };
+                match &event {
+                    WatchEvent::Put(entry) => self.values.note(&entry.key, &entry.value),
+                    WatchEvent::Delete { key, .. } => self.values.forget(key),
+                    WatchEvent::Synced => {}
                 }
+                out.send(event).await;
             }
         }
     }
 
+    /// Reads a part of the values that the last reading did not compare. A server that was wiped and written again by the same
+    /// hand has the same keys at the same revisions, and nothing but a value tells that it is another history.
+    async fn compare(&mut self) -> Result<()> {
+        let Some(place) = self.unsure.take() else { return Ok(()) };
+        let Part { kvs, next, .. } = self.part(place, 0).await?;
+        self.was_replaced |= kvs.iter().any(|kv| self.is_another(kv));
+        self.unsure = next;
+        Ok(())
+    }
+
+    /// Whether this is another write, under the same revision, than the one that was told.
+    fn is_another(&self, kv: &KeyValue) -> bool {
+        let Some(key) = self.inner.names.parse(kv.key()) else { return false };
+        self.told.version(&key) == Some(version(kv.mod_revision())) && self.values.differs(&key, kv.value())
+    }
+
     async fn listed(&mut self, kv: KeyValue, out: &Emit<WatchEvent>) {
         let Some(key) = self.inner.names.parse(kv.key()) else { return };
-        let at = kv.mod_revision();
-        // Another write under the same revision: of a history that came in the place of the one that was told.
-        if self.told.version(&key) == Some(version(at))
-            && self.recent.differs(at, &key, kv.value())
-            && let Some(event) = self.told.gone(&key)
-        {
-            out.send(event).await;
+        if self.is_another(&kv) {
+            self.was_replaced = true;
+            if let Some(event) = self.told.gone(&key) {
+                out.send(event).await;
+            }
         }
-        self.recent.note(at, &key, kv.value());
+        self.history.noted(kv.mod_revision());
+        self.values.note(&key, kv.value());
         for event in self.told.listed(entry(key, kv)) {
             out.send(event).await;
         }

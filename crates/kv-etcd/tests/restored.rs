@@ -3,7 +3,7 @@
 mod common;
 
 use common::single;
-use kv_core::{Kv, Version, WatchEvent};
+use kv_core::{Entry, Kv, Version, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -148,5 +148,61 @@ async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failur
     told.clear();
     until(&mut told, "synced").await?;
     assert_eq!(told, ["-a", "a=after", "synced"]);
+    Ok(())
+}
+
+/// A server whose data are gone is filled by the same script, so that all keys have the very revisions that were told, and so
+/// many have been written since that the changed ones are none of the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let proxy = kv_testsuite::Proxy::start(node.address).await;
+    let script = async |changed: &str| {
+        let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+        for n in 0..100 {
+            let value = if n == 3 { changed } else { "same" };
+            tool.kv_client().put(format!("script/k/{n:02}"), value, None).await?;
+        }
+        // All alike, so that their order says nothing.
+        let mut others = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let mut kv = tool.kv_client();
+            others.spawn(async move {
+                for _ in 0..75 {
+                    kv.put("script/k/later", "same", None).await?;
+                }
+                Ok::<_, etcd_client::Error>(())
+            });
+        }
+        while let Some(done) = others.join_next().await {
+            done??;
+        }
+        Ok::<_, Failure>(())
+    };
+    script("old").await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/script/", proxy.address())).await?;
+    let (mut watch, mut fold) = (kv.watch_tree("k").await?, BTreeMap::new());
+    let told = async |watch: &mut kv_core::Watch, fold: &mut BTreeMap<String, Entry>, value: &str| {
+        soon(&format!("{value:?} to be told"), async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Put(e) => drop(fold.insert(e.key.to_string(), e)),
+                    WatchEvent::Delete { key, .. } => drop(fold.remove(key.as_str())),
+                    WatchEvent::Synced if fold["k/03"].text() == Some(value) => return Ok::<_, Failure>(()),
+                    WatchEvent::Synced => {}
+                }
+            }
+        })
+        .await?
+    };
+    told(&mut watch, &mut fold, "old").await?;
+    let before: Vec<_> = fold.values().map(|entry| entry.version).collect();
+    proxy.cut().await;
+    node.wipe().await?;
+    script("new").await?;
+    proxy.heal().await;
+    told(&mut watch, &mut fold, "new").await?;
+    assert_eq!(fold.values().cloned().collect::<Vec<_>>(), kv.list("k").await?);
+    assert_eq!(fold.values().map(|entry| entry.version).collect::<Vec<_>>(), before);
     Ok(())
 }

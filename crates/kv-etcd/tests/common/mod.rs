@@ -172,6 +172,13 @@ impl Node {
         self.start().await
     }
 
+    /// Starts it anew without its data.
+    pub async fn wipe(&self) -> Result<(), Failure> {
+        self.daemon.stop();
+        std::fs::remove_dir_all(self.folder.path().join("data"))?;
+        self.start().await
+    }
+
     /// The answer to a plain request to the address for metrics, which asks for no certificate.
     pub async fn http(&self, path: &str) -> Result<String, Failure> {
         let ask = async {
