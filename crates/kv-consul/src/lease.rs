@@ -2,18 +2,19 @@
 
 use crate::{
     api,
-    client::{before, on_a_task},
+    client::{Client, before, on_a_task},
     store::Inner,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Instant, Undo},
+    backend::{Alive, Instant, Tasks, Undo},
 };
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// A session that was created.
 #[derive(Debug)]
@@ -40,24 +41,24 @@ pub(crate) async fn create(
 ) -> Result<Session> {
     loop {
         let name = format!("kv {what} {:016x}", unique());
-        // Made before anything is sent, so that a dropped future leaves nothing behind.
-        let lost = end_named(inner, name.clone(), each_request);
-        let at = inner.clock.now();
-        match api::create_session(&inner.client, deadline, &name, ttl, inner.node().as_deref()).await {
-            Ok(id) => {
-                let end = end(inner, id.clone(), each_request);
-                lost.forget();
-                return Ok(Session { id, at, end });
-            }
+        // On a task, so that a dropped future leaves nothing behind: the answer comes all the same, and its session ends, since
+        // nobody takes it.
+        let (tell, told) = oneshot::channel();
+        let asking = ask(inner, name, ttl, deadline, each_request);
+        inner.tasks.spawn(async move {
+            drop(tell.send(asking.await));
+            Ok(())
+        });
+        let ended = |e| Err(Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e));
+        match told.await.unwrap_or_else(ended) {
+            Ok(session) => return Ok(session),
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
-                drop(lost);
                 if deadline.remaining() < deadline.within() / 20 {
                     // Nothing of what the caller wanted was begun.
                     return Err(e.with_kind(ErrorKind::Unavailable));
                 }
             }
             Err(e) => {
-                lost.forget();
                 if e.is_transient() {
                     inner.renew_node(before(deadline), each_request).await;
                 }
@@ -67,10 +68,31 @@ pub(crate) async fn create(
     }
 }
 
+/// One request for a session of this name.
+fn ask(
+    inner: &Inner,
+    name: String,
+    ttl: Duration,
+    deadline: Deadline,
+    each_request: Duration,
+) -> impl Future<Output = Result<Session>> + Send + 'static {
+    let (client, tasks, node, at) =
+        (inner.client.clone(), inner.tasks.clone(), inner.node(), inner.clock.now());
+    // Made before anything is sent, so that what ends the task leaves nothing behind.
+    let lost = end_named(inner, name.clone(), each_request);
+    async move {
+        let asked = api::create_session(&client, deadline, &name, ttl, node.as_deref()).await;
+        if !asked.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutcomeUnknown) {
+            lost.forget();
+        }
+        let id = asked?;
+        Ok(Session { id: id.clone(), at, end: end(client, &tasks, id, each_request) })
+    }
+}
+
 /// Ends a session, and its keys; `true` when it was there.
-fn end(inner: &Inner, id: Arc<str>, each_request: Duration) -> Undo {
-    let client = inner.client.clone();
-    inner.tasks.undo(async move {
+fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration) -> Undo {
+    tasks.undo(async move {
         let deadline = on_a_task(each_request);
         let is_there = api::renew_session(&client, deadline, &id).await?;
         if is_there {
@@ -80,22 +102,37 @@ fn end(inner: &Inner, id: Arc<str>, each_request: Duration) -> Undo {
     })
 }
 
+/// Ends the session that a request may have made whose answer was lost.
 fn end_named(inner: &Inner, name: String, each_request: Duration) -> Undo {
-    let client = inner.client.clone();
+    let (client, closing) = (inner.client.clone(), inner.closing.clone());
     inner.tasks.undo(async move {
+        let mut seen = Ok(false);
         // The request may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
-        for pause in [0, 1, 4] {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+        for pause in [0, 1, 4].map(Duration::from_secs) {
+            let mut closing = closing.subscribe();
+            let hurry = async {
+                // The sender is ours, so waiting cannot fail.
+                let _ = closing.wait_for(|is_closing| *is_closing).await;
+                tokio::time::sleep(pause / 10).await;
+            };
+            let _ = tokio::time::timeout(pause, hurry).await;
             let deadline = Deadline::after(each_request);
-            let Ok(lost) = api::sessions_named(&client, deadline, &name).await else { continue };
+            let lost = match api::sessions_named(&client, deadline, &name).await {
+                Ok(lost) => lost,
+                Err(e) => {
+                    seen = Err(e);
+                    continue;
+                }
+            };
             for id in &lost {
                 api::destroy_session(&client, deadline, id).await?;
             }
             if !lost.is_empty() {
                 return Ok(true);
             }
+            seen = Ok(false);
         }
-        Ok(false)
+        seen
     })
 }
 

@@ -44,6 +44,8 @@
 //!   Watches notice, and tell what the copy holds: they keep a digest of each value, for one that is wiped, or put back, and written
 //!   again may have another value at the same index. A lock that was released after the copy was made is held again by its former holder's
 //!   session, until that ends.
+//! * A lease whose answer was lost may come to the server late: it is looked for three times within five seconds, and by
+//!   [`close`](kv_core::Kv::close) three times within half a second. What comes later than that ends by its TTL, and holds nothing.
 //! * A write is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) when its connection ends before the answer. After a pause the library
 //!   listens for a millisecond before it writes: a runtime that stood still (`block_on` now and then) has not heard yet that the agent was
 //!   restarted meanwhile.

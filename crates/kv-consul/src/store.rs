@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
+use tokio::sync::watch as flag;
 
 /// What the server grants unless it says otherwise.
 const LEAST_SESSION: Duration = Duration::from_secs(10);
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) polls: Polls,
     /// What is given back in the background.
     pub(crate) tasks: Tasks,
+    /// Whether the store is being closed, which waits for that.
+    pub(crate) closing: flag::Sender<bool>,
     /// Where sessions live, in another datacenter than the agent's.
     node: Arc<RwLock<Option<String>>>,
     /// How many bytes a transaction's body may have.
@@ -119,6 +122,7 @@ impl Consul {
             lives: Lives::default(),
             polls: Polls::default(),
             tasks: Tasks::default(),
+            closing: flag::Sender::new(false),
             node: Arc::new(RwLock::new(node)),
             largest_txn: about.largest_txn().unwrap_or(LARGEST),
             version: about.config.version,
@@ -297,6 +301,7 @@ impl Store for Consul {
     async fn close(&self) -> Result<()> {
         let inner = self.shared().clone();
         inner.polls.end();
+        inner.closing.send_replace(true);
         let closing = tokio::spawn(async move {
             // What contends ends with its session too.
             let (given_back, ()) = tokio::join!(inner.tasks.finish(), inner.sessions.end());
