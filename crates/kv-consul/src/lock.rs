@@ -324,6 +324,13 @@ impl Drop for EndOnDrop<'_> {
 
 /// [`Store::lock_holder`].
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let line = api::tree(&inner.client, does(options), options.deadline, &inner.names.line(name)).await?;
-    first(inner, &line).map(|first| Ok(Holder::new(first.created, first.value()?))).transpose()
+    let names = inner.names.line(name);
+    let line = api::tree(&inner.client, does(options), options.deadline, &names).await?;
+    match first(inner, &line) {
+        Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
+        // A listing leaves out what the token may not read; one name is refused.
+        None => {
+            api::get(&inner.client, does(options), options.deadline, &format!("{names}-")).await.map(|_| None)
+        }
+    }
 }

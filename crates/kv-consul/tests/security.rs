@@ -410,7 +410,11 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     for watch in [&mut all, &mut secret, &mut one, &mut open] {
         while watch.event().await? != WatchEvent::Synced {}
     }
-    let less = format!(r#"{MINE} key_prefix "mine/secret/" {{ policy = "deny" }}"#);
+    let _guard = root.new_lock("l").acquire().await?;
+    assert!(kv.lock_holder("l").await?.is_some());
+    let less = format!(
+        r#"{MINE} key_prefix "mine/secret/" {{ policy = "deny" }} key_prefix "mine/.kv/lock/" {{ policy = "deny" }}"#
+    );
     guarded.change("mine", &less).await?;
     let withdrawn = async { while kv.get("secret/a").await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), withdrawn).await?;
@@ -425,6 +429,8 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
         };
         assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{name}: {end}");
     }
+    let holder = kv.lock_holder("l").await;
+    assert!(holder.as_ref().is_err_and(|e| e.kind() == ErrorKind::PermissionDenied), "{holder:?}");
     // What is still readable goes on.
     let version = kv.put("open/a", "2").await?.version;
     loop {

@@ -144,6 +144,30 @@ const OLD: &str = "revision of auth store is old";
 /// There was no token.
 const EMPTY: &str = "user name is empty";
 
+/// The server's code: a proxy of etcd's own (`etcd grpc-proxy`) hands on the words alone.
+fn code(status: &Status) -> Code {
+    const WORDS: &[(&str, Code)] = &[
+        ("invalid auth token", Code::Unauthenticated),
+        ("permission denied", Code::PermissionDenied),
+        ("lease not found", Code::NotFound),
+        ("authentication failed", Code::InvalidArgument),
+        (EMPTY, Code::InvalidArgument),
+        (OLD, Code::InvalidArgument),
+        ("too large", Code::InvalidArgument),
+        ("too many operations", Code::InvalidArgument),
+        ("space exceeded", Code::ResourceExhausted),
+        ("too many requests", Code::ResourceExhausted),
+        (NOT_ENABLED, Code::FailedPrecondition),
+        ("no leader", Code::Unavailable),
+        ("future revision", Code::OutOfRange),
+    ];
+    let known = || WORDS.iter().find(|(words, _)| status.message().contains(words)).map(|(_, code)| *code);
+    match status.code() {
+        Code::Unknown => known().unwrap_or(Code::Unknown),
+        code => code,
+    }
+}
+
 /// What the server's own words mean. A refusal by its front door took no effect; a time-out behind it may have.
 fn of_answer(status: &Status, was_right: bool) -> Meaning {
     let says = |part: &str| status.message().contains(part);
@@ -155,7 +179,7 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
         let why = says("HTTP status code").then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
         return (Fate::Unknown, ErrorKind::Unavailable, why);
     }
-    match status.code() {
+    match code(status) {
         Code::Unauthenticated => (Fate::Stale, ErrorKind::Unauthenticated, None),
         Code::PermissionDenied => (Fate::Refused, ErrorKind::PermissionDenied, None),
         Code::NotFound if says("lease not found") => (Fate::Refused, ErrorKind::LeaseLost, None),
@@ -214,4 +238,26 @@ pub(crate) fn needs_no_login(error: &ClientError) -> bool {
 pub(crate) fn says(error: &Error, part: &str) -> bool {
     let cause = error.cause().and_then(|c| c.downcast_ref::<Said>());
     matches!(cause, Some(Said(ClientError::GRpcStatus(status))) if status.message().contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_hands_on_the_words_alone_is_understood() {
+        for (words, kind) in [
+            ("etcdserver: requested lease not found", ErrorKind::LeaseLost),
+            ("etcdserver: permission denied", ErrorKind::PermissionDenied),
+            ("etcdserver: mvcc: database space exceeded", ErrorKind::NoSpace),
+            ("etcdserver: request is too large", ErrorKind::TooLarge),
+            ("etcdserver: too many requests", ErrorKind::Unavailable),
+        ] {
+            let (fate, found, _) = of_answer(&Status::new(Code::Unknown, words), true);
+            assert_eq!(found, kind, "{words}");
+            assert!(!matches!(fate, Fate::Unknown), "{words}: the server refused it");
+        }
+        let (fate, ..) = of_answer(&Status::new(Code::Unknown, "etcdserver: something new"), true);
+        assert!(matches!(fate, Fate::Unknown));
+    }
 }

@@ -33,7 +33,8 @@ pub(crate) enum Change {
 
 impl Feed {
     pub(crate) async fn open(inner: &Inner, range: &Range, each_request: Duration) -> Result<Self> {
-        let mut options = WatchOptions::new().with_fragment();
+        // Not in fragments: the server measures each anew for every event in it, minutes for a tree that is deleted at once.
+        let mut options = WatchOptions::new();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
         }
