@@ -7,7 +7,7 @@
 //! | key | the prefix, then the key, byte for byte, a plain string: `redis-cli get app/color` |
 //! | version | a number above all before, at least the server's microseconds, and a random one of the write's own |
 //! | TTL | the key's own, to the millisecond |
-//! | lease | a set of its keys, which are renewed, and revoked, step by step |
+//! | lease | a set of its keys, which are renewed, and revoked, step by step, as long as they have the end that it gave them |
 //! | list | pages of a sorted set of all keys |
 //! | delete_tree | batches of 500 keys, each in one step |
 //! | transact, and every other call | one script, one round trip, one step |
@@ -35,12 +35,15 @@
 //! set, keys that it deleted or gave an end, and a `FLUSHDB` too, which takes what is noted of the keys with them. Names of
 //! other types (lists, hashes, …) are no keys; a put over one is refused.
 //!
+//! A key is under a lease as long as it has the end that the lease gave it. What another program, or a store around this one,
+//! sets anew, makes permanent or gives another end is not renewed by the lease any more, and not deleted with it.
+//!
 //! What another program writes over a record of ours, below `.kv/`, is found before anything is written: the call is
 //! [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and did nothing.
 //!
 //! # Limits
 //! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
-//! * A lease has 200,000 keys at the most. A renewal has a quarter of the TTL to go through all of them, in steps of 3,000, and
+//! * A lease has 200,000 keys at the most. A renewal has a quarter of the TTL to go through all of them, in steps of 1,500, and
 //!   others wait for one step alone: give a lease of a hundred thousand keys half a minute.
 //! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)), and serves what makes room:
 //!   reads, deletions, `delete_tree`, revocations, releases, renewals.

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::single;
-use kv_core::{ErrorKind, Kv};
+use common::{Reply, Resp, single};
+use kv_core::{ErrorKind, Kv, Lease};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::{
     sync::{
@@ -185,5 +185,91 @@ async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     assert!(kv.new_lock("l").try_acquire().await?.is_none());
     soon("the lock", kv.new_lock("l").acquire()).await??.release().await?;
     assert!(guard.release().await?);
+    Ok(())
+}
+
+async fn renewed(lease: &Lease) -> Result<(), Failure> {
+    soon("a renewal", async {
+        let mut before = lease.remaining();
+        while lease.remaining() <= before {
+            before = lease.remaining();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// What others made permanent has no end, and what they gave an end has that one.
+async fn are_theirs(resp: &mut Resp) -> Result<(), Failure> {
+    for (key, value, is_permanent) in [
+        ("set", "theirs", true),
+        ("same", "leased", true),
+        ("persisted", "leased", true),
+        ("outer", "theirs", true),
+        ("inner", "theirs", true),
+        ("set_to_end", "theirs", false),
+        ("given_an_end", "leased", false),
+        ("outer_to_end", "theirs", false),
+        ("inner_to_end", "theirs", false),
+    ] {
+        let found = resp.say(&format!("GET in/{key}")).await?;
+        let left = resp.say(&format!("PTTL in/{key}")).await?;
+        let is_as_it_was = match left {
+            Reply::Number(left) => {
+                if is_permanent {
+                    left == -1
+                } else {
+                    left > 500_000
+                }
+            }
+            _ => false,
+        };
+        if found != Reply::Text(value.into()) || !is_as_it_was {
+            return Err(format!("{key} is {found:?}, with {left:?} ms left").into());
+        }
+    }
+    Ok(())
+}
+
+/// A lease renews and deletes what lives by it; what another tool, or a store around this one or inside of it, has put in its
+/// place since has another end, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_put_there_since_is_no_lease_s() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let mut resp = node.resp().await?;
+        let outer = kv_redis::open(&format!("redis://{}/", node.address)).await?;
+        let kv = kv_redis::open(&format!("redis://{}/in/", node.address)).await?;
+        let (ttl, long) = (Duration::from_secs(2), Duration::from_secs(600));
+        let (lease, of_outer) = (kv.lease(ttl).await?, outer.lease(ttl).await?);
+        for key in ["set", "same", "persisted", "set_to_end", "given_an_end", "outer", "outer_to_end", "ours"]
+        {
+            kv.put(key, "leased").lease(&lease).await?;
+        }
+        for key in ["in/inner", "in/inner_to_end"] {
+            outer.put(key, "leased").lease(&of_outer).await?;
+        }
+        for theirs in [
+            "SET in/set theirs",
+            "SET in/same leased",
+            "PERSIST in/persisted",
+            "SET in/set_to_end theirs EX 600",
+            "PEXPIRE in/given_an_end 600000",
+        ] {
+            resp.say(theirs).await?;
+        }
+        outer.put("in/outer", "theirs").await?;
+        outer.put("in/outer_to_end", "theirs").ttl(long).await?;
+        kv.put("inner", "theirs").await?;
+        kv.put("inner_to_end", "theirs").ttl(long).await?;
+
+        renewed(&lease).await?;
+        renewed(&of_outer).await?;
+        are_theirs(&mut resp).await.map_err(|e| format!("renewed, {kind}: {e}"))?;
+        assert!(kv.exists("ours").await?, "it lives by the lease");
+        assert!(lease.revoke().await? && of_outer.revoke().await?);
+        are_theirs(&mut resp).await.map_err(|e| format!("revoked, {kind}: {e}"))?;
+        assert!(!kv.exists("ours").await?);
+    }
     Ok(())
 }

@@ -143,6 +143,12 @@ local function sweep()
         elseif till < 0 then
             call('ZREM', ends, key)
         else
+            -- Another tool gave it this one, or another store: it is none of a lease's.
+            local number, nonce, digest, life = noted(key)
+            if life and life ~= 't' then
+                leave_lease(life, key)
+                call('HSET', meta, key, number .. ' ' .. nonce .. ' ' .. digest .. ' t')
+            end
             call('ZADD', ends, text(till), key)
         end
     end

@@ -2,8 +2,16 @@
 -- is revoked; ARGV: prefix, what to do, the rest. Renewals and revocations go step by step: others wait for one step alone.
 local lease, ending, order = KEYS[5], KEYS[6], ARGV[2]
 -- How many keys a step renews, how many it deletes, and how many are named in one command.
-local renewed, revoked, named = 3000, 1000, 500
+local renewed, revoked, named = 1500, 1000, 500
 local id = string.sub(lease, #own + 7)
+
+-- Whether the key ends when we said that it does: what another tool, or another store, has put there since has another end, or
+-- none. Where that is not known any more, any end will do.
+local function ends_as_given(name, given)
+    local found = call('PEXPIRETIME', name)
+    if given then return found == tonumber(given) end
+    return found >= 0 and is_string(name)
+end
 
 -- Those of the keys that are under this lease still, and those that are not.
 local function sorted(keys)
@@ -11,11 +19,12 @@ local function sorted(keys)
     for from = 1, #keys, named do
         local till = math.min(from + named - 1, #keys)
         local notes = call('HMGET', meta, unpack(keys, from, till))
+        local given = call('ZMSCORE', ends, unpack(keys, from, till))
         for at = from, till do
             -- What a note ends in is the life.
-            local note = notes[at - from + 1]
-            local is_under = note and string.sub(note, -#mark) == mark and is_string(prefix .. keys[at])
-            table.insert(is_under and under or others, keys[at])
+            local n, key = at - from + 1, keys[at]
+            local is_noted = notes[n] and string.sub(notes[n], -#mark) == mark
+            table.insert(is_noted and ends_as_given(prefix .. key, given[n]) and under or others, key)
         end
     end
     return under, others
@@ -39,8 +48,15 @@ if order == 'renew' then
     end
     local found = call('SSCAN', lease, cursor, 'COUNT', renewed)
     local under, others = sorted(found[2])
-    -- Who sweeps what has ended finds their new end.
     for _, key in ipairs(under) do call('PEXPIREAT', prefix .. key, till) end
+    for from = 1, #under, named do
+        local scores = {}
+        for at = from, math.min(from + named - 1, #under) do
+            scores[#scores + 1] = till
+            scores[#scores + 1] = under[at]
+        end
+        call('ZADD', ends, unpack(scores))
+    end
     for _, key in ipairs(others) do
         if key ~= '' then call('SREM', lease, key) end
     end
