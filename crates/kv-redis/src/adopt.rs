@@ -16,6 +16,8 @@ const BATCH: usize = 500;
 pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
     part.may_write()?;
     let core = &part.core;
+    // A server that is a replica by now refuses this, and would not refuse to name what it has.
+    forget(part, directory, options.deadline).await?;
     let (mut cursor, mut adopted) = ("0".to_owned(), 0);
     let pattern = core.names.pattern(directory);
     loop {
@@ -34,7 +36,6 @@ pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOpt
             break;
         }
     }
-    forget(part, directory, options.deadline).await?;
     check(part, directory, options.deadline).await?;
     Ok(adopted)
 }

@@ -106,7 +106,8 @@ impl Client {
         if let Some(link) = self.standing()? {
             return Ok(link);
         }
-        let link = Arc::new(self.connect().await?);
+        // On the heap: it is done now and then, and every call would carry it.
+        let link = Arc::new(Box::pin(self.connect()).await?);
         load(&link).await?;
         let mut state = self.state();
         if !state.closed {
@@ -206,7 +207,7 @@ impl Client {
     }
 
     /// Looks for the server anew at the next request.
-    fn elsewhere(&self, hint: Option<String>) {
+    pub(crate) fn elsewhere(&self, hint: Option<String>) {
         let mut state = self.state();
         // What was on its way there ends as it will.
         state.link = None;

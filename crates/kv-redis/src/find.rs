@@ -8,6 +8,7 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::ErrorKind;
+use std::collections::HashMap;
 
 /// The least version: that of the sharded channels.
 const OLDEST: u32 = 7;
@@ -110,11 +111,8 @@ impl Client {
     /// The same connection, if its server is one that takes writes.
     async fn checked(&self, link: Link) -> Result<Link, Failed> {
         let address = &link.address;
-        let said = link.call("HELLO", Vec::new()).await?;
-        let Value::Map(said) = said else { return Ok(link) };
-        let said = said.inner();
-        let told =
-            |name: &str| said.iter().find(|(k, _)| k.as_str() == Some(name)).and_then(|(_, v)| v.as_string());
+        let said = hello(&link).await?;
+        let told = |name: &str| said.get(name).map(String::as_str);
         let version = told("version").unwrap_or_default();
         if version
             .split('.')
@@ -125,7 +123,7 @@ impl Client {
             let why = format!("{address} is Redis {version}; kv-redis needs 7.0 or newer");
             return Err(Failed::new(Fate::Refused, ErrorKind::Unsupported, why));
         }
-        let is_cluster = told("mode").as_deref() == Some("cluster");
+        let is_cluster = told("mode") == Some("cluster");
         if is_cluster != matches!(self.find, Find::Cluster(..)) {
             let why = match is_cluster {
                 true => format!("{address} is a node of a cluster; open it as redis-cluster://"),
@@ -133,12 +131,24 @@ impl Client {
             };
             return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
         }
-        if told("role").is_some_and(|role| role != "master") {
+        if !is_master(&said) {
             let why = format!("{address} is a replica, which takes no writes; name its master too");
             return Err(Failed::new(Fate::Undone, ErrorKind::Unavailable, why));
         }
         Ok(link)
     }
+}
+
+/// What a server says of itself, which everybody may ask.
+pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, Failed> {
+    let Value::Map(said) = link.call("HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
+    let said = said.inner().into_iter();
+    Ok(said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?))).collect())
+}
+
+/// Whether that is one that takes writes, as far as it says so.
+pub(crate) fn is_master(said: &HashMap<String, String>) -> bool {
+    said.get("role").is_none_or(|role| role == "master")
 }
 
 /// The one to tell: what will not change by trying again.

@@ -26,6 +26,11 @@
 //! part of it. A watch that finds, after a failover, that the server went back to an older version of a key tells a `Delete`
 //! and then that version.
 //!
+//! Reads are refused by a server that is a replica, as writes are, and asked of the master: every script tries a write that
+//! changes nothing, of which a replica says no. So a master that was made a replica is not read on, also where it hears nothing
+//! of the new one. Watches look for it every five seconds. A user without the right to `ZADD` has this look alone, while it
+//! watches.
+//!
 //! Keys end by the server's own wall clock. One that is set forward ends them early.
 //!
 //! # Keys that other programs wrote

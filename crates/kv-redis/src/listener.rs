@@ -1,6 +1,13 @@
 //! The connection on which all that is published to a store's watches and waits arrives, as long as there are any.
 
-use crate::{client::Client, error::Failed, feed::Reader, link::Link, tale::Tale};
+use crate::{
+    client::Client,
+    error::Failed,
+    feed::Reader,
+    find::{hello, is_master},
+    link::Link,
+    tale::Tale,
+};
 use fred::types::Value;
 use kv_core::{
     Error, ErrorKind,
@@ -133,7 +140,7 @@ impl Listener {
                 },
                 order = self.orders.recv() => self.change(link, order?).await,
                 () = sleep_until(look_at) => {
-                    if self.channels.is_empty() || !self.is_subscribed(link).await {
+                    if self.channels.is_empty() || !self.hears(link).await {
                         return Some(());
                     }
                     look_at = Instant::now() + LOOK_EVERY;
@@ -198,13 +205,20 @@ impl Listener {
         link.end();
     }
 
-    async fn is_subscribed(&self, link: &Link) -> bool {
-        let ask = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
-        match timeout(ANSWER, ask).await {
-            Ok(Ok(Value::Array(parts))) => parts.get(1).and_then(Value::as_i64) == Some(1),
-            Ok(Ok(Value::Map(parts))) => {
-                parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1)
-            }
+    /// Whether it hears all that is published still: it is subscribed, at the server that takes the writes.
+    async fn hears(&self, link: &Link) -> bool {
+        let subscribed = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
+        let Ok((subscribed, said)) = timeout(ANSWER, async { tokio::join!(subscribed, hello(link)) }).await
+        else {
+            return false;
+        };
+        if said.is_ok_and(|said| !is_master(&said)) {
+            self.client.elsewhere(None);
+            return false;
+        }
+        match subscribed {
+            Ok(Value::Array(parts)) => parts.get(1).and_then(Value::as_i64) == Some(1),
+            Ok(Value::Map(parts)) => parts.inner().into_values().next().and_then(|n| n.as_i64()) == Some(1),
             _ => false,
         }
     }
@@ -223,7 +237,7 @@ impl Listener {
         };
         match tale {
             Some(tale) => readers.iter().for_each(|reader| reader.tell(&tale)),
-            // Whoever publishes on our channels: what is there is read.
+            // Whoever publishes it: what is there is read.
             None => readers.iter().for_each(|reader| reader.look()),
         }
     }

@@ -153,6 +153,11 @@ impl Core {
         Ok(self.client.run(does, deadline, &self.request(script, names, arguments)).await?.0)
     }
 
+    /// Asks for nothing, as every call asks.
+    async fn ask(&self, deadline: Deadline) -> Result<()> {
+        self.run(Does::Read, deadline, &script::READ, [], []).await.map(drop)
+    }
+
     /// Several keys with their versions.
     pub(crate) async fn read(&self, keys: &[Key], deadline: Deadline) -> Result<Vec<Option<Entry>>> {
         let mut all = Vec::with_capacity(keys.len());
@@ -239,11 +244,9 @@ impl Part {
     }
 
     pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        // Who answers this takes writes, also where it may not say how it is.
+        self.core.ask(options.deadline).await?;
         let about = About::ask(&self.core.client, options.deadline).await?;
-        // A server that may not say how it is still has to answer.
-        self.core
-            .run(Does::Read, options.deadline, &script::EXISTS, [self.core.names.prefix().to_owned()], [])
-            .await?;
         let mut health = Health::new(about.version());
         health.leader = Some(about.address.clone());
         health.members = std::iter::once(about.address.clone()).chain(about.replicas()).collect();

@@ -8,7 +8,7 @@ use kv_testsuite::{
     Failure, Proxy,
     failover::{goes_on, soon, written},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Short, so that what a lost master costs is paid often.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -48,10 +48,9 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     written(&kv, "up").await?;
     let found = kv.get("d/k").await?.ok_or("the older one is there")?;
     assert_eq!((found.text(), found.version), (Some("old"), old));
-    let mut map =
-        std::collections::BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
+    let mut map = BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
     soon("the watch to be at what is there", async {
-        while map != std::collections::BTreeMap::from([("d/k".to_owned(), old)]) {
+        while map != BTreeMap::from([("d/k".to_owned(), old)]) {
             match watch.event().await? {
                 WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
                 WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
@@ -127,6 +126,59 @@ async fn a_place_that_a_failover_lost_is_missed() -> Result<(), Failure> {
     .await??;
     assert!(kept.release().await?);
     soon("the lock", waiting).await???.release().await?;
+    Ok(())
+}
+
+/// A master that an operator made a replica, and that hears nothing of the new one: who only reads and watches is not left
+/// with what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_none_any_more_is_not_read() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let old = common::single(kind).await?;
+        let to_it = format!("127.0.0.1 {}", old.address.port());
+        let new = common::with(kind, &["--replicaof", &to_it]).await?;
+        let url = format!("redis://{},{}/app/", old.address, new.address);
+        let readers: [_; 6] = futures::future::try_join_all((0..6).map(|_| kv_redis::open(&url)))
+            .await?
+            .try_into()
+            .map_err(|_| "six")?;
+        let [got, listed, existing, holders, swapped, asked] = &readers;
+        let before = got.put("d/a", "old").await?.version;
+        let mut watch = got.watch_tree("d").await?;
+        while watch.event().await? != WatchEvent::Synced {}
+        let guard = holders.new_lock("l").acquire().await?;
+        for kv in &readers {
+            assert!(kv.get("d/a").await?.is_some());
+        }
+        in_step(&old).await?;
+        assert_eq!(new.resp().await?.say("REPLICAOF NO ONE").await?, Reply::Text(b"OK".into()));
+        let nowhere = kv_testsuite::process::Port::new()?;
+        let cut_off = format!("REPLICAOF 127.0.0.1 {}", nowhere.address().port());
+        assert_eq!(old.resp().await?.say(&cut_off).await?, Reply::Text(b"OK".into()));
+        let writer = kv_redis::open(&format!("redis://{}/app/", new.address)).await?;
+        let after = writer.put("d/a", "new").await?.version;
+        writer.put("d/b", "new").await?;
+        new.resp().await?.say("DEL app/.kv/lock/l").await?;
+
+        assert_eq!(got.get("d/a").await?.ok_or("d/a")?.version, after, "{kind}");
+        assert_eq!(listed.list("d").await?.len(), 2);
+        assert!(existing.exists("d/b").await?);
+        assert!(holders.lock_holder("l").await?.is_none());
+        swapped.put("d/a", "newer").if_version(after).await?;
+        let leader = asked.health().await?.leader;
+        assert_eq!(leader, Some(new.address.to_string()));
+        let mut told = BTreeMap::new();
+        soon("the watch to be at what is there", async {
+            while told.get("d/a").is_none_or(|text| text != "newer") || !told.contains_key("d/b") {
+                if let WatchEvent::Put(entry) = watch.event().await? {
+                    told.insert(entry.key.to_string(), entry.text().unwrap_or_default().to_owned());
+                }
+            }
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        assert!(after > before && !guard.release().await?);
+    }
     Ok(())
 }
 
