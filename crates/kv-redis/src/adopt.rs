@@ -14,7 +14,6 @@ const BATCH: usize = 500;
 
 /// Looks at all names of the server for those below the directory, and at all that are noted for those that are gone.
 pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-    part.may_write()?;
     let core = &part.core;
     // A server that is a replica by now refuses this, and would not refuse to name what it has.
     forget(part, directory, options.deadline).await?;

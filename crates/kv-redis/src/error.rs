@@ -185,6 +185,13 @@ fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
         "NOPERM" => (Fate::Refused, ErrorKind::PermissionDenied, None),
         "NOPROTO" => (Fate::Refused, ErrorKind::Unsupported, Some("is too old; kv-redis needs Redis 7.0")),
         "DENIED" => (Fate::Refused, ErrorKind::PermissionDenied, None),
+        // Of what a script of ours may not do, which it finds out before it changes anything.
+        "ERR"
+            if said.contains("The user executing the script can't")
+                || said.contains("ACL failure in script") =>
+        {
+            (Fate::Refused, ErrorKind::PermissionDenied, None)
+        }
         "ERR" if said.contains("max number of clients") => {
             let why = "takes no more connections by its `maxclients`";
             (Fate::Undone, ErrorKind::Unavailable, Some(why))

@@ -51,7 +51,6 @@ async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
 
 /// [`Store::lease`](kv_core::Store::lease).
 pub(crate) async fn lease(part: &Part, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    part.may_write()?;
     let (core, each) = (&part.core, options.each_request);
     let (id, millis): (Arc<str>, _) = (format!("{:016x}", unique()).into(), ttl.as_millis().to_string());
     let undo = core.tasks.undo({

@@ -53,9 +53,10 @@
 //! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)), and serves what makes room:
 //!   reads, deletions, `delete_tree`, revocations, releases, renewals.
 //! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
-//! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. A user
-//!   without `INFO` and `CONFIG GET` can open a store; its durability then counts as `MayLose`, and its eviction policy is not
-//!   checked.
+//! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. Who may
+//!   not do all of a write does nothing of it ([`PermissionDenied`](kv_core::ErrorKind::PermissionDenied)), by the rights that
+//!   there are at that moment. A user without `INFO` and `CONFIG GET` can open a store; its durability then counts as `MayLose`,
+//!   and its eviction policy is not checked.
 //! * In a cluster all names of a store are in one slot, on one node: see [`Config::cluster`], and [`Config::spread`] for
 //!   the way to more. While that slot is moved to another node, calls answer `Unavailable`.
 //! * One key of our own, the last number given, stays for thirty days after the last write, so that tokens grow also when

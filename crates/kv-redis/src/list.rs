@@ -149,7 +149,6 @@ pub(crate) async fn page(
 }
 
 pub(crate) async fn delete_tree(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
-    part.may_write()?;
     let (from, to) = below(directory);
     let arguments = [from.into(), to.into(), nonce().to_string().into(), BATCH.to_string().into()];
     let answer = part.core.run(Does::Write, options.deadline, &script::DELETE_TREE, [], arguments).await?;

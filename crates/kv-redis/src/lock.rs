@@ -36,7 +36,6 @@ enum Entered {
 
 /// [`Store::lock`].
 pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    part.may_write()?;
     let range = part.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| part.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     loop {

@@ -41,8 +41,6 @@ pub(crate) struct Part {
     pub(crate) core: Arc<Core>,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-    /// The command that its user lacks the right for.
-    lacks: Option<String>,
 }
 
 /// A number that nobody else uses.
@@ -201,13 +199,9 @@ impl Part {
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
         let core = Arc::new(Core { client, names, clock, feed, tasks: Tasks::default() });
-        // What a user may not do at all, the calls will tell.
-        let lacks = match core.run(Does::Read, deadline, &script::PROBE, [], []).await {
-            Ok(answer) => answer.some().map(Answer::text).transpose()?,
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => None,
-            Err(e) => return Err(e),
-        };
-        Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core, lacks })
+        // Whether its user may ask at all; what it may not write, those calls tell.
+        core.ask(deadline).await?;
+        Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core })
     }
 
     /// A password that the server does not ask for protects nothing.
@@ -224,17 +218,6 @@ impl Part {
                 "a password is given, and the server asks for none: whoever reaches it may do everything"
             );
         }
-    }
-
-    /// Whether all that a write does is allowed: a script that is stopped half-way is not undone.
-    pub(crate) fn may_write(&self) -> Result<()> {
-        let Some(command) = &self.lacks else { return Ok(()) };
-        let prefix = self.core.names.prefix();
-        let why = format!(
-            "the user lacks the right to {command} below {prefix:?}, as every write does; give it ~{prefix}* &{prefix}* \
-             +@all -@dangerous"
-        );
-        Err(Error::new(ErrorKind::PermissionDenied, why))
     }
 
     pub(crate) async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {

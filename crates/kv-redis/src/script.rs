@@ -44,7 +44,6 @@ scripts! {
     LEAVE: "lua/line.lua", "lua/leave.lua";
     LIST: "lua/list.lua";
     LIVES: "lua/lives.lua";
-    PROBE: "lua/probe.lua";
     READ: "lua/read.lua";
     SESSION: "lua/line.lua", "lua/session.lua";
     WRITE: "lua/write.lua";

@@ -168,7 +168,17 @@ async fn users_and_rights() -> Result<(), Failure> {
         assert_eq!(kv.capabilities().durability, Durability::MayLose, "it may not be asked");
         refused(config().user("me", "wrong-word"), ErrorKind::Unauthenticated, "user and password").await?;
 
-        let kv = Kv::new(config().prefix("yours/").open().await?);
+        refused(config().prefix("yours/"), ErrorKind::PermissionDenied, "permission").await?;
+        let mut resp = node.resp().await?;
+        for (without, with) in
+            [("resetkeys", "~mine/*"), ("-eval -evalsha", "+@scripting"), ("-time", "+time")]
+        {
+            resp.say(&format!("ACL SETUSER me {without}")).await?;
+            refused(config(), ErrorKind::PermissionDenied, "").await?;
+            resp.say(&format!("ACL SETUSER me {with}")).await?;
+        }
+        let kv = Kv::new(config().open().await?);
+        resp.say("ACL SETUSER me resetkeys").await?;
         assert_eq!(kv.get("a").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(kv.put("a", "").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(kv.list("").await.unwrap_err().kind(), ErrorKind::PermissionDenied);

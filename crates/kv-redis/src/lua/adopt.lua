@@ -1,6 +1,7 @@
 -- Notes what other tools wrote. ARGV: prefix, nonce, keys; KEYS from the fifth on: their names. Answers how many were noted,
 -- by this request or by an earlier one of the same nonce, and how many were looked at: large values take time.
 look()
+may_write({ { 'ZSCORE', index, '' }, { 'PTTL', prefix } })
 local count, looked, bytes, number = 0, 0, 0, nil
 for at = 3, #ARGV do
     local name, key = KEYS[at + 2], ARGV[at]

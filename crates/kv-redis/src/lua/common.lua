@@ -42,6 +42,28 @@ local function look()
     has(ends, 'zset')
 end
 
+-- Whether its user may do all of this.
+local function may(commands)
+    for _, command in ipairs(commands) do
+        if not redis.acl_check_cmd(unpack(command)) then
+            local rights = '~' .. prefix .. '* &' .. prefix .. '* +@all -@dangerous'
+            error({ err = 'NOPERM the user lacks the right to ' .. command[1] .. '; give it ' .. rights })
+        end
+    end
+end
+
+-- What a script has done is not undone when it is stopped half-way: what it does from its first change on, and what it does
+-- more than all do, it may do, or it does nothing.
+local function may_write(more)
+    may({
+        { 'SET', clock, '' }, { 'PEXPIRE', clock, '1' }, { 'HSET', meta, '', '' }, { 'HDEL', meta, '' },
+        { 'HEXISTS', meta, '' }, { 'HGET', meta, '' }, { 'ZADD', index, '0', '' }, { 'ZREM', index, '' },
+        { 'SADD', own, '' }, { 'SREM', own, '' }, { 'UNLINK', prefix }, { 'PUBSUB', 'SHARDNUMSUB', on },
+        { 'SPUBLISH', on, '' },
+    })
+    may(more or {})
+end
+
 -- A number above all before: of this server, and of another whose clock agrees.
 local function next_number()
     local last = has(clock, 'string') and call('GET', clock) or '0'
@@ -134,8 +156,8 @@ end
 local function missed(key, at_least)
     return (pcall(function()
         local number = tonumber(noted(key) or last_number())
-        forget(key)
         tell(key, 'G\n' .. key .. '\n' .. text(math.max(number, tonumber(at_least or '0'))))
+        forget(key)
     end))
 end
 

@@ -31,6 +31,7 @@ local function sorted(keys)
 end
 
 if order == 'grant' then
+    may_write()
     has(lease, 'set')
     call('SADD', lease, '')
     call('PEXPIRE', lease, ARGV[3])
@@ -41,6 +42,7 @@ look()
 if order == 'renew' then
     -- ARGV: how long, the moment that the first step of this renewal told, where to go on.
     if not has(lease, 'set') then return false end
+    may({ { 'PEXPIREAT', own, '1' }, { 'ZADD', ends, '0', '' } })
     local till, cursor = ARGV[4], ARGV[5]
     if till == '' then
         till = text(millis + tonumber(ARGV[3]))
@@ -65,6 +67,10 @@ end
 
 -- ARGV: nonce. Answers whether it was there, and whether there is more to do.
 if not has(lease, 'set') and not has(ending, 'set') then return { 0, 0 } end
+may_write({
+    { 'RENAME', own, own }, { 'SPOP', own, '1' }, { 'EXISTS', own }, { 'HMGET', meta, '' }, { 'ZMSCORE', ends, '' },
+    { 'PEXPIRETIME', prefix }, { 'TYPE', prefix },
+})
 local number = tick(true)
 -- Nothing comes under it from here on.
 if call('EXISTS', lease) == 1 then call('RENAME', lease, ending) end

@@ -3,6 +3,7 @@
 -- KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender.
 local queue, brought, session, lock, contender = KEYS[5], KEYS[6], KEYS[7], ARGV[2], ARGV[3]
 local is_open = has(session, 'hash')
+may_write({ { 'PTTL', own } })
 make_room()
 local first = is_line(lock) and front(lock)
 local number = first and call('ZSCORE', queue, contender)

@@ -3,6 +3,9 @@
 -- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more.
 local session, ttl = KEYS[5], tonumber(ARGV[3])
 if not has(session, 'hash') then return false end
+if ARGV[2] == 'end' then
+    may_write({ { 'PTTL', own }, { 'HSCAN', own, '0' }, { 'ZSCORE', own, '' }, { 'ZRANK', own, '' } })
+end
 call('PEXPIRE', session, ttl)
 local found = call('HSCAN', session, ARGV[4], 'COUNT', 100)
 local entries, soonest, firsts, behind = found[2], -1, {}, {}

@@ -7,6 +7,7 @@ local most_leased = 200000
 local function argument() at = at + 1; return ARGV[at] end
 local function name() name_at = name_at + 1; return KEYS[name_at] end
 look()
+may_write()
 
 for n = 1, conditions do
     local kind = argument()

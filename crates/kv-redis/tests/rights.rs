@@ -1,0 +1,175 @@
+//! Rights that are withdrawn from the user of an open store, command by command.
+
+mod common;
+
+use common::{Reply, Resp, single};
+use kv_core::{ErrorKind, Kv, WatchEvent};
+use kv_testsuite::{Failure, failover::soon};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+
+/// Every command that a script of ours calls.
+fn commands() -> Result<BTreeSet<String>, Failure> {
+    let mut commands = BTreeSet::new();
+    for script in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lua"))? {
+        let script = std::fs::read_to_string(script?.path())?;
+        for call in ["call('", "pcall_server('"] {
+            commands.extend(
+                script.split(call).skip(1).filter_map(|rest| Some(rest.split_once('\'')?.0.to_owned())),
+            );
+        }
+    }
+    assert!(commands.len() > 30 && commands.contains("SPUBLISH"), "{commands:?}");
+    Ok(commands)
+}
+
+/// Everything on the server but the numbers given, of which one more changes nothing.
+async fn all(resp: &mut Resp) -> Result<BTreeMap<String, Reply>, Failure> {
+    let mut all = BTreeMap::new();
+    for name in resp.say("KEYS *").await?.list() {
+        let name = name.text();
+        if !name.ends_with(".kv/clock") {
+            let dump = resp.ask(&[b"DUMP", name.as_bytes()]).await?;
+            all.insert(name, dump);
+        }
+    }
+    Ok(all)
+}
+
+/// It is done, or refused as what it is, and then has done nothing.
+async fn done_or_refused<T>(
+    resp: &mut Resp,
+    what: &str,
+    call: impl Future<Output = kv_core::Result<T>>,
+) -> Result<Option<T>, Failure> {
+    let before = all(resp).await?;
+    match call.await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(e) if e.kind() != ErrorKind::PermissionDenied => {
+            Err(format!("{what}: {:?} {e}", e.kind()).into())
+        }
+        Err(_) if all(resp).await? != before => Err(format!("{what} was refused, and half done").into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// All that writes, without the right to one command.
+async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<u32, Failure> {
+    let long = Duration::from_secs(600);
+    admin.delete_tree("").await?;
+    for key in ["d/a", "d/b", "d/c", "d/e", "f"] {
+        kv.put(key, "1").await?;
+    }
+    kv.put("d/to_end", "1").ttl(long).await?;
+    let (lease, held) =
+        (kv.lease(long).await?, kv.new_lock(format!("held {command}")).ttl(long).acquire().await?);
+    kv.put("d/leased", "1").lease(&lease).await?;
+    resp.say("SET mine/d/foreign 1").await?;
+    let (mut watch, mut map) = (admin.watch_tree("d").await?, BTreeMap::new());
+    let mut holder = admin.lock_holder(format!("held {command}")).watch().await?;
+    while holder.event().await? != WatchEvent::Synced {}
+    resp.say(&format!("ACL SETUSER me -{command}")).await?;
+
+    let (mut refused, mut kept) = (0, (Vec::new(), Vec::new()));
+    macro_rules! tried {
+        ($call:expr) => {{
+            let answer = done_or_refused(resp, stringify!($call), async { $call.await }).await?;
+            refused += u32::from(answer.is_none());
+            answer
+        }};
+    }
+    tried!(kv.put("d/new", "2"));
+    tried!(kv.put("d/a", "2"));
+    tried!(kv.put("d/a", "2").ttl(long));
+    tried!(kv.put("d/to_end", "2"));
+    tried!(kv.put("d/b", "2").lease(&lease));
+    tried!(kv.put("d/leased", "2"));
+    tried!(kv.put("d/f", "2").fenced(&held));
+    tried!(kv.atomic_put("d/made", "2", None));
+    tried!(kv.delete("d/a"));
+    tried!(kv.delete("d/leased"));
+    tried!(kv.delete("no"));
+    tried!(kv.transact().then(kv.put("d/c", "3").ttl(long)).then(kv.delete("d/b")).then(kv.put("d/e", "3")));
+    tried!(kv.adopt("d"));
+    kept.0.extend(tried!(kv.lease(long)));
+    kept.1.extend(tried!(kv.new_lock(format!("free {command}")).ttl(long).try_acquire()).flatten());
+    kept.1.extend(tried!(kv.new_lock(format!("new {command}")).ttl(2 * long).try_acquire()).flatten());
+    tried!(kv.new_lock(format!("held {command}")).ttl(long).try_acquire());
+    tried!(kv.get_many(["d/a", "f"]));
+    tried!(kv.list(""));
+    tried!(kv.exists("f"));
+    tried!(kv.lock_holder(format!("held {command}")));
+    tried!(lease.revoke());
+    tried!(kv.delete_tree("d"));
+    tried!(held.release());
+    let e = kv.watch_tree("").await?.event().await.err();
+    assert!(e.as_ref().is_none_or(|e| e.kind() == ErrorKind::PermissionDenied), "{e:?}");
+
+    let there: BTreeMap<_, _> =
+        admin.list("d").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
+    soon("the fold to be the listing", async {
+        while map != there {
+            match watch.event().await? {
+                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
+                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await
+    .map_err(|e| format!("{e}: told {map:?}, there is {there:?}"))??;
+    resp.say(&format!("ACL SETUSER me +{command}")).await?;
+    kv.put("d/again", "1").await?;
+    Ok(refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_withdrawn_leaves_nothing_half_done() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let mut resp = node.resp().await?;
+        resp.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
+        let admin = kv_redis::open(&format!("redis://{}/mine/", node.address)).await?;
+        let mut all = 0;
+        for command in commands()? {
+            let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
+            let refused = without(&admin, &kv, &mut resp, &command).await;
+            all += refused.map_err(|e| format!("{kind}, -{command}: {e}"))?;
+            // What it was refused to give back goes with it.
+            let _ = kv.close().await;
+        }
+        assert!(all > 100, "{all} calls were refused");
+    }
+    Ok(())
+}
+
+/// So is the right to tell those who watch.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let mut resp = node.resp().await?;
+        resp.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
+        let admin = kv_redis::open(&format!("redis://{}/mine/", node.address)).await?;
+        let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
+        kv.put("a", "1").await?;
+        let mut watch = admin.watch_tree("").await?;
+        while watch.event().await? != WatchEvent::Synced {}
+        resp.say("ACL SETUSER me resetchannels").await?;
+        for _ in 0..2 {
+            assert!(done_or_refused(&mut resp, "put", kv.put("a", "2").into_future()).await?.is_none());
+            assert!(done_or_refused(&mut resp, "delete", kv.delete("a").into_future()).await?.is_none());
+        }
+        assert!(kv.get("a").await?.is_some());
+        // An open store has the rights that its user has by now.
+        resp.say("ACL SETUSER me &mine/*").await?;
+        let version = kv.put("a", "3").await?.version;
+        let event = soon("the change", watch.event()).await??;
+        assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == version), "{event:?}");
+    }
+    Ok(())
+}
