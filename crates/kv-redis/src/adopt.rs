@@ -35,7 +35,7 @@ pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOpt
             break;
         }
     }
-    check(part, directory, options.deadline).await?;
+    tell_again(part, directory, options.deadline).await?;
     Ok(adopted)
 }
 
@@ -66,8 +66,9 @@ async fn forget(part: &Part, directory: &Directory, deadline: Deadline) -> Resul
     Ok(())
 }
 
-/// Has those who watch count what they know: who knows keys that were flushed away, notes and all, reads again.
-async fn check(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
+/// Has those who watch read again: what was flushed away, or came in the place of what was there, notes and all, is told by
+/// nothing else.
+async fn tell_again(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
     let (core, place) = (&part.core, directory.start());
     let all = core.names.on_all();
     let channels = core.client.command(deadline, "PUBSUB", &["SHARDCHANNELS", &all]).await?.list()?;
@@ -82,7 +83,7 @@ async fn check(part: &Part, directory: &Directory, deadline: Deadline) -> Result
         }
     }
     for channels in concerned.chunks(BATCH) {
-        core.run(Does::Repeatable, deadline, &script::CHECK, [], channels.iter().cloned()).await?;
+        core.run(Does::Repeatable, deadline, &script::AGAIN, [], channels.iter().cloned()).await?;
     }
     Ok(())
 }

@@ -37,8 +37,9 @@
 //! They are read, compared and replaced at once. Listings and watches, which go by the index, show them after their first
 //! write through the library, or after [`Kv::adopt`](kv_core::Kv::adopt), which looks at every name on the server once.
 //! A later change by another program is seen by `get` and `list` at once, and by watches after the next `adopt`: values that it
-//! set, keys that it deleted or gave an end, and a `FLUSHDB` too, which takes what is noted of the keys with them. Names of
-//! other types (lists, hashes, …) are no keys; a put over one is refused.
+//! set, keys that it deleted or gave an end, and a `FLUSHDB` or `SWAPDB` too, which take what is noted of the keys with them:
+//! after an `adopt` every watch of its directory reads again, keys and versions, and says `Synced`. Names of other types (lists,
+//! hashes, …) are no keys; a put over one is refused.
 //!
 //! A key is under a lease as long as it has the end that the lease gave it. What another program, or a store around this one,
 //! sets anew, makes permanent or gives another end is not renewed by the lease any more, and not deleted with it.

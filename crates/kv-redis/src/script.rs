@@ -35,7 +35,7 @@ macro_rules! scripts {
 
 scripts! {
     ADOPT: "lua/adopt.lua";
-    CHECK: "lua/check.lua";
+    AGAIN: "lua/again.lua";
     DELETE_TREE: "lua/delete_tree.lua";
     ENTER: "lua/line.lua", "lua/enter.lua";
     EXISTS: "lua/exists.lua";

@@ -23,8 +23,6 @@ pub(crate) enum Tale {
         key: Key,
         number: u64,
     },
-    /// How many keys whoever hears this should know.
-    Count(usize),
     /// A lock has another holder; what is left of its session, the number, and what it brought.
     Held {
         left: Duration,
@@ -47,7 +45,7 @@ impl Tale {
         }
     }
 
-    /// `None` for what no script of ours publishes.
+    /// `None` for `L`, by which `adopt` has those who watch read again, and for what no script of ours publishes.
     pub(crate) fn read(message: &Bytes) -> Option<Self> {
         let mut rest = message.clone();
         let mut word = || {
@@ -73,7 +71,6 @@ impl Tale {
                 Self::Deleted { key: Key::from_stored(&name)?, version }
             }
             "G" => Self::Gone { key: Key::from_stored(&name)?, number: word()?.parse().ok()? },
-            "C" => Self::Count(word()?.parse().ok()?),
             "H" => {
                 let number = word()?.parse().ok()?;
                 let left = word().and_then(millis).unwrap_or_default();

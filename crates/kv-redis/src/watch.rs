@@ -251,12 +251,6 @@ impl Watched {
                     self.gone(&key, out).await;
                 }
             }
-            // What was flushed away was told by nobody.
-            Tale::Count(count) => {
-                if self.told.keys().count() != count {
-                    self.look(out).await?;
-                }
-            }
             Tale::Held { .. } | Tale::Free { .. } | Tale::Front(_) => {}
         }
         Ok(())

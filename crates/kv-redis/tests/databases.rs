@@ -3,9 +3,9 @@
 mod common;
 
 use common::single;
-use kv_core::{Kv, WatchEvent};
+use kv_core::{Kv, Version, Watch, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 async fn both(kind: &str) -> Result<(common::Node, Kv, Kv), Failure> {
     let node = single(kind).await?;
@@ -60,5 +60,53 @@ async fn waits_are_woken_in_their_own_database() -> Result<(), Failure> {
     assert!(early.is_err(), "the lock of the other database was released: {early:?}");
     of_zero.release().await?;
     soon("the own lock", waiting).await???.release().await?;
+    Ok(())
+}
+
+/// Reads on until the fold of what was told is the listing.
+async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, Version>) -> Result<(), Failure> {
+    let there: BTreeMap<_, _> =
+        kv.list("d").await?.into_iter().map(|entry| (entry.key.to_string(), entry.version)).collect();
+    soon("the fold to be the listing", async {
+        while *map != there {
+            match watch.event().await? {
+                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
+                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
+                WatchEvent::Synced => {}
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await?
+}
+
+/// Two databases change places, as many keys in each: after `adopt` the watches of both are at what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_change_places() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let (node, zero, one) = both(kind).await?;
+        let mut watched = Vec::new();
+        for (kv, of) in [(&zero, "zero"), (&one, "one")] {
+            for n in 0..3 {
+                kv.put(format!("d/{of}/{n}"), of).await?;
+            }
+            kv.put("d/both", of).await?;
+            let (mut watch, mut map) = (kv.watch_tree("d").await?, BTreeMap::new());
+            folds(kv, &mut watch, &mut map).await?;
+            watched.push((kv, watch, map));
+        }
+        let mut key = zero.watch("d/both").await?;
+        while key.event().await? != WatchEvent::Synced {}
+        node.resp().await?.say("SWAPDB 0 1").await?;
+        for (kv, watch, map) in &mut watched {
+            assert_eq!(kv.adopt("").await?, 0, "it is all known");
+            folds(kv, watch, map).await?;
+        }
+        soon("the value of the other", async {
+            while !matches!(key.event().await?, WatchEvent::Put(entry) if entry.value == "one") {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+    }
     Ok(())
 }
