@@ -16,6 +16,8 @@ use std::{
 };
 use tokio::sync::Mutex as Turn;
 
+/// No attempt is begun anew with less time than this before the deadline.
+const LATE: Duration = Duration::from_millis(40);
 /// A connection on which nothing is heard for so long while one waits for an answer is given up.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -189,12 +191,14 @@ impl Client {
                 Fate::Unknown | Fate::NoScript => {}
             }
             tries += 1;
-            if deadline.has_passed() {
+            let left = deadline.remaining();
+            // What is begun so late is not answered in time, and then nobody knows.
+            if left < LATE {
                 return Err(if maybe_done && does == Does::Repeatable { unknown(error) } else { error });
             }
             before = Some(error);
             let pause = Duration::from_millis(10 << tries.min(5));
-            tokio::time::sleep(pause.min(deadline.remaining())).await;
+            tokio::time::sleep(pause.min(left / 2)).await;
         }
     }
 

@@ -56,8 +56,16 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             each_request: options.each_request,
             is_given_back: AtomicBool::new(false),
         });
-        if !options.wait && attempt.is_anybody(&attempt.line().await?).await? {
-            return Ok(None);
+        if !options.wait {
+            match attempt.is_taken().await {
+                Ok(false) => {}
+                Ok(true) => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::LeaseLost => {
+                    inner.sessions.forget(&attempt.session);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
         }
         // Made before anything is sent, so that a dropped future leaves nothing behind.
         let leave = attempt.clone().leave(None, None);
@@ -80,11 +88,17 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         leave.forget();
         let leave = attempt.clone().leave(Some(path.clone()), None);
         if !options.wait && !is_first {
-            let line = attempt.seen().await?;
-            let place = line.iter().position(|name| *name == contender);
-            if place.is_none() || attempt.is_anybody(&line[..place.unwrap_or(0)]).await? {
-                leave.run().await?;
-                return Ok(None);
+            match attempt.is_behind(&contender).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    leave.run().await?;
+                    return Ok(None);
+                }
+                Err(e) if e.kind() == ErrorKind::LeaseLost => {
+                    inner.sessions.forget(&attempt.session);
+                    continue;
+                }
+                Err(e) => return Err(e),
             }
         } else if !is_first {
             match attempt.wait(&contender).await {
@@ -156,6 +170,20 @@ impl Attempt {
                     Err(e) => return Err(e),
                 },
             }
+        }
+    }
+
+    async fn is_taken(&self) -> Result<bool> {
+        let line = self.line().await?;
+        self.is_anybody(&line).await
+    }
+
+    /// Whether somebody is before this contender, or it is gone.
+    async fn is_behind(&self, contender: &str) -> Result<bool> {
+        let line = self.seen().await?;
+        match line.iter().position(|name| name == contender) {
+            Some(place) => self.is_anybody(&line[..place]).await,
+            None => Ok(true),
         }
     }
 
