@@ -88,7 +88,6 @@ pub(crate) struct Node {
     pub(crate) version: i32,
     /// Of its last write.
     pub(crate) at: Version,
-    pub(crate) czxid: i64,
     pub(crate) ephemeral: bool,
     /// Else it is a directory.
     pub(crate) is_key: bool,
@@ -120,7 +119,6 @@ impl Node {
         Self {
             version: stat.version,
             at: version(stat),
-            czxid: stat.czxid,
             ephemeral,
             is_key: !empty || ephemeral || mark.is_some_and(|mark| mark.marks),
             mark,

@@ -39,7 +39,6 @@ pub(crate) async fn settle(
                 Some(Node {
                     version: 0,
                     at: stamp.version,
-                    czxid: i64::try_from(stamp.version.parts().0).unwrap_or_default(),
                     ephemeral: !forever,
                     is_key: true,
                     mark: (empty && forever).then_some(marks),

@@ -31,12 +31,6 @@ pub(crate) enum Life {
     Own { session: Arc<Ephemeral>, ttl: Option<Duration> },
 }
 
-impl Life {
-    pub(crate) fn is_forever(&self) -> bool {
-        matches!(self, Self::Forever)
-    }
-}
-
 pub(crate) struct Request<'a> {
     pub(crate) conditions: &'a [Condition],
     pub(crate) writes: &'a [Write],
