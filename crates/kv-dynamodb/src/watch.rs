@@ -26,7 +26,7 @@ const FETCHED: usize = 100;
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
     let (target, each_request) = (target.clone(), options.each_request);
     stream(move |out| async move {
-        let mut watched = Watched { inner, target, each_request, told: Told::default() };
+        let mut watched = Watched { inner, target, each_request, told: Told::default(), lost: None };
         loop {
             let reading = watched.inner.feed.join()?;
             // What changes while it is read what is there waits here.
@@ -54,6 +54,9 @@ struct Watched {
     target: Target,
     each_request: Duration,
     told: Told,
+    /// Of a holder that was told to be gone. A renewal that was under way when its time ended may bring its item back, which
+    /// is nobody's by then: its holder has counted the time too.
+    lost: Option<Version>,
 }
 
 impl Watched {
@@ -99,6 +102,26 @@ impl Watched {
 
     /// The event owed for a change that the stream tells.
     fn change(&mut self, event: WatchEvent) -> Option<WatchEvent> {
+        let event = match event {
+            WatchEvent::Put(entry) if self.is_lost(entry.version) => return None,
+            event => event,
+        };
+        let owed = self.owed(event);
+        self.note(owed.as_ref());
+        owed
+    }
+
+    fn is_lost(&self, version: Version) -> bool {
+        matches!(self.target, Target::Holder(_)) && self.lost == Some(version)
+    }
+
+    fn note(&mut self, told: Option<&WatchEvent>) {
+        if let Some(WatchEvent::Delete { version, .. }) = told {
+            self.lost = Some(*version);
+        }
+    }
+
+    fn owed(&mut self, event: WatchEvent) -> Option<WatchEvent> {
         match event {
             // What another tool wrote has no place in the order of versions.
             WatchEvent::Put(entry) if is_foreign(entry.version) => self.now(entry),
@@ -152,11 +175,14 @@ impl Watched {
                         reading.ends(Place::Lock(name.clone()), ends);
                     }
                     let entry = Entry::new(name, holder.value, Version::new(holder.token, 0));
-                    self.tell(entry, out).await;
+                    if !self.is_lost(entry.version) {
+                        self.tell(entry, out).await;
+                    }
                 }
             }
         }
         for event in self.told.rest() {
+            self.note(Some(&event));
             out.send(event).await;
         }
         Ok(())
