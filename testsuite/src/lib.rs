@@ -59,6 +59,7 @@ mod program;
 mod proxy;
 mod run;
 mod server;
+pub mod torture;
 
 pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};

@@ -4,5 +4,5 @@
 mod common;
 
 fn main() {
-    common::suite::main()
+    kv_testsuite::main(common::suite::suite)
 }

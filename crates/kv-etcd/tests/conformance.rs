@@ -4,5 +4,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("etcd", "etcd-3.5")
+    kv_testsuite::main(|| common::suite::suite("etcd", "etcd-3.5"))
 }

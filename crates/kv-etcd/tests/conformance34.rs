@@ -7,5 +7,5 @@ fn main() {
         println!("{} names a live server: it is `conformance` that runs on it", common::LIVE);
         return;
     }
-    common::suite::main("etcd34", "etcd-3.4")
+    kv_testsuite::main(|| common::suite::suite("etcd34", "etcd-3.4"))
 }

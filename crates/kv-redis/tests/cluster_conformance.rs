@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    common::suite::cluster("redis-cluster", None)
+    kv_testsuite::main(|| common::suite::cluster("redis-cluster", None))
 }

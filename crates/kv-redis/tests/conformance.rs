@@ -4,5 +4,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("redis", "redis-7")
+    kv_testsuite::main(|| common::suite::suite("redis", "redis-7"))
 }

@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("redis8", "redis-8")
+    kv_testsuite::main(|| common::suite::suite("redis8", "redis-8"))
 }

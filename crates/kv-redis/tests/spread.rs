@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    common::suite::cluster("redis-spread", Some(8))
+    kv_testsuite::main(|| common::suite::cluster("redis-spread", Some(8)))
 }

@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("valkey", "valkey-8")
+    kv_testsuite::main(|| common::suite::suite("valkey", "valkey-8"))
 }

@@ -4,5 +4,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("zookeeper", "zookeeper-3.9")
+    kv_testsuite::main(|| common::suite::suite("zookeeper", "zookeeper-3.9"))
 }

@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    common::suite::main("zookeeper38", "zookeeper-3.8")
+    kv_testsuite::main(|| common::suite::suite("zookeeper38", "zookeeper-3.8"))
 }

@@ -6,17 +6,14 @@ use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, process::copy};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-pub fn main() -> ! {
-    kv_testsuite::main(|| async {
-        match Base::live(LIVE)? {
-            Some(base) => Suite::live(base).await,
-            None => {
-                let node = single().await?;
-                let base = Base::new(format!("consul://{}/", node.address))?;
-                Ok(Suite { name: "consul-1.8".into(), base, node: Some(Arc::new(node)) })
-            }
-        }
-    })
+/// The live server, or one of our own.
+pub async fn suite() -> Result<Suite, Failure> {
+    if let Some(base) = Base::live(LIVE)? {
+        return Suite::live(base).await;
+    }
+    let node = single().await?;
+    let base = Base::new(format!("consul://{}/", node.address))?;
+    Ok(Suite { name: "consul-1.8".into(), base, node: Some(Arc::new(node)) })
 }
 
 pub struct Suite {

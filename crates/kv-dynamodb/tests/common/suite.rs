@@ -22,17 +22,14 @@ fn table(prefix: &str) -> String {
     format!("kv-suite-{}", case.unwrap_or(0) % TABLES)
 }
 
-pub fn main() -> ! {
-    kv_testsuite::main(|| async {
-        match std::env::var(LIVE) {
-            Ok(url) => Suite::live(Base::new(url).map_err(|e| format!("{LIVE}: {e}"))?).await,
-            Err(_) => {
-                let node = single().await?;
-                let tool = Tool { sdk: node.sdk(), live: None };
-                Ok(Suite { on: On::Own(Arc::new(node)), tool })
-            }
-        }
-    })
+/// The live service, or an emulator of our own.
+pub async fn suite() -> Result<Suite, Failure> {
+    if let Ok(url) = std::env::var(LIVE) {
+        return Suite::live(Base::new(url).map_err(|e| format!("{LIVE}: {e}"))?).await;
+    }
+    let node = single().await?;
+    let tool = Tool { sdk: node.sdk(), live: None };
+    Ok(Suite { on: On::Own(Arc::new(node)), tool })
 }
 
 pub struct Suite {

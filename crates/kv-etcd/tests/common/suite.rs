@@ -10,18 +10,15 @@ use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-pub fn main(kind: &'static str, name: &'static str) -> ! {
-    kv_testsuite::main(move || async move {
-        match Base::live(LIVE)? {
-            Some(base) => Suite::live(base).await,
-            None => {
-                let node = single(kind).await?;
-                let base = Base::new(format!("etcd://{}/", node.address))?;
-                let tool = Client::connect([node.address.to_string()], None).await?;
-                Ok(Suite { name: name.into(), base, node: Some(Arc::new(node)), tool: Some(tool) })
-            }
-        }
-    })
+/// The live server, or one of our own.
+pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
+    if let Some(base) = Base::live(LIVE)? {
+        return Suite::live(base).await;
+    }
+    let node = single(kind).await?;
+    let base = Base::new(format!("etcd://{}/", node.address))?;
+    let tool = Client::connect([node.address.to_string()], None).await?;
+    Ok(Suite { name: name.into(), base, node: Some(Arc::new(node)), tool: Some(tool) })
 }
 
 pub struct Suite {

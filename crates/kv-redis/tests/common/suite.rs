@@ -15,44 +15,24 @@ use tokio::time::Instant;
 const TAG: &str = "{suite}";
 
 /// On a cluster of our own; the keys in one slot, or spread over several.
-pub fn cluster(name: &'static str, spread: Option<u16>) -> ! {
-    kv_testsuite::main(move || async move {
-        // Nobody is to take over while the suite has the whole cluster paused.
-        let cluster = Arc::new(Cluster::start("redis", 60_000).await?);
-        let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
-        let owner = cluster.owner(TAG).await?.address;
-        let cluster = Some((cluster, spread));
-        Ok(Suite {
-            name: name.into(),
-            kind: "redis",
-            base,
-            tool: Some(owner),
-            node: None,
-            cluster,
-            theirs: Theirs::default(),
-        })
-    })
+pub async fn cluster(name: &'static str, spread: Option<u16>) -> Result<Suite, Failure> {
+    // Nobody is to take over while the suite has the whole cluster paused.
+    let cluster = Arc::new(Cluster::start("redis", 60_000).await?);
+    let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
+    let tool = Some(cluster.owner(TAG).await?.address);
+    let (cluster, theirs) = (Some((cluster, spread)), Theirs::default());
+    Ok(Suite { name: name.into(), kind: "redis", base, tool, node: None, cluster, theirs })
 }
 
-pub fn main(kind: &'static str, name: &'static str) -> ! {
-    kv_testsuite::main(move || async move {
-        match Base::live(LIVE)? {
-            Some(base) => Suite::live(base).await,
-            None => {
-                let node = single(kind).await?;
-                let base = Base::new(format!("redis://{}/", node.address))?;
-                Ok(Suite {
-                    name: name.into(),
-                    kind,
-                    base,
-                    tool: Some(node.address),
-                    node: Some(Arc::new(node)),
-                    cluster: None,
-                    theirs: Theirs::default(),
-                })
-            }
-        }
-    })
+/// The live server, or one of our own.
+pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
+    if let Some(base) = Base::live(LIVE)? {
+        return Suite::live(base).await;
+    }
+    let node = single(kind).await?;
+    let base = Base::new(format!("redis://{}/", node.address))?;
+    let (tool, theirs) = (Some(node.address), Theirs::default());
+    Ok(Suite { name: name.into(), kind, base, tool, node: Some(Arc::new(node)), cluster: None, theirs })
 }
 
 pub struct Suite {

@@ -6,17 +6,14 @@ use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-pub fn main(kind: &'static str, name: &'static str) -> ! {
-    kv_testsuite::main(move || async move {
-        match Base::live(LIVE)? {
-            Some(base) => Suite::live(base).await,
-            None => {
-                let node = single(kind).await?;
-                let base = Base::new(format!("zookeeper://{}/", node.address))?;
-                Ok(Suite { name: name.into(), kind, base, node: Some(Arc::new(node)), plain: true })
-            }
-        }
-    })
+/// The live server, or one of our own.
+pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
+    if let Some(base) = Base::live(LIVE)? {
+        return Suite::live(base).await;
+    }
+    let node = single(kind).await?;
+    let base = Base::new(format!("zookeeper://{}/", node.address))?;
+    Ok(Suite { name: name.into(), kind, base, node: Some(Arc::new(node)), plain: true })
 }
 
 pub struct Suite {

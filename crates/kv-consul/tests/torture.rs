@@ -1,0 +1,7 @@
+//! Workloads under fire on Consul. `KV_TORTURE_LONG=1 cargo test -p kv-consul --test torture` runs the long form.
+
+mod common;
+
+fn main() {
+    kv_testsuite::torture::main(common::suite::suite)
+}

@@ -1,0 +1,7 @@
+//! Workloads under fire on ZooKeeper 3.9. `KV_TORTURE_LONG=1 cargo test -p kv-zookeeper --test torture` runs the long form.
+
+mod common;
+
+fn main() {
+    kv_testsuite::torture::main(|| common::suite::suite("zookeeper", "zookeeper-3.9"))
+}

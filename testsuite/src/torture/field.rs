@@ -1,0 +1,153 @@
+//! Where a round takes place: one server, clients behind proxies of their own, and one clock.
+
+use super::{Chance, nemesis::Stroke};
+use crate::{Failure, Harness, Proxy};
+use kv_core::{Capabilities, Kv};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long one request of a client may take: short, so that an outage costs little.
+const DEADLINE: Duration = Duration::from_millis(1500);
+
+/// What the workloads of a round share.
+pub struct Field {
+    harness: Arc<dyn Harness>,
+    capabilities: Capabilities,
+    prefix: String,
+    seed: u64,
+    began: Instant,
+    is_over: AtomicBool,
+    opened: AtomicU32,
+    proxies: Mutex<Vec<Arc<Proxy>>>,
+    strokes: Mutex<Vec<Blow>>,
+}
+
+/// One stroke of the nemesis, as it fell.
+#[derive(Clone, Debug)]
+pub struct Blow {
+    /// What it was.
+    pub stroke: Stroke,
+    /// What it was, with whom it met.
+    pub label: String,
+    /// When it began, in microseconds of the run.
+    pub began: u64,
+    /// When all was put right again.
+    pub ended: u64,
+}
+
+impl Field {
+    /// On this server.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub async fn new(harness: Arc<dyn Harness>, prefix: String, seed: u64) -> Result<Self, Failure> {
+        let kv = harness.open(&prefix).await?;
+        let capabilities = kv.capabilities().clone();
+        kv.close().await?;
+        Ok(Self {
+            harness,
+            capabilities,
+            prefix,
+            seed,
+            began: Instant::now(),
+            is_over: AtomicBool::new(false),
+            opened: AtomicU32::new(0),
+            proxies: Mutex::default(),
+            strokes: Mutex::default(),
+        })
+    }
+
+    /// The backend under fire.
+    pub fn harness(&self) -> &Arc<dyn Harness> {
+        &self.harness
+    }
+
+    /// What it can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The prefix of the round.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The chance of this user of the seed.
+    pub fn chance(&self, user: &str) -> Chance {
+        Chance::new(self.seed, user)
+    }
+
+    /// Microseconds since the beginning of the run.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether workloads are to end.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// A client of this workload, behind a proxy of its own where the backend has a network; with its name.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn client(&self, workload: &str) -> Result<(String, Kv), Failure> {
+        let name = format!("{workload}-{}", self.opened.fetch_add(1, Ordering::Relaxed));
+        let prefix = self.under(workload);
+        let Some(address) = self.harness.address() else { return Ok((name, self.observer(workload).await?)) };
+        let proxy = Arc::new(Proxy::start(address).await);
+        let kv = match self.harness.open_through(&proxy, &prefix).await {
+            Some(kv) => kv?,
+            None => self.harness.open(&prefix).await?,
+        };
+        lock(&self.proxies).push(proxy);
+        Ok((name, kv.with_deadline(DEADLINE)))
+    }
+
+    /// A client of this workload without a proxy.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn observer(&self, workload: &str) -> Result<Kv, Failure> {
+        Ok(self.harness.open(&self.under(workload)).await?.with_deadline(DEADLINE))
+    }
+
+    /// The prefix of this workload.
+    pub fn under(&self, workload: &str) -> String {
+        format!("{}{workload}/", self.prefix)
+    }
+
+    /// The proxies of the clients.
+    pub fn proxies(&self) -> Vec<Arc<Proxy>> {
+        lock(&self.proxies).clone()
+    }
+
+    /// Notes a stroke.
+    pub(super) fn struck(&self, blow: Blow) {
+        lock(&self.strokes).push(blow);
+    }
+
+    /// The strokes so far.
+    pub fn blows(&self) -> Vec<Blow> {
+        lock(&self.strokes).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Field({} under {:?}, seed {})", self.harness.name(), self.prefix, self.seed)
+    }
+}

@@ -1,0 +1,240 @@
+//! What happens to servers and links while the workloads run.
+
+use super::{Chance, field::{Blow, Field}};
+use crate::{Harness, Proxy, Server};
+use kv_core::Durability;
+use std::{sync::Arc, time::Duration};
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stroke {
+    /// The server is killed and started again.
+    Kill,
+    /// The server ends as an operator ends it, and is started again.
+    Stop,
+    /// The server stands still for a while.
+    Pause,
+    /// A copy of the server's data is put in the place of what it has now.
+    Restore,
+    /// Clients lose their connections, and get no new ones for a while.
+    Cut,
+    /// Clients lose their connections, and get new ones.
+    Reset,
+    /// Nothing passes between clients and server for a while.
+    Freeze,
+    /// Requests do not arrive for a while.
+    LoseRequests,
+    /// Requests arrive, and their answers do not, for a while; then all goes on.
+    HoldAnswers,
+    /// A request arrives and is done; its answer is lost.
+    LoseAnswer,
+    /// The connections that there are carry nothing any more; new ones work.
+    Strand,
+    /// Everything is late.
+    Slow,
+    /// Something between answers for the server: `404`.
+    NotFound,
+    /// Something between answers for the server: `200`, with a page.
+    Page,
+    /// Something between answers for the server: `403`.
+    Forbidden,
+    /// Something between answers for the server: `429`.
+    TooMany,
+}
+
+use Stroke::*;
+
+/// All of them.
+pub const ALL: &[Stroke] = &[
+    Kill, Stop, Pause, Restore, Cut, Reset, Freeze, LoseRequests, HoldAnswers, LoseAnswer, Strand, Slow, NotFound, Page,
+    Forbidden, TooMany,
+];
+
+impl Stroke {
+    /// Its name in lower case, words joined by `-`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kill => "kill",
+            Stop => "stop",
+            Pause => "pause",
+            Restore => "restore",
+            Cut => "cut",
+            Reset => "reset",
+            Freeze => "freeze",
+            LoseRequests => "lose-requests",
+            HoldAnswers => "hold-answers",
+            LoseAnswer => "lose-answer",
+            Strand => "strand",
+            Slow => "slow",
+            NotFound => "not-found",
+            Page => "page",
+            Forbidden => "forbidden",
+            TooMany => "too-many",
+        }
+    }
+
+    /// Whether it can be brought about here.
+    pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
+        match self {
+            Kill | Stop | Pause | Restore => harness.server().is_some(),
+            NotFound | Page | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
+            _ => harness.address().is_some(),
+        }
+    }
+
+    /// Whether acknowledged writes may be gone after it.
+    #[must_use]
+    pub fn may_lose(self, durability: Durability) -> bool {
+        self == Restore || self == Kill && durability == Durability::MayLose
+    }
+}
+
+/// What an answer of HTTP/1 looks like that did not come from the server.
+fn answer(stroke: Stroke) -> String {
+    let (status, kind, body) = match stroke {
+        NotFound => ("404 Not Found", "text/plain", "no route\n"),
+        Page => ("200 OK", "text/html", "<!DOCTYPE html><title>Sign in</title>\n"),
+        Forbidden => ("403 Forbidden", "text/html", "<html>blocked by policy</html>\n"),
+        _ => ("429 Too Many Requests", "text/plain", "slow down\n"),
+    };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Strikes by these kinds, alone and two at once, until the round is over, and puts all right behind each.
+pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
+    let mut chance = field.chance("nemesis");
+    let is_saved = match field.harness().server() {
+        Some(server) if strokes.contains(&Restore) => server.save().await,
+        _ => false,
+    };
+    let strokes: Vec<Stroke> = strokes.iter().copied().filter(|stroke| *stroke != Restore || is_saved).collect();
+    if strokes.is_empty() {
+        return;
+    }
+    loop {
+        let (quiet, mut one, mut other) = (chance.millis(calm.0, calm.1), chance.clone(), chance.clone());
+        tokio::time::sleep(quiet).await;
+        if field.is_over() {
+            return;
+        }
+        let first = *chance.pick(&strokes);
+        let second = *chance.pick(&strokes);
+        (one, other) = (Chance::new(one.below(usize::MAX) as u64, "first"), Chance::new(other.below(usize::MAX) as u64, "second"));
+        let is_pair = first.on_server() != second.on_server() && chance.one_in(3);
+        if is_pair {
+            tokio::join!(fall(field, first, &mut one), fall(field, second, &mut other));
+        } else {
+            fall(field, first, &mut one).await;
+        }
+    }
+}
+
+impl Stroke {
+    /// Two at once meet different things: the server, and links.
+    fn on_server(self) -> bool {
+        matches!(self, Kill | Stop | Pause | Restore)
+    }
+}
+
+async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
+    let began = field.now();
+    let met = if stroke.on_server() {
+        let Some(server) = field.harness().server() else { return };
+        on_server(&*server, stroke, chance).await;
+        "the server".to_owned()
+    } else {
+        let all = field.proxies();
+        if all.is_empty() {
+            return;
+        }
+        // All, or some.
+        let met: Vec<_> = match chance.one_in(3) {
+            true => all.clone(),
+            false => all.iter().filter(|_| chance.one_in(2)).cloned().collect(),
+        };
+        let met = if met.is_empty() { vec![chance.pick(&all).clone()] } else { met };
+        on_links(&met, stroke, chance).await;
+        format!("{} of {} links", met.len(), all.len())
+    };
+    let label = format!("{} ({met})", stroke.name());
+    field.struck(Blow { stroke, label, began, ended: field.now() });
+}
+
+async fn on_server(server: &dyn Server, stroke: Stroke, chance: &mut Chance) {
+    let away = chance.millis(50, 2500);
+    match stroke {
+        Kill => {
+            server.kill().await;
+            tokio::time::sleep(away).await;
+            server.start().await;
+        }
+        Stop => {
+            server.stop().await;
+            tokio::time::sleep(away).await;
+            server.start().await;
+        }
+        Restore => server.restore_saved().await,
+        _ => {
+            server.pause().await;
+            tokio::time::sleep(away).await;
+            server.resume().await;
+        }
+    }
+}
+
+async fn on_links(links: &[Arc<Proxy>], stroke: Stroke, chance: &mut Chance) {
+    let time = chance.millis(50, 2500);
+    match stroke {
+        Cut => {
+            for link in links {
+                link.cut().await;
+            }
+        }
+        Reset => {
+            for link in links {
+                link.reset().await;
+            }
+            return;
+        }
+        Freeze => links.iter().for_each(|link| link.freeze()),
+        LoseRequests => links.iter().for_each(|link| link.freeze_requests()),
+        HoldAnswers => links.iter().for_each(|link| link.freeze_answers()),
+        LoseAnswer => {
+            links.iter().for_each(|link| link.hold_next_answer());
+            let all = async {
+                for link in links {
+                    link.trapped().await;
+                }
+            };
+            // A client may ask nothing meanwhile.
+            let _ = tokio::time::timeout(time, all).await;
+            // Time in which the server does it.
+            tokio::time::sleep(chance.millis(5, 300)).await;
+            for link in links {
+                link.reset().await;
+                link.heal().await;
+            }
+            return;
+        }
+        Strand => links.iter().for_each(|link| link.strand()),
+        Slow => links.iter().for_each(|link| link.delay(Duration::from_millis(40))),
+        other => {
+            for link in links {
+                link.answer_for_server(answer(other)).await;
+            }
+        }
+    }
+    tokio::time::sleep(time).await;
+    if stroke == LoseRequests {
+        for link in links {
+            link.reset().await;
+        }
+    }
+    for link in links {
+        link.heal().await;
+    }
+}

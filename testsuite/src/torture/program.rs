@@ -1,0 +1,125 @@
+//! The test program of a backend under fire.
+
+use super::{
+    bank::Bank,
+    nemesis::{self, Stroke},
+    registers::Registers,
+    round::{self, Plan, Workload},
+};
+use crate::{Failure, Harness};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::{
+    future::Future,
+    path::PathBuf,
+    process,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// The name of the variable that sets the seed.
+const SEED: &str = "KV_TORTURE_SEED";
+/// The name of the variable that sets how many seconds each round lasts.
+const SECONDS: &str = "KV_TORTURE_SECONDS";
+/// The name of the variable that asks for the long form: a round for each kind of stroke, and some for pairs.
+const LONG: &str = "KV_TORTURE_LONG";
+
+/// The whole of a backend's `tests/torture.rs`, with `harness = false` in its `Cargo.toml`: makes the harness, runs the
+/// rounds on it one after another, each with every workload, and ends the program. Its arguments are those of a test
+/// program.
+///
+/// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does. `KV_TORTURE_SECONDS` is how long a round
+/// lasts. With `KV_TORTURE_LONG` there is a round for each kind of stroke alone, and one for all together.
+pub fn main<H, F>(make: impl FnOnce() -> F) -> !
+where
+    H: Harness,
+    F: Future<Output = Result<H, Failure>> + Send + 'static,
+{
+    process::exit(match whole(make()) {
+        Ok(true) => 0,
+        Ok(false) => 101,
+        Err(e) => {
+            eprintln!("nothing was tried: {e}");
+            101
+        }
+    })
+}
+
+fn workloads() -> Vec<Box<dyn Workload>> {
+    vec![Box::new(Registers::default()), Box::new(Bank::default())]
+}
+
+fn number(variable: &str) -> Result<Option<u64>, Failure> {
+    let given = std::env::var(variable).ok().map(|number| number.parse::<u64>());
+    given.transpose().map_err(|e| format!("{variable} is not a number: {e}").into())
+}
+
+fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'static) -> Result<bool, Failure> {
+    let mut arguments = Arguments::from_args();
+    // One server: its troubles are those of one round.
+    arguments.test_threads = Some(1);
+    let is_long = std::env::var_os(LONG).is_some();
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+    let seed = number(SEED)?.unwrap_or(u64::try_from(clock % 1_000_000_007)?);
+    let time = Duration::from_secs(number(SECONDS)?.unwrap_or(if is_long { 30 } else { 15 }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    let harness: Arc<dyn Harness> = Arc::new(runtime.block_on(runtime.spawn(make))??);
+    let backend = harness.name();
+    let trials = plans(&*harness, is_long, seed, time).into_iter().enumerate().map(|(n, (name, plan))| {
+        let (harness, runtime) = (harness.clone(), runtime.handle().clone());
+        let backend = backend.clone();
+        Trial::test(format!("{backend}::{name}"), move || {
+            runtime.block_on(one(harness, &backend, name, n, &plan)).map_err(|e| Failed::from(e.to_string()))
+        })
+    });
+    let trials = trials.collect();
+    let failed = libtest_mimic::run(&arguments, trials).has_failed();
+    // Here, where it may still need the runtime to stop its servers.
+    let inside = runtime.enter();
+    drop(harness);
+    drop(inside);
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    Ok(!failed)
+}
+
+/// The rounds, by name.
+fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
+    let calm = (200, 1200);
+    let can: Vec<Stroke> = nemesis::ALL.iter().copied().filter(|stroke| stroke.can_fall_on(harness)).collect();
+    let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm };
+    let lossless: Vec<Stroke> = can.iter().copied().filter(|stroke| *stroke != Stroke::Restore).collect();
+    let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(lossless))];
+    if can.contains(&Stroke::Restore) {
+        plans.push((Stroke::Restore.name(), plan(vec![Stroke::Restore])));
+    }
+    if is_long {
+        let alone = can.iter().filter(|stroke| **stroke != Stroke::Restore);
+        plans.extend(alone.map(|stroke| (stroke.name(), plan(vec![*stroke]))));
+    }
+    plans
+}
+
+/// Where pictures and tables go.
+fn folder() -> PathBuf {
+    let target = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.parent()?.to_owned()));
+    target.unwrap_or_else(|| "target".into()).join("torture")
+}
+
+async fn one(
+    harness: Arc<dyn Harness>,
+    backend: &str,
+    name: &str,
+    n: usize,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let prefix = format!("torture-{:x}-{n}/", plan.seed);
+    let report = round::run(harness, prefix, &workloads(), plan).await?;
+    let again = format!("{SEED}={} {SECONDS}={} and the filter {name}", plan.seed, plan.time.as_secs());
+    println!("{backend}, {name}; again with {again}\n{}", report.text());
+    let wrong = report.violations().count();
+    if wrong == 0 {
+        return Ok(());
+    }
+    let files = report.draw(&folder(), &format!("{backend}-{name}-{}", plan.seed))?;
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    Err(format!("{wrong} violations, drawn in {}; again with {again}\n{}", files.join(", "), report.text()).into())
+}
