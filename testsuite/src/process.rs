@@ -3,7 +3,7 @@
 use crate::Failure;
 use std::{
     fmt, fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, PipeWriter, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -137,9 +137,21 @@ impl Daemon {
     pub fn spawn(&self) -> Result<(), Failure> {
         let mut process = self.process();
         if process.is_none() {
-            *process = Some(Process::spawn(&self.command, &self.log)?);
+            *process = Some(Process::spawn(&self.command, &self.log, Stdio::null())?);
         }
         Ok(())
+    }
+
+    /// Starts it anew with a pipe as its standard input, which ends when what is given here is dropped; one that runs is
+    /// killed before.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_with_input(&self) -> Result<PipeWriter, Failure> {
+        self.kill();
+        let (reader, writer) = std::io::pipe()?;
+        *self.process() = Some(Process::spawn(&self.command, &self.log, reader.into())?);
+        Ok(writer)
     }
 
     /// Waits until the probe says that it serves.
@@ -206,10 +218,14 @@ impl fmt::Debug for Daemon {
 }
 
 /// Starts the server, passes on signals that it reads and says so, and kills it when its input ends, which it does with our
-/// death. A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output.
+/// death. A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output. The
+/// keeper is given the log's name, and what the server reads as its own output of errors, for it has no other left.
 const KEEPER: &str = r#"
-"$@" </dev/null >&2 &
+log=$1
+shift
+"$@" <&2 >>"$log" 2>&1 &
 pid=$!
+exec 2>>"$log"
 echo started
 while read -r signal; do
     kill -"$signal" "$pid"
@@ -233,12 +249,13 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(command: &Command, log: &Path) -> Result<Self, Failure> {
-        let log = fs::File::options().create(true).append(true).open(log)?;
+    fn spawn(command: &Command, log: &Path, input: Stdio) -> Result<Self, Failure> {
+        // That it can be written is seen here.
+        fs::File::options().create(true).append(true).open(log)?;
         let mut keeper = Command::new("/bin/sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(command.get_program()).args(command.get_args());
+        keeper.args(["-c", KEEPER, "keeper"]).arg(log).arg(command.get_program()).args(command.get_args());
         keeper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(input).spawn()?;
         let orders = keeper.stdin.take();
         let answers = BufReader::new(keeper.stdout.take().ok_or("the keeper's output is a pipe")?);
         let mut process = Self { keeper, orders, answers };

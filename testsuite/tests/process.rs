@@ -3,6 +3,7 @@
 use kv_testsuite::{Failure, process::Daemon};
 use std::{
     fs,
+    io::Write,
     path::PathBuf,
     process::Command,
     thread::sleep,
@@ -82,6 +83,24 @@ fn one_is_gone_when_the_call_returns() -> Result<(), Failure> {
             talker.daemon.spawn()?;
             talker.says_more()?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_reads_what_it_is_given_to_its_end() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat; echo end"]);
+    let daemon = Daemon::new(command, log.clone());
+    let mut input = daemon.spawn_with_input()?;
+    input.write_all(b"word\n")?;
+    drop(input);
+    let began = Instant::now();
+    while fs::read_to_string(&log)? != "word\nend\n" {
+        assert!(began.elapsed() < Duration::from_secs(10), "its input does not end");
+        std::thread::yield_now();
     }
     Ok(())
 }

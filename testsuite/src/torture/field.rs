@@ -10,6 +10,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// How long one request of a client may take: short, so that an outage costs little.
 const DEADLINE: Duration = Duration::from_millis(1500);
@@ -22,6 +23,7 @@ pub struct Field {
     seed: u64,
     began: Instant,
     is_over: AtomicBool,
+    is_calm: watch::Sender<bool>,
     opened: AtomicU32,
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
@@ -56,6 +58,7 @@ impl Field {
             seed,
             began: Instant::now(),
             is_over: AtomicBool::new(false),
+            is_calm: watch::Sender::new(false),
             opened: AtomicU32::new(0),
             proxies: Mutex::default(),
             strokes: Mutex::default(),
@@ -94,6 +97,16 @@ impl Field {
 
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Ready when the strokes of the round are over too, and all is put right.
+    pub async fn calm(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.is_calm.subscribe().wait_for(|is_calm| *is_calm).await;
+    }
+
+    pub(super) fn calmed(&self) {
+        self.is_calm.send_replace(true);
     }
 
     /// A client of this workload, behind a proxy of its own where the backend has a network; with its name.

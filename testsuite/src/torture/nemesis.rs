@@ -40,11 +40,15 @@ pub enum Stroke {
     Forbidden,
     /// Something between answers for the server: `429`.
     TooMany,
+    /// A process that is a client is killed; by a workload that has such processes, not by the nemesis.
+    KillClient,
+    /// A process that is a client stands still for a while; likewise.
+    PauseClient,
 }
 
 use Stroke::*;
 
-/// All of them.
+/// All that the nemesis of a round can do.
 pub const ALL: &[Stroke] = &[
     Kill, Stop, Pause, Restore, Cut, Reset, Freeze, LoseRequests, HoldAnswers, LoseAnswer, Strand, Slow, NotFound, Page,
     Forbidden, TooMany,
@@ -71,12 +75,15 @@ impl Stroke {
             Page => "page",
             Forbidden => "forbidden",
             TooMany => "too-many",
+            KillClient => "kill-client",
+            PauseClient => "pause-client",
         }
     }
 
     /// Whether it can be brought about here.
     pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
         match self {
+            KillClient | PauseClient => false,
             Kill | Stop | Pause | Restore => harness.server().is_some(),
             NotFound | Page | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
             _ => harness.address().is_some(),

@@ -86,6 +86,8 @@ pub struct Plan {
     pub strokes: Vec<Stroke>,
     /// The shortest and longest time between two strokes, in milliseconds.
     pub calm: (u64, u64),
+    /// The names of the workloads that run.
+    pub workloads: Vec<&'static str>,
 }
 
 /// How a round went.
@@ -123,6 +125,7 @@ pub async fn run(
             field.end();
         };
         tokio::join!(over, nemesis::strike(&field, &plan.strokes, plan.calm));
+        field.calmed();
     };
     let work = futures::future::try_join_all(suited.iter().map(async |workload| {
         let seen = workload.run(&field).await.map_err(|e| format!("{}: {e}", workload.name()))?;
