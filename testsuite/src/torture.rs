@@ -8,6 +8,7 @@ pub mod bank;
 mod chance;
 pub mod field;
 pub mod linear;
+pub mod locks;
 pub mod nemesis;
 mod picture;
 mod program;

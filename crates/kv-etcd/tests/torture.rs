@@ -3,5 +3,8 @@
 mod common;
 
 fn main() {
-    kv_testsuite::torture::main(|| common::suite::suite("etcd", "etcd-3.5"))
+    kv_testsuite::torture::main(
+        || common::suite::suite("etcd", "etcd-3.5"),
+        |url| async move { kv_etcd::open(&url).await },
+    )
 }

@@ -3,5 +3,8 @@
 mod common;
 
 fn main() {
-    kv_testsuite::torture::main(|| common::suite::suite("redis", "redis-7"))
+    kv_testsuite::torture::main(
+        || common::suite::suite("redis", "redis-7"),
+        |url| async move { kv_redis::open(&url).await },
+    )
 }

@@ -3,5 +3,8 @@
 mod common;
 
 fn main() {
-    kv_testsuite::torture::main(|| common::suite::suite("zookeeper", "zookeeper-3.9"))
+    kv_testsuite::torture::main(
+        || common::suite::suite("zookeeper", "zookeeper-3.9"),
+        |url| async move { kv_zookeeper::open(&url).await },
+    )
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 /// How long one request of a client may take: short, so that an outage costs little.
-const DEADLINE: Duration = Duration::from_millis(1500);
+pub(super) const DEADLINE: Duration = Duration::from_millis(1500);
 
 /// What the workloads of a round share.
 pub struct Field {

@@ -2,11 +2,13 @@
 
 use super::{
     bank::Bank,
+    locks::{self, Locks},
     nemesis::{self, Stroke},
     registers::Registers,
     round::{self, Plan, Workload},
 };
 use crate::{Failure, Harness};
+use kv_core::Kv;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
     future::Future,
@@ -23,17 +25,33 @@ const SECONDS: &str = "KV_TORTURE_SECONDS";
 /// The name of the variable that asks for the long form: a round for each kind of stroke, and some for pairs.
 const LONG: &str = "KV_TORTURE_LONG";
 
+/// Processes that contend for locks.
+const CHILDREN: usize = 2;
+
 /// The whole of a backend's `tests/torture.rs`, with `harness = false` in its `Cargo.toml`: makes the harness, runs the
 /// rounds on it one after another, each with every workload, and ends the program. Its arguments are those of a test
 /// program.
 ///
 /// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does. `KV_TORTURE_SECONDS` is how long a round
 /// lasts. With `KV_TORTURE_LONG` there is a round for each kind of stroke alone, and one for all together.
-pub fn main<H, F>(make: impl FnOnce() -> F) -> !
+///
+/// The second function opens a URL of the backend. The program runs itself as a client that is killed and stopped, and that
+/// is all such a process does: it opens what it is told by `KV_TORTURE_CHILD`, and works until its input ends.
+pub fn main<H, F, O>(make: impl FnOnce() -> F, open: impl Fn(String) -> O) -> !
 where
     H: Harness,
     F: Future<Output = Result<H, Failure>> + Send + 'static,
+    O: Future<Output = kv_core::Result<Kv>>,
 {
+    if let Ok(order) = std::env::var(locks::CHILD) {
+        process::exit(match locks::child_main(&order, open) {
+            Ok(()) => 0,
+            Err(e) => {
+                eprintln!("no contender: {e}");
+                101
+            }
+        });
+    }
     process::exit(match whole(make()) {
         Ok(true) => 0,
         Ok(false) => 101,
@@ -45,7 +63,7 @@ where
 }
 
 fn workloads() -> Vec<Box<dyn Workload>> {
-    vec![Box::new(Registers::default()), Box::new(Bank::default())]
+    vec![Box::new(Registers::default()), Box::new(Bank::default()), Box::new(Locks::with_children(CHILDREN))]
 }
 
 fn number(variable: &str) -> Result<Option<u64>, Failure> {

@@ -1,0 +1,235 @@
+//! One handle that contends for locks, in whichever process.
+
+use super::event::{Event, Unwritten, wall};
+use crate::torture::{Chance, registers::Failed};
+use kv_core::{ErrorKind, Guard, Kv};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Locks that are contended for.
+pub(super) const LOCKS: usize = 3;
+/// Tasks of one handle that contend.
+const TASKS: usize = 2;
+/// How long `close` may take. Its deadline is far shorter; the machine may be busy.
+pub(super) const CLOSE: Duration = Duration::from_secs(30);
+
+/// The name of a lock.
+pub(super) fn name(lock: usize) -> String {
+    format!("l{lock}")
+}
+
+/// What the holder of a lock writes.
+pub(super) fn resource(lock: usize) -> String {
+    format!("resource/l{lock}")
+}
+
+/// Where a contender's events go, with the wall clock's time of each.
+pub(super) type Tell = Arc<dyn Fn(u64, Event) + Send + Sync>;
+
+/// A handle, and what it works with.
+pub(super) struct Contender<'a> {
+    /// The name of the client, which is in the names of its attempts.
+    pub(super) client: String,
+    pub(super) kv: Kv,
+    pub(super) ttl: Duration,
+    /// Whether writes can be fenced.
+    pub(super) is_fenced: bool,
+    pub(super) tell: Tell,
+    /// Whether it is to end.
+    pub(super) is_over: &'a (dyn Fn() -> bool + Send + Sync),
+    pub(super) attempts: AtomicU32,
+}
+
+impl Contender<'_> {
+    /// Contends until it is to end, and closes its handle then.
+    pub(super) async fn work(&self, chance: &mut Chance) {
+        let of_task = std::iter::repeat_with(|| Chance::new(chance.below(usize::MAX) as u64, "task"));
+        let tasks: Vec<_> = of_task.take(TASKS).map(|chance| self.turns(chance)).collect();
+        let kept = futures::future::join_all(tasks).await;
+        self.close().await;
+        if kept.into_iter().flatten().any(|guard| guard.is_held()) {
+            self.wrong("a guard says that it is held when the handle is closed");
+        }
+    }
+
+    /// Closes the handle.
+    pub(super) async fn close(&self) {
+        let began = wall();
+        let closed = timeout(CLOSE, self.kv.close()).await;
+        self.tell(Event::Closed { began, is_ok: closed.ok().map(|closed| closed.is_ok()) });
+    }
+
+    fn tell(&self, event: Event) {
+        (self.tell)(wall(), event);
+    }
+
+    fn wrong(&self, what: impl Into<String>) {
+        self.tell(Event::Wrong { what: what.into() });
+    }
+
+    /// A guard that `close` is to give back, if there is one.
+    async fn turns(&self, mut chance: Chance) -> Option<Guard> {
+        while !(self.is_over)() {
+            let kept = self.turn(&mut chance).await;
+            if kept.is_some() {
+                return kept;
+            }
+            sleep(chance.millis(0, 40)).await;
+        }
+        None
+    }
+
+    async fn turn(&self, chance: &mut Chance) -> Option<Guard> {
+        let lock = chance.below(LOCKS);
+        let (attempt, wanted) = self.asks(lock);
+        let got = match chance.below(6) {
+            0 => wanted.try_acquire().await.map(|got| (got, true)),
+            // Given up wherever it stands.
+            1 => match timeout(chance.millis(0, 300), wanted.acquire()).await {
+                Ok(got) => got.map(|guard| (Some(guard), true)),
+                Err(_) => Ok((None, false)),
+            },
+            _ => wanted.acquire_within(chance.millis(200, 3000)).await.map(|got| (got, true)),
+        };
+        match got {
+            Ok((Some(guard), _)) => {
+                self.tell(Event::Granted { attempt: attempt.clone(), token: guard.token() });
+                self.hold(lock, &attempt, guard, chance).await
+            }
+            Ok((None, is_answer)) => {
+                self.tell(Event::Missed { attempt, is_answer });
+                None
+            }
+            Err(e) => {
+                // One that took longer than its TTL is lost before it is given.
+                if matches!(Failed::of(&e), Failed::Absurd) && e.kind() != ErrorKind::LockLost {
+                    self.wrong(e.to_string());
+                }
+                self.tell(Event::Missed { attempt, is_answer: false });
+                None
+            }
+        }
+    }
+
+    /// Tells that it asks for a lock; the attempt's name, and the lock to be acquired.
+    pub(super) fn asks(&self, lock: usize) -> (String, kv_core::Lock) {
+        let attempt = format!("{}/{}", self.client, self.attempts.fetch_add(1, Ordering::Relaxed));
+        self.tell(Event::Asks { attempt: attempt.clone(), lock });
+        let wanted = self.kv.new_lock(name(lock)).ttl(self.ttl).value(attempt.as_str());
+        (attempt, wanted)
+    }
+
+    /// Holds it for a while, writes, and gives it back in one of the ways that there are.
+    async fn hold(&self, lock: usize, attempt: &str, guard: Guard, chance: &mut Chance) -> Option<Guard> {
+        let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 2);
+        let time = if chance.one_in(5) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 400) };
+        let until = Instant::now() + time;
+        // Who has lost it writes all the same, some times.
+        let mut late = chance.below(4);
+        while Instant::now() < until || late > 0 && !guard.is_held() {
+            let is_held = self.asks_guard(attempt, &guard);
+            if !is_held {
+                if late == 0 || !self.is_fenced {
+                    break;
+                }
+                late -= 1;
+            }
+            if self.is_fenced && (!is_held || chance.one_in(3)) {
+                self.write(lock, attempt, &guard).await;
+            }
+            if chance.one_in(6) {
+                self.read(lock).await;
+            }
+            if (self.is_over)() {
+                return chance.one_in(2).then_some(guard);
+            }
+            sleep(if is_held { chance.millis(5, 40) } else { chance.millis(50, 500) }).await;
+        }
+        match chance.below(4) {
+            0 => drop(guard),
+            _ => self.release(attempt, guard).await,
+        }
+        None
+    }
+
+    /// Whether the guard says that it is held.
+    pub(super) fn asks_guard(&self, attempt: &str, guard: &Guard) -> bool {
+        let (at, is_held) = (wall(), guard.is_held());
+        if is_held {
+            (self.tell)(at, Event::Held { attempt: attempt.into(), by: "is_held".into() });
+        }
+        is_held
+    }
+
+    /// Releases it: one that was held then was held at the beginning, or later.
+    pub(super) async fn release(&self, attempt: &str, guard: Guard) {
+        let at = wall();
+        if let Ok(true) = guard.release().await {
+            (self.tell)(at, Event::Held { attempt: attempt.into(), by: "release".into() });
+        }
+    }
+
+    pub(super) async fn write(&self, lock: usize, attempt: &str, guard: &Guard) {
+        let (began, attempt) = (wall(), attempt.to_owned());
+        match self.kv.put(resource(lock), guard.token().to_string()).fenced(guard).await {
+            Ok(written) => self.tell(Event::Wrote { attempt, began, version: written.version }),
+            Err(e) => {
+                let how = match Failed::of(&e) {
+                    _ if e.kind() == ErrorKind::LockLost => Unwritten::Refused,
+                    Failed::Unknown => Unwritten::Unknown,
+                    Failed::Nothing => Unwritten::Failed,
+                    Failed::Absurd => {
+                        self.wrong(e.to_string());
+                        Unwritten::Failed
+                    }
+                };
+                self.tell(Event::Unwritten { attempt, began, how });
+            }
+        }
+    }
+
+    /// Reads what the last holder wrote.
+    pub(super) async fn read(&self, lock: usize) {
+        let began = wall();
+        match self.kv.get(resource(lock)).await {
+            Ok(None) => {}
+            Ok(Some(entry)) => match entry.text().and_then(|text| text.parse().ok()) {
+                Some(token) => self.tell(Event::Found { lock, began, version: entry.version, token }),
+                None => {
+                    self.wrong(format!("{:?}, which nobody wrote, was read from {}", entry.value, entry.key))
+                }
+            },
+            Err(e) => self.unread(&e),
+        }
+    }
+
+    /// Reads who holds the lock; whether somebody does, or `None` without an answer.
+    pub(super) async fn look(&self, lock: usize) -> Option<bool> {
+        let began = wall();
+        match self.kv.lock_holder(name(lock)).await {
+            Ok(holder) => {
+                let is_held = holder.is_some();
+                let holder = holder.map(|h| (h.token, String::from_utf8_lossy(&h.value).into_owned()));
+                self.tell(Event::Holder { lock, began, holder });
+                Some(is_held)
+            }
+            Err(e) => {
+                self.unread(&e);
+                None
+            }
+        }
+    }
+
+    fn unread(&self, e: &kv_core::Error) {
+        if matches!(Failed::of(e), Failed::Absurd) {
+            self.wrong(e.to_string());
+        }
+        self.tell(Event::Unread);
+    }
+}

@@ -1,0 +1,293 @@
+//! What is wrong with a history of locks.
+
+use super::history::{Attempt, END, Fenced, History, Told, Watched};
+use crate::torture::round::{Bar, Violation};
+use kv_core::Version;
+use std::{collections::BTreeMap, time::Duration};
+
+/// What the store promises, as far as a judgement hangs on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promises {
+    /// How many locks there are.
+    pub(super) locks: usize,
+    /// Within this time a lock is got when all troubles are over.
+    pub(super) within: Duration,
+    /// Whether reads see every write before them.
+    pub(super) is_linearizable: bool,
+}
+
+/// All that is wrong.
+pub(super) fn judge(history: &History, promises: &Promises) -> Vec<Violation> {
+    let wrong = history.wrong.iter().map(|(at, what)| violation(what.clone(), *at, Vec::new()));
+    let mut all: Vec<_> = wrong.collect();
+    all.extend(tokens(history));
+    all.extend(exclusive(history));
+    all.extend(fenced(history));
+    if promises.is_linearizable {
+        all.extend(holders(history));
+    }
+    history.watches.iter().for_each(|watch| all.extend(watched(history, watch)));
+    all.extend(progress(history, promises));
+    all.extend(closings(history, promises));
+    all
+}
+
+fn violation(what: String, at: u64, calls: Vec<Bar>) -> Violation {
+    Violation { what, at, calls }
+}
+
+/// An acquisition that began after another one of the same lock was answered has a greater token; none is granted twice.
+pub(super) fn tokens(history: &History) -> Vec<Violation> {
+    let (mut wrong, mut of_token, mut of_lock) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+    for (attempt, at, token) in history.grants() {
+        if let Some(other) = of_token.insert((attempt.lock, token), attempt) {
+            let what = format!("the token {token} of l{} was granted twice", attempt.lock);
+            wrong.push(violation(what, at, vec![other.bar(), attempt.bar()]));
+        }
+        of_lock.entry(attempt.lock).or_default().push((attempt, at, token));
+    }
+    for (lock, mut grants) in of_lock {
+        let mut answers = grants.clone();
+        answers.sort_by_key(|(_, at, _)| *at);
+        grants.sort_by_key(|(attempt, ..)| attempt.began);
+        let (mut answers, mut newest) = (answers.into_iter().peekable(), None::<(u64, &Attempt)>);
+        for (attempt, at, token) in grants {
+            while let Some((earlier, _, of)) = answers.next_if(|(_, answered, _)| *answered < attempt.began) {
+                if newest.is_none_or(|(greatest, _)| of > greatest) {
+                    newest = Some((of, earlier));
+                }
+            }
+            if let Some((of, earlier)) = newest.filter(|(of, _)| *of > token) {
+                let what = format!("l{lock} was granted under {token} after it had been granted under {of}");
+                wrong.push(violation(what, at, vec![earlier.bar(), attempt.bar()]));
+            }
+        }
+    }
+    wrong
+}
+
+/// Nobody is told that it holds a lock after a newer acquisition was answered.
+pub(super) fn exclusive(history: &History) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for (old, _, token) in history.grants() {
+        let Some((held, by)) = &old.held else { continue };
+        let newer = history.grants().filter(|(new, at, of)| new.lock == old.lock && *of > token && at < held);
+        if let Some((new, _, of)) = newer.min_by_key(|(_, at, _)| *at) {
+            let what =
+                format!("l{} is held under {token}, says {by}, when it was granted under {of}", old.lock);
+            let calls = [Some(old.bar()), old.held_bar(), Some(new.bar()), new.held_bar()];
+            wrong.push(violation(what, *held, calls.into_iter().flatten().collect()));
+        }
+    }
+    wrong
+}
+
+/// In the order of versions the tokens never go down, each is one that was granted, and nobody writes under an old one when
+/// a newer acquisition was answered before.
+pub(super) fn fenced(history: &History) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    let mut in_order: Vec<&Fenced> = history.fenced.iter().collect();
+    // A write before what was found of it.
+    in_order.sort_by_key(|fenced| (fenced.lock, fenced.version, !fenced.is_write, fenced.ended));
+    for two in in_order.windows(2) {
+        let (one, next) = (two[0], two[1]);
+        if one.lock != next.lock || one.token == next.token {
+            continue;
+        }
+        if one.version == next.version {
+            let what = format!("the version {} of l{} has two tokens", one.version, one.lock);
+            wrong.push(violation(what, next.ended, vec![one.bar(), next.bar()]));
+        } else if one.token > next.token {
+            let what = format!("{} lies over {}, of l{}", next.token, one.token, one.lock);
+            wrong.push(violation(what, next.ended, vec![one.bar(), next.bar()]));
+        }
+    }
+    for found in history.fenced.iter().filter(|fenced| !fenced.is_write) {
+        let is_granted = |(attempt, _, token): (&Attempt, u64, u64)| {
+            attempt.lock == found.lock && token == found.token && attempt.began <= found.ended
+        };
+        if !history.grants().any(is_granted) {
+            let what = format!("{}, which nobody was granted, was found in l{}", found.token, found.lock);
+            wrong.push(violation(what, found.ended, vec![found.bar()]));
+        }
+    }
+    for write in history.fenced.iter().filter(|fenced| fenced.is_write) {
+        let newer = history
+            .grants()
+            .filter(|(new, at, of)| new.lock == write.lock && *of > write.token && *at < write.began);
+        if let Some((new, _, of)) = newer.min_by_key(|(_, at, _)| *at) {
+            let what = format!(
+                "a write under {} of l{} was acknowledged, which began when {of} had been granted",
+                write.token, write.lock
+            );
+            let first = history.fenced.iter().filter(|f| f.is_write && f.lock == write.lock && f.token == of);
+            let first = first.min_by_key(|first| first.ended).map(Fenced::bar);
+            let calls = [Some(new.bar()), first, Some(write.bar())];
+            wrong.push(violation(what, write.ended, calls.into_iter().flatten().collect()));
+        }
+    }
+    wrong
+}
+
+/// What is wrong with somebody's being told to hold a lock by this moment. A try that was not granted may have been it all
+/// the same, and one that was may have had a place before, which it lost.
+fn named(history: &History, lock: usize, token: u64, value: &str, at: u64) -> Option<(String, Vec<Bar>)> {
+    let Some(attempt) = history.attempt(value) else {
+        return Some((format!("l{lock} is held by {value:?}, which is nobody"), Vec::new()));
+    };
+    if attempt.lock != lock {
+        let what = format!("l{lock} is held by {value}, which asked for l{}", attempt.lock);
+        return Some((what, vec![attempt.bar()]));
+    }
+    if attempt.began > at {
+        return Some((format!("l{lock} was held by {value} before it asked"), vec![attempt.bar()]));
+    }
+    let mut others = history.grants().filter(|(other, _, of)| other.lock == lock && *of == token);
+    let (other, ..) = others.find(|(other, ..)| other.name != attempt.name)?;
+    let what = format!("l{lock} is held by {value} under {token}, which is the token of {}", other.name);
+    Some((what, vec![attempt.bar(), other.bar()]))
+}
+
+/// A read names the one who holds the lock then.
+pub(super) fn holders(history: &History) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for read in &history.holders {
+        if let Some((token, value)) = &read.holder {
+            if let Some((what, mut calls)) = named(history, read.lock, *token, value, read.ended) {
+                calls.push(read.bar());
+                wrong.push(violation(what, read.ended, calls));
+            }
+            let newer = history
+                .grants()
+                .find(|(new, at, of)| new.lock == read.lock && *of > *token && *at < read.began);
+            if let Some((new, ..)) = newer {
+                let what = format!("l{} is held by {value}, when a newer holder is known", read.lock);
+                wrong.push(violation(what, read.ended, vec![new.bar(), read.bar()]));
+            }
+        }
+        let holder = history.grants().find(|(holder, at, token)| {
+            let is_held =
+                *at < read.began && holder.held.as_ref().is_some_and(|(held, _)| *held > read.ended);
+            let is_named = read.holder.as_ref().is_some_and(|(of, _)| of == token);
+            holder.lock == read.lock && is_held && !is_named
+        });
+        if let Some((holder, _, token)) = holder {
+            let what = format!("l{} is held under {token}, and a read says otherwise", read.lock);
+            let calls = [Some(holder.bar()), holder.held_bar(), Some(read.bar())];
+            wrong.push(violation(what, read.ended, calls.into_iter().flatten().collect()));
+        }
+    }
+    wrong
+}
+
+/// The tokens of a watch grow, and only a new beginning may tell one again; each is somebody's; it goes on to the end, and
+/// says who is the last to hold the lock, and then that nobody does.
+pub(super) fn watched(history: &History, watch: &Watched) -> Vec<Violation> {
+    let Watched { client, lock, told, ended } = watch;
+    let mut wrong = Vec::new();
+    let bar = |at: u64, label: String| Bar { client: client.clone(), label, began: at, ended: Some(at) };
+    if let Some((at, why)) = ended {
+        wrong.push(violation(format!("the watch of l{lock} ended: {why}"), *at, vec![bar(*at, why.clone())]));
+    }
+    // What was told last, and whether it was since the last `Synced`.
+    let mut last: Option<(u64, Version, bool)> = None;
+    for (at, told) in told {
+        let (at, is_put, version) = match told {
+            Told::Synced => {
+                last = last.map(|(at, version, _)| (at, version, false));
+                continue;
+            }
+            Told::Put { token, value } => {
+                if let Some((what, mut calls)) = named(history, *lock, *token, value, *at) {
+                    calls.push(bar(*at, format!("{value} under {token}")));
+                    wrong.push(violation(format!("a watch says that {what}"), *at, calls));
+                }
+                (*at, true, Version::new(*token, 0))
+            }
+            Told::Delete { version } => (*at, false, *version),
+        };
+        if let Some((before, newest, is_fresh)) = last {
+            let went_back = version < newest || is_put && is_fresh && version == newest;
+            if went_back {
+                let what = format!("the watch of l{lock} told {version} after {newest}");
+                let label = if is_put { format!("holder {version}") } else { format!("nobody, {version}") };
+                let calls = vec![bar(before, newest.to_string()), bar(at, label)];
+                wrong.push(violation(what, at, calls));
+            }
+        }
+        last = Some((at, last.map_or(version, |(_, newest, _)| newest.max(version)), true));
+    }
+    let at = told.last().map_or(0, |(at, _)| *at);
+    let last = history.grants().filter(|(attempt, ..)| attempt.lock == *lock && attempt.client == END).last();
+    if let Some((attempt, _, token)) = last
+        && !told.iter().any(|(_, told)| matches!(told, Told::Put { token: of, .. } if *of == token))
+    {
+        let what = format!("the watch of l{lock} never told the last holder");
+        wrong.push(violation(what, at, vec![attempt.bar()]));
+    }
+    let holder = match watch.fold() {
+        Some(None) => return wrong,
+        Some(Some(token)) => format!("the watch of l{lock} says at the end that it is held under {token}"),
+        None => format!("the watch of l{lock} never was in step"),
+    };
+    wrong.push(violation(holder, at, Vec::new()));
+    wrong
+}
+
+/// When all troubles are over each lock can be got in time.
+pub(super) fn progress(history: &History, promises: &Promises) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for lock in 0..promises.locks {
+        let mut tries =
+            history.attempts.iter().filter(|attempt| attempt.lock == lock && attempt.client == END);
+        let Some(attempt) = tries.next() else {
+            wrong.push(violation(format!("l{lock} was not tried at the end"), 0, Vec::new()));
+            continue;
+        };
+        let within = attempt.granted.map(|(at, _)| Duration::from_micros(at.saturating_sub(attempt.began)));
+        if within.is_none_or(|within| within > promises.within) {
+            let what = match within {
+                Some(within) => format!("l{lock} was got {within:?} after all troubles were over"),
+                None => format!("l{lock} was not got when all troubles were over"),
+            };
+            wrong.push(violation(what, attempt.began, vec![attempt.bar()]));
+        }
+    }
+    wrong
+}
+
+/// Every handle is closed in the end, holds nothing behind that, and at the very end nobody holds anything.
+pub(super) fn closings(history: &History, promises: &Promises) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for closing in &history.closings {
+        if closing.is_ok.is_none() {
+            let what = format!("the close of {} was never answered", closing.client);
+            wrong.push(violation(what, closing.began, vec![closing.bar()]));
+        }
+    }
+    for read in &history.holders {
+        let Some(holder) = read.holder.as_ref().and_then(|(_, value)| history.attempt(value)) else {
+            continue;
+        };
+        let closed = history.closings.iter().find(|closing| closing.client == holder.client);
+        if let Some(closing) = closed.filter(|c| c.is_ok == Some(true) && c.ended < read.began) {
+            let what = format!("{} holds l{} after its close was answered", holder.client, read.lock);
+            wrong.push(violation(what, read.ended, vec![holder.bar(), closing.bar(), read.bar()]));
+        }
+    }
+    for lock in 0..promises.locks {
+        let last = history.holders.iter().rfind(|read| read.lock == lock && read.client == END);
+        match last {
+            None => {
+                let what = format!("nobody could be asked at the end who holds l{lock}");
+                wrong.push(violation(what, 0, Vec::new()));
+            }
+            Some(read) if read.holder.is_some() => {
+                let what = format!("l{lock} is held when all are closed");
+                wrong.push(violation(what, read.ended, vec![read.bar()]));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong
+}
