@@ -6,14 +6,18 @@
 
 pub mod bank;
 mod chance;
+pub mod expiry;
 pub mod field;
+pub mod leaks;
 pub mod linear;
 pub mod locks;
 pub mod nemesis;
+mod patience;
 mod picture;
 mod program;
 pub mod registers;
 pub mod round;
+pub mod watches;
 
 pub use chance::Chance;
 pub use program::main;

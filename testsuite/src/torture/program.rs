@@ -2,10 +2,13 @@
 
 use super::{
     bank::Bank,
+    expiry::Expiry,
+    leaks::Leaks,
     locks::{self, Locks},
     nemesis::{self, Stroke},
     registers::Registers,
     round::{self, Plan, Workload},
+    watches::Watches,
 };
 use crate::{Failure, Harness};
 use kv_core::Kv;
@@ -25,6 +28,12 @@ const SECONDS: &str = "KV_TORTURE_SECONDS";
 /// The name of the variable that asks for the long form: a round for each kind of stroke, and some for pairs.
 const LONG: &str = "KV_TORTURE_LONG";
 
+/// The name of the variable that names the workloads that run, joined by commas; all without it.
+const ONLY: &str = "KV_TORTURE_ONLY";
+
+/// The workload that runs in a round of its own, and that round.
+const LEAKS: &str = "leaks";
+
 /// Processes that contend for locks.
 const CHILDREN: usize = 2;
 
@@ -33,7 +42,8 @@ const CHILDREN: usize = 2;
 /// program.
 ///
 /// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does. `KV_TORTURE_SECONDS` is how long a round
-/// lasts. With `KV_TORTURE_LONG` there is a round for each kind of stroke alone, and one for all together.
+/// lasts. With `KV_TORTURE_LONG` there is a round for each kind of stroke alone, and one for all together. `KV_TORTURE_ONLY`
+/// names the workloads that run, joined by commas.
 ///
 /// The second function opens a URL of the backend. The program runs itself as a client that is killed and stopped, and that
 /// is all such a process does: it opens what it is told by `KV_TORTURE_CHILD`, and works until its input ends.
@@ -63,7 +73,14 @@ where
 }
 
 fn workloads() -> Vec<Box<dyn Workload>> {
-    vec![Box::new(Registers::default()), Box::new(Bank::default()), Box::new(Locks::with_children(CHILDREN))]
+    vec![
+        Box::new(Registers::default()),
+        Box::new(Bank::default()),
+        Box::new(Locks::with_children(CHILDREN)),
+        Box::new(Watches::default()),
+        Box::new(Expiry::default()),
+        Box::new(Leaks::default()),
+    ]
 }
 
 fn number(variable: &str) -> Result<Option<u64>, Failure> {
@@ -71,7 +88,9 @@ fn number(variable: &str) -> Result<Option<u64>, Failure> {
     given.transpose().map_err(|e| format!("{variable} is not a number: {e}").into())
 }
 
-fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'static) -> Result<bool, Failure> {
+fn whole<H: Harness>(
+    make: impl Future<Output = Result<H, Failure>> + Send + 'static,
+) -> Result<bool, Failure> {
     let mut arguments = Arguments::from_args();
     // One server: its troubles are those of one round.
     arguments.test_threads = Some(1);
@@ -102,13 +121,17 @@ fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'st
 /// The rounds, by name.
 fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
     let calm = (200, 1200);
-    let can: Vec<Stroke> = nemesis::ALL.iter().copied().filter(|stroke| stroke.can_fall_on(harness)).collect();
-    let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm };
+    let can: Vec<Stroke> =
+        nemesis::ALL.iter().copied().filter(|stroke| stroke.can_fall_on(harness)).collect();
+    let (alone, together): (Vec<_>, Vec<_>) =
+        workloads().iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
+    let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm, workloads: together.clone() };
     let lossless: Vec<Stroke> = can.iter().copied().filter(|stroke| *stroke != Stroke::Restore).collect();
     let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(lossless))];
     if can.contains(&Stroke::Restore) {
         plans.push((Stroke::Restore.name(), plan(vec![Stroke::Restore])));
     }
+    plans.push((LEAKS, Plan { seed, time, strokes: Vec::new(), calm, workloads: alone }));
     if is_long {
         let alone = can.iter().filter(|stroke| **stroke != Stroke::Restore);
         plans.extend(alone.map(|stroke| (stroke.name(), plan(vec![*stroke]))));
@@ -118,7 +141,8 @@ fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec
 
 /// Where pictures and tables go.
 fn folder() -> PathBuf {
-    let target = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.parent()?.to_owned()));
+    let target =
+        std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.parent()?.to_owned()));
     target.unwrap_or_else(|| "target".into()).join("torture")
 }
 
@@ -130,7 +154,11 @@ async fn one(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let prefix = format!("torture-{:x}-{n}/", plan.seed);
-    let report = round::run(harness, prefix, &workloads(), plan).await?;
+    let mut workloads = workloads();
+    let only = std::env::var(ONLY).ok();
+    let is_asked = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == name));
+    workloads.retain(|workload| plan.workloads.contains(&workload.name()) && is_asked(workload.name()));
+    let report = round::run(harness, prefix, &workloads, plan).await?;
     let again = format!("{SEED}={} {SECONDS}={} and the filter {name}", plan.seed, plan.time.as_secs());
     println!("{backend}, {name}; again with {again}\n{}", report.text());
     let wrong = report.violations().count();
@@ -139,5 +167,6 @@ async fn one(
     }
     let files = report.draw(&folder(), &format!("{backend}-{name}-{}", plan.seed))?;
     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-    Err(format!("{wrong} violations, drawn in {}; again with {again}\n{}", files.join(", "), report.text()).into())
+    Err(format!("{wrong} violations, drawn in {}; again with {again}\n{}", files.join(", "), report.text())
+        .into())
 }

@@ -3,11 +3,11 @@
 use super::{
     field::{Blow, Field},
     nemesis::{self, Stroke},
-    picture,
+    patience, picture,
 };
 use crate::{Failure, Harness};
 use kv_core::{Capabilities, async_trait};
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc, time::Duration};
 
 /// Clients that do one thing all the time, and the checker of what they saw.
 #[async_trait]
@@ -132,7 +132,13 @@ pub async fn run(
         Ok::<_, Failure>((workload.name(), seen))
     }));
     let (seen, ()) = tokio::join!(work, fire);
-    Ok(Report { seen: seen?, unsuited, blows: field.blows() })
+    let seen = seen?;
+    for (name, _) in &seen {
+        let observer = patience::observer(&field, name).await?;
+        patience::until_done("emptying the store", || observer.delete_tree("").into_future()).await?;
+        observer.close().await?;
+    }
+    Ok(Report { seen, unsuited, blows: field.blows() })
 }
 
 impl Report {
@@ -162,10 +168,22 @@ impl Report {
             let _ = writeln!(text, "  {name}: not run, {why}");
         }
         for (name, violation) in self.violations() {
-            let _ = writeln!(text, "VIOLATION of {name} at {:.3} s: {}", violation.at as f64 / second, violation.what);
+            let _ = writeln!(
+                text,
+                "VIOLATION of {name} at {:.3} s: {}",
+                violation.at as f64 / second,
+                violation.what
+            );
             for bar in &violation.calls {
-                let ended = bar.ended.map_or_else(|| "?".into(), |ended| format!("{:.6}", ended as f64 / second));
-                let _ = writeln!(text, "    {:.6} s to {ended} s  {}: {}", bar.began as f64 / second, bar.client, bar.label);
+                let ended =
+                    bar.ended.map_or_else(|| "?".into(), |ended| format!("{:.6}", ended as f64 / second));
+                let _ = writeln!(
+                    text,
+                    "    {:.6} s to {ended} s  {}: {}",
+                    bar.began as f64 / second,
+                    bar.client,
+                    bar.label
+                );
             }
         }
         text

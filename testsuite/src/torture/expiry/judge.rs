@@ -1,0 +1,232 @@
+//! What reads may find of keys that end, each written by one client alone, one write after another.
+
+use crate::torture::{
+    field::Blow,
+    nemesis::Stroke,
+    round::{Bar, Violation},
+};
+use kv_core::TtlRange;
+use std::time::Duration;
+
+/// Violations of one key that are told; more of them say no more.
+const TOLD: usize = 2;
+/// Time that a server has after a stroke, beside the TTL, until ends are in time again: it elects its leader, and grants
+/// what lives its whole TTL anew.
+const SETTLES: u64 = 3_000_000;
+/// An order that was under way when a handle was dropped may come as late as the link lets it, within this.
+const UNDER_WAY: u64 = 2_000_000;
+
+/// What a write makes of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is gone.
+    Gone,
+    /// It stays.
+    Forever,
+    /// It lives for this time, in microseconds.
+    For(u64),
+    /// It lives under the lease of this number.
+    Under(usize),
+}
+
+/// A write that was done, or may have been.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    /// The value.
+    pub(super) id: u32,
+    pub(super) life: Life,
+    pub(super) began: u64,
+    /// `None`: nobody knows whether and when it was done. It is the last of its key then.
+    pub(super) ended: Option<u64>,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// Something, of which nothing else is known.
+    Something,
+    Value(u32),
+}
+
+/// A read, or a condition of a write.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) client: String,
+    /// The call.
+    pub(super) by: &'static str,
+    pub(super) began: u64,
+    pub(super) ended: u64,
+    pub(super) found: Found,
+    /// It came after so many writes, and before all others; known for looks of the writer alone.
+    pub(super) after: Option<usize>,
+}
+
+/// A key, as it was written and seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    pub(super) writes: Vec<Write>,
+    pub(super) looks: Vec<Look>,
+}
+
+/// A lease, as its owner saw it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease {
+    /// The TTL as granted, in microseconds.
+    pub(super) ttl: u64,
+    /// When it was seen to be held for the last time.
+    pub(super) held: u64,
+    /// When nobody renewed it any more: its handle was dropped, or its revocation was begun.
+    pub(super) dropped: Option<u64>,
+    /// When it was known that the server has ended it.
+    pub(super) revoked: Option<u64>,
+}
+
+/// When ends must have come.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// How late the end of a key's TTL may be.
+    pub(super) of_keys: Option<TtlRange>,
+    /// How late that of a lease may be.
+    pub(super) of_leases: Option<TtlRange>,
+    /// What fell on servers and links.
+    pub(super) blows: Vec<Blow>,
+    /// After this, what was of unknown outcome was done, or never will be.
+    pub(super) settled: u64,
+}
+
+impl Times {
+    /// The moment after which what lived this long from then on is gone for certain.
+    fn over(&self, from: u64, ttl: u64, range: Option<&TtlRange>) -> u64 {
+        let late = range.map_or(Duration::ZERO, |range| range.lateness(Duration::from_micros(ttl)));
+        // A hundredth is the clocks'.
+        let mut over = from + (ttl + micros(late)) * 101 / 100;
+        for blow in self.blows.iter().filter(|blow| is_on_server(blow)) {
+            // Lateness counts while the server has a leader.
+            if blow.began < over && blow.ended + SETTLES + ttl > from {
+                over += blow.ended.saturating_sub(blow.began.max(from)) + SETTLES + ttl;
+            }
+        }
+        over
+    }
+
+    /// The last moment at which a renewal may have come that was under way then.
+    fn renewed(&self, dropped: u64) -> u64 {
+        let links = self.blows.iter().filter(|blow| !is_on_server(blow) && blow.began <= dropped + UNDER_WAY);
+        links.map(|blow| blow.ended).fold(dropped, u64::max)
+    }
+
+    /// Whether what was written may be gone at this moment.
+    fn may_be_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
+        match write.life {
+            Life::Gone => true,
+            Life::Forever => false,
+            Life::For(ttl) => at >= write.began + ttl * 99 / 100,
+            Life::Under(lease) => leases.get(lease).is_none_or(|lease| at > lease.held),
+        }
+    }
+
+    /// Whether it is gone for certain.
+    fn is_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
+        match write.life {
+            Life::Gone => true,
+            Life::Forever => false,
+            Life::For(ttl) => at > self.over(write.ended.unwrap_or(self.settled), ttl, self.of_keys.as_ref()),
+            Life::Under(lease) => leases.get(lease).is_some_and(|lease| {
+                let by_time = lease
+                    .dropped
+                    .map(|dropped| self.over(self.renewed(dropped), lease.ttl, self.of_leases.as_ref()));
+                let ends = lease.revoked.into_iter().chain(by_time);
+                ends.min().is_some_and(|end| at > end)
+            }),
+        }
+    }
+
+    /// Whether it stays as it is, as far as is known.
+    pub(super) fn is_final(&self, history: &History, leases: &[Lease], at: u64) -> bool {
+        let Some(last) = history.writes.last() else { return true };
+        last.ended.is_some() && last.life == Life::Forever || self.is_gone(last, leases, at)
+    }
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn is_on_server(blow: &Blow) -> bool {
+    matches!(blow.stroke, Stroke::Kill | Stroke::Stop | Stroke::Pause | Stroke::Restore)
+}
+
+/// Looks at all that was found of one key.
+pub(super) fn judge(key: &str, history: &History, leases: &[Lease], times: &Times) -> Vec<Violation> {
+    let wrong = history.looks.iter().filter_map(|look| {
+        let what = blame(history, look, leases, times)?;
+        Some(violation(format!("{key} {what}"), history, look, leases))
+    });
+    wrong.take(TOLD).collect()
+}
+
+/// What is wrong with what was found, if anything is.
+fn blame(history: &History, look: &Look, leases: &[Lease], times: &Times) -> Option<String> {
+    let (writes, base) = match look.after {
+        Some(count) => {
+            let writes = history.writes.get(..count).unwrap_or(&history.writes);
+            (writes, writes.iter().rposition(|write| write.ended.is_some()))
+        }
+        None => {
+            let before = |write: &Write| write.ended.is_some_and(|ended| ended < look.began);
+            (&history.writes[..], history.writes.iter().rposition(before))
+        }
+    };
+    // What was there when the look began, and what may have come since.
+    let mut possible = writes[base.unwrap_or(0)..].iter().filter(|write| write.began < look.ended);
+    match look.found {
+        Found::Nothing => {
+            let may_be = base.is_none() || possible.any(|write| times.may_be_gone(write, leases, look.ended));
+            (!may_be).then(|| "was not there, and must have been".to_owned())
+        }
+        Found::Something => {
+            let may_be = possible.any(|write| !times.is_gone(write, leases, look.began));
+            (!may_be).then(|| "was there, and must have been gone".to_owned())
+        }
+        Found::Value(id) => match possible.find(|write| write.id == id && write.life != Life::Gone) {
+            None => Some(format!("was {id}, which it cannot have been")),
+            Some(write) => {
+                let is_late = times.is_gone(write, leases, look.began);
+                is_late.then(|| format!("was still {id}, and must have been gone"))
+            }
+        },
+    }
+}
+
+fn violation(what: String, history: &History, look: &Look, leases: &[Lease]) -> Violation {
+    let label = |write: &Write| match write.life {
+        Life::Gone => "deletes it".to_owned(),
+        Life::Forever => format!("puts {}", write.id),
+        Life::For(ttl) => format!("puts {} for {} ms", write.id, ttl / 1000),
+        Life::Under(lease) => format!("puts {} under the lease {lease}", write.id),
+    };
+    let bar = |label: String, client: &str, began: u64, ended: Option<u64>| Bar {
+        client: client.to_owned(),
+        label,
+        began,
+        ended,
+    };
+    let before = history.writes.iter().filter(|write| write.began < look.ended);
+    let mut calls: Vec<_> =
+        before.clone().map(|write| bar(label(write), "its writer", write.began, write.ended)).collect();
+    for write in before {
+        if let Life::Under(number) = write.life
+            && let Some(lease) = leases.get(number)
+        {
+            let label = format!("the lease {number} of {} ms: held, dropped, revoked", lease.ttl / 1000);
+            let (held, ended) = (lease.held, lease.revoked.or(lease.dropped));
+            calls.push(bar(label, "the lease", held, ended));
+        }
+    }
+    calls.push(bar(format!("{}: {:?}", look.by, look.found), &look.client, look.began, Some(look.ended)));
+    Violation { what, at: look.ended, calls }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What a process has.
+
+use std::{
+    fmt, fs,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Handle;
+
+/// Bytes by which memory may grow whatever is done: what an allocator keeps in pieces.
+const NOISE: u64 = 1 << 20;
+/// Bytes by which it may grow with each cycle. A KiB of each is seen after some 1,400 of them.
+const EACH: u64 = 256;
+
+/// What this process has at one moment. What the machine cannot tell is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Measure {
+    /// Open descriptors.
+    pub(super) descriptors: usize,
+    /// Tasks of the runtime that have not ended.
+    pub(super) tasks: usize,
+    /// Resident memory, in bytes.
+    pub(super) memory: u64,
+}
+
+impl Measure {
+    pub(super) fn now() -> Self {
+        let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self {
+            descriptors,
+            tasks: Handle::current().metrics().num_alive_tasks(),
+            memory: resident().unwrap_or(0),
+        }
+    }
+
+    /// Waits until it is so; what it is then, or when this time is over.
+    pub(super) async fn until(within: Duration, is_so: impl Fn(&Self) -> bool) -> Self {
+        let end = Instant::now() + within;
+        loop {
+            let now = Self::now();
+            if is_so(&now) || Instant::now() > end {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether descriptors and tasks are no more than they were.
+    pub(super) fn is_back_at(&self, before: &Self) -> bool {
+        self.descriptors <= before.descriptors && self.tasks <= before.tasks
+    }
+
+    /// What has grown over so many cycles.
+    pub(super) fn grown(&self, before: &Self, cycles: u64) -> Vec<String> {
+        let mut grown = Vec::new();
+        let (had, has) = (before.descriptors, self.descriptors);
+        if has > had {
+            grown.push(format!("{has} descriptors are open after {cycles} cycles, {had} before"));
+        }
+        let (had, has) = (before.tasks, self.tasks);
+        if has > had {
+            grown.push(format!("{has} tasks are alive after {cycles} cycles, {had} before"));
+        }
+        let more = self.memory.saturating_sub(before.memory);
+        if more > NOISE + EACH * cycles {
+            grown.push(format!("{more} bytes more are resident after {cycles} cycles"));
+        }
+        grown
+    }
+}
+
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, tasks, memory } = self;
+        write!(f, "{descriptors} descriptors, {tasks} tasks, {} KiB", memory >> 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Measure = Measure { descriptors: 20, tasks: 10, memory: 50 << 20 };
+
+    #[test]
+    fn what_is_back_is_not_blamed() {
+        assert!(BEFORE.grown(&BEFORE, 3000).is_empty());
+        let less = Measure { descriptors: 19, tasks: 9, memory: 51 << 20 };
+        assert!(less.grown(&BEFORE, 3000).is_empty() && less.is_back_at(&BEFORE));
+    }
+
+    #[test]
+    fn what_grew_is_seen() {
+        for leak in [
+            Measure { descriptors: 21, ..BEFORE },
+            Measure { tasks: 11, ..BEFORE },
+            Measure { memory: BEFORE.memory + 2000 * 1024, ..BEFORE },
+        ] {
+            assert_eq!(leak.grown(&BEFORE, 2000).len(), 1, "{leak}");
+        }
+        assert!(!Measure { tasks: 11, ..BEFORE }.is_back_at(&BEFORE));
+    }
+
+    #[tokio::test]
+    async fn tasks_and_descriptors_are_counted() {
+        let before = Measure::now();
+        let file = fs::File::open("/proc/self/status").ok();
+        let task = tokio::spawn(std::future::pending::<()>());
+        let now = Measure::now();
+        assert!(now.tasks > before.tasks);
+        // Other tests open and close files meanwhile.
+        assert!(file.is_none() || now.descriptors > 0 && now.memory > 0);
+        task.abort();
+    }
+}

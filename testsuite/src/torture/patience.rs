@@ -1,0 +1,48 @@
+//! What is asked for until it comes, for servers and links may be in trouble meanwhile.
+
+use super::field::Field;
+use crate::Failure;
+use kv_core::Kv;
+use std::{fmt::Display, time::Duration};
+
+/// How long the end of a round waits for what must come when all troubles are over.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Calls until it succeeds.
+///
+/// # Errors
+/// It does not for a minute; with the last error.
+pub(super) async fn until_done<T, E, F>(what: &str, mut call: impl FnMut() -> F) -> Result<T, Failure>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut last = String::from("no answer");
+    let tries = async {
+        loop {
+            match call().await {
+                Ok(answer) => return answer,
+                Err(e) => last = e.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, tries).await;
+    answer.map_err(|_| format!("{what} fails for a minute: {last}").into())
+}
+
+/// A [`Field::client`], opened under fire.
+///
+/// # Errors
+/// None can be opened for a minute.
+pub(super) async fn client(field: &Field, workload: &str) -> Result<(String, Kv), Failure> {
+    until_done("opening a client", || field.client(workload)).await
+}
+
+/// A [`Field::observer`], opened under fire.
+///
+/// # Errors
+/// None can be opened for a minute.
+pub(super) async fn observer(field: &Field, workload: &str) -> Result<Kv, Failure> {
+    until_done("opening a client", || field.observer(workload)).await
+}

@@ -1,0 +1,139 @@
+//! Watches: a small tree that is written, and streams of its events that must arrive at what is there.
+
+mod follow;
+mod judge;
+mod write;
+
+use super::{
+    field::Field,
+    nemesis::Stroke,
+    patience,
+    round::{Seen, Violation, Workload},
+};
+use crate::Failure;
+use judge::{Stream, Write, Writes};
+use kv_core::{Capabilities, Watching, async_trait};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+const WRITERS: usize = 3;
+/// Answered writes, and events, without which nothing was shown.
+const LEAST: u64 = 20;
+
+/// Who may delete a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    Never,
+    ByOne,
+    ByAll,
+}
+
+use Deleted::{ByAll, ByOne, Never};
+
+/// The keys of the watched tree.
+const KEYS: &[(&str, Deleted)] = &[
+    ("tree/a", Never),
+    ("tree/dir", Never),
+    ("tree/dir/deep/b", Never),
+    ("tree/100%/ä *?", Never),
+    ("tree/b", ByOne),
+    ("tree/dir/a", ByOne),
+    ("tree/dir-other/a", ByOne),
+    ("tree/c", ByAll),
+    ("tree/dir/b", ByAll),
+    ("tree/dir/deep/a", ByAll),
+    ("tree/x/y/z", ByAll),
+    (BRIEF, ByAll),
+];
+
+/// The key that may have a TTL.
+const BRIEF: &str = "tree/brief";
+
+/// What is written beside the watched tree.
+const BESIDE: &[&str] = &["tree", "tree-other/a", "tree-other/dir/b", "tree0", "beside", "dir/a"];
+
+/// Some clients that write a tree, and some that follow it.
+#[derive(Debug, Default)]
+pub struct Watches(());
+
+#[derive(Default)]
+struct Log {
+    writes: Vec<Write>,
+    streams: Vec<Stream>,
+    seen: Seen,
+}
+
+struct Work<'a> {
+    field: &'a Field,
+    log: Mutex<Log>,
+    next: AtomicU64,
+}
+
+#[async_trait]
+impl Workload for Watches {
+    fn name(&self) -> &'static str {
+        "watches"
+    }
+
+    fn unsuited(&self, capabilities: &Capabilities, _: &[Stroke]) -> Option<String> {
+        (capabilities.watch == Watching::Unsupported).then(|| "there are no watches".to_owned())
+    }
+
+    async fn run(&self, field: &Field) -> Result<Seen, Failure> {
+        let work = Work { field, log: Mutex::default(), next: AtomicU64::new(1) };
+        let observer = patience::observer(field, self.name()).await?;
+        let mut writers = Vec::new();
+        for number in 0..WRITERS {
+            let (name, kv) = patience::client(field, self.name()).await?;
+            writers.push(work.writer(number, name, kv));
+        }
+        let (name, kv) = patience::client(field, self.name()).await?;
+        let beside = work.beside(name, kv);
+        let writing = async { tokio::join!(futures::future::join_all(writers), beside) };
+        let (followed, _) = tokio::join!(work.follow(), writing);
+        // Nobody writes any more.
+        field.calm().await;
+        work.catch_up(followed?, &observer).await;
+        observer.close().await?;
+        let log = work.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        verdict(field, log)
+    }
+}
+
+impl Work<'_> {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A value that nothing else has.
+    fn value(&self) -> String {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    fn absurd(&self, what: String) {
+        let violation = Violation { what, at: self.field.now(), calls: Vec::new() };
+        self.log().seen.violations.push(violation);
+    }
+}
+
+/// Looks at all streams.
+fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
+    let Log { writes, streams, mut seen } = log;
+    let durability = field.capabilities().durability;
+    let is_lossy = field.blows().iter().any(|blow| blow.stroke.may_lose(durability));
+    let heard: u64 = streams.iter().map(|stream| stream.heard.len() as u64).sum();
+    if seen.answered < LEAST || heard < LEAST {
+        return Err(format!("only {} writes were answered, and {heard} events told", seen.answered).into());
+    }
+    seen.answered += heard;
+    let (writes, mut versions) = (Writes::new(writes), HashMap::new());
+    for stream in &streams {
+        seen.violations.extend(judge::judge(stream, &writes, &mut versions, is_lossy));
+    }
+    Ok(seen)
+}

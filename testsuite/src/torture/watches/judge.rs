@@ -1,0 +1,295 @@
+//! What streams of events may tell.
+
+use crate::torture::round::{Bar, Violation};
+use kv_core::Version;
+use std::collections::{BTreeMap, HashMap};
+
+/// Violations of one stream that are told; more of them say no more.
+const TOLD: usize = 5;
+/// Events, and writes, of a key that are shown with a violation.
+const SHOWN: usize = 6;
+
+/// What is watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    /// What lies below.
+    Tree(&'static str),
+    /// One key.
+    Key(&'static str),
+}
+
+impl Scope {
+    pub(super) fn concerns(self, key: &str) -> bool {
+        match self {
+            Self::Tree(directory) => key.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')),
+            Self::Key(watched) => watched == key,
+        }
+    }
+}
+
+/// One write to one key, of a call of its own or of a transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    pub(super) client: String,
+    pub(super) key: String,
+    /// The value; `None` deletes.
+    pub(super) value: Option<String>,
+    /// The time to live that was asked for, in microseconds.
+    pub(super) ttl: Option<u64>,
+    pub(super) began: u64,
+    pub(super) ended: u64,
+    pub(super) fate: Fate,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It was done; a value got this version.
+    Done(Option<Version>),
+    Unknown,
+    /// It had no effect.
+    Failed,
+}
+
+impl Write {
+    /// Whether it may have taken effect after this moment.
+    fn may_follow(&self, since: u64) -> bool {
+        match self.fate {
+            Fate::Done(_) => self.ended >= since,
+            Fate::Unknown => true,
+            Fate::Failed => false,
+        }
+    }
+
+    /// Whether it may have ended the key, after one moment and before another.
+    fn may_end(&self, since: u64, until: u64) -> bool {
+        let ends_from = match (&self.value, self.ttl) {
+            (None, _) => self.began,
+            // A hundredth is the clocks'.
+            (Some(_), Some(ttl)) => self.began + ttl * 99 / 100,
+            (Some(_), None) => return false,
+        };
+        ends_from <= until && self.may_follow(since)
+    }
+
+    fn bar(&self) -> Bar {
+        let label = match (&self.value, self.ttl) {
+            (Some(value), None) => format!("put {value} into {}: {:?}", self.key, self.fate),
+            (Some(value), Some(_)) => format!("put {value} into {} for a while: {:?}", self.key, self.fate),
+            (None, _) => format!("delete {}: {:?}", self.key, self.fate),
+        };
+        let ended = (self.fate != Fate::Unknown).then_some(self.ended);
+        Bar { client: self.client.clone(), label, began: self.began, ended }
+    }
+}
+
+/// All writes, by key.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    of: HashMap<String, Vec<Write>>,
+    /// Where each value of a key stands there.
+    at: HashMap<(String, String), usize>,
+}
+
+impl Writes {
+    pub(super) fn new(all: Vec<Write>) -> Self {
+        let mut writes = Self::default();
+        for write in all {
+            let of = writes.of.entry(write.key.clone()).or_default();
+            if let Some(value) = &write.value {
+                writes.at.insert((write.key.clone(), value.clone()), of.len());
+            }
+            of.push(write);
+        }
+        writes
+    }
+
+    fn of(&self, key: &str) -> &[Write] {
+        self.of.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn of_value(&self, key: &str, value: &str) -> Option<&Write> {
+        let at = self.at.get(&(key.to_owned(), value.to_owned()))?;
+        self.of(key).get(*at)
+    }
+}
+
+/// One event of a stream.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Put(String, String, Version),
+    Delete(String, Version),
+    Synced,
+}
+
+impl Event {
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Put(key, ..) | Self::Delete(key, _) => Some(key),
+            Self::Synced => None,
+        }
+    }
+}
+
+/// One watch from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) client: String,
+    pub(super) scope: Scope,
+    /// When it was asked for.
+    pub(super) began: u64,
+    /// What it told, and when.
+    pub(super) heard: Vec<(u64, Event)>,
+}
+
+/// What was told last of a key.
+struct Last {
+    version: Version,
+    /// Told between the same two `Synced`.
+    section: usize,
+    is_there: bool,
+    /// When the write of the last value that was told began.
+    since: u64,
+}
+
+/// Looks at one stream. Where writes may have been lost, older copies explain versions and deletions. The versions of values
+/// are remembered from stream to stream.
+pub(super) fn judge(
+    stream: &Stream,
+    writes: &Writes,
+    versions: &mut HashMap<(String, String), Version>,
+    is_lossy: bool,
+) -> Vec<Violation> {
+    let (mut last, mut section, mut wrong) = (HashMap::<&str, Last>::new(), 0, Vec::new());
+    for (nth, (at, event)) in stream.heard.iter().enumerate() {
+        if wrong.len() >= TOLD {
+            break;
+        }
+        let mut say = |what: String, key: &str| wrong.push(violation(what, *at, key, stream, nth, writes));
+        if let Some(key) = event.key().filter(|key| !stream.scope.concerns(key)) {
+            say(format!("{:?} told of {key}", stream.scope), key);
+            continue;
+        }
+        match event {
+            Event::Synced => {
+                if section == 0 && !is_lossy {
+                    for (key, version) in writes.lasting(stream) {
+                        let told = last.get(key).filter(|told| told.is_there && told.version >= version);
+                        if told.is_none() {
+                            let what = format!("in sync without {key} at {version}, which was there before");
+                            say(what, key);
+                        }
+                    }
+                }
+                section += 1;
+            }
+            Event::Put(key, value, version) => {
+                let Some(write) = writes.of_value(key, value) else {
+                    say(format!("{value} was told of {key}, which nobody wrote there"), key);
+                    continue;
+                };
+                if write.fate == Fate::Failed {
+                    say(format!("{value} was told of {key}, a write that had failed"), key);
+                }
+                if write.began > *at {
+                    say(format!("{value} was told of {key} before it was written"), key);
+                }
+                if !is_lossy {
+                    let known = match write.fate {
+                        Fate::Done(Some(known)) => known,
+                        _ => *versions.entry((key.clone(), value.clone())).or_insert(*version),
+                    };
+                    if known != *version {
+                        say(format!("{value} was told of {key} at {version}, but has {known}"), key);
+                    }
+                    if let Some(before) = last.get(key.as_str()).filter(|told| told.version >= *version) {
+                        say(format!("{key} was told at {version}, after {}", before.version), key);
+                    }
+                }
+                let told = Last { version: *version, section, is_there: true, since: write.began };
+                last.insert(key, told);
+            }
+            Event::Delete(key, version) => {
+                let before = last.get(key.as_str());
+                let since = before.map_or(0, |told| told.since);
+                if !is_lossy {
+                    let is_twice =
+                        |told: &Last| !told.is_there && told.section == section && told.version == *version;
+                    match before {
+                        Some(told) if told.version > *version => {
+                            say(
+                                format!("the end of {key} was told at {version}, after {}", told.version),
+                                key,
+                            );
+                        }
+                        Some(told) if is_twice(told) => {
+                            say(format!("the end of {key} was told twice, at {version}"), key);
+                        }
+                        _ => {}
+                    }
+                    if !writes.of(key).iter().any(|write| write.may_end(since, *at)) {
+                        say(format!("the end of {key} was told, which nobody can have deleted"), key);
+                    }
+                }
+                last.insert(key, Last { version: *version, section, is_there: false, since });
+            }
+        }
+    }
+    wrong
+}
+
+impl Writes {
+    /// The keys that nobody ever ends, with the newest version that was told before the stream was asked for.
+    fn lasting(&self, stream: &Stream) -> impl Iterator<Item = (&str, Version)> {
+        let watched = self.of.iter().filter(|(key, _)| stream.scope.concerns(key));
+        let lasting = watched.filter(|(_, of)| of.iter().all(|write| !write.may_end(0, u64::MAX)));
+        lasting.filter_map(|(key, of)| {
+            let before = of.iter().filter(|write| write.ended < stream.began);
+            let versions = before.filter_map(|write| match write.fate {
+                Fate::Done(version) => version,
+                _ => None,
+            });
+            Some((key.as_str(), versions.max()?))
+        })
+    }
+}
+
+/// How what was told differs from what is there, if it does.
+pub(super) fn difference(
+    told: &BTreeMap<String, (String, Version)>,
+    there: &BTreeMap<String, (String, Version)>,
+) -> Option<String> {
+    let missing = there.iter().filter(|(key, _)| !told.contains_key(*key));
+    let missing = missing.map(|(key, (value, at))| format!("{key} is {value} at {at}, and was not told"));
+    let other = told.iter().filter(|(key, is)| there.get(*key) != Some(*is));
+    let other = other.map(|(key, (value, at))| match there.get(key) {
+        Some((is, of)) => format!("{key} was told as {value} at {at}, and is {is} at {of}"),
+        None => format!("{key} was told as {value} at {at}, and is gone"),
+    });
+    let all: Vec<_> = missing.chain(other).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// With the last events and writes of the key.
+fn violation(what: String, at: u64, key: &str, stream: &Stream, nth: usize, writes: &Writes) -> Violation {
+    let events = stream.heard[..=nth].iter().rev();
+    let events = events.filter(|(_, event)| event.key().is_none_or(|of| of == key)).take(SHOWN);
+    let mut calls: Vec<_> = events
+        .map(|(at, event)| {
+            let label = match event {
+                Event::Put(key, value, version) => format!("told {value} of {key} at {version}"),
+                Event::Delete(key, version) => format!("told the end of {key} at {version}"),
+                Event::Synced => "in sync".to_owned(),
+            };
+            Bar { client: stream.client.clone(), label, began: *at, ended: Some(*at) }
+        })
+        .collect();
+    let mut before: Vec<_> = writes.of(key).iter().filter(|write| write.began <= at).collect();
+    before.sort_by_key(|write| write.began);
+    calls.extend(before.iter().rev().take(SHOWN).map(|write| write.bar()));
+    calls.sort_by_key(|bar| bar.began);
+    Violation { what: format!("{}: {what}", stream.client), at, calls }
+}
+
+#[cfg(test)]
+mod tests;

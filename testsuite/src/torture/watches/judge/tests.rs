@@ -1,0 +1,168 @@
+use super::*;
+
+fn v(version: u64) -> Version {
+    Version::new(version, 0)
+}
+
+/// A put that was answered.
+fn put(value: &str, version: u64, began: u64, ended: u64) -> Write {
+    let fate = Fate::Done(Some(v(version)));
+    let (client, key, value) = ("w".into(), "tree/k".into(), Some(value.into()));
+    Write { client, key, value, ttl: None, began, ended, fate }
+}
+
+fn delete(began: u64, ended: u64) -> Write {
+    Write { value: None, fate: Fate::Done(None), ..put("", 0, began, ended) }
+}
+
+fn told(value: &str, version: u64) -> Event {
+    Event::Put("tree/k".into(), value.into(), v(version))
+}
+
+fn end(version: u64) -> Event {
+    Event::Delete("tree/k".into(), v(version))
+}
+
+/// What is wrong with a watch of `tree`, asked for at 50.
+fn wrong(writes: Vec<Write>, heard: Vec<(u64, Event)>, is_lossy: bool) -> Vec<String> {
+    let stream = Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard };
+    let violations = judge(&stream, &Writes::new(writes), &mut HashMap::new(), is_lossy);
+    violations.into_iter().map(|violation| violation.what).collect()
+}
+
+fn one(writes: Vec<Write>, heard: Vec<(u64, Event)>, says: &str) {
+    // Who has lost writes is blamed for less.
+    let (blamed, _) = (wrong(writes.clone(), heard.clone(), false), wrong(writes, heard, true));
+    assert!(blamed.len() == 1 && blamed[0].contains(says), "{blamed:?}");
+}
+
+#[test]
+fn streams_that_are_right_are_not_blamed() {
+    let unknown = Write { fate: Fate::Unknown, ..put("u", 0, 70, 80) };
+    let brief = Write { ttl: Some(100), ..put("t", 9, 300, 310) };
+    let writes = vec![put("a", 1, 0, 9), delete(60, 200), put("b", 5, 210, 220), unknown, brief];
+    let heard = vec![
+        (51, told("a", 1)),
+        (52, Event::Synced),
+        (75, told("u", 3)),
+        (100, end(4)),
+        (215, told("b", 5)),
+        (301, Event::Synced),
+        (302, told("t", 9)),
+        (400, end(9)),
+    ];
+    assert!(wrong(writes.clone(), heard.clone(), false).is_empty());
+    assert!(wrong(writes, heard, true).is_empty());
+    // An end with the version that was told last, and again in another section.
+    let heard =
+        vec![(51, told("a", 1)), (52, Event::Synced), (61, end(1)), (62, Event::Synced), (63, end(1))];
+    assert!(wrong(vec![put("a", 1, 0, 9), delete(60, 61)], heard, false).is_empty());
+}
+
+#[test]
+fn a_version_that_does_not_grow_is_seen() {
+    let writes = vec![put("a", 1, 0, 9), put("b", 2, 10, 19)];
+    one(writes.clone(), vec![(51, told("b", 2)), (52, Event::Synced), (53, told("a", 1))], "after 2");
+    one(writes.clone(), vec![(51, told("b", 2)), (52, told("b", 2)), (53, Event::Synced)], "after 2");
+    one(writes, vec![(51, told("b", 2)), (52, Event::Synced), (53, told("b", 2))], "after 2");
+}
+
+#[test]
+fn an_older_copy_explains_versions_and_ends() {
+    let heard = vec![(51, told("b", 2)), (52, Event::Synced), (53, end(1)), (54, told("a", 1))];
+    assert!(wrong(vec![put("a", 1, 0, 9), put("b", 2, 10, 19)], heard, true).is_empty());
+}
+
+#[test]
+fn an_end_at_an_older_version_is_seen() {
+    one(vec![put("a", 5, 0, 9), delete(55, 60)], vec![(51, told("a", 5)), (58, end(4))], "after 5");
+}
+
+#[test]
+fn an_end_told_twice_is_seen() {
+    let heard = vec![(51, told("a", 1)), (58, end(1)), (59, end(1))];
+    one(vec![put("a", 1, 0, 9), delete(55, 60)], heard, "twice");
+}
+
+#[test]
+fn an_end_that_nobody_brought_about_is_seen() {
+    let heard = vec![(51, told("a", 1)), (58, end(1))];
+    one(vec![put("a", 1, 10, 19)], heard.clone(), "nobody");
+    one(vec![delete(0, 9), put("a", 1, 10, 19)], heard.clone(), "nobody");
+    one(vec![put("a", 1, 10, 19), delete(59, 70)], heard.clone(), "nobody");
+    one(vec![put("a", 1, 10, 19), Write { fate: Fate::Failed, ..delete(52, 53) }], heard.clone(), "nobody");
+    one(vec![Write { ttl: Some(60), ..put("a", 1, 10, 19) }], heard, "nobody");
+}
+
+#[test]
+fn a_value_that_nobody_wrote_is_seen() {
+    let heard = vec![(51, told("x", 1))];
+    one(vec![put("a", 1, 60, 69)], heard.clone(), "nobody wrote");
+    assert_eq!(wrong(vec![], heard, true).len(), 1, "a loss does not explain it");
+}
+
+#[test]
+fn a_value_of_a_failed_write_is_seen() {
+    let failed = Write { fate: Fate::Failed, ..put("a", 1, 0, 9) };
+    one(vec![failed.clone()], vec![(51, told("a", 1))], "had failed");
+    assert_eq!(wrong(vec![failed], vec![(51, told("a", 1))], true).len(), 1, "a loss does not explain it");
+}
+
+#[test]
+fn a_value_at_another_version_is_seen() {
+    one(vec![put("a", 1, 0, 9)], vec![(51, told("a", 2))], "but has 1");
+    let writes = Writes::new(vec![Write { fate: Fate::Unknown, ..put("a", 1, 0, 9) }]);
+    let mut versions = HashMap::new();
+    let of = |version| {
+        let heard = vec![(51, told("a", version))];
+        Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard }
+    };
+    assert!(judge(&of(3), &writes, &mut versions, false).is_empty());
+    assert_eq!(
+        judge(&of(4), &writes, &mut versions, false).len(),
+        1,
+        "two streams tell two versions of one write"
+    );
+}
+
+#[test]
+fn a_value_told_before_it_was_written_is_seen() {
+    one(vec![put("a", 1, 60, 70)], vec![(59, told("a", 1))], "before it was written");
+}
+
+#[test]
+fn an_event_from_outside_is_seen() {
+    let outside = |key: &str| vec![(51, Event::Put(key.into(), "a".into(), v(1)))];
+    one(vec![], outside("tree-other/k"), "told of");
+    one(vec![], outside("tree"), "told of");
+    one(vec![], vec![(51, Event::Delete("beside".into(), v(1)))], "told of");
+    assert!(
+        Scope::Tree("tree/dir").concerns("tree/dir/a")
+            && !Scope::Tree("tree/dir").concerns("tree/dir-other/a")
+    );
+    assert!(Scope::Key("tree/a").concerns("tree/a") && !Scope::Key("tree/a").concerns("tree/a/b"));
+}
+
+#[test]
+fn a_snapshot_without_what_was_there_is_seen() {
+    one(vec![put("a", 1, 0, 9)], vec![(51, Event::Synced)], "in sync without");
+    one(vec![put("a", 1, 0, 9), put("b", 2, 10, 49)], vec![(51, told("a", 1)), (52, Event::Synced)], "at 2");
+    // Written while it began, or ended by somebody perhaps.
+    assert!(wrong(vec![put("a", 1, 45, 55)], vec![(51, Event::Synced)], false).is_empty());
+    assert!(wrong(vec![put("a", 1, 0, 9), delete(40, 60)], vec![(51, Event::Synced)], false).is_empty());
+}
+
+#[test]
+fn what_differs_is_told() {
+    let map = |all: &[(&str, &str, u64)]| {
+        all.iter().map(|(k, value, at)| ((*k).to_owned(), ((*value).to_owned(), v(*at)))).collect()
+    };
+    let there = map(&[("a", "1", 1), ("b", "2", 2)]);
+    assert_eq!(difference(&there, &there), None);
+    for told in
+        [map(&[("a", "1", 1)]), map(&[("a", "1", 1), ("b", "2", 3)]), map(&[("a", "1", 1), ("b", "3", 2)])]
+    {
+        assert!(difference(&told, &there).is_some());
+        assert!(difference(&there, &told).is_some());
+    }
+}
