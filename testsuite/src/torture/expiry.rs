@@ -211,9 +211,8 @@ impl<'a> Work<'a> {
                 let began = self.field.now();
                 let Some(found) = self.look("the end", observer, &key, false, None).await else { continue };
                 let log = self.log();
-                let is_final =
-                    log.keys.get(&key).is_none_or(|history| times.is_final(history, &log.leases, began));
-                if found == Found::Nothing || is_final {
+                let history = log.keys.get(&key);
+                if history.is_none_or(|history| times.is_final(history, &log.leases, found, began)) {
                     open.remove(&key);
                 }
             }

@@ -142,10 +142,11 @@ impl Times {
         }
     }
 
-    /// Whether it stays as it is, as far as is known.
-    pub(super) fn is_final(&self, history: &History, leases: &[Lease], at: u64) -> bool {
-        let Some(last) = history.writes.last() else { return true };
-        last.ended.is_some() && last.life == Life::Forever || self.is_gone(last, leases, at)
+    /// Whether what was found stays, when all is settled, or should have gone before this moment.
+    pub(super) fn is_final(&self, history: &History, leases: &[Lease], found: Found, at: u64) -> bool {
+        let Found::Value(id) = found else { return true };
+        let write = history.writes.iter().find(|write| write.id == id && write.life != Life::Gone);
+        write.is_none_or(|write| write.life == Life::Forever || self.is_gone(write, leases, at))
     }
 }
 

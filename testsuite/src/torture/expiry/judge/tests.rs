@@ -157,3 +157,16 @@ fn a_key_that_left_its_lease_stays() {
     let wrong = |found| wrong(&writes, &look(8 * SECOND, 9 * SECOND, found), &lease, &[]);
     assert!(wrong(Found::Nothing) && !wrong(Found::Value(2)));
 }
+
+#[test]
+fn what_stays_is_read_once() {
+    let range = Some(TtlRange::new(Duration::from_secs(1), Duration::from_secs(60)));
+    let times = Times { of_keys: range.clone(), of_leases: range, blows: vec![], settled: 100 * SECOND };
+    let writes =
+        vec![write(2, Life::Forever, 1, 2), brief(), Write { ended: None, ..write(0, Life::Gone, 30, 0) }];
+    let history = History { writes, looks: vec![] };
+    let is_final = |found, at| times.is_final(&history, &[], found, at);
+    assert!(is_final(Found::Nothing, 50) && is_final(Found::Value(2), 50) && is_final(Found::Value(7), 50));
+    assert!(!is_final(Found::Value(1), 50), "it goes");
+    assert!(is_final(Found::Value(1), 2 * SECOND), "it is late");
+}
