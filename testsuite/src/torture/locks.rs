@@ -18,7 +18,7 @@ use super::{
 };
 use crate::Failure;
 use child::Children;
-use contender::{Contender, LOCKS, Tell};
+use contender::{Contender, LOCKS, RESOURCES, Tell};
 use event::{Event, wall};
 use history::{END, History};
 use judge::Promises;
@@ -252,6 +252,7 @@ impl<'a> Run<'a> {
             let _ = tokio::time::timeout(self.within, free).await;
         }
         self.watches.all_say(ARRIVES, &[None; LOCKS]).await;
+        last.kv.delete_tree(RESOURCES).await?;
         last.kv.close().await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::event::{Event, Unwritten, wall};
 use crate::torture::{Chance, registers::Failed};
-use kv_core::{ErrorKind, Guard, Kv};
+use kv_core::{ErrorKind, Fence, Guard, Kv};
 use std::{
     sync::{
         Arc,
@@ -24,9 +24,12 @@ pub(super) fn name(lock: usize) -> String {
     format!("l{lock}")
 }
 
+/// Where holders write.
+pub(super) const RESOURCES: &str = "resource";
+
 /// What the holder of a lock writes.
 pub(super) fn resource(lock: usize) -> String {
-    format!("resource/l{lock}")
+    format!("{RESOURCES}/l{lock}")
 }
 
 /// Where a contender's events go, with the wall clock's time of each.
@@ -128,7 +131,7 @@ impl Contender<'_> {
     /// Holds it for a while, writes, and gives it back in one of the ways that there are.
     async fn hold(&self, lock: usize, attempt: &str, guard: Guard, chance: &mut Chance) -> Option<Guard> {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 2);
-        let time = if chance.one_in(5) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 400) };
+        let time = if chance.one_in(10) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 200) };
         let until = Instant::now() + time;
         // Who has lost it writes all the same, some times.
         let mut late = chance.below(4);
@@ -153,7 +156,12 @@ impl Contender<'_> {
         }
         match chance.below(4) {
             0 => drop(guard),
-            _ => self.release(attempt, guard).await,
+            _ => {
+                let fence = guard.fence().clone();
+                if self.release(attempt, guard).await && self.is_fenced && chance.one_in(2) {
+                    self.write(lock, attempt, fence).await;
+                }
+            }
         }
         None
     }
@@ -167,17 +175,23 @@ impl Contender<'_> {
         is_held
     }
 
-    /// Releases it: one that was held then was held at the beginning, or later.
-    pub(super) async fn release(&self, attempt: &str, guard: Guard) {
+    /// Releases it: one that was held then was held at the beginning, or later. Whether that was answered.
+    pub(super) async fn release(&self, attempt: &str, guard: Guard) -> bool {
         let at = wall();
-        if let Ok(true) = guard.release().await {
+        let released = guard.release().await;
+        if let Ok(true) = released {
             (self.tell)(at, Event::Held { attempt: attempt.into(), by: "release".into() });
         }
+        if released.is_ok() {
+            self.tell(Event::Released { attempt: attempt.into() });
+        }
+        released.is_ok()
     }
 
-    pub(super) async fn write(&self, lock: usize, attempt: &str, guard: &Guard) {
-        let (began, attempt) = (wall(), attempt.to_owned());
-        match self.kv.put(resource(lock), guard.token().to_string()).fenced(guard).await {
+    /// Puts the token of a lock, if it is still held.
+    pub(super) async fn write(&self, lock: usize, attempt: &str, fence: impl AsRef<Fence>) {
+        let (began, attempt, fence) = (wall(), attempt.to_owned(), fence.as_ref());
+        match self.kv.put(resource(lock), fence.token().to_string()).fenced(fence).await {
             Ok(written) => self.tell(Event::Wrote { attempt, began, version: written.version }),
             Err(e) => {
                 let how = match Failed::of(&e) {

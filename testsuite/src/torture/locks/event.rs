@@ -35,6 +35,8 @@ pub(super) enum Event {
     Missed { attempt: String, is_answer: bool },
     /// Was told that it still holds the lock, by this call; the time was taken before.
     Held { attempt: String, by: String },
+    /// Its release was answered, so that it holds nothing any more.
+    Released { attempt: String },
     /// Has put its token, by a fenced write.
     Wrote { attempt: String, began: u64, version: Version },
     /// Has not put its token.
@@ -60,6 +62,7 @@ impl fmt::Display for Event {
             Self::Granted { attempt, token } => write!(f, "granted {attempt} {token}"),
             Self::Missed { attempt, is_answer } => write!(f, "missed {attempt} {is_answer}"),
             Self::Held { attempt, by } => write!(f, "held {attempt} {by}"),
+            Self::Released { attempt } => write!(f, "released {attempt}"),
             Self::Wrote { attempt, began, version } => write!(f, "wrote {attempt} {began} {version}"),
             Self::Unwritten { attempt, began, how } => {
                 let how = match how {
@@ -100,6 +103,7 @@ impl Event {
                 Self::Missed { attempt: attempt.into(), is_answer: is_answer.parse().ok()? }
             }
             ["held", attempt, by] => Self::Held { attempt: attempt.into(), by: by.into() },
+            ["released", attempt] => Self::Released { attempt: attempt.into() },
             ["wrote", attempt, began, version] => {
                 let (began, version) = (began.parse().ok()?, version.parse().ok()?);
                 Self::Wrote { attempt: attempt.into(), began, version }

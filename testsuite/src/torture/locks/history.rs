@@ -19,6 +19,8 @@ pub(super) struct Attempt {
     pub(super) granted: Option<(u64, u64)>,
     /// The last moment of which is known that it was held then or later, and by which call.
     pub(super) held: Option<(u64, String)>,
+    /// When its release was answered.
+    pub(super) released: Option<u64>,
 }
 
 impl Attempt {
@@ -158,7 +160,8 @@ impl History {
         match event {
             Event::Asks { attempt: name, lock } => {
                 self.by_name.insert(name.clone(), self.attempts.len());
-                self.attempts.push(Attempt { name, client, lock, began: at, granted: None, held: None });
+                let (granted, held, released) = (None, None, None);
+                self.attempts.push(Attempt { name, client, lock, began: at, granted, held, released });
             }
             Event::Granted { attempt, token } => {
                 self.answered += 1;
@@ -172,6 +175,10 @@ impl History {
                         attempt.held = Some((at, by));
                     }
                 });
+            }
+            Event::Released { attempt } => {
+                self.answered += 1;
+                self.change(at, &attempt, |attempt| attempt.released = Some(at));
             }
             Event::Wrote { attempt, began, version } => {
                 self.answered += 1;

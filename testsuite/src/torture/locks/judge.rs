@@ -83,7 +83,7 @@ pub(super) fn exclusive(history: &History) -> Vec<Violation> {
 }
 
 /// In the order of versions the tokens never go down, each is one that was granted, and nobody writes under an old one when
-/// a newer acquisition was answered before.
+/// a newer acquisition was answered before, or its own release.
 pub(super) fn fenced(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     let mut in_order: Vec<&Fenced> = history.fenced.iter().collect();
@@ -125,8 +125,19 @@ pub(super) fn fenced(history: &History) -> Vec<Violation> {
             let calls = [Some(new.bar()), first, Some(write.bar())];
             wrong.push(violation(what, write.ended, calls.into_iter().flatten().collect()));
         }
+        if let Some(released) = released(history, write.lock, write.token, write.began) {
+            let what = format!("a write under {} of l{} began after its release", write.token, write.lock);
+            let calls = [Some(released.bar()), released.held_bar(), Some(write.bar())];
+            wrong.push(violation(what, write.ended, calls.into_iter().flatten().collect()));
+        }
     }
     wrong
+}
+
+/// The one who had this lock, where its release was answered before this moment.
+fn released(history: &History, lock: usize, token: u64, before: u64) -> Option<&Attempt> {
+    let mut grants = history.grants().filter(|(attempt, _, of)| attempt.lock == lock && *of == token);
+    grants.find(|(attempt, ..)| attempt.released.is_some_and(|at| at < before)).map(|(attempt, ..)| attempt)
 }
 
 /// What is wrong with somebody's being told to hold a lock by this moment. A try that was not granted may have been it all
@@ -163,6 +174,10 @@ pub(super) fn holders(history: &History) -> Vec<Violation> {
             if let Some((new, ..)) = newer {
                 let what = format!("l{} is held by {value}, when a newer holder is known", read.lock);
                 wrong.push(violation(what, read.ended, vec![new.bar(), read.bar()]));
+            }
+            if let Some(released) = released(history, read.lock, *token, read.began) {
+                let what = format!("l{} is held by {value} after its release", read.lock);
+                wrong.push(violation(what, read.ended, vec![released.bar(), read.bar()]));
             }
         }
         let holder = history.grants().find(|(holder, at, token)| {
