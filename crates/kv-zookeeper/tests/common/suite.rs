@@ -190,8 +190,12 @@ impl Server for Node {
     }
     async fn restore_saved(&self) {
         self.daemon.stop();
-        let saved = self.saved.lock().expect("nothing panics with it").take();
-        self.restore(&saved.expect("it was saved")).expect("its data can be written");
+        // It may be put back more than once.
+        let restored = match &*self.saved.lock().expect("nothing panics with it") {
+            Some(saved) => self.restore(saved),
+            None => Err("nothing was saved".into()),
+        };
+        restored.expect("its data can be written");
         Node::start(self).await.expect("it started before");
     }
 }
