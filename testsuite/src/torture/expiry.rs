@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Failure;
 use judge::{Found, History, Lease, Life, Look, Times, Write};
-use kv_core::{Capabilities, Entry, Error, Kv, async_trait};
+use kv_core::{Capabilities, Entry, Error, Kv, Linearizable, async_trait};
 use owner::Owner;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,6 +61,9 @@ impl Workload for Expiry {
     fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String> {
         if capabilities.ttl.is_none() && capabilities.lease.is_none() {
             return Some("nothing expires".into());
+        }
+        if capabilities.linearizable != Linearizable::Always {
+            return Some("reads are not always linearizable".into());
         }
         let is_lossy = strokes.iter().any(|stroke| stroke.may_lose(capabilities.durability));
         is_lossy.then(|| "what is lost is not there".into())

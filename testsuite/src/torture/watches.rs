@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Failure;
 use judge::{Stream, Write, Writes};
-use kv_core::{Capabilities, Watching, async_trait};
+use kv_core::{Capabilities, Linearizable, Watching, async_trait};
 use std::{
     collections::HashMap,
     sync::{
@@ -124,8 +124,10 @@ impl Work<'_> {
 /// Looks at all streams.
 fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
     let Log { writes, streams, mut seen } = log;
-    let durability = field.capabilities().durability;
-    let is_lossy = field.blows().iter().any(|blow| blow.stroke.may_lose(durability));
+    // Who is replaced by an older member, where that may be, tells what that one has.
+    let Capabilities { durability, linearizable, .. } = *field.capabilities();
+    let is_lossy = linearizable != Linearizable::Always
+        || field.blows().iter().any(|blow| blow.stroke.may_lose(durability));
     let heard: u64 = streams.iter().map(|stream| stream.heard.len() as u64).sum();
     if seen.answered < LEAST || heard < LEAST {
         return Err(format!("only {} writes were answered, and {heard} events told", seen.answered).into());
