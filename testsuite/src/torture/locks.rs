@@ -14,6 +14,7 @@ pub(super) use child::{CHILD, main as child_main};
 use super::{
     field::Field,
     nemesis::Stroke,
+    patience,
     round::{Seen, Workload},
 };
 use crate::Failure;
@@ -126,10 +127,11 @@ impl<'a> Run<'a> {
     }
 
     async fn all(self) -> Result<Seen, Failure> {
-        let (watching, watching_too) = (self.field.client(self.workload).await?, self.observer().await?);
+        let (watching, watching_too) =
+            (patience::client(self.field, self.workload).await?, self.observer().await?);
         let mut clients = Vec::new();
         for _ in 0..CLIENTS + if self.children == 0 { WITHOUT_CHILDREN } else { 0 } {
-            clients.push(self.field.client(self.workload).await?);
+            clients.push(patience::client(self.field, self.workload).await?);
         }
         let over = self.over.subscribe();
         let work = async {
@@ -157,13 +159,13 @@ impl<'a> Run<'a> {
             self.watches.by("an observer", &watching_too, &over)
         );
         ended?;
-        watching.1.close().await?;
-        watching_too.close().await?;
+        // They hold nothing that could be left.
+        let _ = (watching.1.close().await, watching_too.close().await);
         self.seen()
     }
 
     async fn observer(&self) -> Result<Kv, Failure> {
-        self.field.observer(self.workload).await
+        patience::observer(self.field, self.workload).await
     }
 
     fn tell(&self, client: &str) -> Tell {
@@ -252,8 +254,8 @@ impl<'a> Run<'a> {
             let _ = tokio::time::timeout(self.within, free).await;
         }
         self.watches.all_say(ARRIVES, &[None; LOCKS]).await;
-        last.kv.delete_tree(RESOURCES).await?;
-        last.kv.close().await?;
+        patience::until_done("clearing up", || last.kv.delete_tree(RESOURCES).into_future()).await?;
+        let _ = last.kv.close().await;
         Ok(())
     }
 
@@ -270,6 +272,7 @@ impl<'a> Run<'a> {
         let promises = Promises {
             locks: LOCKS,
             within: self.within,
+            arrives: ARRIVES,
             is_linearizable: field_is_linearizable(self.field),
         };
         let violations = judge::judge(&history, &promises);

@@ -12,6 +12,7 @@ mod fault;
 mod full;
 mod lease;
 mod lock;
+mod torture;
 mod tree;
 mod txn;
 mod unproven;
@@ -248,5 +249,6 @@ fn main() {
     trials.extend(servers().into_iter().map(|(server, does, names)| {
         Trial::test(format!("{}: {does}", server.name()), move || proves(server, names))
     }));
+    trials.extend(torture::trials().map(|(name, proves)| Trial::test(name, proves)));
     libtest_mimic::run(&arguments, trials).exit();
 }

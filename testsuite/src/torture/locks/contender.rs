@@ -175,17 +175,16 @@ impl Contender<'_> {
         is_held
     }
 
-    /// Releases it: one that was held then was held at the beginning, or later. Whether that was answered.
+    /// Releases it: one that was held then was held at the beginning, or later, and is not behind the answer. Whether it was.
+    /// One that was lost before may be held on the server until its TTL is over.
     pub(super) async fn release(&self, attempt: &str, guard: Guard) -> bool {
         let at = wall();
-        let released = guard.release().await;
-        if let Ok(true) = released {
+        let was_held = matches!(guard.release().await, Ok(true));
+        if was_held {
             (self.tell)(at, Event::Held { attempt: attempt.into(), by: "release".into() });
-        }
-        if released.is_ok() {
             self.tell(Event::Released { attempt: attempt.into() });
         }
-        released.is_ok()
+        was_held
     }
 
     /// Puts the token of a lock, if it is still held.

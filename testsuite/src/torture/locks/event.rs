@@ -35,7 +35,7 @@ pub(super) enum Event {
     Missed { attempt: String, is_answer: bool },
     /// Was told that it still holds the lock, by this call; the time was taken before.
     Held { attempt: String, by: String },
-    /// Its release was answered, so that it holds nothing any more.
+    /// Its release has freed the lock.
     Released { attempt: String },
     /// Has put its token, by a fenced write.
     Wrote { attempt: String, began: u64, version: Version },

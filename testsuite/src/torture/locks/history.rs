@@ -19,7 +19,7 @@ pub(super) struct Attempt {
     pub(super) granted: Option<(u64, u64)>,
     /// The last moment of which is known that it was held then or later, and by which call.
     pub(super) held: Option<(u64, String)>,
-    /// When its release was answered.
+    /// When its release had freed the lock.
     pub(super) released: Option<u64>,
 }
 

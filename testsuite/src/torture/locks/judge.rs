@@ -12,6 +12,8 @@ pub(super) struct Promises {
     pub(super) locks: usize,
     /// Within this time a lock is got when all troubles are over.
     pub(super) within: Duration,
+    /// Within this time a watch tells who holds a lock, if it is held so long.
+    pub(super) arrives: Duration,
     /// Whether reads see every write before them.
     pub(super) is_linearizable: bool,
 }
@@ -26,7 +28,7 @@ pub(super) fn judge(history: &History, promises: &Promises) -> Vec<Violation> {
     if promises.is_linearizable {
         all.extend(holders(history));
     }
-    history.watches.iter().for_each(|watch| all.extend(watched(history, watch)));
+    history.watches.iter().for_each(|watch| all.extend(watched(history, watch, promises)));
     all.extend(progress(history, promises));
     all.extend(closings(history, promises));
     all
@@ -197,7 +199,7 @@ pub(super) fn holders(history: &History) -> Vec<Violation> {
 
 /// The tokens of a watch grow, and only a new beginning may tell one again; each is somebody's; it goes on to the end, and
 /// says who is the last to hold the lock, and then that nobody does.
-pub(super) fn watched(history: &History, watch: &Watched) -> Vec<Violation> {
+pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -> Vec<Violation> {
     let Watched { client, lock, told, ended } = watch;
     let mut wrong = Vec::new();
     let bar = |at: u64, label: String| Bar { client: client.clone(), label, began: at, ended: Some(at) };
@@ -234,11 +236,17 @@ pub(super) fn watched(history: &History, watch: &Watched) -> Vec<Violation> {
     }
     let at = told.last().map_or(0, |(at, _)| *at);
     let last = history.grants().filter(|(attempt, ..)| attempt.lock == *lock && attempt.client == END).last();
-    if let Some((attempt, _, token)) = last
+    if let Some((attempt, since, token)) = last
+        && let Some((until, _)) = attempt.held
+        && Duration::from_micros(until.saturating_sub(since)) >= promises.arrives
         && !told.iter().any(|(_, told)| matches!(told, Told::Put { token: of, .. } if *of == token))
     {
         let what = format!("the watch of l{lock} never told the last holder");
-        wrong.push(violation(what, at, vec![attempt.bar()]));
+        wrong.push(violation(
+            what,
+            at,
+            [Some(attempt.bar()), attempt.held_bar()].into_iter().flatten().collect(),
+        ));
     }
     let holder = match watch.fold() {
         Some(None) => return wrong,

@@ -204,10 +204,14 @@ fn synced(at: u64) -> (u64, Told) {
 }
 
 fn watched(told: &[(u64, Told)]) -> Vec<Violation> {
-    let end = [format!("{END} 100 asks e/0 0"), format!("{END} 110 granted e/0 8")];
+    let end = [
+        format!("{END} 100 asks e/0 0"),
+        format!("{END} 110 granted e/0 8"),
+        format!("{END} 119 held e/0 is_held"),
+    ];
     let more: Vec<&str> = ["d 70 asks d/0 0"].into_iter().chain(end.iter().map(String::as_str)).collect();
     let watch = Watched { client: "w".into(), lock: 0, told: told.to_vec(), ended: None };
-    judge::watched(&turns(&more), &watch)
+    judge::watched(&turns(&more), &watch, &promises(1))
 }
 
 #[test]
@@ -256,11 +260,16 @@ fn watches_that_stand_still_or_end_are_seen() {
     one(&watched(&[synced(1), put(111, 8, "e/0")]), "held under 8");
     one(&watched(&[put(111, 8, "e/0"), delete(120, 8)]), "never was in step");
     let ended = Watched { ended: Some((9, "timeout".into())), told: vec![synced(1)], ..Watched::default() };
-    one(&judge::watched(&turns(&[]), &ended), "ended: timeout");
+    one(&judge::watched(&turns(&[]), &ended, &promises(1)), "ended: timeout");
 }
 
 fn promises(locks: usize) -> Promises {
-    Promises { locks, within: Duration::from_micros(100), is_linearizable: true }
+    Promises {
+        locks,
+        within: Duration::from_micros(100),
+        arrives: Duration::from_micros(9),
+        is_linearizable: true,
+    }
 }
 
 fn at_the_end(lines: &[&str]) -> History {
