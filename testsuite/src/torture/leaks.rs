@@ -12,7 +12,10 @@ use crate::Failure;
 use kv_core::{Capabilities, Kv, Result, Watching, async_trait};
 use measure::Measure;
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -41,13 +44,16 @@ impl Workload for Leaks {
     }
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
-        let warm = cycles(field, 0, |done, time| done < LEAST || done < WARM && time < WARMING).await?;
-        let before = settled().await;
-        let count = cycles(field, warm, |done, _| done < LEAST || !field.is_over()).await?;
+        let warm =
+            cycles(field, &Mutex::default(), 0, |done, time| done < LEAST || done < WARM && time < WARMING)
+                .await?;
+        let (before, memory) = (settled().await, Mutex::default());
+        let count = cycles(field, &memory, warm, |done, _| done < LEAST || !field.is_over()).await?;
         let after = Measure::until(SETTLES, |now| now.is_back_at(&before)).await;
         println!("  leaks: {warm} cycles to warm up: {before}; {count} more: {after}");
         let mut seen = Seen { answered: count, ..Seen::default() };
         let mut wrong = after.grown(&before, count);
+        wrong.extend(measure::crept(&memory.into_inner().unwrap_or_else(PoisonError::into_inner)));
         wrong.extend(left(field, self.name()).await?);
         let violation = |what| Violation { what, at: field.now(), calls: Vec::new() };
         seen.violations.extend(wrong.into_iter().map(violation));
@@ -68,9 +74,10 @@ async fn settled() -> Measure {
     last
 }
 
-/// Runs cycles, side by side, as long as their number and time allow; how many.
+/// Runs cycles, side by side, as long as their number and time allow, and notes the memory after each; how many.
 async fn cycles(
     field: &Field,
+    memory: &Mutex<Vec<u64>>,
     first: u64,
     go_on: impl Fn(u64, Duration) -> bool + Sync,
 ) -> Result<u64, Failure> {
@@ -79,6 +86,7 @@ async fn cycles(
         while go_on(done.load(Ordering::Relaxed), began.elapsed()) {
             let number = first + done.fetch_add(1, Ordering::Relaxed);
             cycle(field, line, number).await.map_err(|e| format!("the cycle {number}: {e}"))?;
+            memory.lock().unwrap_or_else(PoisonError::into_inner).push(Measure::now().memory);
         }
         Ok::<_, Failure>(())
     });

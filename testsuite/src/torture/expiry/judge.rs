@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Violations of one key that are told; more of them say no more.
 const TOLD: usize = 2;
-/// Time that a server has after a stroke, beside the TTL, until ends are in time again: it elects its leader, and grants
-/// what lives its whole TTL anew.
+/// Time that a server has after a stroke, beside the TTL, until ends are in time again: it elects its leader, and
+/// grants what lives its whole TTL anew.
 const SETTLES: u64 = 3_000_000;
 /// An order that was under way when a handle was dropped may come as late as the link lets it, within this.
 const UNDER_WAY: u64 = 2_000_000;

@@ -152,8 +152,8 @@ struct Last {
     since: u64,
 }
 
-/// Looks at one stream. Where writes may have been lost, older copies explain versions and deletions. The versions of values
-/// are remembered from stream to stream.
+/// Looks at one stream. Where writes may have been lost, older copies explain versions and deletions. The versions of
+/// values are remembered from stream to stream.
 pub(super) fn judge(
     stream: &Stream,
     writes: &Writes,
