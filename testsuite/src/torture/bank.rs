@@ -43,7 +43,9 @@ impl Workload for Bank {
                 while observer.put(name(account), EACH.to_string()).await.is_err() {}
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), opened).await.map_err(|_| "no account could be opened")?;
+        tokio::time::timeout(Duration::from_secs(60), opened)
+            .await
+            .map_err(|_| "no account could be opened")?;
         let seen = Mutex::new(Seen::default());
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
@@ -169,6 +171,9 @@ mod tests {
         assert!(all([0, 250, 50, 100, 100]).is_none());
         assert!(all([100, 100, 100, 100, 101]).is_some());
         assert!(all([-1, 201, 100, 100, 100]).is_some(), "an account below zero");
-        assert!(audit("a", &[Some(500), Some(0), Some(0), Some(0), None], 0, 1).is_some(), "an account is gone");
+        assert!(
+            audit("a", &[Some(500), Some(0), Some(0), Some(0), None], 0, 1).is_some(),
+            "an account is gone"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! What happens to servers and links while the workloads run.
 
-use super::{Chance, field::{Blow, Field}};
+use super::{
+    Chance,
+    field::{Blow, Field},
+};
 use crate::{Harness, Proxy, Server};
 use kv_core::Durability;
 use std::{sync::Arc, time::Duration};
@@ -50,8 +53,22 @@ use Stroke::*;
 
 /// All that the nemesis of a round can do.
 pub const ALL: &[Stroke] = &[
-    Kill, Stop, Pause, Restore, Cut, Reset, Freeze, LoseRequests, HoldAnswers, LoseAnswer, Strand, Slow, NotFound, Page,
-    Forbidden, TooMany,
+    Kill,
+    Stop,
+    Pause,
+    Restore,
+    Cut,
+    Reset,
+    Freeze,
+    LoseRequests,
+    HoldAnswers,
+    LoseAnswer,
+    Strand,
+    Slow,
+    NotFound,
+    Page,
+    Forbidden,
+    TooMany,
 ];
 
 impl Stroke {
@@ -118,7 +135,8 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         Some(server) if strokes.contains(&Restore) => server.save().await,
         _ => false,
     };
-    let strokes: Vec<Stroke> = strokes.iter().copied().filter(|stroke| *stroke != Restore || is_saved).collect();
+    let strokes: Vec<Stroke> =
+        strokes.iter().copied().filter(|stroke| *stroke != Restore || is_saved).collect();
     if strokes.is_empty() {
         return;
     }
@@ -130,7 +148,10 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         }
         let first = *chance.pick(&strokes);
         let second = *chance.pick(&strokes);
-        (one, other) = (Chance::new(one.below(usize::MAX) as u64, "first"), Chance::new(other.below(usize::MAX) as u64, "second"));
+        (one, other) = (
+            Chance::new(one.below(usize::MAX) as u64, "first"),
+            Chance::new(other.below(usize::MAX) as u64, "second"),
+        );
         let is_pair = first.on_server() != second.on_server() && chance.one_in(3);
         if is_pair {
             tokio::join!(fall(field, first, &mut one), fall(field, second, &mut other));

@@ -14,7 +14,8 @@ pub(super) fn draw(violation: &Violation, blows: &[Blow]) -> String {
     let calls = &violation.calls;
     let from = calls.iter().map(|c| c.began).min().unwrap_or(violation.at).min(violation.at);
     let answered = calls.iter().filter_map(|c| c.ended).max().unwrap_or(violation.at);
-    let to = answered.max(violation.at).max(calls.iter().map(|c| c.began).max().unwrap_or(from)).max(from + 1);
+    let to =
+        answered.max(violation.at).max(calls.iter().map(|c| c.began).max().unwrap_or(from)).max(from + 1);
     let margin = ((to - from) / 20).max(1);
     let (from, to) = (from.saturating_sub(margin), to + margin);
     let x = |at: u64| LEFT + WIDTH * (at.clamp(from, to) - from) as f64 / (to - from) as f64;

@@ -87,8 +87,7 @@ impl Workload for Registers {
     }
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
-        let work =
-            Work { field, log: Mutex::default(), next: AtomicU32::new(1), begun: Default::default() };
+        let work = Work { field, log: Mutex::default(), next: AtomicU32::new(1), begun: Default::default() };
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             clients.push(field.client(self.name()).await?);
@@ -184,7 +183,8 @@ impl Work<'_> {
             }
             (3 | 4, _) => {
                 let id = self.id();
-                let asked = self.asked(group, format!("put {id} into {register}"), [], [(register, Some(id))]);
+                let asked =
+                    self.asked(group, format!("put {id} into {register}"), [], [(register, Some(id))]);
                 let answer = kv.put(&at, id.to_string()).await.map(|written| Some(written.version));
                 self.answered(name, asked, answer, None, known);
             }
@@ -377,8 +377,7 @@ impl Work<'_> {
             }
         };
         let when = vec![(register, is)];
-        let call =
-            Call { client: name.into(), label, began, ended, when, writes: vec![], reverts: false };
+        let call = Call { client: name.into(), label, began, ended, when, writes: vec![], reverts: false };
         let mut log = self.log();
         log.seen.answered += 1;
         log.calls.entry(group.to_owned()).or_default().push(call);
@@ -509,7 +508,12 @@ mod tests {
 
     #[test]
     fn versions_that_are_right_are_not_blamed() {
-        let right = [told(1, 1, Some((0, 9))), told(2, 2, Some((10, 20))), told(3, 3, Some((15, 30))), told(2, 2, None)];
+        let right = [
+            told(1, 1, Some((0, 9))),
+            told(2, 2, Some((10, 20))),
+            told(3, 3, Some((15, 30))),
+            told(2, 2, None),
+        ];
         assert!(versions(&right).is_empty());
         // Side by side, either may be the first.
         assert!(versions(&[told(1, 2, Some((0, 9))), told(2, 1, Some((5, 20)))]).is_empty());
