@@ -129,7 +129,8 @@ fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec
     let lossless: Vec<Stroke> = can.iter().copied().filter(|stroke| *stroke != Stroke::Restore).collect();
     let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(lossless))];
     if can.contains(&Stroke::Restore) {
-        plans.push((Stroke::Restore.name(), plan(vec![Stroke::Restore])));
+        // A server needs time to come back, and clients to find it.
+        plans.push((Stroke::Restore.name(), Plan { calm: (2000, 4000), ..plan(vec![Stroke::Restore]) }));
     }
     plans.push((LEAKS, Plan { seed, time, strokes: Vec::new(), calm, workloads: alone }));
     if is_long {
