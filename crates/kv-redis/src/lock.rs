@@ -140,6 +140,7 @@ impl Attempt {
         let tasks = self.core.tasks.clone();
         tasks.undo(async move {
             self.used.session.holds_no_more(&self.contender);
+            self.used.session.may_be_open();
             let answer = self.left().await;
             if answer.is_err() {
                 tokio::spawn(async move { self.leave_while_alive().await });

@@ -46,7 +46,8 @@ pub(crate) struct Session {
     known: Mutex<HashSet<String>>,
     /// Set once the server has it.
     alive: OnceLock<Alive>,
-    revoke: Mutex<Undo>,
+    /// Ends it on the server; set once a request that makes it may have been sent.
+    revoke: Mutex<Option<Undo>>,
     pub(crate) waiting: Mutex<HashMap<String, Waiter>>,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
@@ -142,8 +143,11 @@ impl Sessions {
     pub(crate) async fn end(&self) -> Result<()> {
         let open = std::mem::take(&mut *lock(&self.0));
         let ends = open.into_values().map(|session| async move {
-            let revoke = std::mem::replace(&mut *lock(&session.revoke), Undo::nothing());
-            revoke.run().await.map(drop)
+            let revoke = lock(&session.revoke).take();
+            match revoke {
+                Some(revoke) => revoke.run().await.map(drop),
+                None => Ok(()),
+            }
         });
         futures::future::join_all(ends).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
@@ -159,7 +163,7 @@ impl Session {
             contenders: AtomicU64::default(),
             known: Mutex::default(),
             alive: OnceLock::new(),
-            revoke: Mutex::new(Undo::nothing()),
+            revoke: Mutex::default(),
             waiting: Mutex::default(),
             held: Mutex::default(),
             users: Mutex::default(),
@@ -217,11 +221,11 @@ impl Session {
         Ok(Some(Step { more, soonest, firsts: places()?, behind: places()? }))
     }
 
-    /// The server has it, asked for at this moment or later: it is kept alive from here on.
-    pub(crate) fn opened(self: &Arc<Self>, asked: Instant) -> &Alive {
-        self.alive.get_or_init(|| {
+    /// The server may have it, by a request that nobody waits for any more: its end is asked for in any case.
+    pub(crate) fn may_be_open(&self) {
+        lock(&self.revoke).get_or_insert_with(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
-            *lock(&self.revoke) = self.core.tasks.undo(async move {
+            self.core.tasks.undo(async move {
                 let (mut from, mut was_there) = (Some("0".to_owned()), false);
                 while let Some(cursor) = from {
                     let step = Self::step(&core, &id, Deadline::after(each), "end", ttl, cursor).await?;
@@ -229,7 +233,14 @@ impl Session {
                     from = step.and_then(|step| step.more);
                 }
                 Ok(was_there)
-            });
+            })
+        });
+    }
+
+    /// The server has it, asked for at this moment or later: it is kept alive from here on.
+    pub(crate) fn opened(self: &Arc<Self>, asked: Instant) -> &Alive {
+        self.alive.get_or_init(|| {
+            self.may_be_open();
             let session = Arc::downgrade(self);
             Alive::keep(&self.core.clock, self.ttl, asked, move || {
                 let session = session.clone();

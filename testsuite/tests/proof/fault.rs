@@ -277,6 +277,11 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (Net::ReleaseIsAlwaysTrue, "a release says that the lock was still held", &["lock.known_loss/release"]),
     (Net::LeavesLocksBehind, "an acquisition that failed is not undone", &["lock.cancel/within"]),
     (
+        Net::ClosesTooSoon,
+        "closing ends the connections before all is given back",
+        &["close.gives_back/acquiring"],
+    ),
+    (
         Net::AbandonsLocks,
         "an acquisition whose connection is lost is given up, and the server keeps the lock for it",
         &["lock.cancel/lost-reply"],

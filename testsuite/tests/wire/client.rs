@@ -6,7 +6,7 @@ use kv_core::{
     ErrorKind, Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Page,
     PutOptions, ReadOptions, Result, Store, Target, Transaction, Version, WatchEvent, WatchOptions,
     WatchStream, WriteOptions, Written, async_trait,
-    backend::{Alive, Clock, Instant, Told, Undo, stream},
+    backend::{Alive, Clock, Instant, Tasks, Told, Undo, stream},
 };
 use std::{
     collections::HashMap,
@@ -44,6 +44,7 @@ struct Client {
     next: AtomicU64,
     link: AsyncMutex<Option<Arc<Link>>>,
     links: AtomicU64,
+    tasks: Tasks,
 }
 
 /// One connection.
@@ -164,6 +165,7 @@ impl Wire {
             next: AtomicU64::new(RandomState::new().hash_one(address)),
             link: AsyncMutex::default(),
             links: AtomicU64::new(0),
+            tasks: Tasks::default(),
         }))
     }
 
@@ -301,7 +303,7 @@ impl Wire {
     /// Gives a lock, a place in line or a lease back, whenever it runs.
     fn undo(&self, id: Id, each_request: Duration) -> Undo {
         let wire = self.clone();
-        Undo::new(async move {
+        let work = async move {
             let deadline = Deadline::after(each_request);
             if wire.has(Fault::EndsOnOneLink) {
                 let ended = wire.once(Ask::End(id), deadline).await;
@@ -318,7 +320,8 @@ impl Wire {
                 _ if unanswered && !wire.has(Fault::AnswersForRepeats) => Err(unknown()),
                 ended => ended,
             }
-        })
+        };
+        if self.has(Fault::ClosesTooSoon) { Undo::new(work) } else { self.0.tasks.undo(work) }
     }
 
     fn keep(
@@ -627,6 +630,9 @@ impl Store for Wire {
     }
 
     async fn close(&self) -> Result<()> {
+        if !self.has(Fault::ClosesTooSoon) {
+            self.0.tasks.finish().await?;
+        }
         self.0.link.lock().await.take();
         Ok(())
     }

@@ -61,6 +61,8 @@ pub(crate) enum Fault {
     ReleaseIsAlwaysTrue,
     /// What was begun of an acquisition is not undone when it fails.
     LeavesLocksBehind,
+    /// Closing ends the connections before all is given back.
+    ClosesTooSoon,
     /// An acquisition whose connection is lost is given up, and the server keeps the lock for it.
     AbandonsLocks,
     /// Whoever waits for a lock asks who holds it whenever any is given back.
