@@ -17,7 +17,8 @@ mod picture;
 mod program;
 pub mod registers;
 pub mod round;
+pub mod tally;
 pub mod watches;
 
 pub use chance::Chance;
-pub use program::main;
+pub use program::{LONG, ONLY, SECONDS, SEED, folder, main};

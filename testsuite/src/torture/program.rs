@@ -8,6 +8,7 @@ use super::{
     nemesis::{self, Stroke},
     registers::Registers,
     round::{self, Plan, Workload},
+    tally,
     watches::Watches,
 };
 use crate::{Failure, Harness};
@@ -22,14 +23,14 @@ use std::{
 };
 
 /// The name of the variable that sets the seed.
-const SEED: &str = "KV_TORTURE_SEED";
+pub const SEED: &str = "KV_TORTURE_SEED";
 /// The name of the variable that sets how many seconds each round lasts.
-const SECONDS: &str = "KV_TORTURE_SECONDS";
+pub const SECONDS: &str = "KV_TORTURE_SECONDS";
 /// The name of the variable that asks for the long form: a round for each kind of stroke, and some for pairs.
-const LONG: &str = "KV_TORTURE_LONG";
+pub const LONG: &str = "KV_TORTURE_LONG";
 
 /// The name of the variable that names the workloads that run, joined by commas; all without it.
-const ONLY: &str = "KV_TORTURE_ONLY";
+pub const ONLY: &str = "KV_TORTURE_ONLY";
 
 /// The workload that runs in a round of its own, and that round.
 const LEAKS: &str = "leaks";
@@ -140,11 +141,13 @@ fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec
     plans
 }
 
-/// Where pictures and tables go.
-fn folder() -> PathBuf {
-    let target =
-        std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.parent()?.to_owned()));
-    target.unwrap_or_else(|| "target".into()).join("torture")
+/// Where pictures and tallies go.
+#[must_use]
+pub fn folder() -> PathBuf {
+    // That of Cargo, in which every program of a build lies: `target/debug/deps`, or one above.
+    let program = std::env::current_exe().unwrap_or_default();
+    let build = program.ancestors().find(|folder| folder.join("deps").is_dir());
+    build.and_then(|build| build.parent()).unwrap_or("target".as_ref()).join("torture")
 }
 
 async fn one(
@@ -162,6 +165,7 @@ async fn one(
     let report = round::run(harness, prefix, &workloads, plan).await?;
     let again = format!("{SEED}={} {SECONDS}={} and the filter {name}", plan.seed, plan.time.as_secs());
     println!("{backend}, {name}; again with {again}\n{}", report.text());
+    tally::save(&folder(), backend, name, plan, &report)?;
     let wrong = report.violations().count();
     if wrong == 0 {
         return Ok(());

@@ -1,0 +1,106 @@
+//! Workloads under fire on every backend, or on some: `kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only
+//! WORKLOAD,...] [--write] [BACKEND...]`, run in the workspace's folder.
+//!
+//! Each backend's `tests/torture.rs` is run as a test program, once for each seed. It ends with a table of what was seen, and
+//! fails when there was a violation; `--write` puts the table into `docs/torture.md`.
+
+use kv_testsuite::{
+    Failure,
+    torture::{self, tally},
+};
+use std::{fs, process::Command, process::ExitCode, time::SystemTime};
+
+const BACKENDS: &[&str] = &["memory", "redb", "etcd", "consul", "zookeeper", "redis", "dynamodb"];
+const USAGE: &str = "usage: kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only WORKLOAD,...] [--write] \
+                     [BACKEND...]";
+const BEGIN: &str = "<!-- torture:begin -->\n";
+const END: &str = "<!-- torture:end -->";
+
+fn main() -> ExitCode {
+    match work() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("kv-torture: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Default)]
+struct Asked {
+    long: bool,
+    write: bool,
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    seconds: Option<u64>,
+    only: Option<String>,
+    backends: Vec<String>,
+}
+
+impl Asked {
+    fn read(arguments: impl IntoIterator<Item = String>) -> Result<Self, Failure> {
+        let (mut asked, mut arguments) = (Self::default(), arguments.into_iter());
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} lacks its value; {USAGE}"));
+            let number = |text: String| text.parse().map_err(|e| format!("{argument} {text}: {e}; {USAGE}"));
+            match argument.as_str() {
+                "--long" => asked.long = true,
+                "--write" => asked.write = true,
+                "--seed" => asked.seed = Some(number(value()?)?),
+                "--seeds" => asked.seeds = Some(number(value()?)?),
+                "--seconds" => asked.seconds = Some(number(value()?)?),
+                "--only" => asked.only = Some(value()?),
+                backend if BACKENDS.contains(&backend) => asked.backends.push(argument),
+                other => {
+                    return Err(
+                        format!("unknown {other:?}; backends are {}; {USAGE}", BACKENDS.join(", ")).into()
+                    );
+                }
+            }
+        }
+        if asked.backends.is_empty() {
+            asked.backends = BACKENDS.iter().map(|&backend| backend.to_owned()).collect();
+        }
+        Ok(asked)
+    }
+}
+
+fn work() -> Result<bool, Failure> {
+    let asked = Asked::read(std::env::args().skip(1))?;
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let first = asked.seed.unwrap_or(clock);
+    let folder = torture::folder();
+    if folder.exists() {
+        // The table is of this run alone.
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut went_well = true;
+    for seed in first..first + asked.seeds.unwrap_or(1) {
+        for backend in &asked.backends {
+            let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            test.args(["test", "--locked", "--quiet", "-p", &format!("kv-{backend}"), "--test", "torture"]);
+            test.env(torture::SEED, seed.to_string());
+            if let Some(seconds) = asked.seconds {
+                test.env(torture::SECONDS, seconds.to_string());
+            }
+            if let Some(only) = &asked.only {
+                test.env(torture::ONLY, only);
+            }
+            if asked.long {
+                test.env(torture::LONG, "1");
+            }
+            went_well &= test.status()?.success();
+        }
+    }
+    let table = tally::table(&tally::load(&folder)?);
+    println!("{table}");
+    if asked.write {
+        let page = "docs/torture.md";
+        let text = fs::read_to_string(page).map_err(|e| format!("{page}: {e}"))?;
+        let (head, rest) = text.split_once(BEGIN).ok_or_else(|| format!("{page} lacks {BEGIN:?}"))?;
+        let (_, tail) = rest.split_once(END).ok_or_else(|| format!("{page} lacks {END:?}"))?;
+        fs::write(page, format!("{head}{BEGIN}{table}{END}{tail}"))?;
+    }
+    Ok(went_well)
+}
