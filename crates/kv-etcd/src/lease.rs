@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
 /// random. Nobody knows such a lease but that transaction, so that no other key can come.
@@ -88,13 +89,25 @@ pub(crate) async fn grant(
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     loop {
         let id = what.number();
-        let (revoke, at) = (revoke(inner, id, each_request), inner.clock.now());
-        let options = LeaseGrantOptions::new().with_id(id);
-        let ask = inner.client.ask(Does::Repeatable, deadline, |service| {
-            let options = options.clone();
-            async move { service.lease_client().grant(seconds, Some(options)).await }
+        let (at, (told, heard)) = (inner.clock.now(), oneshot::channel());
+        let (client, tasks) = (inner.client.clone(), inner.tasks.clone());
+        // Its own task: who no longer waits does not keep the answer from being heard, behind which alone it can be revoked
+        // for certain.
+        inner.tasks.spawn(async move {
+            let options = LeaseGrantOptions::new().with_id(id);
+            let ask = client.ask(Does::Repeatable, deadline, |service| {
+                let options = options.clone();
+                async move { service.lease_client().grant(seconds, Some(options)).await }
+            });
+            let (answer, maybe_done) = ask.await;
+            let revoke = tasks.undo(end(client, id, each_request));
+            // Dropped, with what undoes it, where nobody waits.
+            let _ = told.send((answer, maybe_done, revoke));
+            Ok(())
         });
-        let (answer, maybe_done) = ask.await;
+        let Ok((answer, maybe_done, revoke)) = heard.await else {
+            return Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile"));
+        };
         match answer {
             Ok(granted) => {
                 let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
@@ -114,10 +127,6 @@ pub(crate) async fn grant(
 }
 
 /// Ends a lease, and its keys; `true` when it was there.
-pub(crate) fn revoke(inner: &Inner, id: i64, each_request: Duration) -> Undo {
-    inner.tasks.undo(end(inner.client.clone(), id, each_request))
-}
-
 pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
     let deadline = Deadline::after(each_request);
     let revoke = client

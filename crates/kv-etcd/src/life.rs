@@ -51,7 +51,7 @@ impl Life {
     /// After a write that took no effect.
     pub(crate) fn end(&self, inner: &Inner) {
         if self.ours.is_some() {
-            drop(lease::revoke(inner, self.lease, Deadline::DEFAULT));
+            inner.tasks.spawn(lease::end(inner.client.clone(), self.lease, Deadline::DEFAULT));
         }
     }
 

@@ -192,8 +192,9 @@ impl Client {
             }
             tries += 1;
             let left = deadline.remaining();
-            // What is begun so late is not answered in time, and then nobody knows.
-            if left < LATE {
+            // What is begun so late may not be answered in time, and of a write nobody knows then.
+            let late = if does == Does::Write { LATE.max(deadline.within() / 5) } else { LATE };
+            if left < late {
                 return Err(if maybe_done && does == Does::Repeatable { unknown(error) } else { error });
             }
             before = Some(error);

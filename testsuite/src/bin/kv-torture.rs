@@ -1,8 +1,9 @@
 //! Workloads under fire on every backend, or on some: `kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only
-//! WORKLOAD,...] [--write] [BACKEND...]`, run in the workspace's folder.
+//! WORKLOAD,...] [--write] [--last] [BACKEND...]`, run in the workspace's folder.
 //!
 //! Each backend's `tests/torture.rs` is run as a test program, once for each seed. It ends with a table of what was seen, and
-//! fails when there was a violation; `--write` puts the table into `docs/torture.md`.
+//! fails when there was a violation; `--write` puts the table into `docs/torture.md`. `--last` runs nothing: the table is of
+//! the last run.
 
 use kv_testsuite::{
     Failure,
@@ -12,7 +13,7 @@ use std::{fs, process::Command, process::ExitCode, time::SystemTime};
 
 const BACKENDS: &[&str] = &["memory", "redb", "etcd", "consul", "zookeeper", "redis", "dynamodb"];
 const USAGE: &str = "usage: kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only WORKLOAD,...] [--write] \
-                     [BACKEND...]";
+                     [--last] [BACKEND...]";
 const BEGIN: &str = "<!-- torture:begin -->\n";
 const END: &str = "<!-- torture:end -->";
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
 struct Asked {
     long: bool,
     write: bool,
+    last: bool,
     seed: Option<u64>,
     seeds: Option<u64>,
     seconds: Option<u64>,
@@ -47,6 +49,7 @@ impl Asked {
             match argument.as_str() {
                 "--long" => asked.long = true,
                 "--write" => asked.write = true,
+                "--last" => asked.last = true,
                 "--seed" => asked.seed = Some(number(value()?)?),
                 "--seeds" => asked.seeds = Some(number(value()?)?),
                 "--seconds" => asked.seconds = Some(number(value()?)?),
@@ -71,12 +74,13 @@ fn work() -> Result<bool, Failure> {
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let first = asked.seed.unwrap_or(clock);
     let folder = torture::folder();
-    if folder.exists() {
+    if folder.exists() && !asked.last {
         // The table is of this run alone.
         fs::remove_dir_all(&folder)?;
     }
     let mut went_well = true;
-    for seed in first..first + asked.seeds.unwrap_or(1) {
+    let runs = if asked.last { 0 } else { asked.seeds.unwrap_or(1) };
+    for seed in first..first + runs {
         for backend in &asked.backends {
             let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             test.args(["test", "--locked", "--quiet", "-p", &format!("kv-{backend}"), "--test", "torture"]);

@@ -1,6 +1,6 @@
 //! Workloads under fire on servers of which one promise is broken: they see it, and blame nobody without a fault.
 
-use crate::{Server, fault::Fault, wire};
+use crate::{Server, fault::Fault};
 use kv_core::Durability;
 use kv_testsuite::torture::{
     locks::Locks,
@@ -24,7 +24,6 @@ const LOCKS: &[(Server, &[&str])] = &[
     (Server::Here(Fault::NamesNoHolder), &["a read says otherwise"]),
     (Server::Here(Fault::HidesHolders), &["never told the last holder"]),
     (Server::Here(Fault::MissesTheEndOfHolding), &["says at the end that it is held"]),
-    (Server::There(Some(wire::Fault::BelievesInLockForever)), &["when it was granted under"]),
 ];
 
 /// What is tried, by name.
