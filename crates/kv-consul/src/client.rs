@@ -145,6 +145,7 @@ impl Client {
                 _ if part >= deadline.remaining() => deadline,
                 _ => Deadline::after(part),
             };
+            let token = agents[at].token();
             let Failed { fate, blames, error } = match agents[at].attempt(does, within, request, &read).await
             {
                 Ok(it) => return Ok(Told { it, is_repeat }),
@@ -155,7 +156,8 @@ impl Client {
             let is_mended = match blames {
                 Blames::Nothing => false,
                 Blames::Certificates => agents[at].renew_tls(),
-                Blames::Token => agents[at].renew_token(),
+                // Another request may have read the new one meanwhile.
+                Blames::Token => agents[at].renew_token() || agents[at].token() != token,
             };
             if is_mended && !deadline.has_passed() {
                 refusals = 0;

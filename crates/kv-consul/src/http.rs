@@ -8,7 +8,10 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{Deadline, Error, ErrorKind, Result};
-use reqwest::{Method, Response, header::HeaderMap};
+use reqwest::{
+    Method, Response,
+    header::{HeaderMap, HeaderValue},
+};
 use std::{
     fmt, io,
     pin::Pin,
@@ -161,6 +164,11 @@ impl Agent {
 
     pub(crate) fn renew_token(&self) -> bool {
         self.common.token.renew()
+    }
+
+    /// What requests carry now.
+    pub(crate) fn token(&self) -> Option<HeaderValue> {
+        self.common.token.get()
     }
 
     pub(crate) fn opened(&self) {

@@ -176,7 +176,8 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
     }
     // The words of whatever stands between us and it, which had the request and may have handed it on.
     if !says(MARK) {
-        let why = says("HTTP status code").then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
+        let is_no_grpc = says("HTTP status code") || says("h2 protocol error") && !was_right;
+        let why = is_no_grpc.then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
         return (Fate::Unknown, ErrorKind::Unavailable, why);
     }
     match code(status) {
