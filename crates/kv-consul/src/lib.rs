@@ -104,7 +104,6 @@ mod store;
 mod tree;
 mod ttl;
 mod txn;
-mod values;
 mod watch;
 
 pub use config::Config;

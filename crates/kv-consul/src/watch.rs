@@ -7,10 +7,9 @@ use crate::{
     names::below,
     poll::Joined,
     store::Inner,
-    values::Values,
 };
 use kv_core::{
-    backend::{Change, Emit, Told, stream},
+    backend::{Change, Emit, Told, Values, stream},
     *,
 };
 use std::sync::Arc;
@@ -91,11 +90,7 @@ impl Watched {
     }
 
     async fn send(&mut self, event: WatchEvent) {
-        match &event {
-            WatchEvent::Put(entry) => self.values.note(&entry.key, &entry.value),
-            WatchEvent::Delete { key, .. } => self.values.forget(key),
-            WatchEvent::Synced => {}
-        }
+        self.values.told(&event);
         self.out.send(event).await;
     }
 }

@@ -85,7 +85,6 @@ mod store;
 mod tls;
 mod tree;
 mod txn;
-mod values;
 mod vigil;
 mod watch;
 

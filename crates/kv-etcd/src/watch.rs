@@ -9,11 +9,10 @@ use crate::{
     names::{Range, after},
     store::{Inner, entry, version},
     txn,
-    values::Values,
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 use kv_core::{
-    backend::{Backoff, Emit, Outage, Told, stream},
+    backend::{Backoff, Emit, Outage, Told, Values, stream},
     *,
 };
 use std::{sync::Arc, time::Duration};
@@ -114,9 +113,7 @@ impl Watched {
             None => self.read_all(out).await?,
         };
         for event in self.told.rest() {
-            if let Some(key) = event.key() {
-                self.values.forget(key);
-            }
+            self.values.told(&event);
             out.send(event).await;
         }
         self.history.read(now);
@@ -235,11 +232,7 @@ impl Watched {
                 };
                 self.history.told(at);
                 let Some(event) = event else { continue };
-                match &event {
-                    WatchEvent::Put(entry) => self.values.note(&entry.key, &entry.value),
-                    WatchEvent::Delete { key, .. } => self.values.forget(key),
-                    WatchEvent::Synced => {}
-                }
+                self.values.told(&event);
                 out.send(event).await;
             }
         }

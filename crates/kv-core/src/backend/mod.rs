@@ -31,6 +31,7 @@ mod stream;
 mod tasks;
 mod told;
 mod undo;
+mod values;
 
 pub use alive::Alive;
 pub use backoff::Backoff;
@@ -45,6 +46,7 @@ pub use tasks::Tasks;
 pub use told::Told;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
+pub use values::Values;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
