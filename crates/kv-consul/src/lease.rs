@@ -14,7 +14,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// A session that was created.
 #[derive(Debug)]
@@ -41,16 +40,9 @@ pub(crate) async fn create(
 ) -> Result<Session> {
     loop {
         let name = format!("kv {what} {:016x}", unique());
-        // On a task, so that a dropped future leaves nothing behind: the answer comes all the same, and its session ends, since
-        // nobody takes it.
-        let (tell, told) = oneshot::channel();
+        // A dropped future leaves nothing behind: the answer comes all the same, and its session ends, since nobody takes it.
         let asking = ask(inner, name, ttl, deadline, each_request);
-        inner.tasks.spawn(async move {
-            drop(tell.send(asking.await));
-            Ok(())
-        });
-        let ended = |e| Err(Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e));
-        match told.await.unwrap_or_else(ended) {
+        match inner.tasks.to_its_end(asking).await.flatten() {
             Ok(session) => return Ok(session),
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
                 if deadline.remaining() < deadline.within() / 20 {

@@ -17,7 +17,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
 /// random. Nobody knows such a lease but that transaction, so that no other key can come.
@@ -89,11 +88,9 @@ pub(crate) async fn grant(
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     loop {
         let id = what.number();
-        let (at, (told, heard)) = (inner.clock.now(), oneshot::channel());
-        let (client, tasks) = (inner.client.clone(), inner.tasks.clone());
-        // Its own task: who no longer waits does not keep the answer from being heard, behind which alone it can be revoked
-        // for certain.
-        inner.tasks.spawn(async move {
+        let (at, client, tasks) = (inner.clock.now(), inner.client.clone(), inner.tasks.clone());
+        // Only behind the answer it can be revoked for certain: it is heard, also when nobody waits any more.
+        let asked = inner.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Does::Repeatable, deadline, |service| {
                 let options = options.clone();
@@ -101,13 +98,9 @@ pub(crate) async fn grant(
             });
             let (answer, maybe_done) = ask.await;
             let revoke = tasks.undo(end(client, id, each_request));
-            // Dropped, with what undoes it, where nobody waits.
-            let _ = told.send((answer, maybe_done, revoke));
-            Ok(())
+            (answer, maybe_done, revoke)
         });
-        let Ok((answer, maybe_done, revoke)) = heard.await else {
-            return Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile"));
-        };
+        let (answer, maybe_done, revoke) = asked.await?;
         match answer {
             Ok(granted) => {
                 let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());

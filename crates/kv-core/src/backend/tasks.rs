@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 /// The work of one store that goes on in the background: what a dropped future, guard or lease has to give back. `close`
 /// waits for it by [`finish`](Self::finish), so that nothing is cut off by the end of the connections. Clones count
@@ -69,6 +72,23 @@ impl Tasks {
     pub fn spawn<T>(&self, work: impl Future<Output = Result<T>> + Send + 'static) {
         let counted = self.count();
         tokio::spawn(async move { counted.note(&work.await) });
+    }
+
+    /// Runs the work in the background to its end, also when its caller stops waiting for it: then the answer is dropped, and
+    /// whatever undoes it runs. For a request that could otherwise be overtaken by its own undoing.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) when the runtime ends meanwhile.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let (tell, told) = oneshot::channel();
+        self.spawn(async move {
+            drop(tell.send(work.await));
+            Ok(())
+        });
+        told.await.map_err(|e| Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e))
     }
 
     /// An [`Undo`] that is counted once it runs.

@@ -51,7 +51,8 @@ impl Lock {
     }
 
     /// Waits in line until the lock is held, over outages too, as a watch does: a lost place is taken anew, and what ends
-    /// the wait is what [`Error::is_lasting`] names. A lock whose time was over before it came is never given. Whoever wants an end uses [`acquire_within`](Self::acquire_within).
+    /// the wait is what [`Error::is_lasting`] names. A lock whose time was over before it came is never given. Whoever wants
+    /// an end uses [`acquire_within`](Self::acquire_within).
     ///
     /// # Errors
     /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),

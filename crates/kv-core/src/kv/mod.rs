@@ -37,9 +37,8 @@ use tracing::Instrument;
 /// Every call is a builder that does nothing until it is awaited, takes its options chained, and ends within its
 /// deadline (five seconds unless told otherwise): a read that is cut off gives [`Timeout`](ErrorKind::Timeout), a write
 /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), up to 50 ms later, in which the store may still say that nothing was sent.
-/// A call that the store's [`Capabilities`] rule out, and every bad name
-/// and option, is refused before any I/O. The builders borrow nothing: their futures are `'static` and `Send`. What takes a
-/// future and no more (`tokio::spawn`, `join_all`, `JoinSet`) takes `kv.get("a").into_future()`.
+/// A call that the store's [`Capabilities`] rule out, and every bad name and option, is refused before any I/O. The builders
+/// borrow nothing: their futures are `'static` and `Send`. What takes a future and no more (`tokio::spawn`, `join_all`, `JoinSet`) takes `kv.get("a").into_future()`.
 ///
 /// Dropping the future of a call is safe at any point. A write that is dropped may or may not happen.
 ///
