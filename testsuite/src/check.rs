@@ -1,6 +1,7 @@
 //! What cases say: few words, each of which gives a message with what was expected and what was found.
 
-use kv_core::{Error, ErrorKind, Outcome};
+use futures::FutureExt;
+use kv_core::{Error, ErrorKind, Guard, Lease, Outcome};
 use std::{fmt::Debug, panic::Location};
 
 /// Why a promise is broken.
@@ -20,6 +21,39 @@ fn at(message: String) -> Failure {
 #[track_caller]
 pub fn holds(what: impl AsRef<str>, holds: bool) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(at(format!("broken: {}", what.as_ref()))) }
+}
+
+/// A lock or a lease, which can be lost.
+pub trait Holding {
+    /// Whether it is held, and why not.
+    fn state(&self) -> (bool, Option<Error>);
+}
+
+impl Holding for Guard {
+    fn state(&self) -> (bool, Option<Error>) {
+        (self.is_held(), self.lost().now_or_never())
+    }
+}
+
+impl Holding for Lease {
+    fn state(&self) -> (bool, Option<Error>) {
+        (self.is_held(), self.lost().now_or_never())
+    }
+}
+
+/// It is held.
+///
+/// # Errors
+/// That it is not, and why it was lost.
+#[track_caller]
+pub fn still_held(what: impl AsRef<str>, it: &impl Holding) -> Result<(), Failure> {
+    match it.state() {
+        (true, None) => Ok(()),
+        (is_held, lost) => {
+            let what = what.as_ref();
+            Err(at(format!("broken: {what}; found `is_held()` {is_held}, and `lost()` {lost:?}")))
+        }
+    }
 }
 
 /// What was found is what was expected.

@@ -11,7 +11,7 @@ use crate::{
     store::{Inner, does},
 };
 use kv_core::{
-    backend::{Alive, Backoff, Undo},
+    backend::{AbortOnDrop, Alive, Backoff, Undo},
     *,
 };
 use std::{sync::Arc, time::Duration};
@@ -213,7 +213,7 @@ impl Attempt {
 
     /// Leaves the line: `true` when we were still in it.
     fn leave(self: Arc<Self>, guarded: Option<AbortHandle>) -> Undo {
-        let guarded = guarded.map(AbortOnDrop);
+        let guarded = guarded.map(AbortOnDrop::new);
         self.inner.tasks.clone().undo(async move {
             drop(guarded);
             match self.delete().await {
@@ -303,14 +303,6 @@ enum Left {
     Before,
     /// Now, or before: the answer was lost, and there was nothing at the second try.
     Somehow,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A guard that nobody looks after says so: its runtime has ended.

@@ -9,7 +9,7 @@ use crate::{
 };
 use etcd_client::{Txn, TxnOp};
 use kv_core::{
-    backend::{Backoff, Undo},
+    backend::{AbortOnDrop, Backoff, Undo},
     *,
 };
 use std::sync::{Arc, atomic::Ordering};
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 impl Attempt {
     /// Leaves the line: `true` when we were still in it.
     pub(crate) fn leave(self: Arc<Self>, guarded: Option<AbortHandle>) -> Undo {
-        let (guarded, tasks) = (guarded.map(AbortOnDrop), self.inner.tasks.clone());
+        let (guarded, tasks) = (guarded.map(AbortOnDrop::new), self.inner.tasks.clone());
         tasks.undo(async move {
             drop(guarded);
             match self.delete().await {
@@ -116,13 +116,5 @@ impl Attempt {
                 }
             }
         })
-    }
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

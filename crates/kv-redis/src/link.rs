@@ -13,7 +13,7 @@ use fred::{
         config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig},
     },
 };
-use kv_core::ErrorKind;
+use kv_core::{ErrorKind, backend::AbortOnDrop};
 use std::{
     future::{Future, poll_fn},
     pin::pin,
@@ -24,10 +24,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::{broadcast, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{broadcast, watch};
 
 /// How long making a connection may take, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -61,14 +58,6 @@ pub(crate) struct Link {
 }
 
 type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 impl Link {
     /// Connects and logs in.
@@ -125,7 +114,7 @@ impl Link {
         let _ = futures::poll!(connected.as_mut());
         let errors = connection.error_rx();
         let task = connection.connect();
-        let reader = AbortOnDrop(task.abort_handle());
+        let reader = AbortOnDrop::new(task.abort_handle());
         tokio::spawn(async move {
             // Aborted, or broken.
             let _ = task.await;
@@ -192,7 +181,7 @@ impl Link {
 
     /// Ends the connection.
     pub(crate) fn end(&self) {
-        self.reader.0.abort();
+        self.reader.abort();
     }
 
     /// What is published to us from here on.

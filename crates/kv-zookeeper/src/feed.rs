@@ -13,10 +13,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, Weak},
 };
-use tokio::{
-    sync::Notify,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::{sync::Notify, task::JoinHandle};
 use zookeeper_client::{Error as ClientError, MultiReadResult};
 
 /// How many changed names wait to be read before all who watch have to list again.
@@ -42,21 +39,6 @@ struct Changed {
     /// And whether the node was seen to go.
     keys: HashMap<Key, bool>,
     locks: HashSet<Key>,
-}
-
-/// Ends a task when it is dropped.
-pub(crate) struct Ends(AbortHandle);
-
-impl Ends {
-    pub(crate) fn new(task: AbortHandle) -> Self {
-        Self(task)
-    }
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What reads for one connection; dropping it ends it.

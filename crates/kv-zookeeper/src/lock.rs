@@ -4,13 +4,15 @@ use crate::{
     client::{Does, Via, unique},
     connect::Attempts,
     error::{Problem, Said},
-    feed::Ends,
     line::Entered,
     link::{self, Linked},
     pool::Use,
     store::Inner,
 };
-use kv_core::{backend::Undo, *};
+use kv_core::{
+    backend::{AbortOnDrop, Undo},
+    *,
+};
 use std::{
     collections::HashSet,
     sync::{
@@ -42,6 +44,15 @@ enum Gone {
     Nobody,
 }
 
+/// What became of an attempt.
+enum Got {
+    Lock(Acquired),
+    /// Another has it, or is before us.
+    Taken,
+    /// Our place is lost.
+    Lost,
+}
+
 /// [`Store::lock`].
 pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
@@ -56,70 +67,14 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             each_request: options.each_request,
             is_given_back: AtomicBool::new(false),
         });
-        if !options.wait {
-            match attempt.is_taken().await {
-                Ok(false) => {}
-                Ok(true) => return Ok(None),
-                Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                    inner.sessions.forget(&attempt.session);
-                    continue;
-                }
-                Err(e) => return Err(e),
-            }
+        match attempt.clone().get(name, options).await {
+            Ok(Got::Lock(acquired)) => return Ok(Some(acquired)),
+            Ok(Got::Taken) => return Ok(None),
+            Ok(Got::Lost) => {}
+            // The next one has another session.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => inner.sessions.forget(&attempt.session),
+            Err(e) => return Err(e),
         }
-        // Made before anything is sent, so that a dropped future leaves nothing behind.
-        let leave = attempt.clone().leave(None, None);
-        let entered = match attempt.enter(options).await {
-            Ok(entered) => entered,
-            Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                leave.forget();
-                inner.sessions.forget(&attempt.session);
-                continue;
-            }
-            Err(e) => {
-                if e.kind() != ErrorKind::OutcomeUnknown {
-                    leave.forget();
-                }
-                return Err(e);
-            }
-        };
-        let Entered { contender, token, is_first } = entered;
-        let path = format!("{}/{contender}", attempt.line);
-        leave.forget();
-        let leave = attempt.clone().leave(Some(path.clone()), None);
-        if !options.wait && !is_first {
-            match attempt.is_behind(&contender).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    leave.run().await?;
-                    return Ok(None);
-                }
-                Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                    inner.sessions.forget(&attempt.session);
-                    continue;
-                }
-                Err(e) => return Err(e),
-            }
-        } else if !is_first {
-            match attempt.wait(&contender).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                    inner.sessions.forget(&attempt.session);
-                    continue;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        if !attempt.session.alive().is_held() {
-            inner.sessions.forget(&attempt.session);
-            continue;
-        }
-        let alive = attempt.session.alive().another();
-        let guarded = tokio::spawn(attempt.clone().watch_own(path.clone(), alive.ending())).abort_handle();
-        let release = attempt.clone().leave(Some(path.clone()), Some(guarded));
-        leave.forget();
-        return Ok(Some(Acquired { fence: Fence::new(name.clone(), token, path), alive, release }));
     }
 }
 
@@ -130,6 +85,47 @@ impl Attempt {
 
     pub(crate) fn via(&self) -> Via<'_> {
         Via::Own(self.session.session())
+    }
+
+    /// # Errors
+    /// [`LeaseLost`](ErrorKind::LeaseLost) when its session has ended.
+    async fn get(self: Arc<Self>, name: &Key, options: &LockOptions) -> Result<Got> {
+        if !options.wait && self.is_taken().await? {
+            return Ok(Got::Taken);
+        }
+        // Made before anything is sent, so that a dropped future leaves nothing behind.
+        let leave = self.clone().leave(None, None);
+        let entered = match self.enter(options).await {
+            Ok(entered) => entered,
+            Err(e) => {
+                if e.kind() != ErrorKind::OutcomeUnknown {
+                    leave.forget();
+                }
+                return Err(e);
+            }
+        };
+        let Entered { contender, token, is_first } = entered;
+        let path = format!("{}/{contender}", self.line);
+        leave.forget();
+        let leave = self.clone().leave(Some(path.clone()), None);
+        if !options.wait && !is_first {
+            if self.is_behind(&contender).await? {
+                leave.run().await?;
+                return Ok(Got::Taken);
+            }
+        } else if !is_first && !self.wait(&contender).await? {
+            return Ok(Got::Lost);
+        }
+        if !self.session.alive().is_held() {
+            self.inner.sessions.forget(&self.session);
+            return Ok(Got::Lost);
+        }
+        let alive = self.session.alive().another();
+        let guarded = tokio::spawn(self.clone().watch_own(path.clone(), alive.ending())).abort_handle();
+        let release = self.clone().leave(Some(path.clone()), Some(guarded));
+        leave.forget();
+        let fence = Fence::new(name.clone(), token, path);
+        Ok(Got::Lock(Acquired { fence, alive, release }))
     }
 
     /// Waits until we are first; `false` when our place was lost.
@@ -262,7 +258,7 @@ impl Attempt {
 
     /// Leaves the line: `true` when we were still in it. Without a path it is looked for.
     fn leave(self: Arc<Self>, path: Option<String>, guarded: Option<AbortHandle>) -> Undo {
-        let guarded = guarded.map(Ends::new);
+        let guarded = guarded.map(AbortOnDrop::new);
         let tasks = self.inner.tasks.clone();
         tasks.undo(async move {
             self.is_given_back.store(true, Ordering::Relaxed);

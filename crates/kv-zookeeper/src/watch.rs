@@ -1,16 +1,9 @@
 //! Watches: each tells what it owes its reader, of what is there and of what the server tells to have changed.
 
-use crate::{
-    error::lock,
-    feed::{Ends, Feed},
-    holder,
-    link::Gone,
-    list,
-    store::Inner,
-};
+use crate::{error::lock, feed::Feed, holder, link::Gone, list, store::Inner};
 use futures::StreamExt;
 use kv_core::{
-    backend::{Backoff, Outage, stream},
+    backend::{AbortOnDrop, Backoff, Outage, stream},
     *,
 };
 use std::{
@@ -25,7 +18,7 @@ const MOST_WATCHES: usize = 1024;
 /// The server's watch of one node, on one connection.
 pub(crate) struct Armed {
     generation: u64,
-    _task: Ends,
+    _task: AbortOnDrop,
 }
 
 async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
@@ -141,7 +134,7 @@ async fn arm(
         None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
     };
     let task = inner.client.spawn(forward(inner.feed.clone(), watcher, linked.gone()));
-    let watch = Arc::new(Armed { generation: linked.generation, _task: Ends::new(task) });
+    let watch = Arc::new(Armed { generation: linked.generation, _task: AbortOnDrop::new(task) });
     let mut all = inner.feed.armed();
     if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {
         all.retain(|_, watch| watch.strong_count() > 0);

@@ -3,7 +3,7 @@
 use super::{names, put_all, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use futures::{StreamExt, future::try_join_all};
 use kv_core::{Entry, Error, ErrorKind, Guard, Kv, Lease, Version, Watch, Watching};
@@ -436,7 +436,7 @@ async fn given_back(t: &Trial, other: &Kv, guard: Option<(Guard, Waiting)>, leas
         let waited = t.soon("the end of a wait for a lock", waiting).await??;
         refused("the wait for a lock", waited, ErrorKind::Closed)?;
         let next = t.soon("the lock, for another client", other.new_lock("l").acquire()).await??;
-        holds("the next one has it", next.is_held())?;
+        still_held("the next one has it", &next)?;
         holds("releasing the lost guard says that it was not held", !guard.release().await?)?;
         next.release().await?;
     }

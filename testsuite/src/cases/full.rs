@@ -4,7 +4,7 @@ use super::names;
 use crate::{
     Ended, Failure, Full, Trial, Verdict,
     cases::watches::{Follower, put_all},
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{ErrorKind, Kv, Watching};
 use std::{future::Future, sync::Arc, time::Duration};
@@ -131,10 +131,10 @@ async fn holding(t: Trial) -> Verdict {
         t.note("a lock and a lease to be lost, were they not renewed");
         tokio::time::sleep(longest.mul_f64(1.5)).await;
         if let Some(lease) = &lease {
-            holds("a lease lives on", lease.is_held())?;
+            still_held("a lease lives on", lease)?;
         }
         if let Some(guard) = &guard {
-            holds("a lock is held", guard.is_held())?;
+            still_held("a lock is held", guard)?;
             same("its holder", kv.lock_holder("l").await?.map(|h| h.token), Some(guard.token()))?;
         }
         Ok(())

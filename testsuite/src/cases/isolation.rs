@@ -4,7 +4,7 @@ use super::{names, put_all, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
     cases::watches::Follower,
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{Bytes, ErrorKind, Guard, Kv, Lease, WatchEvent, Watching};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Holdings {
             }
         }
         if let Some(lease) = &self.lease {
-            holds(format!("a lease is held after {after}"), lease.is_held())?;
+            still_held(format!("a lease is held after {after}"), lease)?;
             kv.put("leased", "")
                 .lease(lease)
                 .await
@@ -248,7 +248,7 @@ async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
             holds(format!("the one's watch of the holder tells of its own; found {event:?}"), fine)?;
         }
         theirs.release().await?;
-        holds("the one's lock is held", mine.is_held())?;
+        still_held("the one's lock is held", &mine)?;
         same("who leads", kv.lock_holder("leader").await?.map(|h| h.token), Some(mine.token()))?;
         if let Some(holder) = &mut holder {
             let more = timeout(QUIET, holder.watch().event()).await;

@@ -3,7 +3,7 @@
 use super::{Mirror, in_order, names, put_all, snapshot, text, told};
 use crate::{
     Ended, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{Bytes, Condition, ErrorKind, Item, Key, Kv, Watching};
 
@@ -559,7 +559,7 @@ async fn internals_stay(t: Trial) -> Verdict {
     let guard = kv.new_lock("k").value("me").acquire().await?;
     let token = guard.token();
     kv.delete_tree("").await?;
-    holds("the lock is still held", guard.is_held())?;
+    still_held("the lock is still held", &guard)?;
     let holder = kv.lock_holder("k").await?;
     same("the holder", holder.map(|h| (h.token, h.value)), Some((token, Bytes::from("me"))))?;
     let second = t.open().await?.new_lock("k").try_acquire().await?;

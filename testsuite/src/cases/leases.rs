@@ -5,7 +5,7 @@ mod emptied;
 use super::{in_a_life_that_ends, names, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{ErrorKind, Expect, Key, Kv, Lease, PutOptions, TtlRange, WatchEvent, Watching};
 use std::time::Duration;
@@ -66,7 +66,7 @@ async fn renewed(t: Trial) -> Verdict {
     t.note(format!("{long:?} of a lease of {:?} to pass", lease.ttl()));
     let end = Instant::now() + long;
     while Instant::now() < end {
-        holds("the lease is held", lease.is_held())?;
+        still_held("the lease is held", &lease)?;
         same("the version of its key", t.open().await?.get("d/k").await?.map(|e| e.version), Some(version))?;
         tokio::time::sleep(lease.ttl() / 4).await;
     }
@@ -154,7 +154,7 @@ async fn two(t: Trial) -> Verdict {
     kv.put("other", "").lease(&other).await?;
     one.revoke().await?;
     same("what is left", names(&kv, "").await?, ["other"])?;
-    holds("the other is alive", other.is_held())?;
+    still_held("the other is alive", &other)?;
     kv.put("more", "").lease(&other).await?;
     other.revoke().await?;
     same("what is left in the end", names(&kv, "").await?, Vec::<String>::new())?;

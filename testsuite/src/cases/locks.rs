@@ -6,7 +6,7 @@ mod given_up;
 use super::watches::{Follower, all, put_all};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, refused_at, same},
+    check::{holds, refused, refused_at, same, still_held},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kv_core::{Condition, ErrorKind, Guard, Kv, Version, WatchEvent};
@@ -171,7 +171,7 @@ async fn renewed(t: Trial) -> Verdict {
         let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
         for _ in 0..15 {
             tokio::time::sleep(ttl / 5).await;
-            holds("a lock that is kept alive is held", guard.is_held())?;
+            still_held("a lock that is kept alive is held", &guard)?;
             let tried = other.new_lock("l").ttl(ttl).try_acquire().await?;
             holds("nobody else gets a lock that is kept alive", tried.is_none())?;
         }
@@ -496,7 +496,7 @@ async fn apart(t: Trial) -> Verdict {
         )?;
         kv.delete_tree("").await?;
         same("what is left in the root", kv.list("").await?, vec![])?;
-        holds("a lock outlives delete_tree of the root", guard.is_held())?;
+        still_held("a lock outlives delete_tree of the root", &guard)?;
         let tried = t.open().await?.new_lock("l").try_acquire().await?;
         holds("nobody else gets it after delete_tree of the root", tried.is_none())?;
         let token = guard.token();

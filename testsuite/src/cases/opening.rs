@@ -3,7 +3,7 @@
 use super::{names, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{Bytes, Capabilities, Error, ErrorKind, Kv, Registry, StoreUrl, TtlRange, Watching};
 use std::time::Duration;
@@ -70,7 +70,7 @@ async fn lease(t: Trial) -> Verdict {
     if let Some(range) = &t.capabilities().lease {
         let lease = kv.lease(range.least.max(Duration::from_secs(15))).await?;
         kv.put("k", "").lease(&lease).await?;
-        holds("it is alive", lease.is_held())?;
+        still_held("it is alive", &lease)?;
         holds("it was alive until it was revoked", lease.revoke().await?)?;
         return Ok(Ended::Kept);
     }
@@ -95,7 +95,7 @@ async fn lock(t: Trial) -> Verdict {
     let kv = t.open().await?;
     if t.capabilities().lock.is_some() {
         let guard = kv.new_lock("l").acquire().await?;
-        holds("it is held", guard.is_held())?;
+        still_held("it is held", &guard)?;
         holds("somebody holds it", kv.lock_holder("l").await?.is_some())?;
         holds("it was held until it was released", guard.release().await?)?;
         return Ok(Ended::Kept);

@@ -3,15 +3,13 @@
 use super::{
     field::Field,
     nemesis::Stroke,
+    patience::{self, until_done},
     registers::Failed,
     round::{Bar, Seen, Violation, Workload},
 };
 use crate::Failure;
 use kv_core::{Capabilities, Durability, Entry, Error, Kv, Outcome, async_trait};
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 const ACCOUNTS: usize = 5;
 const EACH: i64 = 100;
@@ -36,33 +34,24 @@ impl Workload for Bank {
     }
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
-        let observer = field.observer(self.name()).await?;
+        let observer = patience::observer(field, self.name()).await?;
         // An account may be there of a try whose answer was lost.
-        let opened = async {
-            for account in 0..ACCOUNTS {
-                while observer.put(name(account), EACH.to_string()).await.is_err() {}
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), opened)
-            .await
-            .map_err(|_| "no account could be opened")?;
+        for account in 0..ACCOUNTS {
+            let open = || observer.put(name(account), EACH.to_string()).into_future();
+            until_done("opening an account", open).await?;
+        }
         let seen = Mutex::new(Seen::default());
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            clients.push(field.client(self.name()).await?);
+            clients.push(patience::client(field, self.name()).await?);
         }
         futures::future::join_all(clients.into_iter().map(|(name, kv)| client(field, &seen, name, kv))).await;
         let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let began = field.now();
-        let last = async {
-            loop {
-                if let Ok(Some(accounts)) = all(&observer).await {
-                    return accounts;
-                }
-            }
-        };
-        let last = tokio::time::timeout(Duration::from_secs(60), last).await;
-        let last = last.map_err(|_| "the accounts cannot be read when all troubles are over")?;
+        let last = until_done("reading all accounts", || async {
+            all(&observer).await.map_err(|e| e.to_string())?.ok_or_else(|| "they change".to_owned())
+        });
+        let last = last.await?;
         seen.violations.extend(audit("the end", &last, began, field.now()));
         observer.close().await?;
         Ok(seen)

@@ -141,17 +141,16 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         return;
     }
     loop {
-        let (quiet, mut one, mut other) = (chance.millis(calm.0, calm.1), chance.clone(), chance.clone());
+        let quiet = chance.millis(calm.0, calm.1);
+        // Each has its own, from what the nemesis would draw next.
+        let seed = chance.clone().below(usize::MAX) as u64;
+        let (mut one, mut other) = (Chance::new(seed, "first"), Chance::new(seed, "second"));
         tokio::time::sleep(quiet).await;
         if field.is_over() {
             return;
         }
         let first = *chance.pick(&strokes);
         let second = *chance.pick(&strokes);
-        (one, other) = (
-            Chance::new(one.below(usize::MAX) as u64, "first"),
-            Chance::new(other.below(usize::MAX) as u64, "second"),
-        );
         let is_pair = first.on_server() != second.on_server() && chance.one_in(3);
         if is_pair {
             tokio::join!(fall(field, first, &mut one), fall(field, second, &mut other));

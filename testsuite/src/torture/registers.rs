@@ -7,6 +7,7 @@ use super::{
     field::Field,
     linear::{Call, Id, Is},
     nemesis::Stroke,
+    patience::{self, until_done},
     round::{Seen, Violation, Workload},
 };
 use crate::Failure;
@@ -18,7 +19,6 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 /// Groups of registers that are in use at one moment.
@@ -76,11 +76,11 @@ impl Workload for Registers {
         let work = Work { field, log: Mutex::default(), next: AtomicU32::new(1), begun: Default::default() };
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            clients.push(field.client(self.name()).await?);
+            clients.push(patience::client(field, self.name()).await?);
         }
         let clients = clients.into_iter().map(|(name, kv)| work.client(name, kv));
         futures::future::join_all(clients).await;
-        work.read_all(field.observer(self.name()).await?).await?;
+        work.read_all(patience::observer(field, self.name()).await?).await?;
         let log = work.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(judge(field, log))
     }
@@ -121,15 +121,8 @@ impl Work<'_> {
         for group in groups {
             for register in 0..REGISTERS {
                 let began = self.field.now();
-                let read = async {
-                    loop {
-                        if let Ok(found) = kv.get(key(&group, register)).await {
-                            return found;
-                        }
-                    }
-                };
-                let found = tokio::time::timeout(Duration::from_secs(60), read).await;
-                let found = found.map_err(|_| "no read succeeds within a minute after all troubles ended")?;
+                let read = || kv.get(key(&group, register)).into_future();
+                let found = until_done("reading a register", read).await?;
                 self.found("the end", &group, register, began, found);
             }
         }

@@ -18,6 +18,7 @@
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
 //! [`Expect::check`](crate::Expect::check).
 
+mod abort;
 mod alive;
 mod backoff;
 mod clock;
@@ -33,6 +34,7 @@ mod told;
 mod undo;
 mod values;
 
+pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub use backoff::Backoff;
 pub use clock::{Clock, Instant};

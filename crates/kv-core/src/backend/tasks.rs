@@ -1,6 +1,6 @@
 //! What runs in the background, counted.
 
-use super::{Undo, lock};
+use super::{AbortOnDrop, Undo, lock};
 use crate::{Error, ErrorKind, Result};
 use std::{
     fmt,
@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{oneshot, watch};
 
 /// The work of one store that goes on in the background: what a dropped future, guard or lease has to give back. `close`
 /// waits for it by [`finish`](Self::finish), so that nothing is cut off by the end of the connections. Clones count
@@ -121,8 +118,9 @@ impl Tasks {
         if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(apart.work.as_mut().poll(cx))).await {
             return answer;
         }
-        let mut task = AbortOnDrop(tokio::spawn(apart));
-        match (&mut task.0).await {
+        let task = tokio::spawn(apart);
+        let _ends = AbortOnDrop::new(task.abort_handle());
+        match task.await {
             Ok(answer) => answer,
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -148,14 +146,6 @@ impl<T> Future for Apart<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         self.work.as_mut().poll(cx)
-    }
-}
-
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

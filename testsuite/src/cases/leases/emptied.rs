@@ -4,7 +4,7 @@ use super::{long, range};
 use crate::{
     Ended, Failure, Trial, Verdict,
     cases::{names, text},
-    check::{holds, same},
+    check::{holds, same, still_held},
 };
 use kv_core::{Kv, Lease};
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(super) async fn lives_on(t: Trial) -> Verdict {
     tokio::time::sleep(LOOK).await;
     for (way, lease) in &leases {
         let key = format!("{way}/2");
-        holds(format!("a lease is held whose key went: {way}"), lease.is_held())?;
+        still_held(format!("a lease is held whose key went: {way}"), lease)?;
         let put = kv.put(&key, "second").lease(lease).await;
         put.map_err(|e| format!("a put under a lease whose key went, {way}: {e}"))?;
         same(format!("what was put, {way}"), text(&by, &key).await?, Some("second".to_owned()))?;
@@ -106,7 +106,7 @@ pub(super) async fn race(t: Trial) -> Verdict {
         tokio::time::sleep(Duration::from_millis(150)).await;
         same("puts that were acknowledged and stayed", names(&by, "new").await?.len(), AT_ONCE)?;
         for lease in leases {
-            holds("a lease with a key is held", lease.is_held())?;
+            still_held("a lease with a key is held", &lease)?;
             holds("it was alive until it was revoked", lease.revoke().await?)?;
         }
         same("the keys of revoked leases", names(&by, "").await?, Vec::<String>::new())?;

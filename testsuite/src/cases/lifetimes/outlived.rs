@@ -3,7 +3,7 @@
 use crate::{
     Ended, Failure, Trial, Verdict,
     cases::{locks::lock_ttl, watches::Follower},
-    check::{holds, same},
+    check::{holds, same, still_held},
 };
 use kv_core::{Guard, Kv, Lease, WatchEvent, Watching};
 use std::{future::Future, time::Duration};
@@ -130,11 +130,11 @@ async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
     t.note("more than the TTL of a lock and a lease");
     tokio::time::sleep(longest.max().unwrap_or_default()).await;
     if let Some(guard) = held.guard {
-        holds("a lock is renewed", guard.is_held())?;
+        still_held("a lock is renewed", &guard)?;
         holds("it was held until it was released", guard.release().await?)?;
     }
     if let Some(lease) = held.lease {
-        holds("a lease is renewed", lease.is_held())?;
+        still_held("a lease is renewed", &lease)?;
         holds("it was alive until it was revoked", lease.revoke().await?)?;
     }
     Ok(())

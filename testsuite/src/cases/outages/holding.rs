@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     cases::locks::{lock_ttl, take},
-    check::{holds, refused, same},
+    check::{holds, refused, same, still_held},
 };
 use kv_core::{Guard, TtlRange};
 use std::time::Instant;
@@ -106,7 +106,7 @@ pub(super) async fn one_failure(t: Trial) -> Verdict {
             lost = lost => return Err(format!("a renewal that failed lost the lock: {lost:?}").into()),
             kept = kept => kept?,
         }
-        holds("a renewal that failed is no loss", guard.is_held())?;
+        still_held("a renewal that failed is no loss", &guard)?;
         let holder = link.direct.lock_holder("l").await?.map(|holder| holder.token);
         same("the holder after a renewal that failed", holder, Some(guard.token()))
     })
@@ -231,7 +231,7 @@ pub(super) async fn exclusive_restart(t: Trial) -> Verdict {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        holds("somebody holds the lock after a restart", guard.is_held())
+        still_held("somebody holds the lock after a restart", &guard)
     })
     .await
 }
@@ -278,7 +278,7 @@ pub(super) async fn lost_acquisition(t: Trial) -> Verdict {
         let answer =
             t.soon("the answer of an acquisition that lost its connection", waiting.join_next()).await?;
         match answer.ok_or("the acquisition was begun")?? {
-            Ok(guard) => holds("a lock that was got is held", guard.is_held())?,
+            Ok(guard) => still_held("a lock that was got is held", &guard)?,
             Err(e) => holds(format!("the acquisition failed by the outage; found {e:?}"), of_an_outage(&e))?,
         }
         let (time, what) =
@@ -328,7 +328,7 @@ pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
         let version = link.kv.put("d/a", "").lease(&lease).deadline(PATIENT).await?.version;
         short_cut(&t, &link.proxy, ttl).await?;
         tokio::time::sleep(ttl).await;
-        holds("a cut shorter than its TTL does not end a lease", lease.is_held())?;
+        still_held("a cut shorter than its TTL does not end a lease", &lease)?;
         let found = link.direct.get("d/a").await?.map(|entry| entry.version);
         same("the version of a key of the lease", found, Some(version))
     })

@@ -1,7 +1,10 @@
 //! Waits for locks in an outage.
 
 use super::*;
-use crate::{cases::locks::lock_ttl, check::holds};
+use crate::{
+    cases::locks::lock_ttl,
+    check::{holds, still_held},
+};
 use tokio::task::JoinSet;
 
 pub(super) async fn outage(t: Trial) -> Verdict {
@@ -39,7 +42,7 @@ pub(super) async fn outage(t: Trial) -> Verdict {
             let got = t.within(t.patience() * 2, &what, waiting.join_next()).await?;
             let got = got.ok_or("the wait was begun")??;
             let got = got.map_err(|e| format!("a wait ended because the server {away}: {e:?}"))?;
-            holds("a lock that was got is held", got.is_held())?;
+            still_held("a lock that was got is held", &got)?;
             holds("its token is above that of the one before", got.token() > first)?;
             t.until("the lock to be given back", || async { Ok(holder.get("up").await.is_ok()) }).await?;
             drop(got);
