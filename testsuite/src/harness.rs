@@ -1,6 +1,6 @@
 //! What a backend gives the suite.
 
-use crate::Proxy;
+use crate::{Failure, Proxy, torture::nemesis::Stroke};
 use kv_core::{Bytes, Capabilities, Kv, Result, async_trait};
 use std::{net::SocketAddr, sync::Arc};
 
@@ -74,6 +74,12 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// What else can happen to this kind of server while workloads are under fire. `None` where there is nothing but what
+    /// [`Server`] and proxies do.
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        None
+    }
+
     /// Whether the backend speaks HTTP/1 with its server, so that something between the two may answer in the server's
     /// place, as [`Proxy::answer_for_server`] does.
     fn speaks_http(&self) -> bool {
@@ -121,6 +127,28 @@ pub trait Server: Send + Sync {
     /// Puts the copy of the last [`save`](Self::save) in the place of the data, with the server stopped meanwhile, as an
     /// operator restores a backup; returns when it serves again.
     async fn restore_saved(&self) {}
+}
+
+/// What can happen to one kind of server, or to a cluster, besides what [`Server`] and proxies do.
+#[async_trait]
+pub trait Troubles: Send + Sync {
+    /// Those that can be brought about here, of those that [`Stroke::is_the_servers`] tells.
+    fn known(&self) -> Vec<Stroke>;
+    /// Brings one about, and returns; a number below `members` that chance decides tells which member it meets, where
+    /// there are several.
+    ///
+    /// # Errors
+    /// It could not be brought about; [`end`](Self::end) puts right what there is of it.
+    async fn begin(&self, stroke: Stroke, member: usize) -> Result<(), Failure>;
+    /// Puts it right; returns when the server serves as before.
+    ///
+    /// # Errors
+    /// It does not.
+    async fn end(&self, stroke: Stroke) -> Result<(), Failure>;
+    /// How many members there are.
+    fn members(&self) -> usize {
+        1
+    }
 }
 
 /// A server of its own with little room.

@@ -64,7 +64,7 @@ pub mod torture;
 pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};
 pub use check::Failure;
-pub use harness::{Foreign, Full, Harness, Server};
+pub use harness::{Foreign, Full, Harness, Server, Troubles};
 pub use program::main;
 pub use proxy::{Proxy, Traffic};
 pub use run::{Options, Outcome, Report, run};

@@ -51,6 +51,25 @@ pub fn inside(test: &str) -> Result<bool, Failure> {
     }
 }
 
+/// Has the whole of the program run in a network of its own: as another process, whose exit is that of this one. Ends with
+/// 77 where namespaces are not to be had.
+pub fn enter() {
+    if std::env::var_os(INSIDE).is_some() {
+        return;
+    }
+    let can = Command::new("unshare").args(["--map-root-user", "--net", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        eprintln!("this machine lets nobody make namespaces (unshare --map-root-user --net)");
+        std::process::exit(77);
+    }
+    let status = std::env::current_exe().and_then(|program| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net"]).arg(program).args(std::env::args_os().skip(1));
+        command.env(INSIDE, "1").status()
+    });
+    std::process::exit(status.ok().and_then(|status| status.code()).unwrap_or(101));
+}
+
 /// Some hosts, numbered from 1, and the test, which reaches each of them.
 #[derive(Debug)]
 pub struct Network {
@@ -157,6 +176,33 @@ impl Network {
     /// `ip` failed.
     pub fn cut_off(&self, host: u8) -> Result<(), Failure> {
         ip(&format!("link set peer{host} down"))
+    }
+
+    /// What the host sends to the other hosts is lost without a word, and what they send arrives.
+    ///
+    /// # Errors
+    /// `ip` failed.
+    pub fn mute(&self, host: u8) -> Result<(), Failure> {
+        // To an address of the link that nobody has.
+        self.others(host, |address| format!("replace {address} lladdr 02:00:00:00:00:01 nud permanent dev peer"))
+    }
+
+    /// Undoes [`mute`](Self::mute).
+    ///
+    /// # Errors
+    /// `ip` failed.
+    pub fn unmute(&self, host: u8) -> Result<(), Failure> {
+        self.others(host, |address| format!("delete {address} dev peer"))
+    }
+
+    /// `ip neighbour`, on the host, for each of the others.
+    fn others(&self, host: u8, arguments: impl Fn(Ipv4Addr) -> String) -> Result<(), Failure> {
+        for other in (1_u8..).zip(&self.hosts).map(|(other, _)| other).filter(|other| *other != host) {
+            let mut ip = self.hosts[usize::from(host) - 1].enter("ip");
+            ip.arg("neighbour").args(arguments(self.peer_address(other)).split(' '));
+            run(ip, b"")?;
+        }
+        Ok(())
     }
 
     /// Undoes [`cut_off`](Self::cut_off).

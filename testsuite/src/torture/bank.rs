@@ -1,10 +1,9 @@
 //! A bank: transfers between accounts by transactions, and the sum that never changes.
 
 use super::{
-    field::Field,
+    field::{Failed, Field},
     nemesis::Stroke,
     patience::{self, until_done},
-    registers::Failed,
     round::{Bar, Seen, Violation, Workload},
 };
 use crate::Failure;
@@ -95,7 +94,7 @@ fn note(
                 seen.violations.extend(audit(client, &accounts, began, field.now()));
             }
         }
-        Err(e) => match Failed::of(&e) {
+        Err(e) => match field.failed(&e) {
             Failed::Nothing => seen.failed += 1,
             Failed::Unknown => seen.unknown += 1,
             Failed::Absurd => {

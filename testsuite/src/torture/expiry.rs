@@ -4,10 +4,9 @@ mod judge;
 mod owner;
 
 use super::{
-    field::Field,
+    field::{Failed, Field},
     nemesis::Stroke,
     patience,
-    registers::Failed,
     round::{Seen, Violation, Workload},
 };
 use crate::Failure;
@@ -64,6 +63,9 @@ impl Workload for Expiry {
         }
         if capabilities.linearizable != Linearizable::Always {
             return Some("reads are not always linearizable".into());
+        }
+        if strokes.iter().any(|stroke| stroke.moves_time()) {
+            return Some("what expires does so by a clock that jumps".into());
         }
         let is_lossy = strokes.iter().any(|stroke| stroke.may_lose(capabilities.durability));
         is_lossy.then(|| "what is lost is not there".into())
@@ -255,7 +257,7 @@ impl<'a> Work<'a> {
     }
 
     fn failed(&self, error: &Error) {
-        match Failed::of(error) {
+        match self.field.failed(error) {
             Failed::Nothing => self.log().seen.failed += 1,
             Failed::Unknown => self.log().seen.unknown += 1,
             Failed::Absurd => self.absurd(error.to_string()),

@@ -1,8 +1,8 @@
 //! Where a round takes place: one server, clients behind proxies of their own, and one clock.
 
-use super::{Chance, nemesis::Stroke};
+use super::{Chance, nemesis::Stroke, round::Plan};
 use crate::{Failure, Harness, Proxy};
-use kv_core::{Capabilities, Kv};
+use kv_core::{Capabilities, Error, ErrorKind, Kv};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,12 +21,41 @@ pub struct Field {
     capabilities: Capabilities,
     prefix: String,
     seed: u64,
+    workloads: Vec<&'static str>,
     began: Instant,
     is_over: AtomicBool,
     is_calm: watch::Sender<bool>,
     opened: AtomicU32,
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
+    /// Whether one of the strokes denies clients what they ask for.
+    is_denied: bool,
+    /// Why the round shows nothing.
+    spoilt: Mutex<Option<String>>,
+}
+
+/// Whether an error says that the call had no effect, or that nobody knows; anything else must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// It had no effect.
+    Nothing,
+    /// Nobody knows.
+    Unknown,
+    /// No trouble of servers and links explains it.
+    Absurd,
+}
+
+impl Failed {
+    /// Where clients may be denied what they ask for, or not.
+    pub(super) fn of(error: &Error, is_denied: bool) -> Self {
+        use ErrorKind::*;
+        match error.kind() {
+            OutcomeUnknown => Self::Unknown,
+            Unavailable | Timeout | NoSpace | Other => Self::Nothing,
+            PermissionDenied | Unauthenticated if is_denied => Self::Nothing,
+            _ => Self::Absurd,
+        }
+    }
 }
 
 /// One stroke of the nemesis, as it fell.
@@ -47,7 +76,7 @@ impl Field {
     ///
     /// # Errors
     /// The store cannot be opened.
-    pub async fn new(harness: Arc<dyn Harness>, prefix: String, seed: u64) -> Result<Self, Failure> {
+    pub async fn new(harness: Arc<dyn Harness>, prefix: String, plan: &Plan) -> Result<Self, Failure> {
         let kv = harness.open(&prefix).await?;
         let capabilities = kv.capabilities().clone();
         kv.close().await?;
@@ -55,13 +84,16 @@ impl Field {
             harness,
             capabilities,
             prefix,
-            seed,
+            seed: plan.seed,
+            workloads: plan.workloads.clone(),
             began: Instant::now(),
             is_over: AtomicBool::new(false),
             is_calm: watch::Sender::new(false),
             opened: AtomicU32::new(0),
             proxies: Mutex::default(),
             strokes: Mutex::default(),
+            is_denied: plan.strokes.iter().any(|stroke| stroke.denies()),
+            spoilt: Mutex::default(),
         })
     }
 
@@ -78,6 +110,11 @@ impl Field {
     /// The prefix of the round.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// The names of the workloads of the round.
+    pub fn workloads(&self) -> Vec<&'static str> {
+        self.workloads.clone()
     }
 
     /// The chance of this user of the seed.
@@ -142,6 +179,31 @@ impl Field {
     /// The proxies of the clients.
     pub fn proxies(&self) -> Vec<Arc<Proxy>> {
         lock(&self.proxies).clone()
+    }
+
+    /// Whether a stroke of the round denies clients what they ask for.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
+    }
+
+    /// Whether this error says that a client was denied what it asked for, which may be in this round.
+    pub(super) fn denies(&self, error: &Error) -> bool {
+        let denied = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated);
+        self.is_denied && denied
+    }
+
+    /// What a call's error says in this round.
+    pub(super) fn failed(&self, error: &Error) -> Failed {
+        Failed::of(error, self.is_denied)
+    }
+
+    /// The round shows nothing, for this reason.
+    pub(super) fn spoil(&self, why: String) {
+        lock(&self.spoilt).get_or_insert(why);
+    }
+
+    pub(super) fn spoilt(&self) -> Option<String> {
+        lock(&self.spoilt).clone()
     }
 
     /// Notes a stroke.

@@ -71,6 +71,9 @@ impl Workload for Locks {
         if capabilities.lock.is_none() {
             return Some("there are no locks".into());
         }
+        if strokes.iter().any(|stroke| stroke.moves_time()) {
+            return Some("sessions end by a clock that jumps".into());
+        }
         let lost = strokes.iter().find(|stroke| stroke.may_lose(capabilities.durability))?;
         let durability = capabilities.durability;
         Some(format!(
@@ -110,7 +113,9 @@ impl<'a> Run<'a> {
     fn new(field: &'a Field, locking: &Locking, locks: &Locks) -> Result<Self, Failure> {
         let ttl = locking.ttl.grant(TTL)?;
         // Only what has an address can be reached by several processes.
-        let url = field.harness().address().and_then(|_| field.harness().url(&field.under(locks.name())));
+        let harness = field.harness();
+        let is_reached = harness.address().is_some() || harness.troubles().is_some();
+        let url = harness.url(&field.under(locks.name())).filter(|_| is_reached);
         Ok(Self {
             field,
             workload: locks.name(),
@@ -155,8 +160,8 @@ impl<'a> Run<'a> {
         };
         let (ended, (), ()) = tokio::join!(
             work,
-            self.watches.by(&watching.0, &watching.1, &over),
-            self.watches.by("an observer", &watching_too, &over)
+            self.watches.by(&watching.0, &watching.1, &over, self.field.is_denied()),
+            self.watches.by("an observer", &watching_too, &over, self.field.is_denied())
         );
         ended?;
         // They hold nothing that could be left.
@@ -181,7 +186,8 @@ impl<'a> Run<'a> {
     ) -> Contender<'b> {
         let (tell, attempts) = (self.tell(client), AtomicU32::new(0));
         let (client, ttl, is_fenced) = (client.to_owned(), self.ttl, self.is_fenced);
-        Contender { client, kv, ttl, is_fenced, tell, is_over, attempts }
+        let is_denied = self.field.is_denied();
+        Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over, attempts }
     }
 
     /// Looks at the holders and at what they wrote, all the time.

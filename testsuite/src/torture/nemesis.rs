@@ -4,115 +4,15 @@ use super::{
     Chance,
     field::{Blow, Field},
 };
-use crate::{Harness, Proxy, Server};
-use kv_core::Durability;
+use crate::{Proxy, Server};
 use std::{sync::Arc, time::Duration};
 
-/// One kind of trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stroke {
-    /// The server is killed and started again.
-    Kill,
-    /// The server ends as an operator ends it, and is started again.
-    Stop,
-    /// The server stands still for a while.
-    Pause,
-    /// A copy of the server's data is put in the place of what it has now.
-    Restore,
-    /// Clients lose their connections, and get no new ones for a while.
-    Cut,
-    /// Clients lose their connections, and get new ones.
-    Reset,
-    /// Nothing passes between clients and server for a while.
-    Freeze,
-    /// Requests do not arrive for a while.
-    LoseRequests,
-    /// Requests arrive, and their answers do not, for a while; then all goes on.
-    HoldAnswers,
-    /// A request arrives and is done; its answer is lost.
-    LoseAnswer,
-    /// The connections that there are carry nothing any more; new ones work.
-    Strand,
-    /// Everything is late.
-    Slow,
-    /// Something between answers for the server: `404`.
-    NotFound,
-    /// Something between answers for the server: `200`, with a page.
-    Page,
-    /// Something between answers for the server: `403`.
-    Forbidden,
-    /// Something between answers for the server: `429`.
-    TooMany,
-    /// A process that is a client is killed; by a workload that has such processes, not by the nemesis.
-    KillClient,
-    /// A process that is a client stands still for a while; likewise.
-    PauseClient,
-}
+mod foreign;
+mod stroke;
+
+pub use stroke::{ALL, Stroke};
 
 use Stroke::*;
-
-/// All that the nemesis of a round can do.
-pub const ALL: &[Stroke] = &[
-    Kill,
-    Stop,
-    Pause,
-    Restore,
-    Cut,
-    Reset,
-    Freeze,
-    LoseRequests,
-    HoldAnswers,
-    LoseAnswer,
-    Strand,
-    Slow,
-    NotFound,
-    Page,
-    Forbidden,
-    TooMany,
-];
-
-impl Stroke {
-    /// Its name in lower case, words joined by `-`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Kill => "kill",
-            Stop => "stop",
-            Pause => "pause",
-            Restore => "restore",
-            Cut => "cut",
-            Reset => "reset",
-            Freeze => "freeze",
-            LoseRequests => "lose-requests",
-            HoldAnswers => "hold-answers",
-            LoseAnswer => "lose-answer",
-            Strand => "strand",
-            Slow => "slow",
-            NotFound => "not-found",
-            Page => "page",
-            Forbidden => "forbidden",
-            TooMany => "too-many",
-            KillClient => "kill-client",
-            PauseClient => "pause-client",
-        }
-    }
-
-    /// Whether it can be brought about here.
-    pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
-        match self {
-            KillClient | PauseClient => false,
-            Kill | Stop | Pause | Restore => harness.server().is_some(),
-            NotFound | Page | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
-            _ => harness.address().is_some(),
-        }
-    }
-
-    /// Whether acknowledged writes may be gone after it.
-    #[must_use]
-    pub fn may_lose(self, durability: Durability) -> bool {
-        self == Restore || self == Kill && durability == Durability::MayLose
-    }
-}
 
 /// What an answer of HTTP/1 looks like that did not come from the server.
 fn answer(stroke: Stroke) -> String {
@@ -151,7 +51,7 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         }
         let first = *chance.pick(&strokes);
         let second = *chance.pick(&strokes);
-        let is_pair = first.on_server() != second.on_server() && chance.one_in(3);
+        let is_pair = first.is_on_server() != second.is_on_server() && chance.one_in(3);
         if is_pair {
             tokio::join!(fall(field, first, &mut one), fall(field, second, &mut other));
         } else {
@@ -160,16 +60,13 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
     }
 }
 
-impl Stroke {
-    /// Two at once meet different things: the server, and links.
-    fn on_server(self) -> bool {
-        matches!(self, Kill | Stop | Pause | Restore)
-    }
-}
-
 async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
     let began = field.now();
-    let met = if stroke.on_server() {
+    let met = if stroke == Foreign {
+        foreign::write(field, chance).await
+    } else if stroke.is_the_servers() {
+        troubles(field, stroke, chance).await
+    } else if stroke.is_on_server() {
         let Some(server) = field.harness().server() else { return };
         on_server(&*server, stroke, chance).await;
         "the server".to_owned()
@@ -189,6 +86,27 @@ async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
     };
     let label = format!("{} ({met})", stroke.name());
     field.struck(Blow { stroke, label, began, ended: field.now() });
+}
+
+/// What the server's own kind can have; what it met.
+async fn troubles(field: &Field, stroke: Stroke, chance: &mut Chance) -> String {
+    let Some(troubles) = field.harness().troubles() else { return "nothing".into() };
+    let member = chance.below(troubles.members());
+    let begun = troubles.begin(stroke, member).await;
+    if begun.is_ok() {
+        tokio::time::sleep(chance.millis(50, 2500)).await;
+    }
+    let ended = troubles.end(stroke).await;
+    match (begun, ended) {
+        (Ok(()), Ok(())) if troubles.members() > 1 => format!("member {member}, or who leads"),
+        (Ok(()), Ok(())) => "the server".into(),
+        (Err(e), Ok(())) => format!("nothing: {e}"),
+        // Nothing that follows shows anything.
+        (_, Err(e)) => {
+            field.spoil(format!("{} could not be put right: {e}", stroke.name()));
+            format!("for good: {e}")
+        }
+    }
 }
 
 async fn on_server(server: &dyn Server, stroke: Stroke, chance: &mut Chance) {

@@ -122,21 +122,23 @@ fn whole<H: Harness>(
 /// The rounds, by name.
 fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
     let calm = (200, 1200);
-    let can: Vec<Stroke> =
-        nemesis::ALL.iter().copied().filter(|stroke| stroke.can_fall_on(harness)).collect();
+    let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
+    let can: Vec<Stroke> = all.filter(|stroke| stroke.can_fall_on(harness)).collect();
     let (alone, together): (Vec<_>, Vec<_>) =
         workloads().iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
     let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm, workloads: together.clone() };
-    let lossless: Vec<Stroke> = can.iter().copied().filter(|stroke| *stroke != Stroke::Restore).collect();
-    let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(lossless))];
-    if can.contains(&Stroke::Restore) {
+    // What suits fewer workloads, or is put right by seconds, falls in rounds of its own.
+    let (apart, mixed): (Vec<Stroke>, Vec<Stroke>) =
+        can.iter().partition(|stroke| stroke.is_slow() || stroke.moves_time() || stroke.denies());
+    let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(mixed.clone()))];
+    for stroke in apart {
         // A server needs time to come back, and clients to find it.
-        plans.push((Stroke::Restore.name(), Plan { calm: (2000, 4000), ..plan(vec![Stroke::Restore]) }));
+        let calm = if stroke.is_slow() { (2000, 4000) } else { calm };
+        plans.push((stroke.name(), Plan { calm, ..plan(vec![stroke]) }));
     }
     plans.push((LEAKS, Plan { seed, time, strokes: Vec::new(), calm, workloads: alone }));
     if is_long {
-        let alone = can.iter().filter(|stroke| **stroke != Stroke::Restore);
-        plans.extend(alone.map(|stroke| (stroke.name(), plan(vec![*stroke]))));
+        plans.extend(mixed.iter().map(|stroke| (stroke.name(), plan(vec![*stroke]))));
     }
     plans
 }

@@ -4,7 +4,7 @@ mod judge;
 
 use super::{
     Chance,
-    field::Field,
+    field::{Failed, Field},
     linear::{Call, Id, Is},
     nemesis::Stroke,
     patience::{self, until_done},
@@ -38,27 +38,6 @@ struct Work<'a> {
     log: Mutex<Log>,
     next: AtomicU32,
     begun: [AtomicU32; GROUPS],
-}
-
-/// Whether an error says that the call had no effect, or that nobody knows; anything else must not be.
-pub(super) enum Failed {
-    /// It had no effect.
-    Nothing,
-    /// Nobody knows.
-    Unknown,
-    /// No trouble of servers and links explains it.
-    Absurd,
-}
-
-impl Failed {
-    pub(super) fn of(error: &Error) -> Self {
-        use ErrorKind::*;
-        match error.kind() {
-            OutcomeUnknown => Self::Unknown,
-            Unavailable | Timeout | NoSpace | Other => Self::Nothing,
-            _ => Self::Absurd,
-        }
-    }
 }
 
 #[async_trait]
@@ -315,7 +294,7 @@ impl Work<'_> {
                     writes.clear();
                     self.log().seen.answered += 1;
                 }
-                None => match Failed::of(&e) {
+                None => match self.field.failed(&e) {
                     Failed::Nothing => {
                         self.log().seen.failed += 1;
                         return;
@@ -368,7 +347,7 @@ impl Work<'_> {
     }
 
     fn read_failed(&self, e: &Error) {
-        match Failed::of(e) {
+        match self.field.failed(e) {
             Failed::Absurd => self.absurd(e.to_string()),
             _ => self.log().seen.failed += 1,
         }

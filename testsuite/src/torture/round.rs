@@ -111,7 +111,7 @@ pub async fn run(
     workloads: &[Box<dyn Workload>],
     plan: &Plan,
 ) -> Result<Report, Failure> {
-    let field = Field::new(harness, prefix, plan.seed).await?;
+    let field = Field::new(harness, prefix, plan).await?;
     let (mut unsuited, mut suited) = (Vec::new(), Vec::new());
     for workload in workloads {
         match workload.unsuited(field.capabilities(), &plan.strokes) {
@@ -133,6 +133,9 @@ pub async fn run(
     }));
     let (seen, ()) = tokio::join!(work, fire);
     let seen = seen?;
+    if let Some(why) = field.spoilt() {
+        return Err(why.into());
+    }
     for (name, _) in &seen {
         let observer = patience::observer(&field, name).await?;
         patience::until_done("emptying the store", || observer.delete_tree("").into_future()).await?;

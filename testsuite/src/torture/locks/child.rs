@@ -38,22 +38,24 @@ struct Order {
     seed: u64,
     ttl: Duration,
     is_fenced: bool,
+    is_denied: bool,
     url: String,
 }
 
 impl Order {
     fn text(&self) -> String {
-        let Self { client, seed, ttl, is_fenced, url } = self;
-        format!("{client} {seed} {} {is_fenced} {url}", ttl.as_millis())
+        let Self { client, seed, ttl, is_fenced, is_denied, url } = self;
+        format!("{client} {seed} {} {is_fenced} {is_denied} {url}", ttl.as_millis())
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.splitn(5, ' ');
+        let mut words = text.splitn(6, ' ');
         Some(Self {
             client: words.next()?.into(),
             seed: words.next()?.parse().ok()?,
             ttl: Duration::from_millis(words.next()?.parse().ok()?),
             is_fenced: words.next()?.parse().ok()?,
+            is_denied: words.next()?.parse().ok()?,
             url: words.next()?.into(),
         })
     }
@@ -84,7 +86,7 @@ async fn contend<F>(order: Order, over: watch::Receiver<bool>, open: impl Fn(Str
 where
     F: Future<Output = Result<Kv>>,
 {
-    let Order { client, seed, ttl, is_fenced, url } = order;
+    let Order { client, seed, ttl, is_fenced, is_denied, url } = order;
     let mut until_over = over.clone();
     let open = async {
         loop {
@@ -103,7 +105,7 @@ where
     let mut chance = Chance::new(seed, &client);
     let attempts = AtomicU32::new(0);
     let is_over = || *over.borrow();
-    Contender { client, kv, ttl, is_fenced, tell, is_over: &is_over, attempts }.work(&mut chance).await;
+    Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over: &is_over, attempts }.work(&mut chance).await;
 }
 
 /// The processes of a run.
@@ -145,6 +147,7 @@ impl Children<'_> {
                 seed: chance.below(usize::MAX) as u64,
                 ttl: self.ttl,
                 is_fenced: self.is_fenced,
+                is_denied: self.field.is_denied(),
                 url: self.url.clone(),
             };
             let mut command = Command::new(std::env::current_exe()?);
@@ -230,6 +233,7 @@ mod tests {
             seed: 7,
             ttl: Duration::from_millis(2500),
             is_fenced: true,
+            is_denied: false,
             url: "etcd://127.0.0.1:1/a b/".into(),
         };
         assert_eq!(Order::parse(&order.text()), Some(order));

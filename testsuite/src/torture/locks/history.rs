@@ -104,6 +104,8 @@ pub(super) enum Told {
     Synced,
     Put { token: u64, value: String },
     Delete { version: Version },
+    /// Its stream had ended, and another one begins.
+    Anew,
 }
 
 /// What a watch of a lock's holder told.
@@ -124,7 +126,7 @@ impl Watched {
             match told {
                 Told::Synced => {}
                 Told::Put { token, .. } => holder = Some(*token),
-                Told::Delete { .. } => holder = None,
+                Told::Delete { .. } | Told::Anew => holder = None,
             }
         }
         self.told.iter().any(|(_, told)| *told == Told::Synced).then_some(holder)

@@ -210,7 +210,7 @@ pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -
     let mut last: Option<(u64, Version, bool)> = None;
     for (at, told) in told {
         let (at, is_put, version) = match told {
-            Told::Synced => {
+            Told::Synced | Told::Anew => {
                 last = last.map(|(at, version, _)| (at, version, false));
                 continue;
             }

@@ -5,7 +5,7 @@ use super::{
     event::wall,
     history::{Told, Watched},
 };
-use kv_core::{Kv, WatchEvent};
+use kv_core::{ErrorKind, Kv, WatchEvent};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,7 +25,7 @@ impl Watches {
     }
 
     /// Watches every lock by this handle, until all is over.
-    pub(super) async fn by(&self, client: &str, kv: &Kv, over: &watch::Receiver<bool>) {
+    pub(super) async fn by(&self, client: &str, kv: &Kv, over: &watch::Receiver<bool>, is_denied: bool) {
         let each = (0..LOCKS).map(|lock| async move {
             let number = {
                 let mut all = self.all();
@@ -34,19 +34,39 @@ impl Watches {
             };
             let mut over = over.clone();
             tokio::select! {
-                ended = self.one(number, lock, kv) => self.all()[number].ended = Some((wall(), ended.to_string())),
+                ended = self.one(number, lock, kv, is_denied) => self.all()[number].ended = Some((wall(), ended.to_string())),
                 _ = over.wait_for(|is_over| *is_over) => {}
             }
         });
         futures::future::join_all(each).await;
     }
 
-    /// Watches one lock; the error that ends it.
-    async fn one(&self, number: usize, lock: usize, kv: &Kv) -> kv_core::Error {
+    /// Watches one lock; the error that ends it. One that was denied begins anew, where that may be.
+    async fn one(&self, number: usize, lock: usize, kv: &Kv, is_denied: bool) -> kv_core::Error {
+        let may_pass = |e: &kv_core::Error| {
+            let denied = matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated);
+            e.is_transient() || is_denied && denied
+        };
+        loop {
+            let ended = self.once(number, lock, kv, &may_pass).await;
+            if !may_pass(&ended) || ended.is_transient() {
+                return ended;
+            }
+            self.all()[number].told.push((wall(), Told::Anew));
+        }
+    }
+
+    async fn once(
+        &self,
+        number: usize,
+        lock: usize,
+        kv: &Kv,
+        may_pass: &(dyn Fn(&kv_core::Error) -> bool + Sync),
+    ) -> kv_core::Error {
         let mut holder = loop {
             match kv.lock_holder(name(lock)).watch().await {
                 Ok(holder) => break holder,
-                Err(e) if e.is_transient() => sleep(Duration::from_millis(20)).await,
+                Err(e) if may_pass(&e) => sleep(Duration::from_millis(20)).await,
                 Err(e) => return e,
             }
         };

@@ -27,6 +27,8 @@ pub(super) struct Follower {
     stream: Stream,
     fold: Map,
     is_over: bool,
+    /// The stream ended because its reader was denied it, which may be.
+    is_denied: bool,
 }
 
 impl Work<'_> {
@@ -53,8 +55,20 @@ impl Work<'_> {
         let mut follower = self.begin(&name, &kv, scope).await?;
         while !self.field.is_over() && !follower.is_over {
             self.hear(&mut follower, Duration::from_millis(100)).await;
+            follower = self.again(follower).await?;
         }
         Some(follower)
+    }
+
+    /// The follower; one that was denied what it watches begins anew.
+    async fn again(&self, follower: Follower) -> Option<Follower> {
+        if !follower.is_denied {
+            return Some(follower);
+        }
+        let Follower { kv, stream, .. } = follower;
+        let (client, scope) = (stream.client.clone(), stream.scope);
+        self.log().streams.push(stream);
+        self.begin(&client, &kv, scope).await
     }
 
     /// Stands still for some seconds now and then.
@@ -63,6 +77,7 @@ impl Work<'_> {
         let mut follower = self.begin(&name, &kv, TREE).await?;
         while !self.field.is_over() && !follower.is_over {
             self.hear(&mut follower, Duration::from_millis(100)).await;
+            follower = self.again(follower).await?;
             if chance.one_in(60) {
                 tokio::time::sleep(chance.millis(1000, 4000)).await;
             }
@@ -79,6 +94,7 @@ impl Work<'_> {
             let end = self.field.now() + u64::try_from(life.as_micros()).unwrap_or_default();
             while !self.field.is_over() && !follower.is_over && self.field.now() < end {
                 self.hear(&mut follower, Duration::from_millis(20)).await;
+                follower = self.again(follower).await?;
             }
             if self.field.is_over() {
                 return Some(follower);
@@ -89,14 +105,24 @@ impl Work<'_> {
 
     /// Begins to watch, which waits for nothing but the answer of the library.
     async fn begin(&self, name: &str, kv: &Kv, scope: Scope) -> Option<Follower> {
-        let began = self.field.now();
-        let watch = match scope {
-            Scope::Tree(directory) => kv.watch_tree(directory).await,
-            Scope::Key(key) => kv.watch(key).await,
+        let mut began = self.field.now();
+        let watch = loop {
+            let watch = match scope {
+                Scope::Tree(directory) => kv.watch_tree(directory).await,
+                Scope::Key(key) => kv.watch(key).await,
+            };
+            match watch {
+                Ok(watch) => break watch,
+                Err(e) if self.field.denies(&e) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(e) => {
+                    self.absurd(format!("{name} cannot watch {scope:?}: {e}"));
+                    return None;
+                }
+            }
+            began = self.field.now();
         };
-        let watch = watch.map_err(|e| self.absurd(format!("{name} cannot watch {scope:?}: {e}"))).ok()?;
         let stream = Stream { client: name.to_owned(), scope, began, heard: Vec::new() };
-        Some(Follower { kv: kv.clone(), watch, stream, fold: Map::new(), is_over: false })
+        Some(Follower { kv: kv.clone(), watch, stream, fold: Map::new(), is_over: false, is_denied: false })
     }
 
     /// Reads one event, if one comes within this time; whether one did.
@@ -106,6 +132,10 @@ impl Work<'_> {
             Ok(Ok(event)) => {
                 follower.told(self.field.now(), event);
                 true
+            }
+            Ok(Err(e)) if self.field.denies(&e) => {
+                follower.is_denied = true;
+                false
             }
             Ok(Err(e)) => {
                 follower.is_over = true;
@@ -118,14 +148,16 @@ impl Work<'_> {
 
     /// Has each stream arrive at what is there, and sees it end with its handle.
     pub(super) async fn catch_up(&self, followers: Vec<Follower>, observer: &Kv) {
-        let arriving = followers.into_iter().map(async |mut follower| {
+        let arriving = followers.into_iter().map(async |follower| {
+            // Nobody is denied anything any more.
+            let mut follower = self.again(follower).await?;
             if !follower.is_over {
                 self.arrive(&mut follower, observer).await;
             }
-            follower
+            Some(follower)
         });
         // Some share a handle, which none closes before all have arrived.
-        for mut follower in futures::future::join_all(arriving).await {
+        for mut follower in futures::future::join_all(arriving).await.into_iter().flatten() {
             if !follower.is_over {
                 self.close(&mut follower).await;
             }

@@ -4,7 +4,7 @@ use super::{
     BESIDE, BRIEF, ByAll, ByOne, KEYS, Work,
     judge::{Fate, Write},
 };
-use crate::torture::{Chance, registers::Failed};
+use crate::torture::{Chance, field::Failed};
 use kv_core::{Error, ErrorKind, Kv, Outcome, Version};
 use std::{collections::HashMap, time::Duration};
 
@@ -200,7 +200,7 @@ impl Work<'_> {
     }
 
     pub(super) fn failed(&self, error: &Error) {
-        match Failed::of(error) {
+        match self.field.failed(error) {
             Failed::Nothing => self.log().seen.failed += 1,
             Failed::Unknown => self.log().seen.unknown += 1,
             Failed::Absurd => self.absurd(error.to_string()),

@@ -1,0 +1,183 @@
+//! The kinds of trouble.
+
+use crate::Harness;
+use kv_core::Durability;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stroke {
+    /// The server is killed and started again; of a cluster, all members at once.
+    Kill,
+    /// The server ends as an operator ends it, and is started again; of a cluster, all members.
+    Stop,
+    /// The server stands still for a while; of a cluster, all members.
+    Pause,
+    /// A copy of the server's data is put in the place of what it has now.
+    Restore,
+    /// Clients lose their connections, and get no new ones for a while.
+    Cut,
+    /// Clients lose their connections, and get new ones.
+    Reset,
+    /// Nothing passes between clients and server for a while.
+    Freeze,
+    /// Requests do not arrive for a while.
+    LoseRequests,
+    /// Requests arrive, and their answers do not, for a while; then all goes on.
+    HoldAnswers,
+    /// A request arrives and is done; its answer is lost.
+    LoseAnswer,
+    /// The connections that there are carry nothing any more; new ones work.
+    Strand,
+    /// Everything is late.
+    Slow,
+    /// Something between answers for the server: `404`.
+    NotFound,
+    /// Something between answers for the server: `200`, with a page.
+    Page,
+    /// Something between answers for the server: `403`.
+    Forbidden,
+    /// Something between answers for the server: `429`.
+    TooMany,
+    /// Another tool writes names and types of data that are none of ours between our keys, and takes them away again.
+    Foreign,
+    /// The server has no room for further writes for a while.
+    Full,
+    /// The server takes no further connections for a while.
+    Crowded,
+    /// The server's wall clock jumps, and jumps back.
+    Clock,
+    /// Clients may not write for a while.
+    Rights,
+    /// What clients prove themselves by is not accepted for a while.
+    Credentials,
+    /// The member that leads is killed and started again.
+    KillLeader,
+    /// A member is killed and started again.
+    KillMember,
+    /// A member stands still for a while.
+    PauseMember,
+    /// The member that leads is cut off from its peers, and not from its clients.
+    CutOffLeader,
+    /// A member is cut off from its peers, and not from its clients.
+    CutOffMember,
+    /// What a member sends to its peers is lost; what they send arrives.
+    OneWay,
+    /// A member that has writes is killed, and another takes its place.
+    Failover,
+    /// A process that is a client is killed; by a workload that has such processes, not by the nemesis.
+    KillClient,
+    /// A process that is a client stands still for a while; likewise.
+    PauseClient,
+}
+
+use Stroke::*;
+
+/// All that the nemesis of a round can do, by name.
+pub const ALL: &[(Stroke, &str)] = &[
+    (Kill, "kill"),
+    (Stop, "stop"),
+    (Pause, "pause"),
+    (Restore, "restore"),
+    (Cut, "cut"),
+    (Reset, "reset"),
+    (Freeze, "freeze"),
+    (LoseRequests, "lose-requests"),
+    (HoldAnswers, "hold-answers"),
+    (LoseAnswer, "lose-answer"),
+    (Strand, "strand"),
+    (Slow, "slow"),
+    (NotFound, "not-found"),
+    (Page, "page"),
+    (Forbidden, "forbidden"),
+    (TooMany, "too-many"),
+    (Foreign, "foreign"),
+    (Full, "full"),
+    (Crowded, "crowded"),
+    (Clock, "clock"),
+    (Rights, "rights"),
+    (Credentials, "credentials"),
+    (KillLeader, "kill-leader"),
+    (KillMember, "kill-member"),
+    (PauseMember, "pause-member"),
+    (CutOffLeader, "cut-off-leader"),
+    (CutOffMember, "cut-off-member"),
+    (OneWay, "one-way"),
+    (Failover, "failover"),
+];
+
+impl Stroke {
+    /// Its name in lower case, words joined by `-`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KillClient => "kill-client",
+            PauseClient => "pause-client",
+            other => ALL.iter().find(|(stroke, _)| *stroke == other).map_or("", |(_, name)| name),
+        }
+    }
+
+    /// Whether it can be brought about here.
+    pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
+        match self {
+            KillClient | PauseClient => false,
+            Kill | Stop | Pause | Restore => harness.server().is_some(),
+            NotFound | Page | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
+            Foreign => harness.foreign().is_some(),
+            stroke if stroke.is_the_servers() => {
+                harness.troubles().is_some_and(|troubles| troubles.known().contains(&stroke))
+            }
+            _ => harness.address().is_some(),
+        }
+    }
+
+    /// Whether [`Troubles`](crate::Troubles) bring it about, each in the way of its server.
+    #[must_use]
+    pub fn is_the_servers(self) -> bool {
+        matches!(
+            self,
+            Full | Crowded
+                | Clock
+                | Rights
+                | Credentials
+                | KillLeader
+                | KillMember
+                | PauseMember
+                | CutOffLeader
+                | CutOffMember
+                | OneWay
+                | Failover
+        )
+    }
+
+    /// Two at once meet different things: the server, and links.
+    pub(super) fn is_on_server(self) -> bool {
+        matches!(self, Kill | Stop | Pause | Restore | Foreign) || self.is_the_servers()
+    }
+
+    /// Whether acknowledged writes may be gone after it.
+    #[must_use]
+    pub fn may_lose(self, durability: Durability) -> bool {
+        let ends_members = matches!(self, Kill | KillLeader | KillMember | Failover);
+        self == Restore || ends_members && durability == Durability::MayLose
+    }
+
+    /// Whether the server refuses clients meanwhile for what lasts elsewhere: calls may fail with
+    /// [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) or
+    /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and watches end by it.
+    #[must_use]
+    pub fn denies(self) -> bool {
+        matches!(self, Rights | Credentials)
+    }
+
+    /// Whether what ends by the server's wall clock may end at any moment.
+    #[must_use]
+    pub fn moves_time(self) -> bool {
+        self == Clock
+    }
+
+    /// Whether it is put right by seconds rather than at once, so that it falls in rounds of its own, further apart.
+    #[must_use]
+    pub fn is_slow(self) -> bool {
+        matches!(self, Restore | Failover)
+    }
+}
