@@ -52,6 +52,7 @@ pub mod check;
 pub mod failover;
 mod harness;
 pub mod matrix;
+mod model;
 pub mod network;
 pub mod partition;
 pub mod process;

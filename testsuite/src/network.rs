@@ -184,7 +184,9 @@ impl Network {
     /// `ip` failed.
     pub fn mute(&self, host: u8) -> Result<(), Failure> {
         // To an address of the link that nobody has.
-        self.others(host, |address| format!("replace {address} lladdr 02:00:00:00:00:01 nud permanent dev peer"))
+        self.others(host, |address| {
+            format!("replace {address} lladdr 02:00:00:00:00:01 nud permanent dev peer")
+        })
     }
 
     /// Undoes [`mute`](Self::mute).

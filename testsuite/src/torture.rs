@@ -11,6 +11,7 @@ pub mod field;
 pub mod leaks;
 pub mod linear;
 pub mod locks;
+pub mod model;
 pub mod nemesis;
 mod patience;
 mod picture;
@@ -21,4 +22,4 @@ pub mod tally;
 pub mod watches;
 
 pub use chance::Chance;
-pub use program::{LONG, ONLY, SECONDS, SEED, folder, main};
+pub use program::{LONG, ONLY, SECONDS, SEED, folder, main, workloads};

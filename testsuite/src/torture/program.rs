@@ -5,6 +5,7 @@ use super::{
     expiry::Expiry,
     leaks::Leaks,
     locks::{self, Locks},
+    model::Model,
     nemesis::{self, Stroke},
     registers::Registers,
     round::{self, Plan, Workload},
@@ -73,11 +74,14 @@ where
     })
 }
 
-fn workloads() -> Vec<Box<dyn Workload>> {
+/// All of them; locks are contended for by so many processes besides.
+#[must_use]
+pub fn workloads(children: usize) -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(Registers::default()),
         Box::new(Bank::default()),
-        Box::new(Locks::with_children(CHILDREN)),
+        Box::new(Model::default()),
+        Box::new(Locks::with_children(children)),
         Box::new(Watches::default()),
         Box::new(Expiry::default()),
         Box::new(Leaks::default()),
@@ -125,7 +129,7 @@ fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec
     let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
     let can: Vec<Stroke> = all.filter(|stroke| stroke.can_fall_on(harness)).collect();
     let (alone, together): (Vec<_>, Vec<_>) =
-        workloads().iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
+        workloads(CHILDREN).iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
     let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm, workloads: together.clone() };
     // What suits fewer workloads, or is put right by seconds, falls in rounds of its own.
     let (apart, mixed): (Vec<Stroke>, Vec<Stroke>) =
@@ -160,7 +164,7 @@ async fn one(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let prefix = format!("torture-{:x}-{n}/", plan.seed);
-    let mut workloads = workloads();
+    let mut workloads = workloads(CHILDREN);
     let only = std::env::var(ONLY).ok();
     let is_asked = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == name));
     workloads.retain(|workload| plan.workloads.contains(&workload.name()) && is_asked(workload.name()));

@@ -1,9 +1,9 @@
 //! A server that is full.
 
 use crate::{
-    Faulty,
     broken::{Broken, State},
     fault::Fault,
+    server::Faulty,
 };
 use kv_core::{Error, ErrorKind, Kv, Result, Write, async_trait};
 use kv_testsuite::{Full, Harness};

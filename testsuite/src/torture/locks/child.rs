@@ -105,7 +105,9 @@ where
     let mut chance = Chance::new(seed, &client);
     let attempts = AtomicU32::new(0);
     let is_over = || *over.borrow();
-    Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over: &is_over, attempts }.work(&mut chance).await;
+    Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over: &is_over, attempts }
+        .work(&mut chance)
+        .await;
 }
 
 /// The processes of a run.

@@ -113,7 +113,8 @@ impl Contender<'_> {
             }
             Err(e) => {
                 // One that took longer than its TTL is lost before it is given.
-                if matches!(Failed::of(&e, self.is_denied), Failed::Absurd) && e.kind() != ErrorKind::LockLost {
+                if matches!(Failed::of(&e, self.is_denied), Failed::Absurd) && e.kind() != ErrorKind::LockLost
+                {
                     self.wrong(e.to_string());
                 }
                 self.tell(Event::Missed { attempt, is_answer: false });

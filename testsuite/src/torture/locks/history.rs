@@ -102,8 +102,13 @@ impl Closing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Synced,
-    Put { token: u64, value: String },
-    Delete { version: Version },
+    Put {
+        token: u64,
+        value: String,
+    },
+    Delete {
+        version: Version,
+    },
     /// Its stream had ended, and another one begins.
     Anew,
 }

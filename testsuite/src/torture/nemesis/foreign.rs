@@ -6,8 +6,17 @@ use kv_core::Bytes;
 use std::panic::AssertUnwindSafe;
 
 /// Names that are in no normal form, so that they are keys to nobody here.
-const NAMES: [&str; 9] =
-    ["/lead", "double//slash", "trail/", "tree//c", "tree/./dot", "tree/../up", " space", "end ", "tree/.kv/x"];
+const NAMES: [&str; 9] = [
+    "/lead",
+    "double//slash",
+    "trail/",
+    "tree//c",
+    "tree/./dot",
+    "tree/../up",
+    " space",
+    "end ",
+    "tree/.kv/x",
+];
 /// A name of a key, below which another type of data lies, where the server has types.
 const OTHER_TYPE: &str = "another-type";
 
