@@ -24,7 +24,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 /// How long making a connection may take, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(20);
 /// How many turns others get to notice it: reading the end, and telling it on.
 const TURNS: usize = 16;
-/// How long the client may take to tell why it ended a connection.
+/// How long the client may take to tell why it ended a connection, and those who asked before to read their answers.
 const WHY: Duration = Duration::from_millis(100);
 /// What waits between the client's reader and ours before it is dropped and has to be read again.
 const MESSAGES: usize = 4096;
@@ -55,6 +55,8 @@ pub(crate) struct Link {
     errors: Mutex<(bool, Errors)>,
     /// The number of the newest request that was answered, and so were all before it.
     answered: AtomicU64,
+    /// Another one was answered.
+    told: Notify,
 }
 
 type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
@@ -138,6 +140,7 @@ impl Link {
             sent: Mutex::default(),
             errors: Mutex::new((false, errors)),
             answered: AtomicU64::default(),
+            told: Notify::new(),
             connection,
         })
     }
@@ -215,19 +218,21 @@ impl Link {
         })
         .await;
         let answer = match first {
-            Poll::Ready(answer) => answer,
+            Poll::Ready(answer) => Some(answer),
             Poll::Pending => tokio::select! {
                 biased;
-                answer = asked => answer,
-                () = self.ended() => return Err(over(Fate::Unknown)),
+                answer = asked => Some(answer),
+                () = self.ended() => None,
             },
         };
         let mut failed = match answer {
-            Ok(answer) => {
+            Some(Ok(answer)) => {
                 self.hears(number);
                 return Ok(answer);
             }
-            Err(e) => failed(&self.address, &e),
+            Some(Err(e)) => failed(&self.address, &e),
+            // The client may have ended it, too, before it gave the request up.
+            None => over(Fate::Unknown),
         };
         if failed.fate == Fate::Unknown && !self.is_cluster_down() {
             // Why it ended the connection the client tells only behind the requests that it gives up for it.
@@ -235,7 +240,7 @@ impl Link {
         }
         if failed.is_cluster_down() || failed.fate == Fate::Unknown && self.is_cluster_down() {
             // The server said it of the first that it had not answered yet, whatever the client tells that one.
-            failed = match number == self.answered.load(Ordering::SeqCst) + 1 {
+            failed = match self.was_next(number).await {
                 true => cluster_down(&self.address),
                 false => Failed { fate: Fate::Unknown, ..failed },
             };
@@ -243,6 +248,21 @@ impl Link {
             self.hears(number);
         }
         Err(failed)
+    }
+
+    /// Whether all requests before this one were answered. Those who asked may not have read their answers yet.
+    async fn was_next(&self, number: u64) -> bool {
+        let next = async {
+            loop {
+                let mut told = pin!(self.told.notified());
+                told.as_mut().enable();
+                if self.answered.load(Ordering::SeqCst) + 1 >= number {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(WHY, next).await.is_ok()
     }
 
     /// Whether that is why the client ended the connection.
@@ -256,6 +276,7 @@ impl Link {
 
     fn hears(&self, number: u64) {
         self.answered.fetch_max(number, Ordering::SeqCst);
+        self.told.notify_waiters();
         *self.asked() = None;
         *lock(&self.heard_at) = Instant::now();
         self.heard.fetch_add(1, Ordering::Relaxed);
