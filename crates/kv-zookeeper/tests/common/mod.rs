@@ -17,6 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub mod fire;
 pub mod full;
 pub mod suite;
 pub mod tls;
