@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Node, Setup, hosts, suite::nothing_is_left};
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, async_trait};
 use kv_testsuite::{Failure, Harness, Proxy, Server, Troubles, network::Network, torture::nemesis::Stroke};
 use std::{
     net::SocketAddr,
@@ -14,6 +14,7 @@ use std::{
     },
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use zookeeper_client::Client;
 
@@ -31,6 +32,8 @@ struct Ensemble {
     network: Network,
     /// The member that is in trouble.
     met: Mutex<Option<usize>>,
+    /// A copy of each one's data.
+    saved: Mutex<Vec<TempDir>>,
 }
 
 impl Ensemble {
@@ -57,8 +60,12 @@ impl Ensemble {
                     sleep(Duration::from_millis(20)).await;
                 }
             };
-            let why = format!("{} takes no session, in the mode {:?}", node.address, node.mode().await);
-            timeout(SOON, session).await.map_err(|_| why)?;
+            if timeout(SOON, session).await.is_err() {
+                let (at, mode) = (node.address, node.mode().await);
+                return Err(
+                    format!("{at} takes no session, in the mode {mode:?}; its log:\n{}", node.log()).into()
+                );
+            }
         }
         Ok(())
     }
@@ -132,6 +139,20 @@ impl Server for Ensemble {
         self.nodes.iter().for_each(|node| node.daemon.resume());
         self.serves().await.expect("it served before");
     }
+    async fn save(&self) -> bool {
+        Server::stop(self).await;
+        let copies: Result<Vec<_>, Failure> = self.nodes.iter().map(Node::save).collect();
+        *self.saved.lock().expect("nothing panics with it") = copies.expect("their data can be copied");
+        Server::start(self).await;
+        true
+    }
+    async fn restore_saved(&self) {
+        Server::stop(self).await;
+        for (node, copy) in self.nodes.iter().zip(&*self.saved.lock().expect("nothing panics with it")) {
+            node.restore(copy).expect("its data can be written");
+        }
+        Server::start(self).await;
+    }
 }
 
 /// The ensemble, whose clients begin at its members in turn.
@@ -145,7 +166,7 @@ impl Cluster {
         let network = Network::of(MEMBERS)?;
         let nodes = hosts(&Setup::new("zookeeper"), &network, MEMBERS)?;
         nodes.iter().try_for_each(|node| node.daemon.spawn())?;
-        let ensemble = Arc::new(Ensemble { nodes, network, met: Mutex::default() });
+        let ensemble = Arc::new(Ensemble { nodes, network, met: Mutex::default(), saved: Mutex::default() });
         for node in &ensemble.nodes {
             node.ready().await?;
         }
@@ -173,12 +194,12 @@ impl Harness for Cluster {
         "zookeeper-cluster".into()
     }
 
-    async fn open(&self, prefix: &str) -> Result<Kv> {
+    async fn open(&self, prefix: &str) -> kv_core::Result<Kv> {
         kv_zookeeper::open(&url(&self.members(), prefix)).await
     }
 
     /// What befalls the link leaves the ways to the members.
-    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
         let mut members = self.members();
         // The proxy's own is another one each time, and may be among these.
         members.truncate(2);
@@ -202,7 +223,7 @@ impl Harness for Cluster {
         Some(url(&self.members(), prefix))
     }
 
-    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+    async fn open_url(&self, url: &str) -> Option<kv_core::Result<Kv>> {
         Some(kv_zookeeper::open(url).await)
     }
 }

@@ -48,7 +48,7 @@ impl Fire {
     async fn tool(&self) -> Result<Client, Failure> {
         let connected = async {
             loop {
-                let mut tool = Client::connector().with_auth("digest", SUPER);
+                let tool = Client::connector().with_auth("digest", SUPER);
                 match tool.connect(&self.node.address.to_string()).await {
                     Ok(tool) => return tool,
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -180,6 +180,13 @@ impl Node {
         copy(saved.path(), &self.folder.path().join("data"))
     }
 
+    /// The end of what it printed.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
     pub async fn ready(&self) -> Result<(), Failure> {
         let serves = || async { self.ask("srvr").await.is_ok_and(|answer| answer.contains("Mode:")) };
         self.daemon.serves(serves).await
