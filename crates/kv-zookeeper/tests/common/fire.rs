@@ -14,7 +14,7 @@ const LIMITS: &str = "/zookeeper/quota/fire/zookeeper_limits";
 const ROOM: &str = "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=-1";
 const NO_ROOM: &str = "count=0,bytes=0=;byteHardLimit=0;countHardLimit=0";
 /// More connections of one address than the workloads have.
-const CONNECTIONS: usize = 600;
+const CONNECTIONS: usize = 200;
 /// How many are opened at a time.
 const CROWD: usize = 16;
 /// The user who may do everything, and the digest of that name and password by which the server knows it.
