@@ -4,7 +4,7 @@ mod common;
 
 fn main() {
     kv_testsuite::torture::main(
-        || common::suite::suite("zookeeper", "zookeeper-3.9"),
+        || common::fire::suite("zookeeper", "zookeeper-3.9"),
         |url| async move { kv_zookeeper::open(&url).await },
     )
 }

@@ -17,6 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub mod fire;
 pub mod full;
 pub mod suite;
 pub mod tls;
@@ -177,6 +178,13 @@ impl Node {
     /// Puts a copy back; it must not run.
     pub fn restore(&self, saved: &TempDir) -> Result<(), Failure> {
         copy(saved.path(), &self.folder.path().join("data"))
+    }
+
+    /// The end of what it printed.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     pub async fn ready(&self) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, Result, async_trait};
-use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
@@ -13,7 +13,7 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
     }
     let node = single(kind).await?;
     let base = Base::new(format!("zookeeper://{}/", node.address))?;
-    Ok(Suite { name: name.into(), kind, base, node: Some(Arc::new(node)), plain: true })
+    Ok(Suite::ours(name, kind, base, Arc::new(node)))
 }
 
 pub struct Suite {
@@ -23,17 +23,28 @@ pub struct Suite {
     node: Option<Arc<Node>>,
     /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
     plain: bool,
+    troubles: Option<Arc<dyn Troubles>>,
 }
 
 impl Suite {
-    async fn live(base: Base) -> Result<Self, Failure> {
+    /// On a server of our own.
+    pub fn ours(name: &str, kind: &'static str, base: Base, node: Arc<Node>) -> Self {
+        Self { name: name.into(), kind, base, node: Some(node), plain: true, troubles: None }
+    }
+
+    pub fn with_troubles(mut self, troubles: Arc<dyn Troubles>) -> Self {
+        self.troubles = Some(troubles);
+        self
+    }
+
+    pub async fn live(base: Base) -> Result<Self, Failure> {
         let kv = kv_zookeeper::open(&base.with_prefix(""))
             .await
             .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
         let name = format!("zookeeper-{}", kv.health().await?.version);
         kv.close().await?;
         let plain = base.is_plain();
-        Ok(Self { name, kind: "", base, node: None, plain })
+        Ok(Self { name, kind: "", base, node: None, plain, troubles: None })
     }
 }
 
@@ -61,6 +72,10 @@ impl Harness for Suite {
 
     fn server(&self) -> Option<Arc<dyn Server>> {
         Some(self.node.clone()?)
+    }
+
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        self.troubles.clone()
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
@@ -137,19 +152,24 @@ impl Drop for Suite {
         if std::thread::panicking() {
             return;
         }
-        let left = async move {
-            let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-            loop {
-                match whole_server(&node).await {
-                    Ok(left) if left.is_empty() => return Ok(()),
-                    left if tokio::time::Instant::now() > deadline => return Err(left),
-                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            }
-        };
-        let left = tokio::runtime::Handle::current().block_on(left);
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+        nothing_is_left(&node);
     }
+}
+
+/// Waits until the server shows nothing of ours.
+pub fn nothing_is_left(node: &Node) {
+    let left = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match whole_server(node).await {
+                Ok(left) if left.is_empty() => return Ok(()),
+                left if tokio::time::Instant::now() > deadline => return Err(left),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    let left = tokio::runtime::Handle::current().block_on(left);
+    assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
 }
 
 async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
