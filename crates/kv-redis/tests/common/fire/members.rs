@@ -104,8 +104,8 @@ impl Members {
         Ok(())
     }
 
-    /// Whether replicas take the places of masters: not of all of them that are gone at once, which is no failover.
-    async fn set_failover(&self, on: bool) -> Result<(), Failure> {
+    /// Whether replicas take the places of masters by themselves.
+    async fn let_take_over(&self, on: bool) -> Result<(), Failure> {
         let set = format!("CONFIG SET cluster-replica-no-failover {}", if on { "no" } else { "yes" });
         for node in &self.cluster.0 {
             node.resp().await?.say(&set).await?;
@@ -165,6 +165,7 @@ impl Troubles for Members {
         let all = self.met_by(stroke).await?;
         let met = *all.get(member % all.len().max(1)).ok_or("nobody whom it may meet")?;
         self.met().insert(stroke, met);
+        self.let_take_over(true).await?;
         match stroke {
             Stroke::Failover => self.fail_over(met, member % 3).await?,
             Stroke::KillMember => self.cluster.0[met].daemon.kill(),
@@ -180,14 +181,14 @@ impl Troubles for Members {
             node.daemon.resume();
             node.daemon.spawn()?;
         }
-        self.settles().await
+        self.settles().await?;
+        self.let_take_over(false).await
     }
 }
 
 #[async_trait]
 impl Server for Members {
     async fn stop(&self) {
-        self.set_failover(false).await.expect("it serves");
         self.each(|node| node.daemon.stop());
     }
     async fn kill(&self) {
@@ -198,12 +199,10 @@ impl Server for Members {
         self.settles().await.expect("it served before");
     }
     async fn pause(&self) {
-        self.set_failover(false).await.expect("it serves");
         self.each(|node| node.daemon.pause());
     }
     async fn resume(&self) {
         self.each(|node| node.daemon.resume());
         self.settles().await.expect("it served before");
-        self.set_failover(true).await.expect("it serves");
     }
 }

@@ -83,8 +83,8 @@ impl Single {
     async fn crowd(&self) -> Result<(), Failure> {
         let mut resp = self.tools().await?;
         let there = number(&mut resp, "INFO clients", "connected_clients:").await?;
-        if self.crowds.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-            told(&mut resp, &format!("CONFIG SET maxclients {}", (there / 2).max(1))).await?;
+        if self.crowds.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+            told(&mut resp, &format!("CONFIG SET maxclients {}", (there * 3 / 4).max(1))).await?;
             resp.say("CLIENT KILL USER default").await?;
         } else {
             told(&mut resp, &format!("CONFIG SET maxclients {there}")).await?;
