@@ -25,7 +25,7 @@ cmd_path() {
     known "$1"
     local path
     path=$(program "$@") || exit
-    [[ -x $path ]] || die "$1 is not there; to have it: ci/servers get $1"
+    [[ -e $path ]] || die "$1 is not there; to have it: ci/servers get $1"
     echo "$path"
 }
 

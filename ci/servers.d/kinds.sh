@@ -2,7 +2,7 @@
 # What the kinds of server are: their packages, how they are started, when they are ready, how they are spoken to.
 # The functions of a family (etcd_command, ...) read NODE, NODE_DIR and the variables of load_spec in run.sh.
 
-KINDS=(etcd etcd34 consul zookeeper zookeeper38 redis redis8 valkey dynamodb protoc)
+KINDS=(etcd etcd34 consul zookeeper zookeeper38 redis redis8 valkey dynamodb protoc faketime)
 
 known() {
     [[ " ${KINDS[*]} " == *" $1 "* ]] || misused "unknown kind '$1' (one of: ${KINDS[*]})"
@@ -23,6 +23,7 @@ server_of() {
     zookeeper*) echo zookeeper ;;
     redis*) echo redis-server ;;
     valkey) echo valkey-server ;;
+    faketime) echo libfaketime.so.1 ;;
     *) echo "$1" ;;
     esac
 }
@@ -57,6 +58,7 @@ packages() {
     valkey) from bookworm-backports valkey-server valkey-tools && from bookworm "${redis[@]}" ;;
     dynamodb) dynamodb_packages ;;
     protoc) from bookworm protobuf-compiler libprotoc32 libprotobuf32 libprotobuf-dev zlib1g ;;
+    faketime) from bookworm libfaketime ;;
     esac
 }
 from() {
@@ -119,6 +121,8 @@ exec \"\$L/$loader\" --argv0 $program --library-path \"\$L\" \"\$D/usr/bin/$prog
         rm -rf "${at:?}/$lib"/*.a
         program=protoc script "LD_LIBRARY_PATH=\"\$D/$lib\" exec \"\$D/usr/bin/protoc\" \"\$@\""
         ;;
+    # The one for processes of several threads.
+    faketime) ln -s "../$lib/faketime/libfaketimeMT.so.1" "$at/bin/libfaketime.so.1" ;;
     esac
 }
 script() {
@@ -134,6 +138,7 @@ works() {
     zookeeper*) [[ -s $2/usr/share/java/zookeeper.jar && -s $2/usr/share/java/netty-handler.jar ]] ;;
     redis* | valkey) "$2/bin/$(server_of "$1")" --version && "$2/bin/$(client_of "$1")" --version ;;
     dynamodb) "$2/bin/dynamodb" --version ;;
+    faketime) [[ $(LD_PRELOAD=$2/bin/libfaketime.so.1 FAKETIME='1999-12-31 12:00:00' date +%Y) == 1999 ]] ;;
     protoc) "$2/bin/protoc" --version && [[ -s $2/usr/include/google/protobuf/descriptor.proto ]] ;;
     esac
 }

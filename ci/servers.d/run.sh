@@ -71,7 +71,7 @@ cmd_start() {
         name=$what
     else
         known "$what"
-        [[ $what != protoc ]] || misused "protoc is no server"
+        [[ $what != @(protoc|faketime) ]] || misused "$what is no server"
         name=${name:-$what}
         [[ $name != */* ]] || misused "start: '$name' is no name"
     fi

@@ -16,6 +16,8 @@ cmd_selftest() {
     for kind in "${kinds[@]}"; do
         if [[ $kind == protoc ]]; then
             check protoc compiles
+        elif [[ $kind == faketime ]]; then
+            check faketime works faketime "$DIR/faketime"
         else
             check "$kind" keeps "$kind" "$SELF-$kind"
             if [[ $(of_family "$kind" OPTIONS) == "nodes tls auth" ]]; then

@@ -4,7 +4,7 @@ mod common;
 
 fn main() {
     kv_testsuite::torture::main(
-        || common::suite::suite("redis", "redis-7"),
+        || common::fire::single("redis", "redis-7"),
         |url| async move { kv_redis::open(&url).await },
     )
 }

@@ -8,7 +8,13 @@ pub struct Cluster(pub Vec<Node>);
 impl Cluster {
     /// Serves, and has its replicas in step. A master is missed after `patience` milliseconds.
     pub async fn start(kind: &str, patience: u32) -> Result<Self, Failure> {
+        Self::with(kind, patience, &[]).await
+    }
+
+    /// With these settings besides its own.
+    pub async fn with(kind: &str, patience: u32, more: &[&str]) -> Result<Self, Failure> {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", &patience.to_string()];
+        let settings = [&settings, more].concat();
         let nodes = (0..6).map(|_| Node::new(kind, &settings)).collect::<Result<Vec<_>, _>>()?;
         nodes.iter().try_for_each(|node| node.daemon.spawn())?;
         for node in &nodes {

@@ -8,6 +8,7 @@ use kv_testsuite::{
     process::{Daemon, Port, copy, program},
 };
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -15,6 +16,7 @@ use std::{
 use tempfile::TempDir;
 
 pub mod cluster;
+pub mod fire;
 pub mod full;
 pub mod open;
 pub mod resp;
@@ -54,6 +56,11 @@ pub struct Node {
 impl Node {
     /// Not started yet; with these settings besides its own.
     pub fn new(kind: &str, more: &[&str]) -> Result<Self, Failure> {
+        Self::within(kind, more, &[])
+    }
+
+    /// Not started yet; with these variables in its environment.
+    pub fn within(kind: &str, more: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
         let (server, cli) = programs(kind)?;
         let folder = folder()?;
@@ -68,7 +75,7 @@ impl Node {
             "0",
         ]);
         let log = folder.path().join("log");
-        command.arg("--logfile").arg(&log).args(more);
+        command.arg("--logfile").arg(&log).args(more).envs(variables.iter().copied());
         let daemon = Daemon::new(command, log);
         Ok(Self { address, daemon, cli, folder, saved: self::folder()?, _ports: ports })
     }

@@ -147,7 +147,8 @@ impl Harness for Suite {
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
         // What is spread has names that no other tool would use.
         self.spread().is_none().then_some(())?;
-        Some(Arc::new(Tool(self.tool?, self.base.name_of(""), self.theirs.clone())))
+        let tool = Tool::new(self.tool?, self.base.name_of(""));
+        Some(Arc::new(Tool { theirs: self.theirs.clone(), ..tool }))
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
@@ -193,7 +194,7 @@ impl Harness for Suite {
             let all = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().filter(|name| name.starts_with(&prefix)).cloned().collect()
         };
-        let own = Tool(tool, String::new(), Theirs::default());
+        let own = Tool::new(tool, String::new());
         for name in theirs {
             own.delete(&name).await;
         }
@@ -224,7 +225,11 @@ async fn internals(server: SocketAddr, own: &str) -> Result<Vec<String>, Failure
 
 /// Names below the prefix, but for the last number given, which ends by itself; and channels that are listened to.
 pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
-    let mut resp = Resp::connect(server).await?;
+    left_by(&mut Resp::connect(server).await?, prefix).await
+}
+
+/// As [`left`] tells, by the word of this server.
+pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failure> {
     let mut left = Vec::new();
     for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
         let name = name.text();
@@ -288,16 +293,36 @@ impl Server for Node {
 }
 
 /// What our names are called, by the whole of them.
-pub struct Tool(pub SocketAddr, pub String, Theirs);
+pub struct Tool {
+    server: SocketAddr,
+    prefix: String,
+    /// Who asks, with the password; nobody who has a name, without.
+    user: Option<(&'static str, &'static str)>,
+    theirs: Theirs,
+}
 
 impl Tool {
+    pub fn new(server: SocketAddr, prefix: String) -> Self {
+        Self { server, prefix, user: None, theirs: Theirs::default() }
+    }
+
+    pub fn as_user(self, user: Option<(&'static str, &'static str)>) -> Self {
+        Self { user, ..self }
+    }
+
     async fn ask(&self, command: &str, name: &str, more: &[&[u8]]) -> Reply {
-        let name = format!("{}{name}", self.1);
+        let name = format!("{}{name}", self.prefix);
         if matches!(command, "SET" | "RPUSH") {
-            self.2.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+            self.theirs.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         }
         let parts = [&[command.as_bytes(), name.as_bytes()], more].concat();
-        let asked = async { Resp::connect(self.0).await?.ask(&parts).await };
+        let asked = async {
+            let mut resp = Resp::connect(self.server).await?;
+            if let Some((user, word)) = self.user {
+                resp.ask(&[b"AUTH", user.as_bytes(), word.as_bytes()]).await?;
+            }
+            resp.ask(&parts).await
+        };
         asked.await.expect("the server serves")
     }
 }

@@ -1,0 +1,184 @@
+//! Servers and clusters for workloads under fire, with the troubles that each can have.
+
+use super::{
+    cluster::Cluster,
+    suite::{Tool, left_by},
+    *,
+};
+use kv_core::{Kv, Result, async_trait};
+use kv_redis::Config;
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+mod clock;
+mod members;
+mod single;
+
+use members::Members;
+use single::{Single, WORD};
+
+/// What all names have in front in a cluster: one slot.
+const TAG: &str = "{fire}";
+
+/// A server whose clients open with a password.
+pub async fn single(kind: &str, name: &'static str) -> Result<Fire, Failure> {
+    let single = Arc::new(Single::start(kind).await?);
+    let base = Base::new(format!("redis://:{WORD}@{}/", single.node.address))?;
+    Ok(Fire { name, base, place: Place::Single(single) })
+}
+
+/// A cluster that misses a master soon; the keys in one slot, or spread over so many. On a machine that is busy a master may
+/// be missed that stands still by chance: replicas take over in troubles alone.
+pub async fn cluster(name: &'static str, spread: Option<u16>) -> Result<Fire, Failure> {
+    let cluster = Cluster::with("redis", 1500, &["--cluster-replica-no-failover", "yes"]).await?;
+    let url = cluster.url();
+    let base = match spread {
+        Some(parts) => Base::new(format!("{url}?spread={parts}"))?,
+        None => Base::new(format!("{url}{TAG}/"))?,
+    };
+    let members = Arc::new(Members::new(cluster, TAG, spread.is_some()).await?);
+    Ok(Fire { name, base, place: Place::Cluster(members) })
+}
+
+pub struct Fire {
+    name: &'static str,
+    base: Base,
+    place: Place,
+}
+
+enum Place {
+    Single(Arc<Single>),
+    Cluster(Arc<Members>),
+}
+
+impl Fire {
+    fn is_spread(&self) -> bool {
+        matches!(&self.place, Place::Cluster(members) if members.is_spread)
+    }
+
+    /// Those that have names of ours.
+    async fn all(&self) -> Result<Vec<Resp>, Failure> {
+        match &self.place {
+            Place::Single(single) => Ok(vec![single.tools().await?]),
+            Place::Cluster(members) => {
+                let mut all = Vec::new();
+                for node in members.masters().await? {
+                    all.push(node.resp().await?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Ours below the prefix; all that there is below an empty one.
+    async fn left(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let below = match prefix {
+            "" => String::new(),
+            // Each part has a tag of its own.
+            _ if self.is_spread() => format!("{{{}", self.base.name_of(prefix)),
+            _ => self.base.name_of(prefix),
+        };
+        let mut left = Vec::new();
+        for mut resp in self.all().await? {
+            left.extend(left_by(&mut resp, &below).await?);
+        }
+        Ok(left)
+    }
+}
+
+#[async_trait]
+impl Harness for Fire {
+    fn name(&self) -> String {
+        self.name.into()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_redis::open(&self.base.with_prefix(prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        let prefix = self.base.name_of(prefix);
+        let config = match &self.place {
+            Place::Single(_) => Config::new([proxy.address().to_string()]).password(WORD),
+            Place::Cluster(members) if members.is_spread => return None,
+            Place::Cluster(members) => {
+                let home = members.home().address;
+                let others = members.others().map(|node| node.address.to_string());
+                let all = std::iter::once(proxy.address().to_string()).chain(others);
+                Config::cluster(all).reached(home.to_string(), proxy.address().to_string())
+            }
+        };
+        Some(config.prefix(prefix).open().await.map(Kv::new))
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        match &self.place {
+            Place::Single(single) => Some(single.node.address),
+            // One link among several to several masters.
+            Place::Cluster(members) => (!members.is_spread).then(|| members.home().address),
+        }
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(match &self.place {
+            Place::Single(single) => single.clone(),
+            Place::Cluster(members) => members.clone(),
+        })
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        // What is spread has names that no other tool would use.
+        (!self.is_spread()).then_some(())?;
+        let (at, tools) = match &self.place {
+            Place::Single(single) => (single.node.address, Some(single::TOOLS)),
+            Place::Cluster(members) => (members.home().address, None),
+        };
+        Some(Arc::new(Tool::new(at, self.base.name_of("")).as_user(tools)))
+    }
+
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        Some(match &self.place {
+            Place::Single(single) => single.clone(),
+            Place::Cluster(members) => members.clone(),
+        })
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(self.base.with_prefix(prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_redis::open(url).await)
+    }
+
+    fn is_documented(&self) -> bool {
+        // The same code as of the cluster, with less to offer.
+        !self.is_spread()
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        self.left(prefix).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// When the last round has ended, there is nothing of ours.
+impl Drop for Fire {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let empty = async {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                match self.left("").await {
+                    Ok(left) if left.is_empty() => return Ok(()),
+                    left if Instant::now() > deadline => return Err(left),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let left = tokio::runtime::Handle::current().block_on(empty);
+        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}

@@ -1,0 +1,75 @@
+//! A wall clock of a server's own, which jumps, by the library of Debian's package libfaketime.
+
+use super::super::*;
+use kv_testsuite::failover::soon;
+use std::{
+    ffi::OsString,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
+
+/// Behind some of what is kept for a while, and behind all of it, the number last given too, which is kept for 30 days.
+const JUMPS: [&str; 4] = ["+90", "-90", "+3000000", "-3000000"];
+
+pub struct Clock {
+    libraries: OsString,
+    /// What it is off by.
+    offset: PathBuf,
+    _folder: TempDir,
+    jumps: AtomicUsize,
+}
+
+impl Clock {
+    /// `None` where the library is not there.
+    pub fn new() -> Result<Option<Self>, Failure> {
+        let Ok(library) = program("faketime", "libfaketime.so.1", LIVE) else { return Ok(None) };
+        let folder = tempfile::tempdir()?;
+        let offset = folder.path().join("offset");
+        std::fs::write(&offset, "+0")?;
+        // The allocator that the server brings asks for the time before the library can tell it: malloc is libc's here.
+        let libraries = [library.into_os_string(), "libc.so.6".into()].join(OsStr::new(":"));
+        Ok(Some(Self { libraries, offset, _folder: folder, jumps: AtomicUsize::new(0) }))
+    }
+
+    /// What gives it to a server.
+    pub fn variables(&self) -> [(&str, &OsStr); 4] {
+        [
+            ("LD_PRELOAD", &self.libraries),
+            ("FAKETIME_TIMESTAMP_FILE", self.offset.as_os_str()),
+            // The file is read again each second.
+            ("FAKETIME_CACHE_DURATION", "1".as_ref()),
+            // The clock that never jumps does not.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
+        ]
+    }
+
+    pub async fn jump(&self, resp: &mut Resp) -> Result<(), Failure> {
+        let nth = self.jumps.fetch_add(1, Ordering::Relaxed);
+        self.set(resp, JUMPS[nth % JUMPS.len()]).await
+    }
+
+    pub async fn back(&self, resp: &mut Resp) -> Result<(), Failure> {
+        self.set(resp, "+0").await
+    }
+
+    /// Returns when the server's time is off by so many seconds.
+    async fn set(&self, resp: &mut Resp, by: &str) -> Result<(), Failure> {
+        // Renamed, so that nobody reads half of it.
+        let new = self.offset.with_extension("new");
+        std::fs::write(&new, by)?;
+        std::fs::rename(&new, &self.offset)?;
+        let by: i64 = by.parse()?;
+        soon("the clock to jump", async {
+            loop {
+                let told = resp.say("TIME").await?.list().first().map(Reply::text).unwrap_or_default();
+                let real = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+                let off = told.parse::<i64>()? - i64::try_from(real)?;
+                if (off - by).abs() <= 2 {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await?
+    }
+}
