@@ -11,14 +11,11 @@ use super::{
     round::{Seen, Violation, Workload},
 };
 use crate::Failure;
-use judge::{Stream, Write, Writes};
-use kv_core::{Capabilities, Linearizable, Watching, async_trait};
-use std::{
-    collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use judge::{Losses, Stream, Versions, Write, Writes};
+use kv_core::{Capabilities, Watching, async_trait};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 const WRITERS: usize = 3;
@@ -124,18 +121,17 @@ impl Work<'_> {
 /// Looks at all streams.
 fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
     let Log { writes, streams, mut seen } = log;
-    // Who is replaced by an older member, where that may be, tells what that one has.
-    let Capabilities { durability, linearizable, .. } = *field.capabilities();
-    let is_lossy = linearizable != Linearizable::Always
-        || field.blows().iter().any(|blow| blow.stroke.may_lose(durability));
+    let durability = field.capabilities().durability;
+    let blows = field.blows().into_iter().filter(|blow| blow.stroke.may_lose(durability));
+    let losses = Losses::new(blows.map(|blow| (blow.began, blow.ended, blow.stroke == Stroke::Restore)));
     let heard: u64 = streams.iter().map(|stream| stream.heard.len() as u64).sum();
     if seen.answered < LEAST || heard < LEAST {
         return Err(format!("only {} writes were answered, and {heard} events told", seen.answered).into());
     }
     seen.answered += heard;
-    let (writes, mut versions) = (Writes::new(writes), HashMap::new());
+    let (writes, mut versions) = (Writes::new(writes), Versions::default());
     for stream in &streams {
-        seen.violations.extend(judge::judge(stream, &writes, &mut versions, is_lossy));
+        seen.violations.extend(judge::judge(stream, &writes, &mut versions, &losses));
     }
     Ok(seen)
 }

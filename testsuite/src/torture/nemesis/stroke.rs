@@ -157,8 +157,12 @@ impl Stroke {
     /// Whether acknowledged writes may be gone after it.
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
-        let ends_members = matches!(self, Kill | KillLeader | KillMember | Failover);
-        self == Restore || ends_members && durability == Durability::MayLose
+        // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
+        let takes_places = matches!(
+            self,
+            Kill | KillLeader | KillMember | PauseMember | CutOffLeader | CutOffMember | OneWay | Failover
+        );
+        self == Restore || takes_places && durability == Durability::MayLose
     }
 
     /// Whether the server refuses clients meanwhile for what lasts elsewhere: calls may fail with

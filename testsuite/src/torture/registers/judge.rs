@@ -1,11 +1,12 @@
 //! What is wrong with what the clients of registers saw.
 
 use super::super::{
-    field::Field,
+    field::{Blow, Field},
     linear::{self, Call, Id},
+    nemesis::Stroke,
     round::{Bar, Seen, Violation},
 };
-use kv_core::Version;
+use kv_core::{Linearizable, Version};
 use std::collections::{BTreeMap, HashMap};
 
 /// A value and its version, as a client was told.
@@ -30,7 +31,11 @@ pub(super) fn judge(field: &Field, log: Log) -> Seen {
     let Log { calls, told, mut seen } = log;
     let durability = field.capabilities().durability;
     let losses: Vec<_> = field.blows().into_iter().filter(|blow| blow.stroke.may_lose(durability)).collect();
+    let is_stale = field.capabilities().linearizable != Linearizable::Always;
     for (_, mut calls) in calls {
+        if is_stale {
+            calls = calls.into_iter().filter_map(|call| in_change(call, &losses)).collect();
+        }
         let last = calls.iter().filter_map(|call| call.ended).max().unwrap_or_default();
         let first = calls.iter().map(|call| call.began).min().unwrap_or_default();
         for loss in losses.iter().filter(|loss| loss.began <= last && loss.ended >= first) {
@@ -50,10 +55,22 @@ pub(super) fn judge(field: &Field, log: Log) -> Seen {
             linear::Verdict::Violated { .. } => seen.violations.push(violation(&linear::shrunk(&calls))),
         }
     }
-    if losses.is_empty() {
+    // A copy has the counter of versions with it.
+    if losses.iter().all(|loss| loss.stroke != Stroke::Restore) {
         seen.violations.extend(versions(&told));
     }
     seen
+}
+
+/// What a call says where a member that was replaced may go on to answer until it knows: a read beside that says nothing, and
+/// a write beside it may be another's, of a history that is lost.
+fn in_change(call: Call, losses: &[Blow]) -> Option<Call> {
+    let is_beside = |loss: &Blow| loss.began <= call.ended.unwrap_or(u64::MAX) && loss.ended >= call.began;
+    match losses.iter().any(is_beside) {
+        true if call.writes.is_empty() => None,
+        true => Some(Call { ended: None, ..call }),
+        false => Some(call),
+    }
 }
 
 fn violation(calls: &[Call]) -> Violation {

@@ -2,7 +2,7 @@
 
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Violations of one stream that are told; more of them say no more.
 const TOLD: usize = 5;
@@ -142,6 +142,54 @@ pub(super) struct Stream {
     pub(super) heard: Vec<(u64, Event)>,
 }
 
+/// When acknowledged writes may have been lost.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// From where each of the strokes began until all was put right.
+    spans: Vec<(u64, u64)>,
+    /// A copy was put back: what counts versions too, so that one may be given twice.
+    is_restored: bool,
+}
+
+impl Losses {
+    /// Of strokes, each with its beginning, its end, and whether it put a copy back.
+    pub(super) fn new(strokes: impl IntoIterator<Item = (u64, u64, bool)>) -> Self {
+        let mut losses = Self::default();
+        for (began, ended, is_restored) in strokes {
+            losses.spans.push((began, ended));
+            losses.is_restored |= is_restored;
+        }
+        losses
+    }
+
+    /// Whether what was there at one moment may be gone at another for that reason.
+    fn between(&self, since: u64, at: u64) -> bool {
+        self.spans.iter().any(|(began, ended)| *began <= at && *ended >= since)
+    }
+}
+
+/// What each version was told of, in any stream.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    of_value: HashMap<(String, String), Version>,
+    of_version: HashMap<(String, Version), String>,
+}
+
+impl Versions {
+    /// What was told before that does not agree with this.
+    fn disagrees(&mut self, key: &str, value: &str, version: Version, fate: Fate) -> Option<String> {
+        let known = match fate {
+            Fate::Done(Some(known)) => known,
+            _ => *self.of_value.entry((key.to_owned(), value.to_owned())).or_insert(version),
+        };
+        if known != version {
+            return Some(format!("{value} was told of {key} at {version}, but has {known}"));
+        }
+        let other = self.of_version.entry((key.to_owned(), version)).or_insert_with(|| value.to_owned());
+        (other != value).then(|| format!("{value} was told of {key} at {version}, which {other} has"))
+    }
+}
+
 /// What was told last of a key.
 struct Last {
     version: Version,
@@ -150,15 +198,17 @@ struct Last {
     is_there: bool,
     /// When the write of the last value that was told began.
     since: u64,
+    /// What was told of it, and taken back for what is older: lost.
+    lost: HashSet<Version>,
 }
 
-/// Looks at one stream. Where writes may have been lost, older copies explain versions and deletions. The versions of
-/// values are remembered from stream to stream.
+/// Looks at one stream. Where writes were lost meanwhile, that explains ends, and versions that go back behind an end; what
+/// was lost does not come again. The versions of values are remembered from stream to stream.
 pub(super) fn judge(
     stream: &Stream,
     writes: &Writes,
-    versions: &mut HashMap<(String, String), Version>,
-    is_lossy: bool,
+    versions: &mut Versions,
+    losses: &Losses,
 ) -> Vec<Violation> {
     let (mut last, mut section, mut wrong) = (HashMap::<&str, Last>::new(), 0, Vec::new());
     for (nth, (at, event)) in stream.heard.iter().enumerate() {
@@ -172,8 +222,8 @@ pub(super) fn judge(
         }
         match event {
             Event::Synced => {
-                if section == 0 && !is_lossy {
-                    for (key, version) in writes.lasting(stream) {
+                if section == 0 {
+                    for (key, version) in writes.lasting(stream, losses, *at) {
                         let told = last.get(key).filter(|told| told.is_there && told.version >= version);
                         if told.is_none() {
                             let what = format!("in sync without {key} at {version}, which was there before");
@@ -194,28 +244,34 @@ pub(super) fn judge(
                 if write.began > *at {
                     say(format!("{value} was told of {key} before it was written"), key);
                 }
-                if !is_lossy {
-                    let known = match write.fate {
-                        Fate::Done(Some(known)) => known,
-                        _ => *versions.entry((key.clone(), value.clone())).or_insert(*version),
-                    };
-                    if known != *version {
-                        say(format!("{value} was told of {key} at {version}, but has {known}"), key);
+                let before = last.remove(key.as_str());
+                let goes_back = before.as_ref().filter(|told| told.version >= *version);
+                if !losses.is_restored {
+                    if let Some(what) = versions.disagrees(key, value, *version, write.fate) {
+                        say(what, key);
                     }
-                    if let Some(before) = last.get(key.as_str()).filter(|told| told.version >= *version) {
-                        say(format!("{key} was told at {version}, after {}", before.version), key);
+                    if let Some(told) = goes_back
+                        && (told.is_there || !losses.between(told.since, *at))
+                    {
+                        say(format!("{key} was told at {version}, after {}", told.version), key);
+                    }
+                    if before.as_ref().is_some_and(|told| told.lost.contains(version)) {
+                        say(format!("{key} was told at {version} again, which was lost"), key);
                     }
                 }
-                let told = Last { version: *version, section, is_there: true, since: write.began };
-                last.insert(key, told);
+                let gone = goes_back.map(|told| told.version).filter(|gone| gone != version);
+                let mut lost = before.map(|told| told.lost).unwrap_or_default();
+                lost.extend(gone);
+                let since = write.began;
+                last.insert(key, Last { version: *version, section, is_there: true, since, lost });
             }
             Event::Delete(key, version) => {
-                let before = last.get(key.as_str());
-                let since = before.map_or(0, |told| told.since);
-                if !is_lossy {
+                let before = last.remove(key.as_str());
+                let since = before.as_ref().map_or(0, |told| told.since);
+                if !losses.is_restored {
                     let is_twice =
                         |told: &Last| !told.is_there && told.section == section && told.version == *version;
-                    match before {
+                    match &before {
                         Some(told) if told.version > *version => {
                             say(
                                 format!("the end of {key} was told at {version}, after {}", told.version),
@@ -227,11 +283,13 @@ pub(super) fn judge(
                         }
                         _ => {}
                     }
-                    if !writes.of(key).iter().any(|write| write.may_end(since, *at)) {
+                    let is_lost = losses.between(since, *at);
+                    if !is_lost && !writes.of(key).iter().any(|write| write.may_end(since, *at)) {
                         say(format!("the end of {key} was told, which nobody can have deleted"), key);
                     }
                 }
-                last.insert(key, Last { version: *version, section, is_there: false, since });
+                let lost = before.map(|told| told.lost).unwrap_or_default();
+                last.insert(key, Last { version: *version, section, is_there: false, since, lost });
             }
         }
     }
@@ -239,12 +297,14 @@ pub(super) fn judge(
 }
 
 impl Writes {
-    /// The keys that nobody ever ends, with the newest version that was told before the stream was asked for.
-    fn lasting(&self, stream: &Stream) -> impl Iterator<Item = (&str, Version)> {
+    /// The keys that nobody ever ends, with the newest version that was told before the stream was asked for, and not lost
+    /// until this moment.
+    fn lasting(&self, stream: &Stream, losses: &Losses, at: u64) -> impl Iterator<Item = (&str, Version)> {
         let watched = self.of.iter().filter(|(key, _)| stream.scope.concerns(key));
         let lasting = watched.filter(|(_, of)| of.iter().all(|write| !write.may_end(0, u64::MAX)));
-        lasting.filter_map(|(key, of)| {
+        lasting.filter_map(move |(key, of)| {
             let before = of.iter().filter(|write| write.ended < stream.began);
+            let before = before.filter(|write| !losses.between(write.ended, at));
             let versions = before.filter_map(|write| match write.fate {
                 Fate::Done(version) => version,
                 _ => None,

@@ -24,15 +24,26 @@ fn end(version: u64) -> Event {
 }
 
 /// What is wrong with a watch of `tree`, asked for at 50.
-fn wrong(writes: Vec<Write>, heard: Vec<(u64, Event)>, is_lossy: bool) -> Vec<String> {
+fn wrong(writes: Vec<Write>, heard: Vec<(u64, Event)>, losses: &Losses) -> Vec<String> {
     let stream = Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard };
-    let violations = judge(&stream, &Writes::new(writes), &mut HashMap::new(), is_lossy);
+    let violations = judge(&stream, &Writes::new(writes), &mut Versions::default(), losses);
     violations.into_iter().map(|violation| violation.what).collect()
+}
+
+/// A copy was put back while all of it went on.
+fn restored() -> Losses {
+    Losses::new([(0, 1000, true)])
+}
+
+/// Another member took over between these moments.
+fn failed_over(began: u64, ended: u64) -> Losses {
+    Losses::new([(began, ended, false)])
 }
 
 fn one(writes: Vec<Write>, heard: Vec<(u64, Event)>, says: &str) {
     // Who has lost writes is blamed for less.
-    let (blamed, _) = (wrong(writes.clone(), heard.clone(), false), wrong(writes, heard, true));
+    let (blamed, _) =
+        (wrong(writes.clone(), heard.clone(), &Losses::default()), wrong(writes, heard, &restored()));
     assert!(blamed.len() == 1 && blamed[0].contains(says), "{blamed:?}");
 }
 
@@ -51,12 +62,12 @@ fn streams_that_are_right_are_not_blamed() {
         (302, told("t", 9)),
         (400, end(9)),
     ];
-    assert!(wrong(writes.clone(), heard.clone(), false).is_empty());
-    assert!(wrong(writes, heard, true).is_empty());
+    assert!(wrong(writes.clone(), heard.clone(), &Losses::default()).is_empty());
+    assert!(wrong(writes, heard, &restored()).is_empty());
     // An end with the version that was told last, and again in another section.
     let heard =
         vec![(51, told("a", 1)), (52, Event::Synced), (61, end(1)), (62, Event::Synced), (63, end(1))];
-    assert!(wrong(vec![put("a", 1, 0, 9), delete(60, 61)], heard, false).is_empty());
+    assert!(wrong(vec![put("a", 1, 0, 9), delete(60, 61)], heard, &Losses::default()).is_empty());
 }
 
 #[test]
@@ -70,7 +81,7 @@ fn a_version_that_does_not_grow_is_seen() {
 #[test]
 fn an_older_copy_explains_versions_and_ends() {
     let heard = vec![(51, told("b", 2)), (52, Event::Synced), (53, end(1)), (54, told("a", 1))];
-    assert!(wrong(vec![put("a", 1, 0, 9), put("b", 2, 10, 19)], heard, true).is_empty());
+    assert!(wrong(vec![put("a", 1, 0, 9), put("b", 2, 10, 19)], heard, &restored()).is_empty());
 }
 
 #[test]
@@ -98,14 +109,18 @@ fn an_end_that_nobody_brought_about_is_seen() {
 fn a_value_that_nobody_wrote_is_seen() {
     let heard = vec![(51, told("x", 1))];
     one(vec![put("a", 1, 60, 69)], heard.clone(), "nobody wrote");
-    assert_eq!(wrong(vec![], heard, true).len(), 1, "a loss does not explain it");
+    assert_eq!(wrong(vec![], heard, &restored()).len(), 1, "a loss does not explain it");
 }
 
 #[test]
 fn a_value_of_a_failed_write_is_seen() {
     let failed = Write { fate: Fate::Failed, ..put("a", 1, 0, 9) };
     one(vec![failed.clone()], vec![(51, told("a", 1))], "had failed");
-    assert_eq!(wrong(vec![failed], vec![(51, told("a", 1))], true).len(), 1, "a loss does not explain it");
+    assert_eq!(
+        wrong(vec![failed], vec![(51, told("a", 1))], &restored()).len(),
+        1,
+        "a loss does not explain it"
+    );
 }
 
 #[test]
@@ -117,9 +132,9 @@ fn a_value_at_another_version_is_seen() {
         let heard = vec![(51, told("a", version))];
         Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard }
     };
-    assert!(judge(&of(3), &writes, &mut versions, false).is_empty());
+    assert!(judge(&of(3), &writes, &mut versions, &Losses::default()).is_empty());
     assert_eq!(
-        judge(&of(4), &writes, &mut versions, false).len(),
+        judge(&of(4), &writes, &mut versions, &Losses::default()).len(),
         1,
         "two streams tell two versions of one write"
     );
@@ -148,8 +163,11 @@ fn a_snapshot_without_what_was_there_is_seen() {
     one(vec![put("a", 1, 0, 9)], vec![(51, Event::Synced)], "in sync without");
     one(vec![put("a", 1, 0, 9), put("b", 2, 10, 49)], vec![(51, told("a", 1)), (52, Event::Synced)], "at 2");
     // Written while it began, or ended by somebody perhaps.
-    assert!(wrong(vec![put("a", 1, 45, 55)], vec![(51, Event::Synced)], false).is_empty());
-    assert!(wrong(vec![put("a", 1, 0, 9), delete(40, 60)], vec![(51, Event::Synced)], false).is_empty());
+    assert!(wrong(vec![put("a", 1, 45, 55)], vec![(51, Event::Synced)], &Losses::default()).is_empty());
+    assert!(
+        wrong(vec![put("a", 1, 0, 9), delete(40, 60)], vec![(51, Event::Synced)], &Losses::default())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -165,4 +183,26 @@ fn what_differs_is_told() {
         assert!(difference(&told, &there).is_some());
         assert!(difference(&there, &told).is_some());
     }
+}
+
+#[test]
+fn what_a_failover_lost_goes_back_behind_an_end() {
+    let writes = vec![put("a", 1, 0, 9), put("b", 2, 10, 19), put("c", 3, 80, 90)];
+    let back =
+        vec![(51, told("b", 2)), (52, Event::Synced), (63, end(2)), (64, told("a", 1)), (91, told("c", 3))];
+    assert!(wrong(writes.clone(), back.clone(), &failed_over(55, 62)).is_empty());
+    // Not before there was one, not without the end, and not forth again.
+    assert_eq!(wrong(writes.clone(), back, &failed_over(70, 75)).len(), 2);
+    let without = vec![(51, told("b", 2)), (52, Event::Synced), (64, told("a", 1))];
+    assert_eq!(wrong(writes.clone(), without, &failed_over(55, 62)).len(), 1);
+    let forth = vec![(51, told("b", 2)), (63, end(2)), (64, told("a", 1)), (66, told("b", 2))];
+    assert_eq!(wrong(writes, forth, &failed_over(55, 62)).len(), 1);
+}
+
+#[test]
+fn a_version_that_is_told_of_two_values_is_seen_behind_a_failover() {
+    let writes = vec![put("a", 1, 0, 9), Write { fate: Fate::Unknown, ..put("b", 0, 10, 19) }];
+    let heard = vec![(51, told("a", 1)), (63, end(1)), (64, told("b", 1))];
+    let blamed = wrong(writes, heard, &failed_over(55, 62));
+    assert!(blamed.len() == 1 && blamed[0].contains("which a has"), "{blamed:?}");
 }
