@@ -4,7 +4,7 @@ use crate::{
     client::Client,
     error::Failed,
     feed::Reader,
-    find::{hello, is_master},
+    find::{Find, hello, is_master},
     link::Link,
     tale::Tale,
 };
@@ -123,6 +123,7 @@ impl Listener {
             self.fails(link, failed);
             return Some(());
         }
+        let Ok(era) = timeout(ANSWER, self.era(link)).await else { return Some(()) };
         let all: Vec<_> = self.channels.keys().cloned().collect();
         self.join(link, &all).await;
         self.backoff.reset();
@@ -140,7 +141,7 @@ impl Listener {
                 },
                 order = self.orders.recv() => self.change(link, order?).await,
                 () = sleep_until(look_at) => {
-                    if self.channels.is_empty() || !self.hears(link).await {
+                    if self.channels.is_empty() || !self.hears(link, era.as_deref()).await {
                         return Some(());
                     }
                     look_at = Instant::now() + LOOK_EVERY;
@@ -205,13 +206,27 @@ impl Listener {
         link.end();
     }
 
-    /// Whether it hears all that is published still: it is subscribed, at the server that takes the writes.
-    async fn hears(&self, link: &Link) -> bool {
+    /// Since which election a node of a cluster has its place. A node that comes back takes itself for a master until it hears
+    /// of the one that took its place, and keeps its subscriptions as a replica, to which nothing is published; when it is a
+    /// master again, this is another one. Nothing where the user may not ask.
+    async fn era(&self, link: &Link) -> Option<String> {
+        if !matches!(self.client.find, Find::Cluster(..)) {
+            return None;
+        }
+        let said = link.call("CLUSTER", vec!["INFO".into()]).await.ok()?.as_string()?;
+        said.lines()
+            .find_map(|line| line.strip_prefix("cluster_my_epoch:").map(|epoch| epoch.trim().to_owned()))
+    }
+
+    /// Whether it hears all that is published still: it is subscribed, at the server that takes the writes, and has taken them
+    /// ever since.
+    async fn hears(&self, link: &Link, since: Option<&str>) -> bool {
         let subscribed = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
-        let Ok((subscribed, said)) = timeout(ANSWER, async { tokio::join!(subscribed, hello(link)) }).await
-        else {
+        let all = async { tokio::join!(subscribed, hello(link), self.era(link)) };
+        let Ok((subscribed, said, era)) = timeout(ANSWER, all).await else { return false };
+        if era.as_deref() != since {
             return false;
-        };
+        }
         if said.is_ok_and(|said| !is_master(&said)) {
             self.client.elsewhere(None);
             return false;
