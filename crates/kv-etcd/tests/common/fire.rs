@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
-use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission};
+use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
 use kv_core::{Kv, Result, async_trait};
 use kv_testsuite::{Foreign, Harness, Proxy, Server, Troubles, torture::nemesis::Stroke};
 use std::sync::Arc;
 use tonic::Code;
 
 /// The server's room: more than what the workloads write until history goes, so that they do not fill it.
-const ROOM: i64 = 96 << 20;
+const ROOM: u32 = 64 << 20;
+/// What fills it, in few requests.
+const PIECE: usize = 8 << 20;
 const FILLER: &str = "\u{1}filler";
 /// What a user of each kind is called, its role too; and its password.
 const TOOL: (&str, &str) = ("root", "root-word");
@@ -29,9 +31,8 @@ impl Fire {
             format!("--quota-backend-bytes={ROOM}"),
             // History would fill it otherwise.
             "--auto-compaction-mode=periodic".into(),
-            "--auto-compaction-retention=10s".into(),
-            // What filled it would stay in memory otherwise.
-            "--snapshot-count=5000".into(),
+            "--auto-compaction-retention=5s".into(),
+            format!("--max-request-bytes={}", PIECE * 2),
             // All clients log in at once behind each outage.
             "--bcrypt-cost=4".into(),
         ];
@@ -113,14 +114,15 @@ impl Drop for Fire {
 }
 
 impl Guarded {
-    /// Takes all the room, by smaller pieces towards the end, so that clients may take the last of it.
+    /// Takes all the room. The server writes what is there again and again: only the first request is large.
     async fn fill(&self) -> Result<(), Failure> {
+        let (mut value, mut options) = (vec![0; PIECE], PutOptions::new());
         loop {
-            let left = ROOM - self.tool.maintenance_client().status().await?.db_size();
-            let piece = if left > 8 << 20 { 1 << 20 } else { 64 << 10 };
-            match self.tool.kv_client().put(FILLER, vec![0; piece], None).await {
-                Ok(_) => {}
-                Err(ClientError::GRpcStatus(status)) if status.code() == Code::ResourceExhausted => return Ok(()),
+            match self.tool.kv_client().put(FILLER, value, Some(options)).await {
+                Ok(_) => (value, options) = (Vec::new(), PutOptions::new().with_ignore_value()),
+                Err(ClientError::GRpcStatus(status)) if status.code() == Code::ResourceExhausted => {
+                    return Ok(());
+                }
                 Err(e) => return Err(e.into()),
             }
         }
