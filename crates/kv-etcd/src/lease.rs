@@ -35,6 +35,8 @@ pub(crate) enum For {
     Ttl(usize),
     /// Whatever its owner hangs on it, and when.
     Owner,
+    /// Locks, whose users do not ask whether it was there when it was ended.
+    Session,
 }
 
 impl For {
@@ -46,7 +48,7 @@ impl For {
                 let keys = i64::try_from(keys).ok().filter(|&keys| keys <= MOST_KEYS).unwrap_or(0);
                 TTL | keys << KEYS | random & RANDOM
             }
-            Self::Owner => (random & OTHERS).max(1),
+            Self::Owner | Self::Session => (random & OTHERS).max(1),
         }
     }
 }
@@ -97,7 +99,12 @@ pub(crate) async fn grant(
                 async move { service.lease_client().grant(seconds, Some(options)).await }
             });
             let (answer, maybe_done) = ask.await;
-            let revoke = tasks.undo(end(client, id, each_request));
+            let revoke = tasks.undo(async move {
+                match revoke(&client, id, each_request).await {
+                    (Ok(false), true) if what == For::Owner => Err(gone("the lease")),
+                    (answer, _) => answer,
+                }
+            });
             (answer, maybe_done, revoke)
         });
         let (answer, maybe_done, revoke) = asked.await?;
@@ -119,18 +126,23 @@ pub(crate) async fn grant(
     }
 }
 
-/// Ends a lease, and its keys; `true` when it was there.
+/// Ends a lease, and its keys.
 pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
+    revoke(&client, id, each_request).await.0
+}
+
+/// Ends a lease, and its keys; whether it was there, and whether a lost answer may have said so before.
+async fn revoke(client: &Client, id: i64, each_request: Duration) -> (Result<bool>, bool) {
     let deadline = Deadline::after(each_request);
     let revoke = client
         .ask(Does::Repeatable, deadline, |service| async move { service.lease_client().revoke(id).await });
     let (revoked, maybe_done) = revoke.await;
-    match revoked {
+    let was_there = match revoked {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::LeaseLost && maybe_done => Err(gone("the lease")),
         Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
         Err(e) => Err(e),
-    }
+    };
+    (was_there, maybe_done)
 }
 
 /// What a repeat found to be gone, which the copy before it may have ended.

@@ -76,6 +76,9 @@ struct Made {
 struct LoggedIn {
     service: OnceCell<Service>,
     logins: tokio::sync::Mutex<u64>,
+    /// A request had no answer: a server that was put back to an older copy of its data looks at no token before it has come
+    /// to where that was given.
+    is_doubted: AtomicBool,
 }
 
 impl LoggedIn {
@@ -91,13 +94,14 @@ impl LoggedIn {
     async fn login(&self, service: &Service, access: &Access, since: u64) -> Result<u64, ClientError> {
         let Some((user, password)) = &access.login else { return Ok(1) };
         let mut logins = self.logins.lock().await;
-        if *logins == since {
+        if *logins == since || self.is_doubted.load(Ordering::Relaxed) {
             let login = service.clone().update_user(Some((user.clone(), password.reveal().to_owned()))).await;
             match login {
                 // It was switched off, and the server looks at no token.
                 Err(e) if needs_no_login(&e) && access.was_opened.load(Ordering::Relaxed) => {}
                 login => login?,
             }
+            self.is_doubted.store(false, Ordering::Relaxed);
             *logins += 1;
         }
         Ok(*logins)
@@ -244,6 +248,9 @@ impl Member {
             }
             Some(Err(e)) => Err(self.failed(made, e)),
             None => {
+                for client in [&made.led, &made.unled] {
+                    client.is_doubted.store(true, Ordering::Relaxed);
+                }
                 let sent = stands || link.state().0 > connections;
                 // A route that was lost stays so; another connection may find one.
                 if link.heard() == heard && within.within() >= SILENCE {

@@ -109,7 +109,7 @@ impl Inner {
     pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use> {
         let grant = || async {
             let deadline = Deadline::after(each_request);
-            let grant = lease::grant(self, ttl, For::Owner, deadline, each_request).await?;
+            let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
             let alive = lease::keep(self, &grant, each_request);
             let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
             let session = Own { lease: grant.id, vigil, floor: Arc::default() };

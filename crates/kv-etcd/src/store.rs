@@ -339,6 +339,11 @@ impl Store for Etcd {
         let others = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish());
         let sweeps = Deadline::after(GIVEN_BACK).limit(self.0.sweeps.finish());
         let (given_back, (), _) = tokio::join!(others, self.0.sessions.end(), sweeps);
+        let given_back = match given_back {
+            // A session that could not be ended is told behind the others.
+            Some(Ok(())) => Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await,
+            given_back => given_back,
+        };
         self.0.client.close();
         given_back.unwrap_or_else(|| {
             let why =

@@ -102,7 +102,7 @@ pub(crate) async fn put(
 ) -> Result<Written> {
     let name = inner.names.key(key.as_str());
     let life = Life::new(inner, options, 1, options.deadline).await?;
-    let trace = Trace::new(inner, name.clone(), &value, &life);
+    let trace = Trace::new(inner, name.clone());
     let put = TxnOp::put(name.clone(), value, Some(life.options()));
     let answer = match write_if(inner, name, expect, put, options.deadline).await {
         Ok((revision, _)) => Ok(revision),
@@ -114,18 +114,16 @@ pub(crate) async fn put(
     Ok(life.written(inner, answer?, options.deadline).await)
 }
 
-/// One put of a request, by which one can tell whether it was done.
+/// The key of one put of a request, by which one can tell whether it was done.
 struct Trace {
     name: Vec<u8>,
-    value: Bytes,
-    lease: i64,
     /// A revision before it.
     before: i64,
 }
 
 impl Trace {
-    fn new(inner: &Inner, name: Vec<u8>, value: &Bytes, life: &Life) -> Self {
-        Self { name, value: value.clone(), lease: life.lease, before: inner.seen.load(Ordering::Relaxed) }
+    fn new(inner: &Inner, name: Vec<u8>) -> Self {
+        Self { name, before: inner.seen.load(Ordering::Relaxed) }
     }
 
     /// The error of the request. A server that becomes full by a request does it, and says all the same that there is no
@@ -134,20 +132,27 @@ impl Trace {
         if error.kind() != ErrorKind::NoSpace {
             return error;
         }
-        let read = inner.range(Does::Read, deadline, &self.name, GetOptions::new()).await;
-        let is_there = read.and_then(|read| {
-            let is_older = revision(read.header())? < self.before;
-            Ok(is_older
-                || read.kvs().first().is_some_and(|kv| {
-                    kv.mod_revision() > self.before && kv.lease() == self.lease && kv.value() == self.value
-                }))
+        let keys_only = GetOptions::new().with_keys_only();
+        let read = inner.range(Does::Read, deadline, &self.name, keys_only).await;
+        let is_untouched = read.and_then(|read| {
+            let written = read.kvs().first().map(KeyValue::mod_revision);
+            Ok(self.is_untouched(revision(read.header())?, written))
         });
-        match is_there {
-            Ok(false) => error,
+        match is_untouched {
+            Ok(true) => error,
             _ => {
                 let why = "the server became full, perhaps by this very write, which may have happened";
                 Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
             }
+        }
+    }
+
+    /// Whether nobody has written or deleted the key since, by what it is at this revision: what was done may be overwritten
+    /// or deleted by now.
+    fn is_untouched(&self, now: i64, written: Option<i64>) -> bool {
+        match written {
+            Some(written) => written <= self.before && self.before <= now,
+            None => self.before == now,
         }
     }
 }
@@ -228,11 +233,9 @@ pub(crate) async fn transact(
     // One more for each fence, as far as the server takes them: always for the first.
     let room = MOST_OPS.saturating_sub(when.len());
     when.extend(conditions.iter().filter_map(is_kept).take(room));
-    let trace = writes.iter().zip(&lives).find_map(|(write, life)| match (write, life) {
-        (Write::Put { key, value, .. }, Some(life)) => {
-            Some(Trace::new(inner, inner.names.key(key.as_str()), value, life))
-        }
-        _ => None,
+    let trace = writes.iter().find_map(|write| match write {
+        Write::Put { key, .. } => Some(Trace::new(inner, inner.names.key(key.as_str()))),
+        Write::Delete { .. } => None,
     });
     // A look at the keys for their leases, where there is room for it.
     let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };

@@ -5,7 +5,10 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::Failure;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -98,6 +101,53 @@ async fn a_refused_write_is_not_there() -> Result<(), Failure> {
                         if n > 0 {
                             return Ok::<_, Failure>(());
                         }
+                    }
+                    ErrorKind::OutcomeUnknown => {}
+                    _ => return Err(e.into()),
+                }
+            }
+            Ok(())
+        }));
+    }
+    for writer in writers {
+        writer.await??;
+    }
+    Ok(())
+}
+
+/// Nor when somebody else has deleted it before we look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_write_was_not_there() -> Result<(), Failure> {
+    let node = &small("etcd").await?;
+    let url = format!("etcd://{}/full/", node.address);
+    let mut writers = Vec::new();
+    for writer in 0..8 {
+        let (kv, other) = (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
+        writers.push(tokio::spawn(async move {
+            let value = vec![b'x'; 10_000];
+            for n in 0.. {
+                let (key, is_answered) = (format!("{writer}/{n}"), AtomicBool::new(false));
+                let put = async {
+                    let put = kv.put(&key, value.clone()).await;
+                    is_answered.store(true, Ordering::Relaxed);
+                    put
+                };
+                let deletes = async {
+                    loop {
+                        let is_last = is_answered.load(Ordering::Relaxed);
+                        let was_there = other.delete(&key).await?;
+                        if was_there || is_last {
+                            return Ok::<_, Failure>(was_there);
+                        }
+                    }
+                };
+                let (put, was_there) = tokio::join!(put, deletes);
+                let was_there = was_there?;
+                let Err(e) = put else { continue };
+                match e.kind() {
+                    ErrorKind::NoSpace => {
+                        assert!(!was_there, "{key} was refused, and was there");
+                        return Ok::<_, Failure>(());
                     }
                     ErrorKind::OutcomeUnknown => {}
                     _ => return Err(e.into()),

@@ -115,6 +115,46 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The server waits for the moment of the log-in to come again, which may be never, before it looks at a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
+    let node = common::single("etcd").await?;
+    with_users(&node)?;
+    node.save().await?;
+    let before = open(&node, "me").await?;
+    for n in 0..200 {
+        before.put("a", n.to_string()).await?;
+    }
+    before.close().await?;
+    let kv = open(&node, "me").await?;
+    let mut watch = kv.watch_tree("").await?;
+    for _ in ["Put", "Synced"] {
+        watch.event().await?;
+    }
+    node.restore_saved().await?;
+    soon("a write", async { while kv.put("b", "1").await.is_err() {} }).await?;
+    soon("the watch", async {
+        while !matches!(watch.event().await?, WatchEvent::Put(put) if put.key.as_str() == "b") {}
+        Ok::<_, Failure>(())
+    })
+    .await?
+}
+
+/// What may not be given back is there until its TTL is over, and whoever closes is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
+    let node = common::single("etcd").await?;
+    with_users(&node)?;
+    let (kv, reader) = (open(&node, "me").await?, open(&node, "reader").await?);
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
+    as_root(&node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])?;
+    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let told = kv.close().await;
+    assert!(reader.lock_holder("l").await?.is_some());
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_is_changed_and_given_back() -> Result<(), Failure> {
     for signed in [false, true] {

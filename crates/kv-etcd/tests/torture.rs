@@ -1,10 +1,12 @@
-//! Workloads under fire on etcd 3.5. `KV_TORTURE_LONG=1 cargo test -p kv-etcd --test torture` runs the long form.
+//! Workloads under fire on etcd 3.5, with users and a quota, or on the live server that `KV_ETCD_URL` names.
+//! `KV_TORTURE_LONG=1 cargo test -p kv-etcd --test torture` runs the long form.
 
 mod common;
 
 fn main() {
-    kv_testsuite::torture::main(
-        || common::suite::suite("etcd", "etcd-3.5"),
-        |url| async move { kv_etcd::open(&url).await },
-    )
+    let open = |url: String| async move { kv_etcd::open(&url).await };
+    if std::env::var_os(common::LIVE).is_some() {
+        kv_testsuite::torture::main(|| common::suite::suite("etcd", "etcd-3.5"), open)
+    }
+    kv_testsuite::torture::main(|| common::fire::Fire::start("etcd"), open)
 }

@@ -15,6 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub mod fire;
 pub mod suite;
 
 /// The variable that names a live server to run the suite on.
@@ -161,15 +162,25 @@ impl Node {
     /// Keeps a copy of its data, with the server stopped meanwhile.
     pub async fn save(&self) -> Result<(), Failure> {
         self.daemon.stop();
-        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))?;
+        self.keep_copy()?;
         self.start().await
     }
 
     /// Puts the copy that was saved last in the place of the data, as an operator restores a backup.
     pub async fn restore_saved(&self) -> Result<(), Failure> {
         self.daemon.stop();
-        copy(&self.folder.path().join("saved"), &self.folder.path().join("data"))?;
+        self.put_copy_back()?;
         self.start().await
+    }
+
+    /// Keeps a copy of the data of one that does not run.
+    pub fn keep_copy(&self) -> Result<(), Failure> {
+        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
+    }
+
+    /// Puts the copy that was kept last in the place of the data of one that does not run.
+    pub fn put_copy_back(&self) -> Result<(), Failure> {
+        copy(&self.folder.path().join("saved"), &self.folder.path().join("data"))
     }
 
     /// Starts it anew without its data.

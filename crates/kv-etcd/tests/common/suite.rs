@@ -109,26 +109,33 @@ impl Drop for Suite {
         if std::thread::panicking() {
             return;
         }
-        let left = async move {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            loop {
-                let left = whole_server(&node, &tool).await;
-                match left {
-                    Ok(left) if left.is_empty() => return Ok(()),
-                    left if Instant::now() > deadline => return Err(left),
-                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let left = tokio::runtime::Handle::current().block_on(left);
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+        shows_nothing(&[&node], &tool);
     }
 }
 
-async fn whole_server(node: &Node, tool: &Client) -> Result<Vec<String>, Failure> {
+/// Panics unless the members soon show nothing of ours. For a harness that ends, within the runtime.
+pub fn shows_nothing(nodes: &[&Node], tool: &Client) {
+    let left = async {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let left = whole_server(nodes, tool).await;
+            match left {
+                Ok(left) if left.is_empty() => return Ok(()),
+                left if Instant::now() > deadline => return Err(left),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let left = tokio::runtime::Handle::current().block_on(left);
+    assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+}
+
+async fn whole_server(nodes: &[&Node], tool: &Client) -> Result<Vec<String>, Failure> {
     let mut left = leftovers(tool, b"").await?;
-    let watchers = node.metric("etcd_debugging_mvcc_watcher_total", &[]).await?;
-    left.extend((watchers > 0.0).then(|| format!("{watchers} watchers")));
+    for node in nodes {
+        let watchers = node.metric("etcd_debugging_mvcc_watcher_total", &[]).await?;
+        left.extend((watchers > 0.0).then(|| format!("{watchers} watchers of {}", node.name)));
+    }
     for lease in tool.lease_client().leases().await?.leases() {
         let Ok(lease) = tool.lease_client().time_to_live(lease.id(), None).await else { continue };
         left.push(format!("the lease {:x} of {} s, {} s left", lease.id(), lease.granted_ttl(), lease.ttl()));
@@ -137,7 +144,7 @@ async fn whole_server(node: &Node, tool: &Client) -> Result<Vec<String>, Failure
 }
 
 /// Keys below the prefix, and leases with such keys.
-async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure> {
+pub async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure> {
     let mut left = Vec::new();
     let all = GetOptions::new().with_prefix().with_keys_only();
     for kv in tool.kv_client().get(prefix, Some(all)).await?.kvs() {
@@ -206,22 +213,28 @@ impl Full for Small {
     }
 
     async fn relieve(&self) {
-        let all = DeleteOptions::new().with_prefix();
-        self.tool.kv_client().delete("\u{1}filler", Some(all)).await.expect("the server serves");
-        let status = self.tool.maintenance_client().status().await.expect("the server serves");
-        let header = status.header().expect("every answer has one");
-        let (at, mut member) = (header.revision(), AlarmOptions::new());
-        member.with_member(header.member_id());
-        let physical = CompactionOptions::new().with_physical();
-        self.tool.kv_client().compact(at, Some(physical)).await.expect("the server serves");
-        let mut maintenance = self.tool.maintenance_client();
-        maintenance.defragment().await.expect("the server serves");
-        let disarm = AlarmAction::Deactivate;
-        maintenance.alarm(disarm, AlarmType::Nospace, Some(member)).await.expect("the server serves");
+        relieve(&self.tool, "\u{1}filler").await.expect("the server serves");
     }
 }
 
-struct Tool(Client, String);
+/// Makes room as an operator does: deletes what has this prefix, gives back what that took, and clears the alarm.
+pub async fn relieve(tool: &Client, filler: &str) -> Result<(), Failure> {
+    let all = DeleteOptions::new().with_prefix();
+    tool.kv_client().delete(filler, Some(all)).await?;
+    let status = tool.maintenance_client().status().await?;
+    let header = status.header().ok_or("every answer has a header")?;
+    let (at, mut member) = (header.revision(), AlarmOptions::new());
+    member.with_member(header.member_id());
+    let physical = CompactionOptions::new().with_physical();
+    tool.kv_client().compact(at, Some(physical)).await?;
+    let mut maintenance = tool.maintenance_client();
+    maintenance.defragment().await?;
+    maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(member)).await?;
+    Ok(())
+}
+
+/// The bare protocol, and what names begin with.
+pub struct Tool(pub Client, pub String);
 
 #[async_trait]
 impl Foreign for Tool {

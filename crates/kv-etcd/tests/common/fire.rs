@@ -1,0 +1,173 @@
+//! A server of our own for workloads under fire: with users, and with a quota that can be reached.
+
+use super::*;
+use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
+use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
+use kv_core::{Kv, Result, async_trait};
+use kv_testsuite::{Foreign, Harness, Proxy, Server, Troubles, torture::nemesis::Stroke};
+use std::sync::Arc;
+use tonic::Code;
+
+/// The server's room: more than what the workloads write until history goes, so that they do not fill it.
+const ROOM: u32 = 64 << 20;
+/// What fills it, in few requests.
+const PIECE: usize = 8 << 20;
+const FILLER: &str = "\u{1}filler";
+/// What a user of each kind is called, its role too; and its password.
+const TOOL: (&str, &str) = ("root", "root-word");
+const CLIENTS: (&str, &str) = ("clients", "their-word");
+
+/// One server, on which clients are one user, and its own tool another.
+pub struct Fire(Arc<Guarded>);
+
+struct Guarded {
+    node: Arc<Node>,
+    tool: Client,
+}
+
+impl Fire {
+    pub async fn start(kind: &str) -> Result<Self, Failure> {
+        let more = [
+            format!("--quota-backend-bytes={ROOM}"),
+            // History would fill it otherwise.
+            "--auto-compaction-mode=periodic".into(),
+            "--auto-compaction-retention=5s".into(),
+            format!("--max-request-bytes={}", PIECE * 2),
+            // All clients log in at once behind each outage.
+            "--bcrypt-cost=4".into(),
+        ];
+        let node = nodes(&Setup { more: more.into(), ..Setup::single(kind) }, 1)?.remove(0);
+        node.start().await?;
+        with_users(&Client::connect([node.address.to_string()], None).await?).await?;
+        let root = ConnectOptions::new().with_user(TOOL.0, TOOL.1).with_auto_token_refresh(true);
+        let tool = Client::connect([node.address.to_string()], Some(root)).await?;
+        Ok(Self(Arc::new(Guarded { node: Arc::new(node), tool })))
+    }
+}
+
+/// Adds the users and their roles, and has the server ask who one is.
+async fn with_users(tool: &Client) -> Result<(), Failure> {
+    let mut users = tool.auth_client();
+    for (name, password) in [TOOL, CLIENTS] {
+        users.user_add(name, password, None).await?;
+        users.role_add(name).await?;
+        users.user_grant_role(name, name).await?;
+    }
+    users.role_grant_permission(CLIENTS.0, Permission::read_write("").with_all_keys()).await?;
+    users.auth_enable().await?;
+    Ok(())
+}
+
+fn url(hosts: &str, prefix: &str) -> String {
+    format!("etcd://{}:{}@{hosts}/{prefix}", CLIENTS.0, CLIENTS.1)
+}
+
+#[async_trait]
+impl Harness for Fire {
+    fn name(&self) -> String {
+        "etcd-3.5".into()
+    }
+
+    async fn open(&self, prefix: &str) -> Result<Kv> {
+        kv_etcd::open(&url(&self.0.node.address.to_string(), prefix)).await
+    }
+
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+        Some(kv_etcd::open(&url(&proxy.address().to_string(), prefix)).await)
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.0.node.address)
+    }
+
+    fn server(&self) -> Option<Arc<dyn Server>> {
+        Some(self.0.node.clone())
+    }
+
+    fn foreign(&self) -> Option<Arc<dyn Foreign>> {
+        Some(Arc::new(Tool(self.0.tool.clone(), String::new())))
+    }
+
+    fn url(&self, prefix: &str) -> Option<String> {
+        Some(url(&self.0.node.address.to_string(), prefix))
+    }
+
+    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+        Some(kv_etcd::open(url).await)
+    }
+
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        Some(self.0.clone())
+    }
+
+    async fn leftovers(&self, prefix: &str) -> Vec<String> {
+        leftovers(&self.0.tool, prefix.as_bytes()).await.unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+impl Drop for Fire {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            shows_nothing(&[&self.0.node], &self.0.tool);
+        }
+    }
+}
+
+impl Guarded {
+    /// Takes all the room. The server writes what is there again and again: only the first request is large.
+    async fn fill(&self) -> Result<(), Failure> {
+        let (mut value, mut options) = (vec![0; PIECE], PutOptions::new());
+        loop {
+            match self.tool.kv_client().put(FILLER, value, Some(options)).await {
+                Ok(_) => (value, options) = (Vec::new(), PutOptions::new().with_ignore_value()),
+                Err(ClientError::GRpcStatus(status)) if status.code() == Code::ResourceExhausted => {
+                    return Ok(());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    async fn give(&self, permission: Permission) -> Result<(), Failure> {
+        // A right to the same keys takes the place of the one before.
+        self.tool.auth_client().role_grant_permission(CLIENTS.0, permission.with_all_keys()).await?;
+        Ok(())
+    }
+
+    async fn set_password(&self, password: &str) -> Result<(), Failure> {
+        self.tool.auth_client().user_change_password(CLIENTS.0, password).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Troubles for Guarded {
+    fn known(&self) -> Vec<Stroke> {
+        vec![Stroke::Full, Stroke::Rights, Stroke::Credentials]
+    }
+
+    async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
+        // The token of before went with the process that gave it, and this part of the protocol gets none by itself.
+        self.tool.refresh_token().await?;
+        match stroke {
+            Stroke::Full => self.fill().await,
+            Stroke::Rights => self.give(Permission::read("")).await,
+            Stroke::Credentials => self.set_password("another-word").await,
+            other => Err(format!("{} is not known here", other.name()).into()),
+        }
+    }
+
+    async fn end(&self, stroke: Stroke) -> Result<(), Failure> {
+        match stroke {
+            Stroke::Full => {
+                relieve(&self.tool, FILLER).await?;
+                self.tool.kv_client().put(FILLER, "", None).await?;
+                self.tool.kv_client().delete(FILLER, None).await?;
+                Ok(())
+            }
+            Stroke::Rights => self.give(Permission::read_write("")).await,
+            Stroke::Credentials => self.set_password(CLIENTS.1).await,
+            _ => Ok(()),
+        }
+    }
+}
