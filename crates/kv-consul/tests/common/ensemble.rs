@@ -11,11 +11,11 @@ use kv_testsuite::{
 use std::fs;
 use tokio::runtime::Handle;
 
-/// What members are set besides. A member that was taken for dead is one with a vote again as soon as it is well.
+/// What members are set besides. Who is taken for dead keeps its vote: else one that is back gets it anew, ten seconds later.
 fn settings() -> Value {
     json!({
         "limits": { "http_max_conns_per_client": 4000 },
-        "autopilot": { "server_stabilization_time": "1s" },
+        "autopilot": { "cleanup_dead_servers": false },
     })
 }
 
@@ -47,9 +47,25 @@ impl Ensemble {
             member.ready().await?;
         }
         for member in &self.members {
-            member.daemon.serves(|| async { self.is_whole_at(member).await.unwrap_or(false) }).await?;
+            let is_whole = || async {
+                let is = self.is_whole_at(member).await.unwrap_or(false);
+                if !is {
+                    self.bring_together(member).await;
+                }
+                is
+            };
+            member.daemon.serves(is_whole).await?;
         }
         Ok(())
+    }
+
+    /// Tells the member where the others are, as an operator does: by themselves those who took each other for dead look
+    /// again after half a minute.
+    async fn bring_together(&self, member: &Node) {
+        for other in self.members.iter().filter(|other| other.name != member.name) {
+            // It may not be there yet, and is told again then.
+            let _ = http(member.address, &format!("PUT /v1/agent/join/{}", other.serf), b"").await;
+        }
     }
 
     async fn is_whole_at(&self, member: &Node) -> Result<bool, Failure> {

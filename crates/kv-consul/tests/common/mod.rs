@@ -99,6 +99,8 @@ pub struct Node {
     pub name: String,
     pub address: SocketAddr,
     pub rpc: SocketAddr,
+    /// Where it hears who else is there.
+    pub serf: SocketAddr,
     pub daemon: Daemon,
     pub folder: TempDir,
     consul: PathBuf,
@@ -274,8 +276,8 @@ impl Node {
         let mut command = Command::new(&consul);
         command.arg("agent").arg("-config-file").arg(file);
         let daemon = Daemon::new(on(command), folder.path().join("log"));
-        let (address, rpc, more) = (at.http, at.rpc, at.more);
-        Ok(Self { name: name.into(), address, rpc, daemon, folder, consul, more, _ports: Vec::new() })
+        let (address, rpc, serf, more) = (at.http, at.rpc, at.serf, at.more);
+        Ok(Self { name: name.into(), address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
     /// Where it speaks TLS, when it was told to.
