@@ -9,10 +9,11 @@ use kv_testsuite::{
     network::{Network, inside},
     partition::Cluster,
 };
+use serde_json::json;
 
 /// Members on hosts of their own, which serve.
 async fn started(network: &Network) -> Result<Vec<Node>, Failure> {
-    let nodes = hosts(network, 3)?;
+    let nodes = hosts(network, 3, &json!({}))?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;
     for node in &nodes {
         node.ready().await?;

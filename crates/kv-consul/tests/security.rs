@@ -2,11 +2,15 @@
 
 mod common;
 
-use common::{Node, http_with, with};
+use common::{
+    Node,
+    guarded::{Guarded, MINE, ROOT},
+    with,
+};
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
 use kv_testsuite::{Failure, failover::soon, process::certificates};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -153,76 +157,9 @@ async fn a_datacenter_and_a_namespace_that_are_not_there() -> Result<(), Failure
     Ok(())
 }
 
-/// Who may do all.
-const ROOT: &str = "11111111-2222-3333-4444-555555555555";
-
-/// A server that asks for tokens.
-struct Guarded(Node);
-
-impl Guarded {
-    async fn start() -> Result<Self, Failure> {
-        let acl = json!({ "enabled": true, "default_policy": "deny", "tokens": { "master": ROOT },
-            "policy_ttl": "100ms", "token_ttl": "100ms", "role_ttl": "100ms" });
-        let guarded = Self(with(&json!({ "acl": acl })).await?);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while guarded.ask("GET /v1/acl/tokens", &Value::Null).await.is_err() {
-            assert!(Instant::now() < deadline, "the server knows its first token");
-        }
-        Ok(guarded)
-    }
-
-    async fn ask(&self, request: &str, body: &Value) -> Result<Value, Failure> {
-        let token = format!("X-Consul-Token: {ROOT}\r\n");
-        let body = serde_json::to_vec(body)?;
-        http_with(self.0.address, request, &token, &body).await?.json()
-    }
-
-    /// A policy of these rules; and the token of who has it.
-    async fn token(&self, name: &str, rules: &str) -> Result<String, Failure> {
-        self.ask("PUT /v1/acl/policy", &json!({ "Name": name, "Rules": rules })).await?;
-        let token = self.ask("PUT /v1/acl/token", &json!({ "Policies": [{ "Name": name }] })).await?;
-        Ok(token["SecretID"].as_str().ok_or("a token")?.to_owned())
-    }
-
-    async fn change(&self, name: &str, rules: &str) -> Result<(), Failure> {
-        let policy = self.ask(&format!("GET /v1/acl/policy/name/{name}"), &Value::Null).await?;
-        let id = policy["ID"].as_str().ok_or("a policy")?;
-        let changed = json!({ "ID": id, "Name": name, "Rules": rules });
-        self.ask(&format!("PUT /v1/acl/policy/{id}"), &changed).await?;
-        Ok(())
-    }
-
-    async fn delete(&self, token: &str) -> Result<(), Failure> {
-        let all = self.ask("GET /v1/acl/tokens", &Value::Null).await?;
-        for one in all.as_array().ok_or("tokens")? {
-            let id = one["AccessorID"].as_str().ok_or("an accessor")?;
-            let whole = self.ask(&format!("GET /v1/acl/token/{id}"), &Value::Null).await?;
-            if whole["SecretID"] == token {
-                self.ask(&format!("DELETE /v1/acl/token/{id}"), &Value::Null).await?;
-                return Ok(());
-            }
-        }
-        Err("no such token".into())
-    }
-
-    /// Whether the server still takes the token, without the library.
-    async fn knows(&self, token: &str) -> Result<bool, Failure> {
-        let header = format!("X-Consul-Token: {token}\r\n");
-        let answer = http_with(self.0.address, "GET /v1/kv/mine/x", &header, b"").await?;
-        Ok(!answer.body.starts_with(b"ACL not found"))
-    }
-
-    fn config(&self, token: &str) -> Config {
-        Config::new([self.0.address.to_string()]).prefix("mine/").token(token)
-    }
-}
-
-/// What a store below `mine/` needs.
-const MINE: &str = r#"key_prefix "mine/" { policy = "write" } session_prefix "" { policy = "write" }"#;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens() -> Result<(), Failure> {
-    let guarded = Guarded::start().await?;
+    let guarded = Guarded::start(&json!({})).await?;
     let mine = guarded.token("mine", MINE).await?;
     works(guarded.config(&mine)).await?;
     works(guarded.config(ROOT)).await?;
@@ -272,7 +209,7 @@ async fn tokens() -> Result<(), Failure> {
 /// A token that is rotated: the file of the new one is there before the old one is gone, or a moment later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
-    let guarded = Guarded::start().await?;
+    let guarded = Guarded::start(&json!({})).await?;
     let (first, second) = (guarded.token("first", MINE).await?, guarded.token("second", MINE).await?);
     let (folder, kept) = (tempfile::tempdir()?, guarded.token("kept", MINE).await?);
     let file = folder.path().join("token");
@@ -333,7 +270,7 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
 /// A token that is gone, with nothing in its place, ends what waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
-    let guarded = Guarded::start().await?;
+    let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("gone", MINE).await?;
     let kv = Kv::new(guarded.config(&token).open().await?);
     let mut watch = kv.watch_tree("d").await?;
@@ -396,7 +333,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
 /// What a token may not read any more is left out of listings by the server, with nothing that tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
-    let guarded = Guarded::start().await?;
+    let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("mine", MINE).await?;
     let (kv, root) =
         (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));

@@ -3,5 +3,5 @@
 mod common;
 
 fn main() {
-    kv_testsuite::torture::main(common::suite::suite, |url| async move { kv_consul::open(&url).await })
+    kv_testsuite::torture::main(common::fire::suite, |url| async move { kv_consul::open(&url).await })
 }

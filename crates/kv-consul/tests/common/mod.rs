@@ -23,6 +23,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+pub mod ensemble;
+pub mod fire;
+pub mod guarded;
 pub mod suite;
 
 /// A way to a server that notes what is asked, one line each: the method and the path.
@@ -96,6 +99,8 @@ pub struct Node {
     pub name: String,
     pub address: SocketAddr,
     pub rpc: SocketAddr,
+    /// Where it hears who else is there.
+    pub serf: SocketAddr,
     pub daemon: Daemon,
     pub folder: TempDir,
     consul: PathBuf,
@@ -132,7 +137,7 @@ pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
 }
 
 /// As [`nodes`], each on a host of its own: a server's place is its host's number less one.
-pub fn hosts(network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
+pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
     let at = |n| {
         let peers = |port: u16| (network.peer_address(n), port).into();
         Addresses {
@@ -143,7 +148,7 @@ pub fn hosts(network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
         }
     };
     let all: Vec<_> = (1..=count).map(at).collect();
-    members(&all, &json!({}), |n, command| network.on(n, &command))
+    members(&all, more, |n, command| network.on(n, &command))
 }
 
 fn members(
@@ -254,6 +259,7 @@ impl Node {
                 "http": at.http.port(), "https": port(is_tls), "server": at.rpc.port(),
                 "serf_lan": at.serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
             },
+            "pid_file": folder.path().join("pid"),
             "performance": { "raft_multiplier": 1 }, "session_ttl_min": "500ms", "leave_on_terminate": false,
             "telemetry": { "prometheus_retention_time": "1h", "disable_hostname": true },
         });
@@ -270,8 +276,8 @@ impl Node {
         let mut command = Command::new(&consul);
         command.arg("agent").arg("-config-file").arg(file);
         let daemon = Daemon::new(on(command), folder.path().join("log"));
-        let (address, rpc, more) = (at.http, at.rpc, at.more);
-        Ok(Self { name: name.into(), address, rpc, daemon, folder, consul, more, _ports: Vec::new() })
+        let (address, rpc, serf, more) = (at.http, at.rpc, at.serf, at.more);
+        Ok(Self { name: name.into(), address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
     /// Where it speaks TLS, when it was told to.
@@ -294,8 +300,10 @@ impl Node {
     pub async fn ready(&self) -> Result<(), Failure> {
         let takes_writes = || async {
             let answer = http(self.address, "DELETE /v1/kv/ready", b"").await;
-            // Where not everybody may write it is ready to say so.
-            answer.is_ok_and(|answer| answer.status == 403 || answer.body.starts_with(b"true"))
+            // Where not everybody may write it is ready to say so; before it has read its tokens it knows none.
+            answer.is_ok_and(|answer| {
+                answer.body.starts_with(b"true") || answer.body.starts_with(b"Permission denied")
+            })
         };
         self.daemon.serves(takes_writes).await
     }

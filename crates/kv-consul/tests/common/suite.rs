@@ -1,35 +1,46 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::*;
-use kv_core::{Bytes, Kv, Result, async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, process::copy};
+use kv_core::{Bytes, Kv, async_trait};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, process::copy};
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 /// The live server, or one of our own.
 pub async fn suite() -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
     }
-    let node = single().await?;
-    let base = Base::new(format!("consul://{}/", node.address))?;
-    Ok(Suite { name: "consul-1.8".into(), base, node: Some(Arc::new(node)) })
+    Suite::of(Arc::new(single().await?), String::new(), None)
 }
 
 pub struct Suite {
     name: String,
     base: Base,
     node: Option<Arc<Node>>,
+    /// Of the URL, behind its path.
+    parameters: String,
+    troubles: Option<Arc<dyn Troubles>>,
 }
 
 impl Suite {
+    /// On a server of our own. It shows what is on it to those without a token, and lets them write.
+    pub fn of(
+        node: Arc<Node>,
+        parameters: String,
+        troubles: Option<Arc<dyn Troubles>>,
+    ) -> Result<Self, Failure> {
+        let base = Base::new(format!("consul://{}/{parameters}", node.address))?;
+        Ok(Self { name: "consul-1.8".into(), base, node: Some(node), parameters, troubles })
+    }
+
     async fn live(base: Base) -> Result<Self, Failure> {
         let kv = kv_consul::open(&base.with_prefix(""))
             .await
             .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
         let name = format!("consul-{}", kv.health().await?.version);
         kv.close().await?;
-        Ok(Self { name, base, node: None })
+        Ok(Self { name, base, node: None, parameters: String::new(), troubles: None })
     }
 }
 
@@ -39,16 +50,20 @@ impl Harness for Suite {
         self.name.clone()
     }
 
-    async fn open(&self, prefix: &str) -> Result<Kv> {
+    async fn open(&self, prefix: &str) -> kv_core::Result<Kv> {
         kv_consul::open(&self.base.with_prefix(prefix)).await
     }
 
-    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
+    async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
         self.address()?;
-        Some(kv_consul::open(&format!("consul://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
+        let (at, parameters) = (proxy.address(), &self.parameters);
+        Some(kv_consul::open(&format!("consul://{at}/{}{parameters}", self.base.name_of(prefix))).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
+        if let Some(node) = &self.node {
+            return Some(node.address);
+        }
         // A live server that asks for nothing but its address can stand behind a proxy.
         self.base.address(8500).filter(|_| self.base.is_plain())
     }
@@ -61,11 +76,15 @@ impl Harness for Suite {
         Some(Arc::new(Tool(self.address()?, self.base.name_of(""))))
     }
 
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        self.troubles.clone()
+    }
+
     fn url(&self, prefix: &str) -> Option<String> {
         Some(self.base.with_prefix(prefix))
     }
 
-    async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
+    async fn open_url(&self, url: &str) -> Option<kv_core::Result<Kv>> {
         Some(kv_consul::open(url).await)
     }
 
@@ -90,23 +109,24 @@ impl Drop for Suite {
         if std::thread::panicking() {
             return;
         }
-        let ended = node.clone();
-        let left = async move {
-            let deadline = Instant::now() + Duration::from_secs(60);
-            loop {
-                let left = whole_server(&node).await;
-                match left {
-                    Ok(left) if left.is_empty() => return Ok(()),
-                    left if Instant::now() > deadline => return Err(left),
-                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            }
-        };
-        let left = tokio::runtime::Handle::current().block_on(left);
+        let left = Handle::current().block_on(nothing_left(&node));
         // A case that took the server away may hold on to it until the program ends, which removes no folder.
-        ended.daemon.kill();
-        let _ = std::fs::remove_dir_all(ended.folder.path());
+        node.daemon.kill();
+        let _ = std::fs::remove_dir_all(node.folder.path());
         assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    }
+}
+
+/// Returns when nothing of ours is on the server any more.
+pub async fn nothing_left(node: &Node) -> Result<(), Result<Vec<String>, Failure>> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left = whole_server(node).await;
+        match left {
+            Ok(left) if left.is_empty() => return Ok(()),
+            left if Instant::now() > deadline => return Err(left),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
     }
 }
 
@@ -148,7 +168,8 @@ impl Server for Node {
     }
 }
 
-struct Tool(SocketAddr, String);
+/// Writes past the library: at this server, behind this prefix.
+pub struct Tool(pub SocketAddr, pub String);
 
 impl Tool {
     async fn txn(&self, verb: &str, name: &str, value: &[u8]) -> Answer {
