@@ -304,10 +304,10 @@ impl Store for Consul {
         inner.closing.send_replace(true);
         let closing = tokio::spawn(async move {
             // What contends ends with its session too.
-            let (given_back, ()) = tokio::join!(inner.tasks.finish(), inner.sessions.end());
+            let (given_back, ended) = tokio::join!(inner.tasks.finish(), inner.sessions.end());
             inner.lives.end().await;
             inner.client.close();
-            given_back
+            given_back.and(ended)
         });
         let ended = |e| Err(Error::new(ErrorKind::Unavailable, "the runtime ended meanwhile").with_cause(e));
         closing.await.unwrap_or_else(ended)

@@ -123,8 +123,9 @@ impl Entry {
 pub struct Written {
     /// The version that the key has now.
     pub version: Version,
-    /// The TTL as granted: the one asked for, rounded up to the server's unit and raised to its least. `None`
-    /// for a key without one.
+    /// The TTL as granted: the one asked for, rounded up to the server's unit and raised to its least; what is left of it
+    /// where the put took so long that some of it was over (etcd, whose TTLs are granted before the key is put). `None` for a
+    /// key without one.
     pub ttl: Option<Duration>,
 }
 

@@ -333,6 +333,23 @@ fn a_session_whose_runtime_has_ended_is_not_shared() {
     });
 }
 
+#[tokio::test]
+async fn a_session_that_cannot_be_ended_is_told_where_something_hangs_on_it() {
+    let clock = Clock::manual();
+    let grant = || async {
+        let alive = Alive::keep(&clock, 9 * SECOND, clock.now(), || async { Ok(()) });
+        let end = Undo::new(async { Err(unavailable()) });
+        Ok(Session { session: (), alive, end })
+    };
+    let sessions = Sessions::new(clock.clone());
+    let used = sessions.get(9 * SECOND, grant).await.unwrap();
+    assert_eq!(sessions.end().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(used);
+    let sessions = Sessions::new(clock.clone());
+    drop(sessions.get(9 * SECOND, grant).await.unwrap());
+    sessions.end().await.unwrap();
+}
+
 #[test]
 fn an_undo_whose_runtime_has_ended_happens_in_another() {
     let done = Arc::new(AtomicU32::new(0));

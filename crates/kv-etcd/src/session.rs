@@ -80,7 +80,8 @@ impl Sessions {
             for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
                 // Nobody renews them, so that whoever still has one has lost it.
                 tasks.spawn(async move {
-                    gone.end().await;
+                    // What hangs on it has its own end.
+                    let _ = gone.end().await;
                     Ok(())
                 });
             }
@@ -96,11 +97,16 @@ impl Sessions {
     }
 
     /// Ends all sessions.
-    pub(crate) async fn end(&self) {
+    ///
+    /// # Errors
+    /// The first failure of those on which something hangs still.
+    pub(crate) async fn end(&self) -> Result<()> {
         let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut ended = Ok(());
         for (_, sessions) in all.into_values() {
-            sessions.end().await;
+            ended = ended.and(sessions.end().await);
         }
+        ended
     }
 }
 

@@ -338,14 +338,9 @@ impl Store for Etcd {
         // What hangs on the sessions of locks goes with them, so that neither waits for the other.
         let others = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish());
         let sweeps = Deadline::after(GIVEN_BACK).limit(self.0.sweeps.finish());
-        let (given_back, (), _) = tokio::join!(others, self.0.sessions.end(), sweeps);
-        let given_back = match given_back {
-            // A session that could not be ended is told behind the others.
-            Some(Ok(())) => Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await,
-            given_back => given_back,
-        };
+        let (given_back, ended, _) = tokio::join!(others, self.0.sessions.end(), sweeps);
         self.0.client.close();
-        given_back.unwrap_or_else(|| {
+        given_back.map(|given_back| given_back.and(ended)).unwrap_or_else(|| {
             let why =
                 format!("what was in use could not be given back within {GIVEN_BACK:?}; it ends by its TTL");
             Err(Error::new(ErrorKind::Timeout, why))

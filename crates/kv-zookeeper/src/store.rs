@@ -310,8 +310,8 @@ impl Store for ZooKeeper {
         // What cannot be given back soon must leave time for the end of what can.
         let given_back = Deadline::after(GIVEN_BACK).limit(self.0.tasks.finish()).await;
         self.0.expiring.close();
-        tokio::join!(self.0.sessions.end(), self.0.client.close());
-        given_back.unwrap_or_else(|| {
+        let (ended, _) = tokio::join!(self.0.sessions.end(), self.0.client.close());
+        given_back.map(|given_back| given_back.and(ended)).unwrap_or_else(|| {
             let why = "not all was given back in time; locks and leases that are left end by their TTL";
             Err(Error::new(ErrorKind::Timeout, why))
         })

@@ -24,6 +24,7 @@ const BACKENDS: &[(&str, &str, &str)] = &[
     ("consul-cluster", "kv-consul", "torture_cluster"),
     ("zookeeper-cluster", "kv-zookeeper", "torture_cluster"),
     ("redis-cluster", "kv-redis", "torture_cluster"),
+    ("redis-spread", "kv-redis", "torture_spread"),
 ];
 const USAGE: &str = "usage: kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only WORKLOAD,...] [--write] \
                      [--last] [BACKEND...]";

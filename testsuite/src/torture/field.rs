@@ -1,6 +1,6 @@
 //! Where a round takes place: one server, clients behind proxies of their own, and one clock.
 
-use super::{Chance, nemesis::Stroke, round::Plan};
+use super::{Chance, nemesis::Stroke, patience, round::Plan};
 use crate::{Failure, Harness, Proxy};
 use kv_core::{Capabilities, Error, ErrorKind, Kv};
 use std::{
@@ -77,7 +77,7 @@ impl Field {
     /// # Errors
     /// The store cannot be opened.
     pub async fn new(harness: Arc<dyn Harness>, prefix: String, plan: &Plan) -> Result<Self, Failure> {
-        let kv = harness.open(&prefix).await?;
+        let kv = patience::until_done("opening the store", || harness.open(&prefix)).await?;
         let capabilities = kv.capabilities().clone();
         kv.close().await?;
         Ok(Self {

@@ -23,14 +23,14 @@ use contender::{Contender, LOCKS, RESOURCES, Tell};
 use event::{Event, wall};
 use history::{END, History};
 use judge::Promises;
-use kv_core::{Capabilities, Kv, Linearizable, Locking, async_trait};
+use kv_core::{Capabilities, Guard, Kv, Linearizable, Locking, async_trait};
 use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, time::sleep};
 use watcher::Watches;
@@ -222,6 +222,22 @@ impl<'a> Run<'a> {
         done.map(drop)
     }
 
+    /// The lock, got in time; what passes may still meet the first tries.
+    async fn get(&self, wanted: &kv_core::Lock) -> Option<Guard> {
+        let until = Instant::now() + self.within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match wanted.clone().acquire_within(left).await {
+                Ok(guard) => return guard,
+                Err(e) if !e.is_lasting() && !left.is_zero() => {}
+                Err(e) => {
+                    note(&self.log, END, wall(), Event::Wrong { what: e.to_string() });
+                    return None;
+                }
+            }
+        }
+    }
+
     /// When all troubles are over: gets every lock, has the watches see it, gives it back, and looks whether all is free.
     async fn end(&self) -> Result<(), Failure> {
         let is_over = || true;
@@ -230,10 +246,7 @@ impl<'a> Run<'a> {
             let contender = &contender;
             async move {
                 let (attempt, wanted) = contender.asks(lock);
-                let got = wanted.acquire_within(self.within).await;
-                let got =
-                    got.inspect_err(|e| note(&self.log, END, wall(), Event::Wrong { what: e.to_string() }));
-                let guard = got.ok().flatten()?;
+                let guard = self.get(&wanted).await?;
                 let granted = Event::Granted { attempt: attempt.clone(), token: guard.token() };
                 note(&self.log, END, wall(), granted);
                 if self.is_fenced {
@@ -278,6 +291,7 @@ impl<'a> Run<'a> {
         let promises = Promises {
             locks: LOCKS,
             within: self.within,
+            ttl: self.ttl,
             arrives: ARRIVES,
             is_linearizable: field_is_linearizable(self.field),
         };

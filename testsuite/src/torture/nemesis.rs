@@ -5,7 +5,10 @@ use super::{
     field::{Blow, Field},
 };
 use crate::{Proxy, Server};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 mod foreign;
 mod stroke;
@@ -13,6 +16,8 @@ mod stroke;
 pub use stroke::{ALL, Stroke};
 
 use Stroke::*;
+
+const LONGEST_CALM: Duration = Duration::from_secs(6);
 
 /// What an answer of HTTP/1 looks like that did not come from the server.
 fn answer(stroke: Stroke) -> String {
@@ -40,8 +45,12 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
     if strokes.is_empty() {
         return;
     }
+    // A cluster needs time to find itself: as long as it was in trouble.
+    let is_cluster = field.harness().troubles().is_some_and(|troubles| troubles.members() > 1);
+    let mut took = Duration::ZERO;
     loop {
-        let quiet = chance.millis(calm.0, calm.1);
+        let quiet = chance.millis(calm.0, calm.1).max(took.min(LONGEST_CALM));
+        let began = Instant::now();
         // Each has its own, from what the nemesis would draw next.
         let seed = chance.clone().below(usize::MAX) as u64;
         let (mut one, mut other) = (Chance::new(seed, "first"), Chance::new(seed, "second"));
@@ -57,6 +66,7 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         } else {
             fall(field, first, &mut one).await;
         }
+        took = if is_cluster { began.elapsed().saturating_sub(quiet) } else { Duration::ZERO };
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     locks::{self, Locks},
     model::Model,
     nemesis::{self, Stroke},
+    patience,
     registers::Registers,
     round::{self, Plan, Workload},
     tally,
@@ -106,7 +107,8 @@ fn whole<H: Harness>(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     let harness: Arc<dyn Harness> = Arc::new(runtime.block_on(runtime.spawn(make))??);
     let backend = harness.name();
-    let trials = plans(&*harness, is_long, seed, time).into_iter().enumerate().map(|(n, (name, plan))| {
+    let can = runtime.block_on(can_fall(&*harness))?;
+    let trials = plans(can, is_long, seed, time).into_iter().enumerate().map(|(n, (name, plan))| {
         let (harness, runtime) = (harness.clone(), runtime.handle().clone());
         let backend = backend.clone();
         Trial::test(format!("{backend}::{name}"), move || {
@@ -123,17 +125,34 @@ fn whole<H: Harness>(
     Ok(!failed)
 }
 
-/// The rounds, by name.
-fn plans(harness: &dyn Harness, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
-    let calm = (200, 1200);
+/// All strokes that can fall here, and whether each falls in rounds of its own: what suits fewer workloads, or is put right by
+/// seconds.
+async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure> {
+    let kv = patience::until_done("opening the store", || harness.open("torture/")).await?;
+    let durability = kv.capabilities().durability;
+    kv.close().await?;
+    // Not every server can be put back to an older copy.
+    let is_saved = match harness.server() {
+        Some(server) => server.save().await,
+        None => false,
+    };
     let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
-    let can: Vec<Stroke> = all.filter(|stroke| stroke.can_fall_on(harness)).collect();
+    let can = all.filter(|&stroke| stroke.can_fall_on(harness) && (stroke != Stroke::Restore || is_saved));
+    let is_apart = |stroke: Stroke| {
+        stroke.is_slow() || stroke.moves_time() || stroke.denies() || stroke.may_lose(durability)
+    };
+    Ok(can.map(|stroke| (stroke, is_apart(stroke))).collect())
+}
+
+/// The rounds, by name.
+fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
+    let calm = (200, 1200);
     let (alone, together): (Vec<_>, Vec<_>) =
         workloads(CHILDREN).iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
     let plan = |strokes: Vec<Stroke>| Plan { seed, time, strokes, calm, workloads: together.clone() };
-    // What suits fewer workloads, or is put right by seconds, falls in rounds of its own.
-    let (apart, mixed): (Vec<Stroke>, Vec<Stroke>) =
-        can.iter().partition(|stroke| stroke.is_slow() || stroke.moves_time() || stroke.denies());
+    let of =
+        |apart: bool| can.iter().filter(move |(_, is_apart)| *is_apart == apart).map(|(stroke, _)| *stroke);
+    let (apart, mixed): (Vec<Stroke>, Vec<Stroke>) = (of(true).collect(), of(false).collect());
     let mut plans = vec![(if can.is_empty() { "calm" } else { "all" }, plan(mixed.clone()))];
     for stroke in apart {
         // A server needs time to come back, and clients to find it.

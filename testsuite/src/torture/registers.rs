@@ -59,6 +59,7 @@ impl Workload for Registers {
         }
         let clients = clients.into_iter().map(|(name, kv)| work.client(name, kv));
         futures::future::join_all(clients).await;
+        field.calm().await;
         work.read_all(patience::observer(field, self.name()).await?).await?;
         let log = work.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(judge(field, log))

@@ -132,16 +132,30 @@ pub async fn run(
         Ok::<_, Failure>((workload.name(), seen))
     }));
     let (seen, ()) = tokio::join!(work, fire);
-    let seen = seen?;
-    if let Some(why) = field.spoilt() {
-        return Err(why.into());
-    }
+    let seen = match (seen, field.spoilt()) {
+        (_, Some(why)) => Err(why.into()),
+        (seen, None) => seen,
+    };
+    // What happened to them may tell why.
+    let seen = seen.map_err(|e| format!("{e}\n{}", strokes(&field.blows())))?;
     for (name, _) in &seen {
         let observer = patience::observer(&field, name).await?;
         patience::until_done("emptying the store", || observer.delete_tree("").into_future()).await?;
         observer.close().await?;
     }
     Ok(Report { seen, unsuited, blows: field.blows() })
+}
+
+/// Microseconds.
+const SECOND: f64 = 1_000_000.0;
+
+fn strokes(blows: &[Blow]) -> String {
+    let mut text = String::new();
+    for blow in blows {
+        let (began, ended) = (blow.began as f64 / SECOND, blow.ended as f64 / SECOND);
+        let _ = writeln!(text, "  {began:7.3} s to {ended:7.3} s  {}", blow.label);
+    }
+    text
 }
 
 impl Report {
@@ -153,11 +167,7 @@ impl Report {
     /// Some lines: the strokes with their times, and what each workload saw.
     #[must_use]
     pub fn text(&self) -> String {
-        let (mut text, second) = (String::new(), 1_000_000.0);
-        for blow in &self.blows {
-            let (began, ended) = (blow.began as f64 / second, blow.ended as f64 / second);
-            let _ = writeln!(text, "  {began:7.3} s to {ended:7.3} s  {}", blow.label);
-        }
+        let (mut text, second) = (strokes(&self.blows), SECOND);
         for (name, seen) in &self.seen {
             let Seen { answered, unknown, failed, undecided, violations } = seen;
             let _ = writeln!(

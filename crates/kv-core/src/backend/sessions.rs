@@ -1,7 +1,7 @@
 //! Sessions that locks share.
 
 use super::{Alive, Clock, Undo, lock};
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 use std::{
     collections::HashMap,
     fmt,
@@ -43,7 +43,7 @@ pub struct Session<S> {
 /// let one = sessions.get(ttl, &grant).await?;
 /// let other = sessions.get(ttl, || async { unreachable!("it is there") }).await?;
 /// assert_eq!((*one.session(), *other.session()), (7, 7));
-/// sessions.end().await;
+/// sessions.end().await?;
 /// # Ok(()) }
 /// ```
 pub struct Sessions<S> {
@@ -192,13 +192,28 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     }
 
     /// Ends all sessions, side by side. What cannot be ended in time ends by its TTL.
-    pub async fn end(&self) {
+    ///
+    /// # Errors
+    /// The first failure of those on which something hangs still: it could not be given back before, and was to go with its
+    /// session.
+    pub async fn end(&self) -> Result<()> {
         let open = std::mem::take(&mut *lock(&self.open));
         let mut ends = JoinSet::new();
-        for granted in open.values().filter_map(|slot| slot.granted.get()) {
-            ends.spawn(std::mem::replace(&mut *lock(&granted.end), Undo::nothing()).run());
+        for slot in open.values() {
+            let Some(granted) = slot.granted.get() else { continue };
+            let is_used = lock(&slot.users).count > 0;
+            let end = std::mem::replace(&mut *lock(&granted.end), Undo::nothing()).run();
+            ends.spawn(async move {
+                let ended = end.await;
+                if is_used { ended.map(drop) } else { Ok(()) }
+            });
         }
-        while ends.join_next().await.is_some() {}
+        let mut all = Ok(());
+        while let Some(ended) = ends.join_next().await {
+            let gone = |e| Err(Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e));
+            all = all.and(ended.unwrap_or_else(gone));
+        }
+        all
     }
 }
 

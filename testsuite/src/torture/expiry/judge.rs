@@ -2,7 +2,6 @@
 
 use crate::torture::{
     field::Blow,
-    nemesis::Stroke,
     round::{Bar, Violation},
 };
 use kv_core::TtlRange;
@@ -155,7 +154,7 @@ pub(super) fn micros(time: Duration) -> u64 {
 }
 
 fn is_on_server(blow: &Blow) -> bool {
-    matches!(blow.stroke, Stroke::Kill | Stroke::Stop | Stroke::Pause | Stroke::Restore)
+    blow.stroke.stops_members()
 }
 
 /// Looks at all that was found of one key.

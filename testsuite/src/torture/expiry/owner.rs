@@ -294,14 +294,15 @@ impl<'a> Owner<'a> {
                     Expects::Missing => self.saw(at, "condition", began, Found::Nothing),
                     Expects::Last(was, _) => self.saw(at, "condition", began, Found::Value(was)),
                 }
-                let ttl = match life {
-                    Life::For(ttl) => Some(ttl),
-                    _ => None,
+                // Where the put took long, less is left, and told.
+                let life = match (life, written.ttl.map(micros)) {
+                    (Life::For(asked), Some(told)) if told <= asked => Life::For(told),
+                    (Life::For(_), _) | (_, Some(_)) => {
+                        let what = format!("{life:?} was asked for, and a TTL of {:?} granted", written.ttl);
+                        return self.work.absurd(what);
+                    }
+                    (life, None) => life,
                 };
-                if written.ttl.map(micros) != ttl {
-                    self.work
-                        .absurd(format!("a TTL of {ttl:?} us was asked for, and {:?} granted", written.ttl));
-                }
                 let write = Write { id, life, began, ended: Some(self.work.field.now()) };
                 self.wrote(at, write, Some((id, written.version)));
             }

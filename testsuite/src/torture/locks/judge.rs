@@ -1,6 +1,6 @@
 //! What is wrong with a history of locks.
 
-use super::history::{Attempt, END, Fenced, History, Told, Watched};
+use super::history::{Attempt, Closing, END, Fenced, History, Told, Watched};
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
 use std::{collections::BTreeMap, time::Duration};
@@ -12,6 +12,8 @@ pub(super) struct Promises {
     pub(super) locks: usize,
     /// Within this time a lock is got when all troubles are over.
     pub(super) within: Duration,
+    /// How long a lock lives that is not renewed.
+    pub(super) ttl: Duration,
     /// Within this time a watch tells who holds a lock, if it is held so long.
     pub(super) arrives: Duration,
     /// Whether reads see every write before them.
@@ -293,6 +295,12 @@ pub(super) fn closings(history: &History, promises: &Promises) -> Vec<Violation>
             continue;
         };
         let closed = history.closings.iter().find(|closing| closing.client == holder.client);
+        // What was lost before has nothing to give back, and may live on by a server that comes back.
+        let ttl = u64::try_from(promises.ttl.as_micros()).unwrap_or(u64::MAX);
+        let was_lost = |closing: &Closing| {
+            holder.held.as_ref().is_some_and(|(held, _)| held.saturating_add(ttl) < closing.began)
+        };
+        let closed = closed.filter(|closing| !was_lost(closing));
         if let Some(closing) = closed.filter(|c| c.is_ok == Some(true) && c.ended < read.began) {
             let what = format!("{} holds l{} after its close was answered", holder.client, read.lock);
             wrong.push(violation(what, read.ended, vec![holder.bar(), closing.bar(), read.bar()]));

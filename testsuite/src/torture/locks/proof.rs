@@ -267,6 +267,7 @@ fn promises(locks: usize) -> Promises {
     Promises {
         locks,
         within: Duration::from_micros(100),
+        ttl: Duration::from_micros(50),
         arrives: Duration::from_micros(9),
         is_linearizable: true,
     }
@@ -297,6 +298,9 @@ fn handles_that_close_are_not_blamed() {
         ["a 90 closed 80 ok", "r 88 holder 0 87 7 a/0", "b 95 closed 80 failed", "r 99 holder 0 98 6 b/0"];
     let closed = [&closed[..], &["END 120 nobody 0 110"]].concat();
     none(&judge::closings(&at_the_end(&closed), &promises(1)));
+    // It had lost the lock long before.
+    let lost = ["a 190 closed 180 ok", "r 199 holder 0 198 5 a/0", "END 220 nobody 0 210"];
+    none(&judge::closings(&at_the_end(&lost), &promises(1)));
 }
 
 #[test]

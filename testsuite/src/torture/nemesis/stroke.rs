@@ -158,11 +158,20 @@ impl Stroke {
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
         // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
-        let takes_places = matches!(
-            self,
-            Kill | KillLeader | KillMember | PauseMember | CutOffLeader | CutOffMember | OneWay | Failover
-        );
+        let takes_places = self.stops_members() && !matches!(self, Stop | Pause);
         self == Restore || takes_places && durability == Durability::MayLose
+    }
+
+    /// Whether servers do not do their work meanwhile, so that what ends by time ends later: whoever leads then grants it
+    /// anew.
+    #[must_use]
+    pub fn stops_members(self) -> bool {
+        let of_one = matches!(self, Kill | Stop | Pause | Restore);
+        let of_cluster = matches!(
+            self,
+            KillLeader | KillMember | PauseMember | CutOffLeader | CutOffMember | OneWay | Failover
+        );
+        of_one || of_cluster
     }
 
     /// Whether the server refuses clients meanwhile for what lasts elsewhere: calls may fail with

@@ -1,4 +1,5 @@
 use super::*;
+use crate::torture::nemesis::Stroke;
 
 const SECOND: u64 = 1_000_000;
 

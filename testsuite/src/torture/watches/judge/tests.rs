@@ -96,6 +96,32 @@ fn an_end_told_twice_is_seen() {
 }
 
 #[test]
+fn a_failover_explains_what_goes_back_behind_an_end_and_no_more() {
+    let writes = || vec![put("a", 1, 0, 9), put("b", 2, 10, 19), put("c", 3, 100, 109)];
+    let lost = |then: (u64, Event)| {
+        vec![(51, told("b", 2)), (52, Event::Synced), (70, end(2)), (71, told("a", 1)), then]
+    };
+    let fine = lost((110, told("c", 3)));
+    assert!(wrong(writes(), fine.clone(), &failed_over(60, 69)).is_empty());
+    assert!(!wrong(writes(), fine, &failed_over(200, 210)).is_empty(), "nothing was lost by then");
+    let again = wrong(writes(), lost((110, told("b", 2))), &failed_over(60, 69));
+    assert!(again.len() == 1 && again[0].contains("which was lost"), "{again:?}");
+    // Without an end in between nobody is told of a loss.
+    let back = vec![(51, told("b", 2)), (52, Event::Synced), (71, told("a", 1))];
+    let back = wrong(writes(), back, &failed_over(60, 69));
+    assert!(back.len() == 1 && back[0].contains("after"), "{back:?}");
+}
+
+#[test]
+fn a_version_of_two_values_is_seen() {
+    let mut writes = [put("a", 1, 0, 9), put("b", 1, 20, 29)];
+    writes.iter_mut().for_each(|write| write.fate = Fate::Unknown);
+    let heard = vec![(51, told("a", 1)), (52, Event::Synced), (70, end(1)), (71, told("b", 1))];
+    let seen = wrong(writes.into(), heard, &failed_over(60, 69));
+    assert!(seen.iter().any(|what| what.contains("which a has")), "{seen:?}");
+}
+
+#[test]
 fn an_end_that_nobody_brought_about_is_seen() {
     let heard = vec![(51, told("a", 1)), (58, end(1))];
     one(vec![put("a", 1, 10, 19)], heard.clone(), "nobody");
@@ -127,7 +153,7 @@ fn a_value_of_a_failed_write_is_seen() {
 fn a_value_at_another_version_is_seen() {
     one(vec![put("a", 1, 0, 9)], vec![(51, told("a", 2))], "but has 1");
     let writes = Writes::new(vec![Write { fate: Fate::Unknown, ..put("a", 1, 0, 9) }]);
-    let mut versions = HashMap::new();
+    let mut versions = Versions::default();
     let of = |version| {
         let heard = vec![(51, told("a", version))];
         Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard }
