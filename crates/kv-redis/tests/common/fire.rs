@@ -134,7 +134,7 @@ impl Harness for Fire {
             Place::Single(single) => (single.node.address, Some(single::TOOLS)),
             Place::Cluster(members) => (members.home().address, None),
         };
-        Some(Arc::new(Tool::new(at, self.base.name_of("")).as_user(tools)))
+        Some(Arc::new(Tool::new(at, self.base.name_of("")).with_user(tools)))
     }
 
     fn troubles(&self) -> Option<Arc<dyn Troubles>> {

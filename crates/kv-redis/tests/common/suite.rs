@@ -306,7 +306,7 @@ impl Tool {
         Self { server, prefix, user: None, theirs: Theirs::default() }
     }
 
-    pub fn as_user(self, user: Option<(&'static str, &'static str)>) -> Self {
+    pub fn with_user(self, user: Option<(&'static str, &'static str)>) -> Self {
         Self { user, ..self }
     }
 
