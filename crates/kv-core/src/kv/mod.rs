@@ -246,7 +246,8 @@ impl Kv {
 
     /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits and watches end
     /// with [`Closed`](ErrorKind::Closed), and so does every later call. It answers when all of that, and what others
-    /// dropped meanwhile, is gone from the server. Idempotent.
+    /// dropped meanwhile, is gone from the server. Idempotent. What was lost before, while no server could be asked, is nothing
+    /// that it gives back: a server that comes back may keep it for up to its TTL more.
     ///
     /// A program that ends without it leaves its locks and leases to their TTLs, for what a drop begins in the background
     /// ends with the runtime: [`scope`](Self::scope) closes on success and failure alike.
