@@ -45,6 +45,11 @@ pub(super) enum Failed {
     Absurd,
 }
 
+/// Whether the server refused a client what it asked for, as it does where rights or credentials are withdrawn.
+pub(super) fn is_denial(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
+}
+
 impl Failed {
     /// Where clients may be denied what they ask for, or not.
     pub(super) fn of(error: &Error, is_denied: bool) -> Self {
@@ -52,7 +57,7 @@ impl Failed {
         match error.kind() {
             OutcomeUnknown => Self::Unknown,
             Unavailable | Timeout | NoSpace | Other => Self::Nothing,
-            PermissionDenied | Unauthenticated if is_denied => Self::Nothing,
+            _ if is_denied && is_denial(error) => Self::Nothing,
             _ => Self::Absurd,
         }
     }
@@ -188,8 +193,7 @@ impl Field {
 
     /// Whether this error says that a client was denied what it asked for, which may be in this round.
     pub(super) fn denies(&self, error: &Error) -> bool {
-        let denied = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated);
-        self.is_denied && denied
+        self.is_denied && is_denial(error)
     }
 
     /// What a call's error says in this round.

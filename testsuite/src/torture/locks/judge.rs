@@ -300,8 +300,8 @@ pub(super) fn closings(history: &History, promises: &Promises) -> Vec<Violation>
         let was_lost = |closing: &Closing| {
             holder.held.as_ref().is_some_and(|(held, _)| held.saturating_add(ttl) < closing.began)
         };
-        let closed = closed.filter(|closing| !was_lost(closing));
-        if let Some(closing) = closed.filter(|c| c.is_ok == Some(true) && c.ended < read.began) {
+        let is_over = |closing: &&Closing| closing.is_ok == Some(true) && closing.ended < read.began;
+        if let Some(closing) = closed.filter(is_over).filter(|closing| !was_lost(closing)) {
             let what = format!("{} holds l{} after its close was answered", holder.client, read.lock);
             wrong.push(violation(what, read.ended, vec![holder.bar(), closing.bar(), read.bar()]));
         }

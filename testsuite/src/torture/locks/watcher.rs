@@ -5,7 +5,8 @@ use super::{
     event::wall,
     history::{Told, Watched},
 };
-use kv_core::{ErrorKind, Kv, WatchEvent};
+use crate::torture::field::is_denial;
+use kv_core::{Kv, WatchEvent};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,13 +44,10 @@ impl Watches {
 
     /// Watches one lock; the error that ends it. One that was denied begins anew, where that may be.
     async fn one(&self, number: usize, lock: usize, kv: &Kv, is_denied: bool) -> kv_core::Error {
-        let may_pass = |e: &kv_core::Error| {
-            let denied = matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated);
-            e.is_transient() || is_denied && denied
-        };
+        let denies = |e: &kv_core::Error| is_denied && is_denial(e);
         loop {
-            let ended = self.once(number, lock, kv, &may_pass).await;
-            if !may_pass(&ended) || ended.is_transient() {
+            let ended = self.once(number, lock, kv, &denies).await;
+            if !denies(&ended) {
                 return ended;
             }
             self.all()[number].told.push((wall(), Told::Anew));
@@ -61,12 +59,12 @@ impl Watches {
         number: usize,
         lock: usize,
         kv: &Kv,
-        may_pass: &(dyn Fn(&kv_core::Error) -> bool + Sync),
+        denies: &(dyn Fn(&kv_core::Error) -> bool + Sync),
     ) -> kv_core::Error {
         let mut holder = loop {
             match kv.lock_holder(name(lock)).watch().await {
                 Ok(holder) => break holder,
-                Err(e) if may_pass(&e) => sleep(Duration::from_millis(20)).await,
+                Err(e) if e.is_transient() || denies(&e) => sleep(Duration::from_millis(20)).await,
                 Err(e) => return e,
             }
         };
