@@ -10,7 +10,6 @@ use kv_memory::Memory;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -63,7 +62,7 @@ struct Shared {
 /// A lock that is waited for or held, or a lease.
 enum Session {
     /// Ready when another connection asks with the same id, or the place is given back.
-    Waiting(oneshot::Sender<()>),
+    Waiting(oneshot::Sender<Leaving>),
     Held {
         until: Instant,
         ttl: Duration,
@@ -72,6 +71,9 @@ enum Session {
         timer: AbortHandle,
     },
 }
+
+/// Dropped by who waited as soon as nothing is left of the place, nor of what it brought meanwhile.
+type Leaving = oneshot::Sender<()>;
 
 impl Server {
     /// Starts one on a free port of loopback.
@@ -293,31 +295,32 @@ impl Shared {
     }
 
     /// Notes that this id waits; `None` when it holds already. Who waited by it before is sent away.
-    fn come(&self, id: Id) -> Option<oneshot::Receiver<()>> {
+    fn come(&self, id: Id) -> Option<oneshot::Receiver<Leaving>> {
         let mut sessions = self.sessions();
         if matches!(sessions.get(&id), Some(Session::Held { .. })) {
             return None;
         }
         let (cancel, cancelled) = oneshot::channel();
         if let Some(Session::Waiting(earlier)) = sessions.insert(id, Session::Waiting(cancel)) {
-            let _ = earlier.send(());
+            let _ = earlier.send(oneshot::channel().0);
         }
         Some(cancelled)
     }
 
-    /// Keeps it until its TTL has passed without a renewal; not, and undoes it, when it was given back meanwhile.
+    /// Keeps it until its TTL has passed without a renewal; not when it was given back meanwhile: then it is to be undone.
     fn hold(
         self: &Arc<Self>,
         id: Id,
         ttl: Duration,
         token: u64,
         end: Undo,
-        cancelled: Option<&mut oneshot::Receiver<()>>,
-    ) -> bool {
+        cancelled: Option<&mut oneshot::Receiver<Leaving>>,
+    ) -> Result<(), (Undo, Option<Leaving>)> {
         let shared = self.clone();
         let mut sessions = self.sessions();
-        if cancelled.is_some_and(|cancelled| cancelled.try_recv() != Err(TryRecvError::Empty)) {
-            return false;
+        match cancelled.map(oneshot::Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => {}
+            Some(leaving) => return Err((end, leaving.ok())),
         }
         let timer = tokio::spawn(async move {
             let mut up = shared.up.subscribe();
@@ -345,7 +348,7 @@ impl Shared {
         let held =
             Session::Held { until: Instant::now() + ttl, ttl, token, end, timer: timer.abort_handle() };
         sessions.insert(id, held);
-        true
+        Ok(())
     }
 
     fn renew(&self, id: Id) -> bool {
@@ -359,24 +362,34 @@ impl Shared {
     }
 
     async fn end(&self, id: Id) -> Result<bool> {
+        let (leaving, left) = oneshot::channel();
         let held = {
             let mut sessions = self.sessions();
             match sessions.remove(&id) {
                 Some(Session::Held { end, timer, .. }) => {
                     timer.abort();
-                    end
+                    Some(end)
                 }
                 Some(Session::Waiting(cancel)) => {
                     // Before anyone else sees the sessions: what is got from now on is not kept.
-                    let _ = cancel.send(());
-                    return Ok(false);
+                    let _ = cancel.send(leaving);
+                    None
                 }
                 None => return Ok(false),
             }
         };
-        let held = held.run().await;
-        self.ended.notify_waiters();
-        held
+        match held {
+            Some(end) => {
+                let held = end.run().await;
+                self.ended.notify_waiters();
+                held
+            }
+            None => {
+                // It is only ever dropped.
+                let _ = left.await;
+                Ok(false)
+            }
+        }
     }
 }
 
@@ -409,7 +422,7 @@ impl Link {
         ttl: Duration,
         value: Vec<u8>,
         wait: bool,
-        cancelled: Option<oneshot::Receiver<()>>,
+        cancelled: Option<oneshot::Receiver<Leaving>>,
     ) -> Result<Answer> {
         let _place = Place(&self.shared, id);
         let Some(mut cancelled) = cancelled else {
@@ -428,11 +441,17 @@ impl Link {
             self.answer(number, Ok(Answer::Queued));
             self.store.lock(&name, &options).await
         };
-        let mut acquire = pin!(acquire);
+        let mut acquire = Box::pin(acquire);
         let acquired = loop {
             tokio::select! {
                 biased;
-                _ = &mut cancelled => break None,
+                leaving = &mut cancelled => {
+                    drop(acquire);
+                    // Waits for what the drop gives back.
+                    self.store.close().await?;
+                    drop(leaving);
+                    return Ok(Answer::Locked(None));
+                }
                 acquired = &mut acquire => break acquired?,
                 () = self.shared.ended.notified(), if self.shared.fault == Some(Fault::WakesAllInLine) => {
                     self.answer(number, Ok(Answer::Queued));
@@ -448,8 +467,14 @@ impl Link {
             drop(alive);
             release.run().await
         });
-        let held = self.shared.hold(id, ttl, token, end, Some(&mut cancelled));
-        Ok(Answer::Locked(held.then_some(token)))
+        match self.shared.hold(id, ttl, token, end, Some(&mut cancelled)) {
+            Ok(()) => Ok(Answer::Locked(Some(token))),
+            Err((end, leaving)) => {
+                end.run().await?;
+                drop(leaving);
+                Ok(Answer::Locked(None))
+            }
+        }
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer> {
@@ -491,7 +516,7 @@ impl Link {
                     drop(alive);
                     revoke.run().await
                 });
-                self.shared.hold(id, ttl, 0, end, None);
+                drop(self.shared.hold(id, ttl, 0, end, None));
                 Answer::Leased(LeaseId::new(name).as_str().to_owned())
             }
             Ask::Renew(id) => Answer::Done(self.shared.renew(id)),
