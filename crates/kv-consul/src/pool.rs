@@ -251,11 +251,15 @@ fn connections(
         .connect_timeout(CONNECT)
         .pool_idle_timeout(idle)
         .pool_max_idle_per_host(most);
-    if let Some(tls) = tls {
-        builder = tls.set(builder);
-        if tls.server_name().is_some() {
-            builder = builder.dns_resolver(Renamed(agent.clone()));
+    match tls {
+        Some(tls) => {
+            builder = tls.set(builder);
+            if tls.server_name().is_some() {
+                builder = builder.dns_resolver(Renamed(agent.clone()));
+            }
         }
+        // Else it reads all certificates that the system trusts, for nothing.
+        None => builder = builder.tls_certs_only([]),
     }
     builder.build()
 }

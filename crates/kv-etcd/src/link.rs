@@ -54,7 +54,12 @@ impl Link {
     /// Whether connections were made, and the member ended them all before it had said anything.
     pub(crate) fn is_hung_up_on(&self) -> bool {
         let made = self.made.load(Ordering::Acquire);
-        made > 0 && made == self.hung_up.load(Ordering::Acquire) && !self.spoke.load(Ordering::Relaxed)
+        made > 0 && made == self.hung_up.load(Ordering::Acquire) && !self.has_spoken()
+    }
+
+    /// Whether the member ever said something.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.spoke.load(Ordering::Relaxed)
     }
 
     /// Whether what the member said first was no HTTP/2; by its bare bytes, so of plain connections alone.

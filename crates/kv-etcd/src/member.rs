@@ -24,7 +24,7 @@ use tokio::{
     runtime::{self, Handle, RuntimeFlavor},
     sync::OnceCell,
 };
-use tonic::transport::Endpoint;
+use tonic::{Code, transport::Endpoint};
 
 /// How long making a connection may take, TLS included, before the next member is tried.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -276,6 +276,8 @@ impl Member {
     }
 
     fn failed(&self, made: &Made, error: ClientError) -> Failed {
+        // The connection ended before the request left.
+        let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
         let failed = failed(&self.name, self.was_right(), error);
         if !made.is_plain {
             // Whom one trusts may have changed, the system's roots too.
@@ -288,7 +290,7 @@ impl Member {
         }
         let hint = match &made.link {
             _ if !made.is_plain || self.was_right() => return failed,
-            link if link.is_strange() => NO_ETCD,
+            link if link.is_strange() || link.has_spoken() && is_cancelled => NO_ETCD,
             link if link.is_hung_up_on() => {
                 "hangs up without a word; if it wants TLS, name its CA as `ca`, or say `tls=true`"
             }
