@@ -5,7 +5,7 @@ use kv_redb::Config;
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -63,5 +63,38 @@ async fn what_a_killed_process_was_making_can_be_opened() -> Result<()> {
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
     }
+    Ok(())
+}
+
+/// As a process leaves it that is killed when it has just given the file its name: with both names.
+async fn with_both_names(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (file, making) = (folder.join("a.redb"), folder.join(".a.redb.making"));
+    let kv = Config::new(&file).open().await?;
+    kv.put("a", "1").await?;
+    kv.close().await?;
+    fs::hard_link(&file, &making).unwrap();
+    Ok((file, making))
+}
+
+#[tokio::test]
+async fn the_second_name_of_a_whole_file_goes() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, making) = with_both_names(folder.path()).await?;
+    let kv = Config::new(&file).open().await?;
+    assert_eq!(kv.get("a").await?.unwrap().value, "1");
+    assert!(!making.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_not_made_anew() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, making) = with_both_names(folder.path()).await?;
+    let moved = folder.path().join("moved.redb");
+    fs::rename(&file, &moved).unwrap();
+    let new = Config::new(&file).open().await?;
+    assert!(new.get("a").await?.is_none() && !making.exists());
+    let kv = Config::new(&moved).open().await?;
+    assert_eq!(kv.get("a").await?.unwrap().value, "1", "what was acknowledged is there");
     Ok(())
 }

@@ -13,20 +13,24 @@ use std::{
 /// Makes an empty store at this path, unless something is there. It is made beside it, under a name of its own, and named
 /// when it is whole: a process that is killed meanwhile, or a disk that is full, leaves nothing that could not be opened.
 pub(super) fn whole(path: &Path) -> Result<()> {
-    if fs::symlink_metadata(path).is_ok() {
+    let beside = beside(path);
+    if is_there(path) {
+        // The second name of one whose process was killed when it had just been named.
+        let _ = fs::remove_file(&beside);
         return Ok(());
     }
-    let beside = beside(path);
     let failed = |e| file::unusable(path, e);
-    let making = File::options().read(true).write(true).create(true).truncate(false).open(&beside);
-    let making = making.map_err(failed)?;
-    match making.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let why = format!("{} is being made by another process; open it again", path.display());
-            return Err(Error::new(ErrorKind::Unavailable, why));
-        }
-        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    let mut making =
+        mine(path, File::options().read(true).write(true).create(true).truncate(false).open(&beside))?;
+    // While this one waited for it, another process may have named what is locked here, and written to it.
+    if is_there(path) {
+        return Ok(());
+    }
+    if making.metadata().map_err(failed)?.len() > 0 {
+        // A process that was killed has left it, and it may have been given a name, and another one since: it loses this name,
+        // and nothing else.
+        fs::remove_file(&beside).map_err(failed)?;
+        making = mine(path, File::options().read(true).write(true).create_new(true).open(&beside))?;
     }
     let made = fill(path, making).and_then(|()| name(&beside, path).map_err(failed));
     // Nothing of it stays, also when it has its name by now.
@@ -40,6 +44,27 @@ pub(super) fn whole(path: &Path) -> Result<()> {
     Ok(())
 }
 
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The file, unless another process makes it.
+fn mine(path: &Path, opened: io::Result<File>) -> Result<File> {
+    let taken = || {
+        let why = format!("{} is being made by another process; open it again", path.display());
+        Error::new(ErrorKind::Unavailable, why)
+    };
+    let making = match opened {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
+        opened => opened.map_err(|e| file::unusable(path, e))?,
+    };
+    match making.try_lock() {
+        Ok(()) => Ok(making),
+        Err(TryLockError::WouldBlock) => Err(taken()),
+        Err(TryLockError::Error(e)) => Err(file::unusable(path, e)),
+    }
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -48,8 +73,6 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn fill(path: &Path, making: File) -> Result<()> {
-    // What a process that was killed has left.
-    making.set_len(0).map_err(|e| file::unusable(path, e))?;
     Builder::new().create_file(making).map(drop).map_err(|e| file::not_made(path, e))
 }
 
@@ -57,7 +80,7 @@ fn fill(path: &Path, making: File) -> Result<()> {
 fn name(beside: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(beside, path) {
         Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
-        Err(_) if fs::symlink_metadata(path).is_err() => fs::rename(beside, path),
+        Err(_) if !is_there(path) => fs::rename(beside, path),
         named => named,
     }
 }
