@@ -43,12 +43,13 @@
 //! asks the harness for a hook, and is ignored without it.
 //!
 //! Beside the suite there is what a network backend's tests need: [`process`] for servers of their own, [`Base`] for a live
-//! one, [`Proxy`] for what a link does, [`failover`], [`network`] and [`partition`] for clusters.
+//! one, [`Proxy`] for what a link does, [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
 
 mod base;
 mod case;
 pub mod cases;
 pub mod check;
+pub mod ensemble;
 pub mod failover;
 mod harness;
 pub mod matrix;

@@ -61,7 +61,7 @@ pub struct Node {
     etcdctl: PathBuf,
     /// Kept, so that nobody else gets them.
     _ports: Vec<Port>,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// The members of one cluster, on loopback, not started yet.

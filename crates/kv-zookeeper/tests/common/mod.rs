@@ -50,7 +50,7 @@ pub struct Node {
     pub daemon: Daemon,
     client: PathBuf,
     _ports: Vec<Port>,
-    folder: TempDir,
+    pub folder: TempDir,
     saved: Mutex<Option<TempDir>>,
 }
 

@@ -1,0 +1,181 @@
+//! Members of a cluster on hosts of their own: together one server of the suite's, and what can befall each of them.
+
+use crate::{
+    Failure, Server, Troubles,
+    network::Network,
+    process::{Daemon, copy},
+    torture::nemesis::Stroke::{self, *},
+};
+use kv_core::async_trait;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+
+/// How often it is asked who leads, and how long they may take to know.
+const LOOK: Duration = Duration::from_millis(20);
+const ELECTS: Duration = Duration::from_secs(60);
+
+/// One member, as its kind of server knows it.
+#[async_trait]
+pub trait Member: Sized + Send + Sync + 'static {
+    /// Its process.
+    fn daemon(&self) -> &Daemon;
+    /// Where its data lie; the copy is kept beside it.
+    fn data(&self) -> PathBuf;
+    /// Whether it leads, by its own word; `false` when it cannot be asked.
+    async fn leads(&self) -> bool;
+    /// Returns when it serves as one of these, all of which run.
+    ///
+    /// # Errors
+    /// It does not in time.
+    async fn serves(&self, all: &[Self]) -> Result<(), Failure>;
+}
+
+/// The members, each on the host whose number is its place and one.
+pub struct Ensemble<M> {
+    members: Vec<M>,
+    network: Network,
+    /// The place of the one that the stroke met.
+    met: Mutex<Option<usize>>,
+}
+
+impl<M: Member> Ensemble<M> {
+    /// Starts them, and returns when all serve.
+    ///
+    /// # Errors
+    /// They do not.
+    pub async fn start(network: Network, members: Vec<M>) -> Result<Self, Failure> {
+        let new = Self { members, network, met: Mutex::default() };
+        new.spawn()?;
+        new.serve().await?;
+        Ok(new)
+    }
+
+    /// The members by their places.
+    pub fn members(&self) -> &[M] {
+        &self.members
+    }
+
+    fn spawn(&self) -> Result<(), Failure> {
+        self.members.iter().try_for_each(|member| member.daemon().spawn())
+    }
+
+    async fn serve(&self) -> Result<(), Failure> {
+        for member in &self.members {
+            member.serves(&self.members).await?;
+        }
+        Ok(())
+    }
+
+    async fn leader(&self) -> Result<usize, Failure> {
+        let leader = async {
+            loop {
+                for (place, member) in self.members.iter().enumerate() {
+                    if member.leads().await {
+                        return place;
+                    }
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(ELECTS, leader).await.map_err(|_| format!("no member leads within {ELECTS:?}").into())
+    }
+
+    /// Does it to all side by side: each takes its time, and may wait for the others.
+    fn all(&self, to_one: impl Fn(&M) + Sync) {
+        let to_one = &to_one;
+        thread::scope(|threads| {
+            for member in &self.members {
+                threads.spawn(move || to_one(member));
+            }
+        });
+    }
+}
+
+fn saved(data: &Path) -> PathBuf {
+    data.with_added_extension("saved")
+}
+
+#[async_trait]
+impl<M: Member> Troubles for Ensemble<M> {
+    fn known(&self) -> Vec<Stroke> {
+        vec![KillLeader, KillMember, PauseMember, CutOffLeader, CutOffMember, OneWay]
+    }
+
+    async fn begin(&self, stroke: Stroke, member: usize) -> Result<(), Failure> {
+        let place = if matches!(stroke, KillLeader | CutOffLeader) { self.leader().await? } else { member };
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        let (daemon, host) = (self.members[place].daemon(), u8::try_from(place + 1)?);
+        match stroke {
+            KillLeader | KillMember => daemon.kill(),
+            PauseMember => daemon.pause(),
+            CutOffLeader | CutOffMember => self.network.cut_off(host)?,
+            OneWay => self.network.mute(host)?,
+            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+        }
+        Ok(())
+    }
+
+    async fn end(&self, stroke: Stroke) -> Result<(), Failure> {
+        let Some(place) = self.met.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let (daemon, host) = (self.members[place].daemon(), u8::try_from(place + 1)?);
+        match stroke {
+            KillLeader | KillMember => daemon.spawn()?,
+            PauseMember => daemon.resume(),
+            CutOffLeader | CutOffMember => self.network.join(host)?,
+            OneWay => self.network.unmute(host)?,
+            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+        }
+        self.serve().await
+    }
+
+    fn members(&self) -> usize {
+        self.members.len()
+    }
+}
+
+/// All members at once.
+#[async_trait]
+impl<M: Member> Server for Ensemble<M> {
+    async fn stop(&self) {
+        self.all(|member| member.daemon().stop());
+    }
+    async fn kill(&self) {
+        self.all(|member| member.daemon().kill());
+    }
+    async fn start(&self) {
+        self.spawn().expect("they started before");
+        self.serve().await.expect("they served before");
+    }
+    async fn pause(&self) {
+        self.all(|member| member.daemon().pause());
+    }
+    async fn resume(&self) {
+        self.all(|member| member.daemon().resume());
+        self.serve().await.expect("they served before");
+    }
+    async fn save(&self) -> bool {
+        self.stop().await;
+        self.all(|member| copy(&member.data(), &saved(&member.data())).expect("the folder is ours"));
+        self.start().await;
+        true
+    }
+    async fn restore_saved(&self) {
+        self.stop().await;
+        self.all(|member| copy(&saved(&member.data()), &member.data()).expect("the folder is ours"));
+        self.start().await;
+    }
+}
+
+impl<M> fmt::Debug for Ensemble<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ensemble({} members)", self.members.len())
+    }
+}
