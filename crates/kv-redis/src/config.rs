@@ -159,7 +159,8 @@ impl Config {
 
     /// In a cluster: spreads the keys over so many parts, 2 to 64, each with a slot of its own, in place of one slot for all.
     /// It has the whole cluster's memory and speed, and gives up what needs one slot: transactions, leases, and writes
-    /// that depend on a lock; a listing does not show one moment. All who use a store must say the same number, for ever.
+    /// that depend on a lock; a listing does not show one moment. All who use a store must say the same number, for ever: the first
+    /// who opens it notes it there, and any other number is refused.
     pub fn spread(mut self, parts: u16) -> Self {
         self.spread = Some(parts);
         self
@@ -247,6 +248,10 @@ impl Config {
             Part::open(client, names, self.clock.clone(), deadline, self.allow_eviction)
         });
         let parts = futures::future::try_join_all(parts).await?;
+        if let (Some(first), Some(asked)) = (parts.first(), self.spread) {
+            // On the heap: callers' futures would nest too deeply for the compiler.
+            Box::pin(first.check_parts(asked, deadline)).await?;
+        }
         if let (Some(part), None, true) = (parts.first(), &self.user, self.password.is_some()) {
             part.warn_of_needless_password(&access).await;
         }

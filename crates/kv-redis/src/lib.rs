@@ -63,7 +63,7 @@
 //! * A value that another tool wrote has a version that is made of its bytes: where it writes the same bytes again later, a
 //!   compare-and-swap with the version of before matches.
 //! * In a cluster stores do not nest: each prefix is a slot of its own, so what a store at `in` holds is not `in/…` of
-//!   the store around it. A spread store is opened with the same number of parts by everybody.
+//!   the store around it. A spread store is opened with the same number of parts by everybody; another number is refused.
 //! * One key of our own, the last number given, stays for thirty days after the last write, so that tokens grow also when
 //!   the server's clock is set back.
 //!

@@ -60,6 +60,11 @@ impl Names {
         ["meta", "index", "clock", "ends"].map(|area| self.own(area, ""))
     }
 
+    /// Over how many parts a store is spread.
+    pub(crate) fn parts(&self) -> String {
+        self.own("parts", "")
+    }
+
     /// A lease, and what it is called while it is revoked.
     pub(crate) fn lease(&self, id: &str) -> [String; 2] {
         [self.own("lease/", id), self.own("ended/", id)]

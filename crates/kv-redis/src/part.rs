@@ -4,6 +4,7 @@ use crate::{
     about::About,
     access::Access,
     client::{Client, Does, Request},
+    config::refused,
     error::corrupt,
     feed::Feed,
     link::Link,
@@ -202,6 +203,20 @@ impl Part {
         // Whether its user may ask at all; what it may not write, those calls tell.
         core.ask(deadline).await?;
         Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core })
+    }
+
+    /// Refuses a number of parts that is not the store's, as this one, the first, knows it: whoever opened it by another would
+    /// find a part of its keys, and write others a second time.
+    pub(crate) async fn check_parts(&self, asked: u16, deadline: Deadline) -> Result<()> {
+        let note = self.core.names.parts();
+        let number = Value::from(i64::from(asked));
+        let is = self.core.run(Does::Repeatable, deadline, &script::PARTS, [note.clone()], [number]).await?;
+        match is.number()? {
+            is if is == i64::from(asked) => Ok(()),
+            is => Err(refused(&format!(
+                "`spread` over {asked} parts, and the store is spread over {is}, as {note:?} tells; open it with that number"
+            ))),
+        }
     }
 
     /// A password that the server does not ask for protects nothing.

@@ -44,6 +44,7 @@ scripts! {
     LEAVE: "lua/line.lua", "lua/leave.lua";
     LIST: "lua/list.lua";
     LIVES: "lua/lives.lua";
+    PARTS: "lua/parts.lua";
     READ: "lua/read.lua";
     SESSION: "lua/line.lua", "lua/session.lua";
     WRITE: "lua/write.lua";

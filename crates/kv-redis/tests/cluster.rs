@@ -30,6 +30,27 @@ async fn the_master_is_killed() -> Result<(), Failure> {
     goes_on(&kv, away, async || master.start().await).await
 }
 
+/// By another one it would find a part of the keys, and write others a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spread_store_is_opened_by_its_own_number_of_parts_alone() -> Result<(), Failure> {
+    let cluster = Cluster::start("redis", 5000).await?;
+    let open = async |parts: u16| kv_redis::open(&format!("{}app/?spread={parts}", cluster.url())).await;
+    let kv = open(8).await?;
+    for n in 0..32 {
+        kv.put(format!("k{n}"), "v").await?;
+    }
+    for parts in [4, 16] {
+        let e = open(parts).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+        assert!(
+            e.to_string().contains("spread over 8") && e.to_string().contains("{app/00}.kv/parts"),
+            "{e}"
+        );
+    }
+    assert_eq!(open(8).await?.list("").keys().await?.len(), 32);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_is_paused() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;

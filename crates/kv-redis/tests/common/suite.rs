@@ -223,7 +223,8 @@ async fn internals(server: SocketAddr, own: &str) -> Result<Vec<String>, Failure
     Ok(all)
 }
 
-/// Names below the prefix, but for the last number given, which ends by itself; and channels that are listened to.
+/// Names below the prefix, but for the last number given, which ends by itself, and the number of parts; and channels that are
+/// listened to.
 pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
     left_by(&mut Resp::connect(server).await?, prefix).await
 }
@@ -235,7 +236,7 @@ pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failu
         let name = name.text();
         let is_ending =
             matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..=2_592_000_000));
-        if !(name.ends_with(".kv/clock") && is_ending) {
+        if !(name.ends_with(".kv/clock") && is_ending || name.ends_with("}.kv/parts")) {
             left.push(format!("the key {name:?}"));
         }
     }
