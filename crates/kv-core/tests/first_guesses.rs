@@ -85,6 +85,30 @@ async fn a_leader_fails_with_its_own_error_and_writes_by_its_fence() -> Result<(
 }
 
 #[tokio::test]
+async fn of_two_conditions_neither_is_dropped_in_silence() -> Result<()> {
+    let kv = memory().await;
+    let (one, other) = (kv.new_lock("one").acquire().await?, kv.new_lock("other").acquire().await?);
+    let seen = kv.put("a", "1").await?.version;
+    let later = kv.put("a", "2").await?.version;
+    for (what, refused) in [
+        ("missing, and at a version", kv.put("a", "3").if_missing().if_version(later).await.map(drop)),
+        ("at two versions", kv.put("a", "3").if_version(seen).if_version(later).await.map(drop)),
+        ("compared, and missing", kv.atomic_put("a", "3", Some(later)).if_missing().await.map(drop)),
+        ("by two locks", kv.put("a", "3").fenced(&one).fenced(&other).await.map(drop)),
+        ("deleted at two versions", kv.delete("a").if_version(seen).if_version(later).await.map(drop)),
+        ("deleted by two locks", kv.delete("a").fenced(&one).fenced(&other).await.map(drop)),
+        ("a step", kv.transact().then(kv.put("a", "3").if_missing().if_version(later)).await.map(drop)),
+    ] {
+        let e = refused.expect_err(what);
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{what}: {e}");
+    }
+    assert_eq!(kv.get("a").await?.map(|entry| entry.version), Some(later));
+    // The same twice is no contradiction.
+    kv.put("a", "3").if_version(later).if_version(later).fenced(&one).fenced(&one).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_registry_opens_text_and_urls() -> Result<()> {
     let registry = Registry::new().with("memory", kv_memory::from_url);
     registry.open("memory://").await?;

@@ -7,13 +7,14 @@ use super::*;
 /// # Errors
 /// Before any I/O: [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
 /// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument) for a TTL together with a
-/// lease or above the greatest. Then [`KeyExists`](ErrorKind::KeyExists), [`KeyModified`](ErrorKind::KeyModified),
+/// lease or above the greatest, and for two conditions of a kind that differ. Then [`KeyExists`](ErrorKind::KeyExists), [`KeyModified`](ErrorKind::KeyModified),
 /// [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
 /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Put {
     kv: Kv,
+    /// Or what is wrong with the call.
     key: Result<Key>,
     value: Bytes,
     expect: Expect,
@@ -41,19 +42,19 @@ impl Put {
     }
     /// Only if the key is not there, else [`KeyExists`](ErrorKind::KeyExists).
     pub fn if_missing(mut self) -> Self {
-        self.expect = Expect::Missing;
+        expects(&mut self.key, &mut self.expect, Expect::Missing);
         self
     }
     /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
     pub fn if_version(mut self, version: Version) -> Self {
-        self.expect = Expect::Version(version);
+        expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
     }
     /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost).
     ///
     /// Takes a guard, or its [`Fence`] where another task has the guard.
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
-        self.fence = Some(lock.as_ref().clone());
+        depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
     }
     deadline!();
@@ -89,13 +90,14 @@ awaitable!(Put => Written, Put::run);
 /// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`] of a transaction.
 ///
 /// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`KeyModified`](ErrorKind::KeyModified) and
-/// [`LockLost`](ErrorKind::LockLost) as asked for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was
-/// lost. A missing key is no error unless a version was expected.
+/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`InvalidArgument`](ErrorKind::InvalidArgument) for two
+/// conditions of a kind that differ; [`KeyModified`](ErrorKind::KeyModified) and [`LockLost`](ErrorKind::LockLost) as asked
+/// for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing key is no error unless a version was expected.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Delete {
     kv: Kv,
+    /// Or what is wrong with the call.
     key: Result<Key>,
     expect: Expect,
     fence: Option<Fence>,
@@ -108,7 +110,7 @@ impl Delete {
     }
     /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
     pub fn if_version(mut self, version: Version) -> Self {
-        self.expect = Expect::Version(version);
+        expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
     }
     /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost). The
@@ -116,7 +118,7 @@ impl Delete {
     ///
     /// Takes a guard, or its [`Fence`] where another task has the guard.
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
-        self.fence = Some(lock.as_ref().clone());
+        depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
     }
     deadline!();
@@ -142,6 +144,35 @@ impl Delete {
     }
 }
 awaitable!(Delete => bool, Delete::run);
+
+/// Notes what is expected of the key: neither of two that differ may be dropped in silence.
+fn expects(key: &mut Result<Key>, expect: &mut Expect, new: Expect) {
+    if *expect != Expect::Anything && *expect != new {
+        contradicts(
+            key,
+            format!("the write expects {expect:?} and {new:?} of its key; it has one condition"),
+        );
+    }
+    *expect = new;
+}
+
+/// Likewise of the locks that the write depends on.
+fn depends_on(key: &mut Result<Key>, fence: &mut Option<Fence>, new: &Fence) {
+    if let Some(before) = fence.as_ref().filter(|before| *before != new) {
+        let why = format!(
+            "the write is fenced by {before:?} and by {new:?}; a transaction takes both by `when_held`"
+        );
+        contradicts(key, why);
+    }
+    *fence = Some(new.clone());
+}
+
+#[cold]
+fn contradicts(key: &mut Result<Key>, why: String) {
+    if key.is_ok() {
+        *key = Err(Error::new(ErrorKind::InvalidArgument, why));
+    }
+}
 
 fn conditions(fence: Option<Fence>, key: &Key, expect: Expect) -> Vec<Condition> {
     let expected = match expect {
