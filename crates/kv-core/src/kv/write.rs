@@ -7,8 +7,8 @@ use super::*;
 /// # Errors
 /// Before any I/O: [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
 /// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument) for a TTL together with a
-/// lease or above the greatest, and for two conditions of a kind that differ. Then [`KeyExists`](ErrorKind::KeyExists), [`KeyModified`](ErrorKind::KeyModified),
-/// [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
+/// lease or above the greatest, and for two conditions of a kind that differ. Then [`KeyExists`](ErrorKind::KeyExists),
+/// [`KeyModified`](ErrorKind::KeyModified), [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
 /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
@@ -92,7 +92,8 @@ awaitable!(Put => Written, Put::run);
 /// # Errors
 /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`InvalidArgument`](ErrorKind::InvalidArgument) for two
 /// conditions of a kind that differ; [`KeyModified`](ErrorKind::KeyModified) and [`LockLost`](ErrorKind::LockLost) as asked
-/// for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing key is no error unless a version was expected.
+/// for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing
+/// key is no error unless a version was expected.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Delete {
