@@ -302,6 +302,7 @@ impl Shared {
         }
         let (cancel, cancelled) = oneshot::channel();
         if let Some(Session::Waiting(earlier)) = sessions.insert(id, Session::Waiting(cancel)) {
+            // Nobody waits until it is gone.
             let _ = earlier.send(oneshot::channel().0);
         }
         Some(cancelled)
@@ -362,30 +363,30 @@ impl Shared {
     }
 
     async fn end(&self, id: Id) -> Result<bool> {
-        let (leaving, left) = oneshot::channel();
         let held = {
             let mut sessions = self.sessions();
             match sessions.remove(&id) {
                 Some(Session::Held { end, timer, .. }) => {
                     timer.abort();
-                    Some(end)
+                    Ok(end)
                 }
                 Some(Session::Waiting(cancel)) => {
+                    let (leaving, left) = oneshot::channel();
                     // Before anyone else sees the sessions: what is got from now on is not kept.
                     let _ = cancel.send(leaving);
-                    None
+                    Err(left)
                 }
                 None => return Ok(false),
             }
         };
         match held {
-            Some(end) => {
+            Ok(end) => {
                 let held = end.run().await;
                 self.ended.notify_waiters();
                 held
             }
-            None => {
-                // It is only ever dropped.
+            Err(left) => {
+                // Nothing is ever sent: it ends when the other side is dropped.
                 let _ = left.await;
                 Ok(false)
             }
