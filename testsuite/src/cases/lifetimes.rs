@@ -6,8 +6,12 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
 };
+use futures::poll;
 use kv_core::ErrorKind;
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 use tokio::sync::oneshot;
 
 cases! {
@@ -67,24 +71,37 @@ async fn dropped_meanwhile(t: Trial) -> Verdict {
 }
 
 async fn acquiring(t: Trial) -> Verdict {
-    const ROUNDS: u64 = 60;
+    const ROUNDS: u32 = 60;
     let other = t.open().await?;
     let Some(locking) = t.capabilities().lock.clone() else { return Ended::ignored("no locks") };
     // Far longer than the case waits.
     let ttl = locking.ttl.grant(Duration::from_secs(60).clamp(locking.ttl.least, locking.ttl.greatest))?;
+    let mut takes = Duration::MAX;
+    for _ in 0..5 {
+        let (kv, began) = (t.open().await?, Instant::now());
+        let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+        takes = takes.min(began.elapsed());
+        holds("the lock was held", guard.release().await?)?;
+        kv.close().await?;
+    }
     for round in 0..ROUNDS {
         let kv = t.open().await?;
         let mut acquire = pin!(kv.new_lock("l").ttl(ttl).acquire());
-        let polled = Duration::from_micros(round * 100);
-        // One who waits for the lock and for the end of the program, and is told of the latter.
-        let got = tokio::time::timeout(polled, acquire.as_mut()).await;
+        // One who waits for the lock and for the end of the program, and is told of the latter: at a moment of each part
+        // of the time that it takes. A timer would know milliseconds only.
+        let (began, polled) = (Instant::now(), takes * round / ROUNDS);
+        let mut got = poll!(acquire.as_mut());
+        while got.is_pending() && began.elapsed() < polled {
+            tokio::task::yield_now().await;
+            got = poll!(acquire.as_mut());
+        }
         let closed = kv.close().await;
         holds(format!("`close` gives everything back; it said {closed:?}"), closed.is_ok())?;
         let holder = other.lock_holder("l").await?.map(|holder| holder.token);
         same(format!("who holds the lock after `close`, in round {round}"), holder, None)?;
         let next = t.soon("the lock, of which nothing is left", other.new_lock("l").acquire()).await??;
         holds("the lock was held", next.release().await?)?;
-        if got.is_err() {
+        if got.is_pending() {
             refused("a wait whose handle was closed", acquire.await, ErrorKind::Closed)?;
         }
     }
