@@ -10,7 +10,7 @@ use common::{
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
 use kv_testsuite::{Failure, failover::soon, process::certificates};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -225,6 +225,12 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
     while watch.event().await? != WatchEvent::Synced {}
     let guard = kv.new_lock("l").acquire().await?;
     let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
+    soon("the other to be in line", async {
+        let line = "GET /v1/kv/mine/.kv/lock/1/l/?keys";
+        while guarded.ask(line, &Value::Null).await?.as_array().is_none_or(|line| line.len() < 2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
 
     // A write is refused in other words, and the file is read again for it too.
     guarded

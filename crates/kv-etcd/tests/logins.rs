@@ -34,9 +34,13 @@ fn ctl(node: &Node, arguments: &[&str]) -> Result<(), Failure> {
 }
 
 fn as_root(node: &Node, arguments: &[&str]) -> Result<(), Failure> {
+    told_as_root(node, arguments).map(drop)
+}
+
+fn told_as_root(node: &Node, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = node.etcdctl();
     command.arg("--user=root:root-word").args(arguments);
-    run(command, b"").map(drop)
+    Ok(String::from_utf8(run(command, b"")?)?)
 }
 
 /// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who may read it.
@@ -72,6 +76,14 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
         before.event().await?;
         let (guard, lease) = (kv.new_lock("l").acquire().await?, kv.lease(Duration::from_secs(60)).await?);
         let waiting = tokio::spawn(kv.new_lock("l").acquire());
+        soon("the other to be in line", async {
+            let line = ["get", "--prefix", "--keys-only", "mine/\u{1}lock/l\u{1}"];
+            while told_as_root(&node, &line)?.lines().filter(|name| !name.is_empty()).count() < 2 {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, Failure>(())
+        })
+        .await??;
         kv.put("a", "1").await?;
         for change in 0..3 {
             match change {
