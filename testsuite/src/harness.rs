@@ -29,6 +29,12 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Where else it listens, for clients that speak to it in another way, by TLS say; those under fire come by each in
+    /// turn. [`open_through`](Self::open_through) knows by [`Proxy::server`] which way a proxy leads.
+    fn other_addresses(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
     /// The hook that stops, starts and pauses the server, data kept.
     fn server(&self) -> Option<Arc<dyn Server>> {
         None

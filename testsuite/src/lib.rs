@@ -48,6 +48,7 @@
 mod base;
 mod case;
 pub mod cases;
+mod certificates;
 pub mod check;
 pub mod ensemble;
 pub mod failover;
@@ -65,6 +66,7 @@ pub mod torture;
 
 pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};
+pub use certificates::Certificates;
 pub use check::Failure;
 pub use harness::{Foreign, Full, Harness, Server, Troubles};
 pub use program::main;

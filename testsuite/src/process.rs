@@ -39,17 +39,6 @@ pub fn program(kind: &str, name: &str, variable: &str) -> Result<PathBuf, Failur
     .into())
 }
 
-/// Makes a CA, and certificates of it for a server on loopback and for a client, in this folder: `ca.pem`, `server.pem`,
-/// `server.key`, `client.pem`, `client.key`.
-///
-/// # Errors
-/// The machine lacks `openssl`, or the folder cannot be written.
-pub fn certificates(folder: &Path) -> Result<(), Failure> {
-    let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/servers"));
-    make.arg("certs").arg(folder);
-    run(make, b"").map(drop)
-}
-
 /// Runs it with this on its standard input; what it printed.
 ///
 /// # Errors

@@ -40,6 +40,7 @@ use tokio::{
 /// # Ok(()) }
 /// ```
 pub struct Proxy {
+    server: SocketAddr,
     address: SocketAddr,
     shared: Arc<Shared>,
     orders: mpsc::Sender<(Order, oneshot::Sender<()>)>,
@@ -127,12 +128,17 @@ impl Proxy {
         let (orders, received) = mpsc::channel(1);
         let acceptor = Acceptor { server, address, shared: shared.clone(), _reserved: reserved };
         let acceptor = tokio::spawn(acceptor.run(listener, received));
-        Self { address, shared, orders, acceptor }
+        Self { server, address, shared, orders, acceptor }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it leads to.
+    pub fn server(&self) -> SocketAddr {
+        self.server
     }
 
     /// Resets every connection, what they hold is lost, and refuses new ones until [`heal`](Self::heal): a server that is

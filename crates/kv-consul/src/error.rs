@@ -51,17 +51,24 @@ impl Failed {
     }
 }
 
-/// What the client says of a request to the agent of this name. `is_sent` tells whether any of it can have been sent.
-pub(crate) fn failed(agent: &str, is_sent: bool, error: reqwest::Error) -> Failed {
+/// What the client says of a request to the agent of this name. `is_sent` tells whether any of it can have been sent. Where a
+/// store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are exchanged on one
+/// side before the other.
+pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> Failed {
     // The address is ours to tell, and a path may be long.
     let error = error.without_url();
     if let Some(tls) = chain(&error).find_map(tls) {
         let (kind, why) = of_tls(tls);
-        return Failed::new(Fate::Refused, kind, format!("{agent}: {why}: {tls}"))
-            .blaming(Blames::Certificates);
+        let (fate, kind) = match is_open {
+            // An alert can come after what was sent.
+            true if is_sent => (Fate::Unknown, ErrorKind::Unavailable),
+            true => (Fate::Undone, ErrorKind::Unavailable),
+            false => (Fate::Refused, kind),
+        };
+        return Failed::new(fate, kind, format!("{agent}: {why}: {tls}")).blaming(Blames::Certificates);
     }
     let innermost = chain(&error).last().map(ToString::to_string).unwrap_or_default();
-    if chain(&error).any(|e| e.to_string().contains("tls handshake eof")) {
+    if !is_open && chain(&error).any(|e| e.to_string().contains("tls handshake eof")) {
         return Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{agent}: {NO_TLS}"));
     }
     let (fate, what, hint) = match error.is_connect() {

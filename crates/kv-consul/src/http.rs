@@ -226,13 +226,13 @@ impl Agent {
         };
         // A connection may be about to begin with it at this moment: from now on it does not.
         let is_sent = sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err();
+        let is_open = self.common.is_open.load(Ordering::Acquire);
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
-                let is_open = self.common.is_open.load(Ordering::Acquire);
                 read(&answer).ok_or_else(|| refused(&self.name, does, is_open, &answer))
             }
-            Some(Err(e)) => Err(failed(&self.name, is_sent, e)),
+            Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
             None => {
                 if does != Does::Poll {
                     self.pool.is_silent(tls.as_ref(), began);

@@ -9,35 +9,17 @@ use common::{
 };
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
-use kv_testsuite::{Failure, failover::soon, process::certificates};
+use kv_testsuite::{Certificates, Failure, failover::soon};
 use serde_json::{Value, json};
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
+use std::time::{Duration, Instant};
 
-/// A CA, and certificates that it signed for a server on loopback and for a client.
-struct Certificates(TempDir);
-
-impl Certificates {
-    fn new() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        certificates(folder.path())?;
-        Ok(Self(folder))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    async fn server(&self, only_known_clients: bool) -> Result<Node, Failure> {
-        let (cert, key, ca) = (self.file("server.pem"), self.file("server.key"), self.file("ca.pem"));
-        with(&json!({
-            "cert_file": cert, "key_file": key, "ca_file": ca, "verify_incoming_https": only_known_clients,
-        }))
-        .await
-    }
+/// A server that speaks TLS on a port of its own.
+async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
+    let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.file(name));
+    with(&json!({
+        "cert_file": cert, "key_file": key, "ca_file": ca, "verify_incoming_https": only_known_clients,
+    }))
+    .await
 }
 
 /// Opening is refused, in this way, without waiting for the deadline.
@@ -69,7 +51,7 @@ async fn works(config: Config) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
     let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
-    let node = ours.server(true).await?;
+    let node = server(&ours, true).await?;
     let config = || Config::new([node.tls_address().to_string()]).prefix("tls/");
     let certified =
         |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
@@ -99,7 +81,7 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_text_and_tls_are_not_mixed() -> Result<(), Failure> {
     let ours = Certificates::new()?;
-    let node = ours.server(false).await?;
+    let node = server(&ours, false).await?;
     works(Config::new([node.tls_address().to_string()]).prefix("tls/").ca(ours.file("ca.pem"))).await?;
     let plain = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
     let e = refused(plain, ErrorKind::InvalidArgument, "does not speak TLS").await?;
@@ -299,8 +281,9 @@ async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
 /// All certificates are those of a new authority, and the server is started anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
-    let ours = Certificates::new()?;
-    let node = ours.server(true).await?;
+    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
+    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    let node = server(&theirs, true).await?;
     let config = Config::new([node.tls_address().to_string()])
         .prefix("tls/")
         .ca(ours.file("ca.pem"))
@@ -311,20 +294,13 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
     let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
     // The server's are new a moment before ours are.
-    let theirs = Certificates::new()?;
     node.daemon.stop();
-    for name in ["server.pem", "server.key"] {
-        std::fs::copy(theirs.file(name), ours.file(name))?;
-    }
-    let authority = std::fs::read(ours.file("ca.pem"))?;
-    std::fs::copy(theirs.file("ca.pem"), ours.file("ca.pem"))?;
+    theirs.take(&Certificates::new()?, &Certificates::ALL)?;
     node.start().await?;
-    std::fs::write(ours.file("ca.pem"), authority)?;
-    let e = kv.get("a").await.map(drop).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e}");
-    for name in ["ca.pem", "client.pem", "client.key"] {
-        std::fs::copy(theirs.file(name), ours.file(name))?;
-    }
+    let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("`ca`"), "{e}");
+    ours.take(&theirs, &Certificates::OF_CLIENT)?;
     kv.put("d/new", "").await?;
     soon("the watch to go on", async {
         while !matches!(watch.event().await?, WatchEvent::Put(_)) {}

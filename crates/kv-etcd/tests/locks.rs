@@ -93,8 +93,8 @@ async fn watches_do_not_keep_renewals_waiting() -> Result<(), Failure> {
     let watching =
         watches.into_iter().map(|mut watch| tokio::spawn(async move { watch.event().await.map(drop) }));
     let watching: Vec<_> = watching.collect();
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(2)).acquire().await?;
-    tokio::time::sleep(Duration::from_secs(7)).await; // three times its TTL
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(5)).acquire().await?;
+    tokio::time::sleep(Duration::from_secs(11)).await; // twice its TTL
     assert!(guard.is_held());
     assert!(guard.release().await?);
     watching.iter().for_each(tokio::task::JoinHandle::abort);

@@ -5,18 +5,14 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::{Kv, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{
-    Failure,
-    failover::soon,
-    process::{certificates, copy},
-};
-use std::{path::Path, time::Duration};
+use kv_testsuite::{Certificates, Failure, failover::soon};
+use std::time::Duration;
 
-async fn server(folder: &Path) -> Result<Node, Failure> {
+async fn server(certificates: &Certificates) -> Result<Node, Failure> {
     let more = ["cert-file=server.pem", "key-file=server.key", "trusted-ca-file=ca.pem"];
     let more = more.iter().filter_map(|setting| {
         let (name, file) = setting.split_once('=')?;
-        Some(format!("--{name}={}", folder.join(file).display()))
+        Some(format!("--{name}={}", certificates.file(file).display()))
     });
     let more = more.chain(["--client-cert-auth".into()]).collect();
     let node = nodes(&Setup { tls: true, more, ..Setup::single("etcd") }, 1)?.remove(0);
@@ -26,30 +22,28 @@ async fn server(folder: &Path) -> Result<Node, Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_read_again_for_new_connections() -> Result<(), Failure> {
-    let [theirs, ours, next] = [(); 3].map(|()| tempfile::tempdir());
-    let (theirs, ours, next) = (theirs?, ours?, next?);
-    certificates(theirs.path())?;
-    copy(theirs.path(), ours.path())?;
-    let node = server(theirs.path()).await?;
+    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
+    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    let node = server(&theirs).await?;
     let config = Config::new([node.address.to_string()])
         .prefix("rotated")
-        .ca(ours.path().join("ca.pem"))
-        .client_certificate(ours.path().join("client.pem"), ours.path().join("client.key"));
+        .ca(ours.file("ca.pem"))
+        .client_certificate(ours.file("client.pem"), ours.file("client.key"));
     let kv = Kv::new(config.open().await?);
     let mut watch = kv.watch_tree("").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Synced));
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
     for round in 0..2 {
-        certificates(next.path())?;
+        let next = Certificates::new()?;
         node.daemon.kill();
-        copy(next.path(), theirs.path())?;
+        theirs.take(&next, &Certificates::OF_SERVER)?;
         if round == 1 {
             // The server is back before our files are there.
             node.start().await?;
             let refused = kv.get("a").await.unwrap_err();
             assert!(refused.to_string().contains("not trusted") && refused.is_transient(), "{refused:?}");
         }
-        copy(next.path(), ours.path())?;
+        ours.take(&next, &Certificates::OF_CLIENT)?;
         node.start().await?;
         kv.put("a", round.to_string()).fenced(&guard).await?;
         soon("the change", async {

@@ -5,47 +5,22 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::{Error, ErrorKind, Kv, Secret};
 use kv_etcd::Config;
-use kv_testsuite::{
-    Failure,
-    process::{certificates, run},
-};
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
+use kv_testsuite::{Certificates, Failure, process::run};
+use std::time::{Duration, Instant};
 
-/// A CA, and certificates that it signed for a server on loopback and for a client.
-struct Certificates(TempDir);
-
-impl Certificates {
-    fn new() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        certificates(folder.path())?;
-        Ok(Self(folder))
+/// A server that speaks TLS alone.
+async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
+    let mut more = vec![
+        format!("--cert-file={}", certificates.file("server.pem").display()),
+        format!("--key-file={}", certificates.file("server.key").display()),
+    ];
+    if only_known_clients {
+        let ca = format!("--trusted-ca-file={}", certificates.file("ca.pem").display());
+        more.extend(["--client-cert-auth".into(), ca]);
     }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    async fn server(&self, more: &[&str]) -> Result<Node, Failure> {
-        let arguments = [
-            format!("--cert-file={}", self.file("server.pem").display()),
-            format!("--key-file={}", self.file("server.key").display()),
-        ];
-        let more = arguments.into_iter().chain(more.iter().map(|argument| (*argument).to_owned())).collect();
-        let mut setup = Setup { tls: true, more, ..Setup::single("etcd") };
-        setup.more.dedup();
-        let node = nodes(&setup, 1)?.remove(0);
-        node.start().await?;
-        Ok(node)
-    }
-
-    async fn server_for_known_clients(&self) -> Result<Node, Failure> {
-        let ca = format!("--trusted-ca-file={}", self.file("ca.pem").display());
-        self.server(&["--client-cert-auth", &ca]).await
-    }
+    let node = nodes(&Setup { tls: true, more, ..Setup::single("etcd") }, 1)?.remove(0);
+    node.start().await?;
+    Ok(node)
 }
 
 /// Opening is refused, in this way, without waiting for the deadline.
@@ -77,7 +52,7 @@ async fn works(config: Config) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
     let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
-    let node = ours.server_for_known_clients().await?;
+    let node = server(&ours, true).await?;
     let config = || Config::new([node.address.to_string()]).prefix("tls/");
     let certified =
         |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
@@ -116,7 +91,8 @@ async fn a_server_without_tls_is_named() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_tls_is_named() -> Result<(), Failure> {
     // It closes the connection, which a server that is starting may do too: so this is tried until the deadline.
-    let node = Certificates::new()?.server(&[]).await?;
+    let certificates = Certificates::new()?;
+    let node = server(&certificates, false).await?;
     let e =
         Config::new([node.address.to_string()]).deadline(Duration::from_secs(1)).open().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
@@ -219,8 +195,9 @@ async fn ended_tokens_are_renewed() -> Result<(), Failure> {
     with_users(&node)?;
     let kv =
         Kv::new(Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?);
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(2)).acquire().await?;
-    for n in 0..3 {
+    // Kept for longer than that, and not lost on a machine that is busy.
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
+    for n in 0..4 {
         tokio::time::sleep(Duration::from_secs(2)).await; // longer than a token lives
         kv.put("a", n.to_string()).fenced(&guard).await?;
         let mut watch = kv.watch("a").await?;

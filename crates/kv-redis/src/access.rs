@@ -2,7 +2,13 @@
 
 use crate::tls::Tls;
 use kv_core::Secret;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Who asks, of what, and how.
 #[derive(Clone)]
@@ -13,11 +19,23 @@ pub(crate) struct Access {
     pub(crate) tls: Option<Arc<Tls>>,
     /// Where servers are reached that name themselves otherwise.
     pub(crate) reached: Arc<BTreeMap<String, String>>,
+    /// Whether a server was reached by it.
+    pub(crate) was_right: Arc<AtomicBool>,
 }
 
 impl Access {
     /// The same way for one who has no name.
     pub(crate) fn nobody(&self) -> Self {
         Self { user: None, password: None, database: None, ..self.clone() }
+    }
+
+    /// Whether a server was reached by it before: what looks like wrong settings of TLS is an outage then, or certificates that
+    /// are exchanged on one side before the other.
+    pub(crate) fn was_right(&self) -> bool {
+        self.was_right.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_right(&self) {
+        self.was_right.store(true, Ordering::Relaxed);
     }
 }

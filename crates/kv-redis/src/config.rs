@@ -222,11 +222,13 @@ impl Config {
             database: self.database,
             tls,
             reached: Arc::new(self.reached.clone()),
+            was_right: Arc::default(),
         };
         let sentinels = Access {
             user: self.sentinel_user.clone(),
             password: self.sentinel_password.clone(),
             database: None,
+            was_right: Arc::default(),
             ..access.clone()
         };
         let port = if self.kind == Kind::Sentinel { SENTINEL_PORT } else { PORT };

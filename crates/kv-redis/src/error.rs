@@ -1,5 +1,6 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
+use crate::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
 use kv_core::{Error, ErrorKind};
 
@@ -73,21 +74,20 @@ pub(crate) fn failed(server: &str, error: &ClientError) -> Failed {
 }
 
 /// Reads why no connection was made: nothing of ours was sent.
-pub(crate) fn not_connected(server: &str, is_tls: bool, error: &ClientError) -> Failed {
+pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) -> Failed {
     // The client hands on what the system and TLS say as they show themselves to programmers.
     let said = error.details();
     let has = |part: &str| said.contains(part);
     let (fate, kind, why) = if let Some(answer) = of_answer(said) {
         answer
-    } else if has("InvalidCertificate") {
-        (Fate::Refused, ErrorKind::Unauthenticated, Some(NOT_TRUSTED))
-    } else if has("InvalidContentType") || has("CorruptMessage") {
-        (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS))
-    } else if has("AlertReceived") {
-        (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE))
+    } else if let Some((kind, why)) = of_tls(said) {
+        match access.was_right() {
+            true => (Fate::Undone, ErrorKind::Unavailable, Some(why)),
+            false => (Fate::Refused, kind, Some(why)),
+        }
     } else if has("failed to lookup address") {
         (Fate::Undone, ErrorKind::Unavailable, Some("its name is not known"))
-    } else if has("ConnectionRefused") || is_system(said) || is_tls {
+    } else if has("ConnectionRefused") || is_system(said) || access.tls.is_some() {
         (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"))
     } else {
         (Fate::Undone, ErrorKind::Unavailable, Some(NO_REDIS))
@@ -98,6 +98,18 @@ pub(crate) fn not_connected(server: &str, is_tls: bool, error: &ClientError) -> 
         fate => fate,
     };
     told(server, fate, kind, why, said)
+}
+
+/// What TLS has against the server, or the server against us.
+fn of_tls(said: &str) -> Option<(ErrorKind, &'static str)> {
+    let has = |part: &str| said.contains(part);
+    if has("InvalidCertificate") {
+        Some((ErrorKind::Unauthenticated, NOT_TRUSTED))
+    } else if has("InvalidContentType") || has("CorruptMessage") {
+        Some((ErrorKind::InvalidArgument, NO_TLS))
+    } else {
+        has("AlertReceived").then_some((ErrorKind::Unauthenticated, WANTS_CERTIFICATE))
+    }
 }
 
 /// Whether the system says that there is no way to the server: what it says of one that hung up may be the server's own doing.

@@ -64,9 +64,14 @@ type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
 impl Link {
     /// Connects and logs in.
     pub(crate) async fn open(address: &str, access: &Access) -> Result<Self, Failed> {
-        let opened = Self::try_open(address, access).await;
-        let Err(failed) = opened else { return opened };
-        if access.tls.is_none() || failed.fate == Fate::Refused {
+        let failed = match Self::try_open(address, access).await {
+            Ok(link) => {
+                access.is_right();
+                return Ok(link);
+            }
+            Err(failed) => failed,
+        };
+        if access.tls.is_none() || access.was_right() || failed.fate == Fate::Refused {
             return Err(failed);
         }
         // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
@@ -124,7 +129,7 @@ impl Link {
         });
         match tokio::time::timeout(2 * CONNECT, connected).await {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(not_connected(address, access.tls.is_some(), &e)),
+            Ok(Err(e)) => return Err(not_connected(address, access, &e)),
             Err(_) => {
                 let why = format!("{address}: no connection within {:?}", 2 * CONNECT);
                 return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));

@@ -174,7 +174,7 @@ async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     let node = single("redis").await?;
     let kv = kv_redis::open(&format!("redis://{}/late/", node.address)).await?;
     let mut resp = node.resp().await?;
-    let guard = kv.new_lock("kept").ttl(Duration::from_secs(3)).acquire().await?;
+    let guard = kv.new_lock("kept").ttl(Duration::from_secs(6)).acquire().await?;
     let contender = resp.say("ZRANGE late/.kv/lock/kept 0 0").await?.list()[0].text();
     let session = contender.split(':').next().unwrap_or_default();
     // As its script would, had it been on its way for longer than the mark of its end lasts.

@@ -5,54 +5,36 @@ mod common;
 use common::{
     Node, Reply,
     open::{refused, works},
-    single, with,
+    single, with, with_tls,
 };
 use kv_core::{Durability, Error, ErrorKind, Kv, WatchEvent};
 use kv_redis::Config;
-use kv_testsuite::{Failure, process::certificates};
-use std::{path::PathBuf, time::Duration};
-use tempfile::TempDir;
+use kv_testsuite::{Certificates, Failure, process::Port};
+use std::time::Duration;
 
-/// A CA, and certificates that it signed for a server on loopback and for a client.
-struct Certificates(TempDir);
-
-impl Certificates {
-    fn new() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        certificates(folder.path())?;
-        Ok(Self(folder))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A server that speaks TLS on one port, plain text on another, and where it does.
-    async fn server(&self, kind: &str, of_clients: &str) -> Result<(Node, String), Failure> {
-        let port = kv_testsuite::process::Port::new()?;
-        let number = port.address().port().to_string();
-        let path = |name: &str| self.file(name).display().to_string();
-        let (ca, cert, key) = (path("ca.pem"), path("server.pem"), path("server.key"));
-        let settings = ["--tls-port", &number, "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert];
-        let more = ["--tls-key-file", &key, "--tls-auth-clients", of_clients];
-        let node = with(kind, &[&settings[..], &more[..]].concat()).await?;
-        Ok((node, port.address().to_string()))
-    }
+/// A server that speaks TLS on one port, plain text on another, and where it does.
+async fn server(
+    certificates: &Certificates,
+    kind: &str,
+    of_clients: &str,
+) -> Result<(Node, String), Failure> {
+    let port = Port::new()?;
+    let settings = with_tls(certificates, port.address(), of_clients);
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    Ok((with(kind, &settings).await?, port.address().to_string()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
         let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
-        let (_node, address) = ours.server(kind, "yes").await?;
+        let (_node, address) = server(&ours, kind, "yes").await?;
         let config = || Config::new([&*address]).prefix("tls/");
         let certified =
             |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
 
         works(certified(&ours).ca(ours.file("ca.pem"))).await?;
-        let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
-        let parameters = format!("ca={}&cert={}&key={}", ca.display(), cert.display(), key.display());
-        let url = format!("rediss://{address}/tls/?{parameters}&server_name=localhost");
+        let url = format!("rediss://{address}/tls/?{}&server_name=localhost", ours.parameters());
         kv_redis::open(&url).await?.get("a").await?;
 
         let unknown = ErrorKind::Unauthenticated;
@@ -69,8 +51,9 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 /// All files are replaced, and the server restarted with its own: the open store goes on, its watches too.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
-    let ours = Certificates::new()?;
-    let (node, address) = ours.server("redis", "yes").await?;
+    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
+    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    let (node, address) = server(&theirs, "redis", "yes").await?;
     let config = Config::new([&*address]).prefix("tls/").ca(ours.file("ca.pem"));
     let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
     let kv = Kv::new(config.open().await?);
@@ -81,21 +64,14 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     holder.event().await?;
     for round in ["the first", "the second"] {
         // The server has its new certificates a moment before we have ours.
-        let theirs = Certificates::new()?;
-        for file in ["ca.pem", "server.pem", "server.key"] {
-            std::fs::copy(theirs.file(file), ours.file(&format!("{file}.new")))?;
-        }
+        let next = Certificates::new()?;
         node.daemon.kill();
-        for file in ["server.pem", "server.key"] {
-            std::fs::rename(ours.file(&format!("{file}.new")), ours.file(file))?;
-        }
-        // The server reads its own CA for the certificates of clients from the same file.
-        std::fs::rename(ours.file("ca.pem.new"), ours.file("ca.pem"))?;
+        theirs.take(&next, &Certificates::OF_SERVER)?;
         node.start().await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        for file in ["client.pem", "client.key"] {
-            std::fs::copy(theirs.file(file), ours.file(file))?;
-        }
+        let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+        assert!(e.to_string().contains("`ca`"), "{e}");
+        ours.take(&next, &Certificates::OF_CLIENT)?;
         kv.put("a", round).await.map_err(|e| format!("{round}: {e}"))?;
         let told = async {
             loop {
@@ -125,7 +101,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_the_other_kind_is_named() -> Result<(), Failure> {
     let ours = Certificates::new()?;
-    let (node, address) = ours.server("redis", "no").await?;
+    let (node, address) = server(&ours, "redis", "no").await?;
     let config = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
     let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");

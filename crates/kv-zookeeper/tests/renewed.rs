@@ -2,25 +2,14 @@
 
 mod common;
 
-use common::{
-    Node,
-    tls::{Certificates, FILES},
-};
+use common::{Node, tls::server};
 use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::Failure;
+use kv_testsuite::{Certificates, Failure};
 use kv_zookeeper::Config;
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(30);
-
-/// Puts the files of one into the place of the other's.
-fn replace(new: &Certificates, folder: &Path) -> Result<(), Failure> {
-    for file in FILES {
-        fs::copy(new.file(file), folder.join(file))?;
-    }
-    Ok(())
-}
 
 async fn restart(node: &Node) -> Result<(), Failure> {
     node.daemon.stop();
@@ -43,14 +32,13 @@ async fn put(kv: &Kv, value: &'static str) -> Result<kv_core::Version, Failure> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure> {
-    let (server, next, last) = (Certificates::new()?, Certificates::new()?, Certificates::new()?);
-    let node = server.server("zookeeper", "need").await?;
+    let [theirs, ours, next, last] = [(); 4].map(|()| Certificates::new());
+    let (theirs, ours, next, last) = (theirs?, ours?, next?, last?);
+    let node = server(&theirs, "zookeeper", "need").await?;
     // The client has its files elsewhere.
-    let files = tempfile::tempdir()?;
-    replace(&server, files.path())?;
-    let file = |name: &str| files.path().join(name);
-    let config = Config::new([node.address.to_string()]).prefix("renewed").ca(file("ca.pem"));
-    let config = config.client_certificate(file("client.pem"), file("client.key"));
+    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    let config = Config::new([node.address.to_string()]).prefix("renewed").ca(ours.file("ca.pem"));
+    let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
     let kv = Kv::new(config.open().await?);
     kv.put("k", "v").await?;
     let mut watch = kv.watch_tree("").await?;
@@ -71,8 +59,8 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     };
 
     // All at once.
-    replace(&next, server.folder())?;
-    replace(&next, files.path())?;
+    theirs.take(&next, &Certificates::OF_SERVER)?;
+    ours.take(&next, &Certificates::OF_CLIENT)?;
     restart(&node).await?;
     told(put(&kv, "next").await?).await?;
     assert!(guard.is_held() && lease.is_held());
@@ -80,7 +68,7 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     kv.put("leased", "v").lease(&lease).await?;
 
     // The server's first: meanwhile one is told why there is no connection, and what waits goes on waiting.
-    replace(&last, server.folder())?;
+    theirs.take(&last, &Certificates::OF_SERVER)?;
     restart(&node).await?;
     let untrusted = async {
         loop {
@@ -95,9 +83,9 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("`ca`"), "{e}");
     // One file of three alone fits nothing.
-    fs::copy(last.file("client.pem"), file("client.pem"))?;
+    ours.take(&last, &["client.pem"])?;
     assert!(kv.get("k").deadline(Duration::from_millis(300)).await.is_err());
-    replace(&last, files.path())?;
+    ours.take(&last, &Certificates::OF_CLIENT)?;
     told(put(&kv, "last").await?).await?;
     assert!(guard.release().await? && lease.revoke().await?);
     Ok(kv.close().await?)

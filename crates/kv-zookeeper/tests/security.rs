@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{Node, Setup, single, start, tls::Certificates};
+use common::{
+    Node, Setup, single, start,
+    tls::{server, server_on},
+};
 use kv_core::{Error, ErrorKind, Kv, Secret};
-use kv_testsuite::{Failure, process::run};
+use kv_testsuite::{Certificates, Failure, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
 
@@ -44,20 +47,13 @@ async fn works(config: Config) -> Result<(), Failure> {
 async fn tls_with_client_certificates() -> Result<(), Failure> {
     let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
     for kind in ["zookeeper", "zookeeper38"] {
-        let node = ours.server(kind, "need").await?;
+        let node = server(&ours, kind, "need").await?;
         let config = || Config::new([node.address.to_string()]).prefix("tls/");
         let certified =
             |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
 
         works(certified(&ours).ca(ours.file("ca.pem"))).await?;
-        let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
-        let url = format!(
-            "zookeeper://{}/tls/?ca={}&cert={}&key={}",
-            node.address,
-            ca.display(),
-            cert.display(),
-            key.display()
-        );
+        let url = format!("zookeeper://{}/tls/?{}", node.address, ours.parameters());
         let kv = kv_zookeeper::open(&url).await?;
         kv.get("a").await?;
         kv.close().await?;
@@ -76,11 +72,11 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 async fn a_certificate_must_name_the_host() -> Result<(), Failure> {
     let ours = Certificates::new()?;
     // Its certificate names `localhost` and 127.0.0.1.
-    let node = ours.server_on("zookeeper", "none", "127.0.0.2")?;
+    let node = server_on(&ours, "zookeeper", "none", "127.0.0.2")?;
     let host = format!("127.0.0.2:{}", node.address.port());
     node.daemon.serves(|| async { tokio::net::TcpStream::connect(&host).await.is_ok() }).await?;
     refused(Config::new([&host]).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "names it").await?;
-    let node = ours.server("zookeeper", "none").await?;
+    let node = server(&ours, "zookeeper", "none").await?;
     works(Config::new([format!("localhost:{}", node.address.port())]).ca(ours.file("ca.pem")).prefix("x"))
         .await
 }

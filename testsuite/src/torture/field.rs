@@ -156,10 +156,13 @@ impl Field {
     /// # Errors
     /// It cannot be opened.
     pub async fn client(&self, workload: &str) -> Result<(String, Kv), Failure> {
-        let name = format!("{workload}-{}", self.opened.fetch_add(1, Ordering::Relaxed));
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{workload}-{opened}");
         let prefix = self.under(workload);
         let Some(address) = self.harness.address() else { return Ok((name, self.observer(workload).await?)) };
-        let proxy = Arc::new(Proxy::start(address).await);
+        let mut ways = self.harness.other_addresses();
+        ways.push(address);
+        let proxy = Arc::new(Proxy::start(ways[opened as usize % ways.len()]).await);
         let kv = match self.harness.open_through(&proxy, &prefix).await {
             Some(kv) => kv?,
             None => self.harness.open(&prefix).await?,

@@ -19,9 +19,10 @@ use Stroke::*;
 
 const LONGEST_CALM: Duration = Duration::from_secs(6);
 
-/// What an answer of HTTP/1 looks like that did not come from the server.
+/// What did not come from the server: an answer of HTTP/1, or nothing.
 fn answer(stroke: Stroke) -> String {
     let (status, kind, body) = match stroke {
+        HangUp => return String::new(),
         NotFound => ("404 Not Found", "text/plain", "no route\n"),
         Page => ("200 OK", "text/html", "<!DOCTYPE html><title>Sign in</title>\n"),
         Forbidden => ("403 Forbidden", "text/html", "<html>blocked by policy</html>\n"),

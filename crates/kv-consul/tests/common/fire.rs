@@ -2,7 +2,7 @@
 
 use super::{guarded::Guarded, suite::Suite, *};
 use kv_core::{ErrorKind, Kv, async_trait};
-use kv_testsuite::{Troubles, failover::soon, process::run, torture::nemesis::Stroke};
+use kv_testsuite::{Certificates, Troubles, failover::soon, process::run, torture::nemesis::Stroke};
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
@@ -25,11 +25,15 @@ pub async fn suite() -> Result<Suite, Failure> {
     }
     let fire = Fire::start().await?;
     let parameters = format!("?token_file={}", fire.file().display());
-    Suite::of(fire.guarded.0.clone(), parameters, Some(Arc::new(fire)))
+    let with_tls = format!("{parameters}&{}", fire.ours.parameters());
+    Ok(Suite::of(fire.guarded.0.clone(), parameters, Some(Arc::new(fire)))?.with_tls(with_tls))
 }
 
 struct Fire {
     guarded: Guarded,
+    /// The certificates that the server has, and those that clients have.
+    theirs: Certificates,
+    ours: Certificates,
     /// What the clients' file holds, or is to hold.
     token: AsyncMutex<String>,
     /// How many troubles there were of rights and of credentials: each kind comes in several ways, one after another.
@@ -55,13 +59,21 @@ enum Lost {
 impl Fire {
     async fn start() -> Result<Self, Failure> {
         let limits = json!({ "http_max_conns_per_client": ROOMY });
-        let guarded = Guarded::start(&json!({ "limits": limits })).await?;
+        let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
+        ours.take(&theirs, &Certificates::OF_CLIENT)?;
+        let guarded = Guarded::start(&json!({
+            "limits": limits, "verify_incoming_https": true, "ca_file": theirs.file("ca.pem"),
+            "cert_file": theirs.file("server.pem"), "key_file": theirs.file("server.key"),
+        }))
+        .await?;
         guarded.ask("PUT /v1/acl/policy", &json!({ "Name": "tools", "Rules": MAY_ALL })).await?;
         let tools = json!({ "Policies": [{ "Name": "tools" }] });
         guarded.ask(&format!("PUT /v1/acl/token/{ANONYMOUS}"), &tools).await?;
         let token = guarded.token(CLIENTS, MAY_ALL).await?;
         let fire = Self {
             guarded,
+            theirs,
+            ours,
             token: AsyncMutex::new(token.clone()),
             rights: AtomicUsize::default(),
             credentials: AtomicUsize::default(),
@@ -205,7 +217,7 @@ impl Fire {
 #[async_trait]
 impl Troubles for Fire {
     fn known(&self) -> Vec<Stroke> {
-        vec![Stroke::Crowded, Stroke::Rights, Stroke::Credentials]
+        vec![Stroke::Crowded, Stroke::Rights, Stroke::Credentials, Stroke::Certificates]
     }
 
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
@@ -218,6 +230,11 @@ impl Troubles for Fire {
         match stroke {
             Stroke::Crowded => self.crowd().await,
             Stroke::Rights => self.withdraw().await,
+            Stroke::Certificates => {
+                self.guarded.0.daemon.stop();
+                self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+                self.guarded.0.start().await
+            }
             _ => self.lose(Self::how(self.credentials.load(Ordering::Relaxed))).await,
         }
     }
@@ -230,6 +247,7 @@ impl Troubles for Fire {
                 self.guarded.0.ready().await?;
             }
             Stroke::Rights => self.guarded.change(CLIENTS, MAY_ALL).await?,
+            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT)?,
             _ => self.find(Self::how(self.credentials.fetch_add(1, Ordering::Relaxed))).await?,
         }
         self.is_served().await

@@ -20,6 +20,8 @@ pub struct Suite {
     node: Option<Arc<Node>>,
     /// Of the URL, behind its path.
     parameters: String,
+    /// Of the URL of clients that speak TLS to the server, where it does too.
+    with_tls: Option<String>,
     troubles: Option<Arc<dyn Troubles>>,
 }
 
@@ -31,7 +33,13 @@ impl Suite {
         troubles: Option<Arc<dyn Troubles>>,
     ) -> Result<Self, Failure> {
         let base = Base::new(format!("consul://{}/{parameters}", node.address))?;
-        Ok(Self { name: "consul-1.8".into(), base, node: Some(node), parameters, troubles })
+        let name = "consul-1.8".into();
+        Ok(Self { name, base, node: Some(node), parameters, with_tls: None, troubles })
+    }
+
+    pub fn with_tls(mut self, parameters: String) -> Self {
+        self.with_tls = Some(parameters);
+        self
     }
 
     async fn live(base: Base) -> Result<Self, Failure> {
@@ -40,7 +48,7 @@ impl Suite {
             .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
         let name = format!("consul-{}", kv.health().await?.version);
         kv.close().await?;
-        Ok(Self { name, base, node: None, parameters: String::new(), troubles: None })
+        Ok(Self { name, base, node: None, parameters: String::new(), with_tls: None, troubles: None })
     }
 }
 
@@ -56,7 +64,9 @@ impl Harness for Suite {
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
         self.address()?;
-        let (at, parameters) = (proxy.address(), &self.parameters);
+        let is_tls = self.other_addresses().contains(&proxy.server());
+        let parameters = self.with_tls.as_ref().filter(|_| is_tls).unwrap_or(&self.parameters);
+        let at = proxy.address();
         Some(kv_consul::open(&format!("consul://{at}/{}{parameters}", self.base.name_of(prefix))).await)
     }
 
@@ -66,6 +76,11 @@ impl Harness for Suite {
         }
         // A live server that asks for nothing but its address can stand behind a proxy.
         self.base.address(8500).filter(|_| self.base.is_plain())
+    }
+
+    fn other_addresses(&self) -> Vec<SocketAddr> {
+        let node = self.node.as_ref().filter(|_| self.with_tls.is_some());
+        node.map(|node| node.tls_address()).into_iter().collect()
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {

@@ -1,10 +1,10 @@
-//! A server of our own for workloads under fire: with users, and with a quota that can be reached.
+//! A server of our own for workloads under fire: with users, with a quota that can be reached, by TLS and without.
 
 use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
 use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
 use kv_core::{Kv, Result, async_trait};
-use kv_testsuite::{Foreign, Harness, Proxy, Server, Troubles, torture::nemesis::Stroke};
+use kv_testsuite::{Certificates, Foreign, Harness, Proxy, Server, Troubles, torture::nemesis::Stroke};
 use std::sync::Arc;
 use tonic::Code;
 
@@ -23,11 +23,21 @@ pub struct Fire(Arc<Guarded>);
 struct Guarded {
     node: Arc<Node>,
     tool: Client,
+    tls: Port,
+    /// The certificates that the server has, and those that clients have.
+    theirs: Certificates,
+    ours: Certificates,
 }
 
 impl Fire {
     pub async fn start(kind: &str) -> Result<Self, Failure> {
+        let (tls, theirs, ours) = (Port::new()?, Certificates::new()?, Certificates::new()?);
+        ours.take(&theirs, &Certificates::OF_CLIENT)?;
         let more = [
+            format!("--cert-file={}", theirs.file("server.pem").display()),
+            format!("--key-file={}", theirs.file("server.key").display()),
+            format!("--trusted-ca-file={}", theirs.file("ca.pem").display()),
+            "--client-cert-auth".into(),
             format!("--quota-backend-bytes={ROOM}"),
             // History would fill it otherwise.
             "--auto-compaction-mode=periodic".into(),
@@ -36,12 +46,13 @@ impl Fire {
             // All clients log in at once behind each outage.
             "--bcrypt-cost=4".into(),
         ];
-        let node = nodes(&Setup { more: more.into(), ..Setup::single(kind) }, 1)?.remove(0);
+        let setup = Setup { more: more.into(), tls_too: Some(tls.address()), ..Setup::single(kind) };
+        let node = nodes(&setup, 1)?.remove(0);
         node.start().await?;
         with_users(&Client::connect([node.address.to_string()], None).await?).await?;
         let root = ConnectOptions::new().with_user(TOOL.0, TOOL.1).with_auto_token_refresh(true);
         let tool = Client::connect([node.address.to_string()], Some(root)).await?;
-        Ok(Self(Arc::new(Guarded { node: Arc::new(node), tool })))
+        Ok(Self(Arc::new(Guarded { node: Arc::new(node), tool, tls, theirs, ours })))
     }
 }
 
@@ -73,11 +84,19 @@ impl Harness for Fire {
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
-        Some(kv_etcd::open(&url(&proxy.address().to_string(), prefix)).await)
+        let mut url = url(&proxy.address().to_string(), prefix);
+        if proxy.server() == self.0.tls.address() {
+            url = format!("{url}?{}", self.0.ours.parameters());
+        }
+        Some(kv_etcd::open(&url).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
         Some(self.0.node.address)
+    }
+
+    fn other_addresses(&self) -> Vec<SocketAddr> {
+        vec![self.0.tls.address()]
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {
@@ -143,7 +162,7 @@ impl Guarded {
 #[async_trait]
 impl Troubles for Guarded {
     fn known(&self) -> Vec<Stroke> {
-        vec![Stroke::Full, Stroke::Rights, Stroke::Credentials]
+        vec![Stroke::Full, Stroke::Rights, Stroke::Credentials, Stroke::Certificates]
     }
 
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
@@ -153,6 +172,11 @@ impl Troubles for Guarded {
             Stroke::Full => self.fill().await,
             Stroke::Rights => self.give(Permission::read("")).await,
             Stroke::Credentials => self.set_password("another-word").await,
+            Stroke::Certificates => {
+                self.node.daemon.stop();
+                self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+                self.node.start().await
+            }
             other => Err(format!("{} is not known here", other.name()).into()),
         }
     }
@@ -167,6 +191,7 @@ impl Troubles for Guarded {
             }
             Stroke::Rights => self.give(Permission::read_write("")).await,
             Stroke::Credentials => self.set_password(CLIENTS.1).await,
+            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT),
             _ => Ok(()),
         }
     }

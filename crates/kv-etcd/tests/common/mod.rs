@@ -30,6 +30,8 @@ pub struct Setup {
     pub election: u32,
     pub more: Vec<String>,
     pub tls: bool,
+    /// Where one that is alone speaks TLS besides plain text.
+    pub tls_too: Option<SocketAddr>,
 }
 
 impl Setup {
@@ -119,13 +121,14 @@ impl Node {
     ) -> Result<Self, Failure> {
         let Addresses { clients, peers, metrics } = at;
         let scheme = if setup.tls { "https" } else { "http" };
+        let too = setup.tls_too.map(|at| format!(",https://{at}")).unwrap_or_default();
         // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let mut command = Command::new(program(&setup.kind, "etcd", LIVE)?);
         command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
         command.arg(format!("--data-dir={}", folder.path().join("data").display())).args([
             format!("--name={name}"),
-            format!("--listen-client-urls={scheme}://{clients}"),
+            format!("--listen-client-urls={scheme}://{clients}{too}"),
             format!("--advertise-client-urls={scheme}://{clients}"),
             format!("--listen-metrics-urls=http://{metrics}"),
             format!("--listen-peer-urls=http://{peers}"),

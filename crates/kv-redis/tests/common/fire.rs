@@ -100,7 +100,10 @@ impl Harness for Fire {
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         let prefix = self.base.name_of(prefix);
         let config = match &self.place {
-            Place::Single(_) => Config::new([proxy.address().to_string()]).password(WORD),
+            Place::Single(single) => {
+                let config = Config::new([proxy.address().to_string()]).password(WORD);
+                if proxy.server() == single.tls_address() { single.with_tls(config) } else { config }
+            }
             Place::Cluster(members) if members.is_spread => return None,
             Place::Cluster(members) => {
                 let home = members.home().address;
@@ -117,6 +120,13 @@ impl Harness for Fire {
             Place::Single(single) => Some(single.node.address),
             // One link among several to several masters.
             Place::Cluster(members) => (!members.is_spread).then(|| members.home().address),
+        }
+    }
+
+    fn other_addresses(&self) -> Vec<SocketAddr> {
+        match &self.place {
+            Place::Single(single) => vec![single.tls_address()],
+            Place::Cluster(_) => Vec::new(),
         }
     }
 

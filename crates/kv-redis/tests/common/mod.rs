@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use kv_testsuite::{
-    Failure,
+    Certificates, Failure,
     process::{Daemon, Port, copy, program},
 };
 use std::{
@@ -162,6 +162,19 @@ pub async fn with(kind: &str, more: &[&str]) -> Result<Node, Failure> {
     let node = Node::new(kind, more)?;
     node.start().await?;
     Ok(node)
+}
+
+/// The settings of one that speaks TLS there too; from clients it asks for certificates, as `tls-auth-clients` says.
+pub fn with_tls(certificates: &Certificates, at: SocketAddr, of_clients: &str) -> Vec<String> {
+    let file = |name: &str| certificates.file(name).display().to_string();
+    let settings = [
+        ("port", at.port().to_string()),
+        ("ca-cert-file", file("ca.pem")),
+        ("cert-file", file("server.pem")),
+        ("key-file", file("server.key")),
+        ("auth-clients", of_clients.into()),
+    ];
+    settings.into_iter().flat_map(|(name, value)| [format!("--tls-{name}"), value]).collect()
 }
 
 /// The master's replica has all that was written so far.

@@ -34,13 +34,15 @@ pub struct Setup {
     pub more: Vec<String>,
     /// Options of its Java.
     pub flags: String,
+    /// Whether it has no port for plain text; its settings name one for TLS then, `PORT`.
+    pub is_tls_alone: bool,
 }
 
 impl Setup {
     pub fn new(kind: &str) -> Self {
         // However long they were busy or apart, members look for a leader again within a second; else within a minute.
         let flags = "-Dzookeeper.cnxTimeout=500 -Dzookeeper.fastleader.maxNotificationInterval=1000";
-        Self { kind: kind.into(), more: Vec::new(), flags: flags.into() }
+        Self { kind: kind.into(), more: Vec::new(), flags: flags.into(), is_tls_alone: false }
     }
 }
 
@@ -140,7 +142,7 @@ impl Node {
             "admin.enableServer=false".into(),
             "4lw.commands.whitelist=*".into(),
         ];
-        if !setup.more.iter().any(|line| line.starts_with("secureClientPort")) {
+        if !setup.is_tls_alone {
             lines.push(format!("clientPort={}", address.port()));
             lines.push(format!("clientPortAddress={}", address.ip()));
         }

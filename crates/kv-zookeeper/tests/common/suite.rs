@@ -23,13 +23,20 @@ pub struct Suite {
     node: Option<Arc<Node>>,
     /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
     plain: bool,
+    /// Where it speaks TLS too, and the parameters of a URL that a client needs there.
+    with_tls: Option<(SocketAddr, String)>,
     troubles: Option<Arc<dyn Troubles>>,
 }
 
 impl Suite {
     /// On a server of our own.
     pub fn ours(name: &str, kind: &'static str, base: Base, node: Arc<Node>) -> Self {
-        Self { name: name.into(), kind, base, node: Some(node), plain: true, troubles: None }
+        Self { name: name.into(), kind, base, node: Some(node), plain: true, with_tls: None, troubles: None }
+    }
+
+    pub fn with_tls(mut self, with_tls: (SocketAddr, String)) -> Self {
+        self.with_tls = Some(with_tls);
+        self
     }
 
     pub fn with_troubles(mut self, troubles: Arc<dyn Troubles>) -> Self {
@@ -44,7 +51,7 @@ impl Suite {
         let name = format!("zookeeper-{}", kv.health().await?.version);
         kv.close().await?;
         let plain = base.is_plain();
-        Ok(Self { name, kind: "", base, node: None, plain, troubles: None })
+        Ok(Self { name, kind: "", base, node: None, plain, with_tls: None, troubles: None })
     }
 }
 
@@ -60,14 +67,17 @@ impl Harness for Suite {
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         self.address()?;
-        Some(
-            kv_zookeeper::open(&format!("zookeeper://{}/{}", proxy.address(), self.base.name_of(prefix)))
-                .await,
-        )
+        let with_tls = self.with_tls.as_ref().filter(|(at, _)| *at == proxy.server());
+        let (at, parameters) = (proxy.address(), with_tls.map_or("", |(_, parameters)| parameters));
+        Some(kv_zookeeper::open(&format!("zookeeper://{at}/{}{parameters}", self.base.name_of(prefix))).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
         self.plain.then(|| self.base.address(2181))?
+    }
+
+    fn other_addresses(&self) -> Vec<SocketAddr> {
+        self.with_tls.iter().map(|(at, _)| *at).collect()
     }
 
     fn server(&self) -> Option<Arc<dyn Server>> {

@@ -30,10 +30,12 @@ pub enum Stroke {
     Strand,
     /// Everything is late.
     Slow,
+    /// Something between takes connections, and ends each at its first request.
+    HangUp,
+    /// Something between answers for the server, whatever that speaks: `200` of HTTP, with a page.
+    Page,
     /// Something between answers for the server: `404`.
     NotFound,
-    /// Something between answers for the server: `200`, with a page.
-    Page,
     /// Something between answers for the server: `403`.
     Forbidden,
     /// Something between answers for the server: `429`.
@@ -50,6 +52,9 @@ pub enum Stroke {
     Rights,
     /// What clients prove themselves by is not accepted for a while.
     Credentials,
+    /// All certificates are replaced, of who signs them too: the server starts with its new ones a while before clients have
+    /// theirs.
+    Certificates,
     /// The member that leads is killed and started again.
     KillLeader,
     /// A member is killed and started again.
@@ -86,8 +91,9 @@ pub const ALL: &[(Stroke, &str)] = &[
     (LoseAnswer, "lose-answer"),
     (Strand, "strand"),
     (Slow, "slow"),
-    (NotFound, "not-found"),
+    (HangUp, "hang-up"),
     (Page, "page"),
+    (NotFound, "not-found"),
     (Forbidden, "forbidden"),
     (TooMany, "too-many"),
     (Foreign, "foreign"),
@@ -96,6 +102,7 @@ pub const ALL: &[(Stroke, &str)] = &[
     (Clock, "clock"),
     (Rights, "rights"),
     (Credentials, "credentials"),
+    (Certificates, "certificates"),
     (KillLeader, "kill-leader"),
     (KillMember, "kill-member"),
     (PauseMember, "pause-member"),
@@ -121,7 +128,7 @@ impl Stroke {
         match self {
             KillClient | PauseClient => false,
             Kill | Stop | Pause | Restore => harness.server().is_some(),
-            NotFound | Page | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
+            NotFound | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
             Foreign => harness.foreign().is_some(),
             stroke if stroke.is_the_servers() => {
                 harness.troubles().is_some_and(|troubles| troubles.known().contains(&stroke))
@@ -139,6 +146,7 @@ impl Stroke {
                 | Clock
                 | Rights
                 | Credentials
+                | Certificates
                 | KillLeader
                 | KillMember
                 | PauseMember
@@ -158,7 +166,7 @@ impl Stroke {
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
         // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
-        let takes_places = self.stops_members() && !matches!(self, Stop | Pause);
+        let takes_places = self.stops_members() && !matches!(self, Stop | Pause | Certificates);
         self == Restore || takes_places && durability == Durability::MayLose
     }
 
@@ -166,7 +174,7 @@ impl Stroke {
     /// anew.
     #[must_use]
     pub fn stops_members(self) -> bool {
-        let of_one = matches!(self, Kill | Stop | Pause | Restore);
+        let of_one = matches!(self, Kill | Stop | Pause | Restore | Certificates);
         let of_cluster = matches!(
             self,
             KillLeader | KillMember | PauseMember | CutOffLeader | CutOffMember | OneWay | Failover

@@ -55,20 +55,19 @@ impl Work<'_> {
         let mut follower = self.begin(&name, &kv, scope).await?;
         while !self.field.is_over() && !follower.is_over {
             self.hear(&mut follower, Duration::from_millis(100)).await;
-            follower = self.again(follower).await?;
+            self.again(&mut follower).await?;
         }
         Some(follower)
     }
 
-    /// The follower; one that was denied what it watches begins anew.
-    async fn again(&self, follower: Follower) -> Option<Follower> {
-        if !follower.is_denied {
-            return Some(follower);
+    /// One that was denied what it watches begins anew.
+    async fn again(&self, follower: &mut Follower) -> Option<()> {
+        if follower.is_denied {
+            let (client, scope) = (follower.stream.client.clone(), follower.stream.scope);
+            let new = self.begin(&client, &follower.kv, scope).await?;
+            self.log().streams.push(std::mem::replace(follower, new).stream);
         }
-        let Follower { kv, stream, .. } = follower;
-        let (client, scope) = (stream.client.clone(), stream.scope);
-        self.log().streams.push(stream);
-        self.begin(&client, &kv, scope).await
+        Some(())
     }
 
     /// Stands still for some seconds now and then.
@@ -77,7 +76,7 @@ impl Work<'_> {
         let mut follower = self.begin(&name, &kv, TREE).await?;
         while !self.field.is_over() && !follower.is_over {
             self.hear(&mut follower, Duration::from_millis(100)).await;
-            follower = self.again(follower).await?;
+            self.again(&mut follower).await?;
             if chance.one_in(60) {
                 tokio::time::sleep(chance.millis(1000, 4000)).await;
             }
@@ -94,7 +93,7 @@ impl Work<'_> {
             let end = self.field.now() + u64::try_from(life.as_micros()).unwrap_or_default();
             while !self.field.is_over() && !follower.is_over && self.field.now() < end {
                 self.hear(&mut follower, Duration::from_millis(20)).await;
-                follower = self.again(follower).await?;
+                self.again(&mut follower).await?;
             }
             if self.field.is_over() {
                 return Some(follower);
@@ -148,16 +147,14 @@ impl Work<'_> {
 
     /// Has each stream arrive at what is there, and sees it end with its handle.
     pub(super) async fn catch_up(&self, followers: Vec<Follower>, observer: &Kv) {
-        let arriving = followers.into_iter().map(async |follower| {
-            // Nobody is denied anything any more.
-            let mut follower = self.again(follower).await?;
+        let arriving = followers.into_iter().map(async |mut follower| {
             if !follower.is_over {
                 self.arrive(&mut follower, observer).await;
             }
-            Some(follower)
+            follower
         });
         // Some share a handle, which none closes before all have arrived.
-        for mut follower in futures::future::join_all(arriving).await.into_iter().flatten() {
+        for mut follower in futures::future::join_all(arriving).await {
             if !follower.is_over {
                 self.close(&mut follower).await;
             }
@@ -170,6 +167,10 @@ impl Work<'_> {
         let arrived = async {
             loop {
                 while self.hear(follower, Duration::from_millis(50)).await {}
+                // What ends it for a denial may come late.
+                if self.again(follower).await.is_none() {
+                    return;
+                }
                 match listed(observer, follower.stream.scope)
                     .await
                     .map(|there| difference(&follower.fold, &there))
