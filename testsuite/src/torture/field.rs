@@ -50,12 +50,19 @@ pub(super) fn is_denial(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
 }
 
+/// Whether a call of this name may need room on the server.
+fn takes_room(operation: &str) -> bool {
+    matches!(operation, "put" | "atomic_put" | "transact" | "adopt" | "lock" | "lease")
+}
+
 impl Failed {
     /// Where clients may be denied what they ask for, or not.
     pub(super) fn of(error: &Error, is_denied: bool) -> Self {
         use ErrorKind::*;
         match error.kind() {
             OutcomeUnknown => Self::Unknown,
+            // What is full can be read, and emptied.
+            NoSpace if !error.operation().is_some_and(takes_room) => Self::Absurd,
             Unavailable | Timeout | NoSpace | Other => Self::Nothing,
             _ if is_denied && is_denial(error) => Self::Nothing,
             _ => Self::Absurd,
@@ -231,5 +238,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl std::fmt::Debug for Field {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Field({} under {:?}, seed {})", self.harness.name(), self.prefix, self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_full_is_read_and_emptied() {
+        let full = |operation| Error::new(ErrorKind::NoSpace, "full").in_call(operation, "any", None);
+        for operation in ["put", "atomic_put", "transact", "adopt", "lock", "lease"] {
+            assert_eq!(Failed::of(&full(operation), false), Failed::Nothing, "{operation}");
+        }
+        for operation in
+            ["get", "list", "watch", "delete", "atomic_delete", "delete_tree", "release", "revoke"]
+        {
+            assert_eq!(Failed::of(&full(operation), false), Failed::Absurd, "{operation}");
+        }
     }
 }

@@ -59,8 +59,7 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         if field.is_over() {
             return;
         }
-        let first = *chance.pick(&strokes);
-        let second = *chance.pick(&strokes);
+        let (first, second) = (draw(&strokes, &mut chance), draw(&strokes, &mut chance));
         let is_pair = first.is_on_server() != second.is_on_server() && chance.one_in(3);
         if is_pair {
             tokio::join!(fall(field, first, &mut one), fall(field, second, &mut other));
@@ -69,6 +68,16 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
         }
         took = if is_cluster { began.elapsed().saturating_sub(quiet) } else { Duration::ZERO };
     }
+}
+
+fn draw(strokes: &[Stroke], chance: &mut Chance) -> Stroke {
+    // It meets one request, where others meet all of a while; and it is what most mistakes are about.
+    if chance.one_in(4) && strokes.contains(&LoseAnswer) {
+        return LoseAnswer;
+    }
+    let stroke = *chance.pick(strokes);
+    // Many kinds of one trouble, of which there are not to be many more than of others.
+    if stroke.is_answer() && !chance.one_in(3) { *chance.pick(strokes) } else { stroke }
 }
 
 async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
@@ -160,20 +169,17 @@ async fn on_links(links: &[Arc<Proxy>], stroke: Stroke, chance: &mut Chance) {
         LoseRequests => links.iter().for_each(|link| link.freeze_requests()),
         HoldAnswers => links.iter().for_each(|link| link.freeze_answers()),
         LoseAnswer => {
-            links.iter().for_each(|link| link.hold_next_answer());
-            let all = async {
-                for link in links {
-                    link.trapped().await;
-                }
-            };
-            // A client may ask nothing meanwhile.
-            let _ = tokio::time::timeout(time, all).await;
-            // Time in which the server does it.
-            tokio::time::sleep(chance.millis(5, 300)).await;
-            for link in links {
+            // In which the server does it.
+            let moment = chance.millis(5, 300);
+            let each = links.iter().map(async |link| {
+                link.hold_next_answer();
+                // A client may ask nothing meanwhile.
+                let _ = tokio::time::timeout(time, link.trapped()).await;
+                tokio::time::sleep(moment).await;
                 link.reset().await;
                 link.heal().await;
-            }
+            });
+            futures::future::join_all(each).await;
             return;
         }
         Strand => links.iter().for_each(|link| link.strand()),

@@ -31,7 +31,7 @@ use wire::Fault as Net;
 /// How long each runs.
 const TIME: Duration = Duration::from_secs(8);
 /// How many seeds may be needed to meet a fault.
-const SEEDS: u64 = 5;
+const SEEDS: u64 = 10;
 
 const fn here(fault: Fault) -> Server {
     Server::Here(fault)
@@ -101,6 +101,7 @@ const TRIED: &[(&str, Server, &[&str])] = &[
     ("locks", there(Net::AbandonsLocks), &["that it is held", "was not got"]),
     ("locks", there(Net::NeverEndsSessions), &["that it is held", "was not got"]),
     ("locks", there(Net::WatchEndsAtCut), &["ended"]),
+    ("locks", there(Net::AnswersForRepeats), &["says that it was lost"]),
 ];
 
 /// The workloads that have a network to fail, or not.

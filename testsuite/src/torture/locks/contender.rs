@@ -97,7 +97,7 @@ impl Contender<'_> {
             0 => wanted.try_acquire().await.map(|got| (got, true)),
             // Given up wherever it stands.
             1 => match timeout(chance.millis(0, 300), wanted.acquire()).await {
-                Ok(got) => got.map(|guard| (Some(guard), true)),
+                Ok(got) => got.inspect_err(|e| self.ended(e)).map(|guard| (Some(guard), true)),
                 Err(_) => Ok((None, false)),
             },
             _ => wanted.acquire_within(chance.millis(200, 3000)).await.map(|got| (got, true)),
@@ -120,6 +120,13 @@ impl Contender<'_> {
                 self.tell(Event::Missed { attempt, is_answer: false });
                 None
             }
+        }
+    }
+
+    /// A wait that has no end of its own is ended by what lasts alone.
+    fn ended(&self, e: &kv_core::Error) {
+        if !e.is_lasting() {
+            self.wrong(format!("a wait for a lock was ended by what passes: {e}"));
         }
     }
 
@@ -181,8 +188,12 @@ impl Contender<'_> {
     /// Releases it: one that was held then was held at the beginning, or later, and is not behind the answer. Whether it was.
     /// One that was lost before may be held on the server until its TTL is over.
     pub(super) async fn release(&self, attempt: &str, guard: Guard) -> bool {
-        let at = wall();
-        let was_held = matches!(guard.release().await, Ok(true));
+        let (at, began, left) = (wall(), Instant::now(), guard.remaining());
+        let answer = guard.release().await;
+        if matches!(answer, Ok(false)) && began.elapsed() < left {
+            self.wrong(format!("the release of {attempt} says that it was lost, with {left:?} left"));
+        }
+        let was_held = matches!(answer, Ok(true));
         if was_held {
             (self.tell)(at, Event::Held { attempt: attempt.into(), by: "release".into() });
             self.tell(Event::Released { attempt: attempt.into() });

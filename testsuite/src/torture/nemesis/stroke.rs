@@ -157,6 +157,11 @@ impl Stroke {
         )
     }
 
+    /// Whether something between answers in the place of the server.
+    pub(super) fn is_answer(self) -> bool {
+        matches!(self, HangUp | Page | NotFound | Forbidden | TooMany)
+    }
+
     /// Two at once meet different things: the server, and links.
     pub(super) fn is_on_server(self) -> bool {
         matches!(self, Kill | Stop | Pause | Restore | Foreign) || self.is_the_servers()
