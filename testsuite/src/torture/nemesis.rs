@@ -169,11 +169,10 @@ async fn on_links(links: &[Arc<Proxy>], stroke: Stroke, chance: &mut Chance) {
         LoseRequests => links.iter().for_each(|link| link.freeze_requests()),
         HoldAnswers => links.iter().for_each(|link| link.freeze_answers()),
         LoseAnswer => {
-            // In which the server does it.
-            let moment = chance.millis(5, 300);
+            // A client may ask nothing for long; and the moment in which the server does what is asked.
+            let (time, moment) = (time.min(Duration::from_millis(500)), chance.millis(5, 300));
             let each = links.iter().map(async |link| {
                 link.hold_next_answer();
-                // A client may ask nothing meanwhile.
                 let _ = tokio::time::timeout(time, link.trapped()).await;
                 tokio::time::sleep(moment).await;
                 link.reset().await;

@@ -95,11 +95,14 @@ impl Contender<'_> {
         let (attempt, wanted) = self.asks(lock);
         let got = match chance.below(6) {
             0 => wanted.try_acquire().await.map(|got| (got, true)),
-            // Given up wherever it stands.
-            1 => match timeout(chance.millis(0, 300), wanted.acquire()).await {
-                Ok(got) => got.inspect_err(|e| self.ended(e)).map(|guard| (Some(guard), true)),
-                Err(_) => Ok((None, false)),
-            },
+            // Given up wherever it stands, or after so long that outages have begun and ended meanwhile.
+            n @ 1..3 => {
+                let patience = if n == 1 { chance.millis(0, 300) } else { chance.millis(2000, 6000) };
+                match timeout(patience, wanted.acquire()).await {
+                    Ok(got) => got.inspect_err(|e| self.ended(e)).map(|guard| (Some(guard), true)),
+                    Err(_) => Ok((None, false)),
+                }
+            }
             _ => wanted.acquire_within(chance.millis(200, 3000)).await.map(|got| (got, true)),
         };
         match got {
