@@ -179,6 +179,11 @@ pub trait Foreign: Send + Sync {
     async fn get(&self, name: &str) -> Option<Bytes>;
     /// Deletes the name.
     async fn delete(&self, name: &str);
+    /// Names that look like the backend's own records of a lock and are none, `LOCK` in place of the lock's name: what is
+    /// damaged, or was copied without what it belongs to.
+    fn damaged(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Writes what `put` cannot: another type of data, where the server has types, under this name. `false` where it has
     /// none.
     async fn put_other_type(&self, name: &str) -> bool {

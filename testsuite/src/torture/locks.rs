@@ -46,6 +46,14 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Within this time a watch arrives at what is there.
 const ARRIVES: Duration = Duration::from_secs(30);
 
+/// The workload's name.
+pub(super) const NAME: &str = "locks";
+
+/// The names of the locks.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    (0..LOCKS).map(contender::name)
+}
+
 /// Some clients that want a few locks all the time, and write under them.
 #[derive(Debug, Default)]
 pub struct Locks {
@@ -64,7 +72,7 @@ impl Locks {
 #[async_trait]
 impl Workload for Locks {
     fn name(&self) -> &'static str {
-        "locks"
+        NAME
     }
 
     fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String> {

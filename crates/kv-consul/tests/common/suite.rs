@@ -208,4 +208,14 @@ impl Foreign for Tool {
     async fn delete(&self, name: &str) {
         self.txn("delete", name, b"").await;
     }
+    fn damaged(&self) -> &'static [&'static str] {
+        &[
+            ".kv/lock/1/LOCK",
+            ".kv/lock/1/LOCK/",
+            ".kv/lock/1/LOCK/x",
+            ".kv/lock/1/LOCK/.kv",
+            ".kv/lock/1/LOCK/0123456789abcdef",
+            ".kv/lock/7/LOCK/0123456789abcdef",
+        ]
+    }
 }

@@ -249,4 +249,7 @@ impl Foreign for Tool {
     async fn delete(&self, name: &str) {
         self.0.kv_client().delete(format!("{}{name}", self.1), None).await.expect("the server serves");
     }
+    fn damaged(&self) -> &'static [&'static str] {
+        &["\u{1}lock/LOCK\u{1}", "\u{1}lock/LOCK\u{1}0000", "\u{1}lock/LOCK\u{1}zz"]
+    }
 }

@@ -1,7 +1,10 @@
-//! What another tool writes between our keys.
+//! What another tool writes between our keys, and what of our own records it damages.
 
-use crate::{Foreign, torture::Chance, torture::field::Field};
-use futures::FutureExt;
+use crate::{
+    Foreign,
+    torture::{Chance, field::Field, locks},
+};
+use futures::{FutureExt, future::join_all};
 use kv_core::Bytes;
 use std::panic::AssertUnwindSafe;
 
@@ -25,11 +28,14 @@ pub(super) async fn write(field: &Field, chance: &mut Chance) -> String {
     let Some(tool) = field.harness().foreign() else { return "nothing".into() };
     let under: Vec<_> = field.workloads().into_iter().map(|workload| field.under(workload)).collect();
     let stays = chance.millis(50, 2500);
-    let names = || under.iter().flat_map(|prefix| NAMES.map(|name| format!("{prefix}{name}")));
+    let damaged = damaged(field, &*tool);
+    let names = || {
+        let foreign = under.iter().flat_map(|prefix| NAMES.map(|name| format!("{prefix}{name}")));
+        foreign.chain(damaged.iter().cloned())
+    };
     let written = async {
-        for name in names() {
-            tool.put(&name, Bytes::from_static(b"theirs")).await;
-        }
+        let put = async |name: String| tool.put(&name, Bytes::from_static(b"theirs")).await;
+        join_all(names().map(put)).await;
         for prefix in &under {
             tool.put_other_type(&format!("{prefix}{OTHER_TYPE}")).await;
         }
@@ -40,13 +46,26 @@ pub(super) async fn write(field: &Field, chance: &mut Chance) -> String {
     tokio::time::sleep(stays).await;
     let gone = AssertUnwindSafe(delete(&*tool, all)).catch_unwind().await;
     match (written, gone) {
-        (Ok(()), Ok(())) => format!("{} names below each of {} workloads", NAMES.len(), under.len()),
+        (Ok(()), Ok(())) => {
+            let (names, workloads) = (NAMES.len(), under.len());
+            format!("{names} names below each of {workloads} workloads, {} in lines", damaged.len())
+        }
         _ => "in part: the other tool found no server".into(),
     }
 }
 
+/// In the lines of all locks.
+fn damaged(field: &Field, tool: &dyn Foreign) -> Vec<String> {
+    let Some(workload) = field.workloads().into_iter().find(|name| *name == locks::NAME) else {
+        return Vec::new();
+    };
+    let of = |lock: String| {
+        let prefix = field.under(workload);
+        tool.damaged().iter().map(move |name| format!("{prefix}{}", name.replace("LOCK", &lock)))
+    };
+    locks::names().flat_map(of).collect()
+}
+
 async fn delete(tool: &dyn Foreign, names: impl Iterator<Item = String>) {
-    for name in names {
-        tool.delete(&name).await;
-    }
+    join_all(names.map(async |name| tool.delete(&name).await)).await;
 }
