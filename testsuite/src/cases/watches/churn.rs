@@ -27,12 +27,18 @@ const WATCHES: usize = 150;
 const EVENTS: usize = 8;
 const READING: Duration = Duration::from_millis(400);
 
-/// Until when each version was there for certain.
+/// Until when each version was there for certain, unless a newer one replaced it, and when it was asked for.
 #[derive(Default)]
-struct Lives(Mutex<HashMap<Version, Instant>>);
+struct Lives(Mutex<HashMap<Version, Life>>);
+
+#[derive(Clone, Copy)]
+struct Life {
+    sent: Instant,
+    until: Instant,
+}
 
 impl Lives {
-    fn all(&self) -> MutexGuard<'_, HashMap<Version, Instant>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<Version, Life>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,9 +105,14 @@ async fn look(follower: &mut Follower, ends: &mut Vec<End>) -> Result<(), Failur
 fn true_ends(what: &str, ends: Vec<End>, lives: &Lives) -> Result<(), Failure> {
     let lives = lives.all();
     for (told, version) in ends {
-        if let Some(until) = lives.get(&version) {
-            holds(format!("{what} {version:?} is told to be gone when it is; it was there"), told >= *until)?;
-        }
+        let Some(life) = lives.get(&version).filter(|life| told < life.until) else { continue };
+        // Whoever replaced it may have been gone again before it was told.
+        let is_replaced = lives.iter().any(|(newer, other)| *newer > version && other.sent < told);
+        let early = life.until - told;
+        holds(
+            format!("{what} {version:?} is told to be gone when it is; it was there for {early:?} more"),
+            is_replaced,
+        )?;
     }
     Ok(())
 }
@@ -132,7 +143,8 @@ pub(super) async fn holders(t: Trial) -> Verdict {
                     let guard = lock.clone().acquire().await?;
                     let version = Version::new(guard.token(), 0);
                     tokio::task::yield_now().await;
-                    lives.all().insert(version, Instant::now());
+                    let now = Instant::now();
+                    lives.all().insert(version, Life { sent: now, until: now });
                     guard.release().await?;
                 }
                 Ok::<_, kv_core::Error>(())
@@ -171,7 +183,7 @@ pub(super) async fn ttls(t: Trial) -> Verdict {
                     // Some servers count in whole milliseconds.
                     let granted =
                         written.ttl.unwrap_or(ttl).mul_f64(0.99).saturating_sub(Duration::from_millis(2));
-                    lives.all().insert(written.version, sent + granted);
+                    lives.all().insert(written.version, Life { sent, until: sent + granted });
                     while changing.load(Ordering::Relaxed) && kv.exists("d/k").await? {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
