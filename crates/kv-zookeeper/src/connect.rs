@@ -9,6 +9,7 @@ use crate::{
 use futures::future::join_all;
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -79,9 +80,10 @@ impl Options {
         self.certificates.as_ref().map(Certificates::now)
     }
 
-    /// Connects to one of the hosts, with a new session that lives so long, or with one that there is.
+    /// Connects to a host, with a new session that lives so long, or with one that there is.
     async fn connect(
         &self,
+        host: &str,
         timeout: Duration,
         session: Option<SessionInfo>,
         detached: bool,
@@ -98,15 +100,15 @@ impl Options {
         if detached {
             connector = connector.with_detached();
         }
-        let cluster = self.hosts.join(",");
         match self.tls() {
-            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(&cluster)).await,
-            None => Linked::connect(connector.connect(&cluster)).await,
+            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(host)).await,
+            None => Linked::connect(connector.connect(host)).await,
         }
     }
 
-    /// The same, after so many attempts that failed. A server that is about to serve may take a connection and never answer
-    /// on it, so the first ones are short.
+    /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
+    /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
+    /// the client would stay with it.
     pub(crate) async fn again(
         &self,
         timeout: Duration,
@@ -114,12 +116,20 @@ impl Options {
         detached: bool,
         attempts: &Attempts,
     ) -> Result<Linked, ClientError> {
-        let most = SILENCE * u32::try_from(self.hosts.len()).unwrap_or(1);
-        let patience = (PATIENCE * (1 << attempts.made.min(4))).min(most);
-        match tokio::time::timeout(patience, self.connect(timeout, session, detached)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Timeout),
+        let patience = (PATIENCE * (1 << attempts.made.min(4))).min(SILENCE);
+        // Not all clients begin with the same one.
+        let first = RandomState::new().build_hasher().finish() as usize % self.hosts.len().max(1);
+        let (before, behind) = self.hosts.split_at(first);
+        let mut last = ClientError::NoHosts;
+        for host in behind.iter().chain(before) {
+            let connecting = self.connect(host, timeout, session.clone(), detached);
+            last = match tokio::time::timeout(patience, connecting).await {
+                Ok(Err(ClientError::NoHosts)) => ClientError::NoHosts,
+                Ok(answer) => return answer,
+                Err(_) => ClientError::Timeout,
+            };
         }
+        Err(last)
     }
 
     /// The same with a new session, until the deadline.
