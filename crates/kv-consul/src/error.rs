@@ -111,6 +111,9 @@ const AT_THE_DOOR: [&str; 6] = [
     "rate limit",
 ];
 
+/// What the system says to a server that has no room to write in, which hands it on.
+const DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
+
 /// What is wrong with a request, in the words of the agents.
 const MISTAKES: [&str; 8] = [
     "Missing key name",
@@ -163,6 +166,10 @@ pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -
             failed(Fate::Refused, InvalidArgument, "")
         }
         500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Fate::Undone, Unavailable, ""),
+        // What its leader could not write down is done by nobody.
+        500 if DISK_FULL.iter().any(|full| says(full)) => {
+            failed(Fate::Refused, ErrorKind::NoSpace, "; the server's disk is full: make room there")
+        }
         500 if speaks && !said.is_empty() => failed(Fate::Unknown, Unavailable, ""),
         _ => {
             let why = "is none of Consul's: something in between answers in its place, or this is no Consul";
@@ -204,6 +211,11 @@ mod tests {
                 (Fate::Refused, PermissionDenied, token),
             ),
             (403, "ACL not found", (Fate::Refused, Unauthenticated, token)),
+            (
+                500,
+                "write /data/raft/raft.db: no space left on device",
+                (Fate::Refused, NoSpace, Blames::Nothing),
+            ),
             (500, "No path to datacenter", (Fate::Undone, Unavailable, Blames::Nothing)),
             (500, "No cluster leader", (Fate::Undone, Unavailable, Blames::Nothing)),
             (500, "rpc error making call: EOF", (Fate::Unknown, Unavailable, Blames::Nothing)),

@@ -29,6 +29,9 @@
 //! * A value has 380 KB, since a transaction has 512 KiB and holds it in base64, and a transaction 32 conditions and writes, since it has
 //!   64 operations and a put is two; `kv_max_value_size` and `txn_max_req_len` are asked for when the store is opened. Larger values that
 //!   other tools wrote are read.
+//! * A server whose disk is full takes no writes, deletions included: the first is [`NoSpace`](kv_core::ErrorKind::NoSpace), and then
+//!   it leads no more, so that calls but stale reads are `Unavailable` or of unknown outcome until there is room. Watches go on behind
+//!   it, and locks and leases whose time is not over.
 //! * The server lists whole directories only: a listing with a limit, and each event of a watched directory, costs as much as the
 //!   directory is large. A directory that changes constantly is soon read ten times a second at most, and a third of the time; a watch
 //!   tells the newest state of each key ([`Watching::NewestState`](kv_core::Watching::NewestState)).
