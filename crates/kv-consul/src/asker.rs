@@ -2,6 +2,7 @@
 
 use crate::{
     api::{self, Listing, Pair, Range},
+    client::GRACE,
     lock,
     names::lock_of,
     poll::{Join, Refusal},
@@ -24,9 +25,6 @@ use tokio::{
 const WAIT: Duration = Duration::from_secs(10);
 /// The same while other polls wait for their turn.
 const TURN: Duration = Duration::from_secs(1);
-/// For so long a server that knew us before is not believed that it does not: certificates and tokens are exchanged on one side
-/// before the other.
-const GRACE: Duration = Duration::from_secs(10);
 /// The server adds a sixteenth of the wait, so that not all polls end at once.
 const JITTER: u32 = 16;
 /// A poll that is answered sooner than this is one of a range that changes constantly.

@@ -13,11 +13,15 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// So long before its deadline a call ends at least, where that leaves most of it.
 const MOMENT: Duration = Duration::from_millis(25);
+
+/// For so long a server that does not know the token of an open store is asked again: tokens are exchanged on one side before the
+/// other, and a server that has just begun knows none before it has read what it had.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// What ends a moment before the deadline, so that there is time to tell what is known.
 pub(crate) fn before(deadline: Deadline) -> Deadline {
@@ -134,6 +138,7 @@ impl Client {
         };
         let is_over = || deadline.remaining() <= left / 10;
         let (mut is_repeat, mut refusals, mut tries) = (false, 0, 0_usize);
+        let mut unknown_since = None;
         let mut backoff = Backoff::new(Duration::from_millis(40), Duration::from_millis(640));
         loop {
             let at = self.preferred.load(Ordering::Relaxed) % agents.len();
@@ -164,7 +169,12 @@ impl Client {
                 continue;
             }
             refusals = if fate == Fate::Refused { refusals + 1 } else { 0 };
+            let may_pass = blames == Blames::Token
+                && error.kind() == ErrorKind::Unauthenticated
+                && agents[at].is_open()
+                && unknown_since.get_or_insert_with(Instant::now).elapsed() < GRACE;
             match fate {
+                Fate::Refused if may_pass => {}
                 // An answer of the datacenter is one answer for all; TLS and addresses are each agent's own.
                 Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => {
                     return Err(error);

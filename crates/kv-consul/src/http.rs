@@ -171,6 +171,10 @@ impl Agent {
         self.common.token.get()
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.common.is_open.load(Ordering::Acquire)
+    }
+
     pub(crate) fn opened(&self) {
         self.common.is_open.store(true, Ordering::Release);
     }
@@ -226,7 +230,7 @@ impl Agent {
         };
         // A connection may be about to begin with it at this moment: from now on it does not.
         let is_sent = sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err();
-        let is_open = self.common.is_open.load(Ordering::Acquire);
+        let is_open = self.is_open();
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
