@@ -16,11 +16,11 @@ pub struct Certificates(TempDir);
 impl Certificates {
     /// What a server has of them.
     pub const OF_SERVER: [&str; 4] = ["ca.pem", "server.pem", "server.key", "server.both"];
+    /// What a client has of them.
+    pub const OF_CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client.key"];
     /// The names of all.
     pub const ALL: [&str; 6] =
         ["ca.pem", "server.pem", "server.key", "server.both", "client.pem", "client.key"];
-    /// What a client has of them.
-    pub const OF_CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client.key"];
 
     /// Those of a new CA.
     ///
@@ -40,12 +40,6 @@ impl Certificates {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
-    }
-
-    /// The folder that holds them.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.0.path()
     }
 
     /// The parameters of a URL that name what a client has.

@@ -169,8 +169,7 @@ impl Client {
                 continue;
             }
             refusals = if fate == Fate::Refused { refusals + 1 } else { 0 };
-            let may_pass = blames == Blames::Token
-                && error.kind() == ErrorKind::Unauthenticated
+            let may_pass = error.kind() == ErrorKind::Unauthenticated
                 && agents[at].is_open()
                 && unknown_since.get_or_insert_with(Instant::now).elapsed() < GRACE;
             match fate {

@@ -62,9 +62,9 @@
 //! and ends with [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) where it is merely hidden.
 //!
 //! A token in the file of `token_file`, and the certificates of `ca`, `cert` and `key`, are read again when an agent refuses what they held:
-//! whoever rotates them need not open the store anew. Watches and waits for locks bear ten seconds in which neither side knows the other;
-//! a token that is given as `token` and deleted on the server ends them with
-//! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) then. Locks, leases and keys with a TTL hang on sessions, which belong to no
+//! whoever rotates them need not open the store anew. Certificates that do not fit for a while are an outage. While the server does not
+//! know the token, calls ask again until their deadline, and watches and waits for locks go on for ten seconds; a token that is given as
+//! `token` and deleted on the server ends them with [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) then. Locks, leases and keys with a TTL hang on sessions, which belong to no
 //! token, and go on under the new one.
 //!
 //! # Links

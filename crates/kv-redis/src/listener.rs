@@ -22,7 +22,7 @@ use tokio::{
 /// How often a connection is looked at, and how long it may take to answer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long refused credentials and certificates are tried again: the other side may be about to have its new ones.
+/// How long refused credentials are tried again: the other side may be about to have its new ones.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) enum Order {

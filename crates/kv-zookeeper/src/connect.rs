@@ -1,6 +1,7 @@
 //! How connections are made, and why none comes about.
 
 use crate::{
+    client::unique,
     error::{Fate, failed, lock},
     link::Linked,
     probe,
@@ -9,7 +10,6 @@ use crate::{
 use futures::future::join_all;
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
 use std::{
-    hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -118,13 +118,13 @@ impl Options {
     ) -> Result<Linked, ClientError> {
         let patience = (PATIENCE * (1 << attempts.made.min(4))).min(SILENCE);
         // Not all clients begin with the same one.
-        let first = RandomState::new().build_hasher().finish() as usize % self.hosts.len().max(1);
+        let first = unique() as usize % self.hosts.len().max(1);
         let (before, behind) = self.hosts.split_at(first);
         let mut last = ClientError::NoHosts;
         for host in behind.iter().chain(before) {
             let connecting = self.connect(host, timeout, session.clone(), detached);
             last = match tokio::time::timeout(patience, connecting).await {
-                Ok(Err(ClientError::NoHosts)) => ClientError::NoHosts,
+                Ok(Err(e @ (ClientError::NoHosts | ClientError::Timeout))) => e,
                 Ok(answer) => return answer,
                 Err(_) => ClientError::Timeout,
             };
