@@ -27,13 +27,18 @@ impl Certificates {
     /// # Errors
     /// The machine lacks `openssl`, or the folder for temporary files cannot be written.
     pub fn new() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
+        let Self(folder) = Self::none()?;
         let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/servers"));
         make.arg("certs").arg(folder.path());
         run(make, b"")?;
         let (key, cert) = (folder.path().join("server.key"), folder.path().join("server.pem"));
         fs::write(folder.path().join("server.both"), [fs::read(key)?, fs::read(cert)?].concat())?;
         Ok(Self(folder))
+    }
+
+    /// A folder for some.
+    fn none() -> Result<Self, Failure> {
+        Ok(Self(tempfile::tempdir()?))
     }
 
     /// The path of the file with this name.
@@ -60,5 +65,43 @@ impl Certificates {
             fs::rename(new, self.file(name))?;
         }
         Ok(())
+    }
+}
+
+/// The certificates that a server has, and those that its clients have, in folders of their own: each side's can be replaced
+/// before the other's.
+#[derive(Debug)]
+pub struct Rotation {
+    /// The server's, from which the first ones of clients come.
+    pub server: Certificates,
+    /// Those of clients.
+    pub client: Certificates,
+}
+
+impl Rotation {
+    /// Both of one new CA.
+    ///
+    /// # Errors
+    /// Those of [`Certificates::new`].
+    pub fn new() -> Result<Self, Failure> {
+        let rotation = Self { server: Certificates::new()?, client: Certificates::none()? };
+        rotation.renew_client()?;
+        Ok(rotation)
+    }
+
+    /// Replaces the server's files by those of a new CA; clients do not know it yet.
+    ///
+    /// # Errors
+    /// Those of [`Certificates::new`] and [`Certificates::take`].
+    pub fn renew_server(&self) -> Result<(), Failure> {
+        self.server.take(&Certificates::new()?, &Certificates::ALL)
+    }
+
+    /// Replaces the clients' files by those that go with the server's.
+    ///
+    /// # Errors
+    /// Those of [`Certificates::take`].
+    pub fn renew_client(&self) -> Result<(), Failure> {
+        self.client.take(&self.server, &Certificates::OF_CLIENT)
     }
 }

@@ -43,7 +43,7 @@
 //! asks the harness for a hook, and is ignored without it.
 //!
 //! Beside the suite there is what a network backend's tests need: [`process`] for servers of their own, [`Base`] for a live
-//! one, [`Proxy`] for what a link does, [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
+//! one, [`Proxy`] for what a link does, [`repeat`], [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
 
 mod base;
 mod case;
@@ -60,13 +60,14 @@ pub mod partition;
 pub mod process;
 mod program;
 mod proxy;
+pub mod repeat;
 mod run;
 mod server;
 pub mod torture;
 
 pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};
-pub use certificates::Certificates;
+pub use certificates::{Certificates, Rotation};
 pub use check::Failure;
 pub use harness::{Foreign, Full, Harness, Server, Troubles};
 pub use program::main;

@@ -176,7 +176,9 @@ impl Client {
                 Fate::Refused if may_pass => {}
                 // An answer of the datacenter is one answer for all; TLS and addresses are each agent's own.
                 Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => {
-                    return Err(error);
+                    // What the refused one was to do, an earlier one may have done; of a session that is gone nothing is left.
+                    let is_unknown = is_repeat && does.changes() && error.kind() != ErrorKind::LeaseLost;
+                    return Err(if is_unknown { unknown(error) } else { error });
                 }
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
                 _ => {}

@@ -9,7 +9,7 @@ use common::{
 };
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
-use kv_testsuite::{Certificates, Failure, failover::soon};
+use kv_testsuite::{Certificates, Failure, Rotation, failover::soon};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -281,9 +281,9 @@ async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
 /// All certificates are those of a new authority, and the server is started anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
-    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
-    let node = server(&theirs, true).await?;
+    let certificates = Rotation::new()?;
+    let ours = &certificates.client;
+    let node = server(&certificates.server, true).await?;
     let config = Config::new([node.tls_address().to_string()])
         .prefix("tls/")
         .ca(ours.file("ca.pem"))
@@ -295,12 +295,12 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
     // The server's are new a moment before ours are.
     node.daemon.stop();
-    theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+    certificates.renew_server()?;
     node.start().await?;
     let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("`ca`"), "{e}");
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    certificates.renew_client()?;
     kv.put("d/new", "").await?;
     soon("the watch to go on", async {
         while !matches!(watch.event().await?, WatchEvent::Put(_)) {}
@@ -372,4 +372,9 @@ async fn no_secret_is_shown() -> Result<(), Failure> {
     let store = Config::new([node.address.to_string()]).token("hunter2").open().await?;
     assert!(!format!("{store:?}").contains("hunter2"));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() -> Result<(), Failure> {
+    kv_testsuite::repeat::is_refused(common::fire::suite().await?).await
 }

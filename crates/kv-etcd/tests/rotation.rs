@@ -5,7 +5,7 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::{Kv, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{Certificates, Failure, failover::soon};
+use kv_testsuite::{Certificates, Failure, Rotation, failover::soon};
 use std::time::Duration;
 
 async fn server(certificates: &Certificates) -> Result<Node, Failure> {
@@ -22,9 +22,9 @@ async fn server(certificates: &Certificates) -> Result<Node, Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_read_again_for_new_connections() -> Result<(), Failure> {
-    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
-    let node = server(&theirs).await?;
+    let certificates = Rotation::new()?;
+    let ours = &certificates.client;
+    let node = server(&certificates.server).await?;
     let config = Config::new([node.address.to_string()])
         .prefix("rotated")
         .ca(ours.file("ca.pem"))
@@ -34,16 +34,15 @@ async fn files_are_read_again_for_new_connections() -> Result<(), Failure> {
     assert!(matches!(watch.event().await?, WatchEvent::Synced));
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
     for round in 0..2 {
-        let next = Certificates::new()?;
         node.daemon.kill();
-        theirs.take(&next, &Certificates::OF_SERVER)?;
+        certificates.renew_server()?;
         if round == 1 {
             // The server is back before our files are there.
             node.start().await?;
             let refused = kv.get("a").await.unwrap_err();
             assert!(refused.to_string().contains("not trusted") && refused.is_transient(), "{refused:?}");
         }
-        ours.take(&next, &Certificates::OF_CLIENT)?;
+        certificates.renew_client()?;
         node.start().await?;
         kv.put("a", round.to_string()).fenced(&guard).await?;
         soon("the change", async {

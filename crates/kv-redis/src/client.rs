@@ -184,6 +184,11 @@ impl Client {
             maybe_done |= fate == Fate::Unknown;
             match fate {
                 Fate::Unknown | Fate::Failed if does == Does::Write => return Err(unknown(error)),
+                Fate::Refused | Fate::Failed if error.kind() == ErrorKind::Closed => return Err(error),
+                // What the refused one was to do, an earlier one may have done.
+                Fate::Refused | Fate::Failed if maybe_done && does == Does::Repeatable => {
+                    return Err(unknown(error));
+                }
                 Fate::Refused | Fate::Failed => return Err(error),
                 Fate::Moved(_) => self.moved(fate),
                 // What a server says before it does anything, it says because another one is to be asked, or later.

@@ -64,7 +64,8 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                 return Ok(None);
             }
             Err(e) => {
-                if e.kind() != ErrorKind::OutcomeUnknown {
+                // A script that the server stopped for another reason may have been half-way.
+                if !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Other) {
                     attempt.never_was(leave);
                 }
                 return Err(e);

@@ -9,7 +9,7 @@ use common::{
 };
 use kv_core::{Durability, Error, ErrorKind, Kv, WatchEvent};
 use kv_redis::Config;
-use kv_testsuite::{Certificates, Failure, process::Port};
+use kv_testsuite::{Certificates, Failure, Rotation, process::Port};
 use std::time::Duration;
 
 /// A server that speaks TLS on one port, plain text on another, and where it does.
@@ -51,9 +51,9 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 /// All files are replaced, and the server restarted with its own: the open store goes on, its watches too.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
-    let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
-    let (node, address) = server(&theirs, "redis", "yes").await?;
+    let certificates = Rotation::new()?;
+    let ours = &certificates.client;
+    let (node, address) = server(&certificates.server, "redis", "yes").await?;
     let config = Config::new([&*address]).prefix("tls/").ca(ours.file("ca.pem"));
     let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
     let kv = Kv::new(config.open().await?);
@@ -64,14 +64,13 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     holder.event().await?;
     for round in ["the first", "the second"] {
         // The server has its new certificates a moment before we have ours.
-        let next = Certificates::new()?;
         node.daemon.kill();
-        theirs.take(&next, &Certificates::OF_SERVER)?;
+        certificates.renew_server()?;
         node.start().await?;
         let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
         assert!(e.to_string().contains("`ca`"), "{e}");
-        ours.take(&next, &Certificates::OF_CLIENT)?;
+        certificates.renew_client()?;
         kv.put("a", round).await.map_err(|e| format!("{round}: {e}"))?;
         let told = async {
             loop {
@@ -204,4 +203,9 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     assert_eq!(watch.event().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() -> Result<(), Failure> {
+    kv_testsuite::repeat::is_refused(common::fire::single("redis", "redis-7").await?).await
 }

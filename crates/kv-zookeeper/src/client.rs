@@ -110,6 +110,8 @@ impl Via<'_> {
                 }
             };
             match (fate, does) {
+                // What the refused one was to do, an earlier one may have done.
+                (Fate::Refused, _) if maybe_done => return Err(unknown(error)),
                 (Fate::Refused, _) => return Err(error),
                 (Fate::Unknown, Does::Write) => return Err(unknown(error)),
                 (Fate::Unknown, Does::Repeatable) => maybe_done = true,

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, tls::server};
 use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Certificates, Failure};
+use kv_testsuite::{Failure, Rotation};
 use kv_zookeeper::Config;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -32,11 +32,9 @@ async fn put(kv: &Kv, value: &'static str) -> Result<kv_core::Version, Failure> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure> {
-    let [theirs, ours, next, last] = [(); 4].map(|()| Certificates::new());
-    let (theirs, ours, next, last) = (theirs?, ours?, next?, last?);
-    let node = server(&theirs, "zookeeper", "need").await?;
-    // The client has its files elsewhere.
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
+    let certificates = Rotation::new()?;
+    let ours = &certificates.client;
+    let node = server(&certificates.server, "zookeeper", "need").await?;
     let config = Config::new([node.address.to_string()]).prefix("renewed").ca(ours.file("ca.pem"));
     let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
     let kv = Kv::new(config.open().await?);
@@ -59,8 +57,8 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     };
 
     // All at once.
-    theirs.take(&next, &Certificates::OF_SERVER)?;
-    ours.take(&next, &Certificates::OF_CLIENT)?;
+    certificates.renew_server()?;
+    certificates.renew_client()?;
     restart(&node).await?;
     told(put(&kv, "next").await?).await?;
     assert!(guard.is_held() && lease.is_held());
@@ -68,7 +66,7 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     kv.put("leased", "v").lease(&lease).await?;
 
     // The server's first: meanwhile one is told why there is no connection, and what waits goes on waiting.
-    theirs.take(&last, &Certificates::OF_SERVER)?;
+    certificates.renew_server()?;
     restart(&node).await?;
     let untrusted = async {
         loop {
@@ -83,9 +81,9 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("`ca`"), "{e}");
     // One file of three alone fits nothing.
-    ours.take(&last, &["client.pem"])?;
+    ours.take(&certificates.server, &["client.pem"])?;
     assert!(kv.get("k").deadline(Duration::from_millis(300)).await.is_err());
-    ours.take(&last, &Certificates::OF_CLIENT)?;
+    certificates.renew_client()?;
     told(put(&kv, "last").await?).await?;
     assert!(guard.release().await? && lease.revoke().await?);
     Ok(kv.close().await?)

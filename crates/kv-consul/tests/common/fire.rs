@@ -2,7 +2,7 @@
 
 use super::{guarded::Guarded, suite::Suite, *};
 use kv_core::{ErrorKind, Kv, async_trait};
-use kv_testsuite::{Certificates, Troubles, failover::soon, process::run, torture::nemesis::Stroke};
+use kv_testsuite::{Rotation, Troubles, failover::soon, process::run, torture::nemesis::Stroke};
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
@@ -25,15 +25,13 @@ pub async fn suite() -> Result<Suite, Failure> {
     }
     let fire = Fire::start().await?;
     let parameters = format!("?token_file={}", fire.file().display());
-    let with_tls = format!("{parameters}&{}", fire.ours.parameters());
+    let with_tls = format!("{parameters}&{}", fire.certificates.client.parameters());
     Ok(Suite::of(fire.guarded.0.clone(), parameters, Some(Arc::new(fire)))?.with_tls(with_tls))
 }
 
 struct Fire {
     guarded: Guarded,
-    /// The certificates that the server has, and those that clients have.
-    theirs: Certificates,
-    ours: Certificates,
+    certificates: Rotation,
     /// What the clients' file holds, or is to hold.
     token: AsyncMutex<String>,
     /// How many troubles there were of rights and of credentials: each kind comes in several ways, one after another.
@@ -59,11 +57,11 @@ enum Lost {
 impl Fire {
     async fn start() -> Result<Self, Failure> {
         let limits = json!({ "http_max_conns_per_client": ROOMY });
-        let (theirs, ours) = (Certificates::new()?, Certificates::new()?);
-        ours.take(&theirs, &Certificates::OF_CLIENT)?;
+        let certificates = Rotation::new()?;
+        let theirs = |name| certificates.server.file(name);
         let guarded = Guarded::start(&json!({
-            "limits": limits, "verify_incoming_https": true, "ca_file": theirs.file("ca.pem"),
-            "cert_file": theirs.file("server.pem"), "key_file": theirs.file("server.key"),
+            "limits": limits, "verify_incoming_https": true, "ca_file": theirs("ca.pem"),
+            "cert_file": theirs("server.pem"), "key_file": theirs("server.key"),
         }))
         .await?;
         guarded.ask("PUT /v1/acl/policy", &json!({ "Name": "tools", "Rules": MAY_ALL })).await?;
@@ -72,8 +70,7 @@ impl Fire {
         let token = guarded.token(CLIENTS, MAY_ALL).await?;
         let fire = Self {
             guarded,
-            theirs,
-            ours,
+            certificates,
             token: AsyncMutex::new(token.clone()),
             rights: AtomicUsize::default(),
             credentials: AtomicUsize::default(),
@@ -232,7 +229,7 @@ impl Troubles for Fire {
             Stroke::Rights => self.withdraw().await,
             Stroke::Certificates => {
                 self.guarded.0.daemon.stop();
-                self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+                self.certificates.renew_server()?;
                 self.guarded.0.start().await
             }
             _ => self.lose(Self::how(self.credentials.load(Ordering::Relaxed))).await,
@@ -247,7 +244,7 @@ impl Troubles for Fire {
                 self.guarded.0.ready().await?;
             }
             Stroke::Rights => self.guarded.change(CLIENTS, MAY_ALL).await?,
-            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT)?,
+            Stroke::Certificates => self.certificates.renew_client()?,
             _ => self.find(Self::how(self.credentials.fetch_add(1, Ordering::Relaxed))).await?,
         }
         self.is_served().await

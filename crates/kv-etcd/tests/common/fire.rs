@@ -4,7 +4,7 @@ use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
 use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
 use kv_core::{Kv, Result, async_trait};
-use kv_testsuite::{Certificates, Foreign, Harness, Proxy, Server, Troubles, torture::nemesis::Stroke};
+use kv_testsuite::{Foreign, Harness, Proxy, Rotation, Server, Troubles, torture::nemesis::Stroke};
 use std::sync::Arc;
 use tonic::Code;
 
@@ -24,19 +24,16 @@ struct Guarded {
     node: Arc<Node>,
     tool: Client,
     tls: Port,
-    /// The certificates that the server has, and those that clients have.
-    theirs: Certificates,
-    ours: Certificates,
+    certificates: Rotation,
 }
 
 impl Fire {
     pub async fn start(kind: &str) -> Result<Self, Failure> {
-        let (tls, theirs, ours) = (Port::new()?, Certificates::new()?, Certificates::new()?);
-        ours.take(&theirs, &Certificates::OF_CLIENT)?;
+        let (tls, certificates) = (Port::new()?, Rotation::new()?);
         let more = [
-            format!("--cert-file={}", theirs.file("server.pem").display()),
-            format!("--key-file={}", theirs.file("server.key").display()),
-            format!("--trusted-ca-file={}", theirs.file("ca.pem").display()),
+            format!("--cert-file={}", certificates.server.file("server.pem").display()),
+            format!("--key-file={}", certificates.server.file("server.key").display()),
+            format!("--trusted-ca-file={}", certificates.server.file("ca.pem").display()),
             "--client-cert-auth".into(),
             format!("--quota-backend-bytes={ROOM}"),
             // History would fill it otherwise.
@@ -52,7 +49,7 @@ impl Fire {
         with_users(&Client::connect([node.address.to_string()], None).await?).await?;
         let root = ConnectOptions::new().with_user(TOOL.0, TOOL.1).with_auto_token_refresh(true);
         let tool = Client::connect([node.address.to_string()], Some(root)).await?;
-        Ok(Self(Arc::new(Guarded { node: Arc::new(node), tool, tls, theirs, ours })))
+        Ok(Self(Arc::new(Guarded { node: Arc::new(node), tool, tls, certificates })))
     }
 }
 
@@ -86,7 +83,7 @@ impl Harness for Fire {
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         let mut url = url(&proxy.address().to_string(), prefix);
         if proxy.server() == self.0.tls.address() {
-            url = format!("{url}?{}", self.0.ours.parameters());
+            url = format!("{url}?{}", self.0.certificates.client.parameters());
         }
         Some(kv_etcd::open(&url).await)
     }
@@ -174,7 +171,7 @@ impl Troubles for Guarded {
             Stroke::Credentials => self.set_password("another-word").await,
             Stroke::Certificates => {
                 self.node.daemon.stop();
-                self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+                self.certificates.renew_server()?;
                 self.node.start().await
             }
             other => Err(format!("{} is not known here", other.name()).into()),
@@ -191,7 +188,7 @@ impl Troubles for Guarded {
             }
             Stroke::Rights => self.give(Permission::read_write("")).await,
             Stroke::Credentials => self.set_password(CLIENTS.1).await,
-            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT),
+            Stroke::Certificates => self.certificates.renew_client(),
             _ => Ok(()),
         }
     }

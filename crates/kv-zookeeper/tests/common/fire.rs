@@ -2,7 +2,7 @@
 
 use super::{suite::Suite, *};
 use kv_core::async_trait;
-use kv_testsuite::{Base, Certificates, Troubles, process::Port, torture::nemesis::Stroke};
+use kv_testsuite::{Base, Rotation, Troubles, process::Port, torture::nemesis::Stroke};
 use std::{io::ErrorKind::WouldBlock, sync::Arc};
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
@@ -30,12 +30,11 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
     let mut setup = Setup::new(kind);
     setup.more = vec!["enforceQuota=true".into(), format!("maxClientCnxns={CONNECTIONS}")];
     setup.flags.push_str(&format!(" -Dzookeeper.DigestAuthenticationProvider.superDigest={DIGEST}"));
-    let (tls, theirs, ours) = (Port::new()?, Certificates::new()?, Certificates::new()?);
-    ours.take(&theirs, &Certificates::OF_CLIENT)?;
-    setup.with_tls(&theirs, "need", "127.0.0.1", &tls.address().port().to_string());
+    let (tls, certificates) = (Port::new()?, Rotation::new()?);
+    setup.with_tls(&certificates.server, "need", "127.0.0.1", &tls.address().port().to_string());
     let node = Arc::new(start(&setup).await?);
-    let with_tls = (tls.address(), format!("?{}", ours.parameters()));
-    let fire = Fire { node: node.clone(), crowd: Mutex::default(), theirs, ours, _tls: tls };
+    let with_tls = (tls.address(), format!("?{}", certificates.client.parameters()));
+    let fire = Fire { node: node.clone(), crowd: Mutex::default(), certificates, _tls: tls };
     fire.limit().await?;
     let base = Base::new(format!("zookeeper://{}{ROOT}/", node.address))?;
     Ok(Suite::ours(name, kind, base, node).with_tls(with_tls).with_troubles(Arc::new(fire)))
@@ -45,9 +44,7 @@ struct Fire {
     node: Arc<Node>,
     /// What takes all connections that there are.
     crowd: Mutex<Option<JoinSet<()>>>,
-    /// The certificates that the server has, and those that clients have.
-    theirs: Certificates,
-    ours: Certificates,
+    certificates: Rotation,
     _tls: Port,
 }
 
@@ -163,7 +160,7 @@ impl Troubles for Fire {
             Stroke::Rights => self.allow(Permission::READ).await,
             Stroke::Certificates => {
                 self.node.daemon.stop();
-                self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+                self.certificates.renew_server()?;
                 self.node.start().await
             }
             other => Err(format!("{other:?} is not one of these").into()),
@@ -175,7 +172,7 @@ impl Troubles for Fire {
             Stroke::Full => self.set_limits(ROOM).await,
             Stroke::Crowded => self.disperse().await,
             Stroke::Rights => self.allow(Permission::ALL).await,
-            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT),
+            Stroke::Certificates => self.certificates.renew_client(),
             other => Err(format!("{other:?} is not one of these").into()),
         }
     }
