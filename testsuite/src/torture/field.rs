@@ -28,8 +28,7 @@ pub struct Field {
     opened: AtomicU32,
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
-    /// Whether one of the strokes denies clients what they ask for.
-    is_denied: bool,
+    denials: Denials,
     /// Why the round shows nothing.
     spoilt: Mutex<Option<String>>,
 }
@@ -45,9 +44,30 @@ pub(super) enum Failed {
     Absurd,
 }
 
-/// Whether the server refused a client what it asked for, as it does where rights or credentials are withdrawn.
-pub(super) fn is_denial(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
+/// What clients may be denied in a round, and nowhere else: calls then fail without an effect, and watches and waits for locks
+/// end by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Denials {
+    /// What they ask for: rights or credentials are withdrawn.
+    pub(super) access: bool,
+    /// What cannot be read: records are damaged.
+    pub(super) records: bool,
+}
+
+impl Denials {
+    fn of(strokes: &[Stroke]) -> Self {
+        let any = |denies: fn(Stroke) -> bool| strokes.iter().any(|stroke| denies(*stroke));
+        Self { access: any(Stroke::denies), records: any(Stroke::damages) }
+    }
+
+    /// Whether this is such an error.
+    pub(super) fn explain(self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => self.access,
+            ErrorKind::Corrupt => self.records,
+            _ => false,
+        }
+    }
 }
 
 /// Whether a call of this name may need room on the server.
@@ -56,15 +76,15 @@ fn takes_room(operation: &str) -> bool {
 }
 
 impl Failed {
-    /// Where clients may be denied what they ask for, or not.
-    pub(super) fn of(error: &Error, is_denied: bool) -> Self {
+    /// Where clients may be denied this.
+    pub(super) fn of(error: &Error, denials: Denials) -> Self {
         use ErrorKind::*;
         match error.kind() {
             OutcomeUnknown => Self::Unknown,
             // What is full can be read, and emptied.
             NoSpace if !error.operation().is_some_and(takes_room) => Self::Absurd,
             Unavailable | Timeout | NoSpace | Other => Self::Nothing,
-            _ if is_denied && is_denial(error) => Self::Nothing,
+            _ if denials.explain(error) => Self::Nothing,
             _ => Self::Absurd,
         }
     }
@@ -104,7 +124,7 @@ impl Field {
             opened: AtomicU32::new(0),
             proxies: Mutex::default(),
             strokes: Mutex::default(),
-            is_denied: plan.strokes.iter().any(|stroke| stroke.denies()),
+            denials: Denials::of(&plan.strokes),
             spoilt: Mutex::default(),
         })
     }
@@ -196,19 +216,19 @@ impl Field {
         lock(&self.proxies).clone()
     }
 
-    /// Whether a stroke of the round denies clients what they ask for.
-    pub fn is_denied(&self) -> bool {
-        self.is_denied
+    /// What clients may be denied in this round.
+    pub(super) fn denials(&self) -> Denials {
+        self.denials
     }
 
     /// Whether this error says that a client was denied what it asked for, which may be in this round.
     pub(super) fn denies(&self, error: &Error) -> bool {
-        self.is_denied && is_denial(error)
+        self.denials.explain(error)
     }
 
     /// What a call's error says in this round.
     pub(super) fn failed(&self, error: &Error) -> Failed {
-        Failed::of(error, self.is_denied)
+        Failed::of(error, self.denials)
     }
 
     /// The round shows nothing, for this reason.
@@ -249,12 +269,12 @@ mod tests {
     fn what_is_full_is_read_and_emptied() {
         let full = |operation| Error::new(ErrorKind::NoSpace, "full").in_call(operation, "any", None);
         for operation in ["put", "atomic_put", "transact", "adopt", "lock", "lease"] {
-            assert_eq!(Failed::of(&full(operation), false), Failed::Nothing, "{operation}");
+            assert_eq!(Failed::of(&full(operation), Denials::default()), Failed::Nothing, "{operation}");
         }
         for operation in
             ["get", "list", "watch", "delete", "atomic_delete", "delete_tree", "release", "revoke"]
         {
-            assert_eq!(Failed::of(&full(operation), false), Failed::Absurd, "{operation}");
+            assert_eq!(Failed::of(&full(operation), Denials::default()), Failed::Absurd, "{operation}");
         }
     }
 }

@@ -168,8 +168,8 @@ impl<'a> Run<'a> {
         };
         let (ended, (), ()) = tokio::join!(
             work,
-            self.watches.by(&watching.0, &watching.1, &over, self.field.is_denied()),
-            self.watches.by("an observer", &watching_too, &over, self.field.is_denied())
+            self.watches.by(&watching.0, &watching.1, &over, self.field.denials()),
+            self.watches.by("an observer", &watching_too, &over, self.field.denials())
         );
         ended?;
         // They hold nothing that could be left.
@@ -194,8 +194,8 @@ impl<'a> Run<'a> {
     ) -> Contender<'b> {
         let (tell, attempts) = (self.tell(client), AtomicU32::new(0));
         let (client, ttl, is_fenced) = (client.to_owned(), self.ttl, self.is_fenced);
-        let is_denied = self.field.is_denied();
-        Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over, attempts }
+        let denials = self.field.denials();
+        Contender { client, kv, ttl, is_fenced, denials, tell, is_over, attempts }
     }
 
     /// Looks at the holders and at what they wrote, all the time.

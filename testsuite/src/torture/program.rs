@@ -139,7 +139,8 @@ async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure>
     let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
     let can = all.filter(|&stroke| stroke.can_fall_on(harness) && (stroke != Stroke::Restore || is_saved));
     let is_apart = |stroke: Stroke| {
-        stroke.is_slow() || stroke.moves_time() || stroke.denies() || stroke.may_lose(durability)
+        let is_refused = stroke.denies() || stroke.damages();
+        stroke.is_slow() || stroke.moves_time() || is_refused || stroke.may_lose(durability)
     };
     Ok(can.map(|stroke| (stroke, is_apart(stroke))).collect())
 }

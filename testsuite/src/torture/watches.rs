@@ -51,8 +51,11 @@ const KEYS: &[(&str, Deleted)] = &[
 /// The key that may have a TTL.
 const BRIEF: &str = "tree/brief";
 
+/// A key whose first segment begins as the name does that backends keep for themselves.
+const LIKE_OURS: &str = ".kvx";
+
 /// What is written beside the watched tree.
-const BESIDE: &[&str] = &["tree", "tree-other/a", "tree-other/dir/b", "tree0", "beside", "dir/a"];
+const BESIDE: &[&str] = &["tree", "tree-other/a", "tree-other/dir/b", "tree0", "beside", "dir/a", LIKE_OURS];
 
 /// Some clients that write a tree, and some that follow it.
 #[derive(Debug, Default)]

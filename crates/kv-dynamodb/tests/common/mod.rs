@@ -17,6 +17,7 @@ use std::{net::SocketAddr, process::Command};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+mod damage;
 pub mod front;
 pub mod suite;
 

@@ -1,12 +1,12 @@
 //! The conformance suite on an emulator of our own, or on a live table.
 
-use super::*;
+use super::{damage::Damage, *};
 use aws_sdk_dynamodb::{
     primitives::Blob,
     types::{AttributeValue, StreamSpecification, StreamViewType},
 };
 use kv_core::{Bytes, Result, StoreUrl, async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -29,7 +29,8 @@ pub async fn suite() -> Result<Suite, Failure> {
     }
     let node = single().await?;
     let tool = Tool { sdk: node.sdk(), live: None };
-    Ok(Suite { on: On::Own(Arc::new(node)), tool })
+    let damage = Damage::new(node.sdk());
+    Ok(Suite { on: On::Own(Arc::new(node), Arc::new(damage)), tool })
 }
 
 pub struct Suite {
@@ -38,7 +39,7 @@ pub struct Suite {
 }
 
 enum On {
-    Own(Arc<Node>),
+    Own(Arc<Node>, Arc<Damage>),
     Live(Box<Base>),
 }
 
@@ -56,12 +57,12 @@ impl Suite {
 
 impl Suite {
     fn node(&self) -> Option<&Arc<Node>> {
-        if let On::Own(node) = &self.on { Some(node) } else { None }
+        if let On::Own(node, _) = &self.on { Some(node) } else { None }
     }
 
     fn url_of(&self, prefix: &str) -> String {
         match &self.on {
-            On::Own(node) => node.url(&table(prefix), prefix),
+            On::Own(node, _) => node.url(&table(prefix), prefix),
             On::Live(base) => base.with_prefix(prefix),
         }
     }
@@ -71,7 +72,7 @@ impl Suite {
 impl Harness for Suite {
     fn name(&self) -> String {
         match &self.on {
-            On::Own(_) => "dynamodb".into(),
+            On::Own(..) => "dynamodb".into(),
             On::Live(_) => "dynamodb-live".into(),
         }
     }
@@ -92,6 +93,10 @@ impl Harness for Suite {
 
     fn server(&self) -> Option<Arc<dyn Server>> {
         Some(self.node()?.clone())
+    }
+
+    fn troubles(&self) -> Option<Arc<dyn Troubles>> {
+        if let On::Own(_, damage) = &self.on { Some(damage.clone()) } else { None }
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 mod clock;
+mod damage;
 mod members;
 mod single;
 

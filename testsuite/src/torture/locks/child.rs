@@ -9,7 +9,7 @@ use crate::{
     process::Daemon,
     torture::{
         Chance,
-        field::{Blow, Field},
+        field::{Blow, Denials, Field},
         nemesis::Stroke,
     },
 };
@@ -38,24 +38,25 @@ struct Order {
     seed: u64,
     ttl: Duration,
     is_fenced: bool,
-    is_denied: bool,
+    denials: Denials,
     url: String,
 }
 
 impl Order {
     fn text(&self) -> String {
-        let Self { client, seed, ttl, is_fenced, is_denied, url } = self;
-        format!("{client} {seed} {} {is_fenced} {is_denied} {url}", ttl.as_millis())
+        let Self { client, seed, ttl, is_fenced, denials, url } = self;
+        let (ttl, Denials { access, records }) = (ttl.as_millis(), denials);
+        format!("{client} {seed} {ttl} {is_fenced} {access} {records} {url}")
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.splitn(6, ' ');
+        let mut words = text.splitn(7, ' ');
         Some(Self {
             client: words.next()?.into(),
             seed: words.next()?.parse().ok()?,
             ttl: Duration::from_millis(words.next()?.parse().ok()?),
             is_fenced: words.next()?.parse().ok()?,
-            is_denied: words.next()?.parse().ok()?,
+            denials: Denials { access: words.next()?.parse().ok()?, records: words.next()?.parse().ok()? },
             url: words.next()?.into(),
         })
     }
@@ -86,7 +87,7 @@ async fn contend<F>(order: Order, over: watch::Receiver<bool>, open: impl Fn(Str
 where
     F: Future<Output = Result<Kv>>,
 {
-    let Order { client, seed, ttl, is_fenced, is_denied, url } = order;
+    let Order { client, seed, ttl, is_fenced, denials, url } = order;
     let mut until_over = over.clone();
     let open = async {
         loop {
@@ -105,7 +106,7 @@ where
     let mut chance = Chance::new(seed, &client);
     let attempts = AtomicU32::new(0);
     let is_over = || *over.borrow();
-    Contender { client, kv, ttl, is_fenced, is_denied, tell, is_over: &is_over, attempts }
+    Contender { client, kv, ttl, is_fenced, denials, tell, is_over: &is_over, attempts }
         .work(&mut chance)
         .await;
 }
@@ -149,7 +150,7 @@ impl Children<'_> {
                 seed: chance.below(usize::MAX) as u64,
                 ttl: self.ttl,
                 is_fenced: self.is_fenced,
-                is_denied: self.field.is_denied(),
+                denials: self.field.denials(),
                 url: self.url.clone(),
             };
             let mut command = Command::new(std::env::current_exe()?);
@@ -235,7 +236,7 @@ mod tests {
             seed: 7,
             ttl: Duration::from_millis(2500),
             is_fenced: true,
-            is_denied: false,
+            denials: Denials { access: false, records: true },
             url: "etcd://127.0.0.1:1/a b/".into(),
         };
         assert_eq!(Order::parse(&order.text()), Some(order));

@@ -1,7 +1,10 @@
 //! One handle that contends for locks, in whichever process.
 
 use super::event::{Event, Unwritten, wall};
-use crate::torture::{Chance, field::Failed};
+use crate::torture::{
+    Chance,
+    field::{Denials, Failed},
+};
 use kv_core::{ErrorKind, Fence, Guard, Kv};
 use std::{
     sync::{
@@ -43,8 +46,8 @@ pub(super) struct Contender<'a> {
     pub(super) ttl: Duration,
     /// Whether writes can be fenced.
     pub(super) is_fenced: bool,
-    /// Whether it may be denied what it asks for.
-    pub(super) is_denied: bool,
+    /// What it may be denied.
+    pub(super) denials: Denials,
     pub(super) tell: Tell,
     /// Whether it is to end.
     pub(super) is_over: &'a (dyn Fn() -> bool + Send + Sync),
@@ -116,8 +119,7 @@ impl Contender<'_> {
             }
             Err(e) => {
                 // One that took longer than its TTL is lost before it is given.
-                if matches!(Failed::of(&e, self.is_denied), Failed::Absurd) && e.kind() != ErrorKind::LockLost
-                {
+                if matches!(Failed::of(&e, self.denials), Failed::Absurd) && e.kind() != ErrorKind::LockLost {
                     self.wrong(e.to_string());
                 }
                 self.tell(Event::Missed { attempt, is_answer: false });
@@ -210,7 +212,7 @@ impl Contender<'_> {
         match self.kv.put(resource(lock), fence.token().to_string()).fenced(fence).await {
             Ok(written) => self.tell(Event::Wrote { attempt, began, version: written.version }),
             Err(e) => {
-                let how = match Failed::of(&e, self.is_denied) {
+                let how = match Failed::of(&e, self.denials) {
                     _ if e.kind() == ErrorKind::LockLost => Unwritten::Refused,
                     Failed::Unknown => Unwritten::Unknown,
                     Failed::Nothing => Unwritten::Failed,
@@ -257,7 +259,7 @@ impl Contender<'_> {
     }
 
     fn unread(&self, e: &kv_core::Error) {
-        if matches!(Failed::of(e, self.is_denied), Failed::Absurd) {
+        if matches!(Failed::of(e, self.denials), Failed::Absurd) {
             self.wrong(e.to_string());
         }
         self.tell(Event::Unread);

@@ -5,7 +5,7 @@ use super::{
     event::wall,
     history::{Told, Watched},
 };
-use crate::torture::field::is_denial;
+use crate::torture::field::Denials;
 use kv_core::{Kv, WatchEvent};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,7 +26,7 @@ impl Watches {
     }
 
     /// Watches every lock by this handle, until all is over.
-    pub(super) async fn by(&self, client: &str, kv: &Kv, over: &watch::Receiver<bool>, is_denied: bool) {
+    pub(super) async fn by(&self, client: &str, kv: &Kv, over: &watch::Receiver<bool>, denials: Denials) {
         let each = (0..LOCKS).map(|lock| async move {
             let number = {
                 let mut all = self.all();
@@ -35,7 +35,7 @@ impl Watches {
             };
             let mut over = over.clone();
             tokio::select! {
-                ended = self.one(number, lock, kv, is_denied) => self.all()[number].ended = Some((wall(), ended.to_string())),
+                ended = self.one(number, lock, kv, denials) => self.all()[number].ended = Some((wall(), ended.to_string())),
                 _ = over.wait_for(|is_over| *is_over) => {}
             }
         });
@@ -43,28 +43,21 @@ impl Watches {
     }
 
     /// Watches one lock; the error that ends it. One that was denied begins anew, where that may be.
-    async fn one(&self, number: usize, lock: usize, kv: &Kv, is_denied: bool) -> kv_core::Error {
-        let denies = |e: &kv_core::Error| is_denied && is_denial(e);
+    async fn one(&self, number: usize, lock: usize, kv: &Kv, denials: Denials) -> kv_core::Error {
         loop {
-            let ended = self.once(number, lock, kv, &denies).await;
-            if !denies(&ended) {
+            let ended = self.once(number, lock, kv, denials).await;
+            if !denials.explain(&ended) {
                 return ended;
             }
             self.all()[number].told.push((wall(), Told::Anew));
         }
     }
 
-    async fn once(
-        &self,
-        number: usize,
-        lock: usize,
-        kv: &Kv,
-        denies: &(dyn Fn(&kv_core::Error) -> bool + Sync),
-    ) -> kv_core::Error {
+    async fn once(&self, number: usize, lock: usize, kv: &Kv, denials: Denials) -> kv_core::Error {
         let mut holder = loop {
             match kv.lock_holder(name(lock)).watch().await {
                 Ok(holder) => break holder,
-                Err(e) if e.is_transient() || denies(&e) => sleep(Duration::from_millis(20)).await,
+                Err(e) if e.is_transient() || denials.explain(&e) => sleep(Duration::from_millis(20)).await,
                 Err(e) => return e,
             }
         };

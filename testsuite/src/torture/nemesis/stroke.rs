@@ -52,6 +52,9 @@ pub enum Stroke {
     Rights,
     /// What clients prove themselves by is not accepted for a while.
     Credentials,
+    /// What the store keeps of its own beside the values (numbers, notes, the lines and records of locks) makes no sense for a
+    /// while: another tool wrote over it, and puts it back.
+    Damage,
     /// All certificates are replaced, of who signs them too: the server starts with its new ones a while before clients have
     /// theirs.
     Certificates,
@@ -102,6 +105,7 @@ pub const ALL: &[(Stroke, &str)] = &[
     (Clock, "clock"),
     (Rights, "rights"),
     (Credentials, "credentials"),
+    (Damage, "damage"),
     (Certificates, "certificates"),
     (KillLeader, "kill-leader"),
     (KillMember, "kill-member"),
@@ -146,6 +150,7 @@ impl Stroke {
                 | Clock
                 | Rights
                 | Credentials
+                | Damage
                 | Certificates
                 | KillLeader
                 | KillMember
@@ -193,6 +198,13 @@ impl Stroke {
     #[must_use]
     pub fn denies(self) -> bool {
         matches!(self, Rights | Credentials)
+    }
+
+    /// Whether records of the store's own cannot be read meanwhile: calls may fail with
+    /// [`Corrupt`](kv_core::ErrorKind::Corrupt), and watches end by it.
+    #[must_use]
+    pub fn damages(self) -> bool {
+        self == Damage
     }
 
     /// Whether what ends by the server's wall clock may end at any moment.

@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 const TREE: Scope = Scope::Tree("tree");
 /// What one client watches key by key.
-const SINGLE: &[Scope] = &[Scope::Key("tree/dir"), Scope::Key("tree/c"), Scope::Key(super::BRIEF)];
+const SINGLE: &[Scope] =
+    &[Scope::Key("tree/dir"), Scope::Key("tree/c"), Scope::Key(super::BRIEF), Scope::Key(super::LIKE_OURS)];
 /// What may be watched anew.
 const ANEW: &[Scope] =
     &[TREE, TREE, Scope::Tree("tree/dir"), Scope::Key("tree/dir"), Scope::Key("tree/dir/b")];

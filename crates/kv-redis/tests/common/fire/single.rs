@@ -1,9 +1,9 @@
 //! One server, of which clients know a password, and the tests a user of their own. It speaks TLS on a port of its own.
 
-use super::{super::*, clock::Clock};
+use super::{super::*, clock::Clock, damage::Damage};
 use kv_core::async_trait;
 use kv_redis::Config;
-use kv_testsuite::{Certificates, Server, Troubles, failover::soon, torture::nemesis::Stroke};
+use kv_testsuite::{Certificates, Rotation, Server, Troubles, failover::soon, torture::nemesis::Stroke};
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -24,27 +24,25 @@ pub struct Single {
     kept: Mutex<Option<Resp>>,
     /// How often it was crowded so far.
     crowds: AtomicU32,
+    damage: Damage,
     tls: Port,
-    /// The certificates that the server has, and those that clients have.
-    theirs: Certificates,
-    ours: Certificates,
+    certificates: Rotation,
 }
 
 impl Single {
     pub async fn start(kind: &str) -> Result<Self, Failure> {
         let (name, word) = (TOOLS.0, format!(">{}", TOOLS.1));
         let user = ["--user", name, "on", &word, "allkeys", "allchannels", "allcommands"];
-        let (tls, theirs, ours) = (Port::new()?, Certificates::new()?, Certificates::new()?);
-        ours.take(&theirs, &Certificates::OF_CLIENT)?;
+        let (tls, certificates) = (Port::new()?, Rotation::new()?);
         // By a clock that jumps no certificate of a client would be valid.
-        let with_tls = with_tls(&theirs, tls.address(), "no");
+        let with_tls = with_tls(&certificates.server, tls.address(), "no");
         let with_tls = with_tls.iter().map(String::as_str);
         let settings: Vec<_> = ["--requirepass", WORD].into_iter().chain(with_tls).chain(user).collect();
         let clock = Clock::new()?;
         let variables = clock.as_ref().map(Clock::variables);
         let node = Node::within(kind, &settings, variables.as_ref().map_or(&[], |all| all))?;
-        let (kept, crowds) = (Mutex::default(), AtomicU32::new(0));
-        let single = Self { node, clock, kept, crowds, tls, theirs, ours };
+        let (kept, crowds, damage) = (Mutex::default(), AtomicU32::new(0), Damage::default());
+        let single = Self { node, clock, kept, crowds, damage, tls, certificates };
         single.node.start().await?;
         single.serves().await?;
         Ok(single)
@@ -57,13 +55,13 @@ impl Single {
 
     /// What a client needs for that.
     pub fn with_tls(&self, config: Config) -> Config {
-        let [ca, cert, key] = Certificates::OF_CLIENT.map(|name| self.ours.file(name));
+        let [ca, cert, key] = Certificates::OF_CLIENT.map(|name| self.certificates.client.file(name));
         config.ca(ca).client_certificate(cert, key)
     }
 
     async fn exchange_certificates(&self) -> Result<(), Failure> {
         self.node.daemon.stop();
-        self.theirs.take(&Certificates::new()?, &Certificates::ALL)?;
+        self.certificates.renew_server()?;
         self.node.start().await?;
         self.serves().await
     }
@@ -163,10 +161,8 @@ async fn told(resp: &mut Resp, words: &str) -> Result<(), Failure> {
 impl Troubles for Single {
     fn known(&self) -> Vec<Stroke> {
         let clock = self.clock.is_some().then_some(Stroke::Clock);
-        [Stroke::Full, Stroke::Crowded, Stroke::Rights, Stroke::Credentials, Stroke::Certificates]
-            .into_iter()
-            .chain(clock)
-            .collect()
+        use Stroke::*;
+        [Full, Crowded, Rights, Credentials, Damage, Certificates].into_iter().chain(clock).collect()
     }
 
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
@@ -175,6 +171,7 @@ impl Troubles for Single {
             Stroke::Crowded => self.crowd().await,
             Stroke::Rights => told(&mut self.tools().await?, "ACL SETUSER default -@write").await,
             Stroke::Credentials => self.lock_out().await,
+            Stroke::Damage => self.damage.begin(&mut self.tools().await?).await,
             Stroke::Certificates => self.exchange_certificates().await,
             Stroke::Clock => self.clock()?.jump(&mut self.tools().await?).await,
             other => Err(format!("no server of this kind has {}", other.name()).into()),
@@ -190,7 +187,8 @@ impl Troubles for Single {
                 let back = format!("ACL SETUSER default resetpass >{WORD}");
                 told(&mut self.tools().await?, &back).await?;
             }
-            Stroke::Certificates => self.ours.take(&self.theirs, &Certificates::OF_CLIENT)?,
+            Stroke::Damage => Damage::end(&mut self.tools().await?).await?,
+            Stroke::Certificates => self.certificates.renew_client()?,
             Stroke::Clock => self.clock()?.back(&mut self.tools().await?).await?,
             _ => {}
         }
