@@ -19,7 +19,8 @@ pub(crate) fn locking(ttl: TtlRange) -> Locking {
 }
 
 pub(crate) async fn lock(store: &Template, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    fallback::lock(store, store.client().server.clock(), name, options).await
+    let client = store.client();
+    fallback::lock(store, client.server.clock(), &client.tasks, name, options).await
 }
 
 pub(crate) async fn holder(store: &Template, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {

@@ -5,7 +5,10 @@ use crate::{
     server::{Record, Server},
     watch,
 };
-use kv_core::{backend::Hub, *};
+use kv_core::{
+    backend::{Hub, Tasks},
+    *,
+};
 use std::{sync::Arc, time::Duration};
 
 /// A store on one server, below one prefix; clones share the connection.
@@ -16,6 +19,8 @@ pub struct Template(Arc<Client>);
 pub(crate) struct Client {
     pub(crate) server: Arc<Server>,
     pub(crate) hub: Hub,
+    /// What dropped locks still give back.
+    pub(crate) tasks: Tasks,
     prefix: String,
     capabilities: Capabilities,
 }
@@ -29,7 +34,8 @@ impl Template {
         capabilities.lock = Some(lock::locking(ttl.clone()));
         capabilities.ttl = Some(ttl);
         capabilities.delete_tree_counts = true;
-        let client = Arc::new(Client { server, hub: Hub::new(), prefix, capabilities });
+        let client =
+            Arc::new(Client { server, hub: Hub::new(), tasks: Tasks::default(), prefix, capabilities });
         watch::feed(&client);
         Self(client)
     }
@@ -127,8 +133,12 @@ impl Store for Template {
         lock::holder(self, name, options).await
     }
 
+    // DECIDE: what of yours ends with the store: connections, tasks. First comes what locks and leases give back, so that
+    // `close` answers when all of it is gone from the server, and says what could not be.
+    async fn close(&self) -> Result<()> {
+        self.0.tasks.finish().await
+    }
+
     // DECIDE: what else your server does better than the provided methods: several keys in one request (`get_many`),
-    // `exists` without the value, `delete_tree` in one step, `transact`, `lease`, `health`, and `close`. What your own locks
-    // and leases give back is made by `backend::Tasks`, and `close` begins with `tasks.finish()`, so that it answers when all
-    // of it is gone from the server, and says what could not be.
+    // `exists` without the value, `delete_tree` in one step, `transact`, `lease` and `health`.
 }

@@ -396,7 +396,8 @@ macro_rules! conversions {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
                 let name = <Cow<'de, str>>::deserialize(from)?;
                 // What came out of a listing may be longer than what a user gives.
-                stored(&name).map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
+                let known = stored(&name).filter(|_| !name.is_empty());
+                known.map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
             }
         }
     )* };

@@ -58,6 +58,11 @@ impl StoreUrl {
         if rest.contains('#') {
             return Err(refused("has a `#` (write %23 where it belongs to a name)"));
         }
+        if has_torn_login(rest) {
+            return Err(refused(
+                "has a `/` or `?` before its `@`, as a password may (write %2F and %3F there, and %40 for an `@` behind the hosts)",
+            ));
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (login, authority) =
@@ -173,6 +178,17 @@ impl StoreUrl {
             format!("unknown parameter {unknown:?} in the {} URL; known: {known}", self.scheme),
         ))
     }
+}
+
+/// Whether what stands behind `://` reads as a login that a `/` or `?` in it cuts off: something with a `:` in front of one, which
+/// is no port, and an `@` behind it.
+fn has_torn_login(rest: &str) -> bool {
+    let Some(end) = rest.find(['/', '?']) else { return false };
+    let (front, behind) = rest.split_at(end);
+    let is_port =
+        |(_, port): (&str, &str)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = |host: &str| host.starts_with('[') || host.rsplit_once(':').is_none_or(is_port);
+    !front.contains('@') && behind.contains('@') && !front.split(',').all(is_host)
 }
 
 /// In words what a parameter of this type looks like.

@@ -24,6 +24,7 @@ struct Troubled {
     released: Arc<AtomicBool>,
     releases: Arc<AtomicU32>,
     refuses_release: bool,
+    releases_at_once: bool,
     /// Whether a request for a lock is never answered.
     is_silent: bool,
     tasks: backend::Tasks,
@@ -45,6 +46,7 @@ impl Troubled {
             released,
             releases,
             refuses_release: false,
+            releases_at_once: false,
             is_silent: false,
             tasks,
         }
@@ -67,9 +69,12 @@ impl Store for Troubled {
             alive.end("the session ended while it waited");
         }
         let (released, refuses) = (self.released.clone(), self.refuses_release);
+        let at_once = self.releases_at_once;
         let releases = self.releases.clone();
         let release = self.tasks.undo(async move {
-            tokio::time::sleep(SECOND).await;
+            if !at_once {
+                tokio::time::sleep(SECOND).await;
+            }
             released.store(true, SeqCst);
             releases.fetch_add(1, SeqCst);
             if refuses { Err(Error::new(ErrorKind::Unavailable, "the server is gone")) } else { Ok(true) }
@@ -203,6 +208,35 @@ async fn closing_says_what_could_not_be_given_back() {
     let e = kv.close().await.unwrap_err();
     assert_eq!(e.to_string(), "close on troubled: the server is gone");
     assert_eq!(kv.close().await.unwrap_err().kind(), ErrorKind::Unavailable, "by every clone");
+}
+
+/// Those that fail at once fail before `close` waits for anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn closing_says_it_of_what_fails_at_once_too() {
+    for round in 0..200 {
+        let kv = Kv::new(Troubled { refuses_release: true, releases_at_once: true, ..Troubled::new(&[]) });
+        let mut guards = Vec::new();
+        for n in 0..20 {
+            guards.push(kv.new_lock(format!("l{n}")).acquire().await.unwrap());
+        }
+        let closed = kv.close().await.map_err(|e| e.kind());
+        assert_eq!(closed, Err(ErrorKind::Unavailable), "round {round}");
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_before_closing_has_begun_is_told() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let kv = Kv::new(Troubled::new(&[]));
+    let begins = runtime();
+    begins.block_on(async {
+        let mut closing = pin!(kv.close());
+        assert!(poll!(&mut closing).is_pending());
+    });
+    drop(begins);
+    let ended = runtime().block_on(async { tokio::time::timeout(10 * SECOND, kv.close()).await });
+    let kind = ended.expect("closing ends").map_err(|e| e.kind());
+    assert_eq!(kind, Err(ErrorKind::Closed));
 }
 
 #[tokio::test(start_paused = true)]

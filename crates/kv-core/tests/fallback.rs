@@ -1,7 +1,7 @@
 //! The lock made of put-if-missing, TTL and watch, on a store that has locks of its own and does not use them here.
 
 use kv_core::{
-    backend::{Clock, fallback},
+    backend::{Clock, Tasks, fallback},
     *,
 };
 use kv_memory::Memory;
@@ -18,6 +18,9 @@ use std::{
 struct Minimal {
     inner: Memory,
     clock: Clock,
+    tasks: Tasks,
+    /// How long each call takes before it does anything, and as long again behind it.
+    slow: Duration,
     capabilities: Arc<Capabilities>,
 }
 
@@ -28,7 +31,19 @@ impl Minimal {
         if let Some(locking) = &mut capabilities.lock {
             (locking.fair, locking.fenced_writes) = (false, false);
         }
-        Self { inner, clock: Clock::system(), capabilities: Arc::new(capabilities) }
+        let (clock, tasks, slow) = (Clock::system(), Tasks::default(), Duration::ZERO);
+        Self { inner, clock, tasks, slow, capabilities: Arc::new(capabilities) }
+    }
+
+    /// As far away as a server.
+    async fn away<T>(&self, call: impl Future<Output = T>) -> T {
+        if self.slow.is_zero() {
+            return call.await;
+        }
+        tokio::time::sleep(self.slow).await;
+        let answer = call.await;
+        tokio::time::sleep(self.slow).await;
+        answer
     }
 }
 
@@ -38,13 +53,13 @@ impl Store for Minimal {
         &self.capabilities
     }
     async fn get(&self, key: &Key, o: &ReadOptions) -> Result<Option<Entry>> {
-        self.inner.get(key, o).await
+        self.away(self.inner.get(key, o)).await
     }
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, o: &PutOptions) -> Result<Written> {
-        self.inner.put(key, value, expect, o).await
+        self.away(self.inner.put(key, value, expect, o)).await
     }
     async fn delete(&self, key: &Key, expect: Expect, o: &WriteOptions) -> Result<bool> {
-        self.inner.delete(key, expect, o).await
+        self.away(self.inner.delete(key, expect, o)).await
     }
     async fn list(&self, dir: &Directory, from: Option<&Cursor>, o: &ListOptions) -> Result<Page> {
         self.inner.list(dir, from, o).await
@@ -56,10 +71,13 @@ impl Store for Minimal {
         }
     }
     async fn lock(&self, name: &Key, o: &LockOptions) -> Result<Option<Acquired>> {
-        fallback::lock(self, &self.clock, name, o).await
+        fallback::lock(self, &self.clock, &self.tasks, name, o).await
     }
     async fn lock_holder(&self, name: &Key, o: &ReadOptions) -> Result<Option<Holder>> {
         fallback::lock_holder(self, name, o).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.tasks.finish().await
     }
 }
 
@@ -136,4 +154,47 @@ async fn the_holder_is_watched_without_its_renewals() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     guard.release().await.unwrap();
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Delete { key: name, version });
+}
+
+/// A renewal is under way whenever it is released: at a third of the TTL, and as long as four calls take.
+#[tokio::test]
+async fn a_release_that_meets_a_renewal_releases() {
+    let slow = Duration::from_millis(30);
+    let kv = Kv::new(Minimal { slow, ..Minimal::new() });
+    for part in 0..6 {
+        let guard = kv.new_lock("l").ttl(Duration::from_millis(900)).acquire().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(150) + slow * part).await;
+        assert!(guard.release().await.unwrap(), "{part}");
+        assert!(kv.lock_holder("l").await.unwrap().is_none(), "{part}: released, and held");
+    }
+}
+
+#[tokio::test]
+async fn it_lives_for_what_was_granted() {
+    let mut minimal = Minimal::new();
+    let mut capabilities = (*minimal.capabilities).clone();
+    let range = TtlRange::new(Duration::from_secs(1), Duration::from_secs(100));
+    (capabilities.ttl, capabilities.lock) = (Some(range.clone()), Some(Locking::new(range)));
+    (minimal.capabilities, minimal.slow) = (Arc::new(capabilities), Duration::from_millis(60));
+    let kv = Kv::new(minimal);
+    let guard =
+        kv.new_lock("l").ttl(Duration::from_millis(100)).acquire_within(Duration::from_secs(10)).await;
+    let guard = guard.unwrap().expect("a lock that nobody holds");
+    assert!(guard.remaining() > Duration::from_millis(200), "{:?}", guard.remaining());
+}
+
+/// Its request is under way when nobody waits for it any more, and nothing of it is left when the handle is closed.
+#[tokio::test]
+async fn an_acquisition_that_is_dropped_is_not_overtaken_by_its_undoing() {
+    let minimal = Minimal { slow: Duration::from_millis(40), ..Minimal::new() };
+    let there = Kv::new(Minimal { slow: Duration::ZERO, ..minimal.clone() });
+    for part in 1..14 {
+        let kv = Kv::new(Minimal { tasks: Tasks::default(), ..minimal.clone() });
+        let given_up = Duration::from_millis(15) * part;
+        assert!(tokio::time::timeout(given_up, kv.new_lock("l").acquire()).await.is_err(), "{part}");
+        kv.close().await.unwrap();
+        let key = Key::internal("lock", &Key::parse("l").unwrap());
+        let left = there.store().as_ref().get(&key, &ReadOptions::default()).await.unwrap();
+        assert!(left.is_none(), "{part}: {left:?}");
+    }
 }

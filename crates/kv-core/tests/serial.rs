@@ -26,6 +26,11 @@ fn settings_are_read_and_written() {
     let wrong = text.replace("jobs/leader", "jobs/../leader");
     let e = serde_json::from_str::<Settings>(&wrong).unwrap_err().to_string();
     assert!(e.contains("reserved"), "{e}");
+    let e = serde_json::from_str::<Settings>(&text.replace("jobs/leader", "")).unwrap_err().to_string();
+    assert!(e.contains("is empty"), "{e}");
+    let empty = serde_json::from_str::<Entry>(r#"{"key":"","value":"v","version":"7.1"}"#);
+    assert!(empty.unwrap_err().to_string().contains("is empty"));
+    assert!(serde_json::from_str::<Directory>("\"\"").unwrap().is_root());
     let e = serde_json::from_str::<StoreUrl>(r#""me:hush@h1""#).unwrap_err().to_string();
     assert!(e.contains("has no `://`") && !e.contains("hush"), "{e}");
 }

@@ -49,6 +49,9 @@ fn what_is_no_url_is_refused_without_its_text() {
         "etcd://u:hunter2@h/#x",
         "etcd://u:hunter2@h?a=1&a=2",
         "etcd://u:hunter2%ff@h",
+        "etcd://u:hunter2/x@h/app",
+        "etcd://u:hunter2?x@h/app",
+        "etcd://u:hunter2?a=1/x@h1,h2",
     ] {
         let e = StoreUrl::parse(bad).expect_err(bad);
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad:?}");

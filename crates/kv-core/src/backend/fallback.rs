@@ -5,7 +5,7 @@
 //! transaction cannot be made conditional on it: say so in [`Locking`]. An acquisition takes four
 //! requests.
 
-use super::{Alive, Clock, Undo, lock as guard, stream};
+use super::{Alive, Clock, Tasks, lock as guard, stream};
 use crate::*;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_core::Stream;
@@ -14,6 +14,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// What the lock's key holds: the token, 0 until it is known; the id of the attempt; the holder's value.
@@ -50,18 +51,19 @@ struct Attempt<S> {
     lock: Key,
     counter: Key,
     record: Record,
-    options: LockOptions,
+    ttl: Duration,
+    each_request: Duration,
     /// The version that our last write gave the lock's key.
     version: Mutex<Option<Version>>,
 }
 
 impl<S: Store> Attempt<S> {
     fn read(&self) -> ReadOptions {
-        ReadOptions::default().deadline(Deadline::after(self.options.each_request))
+        ReadOptions::default().deadline(Deadline::after(self.each_request))
     }
 
     fn keep(&self) -> PutOptions {
-        PutOptions::default().ttl(Some(self.options.ttl)).deadline(Deadline::after(self.options.each_request))
+        PutOptions::default().ttl(Some(self.ttl)).deadline(Deadline::after(self.each_request))
     }
 
     /// The version of the lock's key, if it is this attempt's.
@@ -71,12 +73,15 @@ impl<S: Store> Attempt<S> {
     }
 
     async fn release(&self) -> Result<bool> {
-        let Some(version) = self.ours().await? else { return Ok(false) };
-        let write = WriteOptions::default().deadline(Deadline::after(self.options.each_request));
-        match self.store.delete(&self.lock, Expect::Version(version), &write).await {
-            Err(e) if e.kind() == ErrorKind::KeyModified => Ok(false),
-            answer => answer,
+        while let Some(version) = self.ours().await? {
+            let write = WriteOptions::default().deadline(Deadline::after(self.each_request));
+            match self.store.delete(&self.lock, Expect::Version(version), &write).await {
+                // A renewal came first, or another has it by now.
+                Err(e) if e.kind() == ErrorKind::KeyModified => {}
+                answer => return answer,
+            }
         }
+        Ok(false)
     }
 
     async fn renew(&self, record: Bytes) -> Result<()> {
@@ -99,7 +104,7 @@ impl<S: Store> Attempt<S> {
 
     /// Waits until nobody holds the lock.
     async fn free(&self) -> Result<()> {
-        let options = WatchOptions::default().each_request(self.options.each_request);
+        let options = WatchOptions::default().each_request(self.each_request);
         let mut watch = self.store.watch(&Target::Key(self.lock.clone()), &options).await?;
         let mut there = false;
         while let Some(event) = poll_fn(|cx| watch.as_mut().poll_next(cx)).await {
@@ -129,7 +134,7 @@ impl<S: Store> Attempt<S> {
             )
         })?;
         let next = Bytes::copy_from_slice(&token.to_be_bytes());
-        let put = PutOptions::default().deadline(Deadline::after(self.options.each_request));
+        let put = PutOptions::default().deadline(Deadline::after(self.each_request));
         self.store.put(&self.counter, next, expect, &put).await?;
         Ok(token)
     }
@@ -139,14 +144,23 @@ fn lost(why: &'static str) -> Error {
     Error::new(ErrorKind::LockLost, why)
 }
 
-/// [`Store::lock`] for a store of clones that share one connection.
+/// [`Store::lock`] for a store of clones that share one connection. What it gives back in the background is counted by `tasks`,
+/// for which the store's `close` waits.
 ///
 /// # Errors
 /// Those of the store's own calls; [`TooLarge`](ErrorKind::TooLarge) for a value within 16 bytes of the largest.
-pub async fn lock<S>(store: &S, clock: &Clock, name: &Key, options: &LockOptions) -> Result<Option<Acquired>>
+pub async fn lock<S>(
+    store: &S,
+    clock: &Clock,
+    tasks: &Tasks,
+    name: &Key,
+    options: &LockOptions,
+) -> Result<Option<Acquired>>
 where
     S: Store + Clone,
 {
+    let range = store.capabilities().lock.as_ref().map(|lock| &lock.ttl);
+    let ttl = range.ok_or_else(|| store.capabilities().unsupported("locks"))?.grant(options.ttl)?;
     let most = store.capabilities().max_value.saturating_sub(Record::HEAD);
     if options.value.len() > most {
         let why = format!("a lock's value of {} bytes; this store takes {most}", options.value.len());
@@ -158,14 +172,25 @@ where
             lock: Key::internal("lock", name),
             counter: Key::internal("token", name),
             record: Record { token: 0, id: RandomState::new().hash_one(()), value: options.value.clone() },
-            options: options.clone(),
+            ttl,
+            each_request: options.each_request,
             version: Mutex::new(None),
         });
-        let release = Undo::new({
-            let attempt = attempt.clone();
-            async move { attempt.release().await }
-        });
-        match store.put(&attempt.lock, attempt.record.with_token(0), Expect::Missing, &attempt.keep()).await {
+        // A request that is given up half-way could be overtaken by what undoes it.
+        let entering = {
+            let (attempt, tasks) = (attempt.clone(), tasks.clone());
+            async move {
+                let release = tasks.undo({
+                    let attempt = attempt.clone();
+                    async move { attempt.release().await }
+                });
+                let (record, keep) = (attempt.record.with_token(0), attempt.keep());
+                let put = attempt.store.put(&attempt.lock, record, Expect::Missing, &keep).await;
+                (put, release)
+            }
+        };
+        let (put, release) = tasks.to_its_end(entering).await?;
+        match put {
             Ok(written) => *guard(&attempt.version) = Some(written.version),
             Err(e) if e.kind() == ErrorKind::KeyExists => {
                 release.forget();
@@ -189,7 +214,7 @@ where
             Err(e) if e.kind() == ErrorKind::LockLost => continue,
             Err(e) => return Err(e),
         }
-        let alive = Alive::keep(clock, options.ttl, granted, {
+        let alive = Alive::keep(clock, ttl, granted, {
             let attempt = attempt.clone();
             move || {
                 let (attempt, record) = (attempt.clone(), record.clone());

@@ -95,12 +95,17 @@ impl Tasks {
         undo
     }
 
+    /// From now on failures count, for one who is about to [`finish`](Self::finish).
+    pub(crate) fn note_failures(&self) {
+        lock(&self.0.failed).matters = true;
+    }
+
     /// Waits until nothing runs. Cancel safe: what runs goes on.
     ///
     /// # Errors
     /// The first failure of what runs now, which tells what could not be given back.
     pub async fn finish(&self) -> Result<()> {
-        lock(&self.0.failed).matters = true;
+        self.note_failures();
         // The sender is ours, so waiting cannot fail.
         let _ = self.0.running.subscribe().wait_for(|running| *running == 0).await;
         lock(&self.0.failed).first.take().map_or(Ok(()), Err)

@@ -45,6 +45,16 @@ struct Work {
     work: Option<BoxFuture<'static, Result<bool>>>,
 }
 
+/// What came of beginning it.
+enum Begun {
+    /// It runs.
+    Now(JoinHandle<Result<bool>>),
+    /// Somebody had begun it, or there was nothing to do.
+    Before,
+    /// No runtime runs any more; the work is still there.
+    Nowhere,
+}
+
 /// The handle's end of an [`Undo`], for `close`.
 pub(crate) struct Undoing(Weak<Todo>);
 
@@ -54,19 +64,17 @@ impl Todo {
         todo.begun || todo.work.is_none()
     }
 
-    /// Has it done on the first of these runtimes that still runs; `None` when it was begun before, or none does.
-    fn begin(
-        self: &Arc<Self>,
-        runtimes: impl IntoIterator<Item = Handle>,
-        tasks: &Tasks,
-    ) -> Option<JoinHandle<Result<bool>>> {
-        {
+    /// Has it done on the first of these runtimes that still runs.
+    fn begin(self: &Arc<Self>, runtimes: impl IntoIterator<Item = Handle>, tasks: &Tasks) -> Begun {
+        // Counted before anybody can see that it has begun, so that nobody who waits for all of them misses it.
+        let _counted = {
             let mut todo = lock(&self.0);
             if todo.begun || todo.work.is_none() {
-                return None;
+                return Begun::Before;
             }
             todo.begun = true;
-        }
+            tasks.count()
+        };
         for runtime in runtimes {
             let (todo, counted) = (self.clone(), tasks.count());
             let task = runtime.spawn(async move {
@@ -77,10 +85,10 @@ impl Todo {
             });
             // A runtime that has ended drops a task at once, and the work is still here.
             if !task.is_finished() || lock(&self.0).work.is_none() {
-                return Some(task);
+                return Begun::Now(task);
             }
         }
-        None
+        Begun::Nowhere
     }
 }
 
@@ -102,14 +110,12 @@ impl Undo {
     /// # Errors
     /// What the future gives; [`Closed`](ErrorKind::Closed) when the runtime ended meanwhile.
     pub async fn run(self) -> Result<bool> {
-        if self.todo.is_over() {
-            return Ok(false);
-        }
         let ended = || Error::new(ErrorKind::Closed, "the runtime has ended");
         match self.todo.begin(self.runtimes(), &self.tasks) {
-            Some(task) => task.await.unwrap_or_else(|e| Err(ended().with_cause(e))),
-            None => {
-                // Outside of every runtime; or somebody else has just begun it.
+            Begun::Now(task) => task.await.unwrap_or_else(|e| Err(ended().with_cause(e))),
+            // What another has begun is that one's to do, also while it has not taken the work up yet.
+            Begun::Before => Ok(false),
+            Begun::Nowhere => {
                 let work = lock(&self.todo.0).work.take();
                 match work {
                     Some(work) if self.runtimes().next().is_none() => work.await,
@@ -167,5 +173,40 @@ impl fmt::Debug for Undo {
 impl fmt::Debug for Undoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Undoing({})", if self.is_over() { "done" } else { "to do" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_is_done_once_whoever_begins_it_and_whoever_closes_waits_for_it() {
+        for round in 0..20_000 {
+            let (done, tasks, both) =
+                (Arc::new(AtomicU32::new(0)), Tasks::default(), Arc::new(Barrier::new(2)));
+            let doing = done.clone();
+            let undo = tasks.undo(async move {
+                doing.fetch_add(1, Ordering::SeqCst);
+                Ok(true)
+            });
+            let (weak, closing, there) = (undo.weak(), tasks.clone(), both.clone());
+            let closes = tokio::task::spawn_blocking(move || {
+                there.wait();
+                weak.begin(&closing);
+            });
+            let runs = tokio::spawn(async move {
+                both.wait();
+                undo.run().await
+            });
+            closes.await.unwrap();
+            tasks.finish().await.unwrap();
+            assert_eq!(done.load(Ordering::SeqCst), 1, "round {round}: it was begun, and is not done");
+            assert!(runs.await.unwrap().is_ok());
+        }
     }
 }

@@ -74,15 +74,15 @@ struct Shared {
 }
 
 /// Tells the result of closing, also when the runtime ends meanwhile.
-struct Closing<'a>(&'a Shared);
+struct Closing(Arc<Shared>);
 
-impl Closing<'_> {
+impl Closing {
     fn done(self, result: Result<()>) {
         self.0.done.send_replace(Some(result));
     }
 }
 
-impl Drop for Closing<'_> {
+impl Drop for Closing {
     fn drop(&mut self) {
         let ended = || Error::new(ErrorKind::Closed, "the runtime ended while the store was closed");
         self.0.done.send_if_modified(|done| done.is_none().then(|| *done = Some(Err(ended()))).is_some());
@@ -272,15 +272,17 @@ impl Kv {
     pub async fn close(&self) -> Result<()> {
         let shared = &self.shared;
         if !shared.shut.swap(true, Ordering::AcqRel) {
+            shared.tasks.note_failures();
             // Begun before anybody hears of the end: who drops a guard then finds nothing left to do that could overtake
             // the end of the connections.
             for undoing in guarded(&shared.held).drain(..) {
                 undoing.begin(&shared.tasks);
             }
             shared.closed.send_replace(true);
-            let (shared, within) = (shared.clone(), self.deadline);
+            // Made here, so that a runtime that ends before the task has begun is heard of too.
+            let (closing, within) = (Closing(shared.clone()), self.deadline);
             tokio::spawn(async move {
-                let (closing, all) = (Closing(&shared), Deadline::after(within));
+                let (shared, all) = (&closing.0, Deadline::after(within));
                 let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
                 let given_back = given_back.unwrap_or_else(|| Err(not_given_back(within)));
                 let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
