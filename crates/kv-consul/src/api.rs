@@ -1,7 +1,7 @@
 //! The calls of Consul's HTTP API that are used, and their answers: <https://developer.hashicorp.com/consul/api-docs>.
 
 use crate::{
-    client::{Client, Told},
+    client::{Client, Told, of_repeat},
     http::{Answer, Does, Request},
     names::{encoded, is_plain},
 };
@@ -214,16 +214,20 @@ fn is_about_rights(error: &Error) -> bool {
 /// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for rights or sizes.
 pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: Bytes) -> Result<Told<Done>> {
     let request = Request::put("/v1/txn", body);
+    let mut is_repeat = false;
     loop {
-        let told = client.noting(does, deadline, &request, done).await?;
+        let told = client.noting(does, deadline, &request, done).await;
+        let mut told = told.map_err(|e| of_repeat(does, is_repeat, e))?;
+        is_repeat |= told.is_repeat;
+        told.is_repeat = is_repeat;
         let error = match &told.it {
             Done::Refused(faults) => faults.iter().find_map(Fault::error),
             Done::Committed(_) => None,
         };
         return match error {
-            // Nothing happened, and another token may do it.
+            // It did nothing, and another token may do it.
             Some(e) if is_about_rights(&e) && client.renew_token() && !deadline.has_passed() => continue,
-            Some(e) => Err(e),
+            Some(e) => Err(of_repeat(does, is_repeat, e)),
             None => Ok(told),
         };
     }

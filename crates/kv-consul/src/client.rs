@@ -176,9 +176,7 @@ impl Client {
                 Fate::Refused if may_pass => {}
                 // An answer of the datacenter is one answer for all; TLS and addresses are each agent's own.
                 Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => {
-                    // What the refused one was to do, an earlier one may have done; of a session that is gone nothing is left.
-                    let is_unknown = is_repeat && does.changes() && error.kind() != ErrorKind::LeaseLost;
-                    return Err(if is_unknown { unknown(error) } else { error });
+                    return Err(of_repeat(does, is_repeat, error));
                 }
                 Fate::Unknown if does == Does::Write => return Err(unknown(error)),
                 _ => {}
@@ -195,7 +193,7 @@ impl Client {
             }
             // Nothing is begun that would not be answered.
             if is_over() {
-                return Err(if is_repeat && does.changes() { unknown(error) } else { error });
+                return Err(of_repeat(does, is_repeat, error));
             }
         }
     }
@@ -209,6 +207,13 @@ impl Client {
 
 fn is_the_datacenters(kind: ErrorKind) -> bool {
     !matches!(kind, ErrorKind::Unauthenticated | ErrorKind::InvalidArgument)
+}
+
+/// What the error of a call is where an attempt before the last one may have had its effect: what was refused now, that one may have
+/// done. Of a session that is gone nothing is left.
+pub(crate) fn of_repeat(does: Does, is_repeat: bool, error: Error) -> Error {
+    let is_known = matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::OutcomeUnknown);
+    if is_repeat && does.changes() && !is_known { unknown(error) } else { error }
 }
 
 fn unknown(error: Error) -> Error {
