@@ -6,6 +6,7 @@ mod file;
 mod format;
 mod job;
 mod make;
+mod past;
 mod places;
 mod read;
 mod state;

@@ -4,8 +4,8 @@ use super::{
     Engine,
     event::key,
     format::{DATA, Inline, LARGE, LOCKS, Row},
+    past::Moment,
     places,
-    state::Shared,
 };
 use crate::error::{self, Effect};
 use kv_core::{
@@ -74,13 +74,14 @@ impl Engine {
 
     fn snapshot(&self) -> Read<Snapshot> {
         let database = self.database();
-        match &*database {
-            Ok(database) => Ok(Snapshot {
-                read: database.begin_read()?,
-                now: self.time.now(),
-                living: self.living.clone(),
-            }),
-            Err(e) => Err(Reading::Refused(error::again(e))),
+        let database = database.as_ref().map_err(|e| Reading::Refused(error::again(e)))?;
+        loop {
+            // Before the snapshot: of what it has, nothing is judged by what came behind it.
+            let at = Moment::new(&self.living, &self.time);
+            let read = database.begin_read()?;
+            if at.is_last() {
+                return Ok(Snapshot { read, at });
+            }
         }
     }
 }
@@ -88,8 +89,7 @@ impl Engine {
 /// One moment of the store.
 pub(crate) struct Snapshot {
     read: ReadTransaction,
-    now: u64,
-    living: Shared,
+    at: Moment,
 }
 
 type Data = ReadOnlyTable<&'static str, Row<'static>>;
@@ -111,7 +111,7 @@ impl Snapshot {
 
     /// Whether a row is still there, be its end written yet or not: what has ended is gone at once.
     fn lives(&self, expiry: u64, lease: u64) -> bool {
-        (expiry == 0 || expiry > self.now) && (lease == 0 || !self.living.lock().is_over(lease, self.now))
+        (expiry == 0 || expiry > self.at.now) && (lease == 0 || !self.at.is_over(lease))
     }
 
     pub(crate) fn get_many(&self, prefix: &str, keys: &[Key]) -> Read<Vec<Option<Entry>>> {
@@ -143,7 +143,7 @@ impl Snapshot {
         let locks = self.read.open_table(LOCKS)?;
         let Some(held) = locks.get(name)? else { return Ok(None) };
         let (token, _, value) = held.value();
-        if self.living.lock().has_lost(name, token, self.now) {
+        if self.at.has_lost(name, token) {
             return Ok(None);
         }
         Ok(Some(Holder::new(token, self.value(token, value)?)))

@@ -1,9 +1,13 @@
 //! What the writer keeps in memory: who holds and waits for locks, which leases live, what ends next.
 
-use super::{format::Stored, time::Time};
+use super::{
+    format::Stored,
+    past::{Ended, Moment, Past},
+    time::Time,
+};
 use kv_core::Bytes;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
@@ -75,10 +79,7 @@ impl Shared {
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
     pub(crate) leases: HashMap<u64, Leased>,
-    /// Leases that the batch which is not committed yet revokes: till then their keys are there.
-    revoked: HashSet<u64>,
-    /// The tokens of holders whose lock that batch takes from them before their time: till then they hold it.
-    released: HashSet<u64>,
+    pub(super) past: Past,
     /// When each lock and lease ends.
     ends: BTreeSet<(u64, Life)>,
 }
@@ -126,30 +127,37 @@ impl Living {
         self.ends.first().filter(|(at, _)| *at <= now).map(|(_, life)| life.clone())
     }
 
-    /// Whether a lease is over: its time has passed, so that nothing renews it, though its end may not be written yet; or
-    /// its end is.
-    pub(crate) fn is_over(&self, lease: u64, now: u64) -> bool {
-        self.leases.get(&lease).map_or_else(|| !self.revoked.contains(&lease), |life| life.until <= now)
+    /// Whether a lease was over at this moment: its time had passed, so that nothing renewed it, though its end may not
+    /// have been written; or its end was.
+    pub(crate) fn is_over(&self, lease: u64, at: &Moment) -> bool {
+        match self.leases.get(&lease) {
+            Some(life) => life.until <= at.now,
+            None => self.past.was_over(Ended::Lease(lease), at),
+        }
     }
 
-    /// Whether this holder's time is over, be its end written yet or not; or its end is, and was not when it was read of.
-    pub(crate) fn has_lost(&self, name: &str, token: u64, now: u64) -> bool {
+    /// As [`is_over`](Self::is_over), of this holder of a lock.
+    pub(crate) fn has_lost(&self, name: &str, token: u64, at: &Moment) -> bool {
         match self.holders.get(name) {
-            Some(held) if held.token == token => held.until <= now,
-            _ => !self.released.contains(&token),
+            Some(held) if held.token == token => held.until <= at.now,
+            _ => self.past.was_over(Ended::Lock(token), at),
         }
     }
 
     /// What a batch makes of the holder of a lock.
-    pub(crate) fn hands_on(&mut self, name: &Arc<str>, held: Option<Held>, now: u64) -> Replaced {
-        if let Some(before) = self.holders.get(name).filter(|before| before.until > now) {
-            self.released.insert(before.token);
+    pub(crate) fn hands_on(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
+        if let Some(before) = self.holders.get(name) {
+            self.past.note(Ended::Lock(before.token), before.until);
         }
         self.set_holder(name, held)
     }
 
-    pub(crate) fn revokes(&mut self, lease: u64) {
-        self.revoked.insert(lease);
+    /// What a batch makes of a lease that ends.
+    pub(crate) fn ends(&mut self, lease: u64) -> Replaced {
+        if let Some(life) = self.leases.get(&lease) {
+            self.past.note(Ended::Lease(lease), life.until);
+        }
+        self.set_lease(lease, None)
     }
 
     pub(crate) fn set_holder(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
@@ -197,8 +205,7 @@ impl Living {
 
     /// Has what was granted live from `now` on, when its commit is done.
     pub(crate) fn begin(&mut self, changed: &[Replaced], now: u64) {
-        self.revoked.clear();
-        self.released.clear();
+        self.past.commit();
         for change in changed {
             match change {
                 Replaced::Lock(name, _) => {
@@ -217,8 +224,7 @@ impl Living {
 
     /// Undoes the changes, the last one first.
     pub(crate) fn restore(&mut self, replaced: Vec<Replaced>) {
-        self.revoked.clear();
-        self.released.clear();
+        self.past.undo();
         for old in replaced.into_iter().rev() {
             match old {
                 Replaced::Lock(name, held) => drop(self.set_holder(&name, held)),

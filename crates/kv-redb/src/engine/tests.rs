@@ -1,5 +1,7 @@
 //! Deadlines of writes, and lives of leases and locks, with a writer that a test can hold.
 
+mod moments;
+
 use super::{Engine, Lives};
 use crate::config::Config;
 use kv_core::{Deadline, ErrorKind, Expect, Result, Version};

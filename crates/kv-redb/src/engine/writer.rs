@@ -230,9 +230,12 @@ impl Writer {
         self.state.first_expiry = first_expiry;
         let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
         let happened = stamp == Some(counter);
-        self.state.living().restore(if happened { Vec::new() } else { replaced });
         if happened {
+            // Nobody was told of what it grants.
+            self.state.living().begin(&[], engine.time.now());
             engine.tell(&events);
+        } else {
+            self.state.living().restore(replaced);
         }
         happened
     }

@@ -28,7 +28,6 @@ impl Batch<'_> {
     pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
         let lives = self.state.living().leases.contains_key(&lease);
         if lives {
-            self.state.living().revokes(lease);
             self.end_lease(lease)?;
         }
         Ok(Ok(lives))
@@ -43,7 +42,7 @@ impl Batch<'_> {
             self.remove(&name)?;
         }
         self.leases.remove(lease)?;
-        let old = self.state.living().set_lease(lease, None);
+        let old = self.state.living().ends(lease);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
@@ -92,7 +91,7 @@ impl Batch<'_> {
         let version = Version::new(token, 0);
         self.trace.events.push(Event::Held { name: name.clone(), value, version });
         let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
-        let old = self.state.living().hands_on(name, Some(held), self.now);
+        let old = self.state.living().hands_on(name, Some(held));
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(token)
@@ -118,7 +117,7 @@ impl Batch<'_> {
         if let Some(old) = old {
             self.large.remove(old)?;
         }
-        let old = self.state.living().hands_on(name, None, self.now);
+        let old = self.state.living().hands_on(name, None);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())

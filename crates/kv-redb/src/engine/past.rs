@@ -1,0 +1,144 @@
+//! Leases and locks that ended while a read was under way: it judges by its own moment, at which they may have lived.
+
+use super::{state::Shared, time::Time};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// A lease, or a lock by its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ended {
+    Lease(u64),
+    Lock(u64),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// How many commits are done, in memory too.
+    commits: u64,
+    /// By which commit it ended, and until when it would have lived.
+    ended: HashMap<Ended, (u64, u64)>,
+    /// The same, the first commit first.
+    order: VecDeque<(u64, Ended)>,
+    /// How many reads are under way that began behind so many commits.
+    reads: BTreeMap<u64, usize>,
+}
+
+impl Past {
+    /// By the commit that is to come.
+    pub(crate) fn note(&mut self, ended: Ended, until: u64) {
+        let commit = self.commits + 1;
+        self.ended.insert(ended, (commit, until));
+        self.order.push_back((commit, ended));
+    }
+
+    /// Of what lives no more.
+    pub(crate) fn was_over(&self, ended: Ended, at: &Moment) -> bool {
+        self.ended.get(&ended).is_none_or(|(commit, until)| *commit <= at.commits || *until <= at.now)
+    }
+
+    /// What was noted has come to be.
+    pub(crate) fn commit(&mut self) {
+        self.commits += 1;
+        self.forget();
+    }
+
+    /// What was noted has not come to be.
+    pub(crate) fn undo(&mut self) {
+        while let Some((_, ended)) = self.order.pop_back_if(|(commit, _)| *commit > self.commits) {
+            self.ended.remove(&ended);
+        }
+    }
+
+    fn end_read(&mut self, commits: u64) {
+        if let Some(reads) = self.reads.get_mut(&commits) {
+            *reads -= 1;
+            if *reads == 0 {
+                self.reads.remove(&commits);
+                self.forget();
+            }
+        }
+    }
+
+    /// Drops what ended before all reads that are under way.
+    fn forget(&mut self) {
+        let first = self.reads.first_key_value().map_or(self.commits, |(commits, _)| *commits);
+        while let Some((_, ended)) = self.order.pop_front_if(|(commit, _)| *commit <= first) {
+            self.ended.remove(&ended);
+        }
+    }
+}
+
+/// The moment at which a read begins. While there is one, what it may ask about is remembered.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    living: Shared,
+    commits: u64,
+    pub(crate) now: u64,
+}
+
+impl Moment {
+    pub(crate) fn new(living: &Shared, time: &Time) -> Self {
+        let (commits, now) = {
+            let past = &mut living.lock().past;
+            *past.reads.entry(past.commits).or_default() += 1;
+            (past.commits, time.now())
+        };
+        Self { living: living.clone(), commits, now }
+    }
+
+    /// Whether no commit was done since.
+    pub(crate) fn is_last(&self) -> bool {
+        self.living.lock().past.commits == self.commits
+    }
+
+    pub(crate) fn is_over(&self, lease: u64) -> bool {
+        self.living.lock().is_over(lease, self)
+    }
+
+    pub(crate) fn has_lost(&self, name: &str, token: u64) -> bool {
+        self.living.lock().has_lost(name, token, self)
+    }
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        self.living.lock().past.end_read(self.commits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ended, Moment};
+    use crate::engine::{state::Shared, time::Time};
+    use kv_core::backend::Clock;
+
+    #[test]
+    fn what_ended_is_remembered_for_as_long_as_a_read_may_ask() {
+        let (living, time) = (Shared::default(), Time::new(Clock::manual(), 0));
+        let kept = || living.lock().past.ended.len();
+        let ends = |lease| living.lock().past.note(Ended::Lease(lease), u64::MAX);
+        ends(1);
+        living.lock().past.commit();
+        assert_eq!(kept(), 0);
+        let (one, two) = (Moment::new(&living, &time), Moment::new(&living, &time));
+        ends(2);
+        // Of a batch that fails.
+        ends(3);
+        assert!(!one.is_over(2) && !one.is_over(3) && one.is_last());
+        living.lock().past.undo();
+        assert_eq!(kept(), 0);
+        ends(2);
+        living.lock().past.commit();
+        let later = Moment::new(&living, &time);
+        ends(4);
+        living.lock().past.commit();
+        assert!(one.is_over(1) && !one.is_over(2) && !one.is_over(4) && !one.is_last());
+        assert!(later.is_over(2) && !later.is_over(4));
+        drop(one);
+        assert_eq!(kept(), 2);
+        drop(two);
+        assert_eq!(kept(), 1);
+        drop(later);
+        let past = &living.lock().past;
+        assert!(past.ended.is_empty() && past.order.is_empty() && past.reads.is_empty(), "{past:?}");
+    }
+}

@@ -1,0 +1,173 @@
+//! A read judges leases and locks as they were at its moment, whatever ends while it is under way.
+
+use super::LONG;
+use crate::{
+    config::Config,
+    engine::{Asked, Batch, Client, Lives, Reading, Snapshot},
+};
+use kv_core::{
+    Bytes, Deadline, Directory, Entry, Expect, Item, Key, Kv, Lease, ListOptions, Result, backend::Clock,
+};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+
+const TTL: Duration = Duration::from_secs(10);
+const LOCK: &str = "l\0";
+
+struct Opened {
+    client: Client,
+    kv: Kv,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+async fn opened() -> Result<Opened> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual();
+    let config = Config::new(folder.path().join("a.redb")).clock(clock.clone());
+    let client = crate::engine::open(&config).await?;
+    Ok(Opened { client, kv: config.open().await?, clock, _folder: folder })
+}
+
+/// A read that has its snapshot, and stands still before it looks.
+struct Begun<T> {
+    go: mpsc::Sender<()>,
+    read: JoinHandle<Result<T>>,
+}
+
+impl<T> Begun<T> {
+    async fn end(self) -> Result<T> {
+        self.go.send(()).expect("it waits");
+        self.read.await.expect("no panic")
+    }
+}
+
+impl Opened {
+    async fn begin<T: Send + 'static>(
+        &self,
+        look: impl Fn(&Snapshot) -> std::result::Result<T, Reading> + Send + Sync + 'static,
+    ) -> Result<Begun<T>> {
+        let engine = self.client.engine()?.clone();
+        let (go, wait) = mpsc::channel();
+        let (begins, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let wait = Arc::new(Mutex::new(wait));
+        let read = tokio::spawn(async move {
+            let stands = move |snapshot: &Snapshot| {
+                let _ = begins.send(());
+                let _ = wait.lock().expect("no panic").recv();
+                look(snapshot)
+            };
+            engine.read(Deadline::after(LONG), stands).await
+        });
+        begun.recv().await.expect("it begins");
+        Ok(Begun { go, read })
+    }
+
+    /// The values of `k`, as `get` and as `list` find them, and whether `exists` does.
+    async fn reads_of_k(&self) -> Result<Begun<(Option<String>, Vec<String>, bool)>> {
+        let key = Key::parse("k")?;
+        self.begin(move |s| {
+            let text = |entry: &Entry| entry.text().expect("it is text").to_owned();
+            let one = s.get("", &key)?.as_ref().map(text);
+            let page = s.list("", &Directory::root(), None, &ListOptions::default())?;
+            let all = page.items.iter().map(|item| match item {
+                Item::Entry(entry) => text(entry),
+                other => panic!("{other:?}"),
+            });
+            Ok((one, all.collect(), s.exists("", &key)?))
+        })
+        .await
+    }
+
+    async fn holder(&self) -> Result<Begun<Option<u64>>> {
+        self.begin(move |s| Ok(s.holder(LOCK)?.map(|holder| holder.token))).await
+    }
+
+    async fn acquire(&self, id: u64) -> Result<Asked> {
+        let acquire = move |batch: &mut Batch<'_>| batch.acquire(&LOCK.into(), id, TTL, Bytes::new(), true);
+        self.client.engine()?.write(Deadline::after(LONG), 0, acquire).await
+    }
+
+    async fn release(&self, id: u64) -> Result<bool> {
+        let release = move |batch: &mut Batch<'_>| batch.release(&LOCK.into(), id);
+        self.client.engine()?.write(Deadline::after(LONG), 0, release).await
+    }
+
+    async fn leased(&self) -> Result<Lease> {
+        let lease = self.kv.lease(TTL).await?;
+        self.kv.put("k", "before").lease(&lease).await?;
+        Ok(lease)
+    }
+}
+
+fn there(value: &str) -> (Option<String>, Vec<String>, bool) {
+    (Some(value.into()), vec![value.into()], true)
+}
+
+#[tokio::test]
+async fn a_key_that_moves_off_a_lease_that_is_then_revoked_is_never_missing() -> Result<()> {
+    let store = opened().await?;
+    let (old, new) = (store.leased().await?, store.kv.lease(TTL).await?);
+    let read = store.reads_of_k().await?;
+    store.kv.put("k", "after").lease(&new).await?;
+    assert!(old.revoke().await?);
+    assert_eq!(read.end().await?, there("before"));
+    // For good, and in the same commit.
+    let read = store.reads_of_k().await?;
+    let (put, revoked) = tokio::join!(async { store.kv.put("k", "for good").await }, new.revoke());
+    assert!(put.is_ok() && revoked?);
+    assert_eq!(read.end().await?, there("after"));
+    // What begins behind the revocation sees it.
+    let lease = store.leased().await?;
+    assert!(lease.revoke().await?);
+    assert_eq!(store.reads_of_k().await?.end().await?, (None, Vec::new(), false));
+    store.kv.close().await
+}
+
+#[tokio::test]
+async fn a_key_that_moves_off_a_lease_whose_time_then_passes_is_never_missing() -> Result<()> {
+    let store = opened().await?;
+    let engine = store.client.engine()?.clone();
+    // Of a client that is gone without a word: nobody renews it.
+    let lease = engine.next_id();
+    let long = Deadline::after(LONG);
+    let lives = Lives::Under(lease);
+    engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
+    let put = move |batch: &mut Batch<'_>| batch.put("k", "before".into(), Expect::Anything, lives);
+    engine.write(long, 1, put).await?;
+    let read = store.reads_of_k().await?;
+    store.kv.put("k", "after").await?;
+    store.clock.advance(TTL);
+    store.kv.put("other", "which ends it").await?;
+    assert!(engine.renew_lease(lease).is_err());
+    assert_eq!(read.end().await?, there("before"));
+    store.kv.close().await
+}
+
+#[tokio::test]
+async fn a_lock_that_goes_from_one_to_the_next_is_never_free() -> Result<()> {
+    let store = opened().await?;
+    let Asked::Granted(first) = store.acquire(1).await? else { panic!("it is free") };
+    let Asked::InLine(turn) = store.acquire(2).await? else { panic!("it is held") };
+    let read = store.holder().await?;
+    assert!(store.release(1).await?);
+    let second = turn.await.expect("it is granted")?;
+    store.kv.put("other", "a later commit").await?;
+    assert_eq!(read.end().await?, Some(first));
+    assert_eq!(store.holder().await?.end().await?, Some(second));
+    // The same when it is free from then on, and when its time passes.
+    let read = store.holder().await?;
+    assert!(store.release(2).await?);
+    assert_eq!(read.end().await?, Some(second));
+    assert_eq!(store.holder().await?.end().await?, None);
+    let Asked::Granted(third) = store.acquire(3).await? else { panic!("it is free") };
+    let read = store.holder().await?;
+    store.clock.advance(TTL);
+    assert_eq!(store.holder().await?.end().await?, None);
+    store.kv.put("other", "which ends it").await?;
+    assert_eq!(read.end().await?, Some(third));
+    store.kv.close().await
+}
