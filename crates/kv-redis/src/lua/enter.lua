@@ -16,7 +16,9 @@ else
     if first and ARGV[6] ~= '1' then return { 'taken' } end
     token = tick()
     call('HSET', session, 'in ' .. contender, token .. ' ' .. lock)
-    if not is_open then call('PEXPIRE', session, ttl) end
+    -- Whoever knows no life of the session counts it from this request on, though an earlier one, of which it heard nothing,
+    -- may have made it.
+    if not is_open or ARGV[5] == '1' then call('PEXPIRE', session, ttl) end
     call('ZADD', queue, token, contender)
     call('HSET', brought, contender, ARGV[7])
     keep(lock, ttl)

@@ -1,0 +1,68 @@
+//! Contenders in the lines of locks, and the session that they hang on.
+
+mod common;
+
+use common::{Node, Reply, Resp, single};
+use kv_core::Kv;
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::{net::SocketAddr, time::Duration};
+
+/// So long that nothing is asked anew while its answer is held.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+async fn opened(at: SocketAddr) -> Result<Kv, Failure> {
+    Ok(kv_redis::open(&format!("redis://{at}/lines/")).await?)
+}
+
+async fn through(proxy: &Proxy) -> Result<Kv, Failure> {
+    let kv = opened(proxy.address()).await?;
+    kv.get("a").await?;
+    Ok(kv)
+}
+
+/// The names that the server matches with this, once there are any.
+async fn names(resp: &mut Resp, pattern: &str) -> Result<Vec<String>, Failure> {
+    soon(pattern, async {
+        loop {
+            let names = resp.say(&format!("KEYS lines/.kv/{pattern}")).await?.list();
+            if !names.is_empty() {
+                return Ok(names.iter().map(Reply::text).collect());
+            }
+        }
+    })
+    .await?
+}
+
+async fn server() -> Result<(Node, Resp), Failure> {
+    let node = single("redis").await?;
+    let resp = node.resp().await?;
+    Ok((node, resp))
+}
+
+/// A session that an unanswered request made ends on the server no sooner than who gets a lock on it later believes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_made_by_an_unanswered_request_lives_as_long_as_its_lock() -> Result<(), Failure> {
+    let (node, mut resp) = server().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = through(&proxy).await?.with_deadline(DEADLINE);
+    let ttl = Duration::from_secs(6);
+    proxy.freeze_answers();
+    let unanswered = tokio::spawn(kv.new_lock("first").ttl(ttl).acquire());
+    let session = names(&mut resp, "session/*").await?.remove(0);
+    unanswered.abort();
+    soon("the session to grow old", async {
+        while !matches!(resp.say(&format!("PTTL {session}")).await?, Reply::Number(..4000)) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let second = tokio::spawn(kv.new_lock("second").ttl(ttl).acquire());
+    names(&mut resp, "lock/second").await?;
+    proxy.thaw();
+    let guard = soon("the second lock", second).await???;
+    let believed = guard.remaining();
+    let Reply::Number(left) = resp.say(&format!("PTTL {session}")).await? else { panic!("no session") };
+    let left = Duration::from_millis(left.try_into()?);
+    assert!(believed <= left, "held for {believed:?}, and the session ends in {left:?}");
+    assert!(guard.release().await?);
+    Ok(())
+}
