@@ -284,6 +284,8 @@ impl Session {
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
             if let Some(end) = lock(&self.held).remove(gone) {
                 end("its place in the line is gone: an administrator changed it, or a failover lost it");
+                // Where it is found in a line again, it is taken out.
+                self.has_left(gone);
             }
         }
         for (late, name) in firsts.into_iter().chain(behind) {

@@ -204,3 +204,67 @@ async fn a_damaged_line_takes_no_other_lock_with_it() -> Result<(), Failure> {
     assert!(good.release().await?);
     Ok(())
 }
+
+/// What makes a line unreadable, and what makes it readable again.
+const LINES: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "dam/.kv/lock/l",
+        &["RENAME dam/.kv/lock/l aside", "SET dam/.kv/lock/l words"],
+        &["RENAME aside dam/.kv/lock/l"],
+    ),
+    // The way out that the error names.
+    ("dam/.kv/held/l", &["DEL dam/.kv/held/l", "SET dam/.kv/held/l words"], &["DEL dam/.kv/held/l"]),
+];
+
+async fn said(resp: &mut Resp, all: &[&str]) -> Result<(), Failure> {
+    for words in all {
+        resp.say(words).await?;
+    }
+    Ok(())
+}
+
+/// A lock that could not be given back while its line was damaged is given back when it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_was_damaged_for_a_while_is_left_later() -> Result<(), Failure> {
+    for (name, broken, mended) in LINES {
+        let node = single("redis").await?;
+        let (kv, theirs, mut resp) = (opened(&node).await?, opened(&node).await?, node.resp().await?);
+        let ttl = Duration::from_secs(3);
+        let other = kv.new_lock("other").ttl(ttl).acquire().await?;
+        let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+        said(&mut resp, broken).await?;
+        corrupt("release", guard.release().await, name);
+        said(&mut resp, mended).await?;
+        let next = theirs.new_lock("l").ttl(ttl).acquire_within(Duration::from_secs(12)).await?;
+        assert!(next.ok_or("given back, and held")?.release().await?, "{name}");
+        assert!(other.release().await?);
+    }
+    Ok(())
+}
+
+/// A lock that is lost by the damage of its line is free after it, though its guard is there and its session lives on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_a_damaged_line_stands_in_nobodys_way() -> Result<(), Failure> {
+    for (name, broken, mended) in LINES {
+        let node = single("redis").await?;
+        let (kv, theirs, mut resp) = (opened(&node).await?, opened(&node).await?, node.resp().await?);
+        let ttl = Duration::from_secs(3);
+        let other = kv.new_lock("other").ttl(ttl).acquire().await?;
+        let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+        let waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
+        soon("the wait to begin", async {
+            while resp.say("ZCARD dam/.kv/lock/l").await? != Reply::Number(2) {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        said(&mut resp, broken).await?;
+        soon("the damaged one to be lost", guard.lost()).await?;
+        corrupt("acquire", soon("the wait to end", waiting).await??, name);
+        said(&mut resp, mended).await?;
+        let next = theirs.new_lock("l").ttl(ttl).acquire_within(Duration::from_secs(12)).await?;
+        assert!(next.ok_or("lost, and held")?.release().await?, "{name}");
+        assert!(other.release().await?);
+        assert!(!guard.is_held());
+    }
+    Ok(())
+}

@@ -2,10 +2,11 @@
 -- is marked for a while, and whoever keeps the session finds what comes later.
 -- KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender.
 local queue, brought, session, lock, contender = KEYS[5], KEYS[6], KEYS[7], ARGV[2], ARGV[3]
-local is_open = has(session, 'hash')
+local is_line, is_open = has(queue, 'zset'), has(session, 'hash')
+has(brought, 'hash')
 may_write({ { 'PTTL', own } })
 make_room()
-local first = is_line(lock) and front(lock)
+local first = is_line and front(lock)
 local number = first and call('ZSCORE', queue, contender)
 if not number then
     call('SET', own .. 'gone/' .. contender, '', 'PX', 5000)

@@ -7,10 +7,11 @@ local function session_of(contender) return string.match(contender, '^[^:]*') en
 local function is_alive(contender) return call('EXISTS', own .. 'session/' .. session_of(contender)) == 1 end
 local function left_of(contender) return call('PTTL', own .. 'session/' .. session_of(contender)) end
 
--- Whether there is a line that is ours.
-local function is_line(lock)
-    local brought = type_of(brought_to(lock))
-    return type_of(queue_of(lock)) == 'zset' and (brought == 'hash' or brought == 'none')
+-- Whether there is a line, and whether what is there is none of ours.
+local function look_at(lock)
+    local queue, brought = type_of(queue_of(lock)), type_of(brought_to(lock))
+    local is_ours = (queue == 'zset' or queue == 'none') and (brought == 'hash' or brought == 'none')
+    return is_ours and queue == 'zset', not is_ours
 end
 
 -- A line outlives the sessions in it by a second: where all have died, nothing is left.

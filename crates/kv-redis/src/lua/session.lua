@@ -1,6 +1,7 @@
 -- Keeps a session, and looks at what hangs on it; or ends it. KEYS[5]: the session; ARGV: prefix, what to do, TTL, where to go
 -- on: a large one goes step by step. Answers where to go on; what is left of the shortest life before ours in a line; those of
--- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more.
+-- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more, or
+-- none that can be read: that one has it again when its line is put right.
 local session, ttl = KEYS[5], tonumber(ARGV[3])
 if not has(session, 'hash') then return false end
 if ARGV[2] == 'end' then
@@ -13,9 +14,11 @@ for at = 1, #entries, 2 do
     if string.sub(entries[at], 1, 3) == 'in ' then
         local contender = string.sub(entries[at], 4)
         local token, lock = string.match(entries[at + 1], '^(%d+) (.*)$')
-        local score = lock and is_line(lock) and call('ZSCORE', queue_of(lock), contender)
+        local is_line, is_damaged = false, false
+        if lock then is_line, is_damaged = look_at(lock) end
+        local score = is_line and call('ZSCORE', queue_of(lock), contender)
         local is_there = score and text(score) == token
-        if ARGV[2] == 'end' or not is_there then
+        if ARGV[2] == 'end' or not is_there and not is_damaged then
             call('HSET', session, 'open', '1')
             call('HDEL', session, entries[at])
         end
