@@ -4,7 +4,7 @@ use crate::{
     client::{Does, Via},
     error::{Answer, Problem, Said},
     feed::parent,
-    names::{Named, SLOTS, slot},
+    names::{Named, Names, SLOTS, slot},
     node::OWNED,
     plan::Op,
     store::Inner,
@@ -14,11 +14,53 @@ use kv_core::*;
 use std::sync::atomic::Ordering;
 use zookeeper_client::{CreateMode, Error as ClientError};
 
-/// Makes directories, whoever makes them too.
+/// The slot of the key that a node below the root is, or would be.
+pub(crate) fn slot_of(names: &Names, path: &str) -> Option<usize> {
+    match names.parse(path)? {
+        Named::Key(key) => Some(slot(&key)),
+        Named::Lock(_) => None,
+    }
+}
+
+/// Makes directories, whoever makes them too, and counts each as a creation.
 pub(crate) async fn make(inner: &Inner, paths: &[String], deadline: Deadline) -> Result<()> {
-    all(inner, paths, &[], deadline).await?;
+    if !inner.is_prepared.load(Ordering::Relaxed) {
+        prepare(inner, deadline).await?;
+    }
+    let create = inner.client.options.create(CreateMode::Persistent);
+    let made = Via::Any(&inner.client).call(Does::Repeatable, deadline, |linked| {
+        let create = create.clone();
+        async move {
+            let mut asked = Vec::with_capacity(paths.len());
+            for path in paths {
+                let mut writer = linked.session.new_multi_writer();
+                if let Some(slot) = slot_of(&inner.names, path) {
+                    writer.add_set_data(&inner.names.slot_node(slot), OWNED, None)?;
+                }
+                writer.add_create(path, b"", &create)?;
+                asked.push(writer.commit());
+            }
+            for answer in asked {
+                are_there(answer.await.map(drop).map_err(Problem::from))?;
+            }
+            Ok(())
+        }
+    });
+    expected(made.await?)?;
     inner.directories.are(paths.iter().map(String::as_str));
     Ok(())
+}
+
+/// Whoever made it, it is there; and one whose parent went is made when it is needed again.
+fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
+    match made {
+        Err(Problem { error: ClientError::NodeExists | ClientError::NoNode, .. }) => Ok(()),
+        made => made,
+    }
+}
+
+fn expected(made: Result<(), Answer>) -> Result<()> {
+    made.map_err(|answer| Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
 }
 
 /// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
@@ -40,21 +82,12 @@ async fn all(inner: &Inner, paths: &[String], data: &[u8], deadline: Deadline) -
         async move {
             let asked: Vec<_> = paths.iter().map(|path| linked.session.create(path, data, &create)).collect();
             for answer in asked {
-                match answer.await {
-                    // Whoever made it, it is there; and one whose parent went is made when it is needed again.
-                    Ok(_) | Err(ClientError::NodeExists | ClientError::NoNode) => {}
-                    Err(e) => return Err(Problem::from(e)),
-                }
+                are_there(answer.await.map(drop).map_err(Problem::from))?;
             }
             Ok(())
         }
     });
-    match made.await? {
-        Ok(()) => Ok(()),
-        Err(answer) => {
-            Err(Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
-        }
-    }
+    expected(made.await?)
 }
 
 /// Deletes a directory that holds nothing any more, and those above it, whether or not it still is there. Nothing is lost where it fails: a directory is

@@ -27,10 +27,10 @@
 //!
 //! # Why creations are counted
 //! A node's data version begins at 0 again when the node is made anew, and the server can compare nothing else. So each
-//! creation also writes one of sixteen nodes below `PREFIX/.kv/epoch`, by the hash of its key, and what depends on a version
-//! checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not counted, nor those
-//! through a store whose prefix lies around this one or within it: for a key that they delete and create anew between a read
-//! and a conditional write, what was read can match.
+//! creation, of a directory too, also writes one of sixteen nodes below `PREFIX/.kv/epoch`, by the hash of its key, and what
+//! depends on a version checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not
+//! counted, nor those through a store whose prefix lies around this one or within it: for a key that they delete and create
+//! anew between a read and a conditional write, what was read can match.
 //!
 //! What a handle remembers of nodes it forgets with each connection that ends. A server that was restored from an older copy,
 //! or wiped, counts through its zxids once more; since versions hold the time too, none of before matches one of after.

@@ -1,6 +1,7 @@
 //! What a request is made of: what it checks and what it writes, by what is known of its keys.
 
 use crate::{
+    directory,
     names::{Names, SLOTS, slot},
     node::{MARK, Mark, Node, OWNED, Seen},
     store::Inner,
@@ -89,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) bumped: BTreeSet<usize>,
     pub(crate) epochs: [Option<i32>; SLOTS],
     pub(crate) ancestors: Vec<String>,
+    /// Those of what is created.
+    above: BTreeSet<String>,
 }
 
 impl Plan {
@@ -127,8 +130,9 @@ impl Plan {
             plan.acts.push(act);
             plan.were.push(subject.node().is_some_and(|node| node.is_key));
         }
+        plan.creates(inner, request, subjects);
         plan.checks(inner, request, subjects);
-        plan.writes(inner, request, subjects);
+        plan.writes(request, subjects);
         let size: usize = plan.ops.iter().map(|(op, _)| op.size()).sum();
         if size > REQUEST {
             let why = format!(
@@ -141,6 +145,31 @@ impl Plan {
 
     fn push(&mut self, op: Op, why: For) {
         self.ops.push((op, why));
+    }
+
+    /// Which keys and directories come into being, and whose creations are counted for it. A directory's is one too: its node
+    /// may have been a key's, with the same data version.
+    fn creates(&mut self, inner: &Inner, request: &Request<'_>, subjects: &[Subject]) {
+        let mut created = BTreeSet::new();
+        for (write, act) in request.writes.iter().zip(&self.acts) {
+            let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
+            let was_directory = subject.node().is_some_and(|node| !node.is_key);
+            if matches!(act, Act::Create | Act::Replace) {
+                created.insert(&*subject.path);
+            }
+            if matches!(act, Act::Create | Act::Replace) || (*act == Act::Set && was_directory) {
+                self.bumped.insert(slot(&subject.key));
+            }
+        }
+        let is_there = |path: &str| {
+            inner.directories.knows(path) || subjects.iter().any(|s| s.path == path && s.node().is_some())
+        };
+        for path in created.iter().flat_map(|path| inner.names.ancestors(path)) {
+            if !created.contains(path) && !is_there(path) {
+                self.bumped.extend(directory::slot_of(&inner.names, path));
+                self.above.insert(path.to_owned());
+            }
+        }
     }
 
     /// What must be as it was seen, but for the nodes that are written.
@@ -159,9 +188,6 @@ impl Plan {
         let mut known = Vec::new();
         for subject in subjects {
             let act = act(&subject.key);
-            if matches!(act, Some(Act::Create | Act::Replace)) {
-                self.bumped.insert(slot(&subject.key));
-            }
             let Some(seen) = subject.seen else { continue };
             // That a node is missing is told by its creation too.
             if seen.epoch.is_some() && act != Some(Act::Create) {
@@ -200,7 +226,7 @@ impl Plan {
         self.ops.extend(known.into_iter().map(|op| (op, For::Known)));
     }
 
-    fn writes(&mut self, inner: &Inner, request: &Request<'_>, subjects: &[Subject]) {
+    fn writes(&mut self, request: &Request<'_>, subjects: &[Subject]) {
         // Children go before their parents, and come behind them: paths are in that order.
         let (mut gone, mut created, mut rest) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (write, act) in request.writes.iter().zip(&self.acts) {
@@ -238,15 +264,7 @@ impl Plan {
                 Act::Nothing | Act::Remove => {}
             }
         }
-        let mut ancestors = BTreeSet::new();
-        for path in created.keys() {
-            let missing = |path: &&str| !inner.directories.knows(path) && !created.contains_key(*path);
-            let is_there = |path: &&str| subjects.iter().any(|s| s.path == **path && s.node().is_some());
-            ancestors.extend(
-                inner.names.ancestors(path).filter(missing).filter(|p| !is_there(p)).map(str::to_owned),
-            );
-        }
-        for path in ancestors {
+        for path in std::mem::take(&mut self.above) {
             self.ancestors.push(path.clone());
             created.insert(path.clone(), (Bytes::new(), CreateMode::Persistent, For::Ancestor(path)));
         }

@@ -1,0 +1,101 @@
+//! What a handle remembers of nodes that others deleted and made anew meanwhile.
+
+mod common;
+
+use common::{Node, single};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::Failure;
+
+/// Of eight names a directory shares the count of its creations with one or two at most.
+const CHILDREN: usize = 8;
+
+async fn two(node: &Node) -> Result<[Kv; 2], Failure> {
+    let url = format!("zookeeper://{}/remembered/", node.address);
+    Ok([kv_zookeeper::open(&url).await?, kv_zookeeper::open(&url).await?])
+}
+
+/// The node of a key that was deleted may come back as a directory, with the data version that it had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_out_of_a_directory_has_a_version_of_its_own() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let [a, b] = two(&node).await?;
+    for n in 0..CHILDREN {
+        let (d, x) = (&format!("{n}/d"), &format!("{n}/d/x{n}"));
+        a.put(d, "1").await?;
+        let stale = a.put(d, "2").await?.version;
+        assert!(b.get(d).await?.is_some());
+        assert!(a.delete(d).await?);
+        a.put(x, "below").await?;
+        a.put(d, "3").await?;
+        let e = b.atomic_put(d, "mine", stale).await.err().ok_or("a stale version matched")?;
+        assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
+        assert_eq!(a.get(d).await?.ok_or("it was put")?.text(), Some("3"), "{d}");
+    }
+    a.close().await?;
+    Ok(b.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_not_the_key_that_its_node_was() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let [a, b] = two(&node).await?;
+    for n in 0..CHILDREN {
+        let (d, x, z) = (&format!("{n}/d"), &format!("{n}/d/x{n}"), &format!("{n}/z"));
+        let stale = a.put(d, "1").await?.version;
+        assert!(b.get(d).await?.is_some());
+        assert!(a.delete(d).await?);
+        a.put(x, "below").await?;
+        let done = b.transact().when_exists(d).then(b.put(z, "")).await?;
+        assert!(!done.is_committed(), "{d} is a directory: {done:?}");
+        let e = b.atomic_put(d, "mine", stale).await.err().ok_or("a stale version matched")?;
+        assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
+        assert!(!a.exists(d).await?);
+    }
+    a.close().await?;
+    Ok(b.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_out_of_a_directory_is_not_missing() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let [a, b] = two(&node).await?;
+    for n in 0..CHILDREN {
+        let (d, x, z) = (&format!("{n}/d"), &format!("{n}/d/x{n}"), &format!("{n}/z"));
+        assert!(b.get(d).await?.is_none());
+        a.put(x, "below").await?;
+        a.put(d, "1").await?;
+        let done = b.transact().when_missing(d).then(b.put(z, "")).await?;
+        assert!(!done.is_committed(), "{d} is there: {done:?}");
+        assert!(!a.exists(z).await?);
+
+        let (d, x) = (&format!("{n}/e"), &format!("{n}/e/x{n}"));
+        assert!(b.get(d).await?.is_none());
+        a.put(x, "below").await?;
+        a.put(d, "1").await?;
+        assert!(b.delete(d).await?, "{d} is there");
+        assert!(!a.exists(d).await?);
+    }
+    a.close().await?;
+    Ok(b.close().await?)
+}
+
+/// Directories whose names are long together are made before what they are made for.
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_that_are_made_first_are_counted_too() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let [a, b] = two(&node).await?;
+    for n in 0..2 {
+        let d = &format!("{n}");
+        let stale = a.put(d, "1").await?.version;
+        assert!(b.get(d).await?.is_some());
+        assert!(a.delete(d).await?);
+        let deep = "/s".repeat(200);
+        let puts = (0..2).map(|m| a.put(format!("{n}/{m}{deep}/k"), ""));
+        let done = puts.fold(a.transact(), |all, put| all.then(put)).await?;
+        assert!(done.is_committed());
+        let e = b.atomic_put(d, "mine", stale).await.err().ok_or("a stale version matched")?;
+        assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
+    }
+    a.close().await?;
+    Ok(b.close().await?)
+}
