@@ -16,11 +16,13 @@ use std::{
     time::Duration,
 };
 
+mod fault;
 mod op;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fault::Fault;
 pub(crate) use op::Op;
 pub(crate) use sessions::{create_session, destroy_session, renew_session, sessions_named};
 
@@ -126,41 +128,6 @@ pub(crate) enum Done {
     Committed(Vec<Pair>),
     /// Nothing happened. The operations that failed, in their order.
     Refused(Vec<Fault>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Fault {
-    #[serde(rename = "OpIndex")]
-    pub(crate) at: usize,
-    pub(crate) what: String,
-}
-
-impl Fault {
-    /// Whether the key was not there, of an operation that needs it. The server's own words, behind the key's name.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.what.ends_with("doesn't exist")
-    }
-
-    fn error(&self) -> Option<Error> {
-        let says = |part: &str| self.what.contains(part);
-        let kind = if says("Permission denied") {
-            ErrorKind::PermissionDenied
-        } else if says("ACL not found") {
-            ErrorKind::Unauthenticated
-        } else if says("invalid session") || says("failed session lookup") {
-            return Some(Error::new(ErrorKind::LeaseLost, "the session on the server has ended"));
-        } else if says("due to lock delay") {
-            let why = "another tool's session held the key and ended a moment ago; the server refuses TTLs and leases on the \
-                       key for that session's lock delay, 15 s by default";
-            return Some(Error::new(ErrorKind::Unavailable, why));
-        } else if says("is too large") {
-            ErrorKind::TooLarge
-        } else {
-            return None;
-        };
-        Some(Error::new(kind, format!("the server says: {}", self.what)))
-    }
 }
 
 #[derive(Deserialize)]

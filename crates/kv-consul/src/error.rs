@@ -114,6 +114,11 @@ const AT_THE_DOOR: [&str; 6] = [
 /// What the system says to a server that has no room to write in, which hands it on.
 const DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
+/// What a server says of tokens.
+const UNKNOWN: &str = "ACL not found";
+const DENIED: &str = "Permission denied";
+const REFUSALS: [&str; 2] = [UNKNOWN, DENIED];
+
 /// What is wrong with a request, in the words of the agents.
 const MISTAKES: [&str; 8] = [
     "Missing key name",
@@ -135,18 +140,19 @@ pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -
     let said = said.trim();
     let speaks = *is_text && !said.starts_with(['<', '{', '[']);
     let says = |part: &str| speaks && said.contains(part);
-    // An agent puts its own words in front of a server's.
-    let begins = |part: &str| speaks && said.split(": ").any(|words| words.starts_with(part));
+    // An agent puts its own words in front of a server's, and a name that is quoted behind them may hold any words.
+    let refusal = said.split(": ").find(|words| REFUSALS.iter().any(|refusal| words.starts_with(refusal)));
+    let begins = |part: &str| speaks && refusal.is_some_and(|words| words.starts_with(part));
     let failed = |fate, kind, hint: &str| {
         Failed::new(fate, kind, format!("{agent}: the answer {status}: {said}{hint}"))
     };
     use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
     match status {
-        403 | 500 if *is_an_agents && begins("ACL not found") => {
+        403 | 500 if *is_an_agents && begins(UNKNOWN) => {
             let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
             failed(Fate::Refused, Unauthenticated, hint).blaming(Blames::Token)
         }
-        403 | 500 if *is_an_agents && begins("Permission denied") => {
+        403 | 500 if *is_an_agents && begins(DENIED) => {
             failed(Fate::Refused, PermissionDenied, "").blaming(Blames::Token)
         }
         400 if says("HTTP request to an HTTPS server") => {
@@ -208,6 +214,11 @@ mod tests {
             (
                 403,
                 "Permission denied: token with AccessorID 'x' lacks",
+                (Fate::Refused, PermissionDenied, token),
+            ),
+            (
+                403,
+                "Permission denied: lacks 'key:read' on \"a: ACL not found\"",
                 (Fate::Refused, PermissionDenied, token),
             ),
             (403, "ACL not found", (Fate::Refused, Unauthenticated, token)),
