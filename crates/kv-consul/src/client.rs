@@ -164,7 +164,8 @@ impl Client {
                 // Another request may have read the new one meanwhile.
                 Blames::Token => agents[at].renew_token() || agents[at].token() != token,
             };
-            if is_mended && !deadline.has_passed() {
+            let is_lost = fate == Fate::Unknown && does == Does::Write;
+            if is_mended && !is_lost && !deadline.has_passed() {
                 refusals = 0;
                 continue;
             }
@@ -178,11 +179,14 @@ impl Client {
                 Fate::Refused if is_the_datacenters(error.kind()) || refusals >= agents.len() => {
                     return Err(of_repeat(does, is_repeat, error));
                 }
-                Fate::Unknown if does == Does::Write => return Err(unknown(error)),
                 _ => {}
             }
+            // Also behind a write that ends here: who does nothing but write would stay with an agent that hangs.
             let next = (at + 1) % agents.len();
             let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            if is_lost {
+                return Err(unknown(error));
+            }
             if does == Does::Poll {
                 return Err(error);
             }

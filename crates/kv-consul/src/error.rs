@@ -2,7 +2,7 @@
 
 use crate::http::{Answer, Does};
 use kv_core::{Error, ErrorKind};
-use rustls::{Error as TlsError, InvalidMessage};
+use rustls::{AlertDescription, Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
@@ -60,8 +60,8 @@ pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::
     if let Some(tls) = chain(&error).find_map(tls) {
         let (kind, why) = of_tls(tls);
         let (fate, kind) = match is_open {
-            // An alert can come after what was sent.
-            true if is_sent => (Fate::Unknown, ErrorKind::Unavailable),
+            // What is wrong can come after what was sent was done, unless the one was never let in.
+            true if is_sent && !is_of_handshakes(tls) => (Fate::Unknown, ErrorKind::Unavailable),
             true => (Fate::Undone, ErrorKind::Unavailable),
             false => (Fate::Refused, kind),
         };
@@ -86,6 +86,26 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErro
 /// The system's errors wrap one another, and are no sources of one another then.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     error.downcast_ref::<TlsError>().or_else(|| tls(error.downcast_ref::<io::Error>()?.get_ref()?))
+}
+
+/// Whether it says that a certificate was not accepted: nothing behind such a handshake is read.
+fn is_of_handshakes(error: &TlsError) -> bool {
+    use AlertDescription::*;
+    match error {
+        TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => true,
+        TlsError::AlertReceived(alert) => matches!(
+            alert,
+            NoCertificate
+                | BadCertificate
+                | UnsupportedCertificate
+                | CertificateRevoked
+                | CertificateExpired
+                | CertificateUnknown
+                | UnknownCA
+                | CertificateRequired
+        ),
+        _ => false,
+    }
 }
 
 fn of_tls(error: &TlsError) -> (ErrorKind, &'static str) {

@@ -2,12 +2,20 @@
 
 mod common;
 
-use common::guarded::{Guarded, MINE, ROOT};
+use common::{
+    guarded::{Guarded, MINE, ROOT},
+    single, with,
+};
 use kv_consul::Config;
 use kv_core::{ErrorKind, Kv};
-use kv_testsuite::{Failure, Proxy, failover::soon};
+use kv_testsuite::{Certificates, Failure, Proxy, failover::soon};
 use serde_json::json;
-use std::time::Duration;
+use std::{io::Write, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 /// Longer than all of it takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
@@ -48,5 +56,108 @@ async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_kno
     let released = soon("what is known", releases).await??;
     assert_eq!(released.map_err(|e| e.kind()), Err(ErrorKind::OutcomeUnknown));
     assert!(other.release().await?);
+    Ok(())
+}
+
+/// A way to a server that, when it is told to, swallows what comes back, and then says something else in its place.
+struct Spoils {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fine,
+    Swallows,
+    Spoils,
+}
+
+impl Spoils {
+    async fn of(server: SocketAddr) -> Result<Self, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, state) = (listener.local_addr()?, watch::Sender::new(State::Fine));
+        let told = state.clone();
+        let task = tokio::spawn(async move {
+            let mut links = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                links.spawn(relay(client, server, told.subscribe()));
+            }
+        });
+        Ok(Self { address, state, task })
+    }
+}
+
+impl Drop for Spoils {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn relay(
+    mut client: TcpStream,
+    server: SocketAddr,
+    state: watch::Receiver<State>,
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let (mut asks, mut hears) = client.split();
+    let (mut answers, mut takes) = server.split();
+    let back = async {
+        let (mut piece, mut until) = (vec![0; 16 << 10], state.clone());
+        loop {
+            tokio::select! {
+                read = answers.read(&mut piece) => match read? {
+                    0 => return hears.shutdown().await,
+                    read if *state.borrow() == State::Fine => hears.write_all(&piece[..read]).await?,
+                    _ => {}
+                },
+                () = async { drop(until.wait_for(|state| *state == State::Spoils).await) } => {
+                    return hears.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
+                }
+            }
+        }
+    };
+    tokio::try_join!(tokio::io::copy(&mut asks, &mut takes), back).map(drop)
+}
+
+/// After a rotation the files differ from what a connection that goes on was made with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_not_sent_again_because_its_answer_was_no_tls() -> Result<(), Failure> {
+    let ours = Certificates::new()?;
+    let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| ours.file(name));
+    let node = with(&json!({ "cert_file": cert, "key_file": key, "ca_file": &ca })).await?;
+    let spoils = Spoils::of(node.tls_address()).await?;
+    let config = Config::new([spoils.address.to_string()]).prefix("mine/").ca(&ca);
+    let kv = Kv::new(config.open().await?).with_deadline(DEADLINE);
+    let other = kv_consul::open(&format!("consul://{}/mine/", node.address)).await?;
+    kv.put("k", "").await?;
+    writeln!(std::fs::OpenOptions::new().append(true).open(&ca)?, "# another one")?;
+    spoils.state.send_replace(State::Swallows);
+    let put = tokio::spawn(kv.put("k", "ours").into_future());
+    soon("its effect", async {
+        while other.get("k").await?.is_none_or(|entry| entry.text() != Some("ours")) {}
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    let theirs = other.put("k", "theirs").await?.version;
+    spoils.state.send_replace(State::Spoils);
+    let put = soon("the end", put).await??;
+    spoils.state.send_replace(State::Fine);
+    assert_eq!(put.map(drop).map_err(|e| e.kind()), Err(ErrorKind::OutcomeUnknown));
+    assert_eq!(kv.get("k").await?.ok_or("it is there")?.version, theirs);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_writes_does_not_stay_with_an_agent_that_hangs() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let url = format!("consul://{},{}/hangs/", proxy.address(), node.address);
+    let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(1));
+    kv.put("k", "1").await?;
+    proxy.freeze();
+    let lost = kv.put("k", "2").await.map(drop).map_err(|e| e.kind());
+    assert_eq!(lost, Err(ErrorKind::OutcomeUnknown));
+    kv.put("k", "3").await?;
     Ok(())
 }
