@@ -14,11 +14,14 @@ use kv_core::{
     backend::{AbortOnDrop, Alive, Backoff, Undo},
     *,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::oneshot, task::AbortHandle};
-
-/// For so long a request may still arrive that was given up.
-const LATE: Duration = Duration::from_secs(60);
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -30,6 +33,8 @@ struct Attempt {
     name: String,
     line: String,
     each_request: Duration,
+    /// A copy of the request to enter may still arrive: one of several was answered, or none.
+    comes_late: AtomicBool,
 }
 
 /// Where an attempt stands in line.
@@ -65,6 +70,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             line: line.clone(),
             each_request: options.each_request,
             session,
+            comes_late: AtomicBool::new(true),
         });
         let (entered, leave) = attempt.clone().enters(options.value.clone()).await?;
         let (token, place) = match entered {
@@ -141,7 +147,9 @@ impl Attempt {
             Op::get_tree(&self.line),
         ];
         // A repeat finds the contender that the first one made.
-        match self.inner.txn(Does::Repeatable, self.deadline(), &ops).await? {
+        let told = self.inner.noting(Does::Repeatable, self.deadline(), &ops).await?;
+        self.comes_late.store(told.is_repeat, Ordering::Release);
+        match told.it {
             Done::Committed(done) => {
                 let line = done.get(1..).unwrap_or_default();
                 // A line without its own last one is one that the token may not read.
@@ -232,14 +240,33 @@ impl Attempt {
         })
     }
 
+    /// Deletes the contender. Where a copy of the request that made it may still arrive, with a mark that has it do nothing: it would
+    /// take the place anew, and make a fence true again that was given back. The mark goes with the session, as the copy does: nobody
+    /// knows how long a server hangs.
     async fn delete(&self) -> Result<Left> {
-        let ops = [Op::get(&self.name), Op::delete(&self.name)];
-        let told = self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await?;
-        Ok(match (told.it, told.is_repeat) {
-            (Done::Committed(_), _) => Left::Now,
+        let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
+        let comes_late = self.comes_late.load(Ordering::Acquire);
+        if comes_late {
+            let mark = self.inner.names.given_up(&self.id);
+            ops.push(Op::write(&mark, b"", Some(self.session.session())));
+        }
+        let told = match self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await {
+            // With the session everything of ours is gone, and nothing can come. An earlier try may have done it.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Somehow),
+            told => told?,
+        };
+        let left = match (told.it, told.is_repeat) {
+            (Done::Committed(_), _) => return Ok(Left::Now),
             (Done::Refused(_), false) => Left::Before,
             (Done::Refused(_), true) => Left::Somehow,
-        })
+        };
+        if comes_late {
+            match self.inner.txn(Does::Keeps, self.deadline(), &ops[1..]).await {
+                Err(e) if e.kind() == ErrorKind::LeaseLost => {}
+                marked => drop(marked?),
+            }
+        }
+        Ok(left)
     }
 
     /// Others keep the session alive, and with it what we could not delete: until it is, or the session has ended.
@@ -254,16 +281,13 @@ impl Attempt {
         self.inner.sessions.forget(&self.session);
     }
 
-    /// Takes back a request to enter whose answer was lost: deletes the contender, or, where there is none, leaves a mark for a
-    /// while so that the request does nothing should it still arrive.
+    /// Takes back a request to enter whose answer was lost: it may have been done, or may still arrive.
     fn give_up(self: Arc<Self>) -> Undo {
         self.inner.tasks.clone().undo(async move {
             let mut backoff = Backoff::default();
             loop {
-                match self.take_back().await {
-                    Ok(was_there) => return Ok(was_there),
-                    // With the session everything of ours is gone, and nothing can come.
-                    Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
+                match self.delete().await {
+                    Ok(left) => return Ok(!matches!(left, Left::Before)),
                     Err(e) if !self.session.alive().is_held() => {
                         self.inner.sessions.forget(&self.session);
                         return Err(e);
@@ -272,28 +296,6 @@ impl Attempt {
                 }
             }
         })
-    }
-
-    async fn take_back(&self) -> Result<bool> {
-        if !matches!(self.delete().await?, Left::Before) {
-            return Ok(true);
-        }
-        let mark = self.inner.names.given_up(&self.id);
-        let ops = [Op::delete(&self.name), Op::write(&mark, b"", Some(self.session.session()))];
-        self.inner.txn(Does::Keeps, self.deadline(), &ops).await?;
-        // The mark would go with the session, which others may use for long. Nothing here keeps it.
-        let (inner, lost, each) = (self.inner.clone(), self.session.alive().lost(), self.each_request);
-        let ops = [Op::delete(&self.name), Op::delete(&mark)];
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = lost => {}
-                () = tokio::time::sleep(LATE) => {
-                    // What fails goes with the session.
-                    let _ = inner.txn(Does::Keeps, Deadline::after(each), &ops).await;
-                }
-            }
-        });
-        Ok(false)
     }
 }
 

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{
+    Node,
     guarded::{Guarded, MINE, ROOT},
-    single, with,
+    http, names, single, with,
 };
 use kv_consul::Config;
 use kv_core::{ErrorKind, Kv};
@@ -159,5 +160,79 @@ async fn who_only_writes_does_not_stay_with_an_agent_that_hangs() -> Result<(), 
     let lost = kv.put("k", "2").await.map(drop).map_err(|e| e.kind());
     assert_eq!(lost, Err(ErrorKind::OutcomeUnknown));
     kv.put("k", "3").await?;
+    Ok(())
+}
+
+/// How many transactions the server has answered, by its own counters.
+async fn transactions(node: &Node) -> Result<u64, Failure> {
+    let all = http(node.address, "GET /v1/agent/metrics?format=prometheus", b"").await?;
+    let all = String::from_utf8(all.body)?;
+    let count = all.lines().find_map(|line| line.strip_prefix("consul_http_PUT_v1_txn_count "));
+    Ok(count.unwrap_or("0").parse()?)
+}
+
+/// An agent stands still with a request for a lock, another one is asked, and the lock is given back before the first one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let url = format!("consul://{},{}/late/", proxy.address(), node.address);
+    let other = kv_consul::open(&format!("consul://{}/late/", node.address)).await?;
+    for waits in [false, true] {
+        // The agent that stands still is asked first again.
+        let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(1));
+        // The session goes on.
+        let keeps = kv.new_lock("other").ttl(TTL).acquire().await?;
+        let theirs = match waits {
+            true => Some(other.new_lock("l").ttl(TTL).acquire().await?),
+            false => None,
+        };
+        proxy.freeze_requests();
+        let (before, acquires) =
+            (transactions(&node).await?, kv.new_lock("l").ttl(TTL).acquire().into_future());
+        let fence = match theirs {
+            None => {
+                let guard = soon("the lock", acquires).await??;
+                let fence = guard.fence().clone();
+                assert!(guard.release().await?);
+                Some(fence)
+            }
+            Some(theirs) => {
+                let line = "late/.kv/lock/1/l/";
+                let waiting = tokio::spawn(acquires);
+                soon("its place", async {
+                    while names(node.address, line).await?.len() < 2 {}
+                    Ok::<_, Failure>(())
+                })
+                .await??;
+                waiting.abort();
+                soon("its place to be left", async {
+                    while names(node.address, line).await?.len() > 1 {}
+                    Ok::<_, Failure>(())
+                })
+                .await??;
+                assert!(theirs.release().await?);
+                None
+            }
+        };
+        let done = transactions(&node).await?;
+        assert!(done > before);
+        proxy.thaw();
+        soon("the late one", async {
+            while transactions(&node).await? == done {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        let next = soon("a lock that nobody holds", other.new_lock("l").ttl(TTL).acquire()).await??;
+        assert!(keeps.is_held(), "it was free because the session had ended");
+        if let Some(fence) = fence {
+            assert!(
+                kv.put("k", "").fenced(&fence).await.is_err(),
+                "a fence that was given back is true again"
+            );
+        }
+        assert!(next.release().await? && keeps.release().await?);
+        kv.close().await?;
+    }
     Ok(())
 }
