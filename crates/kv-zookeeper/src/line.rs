@@ -4,7 +4,7 @@ use crate::{
     client::Does,
     connect::Attempts,
     directory,
-    error::{Answer, Problem, Said},
+    error::{Answer, Problem, Said, unknown},
     lock::Attempt,
 };
 use kv_core::*;
@@ -108,7 +108,7 @@ impl Attempt {
                 // Whether it is there tells the line itself, once the session is connected again: what it sent before is
                 // done or refused by then.
                 Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
-                    if let Some(entered) = self.find().await? {
+                    if let Some(entered) = self.find().await.map_err(unsure)? {
                         return Ok(entered);
                     }
                 }
@@ -138,10 +138,13 @@ impl Attempt {
                 Some(MultiWriteResult::Create { path, stat }) => {
                     let contender = path.rsplit('/').next().unwrap_or_default().to_owned();
                     // ZooKeeper 3.8 does not say when.
-                    let stat = if stat.is_invalid() { self.stat(&path).await? } else { Some(stat) };
+                    let stat = match stat.is_invalid() {
+                        true => self.stat(&path).await.map_err(unsure)?,
+                        false => Some(stat),
+                    };
                     Ok(stat.map(|stat| Entered { contender, token: token(stat.czxid), is_first: true }))
                 }
-                _ => self.find().await,
+                _ => self.find().await.map_err(unsure),
             },
             Ok(Err(Answer { said: Said::NoNode, .. })) => {
                 directory::prepare(&self.inner, deadline).await?;
@@ -149,7 +152,7 @@ impl Attempt {
             }
             Ok(Err(_)) => Ok(None),
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
-                self.find().await
+                self.find().await.map_err(unsure)
             }
             Err(e) => Err(e),
         }
@@ -157,8 +160,15 @@ impl Attempt {
 
     pub(crate) async fn stat(&self, path: &str) -> Result<Option<Stat>> {
         let found = self.via().call(Does::Read, self.deadline(), |linked| async move {
-            let stat = linked.session.check_stat(path);
-            Ok::<_, Problem>(stat.await?)
+            let found = linked.session.check_stat(path).await?;
+            if found.is_some() {
+                return Ok::<_, Problem>(found);
+            }
+            // A member that is behind has not heard of it yet.
+            let barrier = linked.barrier().await;
+            let found = linked.session.check_stat(path);
+            barrier.await?;
+            Ok(found.await?)
         });
         Ok(found.await?.ok().flatten())
     }
@@ -170,6 +180,14 @@ impl Attempt {
         let path = &format!("{}/{own}", self.line);
         let found = self.stat(path).await?;
         Ok(found.map(|stat| Entered { contender: own, token: token(stat.czxid), is_first: false }))
+    }
+}
+
+/// What failed behind a request that may have had its effect. With a session its contenders end.
+fn unsure(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::LeaseLost | ErrorKind::OutcomeUnknown => error,
+        _ => unknown(error),
     }
 }
 

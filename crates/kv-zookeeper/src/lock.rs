@@ -98,6 +98,7 @@ impl Attempt {
         let entered = match self.enter(options).await {
             Ok(entered) => entered,
             Err(e) => {
+                // Else the error says that it is not in line.
                 if e.kind() != ErrorKind::OutcomeUnknown {
                     leave.forget();
                 }

@@ -247,8 +247,3 @@ fn no_secret_is_shown() {
     let config = Config::new(["h"]).user("me", Secret::new("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() -> Result<(), Failure> {
-    kv_testsuite::repeat::is_refused(common::fire::suite("zookeeper", "zookeeper-3.9").await?).await
-}

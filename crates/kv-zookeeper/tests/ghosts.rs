@@ -1,0 +1,63 @@
+//! Contenders whose creation was not heard of: nobody waits for them.
+
+mod common;
+
+use common::single;
+use kv_testsuite::{Failure, Proxy};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+/// Longer than all of it takes, so that nothing ends by itself.
+const TTL: Duration = Duration::from_secs(45);
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The server has done a request for a lock, its answer is lost, and for longer than a deadline nobody can be asked. Another
+/// lock keeps the session alive that the two share.
+async fn is_got_after_an_outage(kind: &str, has_line: bool) -> Result<(), Failure> {
+    let node = single(kind).await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/ghosts/", proxy.address())).await?;
+    let kv = kv.with_deadline(DEADLINE);
+    let observer = kv_zookeeper::open(&format!("zookeeper://{}/ghosts/", node.address)).await?;
+    let other = kv.new_lock("other").ttl(TTL).acquire().await?;
+    if has_line {
+        assert!(kv.new_lock("l").ttl(TTL).acquire().await?.release().await?);
+    }
+    // The contender's name in its line.
+    proxy.hold_answer_to("/ghosts/.kv/lock/l/");
+    let mut asks = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
+    timeout(SOON, proxy.trapped()).await?;
+    if !has_line {
+        // The first request was refused; the next one makes the line too.
+        proxy.hold_answer_to("/ghosts/.kv/lock/l/");
+        timeout(SOON, proxy.trapped()).await?;
+    }
+    let done = async {
+        while observer.lock_holder("l").await?.is_none() {}
+        Ok::<_, Failure>(())
+    };
+    timeout(SOON, done).await??;
+    proxy.cut().await;
+    tokio::time::sleep(DEADLINE * 3).await; // the outage
+    assert!(timeout(Duration::ZERO, &mut asks).await.is_err(), "it rides out what a wait rides out");
+    proxy.heal().await;
+    let guard = timeout(SOON, asks).await.map_err(|_| "it waits for a contender of its own")???;
+    assert!(other.is_held() && guard.is_held());
+    assert_eq!(observer.lock_holder("l").await?.ok_or("it is held")?.token, guard.token());
+    assert!(guard.release().await?);
+    assert!(observer.lock_holder("l").await?.is_none());
+    kv.close().await?;
+    Ok(observer.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contender_of_an_outage_is_not_waited_for() -> Result<(), Failure> {
+    is_got_after_an_outage("zookeeper", true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contender_that_made_its_line_is_not_waited_for() -> Result<(), Failure> {
+    is_got_after_an_outage("zookeeper", false).await?;
+    is_got_after_an_outage("zookeeper38", false).await
+}
