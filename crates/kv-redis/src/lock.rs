@@ -6,14 +6,17 @@ use crate::{
     holder::{OWN, token},
     part::{Core, Part, unique},
     script::{self, next},
-    session::Use,
+    session::{Session, Use},
     waiting::Place,
 };
 use kv_core::{
     backend::{Backoff, Undo},
     *,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -56,7 +59,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
         let number = match attempt.enter(options).await {
             Ok(Entered::Over) => {
                 attempt.never_was(leave);
-                part.sessions.forget(&attempt.used);
+                session.forget();
                 continue;
             }
             Ok(Entered::Taken) => {
@@ -79,8 +82,8 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                 session.is_in_line(&attempt.contender);
                 session.listen();
                 if waiting.place().await == Place::Lost {
-                    if session.alive().is_some_and(|alive| !alive.is_held()) {
-                        part.sessions.forget(&attempt.used);
+                    if session.is_over() {
+                        session.forget();
                     }
                     continue;
                 }
@@ -89,7 +92,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
         };
         let Some(alive) = session.alive().map(backend::Alive::another) else { continue };
         if !alive.is_held() {
-            part.sessions.forget(&attempt.used);
+            session.forget();
             continue;
         }
         let token = token(number, attempt.own)?;
@@ -142,21 +145,25 @@ impl Attempt {
         tasks.undo(async move {
             self.used.session.holds_no_more(&self.contender);
             self.used.session.may_be_open();
-            let answer = self.left().await;
+            let stays = self.stays();
+            let answer = stays.left().await;
             if answer.is_err() {
-                tokio::spawn(async move { self.leave_while_alive().await });
+                tokio::spawn(stays.leave());
             }
             // What a repeat finds is no answer for the first try.
             answer.and_then(|(was_held, is_repeat)| undone(was_held, is_repeat))
         })
     }
 
-    /// Whether it was in front, and whether an earlier try may have taken it out.
-    async fn left(&self) -> Result<(bool, bool)> {
-        let session = &self.used.session;
-        let left = leave(&self.core, &self.name, &session.id, &self.contender, self.deadline()).await?;
-        session.has_left(&self.contender);
-        Ok(left)
+    fn stays(&self) -> Stays {
+        Stays {
+            core: self.core.clone(),
+            session: Arc::downgrade(&self.used.session),
+            id: self.used.session.id.clone(),
+            name: self.name.clone(),
+            contender: self.contender.clone(),
+            each_request: self.each_request,
+        }
     }
 
     /// Nothing of it came to the server.
@@ -164,12 +171,40 @@ impl Attempt {
         leave.forget();
         self.used.session.has_left(&self.contender);
     }
+}
+
+/// A contender that is to be taken out of a line. It does not keep its session.
+struct Stays {
+    core: Arc<Core>,
+    session: Weak<Session>,
+    id: String,
+    name: Key,
+    contender: String,
+    each_request: Duration,
+}
+
+impl Stays {
+    /// Whether it was in front, and whether an earlier try may have taken it out.
+    async fn left(&self) -> Result<(bool, bool)> {
+        let deadline = Deadline::after(self.each_request);
+        let left = leave(&self.core, &self.name, &self.id, &self.contender, deadline).await;
+        match (&left, self.session.upgrade()) {
+            (Ok(_), Some(session)) => session.has_left(&self.contender),
+            // It ends with those who use it now, and the contender with it.
+            (Err(e), Some(session)) if e.is_lasting() => session.forget(),
+            _ => {}
+        }
+        left
+    }
 
     /// Others keep the session alive, and with it what we could not take out: until it is, or the session has ended.
-    async fn leave_while_alive(&self) {
+    async fn leave(self) {
         let mut backoff = Backoff::default();
-        while self.used.session.alive().is_some_and(backend::Alive::is_held) {
+        loop {
             backoff.pause().await;
+            if self.session.upgrade().is_none_or(|session| session.is_over()) {
+                return;
+            }
             match self.left().await {
                 Err(e) if e.kind() != ErrorKind::Closed => {}
                 _ => return,

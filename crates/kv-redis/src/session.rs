@@ -38,6 +38,7 @@ type Ending = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(crate) struct Session {
     core: Arc<Core>,
+    sessions: Weak<Mutex<Open>>,
     pub(crate) id: String,
     pub(crate) ttl: Duration,
     each_request: Duration,
@@ -75,7 +76,6 @@ impl Drop for Session {
 /// The right to hang something on a session; it is open as long as there is one.
 pub(crate) struct Use {
     pub(crate) session: Arc<Session>,
-    sessions: Weak<Mutex<Open>>,
 }
 
 impl Drop for Use {
@@ -89,11 +89,11 @@ impl Drop for Use {
         // again soon needs no new one.
         let (weak, clock, wait) =
             (Arc::downgrade(&self.session), self.session.core.clock.clone(), self.session.ttl / 4);
-        let sessions = self.sessions.clone();
         let Ok(runtime) = Handle::try_current() else { return };
         let end = runtime.spawn(async move {
             clock.sleep(wait).await;
-            if let (Some(session), Some(sessions)) = (weak.upgrade(), sessions.upgrade()) {
+            let Some(session) = weak.upgrade() else { return };
+            if let Some(sessions) = session.sessions.upgrade() {
                 let mut open = lock(&sessions);
                 let is_unused = {
                     let mut users = lock(&session.users);
@@ -125,15 +125,10 @@ impl Sessions {
         if open.get(&ttl).is_some_and(|session| session.is_over()) {
             open.remove(&ttl);
         }
-        let session =
-            open.entry(ttl).or_insert_with(|| Arc::new(Session::new(core, ttl, each_request))).clone();
+        let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
+        let session = open.entry(ttl).or_insert_with(new).clone();
         lock(&session.users).count += 1;
-        Use { session, sessions: Arc::downgrade(&self.0) }
-    }
-
-    /// No new locks on this session: it is over, or nobody knows what hangs on it.
-    pub(crate) fn forget(&self, used: &Use) {
-        forget(&mut lock(&self.0), &used.session);
+        Use { session }
     }
 
     /// Ends all sessions. What cannot be ended in time ends by its TTL.
@@ -154,9 +149,10 @@ impl Sessions {
 }
 
 impl Session {
-    fn new(core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Self {
+    fn new(core: &Arc<Core>, sessions: Weak<Mutex<Open>>, ttl: Duration, each_request: Duration) -> Self {
         Self {
             core: core.clone(),
+            sessions,
             id: format!("{:016x}", unique()),
             ttl,
             each_request,
@@ -189,8 +185,15 @@ impl Session {
         self.alive.get()
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.alive.get().is_some_and(|alive| !alive.is_held())
+    }
+
+    /// No new locks on it: it is over, or there is in a line what cannot be taken out.
+    pub(crate) fn forget(self: &Arc<Self>) {
+        if let Some(sessions) = self.sessions.upgrade() {
+            forget(&mut lock(&sessions), self);
+        }
     }
 
     /// Runs a step of the script about it, from this place on.

@@ -173,3 +173,30 @@ async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Who may renew and not leave keeps no lock that it gave up, though it goes on to use others of that TTL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let mut resp = node.resp().await?;
+    resp.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
+    let admin = kv_redis::open(&format!("redis://{}/mine/", node.address)).await?;
+    let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
+    let lock = |kv: &Kv| kv.new_lock("l").ttl(Duration::from_secs(3));
+    let guard = lock(&kv).acquire().await?;
+    resp.say("ACL SETUSER me resetchannels").await?;
+    drop(guard);
+    let again = async {
+        loop {
+            let e = lock(&kv).try_acquire().await.map(drop).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let next = tokio::select! {
+        next = lock(&admin).acquire_within(Duration::from_secs(12)) => next?,
+        () = again => None,
+    };
+    assert!(next.ok_or("nobody holds it, and nobody gets it")?.release().await?);
+    Ok(())
+}
