@@ -24,6 +24,8 @@ pub(crate) const ENDS: &str = "ends";
 /// When the service may delete it, in seconds.
 pub(crate) const TTL: &str = "ttl";
 pub(crate) const LEASE: &str = "lease";
+/// The how-manieth renewal its end is by.
+pub(crate) const RENEWAL: &str = "renewal";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const TOKEN: &str = "token";
 
@@ -85,6 +87,8 @@ pub(crate) struct Found {
     pub(crate) ends: Option<Millis>,
     pub(crate) owner: Option<String>,
     pub(crate) token: Option<u64>,
+    pub(crate) lease: Option<String>,
+    pub(crate) renewal: Option<u64>,
     /// Attributes that are there, and say nothing that we understand.
     odd: Vec<&'static str>,
 }
@@ -117,8 +121,15 @@ impl Found {
             ends: read(item, ENDS, &mut odd, A::number),
             owner: read(item, OWNER, &mut odd, |owner| owner.text().map(str::to_owned)),
             token: read(item, TOKEN, &mut odd, A::number),
+            lease: read(item, LEASE, &mut odd, |lease| lease.text().map(str::to_owned)),
+            renewal: item.get(RENEWAL).and_then(A::number),
             odd,
         }
+    }
+
+    /// Whether its end is by this renewal of its owner's, or a later one.
+    pub(crate) fn is_renewed(&self, number: u64) -> bool {
+        self.renewal.is_some_and(|last| last >= number)
     }
 
     /// The version; for what another tool wrote, one made of the value.

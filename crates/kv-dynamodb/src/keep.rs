@@ -1,21 +1,45 @@
 //! What renewals and revocations send: bound to an id of our own, so that a repeat is harmless in its effect.
+//!
+//! A renewal sets an end that was fixed when it began, and may arrive much later, behind others: so renewals are counted, and
+//! the service refuses one that is not the latest.
 
 use crate::{
     client::{Does, corrupt},
     clock::Millis,
     error::{Failed, code},
-    item::{ENDS, Found, TTL, number},
+    item::{ENDS, Found, RENEWAL, TTL, number},
     store::Inner,
     terms::Terms,
 };
-use aws_sdk_dynamodb::types::{ReturnValue, TransactWriteItem, Update};
+use aws_sdk_dynamodb::{
+    operation::update_item::UpdateItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
+};
 use kv_core::*;
 
+/// The end that a renewal gives, and the how-manieth of its owner's it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    pub(crate) ends: Millis,
+    pub(crate) number: u64,
+}
+
+/// What came of a renewal.
+#[derive(Debug)]
+pub(crate) enum Prolonged {
+    Done,
+    /// This is there instead.
+    Hindered(Option<Found>),
+}
+
 impl Inner {
-    fn prolonged(&self, terms: &mut Terms, ends: Millis) -> String {
-        let (end, ttl) = (terms.name(ENDS), terms.name(TTL));
-        let (at, deleted) = (terms.value(number(ends)), terms.value(number(self.deleted_at(ends))));
-        format!("SET {end} = {at}, {ttl} = {deleted}")
+    /// What a renewal sets, and on which condition.
+    fn prolonged(&self, terms: &mut Terms, to: Renewal, ours: &str) -> (String, String) {
+        let (end, ttl, renewal) = (terms.name(ENDS), terms.name(TTL), terms.name(RENEWAL));
+        let (at, deleted) = (terms.value(number(to.ends)), terms.value(number(self.deleted_at(to.ends))));
+        let by = terms.value(number(to.number));
+        let set = format!("SET {end} = {at}, {ttl} = {deleted}, {renewal} = {by}");
+        (set, format!("{ours} AND {}", terms.is_not_renewed(to.number)))
     }
 }
 
@@ -24,12 +48,12 @@ pub(crate) fn renewal(
     inner: &Inner,
     partition: &str,
     key: &str,
-    ends: Millis,
+    to: Renewal,
     ours: impl Fn(&mut Terms) -> String,
 ) -> Result<TransactWriteItem> {
     let mut terms = Terms::default();
-    let condition = ours(&mut terms);
-    let set = inner.prolonged(&mut terms, ends);
+    let ours = ours(&mut terms);
+    let (set, condition) = inner.prolonged(&mut terms, to, &ours);
     let update = Update::builder()
         .table_name(&inner.client.table)
         .set_key(Some(Inner::key(partition, key)))
@@ -37,24 +61,25 @@ pub(crate) fn renewal(
         .condition_expression(condition)
         .set_expression_attribute_names(terms.names())
         .set_expression_attribute_values(terms.values())
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build();
     let update = update.map_err(|_| corrupt("the SDK refused a renewal"))?;
     Ok(TransactWriteItem::builder().update(update).build())
 }
 
-/// Has an item end later, if it is as it has to be; whether it was.
+/// Has an item end later, if it is as it has to be.
 pub(crate) async fn prolong(
     inner: &Inner,
     does: Does,
     partition: &str,
     key: &str,
-    ends: Millis,
+    to: Renewal,
     ours: impl Fn(&mut Terms) -> String,
     deadline: Deadline,
-) -> Result<bool> {
+) -> Result<Prolonged> {
     let mut terms = Terms::default();
-    let condition = ours(&mut terms);
-    let set = inner.prolonged(&mut terms, ends);
+    let ours = ours(&mut terms);
+    let (set, condition) = inner.prolonged(&mut terms, to, &ours);
     let update = || async {
         let update = inner
             .client
@@ -65,11 +90,16 @@ pub(crate) async fn prolong(
             .update_expression(&set)
             .condition_expression(&condition)
             .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values());
+            .set_expression_attribute_values(terms.values())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match update.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
-            Err(e) => Err(Failed::from(e)),
+            Ok(_) => Ok(Prolonged::Done),
+            Err(e) => match e.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Prolonged::Hindered(failed.item().map(Found::of)))
+                }
+                _ => Err(Failed::from(e)),
+            },
         }
     };
     inner.client.call(does, deadline, update).await
@@ -78,6 +108,7 @@ pub(crate) async fn prolong(
 /// Deletes an item that is bound to an id of our own; what it was, and whether an earlier attempt may have deleted it.
 pub(crate) async fn delete(
     inner: &Inner,
+    does: Does,
     partition: &str,
     key: &str,
     ours: &str,
@@ -101,5 +132,5 @@ pub(crate) async fn delete(
             Err(e) => Err(Failed::from(e)),
         }
     };
-    inner.client.answer(Does::Keeps, deadline, delete).await
+    inner.client.answer(does, deadline, delete).await
 }

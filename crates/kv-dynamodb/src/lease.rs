@@ -2,16 +2,13 @@
 
 use crate::{
     client::{Client, Does, corrupt, unknown_whether},
-    clock::Millis,
-    error::Failed,
-    item::{ENDS, LEASE, VERSION, number, text, unique, versioned},
-    keep::{delete, prolong, renewal},
-    store::{Inner, MOST_OPS},
+    error::{Failed, code},
+    item::{ENDS, LEASE, RENEWAL, VERSION, number, text, unique, versioned},
+    keep::{Prolonged, Renewal, delete, prolong},
+    store::Inner,
     terms::Terms,
     turns::{self, Turn},
-    txn::hindered,
 };
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kv_core::{backend::Alive, *};
 use std::{
     collections::HashMap,
@@ -20,9 +17,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// A key that so many renewals in a row did not find under the lease is another's now. The first may have come before the
-/// put.
-const MISSES: u8 = 2;
+mod renew;
 
 /// The leases of this store, by whichever handle of this process they were made.
 #[derive(Debug, Default)]
@@ -66,7 +61,10 @@ pub(crate) struct Lease {
 
 #[derive(Debug)]
 struct State {
-    ends: Millis,
+    /// What the record and the keys have.
+    to: Renewal,
+    /// How many renewals were begun.
+    begun: u64,
     /// Until then, by our own clock, it is ours for certain.
     held_until: backend::Instant,
     over: bool,
@@ -83,11 +81,11 @@ impl Lease {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a key ends that is put under it now.
-    pub(crate) fn ends(&self) -> Result<Millis> {
+    /// When a key ends that is put under it now, and by which renewal.
+    pub(crate) fn ends(&self) -> Result<Renewal> {
         let state = self.state();
         let held = !state.over && self.client.time.local().now() < state.held_until;
-        if held { Ok(state.ends) } else { Err(over(&self.id)) }
+        if held { Ok(state.to) } else { Err(over(&self.id)) }
     }
 
     /// A key is about to be put under it.
@@ -115,144 +113,30 @@ impl Lease {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             let _turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Deletes)], deadline).await;
             let condition = format!("{name} = {version}");
-            delete(inner, &inner.names.data, key.as_str(), &condition, &terms, deadline).await?;
+            delete(inner, Does::Keeps, &inner.names.data, key.as_str(), &condition, &terms, deadline).await?;
             return Err(over(&self.id));
         }
         self.add(key)?;
         if self.client.time.local().now().since(made) < self.ttl / 4 {
             return Ok(());
         }
-        let (ends, now) = (self.ends()?, self.client.time.latest());
+        let (to, now) = (self.ends()?, self.client.time.latest());
         let ours = |terms: &mut Terms| {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             format!("{name} = {version} AND {}", terms.lives(now))
         };
-        if prolong(inner, Does::Keeps, &inner.names.data, key.as_str(), ends, ours, deadline).await? {
-            return Ok(());
-        }
-        let why = "the put took so long that the key ended, or was written by another, before it was renewed";
-        Err(unknown_whether(why))
-    }
-
-    /// Has the record and every key end anew.
-    async fn renew(self: Arc<Self>, inner: Arc<Inner>, ttl: Duration, each_request: Duration) -> Result<()> {
-        let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
-        let ends = self.client.time.end_of(ttl);
-        let keys: Vec<_> = self.state().keys.keys().cloned().collect();
-        // In one request where they fit, so that an outage leaves as much as it can of the TTL.
-        if (1..MOST_OPS).contains(&keys.len()) {
-            self.renew_together(&inner, &keys, ends, deadline).await?;
-        } else {
-            self.renew_each(&inner, keys, ends, deadline).await?;
-        }
-        let mut state = self.state();
-        state.ends = state.ends.max(ends);
-        state.held_until = state.held_until.max(began + life(ttl));
-        Ok(())
-    }
-
-    /// The clause of a key that is still under it.
-    fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
-        let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
-        format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
-    }
-
-    fn renewed(&self, key: &Key, found: bool) {
-        let mut state = self.state();
-        match state.keys.get_mut(key) {
-            Some(misses) if found => *misses = 0,
-            Some(misses) if *misses + 1 < MISSES => *misses += 1,
-            _ => drop(state.keys.remove(key)),
-        }
-    }
-
-    fn deleted(&self) -> Error {
-        let why = format!("the record of the lease {} was deleted on the service", self.id);
-        Error::new(ErrorKind::LeaseLost, why)
-    }
-
-    /// All in one transaction, from which keys that are another's now are left out.
-    async fn renew_together(
-        &self,
-        inner: &Inner,
-        keys: &[Key],
-        ends: Millis,
-        deadline: Deadline,
-    ) -> Result<()> {
-        let mut keys: Vec<&Key> = keys.iter().collect();
-        loop {
-            let now = self.client.time.latest();
-            let mut items = vec![renewal(inner, &inner.names.leases, &self.id, ends, |terms| {
-                format!("attribute_exists({})", terms.name(ENDS))
-            })?];
-            for key in &keys {
-                let ours = |terms: &mut Terms| self.is_under(terms, now);
-                items.push(renewal(inner, &inner.names.data, key.as_str(), ends, ours)?);
-            }
-            let token = format!("{:016x}{:016x}", unique(), unique());
-            let send = || async {
-                let transact =
-                    inner.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
-                match transact.client_request_token(&token).send().await {
-                    Ok(_) => Ok(Vec::new()),
-                    Err(e) => match e.as_service_error() {
-                        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                            hindered(cancelled.cancellation_reasons())
-                        }
-                        _ => Err(Failed::from(e)),
-                    },
-                }
-            };
-            let hindered = inner.client.call(Does::Keeps, deadline, send).await?;
-            if hindered.first().is_some_and(Option::is_some) {
-                return Err(self.deleted());
-            }
-            let mut left = Vec::with_capacity(keys.len());
-            for (n, key) in keys.iter().enumerate() {
-                let found = hindered.get(n + 1).is_none_or(Option::is_none);
-                if found {
-                    left.push(*key);
-                }
-                if !found || hindered.is_empty() {
-                    self.renewed(key, found);
-                }
-            }
-            if hindered.is_empty() || left.len() == keys.len() {
-                return Ok(());
-            }
-            keys = left;
-        }
-    }
-
-    /// One by one.
-    async fn renew_each(
-        self: &Arc<Self>,
-        inner: &Arc<Inner>,
-        keys: Vec<Key>,
-        ends: Millis,
-        deadline: Deadline,
-    ) -> Result<()> {
-        let mut renewals = JoinSet::new();
-        for key in keys {
-            let (lease, inner) = (self.clone(), inner.clone());
-            renewals.spawn(async move {
-                let now = lease.client.time.latest();
-                let ours = |terms: &mut Terms| lease.is_under(terms, now);
-                let (data, key_of) = (&inner.names.data, key.as_str());
-                let found = prolong(&inner, Does::KeepsKey, data, key_of, ends, ours, deadline).await?;
-                lease.renewed(&key, found);
+        match prolong(inner, Does::Keeps, &inner.names.data, key.as_str(), to, ours, deadline).await? {
+            Prolonged::Done => Ok(()),
+            // By a renewal that was under way.
+            Prolonged::Hindered(Some(found))
+                if found.version == Some(version) && found.is_renewed(to.number) =>
+            {
                 Ok(())
-            });
+            }
+            Prolonged::Hindered(_) => Err(unknown_whether(
+                "the put took so long that the key ended, or was written by another, before it was renewed",
+            )),
         }
-        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        let record = &inner.names.leases;
-        if !prolong(inner, Does::Keeps, record, &self.id, ends, exists, deadline).await? {
-            return Err(self.deleted());
-        }
-        while let Some(renewed) = renewals.join_next().await {
-            renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
-        }
-        Ok(())
     }
 
     /// Ends it, and its keys; `true` when it was there.
@@ -271,7 +155,7 @@ impl Lease {
                 let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
                 let ours = format!("{of} = {id}");
                 let _turn = Turn::of(&inner.shared.turns, [(&key, turns::Does::Deletes)], deadline).await;
-                delete(&inner, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
+                delete(&inner, Does::Keeps, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
             });
         }
         let mut failed = None;
@@ -281,7 +165,8 @@ impl Lease {
         }
         let mut terms = Terms::default();
         let exists = format!("attribute_exists({})", terms.name(ENDS));
-        let record = delete(inner.as_ref(), &inner.names.leases, &self.id, &exists, &terms, deadline).await;
+        let record =
+            delete(&inner, Does::Keeps, &inner.names.leases, &self.id, &exists, &terms, deadline).await;
         if let Some(e) = failed {
             return Err(e);
         }
@@ -299,23 +184,22 @@ impl Lease {
 pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     inner.fresh_time(options.deadline).await?;
     let (each_request, time) = (options.each_request, &inner.client.time);
-    let (granted, ends) = (time.local().now(), time.end_of(ttl));
+    let (granted, to) = (time.local().now(), Renewal { ends: time.end_of(ttl), number: 0 });
     let lease = Arc::new(Lease {
         id: format!("{:016x}{:016x}", unique(), unique()),
         ttl,
         client: inner.client.clone(),
-        state: Mutex::new(State { ends, held_until: granted + life(ttl), over: false, keys: HashMap::new() }),
+        state: Mutex::new(State {
+            to,
+            begun: to.number,
+            held_until: granted + life(ttl),
+            over: false,
+            keys: HashMap::new(),
+        }),
     });
     inner.shared.leases.add(&lease);
     let revoke = inner.tasks.undo(lease.clone().revoke(inner.clone(), each_request));
-    let mut record = Inner::key(&inner.names.leases, &lease.id);
-    record.extend(inner.ends(ends));
-    let put = || async {
-        let put =
-            inner.client.tables.put_item().table_name(&inner.client.table).set_item(Some(record.clone()));
-        put.send().await.map_err(Failed::from)
-    };
-    inner.client.call(Does::Repeatable, options.deadline, put).await?;
+    put_record(inner, &lease.id, to, options.deadline).await?;
     let (renewed, within) = (lease.clone(), Arc::downgrade(inner));
     let alive = Alive::keep(time.local(), ttl, granted, move || {
         let (lease, inner) = (renewed.clone(), within.upgrade());
@@ -325,4 +209,28 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
         }
     });
     Ok(Leased { id: LeaseId::new(lease.id.as_str()), ttl, alive, revoke })
+}
+
+async fn put_record(inner: &Inner, id: &str, to: Renewal, deadline: Deadline) -> Result<()> {
+    let mut terms = Terms::default();
+    let is_new = format!("attribute_not_exists({})", terms.name(ENDS));
+    let mut record = Inner::key(&inner.names.leases, id);
+    record.extend(inner.ends(to.ends));
+    record.insert(RENEWAL.to_owned(), number(to.number));
+    let put = || async {
+        let put = inner
+            .client
+            .tables
+            .put_item()
+            .table_name(&inner.client.table)
+            .set_item(Some(record.clone()))
+            .condition_expression(&is_new)
+            .set_expression_attribute_names(terms.names());
+        match put.send().await {
+            // The id is nobody else's: an earlier attempt has put it.
+            Err(e) if code(&e) != Some("ConditionalCheckFailedException") => Err(Failed::from(e)),
+            _ => Ok(()),
+        }
+    };
+    inner.client.call(Does::Repeatable, deadline, put).await
 }

@@ -7,12 +7,12 @@
 //! | key | an item with the partition key `p` = `kv:` and the prefix, the sort key `k` = the key, and the bytes as `v` |
 //! | version | `ver`, 16 bytes: the service's time in microseconds, or one more than the last; and a number nobody else uses |
 //! | TTL | `ends`, in milliseconds of the service's time; an item that has ended counts as missing in every answer and condition |
-//! | lease | an item of its own in `kv-lease:`, and `lease` at its keys, whose `ends` is moved on with it |
+//! | lease | an item of its own in `kv-lease:`, and `lease` at its keys, whose `ends` is moved on with it; `renewal` counts how often |
 //! | list, delete_tree | queries of a range of sort keys; batches of 200 deletions |
 //! | put, delete | one conditional write |
 //! | transact | one TransactWriteItems with a token, by which the service knows a repeat |
 //! | watch | the table's stream is joined, then the range is queried, then come the stream's records |
-//! | lock | an item in `kv-lock:` with `owner`, `ends` and `token`, taken by one conditional update |
+//! | lock | an item in `kv-lock:` with `owner`, `ends`, `token` and `renewal`, taken by one conditional update |
 //!
 //! # The table
 //! [`Config::create`] makes it: paid by request, with a stream of both images, and `ttl` as its TTL. Several stores and other

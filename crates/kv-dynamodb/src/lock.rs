@@ -10,8 +10,8 @@ use crate::{
     client::{Does, backoff, corrupt, damaged, unknown_whether},
     clock::Millis,
     error::{Failed, code},
-    item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
-    keep::prolong,
+    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
+    keep::{Prolonged, Renewal, prolong},
     store::Inner,
     terms::Terms,
 };
@@ -21,7 +21,10 @@ use aws_sdk_dynamodb::{
 };
 use kv_core::{backend::Alive, *};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,8 @@ struct Attempt {
     each_request: Duration,
     /// Until then, by our own clock, nobody else can have it.
     held_until: Mutex<backend::Instant>,
+    /// How many renewals were begun.
+    renewals: AtomicU64,
 }
 
 /// What came of asking for the lock.
@@ -62,6 +67,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         value: options.value.clone(),
         each_request: options.each_request,
         held_until: Mutex::new(inner.client.time.local().now()),
+        renewals: AtomicU64::new(0),
     });
     if !options.wait {
         return match attempt.clone().ask().await? {
@@ -119,11 +125,13 @@ impl Attempt {
             let condition = terms.is_free(now, last_token(time.latest()));
             let (owner, end) = (terms.name(OWNER), terms.name(ENDS));
             let (ttl, value, token) = (terms.name(TTL), terms.name(VALUE), terms.name(TOKEN));
+            let renewal = terms.name(RENEWAL);
             let set = [
                 (owner, text(&self.owner)),
                 (end, number(ends)),
                 (ttl, number(self.inner.deleted_at(ends))),
                 (value, bytes(self.value.clone())),
+                (renewal, number(0)),
             ];
             let set: Vec<_> =
                 set.into_iter().map(|(name, v)| format!("{name} = {}", terms.value(v))).collect();
@@ -155,7 +163,7 @@ impl Attempt {
         let began = time.local().now();
         let (done, found, since) = client.call(Does::Repeatable, self.deadline(), enter).await?;
         let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
-        if done || found.owner.as_deref() == Some(&self.owner) {
+        if done || self.is_ours(&found) {
             let Some(token) = found.token else {
                 // A fraction, which no condition tells from a whole number.
                 let _ = self.give_back().await;
@@ -191,16 +199,26 @@ impl Attempt {
     }
 
     async fn renew(self: Arc<Self>) -> Result<()> {
-        let began = self.inner.client.time.local().now();
-        let ends = self.inner.client.time.end_of(self.ttl);
+        let (inner, name, locks) = (&self.inner, self.name.as_str(), &self.inner.names.locks);
+        let began = inner.client.time.local().now();
+        let number = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
+        let to = Renewal { ends: inner.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
-        let (inner, locks) = (&self.inner, &self.inner.names.locks);
-        if prolong(inner, Does::Keeps, locks, self.name.as_str(), ends, ours, self.deadline()).await? {
-            self.lives_since(began);
-            return Ok(());
+        match prolong(inner, Does::Keeps, locks, name, to, ours, self.deadline()).await? {
+            Prolonged::Done => {}
+            // By an earlier attempt, whose answer was lost.
+            Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
+            Prolonged::Hindered(_) => {
+                let why = "its record was taken by another, or deleted on the service";
+                return Err(Error::new(ErrorKind::LockLost, why));
+            }
         }
-        let why = "its record was taken by another, or deleted on the service";
-        Err(Error::new(ErrorKind::LockLost, why))
+        self.lives_since(began);
+        Ok(())
+    }
+
+    fn is_ours(&self, found: &Found) -> bool {
+        found.owner.as_deref() == Some(&self.owner)
     }
 
     /// Gives the lock back; whether it was still held.

@@ -4,7 +4,9 @@ use crate::{
     client::Does,
     clock::Millis,
     error::Failed,
-    item::{ENDS, Found, Item, LEASE, TTL, VALUE, VERSION, bytes, is_foreign, number, text, versioned},
+    item::{
+        ENDS, Found, Item, LEASE, RENEWAL, TTL, VALUE, VERSION, bytes, is_foreign, number, text, versioned,
+    },
     lease::Lease,
     store::Inner,
     terms::Terms,
@@ -53,14 +55,15 @@ impl Life {
 
     /// The attributes that say so, for a write that is sent now.
     fn attributes(&self, inner: &Inner) -> Result<Vec<(String, AttributeValue)>> {
-        let ends = match (&self.lease, self.ttl) {
-            (Some(lease), _) => Some(lease.ends()?),
-            (None, Some(ttl)) => Some(inner.client.time.end_of(ttl)),
-            (None, None) => None,
-        };
-        let mut all = ends.map_or_else(Vec::new, |ends| inner.ends(ends));
-        all.extend(self.lease.as_ref().map(|lease| (LEASE.to_owned(), text(lease.id()))));
-        Ok(all)
+        if let Some(lease) = &self.lease {
+            let to = lease.ends()?;
+            let mut all = inner.ends(to.ends);
+            all.push((LEASE.to_owned(), text(lease.id())));
+            all.push((RENEWAL.to_owned(), number(to.number)));
+            return Ok(all);
+        }
+        let ends = self.ttl.map(|ttl| inner.client.time.end_of(ttl));
+        Ok(ends.map_or_else(Vec::new, |ends| inner.ends(ends)))
     }
 
     /// What is told of it after a write that was made then: what a put took longer than a second is no part of its life.

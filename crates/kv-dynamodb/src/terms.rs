@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Millis,
-    item::{ENDS, OWNER, TOKEN, VALUE, VERSION, bytes, number, text, versioned},
+    item::{ENDS, OWNER, RENEWAL, TOKEN, VALUE, VERSION, bytes, number, text, versioned},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
 use kv_core::{Bytes, Version};
@@ -76,6 +76,12 @@ impl Terms {
     pub(crate) fn is_owned(&mut self, owner: &str) -> String {
         let (name, owner) = (self.name(OWNER), self.value(text(owner)));
         format!("{name} = {owner}")
+    }
+
+    /// No renewal of this number or a later one has moved its end.
+    pub(crate) fn is_not_renewed(&mut self, by: u64) -> String {
+        let (name, renewal) = (self.name(RENEWAL), self.value(number(by)));
+        format!("(attribute_not_exists({name}) OR NOT ({name} >= {renewal}))")
     }
 
     /// It is the record of a lock that nobody holds now, and what it says of the lock makes sense.

@@ -1,0 +1,167 @@
+//! Renewing a lease: its record, and the keys under it.
+
+use super::{Lease, life};
+use crate::{
+    client::{Does, corrupt},
+    clock::Millis,
+    error::Failed,
+    item::{ENDS, Found, LEASE, number, text, unique},
+    keep::{Prolonged, Renewal, prolong, renewal},
+    store::{Inner, MOST_OPS},
+    terms::Terms,
+    txn::hindered,
+};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use kv_core::*;
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+
+/// A key that so many renewals in a row did not find under the lease is another's now. The first may have come before the
+/// put.
+const MISSES: u8 = 2;
+
+impl Lease {
+    /// Has the record and every key end anew.
+    pub(super) async fn renew(
+        self: Arc<Self>,
+        inner: Arc<Inner>,
+        ttl: Duration,
+        each_request: Duration,
+    ) -> Result<()> {
+        let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
+        let ends = self.client.time.end_of(ttl);
+        let (to, keys) = {
+            let mut state = self.state();
+            state.begun += 1;
+            (Renewal { ends, number: state.begun }, state.keys.keys().cloned().collect::<Vec<_>>())
+        };
+        // In one request where they fit, so that an outage leaves as much as it can of the TTL.
+        if (1..MOST_OPS).contains(&keys.len()) {
+            self.renew_together(&inner, &keys, to, deadline).await?;
+        } else {
+            self.renew_each(&inner, keys, to, deadline).await?;
+        }
+        let mut state = self.state();
+        state.to = Renewal { ends: state.to.ends.max(ends), number: to.number };
+        state.held_until = state.held_until.max(began + life(ttl));
+        Ok(())
+    }
+
+    /// The clause of a key that is still under it.
+    fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
+        let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
+        format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
+    }
+
+    /// Notes whether the renewal found the key under the lease.
+    fn renewed(&self, key: &Key, to: Renewal, answer: &Prolonged) {
+        let found = match answer {
+            Prolonged::Done => true,
+            Prolonged::Hindered(found) => found.as_ref().is_some_and(|found| self.has_renewed(found, to)),
+        };
+        let mut state = self.state();
+        match state.keys.get_mut(key) {
+            Some(misses) if found => *misses = 0,
+            Some(misses) if *misses + 1 < MISSES => *misses += 1,
+            _ => drop(state.keys.remove(key)),
+        }
+    }
+
+    /// An earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
+    fn has_renewed(&self, found: &Found, to: Renewal) -> bool {
+        found.lease.as_deref() == Some(&self.id) && found.is_renewed(to.number)
+    }
+
+    /// What it means that the record could not be renewed.
+    fn record(&self, found: Option<&Found>, to: Renewal) -> Result<()> {
+        if found.is_some_and(|found| found.is_renewed(to.number)) {
+            return Ok(());
+        }
+        let why = format!("the record of the lease {} was deleted on the service", self.id);
+        Err(Error::new(ErrorKind::LeaseLost, why))
+    }
+
+    /// All in one transaction, from which keys that are another's now are left out.
+    async fn renew_together(
+        &self,
+        inner: &Inner,
+        keys: &[Key],
+        to: Renewal,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let mut keys: Vec<&Key> = keys.iter().collect();
+        loop {
+            let now = self.client.time.latest();
+            let mut items = vec![renewal(inner, &inner.names.leases, &self.id, to, |terms| {
+                format!("attribute_exists({})", terms.name(ENDS))
+            })?];
+            for key in &keys {
+                let ours = |terms: &mut Terms| self.is_under(terms, now);
+                items.push(renewal(inner, &inner.names.data, key.as_str(), to, ours)?);
+            }
+            let token = format!("{:016x}{:016x}", unique(), unique());
+            let send = || async {
+                let transact =
+                    inner.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
+                match transact.client_request_token(&token).send().await {
+                    Ok(_) => Ok(Vec::new()),
+                    Err(e) => match e.as_service_error() {
+                        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                            hindered(cancelled.cancellation_reasons())
+                        }
+                        _ => Err(Failed::from(e)),
+                    },
+                }
+            };
+            let mut hindered = inner.client.call(Does::Keeps, deadline, send).await?.into_iter();
+            let is_done = hindered.len() == 0;
+            if let Some(Some(found)) = hindered.next() {
+                return self.record(found.as_ref(), to);
+            }
+            let mut left = Vec::with_capacity(keys.len());
+            for key in &keys {
+                match hindered.next().flatten() {
+                    Some(found) => self.renewed(key, to, &Prolonged::Hindered(found)),
+                    None if is_done => self.renewed(key, to, &Prolonged::Done),
+                    None => left.push(*key),
+                }
+            }
+            if is_done || left.len() == keys.len() {
+                return Ok(());
+            }
+            keys = left;
+        }
+    }
+
+    /// One by one.
+    async fn renew_each(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        keys: Vec<Key>,
+        to: Renewal,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let mut renewals = JoinSet::new();
+        for key in keys {
+            let (lease, inner) = (self.clone(), inner.clone());
+            renewals.spawn(async move {
+                let now = lease.client.time.latest();
+                let ours = |terms: &mut Terms| lease.is_under(terms, now);
+                let (data, key_of) = (&inner.names.data, key.as_str());
+                let answer = prolong(&inner, Does::KeepsKey, data, key_of, to, ours, deadline).await?;
+                lease.renewed(&key, to, &answer);
+                Ok(())
+            });
+        }
+        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
+        let record = &inner.names.leases;
+        let answer = prolong(inner, Does::Keeps, record, &self.id, to, exists, deadline).await?;
+        if let Prolonged::Hindered(found) = answer {
+            self.record(found.as_ref(), to)?;
+        }
+        while let Some(renewed) = renewals.join_next().await {
+            renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Requests that hang on their way and arrive behind others, which went by another connection.
+
+mod common;
+
+use common::{
+    Node, config,
+    front::{Front, Trouble},
+    single,
+};
+use kv_core::{Guard, Kv};
+use kv_testsuite::Failure;
+use std::time::{Duration, Instant};
+
+const TABLE: &str = "late";
+const TTL: Duration = Duration::from_secs(6);
+const SOON: Duration = Duration::from_millis(20);
+
+async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
+    let other = Kv::new(node.config(TABLE).open().await?);
+    Ok((node, front, kv, other))
+}
+
+/// What is known of the service's time is as narrow as it gets when a second of its dates has begun.
+async fn knows_the_time(kv: &Kv) -> Result<(), Failure> {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1200) {
+        kv.health().await?;
+        tokio::time::sleep(SOON).await;
+    }
+    Ok(())
+}
+
+/// Nobody else gets it while it is held.
+async fn assert_exclusive(guard: &Guard, other: &Kv, time: Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let got = other.new_lock("l").try_acquire().await?;
+        assert!(got.is_none() || !guard.is_held(), "two hold it after {:?}", began.elapsed());
+        tokio::time::sleep(SOON).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_renewal_ends_no_lock() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    knows_the_time(&kv).await?;
+    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    front.trouble("UpdateItem", Trouble::Late(TTL + Duration::from_secs(2)), 1);
+    assert_exclusive(&guard, &other, TTL * 2).await?;
+    assert!(guard.is_held() && guard.release().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    knows_the_time(&kv).await?;
+    let lease = kv.lease(TTL).await?;
+    kv.put("a", "").lease(&lease).await?;
+    front.trouble("TransactWriteItems", Trouble::Late(TTL + Duration::from_secs(2)), 1);
+    let began = Instant::now();
+    while began.elapsed() < TTL * 2 {
+        assert!(other.exists("a").await?, "it ended after {:?}", began.elapsed());
+        // Put under it at any time, it carries what later renewals are compared with.
+        kv.put("b", "").lease(&lease).await?;
+        assert!(other.exists("b").await?, "it ended after {:?}", began.elapsed());
+        tokio::time::sleep(SOON).await;
+    }
+    assert!(lease.is_held() && lease.revoke().await?);
+    assert!(!other.exists("a").await? && !other.exists("b").await?);
+    Ok(())
+}
