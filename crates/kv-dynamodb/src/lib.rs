@@ -73,7 +73,8 @@
 //!
 //! # Retries
 //! The SDK's own are off: it would repeat what must not be. Reads, renewals, releases and transactions are repeated within the
-//! deadline; so is what was throttled, which took no effect. A put or delete is sent once; when the answer to a put is lost,
+//! deadline; so is what was throttled, which took no effect. A repeat of a transaction that is cancelled, after a first request
+//! whose answer was lost, is `OutcomeUnknown`: the first may still be done. A put or delete is sent once; when the answer to a put is lost,
 //! one read tells whether its version, which is nobody else's, is there. At most 64 requests of a store are under way at once,
 //! and beside them 16 of those that keep locks and leases, which never wait behind calls. A put that was answered later than a
 //! second after it was sent is told what is left of its TTL.
@@ -101,6 +102,7 @@
 //! ```
 
 mod answers;
+mod cancelled;
 mod client;
 mod clock;
 mod config;

@@ -1,9 +1,10 @@
 //! Transactions: writes of several keys, and what they depend on, in one request.
 
 use crate::{
-    client::{Does, corrupt},
+    cancelled::hindered,
+    client::{Does, corrupt, unknown_whether},
     clock::Millis,
-    error::{FULL, Failed, Fate, code},
+    error::{Failed, Fate, code},
     item::{Found, is_foreign, unique},
     put::{Life, gone},
     store::Inner,
@@ -12,7 +13,7 @@ use crate::{
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use kv_core::*;
 use std::{
@@ -188,11 +189,12 @@ impl<'a> Plan<'a> {
         Ok(items)
     }
 
+    /// How it ended, when it was made, and whether an earlier attempt may still be done.
     async fn send(
         &self,
         versions: &[Option<Version>],
         deadline: Deadline,
-    ) -> Result<(Ended, backend::Instant)> {
+    ) -> Result<(Ended, backend::Instant, bool)> {
         let client = &self.inner.client;
         // What an attempt sent that may have taken effect, for the repeat.
         let sent = Mutex::new(None::<Sent>);
@@ -236,7 +238,8 @@ impl<'a> Plan<'a> {
             }
             Ok((ended?, this.made))
         };
-        client.call(Does::Repeatable, deadline, send).await
+        let ((ended, made), is_repeat) = client.answer(Does::Repeatable, deadline, send).await?;
+        Ok((ended, made, is_repeat))
     }
 }
 
@@ -246,41 +249,6 @@ struct Sent {
     items: Vec<TransactWriteItem>,
     token: String,
     made: backend::Instant,
-}
-
-/// What was found where a condition was not true; an error where something else hindered the transaction.
-pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failed> {
-    let mut found = Vec::with_capacity(reasons.len());
-    for reason in reasons {
-        let said = reason.message().unwrap_or_default();
-        let failed = |fate, kind, why: &str| Err(Failed::new(fate, kind, format!("DynamoDB: {why}: {said}")));
-        match reason.code() {
-            None | Some("None") => found.push(None),
-            Some("ConditionalCheckFailed") => found.push(Some(reason.item().map(Found::of))),
-            Some("TransactionConflict") => {
-                return failed(
-                    Fate::Undone,
-                    ErrorKind::Unavailable,
-                    "another transaction is at work on a key",
-                );
-            }
-            Some("ThrottlingError" | "ProvisionedThroughputExceeded" | "RequestLimitExceeded") => {
-                return failed(
-                    Fate::Throttled,
-                    ErrorKind::Unavailable,
-                    "more is asked of the table than it takes",
-                );
-            }
-            Some("ItemCollectionSizeLimitExceeded") => {
-                return failed(Fate::Refused, ErrorKind::NoSpace, FULL);
-            }
-            Some("ValidationError") if said.contains("size") => {
-                return failed(Fate::Refused, ErrorKind::TooLarge, "more than the service takes");
-            }
-            Some(code) => return failed(Fate::Refused, ErrorKind::Other, code),
-        }
-    }
-    Ok(found)
 }
 
 pub(crate) async fn transact(
@@ -304,7 +272,7 @@ pub(crate) async fn transact(
         for (life, write) in plan.lives.iter().zip(&transaction.writes) {
             life.as_ref().map_or(Ok(()), |life| life.begin(write.key()))?;
         }
-        let (ended, made) = plan.send(&versions, deadline).await?;
+        let (ended, made, is_repeat) = plan.send(&versions, deadline).await?;
         let hindered = match ended {
             Ended::Done => Vec::new(),
             Ended::Cancelled(hindered) => hindered,
@@ -324,6 +292,11 @@ pub(crate) async fn transact(
                 written.push(version.map(|version| Written::new(version, ttl)));
             }
             return Ok(Decision::Committed(written));
+        }
+        if is_repeat {
+            let why = "a repeat of the transaction was cancelled, and its first request, whose answer was lost, may still be \
+                       done: read before writing again";
+            return Err(unknown_whether(why));
         }
         let action_of = |n: usize| plan.actions.iter().position(|action| action.conditions.contains(&n));
         for n in 0..transaction.conditions.len() {

@@ -7,7 +7,7 @@ use common::{
     front::{Front, Trouble},
     single,
 };
-use kv_core::{Guard, Kv};
+use kv_core::{ErrorKind, Guard, Kv};
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
@@ -72,5 +72,22 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
     }
     assert!(lease.is_held() && lease.revoke().await?);
     assert!(!other.exists("a").await? && !other.exists("b").await?);
+    Ok(())
+}
+
+/// The repeat of a transaction was refused, and its first request is still on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    kv.put("k", "").await?;
+    front.trouble("TransactWriteItems", Trouble::Late(Duration::from_secs(4)), 1);
+    let began = Instant::now();
+    let answer = kv.transact().when_missing("k").then(kv.put("x", "")).await;
+    other.delete("k").await?;
+    let is_unknown = matches!(&answer, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
+    while began.elapsed() < Duration::from_secs(6) && !is_unknown {
+        assert!(!other.exists("x").await?, "it was told {answer:?}, and done");
+        tokio::time::sleep(SOON).await;
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{Lease, life};
 use crate::{
+    cancelled::hindered,
     client::{Does, corrupt},
     clock::Millis,
     error::Failed,
@@ -9,7 +10,6 @@ use crate::{
     keep::{Prolonged, Renewal, prolong, renewal},
     store::{Inner, MOST_OPS},
     terms::Terms,
-    txn::hindered,
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kv_core::*;
