@@ -43,6 +43,9 @@
 //! * A listing of several pages shows no one moment; `delete_tree` goes by batches, and its count is that of the keys found.
 //! * Locks are not fair, and waiting polls: one request for up to a hundred locks that a store waits for, four times a
 //!   second. The record of a lock that was released stays for a day, because it holds the token.
+//! * A lock's token is the service's time in milliseconds, as late as it may be, or one more than the last; so it goes up where
+//!   the table went back to an older copy too. Who takes a lock that another process was given a moment ago, and knows the time
+//!   less well, may need a second request.
 //! * Versions of a key go up with its writes. Where it is deleted and made anew within a second by another process, or while
 //!   an older put of it hangs, they may go back; none is ever given out twice.
 //! * A lease can be used by every handle of its process that was opened on the same table and prefix; not by other processes.
@@ -125,6 +128,7 @@ mod store;
 mod stream;
 mod table;
 mod terms;
+mod tokens;
 mod turns;
 mod txn;
 mod waits;

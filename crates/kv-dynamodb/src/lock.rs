@@ -1,17 +1,18 @@
 //! Locks: a record each, whose owner holds it until its end.
 //!
 //! The record stays after a release, because it holds the token; a day later, unless it is taken again, the service
-//! deletes it. A record that is made anew begins its tokens at the service's time in milliseconds, at the latest that it may
-//! be, which is above all that were given out before: no lock is taken once a millisecond.
+//! deletes it. A token is the service's time in milliseconds, at the latest that it may be, and above the one before: so none
+//! is given out twice, also where the record was deleted or is that of an older copy of the table.
 //!
 //! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is left as it is.
 
 use crate::{
-    client::{Does, backoff, corrupt, damaged, unknown_whether},
+    client::{Does, backoff, corrupt, unknown_whether},
     clock::Millis,
     error::{Failed, code},
     item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
     keep::{Prolonged, Renewal, prolong},
+    put::gone,
     store::Inner,
     terms::Terms,
 };
@@ -22,7 +23,7 @@ use aws_sdk_dynamodb::{
 use kv_core::{backend::Alive, *};
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,10 +43,20 @@ struct Attempt {
     ttl: Duration,
     value: Bytes,
     each_request: Duration,
+    /// The tokens of the requests for it that may still take effect, and when they were sent.
+    asked: Mutex<Vec<(u64, backend::Instant)>>,
     /// Until then, by our own clock, nobody else can have it.
     held_until: Mutex<backend::Instant>,
     /// How many renewals were begun.
     renewals: AtomicU64,
+}
+
+/// What came of one request for the lock.
+enum Took {
+    /// With this token, by a request that was sent then.
+    Done(u64, backend::Instant),
+    /// This is there.
+    Hindered(Option<Found>),
 }
 
 /// What came of asking for the lock.
@@ -66,6 +77,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         ttl,
         value: options.value.clone(),
         each_request: options.each_request,
+        asked: Mutex::default(),
         held_until: Mutex::new(inner.client.time.local().now()),
         renewals: AtomicU64::new(0),
     });
@@ -118,62 +130,86 @@ impl Attempt {
 
     async fn enter(self: Arc<Self>) -> Result<Asked> {
         self.inner.fresh_time(self.deadline()).await?;
-        let (client, time) = (&self.inner.client, &self.inner.client.time);
-        let enter = || async {
-            let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
-            let mut terms = Terms::default();
-            let condition = terms.is_free(now, last_token(time.latest()));
-            let (owner, end) = (terms.name(OWNER), terms.name(ENDS));
-            let (ttl, value, token) = (terms.name(TTL), terms.name(VALUE), terms.name(TOKEN));
-            let renewal = terms.name(RENEWAL);
-            let set = [
-                (owner, text(&self.owner)),
-                (end, number(ends)),
-                (ttl, number(self.inner.deleted_at(ends))),
-                (value, bytes(self.value.clone())),
-                (renewal, number(0)),
-            ];
-            let set: Vec<_> =
-                set.into_iter().map(|(name, v)| format!("{name} = {}", terms.value(v))).collect();
-            let (seed, one) = (terms.value(number(time.latest())), terms.value(number(1)));
-            let update = client
-                .tables
-                .update_item()
-                .table_name(&client.table)
-                .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
-                .update_expression(format!(
-                    "SET {}, {token} = if_not_exists({token}, {seed}) + {one}",
-                    set.join(", ")
-                ))
-                .condition_expression(condition)
-                .set_expression_attribute_names(terms.names())
-                .set_expression_attribute_values(terms.values())
-                .return_values(ReturnValue::UpdatedNew)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            match update.send().await {
-                Ok(answer) => Ok((true, answer.attributes().map(Found::of), since)),
-                Err(e) => match e.as_service_error() {
-                    Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                        Ok((false, failed.item().map(Found::of), since))
-                    }
-                    _ => Err(Failed::from(e)),
-                },
-            }
-        };
-        let began = time.local().now();
-        let (done, found, since) = client.call(Does::Repeatable, self.deadline(), enter).await?;
-        let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
-        if done || self.is_ours(&found) {
-            let Some(token) = found.token else {
-                // A fraction, which no condition tells from a whole number.
-                let _ = self.give_back().await;
-                return Err(damaged("lock", self.name.as_str(), TOKEN));
+        let (client, deadline) = (&self.inner.client, self.deadline());
+        loop {
+            let found = match client.call(Does::Repeatable, deadline, || self.take()).await? {
+                Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
+                Took::Hindered(found) => found,
             };
-            // Otherwise an earlier request, whose answer was lost; it was not sent before this.
-            return Ok(Asked::Got(self.clone().held(token, if done { since } else { began })));
+            let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
+            let ours = found.token.filter(|_| self.is_ours(&found));
+            if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
+                // An earlier request, whose answer was lost, has got it.
+                return Ok(Asked::Got(self.clone().held(token, since)));
+            }
+            if self.inner.holding(self.name.as_str(), Some(found.clone()))?.is_some() {
+                return Ok(Asked::Held(found.ends));
+            }
+            // It is free by now, or its token was above ours.
+            self.inner.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
+            if deadline.has_passed() {
+                return Err(gone(deadline));
+            }
         }
-        self.inner.holding(self.name.as_str(), Some(found.clone()))?;
-        Ok(Asked::Held(found.ends))
+    }
+
+    /// Takes it, if it is free.
+    async fn take(&self) -> Result<Took, Failed> {
+        let (client, time) = (&self.inner.client, &self.inner.client.time);
+        let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
+        let token = self.inner.shared.tokens.next(time.latest());
+        self.asks(token, since);
+        let mut terms = Terms::default();
+        let condition =
+            format!("{} AND {}", terms.is_free(now, last_token(time.latest())), terms.has_token_below(token));
+        let set = [
+            (OWNER, text(&self.owner)),
+            (ENDS, number(ends)),
+            (TTL, number(self.inner.deleted_at(ends))),
+            (VALUE, bytes(self.value.clone())),
+            (RENEWAL, number(0)),
+            (TOKEN, number(token)),
+        ];
+        let set = set.map(|(name, value)| format!("{} = {}", terms.name(name), terms.value(value)));
+        let update = client
+            .tables
+            .update_item()
+            .table_name(&client.table)
+            .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
+            .update_expression(format!("SET {}", set.join(", ")))
+            .condition_expression(condition)
+            .set_expression_attribute_names(terms.names())
+            .set_expression_attribute_values(terms.values())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match update.send().await {
+            Ok(_) => Ok(Took::Done(token, since)),
+            Err(e) => match e.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Took::Hindered(failed.item().map(Found::of)))
+                }
+                _ => Err(Failed::from(e)),
+            },
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<(u64, backend::Instant)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request with this token is sent then. What earlier ones got has ended after a while.
+    fn asks(&self, token: u64, now: backend::Instant) {
+        let mut asked = self.asked();
+        asked.retain(|(_, since)| now.since(*since) < self.life());
+        asked.push((token, now));
+    }
+
+    fn asked_at(&self, token: u64) -> Option<backend::Instant> {
+        self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
+    }
+
+    /// How long it is held after it was granted or renewed, by the rule of [`Alive`].
+    fn life(&self) -> Duration {
+        self.ttl - self.ttl / 10
     }
 
     fn held(self: Arc<Self>, token: u64, since: backend::Instant) -> Acquired {
@@ -190,7 +226,7 @@ impl Attempt {
     /// It was granted or renewed by a request that was sent then.
     fn lives_since(&self, since: backend::Instant) {
         let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *until = (*until).max(since + (self.ttl - self.ttl / 10));
+        *until = (*until).max(since + self.life());
     }
 
     fn is_held_for_certain(&self) -> bool {

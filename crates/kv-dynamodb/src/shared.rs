@@ -1,6 +1,6 @@
 //! What the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
 
-use crate::{item::Versions, lease::Leases, turns::Turns};
+use crate::{item::Versions, lease::Leases, tokens::Tokens, turns::Turns};
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
@@ -21,6 +21,7 @@ pub(crate) struct Identity {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) versions: Versions,
+    pub(crate) tokens: Tokens,
     pub(crate) turns: Arc<Turns>,
     pub(crate) leases: Leases,
 }

@@ -84,6 +84,12 @@ impl Terms {
         format!("(attribute_not_exists({name}) OR NOT ({name} >= {renewal}))")
     }
 
+    /// Its token, if it has one, is lower.
+    pub(crate) fn has_token_below(&mut self, token: u64) -> String {
+        let (name, token) = (self.name(TOKEN), self.value(number(token)));
+        format!("(attribute_not_exists({name}) OR {name} < {token})")
+    }
+
     /// It is the record of a lock that nobody holds now, and what it says of the lock makes sense.
     pub(crate) fn is_free(&mut self, now: Millis, most: u64) -> String {
         let (owner, ends, token) = (self.name(OWNER), self.name(ENDS), self.name(TOKEN));

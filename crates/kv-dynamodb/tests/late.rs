@@ -12,6 +12,7 @@ use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "late";
+const MINUTE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(6);
 const SOON: Duration = Duration::from_millis(20);
 
@@ -73,6 +74,27 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
     assert!(lease.is_held() && lease.revoke().await?);
     assert!(!other.exists("a").await? && !other.exists("b").await?);
     Ok(())
+}
+
+/// What a waiter asked for first, and was not answered, gives it the lock later: it counts from then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    knows_the_time(&kv).await?;
+    let first = kv.new_lock("l").ttl(MINUTE).acquire().await?;
+    front.counted();
+    let late = |seconds| Trouble::Late(Duration::from_secs_f64(seconds));
+    // The first request of the waiter, its repeat, the release, and what the waiter asks then.
+    for trouble in [late(4.5), late(0.0), late(0.0), late(1.5)] {
+        front.trouble("UpdateItem", trouble, 1);
+    }
+    let began = Instant::now();
+    let wait = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
+    tokio::time::sleep_until((began + Duration::from_secs_f64(3.8)).into()).await;
+    assert!(first.release().await?);
+    let guard = wait.await??;
+    front.trouble("UpdateItem", Trouble::Refused(400, "ThrottlingException"), 1000);
+    assert_exclusive(&guard, &other, TTL * 2).await
 }
 
 /// The repeat of a transaction was refused, and its first request is still on its way.

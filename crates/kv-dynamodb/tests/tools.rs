@@ -107,6 +107,6 @@ async fn tokens_and_versions_survive_kill_and_restart() -> Result<(), Failure> {
     assert_eq!(other.get("a").await?.map(|e| e.version), Some(version));
     assert!(other.new_lock("l").try_acquire().await?.is_none());
     assert!(guard.is_held() && guard.release().await?);
-    assert_eq!(other.new_lock("l").acquire().await?.token(), token + 1);
+    assert!(other.new_lock("l").acquire().await?.token() > token);
     Ok(())
 }
