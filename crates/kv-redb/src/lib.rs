@@ -80,6 +80,9 @@
 //! - Values of up to 16 MiB, since all who write wait for the commit of the largest; transactions of 4,096 operations and
 //!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
 //! - `value.native`: there is no tool of redb's own that reads tables of other programs.
+//! - Keys that end together, also those of one lease, are cleared away a thousand a commit, with other writes or between
+//!   them, so that nobody waits for a million. No read sees them any more; watches hear of each as it goes, and what is
+//!   left when the file is closed goes when it is opened again.
 //! - The file keeps its size when keys are deleted, and uses the space again.
 //! - A file that is moved, deleted or replaced under an open store is noticed before each write, and when the path is opened
 //!   again: both are `Unavailable` until it is back or its stores are closed. Reads go on from the file that was opened.

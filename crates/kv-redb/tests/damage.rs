@@ -2,9 +2,15 @@
 //! tool wrote it, is `Corrupt` before anything is written, and never a panic.
 
 use kv_core::{ErrorKind, Kv, Result};
-use kv_redb::Config;
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
-use std::path::{Path, PathBuf};
+use kv_redb::{Config, Redb};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 type Row<'a> = (u64, u64, u64, Option<&'a [u8]>);
@@ -115,6 +121,26 @@ async fn a_version_that_was_never_given_out_is_not_written_over() -> Result<()> 
 }
 
 #[tokio::test]
+async fn ends_of_keys_that_are_not_there_are_cleared_away_once() -> Result<()> {
+    let (_folder, file) = changed(|write| {
+        write.open_table(EXPIRY).unwrap().insert((1, "nobody"), ()).unwrap();
+    })
+    .await?;
+    let store = Arc::new(Redb::open(Config::new(&file)).await?);
+    let cleared = async {
+        while store.stats()?.commits == 0 {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, kv_core::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), cleared).await.expect("it is cleared away")?;
+    Kv::new(store).close().await?;
+    let read = Database::open(&file).unwrap().begin_read().unwrap();
+    assert!(read.open_table(EXPIRY).unwrap().is_empty().unwrap());
+    Ok(())
+}
+
+#[tokio::test]
 async fn indexes_and_values_that_do_not_fit_are_survived() -> Result<()> {
     let (_folder, file) = changed(|write| {
         // Ends of keys that are not there, or are permanent; a lease's key that is not there; a large value that is gone.
@@ -145,7 +171,7 @@ async fn indexes_and_values_that_do_not_fit_are_survived() -> Result<()> {
     kv.put("large", vec![8; 5_000]).await?;
     assert_eq!(kv.list("").await?.len(), 3);
     kv.put("leased", "mine").if_missing().await?;
-    kv.put("short", "").ttl(std::time::Duration::from_millis(20)).await?;
+    kv.put("short", "").ttl(Duration::from_millis(20)).await?;
     let mut watch = kv.watch("short").await?;
     while !matches!(watch.event().await?, kv_core::WatchEvent::Delete { .. }) {}
     kv.close().await

@@ -6,7 +6,7 @@ use super::{
     event::Event,
     format::*,
     job::Done,
-    state::{Life, Replaced, State},
+    state::{Replaced, State},
     time::{SLACK, Time, millis},
 };
 use kv_core::{Bytes, Error, ErrorKind, Expect, Result, Version};
@@ -18,7 +18,8 @@ type Redb<T> = std::result::Result<T, redb::Error>;
 /// The token that one who waited is to be told.
 pub(crate) type Owed = (oneshot::Sender<Result<u64>>, u64);
 
-/// Expired keys that one batch clears away, so that no caller waits for all of a million.
+/// What one batch clears away of locks, of keys of leases, and of expired keys, so that no caller waits for all of a
+/// million. Of what is left nobody sees anything.
 const SWEPT: usize = 1_000;
 
 /// How long a key lives.
@@ -50,6 +51,8 @@ pub(crate) struct Batch<'t> {
     state: &'t mut State,
     trace: &'t mut Trace,
     now: u64,
+    /// How many more keys of leases it clears away.
+    room: usize,
 }
 
 /// What a batch leaves outside of its transaction.
@@ -99,19 +102,18 @@ impl<'t> Batch<'t> {
             state,
             trace,
             now: time.now(),
+            room: SWEPT,
         })
     }
 
-    /// Ends what is over, so that nothing that follows sees it.
+    /// Ends what is over, and clears away what is left of it.
     pub(crate) fn sweep(&mut self) -> Redb<()> {
-        loop {
-            let ended = self.state.living().ended(self.now);
-            match ended {
-                Some(Life::Lease(lease)) => self.end_lease(lease)?,
-                Some(Life::Lock(name)) => self.hand_on(&name)?,
-                None => break,
-            }
+        for _ in 0..SWEPT {
+            let ended = self.state.living().ended_lock(self.now);
+            let Some(name) = ended else { break };
+            self.hand_on(&name)?;
         }
+        self.sweep_leases()?;
         if self.state.first_expiry.is_none_or(|at| at > self.now) {
             return Ok(());
         }
@@ -123,6 +125,7 @@ impl<'t> Batch<'t> {
             if !self.remove(&name)? {
                 // An index without its key: nothing of ours writes that, and it must not stop the sweep.
                 self.expiry.remove((at, &*name))?;
+                self.trace.changed = true;
             }
         }
         Ok(())
@@ -171,14 +174,14 @@ impl Batch<'_> {
 
     /// Whether reads see nothing of the row any more.
     fn is_over(&self, old: Old) -> bool {
-        let leaseless = old.lease != 0 && !self.state.living().leases.contains_key(&old.lease);
+        let leaseless = old.lease != 0 && !self.state.living().lives(old.lease, self.now);
         (old.expiry != 0 && old.expiry <= self.now) || leaseless
     }
 
     /// Whether a put may live like this.
     pub(crate) fn may_live(&self, lives: Lives) -> Result<()> {
         match lives {
-            Lives::Under(lease) if !self.state.living().leases.contains_key(&lease) => Err(Error::new(
+            Lives::Under(lease) if !self.state.living().lives(lease, self.now) => Err(Error::new(
                 ErrorKind::LeaseLost,
                 format!("the lease {lease} has ended; ask for a new one"),
             )),

@@ -39,17 +39,13 @@ pub(crate) struct Leased {
     pub(crate) until: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Life {
-    Lease(u64),
-    Lock(Arc<str>),
-}
-
 /// What a change in memory replaced, for a batch that is not committed.
 #[derive(Debug)]
 pub(crate) enum Replaced {
     Lock(Arc<str>, Option<Held>),
     Lease(u64, Option<Leased>),
+    /// Whether keys of a lease that is over were still to be cleared away.
+    Rest(u64, bool),
 }
 
 #[derive(Debug, Default)]
@@ -80,13 +76,17 @@ pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
     pub(crate) leases: HashMap<u64, Leased>,
     pub(super) past: Past,
-    /// When each lock and lease ends.
-    ends: BTreeSet<(u64, Life)>,
+    /// Leases that are over, whose keys are still to be cleared away.
+    rest: BTreeSet<u64>,
+    /// When each lease ends.
+    lease_ends: BTreeSet<(u64, u64)>,
+    /// When each lock ends.
+    lock_ends: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl State {
     /// Locks and leases that the file has when it is opened are over: it is for one process at a time, so whoever had them
-    /// is gone. Nobody sees them from now on, and the first batch clears them away, when there is space for it.
+    /// is gone. Nobody sees them from now on, and the first batches clear them away, when there is space for it.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
         let state = Self { counter, first_expiry, ..Self::default() };
@@ -106,10 +106,13 @@ impl State {
         self.counter
     }
 
-    /// When something ends next.
+    /// When there is something to be ended or cleared away next.
     pub(crate) fn due(&self) -> Option<u64> {
-        let end = self.living().ends.first().map(|(at, _)| *at);
-        end.into_iter().chain(self.first_expiry).min()
+        let living = self.living();
+        let lease = living.lease_ends.first().map(|(at, _)| *at);
+        let lock = living.lock_ends.first().map(|(at, _)| *at);
+        let rest = living.rest.first().map(|_| 0);
+        [lease, lock, rest, self.first_expiry].into_iter().flatten().min()
     }
 
     pub(crate) fn shared(&self) -> Shared {
@@ -122,9 +125,34 @@ impl State {
 }
 
 impl Living {
-    /// A lock or lease whose time is over: from this `now` on nothing renews it.
-    pub(crate) fn ended(&self, now: u64) -> Option<Life> {
-        self.ends.first().filter(|(at, _)| *at <= now).map(|(_, life)| life.clone())
+    /// A lease whose time is over: from this `now` on nothing renews it.
+    pub(crate) fn ended_lease(&self, now: u64) -> Option<u64> {
+        self.lease_ends.first().filter(|(at, _)| *at <= now).map(|(_, lease)| *lease)
+    }
+
+    /// As [`ended_lease`](Self::ended_lease), a lock.
+    pub(crate) fn ended_lock(&self, now: u64) -> Option<Arc<str>> {
+        self.lock_ends.first().filter(|(at, _)| *at <= now).map(|(_, name)| name.clone())
+    }
+
+    /// Whether a lease lives, for the writer.
+    pub(crate) fn lives(&self, lease: u64, now: u64) -> bool {
+        self.leases.get(&lease).is_some_and(|life| life.until > now)
+    }
+
+    /// Who holds a lock, for the writer.
+    pub(crate) fn holder(&self, name: &str, now: u64) -> Option<Held> {
+        self.holders.get(name).filter(|held| held.until > now).copied()
+    }
+
+    /// A lease whose keys are still to be cleared away.
+    pub(crate) fn rest(&self) -> Option<u64> {
+        self.rest.first().copied()
+    }
+
+    pub(crate) fn set_rest(&mut self, lease: u64, is_left: bool) -> Replaced {
+        let was_left = if is_left { !self.rest.insert(lease) } else { self.rest.remove(&lease) };
+        Replaced::Rest(lease, was_left)
     }
 
     /// Whether a lease was over at this moment: its time had passed, so that nothing renewed it, though its end may not
@@ -166,7 +194,7 @@ impl Living {
             Some(held) => self.holders.insert(name.clone(), held),
             None => self.holders.remove(name),
         };
-        self.ends_at(Life::Lock(name.clone()), old.map(|h| h.until), until);
+        move_end(&mut self.lock_ends, name, old.map(|h| h.until), until);
         Replaced::Lock(name.clone(), old)
     }
 
@@ -175,17 +203,8 @@ impl Living {
             Some(life) => self.leases.insert(lease, life),
             None => self.leases.remove(&lease),
         };
-        self.ends_at(Life::Lease(lease), old.map(|l| l.until), life.map(|l| l.until));
+        move_end(&mut self.lease_ends, &lease, old.map(|l| l.until), life.map(|l| l.until));
         Replaced::Lease(lease, old)
-    }
-
-    fn ends_at(&mut self, life: Life, old: Option<u64>, new: Option<u64>) {
-        if let Some(old) = old {
-            self.ends.remove(&(old, life.clone()));
-        }
-        if let Some(new) = new {
-            self.ends.insert((new, life));
-        }
     }
 
     /// Has a lease live for its whole TTL from `now` on; `false` when it has ended, be it noted yet or not.
@@ -218,6 +237,7 @@ impl Living {
                         self.set_lease(*lease, Some(Leased { until: now.saturating_add(life.ttl), ..life }));
                     }
                 }
+                Replaced::Rest(..) => {}
             }
         }
     }
@@ -229,7 +249,17 @@ impl Living {
             match old {
                 Replaced::Lock(name, held) => drop(self.set_holder(&name, held)),
                 Replaced::Lease(lease, life) => drop(self.set_lease(lease, life)),
+                Replaced::Rest(lease, was_left) => drop(self.set_rest(lease, was_left)),
             }
         }
+    }
+}
+
+fn move_end<T: Clone + Ord>(ends: &mut BTreeSet<(u64, T)>, whose: &T, old: Option<u64>, new: Option<u64>) {
+    if let Some(old) = old {
+        ends.remove(&(old, whose.clone()));
+    }
+    if let Some(new) = new {
+        ends.insert((new, whose.clone()));
     }
 }

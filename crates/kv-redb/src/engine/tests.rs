@@ -1,15 +1,48 @@
 //! Deadlines of writes, and lives of leases and locks, with a writer that a test can hold.
 
+mod crowds;
 mod moments;
 
-use super::{Engine, Lives};
+use super::{Asked, Batch, Client, Done, Engine, Lives};
 use crate::config::Config;
-use kv_core::{Deadline, ErrorKind, Expect, Result, Version};
+use kv_core::{Bytes, Deadline, ErrorKind, Expect, Kv, Result, Version, backend::Clock};
 use std::{sync::Arc, sync::mpsc, thread, time::Duration};
 
+/// A store whose time moves as told, and its file's engine.
+struct Opened {
+    client: Client,
+    kv: Kv,
+    clock: Clock,
+    folder: tempfile::TempDir,
+}
+
+impl Opened {
+    async fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+    ) -> Result<T> {
+        self.client.engine()?.write(Deadline::after(LONG), 0, work).await
+    }
+
+    async fn acquire(&self, name: &str, id: u64) -> Result<Asked> {
+        let name = Arc::from(name);
+        self.job(move |batch| batch.acquire(&name, id, TEN, Bytes::new(), true)).await
+    }
+}
+
+async fn opened() -> Result<Opened> {
+    opened_in(tempfile::tempdir().expect("a folder")).await
+}
+
+async fn opened_in(folder: tempfile::TempDir) -> Result<Opened> {
+    let clock = Clock::manual();
+    let config = Config::new(folder.path().join("a.redb")).clock(clock.clone());
+    let client = super::open(&config).await?;
+    Ok(Opened { client, kv: config.open().await?, clock, folder })
+}
+
 async fn put(engine: Arc<Engine>, name: &'static str, within: Duration) -> Result<Version> {
-    let put =
-        move |batch: &mut super::Batch<'_>| batch.put(name, "v".into(), Expect::Anything, Lives::Always);
+    let put = move |batch: &mut Batch<'_>| batch.put(name, "v".into(), Expect::Anything, Lives::Always);
     engine.write(Deadline::after(within), 1, put).await
 }
 
@@ -51,10 +84,11 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
 
 const LONG: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(1);
+const TEN: Duration = Duration::from_secs(10);
 
 /// Keeps the writer busy for this long, as a slow disk does.
 async fn slow(engine: Arc<Engine>, time: Duration) -> Result<()> {
-    let sleep = move |_: &mut super::Batch<'_>| {
+    let sleep = move |_: &mut Batch<'_>| {
         thread::sleep(time);
         Ok(Ok(()))
     };
@@ -91,8 +125,7 @@ async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the
     let lease = engine.next_id();
     let long = Deadline::after(LONG);
     engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
-    let put =
-        move |batch: &mut super::Batch<'_>| batch.put("k", "v".into(), Expect::Anything, Lives::Under(lease));
+    let put = move |batch: &mut Batch<'_>| batch.put("k", "v".into(), Expect::Anything, Lives::Under(lease));
     engine.write(long, 1, put).await?;
     let busy = tokio::spawn(slow(engine, TTL * 3));
     assert!(kv.exists("k").await?);

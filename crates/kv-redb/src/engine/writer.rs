@@ -71,7 +71,13 @@ impl Writer {
                 _ = self.jobs.recv_many(&mut waiting, JOBS) => {}
                 () = end => {}
             }
-            self.turn(waiting.drain(..).collect());
+            if waiting.is_empty() {
+                self.clear();
+                // Between two yields tokio hands out only so many messages: without one the queue would seem empty.
+                tokio::task::yield_now().await;
+            } else {
+                self.turn(waiting.drain(..).collect());
+            }
         }
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
@@ -90,7 +96,15 @@ impl Writer {
         engine.gone.send_replace(true);
     }
 
-    /// Does these jobs, and what is due, in as many batches as their size asks for.
+    /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for more than one batch.
+    fn clear(&mut self) {
+        let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
+        if due && !self.is_pausing() {
+            self.batch(Vec::new());
+        }
+    }
+
+    /// Does these jobs, in as many batches as their size asks for.
     fn turn(&mut self, mut jobs: Jobs) {
         jobs.retain(|job| job.take_up());
         if self.full {
@@ -107,8 +121,7 @@ impl Writer {
                 bytes += job.size();
                 batch.push(job);
             }
-            let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
-            if batch.is_empty() && (!due || self.is_pausing()) {
+            if batch.is_empty() {
                 return;
             }
             self.batch(batch);

@@ -26,23 +26,54 @@ impl Batch<'_> {
     }
 
     pub(crate) fn revoke(&mut self, lease: u64) -> Done<bool> {
-        let lives = self.state.living().leases.contains_key(&lease);
+        let lives = self.state.living().lives(lease, self.now);
         if lives {
             self.end_lease(lease)?;
         }
         Ok(Ok(lives))
     }
 
-    pub(super) fn end_lease(&mut self, lease: u64) -> Redb<()> {
+    /// Ends leases that are over, and clears away their keys, as far as there is room.
+    pub(super) fn sweep_leases(&mut self) -> Redb<()> {
+        while self.room > 0 {
+            let (rest, ended) = {
+                let living = self.state.living();
+                (living.rest(), living.ended_lease(self.now))
+            };
+            match (rest, ended) {
+                (Some(lease), _) => self.clear_lease(lease)?,
+                (None, Some(lease)) => self.end_lease(lease)?,
+                (None, None) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody sees its keys any more, wherever they are still to be cleared away.
+    fn end_lease(&mut self, lease: u64) -> Redb<()> {
+        let old = self.state.living().ends(lease);
+        self.trace.replaced.push(old);
+        self.clear_lease(lease)
+    }
+
+    fn clear_lease(&mut self, lease: u64) -> Redb<()> {
         let mut names = Vec::new();
-        for row in self.leased.range((lease, "")..(lease + 1, ""))? {
+        for row in self.leased.range((lease, "")..(lease + 1, ""))?.take(self.room) {
             names.push(row?.0.value().1.to_owned());
         }
-        for name in names {
-            self.remove(&name)?;
+        for name in &names {
+            if !self.remove(name)? {
+                self.leased.remove((lease, &**name))?;
+            }
         }
-        self.leases.remove(lease)?;
-        let old = self.state.living().ends(lease);
+        // Until the last is gone its row stays, for who opens the file next.
+        let is_left = names.len() == self.room;
+        if !is_left {
+            self.leases.remove(lease)?;
+        }
+        // The lease counts too.
+        self.room = self.room.saturating_sub(names.len() + 1);
+        let old = self.state.living().set_rest(lease, is_left);
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(())
@@ -65,6 +96,7 @@ impl Batch<'_> {
         wait: bool,
     ) -> Done<Asked> {
         let ttl = millis(ttl);
+        self.settle(name)?;
         let waited_for = self.state.queues.get_mut(name).is_some_and(|queue| {
             queue.retain(|waiter| !waiter.granted.is_closed());
             !queue.is_empty()
@@ -97,6 +129,15 @@ impl Batch<'_> {
         Ok(token)
     }
 
+    /// Takes the lock from a holder whose time is over.
+    fn settle(&mut self, name: &Arc<str>) -> Redb<()> {
+        let over = {
+            let living = self.state.living();
+            living.holders.contains_key(name) && living.holder(name, self.now).is_none()
+        };
+        if over { self.hand_on(name) } else { Ok(()) }
+    }
+
     /// Gives the lock to who waits first, or frees it.
     pub(super) fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
         let next = self.state.queues.get_mut(name).and_then(|queue| {
@@ -125,6 +166,7 @@ impl Batch<'_> {
 
     /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
     pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
+        self.settle(name)?;
         let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);
         if held {
             self.hand_on(name)?;
@@ -138,6 +180,6 @@ impl Batch<'_> {
     }
 
     pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
-        self.state.living().holders.get(name).is_some_and(|held| held.token == token)
+        self.state.living().holder(name, self.now).is_some_and(|held| held.token == token)
     }
 }

@@ -1,36 +1,12 @@
 //! A read judges leases and locks as they were at its moment, whatever ends while it is under way.
 
-use super::LONG;
-use crate::{
-    config::Config,
-    engine::{Asked, Batch, Client, Lives, Reading, Snapshot},
-};
-use kv_core::{
-    Bytes, Deadline, Directory, Entry, Expect, Item, Key, Kv, Lease, ListOptions, Result, backend::Clock,
-};
-use std::{
-    sync::{Arc, Mutex, mpsc},
-    time::Duration,
-};
+use super::{LONG, Opened, TEN, opened};
+use crate::engine::{Asked, Lives, Reading, Snapshot};
+use kv_core::{Deadline, Directory, Entry, Expect, Item, Key, Lease, ListOptions, Result};
+use std::sync::{Arc, Mutex, mpsc};
 use tokio::task::JoinHandle;
 
-const TTL: Duration = Duration::from_secs(10);
 const LOCK: &str = "l\0";
-
-struct Opened {
-    client: Client,
-    kv: Kv,
-    clock: Clock,
-    _folder: tempfile::TempDir,
-}
-
-async fn opened() -> Result<Opened> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let clock = Clock::manual();
-    let config = Config::new(folder.path().join("a.redb")).clock(clock.clone());
-    let client = crate::engine::open(&config).await?;
-    Ok(Opened { client, kv: config.open().await?, clock, _folder: folder })
-}
 
 /// A read that has its snapshot, and stands still before it looks.
 struct Begun<T> {
@@ -86,18 +62,12 @@ impl Opened {
         self.begin(move |s| Ok(s.holder(LOCK)?.map(|holder| holder.token))).await
     }
 
-    async fn acquire(&self, id: u64) -> Result<Asked> {
-        let acquire = move |batch: &mut Batch<'_>| batch.acquire(&LOCK.into(), id, TTL, Bytes::new(), true);
-        self.client.engine()?.write(Deadline::after(LONG), 0, acquire).await
-    }
-
     async fn release(&self, id: u64) -> Result<bool> {
-        let release = move |batch: &mut Batch<'_>| batch.release(&LOCK.into(), id);
-        self.client.engine()?.write(Deadline::after(LONG), 0, release).await
+        self.job(move |batch| batch.release(&LOCK.into(), id)).await
     }
 
     async fn leased(&self) -> Result<Lease> {
-        let lease = self.kv.lease(TTL).await?;
+        let lease = self.kv.lease(TEN).await?;
         self.kv.put("k", "before").lease(&lease).await?;
         Ok(lease)
     }
@@ -110,7 +80,7 @@ fn there(value: &str) -> (Option<String>, Vec<String>, bool) {
 #[tokio::test]
 async fn a_key_that_moves_off_a_lease_that_is_then_revoked_is_never_missing() -> Result<()> {
     let store = opened().await?;
-    let (old, new) = (store.leased().await?, store.kv.lease(TTL).await?);
+    let (old, new) = (store.leased().await?, store.kv.lease(TEN).await?);
     let read = store.reads_of_k().await?;
     store.kv.put("k", "after").lease(&new).await?;
     assert!(old.revoke().await?);
@@ -133,14 +103,12 @@ async fn a_key_that_moves_off_a_lease_whose_time_then_passes_is_never_missing() 
     let engine = store.client.engine()?.clone();
     // Of a client that is gone without a word: nobody renews it.
     let lease = engine.next_id();
-    let long = Deadline::after(LONG);
+    store.job(move |batch| batch.grant_lease(lease, TEN).map(Ok)).await?;
     let lives = Lives::Under(lease);
-    engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
-    let put = move |batch: &mut Batch<'_>| batch.put("k", "before".into(), Expect::Anything, lives);
-    engine.write(long, 1, put).await?;
+    store.job(move |batch| batch.put("k", "before".into(), Expect::Anything, lives)).await?;
     let read = store.reads_of_k().await?;
     store.kv.put("k", "after").await?;
-    store.clock.advance(TTL);
+    store.clock.advance(TEN);
     store.kv.put("other", "which ends it").await?;
     assert!(engine.renew_lease(lease).is_err());
     assert_eq!(read.end().await?, there("before"));
@@ -150,8 +118,8 @@ async fn a_key_that_moves_off_a_lease_whose_time_then_passes_is_never_missing() 
 #[tokio::test]
 async fn a_lock_that_goes_from_one_to_the_next_is_never_free() -> Result<()> {
     let store = opened().await?;
-    let Asked::Granted(first) = store.acquire(1).await? else { panic!("it is free") };
-    let Asked::InLine(turn) = store.acquire(2).await? else { panic!("it is held") };
+    let Asked::Granted(first) = store.acquire(LOCK, 1).await? else { panic!("it is free") };
+    let Asked::InLine(turn) = store.acquire(LOCK, 2).await? else { panic!("it is held") };
     let read = store.holder().await?;
     assert!(store.release(1).await?);
     let second = turn.await.expect("it is granted")?;
@@ -163,9 +131,9 @@ async fn a_lock_that_goes_from_one_to_the_next_is_never_free() -> Result<()> {
     assert!(store.release(2).await?);
     assert_eq!(read.end().await?, Some(second));
     assert_eq!(store.holder().await?.end().await?, None);
-    let Asked::Granted(third) = store.acquire(3).await? else { panic!("it is free") };
+    let Asked::Granted(third) = store.acquire(LOCK, 3).await? else { panic!("it is free") };
     let read = store.holder().await?;
-    store.clock.advance(TTL);
+    store.clock.advance(TEN);
     assert_eq!(store.holder().await?.end().await?, None);
     store.kv.put("other", "which ends it").await?;
     assert_eq!(read.end().await?, Some(third));
