@@ -183,6 +183,7 @@ pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: B
     let request = Request::put("/v1/txn", body);
     let mut is_repeat = false;
     loop {
+        let token = client.token();
         let told = client.noting(does, deadline, &request, done).await;
         let mut told = told.map_err(|e| of_repeat(does, is_repeat, e))?;
         is_repeat |= told.is_repeat;
@@ -193,10 +194,21 @@ pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: B
         };
         return match error {
             // It did nothing, and another token may do it.
-            Some(e) if is_about_rights(&e) && client.renew_token() && !deadline.has_passed() => continue,
+            Some(e) if is_about_rights(&e) && client.renews(token.as_ref()) && !deadline.has_passed() => {
+                continue;
+            }
             Some(e) => Err(of_repeat(does, is_repeat, e)),
             None => Ok(told),
         };
+    }
+}
+
+/// What fails of operations that change nothing, each for its own reason: because the token may not, too.
+pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
+    let request = Request::put("/v1/txn", body(ops)?);
+    match client.call(Does::Read, deadline, &request, done).await? {
+        Done::Committed(_) => Ok(Vec::new()),
+        Done::Refused(faults) => Ok(faults),
     }
 }
 

@@ -7,7 +7,6 @@ use crate::{
     names::lock_of,
     poll::{Join, Refusal},
     store::Inner,
-    txn::{self, Fate},
 };
 use kv_core::{
     backend::{Backoff, Hub, Outage},
@@ -18,6 +17,8 @@ use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
 };
+
+mod gone;
 
 /// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
 /// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
@@ -215,7 +216,7 @@ impl Asker {
                 known.pass = self.pass;
             }
         }
-        // Nothing is changed here until the server has answered.
+        // What comes behind is changed once the server has said all that it is asked here.
         self.forget_gone(telling).await?;
         let mut went_back = listing.index < self.index;
         let mut changed: Vec<&Pair> = Vec::new();
@@ -229,10 +230,12 @@ impl Asker {
                     *known = now;
                     changed.push(pair);
                 }
-                None => {
+                None if self.inner.names.parse(&pair.name).is_some() => {
                     self.known.insert(pair.name.clone(), now);
                     changed.push(pair);
                 }
+                // What other tools wrote, and is no key.
+                None => {}
             }
         }
         self.index = listing.index;
@@ -249,42 +252,6 @@ impl Asker {
         if went_back {
             // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
             self.hub.missed();
-        }
-        Ok(())
-    }
-
-    /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well.
-    async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
-        let missing = self.known.iter().filter(|(_, known)| known.pass != self.pass);
-        let missing: Vec<_> = missing.map(|(name, _)| name.clone()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let fates = match self.range {
-            // A key alone that may not be read is refused, and not left out.
-            Range::Name(_) => vec![Fate::Gone; missing.len()],
-            Range::Tree(_) => txn::fates(&self.inner, &missing, Deadline::default()).await?,
-        };
-        let mut hidden = Vec::new();
-        for (name, fate) in missing.iter().zip(fates) {
-            let (known, key) = (self.known.remove(name), self.inner.names.parse(name));
-            let Some((known, key)) = known.zip(key) else { continue };
-            match fate {
-                Fate::Hidden => hidden.push(key),
-                _ if telling == Telling::Nobody => {}
-                // Gone for a moment at least.
-                Fate::Gone | Fate::There => {
-                    self.hub.publish(&WatchEvent::Delete { key, version: Version::new(known.modified, 0) });
-                }
-            }
-        }
-        if !hidden.is_empty() && self.inner.client.renew_token() {
-            let why = "the token was exchanged, and is tried again";
-            return Err(Error::new(ErrorKind::Unavailable, why));
-        }
-        if !hidden.is_empty() {
-            // Nobody may listen.
-            let _ = self.refusals.send(Refusal::of(hidden));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::{
     settings::TlsSource,
 };
 use kv_core::{Deadline, Error, ErrorKind, Result, backend::Backoff};
+use reqwest::header::HeaderValue;
 use std::{
     fmt,
     sync::{
@@ -76,9 +77,14 @@ impl Client {
         }
     }
 
-    /// Reads the file of the token again; whether it holds another one now.
-    pub(crate) fn renew_token(&self) -> bool {
-        self.agents().is_ok_and(|agents| agents[0].renew_token())
+    /// What requests carry now.
+    pub(crate) fn token(&self) -> Option<HeaderValue> {
+        self.agents().ok().and_then(|agents| agents[0].token())
+    }
+
+    /// Reads the file of the token again; whether it is another one now than this. Another request may have read it meanwhile.
+    pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
+        self.agents().is_ok_and(|agents| agents[0].renews(token))
     }
 
     /// What the process has in common at the agent that is asked first.
@@ -161,8 +167,7 @@ impl Client {
             let is_mended = match blames {
                 Blames::Nothing => false,
                 Blames::Certificates => agents[at].renew_tls(),
-                // Another request may have read the new one meanwhile.
-                Blames::Token => agents[at].renew_token() || agents[at].token() != token,
+                Blames::Token => agents[at].renews(token.as_ref()),
             };
             let is_lost = fate == Fate::Unknown && does == Does::Write;
             if is_mended && !is_lost && !deadline.has_passed() {

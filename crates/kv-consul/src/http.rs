@@ -162,8 +162,9 @@ impl Agent {
         is_new
     }
 
-    pub(crate) fn renew_token(&self) -> bool {
-        self.common.token.renew()
+    /// Reads the file of the token again; whether it is another one now than this.
+    pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
+        self.common.token.renew() || self.token().as_ref() != token
     }
 
     /// What requests carry now.

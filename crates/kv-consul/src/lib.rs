@@ -94,6 +94,7 @@ mod asker;
 mod client;
 mod config;
 mod error;
+mod fates;
 mod http;
 mod lease;
 mod list;

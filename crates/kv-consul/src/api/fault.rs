@@ -19,10 +19,15 @@ impl Fault {
         self.what.ends_with("doesn't exist")
     }
 
+    /// Whether the token may not do it.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.what.starts_with("Permission denied")
+    }
+
     /// What it means, beyond a condition that did not hold.
     pub(super) fn error(&self) -> Option<Error> {
         let begins = |part: &str| self.what.starts_with(part);
-        let kind = if begins("Permission denied") {
+        let kind = if self.is_denied() {
             ErrorKind::PermissionDenied
         } else if begins("ACL not found") {
             ErrorKind::Unauthenticated

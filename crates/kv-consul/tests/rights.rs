@@ -1,0 +1,123 @@
+//! Large trees that are deleted, or may no longer be read, over a link that is far away; tokens that are exchanged.
+
+mod common;
+
+use common::{
+    guarded::{Guarded, MINE, ROOT},
+    single,
+};
+use kv_consul::Config;
+use kv_core::{ErrorKind, Kv, Watch, WatchEvent};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use serde_json::json;
+use std::{collections::HashSet, time::Duration};
+
+/// Writes so many keys below a directory.
+async fn fill(kv: &Kv, directory: &str, count: usize) -> Result<(), Failure> {
+    let numbers: Vec<_> = (0..count).collect();
+    for some in numbers.chunks(30) {
+        let mut together = kv.transact();
+        for n in some {
+            together = together.then(kv.put(format!("{directory}/{n}"), ""));
+        }
+        assert!(together.await?.is_committed());
+    }
+    Ok(())
+}
+
+async fn synced(watch: &mut Watch) -> Result<HashSet<String>, Failure> {
+    let mut seen = HashSet::new();
+    loop {
+        match soon("what is there", watch.event()).await?? {
+            WatchEvent::Put(entry) => drop(seen.insert(entry.key.to_string())),
+            WatchEvent::Synced => return Ok(seen),
+            event => return Err(format!("{event:?}").into()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_tree_that_is_deleted_far_away_is_told() -> Result<(), Failure> {
+    const KEYS: usize = 4000;
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let far = kv_consul::open(&format!("consul://{}/mine/", proxy.address())).await?;
+    let near = kv_consul::open(&format!("consul://{}/mine/", node.address)).await?;
+    fill(&near, "d", KEYS).await?;
+    let mut watch = far.watch_tree("d").await?;
+    let mut there = synced(&mut watch).await?;
+    assert_eq!(there.len(), KEYS);
+    proxy.delay(Duration::from_millis(50));
+    near.delete_tree("d").await?;
+    soon("all deletions", async {
+        while !there.is_empty() {
+            if let WatchEvent::Delete { key, .. } = watch.event().await? {
+                assert!(there.remove(key.as_str()), "{key} is told twice");
+            }
+        }
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(), Failure> {
+    let guarded = Guarded::start(&json!({})).await?;
+    let token = guarded.token("mine", MINE).await?;
+    let proxy = Proxy::start(guarded.0.address).await;
+    let config = Config::new([proxy.address().to_string()]).prefix("mine/").token(token);
+    let (far, root) = (Kv::new(config.open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    fill(&root, "d", 200).await?;
+    root.put("d/open/a", "").await?;
+    let mut watch = far.watch_tree("d").await?;
+    synced(&mut watch).await?;
+    proxy.delay(Duration::from_millis(50));
+    let open = r#"key_prefix "mine/d/open/" { policy = "write" }"#;
+    guarded.change("mine", &format!(r#"{open} key_prefix "mine/d/" {{ policy = "deny" }} {MINE}"#)).await?;
+    let end = soon("the end", async {
+        loop {
+            match watch.event().await {
+                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
+                Err(e) => return e,
+            }
+        }
+    })
+    .await?;
+    assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{end}");
+    Ok(())
+}
+
+/// The new token is in the file, and the old one may read less before the server is told to forget it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Result<(), Failure> {
+    let guarded = Guarded::start(&json!({})).await?;
+    let (first, second) = (guarded.token("first", MINE).await?, guarded.token("second", MINE).await?);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("token");
+    std::fs::write(&file, &first)?;
+    let config = Config::new([guarded.0.address.to_string()]).prefix("mine/").token_file(&file);
+    let (kv, root) = (Kv::new(config.open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let old = Kv::new(guarded.config(&first).open().await?);
+    for key in ["d/a", "d/b", "d/secret/a"] {
+        root.put(key, "1").await?;
+    }
+    let mut watch = kv.watch_tree("d").await?;
+    synced(&mut watch).await?;
+    std::fs::write(&file, &second)?;
+    let less = format!(r#"key_prefix "mine/d/secret/" {{ policy = "deny" }} {MINE}"#);
+    guarded.change("first", &less).await?;
+    soon("the right to be gone", async { while old.get("d/secret/a").await.is_ok() {} }).await?;
+    root.put("d/b", "2").await?;
+    root.put("d/secret/a", "2").await?;
+    let mut owed = HashSet::from(["d/b", "d/secret/a"]);
+    while !owed.is_empty() {
+        match soon("what was written", watch.event()).await?? {
+            WatchEvent::Put(entry) if entry.text() == Some("2") => drop(owed.remove(entry.key.as_str())),
+            WatchEvent::Put(entry) => return Err(format!("{entry:?} again").into()),
+            WatchEvent::Synced => {}
+            event => return Err(format!("{event:?}").into()),
+        }
+    }
+    Ok(())
+}
