@@ -268,3 +268,35 @@ async fn who_lost_a_damaged_line_stands_in_nobodys_way() -> Result<(), Failure> 
     }
     Ok(())
 }
+
+/// A session that somebody wrote over has no end: whoever is behind it is told, and does not wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_session_is_named_to_who_waits_behind_it() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, theirs, mut resp) = (opened(&node).await?, opened(&node).await?, node.resp().await?);
+    let lock = |kv: &Kv| kv.new_lock("l").ttl(Duration::from_secs(3));
+    let guard = lock(&kv).acquire().await?;
+    let session = resp.say("KEYS dam/.kv/session/*").await?.list()[0].text();
+    let waiting = tokio::spawn(lock(&theirs).acquire());
+    soon("the wait to begin", async {
+        while resp.say("ZCARD dam/.kv/lock/l").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    resp.say(&format!("SET {session} words")).await?;
+    corrupt("acquire", soon("the wait to end", waiting).await??, &session);
+    let before = all(&mut resp, &session).await?;
+    corrupt("acquire_within", lock(&theirs).acquire_within(Duration::from_secs(6)).await, &session);
+    corrupt("try_acquire", lock(&theirs).try_acquire().await, &session);
+    corrupt("lock_holder", theirs.lock_holder("l").await, &session);
+    corrupt("its watch", theirs.lock_holder("l").watch().await?.event().await, &session);
+    corrupt("fenced put", kv.put("a", "").fenced(&guard).await, &session);
+    assert_eq!(all(&mut resp, &session).await?, before);
+    soon("the loss to be known", guard.lost()).await?;
+    corrupt("release", guard.release().await, &session);
+    // The way out that the error names.
+    resp.say(&format!("DEL {session}")).await?;
+    let next = soon("the lock", lock(&theirs).acquire()).await??;
+    assert!(next.release().await?);
+    Ok(())
+}

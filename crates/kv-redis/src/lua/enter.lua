@@ -5,6 +5,7 @@ local lock, contender, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4])
 has(queue, 'zset')
 has(brought, 'hash')
 local is_open = has(session, 'hash')
+found_in_front(lock)
 next_number()
 may_write({ { 'PTTL', own } })
 if call('EXISTS', own .. 'gone/' .. contender) == 1 then return { 'gone' } end

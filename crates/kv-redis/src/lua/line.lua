@@ -4,8 +4,20 @@ local function queue_of(lock) return own .. 'lock/' .. lock end
 local function brought_to(lock) return own .. 'held/' .. lock end
 -- What is no contender has a session that nobody has.
 local function session_of(contender) return string.match(contender, '^[^:]*') end
-local function is_alive(contender) return call('EXISTS', own .. 'session/' .. session_of(contender)) == 1 end
-local function left_of(contender) return call('PTTL', own .. 'session/' .. session_of(contender)) end
+local function name_of_session(contender) return own .. 'session/' .. session_of(contender) end
+local function is_alive(contender) return call('EXISTS', name_of_session(contender)) == 1 end
+local function left_of(contender) return call('PTTL', name_of_session(contender)) end
+
+-- Who is in front and alive, and its number; changes nothing. What is there in place of a session of ours may have no end, and
+-- its owner may believe in it still: who comes is told, and waits for nobody.
+local function found_in_front(lock)
+    local at = 0
+    while true do
+        local found = call('ZRANGE', queue_of(lock), at, at, 'WITHSCORES')
+        if not found[1] or has(name_of_session(found[1]), 'hash') then return found[1], found[2] end
+        at = at + 1
+    end
+end
 
 -- Whether there is a line, and whether what is there is none of ours.
 local function look_at(lock)

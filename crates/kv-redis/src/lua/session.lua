@@ -1,7 +1,7 @@
 -- Keeps a session, and looks at what hangs on it; or ends it. KEYS[5]: the session; ARGV: prefix, what to do, TTL, where to go
 -- on: a large one goes step by step. Answers where to go on; what is left of the shortest life before ours in a line; those of
 -- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more, or
--- none that can be read: that one has it again when its line is put right.
+-- none that can be read, for its line or the session in front of it: that one has it again when they are put right.
 local session, ttl = KEYS[5], tonumber(ARGV[3])
 if not has(session, 'hash') then return false end
 if ARGV[2] == 'end' then
@@ -35,7 +35,7 @@ for at = 1, #entries, 2 do
             local first = front(lock)
             if first == contender then
                 firsts[#firsts + 1] = contender .. ' ' .. lock
-            else
+            elseif type_of(name_of_session(first)) == 'hash' then
                 local left = left_of(first)
                 behind[#behind + 1] = contender .. ' ' .. lock
                 if soonest < 0 or left < soonest then soonest = left end

@@ -14,10 +14,10 @@ for n = 1, conditions do
     if kind == 'held' then
         local queue, session, contender, token = name(), name(), argument(), argument()
         local rank = has(queue, 'zset') and call('ZRANK', queue, contender)
-        local holds = rank and text(call('ZSCORE', queue, contender)) == token and call('EXISTS', session) == 1
+        local holds = rank and text(call('ZSCORE', queue, contender)) == token and has(session, 'hash')
         -- The dead before it are nobody.
         for _, other in ipairs(holds and rank > 0 and call('ZRANGE', queue, 0, rank - 1) or {}) do
-            if call('EXISTS', own .. 'session/' .. string.match(other, '^[^:]*')) == 1 then holds = false end
+            if has(own .. 'session/' .. string.match(other, '^[^:]*'), 'hash') then holds = false end
         end
         if not holds then return { 'refused', n - 1, false } end
     else
