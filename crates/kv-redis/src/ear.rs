@@ -1,30 +1,23 @@
 //! Hears what concerns those that wait in lines.
 
-use crate::{
-    feed::News,
-    part::Core,
-    session::{Session, lock},
-    tale::Tale,
-    waiting::Place,
-};
+use crate::{feed::News, part::Core, session::Session, soonest::Soonest, tale::Tale, waiting::Place};
 use std::{
     future::pending,
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::sync::Notify;
 
 /// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
 /// its users do.
-pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, sooner: Arc<Notify>) {
+pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, soonest: Arc<Soonest>) {
     let mut news = core.feed.subscribe(channel);
     loop {
-        let soonest = {
+        let at = {
             let Some(session) = session.upgrade() else { return };
-            (*lock(&session.soonest)).filter(|_| session.is_waited_on())
+            soonest.at().filter(|_| session.is_waited_on())
         };
         let due = async {
-            match soonest {
+            match at {
                 Some(at) => core.clock.sleep_until(at).await,
                 None => pending().await,
             }
@@ -32,7 +25,7 @@ pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: Strin
         let heard = tokio::select! {
             news = news.next() => Some(news),
             () = due => None,
-            () = sooner.notified() => continue,
+            () = soonest.changed() => continue,
         };
         let Some(session) = session.upgrade() else { return };
         match heard {
@@ -45,7 +38,8 @@ pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: Strin
             }
             Some(News::Look) | None => {
                 if session.is_waited_on() && session.renew().await.is_err() {
-                    *lock(&session.soonest) = Some(core.clock.now() + Duration::from_millis(100));
+                    let now = core.clock.now();
+                    soonest.again(now + Duration::from_millis(100), now);
                 }
             }
         }

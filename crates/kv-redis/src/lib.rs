@@ -103,6 +103,7 @@ mod names;
 mod part;
 mod script;
 mod session;
+mod soonest;
 mod spread;
 mod store;
 mod tale;

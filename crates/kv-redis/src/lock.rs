@@ -31,7 +31,8 @@ struct Attempt {
 /// What the server says to one who wants in.
 enum Entered {
     First(u64),
-    Waits(u64),
+    /// With what is left of the life of who is in front.
+    Waits(u64, Option<Duration>),
     Taken,
     /// The session is over.
     Over,
@@ -77,9 +78,12 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                 session.opened(asked);
                 number
             }
-            Ok(Entered::Waits(number)) => {
+            Ok(Entered::Waits(number, left)) => {
                 session.opened(asked);
                 session.is_in_line(&attempt.contender);
+                if let Some(left) = left {
+                    session.soonest.dies(asked + left + Duration::from_millis(1), part.core.clock.now());
+                }
                 session.listen();
                 if waiting.place().await == Place::Lost {
                     if session.is_over() {
@@ -133,7 +137,10 @@ impl Attempt {
         let mut number = || -> Result<u64> { next(&mut answer)?.unsigned() };
         Ok(match word.as_str() {
             "first" => Entered::First(number()?),
-            "waits" => Entered::Waits(number()?),
+            "waits" => {
+                let (number, left) = (number()?, next(&mut answer)?.number()?);
+                Entered::Waits(number, u64::try_from(left).ok().map(Duration::from_millis))
+            }
             "taken" => Entered::Taken,
             _ => Entered::Over,
         })

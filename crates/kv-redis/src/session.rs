@@ -7,6 +7,7 @@ use crate::{
     lock::leave,
     part::{Core, unique},
     script::{self, Answer, next},
+    soonest::Soonest,
     waiting::{Place, Waiter},
 };
 use kv_core::{
@@ -22,7 +23,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{runtime::Handle, task::AbortHandle};
 
 /// The sessions of one store, by their TTL.
 #[derive(Default)]
@@ -52,9 +53,7 @@ pub(crate) struct Session {
     pub(crate) waiting: Mutex<HashMap<String, Waiter>>,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
-    /// When one before us in a line dies, unless it is renewed.
-    pub(crate) soonest: Mutex<Option<Instant>>,
-    pub(crate) sooner: Arc<Notify>,
+    pub(crate) soonest: Arc<Soonest>,
     ear: Mutex<Option<AbortHandle>>,
 }
 
@@ -163,8 +162,7 @@ impl Session {
             waiting: Mutex::default(),
             held: Mutex::default(),
             users: Mutex::default(),
-            soonest: Mutex::default(),
-            sooner: Arc::default(),
+            soonest: Arc::default(),
             ear: Mutex::default(),
         }
     }
@@ -259,6 +257,7 @@ impl Session {
 
     /// Keeps it, and hears what became of all that hangs on it.
     pub(crate) async fn renew(self: &Arc<Self>) -> Result<()> {
+        let began = self.core.clock.now();
         // Only what was there before has to be found.
         let waited: HashSet<String> =
             lock(&self.waiting).iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect();
@@ -278,8 +277,7 @@ impl Session {
             behind.extend(step.behind);
             from = step.more;
         }
-        *lock(&self.soonest) = soonest;
-        self.sooner.notify_one();
+        self.soonest.looked(began, soonest);
         firsts.keys().for_each(|first| self.is_at(first, Place::First));
         for gone in waited.iter().filter(|name| !firsts.contains_key(*name) && !behind.contains_key(*name)) {
             self.is_at(gone, Place::Lost);
@@ -317,7 +315,7 @@ impl Session {
         // The runtime of the one before may have ended.
         if ear.as_ref().is_none_or(AbortHandle::is_finished) {
             let channel = self.core.names.on_session(&self.id);
-            let hear = hear(Arc::downgrade(self), self.core.clone(), channel, self.sooner.clone());
+            let hear = hear(Arc::downgrade(self), self.core.clone(), channel, self.soonest.clone());
             *ear = Some(tokio::spawn(hear).abort_handle());
         }
     }

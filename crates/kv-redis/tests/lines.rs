@@ -66,3 +66,29 @@ async fn a_session_made_by_an_unanswered_request_lives_as_long_as_its_lock() -> 
     assert!(guard.release().await?);
     Ok(())
 }
+
+/// So does who waits again: it goes by the life of whoever is in front, not by its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_again_hears_in_time_that_the_holder_has_died() -> Result<(), Failure> {
+    let (node, mut resp) = server().await?;
+    let kv = opened(node.address).await?;
+    let long = || kv.new_lock("l").ttl(Duration::from_secs(120));
+    let guard = long().acquire().await?;
+    let waiting = tokio::spawn(long().acquire());
+    soon("the wait to begin", async {
+        while resp.say("ZCARD lines/.kv/lock/l").await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    assert!(guard.release().await?);
+    let guard = soon("the lock", waiting).await???;
+    assert!(guard.release().await?);
+
+    resp.say("HSET lines/.kv/session/dead open 1").await?;
+    resp.say("ZADD lines/.kv/lock/l 1 dead:0").await?;
+    resp.ask(&[b"HSET", b"lines/.kv/held/l", b"dead:0", b"0\n"]).await?;
+    resp.say("PEXPIRE lines/.kv/session/dead 2000").await?;
+    let guard = long().acquire_within(Duration::from_secs(15)).await?;
+    assert!(guard.ok_or("the dead one holds it still")?.release().await?);
+    Ok(())
+}
