@@ -63,15 +63,15 @@ impl Config {
     /// The settings that `template://SERVER/PREFIX` spells.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another form, and for a parameter that is unknown.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme or form, and for a parameter that is unknown.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         // DECIDE: parameters, each by `url.take("name")?`. What is not taken is refused by `finish`, and so should be
         // all else that you do not use: nobody's password is ignored in silence.
-        if url.scheme() != "template"
-            || url.user().is_some()
-            || url.password().is_some()
-            || url.hosts().len() != 1
-        {
+        if url.scheme() != "template" {
+            let why = format!("{:?} is not the scheme of this store, which is \"template\"", url.scheme());
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
+        if url.user().is_some() || url.password().is_some() || url.hosts().len() != 1 {
             return Err(Error::new(ErrorKind::InvalidArgument, "expected a URL template://SERVER/PREFIX"));
         }
         let raw_prefix = url.take::<String>("raw_prefix")?.unwrap_or_default();
@@ -120,4 +120,23 @@ pub async fn from_url(url: StoreUrl) -> Result<Template> {
 /// Says in an error that it is one of opening this backend's store.
 fn in_open(error: Error) -> Error {
     error.in_call("open", "template", None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_refused_with_a_reason() {
+        for (url, why) in [
+            ("etcd://a/x", "\"etcd\" is not the scheme of this store, which is \"template\""),
+            ("template://me@a/x", "template://SERVER/PREFIX"),
+            ("template://a,b/x", "template://SERVER/PREFIX"),
+            ("template://a/x?ttl=5", "\"ttl\""),
+        ] {
+            let refused = StoreUrl::parse(url).and_then(Config::from_url).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{url}");
+            assert!(refused.to_string().contains(why), "{url}: {refused}");
+        }
+    }
 }

@@ -52,7 +52,7 @@ async fn urls_are_refused_with_a_reason() {
         ("memory://?ttl=5", "\"ttl\""),
         ("memory://a,b/x", "several names"),
         ("memory://me@a/x", "user"),
-        ("redis://a/x", "\"redis\""),
+        ("redis://a/x", "\"redis\" is not the scheme of this store, which is \"memory\""),
     ] {
         let refused = kv_memory::open(url).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{url}");

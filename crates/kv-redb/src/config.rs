@@ -69,10 +69,16 @@ impl Config {
     /// begins with a slash.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a parameter that is unknown or cannot be read, and
-    /// for a user or a password, which a file does not have.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for a parameter that is unknown or cannot be
+    /// read, and for a user or a password, which a file does not have.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, why.to_owned()));
+        if url.scheme() != "redb" {
+            return refused(&format!(
+                "{:?} is not the scheme of this store, which is \"redb\"",
+                url.scheme()
+            ));
+        }
         if url.user().is_some() || url.password().is_some() {
             return refused("a redb URL has no user and no password; the rights are those of the file");
         }

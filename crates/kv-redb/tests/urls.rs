@@ -24,6 +24,15 @@ async fn urls() -> Result<()> {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().contains(words), "{error}");
     }
+    // Of another store: no file is made.
+    for scheme in ["etcd", "file"] {
+        let error =
+            kv_redb::open(&format!("{scheme}://{}/etcd1", folder.path().display())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let words = format!("\"{scheme}\" is not the scheme of this store, which is \"redb\"");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
+    assert!(!folder.path().join("etcd1").exists());
     // A prefix is a directory with or without its slash, and bytes as they are only where that is said.
     let opened = |query: &str| {
         kv_redb::Config::from_url(
