@@ -58,27 +58,27 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
         let mut waiting = session.waits(&attempt.contender);
         let asked = part.core.clock.now();
         let number = match attempt.enter(options).await {
-            Ok(Entered::Over) => {
-                attempt.never_was(leave);
+            Ok((Entered::Over, is_repeat)) => {
+                attempt.is_not_in_line(leave, is_repeat);
                 session.forget();
                 continue;
             }
-            Ok(Entered::Taken) => {
-                attempt.never_was(leave);
+            Ok((Entered::Taken, is_repeat)) => {
+                attempt.is_not_in_line(leave, is_repeat);
                 return Ok(None);
             }
             Err(e) => {
                 // A script that the server stopped for another reason may have been half-way.
                 if !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Other) {
-                    attempt.never_was(leave);
+                    attempt.is_not_in_line(leave, false);
                 }
                 return Err(e);
             }
-            Ok(Entered::First(number)) => {
+            Ok((Entered::First(number), _)) => {
                 session.opened(asked);
                 number
             }
-            Ok(Entered::Waits(number, left)) => {
+            Ok((Entered::Waits(number, left), _)) => {
                 session.opened(asked);
                 session.is_in_line(&attempt.contender);
                 if let Some(left) = left {
@@ -117,8 +117,8 @@ impl Attempt {
         [queue, brought, self.core.names.session(&self.used.session.id)]
     }
 
-    /// Gets in line, or holds the lock at once.
-    async fn enter(&self, options: &LockOptions) -> Result<Entered> {
+    /// Gets in line, or holds the lock at once; and whether the answer is that of a repeat: an earlier try may be on its way still.
+    async fn enter(&self, options: &LockOptions) -> Result<(Entered, bool)> {
         let session = &self.used.session;
         let flag = |on: bool| if on { "1" } else { "0" };
         let brought = [format!("{}\n", self.own).as_bytes(), &options.value].concat();
@@ -131,11 +131,12 @@ impl Attempt {
             Bytes::from(brought).into(),
         ];
         // A repeat finds the contender that the first one made.
-        let run = self.core.run(Does::Repeatable, self.deadline(), &script::ENTER, self.names(), arguments);
-        let mut answer = run.await?.list()?;
+        let request = self.core.request(&script::ENTER, self.names(), arguments);
+        let (answer, is_repeat) = self.core.client.run(Does::Repeatable, self.deadline(), &request).await?;
+        let mut answer = answer.list()?;
         let word = next(&mut answer)?.text()?;
         let mut number = || -> Result<u64> { next(&mut answer)?.unsigned() };
-        Ok(match word.as_str() {
+        let entered = match word.as_str() {
             "first" => Entered::First(number()?),
             "waits" => {
                 let (number, left) = (number()?, next(&mut answer)?.number()?);
@@ -143,7 +144,8 @@ impl Attempt {
             }
             "taken" => Entered::Taken,
             _ => Entered::Over,
-        })
+        };
+        Ok((entered, is_repeat))
     }
 
     /// Leaves the line, or has a request to enter that is still on its way do nothing: `true` when we were in front.
@@ -173,8 +175,11 @@ impl Attempt {
         }
     }
 
-    /// Nothing of it came to the server.
-    fn never_was(&self, leave: Undo) {
+    /// The server has nothing of it, and gets nothing but by an earlier try.
+    fn is_not_in_line(&self, leave: Undo, is_repeat: bool) {
+        if is_repeat {
+            return drop(leave);
+        }
         leave.forget();
         self.used.session.has_left(&self.contender);
     }

@@ -92,3 +92,34 @@ async fn who_waits_again_hears_in_time_that_the_holder_has_died() -> Result<(), 
     assert!(guard.ok_or("the dead one holds it still")?.release().await?);
     Ok(())
 }
+
+/// A request that was given up and arrives when the lock is free makes nobody its holder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Result<(), Failure> {
+    let (node, mut resp) = server().await?;
+    let proxy = Proxy::start(node.address).await;
+    let (kv, observer) = (through(&proxy).await?, opened(node.address).await?);
+    let ttl = Duration::from_secs(120);
+    // It keeps the session that the late one would hang on.
+    let other = kv.new_lock("other").ttl(ttl).acquire().await?;
+    let holder = observer.new_lock("l").ttl(ttl).acquire().await?;
+    proxy.strand();
+    let tried = kv.new_lock("l").ttl(ttl).deadline(Duration::from_secs(4)).try_acquire().await?;
+    assert!(tried.is_none(), "it is held");
+    names(&mut resp, "gone/*").await?;
+    assert!(holder.release().await?);
+    let before = proxy.traffic().to_server;
+    proxy.thaw();
+    soon("the late one to arrive", async {
+        while proxy.traffic().to_server == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    // Whatever came before it is done.
+    kv.get("a").await?;
+    let guard = observer.new_lock("l").ttl(ttl).try_acquire().await?;
+    assert!(guard.ok_or("somebody holds it whom nobody knows")?.release().await?);
+    assert!(other.release().await?);
+    Ok(())
+}
