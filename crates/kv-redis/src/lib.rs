@@ -45,14 +45,18 @@
 //! sets anew, makes permanent or gives another end is not renewed by the lease any more, and not deleted with it.
 //!
 //! What another program writes over a record of ours, below `.kv/`, is found before anything is written: the call is
-//! [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and did nothing.
+//! [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and did nothing. So are requests for a lock, and waits, whose line is
+//! such a record, or who stand behind a session that is one. Who holds the lock loses it when its session is renewed next, or at
+//! the end of its time; a release is tried on until the record is deleted, or put back, and the lock is free.
 //!
 //! # Limits
 //! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.
 //! * A lease has 200,000 keys at the most. A renewal has a quarter of the TTL to go through all of them, in steps of 1,500, and
 //!   others wait for one step alone: give a lease of a hundred thousand keys half a minute.
 //! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)), and serves what makes room:
-//!   reads, deletions, `delete_tree`, revocations, releases, renewals.
+//!   reads, deletions, `delete_tree`, revocations, releases, renewals. Who waits in a lock's line stays there, and gets the lock. Who
+//!   comes then gets into no line: `acquire` asks anew, every two seconds at the latest, until there is room, also where the lock is
+//!   free, and such waiters get it in no order; `acquire_within` ends with `NoSpace`, and so does `try_acquire` where the lock is free.
 //! * A value has 8 MiB. Values above 16 KiB cost a watch a request of its own.
 //! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all -@dangerous` is enough. Who may
 //!   not do all of a write does nothing of it ([`PermissionDenied`](kv_core::ErrorKind::PermissionDenied)), by the rights that
