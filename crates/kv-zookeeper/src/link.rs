@@ -186,9 +186,12 @@ impl Linked {
             let mut writer = session.new_multi_writer();
             writer.add_check_version("/", -1)?;
             match writer.commit().await {
-                // Refused for want of rights, say, in its turn of writes.
-                Ok(_) | Err(MultiWriteError::OperationFailed { .. }) => Ok(()),
-                Err(MultiWriteError::RequestFailed { source }) => Err(source),
+                // Who may not is told so in its turn of writes too.
+                Ok(_) | Err(MultiWriteError::OperationFailed { source: ClientError::NoAuth, .. }) => Ok(()),
+                Err(
+                    MultiWriteError::OperationFailed { source, .. }
+                    | MultiWriteError::RequestFailed { source },
+                ) => Err(source),
             }
         };
         let next = asked.boxed().shared();

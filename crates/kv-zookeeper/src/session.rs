@@ -98,9 +98,8 @@ impl Ephemeral {
         deadline: Deadline,
     ) -> Result<Self> {
         let linked = options.session(timeout, detached, before(deadline)).await?;
-        let granted = linked.session.session_timeout();
-        // The server counts in milliseconds.
-        if granted + Duration::from_millis(1) < timeout {
+        if !lasts(&linked, timeout) {
+            let granted = linked.session.session_timeout();
             let why = format!(
                 "the server grants sessions of {granted:?} at most since its settings were changed, and this TTL takes \
                  {timeout:?}; open the store anew to learn what it allows now"
@@ -240,7 +239,14 @@ async fn hold(
         let mut attempts = Attempts::default();
         linked = loop {
             match options.again(timeout, Some(session.clone()), detached, &attempts).await {
-                Ok(linked) => break Arc::new(linked),
+                Ok(linked) if lasts(&linked, timeout) => break Arc::new(linked),
+                // The server may end it before its time now, so nobody counts on it any more. What it owns goes by itself,
+                // behind everybody's hearing of that.
+                Ok(linked) => {
+                    link.send_replace(Link::Closed);
+                    linked.cut();
+                    return;
+                }
                 Err(ClientError::SessionExpired) => {
                     link.send_replace(Link::Closed);
                     return;
@@ -257,6 +263,13 @@ async fn hold(
         };
         link.send_replace(Link::Up(linked.clone()));
     }
+}
+
+/// Whether the server granted as much as was asked for; each member grants by its own settings, also when a session is taken
+/// up again.
+fn lasts(linked: &Linked, timeout: Duration) -> bool {
+    // The server counts in milliseconds.
+    linked.session.session_timeout() + Duration::from_millis(1) >= timeout
 }
 
 fn ended() -> Error {

@@ -4,9 +4,12 @@ mod common;
 
 use common::{Node, Setup, nodes, single, start};
 use kv_core::{ErrorKind, Kv};
-use kv_testsuite::{Failure, process::run};
+use kv_testsuite::{Failure, Proxy, process::run};
 use kv_zookeeper::Config;
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -111,6 +114,48 @@ async fn too_many_connections_are_named() -> Result<(), Failure> {
     assert!(leases.pop().ok_or("there are three")?.revoke().await?);
     leases.push(kv.lease(ttl).await?);
     Ok(kv.close().await?)
+}
+
+/// Each member grants by its own settings, also when a session is taken up again; what was counted on before is lost then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Failure> {
+    let (node, long) = (single("zookeeper").await?, Duration::from_secs(40));
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/less/", proxy.address())).await?;
+    let guard = kv.new_lock("l").ttl(long).acquire().await?;
+    let lease = kv.lease(long).await?;
+    kv.put("leased", "").lease(&lease).await?;
+    let owners: Vec<_> = node.sessions().await?.into_iter().filter(|(_, owns)| !owns.is_empty()).collect();
+    assert_eq!(owners.len(), 2, "{owners:?}");
+    node.daemon.stop();
+    let mut settings = std::fs::OpenOptions::new().append(true).open(node.folder.path().join("zoo.cfg"))?;
+    writeln!(settings, "\nmaxSessionTimeout=4000")?;
+    node.start().await?;
+    let again = async {
+        loop {
+            let connected = node.connected().await?;
+            let is_back = |(id, _): &(String, Vec<String>)| connected.contains(id);
+            if owners.iter().all(is_back) || !(guard.is_held() || lease.is_held()) {
+                return Ok::<_, Failure>(());
+            }
+        }
+    };
+    timeout(SOON, again).await??;
+    proxy.cut().await;
+    let other = kv_zookeeper::open(&format!("zookeeper://{}/less/", node.address)).await?;
+    let next = timeout(SOON, other.new_lock("l").ttl(Duration::from_secs(2)).acquire()).await??;
+    assert!(!guard.is_held(), "two hold the lock");
+    assert!(next.token() > guard.token());
+    let gone = async {
+        while other.exists("leased").await? {}
+        Ok::<_, Failure>(())
+    };
+    timeout(SOON, gone).await??;
+    assert!(!lease.is_held());
+    other.close().await?;
+    // Its server is out of reach.
+    drop(kv.close().await);
+    Ok(())
 }
 
 /// A member without a quorum may serve reads to those who ask for it. Nobody here does: what it tells may be old.
