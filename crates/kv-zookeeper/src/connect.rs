@@ -190,6 +190,11 @@ impl Options {
         Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
     }
 
+    /// How many bytes of a request each node that it creates takes for its ACL.
+    pub(crate) fn acl_size(&self) -> usize {
+        self.acl.iter().map(|acl| 12 + acl.scheme().len() + acl.id().len()).sum()
+    }
+
     pub(crate) fn create(&self, mode: CreateMode) -> CreateOptions<'_> {
         mode.with_acls(Acls::new(&self.acl))
     }

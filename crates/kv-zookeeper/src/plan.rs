@@ -42,10 +42,12 @@ pub(crate) enum For {
 }
 
 impl Op {
-    fn size(&self) -> usize {
+    /// With an ACL of so many bytes for each node that is created.
+    fn size(&self, acl: usize) -> usize {
         64 + match self {
             Self::Check { path, .. } | Self::Delete { path, .. } => path.len(),
-            Self::Create { path, data, .. } | Self::Set { path, data, .. } => path.len() + data.len(),
+            Self::Create { path, data, .. } => path.len() + data.len() + acl,
+            Self::Set { path, data, .. } => path.len() + data.len(),
         }
     }
 }
@@ -104,6 +106,17 @@ impl Plan {
         let mut plan = Self::default();
         let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
         let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
+        let is_written = |key: &Key| request.writes.iter().any(|write| write.key() == key);
+        // Nobody counts what other tools create, so that a key was missing a while ago proves nothing.
+        let was_missing = |key: &Key| !fresh && subject(key).is_some_and(|subject| subject.node().is_none());
+        for condition in request.conditions {
+            if let Condition::Missing(key) = condition
+                && !is_written(key)
+                && was_missing(key)
+            {
+                return Ok(Err(Look));
+            }
+        }
         for write in request.writes {
             let Some(subject) = subject(write.key()) else { continue };
             let below = subject.key.as_directory();
@@ -125,6 +138,7 @@ impl Plan {
                         Act::Remove
                     }
                 }
+                (Write::Delete { key }, _) if was_missing(key) => return Ok(Err(Look)),
                 (Write::Delete { .. }, _) => Act::Nothing,
             };
             plan.acts.push(act);
@@ -133,10 +147,11 @@ impl Plan {
         plan.creates(inner, request, subjects);
         plan.checks(inner, request, subjects);
         plan.writes(request, subjects);
-        let size: usize = plan.ops.iter().map(|(op, _)| op.size()).sum();
+        let acl = inner.client.options.acl_size();
+        let size: usize = plan.ops.iter().map(|(op, _)| op.size(acl)).sum();
         if size > REQUEST {
             let why = format!(
-                "the request is {size} bytes long with all its names, and a server takes {REQUEST}; write less at once"
+                "the request is {size} bytes long with all its names and ACLs, and a server takes {REQUEST}; write less at once"
             );
             return Err(Error::new(ErrorKind::TooLarge, why));
         }

@@ -5,6 +5,7 @@ mod common;
 use common::{Node, single};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::Failure;
+use zookeeper_client::{Acls, Client, CreateMode};
 
 /// Of eight names a directory shares the count of its creations with one or two at most.
 const CHILDREN: usize = 8;
@@ -98,4 +99,30 @@ async fn directories_that_are_made_first_are_counted_too() -> Result<(), Failure
     }
     a.close().await?;
     Ok(b.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_tool_made_meanwhile_is_not_missing() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let [kv, other] = two(&node).await?;
+    let tool = Client::connect(&node.address.to_string()).await?;
+    let make = async |key: &str| {
+        let create = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        tool.create(&format!("/remembered/{key}"), b"theirs", &create).await
+    };
+    kv.put("deleted", "").await?;
+    assert!(kv.get("read").await?.is_none() && kv.delete("deleted").await?);
+    for key in ["read", "deleted"] {
+        make(key).await?;
+        assert!(kv.delete(key).await?, "{key} is there");
+        assert!(!other.exists(key).await? && !kv.delete(key).await?);
+    }
+    assert!(kv.get("missing").await?.is_none());
+    make("missing").await?;
+    let done = kv.transact().when_missing("missing").then(kv.put("z", "")).await?;
+    assert!(!done.is_committed() && !other.exists("z").await?);
+    let e = kv.atomic_put("missing", "mine", None).await.err().ok_or("it is there")?;
+    assert_eq!(e.kind(), ErrorKind::KeyExists, "{e}");
+    kv.close().await?;
+    Ok(other.close().await?)
 }
