@@ -30,7 +30,8 @@
 //! creation, of a directory too, also writes one of sixteen nodes below `PREFIX/.kv/epoch`, by the hash of its key, and what
 //! depends on a version checks both. These nodes stay for good, also when a store is empty. Creations by other tools are not
 //! counted, nor those through a store whose prefix lies around this one or within it: for a key that they delete and create
-//! anew between a read and a conditional write, what was read can match.
+//! anew between a read and a conditional write, what was read can match. A node that was written 4,294,967,295 times since it
+//! was made has a data version that the server takes for any: a conditional write at just that one is done in any case.
 //!
 //! What a handle remembers of nodes it forgets with each connection that ends. A server that was restored from an older copy,
 //! or wiped, counts through its zxids once more; since versions hold the time too, none of before matches one of after.
@@ -49,9 +50,11 @@
 //!   beyond one, what makes nodes or lengthens values is [`NoSpace`](kv_core::ErrorKind::NoSpace); a lock is such a node.
 //!   Everything else works. A server whose disk is full stops.
 //! * A member that serves reads alone, for want of a quorum (`readonlymode.enabled`), is waited for as one that is down.
-//! * A request has one mebibyte, all names in it included; a transaction 128 conditions and writes. The server's
-//!   `jute.maxbuffer` must not be less than its default: a request beyond it ends the connection.
-//! * The children of one node are listed whole by the server: a directory of a million keys is one large answer.
+//! * A request has one mebibyte, all names in it and the ACL of each node that it creates included; a transaction 128
+//!   conditions and writes. The server's `jute.maxbuffer` must not be less than its default: a request beyond it ends the
+//!   connection.
+//! * The children of one node are listed whole by the server: a directory of a million keys is one large answer, once for each
+//!   page of a listing.
 //! * Nodes without data that other tools made are directories, and a directory that holds nothing is cleared when the last key
 //!   below it is deleted through the library. One whose last key expired is cleared by the process that put it, if it lives.
 //! * Reads follow a write that changes nothing, since a `sync` asks the leader alone, which may lead nobody any more, or be
@@ -59,9 +62,12 @@
 //!   take as long as a write; those that are under way at once on a handle share one. A read that may be a little old is asked
 //!   of one member: `.stale()`. Without a quorum no member answers at all, stale reads included.
 //! * A watch tells the newest state of what changed. Servers since 3.8.4 and 3.9.2 tell nobody of nodes that they may not
-//!   read; a watch learns that it lost a right when it reads again, after the next outage at the latest.
-//! * A delete of a key that this handle has neither read nor written lately reads it first; and one more read finds out
-//!   whether its directory is to be cleared.
+//!   read; a watch learns that it lost a right when it reads again, after the next outage at the latest. What happens to a key
+//!   while it may not be read is not told later either, when the right is given back: a watch is behind for that key until its
+//!   next change or the next outage, so begin watches anew after such a change of rights. Who waits for a lock or holds it
+//!   looks every third of the TTL, a request each, whether the node that it watches is there.
+//! * A delete of a key that this handle has neither read nor written lately, or knows to have been missing, reads it first;
+//!   and one more read finds out whether its directory is to be cleared.
 //! * TLS trusts the given `ca` alone, and certificates must name the hosts as they are given: the client has no setting for
 //!   another name.
 //!
@@ -97,6 +103,7 @@
 mod client;
 mod config;
 mod connect;
+mod contender;
 mod directory;
 mod error;
 mod expiring;
@@ -131,8 +138,8 @@ use std::future::Future;
 /// `acl`, `tls` (`true` or `false`), `ca`, `cert` and `key` (PEM files).
 ///
 /// # Errors
-/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
-/// unknown parameters.
+/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL, for another
+/// scheme and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
     Ok(Kv::new(from_url(StoreUrl::parse(url).map_err(config::in_open)?).await?))
 }

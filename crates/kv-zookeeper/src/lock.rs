@@ -3,9 +3,9 @@
 use crate::{
     client::{Does, Via, unique},
     connect::Attempts,
+    contender::Gone,
     error::{Problem, Said},
     line::Entered,
-    link::{self, Linked},
     pool::Use,
     store::Inner,
 };
@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 use tokio::task::AbortHandle;
-use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher, Stat};
 
 /// One attempt to hold one lock.
 pub(crate) struct Attempt {
@@ -31,17 +30,10 @@ pub(crate) struct Attempt {
     /// Begins the contender's name, and nobody else's.
     pub(crate) id: String,
     pub(crate) line: String,
+    pub(crate) ttl: Duration,
     each_request: Duration,
     /// That its node goes is its own doing.
-    is_given_back: AtomicBool,
-}
-
-/// What became of the one before in line.
-enum Gone {
-    /// It may have left.
-    Perhaps,
-    /// It never was anybody's.
-    Nobody,
+    pub(crate) is_given_back: AtomicBool,
 }
 
 /// What became of an attempt.
@@ -64,6 +56,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             session,
             id: format!("{:016x}{:016x}", unique(), unique()),
             line: inner.names.line(name),
+            ttl,
             each_request: options.each_request,
             is_given_back: AtomicBool::new(false),
         });
@@ -196,67 +189,6 @@ impl Attempt {
         Ok(false)
     }
 
-    /// Waits until a node changes, or one has to look.
-    async fn gone(&self, path: &str) -> Result<Gone> {
-        let watched = self
-            .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
-                Ok::<_, Problem>(watch(&linked, path).await?)
-            })
-            .await?;
-        match watched {
-            Ok(Some((stat, ..))) if stat.ephemeral_owner == 0 => return Ok(Gone::Nobody),
-            Ok(Some((_, watcher, gone))) => drop(gone.unless(watcher.changed()).await),
-            _ => {}
-        }
-        Ok(Gone::Perhaps)
-    }
-
-    /// Ends the guard as soon as its contender is seen to be gone.
-    async fn watch_own(self: Arc<Self>, path: String, end: impl Fn(&str) + Send + Sync) {
-        let end = |why: &str| {
-            if !self.is_given_back.load(Ordering::Relaxed) {
-                end(why);
-            }
-        };
-        let mut attempts = Attempts::default();
-        loop {
-            let watched = self
-                .via()
-                .call(Does::Read, self.deadline(), |linked| {
-                    let path = &path;
-                    async move {
-                        let mut found = watch(&linked, path).await?;
-                        if found.is_none() {
-                            // A member that is behind has not heard of it yet.
-                            linked.barrier().await.await?;
-                            found = watch(&linked, path).await?;
-                        }
-                        Ok::<_, Problem>(found)
-                    }
-                })
-                .await;
-            match watched {
-                Ok(Ok(Some((_, watcher, gone)))) => {
-                    let event = gone.unless(watcher.changed()).await;
-                    if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
-                        return end(
-                            "its node was deleted on the server, by an administrator or with its session",
-                        );
-                    }
-                    attempts.pause(Deadline::NEVER).await;
-                }
-                Ok(_) => {
-                    return end(
-                        "its node was deleted on the server, by an administrator or with its session",
-                    );
-                }
-                Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
-                Err(_) => attempts.pause(Deadline::NEVER).await,
-            }
-        }
-    }
-
     /// Leaves the line: `true` when we were still in it. Without a path it is looked for.
     fn leave(self: Arc<Self>, path: Option<String>, guarded: Option<AbortHandle>) -> Undo {
         let guarded = guarded.map(AbortOnDrop::new);
@@ -317,13 +249,4 @@ impl Attempt {
 /// Whether a wait for a lock goes on. What the session says of its own end is for the caller.
 fn rides(error: &Error) -> bool {
     !error.is_lasting() && error.kind() != ErrorKind::LeaseLost
-}
-
-/// Watches a node, if it is there.
-async fn watch(
-    linked: &Linked,
-    path: &str,
-) -> Result<Option<(Stat, OneshotWatcher, link::Gone)>, ClientError> {
-    let (stat, watcher) = linked.session.check_and_watch_stat(path).await?;
-    Ok(stat.map(|stat| (stat, watcher, linked.gone())))
 }

@@ -1,0 +1,69 @@
+//! Nodes of locks that clients may not read, of which servers since 3.8.4 and 3.9.2 tell nothing.
+
+mod common;
+
+use common::{Node, single};
+use kv_core::Kv;
+use kv_testsuite::Failure;
+use std::time::Duration;
+use tokio::time::timeout;
+use zookeeper_client::{Acl, AuthId, Client, Permission};
+
+const SOON: Duration = Duration::from_secs(20);
+const TTL: Duration = Duration::from_secs(6);
+const LINE: &str = "/unread/.kv/lock/l";
+
+async fn open(node: &Node) -> Result<Kv, Failure> {
+    Ok(kv_zookeeper::open(&format!("zookeeper://{}/unread/", node.address)).await?)
+}
+
+async fn watched(node: &Node, times: u64) -> Result<(), Failure> {
+    let watched = async {
+        while node.count("zk_watch_count").await? < times {}
+        Ok::<_, Failure>(())
+    };
+    timeout(SOON, watched).await?
+}
+
+/// Takes the right to read from the node of who holds the lock; its path.
+async fn hide(tool: &Client, token: u64) -> Result<String, Failure> {
+    for name in tool.list_children(LINE).await? {
+        let path = format!("{LINE}/{name}");
+        let stat = tool.check_stat(&path).await?.ok_or("it is there")?;
+        if u64::try_from(stat.czxid)? == token {
+            let rights = Permission::CREATE | Permission::DELETE | Permission::WRITE | Permission::ADMIN;
+            tool.set_acl(&path, &[Acl::new(rights, AuthId::anyone())], None).await?;
+            return Ok(path);
+        }
+    }
+    Err("nobody holds the lock".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_gets_the_lock_of_a_holder_whose_node_it_may_not_read() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let (kv, other) = (open(&node).await?, open(&node).await?);
+    let tool = Client::connect(&node.address.to_string()).await?;
+    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    let waiting = tokio::spawn(other.new_lock("l").ttl(TTL).acquire());
+    watched(&node, 2).await?;
+    hide(&tool, guard.token()).await?;
+    assert!(guard.release().await?);
+    let next = timeout(SOON, waiting).await.map_err(|_| "it waits for nobody")???;
+    assert!(next.release().await?);
+    kv.close().await?;
+    Ok(other.close().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whose_node_is_deleted_unread_hears_of_it() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let (kv, tool) = (open(&node).await?, Client::connect(&node.address.to_string()).await?);
+    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    watched(&node, 1).await?;
+    let path = hide(&tool, guard.token()).await?;
+    tool.delete(&path, None).await?;
+    timeout(SOON, guard.lost()).await.map_err(|_| "it believes that it holds the lock")?;
+    assert!(!guard.is_held());
+    Ok(kv.close().await?)
+}
