@@ -1,8 +1,10 @@
 //! Who holds a lock.
 
 use crate::{
+    client::{Does, Via},
+    error::Problem,
     feed::answers,
-    line::{contenders, token},
+    line::{ordered, token},
     link::Linked,
     names::Names,
     node::{Ask, Got, gone_at, read},
@@ -45,7 +47,7 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
         };
         let (area, of_line) = (zxid(got.next()), zxid(got.next()));
         let waiting = match got.next() {
-            Some(Got::Children(names)) => contenders(names),
+            Some(Got::Children(names)) => ordered(linked, &line, names).await?,
             _ => Vec::new(),
         };
         for contender in waiting {
@@ -68,10 +70,18 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = inner.names.line(name);
     'line: loop {
-        let got = read(&inner.client, options, &[Ask::Children(line.clone())]).await?;
-        let Some(Got::Children(waiting)) = got.into_iter().next() else { return Ok(None) };
+        let waiting = Via::Any(&inner.client).call(Does::Read, options.deadline, |linked| {
+            let line = &line;
+            async move {
+                let barrier = linked.barrier_for(options.consistency).await;
+                let waiting = linked.session.list_children(line);
+                barrier.await?;
+                Ok::<_, Problem>(ordered(&linked, line, waiting.await?).await?)
+            }
+        });
+        let Ok(waiting) = waiting.await? else { return Ok(None) };
         let behind = options.clone().consistency(Consistency::Stale);
-        for contender in contenders(waiting) {
+        for contender in waiting {
             let got = read(&inner.client, &behind, &[Ask::Data(format!("{line}/{contender}"))]).await?;
             match got.into_iter().next() {
                 // Nobody's: it came by a copy of the tree.

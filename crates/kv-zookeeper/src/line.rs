@@ -5,10 +5,11 @@ use crate::{
     connect::Attempts,
     directory,
     error::{Answer, Problem, Said, unknown},
+    link::Linked,
     lock::Attempt,
 };
 use kv_core::*;
-use zookeeper_client::{CreateMode, MultiWriteResult, Stat};
+use zookeeper_client::{CreateMode, Error as ClientError, MultiWriteResult, Stat};
 
 /// How often getting in line may meet a line that has just gone.
 const TRIES: usize = 20;
@@ -24,7 +25,32 @@ pub(crate) struct Entered {
 }
 
 /// Who stands in a line, in its order.
-pub(crate) fn contenders(mut names: Vec<String>) -> Vec<String> {
+///
+/// From the greatest number on the server gives that one out again and again, and other ones only to those who come at once:
+/// then the order is that in which the nodes were made.
+pub(crate) async fn ordered(
+    linked: &Linked,
+    line: &str,
+    names: Vec<String>,
+) -> Result<Vec<String>, ClientError> {
+    let names = contenders(names);
+    if names.last().and_then(|last| sequence(last)).is_none_or(|last| last < i32::MAX as u32) {
+        return Ok(names);
+    }
+    let asked: Vec<_> =
+        names.iter().map(|name| linked.session.check_stat(&format!("{line}/{name}"))).collect();
+    let mut placed = Vec::with_capacity(names.len());
+    for (name, answer) in names.into_iter().zip(asked) {
+        if let Some(stat) = answer.await? {
+            placed.push((stat.czxid, name));
+        }
+    }
+    placed.sort();
+    Ok(placed.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Who stands in a line, in the order of their numbers.
+fn contenders(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| sequence(name).is_some());
     names.sort_by_key(|name| sequence(name));
     names
@@ -35,8 +61,7 @@ pub(crate) fn token(czxid: i64) -> u64 {
     u64::try_from(czxid).unwrap_or_default()
 }
 
-/// The place of a contender; `None` for what is none, such as another tool's node. The server counts on from the greatest
-/// number to the least.
+/// The number of a contender; `None` for what is none, such as another tool's node. Those below zero are beyond the greatest.
 fn sequence(name: &str) -> Option<u32> {
     let (id, sequence) = name.split_at_checked(ID)?;
     let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
@@ -55,21 +80,21 @@ impl Attempt {
                 let barrier = linked.barrier().await;
                 let line = linked.session.list_children(&self.line);
                 barrier.await?;
-                Ok::<_, Problem>(line.await?)
+                Ok::<_, Problem>(ordered(&linked, &self.line, line.await?).await?)
             })
             .await?;
-        Ok(contenders(line.unwrap_or_default()))
+        Ok(line.unwrap_or_default())
     }
 
     pub(crate) async fn seen(&self) -> Result<Vec<String>> {
         let line = self
             .via()
             .call(Does::Read, self.deadline(), |linked| async move {
-                let line = linked.session.list_children(&self.line);
-                Ok::<_, Problem>(line.await?)
+                let line = linked.session.list_children(&self.line).await?;
+                Ok::<_, Problem>(ordered(&linked, &self.line, line).await?)
             })
             .await?;
-        Ok(contenders(line.unwrap_or_default()))
+        Ok(line.unwrap_or_default())
     }
 
     /// Gets in line.

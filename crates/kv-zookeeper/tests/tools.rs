@@ -138,3 +138,35 @@ async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// A line whose numbers are used up: the server gives out the greatest one again and again, and the least to those who come at
+/// the same time. Who came first is told by when the nodes were made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_whose_numbers_are_used_up_keeps_its_order() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/worn/", node.address)).await?;
+    let (persistent, ephemeral) = (CreateMode::Persistent, CreateMode::Ephemeral);
+    let tool = Client::connect(&node.address.to_string()).await?;
+    kv.put("k", "v").await?;
+    let line = "/worn/.kv/lock/l";
+    tool.create(line, b"", &persistent.with_acls(Acls::anyone_all())).await?;
+    let others = [("c", "-2147483648"), ("f", "2147483647"), ("a", "2147483647"), ("e", "-2147483647")];
+    let others = others.map(|(id, number)| format!("{line}/{}-{number}", id.repeat(32)));
+    for path in &others {
+        tool.create(path, path.as_bytes(), &ephemeral.with_acls(Acls::anyone_all())).await?;
+    }
+    assert!(kv.new_lock("l").try_acquire().await?.is_none());
+    let mut waiting = tokio::spawn(kv.new_lock("l").acquire());
+    for path in &others {
+        assert_eq!(kv.lock_holder("l").await?.ok_or("it is held")?.value, path.as_bytes());
+        let mut watch = kv.lock_holder("l").watch().await?;
+        let kv_core::WatchEvent::Put(told) = watch.event().await? else { return Err("it is held".into()) };
+        assert_eq!(told.value, path.as_bytes());
+        assert!(!waiting.is_finished());
+        tool.delete(path, None).await?;
+    }
+    let guard = tokio::time::timeout(std::time::Duration::from_secs(20), &mut waiting).await???;
+    assert_eq!(kv.lock_holder("l").await?.ok_or("it is held")?.token, guard.token());
+    assert!(guard.release().await?);
+    Ok(kv.close().await?)
+}
