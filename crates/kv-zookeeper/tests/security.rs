@@ -107,6 +107,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
         ("zookeeper://127.0.0.1:1/zookeeper/x", "/zookeeper"),
         ("zookeeper://127.0.0.1:x/", "makes no sense"),
         ("zookeeper:///prefix", "no host"),
+        ("redis://127.0.0.1:1/", "\"redis\" is not the scheme of this store, which is \"zookeeper\""),
     ] {
         let e = kv_zookeeper::open(url).await.err().ok_or(url)?;
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{url}: {e}");
@@ -240,6 +241,22 @@ async fn a_server_that_wants_users_says_so() -> Result<(), Failure> {
     works(config().user("me", "my-word")).await?;
     refused(config(), ErrorKind::Unauthenticated, "`user`").await?;
     Ok(())
+}
+
+/// Each node that is created has it in the request, and a request that is too long ends the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_acl_counts_in_a_request() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let reader = |n| format!("digest:reader{n:04}:{}:r", "x".repeat(28));
+    let acl = (0..100).map(reader).fold("world:anyone:cdrwa".to_owned(), |acl, next| format!("{acl},{next}"));
+    let kv = Kv::new(Config::new([node.address.to_string()]).prefix("long").acl(acl).open().await?);
+    kv.put("k", "v").await?;
+    let puts = |count| (0..count).fold(kv.transact(), |all, n| all.then(kv.put(format!("{n}"), "")));
+    let e = puts(128).await.err().ok_or("the server takes it")?;
+    assert_eq!(e.kind(), ErrorKind::TooLarge, "{e}");
+    assert_eq!(kv.list("").await?.len(), 1, "nothing was written");
+    assert!(puts(64).await?.is_committed());
+    Ok(kv.close().await?)
 }
 
 #[test]
