@@ -132,6 +132,11 @@ impl Found {
         self.renewal.is_some_and(|last| last >= number)
     }
 
+    /// Whether nobody can tell under which lease it is.
+    pub(crate) fn has_odd_lease(&self) -> bool {
+        self.odd.contains(&LEASE)
+    }
+
     /// The version; for what another tool wrote, one made of the value.
     pub(crate) fn version(&self) -> Option<Version> {
         self.version.or_else(|| self.value.as_deref().map(foreign))

@@ -237,3 +237,45 @@ async fn stores_of_two_tables_do_not_wait_for_each_other() -> Result<(), Failure
     put.await??;
     Ok(())
 }
+
+async fn set(
+    node: &Node,
+    (partition, key): (&str, &str),
+    name: &str,
+    value: AttributeValue,
+    instead_of: Option<AttributeValue>,
+) -> Result<AttributeValue, Failure> {
+    let before = item(node, partition, key).await?.and_then(|mut item| item.remove(name));
+    let update = node.sdk().update_item().table_name(TABLE).key("p", s(partition)).key("k", s(key));
+    let mut update = update.update_expression("SET #a = :v").expression_attribute_names("#a", name);
+    if let Some(old) = instead_of {
+        update = update.condition_expression("#a = :old").expression_attribute_values(":old", old);
+    }
+    match update.expression_attribute_values(":v", value).send().await {
+        // What was written meanwhile stays.
+        Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
+        set => drop(set?),
+    }
+    Ok(before.ok_or("it was there")?)
+}
+
+/// A key of a lease whose end was damaged for a while lives on with its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "le/").await?;
+    let (ttl, began) = (Duration::from_secs(6), Instant::now());
+    let lease = kv.lease(ttl).await?;
+    kv.put("a", "1").lease(&lease).await?;
+    let odd = AttributeValue::Bool(true);
+    let was = set(&node, ("kv:le/", "a"), "ends", odd.clone(), None).await?;
+    tokio::time::sleep_until((began + Duration::from_millis(4500)).into()).await;
+    set(&node, ("kv:le/", "a"), "ends", was, Some(odd)).await?;
+    while began.elapsed() < ttl * 2 {
+        assert!(kv.exists("a").await?, "it ended after {:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(lease.is_held() && lease.revoke().await?);
+    assert!(!kv.exists("a").await?);
+    Ok(())
+}

@@ -6,7 +6,7 @@ use crate::{
     client::{Does, corrupt},
     clock::Millis,
     error::Failed,
-    item::{ENDS, Found, LEASE, number, text, unique},
+    item::{ENDS, Found, LEASE, text, unique},
     keep::{Prolonged, Renewal, prolong, renewal},
     store::{Inner, MOST_OPS},
     terms::Terms,
@@ -47,17 +47,19 @@ impl Lease {
         Ok(())
     }
 
-    /// The clause of a key that is still under it.
+    /// The clause of a key that is still under it. An end that is damaged is none: it is written anew.
     fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
         let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
-        format!("{of} = {id} AND {} > {}", terms.name(ENDS), terms.value(number(now)))
+        format!("{of} = {id} AND {}", terms.lives(now))
     }
 
     /// Notes whether the renewal found the key under the lease.
     fn renewed(&self, key: &Key, to: Renewal, answer: &Prolonged) {
         let found = match answer {
             Prolonged::Done => true,
-            Prolonged::Hindered(found) => found.as_ref().is_some_and(|found| self.has_renewed(found, to)),
+            // Whose it is may be put right.
+            Prolonged::Hindered(Some(found)) => found.has_odd_lease() || self.has_renewed(found, to),
+            Prolonged::Hindered(None) => false,
         };
         let mut state = self.state();
         match state.keys.get_mut(key) {
