@@ -113,7 +113,8 @@ impl Lease {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             let _turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Deletes)], deadline).await;
             let condition = format!("{name} = {version}");
-            delete(inner, Does::Keeps, &inner.names.data, key.as_str(), &condition, &terms, deadline).await?;
+            delete(inner, Does::KeepsKey, &inner.names.data, key.as_str(), &condition, &terms, deadline)
+                .await?;
             return Err(over(&self.id));
         }
         self.add(key)?;
@@ -125,7 +126,7 @@ impl Lease {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             format!("{name} = {version} AND {}", terms.lives(now))
         };
-        match prolong(inner, Does::Keeps, &inner.names.data, key.as_str(), to, ours, deadline).await? {
+        match prolong(inner, Does::KeepsKey, &inner.names.data, key.as_str(), to, ours, deadline).await? {
             Prolonged::Done => Ok(()),
             // By a renewal that was under way.
             Prolonged::Hindered(Some(found))
@@ -155,7 +156,7 @@ impl Lease {
                 let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
                 let ours = format!("{of} = {id}");
                 let _turn = Turn::of(&inner.shared.turns, [(&key, turns::Does::Deletes)], deadline).await;
-                delete(&inner, Does::Keeps, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
+                delete(&inner, Does::KeepsKey, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
             });
         }
         let mut failed = None;

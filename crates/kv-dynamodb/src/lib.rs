@@ -79,7 +79,7 @@
 //! deadline; so is what was throttled, which took no effect. A repeat of a transaction that is cancelled, after a first request
 //! whose answer was lost, is `OutcomeUnknown`: the first may still be done. A put or delete is sent once; when the answer to a put is lost,
 //! one read tells whether its version, which is nobody else's, is there. At most 64 requests of a store are under way at once,
-//! and beside them 16 of those that keep locks and leases, which never wait behind calls. A put that was answered later than a
+//! and beside them 16 of those that keep locks and leases, which never wait behind calls, and 32 of those of a large lease's keys. A put that was answered later than a
 //! second after it was sent is told what is left of its TTL.
 //!
 //! An answer counts as the service's when it has `x-amzn-RequestId`, `x-amz-crc32` or the type `application/x-amz-json-1.0`.

@@ -9,7 +9,10 @@ use common::{
 };
 use kv_core::{ErrorKind, Guard, Kv};
 use kv_testsuite::Failure;
-use std::time::{Duration, Instant};
+use std::{
+    future::IntoFuture,
+    time::{Duration, Instant},
+};
 
 const TABLE: &str = "late";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -111,5 +114,21 @@ async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failu
         assert!(!other.exists("x").await?, "it was told {answer:?}, and done");
         tokio::time::sleep(SOON).await;
     }
+    Ok(())
+}
+
+/// Giving back what a large lease has does not hold up locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    let lease = kv.lease(MINUTE).await?;
+    let puts = (0..400).map(|n| kv.put(format!("d/{n}"), "").lease(&lease).deadline(MINUTE).into_future());
+    futures::future::try_join_all(puts).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(3)).acquire().await?;
+    front.trouble("DeleteItem", Trouble::Late(Duration::from_millis(200)), 100_000);
+    let revoked = lease.revoke().await;
+    assert!(guard.is_held(), "its renewals stood in line behind the deletions");
+    assert!(revoked?);
+    assert!(other.list("d").await?.is_empty());
     Ok(())
 }
