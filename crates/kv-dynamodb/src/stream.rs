@@ -164,27 +164,36 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells what is there of a place, or that there is nothing any more, by what it was before.
+    /// Tells what a record says of a place: what is there, or that there is nothing any more, by what it was before.
     fn tell(&self, place: Place, now: Option<Found>, before: Option<Found>) {
+        let lives = |found: &&Found| !found.is_over(&self.client.time);
+        if self.is_told(&place, now.iter().chain(&before)) {
+            self.ends.set(place.clone(), now.as_ref().filter(lives).and_then(|found| found.ends));
+            self.publish(place, now, before);
+        }
+    }
+
+    /// Whether it is for anybody to hear, and can be told.
+    fn is_told<'f>(&self, place: &Place, mut found: impl Iterator<Item = &'f Found>) -> bool {
         let time = &self.client.time;
-        let lives = |found: &Found| !found.is_over(time);
-        let is_watched = match &place {
+        let is_watched = match place {
             Place::Data(key) => self.hub.is_watched(key),
             Place::Lock(name) => self.hub.is_holder_watched(name),
         };
-        if !is_watched {
-            return;
-        }
-        let damaged = |found: &Found| match &place {
+        let damaged = |found: &Found| match place {
             Place::Data(_) => found.damaged_key(time.latest()),
             Place::Lock(_) => found.damaged_lock(time.latest()),
         };
+        let is_damaged = is_watched && found.any(|found| damaged(found).is_some());
         // Neither "gone" nor "there": who watches it finds out by reading.
-        if [&now, &before].into_iter().flatten().any(|found| damaged(found).is_some()) {
-            return self.hub.missed();
+        if is_damaged {
+            self.hub.missed();
         }
-        let end = now.as_ref().filter(|found| lives(found)).and_then(|found| found.ends);
-        self.ends.set(place.clone(), end);
+        is_watched && !is_damaged
+    }
+
+    fn publish(&self, place: Place, now: Option<Found>, before: Option<Found>) {
+        let lives = |found: &Found| !found.is_over(&self.client.time);
         match place {
             Place::Data(key) => {
                 let last = [&now, &before].into_iter().flatten().find_map(Found::version);
@@ -257,9 +266,14 @@ impl Teller {
                 Place::Data(key) => data.get(key.as_str()),
                 Place::Lock(name) => locks.get(name.as_str()),
             };
-            // Of what is deleted the stream tells.
-            if let Some(found) = found {
-                self.tell(place.clone(), Some(found.clone()), None);
+            // Of what is deleted, or was written anew, the stream tells, and may have told more by now.
+            match found {
+                Some(found) if !self.is_told(place, std::iter::once(found)) => {}
+                Some(found) if found.is_over(&self.client.time) => {
+                    self.publish(place.clone(), Some(found.clone()), None);
+                }
+                Some(Found { ends: Some(at), .. }) => self.ends.at_the_latest(place.clone(), *at),
+                _ => {}
             }
         }
         Ok(())
