@@ -279,3 +279,19 @@ async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failu
     assert!(!kv.exists("a").await?);
     Ok(())
 }
+
+/// What is put under a lease whose record is gone is not acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "ld/").await?;
+    let lease = kv.lease(Duration::from_secs(9)).await?;
+    kv.put("a", "1").lease(&lease).await?;
+    let delete = node.sdk().delete_item().table_name(TABLE).key("p", s("kv-lease:ld/"));
+    delete.key("k", s(lease.id().as_str())).send().await?;
+    let lost = tokio::time::timeout(Duration::from_secs(5), lease.lost()).await?;
+    assert!(lost.to_string().contains("deleted"), "{lost}");
+    let e = kv.put("b", "1").lease(&lease).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::LeaseLost, "{e}");
+    Ok(())
+}

@@ -79,6 +79,8 @@ impl Lease {
         if found.is_some_and(|found| found.is_renewed(to.number)) {
             return Ok(());
         }
+        // Nothing is put under it any more.
+        self.state().over = true;
         let why = format!("the record of the lease {} was deleted on the service", self.id);
         Err(Error::new(ErrorKind::LeaseLost, why))
     }
