@@ -11,7 +11,7 @@ use crate::{
 };
 use kv_core::{backend::Alive, *};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -54,7 +54,6 @@ fn life(ttl: Duration) -> Duration {
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: String,
-    ttl: Duration,
     client: Arc<Client>,
     state: Mutex<State>,
 }
@@ -70,6 +69,8 @@ struct State {
     over: bool,
     /// How many renewals in a row have not found the key.
     keys: HashMap<Key, u8>,
+    /// Those that were put since the last renewal began.
+    put: HashSet<Key>,
 }
 
 impl Lease {
@@ -98,15 +99,9 @@ impl Lease {
         Ok(())
     }
 
-    /// After a put of an item that was made then: takes it back if the lease was revoked meanwhile, and has it end with the
-    /// others if that took so long that renewals have passed it by.
-    pub(crate) async fn is_whole(
-        &self,
-        inner: &Inner,
-        key: &Key,
-        version: Version,
-        made: backend::Instant,
-    ) -> Result<()> {
+    /// After a put of a key that ends by this renewal: takes it back if the lease was revoked meanwhile, and has it end with
+    /// the others if a later renewal has passed it by.
+    pub(crate) async fn is_whole(&self, inner: &Inner, key: &Key, version: Version, by: u64) -> Result<()> {
         let deadline = Deadline::default();
         if self.state().over {
             let mut terms = Terms::default();
@@ -118,10 +113,10 @@ impl Lease {
             return Err(over(&self.id));
         }
         self.add(key)?;
-        if self.client.time.local().now().since(made) < self.ttl / 4 {
+        let (to, now) = (self.ends()?, self.client.time.latest());
+        if self.is_left_to_renewals(key, by) {
             return Ok(());
         }
-        let (to, now) = (self.ends()?, self.client.time.latest());
         let ours = |terms: &mut Terms| {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             format!("{name} = {version} AND {}", terms.lives(now))
@@ -138,6 +133,16 @@ impl Lease {
                 "the put took so long that the key ended, or was written by another, before it was renewed",
             )),
         }
+    }
+
+    /// Whether the next renewal comes in time; one that is under way looks at the key when it is done.
+    fn is_left_to_renewals(&self, key: &Key, by: u64) -> bool {
+        let mut state = self.state();
+        let is_newest = state.to.number == by;
+        if is_newest {
+            state.put.insert(key.clone());
+        }
+        is_newest
     }
 
     /// Ends it, and its keys; `true` when it was there.
@@ -188,7 +193,6 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let (granted, to) = (time.local().now(), Renewal { ends: time.end_of(ttl), number: 0 });
     let lease = Arc::new(Lease {
         id: format!("{:016x}{:016x}", unique(), unique()),
-        ttl,
         client: inner.client.clone(),
         state: Mutex::new(State {
             to,
@@ -196,6 +200,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
             held_until: granted + life(ttl),
             over: false,
             keys: HashMap::new(),
+            put: HashSet::new(),
         }),
     });
     inner.shared.leases.add(&lease);

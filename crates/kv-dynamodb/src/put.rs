@@ -18,7 +18,10 @@ use aws_sdk_dynamodb::{
 };
 use kv_core::*;
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,10 +37,12 @@ pub(crate) enum Wrote<T> {
 const SLOW: Duration = Duration::from_secs(1);
 
 /// How long a key that is put lives.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) ttl: Option<Duration>,
     pub(crate) lease: Option<Arc<Lease>>,
+    /// The lease's renewal by which the key ends, as it was sent last.
+    by: AtomicU64,
 }
 
 impl Life {
@@ -50,13 +55,14 @@ impl Life {
         if ttl.is_some() {
             inner.fresh_time(deadline).await?;
         }
-        Ok(Self { ttl, lease })
+        Ok(Self { ttl, lease, by: AtomicU64::new(0) })
     }
 
     /// The attributes that say so, for a write that is sent now.
     fn attributes(&self, inner: &Inner) -> Result<Vec<(String, AttributeValue)>> {
         if let Some(lease) = &self.lease {
             let to = lease.ends()?;
+            self.by.store(to.number, Ordering::Relaxed);
             let mut all = inner.ends(to.ends);
             all.push((LEASE.to_owned(), text(lease.id())));
             all.push((RENEWAL.to_owned(), number(to.number)));
@@ -70,6 +76,14 @@ impl Life {
     pub(crate) fn granted(&self, inner: &Inner, made: backend::Instant) -> Option<Duration> {
         let took = inner.client.time.local().now().since(made);
         self.ttl.map(|ttl| if took < SLOW { ttl } else { ttl.saturating_sub(took) })
+    }
+
+    /// After the write was acknowledged.
+    pub(crate) async fn is_whole(&self, inner: &Inner, key: &Key, version: Version) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.is_whole(inner, key, version, self.by.load(Ordering::Relaxed)).await,
+            None => Ok(()),
+        }
     }
 
     /// Before the write is sent.
@@ -181,9 +195,7 @@ pub(crate) async fn put(
                 drop(turn);
                 let made = *made.lock().unwrap_or_else(PoisonError::into_inner);
                 let granted = life.granted(inner, made);
-                if let Some(lease) = &life.lease {
-                    lease.is_whole(inner, key, version, made).await?;
-                }
+                life.is_whole(inner, key, version).await?;
                 return Ok(Written::new(version, granted));
             }
             Wrote::Refused(found) => {

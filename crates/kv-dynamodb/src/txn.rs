@@ -285,8 +285,8 @@ pub(crate) async fn transact(
             drop(turn);
             let mut written = Vec::with_capacity(versions.len());
             for ((life, version), write) in plan.lives.iter().zip(versions).zip(&transaction.writes) {
-                if let Some((Life { lease: Some(lease), .. }, version)) = life.as_ref().zip(version) {
-                    lease.is_whole(inner, write.key(), version, made).await?;
+                if let Some((life, version)) = life.as_ref().zip(version) {
+                    life.is_whole(inner, write.key(), version).await?;
                 }
                 let ttl = life.as_ref().and_then(|life| life.granted(inner, made));
                 written.push(version.map(|version| Written::new(version, ttl)));

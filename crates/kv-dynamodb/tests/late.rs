@@ -132,3 +132,25 @@ async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> 
     assert!(other.list("d").await?.is_empty());
     Ok(())
 }
+
+/// A renewal that an outage held up passes a put that is under way; the next one comes behind the end that was put.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_renewal_passes_by_lives_with_its_lease() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    knows_the_time(&kv).await?;
+    let began = Instant::now();
+    // Renewals that fail begin anew often.
+    let lease = kv.lease(TTL).deadline(Duration::from_millis(400)).await?;
+    kv.put("a", "").lease(&lease).await?;
+    front.trouble("TransactWriteItems", Trouble::Refused(400, "ThrottlingException"), 100_000);
+    tokio::time::sleep_until((began + Duration::from_secs_f64(4.5)).into()).await;
+    front.no_more_trouble();
+    front.trouble("PutItem", Trouble::Late(Duration::from_millis(1200)), 1);
+    kv.put("late", "").lease(&lease).await?;
+    while began.elapsed() < TTL * 2 {
+        assert!(lease.is_held() && other.exists("a").await?);
+        assert!(other.exists("late").await?, "it ended after {:?}", began.elapsed());
+        tokio::time::sleep(SOON).await;
+    }
+    Ok(())
+}

@@ -33,6 +33,7 @@ impl Lease {
         let (to, keys) = {
             let mut state = self.state();
             state.begun += 1;
+            state.put.clear();
             (Renewal { ends, number: state.begun }, state.keys.keys().cloned().collect::<Vec<_>>())
         };
         // In one request where they fit, so that an outage leaves as much as it can of the TTL.
@@ -41,10 +42,14 @@ impl Lease {
         } else {
             self.renew_each(&inner, keys, to, deadline).await?;
         }
-        let mut state = self.state();
-        state.to = Renewal { ends: state.to.ends.max(ends), number: to.number };
-        state.held_until = state.held_until.max(began + life(ttl));
-        Ok(())
+        let put = {
+            let mut state = self.state();
+            state.to = Renewal { ends: state.to.ends.max(ends), number: to.number };
+            state.held_until = state.held_until.max(began + life(ttl));
+            std::mem::take(&mut state.put)
+        };
+        // It may have passed them by, and the next one may come too late.
+        joined(self.renewals(&inner, put, to, deadline)).await
     }
 
     /// The clause of a key that is still under it. An end that is damaged is none: it is written anew.
@@ -145,6 +150,24 @@ impl Lease {
         to: Renewal,
         deadline: Deadline,
     ) -> Result<()> {
+        let renewals = self.renewals(inner, keys, to, deadline);
+        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
+        let record = &inner.names.leases;
+        let answer = prolong(inner, Does::Keeps, record, &self.id, to, exists, deadline).await?;
+        if let Prolonged::Hindered(found) = answer {
+            self.record(found.as_ref(), to)?;
+        }
+        joined(renewals).await
+    }
+
+    /// Renews keys, each by a request of its own.
+    fn renewals(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        keys: impl IntoIterator<Item = Key>,
+        to: Renewal,
+        deadline: Deadline,
+    ) -> JoinSet<Result<()>> {
         let mut renewals = JoinSet::new();
         for key in keys {
             let (lease, inner) = (self.clone(), inner.clone());
@@ -157,15 +180,13 @@ impl Lease {
                 Ok(())
             });
         }
-        let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        let record = &inner.names.leases;
-        let answer = prolong(inner, Does::Keeps, record, &self.id, to, exists, deadline).await?;
-        if let Prolonged::Hindered(found) = answer {
-            self.record(found.as_ref(), to)?;
-        }
-        while let Some(renewed) = renewals.join_next().await {
-            renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
-        }
-        Ok(())
+        renewals
     }
+}
+
+async fn joined(mut renewals: JoinSet<Result<()>>) -> Result<()> {
+    while let Some(renewed) = renewals.join_next().await {
+        renewed.unwrap_or_else(|_| Err(corrupt("a renewal ended without an answer")))?;
+    }
+    Ok(())
 }
