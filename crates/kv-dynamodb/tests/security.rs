@@ -33,6 +33,7 @@ async fn refused(config: Config, kind: ErrorKind, names: &[&str]) -> Result<(), 
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused_before_any_request() {
     for (url, names) in [
+        ("dynamo://table/?region=r", "not the scheme of this store, which is \"dynamodb\""),
         ("dynamodb:///prefix", "no name of a table"),
         ("dynamodb://a,b/", "no name of a table"),
         ("dynamodb://no%20table/", "no name of a table"),
