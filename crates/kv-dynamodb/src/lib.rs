@@ -91,7 +91,9 @@
 //!
 //! An item whose `ver` or `ends`, or a lock's record whose `owner`, `ends` or `token`, is of another type than ours, or lies more
 //! than a day in the service's future, is [`Corrupt`](kv_core::ErrorKind::Corrupt) in every call, listing and watch that meets
-//! it, before anything is written: delete it, which works, or write it anew.
+//! it, before anything is written: delete it, which works, or write it anew. A holder whose record's `owner` is damaged goes on
+//! renewing until its own time is over, as nobody else can take the lock; a release that meets it is `Corrupt`, and is tried
+//! again in the background until then. An end that is damaged at a key of a lease is written anew by the next renewal.
 //!
 //! # Emulators
 //! It was tried on an emulator, not on AWS. That one's streams have one shard, whose iterators know neither an older copy of

@@ -7,9 +7,9 @@
 //! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is left as it is.
 
 use crate::{
-    client::{Does, backoff, corrupt, unknown_whether},
+    client::{Does, backoff, corrupt, damaged, unknown_whether},
     clock::Millis,
-    error::{Failed, code},
+    error::Failed,
     item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
     keep::{Prolonged, Renewal, prolong},
     put::gone,
@@ -244,13 +244,22 @@ impl Attempt {
             Prolonged::Done => {}
             // By an earlier attempt, whose answer was lost.
             Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
-            Prolonged::Hindered(_) => {
+            Prolonged::Hindered(found) => {
+                self.is_anybodys(found.as_ref())?;
                 let why = "its record was taken by another, or deleted on the service";
                 return Err(Error::new(ErrorKind::LockLost, why));
             }
         }
         self.lives_since(began);
         Ok(())
+    }
+
+    /// A record whose owner is damaged may be put right and be ours again: nobody else gets it meanwhile.
+    fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
+        match found.and_then(|found| found.damaged_lock(self.inner.client.time.latest())) {
+            Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),
+            _ => Ok(()),
+        }
     }
 
     fn is_ours(&self, found: &Found) -> bool {
@@ -290,11 +299,18 @@ impl Attempt {
                 .condition_expression(&condition)
                 .set_expression_attribute_names(terms.names())
                 .set_expression_attribute_values(terms.values())
-                .return_values(ReturnValue::UpdatedOld);
+                .return_values(ReturnValue::UpdatedOld)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match update.send().await {
                 Ok(answer) => Ok(answer.attributes().map(Found::of)),
-                Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
-                Err(e) => Err(Failed::from(e)),
+                Err(e) => match e.as_service_error() {
+                    Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                        let found = failed.item().map(Found::of);
+                        self.is_anybodys(found.as_ref()).map_err(Failed::refused)?;
+                        Ok(None)
+                    }
+                    _ => Err(Failed::from(e)),
+                },
             }
         };
         let (given_back, is_repeat) = client.answer(Does::Keeps, self.deadline(), give_back).await?;

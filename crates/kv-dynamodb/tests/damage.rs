@@ -295,3 +295,31 @@ async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), F
     assert_eq!(e.kind(), ErrorKind::LeaseLost, "{e}");
     Ok(())
 }
+
+/// A lock whose owner was damaged for a while is kept by its holder, and one that cannot be given back is not said to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_whose_owner_was_damaged_for_a_while_is_kept_and_given_back() -> Result<(), Failure> {
+    let node = single().await?;
+    let (kv, other) = (open(&node, "lo/").await?, open(&node, "lo/").await?);
+    let (ttl, odd) = (Duration::from_secs(6), AttributeValue::Bool(true));
+    let place = ("kv-lock:lo/", "L");
+    let guard = kv.new_lock("L").ttl(ttl).acquire().await?;
+    let was = set(&node, place, "owner", odd.clone(), None).await?;
+    // At least one renewal.
+    tokio::time::sleep(ttl / 2).await;
+    assert!(guard.is_held(), "nobody else has it");
+    corrupt(&other.new_lock("L").try_acquire().await.unwrap_err(), "owner");
+    set(&node, place, "owner", was.clone(), Some(odd.clone())).await?;
+    tokio::time::sleep(ttl).await;
+    assert!(guard.is_held() && other.new_lock("L").try_acquire().await?.is_none());
+    set(&node, place, "owner", odd.clone(), None).await?;
+    corrupt(&guard.release().await.unwrap_err(), "owner");
+    set(&node, place, "owner", was, Some(odd)).await?;
+    // It is given back as soon as that can be done.
+    let began = Instant::now();
+    while other.lock_holder("L").await?.is_some() {
+        assert!(began.elapsed() < ttl / 2, "it is held by who gave it back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
