@@ -44,7 +44,8 @@
 //!   ([`Unsupported`](kv_core::ErrorKind::Unsupported)). Those that one transaction puts have one and the same.
 //! * TTLs lie within what the server grants sessions, learnt at `open`: by default some 4 to 34 s. A session outlives its TTL
 //!   by an eighth and more, so that none ends early when a member that had its last sign of life fails; and a change of the
-//!   leader, or a restart of a single server, grants each its whole time anew.
+//!   leader, or a restart of a single server, grants each its whole time anew. All members must grant alike: a session that one
+//!   of them takes up again for less ends early. Locks and leases are lost as soon as this is seen, and keys with such a TTL go.
 //! * A lease is used through the handle, or a clone of it, that it comes from.
 //! * What ZooKeeper knows of being full are quotas of nodes and bytes (`setquota` of zkCli, with `enforceQuota=true`):
 //!   beyond one, what makes nodes or lengthens values is [`NoSpace`](kv_core::ErrorKind::NoSpace); a lock is such a node.

@@ -2,14 +2,16 @@
 
 use crate::{
     names::{Names, OWN},
-    node::{Ask, Got, MARK, Mark, Node, read},
+    node::{Ask, Got, Mark, Node, read_some},
     store::Inner,
 };
 use kv_core::*;
 use std::collections::BTreeMap;
 
-/// How many nodes the first request asks for; the following ones as many as fill [`BYTES`] by what was seen.
-const FIRST: usize = 100;
+/// How many nodes the first request asks for, however large they may be; the following ones as many as fill [`BYTES`] by what
+/// was seen, but not many times as many: those may be larger.
+const FIRST: usize = 16;
+const GROWTH: usize = 16;
 const MOST: usize = 4096;
 const BYTES: usize = 1 << 20;
 /// So few nodes at once are asked for their children too, whether or not they have any: a deep tree costs one wait a level.
@@ -33,7 +35,6 @@ enum Place {
     /// An empty node with children: a directory, unless it is marked.
     Maybe {
         path: String,
-        stat: zookeeper_client::Stat,
     },
     Tree {
         path: String,
@@ -80,7 +81,7 @@ impl<'a> Walk<'a> {
         matches!(first.get(), Place::Here(_) | Place::Directory).then(|| first.remove_entry())
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.places.is_empty()
     }
 
@@ -96,7 +97,10 @@ impl<'a> Walk<'a> {
         for (_, place) in &asked {
             match place {
                 Place::Tree { path } | Place::Fold { path } => asks.push(Ask::Children(path.clone())),
-                Place::Maybe { path, .. } => asks.push(Ask::Data(Names::mark(path))),
+                // Both at one moment: what replaces an empty value may have a node without a mark.
+                Place::Maybe { path } => {
+                    asks.extend([Ask::Data(path.clone()), Ask::Data(Names::mark(path))]);
+                }
                 Place::Node { path } => {
                     asks.push(Ask::Data(path.clone()));
                     asks.extend(deeper.then(|| Ask::Children(path.clone())));
@@ -105,33 +109,37 @@ impl<'a> Walk<'a> {
                 Place::Here(_) | Place::Directory => {}
             }
         }
-        let got = read(&self.inner.client, self.read, &asks).await?;
-        let (mut bytes, mut got) = (0, got.into_iter());
+        let mut got = read_some(&self.inner.client, self.read, &asks, BYTES).await?.into_iter();
+        let (mut bytes, mut count) = (0, 0);
         for (name, place) in asked {
-            let Some(first) = got.next() else { break };
-            let below = match place {
-                Place::Node { .. } if deeper => got.next(),
-                _ => None,
+            let two = matches!(place, Place::Maybe { .. }) || (deeper && matches!(place, Place::Node { .. }));
+            let first = if two && got.len() < 2 { None } else { got.next() };
+            let Some(first) = first else {
+                // It was not asked any more, and is next time.
+                self.places.insert(name, place);
+                continue;
             };
-            bytes += match &first {
-                Got::Data(data, _) => data.len() + 64,
-                _ => 64,
-            };
-            self.found(name, place, first, below).await?;
+            let second = if two { got.next() } else { None };
+            if let Got::Data(data, _) = &first {
+                (bytes, count) = (bytes + data.len() + 64, count + 1);
+            }
+            self.found(name, place, first, second).await?;
         }
-        let each = bytes.checked_div(asks.len()).unwrap_or(1).max(1);
-        self.size = (BYTES / each).clamp(1, MOST);
+        // Names alone tell nothing of values.
+        if let Some(each) = bytes.checked_div(count) {
+            self.size = (BYTES / each.max(1)).clamp(1, MOST.min(self.size * GROWTH));
+        }
         Ok(())
     }
 
-    /// What was found of a place, and, where they were asked for, the children of its node.
-    async fn found(&mut self, name: String, place: Place, got: Got, below: Option<Got>) -> Result<()> {
+    /// What was found of a place, and, where they were asked for, the children or the mark of its node.
+    async fn found(&mut self, name: String, place: Place, got: Got, second: Option<Got>) -> Result<()> {
         match (place, got) {
             (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
             (Place::Node { path }, Got::Data(value, stat)) => {
                 let has_children = stat.num_children > 0;
                 if has_children && self.recursive {
-                    match below {
+                    match second {
                         Some(Got::Children(children)) => self.children(&format!("{name}/"), &path, children),
                         _ => {
                             self.places.insert(format!("{name}/"), Place::Tree { path: path.clone() });
@@ -144,17 +152,15 @@ impl<'a> Walk<'a> {
                     return Ok(());
                 }
                 if value.is_empty() && stat.ephemeral_owner == 0 && has_children {
-                    self.places.insert(name, Place::Maybe { path, stat });
+                    self.places.insert(name, Place::Maybe { path });
                 } else {
                     let node = Node::new(value.is_empty(), &stat, None);
                     self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value }));
                 }
             }
-            (Place::Maybe { path, stat }, mark) => {
-                let mut node = Node::new(true, &stat, Mark::of(&mark));
-                node.is_key = matches!(&mark, Got::Data(data, _) if data == MARK);
-                self.places
-                    .insert(name.clone(), Place::Here(Visited { name, path, node, value: Vec::new() }));
+            (Place::Maybe { path }, Got::Data(value, stat)) => {
+                let node = Node::new(value.is_empty(), &stat, second.as_ref().and_then(Mark::of));
+                self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value }));
             }
             (Place::Fold { path }, Got::Children(mut children)) => {
                 children.retain(|child| child != OWN && self.inner.names.segment(child, 1).is_some());
@@ -204,12 +210,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next nodes, in order, at most so many; empty at the end alone.
-    pub(crate) async fn nodes(&mut self, most: usize) -> Result<Vec<Visited>> {
-        let mut nodes = Vec::new();
-        while nodes.len() < most {
+    /// The next nodes, in order, at most so many and by about so many bytes; empty at the end alone.
+    pub(crate) async fn nodes(&mut self, most: usize, most_bytes: usize) -> Result<Vec<Visited>> {
+        let (mut nodes, mut bytes) = (Vec::new(), 0);
+        while nodes.len() < most && bytes < most_bytes {
             match self.next() {
-                Some((_, Place::Here(visited))) => nodes.push(visited),
+                Some((_, Place::Here(visited))) => {
+                    bytes += visited.value.len();
+                    nodes.push(visited);
+                }
                 Some(_) => {}
                 None if self.is_over() => break,
                 None => self.ask(most - nodes.len()).await?,

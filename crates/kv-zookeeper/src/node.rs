@@ -15,6 +15,7 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use kv_core::*;
 use std::{
     collections::{BTreeSet, HashMap},
+    pin::pin,
     sync::Mutex,
 };
 use zookeeper_client::Stat;
@@ -45,30 +46,76 @@ pub(crate) enum Got {
     Nothing,
 }
 
+impl Got {
+    fn size(&self) -> usize {
+        match self {
+            Self::Data(data, _) => data.len(),
+            Self::Children(names) => names.iter().map(String::len).sum(),
+            Self::Nothing => 0,
+        }
+    }
+}
+
 /// Several reads, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on one
 /// connection, so that one question goes before them.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
-    read_on(client, read, asks).await.map(|(_, got)| got)
+    read_on(client, read, asks, usize::MAX).await.map(|(_, got)| got)
+}
+
+/// The same, but only the first ones, where those are more than so many bytes.
+pub(crate) async fn read_some(
+    client: &Client,
+    read: &ReadOptions,
+    asks: &[Ask],
+    bytes: usize,
+) -> Result<Vec<Got>> {
+    read_on(client, read, asks, bytes).await.map(|(_, got)| got)
 }
 
 /// The same, and on which connection.
-async fn read_on(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<(u64, Vec<Got>)> {
+async fn read_on(client: &Client, read: &ReadOptions, asks: &[Ask], bytes: usize) -> Result<(u64, Vec<Got>)> {
     let answer = Via::Any(client)
         .call(Does::Read, read.deadline, |linked| async move {
             let barrier = linked.barrier_for(read.consistency).await;
             // Sent at once, one behind the other.
-            let requests: Vec<_> = asks.chunks(BATCH).map(|asks| request(&linked, asks)).collect();
-            let found = stream::iter(requests).buffered(REQUESTS).try_collect::<Vec<_>>();
-            let ((), found) = futures::try_join!(barrier.map_err(Problem::from), found)?;
-            Ok((linked.generation, found))
+            let requests: Vec<_> = parts(asks).into_iter().map(|asks| request(&linked, asks)).collect();
+            let found = async {
+                let mut requests = pin!(stream::iter(requests).buffered(REQUESTS));
+                let (mut all, mut size) = (Vec::with_capacity(asks.len()), 0);
+                while size <= bytes
+                    && let Some(found) = requests.try_next().await?
+                {
+                    size += found.iter().map(Got::size).sum::<usize>();
+                    all.extend(found);
+                }
+                Ok::<_, Problem>((all, size <= bytes))
+            };
+            let ((), (found, is_all)) = futures::try_join!(barrier.map_err(Problem::from), found)?;
+            Ok((linked.generation, found, is_all))
         })
         .await?;
-    let (generation, found) = answer.unwrap_or_default();
-    let got: Vec<_> = found.into_iter().flatten().collect();
-    if got.len() != asks.len() {
-        return Err(Error::new(ErrorKind::Other, "the server answered other reads than it was asked"));
+    let Ok((generation, got, is_all)) = answer else { return Err(other_answers()) };
+    if got.len() > asks.len() || (is_all && got.len() != asks.len()) {
+        return Err(other_answers());
     }
     Ok((generation, got))
+}
+
+fn other_answers() -> Error {
+    Error::new(ErrorKind::Other, "the server answered other reads than it was asked")
+}
+
+/// A request has [`BATCH`] of them at most, and a node is read in one with its mark.
+fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
+    let (mut parts, mut rest) = (Vec::new(), asks);
+    while rest.len() > BATCH {
+        let is_mark = matches!(&rest[BATCH], Ask::Data(path) if path.ends_with(&Names::mark("")));
+        let (part, behind) = rest.split_at(BATCH - usize::from(is_mark));
+        parts.push(part);
+        rest = behind;
+    }
+    parts.extend((!rest.is_empty()).then_some(rest));
+    parts
 }
 
 async fn request(linked: &Linked, asks: &[Ask]) -> Result<Vec<Got>, Problem> {
@@ -264,7 +311,7 @@ pub(crate) async fn look(
         let mark = Names::mark(&path);
         asks.extend([Ask::Data(path), Ask::Data(mark)]);
     }
-    let (generation, got) = read_on(client, options, &asks).await?;
+    let (generation, got) = read_on(client, options, &asks, usize::MAX).await?;
     let mut got = got.into_iter();
     let mut epochs = [None; SLOTS];
     for &slot in &slots {

@@ -5,10 +5,10 @@ use crate::{
     connect::{Attempts, Options},
     error::Problem,
     expiring::Expiring,
-    feed::Feed,
+    feed::{Feed, answers},
     holder, lease, list, lock,
     names::Names,
-    node::{self, Ask, Directories, Found, Got, Known, MARK, Node, read},
+    node::{self, Ask, Directories, Found, Got, Known, Mark, Node, read},
     pool::Sessions,
     probe::{self, Probe},
     session::{Ephemeral, Limits},
@@ -25,7 +25,6 @@ use std::{
     sync::{Arc, Mutex, Weak, atomic::AtomicBool},
     time::Duration,
 };
-use zookeeper_client::Error as ClientError;
 
 /// What a request holds besides values and keys.
 const OVERHEAD: usize = 64 << 10;
@@ -224,11 +223,17 @@ impl Store for ZooKeeper {
             if !is_empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
                 return Ok(Node::new(is_empty, &stat, None).is_key);
             }
-            match linked.session.get_data(&Names::mark(path)).await {
-                Ok((data, _)) => Ok(data == MARK),
-                Err(ClientError::NoNode) => Ok(false),
-                Err(e) => Err(Problem::from(e)),
-            }
+            // Both at one moment: what replaces an empty value may have a node without a mark.
+            let mut reader = linked.session.new_multi_reader();
+            reader.add_get_data(path)?;
+            reader.add_get_data(&Names::mark(path))?;
+            let mut got = answers(reader.commit().await?)?.into_iter();
+            Ok::<_, Problem>(match got.next() {
+                Some(Got::Data(value, stat)) => {
+                    Node::new(value.is_empty(), &stat, got.next().as_ref().and_then(Mark::of)).is_key
+                }
+                _ => false,
+            })
         });
         Ok(answer.await?.unwrap_or_default())
     }

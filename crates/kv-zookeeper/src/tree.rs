@@ -14,8 +14,9 @@ use crate::{
 use kv_core::*;
 use std::collections::BTreeSet;
 
-/// How many nodes one batch deletes.
+/// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
 const MOST: usize = 1000;
+const MOST_BYTES: usize = 4 << 20;
 
 /// [`Store::delete_tree`]: one batch.
 pub(crate) async fn delete_tree(
@@ -30,9 +31,8 @@ pub(crate) async fn delete_tree(
     let read = ReadOptions::default().deadline(deadline);
     let mut walk = Walk::new(inner, directory, true, after.clone(), &read);
     walk.size = size.unwrap_or(walk.size);
-    let nodes = walk.nodes(MOST).await?;
-    let next =
-        (nodes.len() == MOST).then(|| nodes.last().map(|last| cursor(walk.size, &last.name))).flatten();
+    let nodes = walk.nodes(MOST, MOST_BYTES).await?;
+    let next = nodes.last().filter(|_| !walk.is_over()).map(|last| cursor(walk.size, &last.name));
     // Below the last one, and so below its ancestors, there may be more.
     let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
     // Directories that earlier batches had to leave, because what lies below them comes in this one.
