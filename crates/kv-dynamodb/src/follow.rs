@@ -18,6 +18,10 @@ const POLL: Duration = Duration::from_millis(200);
 const MANY: usize = 500;
 /// How often the shards are listed while one has ended whose children are not listed yet.
 const LIST: Duration = Duration::from_millis(500);
+/// How often they are listed anyway: of two children of one shard, the other may be listed later.
+const LIST_ANYWAY: Duration = Duration::from_secs(30);
+/// So long after the end of a shard they are listed with every look.
+const LATELY: Duration = Duration::from_secs(60);
 /// How often one looks whether it still is the table's stream: a table that was deleted and made anew has another.
 const LOOK: Duration = Duration::from_secs(5);
 /// So long a stream may be off, as it is while its view is changed, before watches end.
@@ -123,7 +127,7 @@ async fn follow_once<S: Source>(
     }
     ride.outage.over();
     ride.off = None;
-    let mut look = Instant::now() + LOOK;
+    let (mut look, mut listed_at, mut ended_at) = (Instant::now() + LOOK, Instant::now(), None::<Instant>);
     loop {
         let ended = tokio::select! {
             ended = readers.join_next(), if !readers.is_empty() => ended,
@@ -134,11 +138,18 @@ async fn follow_once<S: Source>(
                 }
                 ride.backoff.reset();
                 look = Instant::now() + LOOK;
-                continue;
+                let has_ended_lately = ended_at.is_some_and(|at| at.elapsed() < LATELY);
+                if !has_ended_lately && listed_at.elapsed() < LIST_ANYWAY {
+                    continue;
+                }
+                None
             }
         };
         match ended {
-            Some(Ok(Ok(id))) => shards.done(&id),
+            Some(Ok(Ok(id))) => {
+                shards.done(&id);
+                ended_at = Some(Instant::now());
+            }
             Some(Ok(Err(trouble))) => return trouble,
             Some(Err(_)) => return Trouble::Gap,
             None => {}
@@ -147,6 +158,7 @@ async fn follow_once<S: Source>(
             Ok(listed) => listed,
             Err(trouble) => return trouble,
         };
+        listed_at = Instant::now();
         for id in shards.next(&listed) {
             match patiently(|| source.iterator(&id, Begin::Oldest)).await {
                 Ok(at) => drop(readers.spawn(read(source.clone(), sink.clone(), id, Some(at)))),

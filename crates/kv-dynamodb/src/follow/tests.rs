@@ -227,6 +227,31 @@ async fn one_begins_while_a_shard_closes_and_its_children_are_not_listed_yet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_that_is_listed_later_than_its_sibling_is_read() {
+    let mut world = one_shard();
+    world.close(0, true);
+    world.unlisted = 1;
+    let followed = Followed::new(world).await;
+    for splits in 0..3 {
+        {
+            let mut world = followed.world();
+            (0..4).for_each(|key| world.write(key));
+            if splits > 0 {
+                let open = world.open();
+                world.close(open[0], true);
+                world.unlisted = 1;
+                (0..4).for_each(|key| world.write(key));
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        followed.world().unlisted = 0;
+        followed.has_told(4 + splits * 8).await;
+    }
+    assert_whole(&followed.told(), 20, 40);
+    assert_eq!(followed.ear.0.lock().unwrap().missed, 0, "nothing was missed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_to_be_read_any_more_is_said_to_be_missed() {
     let followed = Followed::new(one_shard()).await;
     followed.world().troubles.push(Trouble::Gap);
