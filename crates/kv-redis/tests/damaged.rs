@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Node, Reply, Resp, single};
-use kv_core::{ErrorKind, Kv, Result as Answer};
+use kv_core::{ErrorKind, Kv, Result as Answer, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
 
@@ -86,6 +86,29 @@ async fn a_counter_that_we_never_write() -> Result<(), Failure> {
         let before = kv.get("a").await?.ok_or("a")?.version;
         assert!(kv.put("a", "second").await?.version > before);
         kv.new_lock("l").acquire().await?.release().await?;
+    }
+    Ok(())
+}
+
+/// What a watch begins with while the counter makes no sense hides nothing of what is written when it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_began_under_a_damaged_counter_tells_all_that_follows() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    for number in ["words", "9007199254740991", "9007199254740993", "9999999999999999"] {
+        resp.say(&format!("SET {OWN}clock {number}")).await?;
+        let (mut tree, mut holder) = (kv.watch_tree("").await?, kv.lock_holder("l").watch().await?);
+        while tree.event().await? != WatchEvent::Synced {}
+        while holder.event().await? != WatchEvent::Synced {}
+        resp.say(&format!("DEL {OWN}clock")).await?;
+        let written = kv.put(format!("after {number}"), "").await?.version;
+        let event = soon("the key", tree.event()).await??;
+        assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == written), "{event:?}");
+        let guard = kv.new_lock("l").acquire().await?;
+        let event = soon("the holder", holder.event()).await??;
+        let token = guard.token();
+        assert!(matches!(&event, WatchEvent::Put(entry) if entry.version.parts().0 == token), "{event:?}");
+        assert!(guard.release().await?);
     }
     Ok(())
 }

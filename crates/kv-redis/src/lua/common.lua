@@ -84,10 +84,12 @@ local function tick(makes_room)
     return number
 end
 
--- The last number given, for who reads: all that it sees is of this number at most. 0 where nobody knows.
+-- The last number given, for who reads: all that it sees is of this number at most. 0 where nobody knows: who took one that we
+-- never give for it would hear of nothing that comes.
 local function last_number()
     local last = pcall_server('GET', clock)
-    return type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$') and last or '0'
+    local is_text = type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$')
+    return is_text and tonumber(last) < greatest and last or '0'
 end
 
 -- The value; false for what is missing or of another type.
