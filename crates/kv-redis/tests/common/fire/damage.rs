@@ -4,7 +4,7 @@ use super::super::{Failure, Reply, Resp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Which records, by the end of their names as the server matches them, and what is written over them.
-const WAYS: [(&str, &str); 6] = [
+const WAYS: [(&str, &str); 8] = [
     ("*.kv/clock", "words"),
     // One above what scripts can count.
     ("*.kv/clock", "9007199254740993"),
@@ -12,20 +12,32 @@ const WAYS: [(&str, &str); 6] = [
     ("*.kv/index", "words"),
     ("*.kv/ends", "words"),
     ("*.kv/lock/*", "words"),
+    ("*.kv/held/*", "words"),
+    ("*.kv/session/*", "words"),
 ];
-/// What records that are put aside have in front.
+/// What records that are put aside have in front, and where it is noted which they are.
 const ASIDE: &str = "aside:";
+const BROKEN: &str = "broken";
 
 const BREAK: &str = "
     local names = redis.call('KEYS', ARGV[1])
     for _, name in ipairs(names) do
         redis.call('RENAME', name, ARGV[3] .. name)
         redis.call('SET', name, ARGV[2])
+        redis.call('SADD', ARGV[4], name)
     end
     return #names";
+/// Those that ended meanwhile are gone.
 const MEND: &str = "
-    local names = redis.call('KEYS', ARGV[1] .. '*')
-    for _, name in ipairs(names) do redis.call('RENAME', name, string.sub(name, #ARGV[1] + 1)) end
+    local names = redis.call('SMEMBERS', ARGV[2])
+    for _, name in ipairs(names) do
+        if redis.call('EXISTS', ARGV[1] .. name) == 1 then
+            redis.call('RENAME', ARGV[1] .. name, name)
+        else
+            redis.call('DEL', name)
+        end
+    end
+    redis.call('DEL', ARGV[2])
     return #names";
 
 /// One way after another.
@@ -35,14 +47,14 @@ pub struct Damage(AtomicUsize);
 impl Damage {
     pub async fn begin(&self, resp: &mut Resp) -> Result<(), Failure> {
         let (pattern, nonsense) = WAYS[self.0.fetch_add(1, Ordering::Relaxed) % WAYS.len()];
-        match run(resp, BREAK, &[pattern, nonsense, ASIDE]).await? {
+        match run(resp, BREAK, &[pattern, nonsense, ASIDE, BROKEN]).await? {
             0 => Err(format!("there is no {pattern} yet").into()),
             _ => Ok(()),
         }
     }
 
     pub async fn end(resp: &mut Resp) -> Result<(), Failure> {
-        run(resp, MEND, &[ASIDE]).await.map(|_| ())
+        run(resp, MEND, &[ASIDE, BROKEN]).await.map(|_| ())
     }
 }
 
