@@ -1,19 +1,18 @@
 //! What an attempt to hold a lock gives back, at its end or when it is given up.
 
-use crate::{
-    client::Does,
-    lease,
-    lock::Attempt,
-    session::Floor,
-    txn::{deleted, found, is_missing},
-};
-use etcd_client::{Txn, TxnOp};
+use crate::{contender::Contender, lease, lock::Attempt};
 use kv_core::{
     backend::{AbortOnDrop, Backoff, Undo},
     *,
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::task::AbortHandle;
+
+/// Ready when a session has ended.
+type Ended = Pin<Box<dyn Future<Output = Error> + Send>>;
 
 impl Attempt {
     /// Leaves the line: `true` when we were still in it.
@@ -21,100 +20,88 @@ impl Attempt {
         let (guarded, tasks) = (guarded.map(AbortOnDrop::new), self.inner.tasks.clone());
         tasks.undo(async move {
             drop(guarded);
-            match self.delete().await {
+            match self.contender.delete().await {
                 Ok((false, true)) => Err(lease::gone("the lock's key")),
                 Ok((was_there, _)) => Ok(was_there),
                 Err(e) => {
-                    tokio::spawn(async move { self.delete_while_alive().await });
+                    let (contender, ended) = self.let_go();
+                    tokio::spawn(async move { contender.delete_until(ended).await });
                     Err(e)
                 }
             }
         })
     }
 
-    /// Deletes the contender; where a copy of the request that made it may still arrive, that one will do nothing. Whether
-    /// it was there, and whether a lost answer may have said so before.
-    async fn delete(&self) -> Result<(bool, bool)> {
-        if self.has_copies.load(Ordering::Relaxed) {
-            match self.refuse_late().await {
-                Err(e) if e.kind() == ErrorKind::NoSpace => {}
-                answer => return answer,
-            }
-        }
-        let delete = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
-            let contender = self.contender.clone();
-            async move { service.kv_client().delete(contender, None).await }
-        });
-        let (answer, maybe_done) = delete.await;
-        Ok((answer?.deleted() > 0, maybe_done))
-    }
-
-    /// Deletes the contender, and has the request that makes it do nothing should it still arrive.
-    async fn refuse_late(&self) -> Result<(bool, bool)> {
-        let (mut was_there, mut maybe) = (false, false);
-        loop {
-            let when = if self.floor().is_made() { self.is_above() } else { is_missing(self.floor_name()) };
-            let delete = || TxnOp::delete(self.contender.clone(), None);
-            let txn = Txn::new()
-                .when([when])
-                .and_then([delete(), self.raise(self.number)])
-                .or_else([delete(), TxnOp::get(self.floor_name(), None)]);
-            let ask = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
-                let txn = txn.clone();
-                async move { service.kv_client().txn(txn).await }
-            });
-            let (answer, maybe_done) = ask.await;
-            let answer = answer?;
-            (was_there, maybe) = (was_there || deleted(&answer) > Some(0), maybe || maybe_done);
-            let floor = found(&answer).into_iter().flatten().next();
-            self.floor().is(answer.succeeded() || floor.is_some());
-            let is_refused = floor.is_some_and(|floor| floor.value() >= Floor::spelt(self.number).as_bytes());
-            if answer.succeeded() || is_refused {
-                return Ok((was_there, maybe));
-            }
-        }
-    }
-
-    /// Others keep the session alive, and with it what we could not delete: until it is, or the session has ended.
-    async fn delete_while_alive(&self) {
-        let mut backoff = Backoff::default();
-        while self.session.alive().is_held() {
-            backoff.pause().await;
-            match self.delete().await {
-                Err(e) if e.kind() != ErrorKind::Closed => {}
-                _ => return,
-            }
-        }
-        self.inner.sessions.forget(&self.session);
-    }
-
     /// Takes back a request to enter whose answer did not come.
     pub(crate) fn give_up(self: Arc<Self>) -> Undo {
         let tasks = self.inner.tasks.clone();
         tasks.undo(async move {
-            if !self.was_sent.load(Ordering::Relaxed) {
+            if !self.contender.was_sent.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            self.has_copies.store(true, Ordering::Relaxed);
-            let mut backoff = Backoff::default();
-            loop {
-                match self.refuse_late().await {
-                    Ok((was_there, _)) => return Ok(was_there),
-                    // With the lease everything of ours is gone, and nothing can come.
-                    Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
-                    Err(e) if e.kind() == ErrorKind::Closed || !self.session.alive().is_held() => {
-                        self.inner.sessions.forget(&self.session);
-                        return Err(e);
-                    }
-                    Err(e) => {
-                        if e.kind() == ErrorKind::NoSpace {
-                            // What it holds is given back at once; what may come is refused while the server is full.
-                            let _ = self.delete().await;
-                        }
-                        backoff.pause().await;
-                    }
+            self.contender.has_copies.store(true, Ordering::Relaxed);
+            match self.contender.take_back().await {
+                Some(done) => done,
+                None => {
+                    let (contender, ended) = self.let_go();
+                    contender.take_back_until(ended).await
                 }
             }
         })
+    }
+
+    /// Nobody is to use the session any more, for it keeps alive what could not be deleted. Others who do already may go on:
+    /// what is given back here tells when it has ended, and keeps it from nothing.
+    fn let_go(self: Arc<Self>) -> (Arc<Contender>, Ended) {
+        self.inner.sessions.forget(&self.session);
+        (self.contender.clone(), Box::pin(self.session.alive().lost()))
+    }
+}
+
+impl Contender {
+    /// Until it is deleted, or the session has ended.
+    async fn delete_until(&self, ended: Ended) {
+        let delete = async {
+            let mut backoff = Backoff::default();
+            loop {
+                backoff.pause().await;
+                match self.delete().await {
+                    Err(e) if !matches!(e.kind(), ErrorKind::Closed | ErrorKind::LeaseLost) => {}
+                    _ => return,
+                }
+            }
+        };
+        tokio::select! { biased; _ = ended => {} () = delete => {} }
+    }
+
+    /// Once; `None` when one has to try again.
+    async fn take_back(&self) -> Option<Result<bool>> {
+        match self.refuse_late().await {
+            Ok((was_there, _)) => Some(Ok(was_there)),
+            // With the lease everything of ours is gone, and nothing can come.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => Some(Ok(false)),
+            Err(e) if e.kind() == ErrorKind::Closed => Some(Err(e)),
+            Err(e) => {
+                if e.kind() == ErrorKind::NoSpace {
+                    // What it holds is given back at once; what may come is refused while the server is full.
+                    let _ = self.delete().await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Until it is done, or the session has ended.
+    async fn take_back_until(&self, ended: Ended) -> Result<bool> {
+        let take_back = async {
+            let mut backoff = Backoff::default();
+            loop {
+                backoff.pause().await;
+                if let Some(done) = self.take_back().await {
+                    return done;
+                }
+            }
+        };
+        tokio::select! { biased; e = ended => Err(e), done = take_back => done }
     }
 }

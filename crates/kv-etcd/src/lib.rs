@@ -68,6 +68,7 @@
 
 mod client;
 mod config;
+mod contender;
 mod error;
 mod feed;
 mod history;

@@ -2,7 +2,7 @@
 
 use crate::{
     client::Does,
-    lease,
+    contender::Contender,
     names::{Names, Range},
     session::{Floor, Use},
     store::{Inner, revision},
@@ -10,16 +10,13 @@ use crate::{
     vigil::Vigil,
 };
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
+    Compare, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
 };
 use kv_core::{
     backend::{Alive, Backoff},
     *,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 pub(crate) use crate::session::Sessions;
 
@@ -30,14 +27,8 @@ const JUNK: i64 = 128;
 pub(crate) struct Attempt {
     pub(crate) inner: Arc<Inner>,
     pub(crate) session: Use,
-    /// Among those of the session.
-    pub(crate) number: u64,
-    pub(crate) contender: Vec<u8>,
+    pub(crate) contender: Arc<Contender>,
     line: Range,
-    each_request: std::time::Duration,
-    /// Whether the request to enter was sent at all, and whether a copy of it may still arrive.
-    pub(crate) was_sent: AtomicBool,
-    pub(crate) has_copies: AtomicBool,
 }
 
 /// Where an attempt stands in line.
@@ -46,6 +37,8 @@ enum Place {
     Behind(KeyValue),
     /// Its contender is gone.
     Lost,
+    /// Nobody has looked yet.
+    Unseen,
 }
 
 /// What became of a request to enter a line.
@@ -83,8 +76,8 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
                     // A server that becomes full by a request has done it all the same; and answers no more.
                     drop(attempt.clone().leave(None));
                 }
-                if e.kind() != ErrorKind::OutcomeUnknown && !attempt.has_copies.load(Ordering::Relaxed) {
-                    give_up.forget();
+                if e.kind() != ErrorKind::OutcomeUnknown {
+                    attempt.contender.is_answered(give_up);
                 }
                 return Err(e);
             }
@@ -92,7 +85,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         let (token, place) = match entered {
             Entered::At(token, place) => (token, place),
             Entered::Taken | Entered::TooLate | Entered::AmongJunk => {
-                give_up.forget();
+                attempt.contender.is_answered(give_up);
                 match entered {
                     Entered::Taken => return Ok(None),
                     Entered::AmongJunk => wait = true,
@@ -103,6 +96,10 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         };
         let leave = attempt.clone().leave(None);
         give_up.forget();
+        let place = match place {
+            Place::Unseen if !options.wait => attempt.look(token).await?.0,
+            place => place,
+        };
         if !options.wait && matches!(place, Place::Behind(_)) {
             leave.run().await?;
             return Ok(None);
@@ -117,27 +114,16 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         let release = attempt.clone().leave(Some(guarded));
         leave.forget();
         let token = u64::try_from(token).unwrap_or_default();
-        let fence = Fence::new(name.clone(), token, attempt.contender.clone());
+        let fence = Fence::new(name.clone(), token, attempt.contender.name.clone());
         return Ok(Some(Acquired { fence, alive, release }));
     }
 }
 
 impl Attempt {
     fn new(inner: &Arc<Inner>, name: &Key, session: Use, options: &LockOptions) -> Arc<Self> {
-        Arc::new(Self {
-            inner: inner.clone(),
-            number: session.session().floor.next(),
-            contender: inner.names.contender(name, lease::unique()),
-            line: inner.names.contenders(name),
-            each_request: options.each_request,
-            was_sent: AtomicBool::new(false),
-            has_copies: AtomicBool::new(false),
-            session,
-        })
-    }
-
-    pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::after(self.each_request)
+        let contender = Contender::new(inner, name, session.session(), options.each_request);
+        let (inner, line) = (inner.clone(), inner.names.contenders(name));
+        Arc::new(Self { inner, session, contender: Arc::new(contender), line })
     }
 
     fn the_line(&self) -> GetOptions {
@@ -145,7 +131,7 @@ impl Attempt {
     }
 
     fn own(&self) -> TxnOp {
-        TxnOp::get(self.contender.clone(), Some(GetOptions::new().with_keys_only()))
+        TxnOp::get(self.contender.name.clone(), Some(GetOptions::new().with_keys_only()))
     }
 
     fn is_contender(&self, kv: &KeyValue) -> bool {
@@ -156,98 +142,77 @@ impl Attempt {
         &self.session.session().vigil
     }
 
-    pub(crate) fn floor(&self) -> &Floor {
-        &self.session.session().floor
-    }
-
-    pub(crate) fn floor_name(&self) -> Vec<u8> {
-        self.inner.names.floor(self.session.session().lease)
-    }
-
-    /// Whether no attempt of a greater number was given up.
-    pub(crate) fn is_above(&self) -> Compare {
-        Compare::value(self.floor_name(), CompareOp::Less, Floor::spelt(self.number))
-    }
-
-    /// Puts the floor, up to this number.
-    pub(crate) fn raise(&self, to: u64) -> TxnOp {
-        let with_session = PutOptions::new().with_lease(self.session.session().lease);
-        TxnOp::put(self.floor_name(), Floor::spelt(to), Some(with_session))
-    }
-
     /// Gets in line, or holds the lock at once.
     async fn enter(&self, options: &LockOptions, wait: bool) -> Result<Entered> {
-        let is_made = self.floor().is_made();
-        let mut when = vec![if is_made { self.is_above() } else { is_missing(self.floor_name()) }];
+        let own = &self.contender;
+        let is_made = own.floor.is_made();
+        let mut when = vec![if is_made { own.is_above() } else { is_missing(own.floor_name()) }];
         if !wait {
             when.push(is_missing_all(&self.line));
         }
-        let put = PutOptions::new().with_lease(self.session.session().lease);
+        let put = PutOptions::new().with_lease(own.lease);
         let last_two = self.the_line().with_sort(SortTarget::Create, SortOrder::Descend).with_limit(2);
         let mut then = vec![
-            TxnOp::put(self.contender.clone(), options.value.clone(), Some(put)),
+            TxnOp::put(own.name.clone(), options.value.clone(), Some(put)),
             TxnOp::get(self.line.start.clone(), Some(last_two)),
         ];
         if !is_made {
-            then.push(self.raise(0));
+            then.push(own.raise(0));
         }
         let others = TxnOp::get(self.line.start.clone(), Some(self.the_line().with_limit(JUNK)));
-        let otherwise = [self.own(), others, TxnOp::get(self.floor_name(), None)];
+        let otherwise = [self.own(), others, TxnOp::get(own.floor_name(), None)];
         let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
         // A repeat finds the contender that the first one made.
-        let ask = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
-            self.was_sent.store(true, Ordering::Relaxed);
+        let ask = self.inner.client.ask(Does::Repeatable, own.deadline(), |service| {
+            own.was_sent.store(true, Ordering::Relaxed);
             let txn = txn.clone();
             async move { service.kv_client().txn(txn).await }
         });
         let (answer, maybe_done) = ask.await;
-        self.has_copies.store(maybe_done, Ordering::Relaxed);
+        own.has_copies.store(maybe_done, Ordering::Relaxed);
         let answer = answer?;
         if !answer.succeeded() {
-            return self.refused(&answer, is_made).await;
+            return Ok(self.refused(&answer, is_made));
         }
-        revision(answer.header())?;
-        self.floor().is(true);
+        own.floor.is(true);
         let mut last = found(&answer).into_iter().flatten();
-        let Some(own) = last.next().filter(|kv| kv.key() == self.contender) else {
+        let Some(found) = last.next().filter(|kv| kv.key() == own.name) else {
+            // It came twice, or nobody knows what was done.
+            own.has_copies.store(true, Ordering::Relaxed);
             return self.look_for_own().await;
         };
-        let token = own.create_revision();
-        Ok(match last.next() {
-            None => Entered::At(token, Place::First),
-            Some(before) if self.is_contender(&before) => Entered::At(token, Place::Behind(before)),
-            Some(_) => Entered::At(token, self.look(token).await?.0),
-        })
+        let place = match last.next() {
+            None => Place::First,
+            Some(before) if self.is_contender(&before) => Place::Behind(before),
+            Some(_) => Place::Unseen,
+        };
+        Ok(Entered::At(found.create_revision(), place))
     }
 
-    async fn refused(&self, answer: &TxnResponse, was_made: bool) -> Result<Entered> {
+    fn refused(&self, answer: &TxnResponse, was_made: bool) -> Entered {
         let mut found = found(answer).into_iter();
         let (own, line) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
         let floor = found.next().and_then(|mut floor| floor.pop());
         if let Some(own) = own.first() {
-            return Ok(Entered::At(own.create_revision(), self.look(own.create_revision()).await?.0));
+            return Entered::At(own.create_revision(), Place::Unseen);
         }
-        self.floor().is(floor.is_some());
+        self.contender.floor.is(floor.is_some());
         let is_above = match &floor {
-            Some(floor) => was_made && floor.value() < Floor::spelt(self.number).as_bytes(),
+            Some(floor) => was_made && floor.value() < Floor::spelt(self.contender.number).as_bytes(),
             None => !was_made,
         };
-        Ok(match line.iter().any(|kv| self.is_contender(kv)) {
+        match line.iter().any(|kv| self.is_contender(kv)) {
             _ if !is_above => Entered::TooLate,
             false if i64::try_from(line.len()).is_ok_and(|seen| seen < JUNK) => Entered::AmongJunk,
             _ => Entered::Taken,
-        })
+        }
     }
 
     async fn look_for_own(&self) -> Result<Entered> {
-        let own = self.inner.range(
-            Does::Read,
-            self.deadline(),
-            &self.contender,
-            GetOptions::new().with_keys_only(),
-        );
-        Ok(match own.await?.kvs().first() {
-            Some(own) => Entered::At(own.create_revision(), self.look(own.create_revision()).await?.0),
+        let (own, keys_only) = (&self.contender, GetOptions::new().with_keys_only());
+        let found = self.inner.range(Does::Read, own.deadline(), &own.name, keys_only).await?;
+        Ok(match found.kvs().first() {
+            Some(own) => Entered::At(own.create_revision(), Place::Unseen),
             None => Entered::At(0, Place::Lost),
         })
     }
@@ -262,7 +227,8 @@ impl Attempt {
                 .with_sort(SortTarget::Create, SortOrder::Descend)
                 .with_limit(1);
             let ops = [self.own(), TxnOp::get(self.line.start.clone(), Some(before))];
-            let answer = self.inner.txn(Does::Read, self.deadline(), Txn::new().and_then(ops)).await?;
+            let answer =
+                self.inner.txn(Does::Read, self.contender.deadline(), Txn::new().and_then(ops)).await?;
             let at = revision(answer.header())?;
             let mut found = found(&answer).into_iter();
             let own = found.next().unwrap_or_default();
@@ -291,6 +257,7 @@ impl Attempt {
             match place {
                 Place::First => return Ok(true),
                 Place::Lost => return Ok(false),
+                Place::Unseen => {}
                 Place::Behind(before) => {
                     tokio::select! {
                         biased;
@@ -323,7 +290,7 @@ impl Attempt {
     async fn watch_own(self: Arc<Self>, token: i64, alive: Alive) {
         let (mut backoff, mut at) = (Backoff::default(), token);
         loop {
-            if self.vigil().gone(self.contender.clone(), at + 1).await {
+            if self.vigil().gone(self.contender.name.clone(), at + 1).await {
                 break;
             }
             backoff.pause().await;

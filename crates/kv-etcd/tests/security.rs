@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Node, Setup, nodes};
-use kv_core::{Error, ErrorKind, Kv, Secret};
+use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{Certificates, Failure, process::run};
+use kv_testsuite::{Certificates, Failure, Harness, failover::soon, process::run, torture::nemesis::Stroke};
 use std::time::{Duration, Instant};
 
 /// A server that speaks TLS alone.
@@ -240,4 +240,31 @@ fn no_secret_is_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() -> Result<(), Failure> {
     kv_testsuite::repeat::is_refused(common::fire::Fire::start("etcd").await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), Failure> {
+    let server = common::fire::Fire::start("etcd").await?;
+    let (kv, troubles) = (server.open("denied/").await?, server.troubles().ok_or("it knows rights")?);
+    let lock = || kv.new_lock("l").ttl(Duration::from_secs(5));
+    for drops in [true, false] {
+        let guard = lock().acquire().await?;
+        let mut holder = kv.lock_holder("l").watch().await?;
+        assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
+        troubles.begin(Stroke::Rights, 0).await?;
+        match drops {
+            true => drop(guard),
+            false => assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied),
+        }
+        soon("its end", async {
+            while !matches!(holder.event().await?, WatchEvent::Delete { .. }) {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        troubles.end(Stroke::Rights).await?;
+        assert!(lock().acquire().await?.release().await?);
+    }
+    kv.close().await?;
+    // It may wait for its server.
+    Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
 }

@@ -1,0 +1,82 @@
+//! Attempts that are over, and what they leave in a lock's line.
+
+mod common;
+
+use common::{Node, single};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::time::Duration;
+
+/// Longer than all of it takes, so that nothing ends by itself.
+const TTL: Duration = Duration::from_secs(120);
+
+/// In the request by which one in line asks who is before it: one name, the last created, no value, up to a revision.
+const WHO_IS_BEFORE: [u8; 9] = [0x18, 1, 0x28, 2, 0x30, 2, 0x40, 1, 0x68];
+
+/// How many stand in the line of the lock `l`.
+async fn in_line(node: &Node, prefix: &str) -> Result<usize, Failure> {
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let all = etcd_client::GetOptions::new().with_prefix().with_keys_only();
+    Ok(tool.kv_client().get(format!("{prefix}\u{1}lock/l\u{1}"), Some(all)).await?.kvs().len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_arrives_after_the_answer_to_its_repeat_puts_nobody_in_line() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let other = kv_etcd::open(&format!("etcd://{}/late/", node.address)).await?;
+    for round in 0..10 {
+        // The member that is asked first is the one behind the proxy.
+        let kv = kv_etcd::open(&format!("etcd://{},{}/late/", proxy.address(), node.address)).await?;
+        let kv = kv.with_deadline(Duration::from_millis(1500));
+        let held = kv.new_lock("held").ttl(TTL).acquire().await?;
+        let holder = other.new_lock("l").ttl(TTL).acquire().await?;
+        proxy.freeze_requests();
+        assert!(kv.new_lock("l").ttl(TTL).try_acquire().await?.is_none());
+        holder.release().await?;
+        proxy.thaw();
+        // Behind the request that was held on the same connection.
+        let again = kv_etcd::open(&format!("etcd://{}/late/", proxy.address())).await?;
+        again.get("a").await?;
+        let next = soon("a lock that nobody holds", other.new_lock("l").ttl(TTL).acquire()).await?;
+        next.map_err(|e| format!("round {round}: {e}"))?.release().await?;
+        assert!(held.release().await?, "round {round}: it was free because the session had ended");
+        kv.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_see_its_place_in_line_keeps_it() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    tool.kv_client().put("unseen/\u{1}lock/l\u{1}no contender", "", None).await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/unseen/", proxy.address())).await?;
+    let kv = kv.with_deadline(Duration::from_secs(2));
+    let held = kv.new_lock("held").ttl(TTL).acquire().await?;
+    for wait in [true, false] {
+        proxy.hold_answer_to(WHO_IS_BEFORE);
+        let lock = kv.new_lock("l").ttl(TTL);
+        let asks = tokio::spawn(async move {
+            match wait {
+                true => lock.acquire().await.map(Some),
+                false => lock.try_acquire().await,
+            }
+        });
+        soon("the look at the line", proxy.trapped()).await?;
+        assert_eq!(in_line(node, "unseen/").await?, 2);
+        tokio::time::sleep(Duration::from_secs(3)).await; // longer than its deadline
+        proxy.heal().await;
+        match soon("the lock", asks).await?? {
+            Ok(guard) => assert!(guard.ok_or("nobody holds it")?.release().await?),
+            Err(e) => assert!(!wait && e.is_transient(), "{e}"),
+        }
+        soon("nobody in line", async {
+            while in_line(node, "unseen/").await? > 1 {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+    }
+    assert!(held.release().await?);
+    Ok(())
+}
