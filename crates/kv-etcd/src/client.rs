@@ -26,8 +26,10 @@ pub(crate) enum Does {
     Stale,
     /// Another client may write between the two.
     Write,
-    /// Its effect is bound to an id of our own: renewals, revocations, releases.
+    /// Its effect is bound to an id of our own: revocations, releases.
     Repeatable,
+    /// As one that is repeatable, with little time: a silent connection is given up sooner.
+    Renewal,
     /// Opens a watch, on the connection for them.
     Stream,
 }
@@ -97,7 +99,9 @@ impl Client {
         loop {
             let at = self.preferred.load(Ordering::Relaxed) % members.len();
             // A member that is silent must leave time for another one, or for another connection.
-            let patience = (deadline.remaining() / 2).max(Duration::from_millis(50));
+            let left = deadline.remaining();
+            let patience = if does == Does::Renewal { left * 3 / 4 } else { left / 2 };
+            let patience = patience.max(Duration::from_millis(50));
             let patience = (does != Does::Write).then(|| Deadline::after(patience));
             let answer = members[at].attempt(does, patience, deadline, &request).await;
             let Failed { fate, error, .. } = match answer {
@@ -112,11 +116,13 @@ impl Client {
                 Fate::Refused if is_the_clusters(error.kind()) || refusals >= members.len() => {
                     return (Err(error), maybe_done);
                 }
-                Fate::Unknown if does == Does::Write => return (Err(unknown(error)), true),
                 _ => {}
             }
             let next = (at + 1) % members.len();
             let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            if fate == Fate::Unknown && does == Does::Write {
+                return (Err(unknown(error)), true);
+            }
             if (tries as usize).is_multiple_of(members.len()) {
                 let pause = Duration::from_millis(20 << (tries as usize / members.len()).min(5));
                 tokio::time::sleep(pause.min(deadline.remaining())).await;

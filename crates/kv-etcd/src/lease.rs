@@ -151,26 +151,31 @@ pub(crate) fn gone(what: &str) -> Error {
     Error::new(ErrorKind::OutcomeUnknown, why)
 }
 
+/// Of a TTL, what one renewal may take, whatever calls may: less than what [`Alive`] gives it, so that it ends by itself, and
+/// has turned away from what did not answer.
+const RENEWAL: u32 = 5;
+
 /// Renews a lease once.
-pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Result<()> {
+pub(crate) async fn renew(client: &Client, id: i64, does: Does, deadline: Deadline) -> Result<()> {
     let renewal =
         |service: etcd_client::Client| async move { service.lease_client().keep_alive(id).await.map(drop) };
-    client.call(Does::Repeatable, deadline, renewal).await
+    client.call(does, deadline, renewal).await
 }
 
 /// Keeps a lease alive as long as the answer lives.
-pub(crate) fn keep(inner: &Inner, grant: &Grant, each_request: Duration) -> Alive {
+pub(crate) fn keep(inner: &Inner, grant: &Grant) -> Alive {
     let (client, id) = (inner.client.clone(), grant.id);
+    let each_renewal = Deadline::DEFAULT.min(grant.ttl / RENEWAL);
     Alive::keep(&inner.clock, grant.ttl, grant.at, move || {
         let client: Arc<Client> = client.clone();
-        async move { renew(&client, id, Deadline::after(each_request)).await }
+        async move { renew(&client, id, Does::Renewal, Deadline::after(each_renewal)).await }
     })
 }
 
 /// [`Store::lease`](kv_core::Store::lease).
 pub(crate) async fn lease(inner: &Inner, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let grant = grant(inner, ttl, For::Owner, options.deadline, options.each_request).await?;
-    let alive = keep(inner, &grant, options.each_request);
+    let alive = keep(inner, &grant);
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })
 }
 

@@ -53,8 +53,8 @@
 //! proxy says in the server's place is an outage.
 //!
 //! # Links
-//! Each member has one connection for calls and one for watches and renewals, made when first needed. A frozen link is
-//! noticed within ten seconds by pings. Reads go to the next member when one fails; a write goes to another one only when
+//! Each member has one connection for calls and renewals and one for watches, made when first needed. A frozen link is
+//! noticed within ten seconds by pings, and within a fifth of its TTL by what a lock or a lease needs. Reads go to the next member when one fails; a write goes to another one only when
 //! it is certain that it took no effect. Each runtime that uses the store has connections of its own, so that a store outlives
 //! the runtime that opened it; guards and leases do not outlive theirs. A runtime that stood still (`block_on` now and then)
 //! looks for what happened to its connections before it writes, so that a restart in between is not taken for a lost answer.

@@ -1,6 +1,7 @@
 //! What the puts of a transaction hang on: nothing, the lease of a user, or one that is made for their TTL.
 
 use crate::{
+    client::Does,
     lease::{self, For},
     store::{Inner, version},
 };
@@ -71,7 +72,7 @@ impl Life {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {
             let took = inner.clock.now().since(asked);
-            if took > AHEAD && lease::renew(&inner.client, self.lease, deadline).await.is_err() {
+            if took > AHEAD && lease::renew(&inner.client, self.lease, Does::Repeatable, deadline).await.is_err() {
                 ttl = Some((granted + AHEAD).saturating_sub(took));
             }
         }

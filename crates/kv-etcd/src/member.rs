@@ -253,7 +253,11 @@ impl Member {
                 }
                 let sent = stands || link.state().0 > connections;
                 // A route that was lost stays so; another connection may find one.
-                if link.heard() == heard && within.within() >= SILENCE {
+                let silence = match does {
+                    Does::Renewal => SILENCE.min(deadline.within() / 2),
+                    _ => SILENCE,
+                };
+                if link.heard() == heard && within.within() >= silence {
                     link.reset();
                 }
                 Err(self.silent(if sent { Fate::Unknown } else { Fate::Undone }, within))

@@ -116,7 +116,7 @@ impl Inner {
         let grant = || async {
             let deadline = Deadline::after(each_request);
             let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
-            let alive = lease::keep(self, &grant, each_request);
+            let alive = lease::keep(self, &grant);
             let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
             let session = Own { lease: grant.id, vigil, floor: Arc::default() };
             Ok(Session { session, alive, end: grant.revoke })
