@@ -130,7 +130,12 @@ async fn follow(
             message = stream.message() => match message {
                 // A refusal may name no watch.
                 Ok(Some(message)) if message.created() && message.canceled() => return Some(()),
-                Ok(Some(message)) => tell(&message, wanted),
+                Ok(Some(message)) => {
+                    // Nobody waits for it any more, and it would be watched on.
+                    if tell(&message, wanted) && stream.cancel(message.watch_id()).await.is_err() {
+                        return Some(());
+                    }
+                }
                 Ok(None) | Err(_) => return Some(()),
             },
         }
@@ -143,7 +148,8 @@ fn knows(created: &WatchResponse, from: i64) -> bool {
     revision(created.header()).is_ok_and(|at| at + 1 >= from)
 }
 
-fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) {
+/// Tells who waits, if it is over; whether the server still has the watch then.
+fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
     // Overwritten by another tool, it is in line no more. A request to enter that came twice leaves it there.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
@@ -156,5 +162,7 @@ fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) {
     {
         // Who waited may have gone.
         let _ = wanted.gone.send(is_deleted);
+        return !message.canceled();
     }
+    false
 }

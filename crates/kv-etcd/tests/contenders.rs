@@ -80,3 +80,27 @@ async fn who_cannot_see_its_place_in_line_keeps_it() -> Result<(), Failure> {
     assert!(held.release().await?);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_waited_for_leaves_no_watch() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let url = format!("etcd://{}/watches/", node.address);
+    let (kv, other) = (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
+    let _held = kv.new_lock("held").ttl(TTL).acquire().await?;
+    for _ in 0..50 {
+        let holder = other.new_lock("l").ttl(TTL).acquire().await?;
+        let waits = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire().into_future());
+        soon("one who waits", async {
+            while in_line(node, "watches/").await? < 2 {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        holder.release().await?;
+        assert!(soon("the lock", waits).await???.release().await?);
+    }
+    soon("the watch of the lock that is held, alone", async {
+        while node.metric("etcd_debugging_mvcc_watcher_total", &[]).await? != 1.0 {}
+        Ok::<_, Failure>(())
+    })
+    .await?
+}
