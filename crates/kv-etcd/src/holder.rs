@@ -115,12 +115,17 @@ impl Watched {
         up();
         while let News::Changes(changes) = feed.next().await {
             // The reading knows what happened before it.
-            for (change, kv) in changes.into_iter().filter(|(_, kv)| kv.mod_revision() > at) {
+            let mut changes = changes.into_iter().filter(|(_, kv)| kv.mod_revision() > at).peekable();
+            while let Some((change, kv)) = changes.next() {
+                let now = kv.mod_revision();
                 match change {
                     Change::Put => self.comes(kv),
                     Change::Delete => self.goes(kv.key()),
                 }
-                self.tell(out).await;
+                // What goes together, with its session, was never one behind the other.
+                if changes.peek().is_none_or(|(_, next)| next.mod_revision() != now) {
+                    self.tell(out).await;
+                }
             }
         }
         Ok(())

@@ -208,7 +208,7 @@ impl Watched {
 
     /// Tells changes until the feed breaks, or is seen to be of another history than what was told before.
     async fn follow(&mut self, feed: &mut Feed, out: &Emit<WatchEvent>) {
-        let mut compare_at = Instant::now() + CALM;
+        let (read, mut compare_at) = (self.history.revision(), Instant::now() + CALM);
         loop {
             let news = tokio::select! {
                 biased;
@@ -223,7 +223,8 @@ impl Watched {
                 news = feed.next() => news,
             };
             let News::Changes(changes) = news else { return };
-            for (change, kv) in changes {
+            // The reading knows what happened before it.
+            for (change, kv) in changes.into_iter().filter(|(_, kv)| kv.mod_revision() > read) {
                 let Some(key) = self.inner.names.parse(kv.key()) else { continue };
                 let at = kv.mod_revision();
                 let event = match change {
