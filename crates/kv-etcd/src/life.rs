@@ -37,7 +37,15 @@ impl Life {
         let Some((range, ttl)) = inner.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
         let ttl = range.grant(ttl)?;
         let each = deadline.within().min(Deadline::DEFAULT);
-        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await?;
+        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await.map_err(|e| {
+            match e.kind() {
+                ErrorKind::OutcomeUnknown => {
+                    let why = "no lease was granted for its TTL in time, so that it was not written";
+                    Error::new(ErrorKind::Timeout, why).with_cause(e)
+                }
+                _ => e,
+            }
+        })?;
         // From here on the put is under way, and may be there when its lease is revoked.
         grant.revoke.forget();
         // The least TTL hangs on the server's election time-out.
@@ -72,7 +80,8 @@ impl Life {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {
             let took = inner.clock.now().since(asked);
-            if took > AHEAD && lease::renew(&inner.client, self.lease, Does::Repeatable, deadline).await.is_err() {
+            let renew = || lease::renew(&inner.client, self.lease, Does::Repeatable, deadline);
+            if took > AHEAD && renew().await.is_err() {
                 ttl = Some((granted + AHEAD).saturating_sub(took));
             }
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, Setup, nodes, single};
 use kv_core::{ErrorKind, Kv};
-use kv_testsuite::{Failure, Proxy};
+use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
 /// What is kept alive by renewals that have little time.
@@ -70,4 +70,23 @@ async fn who_only_writes_leaves_a_member_that_hangs() -> Result<(), Failure> {
         }
     }
     Err("three writes went to the member that hangs".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_whose_ttl_was_not_answered_was_not_done() -> Result<(), Failure> {
+    let node = single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/silent/", proxy.address())).await?;
+    let kv = kv.with_deadline(Duration::from_secs(1));
+    kv.get("a").await?;
+    proxy.freeze_requests();
+    let put = kv.put("a", "").ttl(TTL).await.unwrap_err();
+    let transaction = kv.transact().then(kv.put("b", "").ttl(TTL)).await.unwrap_err();
+    for e in [put, transaction] {
+        assert!(e.is_transient(), "{e}");
+        assert!(e.to_string().contains("was not written"), "{e}");
+    }
+    proxy.heal().await;
+    assert_eq!(soon("an answer", kv.get_many(["a", "b"]).into_future()).await??, [None, None]);
+    Ok(())
 }
