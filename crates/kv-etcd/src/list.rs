@@ -84,27 +84,35 @@ pub(crate) async fn page(
     let at = if place.revision > 0 { place.revision } else { revision(answer.header())? };
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
-    let size = next_size(&kvs);
-    let (items, deep) = items(inner, directory, options, kvs);
-    let items = if options.recursive || options.keys_only {
-        items
-    } else {
-        with_values(inner, items, at, &options.read).await?
-    };
+    let mut next_page = next_size(&kvs);
+    let (mut items, deep) = items(inner, directory, options, kvs);
+    if !options.recursive && !options.keys_only {
+        let filled = fill(inner, items, at, size.min(FIRST), &options.read).await?;
+        next_page = next_page.min(filled.next_size);
+        if let Some(start) = filled.next {
+            let next = Place { revision: at, size: next_page, start }.cursor();
+            return Ok(Page { items: filled.items, next: Some(next) });
+        }
+        items = filled.items;
+    }
     let next = last.filter(|_| more).map(|last| {
         // What lies deeper is skipped, however much it is.
         let start =
             deep.filter(|deep| last.starts_with(deep)).map_or_else(|| after(&last), |deep| behind(&deep));
-        Place { revision: at, size, start }.cursor()
+        Place { revision: at, size: next_page, start }.cursor()
     });
     Ok(Page { items, next })
 }
 
 /// How many keys like these fill a page.
 pub(crate) fn next_size(kvs: &[KeyValue]) -> usize {
-    let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len() + 32).sum();
+    let bytes: usize = kvs.iter().map(weight).sum();
     let each = bytes.checked_div(kvs.len()).unwrap_or(1).max(1);
     (PAGE_BYTES / each).clamp(1, MOST)
+}
+
+fn weight(kv: &KeyValue) -> usize {
+    kv.key().len() + kv.value().len() + 32
 }
 
 /// The items, and the range of the child directory that the last name lay in.
@@ -135,19 +143,47 @@ fn items(
     (items, deep)
 }
 
-/// The keys among them with their values, as of this revision.
-async fn with_values(inner: &Inner, items: Vec<Item>, at: i64, read: &ReadOptions) -> Result<Vec<Item>> {
-    let names: Vec<_> = items.iter().filter_map(Item::key).map(|key| inner.names.key(key.as_str())).collect();
-    let found = match names.is_empty() {
-        true => Vec::new(),
-        false => {
-            txn::read(inner, &names, does(read), read.deadline, &reading(read).with_revision(at)).await?
+/// Items with their values, as many as fill a page.
+struct Filled {
+    items: Vec<Item>,
+    /// The name of the first one that had no room.
+    next: Option<Vec<u8>>,
+    /// How many like these fill a page.
+    next_size: usize,
+}
+
+/// The keys among them with their values, as of this revision. A listing of names alone does not tell how large the values
+/// are: they are asked for in parts, of so many at first, and the page ends where they fill it.
+async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
+    let (mut filled, mut items) = (Vec::with_capacity(items.len()), items.into_iter());
+    let (mut size, mut bytes, mut keys) = (size.max(1), 0, 0);
+    loop {
+        let (mut part, mut names) = (Vec::new(), Vec::new());
+        while names.len() < size {
+            let Some(item) = items.next() else { break };
+            names.extend(item.key().map(|key| inner.names.key(key.as_str())));
+            part.push(item);
         }
-    };
-    let mut found = found.into_iter();
-    let filled = items.into_iter().filter_map(|item| match item {
-        Item::Key(key, _) => found.next().flatten().map(|kv| Item::Entry(entry(key, kv))),
-        item => Some(item),
-    });
-    Ok(filled.collect())
+        let pinned = reading(read).with_revision(at);
+        let mut found = txn::read(inner, &names, does(read), read.deadline, &pinned).await?.into_iter();
+        for item in part {
+            filled.extend(match item {
+                Item::Key(key, _) => found.next().flatten().map(|kv| {
+                    (keys, bytes) = (keys + 1, bytes + weight(&kv));
+                    Item::Entry(entry(key, kv))
+                }),
+                item => Some(item),
+            });
+        }
+        let each = bytes.checked_div(keys).unwrap_or(1).max(1);
+        let next_size = (PAGE_BYTES / each).clamp(1, MOST);
+        let next = items.as_slice().first().map(|item| match item.position() {
+            Position::Key(key) => inner.names.key(key.as_str()),
+            Position::Directory(directory) => inner.names.key(&directory.start()),
+        });
+        if next.is_none() || bytes >= PAGE_BYTES {
+            return Ok(Filled { items: filled, next, next_size });
+        }
+        size = ((PAGE_BYTES - bytes) / each).clamp(1, MOST);
+    }
 }

@@ -45,6 +45,7 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
             };
             match began.await {
                 Ok(mut feed) => {
+                    watched.first = FIRST;
                     outage.over();
                     let since = Instant::now();
                     watched.follow(&mut feed, &out).await;
@@ -54,7 +55,11 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
                     }
                 }
                 Err(e) if e.is_lasting() => return Err(e),
-                Err(e) => outage.failed(&e),
+                Err(e) => {
+                    // What is too much for the link within a deadline comes in smaller parts.
+                    watched.first = (watched.first / 4).max(1);
+                    outage.failed(&e);
+                }
             }
             backoff.pause().await;
         }
@@ -66,6 +71,8 @@ struct Watched {
     inner: Arc<Inner>,
     range: Range,
     each_request: Duration,
+    /// How many keys the first part of a reading with values asks for.
+    first: usize,
     told: Told,
     values: Values,
     history: History,
@@ -91,11 +98,12 @@ struct Part {
 impl Watched {
     fn new(inner: Arc<Inner>, range: Range, each_request: Duration) -> Self {
         let (told, values, history) = (Told::default(), Values::default(), History::default());
-        Self { inner, range, each_request, told, values, history, was_replaced: false, unsure: None }
+        let (first, was_replaced, unsure) = (FIRST, false, None);
+        Self { inner, range, each_request, first, told, values, history, was_replaced, unsure }
     }
 
     fn start(&self) -> Place {
-        Place { start: self.range.start.clone(), size: FIRST }
+        Place { start: self.range.start.clone(), size: self.first }
     }
 
     /// Tells what is there, or what differs from what was told. Nothing is believed of revisions that were seen before: they
@@ -178,13 +186,7 @@ impl Watched {
             if self.was_replaced {
                 return Ok(None);
             }
-            let deadline = Deadline::after(self.each_request);
-            let pinned = GetOptions::new().with_revision(now.revision());
-            for kv in
-                txn::read(&self.inner, &owed, Does::Read, deadline, &pinned).await?.into_iter().flatten()
-            {
-                self.listed(kv, out).await;
-            }
+            self.read_owed(&owed, now.revision(), out).await?;
             if self.was_replaced {
                 return Ok(None);
             }
@@ -196,6 +198,23 @@ impl Watched {
                 }
             }
         }
+    }
+
+    /// Reads and tells these, a part at a time: however large they are, each part has a deadline of its own, and is not asked
+    /// for again when the next one breaks off.
+    async fn read_owed(&mut self, mut owed: &[Vec<u8>], at: i64, out: &Emit<WatchEvent>) -> Result<()> {
+        let (pinned, mut size) = (GetOptions::new().with_revision(at), self.first);
+        while !owed.is_empty() {
+            let (part, behind) = owed.split_at(size.min(owed.len()));
+            let deadline = Deadline::after(self.each_request);
+            let read = txn::read(&self.inner, part, Does::Read, deadline, &pinned).await?;
+            let kvs: Vec<_> = read.into_iter().flatten().collect();
+            (size, owed) = (next_size(&kvs), behind);
+            for kv in kvs {
+                self.listed(kv, out).await;
+            }
+        }
+        Ok(())
     }
 
     async fn page(&self, start: &[u8], options: GetOptions) -> Result<GetResponse> {

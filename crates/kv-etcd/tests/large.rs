@@ -1,10 +1,11 @@
-//! Trees that change by tens of thousands of keys at once.
+//! Trees that change by tens of thousands of keys at once, and trees of large values on a link that takes its time.
 
 mod common;
 
 use common::single;
-use kv_core::WatchEvent;
-use kv_testsuite::{Failure, failover::soon};
+use kv_core::{Item, WatchEvent};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_large_tree_is_told_soon() -> Result<(), Failure> {
@@ -31,5 +32,43 @@ async fn the_end_of_a_large_tree_is_told_soon() -> Result<(), Failure> {
     })
     .await??;
     kv.close().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_come_in_parts_by_a_slow_link() -> Result<(), Failure> {
+    const KEYS: usize = 300;
+    let node = single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let near = kv_etcd::open(&format!("etcd://{}/slow/", node.address)).await?;
+    for n in 0..KEYS {
+        near.put(format!("d/{n:03}"), vec![7; 64 << 10]).await?;
+    }
+    let far = kv_etcd::open(&format!("etcd://{}/slow/", proxy.address())).await?;
+    let far = far.with_deadline(Duration::from_secs(1));
+    proxy.delay(Duration::from_millis(1)); // some 10 MB/s
+    let mut watch = far.watch_tree("d").await?;
+    let mut puts = 0;
+    let mut synced = async || {
+        soon("the end of the reading", async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Synced => return Ok::<_, Failure>(()),
+                    WatchEvent::Put(_) => puts += 1,
+                    WatchEvent::Delete { .. } => return Err("nothing was deleted".into()),
+                }
+            }
+        })
+        .await?
+    };
+    synced().await?;
+    proxy.reset().await;
+    near.put("d/new", "").await?;
+    synced().await?;
+    assert_eq!(puts, KEYS + 1);
+
+    let items = soon("the children", far.list("d").children().into_future()).await??;
+    let all = items.iter().all(|item| matches!(item, Item::Entry(_)));
+    assert!(all && items.len() == KEYS + 1, "{} items", items.len());
     Ok(())
 }
