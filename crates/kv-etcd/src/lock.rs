@@ -20,7 +20,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 pub(crate) use crate::session::Sessions;
 
-/// How many names of a line are looked at to see whether there is a contender among them.
+/// How many names of a line are looked at at once to see whether there is a contender among them.
 const JUNK: i64 = 128;
 
 /// One attempt to hold one lock.
@@ -203,8 +203,9 @@ impl Attempt {
         };
         match line.iter().any(|kv| self.is_contender(kv)) {
             _ if !is_above => Entered::TooLate,
-            false if i64::try_from(line.len()).is_ok_and(|seen| seen < JUNK) => Entered::AmongJunk,
-            _ => Entered::Taken,
+            // There may be one behind those that were seen: in line, one sees it.
+            false => Entered::AmongJunk,
+            true => Entered::Taken,
         }
     }
 
@@ -219,30 +220,34 @@ impl Attempt {
 
     /// Who is before us, and the revision at which it was so.
     async fn look(&self, token: i64) -> Result<(Place, i64)> {
-        let mut below = token;
+        let (mut below, mut many) = (token, 1);
         loop {
             let before = self
                 .the_line()
                 .with_max_create_revision(below - 1)
                 .with_sort(SortTarget::Create, SortOrder::Descend)
-                .with_limit(1);
+                .with_limit(many);
             let ops = [self.own(), TxnOp::get(self.line.start.clone(), Some(before))];
             let answer =
                 self.inner.txn(Does::Read, self.contender.deadline(), Txn::new().and_then(ops)).await?;
             let at = revision(answer.header())?;
             let mut found = found(&answer).into_iter();
             let own = found.next().unwrap_or_default();
-            let place = match found.next().and_then(|mut before| before.pop()) {
+            let before = found.next().unwrap_or_default();
+            let last = before.last().map(KeyValue::create_revision);
+            let place = match before.into_iter().find(|before| self.is_contender(before)) {
                 _ if !own.iter().any(|own| own.create_revision() == token && self.is_contender(own)) => {
                     Place::Lost
                 }
+                Some(before) => Place::Behind(before),
                 // What another tool wrote there waits for nothing.
-                Some(before) if !self.is_contender(&before) && before.create_revision() > 1 => {
-                    below = before.create_revision();
-                    continue;
-                }
-                Some(before) if self.is_contender(&before) => Place::Behind(before),
-                _ => Place::First,
+                None => match last {
+                    Some(last) if last > 1 => {
+                        (below, many) = (last, JUNK);
+                        continue;
+                    }
+                    _ => Place::First,
+                },
             };
             return Ok((place, at));
         }

@@ -104,3 +104,20 @@ async fn a_lock_that_was_waited_for_leaves_no_watch() -> Result<(), Failure> {
     })
     .await?
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_full_of_what_are_no_contenders_keeps_nobody_from_a_lock() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    for n in 0..300 {
+        tool.kv_client().put(format!("full/\u{1}lock/l\u{1}{n:016x}"), "", None).await?;
+    }
+    let kv = kv_etcd::open(&format!("etcd://{}/full/", node.address)).await?;
+    let before = node.metric("grpc_server_started_total", &["etcdserverpb.KV"]).await?;
+    let guard = kv.new_lock("l").ttl(TTL).try_acquire().await?.ok_or("nobody holds it")?;
+    let asked = node.metric("grpc_server_started_total", &["etcdserverpb.KV"]).await? - before;
+    assert!(asked < 20.0, "{asked} requests to see that nobody is in line");
+    assert!(kv.new_lock("l").ttl(TTL).try_acquire().await?.is_none());
+    assert!(guard.release().await?);
+    Ok(())
+}
