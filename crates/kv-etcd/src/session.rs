@@ -6,7 +6,7 @@ use crate::{
     vigil::Vigil,
 };
 use kv_core::{
-    Deadline, Result,
+    Deadline, Error, ErrorKind, Result,
     backend::{self, Clock, Home, Session, Tasks},
 };
 use std::{
@@ -17,7 +17,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::runtime::{self, Handle};
+use tokio::{
+    runtime::{self, Handle},
+    task::JoinSet,
+};
 
 /// A lease for locks, and what those share that stand in lines under it.
 #[derive(Clone, Debug)]
@@ -102,9 +105,15 @@ impl Sessions {
     /// The first failure of those on which something hangs still.
     pub(crate) async fn end(&self) -> Result<()> {
         let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut ended = Ok(());
+        // Side by side: a runtime may stand still.
+        let mut ends = JoinSet::new();
         for (_, sessions) in all.into_values() {
-            ended = ended.and(sessions.end().await);
+            ends.spawn(async move { sessions.end().await });
+        }
+        let mut ended = Ok(());
+        while let Some(end) = ends.join_next().await {
+            let gone = |e| Err(Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e));
+            ended = ended.and(end.unwrap_or_else(gone));
         }
         ended
     }

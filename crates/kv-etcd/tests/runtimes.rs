@@ -3,7 +3,7 @@
 mod common;
 
 use common::single;
-use kv_core::{Kv, Result, WatchEvent};
+use kv_core::{ErrorKind, Kv, Result, WatchEvent};
 use kv_testsuite::Failure;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -106,5 +106,33 @@ fn a_runtime_that_stood_still_learns_of_a_restart_before_it_writes() -> Result<(
         })?;
     }
     soon(&still, kv.put("a", "last").into_future())?;
+    Ok(())
+}
+
+#[test]
+fn a_runtime_that_stands_still_keeps_no_session_of_others_at_the_end() -> Result<(), Failure> {
+    let stays = threads()?;
+    let node = stays.block_on(single("etcd"))?;
+    let url = format!("etcd://{}/end/", node.address);
+    let kv = soon(&stays, kv_etcd::open(&url))?;
+    let mut still = Vec::new();
+    for n in 0..6 {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let guard = soon(&runtime, kv.new_lock(format!("still{n}")).acquire().into_future())?;
+        still.push((runtime, guard));
+    }
+    assert!(soon(&stays, async { kv.new_lock("l").acquire().await?.release().await })?);
+    let leases = || {
+        stays.block_on(async {
+            let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+            Ok::<_, Failure>(tool.lease_client().leases().await?.leases().len())
+        })
+    };
+    assert_eq!(leases()?, still.len() + 1);
+    let closing = stays.spawn(async move { kv.close().await });
+    while leases()? > still.len() {}
+    assert!(!closing.is_finished(), "it waits for those who stand still");
+    let e = stays.block_on(closing)?.expect_err("they give nothing back");
+    assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
     Ok(())
 }
