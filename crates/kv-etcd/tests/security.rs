@@ -112,6 +112,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
         ("etcd://127.0.0.1:1/?ca=/no/such/file", "/no/such/file"),
         ("etcd://me@127.0.0.1:1/", "without a password"),
         ("etcd:///prefix", "no host"),
+        ("etcds://127.0.0.1:1/", "\"etcds\" is not the scheme of this store, which is \"etcd\""),
     ] {
         let e = kv_etcd::open(url).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
