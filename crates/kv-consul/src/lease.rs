@@ -7,11 +7,14 @@ use crate::{
 };
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Instant, Tasks, Undo},
+    backend::{Alive, Backoff, Instant, Tasks, Undo},
 };
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,8 +32,8 @@ pub(crate) fn unique() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Asks for a session for this. The server gives it an id, so that one whose answer was lost is found by a name of our own, and ended; another
-/// one is asked for meanwhile.
+/// Asks for a session for this. The server gives it an id, so that those whose answers were lost are found by a name of our own, which
+/// all tries have in common, and ended.
 pub(crate) async fn create(
     inner: &Inner,
     what: &str,
@@ -38,13 +41,16 @@ pub(crate) async fn create(
     deadline: Deadline,
     each_request: Duration,
 ) -> Result<Session> {
+    let tries = Tries::new(inner, format!("kv {what} {:016x}", unique()), each_request);
+    let mut backoff = Backoff::new(Duration::from_millis(40), Duration::from_millis(640));
     loop {
-        let name = format!("kv {what} {:016x}", unique());
         // A dropped future leaves nothing behind: the answer comes all the same, and its session ends, since nobody takes it.
-        let asking = ask(inner, name, ttl, deadline, each_request);
+        let asking = ask(inner, tries.clone(), ttl, deadline, each_request);
         match inner.tasks.to_its_end(asking).await.flatten() {
             Ok(session) => return Ok(session),
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
+                let pause = backoff.delay().min(deadline.remaining() / 2);
+                deadline.limit(tokio::time::sleep(pause)).await;
                 if deadline.remaining() < deadline.within() / 20 {
                     // Nothing of what the caller wanted was begun.
                     return Err(e.with_kind(ErrorKind::Unavailable));
@@ -60,24 +66,52 @@ pub(crate) async fn create(
     }
 }
 
-/// One request for a session of this name.
+/// The tries to make one session. What is over the last one ends those that were made and not taken.
+struct Tries {
+    name: String,
+    /// How many may have made one that nobody knows.
+    unknown: Arc<AtomicUsize>,
+    taken: Arc<OnceLock<Arc<str>>>,
+    end: Mutex<Undo>,
+}
+
+impl Tries {
+    fn new(inner: &Inner, name: String, each_request: Duration) -> Arc<Self> {
+        let (unknown, taken) = <(Arc<AtomicUsize>, Arc<OnceLock<_>>)>::default();
+        let end = end_named(inner, name.clone(), unknown.clone(), taken.clone(), each_request);
+        Arc::new(Self { name, unknown, taken, end: Mutex::new(end) })
+    }
+}
+
+impl Drop for Tries {
+    fn drop(&mut self) {
+        if self.unknown.load(Ordering::Acquire) == 0 {
+            let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(end, Undo::nothing()).forget();
+        }
+    }
+}
+
+/// One request for a session.
 fn ask(
     inner: &Inner,
-    name: String,
+    tries: Arc<Tries>,
     ttl: Duration,
     deadline: Deadline,
     each_request: Duration,
 ) -> impl Future<Output = Result<Session>> + Send + 'static {
     let (client, tasks, node, at) =
         (inner.client.clone(), inner.tasks.clone(), inner.node(), inner.clock.now());
-    // Made before anything is sent, so that what ends the task leaves nothing behind.
-    let lost = end_named(inner, name.clone(), each_request);
     async move {
-        let asked = api::create_session(&client, deadline, &name, ttl, node.as_deref()).await;
+        // Before anything is sent, so that what ends the task leaves nothing behind.
+        tries.unknown.fetch_add(1, Ordering::AcqRel);
+        let asked = api::create_session(&client, deadline, &tries.name, ttl, node.as_deref()).await;
         if !asked.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutcomeUnknown) {
-            lost.forget();
+            tries.unknown.fetch_sub(1, Ordering::AcqRel);
         }
         let id = asked?;
+        // One try comes after the other, so there is no other.
+        let _ = tries.taken.set(id.clone());
         Ok(Session { id: id.clone(), at, end: end(client, &tasks, id, each_request) })
     }
 }
@@ -94,12 +128,18 @@ fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration)
     })
 }
 
-/// Ends the session that a request may have made whose answer was lost.
-fn end_named(inner: &Inner, name: String, each_request: Duration) -> Undo {
+/// Ends the sessions that requests may have made whose answers were lost, but not the one that was taken.
+fn end_named(
+    inner: &Inner,
+    name: String,
+    unknown: Arc<AtomicUsize>,
+    taken: Arc<OnceLock<Arc<str>>>,
+    each_request: Duration,
+) -> Undo {
     let (client, closing) = (inner.client.clone(), inner.closing.clone());
     inner.tasks.undo(async move {
-        let mut seen = Ok(false);
-        // The request may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
+        let (mut seen, mut ended) = (Ok(false), 0);
+        // Requests may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
         for pause in [0, 1, 4].map(Duration::from_secs) {
             let mut closing = closing.subscribe();
             let hurry = async {
@@ -116,13 +156,14 @@ fn end_named(inner: &Inner, name: String, each_request: Duration) -> Undo {
                     continue;
                 }
             };
-            for id in &lost {
+            for id in lost.iter().filter(|id| taken.get() != Some(id)) {
                 api::destroy_session(&client, deadline, id).await?;
+                ended += 1;
             }
-            if !lost.is_empty() {
+            if ended >= unknown.load(Ordering::Acquire) {
                 return Ok(true);
             }
-            seen = Ok(false);
+            seen = Ok(ended > 0);
         }
         seen
     })

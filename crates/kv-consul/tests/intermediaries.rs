@@ -138,3 +138,26 @@ async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure
     assert!(guard.release().await?);
     Ok(())
 }
+
+/// Who is not believed hears the same question again, and not all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_in_the_agents_place_is_not_flooded() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let url = format!("consul://{}/between/", proxy.address());
+    let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(3));
+    let ttl = Duration::from_secs(120);
+    proxy
+        .answer_for_server("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .await;
+    let before = proxy.traffic().connections;
+    for e in [refused("lease", kv.lease(ttl).await), refused("put", kv.put("k", "").ttl(ttl).await)] {
+        assert!(e.is_transient(), "{e}");
+    }
+    // What was asked in vain is looked for meanwhile.
+    let asked = proxy.traffic().connections - before;
+    assert!(asked < 100, "{asked} connections");
+    proxy.heal().await;
+    kv.lease(ttl).await?.revoke().await?;
+    Ok(())
+}
