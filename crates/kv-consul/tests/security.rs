@@ -105,6 +105,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
         ("consul://127.0.0.1:1/a//b", "\"a//b/\""),
         ("consul://127.0.0.1:x/", "\"127.0.0.1:x\""),
         ("consul:///prefix", "no host"),
+        ("etcd://127.0.0.1:1/", "\"etcd\" is not the scheme"),
     ] {
         let e = kv_consul::open(url).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
