@@ -236,3 +236,20 @@ async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Fail
     }
     Ok(())
 }
+
+/// A session may have ended with a request that was answered by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_whose_answer_was_lost_says_that_it_does_not_know() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let url = format!("consul://{}/revoked/", proxy.address());
+    let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(2));
+    let lease = kv.lease(TTL).await?;
+    proxy.hold_answer_to("/v1/session/destroy/");
+    let revokes = tokio::spawn(async move { lease.revoke().await });
+    soon("the request", proxy.trapped()).await?;
+    proxy.cut().await;
+    let revoked = soon("what is known", revokes).await??;
+    assert_eq!(revoked.map_err(|e| e.kind()), Err(ErrorKind::OutcomeUnknown));
+    Ok(())
+}

@@ -52,9 +52,12 @@ fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
+/// The body of a request that needs none: of an empty one nobody hears when it is sent, and so whether a lost answer means anything.
+const NO_BODY: &str = "{}";
+
 /// Begins the life of a session anew; `false` when it has ended.
 pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    let request = Request::put(format!("/v1/session/renew/{id}"), "");
+    let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
     let renewed = |answer: &Answer| match answer.status {
         200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
         404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
@@ -65,7 +68,7 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
 
 /// Ends a session, and its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
-    let request = Request::put(format!("/v1/session/destroy/{id}"), "");
+    let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
     client.call(Does::Lives, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
