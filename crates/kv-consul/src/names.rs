@@ -110,8 +110,16 @@ fn is_id(id: &str) -> bool {
 /// Whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one whose
 /// prefix lies inside of it.
 pub(crate) fn is_somebodys_own(name: &str) -> bool {
-    let is_ours = name == ".kv" || name.starts_with(".kv/");
-    is_ours || ["/.kv/lock/", "/.kv/gone/"].iter().any(|own| name.contains(own))
+    end_of_own(name).is_some()
+}
+
+/// How many bytes of a name say so.
+pub(crate) fn end_of_own(name: &str) -> Option<usize> {
+    if name == ".kv" || name.starts_with(".kv/") {
+        return Some(name.len().min(".kv/".len()));
+    }
+    let ends = ["/.kv/lock/", "/.kv/gone/"].map(|own| name.find(own).map(|at| at + own.len()));
+    ends.into_iter().flatten().min()
 }
 
 /// The part of a name up to its last slash, that one included: what its siblings begin with.

@@ -3,7 +3,7 @@
 use crate::{
     api::{self, MOST_OPS, Op},
     http::Does,
-    names::{below, is_plain, is_somebodys_own},
+    names::{below, end_of_own, is_plain, is_somebodys_own},
     store::Inner,
 };
 use kv_core::*;
@@ -65,32 +65,36 @@ enum Part {
 }
 
 /// The fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
-/// their order; the store's own prefix has so many bytes of it.
+/// their order; the store's own prefix has so many bytes of it. Names of other tools may be deeper than a stack.
 fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
-    let is_own = |name: &str| is_somebodys_own(&name[base..]);
-    let mut rest = names;
-    while let Some(first) = rest.first() {
-        let Some(slash) = first[prefix.len()..].find('/') else {
+    // With the length of what says that it is one of those: looked for once, however deep the name is.
+    let end = |name: &str| end_of_own(&name[base..]).map_or(usize::MAX, |end| base + end);
+    let names: Vec<_> = names.iter().map(|&name| (name, end(name))).collect();
+    let is_own = |(name, end): &(&str, usize)| *end <= name.len();
+    let mut todo = vec![(prefix.len(), &names[..])];
+    while let Some((depth, names)) = todo.pop() {
+        let Some(first) = names.first() else { continue };
+        let Some(slash) = first.0[depth..].find('/') else {
             if !is_own(first) {
-                parts.push(Part::Name((*first).to_owned()));
+                parts.push(Part::Name(first.0.to_owned()));
             }
-            rest = &rest[1..];
+            todo.push((depth, &names[1..]));
             continue;
         };
-        let child = &first[..=prefix.len() + slash];
-        let (here, others) = rest.split_at(rest.partition_point(|name| name.starts_with(child)));
-        rest = others;
-        if is_own(child) {
+        let child = &first.0[..=depth + slash];
+        let (here, others) = names.split_at(names.partition_point(|(name, _)| name.starts_with(child)));
+        todo.push((depth, others));
+        if first.1 <= child.len() {
             continue;
         }
-        match here.iter().any(|name| is_own(name)) {
+        match here.iter().any(is_own) {
             false => parts.push(Part::Tree(child.to_owned())),
-            true if here[0].len() == child.len() => {
+            true if first.0.len() == child.len() => {
                 // A name that ends in a slash, as other tools make them.
                 parts.push(Part::Name(child.to_owned()));
-                without_own(base, child, &here[1..], parts);
+                todo.push((child.len(), &here[1..]));
             }
-            true => without_own(base, child, here, parts),
+            true => todo.push((child.len(), here)),
         }
     }
 }
@@ -135,5 +139,13 @@ mod tests {
                 name("p/d")
             ]
         );
+    }
+
+    #[test]
+    fn a_name_may_be_deeper_than_a_stack() {
+        let deep = format!("p/{}.kv/lock/1/l/0", "a/".repeat(20_000));
+        let (beside, mut parts) = (format!("{}b", &deep[..100]), Vec::new());
+        without_own(2, "p/", &[&deep, &beside], &mut parts);
+        assert_eq!(parts, [Part::Name(beside)]);
     }
 }
