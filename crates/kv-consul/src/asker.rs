@@ -5,7 +5,8 @@ use crate::{
     client::GRACE,
     lock,
     names::lock_of,
-    poll::{Join, Refusal},
+    poll::{Join, Within},
+    refusal::Refusal,
     store::Inner,
 };
 use kv_core::{
@@ -38,6 +39,7 @@ pub(crate) struct Asker {
     range: Range,
     hub: Hub,
     refusals: broadcast::Sender<Refusal>,
+    within: Within,
     joining: mpsc::UnboundedReceiver<Join>,
     /// Who is owed a listing.
     waiting: Vec<Join>,
@@ -65,6 +67,7 @@ impl Asker {
         range: Range,
         hub: Hub,
         refusals: broadcast::Sender<Refusal>,
+        within: Within,
         joining: mpsc::UnboundedReceiver<Join>,
     ) -> Self {
         Self {
@@ -72,6 +75,7 @@ impl Asker {
             range,
             hub,
             refusals,
+            within,
             joining,
             waiting: Vec::new(),
             known: HashMap::new(),
@@ -120,16 +124,16 @@ impl Asker {
 
     /// Asks for the range; with an index, as soon as it may have changed since.
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
-        let (inner, range) = (self.inner.clone(), self.range.clone());
+        let (inner, range, within) = (self.inner.clone(), self.range.clone(), self.within.get());
         async move {
             let turns = inner.client.pool()?.turns();
             let _turn = if behind.is_some() { turns.poll().await } else { turns.look().await };
             let (wait, within) = match behind {
                 Some(index) => {
                     let wait = if turns.is_crowded() { TURN } else { WAIT };
-                    (Some((index, wait)), wait + wait / JITTER + Deadline::DEFAULT)
+                    (Some((index, wait)), wait + wait / JITTER + within)
                 }
-                None => (None, Deadline::DEFAULT),
+                None => (None, within),
             };
             api::range(&inner.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
         }

@@ -49,6 +49,11 @@
 //!   session, until that ends.
 //! * A lease whose answer was lost may come to the server late: it is looked for three times within five seconds, and by
 //!   [`close`](kv_core::Kv::close) three times within half a second. What comes later than that ends by its TTL, and holds nothing.
+//! * A request for a lock that was sent twice, since an agent was silent, or given up without an answer, leaves an empty key in
+//!   `.kv/gone/` when the lock is given back: a copy that comes late does nothing. It goes with the session, when no lock of that TTL
+//!   is held any more.
+//! * A watch gives each of its requests the time that it was given itself; watches that share a poll, the longest of theirs. A directory
+//!   that takes longer to read is told nothing of.
 //! * A write is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) when its connection ends before the answer. After a pause the library
 //!   listens for a millisecond before it writes: a runtime that stood still (`block_on` now and then) has not heard yet that the agent was
 //!   restarted meanwhile.
@@ -102,6 +107,7 @@ mod lock;
 mod names;
 mod poll;
 mod pool;
+mod refusal;
 mod session;
 mod settings;
 mod store;

@@ -192,7 +192,7 @@ impl Attempt {
                             self.inner.sessions.forget(&self.session);
                             return Ok(false);
                         }
-                        gone = gone(&self.inner, &before) => if gone { backoff.reset() } else { backoff.pause().await },
+                        gone = gone(&self.inner, &before, self.each_request) => if gone { backoff.reset() } else { backoff.pause().await },
                     }
                 }
             }
@@ -212,7 +212,7 @@ impl Attempt {
     async fn watch_own(self: Arc<Self>, alive: Alive) {
         let ended = EndOnDrop(&alive);
         let mut backoff = Backoff::default();
-        while !gone(&self.inner, &self.contender).await {
+        while !gone(&self.inner, &self.contender, self.each_request).await {
             backoff.pause().await;
         }
         alive.end("its key was deleted or released on the server, by an administrator or with its session");
@@ -322,9 +322,11 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
     let line = api::tree(&inner.client, does(options), options.deadline, &names).await?;
     match first(inner, &line) {
         Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
-        // A listing leaves out what the token may not read; one name is refused.
-        None => {
-            api::get(&inner.client, does(options), options.deadline, &format!("{names}-")).await.map(|_| None)
-        }
+        None => may_read(inner, does(options), options.deadline, &names).await.map(|()| None),
     }
+}
+
+/// A listing leaves out what the token may not read; one name that is checked is refused, and to get it in a transaction is not.
+pub(crate) async fn may_read(inner: &Inner, does: Does, deadline: Deadline, line: &str) -> Result<()> {
+    inner.txn(does, deadline, &[Op::check_index(&format!("{line}-"), 0)]).await.map(drop)
 }

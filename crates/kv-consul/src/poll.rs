@@ -6,8 +6,8 @@
 use crate::{
     api::{Listing, Range},
     asker::Asker,
-    names::{is_plain, lock_of, parent},
-    pool::Pool,
+    names::is_plain,
+    refusal::Refusal,
     store::Inner,
 };
 use kv_core::{
@@ -18,21 +18,28 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{
+        broadcast::{self, error::TryRecvError},
+        mpsc, oneshot,
+    },
     task::AbortHandle,
 };
 
+use places::{Place, WIDEST, widths};
+
+mod places;
 #[cfg(test)]
 mod tests;
 
-/// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
-/// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
-const MOST: [usize; 3] = [20, 8, 4];
-const WIDEST: usize = MOST.len();
+/// What a poll waits for an answer at the longest.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// After so long without a listing one who waits for a lock looks by itself.
+const LONG: Duration = Duration::from_secs(30);
 
 /// The polls of one store.
 #[derive(Default)]
@@ -58,7 +65,7 @@ impl Polls {
 
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
-    fn of(&self, inner: &Arc<Inner>, range: &Range, width: Width) -> Result<Used> {
+    fn of(&self, inner: &Arc<Inner>, range: &Range, width: Width, within: Duration) -> Result<Used> {
         let (mut polls, pool) = (self.lock(), inner.client.pool()?);
         // Those whose runtime has ended.
         polls.retain(|_, poll| !poll.task.is_finished());
@@ -77,6 +84,7 @@ impl Polls {
             .entry(widths[at].clone())
             .or_insert_with(|| Arc::new(Poll::start(inner, widths[at].clone(), place)));
         poll.users.fetch_add(1, Ordering::AcqRel);
+        poll.within.at_least(within);
         Ok(Used { poll: poll.clone(), inner: inner.clone() })
     }
 
@@ -106,30 +114,6 @@ impl Polls {
     }
 }
 
-/// One of the places that there are for polls of a width.
-struct Place(Arc<Pool>, usize);
-
-impl Place {
-    fn take(pool: &Arc<Pool>, width: usize) -> Option<Self> {
-        let one_more = |count| (count < MOST[width]).then_some(count + 1);
-        pool.widths[width].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Self(pool.clone(), width))
-    }
-
-    /// One that is not counted: of the whole store, or of what a narrow token may read.
-    fn beyond(pool: &Arc<Pool>) -> Self {
-        Self(pool.clone(), WIDEST)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(count) = self.0.widths.get(self.1) {
-            count.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
 /// A poll in use.
 struct Used {
     poll: Arc<Poll>,
@@ -149,23 +133,6 @@ impl Drop for Used {
     }
 }
 
-/// The range, and ever wider ones.
-fn widths(prefix: &str, range: &Range) -> [Range; 4] {
-    let name = match range {
-        Range::Name(name) | Range::Tree(name) => name,
-    };
-    let below = &name[prefix.len()..];
-    let parent = format!("{prefix}{}", parent(below));
-    let top = match below.split_once('/') {
-        // The locks are apart from each other there.
-        Some((".kv", _)) => format!("{prefix}.kv/lock/"),
-        Some((top, _)) => format!("{prefix}{top}/"),
-        None => prefix.to_owned(),
-    };
-    let tree = |name: String| Range::Tree(name.into());
-    [range.clone(), tree(parent), tree(top), tree(prefix.to_owned())]
-}
-
 /// One range under watch.
 struct Poll {
     range: Range,
@@ -173,8 +140,23 @@ struct Poll {
     refusals: broadcast::Sender<Refusal>,
     joins: mpsc::UnboundedSender<Join>,
     users: AtomicUsize,
+    within: Within,
     task: AbortHandle,
     _place: Place,
+}
+
+/// The time that each request of a poll has: the longest of those that its users gave.
+#[derive(Clone, Default)]
+pub(crate) struct Within(Arc<AtomicU64>);
+
+impl Within {
+    fn at_least(&self, within: Duration) {
+        self.0.fetch_max(u64::try_from(within.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed)).clamp(Deadline::DEFAULT, LONGEST)
+    }
 }
 
 /// A request for a listing, and where it goes.
@@ -186,43 +168,14 @@ impl Drop for Poll {
     }
 }
 
-/// Why nothing is told any more: of some keys, or of all.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    keys: Option<Arc<[Key]>>,
-    kind: ErrorKind,
-    why: Arc<str>,
-}
-
-impl Refusal {
-    pub(crate) fn of_all(error: &Error) -> Self {
-        Self { keys: None, kind: error.kind(), why: error.message().into() }
-    }
-
-    pub(crate) fn of(keys: Vec<Key>) -> Self {
-        let why = "the token may no longer read what is watched, which looks like a deletion and is none";
-        Self { keys: Some(keys.into()), kind: ErrorKind::PermissionDenied, why: why.into() }
-    }
-
-    fn concerns(&self, target: &Target) -> bool {
-        let is_concerned = |key: &Key| match target {
-            Target::Holder(name) => lock_of(key).as_ref() == Some(name),
-            _ => target.concerns(key),
-        };
-        self.keys.as_ref().is_none_or(|keys| keys.iter().any(is_concerned))
-    }
-
-    fn error(&self) -> Error {
-        Error::new(self.kind, self.why.to_string())
-    }
-}
-
 /// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what changes afterwards by
 /// [`news`](Self::news).
 pub(crate) struct Joined {
     inner: Arc<Inner>,
     range: Range,
     target: Target,
+    /// The time of each request.
+    within: Duration,
     width: Width,
     news: Subscription,
     refusals: broadcast::Receiver<Refusal>,
@@ -232,14 +185,20 @@ pub(crate) struct Joined {
 impl Joined {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
-    pub(crate) fn new(inner: &Arc<Inner>, range: Range, target: &Target) -> Result<Self> {
-        Self::with(inner, range, target, Width::AtLeast(0))
+    pub(crate) fn new(inner: &Arc<Inner>, range: Range, target: &Target, within: Duration) -> Result<Self> {
+        Self::with(inner, range, target, within, Width::AtLeast(0))
     }
 
-    fn with(inner: &Arc<Inner>, range: Range, target: &Target, width: Width) -> Result<Self> {
-        let used = inner.polls.of(inner, &range, width)?;
+    fn with(
+        inner: &Arc<Inner>,
+        range: Range,
+        target: &Target,
+        within: Duration,
+        width: Width,
+    ) -> Result<Self> {
+        let used = inner.polls.of(inner, &range, width, within)?;
         let (news, refusals) = (used.poll.hub.subscribe(target), used.poll.refusals.subscribe());
-        Ok(Self { inner: inner.clone(), range, target: target.clone(), width, news, refusals, used })
+        Ok(Self { inner: inner.clone(), range, target: target.clone(), within, width, news, refusals, used })
     }
 
     /// What is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
@@ -256,7 +215,7 @@ impl Joined {
                 Err(_) => None,
             };
             let width = match answer {
-                Some(Ok(listing)) => return Ok(listing),
+                Some(Ok(listing)) => return self.unrefused().map(|()| listing),
                 Some(Err(refusal)) => match (refusal.kind, self.width) {
                     // The server takes no path with a character that it holds for unprintable: a directory above may have none.
                     (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
@@ -288,7 +247,20 @@ impl Joined {
                 }
             };
             let inner = self.inner.clone();
-            *self = Self::with(&inner, self.range.clone(), &self.target, width)?;
+            *self = Self::with(&inner, self.range.clone(), &self.target, self.within, width)?;
+        }
+    }
+
+    /// What was refused before a listing came is no part of it, and was not deleted.
+    fn unrefused(&mut self) -> Result<()> {
+        loop {
+            match self.refusals.try_recv() {
+                // Since then the server has answered.
+                Ok(refusal) if refusal.is_of_all() => {}
+                Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return Ok(()),
+            }
         }
     }
 
@@ -301,7 +273,7 @@ impl Joined {
             tokio::select! {
                 biased;
                 refusal = self.refusals.recv() => match refusal {
-                    Ok(refusal) if refusal.keys.is_none() => return Ok(Change::Missed),
+                    Ok(refusal) if refusal.is_of_all() => return Ok(Change::Missed),
                     Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
                     Ok(_) => {}
                     Err(_) => return Ok(Change::Missed),
@@ -315,12 +287,17 @@ impl Joined {
 }
 
 /// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
-pub(crate) async fn gone(inner: &Arc<Inner>, contender: &Key) -> bool {
+pub(crate) async fn gone(inner: &Arc<Inner>, contender: &Key, within: Duration) -> bool {
     let name = inner.names.name(contender.as_str());
     let range = Range::Name(name.as_str().into());
-    let Ok(mut joined) = Joined::new(inner, range, &Target::Key(contender.clone())) else { return false };
+    let Ok(mut joined) = Joined::new(inner, range, &Target::Key(contender.clone()), within) else {
+        return false;
+    };
     loop {
-        let Ok(listing) = joined.listing().await else { return false };
+        // Who shares the poll of a large range may be told nothing for long.
+        let Ok(Ok(listing)) = tokio::time::timeout(within.max(LONG), joined.listing()).await else {
+            return false;
+        };
         if !listing.pairs.iter().any(|pair| pair.name == name && pair.is_held) {
             return true;
         }
@@ -338,8 +315,10 @@ impl Poll {
     fn start(inner: &Arc<Inner>, range: Range, place: Place) -> Self {
         let (hub, refusals, (joins, joining)) =
             (Hub::new(), broadcast::Sender::new(16), mpsc::unbounded_channel());
-        let asker = Asker::new(inner.clone(), range.clone(), hub.clone(), refusals.clone(), joining);
+        let (users, within) = (AtomicUsize::new(0), Within::default());
+        let asker =
+            Asker::new(inner.clone(), range.clone(), hub.clone(), refusals.clone(), within.clone(), joining);
         let task = tokio::spawn(asker.run()).abort_handle();
-        Self { range, hub, refusals, joins, users: AtomicUsize::new(0), task, _place: place }
+        Self { range, hub, refusals, joins, users, within, task, _place: place }
     }
 }

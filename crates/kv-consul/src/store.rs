@@ -256,8 +256,8 @@ impl Store for Consul {
         txn::transact(self.shared(), transaction, options).await
     }
 
-    async fn watch(&self, target: &Target, _: &WatchOptions) -> Result<WatchStream> {
-        Ok(watch::watch(self.shared().clone(), target))
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+        Ok(watch::watch(self.shared().clone(), target, options.each_request))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {

@@ -3,18 +3,19 @@
 use crate::{
     api::{Listing, Range},
     asker::held_by,
+    http::Does,
     lock,
     names::below,
     poll::Joined,
     store::Inner,
 };
 use kv_core::{
-    backend::{Change, Emit, Told, Values, stream},
+    backend::{Backoff, Change, Emit, Told, Values, stream},
     *,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
+pub(crate) fn watch(inner: Arc<Inner>, target: &Target, within: Duration) -> WatchStream {
     let target = target.clone();
     stream(|out| async move {
         let range = match &target {
@@ -22,8 +23,9 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
             Target::Tree(directory) => Range::Tree(below(&inner.names, directory).into()),
             Target::Holder(name) => Range::Tree(inner.names.line(name).into()),
         };
-        let mut joined = Joined::new(&inner, range, &target)?;
-        let mut watched = Watched { inner, target, out, told: Told::default(), values: Values::default() };
+        let mut joined = Joined::new(&inner, range, &target, within)?;
+        let (told, values) = (Told::default(), Values::default());
+        let mut watched = Watched { inner, target, within, has_begun: false, out, told, values };
         loop {
             let listing = joined.listing().await?;
             watched.told.relist();
@@ -35,6 +37,7 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
             for event in watched.told.rest() {
                 watched.send(event).await;
             }
+            watched.has_begun = true;
             watched.send(WatchEvent::Synced).await;
             while let Change::Event(event) = joined.news().await? {
                 if let Some(event) = watched.told.change(event) {
@@ -49,6 +52,9 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target) -> WatchStream {
 struct Watched {
     inner: Arc<Inner>,
     target: Target,
+    /// The time of each request.
+    within: Duration,
+    has_begun: bool,
     out: Emit<WatchEvent>,
     told: Told,
     values: Values,
@@ -66,12 +72,25 @@ impl Watched {
         Ok(())
     }
 
+    /// Whether the line of a lock may be read: one that is hidden looks empty.
+    async fn check_rights(&self, line: &str) -> Result<()> {
+        let mut backoff = Backoff::default();
+        loop {
+            match lock::may_read(&self.inner, Does::Read, Deadline::after(self.within), line).await {
+                Err(e) if !e.is_lasting() => backoff.pause().await,
+                answer => return answer,
+            }
+        }
+    }
+
     async fn tell_holder(&mut self, name: &Key, listing: &Listing) -> Result<()> {
         let line = self.inner.names.line(name);
         let waiting = listing.pairs.iter().filter(|pair| pair.name.starts_with(&line));
         let contenders = waiting.filter(|pair| lock::contends(&self.inner, pair).is_some());
-        if let Some(first) = contenders.min_by_key(|pair| pair.created) {
-            self.listed(held_by(name.clone(), first)?).await;
+        match contenders.min_by_key(|pair| pair.created) {
+            Some(first) => self.listed(held_by(name.clone(), first)?).await,
+            None if self.has_begun => {}
+            None => self.check_rights(&line).await?,
         }
         Ok(())
     }

@@ -121,3 +121,71 @@ async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Resul
     }
     Ok(())
 }
+
+/// Who reads slowly lists again, and the listing leaves out what is hidden since.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Failure> {
+    let guarded = Guarded::start(&json!({})).await?;
+    let token = guarded.token("mine", MINE).await?;
+    let (kv, root) =
+        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    root.put("d/secret/a", "").await?;
+    let mut watch = kv.watch_tree("d").await?;
+    synced(&mut watch).await?;
+    // More than is kept for one who does not read.
+    for n in 0..16 {
+        root.put(format!("d/open/{n}"), vec![0; 256 << 10]).await?;
+    }
+    let mut other = kv.watch_tree("d").await?;
+    assert_eq!(synced(&mut other).await?.len(), 17);
+    guarded.change("mine", &format!(r#"key_prefix "mine/d/secret/" {{ policy = "deny" }} {MINE}"#)).await?;
+    soon("the right to be gone", async { while kv.get("d/secret/a").await.is_ok() {} }).await?;
+    let end = soon("the end", async {
+        loop {
+            match watch.event().await {
+                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
+                Err(e) => return e,
+            }
+        }
+    })
+    .await?;
+    assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{end}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
+    let guarded = Guarded::start(&json!({})).await?;
+    let token = guarded.token("mine", MINE).await?;
+    let (kv, root) =
+        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let names = ["plain", "ключ"];
+    let mut guards = Vec::new();
+    for name in names {
+        guards.push(root.new_lock(name).acquire().await?);
+        assert!(kv.lock_holder(name).await?.is_some());
+    }
+    guarded.change("mine", &format!(r#"key_prefix "mine/.kv/lock/" {{ policy = "deny" }} {MINE}"#)).await?;
+    soon("the right to be gone", async { while kv.lock_holder("plain").await.is_ok() {} }).await?;
+    for name in names {
+        let holder = kv.lock_holder(name).await.map_err(|e| e.kind());
+        assert_eq!(holder, Err(ErrorKind::PermissionDenied), "{name}");
+        let mut watch = kv.lock_holder(name).watch().await?;
+        let event = soon("the refusal", watch.event()).await?.map_err(|e| e.kind());
+        assert_eq!(event, Err(ErrorKind::PermissionDenied), "{name}");
+    }
+    Ok(())
+}
+
+/// A directory takes longer to read than calls have by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_has_the_time_that_it_was_given() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_consul::open(&format!("consul://{}/mine/", proxy.address())).await?;
+    kv.put("d/a", "").await?;
+    proxy.delay(Duration::from_millis(2700));
+    let mut watch = kv.watch_tree("d").deadline(Duration::from_secs(20)).await?;
+    assert_eq!(synced(&mut watch).await?.len(), 1);
+    Ok(())
+}

@@ -4,7 +4,7 @@ use super::{Asker, Known, Telling};
 use crate::{
     api::Range,
     fates::{Before, Fate, fates, fitting},
-    poll::Refusal,
+    refusal::Refusal,
 };
 use kv_core::*;
 
@@ -24,7 +24,7 @@ impl Asker {
             let fates = match self.range {
                 // A key alone that may not be read is refused, and not left out.
                 Range::Name(_) => Ok(vec![Fate::Gone; now.len()]),
-                Range::Tree(_) => fates(&self.inner, now, Deadline::default()).await,
+                Range::Tree(_) => fates(&self.inner, now, Deadline::after(self.within.get())).await,
             };
             match fates {
                 Ok(fates) => {

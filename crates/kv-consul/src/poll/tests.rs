@@ -1,4 +1,5 @@
-use super::*;
+use super::{places::MOST, *};
+use crate::pool::Pool;
 
 #[test]
 fn ranges_widen_within_the_store() {

@@ -1,0 +1,50 @@
+//! How many polls there may be, and how wide.
+
+use crate::{api::Range, names::parent, pool::Pool};
+use std::sync::{Arc, atomic::Ordering};
+
+/// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
+/// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
+pub(super) const MOST: [usize; 3] = [20, 8, 4];
+pub(super) const WIDEST: usize = MOST.len();
+
+/// One of the places that there are for polls of a width.
+pub(super) struct Place(Arc<Pool>, usize);
+
+impl Place {
+    pub(super) fn take(pool: &Arc<Pool>, width: usize) -> Option<Self> {
+        let one_more = |count| (count < MOST[width]).then_some(count + 1);
+        pool.widths[width].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Self(pool.clone(), width))
+    }
+
+    /// One that is not counted: of the whole store, or of what a narrow token may read.
+    pub(super) fn beyond(pool: &Arc<Pool>) -> Self {
+        Self(pool.clone(), WIDEST)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = self.0.widths.get(self.1) {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The range, and ever wider ones.
+pub(super) fn widths(prefix: &str, range: &Range) -> [Range; 4] {
+    let name = match range {
+        Range::Name(name) | Range::Tree(name) => name,
+    };
+    let below = &name[prefix.len()..];
+    let parent = format!("{prefix}{}", parent(below));
+    let top = match below.split_once('/') {
+        // The locks are apart from each other there.
+        Some((".kv", _)) => format!("{prefix}.kv/lock/"),
+        Some((top, _)) => format!("{prefix}{top}/"),
+        None => prefix.to_owned(),
+    };
+    let tree = |name: String| Range::Tree(name.into());
+    [range.clone(), tree(parent), tree(top), tree(prefix.to_owned())]
+}
