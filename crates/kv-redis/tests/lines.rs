@@ -123,3 +123,25 @@ async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Resul
     assert!(other.release().await?);
     Ok(())
 }
+
+/// What could not be taken out of a line is taken out when the server is there again, also when nobody knew that it was in.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gave_up_in_an_outage_stands_in_nobodys_way_after_it() -> Result<(), Failure> {
+    let (node, mut resp) = server().await?;
+    let proxy = Proxy::start(node.address).await;
+    let within = Duration::from_secs(2);
+    let kv = through(&proxy).await?.with_deadline(within);
+    let lock = || kv.new_lock("l").ttl(Duration::from_secs(120));
+    proxy.freeze_answers();
+    let unanswered = tokio::spawn(lock().acquire());
+    names(&mut resp, "lock/l").await?;
+    proxy.cut().await;
+    unanswered.abort();
+    assert!(unanswered.await.is_err());
+    // By its end what was begun before has failed.
+    assert!(kv.get("a").deadline(within * 2).await.is_err());
+    proxy.heal().await;
+    let guard = lock().acquire_within(Duration::from_secs(20)).await?;
+    assert!(guard.ok_or("it is held by one that was given up")?.release().await?);
+    Ok(())
+}
