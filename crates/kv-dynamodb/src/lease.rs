@@ -113,8 +113,11 @@ impl Lease {
             return Err(over(&self.id));
         }
         self.add(key)?;
-        let (to, now) = (self.ends()?, self.client.time.latest());
-        if self.is_left_to_renewals(key, by) {
+        let is_left_to_renewals = self.is_left_to_renewals(key, by);
+        // It may be there, or have ended.
+        let lost = |_| unknown_whether("the lease was lost while the key was put under it");
+        let (to, now) = (self.ends().map_err(lost)?, self.client.time.latest());
+        if is_left_to_renewals {
             return Ok(());
         }
         let ours = |terms: &mut Terms| {

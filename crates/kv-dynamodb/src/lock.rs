@@ -137,6 +137,7 @@ impl Attempt {
                 Took::Hindered(found) => found,
             };
             let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
+            self.inner.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
             let ours = found.token.filter(|_| self.is_ours(&found));
             if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
                 // An earlier request, whose answer was lost, has got it.
@@ -146,7 +147,6 @@ impl Attempt {
                 return Ok(Asked::Held(found.ends));
             }
             // It is free by now, or its token was above ours.
-            self.inner.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
             if deadline.has_passed() {
                 return Err(gone(deadline));
             }
