@@ -110,24 +110,27 @@ impl<'a> Walk<'a> {
             }
         }
         let mut got = read_some(&self.inner.client, self.read, &asks, BYTES).await?.into_iter();
-        let (mut bytes, mut count) = (0, 0);
+        let (mut bytes, mut count, mut largest, mut is_cut) = (0, 0, 0, false);
         for (name, place) in asked {
             let two = matches!(place, Place::Maybe { .. }) || (deeper && matches!(place, Place::Node { .. }));
             let first = if two && got.len() < 2 { None } else { got.next() };
             let Some(first) = first else {
                 // It was not asked any more, and is next time.
+                is_cut = true;
                 self.places.insert(name, place);
                 continue;
             };
             let second = if two { got.next() } else { None };
             if let Got::Data(data, _) = &first {
-                (bytes, count) = (bytes + data.len() + 64, count + 1);
+                let size = data.len() + 64;
+                (bytes, count, largest) = (bytes + size, count + 1, largest.max(size));
             }
             self.found(name, place, first, second).await?;
         }
-        // Names alone tell nothing of values.
-        if let Some(each) = bytes.checked_div(count) {
-            self.size = (BYTES / each.max(1)).clamp(1, MOST.min(self.size * GROWTH));
+        // Names alone tell nothing of values. Where these were more than was thought, those behind may be like the largest.
+        if let Some(mean) = bytes.checked_div(count) {
+            let each = if is_cut { largest } else { mean };
+            self.size = (BYTES / each).clamp(1, MOST.min(self.size * GROWTH));
         }
         Ok(())
     }

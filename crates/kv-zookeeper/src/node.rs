@@ -77,10 +77,12 @@ async fn read_on(client: &Client, read: &ReadOptions, asks: &[Ask], bytes: usize
     let answer = Via::Any(client)
         .call(Does::Read, read.deadline, |linked| async move {
             let barrier = linked.barrier_for(read.consistency).await;
-            // Sent at once, one behind the other.
-            let requests: Vec<_> = parts(asks).into_iter().map(|asks| request(&linked, asks)).collect();
+            // Sent at once, one behind the other; but where not all may be wanted, the first one shows how large they are.
+            let mut first: Vec<_> = parts(asks).into_iter().map(|asks| request(&linked, asks)).collect();
+            let others = first.split_off(first.len().min(usize::from(bytes < usize::MAX)));
             let found = async {
-                let mut requests = pin!(stream::iter(requests).buffered(REQUESTS));
+                let others = stream::iter(others).buffered(REQUESTS);
+                let mut requests = pin!(stream::iter(first).buffered(1).chain(others));
                 let (mut all, mut size) = (Vec::with_capacity(asks.len()), 0);
                 while size <= bytes
                     && let Some(found) = requests.try_next().await?

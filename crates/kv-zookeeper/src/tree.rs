@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 /// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
 const MOST: usize = 1000;
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 1 << 20;
 
 /// [`Store::delete_tree`]: one batch.
 pub(crate) async fn delete_tree(
