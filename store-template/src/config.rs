@@ -67,10 +67,7 @@ impl Config {
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         // DECIDE: parameters, each by `url.take("name")?`. What is not taken is refused by `finish`, and so should be
         // all else that you do not use: nobody's password is ignored in silence.
-        if url.scheme() != "template" {
-            let why = format!("{:?} is not the scheme of this store, which is \"template\"", url.scheme());
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        url.expect(&["template"])?;
         if url.user().is_some() || url.password().is_some() || url.hosts().len() != 1 {
             return Err(Error::new(ErrorKind::InvalidArgument, "expected a URL template://SERVER/PREFIX"));
         }

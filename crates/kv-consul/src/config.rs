@@ -175,10 +175,7 @@ impl Config {
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
-        if url.scheme() != "consul" {
-            let why = format!("{:?} is not the scheme of this store, which is \"consul\"", url.scheme());
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        url.expect(&["consul"])?;
         if url.user().is_some() || url.password().is_some() {
             let why = "Consul knows no users; give the token as the parameter `token`";
             return Err(Error::new(ErrorKind::InvalidArgument, why));

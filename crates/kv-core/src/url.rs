@@ -113,6 +113,28 @@ impl StoreUrl {
         &self.scheme
     }
 
+    /// For backends: refuses a URL of any but these schemes.
+    ///
+    /// ```
+    /// use kv_core::StoreUrl;
+    ///
+    /// let e = StoreUrl::parse("etcd://h/app")?.expect(&["redis", "rediss"]).unwrap_err();
+    /// assert_eq!(e.message(), r#""etcd" is not the scheme of this store, which is "redis" or "rediss""#);
+    /// # Ok::<(), kv_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the scheme and those that are expected.
+    pub fn expect(&self, schemes: &[&str]) -> Result<()> {
+        if schemes.contains(&self.scheme()) {
+            return Ok(());
+        }
+        let schemes: Vec<_> = schemes.iter().map(|scheme| format!("{scheme:?}")).collect();
+        let schemes = schemes.join(" or ");
+        let why = format!("{:?} is not the scheme of this store, which is {schemes}", self.scheme);
+        Err(Error::new(ErrorKind::InvalidArgument, why))
+    }
+
     /// The user, where one is given.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()

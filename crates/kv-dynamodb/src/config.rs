@@ -255,10 +255,7 @@ impl Config {
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
-        if url.scheme() != "dynamodb" {
-            let why = format!("{:?} is not the scheme of this store, which is \"dynamodb\"", url.scheme());
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        url.expect(&["dynamodb"])?;
         let config = Self {
             table: url.hosts().join(","),
             prefix: url.prefix().to_owned(),

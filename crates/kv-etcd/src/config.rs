@@ -142,10 +142,7 @@ impl Config {
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
-        if url.scheme() != "etcd" {
-            let why = format!("{:?} is not the scheme of this store, which is \"etcd\"", url.scheme());
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        url.expect(&["etcd"])?;
         let config = Self {
             endpoints: url.hosts_or(PORT),
             prefix: url.prefix().to_owned(),

@@ -91,12 +91,7 @@ impl Config {
     /// a parameter that is unknown or makes no sense.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
-        if url.scheme() != "memory" {
-            return refused(format!(
-                "{:?} is not the scheme of this store, which is \"memory\"",
-                url.scheme()
-            ));
-        }
+        url.expect(&["memory"])?;
         if url.user().is_some() || url.password().is_some() {
             return refused(
                 "a memory URL with a user or password, which this store has not; leave them away".into(),

@@ -73,12 +73,7 @@ impl Config {
     /// read, and for a user or a password, which a file does not have.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, why.to_owned()));
-        if url.scheme() != "redb" {
-            return refused(&format!(
-                "{:?} is not the scheme of this store, which is \"redb\"",
-                url.scheme()
-            ));
-        }
+        url.expect(&["redb"])?;
         if url.user().is_some() || url.password().is_some() {
             return refused("a redb URL has no user and no password; the rights are those of the file");
         }

@@ -5,6 +5,7 @@ use crate::{
     error::undone,
     part::{Core, Part, nonce, unique},
     script::{self, Answer, next},
+    session::renewal,
 };
 use fred::types::Value;
 use kv_core::{Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
@@ -17,11 +18,11 @@ async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>)
 }
 
 /// Renews it and all its keys, step by step, to one moment.
-async fn renew(core: &Core, id: &str, each: Duration, millis: &str) -> Result<()> {
+async fn renew(core: &Core, id: &str, ttl: Duration, each: Duration, millis: &str) -> Result<()> {
     let (mut till, mut from) = (String::new(), "0".to_owned());
     loop {
         let arguments = ["renew", millis, &till, &from].map(Value::from).into();
-        let (answer, _) = order(core, id, Deadline::after(each), arguments).await?;
+        let (answer, _) = order(core, id, renewal(ttl, each), arguments).await?;
         let Some(answer) = answer.some() else {
             let why = "the server ended it: its TTL passed, or it was deleted";
             return Err(Error::new(ErrorKind::LeaseLost, why));
@@ -63,7 +64,7 @@ pub(crate) async fn lease(part: &Part, ttl: Duration, options: &LeaseOptions) ->
         let (core, id) = (core.clone(), id.clone());
         move || {
             let (core, id, millis) = (core.clone(), id.clone(), millis.clone());
-            async move { renew(&core, &id, each, &millis).await }
+            async move { renew(&core, &id, ttl, each, &millis).await }
         }
     });
     Ok(Leased { id: LeaseId::new(id), ttl, alive, revoke: undo })

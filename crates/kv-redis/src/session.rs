@@ -25,6 +25,12 @@ use std::{
 };
 use tokio::{runtime::Handle, task::AbortHandle};
 
+/// A renewal of what has this TTL: it ends before it is given up after a quarter of it, so that it turns from a connection that is
+/// silent to another one.
+pub(crate) fn renewal(ttl: Duration, each_request: Duration) -> Deadline {
+    Deadline::after(each_request.min(ttl / 5))
+}
+
 /// The sessions of one store, by their TTL.
 #[derive(Default)]
 pub(crate) struct Sessions(Arc<Mutex<Open>>);
@@ -265,7 +271,7 @@ impl Session {
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
         let mut from = Some("0".to_owned());
         while let Some(cursor) = from {
-            let (asked, deadline) = (self.core.clock.now(), Deadline::after(self.each_request));
+            let (asked, deadline) = (self.core.clock.now(), renewal(self.ttl, self.each_request));
             let step = Self::step(&self.core, &self.id, deadline, "keep", self.ttl, cursor).await?;
             let Some(step) = step else {
                 let why = "the server ended the session: its TTL passed, or an administrator deleted it";

@@ -4,23 +4,20 @@ use crate::{
     Config,
     config::{Kind, refused},
 };
-use kv_core::{Error, ErrorKind, Result, Secret, StoreUrl};
+use kv_core::{Result, Secret, StoreUrl};
 use std::str::FromStr;
 
 impl Config {
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+        url.expect(&["redis", "rediss", "redis-cluster", "redis-sentinel"])?;
         let (scheme, secure) = match url.scheme() {
             "rediss" => ("redis", true),
             other => (other, false),
         };
         let kind = match scheme {
-            "redis" => Kind::Single,
             "redis-cluster" => Kind::Cluster,
             "redis-sentinel" => Kind::Sentinel,
-            other => {
-                let why = format!("{other:?} is none of redis, rediss, redis-cluster and redis-sentinel");
-                return Err(Error::new(ErrorKind::InvalidArgument, why));
-            }
+            _ => Kind::Single,
         };
         let tls = yes_or_no(&mut url, "tls")?;
         if secure && tls == Some(false) {

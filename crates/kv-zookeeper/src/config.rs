@@ -149,10 +149,7 @@ impl Config {
     }
 
     pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
-        if url.scheme() != "zookeeper" {
-            let why = format!("{:?} is not the scheme of this store, which is \"zookeeper\"", url.scheme());
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        url.expect(&["zookeeper"])?;
         let config = Self {
             endpoints: url.hosts_or(PORT),
             prefix: url.prefix().to_owned(),

@@ -19,6 +19,7 @@ cases! {
     "open.checked/url": "the URL opens the same store, under its path as prefix" => url,
     "open.checked/parameter": "an unknown parameter is an error that names it and lists the known ones" => parameter,
     "open.checked/scheme": "a scheme that nobody registered is an error that lists the known ones" => scheme,
+    "open.checked/own-scheme": "a URL of another store is refused, and names both schemes" => own_scheme,
     "open.checked/bad-url": "what is no URL of a store is InvalidArgument, and shows no password" => bad_url,
     "health/answer": "health answers the server's version" => health_answer,
     "data.valkeyrie/read": "what valkeyrie wrote is read unchanged" => valkeyrie,
@@ -191,6 +192,19 @@ async fn scheme(t: Trial) -> Verdict {
     let mine = registry.open("mine://").await?;
     mine.put("k", "v").await?;
     same("what the registered store holds", text(&t.open().await?, "k").await?, Some("v".to_owned()))?;
+    Ok(Ended::Kept)
+}
+
+async fn own_scheme(t: Trial) -> Verdict {
+    let Some(url) = t.harness().url(t.prefix()) else { return Ended::ignored(NO_URL) };
+    let scheme = StoreUrl::parse(&url)?.scheme().to_owned();
+    let other = url.replacen(&scheme, "another-store", 1);
+    let Some(opened) = t.harness().open_url(&other).await else { return Ended::ignored(NO_URL) };
+    let e = refused("a URL of another store", opened, ErrorKind::InvalidArgument)?;
+    for part in ["another-store", &scheme] {
+        holds(format!("{:?} names {part:?}", e.to_string()), e.to_string().contains(part))?;
+    }
+    in_open(&t, &e)?;
     Ok(Ended::Kept)
 }
 

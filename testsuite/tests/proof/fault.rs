@@ -176,6 +176,7 @@ faults! {
     ShowsBadUrls, "an error shows the URL that was refused": "open.checked/bad-url";
     IgnoresUnknownParameters, "a mistyped parameter of the URL is ignored": "open.checked/parameter";
     IgnoresTheUrlsPath, "the path of the URL is no prefix": "open.checked/url";
+    OpensAnyScheme, "a URL of another store is opened as if it were one of this": "open.checked/own-scheme";
     ShowsItsPassword, "the store's Debug shows a password": "error.secret/debug";
 }
 
@@ -264,7 +265,11 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         "a read is not asked again when its connection is cut",
         &["error.unknown/read-retried", "error.unknown/read-after-cut"],
     ),
-    (Net::TrustsSilence, "a silent connection is trusted for ever", &["watch.survives/dead-link"]),
+    (
+        Net::TrustsSilence,
+        "a silent connection is trusted for ever",
+        &["watch.survives/dead-link", "lease.alive/dead-link"],
+    ),
     (
         Net::WatchEndsAtSilence,
         "a watch ends when nothing comes for a moment",

@@ -82,6 +82,9 @@ impl Faulty {
             _ => e,
         };
         let url = StoreUrl::parse(url).map_err(shown)?;
+        if self.fault != Fault::OpensAnyScheme {
+            url.expect(&["memory"])?;
+        }
         let prefix = match self.fault {
             Fault::IgnoresTheUrlsPath => String::new(),
             Fault::PrefixesAreText => url.prefix().to_owned(),

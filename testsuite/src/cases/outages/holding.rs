@@ -5,7 +5,7 @@ use crate::{
     cases::locks::{lock_ttl, take},
     check::{holds, refused, same, still_held},
 };
-use kv_core::{Guard, TtlRange};
+use kv_core::{Deadline, Guard, TtlRange};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
@@ -331,6 +331,27 @@ pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
         still_held("a cut shorter than its TTL does not end a lease", &lease)?;
         let found = link.direct.get("d/a").await?.map(|entry| entry.version);
         same("the version of a key of the lease", found, Some(version))
+    })
+    .await
+}
+
+/// With the deadline of whoever sets none, and no other call that could find out what became of the connection.
+pub(super) async fn dead_link(t: Trial) -> Verdict {
+    leased(t, async |t, link, range| {
+        let kv = link.kv.with_deadline(Deadline::DEFAULT);
+        let ttl = range.grant(Duration::from_secs(5))?;
+        let lease = kv.lease(ttl).await?;
+        let version = kv.put("d/a", "").lease(&lease).await?.version;
+        let guard = match t.capabilities().lock {
+            Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, ttl)).acquire().await?),
+            None => None,
+        };
+        link.proxy.strand();
+        tokio::time::sleep(guard.as_ref().map_or(ttl, |guard| guard.ttl().max(ttl)) * 3 / 2).await;
+        still_held("a lease whose connection went silent", &lease)?;
+        let found = link.direct.get("d/a").await?.map(|entry| entry.version);
+        same("the version of a key of the lease", found, Some(version))?;
+        guard.map_or(Ok(()), |guard| still_held("a lock whose connection went silent", &guard))
     })
     .await
 }
