@@ -169,6 +169,7 @@ impl Attempt {
             core: self.core.clone(),
             session: Arc::downgrade(&self.used.session),
             id: self.used.session.id.clone(),
+            ttl: self.used.session.ttl,
             name: self.name.clone(),
             contender: self.contender.clone(),
             each_request: self.each_request,
@@ -190,6 +191,7 @@ struct Stays {
     core: Arc<Core>,
     session: Weak<Session>,
     id: String,
+    ttl: Duration,
     name: Key,
     contender: String,
     each_request: Duration,
@@ -205,6 +207,9 @@ impl Stays {
             // It ends with those who use it now, and the contender with it.
             (Err(e), Some(session)) if e.is_lasting() => session.forget(),
             _ => {}
+        }
+        if left.is_err() {
+            self.core.stays().insert(self.id.clone(), (self.ttl, self.each_request));
         }
         left
     }

@@ -10,7 +10,7 @@ use crate::{
     link::Link,
     names::Names,
     script::{self, Answer, Script, digest, next},
-    session::Sessions,
+    session::{Session, Sessions, lock},
 };
 use fred::types::Value;
 use kv_core::{
@@ -18,8 +18,10 @@ use kv_core::{
     *,
 };
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 /// How many keys are read at once.
@@ -35,6 +37,9 @@ pub(crate) struct Core {
     pub(crate) feed: Feed,
     /// What is given back in the background.
     pub(crate) tasks: Tasks,
+    /// Sessions on which something hangs that could not be taken out of its line, by their names: how long they live without
+    /// us, and how long a request to end them may take.
+    stays: Mutex<HashMap<String, (Duration, Duration)>>,
 }
 
 /// A store in one slot.
@@ -126,6 +131,17 @@ pub(crate) fn is_foreign(version: Version) -> bool {
 }
 
 impl Core {
+    pub(crate) fn stays(&self) -> MutexGuard<'_, HashMap<String, (Duration, Duration)>> {
+        lock(&self.stays)
+    }
+
+    /// Ends the sessions on which something was left, also those that we use no more.
+    async fn end_what_stays(&self) -> Result<()> {
+        let stays = std::mem::take(&mut *self.stays());
+        let ends = stays.iter().map(|(id, (ttl, each))| Session::end(self, id, *ttl, *each));
+        futures::future::try_join_all(ends).await.map(drop)
+    }
+
     /// A script on this store, about these names besides the store's own.
     pub(crate) fn request(
         &self,
@@ -199,7 +215,8 @@ impl Part {
         let about = About::ask(&client, deadline).await?;
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
-        let core = Arc::new(Core { client, names, clock, feed, tasks: Tasks::default() });
+        let core =
+            Arc::new(Core { client, names, clock, feed, tasks: Tasks::default(), stays: Mutex::default() });
         // Whether its user may ask at all; what it may not write, those calls tell.
         core.ask(deadline).await?;
         Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core })
@@ -255,8 +272,9 @@ impl Part {
     pub(crate) async fn close(&self) -> Result<()> {
         let given_back = self.core.tasks.finish().await;
         let ended = self.sessions.end().await;
+        let left = self.core.end_what_stays().await;
         self.core.feed.close();
         self.core.client.close();
-        given_back.and(ended)
+        given_back.and(ended).and(left)
     }
 }

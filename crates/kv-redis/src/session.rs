@@ -232,16 +232,19 @@ impl Session {
     pub(crate) fn may_be_open(&self) {
         lock(&self.revoke).get_or_insert_with(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
-            self.core.tasks.undo(async move {
-                let (mut from, mut was_there) = (Some("0".to_owned()), false);
-                while let Some(cursor) = from {
-                    let step = Self::step(&core, &id, Deadline::after(each), "end", ttl, cursor).await?;
-                    was_there |= step.is_some();
-                    from = step.and_then(|step| step.more);
-                }
-                Ok(was_there)
-            })
+            self.core.tasks.undo(async move { Self::end(&core, &id, ttl, each).await })
         });
+    }
+
+    /// Ends it on the server, and takes out of their lines all that hang on it.
+    pub(crate) async fn end(core: &Core, id: &str, ttl: Duration, each_request: Duration) -> Result<bool> {
+        let (mut from, mut was_there) = (Some("0".to_owned()), false);
+        while let Some(cursor) = from {
+            let step = Self::step(core, id, Deadline::after(each_request), "end", ttl, cursor).await?;
+            was_there |= step.is_some();
+            from = step.and_then(|step| step.more);
+        }
+        Ok(was_there)
     }
 
     /// The server has it, asked for at this moment or later: it is kept alive from here on.

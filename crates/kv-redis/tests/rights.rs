@@ -198,5 +198,14 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
         () = again => None,
     };
     assert!(next.ok_or("nobody holds it, and nobody gets it")?.release().await?);
+
+    // Who closes the store is told of what could not be given back, by whatever session it was.
+    resp.say("ACL SETUSER me &mine/*").await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(120)).acquire().await?;
+    resp.say("ACL SETUSER me resetchannels").await?;
+    let e = guard.release().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    let e = kv.close().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     Ok(())
 }
