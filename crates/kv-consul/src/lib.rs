@@ -98,6 +98,7 @@ mod api;
 mod asker;
 mod client;
 mod config;
+mod contender;
 mod error;
 mod fates;
 mod http;

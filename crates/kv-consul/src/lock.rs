@@ -2,10 +2,8 @@
 
 use crate::{
     api::{self, Done, Op, Pair},
-    client::on_a_task,
+    contender::{Contender, Left},
     http::Does,
-    lease::unique,
-    names::{self, contender},
     poll::gone,
     session::Use,
     store::{Inner, does},
@@ -15,10 +13,8 @@ use kv_core::{
     *,
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{sync::oneshot, task::AbortHandle};
@@ -27,15 +23,13 @@ use tokio::{sync::oneshot, task::AbortHandle};
 struct Attempt {
     inner: Arc<Inner>,
     session: Use,
-    id: String,
-    contender: Key,
-    /// The server's name of the contender.
-    name: String,
+    contender: Arc<Contender>,
     line: String,
     each_request: Duration,
-    /// A copy of the request to enter may still arrive: one of several was answered, or none.
-    comes_late: AtomicBool,
 }
+
+/// Ready when a session has ended.
+type Ended = Pin<Box<dyn Future<Output = Error> + Send>>;
 
 /// Where an attempt stands in line.
 enum Place {
@@ -60,17 +54,13 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
             }
         }
         let session = inner.session(ttl, options.each_request).await?;
-        let id = names::id(unique());
-        let contender = contender(name, &id)?;
+        let contender = Contender::new(inner, name, session.session().clone(), options.each_request)?;
         let attempt = Arc::new(Attempt {
             inner: inner.clone(),
-            id,
-            name: inner.names.name(contender.as_str()),
-            contender,
+            contender: Arc::new(contender),
             line: line.clone(),
             each_request: options.each_request,
             session,
-            comes_late: AtomicBool::new(true),
         });
         let (entered, leave) = attempt.clone().enters(options.value.clone()).await?;
         let (token, place) = match entered {
@@ -96,7 +86,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         let guarded = tokio::spawn(attempt.clone().watch_own(alive.clone())).abort_handle();
         let release = attempt.clone().leave(Some(guarded));
         leave.forget();
-        let proof = format!("{} {}", attempt.session.session(), attempt.name);
+        let proof = format!("{} {}", attempt.session.session(), attempt.contender.name);
         let fence = Fence::new(name.clone(), token, proof);
         return Ok(Some(Acquired { fence, alive, release }));
     }
@@ -142,19 +132,19 @@ impl Attempt {
     /// Gets in line, or holds the lock at once; the token, and the place.
     async fn enter(&self, value: &[u8]) -> Result<(u64, Place)> {
         let ops = [
-            Op::check_missing(&self.inner.names.given_up(&self.id)),
-            Op::write(&self.name, value, Some(self.session.session())),
+            Op::check_missing(&self.contender.mark()),
+            Op::write(&self.contender.name, value, Some(self.session.session())),
             Op::get_tree(&self.line),
         ];
         // A repeat finds the contender that the first one made.
         let told = self.inner.noting(Does::Repeatable, self.deadline(), &ops).await?;
-        self.comes_late.store(told.is_repeat, Ordering::Release);
+        self.contender.comes_late.store(told.is_repeat, Ordering::Release);
         match told.it {
             Done::Committed(done) => {
                 let line = done.get(1..).unwrap_or_default();
                 // A line without its own last one is one that the token may not read.
-                let own =
-                    line.iter().find(|pair| pair.name == self.name).ok_or_else(|| api::hidden(&self.line))?;
+                let own = line.iter().find(|pair| pair.name == self.contender.name);
+                let own = own.ok_or_else(|| api::hidden(&self.line))?;
                 Ok((own.created, self.place(own.created, line)))
             }
             Done::Refused(_) => Ok((0, Place::Lost)),
@@ -162,7 +152,7 @@ impl Attempt {
     }
 
     fn place(&self, token: u64, line: &[Pair]) -> Place {
-        let is_own = |pair: &Pair| pair.name == self.name && pair.created == token && pair.is_held;
+        let is_own = |pair: &Pair| pair.name == self.contender.name && pair.created == token && pair.is_held;
         if !line.iter().any(is_own) {
             return Place::Lost;
         }
@@ -212,7 +202,7 @@ impl Attempt {
     async fn watch_own(self: Arc<Self>, alive: Alive) {
         let ended = EndOnDrop(&alive);
         let mut backoff = Backoff::default();
-        while !gone(&self.inner, &self.contender, self.each_request).await {
+        while !gone(&self.inner, &self.contender.key, self.each_request).await {
             backoff.pause().await;
         }
         alive.end("its key was deleted or released on the server, by an administrator or with its session");
@@ -224,7 +214,7 @@ impl Attempt {
         let guarded = guarded.map(AbortOnDrop::new);
         self.inner.tasks.clone().undo(async move {
             drop(guarded);
-            match self.delete().await {
+            match self.contender.delete().await {
                 Ok(Left::Now) => Ok(true),
                 Ok(Left::Before) => Ok(false),
                 Ok(Left::Somehow) => {
@@ -233,78 +223,34 @@ impl Attempt {
                     Err(Error::new(ErrorKind::OutcomeUnknown, why))
                 }
                 Err(e) => {
-                    tokio::spawn(async move { self.delete_while_alive().await });
+                    let (contender, ended) = self.let_go();
+                    tokio::spawn(async move { contender.delete_until(ended).await });
                     Err(e)
                 }
             }
         })
     }
 
-    /// Deletes the contender. Where a copy of the request that made it may still arrive, with a mark that has it do nothing: it would
-    /// take the place anew, and make a fence true again that was given back. The mark goes with the session, as the copy does: nobody
-    /// knows how long a server hangs.
-    async fn delete(&self) -> Result<Left> {
-        let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
-        let comes_late = self.comes_late.load(Ordering::Acquire);
-        if comes_late {
-            let mark = self.inner.names.given_up(&self.id);
-            ops.push(Op::write(&mark, b"", Some(self.session.session())));
-        }
-        let told = match self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await {
-            // With the session everything of ours is gone, and nothing can come. An earlier try may have done it.
-            Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Somehow),
-            told => told?,
-        };
-        let left = match (told.it, told.is_repeat) {
-            (Done::Committed(_), _) => return Ok(Left::Now),
-            (Done::Refused(_), false) => Left::Before,
-            (Done::Refused(_), true) => Left::Somehow,
-        };
-        if comes_late {
-            match self.inner.txn(Does::Keeps, self.deadline(), &ops[1..]).await {
-                Err(e) if e.kind() == ErrorKind::LeaseLost => {}
-                marked => drop(marked?),
-            }
-        }
-        Ok(left)
-    }
-
-    /// Others keep the session alive, and with it what we could not delete: until it is, or the session has ended.
-    async fn delete_while_alive(&self) {
-        let mut backoff = Backoff::default();
-        while self.session.alive().is_held() {
-            backoff.pause().await;
-            if self.delete().await.is_ok() {
-                return;
-            }
-        }
-        self.inner.sessions.forget(&self.session);
-    }
-
     /// Takes back a request to enter whose answer was lost: it may have been done, or may still arrive.
     fn give_up(self: Arc<Self>) -> Undo {
         self.inner.tasks.clone().undo(async move {
-            let mut backoff = Backoff::default();
-            loop {
-                match self.delete().await {
-                    Ok(left) => return Ok(!matches!(left, Left::Before)),
-                    Err(e) if !self.session.alive().is_held() => {
-                        self.inner.sessions.forget(&self.session);
-                        return Err(e);
-                    }
-                    Err(_) => backoff.pause().await,
+            let left = match self.contender.delete().await {
+                Ok(left) => left,
+                Err(_) => {
+                    let (contender, ended) = self.let_go();
+                    contender.delete_until(ended).await?
                 }
-            }
+            };
+            Ok(!matches!(left, Left::Before))
         })
     }
-}
 
-/// How an attempt left its line.
-enum Left {
-    Now,
-    Before,
-    /// Now, or before: the answer was lost, and there was nothing at the second try.
-    Somehow,
+    /// Nobody is to use the session any more, for it keeps alive what could not be deleted. Others who do already may go on: what
+    /// is given back here tells when it has ended, and keeps it from nothing.
+    fn let_go(self: Arc<Self>) -> (Arc<Contender>, Ended) {
+        self.inner.sessions.forget(&self.session);
+        (self.contender.clone(), Box::pin(self.session.alive().lost()))
+    }
 }
 
 /// A guard that nobody looks after says so: its runtime has ended.

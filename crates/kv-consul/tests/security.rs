@@ -9,7 +9,7 @@ use common::{
 };
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
-use kv_testsuite::{Certificates, Failure, Rotation, failover::soon};
+use kv_testsuite::{Certificates, Failure, Harness, Rotation, failover::soon, torture::nemesis::Stroke};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -378,4 +378,26 @@ async fn no_secret_is_shown() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() -> Result<(), Failure> {
     kv_testsuite::repeat::is_refused(common::fire::suite().await?).await
+}
+
+/// The right to write keys is gone, that to renew sessions is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), Failure> {
+    let server = common::fire::suite().await?;
+    let (kv, troubles) = (server.open("denied/").await?, server.troubles().ok_or("it knows rights")?);
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
+    let mut holder = kv.lock_holder("l").watch().await?;
+    assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
+    troubles.begin(Stroke::Rights, 0).await?;
+    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    soon("its end", async {
+        while !matches!(holder.event().await?, WatchEvent::Delete { .. }) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    troubles.end(Stroke::Rights).await?;
+    assert!(kv.new_lock("l").acquire().await?.release().await?);
+    kv.close().await?;
+    // It may wait for its server.
+    Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
 }

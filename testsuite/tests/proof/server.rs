@@ -83,7 +83,7 @@ impl Faulty {
         };
         let url = StoreUrl::parse(url).map_err(shown)?;
         if self.fault != Fault::OpensAnyScheme {
-            url.expect(&["memory"])?;
+            url.expect(&["broken"])?;
         }
         let prefix = match self.fault {
             Fault::IgnoresTheUrlsPath => String::new(),
