@@ -68,8 +68,8 @@
 //!   compare-and-swap with the version of before matches.
 //! * In a cluster stores do not nest: each prefix is a slot of its own, so what a store at `in` holds is not `in/…` of
 //!   the store around it. A spread store is opened with the same number of parts by everybody; another number is refused.
-//! * One key of our own, the last number given, stays for thirty days after the last write, so that tokens grow also when
-//!   the server's clock is set back.
+//! * One key of our own, the last number given, stays for thirty days after the last write, and until the server's clock has
+//!   passed it by as much, so that versions and tokens grow also when that clock is set back.
 //!
 //! # Links
 //! A store has one connection for calls, and one for watches and lock waits while there are any, which is looked at every five

@@ -75,13 +75,15 @@ local function next_number()
 end
 
 -- A server without memory lets a script go on whose first write takes none.
-local function make_room() call('PEXPIRE', clock, kept) end
+local function make_room() call('PEXPIRE', clock, kept, 'GT') end
 
 local function tick(makes_room)
-    local number = text(next_number())
+    local number = next_number()
     if makes_room then make_room() end
-    call('SET', clock, number, 'PX', kept)
-    return number
+    -- A clock that was set back must have passed the number before it is forgotten.
+    local passed = math.max(millis, math.ceil(number / 1000))
+    call('SET', clock, text(number), 'PXAT', text(passed + kept))
+    return text(number)
 end
 
 -- The last number given, for who reads: all that it sees is of this number at most. 0 where nobody knows: who took one that we
