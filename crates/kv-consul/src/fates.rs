@@ -61,7 +61,7 @@ pub(crate) async fn fates(inner: &Inner, names: &[Before], deadline: Deadline) -
             fates[at] = Some(match faults.iter().find(|fault| fault.at == n) {
                 None => Fate::Same,
                 Some(fault) if fault.is_missing() => Fate::Gone,
-                Some(fault) if fault.what.starts_with("failed to check index") => Fate::Written,
+                Some(fault) if fault.is_modified() => Fate::Written,
                 Some(fault) => {
                     let why = format!("the server says: {}", fault.what);
                     return Err(Error::new(ErrorKind::Unavailable, why));

@@ -61,6 +61,43 @@ async fn a_large_tree_that_is_deleted_far_away_is_told() -> Result<(), Failure> 
     Ok(())
 }
 
+/// It was gone when the server was asked, and is there again when that answer is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_made_anew_behind_an_answer_is_no_outage() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let far = kv_consul::open(&format!("consul://{}/mine/", proxy.address())).await?;
+    let near = kv_consul::open(&format!("consul://{}/mine/", node.address)).await?;
+    near.put("d/k", "").await?;
+    let mut watch = far.watch_tree("d").await?;
+    synced(&mut watch).await?;
+    proxy.delay(Duration::from_millis(100));
+    for round in 0..5 {
+        // What was asked before is with the server when this is answered.
+        far.get("other").await?;
+        near.delete("d/k").await?;
+        // Some round trips, in which the server answers.
+        for _ in 0..10 {
+            near.get("other").await?;
+        }
+        near.put("d/k", "").await?;
+        let last = near.put("d/last", round.to_string()).await?.version;
+        soon("the last write", async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Put(entry) if entry.version == last => return Ok(()),
+                    WatchEvent::Synced => {
+                        return Err(Failure::from(format!("an outage was told in round {round}")));
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await??;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;

@@ -19,6 +19,11 @@ impl Fault {
         self.what.ends_with("doesn't exist")
     }
 
+    /// Whether the key was there, at another index than the one that was asked for.
+    pub(crate) fn is_modified(&self) -> bool {
+        self.what.starts_with("failed index check for key")
+    }
+
     /// Whether the token may not do it.
     pub(crate) fn is_denied(&self) -> bool {
         self.what.starts_with("Permission denied")
