@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    guarded::{Guarded, MINE, ROOT},
+    guarded::{Guarded, MINE, ROOT, end_of},
     single,
 };
 use kv_consul::Config;
@@ -112,15 +112,7 @@ async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(
     proxy.delay(Duration::from_millis(50));
     let open = r#"key_prefix "mine/d/open/" { policy = "write" }"#;
     guarded.change("mine", &format!(r#"{open} key_prefix "mine/d/" {{ policy = "deny" }} {MINE}"#)).await?;
-    let end = soon("the end", async {
-        loop {
-            match watch.event().await {
-                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
-                Err(e) => return e,
-            }
-        }
-    })
-    .await?;
+    let end = end_of(&mut watch).await?;
     assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{end}");
     Ok(())
 }
@@ -177,15 +169,7 @@ async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Fa
     assert_eq!(synced(&mut other).await?.len(), 17);
     guarded.change("mine", &format!(r#"key_prefix "mine/d/secret/" {{ policy = "deny" }} {MINE}"#)).await?;
     soon("the right to be gone", async { while kv.get("d/secret/a").await.is_ok() {} }).await?;
-    let end = soon("the end", async {
-        loop {
-            match watch.event().await {
-                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
-                Err(e) => return e,
-            }
-        }
-    })
-    .await?;
+    let end = end_of(&mut watch).await?;
     assert_eq!(end.kind(), ErrorKind::PermissionDenied, "{end}");
     Ok(())
 }

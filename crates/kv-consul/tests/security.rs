@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Node,
-    guarded::{Guarded, MINE, ROOT},
+    guarded::{Guarded, MINE, ROOT, end_of},
     with,
 };
 use kv_consul::Config;
@@ -265,15 +265,7 @@ async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
     guarded.delete(&token).await?;
-    let end = soon("the end", async {
-        loop {
-            match watch.event().await {
-                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
-                Err(e) => return e,
-            }
-        }
-    })
-    .await?;
+    let end = end_of(&mut watch).await?;
     assert_eq!(end.kind(), ErrorKind::Unauthenticated, "{end}");
     assert!(end.to_string().contains("`token`"), "{end}");
     Ok(())

@@ -2,6 +2,8 @@
 
 use super::*;
 use kv_consul::Config;
+use kv_core::{Error, Watch, WatchEvent};
+use kv_testsuite::failover::soon;
 use std::time::Instant;
 
 /// Who may do all.
@@ -75,3 +77,16 @@ impl Guarded {
 
 /// What a store below `mine/` needs.
 pub const MINE: &str = r#"key_prefix "mine/" { policy = "write" } session_prefix "" { policy = "write" }"#;
+
+/// The error that ends a watch, before which it tells no deletion.
+pub async fn end_of(watch: &mut Watch) -> Result<Error, Failure> {
+    soon("the end", async {
+        loop {
+            match watch.event().await {
+                Ok(event) => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
+                Err(e) => return e,
+            }
+        }
+    })
+    .await
+}
