@@ -139,7 +139,8 @@ impl Core {
     async fn end_what_stays(&self) -> Result<()> {
         let stays = std::mem::take(&mut *self.stays());
         let ends = stays.iter().map(|(id, (ttl, each))| Session::end(self, id, *ttl, *each));
-        futures::future::try_join_all(ends).await.map(drop)
+        // Each of them, whatever becomes of the others.
+        futures::future::join_all(ends).await.into_iter().try_for_each(|ended| ended.map(drop))
     }
 
     /// A script on this store, about these names besides the store's own.
