@@ -223,7 +223,12 @@ impl Attempt {
                     Err(Error::new(ErrorKind::OutcomeUnknown, why))
                 }
                 Err(e) => {
-                    let (contender, ended) = self.let_go();
+                    let (tasks, (contender, ended)) = (self.inner.tasks.clone(), self.let_go());
+                    let left = Arc::downgrade(&contender);
+                    tasks.left(move || {
+                        let contender = left.upgrade()?;
+                        Some(async move { contender.delete().await.map(drop) })
+                    });
                     tokio::spawn(async move { contender.delete_until(ended).await });
                     Err(e)
                 }

@@ -24,7 +24,12 @@ impl Attempt {
                 Ok((false, true)) => Err(lease::gone("the lock's key")),
                 Ok((was_there, _)) => Ok(was_there),
                 Err(e) => {
-                    let (contender, ended) = self.let_go();
+                    let (tasks, (contender, ended)) = (self.inner.tasks.clone(), self.let_go());
+                    let left = Arc::downgrade(&contender);
+                    tasks.left(move || {
+                        let contender = left.upgrade()?;
+                        Some(async move { contender.delete_again().await })
+                    });
                     tokio::spawn(async move { contender.delete_until(ended).await });
                     Err(e)
                 }
@@ -72,6 +77,14 @@ impl Contender {
             }
         };
         tokio::select! { biased; _ = ended => {} () = delete => {} }
+    }
+
+    /// For one who closes the store: it goes with its lease, if that has ended.
+    async fn delete_again(&self) -> Result<()> {
+        match self.delete().await {
+            Err(e) if e.kind() != ErrorKind::LeaseLost => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Once; `None` when one has to try again.

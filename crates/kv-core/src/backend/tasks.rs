@@ -2,6 +2,7 @@
 
 use super::{AbortOnDrop, Undo, lock};
 use crate::{Error, ErrorKind, Result};
+use futures_core::future::BoxFuture;
 use std::{
     fmt,
     future::poll_fn,
@@ -32,7 +33,14 @@ pub struct Tasks(Arc<Inner>);
 struct Inner {
     running: watch::Sender<usize>,
     failed: Mutex<Failed>,
+    left: Mutex<Vec<Left>>,
 }
+
+/// Another try at what could not be given back; `None` when nothing is left of it.
+type Left = Box<dyn Fn() -> Option<BoxFuture<'static, Result<()>>> + Send>;
+
+/// So many of those that are done meanwhile are kept at least.
+const MOST_DONE: usize = 64;
 
 /// Failures count from the moment on in which somebody waits for the end.
 #[derive(Default)]
@@ -95,20 +103,40 @@ impl Tasks {
         undo
     }
 
+    /// Notes what could not be given back, though it is tried again elsewhere: [`finish`](Self::finish) tries it once more,
+    /// and tells what fails then. `again` gives `None` when nothing is left of it, and keeps nothing alive.
+    pub fn left<F>(&self, again: impl Fn() -> Option<F> + Send + 'static)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let mut left = lock(&self.0.left);
+        if left.len() >= MOST_DONE && left.len().is_power_of_two() {
+            left.retain(|again| again().is_some());
+        }
+        left.push(Box::new(move || again().map(|work| Box::pin(work) as BoxFuture<'static, _>)));
+    }
+
     /// From now on failures count, for one who is about to [`finish`](Self::finish).
     pub(crate) fn note_failures(&self) {
         lock(&self.0.failed).matters = true;
     }
 
-    /// Waits until nothing runs. Cancel safe: what runs goes on.
+    /// Waits until nothing runs, and nothing is left that can be given back. Cancel safe: what runs goes on.
     ///
     /// # Errors
     /// The first failure of what runs now, which tells what could not be given back.
     pub async fn finish(&self) -> Result<()> {
         self.note_failures();
+        self.idle().await;
+        let left = std::mem::take(&mut *lock(&self.0.left));
+        left.iter().filter_map(|again| again()).for_each(|work| self.spawn(work));
+        self.idle().await;
+        lock(&self.0.failed).first.take().map_or(Ok(()), Err)
+    }
+
+    async fn idle(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.0.running.subscribe().wait_for(|running| *running == 0).await;
-        lock(&self.0.failed).first.take().map_or(Ok(()), Err)
     }
 
     /// Runs the work, which ends when its caller stops waiting. From the first moment on in which it has to wait it is a task
