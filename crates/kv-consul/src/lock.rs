@@ -223,7 +223,14 @@ impl Attempt {
                     Err(Error::new(ErrorKind::OutcomeUnknown, why))
                 }
                 Err(e) => {
+                    let (clock, ttl) = (self.inner.clock.clone(), self.session.alive().ttl());
                     let (tasks, (contender, ended)) = (self.inner.tasks.clone(), self.let_go());
+                    // Nobody renews it then; where its end was refused, the server has it for a TTL more, or two.
+                    let ended = Box::pin(async move {
+                        let why = ended.await;
+                        clock.sleep(2 * ttl).await;
+                        why
+                    });
                     let left = Arc::downgrade(&contender);
                     tasks.left(move || {
                         let contender = left.upgrade()?;

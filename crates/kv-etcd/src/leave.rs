@@ -24,7 +24,14 @@ impl Attempt {
                 Ok((false, true)) => Err(lease::gone("the lock's key")),
                 Ok((was_there, _)) => Ok(was_there),
                 Err(e) => {
+                    let (clock, ttl) = (self.inner.clock.clone(), self.session.alive().ttl());
                     let (tasks, (contender, ended)) = (self.inner.tasks.clone(), self.let_go());
+                    // Nobody renews it then; where its end was refused, the server has it for a TTL more.
+                    let ended = Box::pin(async move {
+                        let why = ended.await;
+                        clock.sleep(ttl).await;
+                        why
+                    });
                     let left = Arc::downgrade(&contender);
                     tasks.left(move || {
                         let contender = left.upgrade()?;
