@@ -88,3 +88,13 @@ impl Resp {
         })
     }
 }
+
+impl Resp {
+    /// How often the server has served this command, by its own count.
+    pub async fn calls(&mut self, command: &str) -> Result<usize, Failure> {
+        let stats = self.say("INFO commandstats").await?.text();
+        let begin = format!("cmdstat_{command}:calls=");
+        let count = stats.lines().find_map(|line| line.strip_prefix(&begin)?.split(',').next());
+        Ok(count.map(str::parse).transpose()?.unwrap_or(0))
+    }
+}
