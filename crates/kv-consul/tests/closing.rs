@@ -2,9 +2,13 @@
 
 mod common;
 
-use common::{sessions, single};
-use kv_core::Kv;
+use common::{
+    guarded::{Guarded, MINE, ROOT},
+    sessions, single,
+};
+use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
+use serde_json::json;
 use std::{net::SocketAddr, time::Duration};
 
 /// The store's own part of closing is given three seconds: enough on a busy machine, and not for all the looks that a lost
@@ -60,5 +64,30 @@ async fn a_lease_that_never_came_to_the_server_does_not_hold_close_up() -> Resul
     proxy.heal().await;
     kv.close().await?;
     assert_eq!(sessions(node.address).await?, [""; 0]);
+    Ok(())
+}
+
+/// What may not be given back, and whose session may not be ended, is there until its TTL is over:
+/// whoever closes is told, and it is tried once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
+    let guarded = Guarded::start(&json!({})).await?;
+    let token = guarded.token("mine", MINE).await?;
+    let root = Kv::new(guarded.config(ROOT).open().await?);
+    for (lock, may_again) in [("goes", true), ("stays", false)] {
+        let kv = Kv::new(guarded.config(&token).open().await?);
+        let guard = kv.new_lock(lock).ttl(Duration::from_secs(60)).acquire().await?;
+        guarded.change("mine", &MINE.replace("write", "read")).await?;
+        soon("the rights to be gone", async { while kv.put("a", "").await.is_ok() {} }).await?;
+        assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert!(root.lock_holder(lock).await?.is_some());
+        if may_again {
+            guarded.change("mine", MINE).await?;
+            soon("the rights to be back", async { while kv.put("a", "").await.is_err() {} }).await?;
+        }
+        let told = kv.close().await.map_err(|e| e.kind());
+        assert_eq!(root.lock_holder(lock).await?.is_none(), may_again, "{lock}");
+        assert_eq!(told, if may_again { Ok(()) } else { Err(ErrorKind::PermissionDenied) }, "{lock}");
+    }
     Ok(())
 }

@@ -209,3 +209,30 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     Ok(())
 }
+
+/// What may not be given back, and whose session may not be ended, is there until its TTL is over:
+/// whoever closes is told, and it is tried once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let mut resp = node.resp().await?;
+        resp.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
+        let admin = kv_redis::open(&format!("redis://{}/mine/", node.address)).await?;
+        for (lock, may_again) in [("goes", true), ("stays", false)] {
+            let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
+            let guard = kv.new_lock(lock).ttl(Duration::from_secs(60)).acquire().await?;
+            resp.say("ACL SETUSER me -@write").await?;
+            assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            assert!(admin.lock_holder(lock).await?.is_some());
+            if may_again {
+                resp.say("ACL SETUSER me +@write -@dangerous").await?;
+            }
+            let told = kv.close().await.map_err(|e| e.kind());
+            assert_eq!(admin.lock_holder(lock).await?.is_none(), may_again, "{kind}, {lock}");
+            let expected = if may_again { Ok(()) } else { Err(ErrorKind::PermissionDenied) };
+            assert_eq!(told, expected, "{kind}, {lock}");
+        }
+    }
+    Ok(())
+}
