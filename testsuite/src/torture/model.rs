@@ -1,6 +1,7 @@
 //! The model: random calls, answered by the store under fire as the store in memory answers them.
 
 use super::{
+    chance::Chance,
     field::{Failed, Field},
     nemesis::Stroke,
     patience,
@@ -76,14 +77,21 @@ impl Work<'_> {
             let root = format!("{name}-{turn}");
             turn += 1;
             let seed = chance.below(usize::MAX) as u64;
-            self.sequence(&name, kv.clone(), &root, seed).await?;
+            self.sequence(&name, kv.clone(), &root, seed, &mut chance).await?;
         }
         let _ = kv.close().await;
         Ok(())
     }
 
     /// One sequence, to its end or to the first call after which nobody knows what is there.
-    async fn sequence(&self, client: &str, kv: Kv, root: &str, seed: u64) -> Result<(), Failure> {
+    async fn sequence(
+        &self,
+        client: &str,
+        kv: Kv,
+        root: &str,
+        seed: u64,
+        chance: &mut Chance,
+    ) -> Result<(), Failure> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -96,6 +104,9 @@ impl Work<'_> {
             if !model::is_supported(self.field.capabilities(), &call) {
                 continue;
             }
+            // A store in this process answers at once, and the workloads share a task: without a pause this one would starve
+            // those that are polled after it.
+            tokio::time::sleep(chance.millis(0, 5)).await;
             let began = self.field.now();
             let found = ours.answer(&call).await;
             let ended = self.field.now();
