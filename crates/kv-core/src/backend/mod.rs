@@ -13,6 +13,7 @@
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
 //! | TLS settings, a login, an address, a prefix, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
@@ -26,6 +27,7 @@ pub mod fallback;
 mod home;
 mod hub;
 mod outage;
+pub mod queue;
 mod sessions;
 mod settings;
 mod stream;
