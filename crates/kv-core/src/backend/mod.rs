@@ -6,7 +6,9 @@
 //! | the life of a lock or lease, renewed until its deadline | [`Alive`] |
 //! | what must be undone once, also when a future is dropped | [`Undo`] |
 //! | what still runs in the background when the store is closed | [`Tasks`] |
-//! | pauses between tries, and what is logged of an outage | [`Backoff`], [`Outage`] |
+//! | what may be sent again, to which server, and what is said when no answer came | [`retry`] |
+//! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
+//! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | whether the runtime that shared tasks live on has ended | [`Home`] |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
@@ -26,14 +28,17 @@ mod clock;
 pub mod fallback;
 mod home;
 mod hub;
+mod mutex;
 mod outage;
 pub mod queue;
+pub mod retry;
 mod sessions;
 mod settings;
 mod stream;
 mod tasks;
 mod told;
 mod undo;
+mod unique;
 mod values;
 
 pub use abort::AbortOnDrop;
@@ -42,6 +47,7 @@ pub use backoff::Backoff;
 pub use clock::{Clock, Instant};
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
+pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
 pub use settings::{Pem, TlsFiles, TlsSettings, directory_prefix, login, with_port};
@@ -50,11 +56,12 @@ pub use tasks::Tasks;
 pub use told::Told;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
+pub use unique::unique;
 pub use values::Values;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 
 /// A panic elsewhere while the lock was held does not make ours: what these mutexes guard is changed in one step.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
