@@ -11,7 +11,9 @@
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | whether the runtime that shared tasks live on has ended | [`Home`] |
 //! | a stream made of an async block, without a task | [`stream`] |
+//! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
+//! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
 //! | TLS settings, a login, an address, a prefix, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`], [`directory_prefix`] |
@@ -25,9 +27,11 @@ mod abort;
 mod alive;
 mod backoff;
 mod clock;
+mod expiry;
 pub mod fallback;
 mod home;
 mod hub;
+mod inbox;
 mod mutex;
 mod outage;
 pub mod queue;
@@ -40,13 +44,16 @@ mod told;
 mod undo;
 mod unique;
 mod values;
+pub mod watch;
 
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub use backoff::Backoff;
 pub use clock::{Clock, Instant};
+pub use expiry::ExpiryQueue;
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
+pub use inbox::Inbox;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
