@@ -69,20 +69,16 @@ async fn a_call_is_tried_until_its_time_is_nearly_over() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_leaves_time_for_the_others_and_a_write_has_all_of_it() {
     let servers = Servers::new(0..2).unwrap();
+    let attempt = async |attempt: Attempt<'_, usize>| match attempt.server {
+        0 => {
+            let silence = pending::<Result<(), _>>();
+            before(attempt.patience(), silence).await.unwrap_or(Err(failed(Effect::Unknown)))
+        }
+        _ => Ok(()),
+    };
     let ask = async |safety: RetrySafety| {
         let began = Instant::now();
-        let run = servers.run(
-            safety,
-            Deadline::after(Duration::from_secs(1)),
-            |attempt: Attempt<'_, usize>| async move {
-                match (*attempt.server, safety) {
-                    (0, _) => before(attempt.patience(), pending::<Result<(), _>>())
-                        .await
-                        .unwrap_or_else(|| Err(failed(Effect::Unknown))),
-                    _ => Ok(()),
-                }
-            },
-        );
+        let run = servers.run(safety, Deadline::after(Duration::from_secs(1)), attempt);
         (run.await.map(|answered| answered.is_repeat).map_err(|e| e.kind()), began.elapsed())
     };
     for (safety, is_repeat) in [(Read, false), (Repeatable, true)] {
@@ -113,6 +109,7 @@ async fn patience_is_counted_when_it_is_asked_for_and_never_behind_the_deadline(
                 let (patience, left) = (attempt.patience().remaining(), attempt.deadline.remaining());
                 assert!(patience <= left, "{patience:?} of {left:?}");
                 assert_eq!(patience, left.min((left / 2).max(50 * MS)));
+                assert_eq!(patience, attempt.connect_patience().remaining());
                 Ok(())
             });
             let _ = run.await;
@@ -205,26 +202,24 @@ async fn a_dropped_call_leaves_nothing_running() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_failure_takes_nobody_from_the_server_that_answers() {
-    let (servers, failing) = (Servers::new(0..3).unwrap(), Notify::new());
-    let slow =
-        servers.run(Read, Deadline::default(), async |attempt: Attempt<'_, usize>| match attempt.server {
-            0 => {
-                failing.notified().await;
-                Err(failed(Effect::None))
-            }
-            at => Ok(*at),
-        });
-    let mut slow = pin!(slow);
+    let (servers, proceed) = (Servers::new(0..3).unwrap(), Notify::new());
+    let slow = async |attempt: Attempt<'_, usize>| {
+        proceed.notified().await;
+        if *attempt.server == 0 { Err(failed(Effect::None)) } else { Ok(*attempt.server) }
+    };
+    let mut slow = pin!(servers.run(Read, Deadline::default(), slow));
     assert!(begin(slow.as_mut()).await.is_pending());
-    let other =
-        servers.run(Read, Deadline::default(), async |attempt: Attempt<'_, usize>| match attempt.server {
-            2 => Ok(2),
-            _ => Err(failed(Effect::None)),
-        });
-    assert_eq!(other.await.unwrap().answer, 2);
-    failing.notify_one();
+    let fast = async |attempt: Attempt<'_, usize>| match attempt.server {
+        2 => Ok(2),
+        _ => Err(failed(Effect::None)),
+    };
+    assert_eq!(servers.run(Read, Deadline::default(), fast).await.unwrap().answer, 2);
+    proceed.notify_one();
+    assert!(begin(slow.as_mut()).await.is_pending());
+    assert_eq!(*servers.preferred(), 2);
+    // It went on in its own order, and now this one has answered last.
+    proceed.notify_one();
     assert_eq!(slow.await.unwrap().answer, 1);
-    // It went on in its own order, and answered last.
     assert_eq!(*servers.preferred(), 1);
 }
 

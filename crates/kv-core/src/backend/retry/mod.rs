@@ -33,7 +33,9 @@
 //! attempt:
 //!
 //! ```
-//! use kv_core::backend::retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before};
+//! use kv_core::backend::retry::{
+//!     Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before,
+//! };
 //! use kv_core::{Deadline, Error, ErrorKind, Result};
 //! use std::time::Duration;
 //! # /// Stands for a client of a server.
@@ -49,40 +51,43 @@
 //!     NotConnected,
 //!     ConnectionLost,
 //!     NotLeader,
-//!     PermissionDenied,
+//!     Denied,
 //! }
 //!
 //! /// The one place that knows the server's errors.
 //! fn classify(server: &str, error: &ClientError) -> RequestError {
+//!     use {Effect as Did, ErrorKind as Kind};
 //!     let (effect, kind, why) = match error {
 //!         // Nothing was sent.
-//!         ClientError::NotConnected => (Effect::None, ErrorKind::Unavailable, "cannot be reached"),
+//!         ClientError::NotConnected => (Did::None, Kind::Unavailable, "cannot be reached"),
 //!         // It was sent, and nobody knows how far it came.
-//!         ClientError::ConnectionLost => (Effect::Unknown, ErrorKind::Unavailable, "the connection was lost"),
+//!         ClientError::ConnectionLost => (Did::Unknown, Kind::Unavailable, "hung up"),
 //!         // The server answered that it did nothing, and another one would.
-//!         ClientError::NotLeader => (Effect::RefusedHere, ErrorKind::Unavailable, "is not the leader"),
+//!         ClientError::NotLeader => (Did::RefusedHere, Kind::Unavailable, "is not the leader"),
 //!         // The cluster answered, and would answer so again.
-//!         ClientError::PermissionDenied => (Effect::Refused, ErrorKind::PermissionDenied, "refuses it"),
+//!         ClientError::Denied => (Did::Refused, Kind::PermissionDenied, "refuses it"),
 //!     };
 //!     RequestError::new(effect, Error::new(kind, format!("{server}: {why}")))
 //! }
 //!
-//! /// One attempt. What it can tell of its own end, it tells itself: only it knows whether anything was sent.
+//! /// One attempt. It ends by itself, since only it knows whether anything was sent.
 //! async fn delete(attempt: Attempt<'_, Member>, id: u64) -> Result<u64, RequestError> {
 //!     let (member, patience) = (attempt.server, attempt.patience());
 //!     match before(patience, member.delete(id)).await {
 //!         Some(answer) => answer.map_err(|error| classify(member.name, &error)),
 //!         None => {
-//!             let why = format!("{}: no answer within {:?}", member.name, patience.within());
+//!             let within = patience.within();
+//!             let why = format!("{}: no answer within {within:?}", member.name);
 //!             Err(RequestError::new(Effect::Unknown, Error::new(ErrorKind::Timeout, why)))
 //!         }
 //!     }
 //! }
 //!
-//! /// Gives a lock back, whose id is ours alone: a second deletion does nothing more. Whether it was held.
+//! /// Gives a lock back, whose id is ours alone, so that a second deletion does nothing more.
+//! /// Returns whether it was held.
 //! async fn release(members: &Servers<Member>, id: u64, deadline: Deadline) -> Result<bool> {
-//!     let deletion = members.run(RetrySafety::Repeatable, deadline, |attempt| delete(attempt, id));
-//!     match deletion.await? {
+//!     let attempt = |attempt| delete(attempt, id);
+//!     match members.run(RetrySafety::Repeatable, deadline, attempt).await? {
 //!         Answered { answer: 0, is_repeat: true } => {
 //!             let why = "the lock is free, and whether it was held until now is not known";
 //!             Err(Error::new(ErrorKind::OutcomeUnknown, why))
@@ -92,18 +97,19 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-//! # use ClientError::{ConnectionLost, NotLeader, PermissionDenied};
+//! # use ClientError::{ConnectionLost, Denied, NotLeader};
 //! # let member = |name, mut answers: Vec<_>| {
 //! #     answers.reverse();
 //! #     Member { name, answers: answers.into() }
 //! # };
 //! # let soon = || Deadline::after(Duration::from_secs(5));
 //! // The first member is not the leader, the second one is.
-//! # let members = Servers::new([member("a:1", vec![Err(NotLeader)]), member("b:1", vec![Ok(1)])])?;
+//! # let members = [member("a:1", vec![Err(NotLeader)]), member("b:1", vec![Ok(1)])];
+//! # let members = Servers::new(members)?;
 //! assert!(release(&members, 7, soon()).await?);
 //!
 //! // The answer was lost, and the repeat is refused: the caller hears that it may have been done.
-//! # let members = Servers::one(member("a:1", vec![Err(ConnectionLost), Err(PermissionDenied)]));
+//! # let members = Servers::one(member("a:1", vec![Err(ConnectionLost), Err(Denied)]));
 //! let error = release(&members, 7, soon()).await.unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
 //! assert!(error.to_string().ends_with("read before writing again: a:1: refuses it"));
@@ -118,6 +124,8 @@
 //! * A closed store is [`Refused`](Effect::Refused), with [`Closed`](crate::ErrorKind::Closed).
 //! * What passes by itself (a token that the server does not know yet) is [`None`](Effect::None),
 //!   for as long as the backend hopes for it, and [`Refused`](Effect::Refused) from then on.
+//! * An attempt that makes a connection gives that up at [`Attempt::connect_patience`]: nothing has
+//!   been sent then, so that another server may be asked, also for a write.
 //! * A request that may be repeated for a limited time alone gets a deadline that is no later.
 //! * A backend with one server, or one that finds its server itself, uses [`Servers::one`].
 
@@ -153,7 +161,8 @@ pub enum Effect {
     /// same.
     Refused,
     /// This server cannot, and did nothing; another one may, or this one later: it is not the
-    /// leader, is busy, starting, without a quorum.
+    /// leader, is busy, starting, without a quorum. With an error that is not transient (its
+    /// certificate is not trusted, its disk is full) it ends the call once every server refuses so.
     RefusedHere,
     /// It may have taken effect.
     Unknown,
@@ -210,13 +219,21 @@ impl<S> Attempt<'_, S> {
     /// only make its outcome unknown. It is never behind the deadline.
     #[must_use]
     pub fn patience(&self) -> Deadline {
+        match self.safety {
+            RetrySafety::Read | RetrySafety::Repeatable => self.connect_patience(),
+            RetrySafety::Write => self.deadline,
+        }
+    }
+
+    /// Returns how long may pass, counted from this call, until the request can be sent: half of
+    /// what is left, 50 ms at least, never behind the deadline. It is the same for a write, which
+    /// took no effect when it is given up by then.
+    #[must_use]
+    pub fn connect_patience(&self) -> Deadline {
         let left = self.deadline.remaining();
         let part = (left / 2).max(Self::MIN_PATIENCE);
-        match self.safety {
-            RetrySafety::Read | RetrySafety::Repeatable if part < left => Deadline::after(part),
-            // Counted from now, it could be behind the deadline.
-            _ => self.deadline,
-        }
+        // Counted from now, it could be behind the deadline.
+        if part < left { Deadline::after(part) } else { self.deadline }
     }
 }
 
