@@ -132,14 +132,16 @@ async fn without_a_deadline_a_call_goes_on() {
     assert!(!run.await.unwrap().is_repeat);
 }
 
-/// How long after they began so many calls make their second attempt.
-async fn second_attempts(within: Duration) -> Vec<Duration> {
+/// How long 2000 calls pause before their attempt of this number, where all before it failed.
+async fn pauses_before(attempt: usize, within: Duration) -> Vec<Duration> {
     let calls = (0..2000).map(|_| async move {
-        let (servers, began, mut attempts) = (Servers::one(()), Instant::now(), 0);
+        let (servers, mut attempts, mut last) = (Servers::one(()), 0, Instant::now());
         let run = servers.run(Write, Deadline::after(within), |_| {
             attempts += 1;
-            let is_first = attempts == 1;
-            async move { if is_first { Err(failed(Effect::RefusedHere)) } else { Ok(began.elapsed()) } }
+            let paused = last.elapsed();
+            last = Instant::now();
+            let is_over = attempts == attempt;
+            async move { if is_over { Ok(paused) } else { Err(failed(Effect::RefusedHere)) } }
         });
         run.await.unwrap().answer
     });
@@ -150,7 +152,7 @@ async fn second_attempts(within: Duration) -> Vec<Duration> {
 async fn clients_that_lost_one_server_do_not_come_back_together() {
     // The whole ceiling; and half of the 54 ms that are left for attempts, where the time is short.
     for (within, most) in [(60_000, 40), (80, 27)] {
-        let seconds = second_attempts(Duration::from_millis(within)).await;
+        let seconds = pauses_before(2, Duration::from_millis(within)).await;
         let fits =
             |eighth: u32, at: &Duration| (MS * most * eighth / 8..=MS * most * (eighth + 1) / 8).contains(at);
         for eighth in 0..8 {
@@ -158,6 +160,16 @@ async fn clients_that_lost_one_server_do_not_come_back_together() {
             assert!((100..450).contains(&among), "{among} of 2000 in the eighth {eighth} of {most} ms");
         }
         assert!(seconds.iter().all(|at| *at <= MS * (most + 1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_grow_from_round_to_round() {
+    for (attempt, ceiling) in [(1, 0), (2, 40), (3, 80), (4, 160), (5, 320), (6, 640), (7, 640)] {
+        let longest = pauses_before(attempt, Duration::from_secs(60)).await.into_iter().max();
+        // The timer counts milliseconds, and rounds up.
+        let (from, to) = (MS * ceiling * 9 / 10, MS * ceiling + MS);
+        assert!(longest.is_some_and(|longest| (from..=to).contains(&longest)), "{attempt}: {longest:?}");
     }
 }
 
