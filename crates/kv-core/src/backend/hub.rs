@@ -166,6 +166,7 @@ where
     }
 
     async fn subscribe(&mut self) -> Result<()> {
+        self.changes.reader.clear();
         Ok(())
     }
 

@@ -76,6 +76,14 @@ impl<T> Inbox<T> {
         self.arrived.notify_one();
     }
 
+    /// Drops what waits, also that the reader lagged, for a reader that is about to list. An
+    /// [`end`](Self::end) stays.
+    pub fn clear(&self) {
+        let mut queue = lock(&self.queue);
+        queue.lag();
+        queue.has_lagged = false;
+    }
+
     /// Ends the inbox with an error that lasts, which the reader receives behind what waits, each
     /// time that it asks.
     pub fn end(&self, error: Error) {
@@ -163,6 +171,11 @@ mod tests {
         assert!(matches!(inbox.take(), Some(Ok(Some(3)))));
         inbox.push(4, MAX_BYTES);
         assert_eq!(waiting(&inbox), 1, "what was taken counts no more");
+        inbox.lag();
+        inbox.clear();
+        assert!(inbox.take().is_none());
+        inbox.push(5, MAX_BYTES);
+        assert_eq!(waiting(&inbox), 1, "nor what was dropped");
     }
 
     #[test]

@@ -74,7 +74,7 @@
 //!
 //!     async fn subscribe(&mut self) -> Result<()> {
 //!         // What waited is older than the list that comes now.
-//!         self.inbox = Arc::default();
+//!         self.inbox.clear();
 //!         *self.server.watches.lock().unwrap() = vec![self.inbox.clone()];
 //!         Ok(())
 //!     }
@@ -157,8 +157,9 @@ pub trait Source: Send + 'static {
     fn backend(&self) -> &'static str;
 
     /// Sees to it that every change from now on comes out of [`next`](Self::next), or `Lagged` in its
-    /// place. It is called before each list; what stands already may be kept, and what waited so far
-    /// may be dropped, since the list is taken after it.
+    /// place. It is called before each list. What stands already may be kept; what waited so far is
+    /// dropped ([`Inbox::clear`](super::Inbox::clear)), since the list is taken after it. Otherwise
+    /// the watch may tell an old change anew, unless the list has a position.
     fn subscribe(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Reads one page of what is there, as of now or later, never from the past. The whole of the

@@ -1,7 +1,14 @@
 //! What a watch delivered, and which events it still owes.
 
 use crate::{Entry, Key, Version, WatchEvent};
-use std::{collections::HashMap, hash::BuildHasher};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::BuildHasher,
+};
+
+/// How many of the keys that were found to be gone are remembered: as many as changes may wait in an
+/// [`Inbox`](crate::backend::Inbox).
+const MAX_GONE: usize = 4096;
 
 /// What a list has to give, by [`WatchState::detail`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +24,8 @@ pub enum Detail {
 /// Remembers of each key what the watch delivered, as its version and a digest of its value, and
 /// turns lists and changes into the events that are owed. Sources read it; the watch alone writes it.
 ///
-/// It holds 48 bytes and a shared name for each key that is there, and nothing of keys that are gone.
+/// It holds 48 bytes and a shared name for each key that is there, and of those that were found to be
+/// gone the last 4,096.
 #[derive(Debug)]
 pub struct WatchState {
     delivered: HashMap<Key, Delivered>,
@@ -25,6 +33,7 @@ pub struct WatchState {
     /// What was written at this version or before is part of the list.
     position: Option<Version>,
     pass: Pass,
+    gone: Gone,
 }
 
 #[derive(Debug)]
@@ -33,6 +42,27 @@ struct Delivered {
     digest: u64,
     /// The last pass that found the key.
     pass: u64,
+}
+
+/// The last keys that were found to be gone, with what had been delivered of them. What is found may
+/// be ahead of the changes: those that come then are old.
+#[derive(Debug, Default)]
+struct Gone {
+    versions: HashMap<Key, Version>,
+    order: VecDeque<(Key, Version)>,
+}
+
+impl Gone {
+    fn note(&mut self, key: &Key, version: Version) {
+        self.versions.insert(key.clone(), version);
+        self.order.push_back((key.clone(), version));
+        if self.order.len() > MAX_GONE
+            && let Some((oldest, of)) = self.order.pop_front()
+            && self.versions.get(&oldest) == Some(&of)
+        {
+            self.versions.remove(&oldest);
+        }
+    }
 }
 
 /// One reading of the list from its start to its end.
@@ -50,8 +80,8 @@ struct Pass {
 
 impl WatchState {
     pub(super) fn new() -> Self {
-        let (delivered, pass) = (HashMap::new(), Pass::default());
-        Self { delivered, detail: Detail::Values, position: None, pass }
+        let (delivered, pass, gone) = (HashMap::new(), Pass::default(), Gone::default());
+        Self { delivered, detail: Detail::Values, position: None, pass, gone }
     }
 
     /// Returns the version that was delivered last for a key that is there.
@@ -64,7 +94,11 @@ impl WatchState {
     pub fn has(&self, key: &Key, version: Version) -> bool {
         match self.version(key) {
             Some(delivered) => delivered >= version,
-            None => self.position.is_some_and(|position| version <= position),
+            None => {
+                let is_known = |known: &Version| version <= *known;
+                self.position.as_ref().is_some_and(is_known)
+                    || self.gone.versions.get(key).is_some_and(is_known)
+            }
         }
     }
 
@@ -89,6 +123,7 @@ impl WatchState {
         let values = doubt || self.delivered.is_empty();
         self.detail = if values { Detail::Values } else { Detail::Versions };
         self.position = None;
+        self.gone = Gone::default();
         self.pass = Pass { number: self.pass.number + 1, ..Pass::default() };
     }
 
@@ -182,8 +217,7 @@ impl WatchState {
                 }
             }
             WatchEvent::Delete { key, version } => {
-                let known = self.version(key)?;
-                if known != *version && !follows(known, *version) {
+                if self.version(key)? > *version {
                     return None;
                 }
                 self.delivered.remove(key);
@@ -195,11 +229,13 @@ impl WatchState {
 
     fn is_news(&mut self, entry: &Entry, follows: impl Fn(Version, Version) -> bool) -> bool {
         let (hashes, version) = (self.delivered.hasher().clone(), entry.version);
+        let is_old = |gone: &Version| *gone == version || !follows(*gone, version);
         let now = || Delivered { version, digest: hashes.hash_one(&*entry.value), pass: self.pass.number };
         match self.delivered.get_mut(&entry.key) {
             Some(known) if known.version == version || !follows(known.version, version) => return false,
             Some(known) => *known = now(),
             None if self.position.is_some_and(|position| version <= position) => return false,
+            None if self.gone.versions.get(&entry.key).is_some_and(is_old) => return false,
             None => drop(self.delivered.insert(entry.key.clone(), now())),
         }
         true
@@ -212,6 +248,7 @@ impl WatchState {
             return None;
         }
         let (key, known) = self.delivered.remove_entry(key)?;
+        self.gone.note(&key, known.version);
         Some(WatchEvent::Delete { key, version: known.version })
     }
 
