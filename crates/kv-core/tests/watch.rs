@@ -7,12 +7,18 @@ mod server;
 #[path = "watch/source.rs"]
 mod source;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use judge::Judge;
-use kv_core::{Error, ErrorKind, WatchEvent, WatchStream, backend::watch};
+use kv_core::{
+    Directory, Entry, Error, ErrorKind, Item, Key, Page, Target, Version, WatchEvent, WatchStream,
+    backend::{Hub, watch},
+};
 use server::{Server, Style};
 use source::{Client, Seen, any_end};
-use std::sync::{Arc, Mutex, atomic::Ordering::SeqCst};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+};
 
 /// How many histories there are of each style.
 const HISTORIES: u64 = 400;
@@ -57,7 +63,10 @@ impl History {
     async fn run(&mut self) -> Option<Error> {
         while let Some(event) = self.next().await {
             match event {
-                Ok(event) => self.judge.event(event, &self.server.lock().unwrap()),
+                Ok(event) => {
+                    let positioned = self.seen.positioned.load(SeqCst);
+                    self.judge.event(event, &self.server.lock().unwrap(), positioned);
+                }
                 Err(error) => return Some(error),
             }
         }
@@ -108,4 +117,71 @@ async fn names_whose_values_are_fetched() {
 #[tokio::test(start_paused = true)]
 async fn records_and_foreign_writes() {
     histories(Style::Records).await;
+}
+
+/// A page, or a failure, as often as it is asked for.
+type Answers = Arc<Mutex<VecDeque<Result<Vec<Item>, ErrorKind>>>>;
+
+fn hub_watch(hub: &Hub, answers: &Answers) -> WatchStream {
+    let answers = answers.clone();
+    hub.watch_on("model", &Target::Tree(Directory::root()), move |_| {
+        let answer = answers.lock().unwrap().pop_front().expect("no list too many");
+        async move {
+            let items = answer.map_err(|kind| Error::new(kind, "the server is away"))?;
+            Ok(Page { items, next: None })
+        }
+    })
+}
+
+fn entry(version: u64) -> Entry {
+    Entry::new(Key::parse("a").unwrap(), "v", Version::new(version, 0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_rides_out_what_passes_and_ends_by_what_lasts() {
+    let hub = Hub::new();
+    let answers = Answers::default();
+    answers.lock().unwrap().extend([
+        Err(ErrorKind::Unavailable),
+        Err(ErrorKind::Other),
+        Err(ErrorKind::InvalidArgument),
+        Ok(vec![Item::Entry(entry(1))]),
+        Err(ErrorKind::PermissionDenied),
+    ]);
+    let mut watch = hub_watch(&hub, &answers);
+    assert_eq!(hub.subscribers(), 1, "it listens before it is polled");
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+    hub.publish(&WatchEvent::Put(entry(1)));
+    hub.publish(&WatchEvent::Put(entry(2)));
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(2)), "and not the first again");
+    hub.missed();
+    assert_eq!(watch.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert!(watch.next().await.is_none());
+    assert_eq!(hub.subscribers(), 0, "nothing listens any more");
+}
+
+#[tokio::test]
+async fn a_dropped_watch_stops_all_its_work() {
+    let hub = Hub::new();
+    let answers = Answers::default();
+    answers.lock().unwrap().push_back(Ok(vec![Item::Entry(entry(1))]));
+    let mut watch = hub_watch(&hub, &answers);
+    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
+    drop(watch);
+    assert_eq!((hub.subscribers(), Arc::strong_count(&answers)), (0, 1));
+}
+
+#[test]
+fn without_a_runtime_a_slow_reader_lists_again_too() {
+    let hub = Hub::new();
+    let answers = Answers::default();
+    let pages = [1, 9000].map(|version| Ok(vec![Item::Entry(entry(version))]));
+    answers.lock().unwrap().extend(pages);
+    let mut watch = hub_watch(&hub, &answers);
+    let mut next = || watch.next().now_or_never().expect("there is one").unwrap().unwrap();
+    assert_eq!((next(), next()), (WatchEvent::Put(entry(1)), WatchEvent::Synced));
+    (2..9000).for_each(|version| hub.publish(&WatchEvent::Put(entry(version))));
+    assert_eq!((next(), next()), (WatchEvent::Put(entry(9000)), WatchEvent::Synced));
+    assert!(watch.next().now_or_never().is_none());
 }

@@ -1,18 +1,11 @@
 //! One source of changes for many watches of one process.
 
 use super::{
-    Inbox, lock,
+    Inbox, Mutex,
     watch::{self, Listed, Listing, Source, WatchState},
 };
 use crate::{Cursor, Directory, Item, Key, Page, Result, Target, WatchEvent, WatchStream};
-use std::{
-    borrow::Borrow,
-    collections::HashMap,
-    fmt,
-    future::Future,
-    hash::Hash,
-    sync::{Arc, Mutex},
-};
+use std::{borrow::Borrow, collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
 
 /// Hands the changes of a store to the watches of this process: a change costs its own watchers, whatever else is
 /// watched, and a slow reader costs the others nothing. Clones are the same hub.
@@ -65,7 +58,7 @@ impl Hub {
     /// Tells a change of a data key to those who watch it, or a directory above it.
     pub fn publish(&self, event: &WatchEvent) {
         let Some(key) = event.key() else { return };
-        let topics = lock(&self.0);
+        let topics = self.0.lock();
         tell(&topics.keys, key.as_str(), event);
         if !topics.trees.is_empty() && !key.is_internal() {
             for directory in key.ancestors() {
@@ -77,20 +70,20 @@ impl Hub {
     /// Tells a change of the holder of a lock, as [`Target::Holder`] describes it.
     pub fn publish_holder(&self, event: &WatchEvent) {
         if let Some(name) = event.key() {
-            tell(&lock(&self.0).holders, name.as_str(), event);
+            tell(&self.0.lock().holders, name.as_str(), event);
         }
     }
 
     /// Has all who listen read again what is there: the source of the changes was cut, and nobody knows what it did not
     /// tell.
     pub fn missed(&self) {
-        lock(&self.0).readers().for_each(|reader| reader.lag());
+        self.0.lock().readers().for_each(|reader| reader.lag());
     }
 
     /// Listens from now on.
     pub fn subscribe(&self, target: &Target) -> Subscription {
         let reader = Reader::default();
-        let mut topics = lock(&self.0);
+        let mut topics = self.0.lock();
         match target {
             Target::Key(key) => topics.keys.entry(key.clone()).or_default(),
             Target::Tree(directory) => topics.trees.entry(directory.clone()).or_default(),
@@ -102,19 +95,19 @@ impl Hub {
 
     /// Whether anybody watches this key, or a directory above it: for backends that would do more than publish.
     pub fn is_watched(&self, key: &Key) -> bool {
-        let topics = lock(&self.0);
+        let topics = self.0.lock();
         let of_trees = || !topics.trees.is_empty() && key.ancestors().any(|d| topics.trees.contains_key(d));
         topics.keys.contains_key(key) || of_trees()
     }
 
     /// Whether anybody watches the holder of this lock.
     pub fn is_holder_watched(&self, name: &Key) -> bool {
-        lock(&self.0).holders.contains_key(name)
+        self.0.lock().holders.contains_key(name)
     }
 
     /// How many listen, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
-        lock(&self.0).readers().count()
+        self.0.lock().readers().count()
     }
 
     /// Starts a whole watch under the engine: reads what is there by `read`, page by page, then tells
@@ -225,7 +218,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut topics = lock(&self.hub.0);
+        let mut topics = self.hub.0.lock();
         match &self.target {
             Target::Key(key) => leave(&mut topics.keys, key, &self.reader),
             Target::Tree(directory) => leave(&mut topics.trees, directory, &self.reader),

@@ -1,8 +1,8 @@
 //! What waits for one reader, bounded.
 
-use super::lock;
+use super::Mutex;
 use crate::{Error, Result};
-use std::{collections::VecDeque, fmt, sync::Mutex};
+use std::{collections::VecDeque, fmt};
 use tokio::sync::Notify;
 
 /// The most items, and the most bytes of values in them, that wait for a slow reader.
@@ -55,7 +55,7 @@ impl<T> Inbox<T> {
     /// Adds an item that holds this many bytes of values. While the reader has not received yet that
     /// it lagged, the item is dropped: the list that the reader takes then is newer.
     pub fn push(&self, item: T, bytes: usize) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if queue.has_lagged {
             return;
         }
@@ -72,14 +72,14 @@ impl<T> Inbox<T> {
     /// Drops what waits and has the reader list again: nobody knows what was not told. Items that are
     /// pushed after the reader received this arrive.
     pub fn lag(&self) {
-        lock(&self.queue).lag();
+        self.queue.lock().lag();
         self.arrived.notify_one();
     }
 
     /// Drops what waits, also that the reader lagged, for a reader that is about to list. An
     /// [`end`](Self::end) stays.
     pub fn clear(&self) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         queue.lag();
         queue.has_lagged = false;
     }
@@ -87,7 +87,7 @@ impl<T> Inbox<T> {
     /// Ends the inbox with an error that lasts, which the reader receives behind what waits, each
     /// time that it asks.
     pub fn end(&self, error: Error) {
-        lock(&self.queue).end = Some(error);
+        self.queue.lock().end = Some(error);
         self.arrived.notify_one();
     }
 
@@ -109,7 +109,7 @@ impl<T> Inbox<T> {
     }
 
     fn take(&self) -> Option<Result<Option<T>>> {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if std::mem::take(&mut queue.has_lagged) {
             return Some(Ok(None));
         }
@@ -130,7 +130,7 @@ impl<T> Default for Inbox<T> {
 
 impl<T> fmt::Debug for Inbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queue = lock(&self.queue);
+        let queue = self.queue.lock();
         let (items, bytes) = (queue.items.len(), queue.bytes);
         f.debug_struct("Inbox").field("items", &items).field("bytes", &bytes).finish_non_exhaustive()
     }
@@ -142,7 +142,7 @@ mod tests {
     use crate::ErrorKind;
 
     fn waiting(inbox: &Inbox<usize>) -> usize {
-        lock(&inbox.queue).items.len()
+        inbox.queue.lock().items.len()
     }
 
     #[test]

@@ -4,16 +4,16 @@ use kv_core::{
     Bytes, Entry, Key, Version, WatchEvent,
     backend::{Inbox, watch::Change},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many changes overflow an inbox.
 const FLOOD: u64 = 4200;
 
 /// Random numbers by a seed (SplitMix64).
-pub struct Random(pub u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,14 +21,14 @@ impl Random {
         (z ^ (z >> 31)) % bound
     }
 
-    pub fn one_in(&mut self, bound: u64) -> bool {
+    pub(super) fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }
 }
 
 /// What a server can tell, as one of those that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(super) enum Style {
     /// Lists at one revision, and counts anew after it went back.
     Revision,
     /// Answers whole, with values, and counts anew after it went back.
@@ -40,55 +40,83 @@ pub enum Style {
 }
 
 impl Style {
-    pub const ALL: [Self; 4] = [Self::Revision, Self::Whole, Self::Names, Self::Records];
+    pub(super) fn has_position(self) -> bool {
+        matches!(self, Self::Revision | Self::Names)
+    }
 
     fn counts_anew(self) -> bool {
         matches!(self, Self::Revision | Self::Whole)
     }
 }
 
-pub type Data = BTreeMap<Key, Entry>;
+pub(super) type Data = BTreeMap<Key, Entry>;
 
 /// Of the version of a write that was none of ours.
-pub fn is_foreign(version: Version) -> bool {
+pub(super) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
 }
 
-/// What happened, in its order.
-#[derive(Debug)]
-pub enum Happened {
-    Put(Entry),
-    Ended(Key),
-    WentBack,
+/// What happened, counted.
+#[derive(Default)]
+pub(super) struct Past {
+    now: usize,
+    written: HashMap<Entry, usize>,
+    ended: HashMap<Key, usize>,
+    went_back: Option<usize>,
 }
 
-pub struct Server {
-    pub style: Style,
-    pub random: Random,
-    pub data: Data,
-    pub counter: u64,
-    pub history: Vec<Happened>,
-    pub went_back: u64,
+impl Past {
+    fn tick(&mut self) -> usize {
+        self.now += 1;
+        self.now
+    }
+
+    pub(super) fn now(&self) -> usize {
+        self.now
+    }
+
+    /// When this very write happened, at first.
+    pub(super) fn written(&self, entry: &Entry) -> Option<usize> {
+        self.written.get(entry).copied()
+    }
+
+    pub(super) fn went_back_since(&self, at: usize) -> bool {
+        self.went_back.is_some_and(|back| back > at)
+    }
+
+    /// Whether the key has ended since, or the server went back.
+    pub(super) fn has_ended_since(&self, at: usize, key: &Key) -> bool {
+        self.ended.get(key).is_some_and(|ended| *ended > at) || self.went_back_since(at)
+    }
+}
+
+pub(super) struct Server {
+    pub(super) style: Style,
+    pub(super) random: Random,
+    pub(super) data: Data,
+    pub(super) counter: u64,
+    pub(super) past: Past,
+    pub(super) went_back: u64,
     /// Writes and troubles that are still to come.
-    pub budget: u32,
-    pub inbox: Inbox<Change>,
-    pub is_connected: bool,
+    pub(super) budget: u32,
+    pub(super) inbox: Inbox<Change>,
+    pub(super) is_connected: bool,
     /// The connection broke, and the client finds out by an error.
-    pub is_broken: bool,
+    pub(super) is_broken: bool,
     /// How many requests fail from now on.
-    pub failing: u64,
+    pub(super) failing: u64,
     nonce: u64,
     backup: (Data, u64),
 }
 
 impl Server {
-    pub fn new(style: Style, seed: u64) -> Self {
+    pub(super) fn new(style: Style, seed: u64) -> Self {
         let mut server = Self {
             style,
             random: Random(seed),
             data: Data::new(),
             counter: 0,
-            history: Vec::new(),
+            past: Past::default(),
             went_back: 0,
             budget: 0,
             inbox: Inbox::default(),
@@ -127,7 +155,8 @@ impl Server {
         let version = if is_foreign { Version::new(0, 1000 + value) } else { self.version() };
         let entry = Entry::new(key.clone(), Bytes::from(vec![b'a' + value as u8]), version);
         self.data.insert(key.clone(), entry.clone());
-        self.history.push(Happened::Put(entry.clone()));
+        let now = self.past.tick();
+        self.past.written.entry(entry.clone()).or_insert(now);
         let by_name = self.style == Style::Names && self.random.one_in(2);
         self.tell(if by_name { Change::Changed(key) } else { Change::Event(WatchEvent::Put(entry)) });
     }
@@ -139,7 +168,8 @@ impl Server {
 
     fn delete(&mut self, key: &Key) {
         let Some(before) = self.data.remove(key) else { return };
-        self.history.push(Happened::Ended(key.clone()));
+        let now = self.past.tick();
+        self.past.ended.insert(key.clone(), now);
         let last = before.version;
         if self.style == Style::Names && self.random.one_in(2) {
             return self.tell(Change::Gone { key: key.clone(), last: Some(last) });
@@ -166,7 +196,7 @@ impl Server {
             true => Default::default(),
             false => self.backup.clone(),
         };
-        self.history.push(Happened::WentBack);
+        self.past.went_back = Some(self.past.tick());
         self.went_back += 1;
         // What is written before anybody connects again hides it.
         self.cut();
@@ -176,7 +206,7 @@ impl Server {
     }
 
     /// Some of what happens meanwhile.
-    pub fn live(&mut self) {
+    pub(super) fn live(&mut self) {
         for _ in 0..self.random.below(4) {
             if self.budget == 0 {
                 self.failing = 0;
@@ -201,23 +231,8 @@ impl Server {
             54..57 => self.failing = self.random.below(5),
             57..60 => self.backup = (self.data.clone(), self.counter),
             60..62 => self.go_back(),
-            62 if self.random.one_in(4) => (0..FLOOD).for_each(|_| self.put_any()),
+            62 if self.random.one_in(16) => (0..FLOOD).for_each(|_| self.put_any()),
             _ => {}
         }
-    }
-
-    /// Where this very write is in the history, at first.
-    pub fn written(&self, entry: &Entry) -> Option<usize> {
-        self.history.iter().position(|h| matches!(h, Happened::Put(put) if put == entry))
-    }
-
-    pub fn went_back_since(&self, at: usize) -> bool {
-        self.history[at..].iter().any(|h| matches!(h, Happened::WentBack))
-    }
-
-    /// Whether the key has ended since, or the server went back.
-    pub fn has_ended_since(&self, at: usize, key: &Key) -> bool {
-        let has_ended = |h: &Happened| matches!(h, Happened::Ended(ended) if ended == key);
-        self.history[at..].iter().any(has_ended) || self.went_back_since(at)
     }
 }

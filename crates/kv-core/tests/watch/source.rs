@@ -8,7 +8,7 @@ use kv_core::{
 };
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering::SeqCst},
+    atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
 use tokio::sync::Notify;
 
@@ -27,20 +27,22 @@ const PASSING: [ErrorKind; 6] = [
 
 /// What the test knows of a source.
 #[derive(Default)]
-pub struct Seen {
-    pub lists: AtomicU64,
+pub(super) struct Seen {
+    pub(super) lists: AtomicU64,
     /// Answers that are worth a new list.
-    pub reasons: AtomicU64,
-    pub fetched: AtomicU64,
+    pub(super) reasons: AtomicU64,
+    pub(super) fetched: AtomicU64,
+    /// When the last list began that has a position.
+    pub(super) positioned: AtomicUsize,
     /// Nothing happens any more, and all was told.
-    pub quiet: Notify,
+    pub(super) quiet: Notify,
 }
 
-pub struct Client {
-    pub server: Arc<Mutex<Server>>,
-    pub seen: Arc<Seen>,
+pub(super) struct Client {
+    pub(super) server: Arc<Mutex<Server>>,
+    pub(super) seen: Arc<Seen>,
     /// How it ends, once nothing happens any more.
-    pub end: Option<ErrorKind>,
+    pub(super) end: Option<ErrorKind>,
     /// The list that is taken, where it is one moment's.
     snapshot: Data,
     /// The greatest revision of a list, and what that list did not compare by value.
@@ -50,7 +52,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(server: Arc<Mutex<Server>>, end: Option<ErrorKind>) -> Self {
+    pub(super) fn new(server: Arc<Mutex<Server>>, end: Option<ErrorKind>) -> Self {
         let (seen, snapshot, uncompared) = (Arc::default(), Data::new(), Vec::new());
         Self { server, seen, end, snapshot, revision: 0, uncompared, is_compacted: false }
     }
@@ -80,6 +82,9 @@ impl Client {
     fn begin(&mut self) -> Result<bool> {
         let (data, counter, is_compacted) = {
             let mut server = self.request()?;
+            if server.style.has_position() {
+                self.seen.positioned.store(server.past.now(), SeqCst);
+            }
             (server.data.clone(), server.counter, server.random.one_in(20))
         };
         let went_back = counter < self.revision;
@@ -151,10 +156,7 @@ impl Source for Client {
         let mut page: Vec<_> = there.take(PAGE + 1).collect();
         let next = (page.len() > PAGE).then(|| page.pop().unwrap().key);
         let entries = page.into_iter().map(|entry| self.listed(entry, delivered.detail())).collect();
-        let position = match style {
-            Style::Revision | Style::Names => Some(Version::new(self.revision, u64::MAX)),
-            Style::Whole | Style::Records => None,
-        };
+        let position = style.has_position().then(|| Version::new(self.revision, u64::MAX));
         self.server().live();
         Ok(Listing::Page { entries, position, next })
     }
@@ -215,7 +217,7 @@ fn ordered(change: Change, delivered: &WatchState) -> Change {
 }
 
 /// How a history ends: sometimes by an error that lasts.
-pub fn any_end(seed: u64) -> Option<ErrorKind> {
+pub(super) fn any_end(seed: u64) -> Option<ErrorKind> {
     let lasting = [
         ErrorKind::PermissionDenied,
         ErrorKind::Unauthenticated,
