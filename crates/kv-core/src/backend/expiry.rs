@@ -8,9 +8,9 @@ use std::{
 /// Keeps the expiry of each key, and gives the keys in the order of their expiries. `T` is a moment
 /// by whatever clock counts: a [`backend::Instant`](super::Instant), or a server's milliseconds.
 ///
-/// Each call costs the logarithm of the number of keys; a key that is set again leaves nothing of its
-/// former expiry behind. It has no timer: whoever sleeps until [`first`](Self::first) looks again
-/// when a call says that another is first now.
+/// Each call costs the logarithm of the number of keys; a key that is set again leaves nothing of
+/// its former expiry behind. It has no timer: whoever sleeps until [`first`](Self::first) looks
+/// again when a call says that another is first now.
 ///
 /// ```
 /// use kv_core::backend::ExpiryQueue;
@@ -50,9 +50,9 @@ impl<K: Clone + Eq + Hash + Ord, T: Copy + Ord> ExpiryQueue<K, T> {
         self.first_at() != first
     }
 
-    /// Sets the expiry of a key unless an earlier one is known, for news that may be older than what
-    /// is known: looking too early costs a look, too late is late. Whether the first expiry of all is
-    /// another now.
+    /// Sets the expiry of a key unless an earlier one is known, for news that may be older than
+    /// what is known: looking too early costs a look, too late is late. Whether the first expiry of
+    /// all is another now.
     pub fn set_earlier(&mut self, key: K, at: T) -> bool {
         match self.at.get(&key) {
             Some(known) if *known <= at => false,

@@ -159,7 +159,7 @@ where
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        self.changes.reader.clear();
+        self.changes.clear();
         Ok(())
     }
 
@@ -206,6 +206,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Drops what waits, also that changes were dropped, for a reader that is about to list.
+    pub fn clear(&self) {
+        self.reader.clear();
+    }
+
     /// Waits for the next change. Cancel safe.
     pub async fn next(&mut self) -> Change {
         match self.reader.next().await {

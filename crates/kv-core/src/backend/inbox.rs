@@ -52,8 +52,8 @@ impl<T> Queue<T> {
 }
 
 impl<T> Inbox<T> {
-    /// Adds an item that holds this many bytes of values. While the reader has not received yet that
-    /// it lagged, the item is dropped: the list that the reader takes then is newer.
+    /// Adds an item that holds this many bytes of values. While the reader has not received yet
+    /// that it lagged, the item is dropped: the list that the reader takes then is newer.
     pub fn push(&self, item: T, bytes: usize) {
         let mut queue = self.queue.lock();
         if queue.has_lagged {
@@ -69,8 +69,8 @@ impl<T> Inbox<T> {
         self.arrived.notify_one();
     }
 
-    /// Drops what waits and has the reader list again: nobody knows what was not told. Items that are
-    /// pushed after the reader received this arrive.
+    /// Drops what waits and has the reader list again: nobody knows what was not told. Items that
+    /// are pushed after the reader received this arrive.
     pub fn lag(&self) {
         self.queue.lock().lag();
         self.arrived.notify_one();
@@ -91,8 +91,8 @@ impl<T> Inbox<T> {
         self.arrived.notify_one();
     }
 
-    /// Waits for the next item; `None` when items were dropped, so that the reader has to list again.
-    /// For one reader at a time.
+    /// Waits for the next item; `None` when items were dropped, so that the reader has to list
+    /// again. For one reader at a time.
     ///
     /// # Errors
     /// Returns what [`end`](Self::end) was given.

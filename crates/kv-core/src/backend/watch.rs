@@ -2,8 +2,8 @@
 //!
 //! A backend says by a [`Source`] what its server can tell; [`start`] makes a
 //! [`WatchStream`](crate::WatchStream) of it. The engine remembers what it delivered
-//! ([`WatchState`]), and from it decides what is owed: a source may tell the same thing twice, tell a
-//! change that the list had already, or lose changes, as long as it says so.
+//! ([`WatchState`]), and from it decides what is owed: a source may tell the same thing twice, tell
+//! a change that the list had already, or lose changes, as long as it says so.
 //!
 //! ```text
 //! subscribe ──▶ list a page ──▶ fetch its values ──▶ follow ──▶ read a key that changed
@@ -15,19 +15,19 @@
 //! - *Subscribe* comes before the list, so that nothing is missed: changes from then on wait in the
 //!   source, best in an [`Inbox`](super::Inbox), which is bounded.
 //! - *List*: pages are handed on as they come. The first list gives values; later ones may give
-//!   versions, and the engine *fetches* the values of those that differ. What was delivered and is not
-//!   in the list is deleted. Then comes `Synced`.
+//!   versions, and the engine *fetches* the values of those that differ. What was delivered and is
+//!   not in the list is deleted. Then comes `Synced`.
 //! - *Follow*: each [`Change`] becomes an event, or none where it is known already.
-//! - `Lagged` has the engine subscribe and list again, after a pause at random (full jitter, 50 ms at
-//!   first) that grows while this repeats within 5 s.
-//! - *Errors*: one that [lasts](crate::Error::is_lasting) ends the watch. Any other is ridden out with
-//!   [`Backoff`](super::Backoff), and logged once when it begins and once when the list is complete
-//!   again. A page that fails is asked for once more, then all is subscribed and listed anew; so is
-//!   all after an error of `next`, for nobody knows what was not told.
-//! - *A server that goes back* (restored from a copy, wiped, failed over to an older member) shows a
-//!   version that does not follow the one delivered, or another value under the same version. The key
-//!   is deleted and put, and where others were taken for unchanged by their versions alone, all is
-//!   listed again with [`Detail::Values`].
+//! - `Lagged` has the engine subscribe and list again, after a pause at random (full jitter, 50 ms
+//!   at first) that grows while this repeats within 5 s.
+//! - *Errors*: one that [lasts](crate::Error::is_lasting) ends the watch. Any other is ridden out
+//!   with [`Backoff`](super::Backoff), and logged once when it begins and once when the list is
+//!   complete again. A page that fails is asked for once more, then all is subscribed and listed
+//!   anew; so is all after an error of `next`, for nobody knows what was not told.
+//! - *A server that goes back* (restored from a copy, wiped, failed over to an older member) shows
+//!   a version that does not follow the one delivered, or another value under the same version. The
+//!   key is deleted and put, and where others were taken for unchanged by their versions alone, all
+//!   is listed again with [`Detail::Values`].
 //!
 //! Nothing runs while the stream is not polled, and dropping the stream drops the source.
 //!
@@ -39,7 +39,7 @@
 //! use futures::StreamExt;
 //! use kv_core::backend::watch::{self, Change, Listed, Listing, Source, WatchState};
 //! use kv_core::backend::Inbox;
-//! use kv_core::{Bytes, Entry, Key, Result, Version, WatchEvent};
+//! use kv_core::{Entry, Key, Result, Version, WatchEvent};
 //! use std::{collections::BTreeMap, sync::{Arc, Mutex}};
 //!
 //! /// A server, which counts its writes.
@@ -116,13 +116,22 @@
 //!
 //! What other servers do:
 //!
-//! | the server | the source |
-//! |---|---|
-//! | lists at one revision, counts its writes, tells each (etcd) | `position` is the revision; `Name` for keys whose version may have been given out twice, `Version` for the others; `Restored` where its history is another; `Found` for values compared later |
-//! | answers whole, again and again (Consul) | shares one poll by a [`Hub`](super::Hub): `Entry` for each pair, `Event` and `Lagged` from its subscription |
-//! | publishes names, lists versions (Redis) | `Version` once something was delivered, `fetch`, `Changed` for what was published without a value, `Gone` for what expired, [`ExpiryQueue`](super::ExpiryQueue) for when to look |
-//! | has a stream of records, and writes of others without a version (DynamoDB) | `Name` for those, and [`follows`](Source::follows), since they follow anything |
-//! | is this process, or has one reader for all (memory, redb, ZooKeeper) | none: [`Hub::watch`](super::Hub::watch) |
+//! - One that lists at one revision, counts its writes and tells each (etcd): `position` is the
+//!   revision. A list by versions gives `Name` for a key whose version may have been given out
+//!   twice, else `Version`; it says `Restored` where the server's history is another. Values that
+//!   it did not compare come later, as `Found`.
+//! - One that answers whole, again and again (Consul): watches share one query by a
+//!   [`Hub`](super::Hub). Each pair is an `Entry`; the changes are those of the hub's
+//!   [`Subscription`](super::Subscription), which become a [`Change`] by `into`.
+//! - One that publishes names and lists versions (Redis): `Version` once something was delivered,
+//!   and a `fetch`; `Changed` for what was published without its value, `Gone` for what expired,
+//!   and an [`ExpiryQueue`](super::ExpiryQueue) for when to look.
+//! - One with a stream of records, which others write without a version (DynamoDB): `Name` for
+//!   those entries; `Changed` for a record of such a write, and for any record of a key that was
+//!   [delivered](WatchState::version) from one, since nobody knows which is the older; and
+//!   [`follows`](Source::follows), for they follow anything.
+//! - This process, or one reader for all watches (memory, redb, ZooKeeper):
+//!   [`Hub::watch_on`](super::Hub::watch_on).
 
 mod engine;
 mod state;
@@ -140,15 +149,16 @@ pub fn start<S: Source>(source: S) -> WatchStream {
     stream(|out| engine::Watch::new(source, out).run())
 }
 
-/// Says what a server tells of the keys of one watch. All keys that it gives are those of the watch.
+/// Says what a server tells of the keys of one watch. All keys that it gives are those of the
+/// watch.
 ///
 /// The engine calls one method at a time, and drops a call half-way only with the whole source, so
 /// that no method has to be cancel safe. Each single request has a deadline of its own.
 ///
 /// # Errors
-/// An error that [lasts](Error::is_lasting) ends the watch. A source whose server refuses for a while
-/// (credentials that are about to be exchanged) gives another kind until it is certain. Any other
-/// error is ridden out, as the [module](self) says.
+/// An error that [lasts](Error::is_lasting) ends the watch. A source whose server refuses for a
+/// while (credentials that are about to be exchanged) gives another kind until it is certain. Any
+/// other error is ridden out, as the [module](self) says.
 pub trait Source: Send + 'static {
     /// Where a page of the list begins, as the page before it said.
     type Token: Send + Sync;
@@ -156,15 +166,15 @@ pub trait Source: Send + 'static {
     /// Returns the name of the backend, for the log.
     fn backend(&self) -> &'static str;
 
-    /// Sees to it that every change from now on comes out of [`next`](Self::next), or `Lagged` in its
-    /// place. It is called before each list. What stands already may be kept; what waited so far is
-    /// dropped ([`Inbox::clear`](super::Inbox::clear)), since the list is taken after it. Otherwise
-    /// the watch may tell an old change anew, unless the list has a position.
+    /// Sees to it that every change from now on comes out of [`next`](Self::next), or `Lagged` in
+    /// its place. It is called before each list. What stands already may be kept; what waited so
+    /// far is dropped ([`Inbox::clear`](super::Inbox::clear)), since the list is taken after it.
+    /// Otherwise the watch may tell an old change anew, unless the list has a position.
     fn subscribe(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Reads one page of what is there, as of now or later, never from the past. The whole of the
-    /// list holds each key that is there all the while, once. The first call of a list has no token;
-    /// a call that failed may be made again with the same one.
+    /// list holds each key that is there all the while, once. The first call of a list has no
+    /// token; a call that failed may be made again with the same one.
     ///
     /// `delivered` says what the list is for: values where its [`detail`](WatchState::detail) is
     /// [`Detail::Values`], versions where that is cheaper otherwise.
@@ -175,9 +185,9 @@ pub trait Source: Send + 'static {
     ) -> impl Future<Output = Result<Listing<Self::Token>>> + Send;
 
     /// Reads the values of the first of these keys, as many as the server gives at once, and one at
-    /// least: an answer for each, in their order, `None` for a key that is gone by now. As of now or
-    /// of the list, never of an earlier time. For a key that is gone in the list the watch tells so
-    /// when the list is complete.
+    /// least: an answer for each, in their order, `None` for a key that is gone by now. As of now
+    /// or of the list, never of an earlier time. For a key that is gone in the list the watch tells
+    /// so when the list is complete.
     ///
     /// Provided: for sources whose lists and changes give values.
     ///
@@ -188,20 +198,20 @@ pub trait Source: Send + 'static {
         async { Err(Error::new(ErrorKind::Unsupported, why)) }
     }
 
-    /// Waits for the next change, for as long as there is none. What is slow to read is bounded, best
-    /// by an [`Inbox`](super::Inbox).
+    /// Waits for the next change, for as long as there is none. What is slow to read is bounded,
+    /// best by an [`Inbox`](super::Inbox).
     ///
     /// # Errors
-    /// After an error that does not last the engine subscribes and lists anew. A request that failed
-    /// without a change being lost (whether a key has expired) is better made again inside.
+    /// After an error that does not last the engine subscribes and lists anew. A request that
+    /// failed without a change being lost (whether a key has expired) is better made again inside.
     fn next(&mut self, delivered: &WatchState) -> impl Future<Output = Result<Change>> + Send;
 
     /// Returns whether a key can have come from the delivered version to the found one by writes
-    /// alone. Where it cannot, a change of that version is an old one, and an entry that was read is
-    /// of a server that went back. It is asked of two that differ.
+    /// alone. Where it cannot, a change of that version is an old one, and an entry that was read
+    /// is of a server that went back. It is asked of two that differ.
     ///
-    /// Provided: whether the found one is greater. For versions that have no order, as those made of
-    /// a value that another tool wrote, a backend says `true`.
+    /// Provided: whether the found one is greater. For versions that have no order, as those made
+    /// of a value that another tool wrote, a backend says `true`.
     fn follows(&self, delivered: Version, found: Version) -> bool {
         found > delivered
     }
@@ -215,14 +225,15 @@ pub enum Listing<T> {
         /// What is there.
         entries: Vec<Listed>,
         /// The greatest version that had been given out before the list was taken: a key that the
-        /// list did not have, and a change of this version or an older one, is known to be over. That
-        /// of the first page counts. `None` where the versions of different keys have no order.
+        /// list did not have, and a change of this version or an older one, is known to be over.
+        /// That of the first page counts. `None` where the versions of different keys have no
+        /// order.
         position: Option<Version>,
         /// Where the next page begins; `None` at the end.
         next: Option<T>,
     },
-    /// The server is seen to go on with another history than the one delivered (restored, wiped), in
-    /// which the same version may be another write: all is listed again, by [`Detail::Values`].
+    /// The server is seen to go on with another history than the one delivered (restored, wiped),
+    /// in which the same version may be another write: all is listed again, by [`Detail::Values`].
     Restored,
 }
 
@@ -241,17 +252,18 @@ pub enum Listed {
 #[derive(Debug)]
 pub enum Change {
     /// A whole change, in the order of the changes of its key. One that was delivered, or is older,
-    /// gives no event.
+    /// gives no event, nor does a `Synced`, which is the engine's.
     Event(WatchEvent),
     /// An entry that was read after every change that this source gave before: newer than what was
-    /// delivered, or the same, whatever its version. Where it does not follow, the server went back.
+    /// delivered, or the same, whatever its version. Where it does not follow, the server went
+    /// back.
     Found(Entry),
     /// A key that is gone, where the server tells no version of its end.
     Gone {
         /// The key.
         key: Key,
-        /// The version of its last write, at most: of a newer write nothing is said. `None` where the
-        /// key was seen to be gone after every change that this source gave before.
+        /// The version of its last write, at most: of a newer write nothing is said. `None` where
+        /// the key was seen to be gone after every change that this source gave before.
         last: Option<Version>,
     },
     /// This key has changed: it is fetched.

@@ -110,14 +110,16 @@ impl Client {
     /// A value that the list took for known, as it is now, unless a change tells it.
     fn compare(&mut self) -> Option<Change> {
         let server = self.server.lock().unwrap();
-        while server.style == Style::Revision {
+        if server.style != Style::Revision {
+            return None;
+        }
+        loop {
             let found = server.data.get(&self.uncompared.pop()?);
             let found = found.filter(|entry| entry.version.parts().0 <= self.revision);
             if let Some(entry) = found {
                 return Some(Change::Found(entry.clone()));
             }
         }
-        None
     }
 }
 

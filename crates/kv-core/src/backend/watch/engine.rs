@@ -34,7 +34,7 @@ pub(super) struct Watch<S: Source> {
     out: Emit<WatchEvent>,
     delivered: WatchState,
     state: State<S::Token>,
-    /// What the next list is not to be trusted for: versions.
+    /// Whether the next list has to give values, since versions are in doubt.
     doubt: bool,
     outage: Outage,
     failures: Backoff,
@@ -95,6 +95,11 @@ impl<S: Source> Watch<S> {
         if is_over {
             self.state = State::Subscribe;
         }
+    }
+
+    fn recovered(&mut self) {
+        self.outage.over();
+        self.failures.reset();
     }
 
     async fn subscribe(&mut self) -> Result<()> {
@@ -161,8 +166,7 @@ impl<S: Source> Watch<S> {
             self.list_again().await;
             return Ok(());
         }
-        self.outage.over();
-        self.failures.reset();
+        self.recovered();
         self.synced = Some(Instant::now());
         self.state = State::Follow;
         self.out.send(WatchEvent::Synced).await;
@@ -190,6 +194,7 @@ impl<S: Source> Watch<S> {
         let State::Read { key } = &self.state else { return Ok(()) };
         let key = key.clone();
         let found = self.source.fetch(slice::from_ref(&key)).await?;
+        self.recovered();
         self.state = State::Follow;
         match found.into_iter().next() {
             Some(Some(entry)) => self.found(entry).await,

@@ -6,8 +6,8 @@ use std::{
     hash::BuildHasher,
 };
 
-/// How many of the keys that were found to be gone are remembered: as many as changes may wait in an
-/// [`Inbox`](crate::backend::Inbox).
+/// How many of the keys that were found to be gone are remembered: as many as changes may wait in
+/// an [`Inbox`](crate::backend::Inbox).
 const MAX_GONE: usize = 4096;
 
 /// What a list has to give, by [`WatchState::detail`].
@@ -22,10 +22,11 @@ pub enum Detail {
 }
 
 /// Remembers of each key what the watch delivered, as its version and a digest of its value, and
-/// turns lists and changes into the events that are owed. Sources read it; the watch alone writes it.
+/// turns lists and changes into the events that are owed. Sources read it; the watch alone writes
+/// it.
 ///
-/// It holds 48 bytes and a shared name for each key that is there, and of those that were found to be
-/// gone the last 4,096.
+/// It holds 48 bytes and a shared name for each key that is there, and of those that were found to
+/// be gone the last 4,096.
 #[derive(Debug)]
 pub struct WatchState {
     delivered: HashMap<Key, Delivered>,
@@ -44,8 +45,8 @@ struct Delivered {
     pass: u64,
 }
 
-/// The last keys that were found to be gone, with what had been delivered of them. What is found may
-/// be ahead of the changes: those that come then are old.
+/// The last keys that were found to be gone, with what had been delivered of them. What is found
+/// may be ahead of the changes: those that come then are old.
 #[derive(Debug, Default)]
 struct Gone {
     versions: HashMap<Key, Version>,
@@ -138,8 +139,9 @@ impl WatchState {
         self.pass.has_page = true;
     }
 
-    /// Returns the events owed for an entry that was read after all that was delivered. One that does
-    /// not follow what was delivered is of a server that went back: the key ends before it is put.
+    /// Returns the events owed for an entry that was read after all that was delivered. One that
+    /// does not follow what was delivered is of a server that went back: the key ends before it is
+    /// put.
     pub(super) fn observe(
         &mut self,
         entry: Entry,
@@ -193,7 +195,8 @@ impl WatchState {
     }
 
     /// Returns whether the server was seen to have gone back since the list began, in a way that
-    /// leaves doubt: what was taken for unchanged may be another write, so all values are to be read.
+    /// leaves doubt: what was taken for unchanged may be another write, so all values are to be
+    /// read.
     pub(super) fn is_doubtful(&self) -> bool {
         self.pass.is_mixed || self.pass.is_restored && self.pass.has_trusted
     }
@@ -203,8 +206,8 @@ impl WatchState {
         self.pass.is_restored
     }
 
-    /// Returns the event owed for a change that came in the order of the changes. The list knows what
-    /// came before it.
+    /// Returns the event owed for a change that came in the order of the changes. The list knows
+    /// what came before it.
     pub(super) fn change(
         &mut self,
         event: WatchEvent,
@@ -254,5 +257,63 @@ impl WatchState {
 
     fn digest(&self, value: &[u8]) -> u64 {
         self.delivered.hasher().hash_one(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, version: u64) -> Entry {
+        Entry::new(Key::parse(name).unwrap(), "v", Version::new(version, 0))
+    }
+
+    fn follows(delivered: Version, found: Version) -> bool {
+        found > delivered
+    }
+
+    #[test]
+    fn a_key_costs_few_bytes() {
+        assert_eq!(size_of::<(Key, Delivered)>(), 48);
+    }
+
+    #[test]
+    fn of_keys_that_are_gone_few_are_remembered() {
+        let mut state = WatchState::new();
+        for n in 0..3 * MAX_GONE {
+            let name = format!("k/{n}");
+            assert!(state.change(WatchEvent::Put(entry(&name, 1)), follows).is_some());
+            assert!(state.gone(&Key::parse(&name).unwrap(), None).is_some());
+            assert_eq!(state.change(WatchEvent::Put(entry(&name, 1)), follows), None, "it is old");
+        }
+        assert!(state.is_empty());
+        assert_eq!((state.gone.order.len(), state.gone.versions.len()), (MAX_GONE, MAX_GONE));
+        let again = Key::parse("k/again").unwrap();
+        for n in 0..2 * MAX_GONE as u64 {
+            state.gone.note(&again, Version::new(n, 0));
+        }
+        assert_eq!((state.gone.order.len(), state.gone.versions.len()), (MAX_GONE, 1));
+    }
+
+    #[test]
+    fn a_list_in_which_the_server_went_back_leaves_doubt_where_versions_were_trusted() {
+        let trusting = |is_first: bool| {
+            let mut state = WatchState::new();
+            for event in [entry("a", 5), entry("b", 5)] {
+                state.change(WatchEvent::Put(event), follows);
+            }
+            state.begin_list(false);
+            assert_eq!(state.detail(), Detail::Versions);
+            if !is_first {
+                assert!(!state.observe_version(&Key::parse("a").unwrap(), Version::new(5, 0)));
+            }
+            let [ended, put] = state.observe(entry("b", 3), follows);
+            assert!(
+                matches!(ended, Some(WatchEvent::Delete { version, .. }) if version == Version::new(5, 0))
+            );
+            assert_eq!(put, Some(WatchEvent::Put(entry("b", 3))));
+            state.is_doubtful()
+        };
+        assert!(trusting(false) && !trusting(true));
     }
 }
