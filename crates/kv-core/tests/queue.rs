@@ -9,7 +9,7 @@ mod loss;
 #[path = "queue/server.rs"]
 mod server;
 
-use client::{Client, Count, Fault};
+use client::{Client, Count, Fault, PATIENCE};
 use futures::future::join_all;
 use kv_core::{
     Acquired, ErrorKind, Result,
@@ -36,7 +36,8 @@ async fn holds(client: &Arc<Client>) -> Acquired {
 }
 
 async fn got(waits: JoinHandle<Result<Option<Acquired>>>) -> Acquired {
-    waits.await.unwrap().unwrap().unwrap()
+    let waited = tokio::time::timeout(PATIENCE, waits).await;
+    waited.expect("it waits for ever").unwrap().unwrap().unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,9 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
+/// How long a test waits for what comes, or has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+
 /// What happens to the next request to enter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
@@ -139,8 +142,11 @@ impl Client {
         self.until(|server| server.members.len() == count).await;
     }
 
+    /// Waits until the server is so.
     pub(crate) async fn until(&self, is: impl FnMut(&State) -> bool) {
-        self.server.subscribe().wait_for(is).await.unwrap();
+        let mut server = self.server.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, server.wait_for(is)).await;
+        waited.expect("the server was never so").unwrap();
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -210,11 +216,14 @@ impl OneLock {
             return Err(Error::new(kind, "it may not leave"));
         }
         let left = client.change(|server| {
+            if !server.sessions.contains_key(&own.session) {
+                return Err(Error::new(ErrorKind::LeaseLost, "no such session"));
+            }
             if cancels {
                 server.cancelled.insert(own.name);
             }
-            server.leave(own.name)
-        });
+            Ok(server.leave(own.name))
+        })?;
         Ok(if fault.is_some() { Left::Maybe } else { left })
     }
 }
@@ -291,11 +300,14 @@ impl Queue for OneLock {
         }
     }
     async fn predecessor_gone(&self, _: &Contender, before: &u64) -> Result<bool> {
-        self.client.until(|server| server.members.iter().all(|there| there.name != *before)).await;
+        let mut server = self.client.server.subscribe();
+        let is_gone = |server: &State| server.members.iter().all(|there| there.name != *before);
+        server.wait_for(is_gone).await.unwrap();
         Ok(true)
     }
     async fn own_gone(&self, own: &Contender, _: u64) -> Cow<'static, str> {
-        self.client.until(|server| server.position(own.name) == Position::Lost).await;
+        let mut server = self.client.server.subscribe();
+        server.wait_for(|server| server.position(own.name) == Position::Lost).await.unwrap();
         "it was deleted by an administrator".into()
     }
     async fn leave(&self, own: &Contender) -> Result<Left> {

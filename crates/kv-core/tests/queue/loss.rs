@@ -83,7 +83,8 @@ async fn a_holder_hears_that_its_session_or_its_contender_is_gone() {
     client.server.send_modify(|server| _ = server.sessions.remove(&session));
     assert!(held.alive.lost().await.to_string().contains("the server ended its session"));
     assert!(!held.alive.is_held());
-    drop(held);
+    client.ends(session);
+    assert!(!held.release.run().await.unwrap());
     let (held, began) = (holds(&client).await, tokio::time::Instant::now());
     let name = *client.names().last().unwrap();
     client.takes_out(name);
@@ -95,6 +96,38 @@ async fn a_holder_hears_that_its_session_or_its_contender_is_gone() {
     let lost = held.alive.lost();
     assert!(held.release.run().await.unwrap());
     assert!(lost.await.to_string().contains("given back"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_enters_under_a_session_that_the_server_has_ended_enters_under_another() {
+    let client = Client::alone();
+    let held = holds(&client).await;
+    let ended = sessions(&client)[0];
+    client.ends(ended);
+    // No renewal has told yet.
+    let next = holds(&client).await;
+    assert!(sessions(&client)[0] != ended && client.count().enter == 3);
+    assert_eq!(client.count().cancel, 0, "what cannot enter any more is taken out");
+    assert!(next.release.run().await.unwrap());
+    drop(held);
+    client.tasks.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guard_that_nobody_looks_after_is_not_held() {
+    let client = Client::new(&tokio::sync::watch::Sender::default(), Clock::system());
+    // The session lives on in this runtime.
+    assert!(holds(&client).await.release.run().await.unwrap());
+    let elsewhere = client.clone();
+    let acquired = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(holds(&elsewhere))
+    });
+    let held = tokio::task::spawn_blocking(|| acquired.join().unwrap()).await.unwrap();
+    assert_eq!(client.server.borrow().sessions.len(), 1);
+    assert!(!held.alive.is_held(), "nobody hears of what becomes of its contender");
+    assert!(held.alive.lost().await.to_string().contains("has ended"));
+    assert!(held.release.run().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

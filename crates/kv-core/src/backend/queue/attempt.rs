@@ -61,7 +61,6 @@ pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outc
     }
     // The server may keep the place for longer than the session's life is sure.
     if !attempt.used.alive().is_held() {
-        queue.forget(&attempt.used);
         return Ok(Outcome::Lost);
     }
     Ok(Outcome::Granted(attempt.grant(token, cleanup)))
@@ -133,10 +132,6 @@ impl<Q: Queue> Attempt<Q> {
                 self.entry.queue.forget(&self.used);
                 Ok(Wait::Lost)
             }
-            Ok(Wait::Lost) if !self.used.alive().is_held() => {
-                self.entry.queue.forget(&self.used);
-                Ok(Wait::Lost)
-            }
             waited => waited,
         }
     }
@@ -175,7 +170,9 @@ impl<Q: Queue> Attempt<Q> {
     /// The cleanup of the contender becomes the release of the lock.
     fn grant(&self, token: u64, release: Undo) -> Acquired {
         let (entry, alive) = (&self.entry, self.used.alive().another());
-        let watch = tokio::spawn(entry.clone().watch_own(token, alive.ending()));
+        // Made here, for a task that was never polled ends with its runtime too.
+        let end = EndOnDrop(alive.ending());
+        let watch = tokio::spawn(entry.clone().watch_own(token, end));
         *lock(&entry.watch) = Some(AbortOnDrop::new(watch.abort_handle()));
         Acquired { fence: entry.queue.fence(&entry.contender, token), alive, release }
     }
@@ -254,8 +251,7 @@ impl<Q: Queue> Entry<Q> {
     }
 
     /// Ends a guard whose contender is gone, or which nobody looks after any more.
-    async fn watch_own(self: Arc<Self>, token: u64, end: impl Fn(&str) + Send) {
-        let end = EndOnDrop(end);
+    async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
         let why = self.queue.own_gone(&self.contender, token).await;
         // That it goes is its own doing then.
         if !self.is_given_back.load(Ordering::Acquire) {

@@ -224,7 +224,7 @@ pub trait Queue: Send + Sync + 'static {
     fn kept_after_end(&self, ttl: Duration) -> Duration;
 
     /// Returns the session that the contender hangs on, usually by
-    /// [`Sessions::get`](super::Sessions::get).
+    /// [`Sessions::get`](super::Sessions::get), which gives none whose life is over.
     ///
     /// # Errors
     /// Those of the grant.
