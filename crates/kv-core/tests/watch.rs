@@ -18,7 +18,9 @@ use source::{Client, Seen, any_end};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// How many histories there are of each style.
 const HISTORIES: u64 = 400;
@@ -184,4 +186,64 @@ fn without_a_runtime_a_slow_reader_lists_again_too() {
     (2..9000).for_each(|version| hub.publish(&WatchEvent::Put(entry(version))));
     assert_eq!((next(), next()), (WatchEvent::Put(entry(9000)), WatchEvent::Synced));
     assert!(watch.next().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_again_are_spread_at_random() {
+    let hub = Hub::new();
+    let began = Instant::now();
+    let crowd = (0..200).map(|_| {
+        let answers = Answers::default();
+        answers.lock().unwrap().extend([Ok(Vec::new()), Ok(Vec::new())]);
+        (hub_watch(&hub, &answers), hub.clone())
+    });
+    let listed_again = crowd.map(|(mut watch, hub)| async move {
+        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        assert_eq!(began.elapsed(), Duration::ZERO, "the first list waits for nothing");
+        hub.missed();
+        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        began.elapsed().as_millis() / 10
+    });
+    let tenths = futures::future::join_all(listed_again).await;
+    for tenth in 0..5 {
+        let among = tenths.iter().filter(|at| **at == tenth).count();
+        assert!(among >= 10, "{among} of 200 in {tenth}0 ms: {tenths:?}");
+    }
+}
+
+/// Counts what is logged, by level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<tracing::Level>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(*event.metadata().level());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let hub = Hub::new();
+    let answers = Answers::default();
+    let outage = || std::iter::repeat_n(Err(ErrorKind::Unavailable), 20).chain([Ok(Vec::new())]);
+    answers.lock().unwrap().extend(outage().chain(outage()));
+    let mut watch = hub_watch(&hub, &answers);
+    for outages in 1..=2 {
+        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        let logged = [tracing::Level::WARN, tracing::Level::INFO].repeat(outages);
+        assert_eq!(*log.0.lock().unwrap(), logged);
+        hub.missed();
+    }
 }
