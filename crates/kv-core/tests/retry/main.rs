@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, advance, sleep};
 
 const MS: Duration = Duration::from_millis(1);
+/// More attempts than any call makes in the times that it is given here.
+const MANY: usize = 500;
 
 fn failed(effect: Effect) -> RequestError {
     RequestError::new(effect, Error::new(ErrorKind::Unavailable, "a:1: as the test wants it"))
@@ -36,9 +38,14 @@ async fn no_call_overruns_its_deadline_whatever_its_attempts_do() {
             for takes in [0, 1, 7, 60, 1000, u64::MAX] {
                 for within in [0, 1, 2, 5, 20, 50, 51, 100, 333, 1000, 5000].map(Duration::from_millis) {
                     let (deadline, began) = (Deadline::after(within), Instant::now());
-                    let run = servers.run(safety, deadline, |_| async move {
-                        sleep(Duration::from_millis(takes)).await;
-                        Err::<(), _>(failed(effect))
+                    let mut attempts = 0;
+                    let run = servers.run(safety, deadline, |_| {
+                        attempts += 1;
+                        assert!(attempts < MANY, "no end: {within:?} {safety:?} {effect:?} {takes}");
+                        async move {
+                            sleep(Duration::from_millis(takes)).await;
+                            Err::<(), _>(failed(effect))
+                        }
                     });
                     let kind = run.await.unwrap_err().kind();
                     // The timer counts milliseconds, and rounds up.
@@ -56,8 +63,10 @@ async fn no_call_overruns_its_deadline_whatever_its_attempts_do() {
 #[tokio::test(start_paused = true)]
 async fn a_call_is_tried_until_its_time_is_nearly_over() {
     let (servers, within) = (Servers::one(()), Duration::from_secs(2));
-    let (began, mut last) = (Instant::now(), Duration::ZERO);
+    let (began, mut last, mut attempts) = (Instant::now(), Duration::ZERO, 0);
     let run = servers.run(Write, Deadline::after(within), |_| {
+        attempts += 1;
+        assert!(attempts < MANY, "no end");
         last = began.elapsed();
         async { Err::<(), _>(failed(Effect::None)) }
     });
