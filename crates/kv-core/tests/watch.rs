@@ -2,6 +2,8 @@
 
 #[path = "watch/judge.rs"]
 mod judge;
+#[path = "watch/script.rs"]
+mod script;
 #[path = "watch/server.rs"]
 mod server;
 #[path = "watch/source.rs"]
