@@ -1,16 +1,19 @@
 //! Listings and deletions of trees: queries of a range of sort keys.
 
 use crate::{
-    client::{Client, Does, corrupt},
-    error::Failed,
+    client::{Client, corrupt},
+    error::Failure,
     item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
     names::{Names, Range},
     store::{Inner, consistent},
     terms::Terms,
-    turns::{self, Turn},
+    turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
-use kv_core::*;
+use kv_core::{
+    Batch, Bytes, Cursor, Deadline, Directory, Error, ErrorKind, Item, Key, ListOptions, Page, Position,
+    ReadOptions, Result, WriteOptions, backend::retry::RetrySafety,
+};
 use std::{collections::HashMap, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -61,9 +64,9 @@ pub(crate) async fn query(
             .set_expression_attribute_values(terms.values())
             .set_limit(limit)
             .consistent_read(consistent(read));
-        query.send().await.map_err(Failed::from)
+        query.send().await.map_err(Failure::from)
     };
-    let answer = client.call(Does::Read, read.deadline, query).await?;
+    let answer = client.call(RetrySafety::Read, read.deadline, query).await?;
     let name = |item: &Stored| item.get(KEY).and_then(|key| key.as_s().ok()).cloned();
     let rows = answer.items().iter().filter_map(|item| Some((name(item)?, Found::of(item)))).collect();
     let next = answer.last_evaluated_key().and_then(name).map(|last| Names::after(&last));
@@ -227,7 +230,7 @@ pub(crate) async fn delete_batch(
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
     // What is damaged goes with the rest.
     let living = ours.iter().filter(|(_, found)| !found.is_over(&inner.client.time)).count();
-    let deleted = ours.iter().map(|(key, _)| (key, turns::Does::Deletes));
+    let deleted = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
     let _turn = Turn::of(&inner.shared.turns, deleted, options.deadline).await;
     let mut deletions = JoinSet::new();
     for keys in ours.chunks(DELETIONS) {
@@ -260,13 +263,13 @@ async fn delete_all(client: Arc<Client>, keys: Vec<Stored>, deadline: Deadline) 
         let ask = HashMap::from([(client.table.clone(), left.clone())]);
         let write = || async {
             let written = client.tables.batch_write_item().set_request_items(Some(ask.clone())).send().await;
-            let answer = written.map_err(Failed::from)?;
+            let answer = written.map_err(Failure::from)?;
             let rest = answer.unprocessed_items().and_then(|tables| tables.get(&client.table)).cloned();
             let rest = rest.unwrap_or_default();
             // Nothing at all: more was asked than the table takes now.
-            if rest.len() == left.len() { Err(Failed::throttled()) } else { Ok(rest) }
+            if rest.len() == left.len() { Err(Failure::throttled()) } else { Ok(rest) }
         };
-        left = client.call(Does::Write, deadline, write).await?;
+        left = client.call(RetrySafety::Write, deadline, write).await?;
     }
     Ok(())
 }

@@ -7,10 +7,10 @@
 //! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is left as it is.
 
 use crate::{
-    client::{Does, backoff, corrupt, damaged, unknown_whether},
+    client::{Lane, backoff, corrupt, damaged, unknown_whether},
     clock::Millis,
-    error::Failed,
-    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
+    error::Failure,
+    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
     keep::{Prolonged, Renewal, prolong},
     put::gone,
     store::Inner,
@@ -20,10 +20,13 @@ use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use kv_core::{backend::Alive, *};
+use kv_core::{
+    Acquired, Bytes, Deadline, Error, ErrorKind, Fence, Holder, Key, LockOptions, Result,
+    backend::{Alive, Instant, Mutex, retry::RetrySafety, unique},
+};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -44,9 +47,9 @@ struct Attempt {
     value: Bytes,
     each_request: Duration,
     /// The tokens of the requests for it that may still take effect, and when they were sent.
-    asked: Mutex<Vec<(u64, backend::Instant)>>,
+    asked: Mutex<Vec<(u64, Instant)>>,
     /// Until then, by our own clock, nobody else can have it.
-    held_until: Mutex<backend::Instant>,
+    held_until: Mutex<Instant>,
     /// How many renewals were begun.
     renewals: AtomicU64,
 }
@@ -54,7 +57,7 @@ struct Attempt {
 /// What came of one request for the lock.
 enum Took {
     /// With this token, by a request that was sent then.
-    Done(u64, backend::Instant),
+    Done(u64, Instant),
     /// This is there.
     Hindered(Option<Found>),
 }
@@ -118,7 +121,7 @@ impl Attempt {
                 lock.release.run().await?;
             }
             if unknown {
-                attempt.give_back_later().await?;
+                attempt.release().await?;
             }
             Ok(())
         });
@@ -132,7 +135,7 @@ impl Attempt {
         self.inner.fresh_time(self.deadline()).await?;
         let (client, deadline) = (&self.inner.client, self.deadline());
         loop {
-            let found = match client.call(Does::Repeatable, deadline, || self.take()).await? {
+            let found = match client.call(RetrySafety::Repeatable, deadline, || self.take()).await? {
                 Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
                 Took::Hindered(found) => found,
             };
@@ -154,7 +157,7 @@ impl Attempt {
     }
 
     /// Takes it, if it is free.
-    async fn take(&self) -> Result<Took, Failed> {
+    async fn take(&self) -> Result<Took, Failure> {
         let (client, time) = (&self.inner.client, &self.inner.client.time);
         let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
         let token = self.inner.shared.tokens.next(time.latest());
@@ -187,23 +190,23 @@ impl Attempt {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Took::Hindered(failed.item().map(Found::of)))
                 }
-                _ => Err(Failed::from(e)),
+                _ => Err(Failure::from(e)),
             },
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<(u64, backend::Instant)>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, Vec<(u64, Instant)>> {
+        self.asked.lock()
     }
 
     /// A request with this token is sent then. What earlier ones got has ended after a while.
-    fn asks(&self, token: u64, now: backend::Instant) {
+    fn asks(&self, token: u64, now: Instant) {
         let mut asked = self.asked();
         asked.retain(|(_, since)| now.since(*since) < self.life());
         asked.push((token, now));
     }
 
-    fn asked_at(&self, token: u64) -> Option<backend::Instant> {
+    fn asked_at(&self, token: u64) -> Option<Instant> {
         self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
     }
 
@@ -212,7 +215,7 @@ impl Attempt {
         self.ttl - self.ttl / 10
     }
 
-    fn held(self: Arc<Self>, token: u64, since: backend::Instant) -> Acquired {
+    fn held(self: Arc<Self>, token: u64, since: Instant) -> Acquired {
         self.lives_since(since);
         let alive = Alive::keep(self.inner.client.time.local(), self.ttl, since, {
             let attempt = self.clone();
@@ -224,13 +227,13 @@ impl Attempt {
     }
 
     /// It was granted or renewed by a request that was sent then.
-    fn lives_since(&self, since: backend::Instant) {
-        let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lives_since(&self, since: Instant) {
+        let mut until = self.held_until.lock();
         *until = (*until).max(since + self.life());
     }
 
     fn is_held_for_certain(&self) -> bool {
-        let until = *self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.held_until.lock();
         self.inner.client.time.local().now() < until
     }
 
@@ -240,7 +243,7 @@ impl Attempt {
         let number = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
         let to = Renewal { ends: inner.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
-        match prolong(inner, Does::Keeps, locks, name, to, ours, self.deadline()).await? {
+        match prolong(inner, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
             Prolonged::Done => {}
             // By an earlier attempt, whose answer was lost.
             Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
@@ -266,16 +269,27 @@ impl Attempt {
         found.owner.as_deref() == Some(&self.owner)
     }
 
-    /// Gives the lock back; whether it was still held.
+    /// Gives the lock back, in the background where it could not be done at once; whether it was
+    /// still held.
     async fn release(self: Arc<Self>) -> Result<bool> {
         let released = self.give_back().await;
         if let Err(e) = &released
             && e.kind() != ErrorKind::Closed
         {
-            let attempt = self.clone();
-            self.inner.tasks.spawn(async move { attempt.give_back_later().await });
+            self.give_back_later();
         }
         released
+    }
+
+    /// Tries again as long as the service may have it. Closing tries once more, and tells what
+    /// fails then.
+    fn give_back_later(self: Arc<Self>) {
+        let left = Arc::downgrade(&self);
+        self.inner.tasks.left(move || {
+            let attempt = left.upgrade()?;
+            Some(async move { attempt.give_back().await.map(drop).map_err(|e| attempt.is_left(e)) })
+        });
+        tokio::spawn(async move { self.until_given_back().await });
     }
 
     /// Whether it was still held.
@@ -306,18 +320,19 @@ impl Attempt {
                 Err(e) => match e.as_service_error() {
                     Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                         let found = failed.item().map(Found::of);
-                        self.is_anybodys(found.as_ref()).map_err(Failed::refused)?;
+                        self.is_anybodys(found.as_ref()).map_err(Failure::refused)?;
                         Ok(None)
                     }
-                    _ => Err(Failed::from(e)),
+                    _ => Err(Failure::from(e)),
                 },
             }
         };
-        let (given_back, is_repeat) = client.answer(Does::Keeps, self.deadline(), give_back).await?;
+        let answered =
+            client.answer(RetrySafety::Repeatable, Lane::KeepAlive, self.deadline(), give_back).await?;
         self.inner.waits.released(&self.name);
-        match given_back {
+        match answered.answer {
             Some(found) => Ok(!found.is_over(&client.time)),
-            None if !is_repeat => Ok(false),
+            None if !answered.is_repeat => Ok(false),
             // An earlier attempt, whose answer was lost, gave it back, whoever has it by now: before its end for certain, or
             // nobody knows.
             None if self.is_held_for_certain() => Ok(true),
@@ -325,18 +340,22 @@ impl Attempt {
         }
     }
 
-    /// Until it is given back, or has ended by itself.
-    async fn give_back_later(&self) -> Result<()> {
+    fn is_left(&self, error: Error) -> Error {
+        let (name, ttl) = (&self.name, self.ttl);
+        let why = format!("the lock {name:?} could not be given back; it ends by its TTL of {ttl:?}");
+        Error::new(error.kind(), why).with_cause(error)
+    }
+
+    /// Returns when it is given back, or has ended by itself.
+    async fn until_given_back(&self) {
         let (mut backoff, local) = (backoff(), self.inner.client.time.local());
         let end = local.now() + self.ttl;
         while local.now() < end {
-            match self.give_back().await {
-                Ok(_) => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                Err(_) => {}
-            }
             backoff.pause().await;
+            match self.give_back().await {
+                Err(e) if e.kind() != ErrorKind::Closed => {}
+                _ => return,
+            }
         }
-        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The store: what is read, and what is asked of the other files.
 
 use crate::{
-    client::{Client, Does, corrupt, damaged},
-    error::Failed,
+    client::{Client, corrupt, damaged},
+    error::Failure,
     item::{ENDS, Found, Item, KEY, PARTITION, VERSION, text},
     lease, list, lock,
     names::Names,
@@ -17,8 +17,11 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use kv_core::{
-    backend::{Hub, Tasks},
-    *,
+    Acquired, Batch, Bytes, Capabilities, Consistency, Cursor, Deadline, Decision, Directory, Durability,
+    Entry, Error, ErrorKind, Expect, Health, Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions,
+    Locking, Page, PutOptions, ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions,
+    WatchStream, Watching, WriteOptions, Written, async_trait,
+    backend::{Hub, Tasks, retry::RetrySafety},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -136,9 +139,9 @@ impl Inner {
                 .set_projection_expression((!projection.is_empty()).then(|| projection.join(", ")))
                 .set_expression_attribute_names(terms.names())
                 .consistent_read(consistent(options));
-            get.send().await.map_err(Failed::from)
+            get.send().await.map_err(Failure::from)
         };
-        let answer = self.client.call(Does::Read, options.deadline, get).await?;
+        let answer = self.client.call(RetrySafety::Read, options.deadline, get).await?;
         Ok(answer.item().map(Found::of))
     }
 
@@ -204,16 +207,16 @@ pub(crate) async fn read_many(
             let ask = ask.map_err(|_| corrupt("the SDK refused a batch of keys"))?;
             let get = || async {
                 let get = client.tables.batch_get_item().request_items(&client.table, ask.clone());
-                let answer = get.send().await.map_err(Failed::from)?;
+                let answer = get.send().await.map_err(Failure::from)?;
                 let found = answer.responses().and_then(|tables| tables.get(&client.table));
                 // Nothing at all: more was asked than the table gives now.
                 if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty)
                 {
-                    return Err(Failed::throttled());
+                    return Err(Failure::throttled());
                 }
                 Ok(answer)
             };
-            let mut answer = client.call(Does::Read, deadline, get).await?;
+            let mut answer = client.call(RetrySafety::Read, deadline, get).await?;
             let items = answer.responses.as_mut().and_then(|tables| tables.remove(&client.table));
             for item in items.unwrap_or_default() {
                 if let Some(key) = item.get(KEY).and_then(|key| key.as_s().ok()) {

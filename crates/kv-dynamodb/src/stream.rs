@@ -4,7 +4,7 @@ use crate::{
     client::{Client, backoff},
     clock::Millis,
     ends::{Ends, Place},
-    follow::{Sink, follow},
+    follow::{RecordHandler, follow},
     item::{Attribute, Found, KEY, PARTITION},
     lock,
     names::Names,
@@ -280,7 +280,7 @@ impl Teller {
     }
 }
 
-impl Sink<Record> for Teller {
+impl RecordHandler<Record> for Teller {
     fn live(&self) {
         self.state.send_if_modified(|state| {
             let begins = matches!(state, State::Beginning);
