@@ -35,9 +35,13 @@ async fn holds(client: &Arc<Client>) -> Acquired {
     lock(&client.lock(true), true).await.unwrap().unwrap()
 }
 
+/// How a wait ends.
+async fn ended(waits: JoinHandle<Result<Option<Acquired>>>) -> Result<Option<Acquired>> {
+    tokio::time::timeout(PATIENCE, waits).await.expect("it waits for ever").unwrap()
+}
+
 async fn got(waits: JoinHandle<Result<Option<Acquired>>>) -> Acquired {
-    let waited = tokio::time::timeout(PATIENCE, waits).await;
-    waited.expect("it waits for ever").unwrap().unwrap().unwrap()
+    ended(waits).await.unwrap().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +121,7 @@ async fn an_outage_costs_a_waiter_nothing_and_a_lasting_error_ends_it() {
         client.until_members(2).await;
         client.faults(|faults| faults.position.push_back(lasting));
         assert!(held.release.run().await.unwrap());
-        assert_eq!(ends.await.unwrap().unwrap_err().kind(), lasting);
+        assert_eq!(ended(ends).await.unwrap_err().kind(), lasting);
         client.tasks.finish().await.unwrap();
         assert!(client.names().is_empty());
     }

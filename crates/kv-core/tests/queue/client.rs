@@ -224,6 +224,8 @@ impl OneLock {
             }
             Ok(server.leave(own.name))
         })?;
+        // What others see of it comes before the answer.
+        tokio::task::yield_now().await;
         Ok(if fault.is_some() { Left::Maybe } else { left })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Fault},
-    got, holds,
+    ended, got, holds,
     server::{LATE, TTL},
     waits,
 };
@@ -66,7 +66,7 @@ async fn a_waiter_that_was_cut_off_is_given_nothing_by_what_it_hears_later() {
     tokio::time::sleep(TTL - SECOND / 2).await;
     assert_eq!(sessions(&client)[1], cut_off);
     assert!(held.release.run().await.unwrap());
-    let failed = waiting.await.unwrap().unwrap_err();
+    let failed = ended(waiting).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Unavailable, "it was given a lock that it does not keep");
     client.is_down.store(false, SeqCst);
     let next = holds(&client).await;
@@ -128,6 +128,20 @@ async fn a_guard_that_nobody_looks_after_is_not_held() {
     assert!(!held.alive.is_held(), "nobody hears of what becomes of its contender");
     assert!(held.alive.lost().await.to_string().contains("has ended"));
     assert!(held.release.run().await.unwrap());
+}
+
+#[test]
+fn a_runtime_ends_though_one_holds_and_others_wait() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let (runtime, client) = (runtime.unwrap(), Client::alone());
+    let held = runtime.block_on(async {
+        let held = holds(&client).await;
+        (0..3).for_each(|_| drop(waits(&client)));
+        client.until_members(4).await;
+        held
+    });
+    drop(runtime);
+    assert!(!held.alive.is_held());
 }
 
 #[tokio::test(start_paused = true)]
