@@ -38,6 +38,11 @@ impl Drop for Which {
     }
 }
 
+/// What hangs fails, by the paused clock at once.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), work).await.expect("the watch hangs")
+}
+
 /// One history.
 struct History {
     server: Arc<Mutex<Server>>,
@@ -65,7 +70,7 @@ impl History {
 
     /// Judges all events; what ended the watch.
     async fn run(&mut self) -> Option<Error> {
-        while let Some(event) = self.next().await {
+        while let Some(event) = soon(self.next()).await {
             match event {
                 Ok(event) => {
                     let positioned = self.seen.positioned.load(SeqCst);
@@ -154,24 +159,28 @@ async fn a_hub_rides_out_what_passes_and_ends_by_what_lasts() {
     ]);
     let mut watch = hub_watch(&hub, &answers);
     assert_eq!(hub.subscribers(), 1, "it listens before it is polled");
-    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
-    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+    assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
+    assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Synced);
     hub.publish(&WatchEvent::Put(entry(1)));
     hub.publish(&WatchEvent::Put(entry(2)));
-    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(2)), "and not the first again");
+    assert_eq!(
+        soon(watch.next()).await.unwrap().unwrap(),
+        WatchEvent::Put(entry(2)),
+        "and not the first again"
+    );
     hub.missed();
-    assert_eq!(watch.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
-    assert!(watch.next().await.is_none());
+    assert_eq!(soon(watch.next()).await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert!(soon(watch.next()).await.is_none());
     assert_eq!(hub.subscribers(), 0, "nothing listens any more");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dropped_watch_stops_all_its_work() {
     let hub = Hub::new();
     let answers = Answers::default();
     answers.lock().unwrap().push_back(Ok(vec![Item::Entry(entry(1))]));
     let mut watch = hub_watch(&hub, &answers);
-    assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
+    assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Put(entry(1)));
     drop(watch);
     assert_eq!((hub.subscribers(), Arc::strong_count(&answers)), (0, 1));
 }
@@ -200,10 +209,10 @@ async fn lists_again_are_spread_at_random() {
         (hub_watch(&hub, &answers), hub.clone())
     });
     let listed_again = crowd.map(|(mut watch, hub)| async move {
-        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Synced);
         assert_eq!(began.elapsed(), Duration::ZERO, "the first list waits for nothing");
         hub.missed();
-        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Synced);
         began.elapsed().as_millis() / 10
     });
     let tenths = futures::future::join_all(listed_again).await;
@@ -243,7 +252,7 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over() {
     answers.lock().unwrap().extend(outage().chain(outage()));
     let mut watch = hub_watch(&hub, &answers);
     for outages in 1..=2 {
-        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Synced);
         let logged = [tracing::Level::WARN, tracing::Level::INFO].repeat(outages);
         assert_eq!(*log.0.lock().unwrap(), logged);
         hub.missed();

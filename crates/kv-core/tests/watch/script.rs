@@ -65,7 +65,7 @@ async fn plays(script: Script, expected: &[&str]) {
         WatchEvent::Delete { key, version } => format!("{key} is gone at {version}"),
         WatchEvent::Synced => "synced".to_owned(),
     });
-    assert_eq!(told.collect::<Vec<_>>().await, expected);
+    assert_eq!(super::soon(told.collect::<Vec<_>>()).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
