@@ -4,13 +4,15 @@ use crate::{
     client::Client,
     listener::{Listener, Order},
     names::Names,
-    part::unique,
     tale::Tale,
 };
-use kv_core::{Error, backend::Home};
+use kv_core::{
+    Error,
+    backend::{Home, Mutex, unique},
+};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -47,7 +49,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     pub(crate) fn look(&self) {
@@ -140,7 +142,7 @@ impl Feed {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Has the listener serve this reader; a new one, here, where the runtime of the one before has ended. Nobody does

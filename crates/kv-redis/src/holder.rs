@@ -1,7 +1,6 @@
 //! Who holds a lock, read and watched.
 
 use crate::{
-    client::Does,
     error::corrupt,
     feed::{News, Subscription},
     part::Core,
@@ -9,7 +8,7 @@ use crate::{
     tale::Tale,
 };
 use kv_core::{
-    backend::{Backoff, Emit, Outage, stream},
+    backend::{Backoff, Emit, Outage, retry::RetrySafety, stream},
     *,
 };
 use std::{future::pending, sync::Arc, time::Duration};
@@ -50,7 +49,8 @@ pub(crate) struct Seen {
 /// Looks who holds the lock.
 pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<Seen> {
     let arguments = [name.as_str().into()];
-    let answer = core.run(Does::Read, deadline, &script::HOLDER, core.names.lock(name), arguments).await?;
+    let answer =
+        core.run(RetrySafety::Read, deadline, &script::HOLDER, core.names.lock(name), arguments).await?;
     let mut answer = answer.list()?;
     let number = next(&mut answer)?.some().map(Answer::unsigned).transpose()?;
     let brought = next(&mut answer)?.bytes()?;

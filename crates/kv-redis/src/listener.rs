@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    error::Failed,
+    error::{Code, code, silent},
     feed::Reader,
     find::{Find, hello, is_master},
     link::Link,
@@ -11,7 +11,10 @@ use crate::{
 use fred::types::Value;
 use kv_core::{
     Error, ErrorKind,
-    backend::{Backoff, Outage},
+    backend::{
+        Backoff, Outage,
+        retry::{Effect, RequestError},
+    },
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -70,7 +73,7 @@ impl Listener {
                         return;
                     }
                 }
-                Err(Failed { error, .. }) => self.failed(&error),
+                Err(RequestError { error, .. }) => self.failed(&error),
             }
             self.backoff.pause().await;
         }
@@ -188,7 +191,7 @@ impl Listener {
         for (channel, answer) in subscribe(link, channels).await {
             match answer {
                 Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.look()),
-                Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(RequestError { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
                     // Whoever joins it later tries again.
                     for reader in self.channels.remove(channel).unwrap_or_default() {
                         reader.refused(&error);
@@ -200,9 +203,11 @@ impl Listener {
     }
 
     /// Another connection will be tried, to where the slot is by now.
-    fn fails(&mut self, link: &Link, failed: Failed) {
+    fn fails(&mut self, link: &Link, failed: RequestError) {
         self.outage.failed(&failed.error);
-        self.client.moved(failed.fate);
+        if let Some(Code::Moved(address)) = code(&failed) {
+            self.client.moved(address);
+        }
         link.end();
     }
 
@@ -262,10 +267,10 @@ impl Listener {
 async fn subscribe<'a>(
     link: &Link,
     channels: impl IntoIterator<Item = &'a String>,
-) -> Vec<(&'a String, Result<Value, Failed>)> {
+) -> Vec<(&'a String, Result<Value, RequestError>)> {
     let all = channels.into_iter().map(|channel| async move {
         let asked = link.call("SSUBSCRIBE", vec![channel.as_str().into()]);
-        let silent = |_| Err(crate::error::silent(&link.address, ANSWER));
+        let silent = |_| Err(silent(&link.address, Effect::Unknown, "answer", ANSWER));
         (channel, timeout(ANSWER, asked).await.unwrap_or_else(silent))
     });
     futures::future::join_all(all).await

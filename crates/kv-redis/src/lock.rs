@@ -1,16 +1,19 @@
 //! Locks: contenders in the order of their numbers.
 
 use crate::{
-    client::Does,
     error::undone,
     holder::{OWN, token},
-    part::{Core, Part, unique},
+    part::{Core, Part},
     script::{self, next},
     session::{Session, Use},
     waiting::Place,
 };
 use kv_core::{
-    backend::{Backoff, Undo},
+    backend::{
+        Backoff, Undo,
+        retry::{Answered, RetrySafety},
+        unique,
+    },
     *,
 };
 use std::{
@@ -132,7 +135,8 @@ impl Attempt {
         ];
         // A repeat finds the contender that the first one made.
         let request = self.core.request(&script::ENTER, self.names(), arguments);
-        let (answer, is_repeat) = self.core.client.run(Does::Repeatable, self.deadline(), &request).await?;
+        let answered = self.core.client.run(RetrySafety::Repeatable, self.deadline(), &request).await?;
+        let Answered { answer, is_repeat } = answered;
         let mut answer = answer.list()?;
         let word = next(&mut answer)?.text()?;
         let mut number = || -> Result<u64> { next(&mut answer)?.unsigned() };
@@ -241,6 +245,6 @@ pub(crate) async fn leave(
     let [queue, brought] = core.names.lock(name);
     let names = [queue, brought, core.names.session(session)];
     let request = core.request(&script::LEAVE, names, [name.as_str().into(), contender.into()]);
-    let (answer, is_repeat) = core.client.run(Does::Repeatable, deadline, &request).await?;
+    let Answered { answer, is_repeat } = core.client.run(RetrySafety::Repeatable, deadline, &request).await?;
     Ok((answer.number()? == 1, is_repeat))
 }

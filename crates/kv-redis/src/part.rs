@@ -3,24 +3,23 @@
 use crate::{
     about::About,
     access::Access,
-    client::{Client, Does, Request},
+    client::{Client, Request},
     config::refused,
     error::corrupt,
     feed::Feed,
     link::Link,
     names::Names,
     script::{self, Answer, Script, digest, next},
-    session::{Session, Sessions, lock},
+    session::{Session, Sessions},
 };
 use fred::types::Value;
 use kv_core::{
-    backend::{Clock, Tasks},
+    backend::{Clock, Mutex, Tasks, retry::RetrySafety, unique},
     *,
 };
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -47,11 +46,6 @@ pub(crate) struct Part {
     pub(crate) core: Arc<Core>,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-}
-
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    RandomState::new().hash_one(std::process::id())
 }
 
 /// The part of a version that is the write's own.
@@ -132,7 +126,7 @@ pub(crate) fn is_foreign(version: Version) -> bool {
 
 impl Core {
     pub(crate) fn stays(&self) -> MutexGuard<'_, HashMap<String, (Duration, Duration)>> {
-        lock(&self.stays)
+        self.stays.lock()
     }
 
     /// Ends the sessions on which something was left, also those that we use no more.
@@ -160,18 +154,19 @@ impl Core {
 
     pub(crate) async fn run(
         &self,
-        does: Does,
+        safety: RetrySafety,
         deadline: Deadline,
         script: &'static Script,
         names: impl IntoIterator<Item = String>,
         arguments: impl IntoIterator<Item = Value>,
     ) -> Result<Answer> {
-        Ok(self.client.run(does, deadline, &self.request(script, names, arguments)).await?.0)
+        let request = self.request(script, names, arguments);
+        Ok(self.client.run(safety, deadline, &request).await?.answer)
     }
 
     /// Asks for nothing, as every call asks.
     async fn ask(&self, deadline: Deadline) -> Result<()> {
-        self.run(Does::Read, deadline, &script::READ, [], []).await.map(drop)
+        self.run(RetrySafety::Read, deadline, &script::READ, [], []).await.map(drop)
     }
 
     /// Several keys with their versions.
@@ -182,7 +177,7 @@ impl Core {
             let rest = &rest[..rest.len().min(MOST_KEYS)];
             let names = rest.iter().map(|key| self.names.key(key.as_str()));
             let arguments = rest.iter().map(|key| key.as_str().into());
-            let answer = self.run(Does::Read, deadline, &script::READ, names, arguments).await?;
+            let answer = self.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
             // Of large values an answer has a few.
             let found = answer.list()?;
             if found.len() == 0 {
@@ -228,7 +223,10 @@ impl Part {
     pub(crate) async fn check_parts(&self, asked: u16, deadline: Deadline) -> Result<()> {
         let note = self.core.names.parts();
         let number = Value::from(i64::from(asked));
-        let is = self.core.run(Does::Repeatable, deadline, &script::PARTS, [note.clone()], [number]).await?;
+        let is = self
+            .core
+            .run(RetrySafety::Repeatable, deadline, &script::PARTS, [note.clone()], [number])
+            .await?;
         match is.number()? {
             is if is == i64::from(asked) => Ok(()),
             is => Err(refused(&format!(
@@ -255,7 +253,7 @@ impl Part {
 
     pub(crate) async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let name = [self.core.names.key(key.as_str())];
-        let answer = self.core.run(Does::Read, options.deadline, &script::EXISTS, name, []).await?;
+        let answer = self.core.run(RetrySafety::Read, options.deadline, &script::EXISTS, name, []).await?;
         Ok(answer.number()? == 1)
     }
 

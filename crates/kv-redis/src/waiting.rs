@@ -1,6 +1,6 @@
 //! Waits in line, on this side.
 
-use crate::session::{Session, lock};
+use crate::session::Session;
 use std::{future::pending, sync::Arc};
 use tokio::sync::oneshot;
 
@@ -21,26 +21,26 @@ pub(crate) struct Waiter {
 
 impl Session {
     pub(crate) fn is_at(&self, contender: &str, place: Place) {
-        if let Some(waiter) = lock(&self.waiting).remove(contender) {
+        if let Some(waiter) = self.waiting.lock().remove(contender) {
             // Who waited may have gone.
             let _ = waiter.tell.send(place);
         }
     }
 
     pub(crate) fn is_waited_on(&self) -> bool {
-        !lock(&self.waiting).is_empty()
+        !self.waiting.lock().is_empty()
     }
 
     /// Waits in line from here on, also for what is told before the wait.
     pub(crate) fn waits(self: &Arc<Self>, contender: &str) -> Waiting {
         let (tell, told) = oneshot::channel();
-        lock(&self.waiting).insert(contender.to_owned(), Waiter { tell, is_in_line: false });
+        self.waiting.lock().insert(contender.to_owned(), Waiter { tell, is_in_line: false });
         Waiting { session: self.clone(), contender: contender.to_owned(), told }
     }
 
     /// The server has it in line.
     pub(crate) fn is_in_line(&self, contender: &str) {
-        if let Some(waiter) = lock(&self.waiting).get_mut(contender) {
+        if let Some(waiter) = self.waiting.lock().get_mut(contender) {
             waiter.is_in_line = true;
         }
     }
@@ -71,6 +71,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        lock(&self.session.waiting).remove(&self.contender);
+        self.session.waiting.lock().remove(&self.contender);
     }
 }

@@ -1,7 +1,6 @@
 //! Watches: listen, read what is there, then tell what is published; what ends by itself is looked at when it is due.
 
 use crate::{
-    client::Does,
     ends::Ends,
     feed::News,
     list::{Ask, Found, Row, Wanted, below},
@@ -11,7 +10,7 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    backend::{Backoff, Emit, Instant, Outage, Told, stream},
+    backend::{Backoff, Emit, Instant, Outage, Told, retry::RetrySafety, stream},
     *,
 };
 use std::{future::pending, sync::Arc, time::Duration};
@@ -264,7 +263,8 @@ impl Watched {
             let told = self.told.version(key).map_or(0, number);
             [Value::from(key.as_str()), told.to_string().into()]
         });
-        let answer = self.core.run(Does::Repeatable, self.deadline(), &script::LIVES, [], arguments).await;
+        let answer =
+            self.core.run(RetrySafety::Repeatable, self.deadline(), &script::LIVES, [], arguments).await;
         let mut lives = match answer {
             Ok(answer) => answer.list()?,
             Err(e) => {
