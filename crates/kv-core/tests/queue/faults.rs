@@ -85,6 +85,7 @@ async fn a_dropped_future_leaves_nobody_wherever_it_stood() {
         nobody(&client).await;
         let after = client.count();
         assert_eq!((after.enter - before.enter, after.cancel - before.cancel), (was_sent, was_sent));
+        assert_eq!(after.leave, before.leave, "{fault:?}: what was never sent is taken out");
     }
     // In the queue, and with the lock in hand.
     let held = holds(&client).await;

@@ -1,7 +1,7 @@
 //! Sessions that are lost, and lives that end.
 
 use crate::{
-    client::{Client, Fault},
+    client::{Client, Fault, PATIENCE},
     ended, got, holds,
     server::{LATE, TTL},
     waits,
@@ -23,6 +23,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn sessions(client: &Client) -> Vec<u64> {
     client.server.borrow().members.iter().map(|member| member.session).collect()
+}
+
+/// Why a life is over.
+async fn lost(lost: impl Future<Output = Error>) -> String {
+    tokio::time::timeout(PATIENCE, lost).await.expect("nobody hears of it").to_string()
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,21 +86,21 @@ async fn a_holder_hears_that_its_session_or_its_contender_is_gone() {
     let held = holds(&client).await;
     let session = sessions(&client)[0];
     client.server.send_modify(|server| _ = server.sessions.remove(&session));
-    assert!(held.alive.lost().await.to_string().contains("the server ended its session"));
+    assert!(lost(held.alive.lost()).await.contains("the server ended its session"));
     assert!(!held.alive.is_held());
     client.ends(session);
     assert!(!held.release.run().await.unwrap());
     let (held, began) = (holds(&client).await, tokio::time::Instant::now());
     let name = *client.names().last().unwrap();
     client.takes_out(name);
-    assert!(held.alive.lost().await.to_string().contains("by an administrator"));
+    assert!(lost(held.alive.lost()).await.contains("by an administrator"));
     assert_eq!(began.elapsed(), Duration::ZERO, "it was seen by no renewal");
     assert!(!held.release.run().await.unwrap());
     // One that gives it back is told so, and not that an administrator did it.
     let held = holds(&client).await;
     let lost = held.alive.lost();
     assert!(held.release.run().await.unwrap());
-    assert!(lost.await.to_string().contains("given back"));
+    assert!(self::lost(lost).await.contains("given back"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +131,7 @@ async fn a_guard_that_nobody_looks_after_is_not_held() {
     let held = tokio::task::spawn_blocking(|| acquired.join().unwrap()).await.unwrap();
     assert_eq!(client.server.borrow().sessions.len(), 1);
     assert!(!held.alive.is_held(), "nobody hears of what becomes of its contender");
-    assert!(held.alive.lost().await.to_string().contains("has ended"));
+    assert!(lost(held.alive.lost()).await.contains("has ended"));
     assert!(held.release.run().await.unwrap());
 }
 
@@ -152,7 +157,7 @@ async fn one_holder_at_a_time_also_when_the_first_is_cut_off() {
     holder.until_members(2).await;
     let began = tokio::time::Instant::now();
     holder.is_down.store(true, SeqCst);
-    held.alive.lost().await;
+    lost(held.alive.lost()).await;
     assert!(!next.is_finished(), "two hold it");
     let next = got(next).await;
     assert!(began.elapsed() >= LATE && next.alive.is_held() && !held.alive.is_held());
@@ -228,6 +233,6 @@ async fn a_renewal_whose_answer_comes_behind_the_time_brings_no_life_back() {
     answering.notify_one();
     clock.advance(TTL * 2 / 3);
     assert!(!alive.is_held());
-    let lost = alive.lost().await;
-    assert!(lost.to_string().contains("came after its time"), "{lost}");
+    let why = lost(alive.lost()).await;
+    assert!(why.contains("came after its time"), "{why}");
 }
