@@ -295,7 +295,7 @@ impl Store for Dynamo {
         if self.0.capabilities.watch == Watching::Unsupported {
             return Err(self.0.capabilities.unsupported("watches"));
         }
-        Ok(watch::watch(self.0.clone(), target, options))
+        Ok(watch::start(self.0.clone(), target, options))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
