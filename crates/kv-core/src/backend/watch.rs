@@ -1,7 +1,7 @@
 //! The engine of watches: lists, follows the changes, and lists again where some were lost.
 //!
 //! A backend says by a [`Source`] what its server can tell; [`start`] makes a
-//! [`WatchStream`](crate::WatchStream) of it. The engine remembers what it delivered
+//! [`WatchStream`] of it. The engine remembers what it delivered
 //! ([`WatchState`]), and from it decides what is owed: a source may tell the same thing twice, tell
 //! a change that the list had already, or lose changes, as long as it says so.
 //!
