@@ -3,12 +3,14 @@
 use crate::{
     api::{Done, Op},
     client::on_a_task,
-    http::Does,
-    lease::unique,
+    http::Purpose,
     names::{self, contender},
     store::Inner,
 };
-use kv_core::{Deadline, Error, ErrorKind, Key, Result, backend::Backoff};
+use kv_core::{
+    Deadline, Error, ErrorKind, Key, Result,
+    backend::{Backoff, unique},
+};
 use std::{
     sync::{
         Arc,
@@ -66,18 +68,18 @@ impl Contender {
         if comes_late {
             ops.push(Op::write(&self.mark(), b"", Some(&self.session)));
         }
-        let told = match self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await {
+        let told = match self.inner.ask(Purpose::Release, on_a_task(self.each_request), &ops).await {
             // With the session everything of ours is gone, and nothing can come. An earlier try may have done it.
             Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Somehow),
             told => told?,
         };
-        let left = match (told.it, told.is_repeat) {
+        let left = match (told.answer, told.is_repeat) {
             (Done::Committed(_), _) => return Ok(Left::Now),
             (Done::Refused(_), false) => Left::Before,
             (Done::Refused(_), true) => Left::Somehow,
         };
         if comes_late {
-            match self.inner.txn(Does::Keeps, Deadline::after(self.each_request), &ops[1..]).await {
+            match self.inner.txn(Purpose::Release, Deadline::after(self.each_request), &ops[1..]).await {
                 Err(e) if e.kind() == ErrorKind::LeaseLost => {}
                 marked => drop(marked?),
             }

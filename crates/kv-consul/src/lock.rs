@@ -3,10 +3,10 @@
 use crate::{
     api::{self, Done, Op, Pair},
     contender::{Contender, Left},
-    http::Does,
+    http::Purpose,
     poll::gone,
     session::Use,
-    store::{Inner, does},
+    store::{Inner, purpose},
 };
 use kv_core::{
     backend::{AbortOnDrop, Alive, Backoff, Undo},
@@ -48,7 +48,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         // Who does not wait gets in line only when nobody is seen there: no transaction can depend on that.
         if !options.wait {
             let deadline = Deadline::after(options.each_request);
-            let there = api::tree(&inner.client, Does::Read, deadline, &line).await?;
+            let there = api::tree(&inner.client, Purpose::Read, deadline, &line).await?;
             if there.iter().any(|pair| contends(inner, pair).is_some()) {
                 return Ok(None);
             }
@@ -137,9 +137,9 @@ impl Attempt {
             Op::get_tree(&self.line),
         ];
         // A repeat finds the contender that the first one made.
-        let told = self.inner.noting(Does::Repeatable, self.deadline(), &ops).await?;
+        let told = self.inner.ask(Purpose::Repeatable, self.deadline(), &ops).await?;
         self.contender.comes_late.store(told.is_repeat, Ordering::Release);
-        match told.it {
+        match told.answer {
             Done::Committed(done) => {
                 let line = done.get(1..).unwrap_or_default();
                 // A line without its own last one is one that the token may not read.
@@ -162,7 +162,7 @@ impl Attempt {
     }
 
     async fn look(&self, token: u64) -> Result<Place> {
-        let line = api::tree(&self.inner.client, Does::Read, self.deadline(), &self.line).await?;
+        let line = api::tree(&self.inner.client, Purpose::Read, self.deadline(), &self.line).await?;
         Ok(self.place(token, &line))
     }
 
@@ -277,14 +277,14 @@ impl Drop for EndOnDrop<'_> {
 /// [`Store::lock_holder`].
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let names = inner.names.line(name);
-    let line = api::tree(&inner.client, does(options), options.deadline, &names).await?;
+    let line = api::tree(&inner.client, purpose(options), options.deadline, &names).await?;
     match first(inner, &line) {
         Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
-        None => may_read(inner, does(options), options.deadline, &names).await.map(|()| None),
+        None => may_read(inner, purpose(options), options.deadline, &names).await.map(|()| None),
     }
 }
 
 /// A listing leaves out what the token may not read; one name that is checked is refused, and to get it in a transaction is not.
-pub(crate) async fn may_read(inner: &Inner, does: Does, deadline: Deadline, line: &str) -> Result<()> {
-    inner.txn(does, deadline, &[Op::check_index(&format!("{line}-"), 0)]).await.map(drop)
+pub(crate) async fn may_read(inner: &Inner, purpose: Purpose, deadline: Deadline, line: &str) -> Result<()> {
+    inner.txn(purpose, deadline, &[Op::check_index(&format!("{line}-"), 0)]).await.map(drop)
 }

@@ -3,7 +3,7 @@
 use crate::{
     api::{Listing, Range},
     asker::held_by,
-    http::Does,
+    http::Purpose,
     lock,
     names::below,
     poll::Joined,
@@ -76,7 +76,7 @@ impl Watched {
     async fn check_rights(&self, line: &str) -> Result<()> {
         let mut backoff = Backoff::default();
         loop {
-            match lock::may_read(&self.inner, Does::Read, Deadline::after(self.within), line).await {
+            match lock::may_read(&self.inner, Purpose::Read, Deadline::after(self.within), line).await {
                 Err(e) if !e.is_lasting() => backoff.pause().await,
                 answer => return answer,
             }
