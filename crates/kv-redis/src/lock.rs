@@ -6,7 +6,7 @@ use crate::{
     part::{Core, Part},
     script::{self, next},
     session::{Session, Use},
-    waiting::Place,
+    waiting::QueuePosition,
 };
 use kv_core::{
     backend::{
@@ -88,7 +88,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                     session.soonest.dies(asked + left + Duration::from_millis(1), part.core.clock.now());
                 }
                 session.listen();
-                if waiting.place().await == Place::Lost {
+                if waiting.place().await == QueuePosition::Lost {
                     if session.is_over() {
                         session.forget();
                     }

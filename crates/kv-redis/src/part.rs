@@ -119,11 +119,6 @@ impl Note {
     }
 }
 
-/// Whether a version was made of bytes.
-pub(crate) fn is_foreign(version: Version) -> bool {
-    version.parts().1 & FOREIGN != 0
-}
-
 impl Core {
     pub(crate) fn stays(&self) -> MutexGuard<'_, HashMap<String, (Duration, Duration)>> {
         self.stays.lock()

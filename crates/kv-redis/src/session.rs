@@ -7,7 +7,7 @@ use crate::{
     part::Core,
     script::{self, Answer, next},
     soonest::Soonest,
-    waiting::{Place, Waiter},
+    waiting::{QueuePosition, Waiter},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
@@ -282,9 +282,9 @@ impl Session {
             from = step.more;
         }
         self.soonest.looked(began, soonest);
-        firsts.keys().for_each(|first| self.is_at(first, Place::First));
+        firsts.keys().for_each(|first| self.is_at(first, QueuePosition::First));
         for gone in waited.iter().filter(|name| !firsts.contains_key(*name) && !behind.contains_key(*name)) {
-            self.is_at(gone, Place::Lost);
+            self.is_at(gone, QueuePosition::Lost);
         }
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
             if let Some(end) = self.held.lock().remove(gone) {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 /// How a wait in line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum QueuePosition {
     First,
     /// The contender is gone.
     Lost,
@@ -14,13 +14,13 @@ pub(crate) enum Place {
 
 /// One who is about to get in line, or waits there.
 pub(crate) struct Waiter {
-    tell: oneshot::Sender<Place>,
+    tell: oneshot::Sender<QueuePosition>,
     /// Whether the server said that it is in line.
     pub(crate) is_in_line: bool,
 }
 
 impl Session {
-    pub(crate) fn is_at(&self, contender: &str, place: Place) {
+    pub(crate) fn is_at(&self, contender: &str, place: QueuePosition) {
         if let Some(waiter) = self.waiting.lock().remove(contender) {
             // Who waited may have gone.
             let _ = waiter.tell.send(place);
@@ -50,11 +50,11 @@ impl Session {
 pub(crate) struct Waiting {
     session: Arc<Session>,
     contender: String,
-    told: oneshot::Receiver<Place>,
+    told: oneshot::Receiver<QueuePosition>,
 }
 
 impl Waiting {
-    pub(crate) async fn place(&mut self) -> Place {
+    pub(crate) async fn place(&mut self) -> QueuePosition {
         let lost = async {
             match self.session.alive() {
                 Some(alive) => drop(alive.lost().await),
@@ -63,8 +63,8 @@ impl Waiting {
         };
         tokio::select! {
             biased;
-            place = &mut self.told => place.unwrap_or(Place::Lost),
-            () = lost => Place::Lost,
+            place = &mut self.told => place.unwrap_or(QueuePosition::Lost),
+            () = lost => QueuePosition::Lost,
         }
     }
 }
