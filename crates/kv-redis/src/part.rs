@@ -10,18 +10,14 @@ use crate::{
     link::Link,
     names::Names,
     script::{self, Answer, Script, digest, next},
-    session::{Session, Sessions},
+    session::Sessions,
 };
 use fred::types::Value;
 use kv_core::{
-    backend::{Clock, Mutex, Tasks, retry::RetrySafety, unique},
+    backend::{Clock, Tasks, retry::RetrySafety, unique},
     *,
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, MutexGuard},
-    time::Duration,
-};
+use std::sync::Arc;
 
 /// How many keys are read at once.
 const MOST_KEYS: usize = 1000;
@@ -36,9 +32,6 @@ pub(crate) struct Core {
     pub(crate) feed: Feed,
     /// What is given back in the background.
     pub(crate) tasks: Tasks,
-    /// Sessions on which something hangs that could not be taken out of its line, by their names: how long they live without
-    /// us, and how long a request to end them may take.
-    stays: Mutex<HashMap<String, (Duration, Duration)>>,
 }
 
 /// A store in one slot.
@@ -120,18 +113,6 @@ impl Note {
 }
 
 impl Core {
-    pub(crate) fn stays(&self) -> MutexGuard<'_, HashMap<String, (Duration, Duration)>> {
-        self.stays.lock()
-    }
-
-    /// Ends the sessions on which something was left, also those that we use no more.
-    async fn end_what_stays(&self) -> Result<()> {
-        let stays = std::mem::take(&mut *self.stays());
-        let ends = stays.iter().map(|(id, (ttl, each))| Session::end(self, id, *ttl, *each));
-        // Each of them, whatever becomes of the others.
-        futures::future::join_all(ends).await.into_iter().try_for_each(|ended| ended.map(drop))
-    }
-
     /// A script on this store, about these names besides the store's own.
     pub(crate) fn request(
         &self,
@@ -206,8 +187,7 @@ impl Part {
         let about = About::ask(&client, deadline).await?;
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
-        let core =
-            Arc::new(Core { client, names, clock, feed, tasks: Tasks::default(), stays: Mutex::default() });
+        let core = Arc::new(Core { client, names, clock, feed, tasks: Tasks::default() });
         // Whether its user may ask at all; what it may not write, those calls tell.
         core.ask(deadline).await?;
         Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core })
@@ -266,9 +246,8 @@ impl Part {
     pub(crate) async fn close(&self) -> Result<()> {
         let given_back = self.core.tasks.finish().await;
         let ended = self.sessions.end().await;
-        let left = self.core.end_what_stays().await;
         self.core.feed.close();
         self.core.client.close();
-        given_back.and(ended).and(left)
+        given_back.and(ended)
     }
 }
