@@ -1,16 +1,22 @@
 //! How connections are made, and why none comes about.
 
 use crate::{
-    client::unique,
-    error::{Fate, failed, lock},
+    error::failed,
     link::Linked,
     probe,
     tls::{Certificates, Tls},
 };
 use futures::future::join_all;
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret,
+    backend::{
+        Backoff, Mutex,
+        retry::{Effect, RequestError},
+        unique,
+    },
+};
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use zookeeper_client::{
@@ -221,8 +227,10 @@ impl Options {
             match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
                 Some(Ok(linked)) => return Ok(linked),
                 Some(Err(e)) => match deadline.limit(self.why(e)).await {
-                    Some((Fate::Refused, error)) if attempts.are_many() => return Err(error),
-                    Some((_, error)) => why = Some(error),
+                    Some(failed) if failed.effect == Effect::Refused && attempts.are_many() => {
+                        return Err(failed.error);
+                    }
+                    Some(failed) => why = Some(failed.error),
                     None => {}
                 },
                 None => return Err(self.unreachable(deadline, why.map(|e| e.to_string()).as_deref())),
@@ -232,21 +240,21 @@ impl Options {
     }
 
     /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
-    pub(crate) async fn why(&self, error: ClientError) -> (Fate, Error) {
-        let (fate, error) = failed(error);
-        if fate == Fate::Refused {
-            return (fate, error);
+    pub(crate) async fn why(&self, error: ClientError) -> RequestError {
+        let failed = failed(error);
+        if failed.effect == Effect::Refused {
+            return failed;
         }
-        let last = lock(&self.found).clone().filter(|(at, _)| at.elapsed() < FOUND);
+        let last = self.found.lock().clone().filter(|(at, _)| at.elapsed() < FOUND);
         let text = match last {
             Some((_, text)) => text,
             None => {
                 let text: Arc<str> = self.look().await.into();
-                *lock(&self.found) = Some((Instant::now(), text.clone()));
+                *self.found.lock() = Some((Instant::now(), text.clone()));
                 text
             }
         };
-        (fate, Error::new(ErrorKind::Unavailable, text.to_string()))
+        RequestError::new(failed.effect, Error::new(ErrorKind::Unavailable, text.to_string()))
     }
 
     async fn look(&self) -> String {

@@ -1,14 +1,17 @@
 //! What stands in a lock's line for an attempt; and watching it, and the one before it.
 
 use crate::{
-    client::{Does, Via, unique},
+    client::Via,
     connect::Attempts,
     error::Problem,
     link::{self, Linked},
     session::Ephemeral,
     store::Inner,
 };
-use kv_core::{Deadline, ErrorKind, Key, Result};
+use kv_core::{
+    Deadline, ErrorKind, Key, Result,
+    backend::{retry::RetrySafety, unique},
+};
 use std::{
     pin::pin,
     sync::{
@@ -72,7 +75,7 @@ impl Contender {
     pub(crate) async fn gone(&self, path: &str) -> Result<Gone> {
         let watched = self
             .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
+            .call(RetrySafety::Read, self.deadline(), |linked| async move {
                 Ok::<_, Problem>(watch(&linked, path).await?)
             })
             .await?;
@@ -101,7 +104,7 @@ impl Contender {
         loop {
             let watched = self
                 .via()
-                .call(Does::Read, self.deadline(), |linked| {
+                .call(RetrySafety::Read, self.deadline(), |linked| {
                     let path = &path;
                     async move {
                         let mut found = watch(&linked, path).await?;

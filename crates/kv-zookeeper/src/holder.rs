@@ -1,7 +1,7 @@
 //! Who holds a lock.
 
 use crate::{
-    client::{Does, Via},
+    client::Via,
     error::Problem,
     feed::answers,
     line::{ordered, token},
@@ -10,7 +10,7 @@ use crate::{
     node::{Ask, Got, gone_at, read},
     store::Inner,
 };
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use zookeeper_client::Error as ClientError;
 
 /// Who holds a lock, and when nobody does, since when.
@@ -70,7 +70,7 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = inner.names.line(name);
     'line: loop {
-        let waiting = Via::Any(&inner.client).call(Does::Read, options.deadline, |linked| {
+        let waiting = Via::Any(&inner.client).call(RetrySafety::Read, options.deadline, |linked| {
             let line = &line;
             async move {
                 let barrier = linked.barrier_for(options.consistency).await;

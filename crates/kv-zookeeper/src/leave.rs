@@ -1,7 +1,6 @@
 //! What an attempt to hold a lock gives back, at its end or when it is given up.
 
 use crate::{
-    client::Does,
     connect::Attempts,
     contender::Contender,
     error::{Problem, Said},
@@ -10,7 +9,7 @@ use crate::{
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{AbortOnDrop, Undo},
+    backend::{AbortOnDrop, Undo, retry::RetrySafety},
 };
 use std::sync::{Arc, atomic::Ordering};
 use tokio::task::AbortHandle;
@@ -97,14 +96,14 @@ impl Contender {
             },
         };
         let path = &found;
-        let deleted = self.via().call(Does::Repeatable, self.deadline(), |linked| async move {
+        let deleted = self.via().call(RetrySafety::Repeatable, self.deadline(), |linked| async move {
             let deleted = linked.session.delete(path, None);
             Ok::<_, Problem>(deleted.await?)
         });
         match deleted.await {
             Ok(Ok(())) => Ok(true),
             // Nobody else deletes it; what an attempt before deleted was there.
-            Ok(Err(answer)) => Ok(answer.repeated && answer.said == Said::NoNode),
+            Ok(Err(answer)) => Ok(answer.is_repeat && answer.said == Said::NoNode),
             Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
             Err(e) => Err(e),
         }

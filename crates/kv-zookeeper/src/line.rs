@@ -1,14 +1,16 @@
 //! The line of a lock, and getting into it.
 
 use crate::{
-    client::Does,
     connect::Attempts,
     contender::Contender,
     directory,
-    error::{Answer, Problem, Said, unknown},
+    error::{Answer, Problem, Said},
     link::Linked,
 };
-use kv_core::*;
+use kv_core::{
+    backend::retry::{RetrySafety, outcome_unknown},
+    *,
+};
 use zookeeper_client::{CreateMode, Error as ClientError, MultiWriteResult, Stat};
 
 /// How often getting in line may meet a line that has just gone.
@@ -76,7 +78,7 @@ impl Contender {
     pub(crate) async fn line(&self) -> Result<Vec<String>> {
         let line = self
             .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
+            .call(RetrySafety::Read, self.deadline(), |linked| async move {
                 let barrier = linked.barrier().await;
                 let line = linked.session.list_children(&self.line);
                 barrier.await?;
@@ -89,7 +91,7 @@ impl Contender {
     pub(crate) async fn seen(&self) -> Result<Vec<String>> {
         let line = self
             .via()
-            .call(Does::Read, self.deadline(), |linked| async move {
+            .call(RetrySafety::Read, self.deadline(), |linked| async move {
                 let line = linked.session.list_children(&self.line).await?;
                 Ok::<_, Problem>(ordered(&linked, &self.line, line).await?)
             })
@@ -107,7 +109,7 @@ impl Contender {
             let deadline = self.deadline();
             let entered = self
                 .via()
-                .call(Does::Write, deadline, |linked| async move {
+                .call(RetrySafety::Write, deadline, |linked| async move {
                     let create = acls.create(CreateMode::EphemeralSequential);
                     let entered = linked.session.create(prefix, &options.value, &create);
                     Ok::<_, Problem>(entered.await?)
@@ -150,7 +152,7 @@ impl Contender {
         let (line, prefix) = (&self.line, &format!("{}/{}-", self.line, self.id));
         let begun = self
             .via()
-            .call(Does::Write, deadline, |linked| async move {
+            .call(RetrySafety::Write, deadline, |linked| async move {
                 let mut writer = linked.session.new_multi_writer();
                 writer.add_create(line, b"", &acls.create(CreateMode::Container))?;
                 writer.add_create(prefix, &options.value, &acls.create(CreateMode::EphemeralSequential))?;
@@ -184,7 +186,7 @@ impl Contender {
     }
 
     pub(crate) async fn stat(&self, path: &str) -> Result<Option<Stat>> {
-        let found = self.via().call(Does::Read, self.deadline(), |linked| async move {
+        let found = self.via().call(RetrySafety::Read, self.deadline(), |linked| async move {
             let found = linked.session.check_stat(path).await?;
             if found.is_some() {
                 return Ok::<_, Problem>(found);
@@ -212,7 +214,7 @@ impl Contender {
 fn unsure(error: Error) -> Error {
     match error.kind() {
         ErrorKind::LeaseLost | ErrorKind::OutcomeUnknown => error,
-        _ => unknown(error),
+        _ => outcome_unknown(error),
     }
 }
 

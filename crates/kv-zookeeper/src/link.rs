@@ -1,17 +1,16 @@
 //! One connection, and whether it stands.
 
-use crate::error::lock;
 use futures::{
     FutureExt,
     future::{BoxFuture, OptionFuture, Shared},
 };
-use kv_core::{Consistency, Deadline, Error, ErrorKind, Result};
+use kv_core::{Consistency, Deadline, Error, ErrorKind, Result, backend::Mutex};
 use spawns_core::{Spawn, Task as ClientTask};
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -112,7 +111,7 @@ impl Spawn for Spawner {
     fn spawn(&self, task: ClientTask) {
         let (gone, state) = (self.gone.clone(), self.state.clone());
         let task = Task { task: Box::into_pin(task.future), is_over: false, gone, state };
-        *lock(&self.task) = Some(tokio::spawn(task).abort_handle());
+        *self.task.lock() = Some(tokio::spawn(task).abort_handle());
     }
 }
 
@@ -167,7 +166,7 @@ impl Linked {
         })
         .await?;
         let _ = spawner.state.set(session.state_watcher());
-        let task = lock(&spawner.task).take().ok_or(ClientError::ClientClosed)?;
+        let task = spawner.task.lock().take().ok_or(ClientError::ClientClosed)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })
     }
@@ -190,12 +189,12 @@ impl Linked {
     ///
     /// Who comes while one is under way shares the next one: all readers of a connection together cost one write at a time.
     pub(crate) async fn barrier(&self) -> Barrier {
-        let under_way = lock(&self.barrier).clone();
+        let under_way = self.barrier.lock().clone();
         if let Some(under_way) = &under_way {
             // It may have been sent before what the caller has to see.
             let _ = under_way.clone().await;
         }
-        let mut last = lock(&self.barrier);
+        let mut last = self.barrier.lock();
         if let Some(next) = &*last
             && under_way.is_none_or(|under_way| !under_way.ptr_eq(next))
         {

@@ -1,20 +1,19 @@
 //! Sessions that own nodes: what they created goes with them.
 
 use crate::{
-    client::{before, closed},
+    client::{closed, early},
     connect::{Attempts, NotResumed, Options, lasts},
-    error::{failed, lock},
+    error::failed,
     link::{Link, Linked, Why, stands},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{Alive, Clock, Home, Instant},
+    backend::{
+        Alive, Clock, Home, Instant, Mutex,
+        retry::{RequestError, Servers},
+    },
 };
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};
 use zookeeper_client::{Error as ClientError, SessionInfo};
 
@@ -29,6 +28,8 @@ pub(crate) struct Ephemeral {
     id: String,
     info: SessionInfo,
     options: Arc<Options>,
+    /// Its one connection, to whichever member it is.
+    servers: Servers<()>,
     timeout: Duration,
     link: watch::Sender<Link>,
     keeper: AbortHandle,
@@ -60,7 +61,7 @@ impl Ephemeral {
         detached: bool,
         deadline: Deadline,
     ) -> Result<Self> {
-        let linked = options.session(timeout, detached, before(deadline)).await?;
+        let linked = options.session(timeout, detached, early(deadline)).await?;
         let granted = linked.session.session_timeout();
         if !lasts(granted, timeout) {
             let why = format!(
@@ -78,6 +79,7 @@ impl Ephemeral {
             id,
             info,
             options: options.clone(),
+            servers: Servers::one(()),
             timeout,
             link,
             keeper,
@@ -92,18 +94,22 @@ impl Ephemeral {
 
     /// What it owns lies in this directory.
     pub(crate) fn lies_in(&self, directory: &str) {
-        let mut directories = lock(&self.directories);
+        let mut directories = self.directories.lock();
         if directories.len() < MOST_DIRECTORIES {
             directories.insert(directory.to_owned());
         }
     }
 
     pub(crate) fn directories(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *lock(&self.directories))
+        std::mem::take(&mut *self.directories.lock())
     }
 
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn servers(&self) -> &Servers<()> {
+        &self.servers
     }
 
     /// Whether its owner may still count on it.
@@ -259,7 +265,7 @@ async fn hold(
                     return;
                 }
                 Err(NotResumed::Yet(e, less)) => {
-                    let (_, error) = options.why(e).await;
+                    let RequestError { error, .. } = options.why(e).await;
                     let less = less.map_or(String::new(), |less| format!("{less}; "));
                     let text = format!("{less}{error}").into();
                     link.send_replace(Link::Down(Some(Why { refused: None, text })));
@@ -291,7 +297,7 @@ pub(crate) fn keep(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, grant
             let linked = session.link(Deadline::after(ttl)).await?;
             linked.barrier().await.await.map_err(|e| match e {
                 ClientError::SessionExpired => Error::new(ErrorKind::LeaseLost, OVER),
-                e => failed(e).1.with_kind(ErrorKind::Unavailable),
+                e => failed(e).error.with_kind(ErrorKind::Unavailable),
             })
         }
     });

@@ -1,13 +1,13 @@
 //! Watches: each tells what it owes its reader, of what is there and of what the server tells to have changed.
 
-use crate::{error::lock, feed::Feed, holder, link::Gone, list, store::Inner};
+use crate::{error::failed, feed::Feed, holder, link::Gone, list, store::Inner};
 use futures::StreamExt;
 use kv_core::{
-    backend::{AbortOnDrop, Backoff, Outage, stream},
+    backend::{AbortOnDrop, Backoff, Mutex, Outage, stream},
     *,
 };
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher};
@@ -114,7 +114,7 @@ async fn arm(
     let is_armed = |armed: &Option<Arc<Armed>>| {
         armed.as_ref().is_some_and(|armed| armed.generation == linked.generation)
     };
-    if is_armed(&lock(&armed)) {
+    if is_armed(&armed.lock()) {
         return Ok(());
     }
     let path = match target {
@@ -124,13 +124,13 @@ async fn arm(
     };
     let shared = inner.feed.armed().get(&path).and_then(Weak::upgrade);
     if is_armed(&shared) {
-        *lock(&armed) = shared;
+        *armed.lock() = shared;
         return Ok(());
     }
     let watching = linked.session.watch(&path, AddWatchMode::PersistentRecursive);
     let watcher = match deadline.limit(watching).await {
         Some(Ok(watcher)) => watcher,
-        Some(Err(e)) => return Err(crate::error::failed(e).1),
+        Some(Err(e)) => return Err(failed(e).error),
         None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
     };
     let task = inner.client.spawn(forward(inner.feed.clone(), watcher, linked.gone()));
@@ -141,6 +141,6 @@ async fn arm(
     }
     all.insert(path, Arc::downgrade(&watch));
     drop(all);
-    *lock(&armed) = Some(watch);
+    *armed.lock() = Some(watch);
     Ok(())
 }
