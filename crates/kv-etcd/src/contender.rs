@@ -1,13 +1,16 @@
 //! What an attempt puts in a lock's line, and how it is taken out again.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     session::{Floor, Own},
     store::Inner,
     txn::{deleted, found, is_missing},
 };
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use kv_core::{backend::Undo, *};
+use kv_core::{
+    backend::{Undo, retry::Answered, unique},
+    *,
+};
 use std::{
     sync::{
         Arc,
@@ -37,7 +40,7 @@ impl Contender {
             lease: session.lease,
             floor: session.floor.clone(),
             number: session.floor.next(),
-            name: inner.names.contender(lock, crate::lease::unique()),
+            name: inner.names.contender(lock, unique()),
             each_request,
             was_sent: AtomicBool::new(false),
             has_copies: AtomicBool::new(false),
@@ -81,12 +84,12 @@ impl Contender {
                 answer => return answer,
             }
         }
-        let delete = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
+        let delete = self.inner.client.ask(Purpose::Repeatable, self.deadline(), |service| {
             let name = self.name.clone();
             async move { service.kv_client().delete(name, None).await }
         });
-        let (answer, maybe_done) = delete.await;
-        Ok((answer?.deleted() > 0, maybe_done))
+        let Answered { answer, is_repeat } = delete.await?;
+        Ok((answer?.deleted() > 0, is_repeat))
     }
 
     /// Deletes it, and has the request that makes it do nothing should it still arrive.
@@ -99,13 +102,13 @@ impl Contender {
                 .when([when])
                 .and_then([delete(), self.raise(self.number)])
                 .or_else([delete(), TxnOp::get(self.floor_name(), None)]);
-            let ask = self.inner.client.ask(Does::Repeatable, self.deadline(), |service| {
+            let ask = self.inner.client.ask(Purpose::Repeatable, self.deadline(), |service| {
                 let txn = txn.clone();
                 async move { service.kv_client().txn(txn).await }
             });
-            let (answer, maybe_done) = ask.await;
+            let Answered { answer, is_repeat } = ask.await?;
             let answer = answer?;
-            (was_there, maybe) = (was_there || deleted(&answer) > Some(0), maybe || maybe_done);
+            (was_there, maybe) = (was_there || deleted(&answer) > Some(0), maybe || is_repeat);
             let floor = found(&answer).into_iter().flatten().next();
             self.floor.is(answer.succeeded() || floor.is_some());
             let is_refused = floor.is_some_and(|floor| floor.value() >= Floor::spelt(self.number).as_bytes());

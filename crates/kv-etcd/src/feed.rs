@@ -1,8 +1,8 @@
 //! The server's changes.
 
 use crate::{
-    client::Does,
-    error::{failed, refused},
+    client::Purpose,
+    error::{classify, refused_watch},
     names::Range,
     store::{ANSWER, Inner},
 };
@@ -38,14 +38,14 @@ impl Feed {
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
         }
-        let open = inner.client.call(Does::Stream, Deadline::after(each_request), |service| {
+        let open = inner.client.call(Purpose::Watch, Deadline::after(each_request), |service| {
             let (start, options) = (range.start.clone(), options.clone());
             async move {
                 let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
                 let mut stream = watch.watch(start, Some(options)).await?;
                 match stream.message().await? {
                     Some(first) if first.created() && !first.canceled() => Ok(stream),
-                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
             }
         });
@@ -65,7 +65,7 @@ impl Feed {
                     return News::Broken;
                 }
                 Err(e) => {
-                    tracing::debug!(error = %failed("watch", true, e).error, "a watch broke");
+                    tracing::debug!(error = %classify("watch", true, e).failed.error, "a watch broke");
                     return News::Broken;
                 }
             };

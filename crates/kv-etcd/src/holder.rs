@@ -1,10 +1,10 @@
 //! Who holds a lock, for others to read and to watch.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     feed::{Change, Feed, LASTED, News},
     names::{Names, Range, after},
-    store::{Inner, does, reading, revision},
+    store::{Inner, purpose, reading, revision},
 };
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 use kv_core::{
@@ -31,7 +31,7 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
             .with_sort(SortTarget::Create, SortOrder::Ascend)
             .with_min_create_revision(since)
             .with_limit(1);
-        let first = inner.range(does(options), options.deadline, &line.start, first).await?.take_kvs();
+        let first = inner.range(purpose(options), options.deadline, &line.start, first).await?.take_kvs();
         match first.into_iter().next() {
             // What another tool wrote there holds nothing.
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
@@ -63,7 +63,7 @@ impl Watched {
             let page =
                 GetOptions::new().with_range(self.line.end.clone()).with_limit(MANY).with_revision(pinned);
             let deadline = Deadline::after(self.each_request);
-            let mut page = self.inner.range(Does::Read, deadline, &start, page).await?;
+            let mut page = self.inner.range(Purpose::Read, deadline, &start, page).await?;
             if pinned == 0 {
                 pinned = revision(page.header())?;
             }

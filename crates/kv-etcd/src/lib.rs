@@ -79,6 +79,7 @@ mod life;
 mod link;
 mod list;
 mod lock;
+mod login;
 mod member;
 mod names;
 mod session;

@@ -3,7 +3,7 @@
 use crate::{
     error::says,
     names::{after, behind},
-    store::{Inner, does, entry, reading, revision, version},
+    store::{Inner, entry, purpose, reading, revision, version},
     txn,
 };
 use etcd_client::KeyValue;
@@ -72,7 +72,7 @@ pub(crate) async fn page(
     if keys_only {
         ask = ask.with_keys_only();
     }
-    let answer = inner.range(does(&options.read), options.read.deadline, &place.start, ask).await;
+    let answer = inner.range(purpose(&options.read), options.read.deadline, &place.start, ask).await;
     let mut answer = answer.map_err(|e| match says(&e, "has been compacted") {
         true => Error::new(
             ErrorKind::Unavailable,
@@ -165,7 +165,7 @@ async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &Read
             part.push(item);
         }
         let pinned = reading(read).with_revision(at);
-        let mut found = txn::read(inner, &names, does(read), read.deadline, &pinned).await?.into_iter();
+        let mut found = txn::read(inner, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
         for item in part {
             filled.extend(match item {
                 Item::Key(key, _) => found.next().flatten().map(|kv| {

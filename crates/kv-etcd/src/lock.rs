@@ -1,7 +1,7 @@
 //! Locks: contenders in the order of their creation.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     contender::Contender,
     names::{Names, Range},
     session::{Floor, Use},
@@ -13,7 +13,7 @@ use etcd_client::{
     Compare, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
 };
 use kv_core::{
-    backend::{Alive, Backoff},
+    backend::{Alive, Backoff, retry::Answered},
     *,
 };
 use std::sync::{Arc, atomic::Ordering};
@@ -163,13 +163,13 @@ impl Attempt {
         let otherwise = [self.own(), others, TxnOp::get(own.floor_name(), None)];
         let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
         // A repeat finds the contender that the first one made.
-        let ask = self.inner.client.ask(Does::Repeatable, own.deadline(), |service| {
+        let ask = self.inner.client.ask(Purpose::Repeatable, own.deadline(), |service| {
             own.was_sent.store(true, Ordering::Relaxed);
             let txn = txn.clone();
             async move { service.kv_client().txn(txn).await }
         });
-        let (answer, maybe_done) = ask.await;
-        own.has_copies.store(maybe_done, Ordering::Relaxed);
+        let Answered { answer, is_repeat } = ask.await?;
+        own.has_copies.store(is_repeat, Ordering::Relaxed);
         let answer = answer?;
         if !answer.succeeded() {
             return Ok(self.refused(&answer, is_made));
@@ -211,7 +211,7 @@ impl Attempt {
 
     async fn look_for_own(&self) -> Result<Entered> {
         let (own, keys_only) = (&self.contender, GetOptions::new().with_keys_only());
-        let found = self.inner.range(Does::Read, own.deadline(), &own.name, keys_only).await?;
+        let found = self.inner.range(Purpose::Read, own.deadline(), &own.name, keys_only).await?;
         Ok(match found.kvs().first() {
             Some(own) => Entered::At(own.create_revision(), Place::Unseen),
             None => Entered::At(0, Place::Lost),
@@ -229,7 +229,7 @@ impl Attempt {
                 .with_limit(many);
             let ops = [self.own(), TxnOp::get(self.line.start.clone(), Some(before))];
             let answer =
-                self.inner.txn(Does::Read, self.contender.deadline(), Txn::new().and_then(ops)).await?;
+                self.inner.txn(Purpose::Read, self.contender.deadline(), Txn::new().and_then(ops)).await?;
             let at = revision(answer.header())?;
             let mut found = found(&answer).into_iter();
             let own = found.next().unwrap_or_default();

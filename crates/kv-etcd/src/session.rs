@@ -7,12 +7,12 @@ use crate::{
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{self, Clock, Home, Session, Tasks},
+    backend::{self, Clock, Home, Mutex, Session, Tasks},
 };
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -77,7 +77,7 @@ impl Sessions {
 
     /// Those of this runtime.
     fn here(&self, tasks: &Tasks) -> Arc<Here> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock();
         let here = Handle::current().id();
         if !all.contains_key(&here) {
             for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
@@ -95,7 +95,7 @@ impl Sessions {
 
     /// No new users of this session.
     pub(crate) fn forget(&self, used: &Use) {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock();
         all.values().for_each(|(_, sessions)| sessions.forget(used));
     }
 
@@ -104,7 +104,7 @@ impl Sessions {
     /// # Errors
     /// The first failure of those on which something hangs still.
     pub(crate) async fn end(&self) -> Result<()> {
-        let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.all.lock());
         // Side by side: a runtime may stand still.
         let mut ends = JoinSet::new();
         for (_, sessions) in all.into_values() {

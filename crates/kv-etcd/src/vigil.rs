@@ -1,12 +1,12 @@
 //! The watches that locks need, of single names until they are deleted: one stream for all of a session.
 
 use crate::{
-    client::{Client, Does},
-    error::refused,
+    client::{Client, Purpose},
+    error::refused_watch,
     store::revision,
 };
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
-use kv_core::{Deadline, Result};
+use kv_core::{Deadline, Result, backend::unique};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,7 +53,7 @@ impl Vigil {
 
     /// Waits until the name is deleted at this revision or later (`true`), or until one has to look (`false`).
     pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
-        let id = i64::try_from(crate::lease::unique() >> 1).unwrap_or(i64::MAX).max(1);
+        let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
         let (gone, seen) = oneshot::channel();
         if self.0.send(Order::Watch(Wanted { id, name, from, gone })).is_err() {
             return false;
@@ -92,13 +92,13 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
 /// The stream, and whether its first watch is one of the history that we know.
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
-        .call(Does::Stream, Deadline::after(each_request), |service| {
+        .call(Purpose::Watch, Deadline::after(each_request), |service| {
             let (name, options) = (first.name.clone(), first.options());
             async move {
                 let mut stream = service.watch_client().watch(name, Some(options)).await?;
                 match stream.message().await? {
                     Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
-                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
             }
         })

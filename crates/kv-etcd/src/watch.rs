@@ -2,7 +2,7 @@
 //! can come between the two, however slowly the reading is taken: a server that ends ends the changes too.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     feed::{Change, Feed, LASTED, News},
     history::History,
     list::next_size,
@@ -207,7 +207,7 @@ impl Watched {
         while !owed.is_empty() {
             let (part, behind) = owed.split_at(size.min(owed.len()));
             let deadline = Deadline::after(self.each_request);
-            let read = txn::read(&self.inner, part, Does::Read, deadline, &pinned).await?;
+            let read = txn::read(&self.inner, part, Purpose::Read, deadline, &pinned).await?;
             let kvs: Vec<_> = read.into_iter().flatten().collect();
             (size, owed) = (next_size(&kvs), behind);
             for kv in kvs {
@@ -222,7 +222,7 @@ impl Watched {
             true => options,
             false => options.with_range(self.range.end.clone()),
         };
-        self.inner.range(Does::Read, Deadline::after(self.each_request), start, options).await
+        self.inner.range(Purpose::Read, Deadline::after(self.each_request), start, options).await
     }
 
     /// Tells changes until the feed breaks, or is seen to be of another history than what was told before.
