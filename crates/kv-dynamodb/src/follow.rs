@@ -22,7 +22,8 @@ use std::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-/// How often a shard is asked for records. Each shard may be read by two processes, each five times a second.
+/// How often a shard is asked for records. Each shard may be read by two processes, each five times
+/// a second.
 const POLL: Duration = Duration::from_millis(200);
 /// So many records at once: there may be more already.
 const MANY: usize = 500;
@@ -32,7 +33,8 @@ const LIST: Duration = Duration::from_millis(500);
 const LIST_ANYWAY: Duration = Duration::from_secs(30);
 /// So long after the end of a shard they are listed with every look.
 const LATELY: Duration = Duration::from_secs(60);
-/// How often one looks whether it still is the table's stream: a table that was deleted and made anew has another.
+/// How often one looks whether it still is the table's stream: a table that was deleted and made
+/// anew has another.
 const LOOK: Duration = Duration::from_secs(5);
 /// So long a stream may be off, as it is while its view is changed, before watches end.
 const OFF: Duration = Duration::from_secs(60);
@@ -68,7 +70,7 @@ pub(crate) type Read<R> = (Vec<R>, Option<String>);
 pub(crate) trait ShardSource: Send + Sync + 'static {
     type Record: Send + 'static;
 
-    /// Finds the stream: what was known of it may be of the past. Whether it is another than before is a gap.
+    /// Finds the stream: what was known of it may be of the past. Another than before is a gap.
     fn find(&self, anew: bool) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// All shards, those that are closed too.
     fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, ReadError>> + Send;
@@ -182,7 +184,8 @@ async fn follow_once<S: ShardSource>(
     }
 }
 
-/// Begins at the newest record of every line of shards, and has read once from there: so the places are fixed.
+/// Begins at the newest record of every line of shards, and has read once from there: so the
+/// positions are fixed.
 async fn begin<S: ShardSource>(
     source: &Arc<S>,
     sink: &Arc<impl RecordHandler<S::Record>>,

@@ -122,6 +122,7 @@ mod lock;
 mod login;
 mod names;
 mod put;
+mod read;
 mod sent;
 mod shards;
 mod shared;

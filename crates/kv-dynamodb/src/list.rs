@@ -5,7 +5,8 @@ use crate::{
     error::Failure,
     item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
     names::{Names, Range},
-    store::{Inner, consistent},
+    read::consistent,
+    store::Inner,
     terms::Terms,
     turns::{Turn, TurnOf},
 };
@@ -74,13 +75,13 @@ pub(crate) async fn query(
 }
 
 /// Where a page begins.
-struct Place {
+struct PageToken {
     /// How many keys to ask for.
     size: usize,
     start: String,
 }
 
-impl Place {
+impl PageToken {
     fn of(cursor: &Cursor) -> Option<Self> {
         let (size, start) = cursor.as_bytes().split_first_chunk::<4>()?;
         let size = usize::try_from(u32::from_be_bytes(*size)).ok()?;
@@ -93,9 +94,9 @@ impl Place {
     }
 }
 
-fn place(from: Option<&Cursor>) -> Result<Option<Place>> {
+fn page_token(from: Option<&Cursor>) -> Result<Option<PageToken>> {
     let odd = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
-    from.map(|cursor| Place::of(cursor).ok_or_else(odd)).transpose()
+    from.map(|cursor| PageToken::of(cursor).ok_or_else(odd)).transpose()
 }
 
 pub(crate) async fn page(
@@ -105,16 +106,16 @@ pub(crate) async fn page(
     options: &ListOptions,
 ) -> Result<Page> {
     let Range { start, end } = Names::below(directory);
-    let place = match place(from)? {
-        Some(place) => place,
+    let token = match page_token(from)? {
+        Some(token) => token,
         None => {
             let behind = options.start_after.as_ref().map(Names::behind);
-            Place { size: FIRST, start: behind.map_or(start.clone(), |behind| behind.max(start)) }
+            PageToken { size: FIRST, start: behind.map_or(start.clone(), |behind| behind.max(start)) }
         }
     };
-    let size = options.limit.map_or(place.size, |limit| place.size.min(limit.max(1)));
+    let size = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
     let with_values = !options.keys_only && options.recursive;
-    let range = Range { start: place.start, end };
+    let range = Range { start: token.start, end };
     let client = &inner.client;
     let found = query(client, &inner.names.data, &range, Some(size), with_values, &options.read).await?;
     let last = found.next.is_some().then(|| found.rows.last().map(|(name, _)| name.clone())).flatten();
@@ -126,7 +127,7 @@ pub(crate) async fn page(
     let next = found.next.map(|next| {
         // What lies deeper is skipped, however much it is.
         let skips = deep.filter(|deep| last.is_some_and(|last| last.starts_with(&deep.start())));
-        Place { size: next_size, start: skips.map_or(next, |deep| Names::behind_all(&deep)) }.cursor()
+        PageToken { size: next_size, start: skips.map_or(next, |deep| Names::behind_all(&deep)) }.cursor()
     });
     Ok(Page { items: items.into_iter().filter_map(Row::item).collect(), next })
 }
@@ -221,7 +222,7 @@ pub(crate) async fn delete_batch(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let Range { start, end } = Names::below(directory);
-    let start = place(from)?.map_or(start, |place| place.start);
+    let start = page_token(from)?.map_or(start, |token| token.start);
     let read = ReadOptions::default().deadline(options.deadline);
     let (client, partition) = (&inner.client, &inner.names.data);
     let range = Range { start, end };
@@ -246,7 +247,7 @@ pub(crate) async fn delete_batch(
         Some(e) => Err(e),
         None => Ok(Batch {
             deleted: u64::try_from(living).ok(),
-            next: found.next.map(|start| Place { size: 0, start }.cursor()),
+            next: found.next.map(|start| PageToken { size: 0, start }.cursor()),
         }),
     }
 }

@@ -93,8 +93,8 @@ impl Login {
         Ok(credentials)
     }
 
-    /// Has the next request have its credentials anew, from files and environment as they are now; unless that was done
-    /// since this round.
+    /// Has the next request have its credentials anew, from files and environment as they are now;
+    /// unless that was done since this round.
     fn renew(&self, round: usize) {
         let mut state = self.state();
         if state.round == round {

@@ -8,8 +8,8 @@ use crate::{
     item::{Attribute, Found, KEY, PARTITION},
     lock,
     names::Names,
+    read::read_many,
     source::Stream,
-    store::read_many,
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{
@@ -158,7 +158,8 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells what a record says of a subject: what is there, or that there is nothing any more, by what it was before.
+    /// Tells what a record says of a subject: what is there, or that there is nothing any more, by
+    /// what it was before.
     fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
         let lives = |found: &&Found| !found.is_over(&self.client.time);
         if self.is_told(&subject, now.iter().chain(&before)) {

@@ -43,15 +43,15 @@ enum Held {
 }
 
 /// The turn of one write, until it is dropped.
-pub(crate) struct Turn(Vec<Place>);
+pub(crate) struct Turn(Vec<KeyTurn>);
 
-struct Place {
+struct KeyTurn {
     turns: Arc<Turns>,
     hash: u64,
     held: Option<Held>,
 }
 
-impl Drop for Place {
+impl Drop for KeyTurn {
     fn drop(&mut self) {
         self.held = None;
         let mut busy = self.turns.busy();
@@ -78,7 +78,7 @@ impl Turn {
         for (hash, what) in wanted {
             let lock = turns.busy().entry(hash).or_default().clone();
             // There before the wait, so that one that is dropped tidies up.
-            turn.0.push(Place { turns: turns.clone(), hash, held: None });
+            turn.0.push(KeyTurn { turns: turns.clone(), hash, held: None });
             let free = async {
                 match what {
                     TurnOf::Puts => Held::Puts { _guard: lock.read_owned().await },
@@ -86,8 +86,8 @@ impl Turn {
                 }
             };
             let held = patience.limit(free).await;
-            if let Some(place) = turn.0.last_mut() {
-                place.held = held;
+            if let Some(key) = turn.0.last_mut() {
+                key.held = held;
             }
         }
         turn
@@ -140,7 +140,7 @@ mod tests {
         let turns = Arc::default();
         let _hangs = turn(&turns, &[("a", Puts)]).await;
         let deletion = turn(&turns, &[("a", Deletes)]);
-        assert!(deletion.await.0.iter().all(|place| place.held.is_none()));
+        assert!(deletion.await.0.iter().all(|key| key.held.is_none()));
     }
 
     #[tokio::test]

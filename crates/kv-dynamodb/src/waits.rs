@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, backoff},
     clock::Millis,
-    store::read_many,
+    read::read_many,
 };
 use kv_core::{
     Deadline, Key,
