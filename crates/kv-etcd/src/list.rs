@@ -105,9 +105,10 @@ pub(crate) async fn page(
 }
 
 /// How many keys like these fill a page.
-pub(crate) fn next_size(kvs: &[KeyValue]) -> usize {
-    let bytes: usize = kvs.iter().map(weight).sum();
-    let each = bytes.checked_div(kvs.len()).unwrap_or(1).max(1);
+pub(crate) fn next_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
+    let (count, bytes) =
+        kvs.into_iter().fold((0_usize, 0), |(count, bytes), kv| (count + 1, bytes + weight(kv)));
+    let each = bytes.checked_div(count).unwrap_or(1).max(1);
     (PAGE_BYTES / each).clamp(1, MOST)
 }
 
