@@ -44,10 +44,10 @@ impl Failure {
         self
     }
 
-    /// Makes it one that took no effect and may pass.
+    /// Makes it a refusal that may pass.
     pub(crate) fn passing(mut self) -> Self {
         self.failed.error = Error::new(ErrorKind::Unavailable, "it may pass").with_cause(self.failed.error);
-        self.with_effect(Effect::None)
+        self.with_effect(Effect::RefusedHere)
     }
 }
 
@@ -137,10 +137,13 @@ fn refused(kind: ErrorKind, why: Option<&'static str>) -> Meaning {
     (refusal(kind), kind, why)
 }
 
-/// It took no effect, and may be taken elsewhere or later.
-fn passes(why: Option<&'static str>) -> Meaning {
-    (Effect::None, ErrorKind::Unavailable, why)
+/// Nothing was sent.
+fn unsent(why: &'static str) -> Meaning {
+    (Effect::None, ErrorKind::Unavailable, Some(why))
 }
+
+/// The server answered that it did nothing, and it or another one may later.
+const BUSY: Meaning = (Effect::RefusedHere, ErrorKind::Unavailable, None);
 
 fn of_status(status: &Status, was_right: bool) -> Meaning {
     if let Some(tls) = chain(status).find_map(tls) {
@@ -158,7 +161,7 @@ fn of_status(status: &Status, was_right: bool) -> Meaning {
     }
     // The connection was never made, so that nothing was sent.
     if chain(status).any(|e| e.is::<ConnectError>()) {
-        return passes(Some("cannot be reached"));
+        return unsent("cannot be reached");
     }
     of_answer(status, was_right)
 }
@@ -182,7 +185,7 @@ fn of_tls(error: &TlsError, was_right: bool) -> Meaning {
         true if matches!(error, TlsError::AlertReceived(_)) => {
             (Effect::Unknown, ErrorKind::Unavailable, Some(why))
         }
-        true => passes(Some(why)),
+        true => unsent(why),
         false => refused(kind, Some(why)),
     }
 }
@@ -246,7 +249,7 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
         Code::InvalidArgument if says(EMPTY) => {
             refused(Unauthenticated, Some("asks for a user and a password"))
         }
-        Code::InvalidArgument if says(OLD) => passes(None),
+        Code::InvalidArgument if says(OLD) => BUSY,
         Code::InvalidArgument if says("too large") || says("too many operations") => {
             refused(TooLarge, Some("allows less than etcd's defaults"))
         }
@@ -255,16 +258,16 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
         Code::FailedPrecondition if says(NOT_ENABLED) => {
             refused(InvalidArgument, Some("has authentication switched off; leave out user and password"))
         }
-        Code::ResourceExhausted if says("too many requests") => passes(None),
+        Code::ResourceExhausted if says("too many requests") => BUSY,
         Code::Unavailable
             if ["etcdserver: no leader", "not supported for learner", "not capable"]
                 .into_iter()
                 .any(says) =>
         {
-            passes(None)
+            BUSY
         }
         // A member that lags behind the one which told the revision.
-        Code::OutOfRange if says("future revision") => passes(None),
+        Code::OutOfRange if says("future revision") => BUSY,
         Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {
             refused(Other, None)
         }

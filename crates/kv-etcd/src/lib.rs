@@ -69,12 +69,13 @@
 mod client;
 mod config;
 mod contender;
+mod delete_watcher;
+mod enter;
 mod error;
 mod feed;
 mod history;
 mod holder;
 mod lease;
-mod leave;
 mod life;
 mod link;
 mod list;
@@ -87,7 +88,6 @@ mod store;
 mod tls;
 mod tree;
 mod txn;
-mod vigil;
 mod watch;
 
 pub use config::Config;

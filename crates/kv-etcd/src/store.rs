@@ -2,9 +2,9 @@
 
 use crate::{
     client::{Client, Purpose},
-    holder, lease, list,
-    lock::{self, Sessions},
+    holder, lease, list, lock,
     names::Names,
+    session::Sessions,
     tree, txn, watch,
 };
 use etcd_client::{GetOptions, KeyValue, ResponseHeader};

@@ -10,9 +10,9 @@ use kv_core::{Deadline, Result, backend::unique};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
-/// Ends, with its stream, when it is dropped.
+/// Watches over names until they are deleted. It ends, with its stream, when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Vigil(mpsc::UnboundedSender<Order>);
+pub(crate) struct DeleteWatcher(mpsc::UnboundedSender<Order>);
 
 enum Order {
     Watch(Wanted),
@@ -35,7 +35,7 @@ impl Wanted {
     }
 }
 
-struct Forget<'a>(&'a Vigil, i64);
+struct Forget<'a>(&'a DeleteWatcher, i64);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
@@ -44,7 +44,7 @@ impl Drop for Forget<'_> {
     }
 }
 
-impl Vigil {
+impl DeleteWatcher {
     pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
         let (orders, given) = mpsc::unbounded_channel();
         tokio::spawn(keep(client, each_request, given));
@@ -151,7 +151,7 @@ fn knows(created: &WatchResponse, from: i64) -> bool {
 /// Tells who waits, if it is over; whether the server still has the watch then.
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
-    // Overwritten by another tool, it is in line no more. A request to enter that came twice leaves it there.
+    // Overwritten by another tool, it is in the queue no more. A request to enter that came twice leaves it there.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
     let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
     if (is_deleted
