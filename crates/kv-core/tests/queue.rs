@@ -6,6 +6,8 @@ mod client;
 mod faults;
 #[path = "queue/loss.rs"]
 mod loss;
+#[path = "queue/own.rs"]
+mod own;
 #[path = "queue/server.rs"]
 mod server;
 

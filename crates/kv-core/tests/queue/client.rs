@@ -1,6 +1,9 @@
 //! A client of the server, whose requests meet faults.
 
-use crate::server::{LATE, State, TTL, expire};
+use crate::{
+    own::{OnDrop, OwnGone},
+    server::{LATE, State, TTL, expire},
+};
 use kv_core::{
     Error, ErrorKind, Fence, Key, Result,
     backend::{
@@ -76,6 +79,7 @@ pub(crate) struct Client {
     pub(crate) is_down: AtomicBool,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) sent: Mutex<Count>,
+    pub(crate) own_dropped: OnDrop,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -94,6 +98,7 @@ impl Client {
             is_down: AtomicBool::new(false),
             faults: Mutex::default(),
             sent: Mutex::default(),
+            own_dropped: Mutex::default(),
         })
     }
 
@@ -307,10 +312,13 @@ impl Queue for OneLock {
         server.wait_for(is_gone).await.unwrap();
         Ok(true)
     }
-    async fn own_gone(&self, own: &Contender, _: u64) -> Cow<'static, str> {
-        let mut server = self.client.server.subscribe();
-        server.wait_for(|server| server.position(own.name) == Position::Lost).await.unwrap();
-        "it was deleted by an administrator".into()
+    fn own_gone(&self, own: &Contender, _: u64) -> impl Future<Output = Cow<'static, str>> + Send {
+        let (mut server, name) = (self.client.server.subscribe(), own.name);
+        let gone = async move {
+            server.wait_for(|server| server.position(name) == Position::Lost).await.unwrap();
+            "it was deleted by an administrator".into()
+        };
+        OwnGone { gone: Box::pin(gone), on_drop: &self.client.own_dropped }
     }
     async fn leave(&self, own: &Contender) -> Result<Left> {
         self.out(own, false).await

@@ -104,6 +104,18 @@ async fn a_holder_hears_that_its_session_or_its_contender_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_wait_for_the_end_holds_is_let_go_behind_what_the_holder_hears() {
+    let client = Client::alone();
+    let held = holds(&client).await;
+    let (alive, (tell, told)) = (held.alive.clone(), tokio::sync::oneshot::channel());
+    *client.own_dropped.lock().unwrap() = Some(Box::new(move || _ = tell.send(alive.is_held())));
+    client.takes_out(client.names()[0]);
+    let was_held = tokio::time::timeout(PATIENCE, told).await.expect("nobody hears of it").unwrap();
+    assert!(!was_held, "another could get the lock before its holder hears that it is lost");
+    assert!(!held.release.run().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_enters_under_a_session_that_the_server_has_ended_enters_under_another() {
     let client = Client::alone();
     let held = holds(&client).await;

@@ -5,9 +5,12 @@ use crate::{
     Acquired, Error, ErrorKind, Result,
     backend::{AbortOnDrop, Backoff, Undo, Use, lock},
 };
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::runtime::Handle;
 
@@ -252,7 +255,9 @@ impl<Q: Queue> Entry<Q> {
 
     /// Ends a guard whose contender is gone, or which nobody looks after any more.
     async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
-        let why = self.queue.own_gone(&self.contender, token).await;
+        // It lives until the holder was told: what it keeps from ending ends behind that.
+        let mut gone = pin!(self.queue.own_gone(&self.contender, token));
+        let why = gone.as_mut().await;
         // That it goes is its own doing then.
         if !self.is_given_back.load(Ordering::Acquire) {
             (end.0)(&why);

@@ -293,6 +293,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Waits until the contender of a holder is gone from the queue, over all outages, and returns
     /// the reason for the holder. It never returns early.
+    ///
+    /// The future is dropped once the holder was told, or has given the lock back: what it holds can
+    /// keep the server's side of a lost session from ending before that.
     fn own_gone(
         &self,
         contender: &Self::Contender,
