@@ -137,6 +137,11 @@ impl Ephemeral {
         self.is_let_go.send_replace(true);
     }
 
+    /// Whether it was [let go](Self::let_go).
+    pub(crate) fn is_let_go(&self) -> bool {
+        *self.is_let_go.borrow()
+    }
+
     /// Ready when it was [let go](Self::let_go).
     pub(crate) async fn was_let_go(&self) {
         // The sender is ours, so waiting cannot fail.
@@ -290,11 +295,11 @@ fn why_over(link: &Link) -> &'static str {
 /// answers, and a session whose owner knows it to be lost is ended, be it alive on the server or not.
 pub(crate) fn keep(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
     let kept = Arc::downgrade(session);
-    let alive = Alive::keep(clock, ttl, granted, move || {
+    let alive = Alive::keep_by(clock, ttl, granted, move |deadline| {
         let session = kept.upgrade();
         async move {
             let Some(session) = session else { return Err(closed()) };
-            let linked = session.link(Deadline::after(ttl)).await?;
+            let linked = session.link(deadline).await?;
             linked.barrier().await.await.map_err(|e| match e {
                 ClientError::SessionExpired => Error::new(ErrorKind::LeaseLost, OVER),
                 e => failed(e).error.with_kind(ErrorKind::Unavailable),

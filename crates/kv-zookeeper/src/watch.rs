@@ -112,7 +112,7 @@ impl Reading {
         let path = match &self.target {
             Target::Tree(directory) => inner.names.directory(directory),
             Target::Key(key) => inner.names.key(key),
-            Target::Holder(name) => inner.names.line(name),
+            Target::Holder(name) => inner.names.queue(name),
         };
         let shared = inner.feed.armed().get(&path).and_then(Weak::upgrade);
         if is_armed(&shared) {
