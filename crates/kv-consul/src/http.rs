@@ -281,7 +281,8 @@ impl Agent {
             }
             Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
             None => {
-                if purpose != Purpose::BlockingQuery {
+                // A write that was not sent was given up early: no connection has been silent.
+                if purpose != Purpose::BlockingQuery && (is_sent || purpose != Purpose::Write) {
                     self.pool.is_silent(tls.as_ref(), began);
                 }
                 let (effect, what) = match is_sent {
