@@ -5,7 +5,7 @@ mod common;
 use common::{Asked, Node, http, names, sessions, single, with};
 use futures::TryStreamExt;
 use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Failure, Proxy, failover::soon};
+use kv_testsuite::{Failure, failover::soon};
 use serde_json::json;
 use std::time::Duration;
 
@@ -111,37 +111,6 @@ async fn an_event_costs_one_poll() -> Result<(), Failure> {
     }
     let found = requests(node).await? - before;
     assert!(found <= 2 * EVENTS + 2, "{found} requests: a put and a poll each");
-    Ok(())
-}
-
-/// Those who share a poll read anew together when an outage is over, and not one by one.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_an_outage_costs_few_reads_however_many_watch() -> Result<(), Failure> {
-    const WATCHES: usize = 200;
-    let node = &single().await?;
-    let asked = Asked::of(node.address).await?;
-    let proxy = Proxy::start(asked.address).await;
-    let kv = kv_consul::open(&format!("consul://{}/together/", proxy.address())).await?;
-    let other = kv_consul::open(&format!("consul://{}/together/", node.address)).await?;
-    let mut watches = Vec::new();
-    for _ in 0..WATCHES {
-        let mut watch = kv.watch_tree("d").await?;
-        assert_eq!(soon("its beginning", watch.event()).await??, WatchEvent::Synced);
-        watches.push(watch);
-    }
-    proxy.cut().await;
-    other.put("d/k", "").await?;
-    asked.calls();
-    proxy.heal().await;
-    let told = watches.into_iter().map(|mut watch| async move {
-        let put = watch.event().await?;
-        Ok::<_, kv_core::Error>((put, watch.event().await?))
-    });
-    for (put, synced) in soon("the end", futures::future::try_join_all(told)).await?? {
-        assert!(matches!(put, WatchEvent::Put(_)) && synced == WatchEvent::Synced);
-    }
-    let found = asked.calls().len();
-    assert!((1..=WATCHES / 20).contains(&found), "{found} reads for {WATCHES} watches");
     Ok(())
 }
 
