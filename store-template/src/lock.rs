@@ -1,11 +1,14 @@
 //! Locks, out of put-if-missing, TTL and watch.
-// DECIDE: whether your server has something better: a session that a key hangs on, or a transaction that counts one up.
-// Then write `lock` with `backend::Alive` (its life), `Tasks::undo` (its release, made before the first request is
-// sent) and a token that grows with every acquisition, over restarts too; have `transact` check `Condition::Held`, and
-// say `fair` and `fenced_writes`.
+// DECIDE: whether your server has something better: keys that end with a session, and a number that
+// grows with every write. Then implement `backend::queue::Queue`, the few requests out of which
+// `queue::lock` makes a fair lock; have `transact` check `Condition::Held`, and say `fair` and
+// `fenced_writes`.
 
 use crate::Template;
-use kv_core::{backend::fallback, *};
+use kv_core::{
+    Acquired, Holder, Key, LockOptions, Locking, ReadOptions, Result, TtlRange, WatchOptions, WatchStream,
+    backend::fallback,
+};
 
 /// Where the fallback keeps its locks.
 pub(crate) const AREA: &str = "lock";
@@ -20,7 +23,7 @@ pub(crate) fn locking(ttl: TtlRange) -> Locking {
 
 pub(crate) async fn lock(store: &Template, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let client = store.client();
-    fallback::lock(store, client.server.clock(), &client.tasks, name, options).await
+    fallback::lock(store, client.server().clock(), &client.tasks, name, options).await
 }
 
 pub(crate) async fn holder(store: &Template, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {

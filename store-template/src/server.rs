@@ -3,23 +3,22 @@
 
 use kv_core::{
     Bytes, Result, Version,
-    backend::{Clock, Instant},
+    backend::{Clock, ExpiryQueue, Instant, Mutex},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 use tokio::sync::watch;
 
-/// A value with its number and the end of its life.
+/// A value with its number.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) value: Bytes,
     pub(crate) number: u64,
-    due: Option<Instant>,
 }
 
 /// Hears of every change, in order: the name, the new record or `None`, the number of the change. `false` when it has
@@ -29,9 +28,9 @@ type Listener = Box<dyn Fn(&str, Option<&Record>, u64) -> bool + Send>;
 #[derive(Default)]
 struct State {
     records: BTreeMap<String, Record>,
-    due: BTreeSet<(Instant, String)>,
-    /// The soonest of `due`, for who sleeps until then.
-    soonest: watch::Sender<Option<Instant>>,
+    expiries: ExpiryQueue<String, Instant>,
+    /// The first of `expiries`, for those who sleep until then.
+    first_expiry: watch::Sender<Option<Instant>>,
     /// The number of the last change: it only grows, also over deletions.
     last: u64,
     listeners: Vec<Listener>,
@@ -47,7 +46,7 @@ impl Server {
     /// The server of this name, made when it is first asked for; its data outlive its clients.
     pub(crate) fn connect(name: &str) -> Arc<Self> {
         static SERVERS: Mutex<Option<HashMap<String, Arc<Server>>>> = Mutex::new(None);
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = SERVERS.lock();
         servers.get_or_insert_default().entry(name.to_owned()).or_default().clone()
     }
 
@@ -89,18 +88,19 @@ impl Server {
         self.state().listeners.push(listener);
     }
 
-    /// Sleeps until a record expires, or until another moment is the soonest; what has expired is gone then, and told.
+    /// Sleeps until a record expires, or until another expiry is the first; what has expired is
+    /// gone then, and told.
     pub(crate) async fn expiry(&self) {
-        let mut soonest = self.state().soonest.subscribe();
-        let due = *soonest.borrow_and_update();
+        let mut first = self.state().first_expiry.subscribe();
+        let at = *first.borrow_and_update();
         let passed = async {
-            match due {
-                Some(due) => self.clock.sleep_until(due).await,
+            match at {
+                Some(at) => self.clock.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            _ = soonest.changed() => {}
+            _ = first.changed() => {}
             () = passed => {}
         }
         drop(self.state());
@@ -108,9 +108,12 @@ impl Server {
 
     /// The state without what has expired: nobody ever sees a record past its time.
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let now = self.clock.now();
-        while let Some((_, name)) = state.due.first().filter(|(due, _)| *due <= now).cloned() {
+        while let Some((at, name)) = state.expiries.first()
+            && at <= now
+        {
+            let name = name.clone();
             state.set(&name, None);
         }
         state
@@ -120,20 +123,21 @@ impl Server {
 impl State {
     fn set(&mut self, name: &str, value: Option<(Bytes, Option<Instant>)>) {
         self.last += 1;
-        let record = value.map(|(value, due)| Record { value, number: self.last, due });
+        let expiry = value.as_ref().and_then(|(_, expiry)| *expiry);
+        let record = value.map(|(value, _)| Record { value, number: self.last });
         self.listeners.retain(|tell| tell(name, record.as_ref(), self.last));
-        if let Some(due) = record.as_ref().and_then(|r| r.due) {
-            self.due.insert((due, name.to_owned()));
-        }
-        let before = match record {
-            Some(record) => self.records.insert(name.to_owned(), record),
-            None => self.records.remove(name),
+        let name = name.to_owned();
+        let is_first_another = match expiry {
+            Some(at) => self.expiries.set(name.clone(), at),
+            None => self.expiries.remove(&name),
         };
-        if let Some(due) = before.and_then(|r| r.due) {
-            self.due.remove(&(due, name.to_owned()));
+        match record {
+            Some(record) => self.records.insert(name, record),
+            None => self.records.remove(&name),
+        };
+        if is_first_another {
+            self.first_expiry.send_replace(self.expiries.first().map(|(at, _)| at));
         }
-        let soonest = self.due.first().map(|(due, _)| *due);
-        self.soonest.send_if_modified(|at| std::mem::replace(at, soonest) != soonest);
     }
 }
 

@@ -6,10 +6,15 @@ use crate::{
     watch,
 };
 use kv_core::{
-    backend::{Hub, Tasks},
-    *,
+    Acquired, Bytes, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Expect, Holder, Key,
+    ListOptions, LockOptions, Page, PutOptions, ReadOptions, Result, Store, Target, TtlRange, Version,
+    WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+    backend::{
+        Hub, Tasks,
+        retry::{RetrySafety, Servers},
+    },
 };
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 /// A store on one server, below one prefix; clones share the connection.
 #[derive(Clone, Debug)]
@@ -17,7 +22,8 @@ pub struct Template(Arc<Client>);
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) server: Arc<Server>,
+    // DECIDE: of a cluster all members, by `Servers::new`.
+    servers: Servers<Arc<Server>>,
     pub(crate) hub: Hub,
     /// What dropped locks still give back.
     pub(crate) tasks: Tasks,
@@ -34,8 +40,8 @@ impl Template {
         capabilities.lock = Some(lock::locking(ttl.clone()));
         capabilities.ttl = Some(ttl);
         capabilities.delete_tree_counts = true;
-        let client =
-            Arc::new(Client { server, hub: Hub::new(), tasks: Tasks::default(), prefix, capabilities });
+        let (servers, hub, tasks) = (Servers::one(server), Hub::new(), Tasks::default());
+        let client = Arc::new(Client { servers, hub, tasks, prefix, capabilities });
         watch::feed(&client);
         Self(client)
     }
@@ -46,6 +52,25 @@ impl Template {
 }
 
 impl Client {
+    pub(crate) fn server(&self) -> &Arc<Server> {
+        self.servers.preferred()
+    }
+
+    /// Sends one request: a read again until it is answered or its time is over, a write never
+    /// again once it may have been done.
+    // DECIDE: what each error of your client did. `error.rs` makes a `RequestError` of it, with an
+    // `Effect`; an attempt ends by itself at `attempt.patience()`. What the server says of the data
+    // (another version) is an answer: `Ok`.
+    async fn send<T: Send>(
+        &self,
+        safety: RetrySafety,
+        deadline: Deadline,
+        request: impl Fn(&Server) -> T + Send + Sync,
+    ) -> Result<T> {
+        let attempts = self.servers.run(safety, deadline, |attempt| ready(Ok(request(attempt.server))));
+        Ok(attempts.await?.answer)
+    }
+
     /// The server's name of a key. The library's own stand behind a slash that no key has, whatever the prefix.
     // DECIDE: how a key is spelt on your server. What it refuses must be escaped, and nothing else: its own tools shall
     // read what you write. Two keys never get one name.
@@ -82,27 +107,31 @@ impl Store for Template {
 
     // DECIDE, for reads: how your server is asked for an answer that has seen every acknowledged write. A map always has,
     // so that `options.consistency` changes nothing here.
-    async fn get(&self, key: &Key, _: &ReadOptions) -> Result<Option<Entry>> {
-        let found = self.0.server.get(&self.0.name(key));
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        let name = self.0.name(key);
+        let found = self.0.send(RetrySafety::Read, options.deadline, |server| server.get(&name)).await?;
         Ok(found.map(|record| record.entry(key.clone())))
     }
 
-    // DECIDE, for writes: which failures of your client mean that the request never left (`Unavailable`, `Timeout`) and
-    // which that nobody knows (`OutcomeUnknown`). Never send a write again: between the two another client may have
-    // written. And have the server compare, in the same step as it writes.
+    // DECIDE, for writes: how the server compares, in the same step as it writes. A put is a `Write`
+    // for the retries, since another client may write between two of them; `Repeatable` is what is
+    // bound to an id of your own, as a renewal or a release.
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
         let range = self.0.capabilities.ttl.as_ref().zip(options.ttl);
         let ttl = range.map(|(range, ttl)| range.grant(ttl)).transpose()?;
         let name = self.0.name(key);
-        match self.0.server.write(&name, Some((value, ttl)), |found| expect.check(found))? {
+        let put =
+            |server: &Server| server.write(&name, Some((value.clone(), ttl)), |found| expect.check(found));
+        match self.0.send(RetrySafety::Write, options.deadline, put).await?? {
             Some(number) => Ok(Written::new(Version::new(number, 0), ttl)),
             None => Err(Error::new(ErrorKind::Other, "the server answered a put with no number")),
         }
     }
 
-    async fn delete(&self, key: &Key, expect: Expect, _: &WriteOptions) -> Result<bool> {
-        let deleted = self.0.server.write(&self.0.name(key), None, |found| expect.check(found))?;
-        Ok(deleted.is_some())
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        let name = self.0.name(key);
+        let delete = |server: &Server| server.write(&name, None, |found| expect.check(found));
+        Ok(self.0.send(RetrySafety::Write, options.deadline, delete).await??.is_some())
     }
 
     // DECIDE: a server that seeks by name fetches a page at `from` (`Page::place`), with the limit, without values where
@@ -113,7 +142,8 @@ impl Store for Template {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        let found = self.0.server.range(&format!("{}{}", self.0.prefix, directory.start()));
+        let (start, deadline) = (format!("{}{}", self.0.prefix, directory.start()), options.read.deadline);
+        let found = self.0.send(RetrySafety::Read, deadline, |server| server.range(&start)).await?;
         let entries = found.into_iter().filter_map(|(name, record)| Some(record.entry(self.0.key(&name)?)));
         Ok(Page::select(entries, directory, options, from))
     }

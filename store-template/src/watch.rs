@@ -1,21 +1,25 @@
-//! Watches: what is there, then every change, by one hub for all of this client's watches.
+//! Watches: what the server lists and tells, as a source of `kv-core`'s engine.
 
 use crate::{Template, store::Client};
 use kv_core::{
-    backend::{Backoff, Hub, Outage, stream},
-    *,
+    Cursor, Deadline, Item, ListOptions, Page, ReadOptions, Result, Store, Target, Version, WatchEvent,
+    WatchOptions, WatchStream,
+    backend::{
+        Subscription,
+        watch::{self, Change, Listed, Listing, Source, WatchState},
+    },
 };
 use std::{
-    future::poll_fn,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 /// Has the server's changes go to the client's hub, as long as the client lives.
-// DECIDE: where changes come from. A server that pushes feeds the hub as here, in the order of the changes; one that
-// tells too little, or only that something changed, is read again, and `backend::Told` finds what differs.
+// DECIDE: where changes come from. One stream for all watches feeds the hub as here, in the order of
+// the changes; when it was cut and is there again, call `Hub::missed`, and all watches list again. A
+// stream for each watch needs no hub: its changes wait in a `backend::Inbox`.
 pub(crate) fn feed(client: &Arc<Client>) {
-    let (client, server) = (Arc::downgrade(client), client.server.clone());
+    let (server, client) = (client.server(), Arc::downgrade(client));
     server.listen(Box::new(move |name, record, number| {
         let Some(client) = Weak::upgrade(&client) else { return false };
         if let Some(key) = client.key(name).or_else(|| client.lock_key(name)) {
@@ -28,52 +32,63 @@ pub(crate) fn feed(client: &Arc<Client>) {
     }));
 }
 
-/// The hub subscribes, reads what is there, and tells what changes, what is missed by a slow reader included.
-// DECIDE: what ends a watch. Only what `Error::is_lasting` names does, so that your client's errors get those kinds where they
-// are known to last, and no others. When the feed itself was cut, nobody knows what changed meanwhile: call `Hub::missed` when
-// it is there again, and all watches read, and tell what differs.
 pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -> WatchStream {
-    let hub: &Hub = &store.client().hub;
-    let (reader, wanted, each_request) = (store.clone(), target.clone(), options.each_request);
-    let mut changes = hub.watch(target, move |from| {
-        let (store, target) = (reader.clone(), wanted.clone());
-        async move {
-            let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "template"));
-            loop {
-                match there(&store, &target, from.as_ref(), each_request).await {
-                    Err(e) if !e.is_lasting() => {
-                        outage.failed(&e);
-                        backoff.pause().await;
-                    }
-                    page => return page.inspect(|_| outage.over()),
-                }
-            }
-        }
-    });
-    // Somebody must look when a TTL passes and nobody calls: who watches, without a task of its own. Not needed for a
-    // server that tells of expiry.
-    let store = store.clone();
-    stream(|out| async move {
-        loop {
-            tokio::select! {
-                change = poll_fn(|cx| changes.as_mut().poll_next(cx)) => match change {
-                    Some(event) => out.send(event?).await,
-                    None => return Ok(()),
-                },
-                () = store.client().server.expiry() => {}
-            }
-        }
+    let changes = store.client().hub.subscribe(target);
+    watch::start(Watched {
+        store: store.clone(),
+        target: target.clone(),
+        changes,
+        within: options.each_request,
     })
 }
 
-/// A page of what is there to watch.
-async fn there(store: &Template, target: &Target, from: Option<&Cursor>, within: Duration) -> Result<Page> {
-    let read = ReadOptions::default().deadline(Deadline::after(within));
-    match target {
-        Target::Tree(directory) => store.list(directory, from, &ListOptions::default().read(read)).await,
-        Target::Key(key) | Target::Holder(key) => {
-            let items = store.get(key, &read).await?.map(Item::Entry).into_iter().collect();
-            Ok(Page { items, next: None })
+/// What one watch looks at.
+struct Watched {
+    store: Template,
+    target: Target,
+    changes: Subscription,
+    within: Duration,
+}
+
+// DECIDE: what your server can list and tell; the docs of `backend::watch` have a line for each kind
+// of server. Errors are ridden out, but for those that `Error::is_lasting` names: give these where
+// they are known to last, and nowhere else.
+impl Source for Watched {
+    type Token = Cursor;
+
+    fn backend(&self) -> &'static str {
+        "template"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        self.changes.clear(); // It listens already; what waits is older than the list.
+        Ok(())
+    }
+
+    async fn list(&mut self, _: &WatchState, from: Option<&Cursor>) -> Result<Listing<Cursor>> {
+        let read = ReadOptions::default().deadline(Deadline::after(self.within));
+        let Page { items, next } = match &self.target {
+            Target::Tree(directory) => {
+                self.store.list(directory, from, &ListOptions::default().read(read)).await?
+            }
+            Target::Key(key) | Target::Holder(key) => {
+                let found = self.store.get(key, &read).await?;
+                Page { items: found.map(Item::Entry).into_iter().collect(), next: None }
+            }
+        };
+        let listed = |item| if let Item::Entry(entry) = item { Some(Listed::Entry(entry)) } else { None };
+        let entries = items.into_iter().filter_map(listed).collect();
+        Ok(Listing::Page { entries, position: None, next })
+    }
+
+    // Somebody must look when a TTL passes and nobody calls: the watch itself, without a task to
+    // stop. Not needed for a server that tells of expiry.
+    async fn next(&mut self, _: &WatchState) -> Result<Change> {
+        loop {
+            tokio::select! {
+                change = self.changes.next() => return Ok(change.into()),
+                () = self.store.client().server().expiry() => {}
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     api::json,
     client::Client,
-    http::{Answer, Does, Request},
+    http::{Answer, Purpose, Request},
 };
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer};
@@ -86,21 +86,23 @@ fn duration(text: &str) -> Option<Duration> {
 
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
     client
-        .call(Does::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| json::<About>(answer))
+        .call(Purpose::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| {
+            json::<About>(answer)
+        })
         .await
 }
 
 /// The leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
     let leader = client
-        .call(Does::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
+        .call(Purpose::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
             json::<String>(answer)
         })
         .await?;
     let peers = Request::get("/v1/status/peers");
     Ok((
         leader,
-        client.call(Does::Stale, deadline, &peers, |answer: &Answer| json::<Vec<String>>(answer)).await?,
+        client.call(Purpose::Stale, deadline, &peers, |answer: &Answer| json::<Vec<String>>(answer)).await?,
     ))
 }
 
@@ -112,7 +114,8 @@ pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<S
         name: String,
     }
     let nodes = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Node>>(answer));
-    let nodes = client.call(Does::Read, deadline, &Request::get("/v1/catalog/service/consul"), nodes).await?;
+    let nodes =
+        client.call(Purpose::Read, deadline, &Request::get("/v1/catalog/service/consul"), nodes).await?;
     let first = nodes.into_iter().next().ok_or_else(|| {
         Error::new(ErrorKind::PermissionDenied, "the token may not read the servers of the other datacenter")
     });

@@ -1,13 +1,14 @@
 //! The calls of Consul's HTTP API that are used, and their answers: <https://developer.hashicorp.com/consul/api-docs>.
 
 use crate::{
-    client::{Client, Told, of_repeat},
-    http::{Answer, Does, Request},
+    client::Client,
+    error::AgentError,
+    http::{Answer, Purpose, Request},
     names::{encoded, is_plain},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use kv_core::{Deadline, Error, ErrorKind, Result, Version};
+use kv_core::{Deadline, Error, ErrorKind, Result, Version, backend::retry::Answered};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use std::{
@@ -171,49 +172,51 @@ pub(crate) fn body(ops: &[Op]) -> Result<Bytes> {
     serde_json::to_vec(ops).map(Into::into).map_err(unwritable)
 }
 
-fn is_about_rights(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
-}
-
 /// Operations that happen together or not at all: `PUT /v1/txn`.
 ///
 /// # Errors
-/// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for rights or sizes.
-pub(crate) async fn txn(client: &Client, does: Does, deadline: Deadline, body: Bytes) -> Result<Told<Done>> {
-    let request = Request::put("/v1/txn", body);
-    let mut is_repeat = false;
-    loop {
-        let token = client.token();
-        let told = client.noting(does, deadline, &request, done).await;
-        let mut told = told.map_err(|e| of_repeat(does, is_repeat, e))?;
-        is_repeat |= told.is_repeat;
-        told.is_repeat = is_repeat;
-        let error = match &told.it {
-            Done::Refused(faults) => faults.iter().find_map(Fault::error),
-            Done::Committed(_) => None,
-        };
-        return match error {
-            // It did nothing, and another token may do it.
-            Some(e) if is_about_rights(&e) && client.renews(token.as_ref()) && !deadline.has_passed() => {
-                continue;
-            }
-            Some(e) => Err(of_repeat(does, is_repeat, e)),
-            None => Ok(told),
-        };
-    }
+/// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for
+/// rights or sizes.
+pub(crate) async fn txn(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    body: Bytes,
+) -> Result<Answered<Done>> {
+    client.ask(purpose, deadline, &Request::put("/v1/txn", body), decided).await
+}
+
+/// What a transaction comes to. Of a session that has ended nothing is left, whatever an earlier
+/// attempt did; every other error says that this attempt did nothing.
+fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
+    let done = done(answer)?;
+    let error = match &done {
+        Done::Refused(faults) => faults.iter().find_map(Fault::error),
+        Done::Committed(_) => None,
+    };
+    Some(match error {
+        None => Ok(Ok(done)),
+        Some(error) if error.kind() == ErrorKind::LeaseLost => Ok(Err(error)),
+        Some(error) => Err(AgentError::refused(error)),
+    })
 }
 
 /// What fails of operations that change nothing, each for its own reason: because the token may not, too.
 pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
     let request = Request::put("/v1/txn", body(ops)?);
-    match client.call(Does::Read, deadline, &request, done).await? {
+    match client.call(Purpose::Read, deadline, &request, done).await? {
         Done::Committed(_) => Ok(Vec::new()),
         Done::Refused(faults) => Ok(faults),
     }
 }
 
 /// One key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
-pub(crate) async fn get(client: &Client, does: Does, deadline: Deadline, name: &str) -> Result<Option<Pair>> {
+pub(crate) async fn get(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    name: &str,
+) -> Result<Option<Pair>> {
     if is_plain(name) {
         let request = Request::get(format!("/v1/kv/{}", encoded(name)));
         let one = |answer: &Answer| {
@@ -222,9 +225,9 @@ pub(crate) async fn get(client: &Client, does: Does, deadline: Deadline, name: &
             // Another key's is somebody else's answer.
             pair.as_ref().is_none_or(|pair| pair.name == name).then_some(pair)
         };
-        return client.call(does, deadline, &request, one).await;
+        return client.call(purpose, deadline, &request, one).await;
     }
-    match txn(client, does, deadline, body(&[Op::get(name)])?).await?.it {
+    match txn(client, purpose, deadline, body(&[Op::get(name)])?).await?.answer {
         // What one may not read is left out.
         Done::Committed(mut pairs) => pairs.pop().map(Some).ok_or_else(|| hidden(name)),
         Done::Refused(_) => Ok(None),
@@ -246,12 +249,17 @@ fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
 }
 
 /// All keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
-pub(crate) async fn tree(client: &Client, does: Does, deadline: Deadline, prefix: &str) -> Result<Vec<Pair>> {
+pub(crate) async fn tree(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    prefix: &str,
+) -> Result<Vec<Pair>> {
     if is_plain(prefix) {
         let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("recurse", "");
-        return Ok(client.call(does, deadline, &request, listed).await?.0);
+        return Ok(client.call(purpose, deadline, &request, listed).await?.0);
     }
-    match txn(client, does, deadline, body(&[Op::get_tree(prefix)])?).await?.it {
+    match txn(client, purpose, deadline, body(&[Op::get_tree(prefix)])?).await?.answer {
         Done::Committed(pairs) => Ok(pairs),
         Done::Refused(_) => Ok(Vec::new()),
     }
@@ -260,7 +268,7 @@ pub(crate) async fn tree(client: &Client, does: Does, deadline: Deadline, prefix
 /// All names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
 pub(crate) async fn names(
     client: &Client,
-    does: Does,
+    purpose: Purpose,
     deadline: Deadline,
     prefix: &str,
 ) -> Result<(Vec<String>, u64)> {
@@ -273,7 +281,7 @@ pub(crate) async fn names(
         let raw: Vec<&RawValue> = json(answer)?;
         Some((raw.into_iter().filter_map(name).collect(), index))
     };
-    client.call(does, deadline, &request, names).await
+    client.call(purpose, deadline, &request, names).await
 }
 
 /// What is asked again and again.
@@ -307,14 +315,14 @@ pub(crate) async fn range(
     if is_tree {
         request = request.with("recurse", "");
     }
-    let does = match behind {
-        None => Does::Look,
+    let purpose = match behind {
+        None => Purpose::WatchRead,
         Some((index, wait)) => {
             request =
                 request.with("index", index.to_string()).with("wait", format!("{}ms", wait.as_millis()));
-            Does::Poll
+            Purpose::BlockingQuery
         }
     };
-    let (pairs, index) = client.call(does, deadline, &request, listed).await?;
+    let (pairs, index) = client.call(purpose, deadline, &request, listed).await?;
     Ok(Listing { pairs, index })
 }

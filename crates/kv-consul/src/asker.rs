@@ -33,6 +33,9 @@ const JITTER: u32 = 16;
 const SOON: Duration = Duration::from_millis(100);
 /// How long such a range is left alone between two polls, at most.
 const REST: Duration = Duration::from_millis(100);
+/// How long those who were told to read anew take, until they ask for the first time.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// One range of the server's names, as it was told last.
 pub(crate) struct Asker {
     inner: Arc<Inner>,
@@ -50,6 +53,8 @@ pub(crate) struct Asker {
     pass: u64,
     /// The server's index of the newest answer.
     index: u64,
+    /// Until then those who were told to read anew are waited for: one answer serves them all.
+    gathers: Option<Instant>,
 }
 
 /// What was there in the newest answer.
@@ -83,6 +88,7 @@ impl Asker {
             holders: HashMap::new(),
             pass: 0,
             index: 0,
+            gathers: None,
         }
     }
 
@@ -99,7 +105,7 @@ impl Asker {
                 unknown = None;
                 if !std::mem::take(&mut is_first) {
                     // All who listen are told that an outage is over, and what differs.
-                    self.hub.missed();
+                    self.missed();
                 }
                 ended = self.follow().await;
             }
@@ -178,6 +184,9 @@ impl Asker {
                 done = &mut ready => return Ok(Some(done).filter(|_| !is_overtaken)),
                 Some(join) = self.joining.recv() => {
                     self.waiting.push(join);
+                    if let Some(until) = self.gathers.take() {
+                        tokio::time::sleep_until(until).await;
+                    }
                     self.welcome(Telling::All).await?;
                     is_overtaken = true;
                 }
@@ -255,9 +264,15 @@ impl Asker {
         }
         if went_back {
             // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
-            self.hub.missed();
+            self.missed();
         }
         Ok(())
+    }
+
+    /// Has all who listen read anew. They do so one by one, each after a pause at random.
+    fn missed(&mut self) {
+        self.gathers = Some(Instant::now() + GATHER);
+        self.hub.missed();
     }
 
     /// Tells which locks have another holder: the contender that was created first. Whether one was created before the one that

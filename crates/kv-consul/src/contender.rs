@@ -1,21 +1,18 @@
-//! What an attempt puts in a lock's line, and how it is taken out again.
+//! What one attempt puts in a lock's queue, and how it is taken out again.
 
 use crate::{
-    api::{Done, Op},
+    api::{Done, Op, Pair},
     client::on_a_task,
-    http::Does,
-    lease::unique,
-    names::{self, contender},
+    http::Purpose,
+    names,
     store::Inner,
 };
-use kv_core::{Deadline, Error, ErrorKind, Key, Result, backend::Backoff};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use kv_core::{
+    Deadline, ErrorKind, Key, Result,
+    backend::{queue::Left, retry::Answered, unique},
 };
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// The key of one attempt. It does not keep the session alive on which the key hangs.
 pub(crate) struct Contender {
@@ -26,16 +23,35 @@ pub(crate) struct Contender {
     /// The server's name of it.
     pub(crate) name: String,
     each_request: Duration,
-    /// A copy of the request to enter may still arrive: one of several was answered, or none.
-    pub(crate) comes_late: AtomicBool,
+    entry: watch::Sender<Entry>,
 }
 
-/// How an attempt left its line.
-pub(crate) enum Left {
-    Now,
-    Before,
-    /// Now, or before: the answer was lost, and there was nothing at the second try.
-    Somehow,
+/// What is known of the request to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Nothing was sent, or nothing was done and nothing will be.
+    Outside,
+    /// It is under way.
+    Asking,
+    /// All of its copies are answered.
+    Inside,
+    /// A copy may still arrive: one of several was answered, or none.
+    Late,
+}
+
+/// Notes what became of a request that its runtime did not finish.
+struct LateOnDrop(watch::Sender<Entry>);
+
+impl Drop for LateOnDrop {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|entry| {
+            let is_asking = *entry == Entry::Asking;
+            if is_asking {
+                *entry = Entry::Late;
+            }
+            is_asking
+        });
+    }
 }
 
 impl Contender {
@@ -46,59 +62,94 @@ impl Contender {
         each_request: Duration,
     ) -> Result<Self> {
         let id = names::id(unique());
-        let key = contender(lock, &id)?;
+        let key = names::contender(lock, &id)?;
         let name = inner.names.name(key.as_str());
-        let comes_late = AtomicBool::new(true);
-        Ok(Self { inner: inner.clone(), session, id, key, name, each_request, comes_late })
+        let entry = watch::Sender::new(Entry::Outside);
+        Ok(Self { inner: inner.clone(), session, id, key, name, each_request, entry })
+    }
+
+    /// What a fence of it is proved by.
+    pub(crate) fn proof(&self) -> String {
+        format!("{} {}", self.session, self.name)
     }
 
     /// The server's name of what has a late request do nothing.
-    pub(crate) fn mark(&self) -> String {
+    fn mark(&self) -> String {
         self.inner.names.given_up(&self.id)
     }
 
-    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it do nothing: it would take the
-    /// place anew, and make a fence true again that was given back. The mark goes with the session, as the copy does: nobody knows
-    /// how long a server hangs.
-    pub(crate) async fn delete(&self) -> Result<Left> {
+    /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It goes
+    /// on when its caller does not, since the answer alone tells whether there is something to take
+    /// out.
+    pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Option<Vec<Pair>>>> {
+        let ops = [
+            Op::check_missing(&self.mark()),
+            Op::write(&self.name, value, Some(&self.session)),
+            Op::get_tree(queue),
+        ];
+        let (inner, each_request) = (self.inner.clone(), self.each_request);
+        self.entry.send_replace(Entry::Asking);
+        let entry = LateOnDrop(self.entry.clone());
+        let asking = async move {
+            // A repeat finds the contender that the first one made.
+            let asked = inner.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
+            entry.0.send_replace(known_by(&asked));
+            asked
+        };
+        let asked = self.inner.tasks.to_its_end(asking).await.flatten()?;
+        Ok(asked.map(|done| match done {
+            Done::Committed(mut pairs) => Some(pairs.split_off(1.min(pairs.len()))),
+            Done::Refused(_) => None,
+        }))
+    }
+
+    /// Takes it out once the request to enter is answered.
+    pub(crate) async fn take_out(&self) -> Result<Left> {
+        let mut entry = self.entry.subscribe();
+        // The sender is ours, so waiting cannot fail; the request has a deadline of its own.
+        let entry = entry.wait_for(|entry| *entry != Entry::Asking).await.map_or(Entry::Late, |entry| *entry);
+        match entry {
+            Entry::Outside | Entry::Asking => Ok(Left::NotThere),
+            Entry::Inside => self.delete(false).await,
+            Entry::Late => self.delete(true).await,
+        }
+    }
+
+    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it
+    /// do nothing: it would take the place anew, and make a fence true again that was given back. The
+    /// mark goes with the session, as the copy does: nobody knows how long a server hangs.
+    async fn delete(&self, is_late: bool) -> Result<Left> {
         let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
-        let comes_late = self.comes_late.load(Ordering::Acquire);
-        if comes_late {
+        if is_late {
             ops.push(Op::write(&self.mark(), b"", Some(&self.session)));
         }
-        let told = match self.inner.noting(Does::Keeps, on_a_task(self.each_request), &ops).await {
-            // With the session everything of ours is gone, and nothing can come. An earlier try may have done it.
-            Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Somehow),
-            told => told?,
+        let asked = match self.inner.ask(Purpose::Release, on_a_task(self.each_request), &ops).await {
+            // With the session everything of ours is gone, and nothing can come. An earlier attempt
+            // may have done it.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
+            asked => asked?,
         };
-        let left = match (told.it, told.is_repeat) {
-            (Done::Committed(_), _) => return Ok(Left::Now),
-            (Done::Refused(_), false) => Left::Before,
-            (Done::Refused(_), true) => Left::Somehow,
+        let left = match asked {
+            Answered { answer: Done::Committed(_), .. } => return Ok(Left::Gone),
+            Answered { is_repeat: false, .. } => Left::NotThere,
+            Answered { is_repeat: true, .. } => Left::Maybe,
         };
-        if comes_late {
-            match self.inner.txn(Does::Keeps, Deadline::after(self.each_request), &ops[1..]).await {
+        if is_late {
+            match self.inner.txn(Purpose::Release, Deadline::after(self.each_request), &ops[1..]).await {
                 Err(e) if e.kind() == ErrorKind::LeaseLost => {}
                 marked => drop(marked?),
             }
         }
         Ok(left)
     }
+}
 
-    /// Until it is deleted, or the session has ended, with which it goes.
-    ///
-    /// # Errors
-    /// How the session ended.
-    pub(crate) async fn delete_until(&self, ended: impl Future<Output = Error>) -> Result<Left> {
-        let delete = async {
-            let mut backoff = Backoff::default();
-            loop {
-                backoff.pause().await;
-                if let Ok(left) = self.delete().await {
-                    return left;
-                }
-            }
-        };
-        tokio::select! { biased; e = ended => Err(e), left = delete => Ok(left) }
+fn known_by(asked: &Result<Answered<Done>>) -> Entry {
+    match asked {
+        Ok(Answered { is_repeat: true, .. }) => Entry::Late,
+        Ok(Answered { answer: Done::Committed(_), .. }) => Entry::Inside,
+        Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Entry::Late,
+        // A session that is gone takes with it what entered.
+        Ok(Answered { answer: Done::Refused(_), .. }) | Err(_) => Entry::Outside,
     }
 }

@@ -1,7 +1,10 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
-use crate::http::{Answer, Does};
-use kv_core::{Error, ErrorKind};
+use crate::http::{Answer, Purpose};
+use kv_core::{
+    Error, ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
 use rustls::{AlertDescription, Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
 
@@ -14,17 +17,6 @@ const CROWDED: &str = "; an agent that has all the connections of one address th
 /// How much of what a server says is shown.
 const SHOWN: usize = 256;
 
-/// What became of a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It took no effect; elsewhere or later it may succeed.
-    Undone,
-    /// It may have taken effect.
-    Unknown,
-    /// It took no effect, and trying again does not help.
-    Refused,
-}
-
 /// Which of our settings would have to be another one, as the other side says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blames {
@@ -35,15 +27,27 @@ pub(crate) enum Blames {
 
 /// A request that failed at one agent.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) fate: Fate,
+pub(crate) struct AgentError {
+    pub(crate) failed: RequestError,
     pub(crate) blames: Blames,
-    pub(crate) error: Error,
 }
 
-impl Failed {
-    pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { fate, blames: Blames::Nothing, error: Error::new(kind, why.into()) }
+impl AgentError {
+    pub(crate) fn new(effect: Effect, kind: ErrorKind, why: impl Into<String>) -> Self {
+        Self::of(effect, Error::new(kind, why.into()))
+    }
+
+    fn of(effect: Effect, error: Error) -> Self {
+        Self { failed: RequestError::new(effect, error), blames: Blames::Nothing }
+    }
+
+    /// The datacenter's word on an operation.
+    pub(crate) fn refused(error: Error) -> Self {
+        let blames = match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Blames::Token,
+            _ => Blames::Nothing,
+        };
+        Self::of(Effect::Refused, error).blaming(blames)
     }
 
     fn blaming(self, blames: Blames) -> Self {
@@ -54,29 +58,33 @@ impl Failed {
 /// What the client says of a request to the agent of this name. `is_sent` tells whether any of it can have been sent. Where a
 /// store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are exchanged on one
 /// side before the other.
-pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> Failed {
+pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> AgentError {
     // The address is ours to tell, and a path may be long.
     let error = error.without_url();
     if let Some(tls) = chain(&error).find_map(tls) {
         let (kind, why) = of_tls(tls);
-        let (fate, kind) = match is_open {
+        let (effect, kind) = match is_open {
             // What is wrong can come after what was sent was done, unless the one was never let in.
-            true if is_sent && !is_of_handshakes(tls) => (Fate::Unknown, ErrorKind::Unavailable),
-            true => (Fate::Undone, ErrorKind::Unavailable),
-            false => (Fate::Refused, kind),
+            true if is_sent && !is_of_handshakes(tls) => (Effect::Unknown, ErrorKind::Unavailable),
+            true => (Effect::None, ErrorKind::Unavailable),
+            false => (Effect::RefusedHere, kind),
         };
-        return Failed::new(fate, kind, format!("{agent}: {why}: {tls}")).blaming(Blames::Certificates);
+        return AgentError::new(effect, kind, format!("{agent}: {why}: {tls}")).blaming(Blames::Certificates);
     }
     let innermost = chain(&error).last().map(ToString::to_string).unwrap_or_default();
     if !is_open && chain(&error).any(|e| e.to_string().contains("tls handshake eof")) {
-        return Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{agent}: {NO_TLS}"));
+        return AgentError::new(
+            Effect::RefusedHere,
+            ErrorKind::InvalidArgument,
+            format!("{agent}: {NO_TLS}"),
+        );
     }
-    let (fate, what, hint) = match error.is_connect() {
-        true => (Fate::Undone, "cannot be reached", ""),
-        false if !is_sent => (Fate::Undone, "the connection was lost before the request was sent", CROWDED),
-        false => (Fate::Unknown, "the connection was lost", CROWDED),
+    let (effect, what, hint) = match error.is_connect() {
+        true => (Effect::None, "cannot be reached", ""),
+        false if !is_sent => (Effect::None, "the connection was lost before the request was sent", CROWDED),
+        false => (Effect::Unknown, "the connection was lost", CROWDED),
     };
-    Failed::new(fate, ErrorKind::Unavailable, format!("{agent}: {what}: {innermost}{hint}"))
+    AgentError::new(effect, ErrorKind::Unavailable, format!("{agent}: {what}: {innermost}{hint}"))
 }
 
 fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -154,7 +162,7 @@ const MISTAKES: [&str; 8] = [
 /// What an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
 /// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
 /// between, which says nothing of what became of the request.
-pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -> Failed {
+pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {
     let Answer { status, is_text, is_an_agents, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
@@ -163,44 +171,46 @@ pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -
     // An agent puts its own words in front of a server's, and a name that is quoted behind them may hold any words.
     let refusal = said.split(": ").find(|words| REFUSALS.iter().any(|refusal| words.starts_with(refusal)));
     let begins = |part: &str| speaks && refusal.is_some_and(|words| words.starts_with(part));
-    let failed = |fate, kind, hint: &str| {
-        Failed::new(fate, kind, format!("{agent}: the answer {status}: {said}{hint}"))
+    let failed = |effect, kind, hint: &str| {
+        AgentError::new(effect, kind, format!("{agent}: the answer {status}: {said}{hint}"))
     };
     use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
     match status {
         403 | 500 if *is_an_agents && begins(UNKNOWN) => {
             let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
-            failed(Fate::Refused, Unauthenticated, hint).blaming(Blames::Token)
+            failed(Effect::RefusedHere, Unauthenticated, hint).blaming(Blames::Token)
         }
         403 | 500 if *is_an_agents && begins(DENIED) => {
-            failed(Fate::Refused, PermissionDenied, "").blaming(Blames::Token)
+            failed(Effect::Refused, PermissionDenied, "").blaming(Blames::Token)
         }
         400 if says("HTTP request to an HTTPS server") => {
-            Failed::new(Fate::Refused, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
+            AgentError::new(Effect::RefusedHere, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
         }
-        400 if MISTAKES.iter().any(|mistake| says(mistake)) => failed(Fate::Refused, InvalidArgument, ""),
+        400 if MISTAKES.iter().any(|mistake| says(mistake)) => {
+            failed(Effect::RefusedHere, InvalidArgument, "")
+        }
         // A path that the agent holds for unprintable: others ask for such names in a body.
-        400 if body.is_empty() && matches!(does, Does::Look | Does::Poll) => {
-            failed(Fate::Refused, InvalidArgument, "")
+        400 if body.is_empty() && matches!(purpose, Purpose::WatchRead | Purpose::BlockingQuery) => {
+            failed(Effect::RefusedHere, InvalidArgument, "")
         }
-        413 if says("too large") || says("too many operations") => failed(Fate::Refused, TooLarge, ""),
-        429 if says("too many concurrent connections") => failed(Fate::Undone, Unavailable, CROWDED),
-        429 | 503 if says("rate limit") => failed(Fate::Undone, Unavailable, ""),
+        413 if says("too large") || says("too many operations") => failed(Effect::Refused, TooLarge, ""),
+        429 if says("too many concurrent connections") => failed(Effect::RefusedHere, Unavailable, CROWDED),
+        429 | 503 if says("rate limit") => failed(Effect::RefusedHere, Unavailable, ""),
         // So it is too while the servers there cannot be reached.
-        500 if is_open && says("No path to datacenter") => failed(Fate::Undone, Unavailable, ""),
+        500 if is_open && says("No path to datacenter") => failed(Effect::RefusedHere, Unavailable, ""),
         500 if says("No path to datacenter") || says("Invalid Session TTL") => {
-            failed(Fate::Refused, InvalidArgument, "")
+            failed(Effect::RefusedHere, InvalidArgument, "")
         }
-        500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Fate::Undone, Unavailable, ""),
+        500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Effect::RefusedHere, Unavailable, ""),
         // What its leader could not write down is done by nobody.
         500 if DISK_FULL.iter().any(|full| says(full)) => {
-            failed(Fate::Refused, ErrorKind::NoSpace, "; the server's disk is full: make room there")
+            failed(Effect::Refused, ErrorKind::NoSpace, "; the server's disk is full: make room there")
         }
-        500 if speaks && !said.is_empty() => failed(Fate::Unknown, Unavailable, ""),
+        500 if speaks && !said.is_empty() => failed(Effect::Unknown, Unavailable, ""),
         _ => {
             let why = "is none of Consul's: something in between answers in its place, or this is no Consul";
             let why = format!("{agent}: the answer {status} {why}: {said}");
-            Failed::new(Fate::Unknown, Unavailable, why)
+            AgentError::new(Effect::Unknown, Unavailable, why)
         }
     }
 }
@@ -209,7 +219,7 @@ pub(crate) fn refused(agent: &str, does: Does, is_open: bool, answer: &Answer) -
 mod tests {
     use super::*;
 
-    fn of(status: u16, is_text: bool, said: &'static str) -> (Fate, ErrorKind, Blames) {
+    fn of(status: u16, is_text: bool, said: &'static str) -> (Effect, ErrorKind, Blames) {
         whose(status, is_text, true, said)
     }
 
@@ -218,10 +228,10 @@ mod tests {
         is_text: bool,
         is_an_agents: bool,
         said: &'static str,
-    ) -> (Fate, ErrorKind, Blames) {
+    ) -> (Effect, ErrorKind, Blames) {
         let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
-        let Failed { fate, blames, error } = refused("a", Does::Write, true, &answer);
-        (fate, error.kind(), blames)
+        let AgentError { failed, blames } = refused("a", Purpose::Write, true, &answer);
+        (failed.effect, failed.error.kind(), blames)
     }
 
     #[test]
@@ -229,27 +239,27 @@ mod tests {
         use ErrorKind::*;
         let token = Blames::Token;
         for (status, said, means) in [
-            (403, "Permission denied", (Fate::Refused, PermissionDenied, token)),
-            (403, "rpc error making call: Permission denied", (Fate::Refused, PermissionDenied, token)),
+            (403, "Permission denied", (Effect::Refused, PermissionDenied, token)),
+            (403, "rpc error making call: Permission denied", (Effect::Refused, PermissionDenied, token)),
             (
                 403,
                 "Permission denied: token with AccessorID 'x' lacks",
-                (Fate::Refused, PermissionDenied, token),
+                (Effect::Refused, PermissionDenied, token),
             ),
             (
                 403,
                 "Permission denied: lacks 'key:read' on \"a: ACL not found\"",
-                (Fate::Refused, PermissionDenied, token),
+                (Effect::Refused, PermissionDenied, token),
             ),
-            (403, "ACL not found", (Fate::Refused, Unauthenticated, token)),
+            (403, "ACL not found", (Effect::RefusedHere, Unauthenticated, token)),
             (
                 500,
                 "write /data/raft/raft.db: no space left on device",
-                (Fate::Refused, NoSpace, Blames::Nothing),
+                (Effect::Refused, NoSpace, Blames::Nothing),
             ),
-            (500, "No path to datacenter", (Fate::Undone, Unavailable, Blames::Nothing)),
-            (500, "No cluster leader", (Fate::Undone, Unavailable, Blames::Nothing)),
-            (500, "rpc error making call: EOF", (Fate::Unknown, Unavailable, Blames::Nothing)),
+            (500, "No path to datacenter", (Effect::RefusedHere, Unavailable, Blames::Nothing)),
+            (500, "No cluster leader", (Effect::RefusedHere, Unavailable, Blames::Nothing)),
+            (500, "rpc error making call: EOF", (Effect::Unknown, Unavailable, Blames::Nothing)),
         ] {
             assert_eq!(of(status, true, said), means, "{status} {said}");
         }
@@ -275,10 +285,10 @@ mod tests {
             (503, true, "upstream connect error or disconnect/reset before headers"),
             (504, true, "stream timeout"),
         ] {
-            let (fate, kind, _) = of(status, is_text, said);
-            assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable), "{status} {said}");
+            let (effect, kind, _) = of(status, is_text, said);
+            assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable), "{status} {said}");
         }
-        let (fate, kind, _) = whose(403, true, false, "Permission denied");
-        assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable));
+        let (effect, kind, _) = whose(403, true, false, "Permission denied");
+        assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable));
     }
 }

@@ -1,54 +1,76 @@
 //! One request to one agent.
 
 use crate::{
-    error::{Failed, Fate, failed, refused},
+    error::{AgentError, failed, refused},
     names::encoded,
     pool::Pool,
     settings::{Tls, TlsSource, Token},
 };
 use bytes::Bytes;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::retry::{Effect, RetrySafety},
+};
 use reqwest::{
-    Method, Response,
+    Method, RequestBuilder, Response,
     header::{HeaderMap, HeaderValue},
 };
 use std::{
     fmt, io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Instant,
 };
 
-/// What repeating a request would do, and what it is for.
+/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Does {
+pub(crate) enum Purpose {
     /// It changes nothing.
     Read,
     /// As a read, from any server and without a leader.
     Stale,
     /// A read for a watch.
-    Look,
-    /// Another client may write between the two.
+    WatchRead,
+    /// A read that is answered when something changes; it is asked of one agent once.
+    BlockingQuery,
+    /// Another client may write between it and a repeat.
     Write,
     /// Its effect is bound to an id of our own.
     Repeatable,
-    /// The same, for what keeps a lock or a lease, or gives it back: it waits for nothing else.
-    Keeps,
-    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given back.
-    Lives,
-    /// A read that is answered when something changes; it is asked of one agent once.
-    Poll,
+    /// The same, for what gives a lock back: it waits for nothing else.
+    Release,
+    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given
+    /// back.
+    Session,
 }
 
-impl Does {
-    /// Whether it is more than a reading.
-    pub(crate) fn changes(self) -> bool {
-        matches!(self, Self::Write | Self::Repeatable | Self::Keeps | Self::Lives)
+impl Purpose {
+    /// Returns what repeating it would do.
+    pub(crate) fn safety(self) -> RetrySafety {
+        match self {
+            Self::Read | Self::Stale | Self::WatchRead | Self::BlockingQuery => RetrySafety::Read,
+            Self::Repeatable | Self::Release | Self::Session => RetrySafety::Repeatable,
+            Self::Write => RetrySafety::Write,
+        }
     }
+
+    /// Returns whether it is more than a reading.
+    pub(crate) fn changes(self) -> bool {
+        self.safety() != RetrySafety::Read
+    }
+}
+
+/// How long one attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until it is sent, where it is a write.
+    pub(crate) connect: Deadline,
+    /// In all.
+    pub(crate) whole: Deadline,
 }
 
 /// One request, to be sent to one agent or another.
@@ -58,21 +80,28 @@ pub(crate) struct Request {
     path: String,
     query: Vec<(&'static str, String)>,
     body: Bytes,
+    /// Counts how often it was sent.
+    count: Option<Arc<AtomicUsize>>,
 }
 
 impl Request {
     pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: Bytes::new() }
+        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: Bytes::new(), count: None }
     }
 
     pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into() }
+        Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into(), count: None }
     }
 
     /// With a parameter; for many only the presence counts.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
         self
+    }
+
+    /// Counted by this each time that it begins to be sent.
+    pub(crate) fn counted(self, count: Arc<AtomicUsize>) -> Self {
+        Self { count: Some(count), ..self }
     }
 }
 
@@ -180,11 +209,11 @@ impl Agent {
         self.common.is_open.store(true, Ordering::Release);
     }
 
-    fn url(&self, does: Does, request: &Request) -> String {
-        let consistency = match does {
-            Does::Read | Does::Look | Does::Poll => "consistent",
-            Does::Stale => "stale",
-            Does::Write | Does::Repeatable | Does::Keeps | Does::Lives => "",
+    fn url(&self, purpose: Purpose, request: &Request) -> String {
+        let consistency = match purpose {
+            Purpose::Read | Purpose::WatchRead | Purpose::BlockingQuery => "consistent",
+            Purpose::Stale => "stale",
+            Purpose::Write | Purpose::Repeatable | Purpose::Release | Purpose::Session => "",
         };
         let mut url = format!("{}{}?{consistency}", self.base, request.path);
         for (name, value) in &request.query {
@@ -194,63 +223,88 @@ impl Agent {
         url
     }
 
-    /// One attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
-    pub(crate) async fn attempt<T>(
+    fn request(
         &self,
-        does: Does,
-        within: Deadline,
+        purpose: Purpose,
+        tls: Option<&Arc<Tls>>,
         request: &Request,
-        read: &(impl Fn(&Answer) -> Option<T> + Sync),
-    ) -> Result<T, Failed> {
-        let (url, mut headers) = (self.url(does, request), HeaderMap::new());
+        sending: &Arc<AtomicU8>,
+    ) -> Result<RequestBuilder, AgentError> {
+        let own = matches!(purpose, Purpose::Release | Purpose::Session);
+        let http = self.pool.connections(tls, own).map_err(|e| {
+            let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
+            AgentError::new(Effect::RefusedHere, ErrorKind::InvalidArgument, why)
+        })?;
+        let mut headers = HeaderMap::new();
         if let Some(token) = self.common.token.get() {
             headers.insert("x-consul-token", token);
         }
+        let mut sent = http.request(request.method.clone(), self.url(purpose, request)).headers(headers);
+        if request.method == Method::PUT {
+            let (bytes, count) = (Some(request.body.clone()), request.count.clone());
+            sent = sent.body(reqwest::Body::wrap(Body { bytes, sending: sending.clone(), count }));
+        }
+        Ok(sent)
+    }
+
+    /// One attempt. `read` makes of an answer what was asked for, or nothing, when it is not what
+    /// Consul answers.
+    pub(crate) async fn attempt<T>(
+        &self,
+        purpose: Purpose,
+        times: Times,
+        request: &Request,
+        read: &(impl Fn(&Answer) -> Option<Result<T, AgentError>> + Sync),
+    ) -> Result<T, AgentError> {
         let (sending, began) = (Arc::new(AtomicU8::new(WAITS)), Instant::now());
         // Before the connections are taken, so that giving them up is not missed.
         let mut silence = self.pool.silence();
         let tls = self.tls();
-        let http =
-            self.pool.connections(tls.as_ref(), matches!(does, Does::Keeps | Does::Lives)).map_err(|e| {
-                let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
-                Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why)
-            })?;
-        let mut sent = http.request(request.method.clone(), url).headers(headers);
-        if request.method == Method::PUT {
-            let body = Body { bytes: Some(request.body.clone()), sending: sending.clone() };
-            sent = sent.body(reqwest::Body::wrap(body));
-        }
-        let answer = within.limit(async { whole(sent.send().await?).await });
-        let answered = match does {
+        let sent = self.request(purpose, tls.as_ref(), request, &sending)?;
+        let answer = async { whole(sent.send().await?).await };
+        let answered = match purpose {
             // It may be silent for good reasons, and goes by what other requests hear.
-            Does::Poll => tokio::select! {
-                answered = answer => answered,
+            Purpose::BlockingQuery => tokio::select! {
+                answered = times.whole.limit(answer) => answered,
                 _ = silence.changed() => None,
             },
-            _ => answer.await,
+            Purpose::Write => written(times, &sending, answer).await,
+            _ => times.whole.limit(answer).await,
         };
         // A connection may be about to begin with it at this moment: from now on it does not.
-        let is_sent = sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err();
+        let is_sent = !give_up(&sending);
         let is_open = self.is_open();
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
-                read(&answer).ok_or_else(|| refused(&self.name, does, is_open, &answer))
+                read(&answer).unwrap_or_else(|| Err(refused(&self.name, purpose, is_open, &answer)))
             }
             Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
             None => {
-                if does != Does::Poll {
+                // A write that was not sent was given up early: no connection has been silent.
+                if purpose != Purpose::BlockingQuery && (is_sent || purpose != Purpose::Write) {
                     self.pool.is_silent(tls.as_ref(), began);
                 }
-                let (fate, what) = match is_sent {
-                    true => (Fate::Unknown, "no answer"),
-                    false => (Fate::Undone, "no connection, or no answer,"),
+                let (effect, what) = match is_sent {
+                    true => (Effect::Unknown, "no answer"),
+                    false => (Effect::None, "no connection, or no answer,"),
                 };
-                let why = format!("{}: {what} within {:?}", self.name, within.within());
-                Err(Failed::new(fate, ErrorKind::Timeout, why))
+                let why = format!("{}: {what} within {:?}", self.name, began.elapsed());
+                Err(AgentError::new(effect, ErrorKind::Timeout, why))
             }
         }
     }
+}
+
+/// The answer to a write. Without a connection nothing is sent, so that it is given up while there
+/// is time for another agent.
+async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    let answered = times.connect.limit(answer.as_mut()).await;
+    if answered.is_some() || give_up(sending) {
+        return answered;
+    }
+    times.whole.limit(answer).await
 }
 
 async fn whole(response: Response) -> reqwest::Result<Answer> {
@@ -264,6 +318,14 @@ async fn whole(response: Response) -> reqwest::Result<Answer> {
     Ok(Answer { status, index, is_text, is_an_agents, body: response.bytes().await? })
 }
 
+/// Whether nothing of it was sent, and nothing will be.
+fn give_up(sending: &AtomicU8) -> bool {
+    match sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) | Err(GIVEN_UP) => true,
+        Err(_) => false,
+    }
+}
+
 const WAITS: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
@@ -273,6 +335,7 @@ const GIVEN_UP: u8 = 2;
 struct Body {
     bytes: Option<Bytes>,
     sending: Arc<AtomicU8>,
+    count: Option<Arc<AtomicUsize>>,
 }
 
 impl http_body::Body for Body {
@@ -287,6 +350,9 @@ impl http_body::Body for Body {
         if before == Err(GIVEN_UP) {
             // Ends the connection, and with it a head that may have been sent.
             return Poll::Ready(Some(Err(io::Error::other("the request was given up"))));
+        }
+        if let Some(count) = self.count.take() {
+            count.fetch_add(1, Ordering::AcqRel);
         }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
     }

@@ -2,17 +2,16 @@
 
 use crate::{
     api,
-    client::{Client, before, on_a_task},
+    client::{Client, a_moment_before, on_a_task},
     store::Inner,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Backoff, Instant, Tasks, Undo},
+    backend::{Alive, Instant, Mutex, Tasks, Undo, retry::Answered, unique},
 };
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,13 +26,8 @@ pub(crate) struct Session {
     pub(crate) end: Undo,
 }
 
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    RandomState::new().hash_one(std::process::id())
-}
-
-/// Asks for a session for this. The server gives it an id, so that those whose answers were lost are found by a name of our own, which
-/// all tries have in common, and ended.
+/// Asks for a session for this. The server gives it an id, so that those whose answers were lost are
+/// found by a name of our own, which all attempts have in common, and ended.
 pub(crate) async fn create(
     inner: &Inner,
     what: &str,
@@ -42,60 +36,66 @@ pub(crate) async fn create(
     each_request: Duration,
 ) -> Result<Session> {
     let tries = Tries::new(inner, format!("kv {what} {:016x}", unique()), each_request);
-    let mut backoff = Backoff::new(Duration::from_millis(40), Duration::from_millis(640));
-    loop {
-        // A dropped future leaves nothing behind: the answer comes all the same, and its session ends, since nobody takes it.
-        let asking = ask(inner, tries.clone(), ttl, deadline, each_request);
-        match inner.tasks.to_its_end(asking).await.flatten() {
-            Ok(session) => return Ok(session),
-            Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
-                let pause = backoff.delay().min(deadline.remaining() / 2);
-                deadline.limit(tokio::time::sleep(pause)).await;
-                if deadline.remaining() < deadline.within() / 20 {
-                    // Nothing of what the caller wanted was begun.
-                    return Err(e.with_kind(ErrorKind::Unavailable));
-                }
-            }
-            Err(e) => {
-                if e.is_transient() {
-                    inner.renew_node(before(deadline), each_request).await;
-                }
-                return Err(e);
-            }
+    // A dropped future leaves nothing behind: the answer comes all the same, and its session ends,
+    // since nobody takes it.
+    let asking = ask(inner, tries, ttl, deadline, each_request);
+    let error = match inner.tasks.to_its_end(asking).await.flatten() {
+        Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
+            let why = "no answer came to the request for a session, on which nothing hangs and which is \
+                       ended where it was made: try again";
+            Error::new(ErrorKind::Unavailable, why).with_cause(e)
         }
+        Err(e) => e,
+        asked => return asked,
+    };
+    if error.is_transient() {
+        inner.renew_node(a_moment_before(deadline), each_request).await;
     }
+    Err(error)
 }
 
-/// The tries to make one session. What is over the last one ends those that were made and not taken.
+/// The attempts to make one session. What is over the last one ends those that were made and not
+/// taken.
 struct Tries {
     name: String,
-    /// How many may have made one that nobody knows.
+    /// How many requests were sent that may have made one that nobody knows.
     unknown: Arc<AtomicUsize>,
     taken: Arc<OnceLock<Arc<str>>>,
     end: Mutex<Undo>,
 }
 
 impl Tries {
-    fn new(inner: &Inner, name: String, each_request: Duration) -> Arc<Self> {
+    fn new(inner: &Inner, name: String, each_request: Duration) -> Self {
         let (unknown, taken) = <(Arc<AtomicUsize>, Arc<OnceLock<_>>)>::default();
         let end = end_named(inner, name.clone(), unknown.clone(), taken.clone(), each_request);
-        Arc::new(Self { name, unknown, taken, end: Mutex::new(end) })
+        Self { name, unknown, taken, end: Mutex::new(end) }
+    }
+
+    /// Notes how asking ended.
+    fn answered(&self, asked: &Result<Answered<Arc<str>>>) {
+        match asked {
+            Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
+            Ok(Answered { answer, is_repeat: true }) => {
+                let _ = self.taken.set(answer.clone());
+                self.unknown.fetch_sub(1, Ordering::AcqRel);
+            }
+            _ => self.unknown.store(0, Ordering::Release),
+        }
     }
 }
 
 impl Drop for Tries {
     fn drop(&mut self) {
         if self.unknown.load(Ordering::Acquire) == 0 {
-            let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(end, Undo::nothing()).forget();
+            std::mem::replace(self.end.get_mut(), Undo::nothing()).forget();
         }
     }
 }
 
-/// One request for a session.
+/// Asks until there is a session, or the deadline has passed.
 fn ask(
     inner: &Inner,
-    tries: Arc<Tries>,
+    tries: Tries,
     ttl: Duration,
     deadline: Deadline,
     each_request: Duration,
@@ -103,15 +103,10 @@ fn ask(
     let (client, tasks, node, at) =
         (inner.client.clone(), inner.tasks.clone(), inner.node(), inner.clock.now());
     async move {
-        // Before anything is sent, so that what ends the task leaves nothing behind.
-        tries.unknown.fetch_add(1, Ordering::AcqRel);
-        let asked = api::create_session(&client, deadline, &tries.name, ttl, node.as_deref()).await;
-        if !asked.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutcomeUnknown) {
-            tries.unknown.fetch_sub(1, Ordering::AcqRel);
-        }
-        let id = asked?;
-        // One try comes after the other, so there is no other.
-        let _ = tries.taken.set(id.clone());
+        let sent = tries.unknown.clone();
+        let asked = api::create_session(&client, deadline, &tries.name, ttl, node.as_deref(), sent).await;
+        tries.answered(&asked);
+        let id = asked?.answer;
         Ok(Session { id: id.clone(), at, end: end(client, &tasks, id, each_request) })
     }
 }

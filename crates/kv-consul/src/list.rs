@@ -3,7 +3,7 @@
 use crate::{
     api::{self, Pair},
     names::{below, is_plain},
-    store::{Inner, does},
+    store::{Inner, purpose},
     txn,
 };
 use kv_core::*;
@@ -28,7 +28,7 @@ pub(crate) async fn page(
             }
         }
     }
-    let pairs = api::tree(&inner.client, does(&options.read), options.read.deadline, &prefix).await?;
+    let pairs = api::tree(&inner.client, purpose(&options.read), options.read.deadline, &prefix).await?;
     let entries = pairs.iter().filter_map(|pair| entry(inner, pair, !options.keys_only).transpose());
     Ok(Page::select(entries.collect::<Result<Vec<_>>>()?, directory, options, from))
 }
@@ -49,8 +49,8 @@ async fn children(
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Option<Page>> {
-    let (does, deadline) = (does(&options.read), options.read.deadline);
-    let (names, index) = api::names(&inner.client, does, deadline, prefix).await?;
+    let (purpose, deadline) = (purpose(&options.read), options.read.deadline);
+    let (names, index) = api::names(&inner.client, purpose, deadline, prefix).await?;
     let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
     let keys = names.iter().filter_map(|name| inner.names.parse(name)).filter(|key| !key.is_internal());
     let places: BTreeSet<_> = keys
@@ -73,7 +73,7 @@ async fn children(
     if wanted.len() > api::MOST_OPS && wanted.len() * SPARSE > names.len() {
         return Ok(None);
     }
-    let found = txn::read(inner, &wanted, does, deadline).await?;
+    let found = txn::read(inner, &wanted, purpose, deadline).await?;
     let mut found = found.into_iter();
     let mut items = Vec::with_capacity(places.len());
     for place in places {

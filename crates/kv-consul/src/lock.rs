@@ -1,95 +1,47 @@
-//! Locks: contenders in the order of their creation.
+//! Locks: a queue of contenders in the order of their creation.
 
 use crate::{
-    api::{self, Done, Op, Pair},
-    contender::{Contender, Left},
-    http::Does,
+    api::{self, Op, Pair},
+    contender::Contender,
+    http::Purpose,
     poll::gone,
     session::Use,
-    store::{Inner, does},
+    store::{Inner, purpose},
 };
 use kv_core::{
-    backend::{AbortOnDrop, Alive, Backoff, Undo},
-    *,
+    Acquired, Bytes, Deadline, Fence, Holder, Key, LockOptions, ReadOptions, Result,
+    backend::{
+        Backoff, Clock, Tasks,
+        queue::{self, Entered, Left, Position, Queue, Sent},
+        retry::Answered,
+    },
 };
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
-use tokio::{sync::oneshot, task::AbortHandle};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// One attempt to hold one lock.
-struct Attempt {
+/// The queue of one lock, as one call sees it.
+struct LockQueue {
     inner: Arc<Inner>,
-    session: Use,
-    contender: Arc<Contender>,
-    line: String,
+    lock: Key,
+    /// What the names of its contenders begin with.
+    prefix: String,
+    ttl: Duration,
+    value: Bytes,
     each_request: Duration,
 }
 
-/// Ready when a session has ended.
-type Ended = Pin<Box<dyn Future<Output = Error> + Send>>;
-
-/// Where an attempt stands in line.
-enum Place {
-    First,
-    Behind(Key),
-    /// Its contender is gone.
-    Lost,
-}
-
-/// [`Store::lock`].
+/// [`Store::lock`](kv_core::Store::lock).
 pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    let line = inner.names.line(name);
-    loop {
-        // Who does not wait gets in line only when nobody is seen there: no transaction can depend on that.
-        if !options.wait {
-            let deadline = Deadline::after(options.each_request);
-            let there = api::tree(&inner.client, Does::Read, deadline, &line).await?;
-            if there.iter().any(|pair| contends(inner, pair).is_some()) {
-                return Ok(None);
-            }
-        }
-        let session = inner.session(ttl, options.each_request).await?;
-        let contender = Contender::new(inner, name, session.session().clone(), options.each_request)?;
-        let attempt = Arc::new(Attempt {
-            inner: inner.clone(),
-            contender: Arc::new(contender),
-            line: line.clone(),
-            each_request: options.each_request,
-            session,
-        });
-        let (entered, leave) = attempt.clone().enters(options.value.clone()).await?;
-        let (token, place) = match entered {
-            Ok(entered) => entered,
-            Err(e) if e.kind() == ErrorKind::LeaseLost => {
-                inner.sessions.forget(&attempt.session);
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        if !options.wait && !matches!(place, Place::First) {
-            return match leave.run().await {
-                // It is gone, whoever did it.
-                Ok(_) => Ok(None),
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Ok(None),
-                Err(e) => Err(e),
-            };
-        }
-        if !attempt.wait(token, place).await? {
-            continue;
-        }
-        let alive = attempt.session.alive().another();
-        let guarded = tokio::spawn(attempt.clone().watch_own(alive.clone())).abort_handle();
-        let release = attempt.clone().leave(Some(guarded));
-        leave.forget();
-        let proof = format!("{} {}", attempt.session.session(), attempt.contender.name);
-        let fence = Fence::new(name.clone(), token, proof);
-        return Ok(Some(Acquired { fence, alive, release }));
-    }
+    let queue = LockQueue {
+        inner: inner.clone(),
+        lock: name.clone(),
+        prefix: inner.names.line(name),
+        ttl,
+        value: options.value.clone(),
+        each_request: options.each_request,
+    };
+    queue::lock(&Arc::new(queue), options.wait).await
 }
 
 /// The key of a contender; `None` for what other tools put in its place, which stands in nobody's way. A contender has a session
@@ -98,193 +50,115 @@ pub(crate) fn contends(inner: &Inner, pair: &Pair) -> Option<Key> {
     inner.names.parse(&pair.name).filter(|_| pair.is_held)
 }
 
-/// The contender that holds the lock of this line.
-pub(crate) fn first<'a>(inner: &Inner, line: &'a [Pair]) -> Option<&'a Pair> {
-    let contenders = line.iter().filter(|pair| contends(inner, pair).is_some());
+/// The contender that holds the lock of this queue.
+pub(crate) fn first<'a>(inner: &Inner, queue: &'a [Pair]) -> Option<&'a Pair> {
+    let contenders = queue.iter().filter(|pair| contends(inner, pair).is_some());
     contenders.min_by_key(|pair| pair.created)
 }
 
-impl Attempt {
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.each_request)
+impl LockQueue {
+    async fn pairs(&self) -> Result<Vec<Pair>> {
+        let deadline = Deadline::after(self.each_request);
+        api::tree(&self.inner.client, Purpose::Read, deadline, &self.prefix).await
     }
 
-    /// Gets in line, and how to leave it. The request is not given up with whoever waits for it: its answer alone tells
-    /// whether there is something to take back.
-    async fn enters(self: Arc<Self>, value: Bytes) -> Result<(Result<(u64, Place)>, Undo)> {
-        let (told, answer) = oneshot::channel();
-        let tasks = self.inner.tasks.clone();
-        tasks.spawn(async move {
-            let entered = self.enter(&value).await;
-            let undo = match &entered {
-                Ok((0, _)) => Undo::nothing(),
-                Ok(_) => self.leave(None),
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => self.give_up(),
-                Err(_) => Undo::nothing(),
-            };
-            // Who does not wait any more drops it, which undoes.
-            let _ = told.send((entered, undo));
-            Ok(())
-        });
-        answer.await.map_err(|_| Error::new(ErrorKind::Unavailable, "the runtime ended meanwhile"))
-    }
-
-    /// Gets in line, or holds the lock at once; the token, and the place.
-    async fn enter(&self, value: &[u8]) -> Result<(u64, Place)> {
-        let ops = [
-            Op::check_missing(&self.contender.mark()),
-            Op::write(&self.contender.name, value, Some(self.session.session())),
-            Op::get_tree(&self.line),
-        ];
-        // A repeat finds the contender that the first one made.
-        let told = self.inner.noting(Does::Repeatable, self.deadline(), &ops).await?;
-        self.contender.comes_late.store(told.is_repeat, Ordering::Release);
-        match told.it {
-            Done::Committed(done) => {
-                let line = done.get(1..).unwrap_or_default();
-                // A line without its own last one is one that the token may not read.
-                let own = line.iter().find(|pair| pair.name == self.contender.name);
-                let own = own.ok_or_else(|| api::hidden(&self.line))?;
-                Ok((own.created, self.place(own.created, line)))
-            }
-            Done::Refused(_) => Ok((0, Place::Lost)),
+    fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
+        let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
+        if !pairs.iter().any(is_own) {
+            return Position::Lost;
         }
-    }
-
-    fn place(&self, token: u64, line: &[Pair]) -> Place {
-        let is_own = |pair: &Pair| pair.name == self.contender.name && pair.created == token && pair.is_held;
-        if !line.iter().any(is_own) {
-            return Place::Lost;
-        }
-        let before = line.iter().filter(|pair| pair.created < token);
+        let before = pairs.iter().filter(|pair| pair.created < token);
         let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.inner, pair)?)));
-        nearest.max_by_key(|(created, _)| *created).map_or(Place::First, |(_, before)| Place::Behind(before))
+        let nearest = nearest.max_by_key(|(created, _)| *created);
+        nearest.map_or(Position::First, |(_, before)| Position::Behind(before))
+    }
+}
+
+impl Queue for LockQueue {
+    type Session = Arc<str>;
+    type Contender = Contender;
+    type Predecessor = Key;
+
+    fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
     }
 
-    async fn look(&self, token: u64) -> Result<Place> {
-        let line = api::tree(&self.inner.client, Does::Read, self.deadline(), &self.line).await?;
-        Ok(self.place(token, &line))
+    fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
-    /// Waits until we are first; `false` when our place was lost.
-    async fn wait(&self, token: u64, mut place: Place) -> Result<bool> {
+    /// The server ends a session at up to twice its TTL.
+    fn kept_after_end(&self, ttl: Duration) -> Duration {
+        2 * ttl
+    }
+
+    async fn session(&self) -> Result<Use> {
+        self.inner.session(self.ttl, self.each_request).await
+    }
+
+    fn forget(&self, used: &Use) {
+        self.inner.sessions.forget(used);
+    }
+
+    fn contender(&self, session: &Arc<str>) -> Result<Contender> {
+        Contender::new(&self.inner, &self.lock, session.clone(), self.each_request)
+    }
+
+    /// No transaction can depend on that a queue is empty.
+    async fn is_taken(&self) -> Result<bool> {
+        Ok(first(&self.inner, &self.pairs().await?).is_some())
+    }
+
+    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Key>> {
+        let Answered { answer, is_repeat } = contender.enter(&self.prefix, &self.value).await?;
+        sent.answered(answer.is_some(), is_repeat);
+        let Some(pairs) = answer else { return Ok(Entered::Lost) };
+        // A queue without the contender is one that the token may not read.
+        let own = pairs.iter().find(|pair| pair.name == contender.name);
+        let token = own.ok_or_else(|| api::hidden(&self.prefix))?.created;
+        Ok(Entered::Queued { token, position: Some(self.position_in(&pairs, contender, token)) })
+    }
+
+    async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Key>> {
+        Ok(self.position_in(&self.pairs().await?, contender, token))
+    }
+
+    async fn predecessor_gone(&self, _: &Contender, predecessor: &Key) -> Result<bool> {
+        Ok(gone(&self.inner, predecessor, self.each_request).await)
+    }
+
+    async fn own_gone(&self, contender: &Contender, _: u64) -> Cow<'static, str> {
         let mut backoff = Backoff::default();
-        let lost = self.session.alive().lost();
-        tokio::pin!(lost);
-        loop {
-            match place {
-                Place::First => return Ok(true),
-                Place::Lost => return Ok(false),
-                Place::Behind(before) => {
-                    tokio::select! {
-                        biased;
-                        _ = &mut lost => {
-                            self.inner.sessions.forget(&self.session);
-                            return Ok(false);
-                        }
-                        gone = gone(&self.inner, &before, self.each_request) => if gone { backoff.reset() } else { backoff.pause().await },
-                    }
-                }
-            }
-            place = loop {
-                match self.look(token).await {
-                    Ok(place) => break place,
-                    Err(e) if e.is_lasting() => return Err(e),
-                    // The line is kept by the session, whatever the link does meanwhile.
-                    Err(_) if self.session.alive().is_held() => backoff.pause().await,
-                    Err(_) => break Place::Lost,
-                }
-            };
-        }
-    }
-
-    /// Ends the guard as soon as its contender is seen to be gone.
-    async fn watch_own(self: Arc<Self>, alive: Alive) {
-        let ended = EndOnDrop(&alive);
-        let mut backoff = Backoff::default();
-        while !gone(&self.inner, &self.contender.key, self.each_request).await {
+        while !gone(&self.inner, &contender.key, self.each_request).await {
             backoff.pause().await;
         }
-        alive.end("its key was deleted or released on the server, by an administrator or with its session");
-        drop(ended);
+        "its key was deleted or released on the server, by an administrator or with its session".into()
     }
 
-    /// Leaves the line: `true` when we were still in it.
-    fn leave(self: Arc<Self>, guarded: Option<AbortHandle>) -> Undo {
-        let guarded = guarded.map(AbortOnDrop::new);
-        self.inner.tasks.clone().undo(async move {
-            drop(guarded);
-            match self.contender.delete().await {
-                Ok(Left::Now) => Ok(true),
-                Ok(Left::Before) => Ok(false),
-                Ok(Left::Somehow) => {
-                    let why = "it is free, but whether it was held until now is not known: the answer to the release was \
-                               lost, and a second one found nothing";
-                    Err(Error::new(ErrorKind::OutcomeUnknown, why))
-                }
-                Err(e) => {
-                    let (clock, ttl) = (self.inner.clock.clone(), self.session.alive().ttl());
-                    let (tasks, (contender, ended)) = (self.inner.tasks.clone(), self.let_go());
-                    // Nobody renews it then; where its end was refused, the server has it for a TTL more, or two.
-                    let ended = Box::pin(async move {
-                        let why = ended.await;
-                        clock.sleep(2 * ttl).await;
-                        why
-                    });
-                    let left = Arc::downgrade(&contender);
-                    tasks.left(move || {
-                        let contender = left.upgrade()?;
-                        Some(async move { contender.delete().await.map(drop) })
-                    });
-                    tokio::spawn(async move { contender.delete_until(ended).await });
-                    Err(e)
-                }
-            }
-        })
+    async fn leave(&self, contender: &Contender) -> Result<Left> {
+        contender.take_out().await
     }
 
-    /// Takes back a request to enter whose answer was lost: it may have been done, or may still arrive.
-    fn give_up(self: Arc<Self>) -> Undo {
-        self.inner.tasks.clone().undo(async move {
-            let left = match self.contender.delete().await {
-                Ok(left) => left,
-                Err(_) => {
-                    let (contender, ended) = self.let_go();
-                    contender.delete_until(ended).await?
-                }
-            };
-            Ok(!matches!(left, Left::Before))
-        })
+    async fn cancel(&self, contender: &Contender) -> Result<Left> {
+        contender.take_out().await
     }
 
-    /// Nobody is to use the session any more, for it keeps alive what could not be deleted. Others who do already may go on: what
-    /// is given back here tells when it has ended, and keeps it from nothing.
-    fn let_go(self: Arc<Self>) -> (Arc<Contender>, Ended) {
-        self.inner.sessions.forget(&self.session);
-        (self.contender.clone(), Box::pin(self.session.alive().lost()))
+    fn fence(&self, contender: &Contender, token: u64) -> Fence {
+        Fence::new(self.lock.clone(), token, contender.proof())
     }
 }
 
-/// A guard that nobody looks after says so: its runtime has ended.
-struct EndOnDrop<'a>(&'a Alive);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.end("it was given back, or the runtime in which it was acquired has ended");
-    }
-}
-
-/// [`Store::lock_holder`].
+/// [`Store::lock_holder`](kv_core::Store::lock_holder).
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let names = inner.names.line(name);
-    let line = api::tree(&inner.client, does(options), options.deadline, &names).await?;
-    match first(inner, &line) {
+    let queue = inner.names.line(name);
+    let pairs = api::tree(&inner.client, purpose(options), options.deadline, &queue).await?;
+    match first(inner, &pairs) {
         Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
-        None => may_read(inner, does(options), options.deadline, &names).await.map(|()| None),
+        None => may_read(inner, purpose(options), options.deadline, &queue).await.map(|()| None),
     }
 }
 
 /// A listing leaves out what the token may not read; one name that is checked is refused, and to get it in a transaction is not.
-pub(crate) async fn may_read(inner: &Inner, does: Does, deadline: Deadline, line: &str) -> Result<()> {
-    inner.txn(does, deadline, &[Op::check_index(&format!("{line}-"), 0)]).await.map(drop)
+pub(crate) async fn may_read(inner: &Inner, purpose: Purpose, deadline: Deadline, queue: &str) -> Result<()> {
+    inner.txn(purpose, deadline, &[Op::check_index(&format!("{queue}-"), 0)]).await.map(drop)
 }

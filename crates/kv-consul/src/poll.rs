@@ -11,30 +11,27 @@ use crate::{
     store::Inner,
 };
 use kv_core::{
-    backend::{Backoff, Change, Hub, Subscription},
+    backend::{AbortOnDrop, Change, Hub, Mutex, Subscription},
     *,
 };
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    sync::{
-        broadcast::{self, error::TryRecvError},
-        mpsc, oneshot,
-    },
-    task::AbortHandle,
+use tokio::sync::{
+    broadcast::{self, error::TryRecvError},
+    mpsc, oneshot,
 };
 
-use places::{Place, WIDEST, widths};
+use widths::{Permit, WIDEST, widths};
 
-mod places;
 #[cfg(test)]
 mod tests;
+mod widths;
 
 /// What a poll waits for an answer at the longest.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -59,42 +56,38 @@ enum Width {
 }
 
 impl Polls {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Range, Arc<Poll>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
     fn of(&self, inner: &Arc<Inner>, range: &Range, width: Width, within: Duration) -> Result<Used> {
-        let (mut polls, pool) = (self.lock(), inner.client.pool()?);
+        let (mut polls, pool) = (self.open.lock(), inner.client.pool()?);
         // Those whose runtime has ended.
-        polls.retain(|_, poll| !poll.task.is_finished());
+        polls.retain(|_, poll| !poll.joins.is_closed());
         let widths = widths(inner.names.prefix(), range);
-        let (at, place) = match width {
-            Width::Exact => (0, Place::beyond(&pool)),
+        let (at, permit) = match width {
+            Width::Exact => (0, Permit::beyond(&pool)),
             Width::AtLeast(least) => {
                 let mut narrower = (least.min(WIDEST)..WIDEST).filter_map(|at| {
-                    let there = polls.contains_key(&widths[at]).then(|| Place::beyond(&pool));
-                    Some((at, there.or_else(|| Place::take(&pool, at))?))
+                    let there = polls.contains_key(&widths[at]).then(|| Permit::beyond(&pool));
+                    Some((at, there.or_else(|| Permit::take(&pool, at))?))
                 });
-                narrower.next().unwrap_or_else(|| (WIDEST, Place::beyond(&pool)))
+                narrower.next().unwrap_or_else(|| (WIDEST, Permit::beyond(&pool)))
             }
         };
         let poll = polls
             .entry(widths[at].clone())
-            .or_insert_with(|| Arc::new(Poll::start(inner, widths[at].clone(), place)));
+            .or_insert_with(|| Arc::new(Poll::start(inner, widths[at].clone(), permit)));
         poll.users.fetch_add(1, Ordering::AcqRel);
         poll.within.at_least(within);
         Ok(Used { poll: poll.clone(), inner: inner.clone() })
     }
 
     pub(crate) fn is_unused(&self, range: &Range) -> bool {
-        self.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
+        self.open.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
     }
 
     /// Takes a poll away that nobody uses; whether it did.
     pub(crate) fn end_unused(&self, range: &Range) -> bool {
-        let mut polls = self.lock();
+        let mut polls = self.open.lock();
         let is_unused = polls.get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
         if is_unused {
             polls.remove(range);
@@ -105,12 +98,12 @@ impl Polls {
     /// From now on no poll outlives its users.
     pub(crate) fn dismiss(&self) {
         self.is_dismissed.store(true, Ordering::Release);
-        self.lock().retain(|_, poll| poll.users.load(Ordering::Acquire) > 0);
+        self.open.lock().retain(|_, poll| poll.users.load(Ordering::Acquire) > 0);
     }
 
     /// Ends all of them.
     pub(crate) fn end(&self) {
-        self.lock().clear();
+        self.open.lock().clear();
     }
 }
 
@@ -120,12 +113,12 @@ struct Used {
     inner: Arc<Inner>,
 }
 
-/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its place stays
+/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its permit stays
 /// taken, and who wants the same meanwhile has it.
 impl Drop for Used {
     fn drop(&mut self) {
         let polls = &self.inner.polls;
-        let mut open = polls.lock();
+        let mut open = polls.open.lock();
         let is_last = self.poll.users.fetch_sub(1, Ordering::AcqRel) == 1;
         if is_last && polls.is_dismissed.load(Ordering::Acquire) {
             open.remove(&self.poll.range);
@@ -141,8 +134,8 @@ struct Poll {
     joins: mpsc::UnboundedSender<Join>,
     users: AtomicUsize,
     within: Within,
-    task: AbortHandle,
-    _place: Place,
+    _task: AbortOnDrop,
+    _permit: Permit,
 }
 
 /// The time that each request of a poll has: the longest of those that its users gave.
@@ -161,12 +154,6 @@ impl Within {
 
 /// A request for a listing, and where it goes.
 pub(crate) type Join = oneshot::Sender<Result<Arc<Listing>, Refusal>>;
-
-impl Drop for Poll {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what changes afterwards by
 /// [`news`](Self::news).
@@ -201,53 +188,64 @@ impl Joined {
         Ok(Self { inner: inner.clone(), range, target: target.clone(), within, width, news, refusals, used })
     }
 
+    /// Returns whether the poll still tells: it ends with the runtime in which it began.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.used.poll.joins.is_closed()
+    }
+
+    /// Drops the changes that wait, for one who is about to ask what is there. Refusals stay: what
+    /// is refused is not in the listing, and was not deleted.
+    pub(crate) fn clear(&self) {
+        self.news.clear();
+    }
+
     /// What is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
     /// are older. Waits for a server that is away.
     ///
     /// # Errors
-    /// What ends a watch: the server's lasting refusal.
+    /// The server's refusal, [`Unsupported`](ErrorKind::Unsupported) where no poll is wide enough,
+    /// and [`Unavailable`](ErrorKind::Unavailable) when the poll has ended with its runtime.
     pub(crate) async fn listing(&mut self) -> Result<Arc<Listing>> {
-        let mut backoff = Backoff::default();
         loop {
             let (join, answer) = oneshot::channel();
-            let answer = match self.used.poll.joins.send(join) {
-                Ok(()) => answer.await.ok(),
-                Err(_) => None,
-            };
-            let width = match answer {
-                Some(Ok(listing)) => return self.unrefused().map(|()| listing),
-                Some(Err(refusal)) => match (refusal.kind, self.width) {
-                    // The server takes no path with a character that it holds for unprintable: a directory above may have none.
-                    (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
-                        Width::AtLeast(width + 1)
-                    }
-                    (ErrorKind::InvalidArgument, _) if !is_plain(self.inner.names.prefix()) => {
-                        let why = format!(
-                            "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
-                            self.inner.names.prefix(),
-                            refusal.why
-                        );
-                        return Err(Error::new(ErrorKind::Unsupported, why));
-                    }
-                    (ErrorKind::PermissionDenied, Width::AtLeast(0))
-                        if self.used.poll.range != self.range =>
-                    {
-                        Width::Exact
-                    }
-                    _ if refusal.error().is_lasting() => return Err(refusal.error()),
-                    (_, width) => {
-                        backoff.pause().await;
-                        width
-                    }
-                },
-                // Its runtime has ended; this one has not.
-                None => {
-                    backoff.pause().await;
-                    self.width
+            // Who has ended does not answer either.
+            let _ = self.used.poll.joins.send(join);
+            let refusal = match answer.await {
+                Ok(Ok(listing)) => return self.unrefused().map(|()| listing),
+                Ok(Err(refusal)) => refusal,
+                Err(_) => {
+                    let why = "the runtime that polled for several watches has ended; another one polls on";
+                    return Err(Error::new(ErrorKind::Unavailable, why));
                 }
             };
+            let width = self.other_width(&refusal)?;
             let inner = self.inner.clone();
             *self = Self::with(&inner, self.range.clone(), &self.target, self.within, width)?;
+        }
+    }
+
+    /// How wide a poll is to be that is not refused so.
+    ///
+    /// # Errors
+    /// The refusal, where none is.
+    fn other_width(&self, refusal: &Refusal) -> Result<Width> {
+        match (refusal.kind, self.width) {
+            // The server takes no path with a character that it holds for unprintable: a directory above may have none.
+            (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
+                Ok(Width::AtLeast(width + 1))
+            }
+            (ErrorKind::InvalidArgument, _) if !is_plain(self.inner.names.prefix()) => {
+                let why = format!(
+                    "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
+                    self.inner.names.prefix(),
+                    refusal.why
+                );
+                Err(Error::new(ErrorKind::Unsupported, why))
+            }
+            (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.used.poll.range != self.range => {
+                Ok(Width::Exact)
+            }
+            _ => Err(refusal.error()),
         }
     }
 
@@ -312,13 +310,13 @@ pub(crate) async fn gone(inner: &Arc<Inner>, contender: &Key, within: Duration) 
 }
 
 impl Poll {
-    fn start(inner: &Arc<Inner>, range: Range, place: Place) -> Self {
+    fn start(inner: &Arc<Inner>, range: Range, permit: Permit) -> Self {
         let (hub, refusals, (joins, joining)) =
             (Hub::new(), broadcast::Sender::new(16), mpsc::unbounded_channel());
         let (users, within) = (AtomicUsize::new(0), Within::default());
         let asker =
             Asker::new(inner.clone(), range.clone(), hub.clone(), refusals.clone(), within.clone(), joining);
-        let task = tokio::spawn(asker.run()).abort_handle();
-        Self { range, hub, refusals, joins, users, within, task, _place: place }
+        let task = AbortOnDrop::new(tokio::spawn(asker.run()).abort_handle());
+        Self { range, hub, refusals, joins, users, within, _task: task, _permit: permit }
     }
 }

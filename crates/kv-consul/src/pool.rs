@@ -2,14 +2,14 @@
 //! all programs behind one address together, 200 by default.
 
 use crate::settings::Tls;
-use kv_core::backend::Home;
+use kv_core::backend::{Home, Mutex};
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
 };
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -24,9 +24,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
 pub(crate) const CALLS: usize = 24;
 /// The same for what keeps locks and leases, and gives them back.
-pub(crate) const KEEPS: usize = 16;
+pub(crate) const RELEASES: usize = 16;
 /// The same for the sessions that they hang on.
-pub(crate) const LIVES: usize = 8;
+pub(crate) const SESSIONS: usize = 8;
 /// The same for all polls, and for what is read as they begin. Two processes with everything in use fit into what an agent takes by
 /// default.
 const POLLS: usize = 40;
@@ -38,10 +38,6 @@ const STILL: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(30);
 
 static POOLS: Mutex<Vec<(Arc<str>, Weak<Pool>)>> = Mutex::new(Vec::new());
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One agent, for all of this process.
 pub(crate) struct Pool {
@@ -58,8 +54,8 @@ pub(crate) struct Pool {
 /// How much may be under way from one runtime: one that stands still must not hold up others of the process.
 pub(crate) struct Turns {
     calls: Semaphore,
-    keeps: Semaphore,
-    lives: Semaphore,
+    releases: Semaphore,
+    sessions: Semaphore,
     polls: Semaphore,
     looks: Semaphore,
     /// How many polls wait for their turn.
@@ -77,14 +73,14 @@ struct Links {
 
 impl Pool {
     pub(crate) fn of(agent: &Arc<str>) -> Arc<Self> {
-        let mut pools = lock(&POOLS);
+        let mut pools = POOLS.lock();
         pools.retain(|(_, pool)| pool.strong_count() > 0);
         let there = pools.iter().find(|(name, _)| name == agent).and_then(|(_, pool)| pool.upgrade());
         there.unwrap_or_else(|| {
             let pool = Arc::new(Self {
                 agent: agent.clone(),
-                links: Mutex::default(),
-                turns: Mutex::default(),
+                links: Mutex::new(Vec::new()),
+                turns: Mutex::new(Vec::new()),
                 widths: Default::default(),
                 silence: watch::Sender::new(()),
                 heard: Mutex::new(Instant::now()),
@@ -97,7 +93,7 @@ impl Pool {
     /// The connections of this runtime: whose runtime has ended are dead.
     pub(crate) fn connections(&self, tls: Option<&Arc<Tls>>, keeps: bool) -> reqwest::Result<Client> {
         let runtime = Handle::current().id();
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         links.retain(|links| !links.home.is_gone());
         let of = |links: &Links| if keeps { links.keeps.clone() } else { links.calls.clone() };
         if let Some(there) =
@@ -110,7 +106,7 @@ impl Pool {
             home: Home::here(),
             tls: tls.cloned(),
             calls: connections(&self.agent, tls, CALLS, Some(IDLE))?,
-            keeps: connections(&self.agent, tls, KEEPS / 4, None)?,
+            keeps: connections(&self.agent, tls, RELEASES / 4, None)?,
         };
         let client = of(&new);
         links.push(new);
@@ -120,15 +116,15 @@ impl Pool {
     /// The turns of this runtime.
     pub(crate) fn turns(&self) -> Arc<Turns> {
         let runtime = Handle::current().id();
-        let mut turns = lock(&self.turns);
+        let mut turns = self.turns.lock();
         turns.retain(|(_, home, _)| !home.is_gone());
         if let Some((.., there)) = turns.iter().find(|(of, ..)| *of == runtime) {
             return there.clone();
         }
         let new = Arc::new(Turns {
             calls: Semaphore::new(CALLS),
-            keeps: Semaphore::new(KEEPS),
-            lives: Semaphore::new(LIVES),
+            releases: Semaphore::new(RELEASES),
+            sessions: Semaphore::new(SESSIONS),
             polls: Semaphore::new(POLLS),
             looks: Semaphore::new(LOOKS),
             waiting: AtomicUsize::default(),
@@ -140,7 +136,7 @@ impl Pool {
     /// Lets the runtime hear of connections that ended while it stood still, as between two `block_on`: a write that is sent on
     /// one has an unknown outcome.
     pub(crate) async fn listen(&self) {
-        if lock(&self.heard).elapsed() > STILL {
+        if self.heard.lock().elapsed() > STILL {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -151,15 +147,15 @@ impl Pool {
 
     /// An answer came.
     pub(crate) fn heard(&self) {
-        *lock(&self.heard) = Instant::now();
+        *self.heard.lock() = Instant::now();
     }
 
     /// Nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all are
     /// given up.
     pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
         let runtime = Handle::current().id();
-        lock(&self.links).retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
-        if *lock(&self.heard) < since {
+        self.links.lock().retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
+        if *self.heard.lock() < since {
             self.silence.send_replace(());
         }
     }
@@ -171,12 +167,12 @@ impl Turns {
         self.calls.acquire().await.ok()
     }
 
-    pub(crate) async fn keep(&self) -> Option<SemaphorePermit<'_>> {
-        self.keeps.acquire().await.ok()
+    pub(crate) async fn release(&self) -> Option<SemaphorePermit<'_>> {
+        self.releases.acquire().await.ok()
     }
 
-    pub(crate) async fn live(&self) -> Option<SemaphorePermit<'_>> {
-        self.lives.acquire().await.ok()
+    pub(crate) async fn session(&self) -> Option<SemaphorePermit<'_>> {
+        self.sessions.acquire().await.ok()
     }
 
     /// The right to have a poll under way, in turns.

@@ -4,7 +4,7 @@ use crate::{
     agent::{self, About},
     api::{self, MOST_OPS, Pair},
     client::Client,
-    http::Does,
+    http::Purpose,
     lease, list, lock,
     names::Names,
     poll::Polls,
@@ -105,7 +105,7 @@ impl Consul {
             about => about?,
         };
         check_version(&about.config.version)?;
-        match api::get(&client, Does::Read, deadline, &names.health()).await {
+        match api::get(&client, Purpose::Read, deadline, &names.health()).await {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(no_rights(&names, has_token, e)),
             answer => drop(answer?),
         }
@@ -191,10 +191,10 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     c
 }
 
-pub(crate) fn does(read: &ReadOptions) -> Does {
+pub(crate) fn purpose(read: &ReadOptions) -> Purpose {
     match read.consistency {
-        Consistency::Linearizable => Does::Read,
-        Consistency::Stale => Does::Stale,
+        Consistency::Linearizable => Purpose::Read,
+        Consistency::Stale => Purpose::Stale,
     }
 }
 
@@ -211,13 +211,13 @@ impl Store for Consul {
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let name = self.shared().names.name(key.as_str());
-        let found = api::get(&self.shared().client, does(options), options.deadline, &name).await?;
+        let found = api::get(&self.shared().client, purpose(options), options.deadline, &name).await?;
         found.map(|pair| entry(key, pair)).transpose()
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let names: Vec<_> = keys.iter().map(|key| self.shared().names.name(key.as_str())).collect();
-        let found = txn::read(self.shared(), &names, does(options), options.deadline).await?;
+        let found = txn::read(self.shared(), &names, purpose(options), options.deadline).await?;
         let pairs = keys.iter().zip(found);
         pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
     }
@@ -280,7 +280,8 @@ impl Store for Consul {
     }
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
-        api::get(&self.shared().client, Does::Read, options.deadline, &self.shared().names.health()).await?;
+        api::get(&self.shared().client, Purpose::Read, options.deadline, &self.shared().names.health())
+            .await?;
         // It may be another one by now, and told to those who may read it.
         let version = match agent::about(&self.shared().client, options.deadline).await {
             Ok(about) => about.config.version,

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{self, MOST_OPS, Op},
-    http::Does,
+    http::Purpose,
     names::{below, end_of_own, is_plain, is_somebodys_own},
     store::Inner,
 };
@@ -37,7 +37,7 @@ pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &Write
                 Part::Name(name) => Op::delete(name),
             })
             .collect();
-        inner.txn(Does::Write, options.deadline, &ops).await?;
+        inner.txn(Purpose::Write, options.deadline, &ops).await?;
         inner.lives.deleted(before);
     }
     // The next batch begins at the front again: what was there is gone.
@@ -46,9 +46,9 @@ pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &Write
 
 async fn names(inner: &Inner, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
     let mut names = match is_plain(prefix) {
-        true => api::names(&inner.client, Does::Read, deadline, prefix).await?.0,
+        true => api::names(&inner.client, Purpose::Read, deadline, prefix).await?.0,
         false => {
-            let pairs = api::tree(&inner.client, Does::Read, deadline, prefix).await?;
+            let pairs = api::tree(&inner.client, Purpose::Read, deadline, prefix).await?;
             pairs.into_iter().map(|pair| pair.name).collect()
         }
     };

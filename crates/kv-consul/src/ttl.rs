@@ -1,15 +1,15 @@
 //! The sessions of puts with a TTL: puts of one TTL that follow each other closely share one.
 
-use crate::{api, client::before, lease, store::Inner};
+use crate::{api, client::a_moment_before, lease, store::Inner};
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{Clock, Instant, Undo},
+    backend::{Clock, Instant, Mutex, Undo},
 };
 use std::{
     collections::HashMap,
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -72,24 +72,20 @@ impl Life {
     }
 
     fn take_end(&self) -> Undo {
-        mem::replace(&mut *lock(&self.end), Undo::nothing())
+        mem::replace(&mut *self.end.lock(), Undo::nothing())
     }
 }
 
 /// A session that no key lives by is ended in the background; others end by their time.
 impl Drop for Life {
     fn drop(&mut self) {
-        if let Some(retires) = lock(&self.retires).take() {
+        if let Some(retires) = self.retires.lock().take() {
             retires.abort();
         }
         if self.keys.load(Ordering::Acquire) > 0 {
             self.take_end().forget();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The sessions of one store for its puts.
@@ -120,7 +116,7 @@ impl Lives {
     /// A session for a put with this TTL that is about to be sent.
     pub(crate) async fn get(&self, inner: &Inner, ttl: Duration, deadline: Deadline) -> Result<Arc<Life>> {
         let cell = {
-            let mut table = lock(&self.0);
+            let mut table = self.0.lock();
             let cell = table.current.entry(ttl).or_default();
             // Half of the time is left for the put itself; one that takes longer renews the session.
             if cell.get().is_some_and(|life| life.is_past(ttl / AHEAD / 2)) {
@@ -129,7 +125,7 @@ impl Lives {
             cell.clone()
         };
         // Another put's session is waited for no longer than one of our own.
-        let deadline = before(deadline);
+        let deadline = a_moment_before(deadline);
         let life = deadline.limit(cell.get_or_try_init(|| self.create(inner, ttl, deadline))).await;
         let life = life.unwrap_or_else(|| {
             let why = format!(
@@ -160,19 +156,19 @@ impl Lives {
             Clock::system().sleep_until(at + ttl / AHEAD).await;
             // Dropped outside the lock, and with it the session if no key lives by it.
             let _unused = table.upgrade().and_then(|table| {
-                let mut table = lock(&table);
+                let mut table = table.lock();
                 let is_it =
                     table.current.get(&ttl)?.get().is_some_and(|life| retired.ptr_eq(&Arc::downgrade(life)));
                 if is_it { table.current.remove(&ttl) } else { None }
             });
         });
-        *lock(&life.retires) = Some(retires.abort_handle());
+        *life.retires.lock() = Some(retires.abort_handle());
         Ok(life)
     }
 
     /// No further puts under this session: the server ended it.
     pub(crate) fn is_over(&self, life: &Life) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let is_it =
             |cell: &Arc<OnceCell<Arc<Life>>>| cell.get().is_some_and(|there| there.session == life.session);
         if table.current.get(&life.ttl).is_some_and(is_it) {
@@ -183,7 +179,7 @@ impl Lives {
     /// The key was written at this index: it lives by this session, or for ever. Answers may come in another order than writes
     /// happened.
     pub(crate) fn wrote(&self, name: &str, at: u64, life: Option<&Arc<Life>>) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let _before = table.left(name, at);
         let Some(life) = life else { return };
         if table.keys.contains_key(name) {
@@ -204,7 +200,7 @@ impl Lives {
 
     /// What a deletion that is about to be sent will have deleted, as far as is known now: a key, or all that begin so.
     pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(String, u64)> {
-        let table = lock(&self.0);
+        let table = self.0.lock();
         if !is_tree {
             return table.keys.get(name).map(|(_, at)| (name.to_owned(), *at)).into_iter().collect();
         }
@@ -214,13 +210,13 @@ impl Lives {
 
     /// The deletion was done.
     pub(crate) fn deleted(&self, before: Vec<(String, u64)>) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let _lives: Vec<_> = before.iter().filter_map(|(name, at)| table.left(name, *at)).collect();
     }
 
     /// Ends those by which no key lives.
     pub(crate) async fn end(&self) {
-        let Table { current, keys, .. } = mem::take(&mut *lock(&self.0));
+        let Table { current, keys, .. } = mem::take(&mut *self.0.lock());
         drop(keys);
         for life in current.values().filter_map(|cell| cell.get()) {
             if life.keys.load(Ordering::Acquire) == 0 {
@@ -233,6 +229,6 @@ impl Lives {
 
 impl fmt::Debug for Lives {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lives({} open)", lock(&self.0).current.len())
+        write!(f, "Lives({} open)", self.0.lock().current.len())
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::{
     api::{self, Done, Fault, MOST_OPS, Op, Pair},
-    client::Told,
-    http::Does,
-    store::{Inner, does},
+    http::Purpose,
+    store::{Inner, purpose},
     ttl::Life,
 };
-use kv_core::*;
+use kv_core::{backend::retry::Answered, *};
 use std::sync::Arc;
 
 /// What a version is on the server. One that none of Consul's can be equals nothing there.
@@ -19,12 +18,17 @@ fn modify_index(version: Version) -> u64 {
 }
 
 impl Inner {
-    pub(crate) async fn txn(&self, does: Does, deadline: Deadline, ops: &[Op]) -> Result<Done> {
-        self.noting(does, deadline, ops).await.map(|told| told.it)
+    pub(crate) async fn txn(&self, purpose: Purpose, deadline: Deadline, ops: &[Op]) -> Result<Done> {
+        self.ask(purpose, deadline, ops).await.map(|answered| answered.answer)
     }
 
     /// The same, for an answer that is another one when the transaction was done before.
-    pub(crate) async fn noting(&self, does: Does, deadline: Deadline, ops: &[Op]) -> Result<Told<Done>> {
+    pub(crate) async fn ask(
+        &self,
+        purpose: Purpose,
+        deadline: Deadline,
+        ops: &[Op],
+    ) -> Result<Answered<Done>> {
         let (body, most) = (api::body(ops)?, self.largest_txn);
         if body.len() > most {
             let why = format!(
@@ -34,7 +38,7 @@ impl Inner {
             );
             return Err(Error::new(ErrorKind::TooLarge, why));
         }
-        api::txn(&self.client, does, deadline, body).await
+        api::txn(&self.client, purpose, deadline, body).await
     }
 }
 
@@ -153,7 +157,7 @@ pub(crate) async fn put(
             Expect::Version(at) => ops.push(Op::check_index(&name, modify_index(at))),
         }
         make(&mut ops, &name, &value, &hangs, expect != Expect::Missing);
-        let answer = match inner.txn(Does::Write, deadline, &ops).await {
+        let answer = match inner.txn(Purpose::Write, deadline, &ops).await {
             Ok(Done::Committed(done)) => version_of(&done),
             Ok(Done::Refused(faults)) => Err(conflict(expect, &faults)),
             Err(e) => Err(e),
@@ -177,7 +181,7 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
         Expect::Anything => Op::get(&name),
     };
     let before = inner.lives.before(&name, false);
-    let done = inner.txn(Does::Write, options.deadline, &[check, Op::delete(&name)]).await?;
+    let done = inner.txn(Purpose::Write, options.deadline, &[check, Op::delete(&name)]).await?;
     match (done, expect) {
         (Done::Committed(_), _) => {
             inner.lives.deleted(before);
@@ -225,7 +229,7 @@ pub(crate) async fn transact(
         }
         let deletes = writes.iter().zip(&names).filter(|(write, _)| matches!(write, Write::Delete { .. }));
         let before = deletes.flat_map(|(_, name)| inner.lives.before(name, false)).collect();
-        let answer = inner.txn(Does::Write, deadline, &ops).await;
+        let answer = inner.txn(Purpose::Write, deadline, &ops).await;
         if is_undone(&answer) || matches!(answer, Ok(Done::Refused(_))) {
             hangs.iter().flatten().for_each(Hangs::unused);
         }
@@ -277,7 +281,7 @@ async fn all_hang(inner: &Inner, writes: &[Write], deadline: Deadline) -> Result
 pub(crate) async fn read(
     inner: &Inner,
     names: &[String],
-    does: Does,
+    purpose: Purpose,
     deadline: Deadline,
 ) -> Result<Vec<Option<Pair>>> {
     let mut found: Vec<Option<Pair>> = vec![None; names.len()];
@@ -285,7 +289,7 @@ pub(crate) async fn read(
     while !wanted.is_empty() {
         let (now, later) = wanted.split_at(wanted.len().min(MOST_OPS));
         let ops: Vec<_> = now.iter().map(|&at| Op::get(&names[at])).collect();
-        match inner.txn(does, deadline, &ops).await? {
+        match inner.txn(purpose, deadline, &ops).await? {
             Done::Committed(pairs) => {
                 // What one may not read is left out.
                 let mut pairs = pairs.into_iter().peekable();
@@ -310,7 +314,7 @@ pub(crate) async fn read(
 /// Whether the key is there, without its value: no key was ever modified at index 0.
 pub(crate) async fn exists(inner: &Inner, key: &Key, options: &ReadOptions) -> Result<bool> {
     let check = Op::check_index(&inner.names.name(key.as_str()), 0);
-    match inner.txn(does(options), options.deadline, &[check]).await? {
+    match inner.txn(purpose(options), options.deadline, &[check]).await? {
         Done::Committed(_) => Ok(true),
         Done::Refused(faults) => Ok(!faults.iter().all(Fault::is_missing)),
     }

@@ -1,115 +1,113 @@
-//! Watches: what is there, then what a poll tells.
+//! Watches: what a poll lists and tells, as a source.
 
 use crate::{
-    api::{Listing, Range},
+    api::{Listing as Answer, Range},
     asker::held_by,
-    http::Does,
+    http::Purpose,
     lock,
     names::below,
     poll::Joined,
     store::Inner,
 };
 use kv_core::{
-    backend::{Backoff, Change, Emit, Told, Values, stream},
-    *,
+    Deadline, Entry, Key, Result, Target, WatchStream,
+    backend::watch::{self, Change, Listed, Listing, Source, WatchState},
 };
 use std::{sync::Arc, time::Duration};
 
+/// [`Store::watch`](kv_core::Store::watch).
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, within: Duration) -> WatchStream {
-    let target = target.clone();
-    stream(|out| async move {
-        let range = match &target {
-            Target::Key(key) => Range::Name(inner.names.name(key.as_str()).into()),
-            Target::Tree(directory) => Range::Tree(below(&inner.names, directory).into()),
-            Target::Holder(name) => Range::Tree(inner.names.line(name).into()),
-        };
-        let mut joined = Joined::new(&inner, range, &target, within)?;
-        let (told, values) = (Told::default(), Values::default());
-        let mut watched = Watched { inner, target, within, has_begun: false, out, told, values };
-        loop {
-            let listing = joined.listing().await?;
-            watched.told.relist();
-            match &watched.target {
-                Target::Holder(name) => watched.tell_holder(&name.clone(), &listing).await?,
-                _ => watched.tell(&listing).await?,
-            }
-            drop(listing);
-            for event in watched.told.rest() {
-                watched.send(event).await;
-            }
-            watched.has_begun = true;
-            watched.send(WatchEvent::Synced).await;
-            while let Change::Event(event) = joined.news().await? {
-                if let Some(event) = watched.told.change(event) {
-                    watched.send(event).await;
-                }
-            }
-        }
-    })
+    watch::start(Watched { inner, target: target.clone(), within, joined: None, has_begun: false })
 }
 
-/// One watch, over all its listings.
+/// One watch, which shares its poll with all that watch the same names.
 struct Watched {
     inner: Arc<Inner>,
     target: Target,
     /// The time of each request.
     within: Duration,
+    joined: Option<Joined>,
+    /// Whether a list was given.
     has_begun: bool,
-    out: Emit<WatchEvent>,
-    told: Told,
-    values: Values,
 }
 
 impl Watched {
-    /// What is there, or what of it differs from what was told.
-    async fn tell(&mut self, listing: &Listing) -> Result<()> {
-        for pair in &listing.pairs {
+    fn join(&self) -> Result<Joined> {
+        let names = &self.inner.names;
+        let range = match &self.target {
+            Target::Key(key) => Range::Name(names.name(key.as_str()).into()),
+            Target::Tree(directory) => Range::Tree(below(names, directory).into()),
+            Target::Holder(name) => Range::Tree(names.line(name).into()),
+        };
+        Joined::new(&self.inner, range, &self.target, self.within)
+    }
+
+    /// Joins, unless the poll that it is in still runs.
+    fn joined(&mut self) -> Result<&mut Joined> {
+        match self.joined.take().filter(Joined::is_told) {
+            Some(joined) => Ok(self.joined.insert(joined)),
+            None => {
+                let joined = self.join()?;
+                Ok(self.joined.insert(joined))
+            }
+        }
+    }
+
+    fn entries(&self, answer: &Answer) -> Result<Vec<Listed>> {
+        let mut entries = Vec::new();
+        for pair in &answer.pairs {
             let key = self.inner.names.parse(&pair.name).filter(|key| self.target.concerns(key));
             if let Some(key) = key {
-                self.listed(Entry::new(key, pair.value()?, pair.version())).await;
+                entries.push(Listed::Entry(Entry::new(key, pair.value()?, pair.version())));
             }
         }
-        Ok(())
+        Ok(entries)
     }
 
-    /// Whether the line of a lock may be read: one that is hidden looks empty.
-    async fn check_rights(&self, line: &str) -> Result<()> {
-        let mut backoff = Backoff::default();
-        loop {
-            match lock::may_read(&self.inner, Does::Read, Deadline::after(self.within), line).await {
-                Err(e) if !e.is_lasting() => backoff.pause().await,
-                answer => return answer,
-            }
-        }
-    }
-
-    async fn tell_holder(&mut self, name: &Key, listing: &Listing) -> Result<()> {
+    /// Who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one
+    /// that is hidden looks empty.
+    async fn holder(&self, name: &Key, answer: &Answer) -> Result<Vec<Listed>> {
         let line = self.inner.names.line(name);
-        let waiting = listing.pairs.iter().filter(|pair| pair.name.starts_with(&line));
+        let waiting = answer.pairs.iter().filter(|pair| pair.name.starts_with(&line));
         let contenders = waiting.filter(|pair| lock::contends(&self.inner, pair).is_some());
-        match contenders.min_by_key(|pair| pair.created) {
-            Some(first) => self.listed(held_by(name.clone(), first)?).await,
-            None if self.has_begun => {}
-            None => self.check_rights(&line).await?,
+        if let Some(first) = contenders.min_by_key(|pair| pair.created) {
+            return Ok(vec![Listed::Entry(held_by(name.clone(), first)?)]);
         }
+        if !self.has_begun {
+            lock::may_read(&self.inner, Purpose::Read, Deadline::after(self.within), &line).await?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Source for Watched {
+    /// The server answers whole.
+    type Token = ();
+
+    fn backend(&self) -> &'static str {
+        "consul"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        self.joined()?.clear();
         Ok(())
     }
 
-    async fn listed(&mut self, entry: Entry) {
-        // Another write at the same index: of a history that came in the place of the one that was told.
-        if self.told.version(&entry.key) == Some(entry.version)
-            && self.values.differs(&entry.key, &entry.value)
-            && let Some(event) = self.told.gone(&entry.key)
-        {
-            self.send(event).await;
-        }
-        for event in self.told.listed(entry) {
-            self.send(event).await;
-        }
+    async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
+        let answer = self.joined()?.listing().await?;
+        let entries = match &self.target {
+            Target::Holder(name) => self.holder(name, &answer).await?,
+            _ => self.entries(&answer)?,
+        };
+        self.has_begun = true;
+        // Without a position: in a server that went back, what is new may be below the index.
+        Ok(Listing::Page { entries, position: None, next: None })
     }
 
-    async fn send(&mut self, event: WatchEvent) {
-        self.values.told(&event);
-        self.out.send(event).await;
+    async fn next(&mut self, _: &WatchState) -> Result<Change> {
+        match &mut self.joined {
+            Some(joined) => joined.news().await.map(Change::from),
+            None => Ok(Change::Lagged),
+        }
     }
 }

@@ -1,60 +1,59 @@
-//! Requests: how often they are sent, how long they are waited for.
+//! Requests: in which lane they wait, and what is known of one that has no answer.
 
 use crate::{
     clock::ServiceTime,
-    error::{Failed, Fate, unknown},
-    login::Login,
+    error::Failure,
+    login::{Login, Refusals},
     sent,
 };
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::Backoff};
-use std::{
-    fmt,
-    future::Future,
-    time::{Duration, Instant},
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::{
+        Backoff,
+        retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
+    },
 };
+use std::{fmt, future::Future, pin::pin, time::Duration};
 use tokio::sync::Semaphore;
 
-/// How many calls are under way at once: each has a connection of its own.
-const AT_ONCE: usize = 64;
-/// The same of what keeps locks and leases, which stands in no line behind calls; and of the keys of large leases, behind
-/// which no lock stands in line.
-const KEPT_AT_ONCE: usize = 16;
-const KEYS_AT_ONCE: usize = 32;
-/// How long the service remembers a transaction's token is ten minutes.
-const REPEATABLE: Duration = Duration::from_secs(5 * 60);
+/// How many requests of a lane are under way at once: each has a connection of its own.
+const MAX_CALLS: usize = 64;
+const MAX_KEEP_ALIVES: usize = 16;
+const MAX_LEASE_KEYS: usize = 32;
 
-/// What repeating a request would do.
+/// The queues in which requests wait for their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Does {
-    /// It changes nothing.
-    Read,
-    /// Another client may write between the two.
-    Write,
-    /// Its effect is bound to an id of our own: transactions with their token, locks with their owner.
-    Repeatable,
-    /// As that, of what keeps a lock or lease, or gives it back.
-    Keeps,
-    /// As that, of a key of a large lease.
-    KeepsKey,
+pub(crate) enum Lane {
+    /// What callers ask for.
+    Calls,
+    /// What keeps a lock or lease, or gives it back: it never waits behind calls.
+    KeepAlive,
+    /// The keys of large leases, behind which no lock waits.
+    LeaseKeys,
 }
 
-/// The lines in which requests wait for their connections.
 struct Lanes {
     calls: Semaphore,
-    keeps: Semaphore,
-    keys: Semaphore,
+    keep_alives: Semaphore,
+    lease_keys: Semaphore,
 }
 
 impl Lanes {
-    fn of(&self, does: Does) -> &Semaphore {
-        match does {
-            Does::Read | Does::Write | Does::Repeatable => &self.calls,
-            Does::Keeps => &self.keeps,
-            Does::KeepsKey => &self.keys,
+    fn of(&self, lane: Lane) -> &Semaphore {
+        match lane {
+            Lane::Calls => &self.calls,
+            Lane::KeepAlive => &self.keep_alives,
+            Lane::LeaseKeys => &self.lease_keys,
         }
     }
+}
+
+/// What attempts go through on their way to the service.
+struct Service {
+    lanes: Lanes,
+    login: Login,
 }
 
 /// The table, its stream, and what time it is there.
@@ -63,8 +62,7 @@ pub(crate) struct Client {
     pub(crate) streams: Streams,
     pub(crate) table: String,
     pub(crate) time: ServiceTime,
-    pub(crate) login: Login,
-    lanes: Lanes,
+    service: Servers<Service>,
 }
 
 /// The pauses between attempts.
@@ -81,111 +79,131 @@ impl Client {
         login: Login,
     ) -> Self {
         let lanes = Lanes {
-            calls: Semaphore::new(AT_ONCE),
-            keeps: Semaphore::new(KEPT_AT_ONCE),
-            keys: Semaphore::new(KEYS_AT_ONCE),
+            calls: Semaphore::new(MAX_CALLS),
+            keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
+            lease_keys: Semaphore::new(MAX_LEASE_KEYS),
         };
-        Self { tables, streams, table, time, login, lanes }
+        let service = Servers::one(Service { lanes, login }).with_backoff(backoff());
+        Self { tables, streams, table, time, service }
     }
 
-    /// Sends a request, and again when it is certain that it took no effect, or that a repeat is harmless. Ends a moment
-    /// before the deadline, so that what is known is told.
+    /// Returns the answer to a call, as the rules of [`Servers::run`] have it sent again.
     pub(crate) async fn call<T, F>(
         &self,
-        does: Does,
+        safety: RetrySafety,
         deadline: Deadline,
-        request: impl Fn() -> F + Send,
+        request: impl Fn() -> F + Send + Sync,
     ) -> Result<T>
     where
-        F: Future<Output = Result<T, Failed>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
-        Ok(self.answer(does, deadline, request).await?.0)
+        Ok(self.answer(safety, Lane::Calls, deadline, request).await?.answer)
     }
 
-    /// As [`call`](Self::call), and whether an earlier attempt may have taken effect, so that the answer may be one to our own
-    /// doing.
+    /// Returns the answer to a request of this lane, and whether it may be one to our own doing.
     pub(crate) async fn answer<T, F>(
         &self,
-        does: Does,
+        safety: RetrySafety,
+        lane: Lane,
         deadline: Deadline,
-        request: impl Fn() -> F + Send,
-    ) -> Result<(T, bool)>
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<Answered<T>>
     where
-        F: Future<Output = Result<T, Failed>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
-        let mut left = deadline.remaining();
-        left -= left / 50;
-        let (deadline, began) = (Deadline::after(left), Instant::now());
-        let (mut maybe_done, mut backoff) = (false, backoff());
-        loop {
-            // Boxed, as the SDK's futures are so deep that compilers of programs give up on what is around them.
-            let Failed { fate, error, .. } = match Box::pin(self.attempt(does, deadline, &request)).await {
-                Ok(answer) => return Ok((answer, maybe_done)),
-                Err(failed) => failed,
-            };
-            if error.kind() == ErrorKind::Closed {
-                return Err(error);
-            }
-            maybe_done |= fate == Fate::Unknown;
-            match fate {
-                Fate::Refused if maybe_done && does != Does::Read => return Err(unknown(error)),
-                Fate::Refused => return Err(error),
-                Fate::Unknown if does == Does::Write => return Err(unknown(error)),
-                Fate::Unknown if does != Does::Read && began.elapsed() > REPEATABLE => {
-                    return Err(unknown(error));
-                }
-                _ => {}
-            }
-            let pause = backoff.delay();
-            if pause >= deadline.remaining() {
-                return Err(if maybe_done && does != Does::Read { unknown(error) } else { error });
-            }
-            tokio::time::sleep(pause).await;
-        }
+        let (request, refusals) = (&request, &Refusals::default());
+        // Boxed, as the SDK's futures are so deep that compilers of programs give up on what is
+        // around them.
+        let attempt = |attempt| Box::pin(once(attempt, safety, lane, refusals, request));
+        self.service.run(safety, deadline, attempt).await
     }
 
-    async fn attempt<T, F>(
+    /// Sends a request to the stream, and again only with other credentials: whoever follows the
+    /// stream rides out the rest, and has to know of it.
+    pub(crate) async fn stream<T, F>(
         &self,
-        does: Does,
-        deadline: Deadline,
-        request: &(impl Fn() -> F + Send),
-    ) -> Result<T, Failed>
+        within: Duration,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, Failure>
     where
-        F: Future<Output = Result<T, Failed>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
-        let none = |what: &str| {
-            let why = format!("DynamoDB: no {what} within {:?}", deadline.within());
-            Failed { silent: true, ..Failed::new(Fate::Undone, ErrorKind::Timeout, why) }
-        };
-        let closed = || Failed::new(Fate::Refused, ErrorKind::Closed, "the store was closed");
-        let _slot = match deadline.limit(self.lanes.of(does).acquire()).await {
-            Some(slot) => slot.map_err(|_| closed())?,
-            None => return Err(none("free connection")),
-        };
-        // A silent connection must leave time for another one.
-        let patience = match does {
-            Does::Write => deadline,
-            _ => Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50))),
-        };
-        if does == Does::Write {
-            // A runtime that stood still (`block_on` now and then) hears first which connections have ended meanwhile, and then
-            // those see it: what is written into one of those would have an unknown outcome.
-            for _ in 0..3 {
-                tokio::task::yield_now().await;
-            }
-        }
-        let (asked, sent) = sent::watched(self.login.with(request));
-        match patience.limit(asked).await {
-            Some(answer) => answer,
-            None if sent.maybe() => Err(Failed { fate: Fate::Unknown, ..none("answer") }),
-            None => Err(none("connection")),
-        }
+        let (request, refusals) = (&request, &Refusals::default());
+        let attempt = |attempt| Box::pin(once_of_stream(attempt, refusals, request));
+        let answered = self.service.run(RetrySafety::Read, Deadline::after(within), attempt).await;
+        answered.map_err(Failure::refused)?.answer
     }
 
     /// Ends what waits for its turn.
     pub(crate) fn close(&self) {
-        [&self.lanes.calls, &self.lanes.keeps, &self.lanes.keys].into_iter().for_each(Semaphore::close);
+        let Lanes { calls, keep_alives, lease_keys } = &self.service.preferred().lanes;
+        [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
     }
+}
+
+/// Makes one attempt at a request.
+async fn once<T, F>(
+    attempt: Attempt<'_, Service>,
+    safety: RetrySafety,
+    lane: Lane,
+    refusals: &Refusals,
+    request: &(impl Fn() -> F + Sync),
+) -> Result<T, RequestError>
+where
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let Service { lanes, login } = attempt.server;
+    let _slot = match before(attempt.deadline, lanes.of(lane).acquire()).await {
+        Some(Ok(slot)) => slot,
+        Some(Err(_)) => return Err(RequestError::new(Effect::Refused, closed())),
+        None => return Err(Failure::silent(Effect::None, "free connection", attempt.deadline).into()),
+    };
+    if safety == RetrySafety::Write {
+        hear_of_ended_connections().await;
+    }
+    let (connect_patience, patience) = (attempt.connect_patience(), attempt.patience());
+    let (asked, sent) = sent::watched(login.send(refusals, request()));
+    let mut asked = pin!(asked);
+    let answer = match before(connect_patience, &mut asked).await {
+        None if sent.maybe() => before(patience, asked).await,
+        answer => answer,
+    };
+    match answer {
+        Some(answer) => Ok(answer?),
+        None if sent.maybe() => Err(Failure::silent(Effect::Unknown, "answer", patience).into()),
+        None => Err(Failure::silent(Effect::None, "connection", connect_patience).into()),
+    }
+}
+
+/// Makes one attempt at a request to the stream, which fails where other credentials may help.
+async fn once_of_stream<T, F>(
+    attempt: Attempt<'_, Service>,
+    refusals: &Refusals,
+    request: &(impl Fn() -> F + Sync),
+) -> Result<Result<T, Failure>, RequestError>
+where
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let asked = attempt.server.login.send(refusals, request());
+    match before(attempt.deadline, asked).await {
+        Some(Err(failure)) if failure.is_mended => Err(failure.into()),
+        Some(answer) => Ok(answer),
+        None => Ok(Err(Failure::silent(Effect::Unknown, "answer of the stream", attempt.deadline))),
+    }
+}
+
+/// A runtime that stood still (`block_on` now and then) hears first which connections have ended
+/// meanwhile, and then those see it: what is written into one of those would have an unknown
+/// outcome.
+async fn hear_of_ended_connections() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed")
 }
 
 impl fmt::Debug for Client {
@@ -238,10 +256,10 @@ mod tests {
         let client = Client::new(tables, streams, "t".into(), time, login);
         let write = || async {
             let written = client.tables.delete_item().table_name("t").send().await;
-            written.map(drop).map_err(Failed::from)
+            written.map(drop).map_err(Failure::from)
         };
         let within = Deadline::after(Duration::from_millis(300));
-        client.call(Does::Write, within, write).await.expect_err("nobody answers")
+        client.call(RetrySafety::Write, within, write).await.expect_err("nobody answers")
     }
 
     #[tokio::test]

@@ -5,9 +5,9 @@
 //! and is taken to have ended by the earliest: nothing ends early, whoever asks, and nothing depends on a client's own date.
 
 use aws_smithy_async::time::TimeSource;
-use kv_core::backend::{Clock, Instant};
+use kv_core::backend::{Clock, Instant, Mutex};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -82,7 +82,7 @@ impl ServiceTime {
     }
 
     fn bounds(&self) -> MutexGuard<'_, Option<Bounds>> {
-        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bounds.lock()
     }
 
     /// An answer had this date, to a request that was sent then.

@@ -5,33 +5,25 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 use hyper_util::client::legacy::Error as HttpError;
-use kv_core::{Error, ErrorKind};
+use kv_core::{
+    Deadline, Error, ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
 use std::{error::Error as StdError, fmt};
 
-/// What became of a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It took no effect; later it may succeed.
-    Undone,
-    /// As that, because more was asked of the table than it takes: the service asks for a pause.
-    Throttled,
-    /// It may have taken effect.
-    Unknown,
-    /// It took no effect, and trying again does not help.
-    Refused,
-}
-
-/// A request that failed.
+/// A request that failed: what the engine of retries asks of it, and what this crate alone does.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) fate: Fate,
+pub(crate) struct Failure {
+    pub(crate) effect: Effect,
     pub(crate) error: Error,
     /// Whether the service has not answered at all.
-    pub(crate) silent: bool,
-    /// Whether credentials or the date of a signature are what is wrong.
-    pub(crate) login: Option<Refusal>,
+    pub(crate) is_silent: bool,
     /// Whether what was to be read of a stream is gone, or the table is.
-    pub(crate) gone: bool,
+    pub(crate) is_gone: bool,
+    /// What the service refuses of the credentials or the date of a signature.
+    pub(crate) refusal: Option<Refusal>,
+    /// Whether that is mended by now.
+    pub(crate) is_mended: bool,
 }
 
 /// What is wrong with who asked.
@@ -45,18 +37,35 @@ pub(crate) enum Refusal {
     Missing,
 }
 
-impl Failed {
-    pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { fate, error: Error::new(kind, why.into()), silent: false, login: None, gone: false }
+impl Failure {
+    pub(crate) fn new(effect: Effect, kind: ErrorKind, why: impl Into<String>) -> Self {
+        Self::of(effect, Error::new(kind, why.into()))
+    }
+
+    pub(crate) fn of(effect: Effect, error: Error) -> Self {
+        Self { effect, error, is_silent: false, is_gone: false, refusal: None, is_mended: false }
     }
 
     /// Nothing was sent, because of this.
     pub(crate) fn refused(error: Error) -> Self {
-        Self { fate: Fate::Refused, error, silent: false, login: None, gone: false }
+        Self::of(Effect::Refused, error)
     }
 
+    /// The service asks for a pause.
     pub(crate) fn throttled() -> Self {
-        Self::new(Fate::Throttled, ErrorKind::Unavailable, format!("DynamoDB: {THROTTLED}"))
+        Self::new(Effect::RefusedHere, ErrorKind::Unavailable, format!("DynamoDB: {THROTTLED}"))
+    }
+
+    /// Nothing was heard by then.
+    pub(crate) fn silent(effect: Effect, of_what: &str, by: Deadline) -> Self {
+        let why = format!("DynamoDB: no {of_what} within {:?}", by.within());
+        Self { is_silent: true, ..Self::new(effect, ErrorKind::Timeout, why) }
+    }
+}
+
+impl From<Failure> for RequestError {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.effect, failure.error).mended(failure.is_mended)
     }
 }
 
@@ -65,34 +74,34 @@ pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }
 
-impl<E> From<SdkError<E, HttpResponse>> for Failed
+impl<E> From<SdkError<E, HttpResponse>> for Failure
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Self {
-        let (fate, kind, why) = match &error {
+        let (effect, kind, why) = match &error {
             SdkError::ServiceError(answer) => {
                 let said = answer.err().message().unwrap_or_default();
                 of_answer(answer.err().code(), said, answer.raw().status().as_u16())
             }
             SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if wants_credentials(&error) => {
-                (Fate::Refused, ErrorKind::Unauthenticated, NO_CREDENTIALS)
+                (Effect::Refused, ErrorKind::Unauthenticated, NO_CREDENTIALS)
             }
             SdkError::ConstructionFailure(_) => {
-                (Fate::Refused, ErrorKind::InvalidArgument, "the request cannot be made")
+                (Effect::Refused, ErrorKind::InvalidArgument, "the request cannot be made")
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => {
-                (Fate::Refused, ErrorKind::InvalidArgument, "the endpoint makes no sense")
+                (Effect::Refused, ErrorKind::InvalidArgument, "the endpoint makes no sense")
             }
             SdkError::DispatchFailure(_) if never_connected(&error) => {
-                (Fate::Undone, ErrorKind::Unavailable, "cannot be reached")
+                (Effect::None, ErrorKind::Unavailable, "cannot be reached")
             }
             SdkError::ResponseError(_) => {
-                (Fate::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
+                (Effect::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
             }
-            _ => (Fate::Unknown, ErrorKind::Unavailable, "was lost on the way"),
+            _ => (Effect::Unknown, ErrorKind::Unavailable, "was lost on the way"),
         };
-        let login = match &error {
+        let refusal = match &error {
             _ if why == NO_CREDENTIALS => Some(Refusal::Missing),
             SdkError::ServiceError(answer) if kind == ErrorKind::Unauthenticated => {
                 let said = answer.err().message().unwrap_or_default();
@@ -102,16 +111,16 @@ where
             }
             _ => None,
         };
-        let gone = matches!(
+        let is_gone = matches!(
             code(&error),
             Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException")
         );
         // What is not the service says nothing of it.
-        let silent = !matches!(&error, SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
+        let is_silent = !matches!(&error, SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
             && kind == ErrorKind::Unavailable;
         let said = Said(summary(&error));
         let error = Error::new(kind, format!("DynamoDB: {why}")).with_cause(said);
-        Self { fate, error, silent, login, gone }
+        Self { effect, error, is_silent, is_gone, refusal, is_mended: false }
     }
 }
 
@@ -135,11 +144,11 @@ fn wants_credentials(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// What the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
-fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Fate, ErrorKind, &'static str) {
+fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind, &'static str) {
     use ErrorKind::*;
     // The service names what went wrong; who does not is something else.
     let Some(code) = code else {
-        return (Fate::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
+        return (Effect::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
     };
     match code {
         "ProvisionedThroughputExceededException"
@@ -147,12 +156,12 @@ fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Fate, ErrorKind, &
         | "Throttling"
         | "RequestLimitExceeded"
         | "LimitExceededException"
-        | "TooManyRequestsException" => (Fate::Throttled, Unavailable, THROTTLED),
-        "TransactionConflictException" => (Fate::Undone, Unavailable, "a transaction is at work on the key"),
-        "ReplicatedWriteConflictException" => (Fate::Undone, Unavailable, "another region writes the key"),
-        "TransactionInProgressException" => (Fate::Unknown, Unavailable, "the transaction is at work"),
+        | "TooManyRequestsException" => (Effect::RefusedHere, Unavailable, THROTTLED),
+        "TransactionConflictException" => (Effect::None, Unavailable, "a transaction is at work on the key"),
+        "ReplicatedWriteConflictException" => (Effect::None, Unavailable, "another region writes the key"),
+        "TransactionInProgressException" => (Effect::Unknown, Unavailable, "the transaction is at work"),
         "AccessDeniedException" | "AccessDenied" | "NotAuthorizedException" => {
-            (Fate::Refused, PermissionDenied, "the credentials' policies do not allow it")
+            (Effect::Refused, PermissionDenied, "the credentials' policies do not allow it")
         }
         "UnrecognizedClientException"
         | "InvalidSignatureException"
@@ -163,17 +172,19 @@ fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Fate, ErrorKind, &
         | "InvalidClientTokenId"
         | "ExpiredTokenException"
         | "ExpiredToken"
-        | "OptInRequired" => (Fate::Refused, Unauthenticated, "the service does not know these credentials"),
-        "ItemCollectionSizeLimitExceededException" => (Fate::Refused, NoSpace, FULL),
-        "RequestEntityTooLarge" => (Fate::Refused, TooLarge, "more than the service takes"),
-        "ValidationException" if said.contains("size") && said.contains("exceed") => {
-            (Fate::Refused, TooLarge, "more than the service takes")
+        | "OptInRequired" => {
+            (Effect::Refused, Unauthenticated, "the service does not know these credentials")
         }
-        "ValidationException" => (Fate::Refused, Other, "the service does not understand the request"),
-        "ResourceNotFoundException" => (Fate::Refused, Other, "the table is gone"),
-        _ if status == 413 => (Fate::Refused, TooLarge, "more than the service takes"),
-        _ if status >= 500 => (Fate::Unknown, Unavailable, "trouble in the service"),
-        _ => (Fate::Refused, Other, "refused"),
+        "ItemCollectionSizeLimitExceededException" => (Effect::Refused, NoSpace, FULL),
+        "RequestEntityTooLarge" => (Effect::Refused, TooLarge, "more than the service takes"),
+        "ValidationException" if said.contains("size") && said.contains("exceed") => {
+            (Effect::Refused, TooLarge, "more than the service takes")
+        }
+        "ValidationException" => (Effect::Refused, Other, "the service does not understand the request"),
+        "ResourceNotFoundException" => (Effect::Refused, Other, "the table is gone"),
+        _ if status == 413 => (Effect::Refused, TooLarge, "more than the service takes"),
+        _ if status >= 500 => (Effect::Unknown, Unavailable, "trouble in the service"),
+        _ => (Effect::Refused, Other, "refused"),
     }
 }
 
@@ -208,30 +219,25 @@ impl fmt::Display for Said {
 
 impl StdError for Said {}
 
-pub(crate) fn unknown(error: Error) -> Error {
-    let why = "the write may or may not have happened, so read before writing again";
-    Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_what_certainly_took_no_effect_is_said_to_have_taken_none() {
-        for (code, status, fate) in [
-            ("ThrottlingException", 400, Fate::Throttled),
-            ("TransactionConflictException", 400, Fate::Undone),
-            ("InternalServerError", 500, Fate::Unknown),
-            ("ServiceUnavailable", 503, Fate::Unknown),
-            ("AccessDeniedException", 400, Fate::Refused),
-            ("NeverHeardOf", 400, Fate::Refused),
+        for (code, status, effect) in [
+            ("ThrottlingException", 400, Effect::RefusedHere),
+            ("TransactionConflictException", 400, Effect::None),
+            ("InternalServerError", 500, Effect::Unknown),
+            ("ServiceUnavailable", 503, Effect::Unknown),
+            ("AccessDeniedException", 400, Effect::Refused),
+            ("NeverHeardOf", 400, Effect::Refused),
         ] {
-            assert_eq!(of_answer(Some(code), "", status).0, fate, "{code}");
+            assert_eq!(of_answer(Some(code), "", status).0, effect, "{code}");
         }
         for status in [400, 403, 404, 413, 429, 502] {
-            let (fate, kind, _) = of_answer(None, "", status);
-            assert_eq!((fate, kind), (Fate::Unknown, ErrorKind::Unavailable), "{status}");
+            let (effect, kind, _) = of_answer(None, "", status);
+            assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable), "{status}");
         }
     }
 }

@@ -2,17 +2,28 @@
 
 use crate::{
     client::backoff,
-    error::{Failed, Fate},
+    error::Failure,
     shards::{Shard, Shards},
 };
 use kv_core::{
-    Error,
-    backend::{Backoff, Outage},
+    Deadline, Error,
+    backend::{
+        Backoff, Outage,
+        retry::{RequestError, RetrySafety, Servers},
+    },
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{task::JoinSet, time::Instant};
 
-/// How often a shard is asked for records. Each shard may be read by two processes, each five times a second.
+/// How often a shard is asked for records. Each shard may be read by two processes, each five times
+/// a second.
 const POLL: Duration = Duration::from_millis(200);
 /// So many records at once: there may be more already.
 const MANY: usize = 500;
@@ -22,51 +33,53 @@ const LIST: Duration = Duration::from_millis(500);
 const LIST_ANYWAY: Duration = Duration::from_secs(30);
 /// So long after the end of a shard they are listed with every look.
 const LATELY: Duration = Duration::from_secs(60);
-/// How often one looks whether it still is the table's stream: a table that was deleted and made anew has another.
+/// How often one looks whether it still is the table's stream: a table that was deleted and made
+/// anew has another.
 const LOOK: Duration = Duration::from_secs(5);
 /// So long a stream may be off, as it is while its view is changed, before watches end.
 const OFF: Duration = Duration::from_secs(60);
 
 /// Why a request to the stream failed.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum ReadError {
     /// What is to be read is gone: more than 24 hours old, or the iterator more than 15 minutes.
     Gap,
     /// The stream is switched off, and why that matters.
     Off(Error),
-    Failed(Failed),
+    Failed(Failure),
 }
 
-impl From<Failed> for Trouble {
-    fn from(failed: Failed) -> Self {
-        if failed.gone { Self::Gap } else { Self::Failed(failed) }
+impl From<Failure> for ReadError {
+    fn from(failed: Failure) -> Self {
+        if failed.is_gone { Self::Gap } else { Self::Failed(failed) }
     }
 }
 
 /// Where one begins to read a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    Newest,
-    Oldest,
+    /// Behind its newest record.
+    Latest,
+    TrimHorizon,
 }
 
 /// What was read: records, and where to go on; nowhere at the end of a shard.
 pub(crate) type Read<R> = (Vec<R>, Option<String>);
 
 /// The stream of a table.
-pub(crate) trait Source: Send + Sync + 'static {
+pub(crate) trait ShardSource: Send + Sync + 'static {
     type Record: Send + 'static;
 
-    /// Finds the stream: what was known of it may be of the past. Whether it is another than before is a gap.
-    fn find(&self, anew: bool) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Finds the stream: what was known of it may be of the past. Another than before is a gap.
+    fn find(&self, anew: bool) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// All shards, those that are closed too.
-    fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, Trouble>> + Send;
-    fn iterator(&self, shard: &str, begin: Begin) -> impl Future<Output = Result<String, Trouble>> + Send;
-    fn records(&self, iterator: &str) -> impl Future<Output = Result<Read<Self::Record>, Trouble>> + Send;
+    fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, ReadError>> + Send;
+    fn iterator(&self, shard: &str, begin: Begin) -> impl Future<Output = Result<String, ReadError>> + Send;
+    fn records(&self, iterator: &str) -> impl Future<Output = Result<Read<Self::Record>, ReadError>> + Send;
 }
 
 /// Who is told what the stream says.
-pub(crate) trait Sink<R>: Send + Sync + 'static {
+pub(crate) trait RecordHandler<R>: Send + Sync + 'static {
     /// From here on every record is told.
     fn live(&self);
     /// A record, behind those of the same key that came before it.
@@ -85,17 +98,20 @@ struct Ride {
 }
 
 /// Follows the stream until something is in the way that is known to last.
-pub(crate) async fn follow<S: Source>(source: Arc<S>, sink: Arc<impl Sink<S::Record>>) -> Error {
+pub(crate) async fn follow<S: ShardSource>(
+    source: Arc<S>,
+    sink: Arc<impl RecordHandler<S::Record>>,
+) -> Error {
     let outage = Outage::new("reading the table's stream", "dynamodb");
     let mut ride = Ride { backoff: backoff(), outage, off: None, again: false };
     loop {
         let end = follow_once(&source, &sink, &mut ride).await;
         ride.again = true;
         match end {
-            Trouble::Gap => {}
-            Trouble::Failed(failed) if failed.error.is_lasting() => return failed.error,
-            Trouble::Failed(failed) => ride.outage.failed(&failed.error),
-            Trouble::Off(why) => {
+            ReadError::Gap => {}
+            ReadError::Failed(failed) if failed.error.is_lasting() => return failed.error,
+            ReadError::Failed(failed) => ride.outage.failed(&failed.error),
+            ReadError::Off(why) => {
                 ride.outage.failed(&why);
                 if ride.off.get_or_insert_with(Instant::now).elapsed() >= OFF {
                     return why;
@@ -106,11 +122,11 @@ pub(crate) async fn follow<S: Source>(source: Arc<S>, sink: Arc<impl Sink<S::Rec
     }
 }
 
-async fn follow_once<S: Source>(
+async fn follow_once<S: ShardSource>(
     source: &Arc<S>,
-    sink: &Arc<impl Sink<S::Record>>,
+    sink: &Arc<impl RecordHandler<S::Record>>,
     ride: &mut Ride,
-) -> Trouble {
+) -> ReadError {
     let mut shards = Shards::default();
     let mut readers = JoinSet::new();
     match begin(source, sink, &mut shards).await {
@@ -119,7 +135,7 @@ async fn follow_once<S: Source>(
                 readers.spawn(read(source.clone(), sink.clone(), id, at));
             }
         }
-        Err(trouble) => return trouble,
+        Err(error) => return error,
     }
     sink.live();
     if ride.again {
@@ -133,8 +149,8 @@ async fn follow_once<S: Source>(
             ended = readers.join_next(), if !readers.is_empty() => ended,
             () = tokio::time::sleep(LIST), if shards.awaits_children() || readers.is_empty() => None,
             () = tokio::time::sleep_until(look) => {
-                if let Err(trouble) = patiently(|| source.find(false)).await {
-                    return trouble;
+                if let Err(error) = patiently(|| source.find(false)).await {
+                    return error;
                 }
                 ride.backoff.reset();
                 look = Instant::now() + LOOK;
@@ -150,34 +166,35 @@ async fn follow_once<S: Source>(
                 shards.done(&id);
                 ended_at = Some(Instant::now());
             }
-            Some(Ok(Err(trouble))) => return trouble,
-            Some(Err(_)) => return Trouble::Gap,
+            Some(Ok(Err(error))) => return error,
+            Some(Err(_)) => return ReadError::Gap,
             None => {}
         }
         let listed = match patiently(|| source.shards()).await {
             Ok(listed) => listed,
-            Err(trouble) => return trouble,
+            Err(error) => return error,
         };
         listed_at = Instant::now();
         for id in shards.next(&listed) {
-            match patiently(|| source.iterator(&id, Begin::Oldest)).await {
+            match patiently(|| source.iterator(&id, Begin::TrimHorizon)).await {
                 Ok(at) => drop(readers.spawn(read(source.clone(), sink.clone(), id, Some(at)))),
-                Err(trouble) => return trouble,
+                Err(error) => return error,
             }
         }
     }
 }
 
-/// Begins at the newest record of every line of shards, and has read once from there: so the places are fixed.
-async fn begin<S: Source>(
+/// Begins at the newest record of every line of shards, and has read once from there: so the
+/// positions are fixed.
+async fn begin<S: ShardSource>(
     source: &Arc<S>,
-    sink: &Arc<impl Sink<S::Record>>,
+    sink: &Arc<impl RecordHandler<S::Record>>,
     shards: &mut Shards,
-) -> Result<Vec<(String, Option<String>)>, Trouble> {
+) -> Result<Vec<(String, Option<String>)>, ReadError> {
     source.find(true).await?;
     let mut begun = Vec::new();
     for id in shards.begin(&source.shards().await?) {
-        let at = source.iterator(&id, Begin::Newest).await?;
+        let at = source.iterator(&id, Begin::Latest).await?;
         let (records, next) = source.records(&at).await?;
         records.into_iter().for_each(|record| sink.record(record));
         begun.push((id, next));
@@ -186,12 +203,12 @@ async fn begin<S: Source>(
 }
 
 /// Reads a shard to its end.
-async fn read<S: Source>(
+async fn read<S: ShardSource>(
     source: Arc<S>,
-    sink: Arc<impl Sink<S::Record>>,
+    sink: Arc<impl RecordHandler<S::Record>>,
     id: String,
     mut at: Option<String>,
-) -> Result<String, Trouble> {
+) -> Result<String, ReadError> {
     while let Some(iterator) = at {
         let (records, next) = patiently(|| source.records(&iterator)).await?;
         let many = records.len() >= MANY;
@@ -204,22 +221,26 @@ async fn read<S: Source>(
     Ok(id)
 }
 
-/// Asks until there is an answer. When the service was away one begins anew, for it may have come back as an older copy of
-/// itself.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Trouble>
+/// Asks until there is an answer. When the service was away one begins anew, for it may have come
+/// back as an older copy of itself.
+async fn patiently<T, F>(ask: impl Fn() -> F + Sync) -> Result<T, ReadError>
 where
-    F: Future<Output = Result<T, Trouble>>,
+    F: Future<Output = Result<T, ReadError>> + Send,
 {
-    let (mut backoff, mut was_silent) = (backoff(), false);
-    loop {
+    let (ask, was_silent) = (&ask, &AtomicBool::new(false));
+    let attempt = |_| async move {
         match ask().await {
-            Ok(_) if was_silent => return Err(Trouble::Gap),
-            Ok(answer) => return Ok(answer),
-            Err(Trouble::Failed(failed)) if failed.fate != Fate::Refused => was_silent |= failed.silent,
-            Err(trouble) => return Err(trouble),
+            Err(ReadError::Failed(failure)) => {
+                was_silent.fetch_or(failure.is_silent, Ordering::Relaxed);
+                Err(RequestError::from(failure))
+            }
+            answer => Ok(answer),
         }
-        backoff.pause().await;
-    }
+    };
+    let stream = Servers::one(()).with_backoff(backoff());
+    let answered = stream.run(RetrySafety::Read, Deadline::NEVER, attempt).await;
+    let answer = answered.map_err(|error| ReadError::Failed(Failure::refused(error)))?.answer?;
+    if was_silent.load(Ordering::Relaxed) { Err(ReadError::Gap) } else { Ok(answer) }
 }
 
 #[cfg(test)]

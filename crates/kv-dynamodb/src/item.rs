@@ -6,10 +6,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
-use kv_core::{Bytes, Entry, Key, Version};
+use kv_core::{Bytes, Entry, Key, Version, backend::unique};
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -30,11 +29,6 @@ pub(crate) const OWNER: &str = "owner";
 pub(crate) const TOKEN: &str = "token";
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
-
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    RandomState::new().hash_one(std::process::id())
-}
 
 /// An attribute, read from the table or from its stream.
 pub(crate) trait Attribute {

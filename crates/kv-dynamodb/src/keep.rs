@@ -4,9 +4,9 @@
 //! the service refuses one that is not the latest.
 
 use crate::{
-    client::{Does, corrupt},
+    client::{Lane, corrupt},
     clock::Millis,
-    error::{Failed, code},
+    error::{Failure, code},
     item::{ENDS, Found, RENEWAL, TTL, number},
     store::Inner,
     terms::Terms,
@@ -15,7 +15,10 @@ use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
-use kv_core::*;
+use kv_core::{
+    Deadline, Result,
+    backend::retry::{Answered, RetrySafety},
+};
 
 /// The end that a renewal gives, and the how-manieth of its owner's it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub(crate) fn renewal(
 /// Has an item end later, if it is as it has to be.
 pub(crate) async fn prolong(
     inner: &Inner,
-    does: Does,
+    lane: Lane,
     partition: &str,
     key: &str,
     to: Renewal,
@@ -98,23 +101,23 @@ pub(crate) async fn prolong(
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Prolonged::Hindered(failed.item().map(Found::of)))
                 }
-                _ => Err(Failed::from(e)),
+                _ => Err(Failure::from(e)),
             },
         }
     };
-    inner.client.call(does, deadline, update).await
+    Ok(inner.client.answer(RetrySafety::Repeatable, lane, deadline, update).await?.answer)
 }
 
-/// Deletes an item that is bound to an id of our own; what it was, and whether an earlier attempt may have deleted it.
+/// Deletes an item that is bound to an id of our own, and returns what it was.
 pub(crate) async fn delete(
     inner: &Inner,
-    does: Does,
+    lane: Lane,
     partition: &str,
     key: &str,
     ours: &str,
     terms: &Terms,
     deadline: Deadline,
-) -> Result<(Option<Found>, bool)> {
+) -> Result<Answered<Option<Found>>> {
     let delete = || async {
         let delete = inner
             .client
@@ -129,8 +132,8 @@ pub(crate) async fn delete(
         match delete.send().await {
             Ok(answer) => Ok(answer.attributes().map(Found::of)),
             Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
-            Err(e) => Err(Failed::from(e)),
+            Err(e) => Err(Failure::from(e)),
         }
     };
-    inner.client.answer(does, deadline, delete).await
+    inner.client.answer(RetrySafety::Repeatable, lane, deadline, delete).await
 }

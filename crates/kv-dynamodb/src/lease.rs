@@ -1,18 +1,25 @@
 //! Leases: a record each, and its keys, which are renewed with it.
 
 use crate::{
-    client::{Client, Does, corrupt, unknown_whether},
-    error::{Failed, code},
-    item::{ENDS, LEASE, RENEWAL, VERSION, number, text, unique, versioned},
+    client::{Client, Lane, corrupt, unknown_whether},
+    error::{Failure, code},
+    item::{ENDS, LEASE, RENEWAL, VERSION, number, text, versioned},
     keep::{Prolonged, Renewal, delete, prolong},
     store::Inner,
     terms::Terms,
-    turns::{self, Turn},
+    turns::{Turn, TurnOf},
 };
-use kv_core::{backend::Alive, *};
+use kv_core::{
+    Deadline, Error, ErrorKind, Key, LeaseId, LeaseOptions, Leased, Result, Version,
+    backend::{
+        Alive, Instant, Mutex,
+        retry::{Answered, RetrySafety},
+        unique,
+    },
+};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 use tokio::task::JoinSet;
@@ -25,7 +32,7 @@ pub(crate) struct Leases(Mutex<HashMap<String, Weak<Lease>>>);
 
 impl Leases {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn get(&self, id: &LeaseId) -> Result<Arc<Lease>> {
@@ -65,7 +72,7 @@ struct State {
     /// How many renewals were begun.
     begun: u64,
     /// Until then, by our own clock, it is ours for certain.
-    held_until: backend::Instant,
+    held_until: Instant,
     over: bool,
     /// How many renewals in a row have not found the key.
     keys: HashMap<Key, u8>,
@@ -79,7 +86,7 @@ impl Lease {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// When a key ends that is put under it now, and by which renewal.
@@ -106,9 +113,9 @@ impl Lease {
         if self.state().over {
             let mut terms = Terms::default();
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
-            let _turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Deletes)], deadline).await;
+            let _turn = Turn::of(&inner.shared.turns, [(key, TurnOf::Deletes)], deadline).await;
             let condition = format!("{name} = {version}");
-            delete(inner, Does::KeepsKey, &inner.names.data, key.as_str(), &condition, &terms, deadline)
+            delete(inner, Lane::LeaseKeys, &inner.names.data, key.as_str(), &condition, &terms, deadline)
                 .await?;
             return Err(over(&self.id));
         }
@@ -124,7 +131,7 @@ impl Lease {
             let (name, version) = (terms.name(VERSION), terms.value(versioned(version)));
             format!("{name} = {version} AND {}", terms.lives(now))
         };
-        match prolong(inner, Does::KeepsKey, &inner.names.data, key.as_str(), to, ours, deadline).await? {
+        match prolong(inner, Lane::LeaseKeys, &inner.names.data, key.as_str(), to, ours, deadline).await? {
             Prolonged::Done => Ok(()),
             // By a renewal that was under way.
             Prolonged::Hindered(Some(found))
@@ -163,8 +170,9 @@ impl Lease {
                 let mut terms = Terms::default();
                 let (of, id) = (terms.name(LEASE), terms.value(text(&lease.id)));
                 let ours = format!("{of} = {id}");
-                let _turn = Turn::of(&inner.shared.turns, [(&key, turns::Does::Deletes)], deadline).await;
-                delete(&inner, Does::KeepsKey, &inner.names.data, key.as_str(), &ours, &terms, deadline).await
+                let _turn = Turn::of(&inner.shared.turns, [(&key, TurnOf::Deletes)], deadline).await;
+                delete(&inner, Lane::LeaseKeys, &inner.names.data, key.as_str(), &ours, &terms, deadline)
+                    .await
             });
         }
         let mut failed = None;
@@ -175,16 +183,16 @@ impl Lease {
         let mut terms = Terms::default();
         let exists = format!("attribute_exists({})", terms.name(ENDS));
         let record =
-            delete(&inner, Does::Keeps, &inner.names.leases, &self.id, &exists, &terms, deadline).await;
+            delete(&inner, Lane::KeepAlive, &inner.names.leases, &self.id, &exists, &terms, deadline).await;
         if let Some(e) = failed {
             return Err(e);
         }
         match record? {
-            (Some(found), _) => Ok(!found.is_over(&self.client.time)),
-            (None, false) => Ok(false),
+            Answered { answer: Some(found), .. } => Ok(!found.is_over(&self.client.time)),
+            Answered { answer: None, is_repeat: false } => Ok(false),
             // An earlier attempt, whose answer was lost, has deleted it; before its end for certain, or nobody knows.
-            (None, true) if self.client.time.local().now() < self.state().held_until => Ok(true),
-            (None, true) => Err(unknown_whether("whether the lease was alive until then is not known")),
+            _ if self.client.time.local().now() < self.state().held_until => Ok(true),
+            _ => Err(unknown_whether("whether the lease was alive until then is not known")),
         }
     }
 }
@@ -237,9 +245,9 @@ async fn put_record(inner: &Inner, id: &str, to: Renewal, deadline: Deadline) ->
             .set_expression_attribute_names(terms.names());
         match put.send().await {
             // The id is nobody else's: an earlier attempt has put it.
-            Err(e) if code(&e) != Some("ConditionalCheckFailedException") => Err(Failed::from(e)),
+            Err(e) if code(&e) != Some("ConditionalCheckFailedException") => Err(Failure::from(e)),
             _ => Ok(()),
         }
     };
-    inner.client.call(Does::Repeatable, deadline, put).await
+    inner.client.call(RetrySafety::Repeatable, deadline, put).await
 }

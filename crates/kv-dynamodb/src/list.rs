@@ -1,16 +1,20 @@
 //! Listings and deletions of trees: queries of a range of sort keys.
 
 use crate::{
-    client::{Client, Does, corrupt},
-    error::Failed,
+    client::{Client, corrupt},
+    error::Failure,
     item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
     names::{Names, Range},
-    store::{Inner, consistent},
+    read::consistent,
+    store::Inner,
     terms::Terms,
-    turns::{self, Turn},
+    turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
-use kv_core::*;
+use kv_core::{
+    Batch, Bytes, Cursor, Deadline, Directory, Error, ErrorKind, Item, Key, ListOptions, Page, Position,
+    ReadOptions, Result, WriteOptions, backend::retry::RetrySafety,
+};
 use std::{collections::HashMap, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -61,9 +65,9 @@ pub(crate) async fn query(
             .set_expression_attribute_values(terms.values())
             .set_limit(limit)
             .consistent_read(consistent(read));
-        query.send().await.map_err(Failed::from)
+        query.send().await.map_err(Failure::from)
     };
-    let answer = client.call(Does::Read, read.deadline, query).await?;
+    let answer = client.call(RetrySafety::Read, read.deadline, query).await?;
     let name = |item: &Stored| item.get(KEY).and_then(|key| key.as_s().ok()).cloned();
     let rows = answer.items().iter().filter_map(|item| Some((name(item)?, Found::of(item)))).collect();
     let next = answer.last_evaluated_key().and_then(name).map(|last| Names::after(&last));
@@ -71,13 +75,13 @@ pub(crate) async fn query(
 }
 
 /// Where a page begins.
-struct Place {
+struct PageToken {
     /// How many keys to ask for.
     size: usize,
     start: String,
 }
 
-impl Place {
+impl PageToken {
     fn of(cursor: &Cursor) -> Option<Self> {
         let (size, start) = cursor.as_bytes().split_first_chunk::<4>()?;
         let size = usize::try_from(u32::from_be_bytes(*size)).ok()?;
@@ -90,9 +94,9 @@ impl Place {
     }
 }
 
-fn place(from: Option<&Cursor>) -> Result<Option<Place>> {
+fn page_token(from: Option<&Cursor>) -> Result<Option<PageToken>> {
     let odd = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
-    from.map(|cursor| Place::of(cursor).ok_or_else(odd)).transpose()
+    from.map(|cursor| PageToken::of(cursor).ok_or_else(odd)).transpose()
 }
 
 pub(crate) async fn page(
@@ -102,16 +106,16 @@ pub(crate) async fn page(
     options: &ListOptions,
 ) -> Result<Page> {
     let Range { start, end } = Names::below(directory);
-    let place = match place(from)? {
-        Some(place) => place,
+    let token = match page_token(from)? {
+        Some(token) => token,
         None => {
             let behind = options.start_after.as_ref().map(Names::behind);
-            Place { size: FIRST, start: behind.map_or(start.clone(), |behind| behind.max(start)) }
+            PageToken { size: FIRST, start: behind.map_or(start.clone(), |behind| behind.max(start)) }
         }
     };
-    let size = options.limit.map_or(place.size, |limit| place.size.min(limit.max(1)));
+    let size = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
     let with_values = !options.keys_only && options.recursive;
-    let range = Range { start: place.start, end };
+    let range = Range { start: token.start, end };
     let client = &inner.client;
     let found = query(client, &inner.names.data, &range, Some(size), with_values, &options.read).await?;
     let last = found.next.is_some().then(|| found.rows.last().map(|(name, _)| name.clone())).flatten();
@@ -123,7 +127,7 @@ pub(crate) async fn page(
     let next = found.next.map(|next| {
         // What lies deeper is skipped, however much it is.
         let skips = deep.filter(|deep| last.is_some_and(|last| last.starts_with(&deep.start())));
-        Place { size: next_size, start: skips.map_or(next, |deep| Names::behind_all(&deep)) }.cursor()
+        PageToken { size: next_size, start: skips.map_or(next, |deep| Names::behind_all(&deep)) }.cursor()
     });
     Ok(Page { items: items.into_iter().filter_map(Row::item).collect(), next })
 }
@@ -218,7 +222,7 @@ pub(crate) async fn delete_batch(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let Range { start, end } = Names::below(directory);
-    let start = place(from)?.map_or(start, |place| place.start);
+    let start = page_token(from)?.map_or(start, |token| token.start);
     let read = ReadOptions::default().deadline(options.deadline);
     let (client, partition) = (&inner.client, &inner.names.data);
     let range = Range { start, end };
@@ -227,7 +231,7 @@ pub(crate) async fn delete_batch(
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
     // What is damaged goes with the rest.
     let living = ours.iter().filter(|(_, found)| !found.is_over(&inner.client.time)).count();
-    let deleted = ours.iter().map(|(key, _)| (key, turns::Does::Deletes));
+    let deleted = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
     let _turn = Turn::of(&inner.shared.turns, deleted, options.deadline).await;
     let mut deletions = JoinSet::new();
     for keys in ours.chunks(DELETIONS) {
@@ -243,7 +247,7 @@ pub(crate) async fn delete_batch(
         Some(e) => Err(e),
         None => Ok(Batch {
             deleted: u64::try_from(living).ok(),
-            next: found.next.map(|start| Place { size: 0, start }.cursor()),
+            next: found.next.map(|start| PageToken { size: 0, start }.cursor()),
         }),
     }
 }
@@ -260,13 +264,13 @@ async fn delete_all(client: Arc<Client>, keys: Vec<Stored>, deadline: Deadline) 
         let ask = HashMap::from([(client.table.clone(), left.clone())]);
         let write = || async {
             let written = client.tables.batch_write_item().set_request_items(Some(ask.clone())).send().await;
-            let answer = written.map_err(Failed::from)?;
+            let answer = written.map_err(Failure::from)?;
             let rest = answer.unprocessed_items().and_then(|tables| tables.get(&client.table)).cloned();
             let rest = rest.unwrap_or_default();
             // Nothing at all: more was asked than the table takes now.
-            if rest.len() == left.len() { Err(Failed::throttled()) } else { Ok(rest) }
+            if rest.len() == left.len() { Err(Failure::throttled()) } else { Ok(rest) }
         };
-        left = client.call(Does::Write, deadline, write).await?;
+        left = client.call(RetrySafety::Write, deadline, write).await?;
     }
     Ok(())
 }

@@ -1,33 +1,37 @@
 //! Locks: a record each, whose owner holds it until its end.
 //!
-//! The record stays after a release, because it holds the token; a day later, unless it is taken again, the service
-//! deletes it. A token is the service's time in milliseconds, at the latest that it may be, and above the one before: so none
-//! is given out twice, also where the record was deleted or is that of an older copy of the table.
+//! The record stays after a release, because it holds the token; a day later, unless it is taken
+//! again, the service deletes it. A token is the service's time in milliseconds, at the latest that
+//! it may be, and above the one before: so none is given out twice, also where the record was
+//! deleted or is that of an older copy of the table.
 //!
-//! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is left as it is.
+//! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is
+//! left as it is.
 
 use crate::{
-    client::{Does, backoff, corrupt, damaged, unknown_whether},
+    client::{Lane, corrupt, damaged},
     clock::Millis,
-    error::Failed,
-    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text, unique},
+    error::Failure,
+    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
     keep::{Prolonged, Renewal, prolong},
     put::gone,
     store::Inner,
     terms::Terms,
 };
-use aws_sdk_dynamodb::{
-    operation::update_item::UpdateItemError,
-    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
+use kv_core::{
+    Acquired, Bytes, Deadline, Error, ErrorKind, Fence, Holder, Key, LockOptions, Result,
+    backend::{Alive, Instant, Mutex, retry::RetrySafety, unique},
 };
-use kv_core::{backend::Alive, *};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+mod release;
 
 /// Who holds a lock, by its record, which has not ended.
 pub(crate) fn holder(found: Found) -> Option<Holder> {
@@ -44,9 +48,9 @@ struct Attempt {
     value: Bytes,
     each_request: Duration,
     /// The tokens of the requests for it that may still take effect, and when they were sent.
-    asked: Mutex<Vec<(u64, backend::Instant)>>,
+    asked: Mutex<Vec<(u64, Instant)>>,
     /// Until then, by our own clock, nobody else can have it.
-    held_until: Mutex<backend::Instant>,
+    held_until: Mutex<Instant>,
     /// How many renewals were begun.
     renewals: AtomicU64,
 }
@@ -54,7 +58,7 @@ struct Attempt {
 /// What came of one request for the lock.
 enum Took {
     /// With this token, by a request that was sent then.
-    Done(u64, backend::Instant),
+    Done(u64, Instant),
     /// This is there.
     Hindered(Option<Found>),
 }
@@ -105,20 +109,20 @@ impl Attempt {
         Deadline::after(self.each_request)
     }
 
-    /// Asks for the lock. The request goes on when the caller stops waiting, and what it got is given back: a request that
-    /// is cut off could still be done by the service.
+    /// Asks for the lock. The request goes on when the caller stops waiting, and what it got is given
+    /// back: a request that is cut off could still be done by the service.
     async fn ask(self: Arc<Self>) -> Result<Asked> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attempt = self.clone();
         self.inner.tasks.spawn(async move {
             let asked = attempt.clone().enter().await;
             let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
-            // A lock that nobody takes is released: here, or by its drop. What cannot be given back ends by its TTL.
+            // A lock that nobody takes is released: here, or by its drop.
             if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
                 lock.release.run().await?;
             }
             if unknown {
-                attempt.give_back_later().await?;
+                attempt.release().await?;
             }
             Ok(())
         });
@@ -132,7 +136,7 @@ impl Attempt {
         self.inner.fresh_time(self.deadline()).await?;
         let (client, deadline) = (&self.inner.client, self.deadline());
         loop {
-            let found = match client.call(Does::Repeatable, deadline, || self.take()).await? {
+            let found = match client.call(RetrySafety::Repeatable, deadline, || self.take()).await? {
                 Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
                 Took::Hindered(found) => found,
             };
@@ -154,7 +158,7 @@ impl Attempt {
     }
 
     /// Takes it, if it is free.
-    async fn take(&self) -> Result<Took, Failed> {
+    async fn take(&self) -> Result<Took, Failure> {
         let (client, time) = (&self.inner.client, &self.inner.client.time);
         let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
         let token = self.inner.shared.tokens.next(time.latest());
@@ -187,23 +191,23 @@ impl Attempt {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Took::Hindered(failed.item().map(Found::of)))
                 }
-                _ => Err(Failed::from(e)),
+                _ => Err(Failure::from(e)),
             },
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<(u64, backend::Instant)>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, Vec<(u64, Instant)>> {
+        self.asked.lock()
     }
 
     /// A request with this token is sent then. What earlier ones got has ended after a while.
-    fn asks(&self, token: u64, now: backend::Instant) {
+    fn asks(&self, token: u64, now: Instant) {
         let mut asked = self.asked();
         asked.retain(|(_, since)| now.since(*since) < self.life());
         asked.push((token, now));
     }
 
-    fn asked_at(&self, token: u64) -> Option<backend::Instant> {
+    fn asked_at(&self, token: u64) -> Option<Instant> {
         self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
     }
 
@@ -212,7 +216,7 @@ impl Attempt {
         self.ttl - self.ttl / 10
     }
 
-    fn held(self: Arc<Self>, token: u64, since: backend::Instant) -> Acquired {
+    fn held(self: Arc<Self>, token: u64, since: Instant) -> Acquired {
         self.lives_since(since);
         let alive = Alive::keep(self.inner.client.time.local(), self.ttl, since, {
             let attempt = self.clone();
@@ -224,13 +228,13 @@ impl Attempt {
     }
 
     /// It was granted or renewed by a request that was sent then.
-    fn lives_since(&self, since: backend::Instant) {
-        let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lives_since(&self, since: Instant) {
+        let mut until = self.held_until.lock();
         *until = (*until).max(since + self.life());
     }
 
     fn is_held_for_certain(&self) -> bool {
-        let until = *self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.held_until.lock();
         self.inner.client.time.local().now() < until
     }
 
@@ -240,7 +244,7 @@ impl Attempt {
         let number = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
         let to = Renewal { ends: inner.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
-        match prolong(inner, Does::Keeps, locks, name, to, ours, self.deadline()).await? {
+        match prolong(inner, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
             Prolonged::Done => {}
             // By an earlier attempt, whose answer was lost.
             Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
@@ -254,7 +258,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// A record whose owner is damaged may be put right and be ours again: nobody else gets it meanwhile.
+    /// A record whose owner is damaged may be put right and be ours again: nobody else gets it
+    /// meanwhile.
     fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
         match found.and_then(|found| found.damaged_lock(self.inner.client.time.latest())) {
             Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),
@@ -264,79 +269,5 @@ impl Attempt {
 
     fn is_ours(&self, found: &Found) -> bool {
         found.owner.as_deref() == Some(&self.owner)
-    }
-
-    /// Gives the lock back; whether it was still held.
-    async fn release(self: Arc<Self>) -> Result<bool> {
-        let released = self.give_back().await;
-        if let Err(e) = &released
-            && e.kind() != ErrorKind::Closed
-        {
-            let attempt = self.clone();
-            self.inner.tasks.spawn(async move { attempt.give_back_later().await });
-        }
-        released
-    }
-
-    /// Whether it was still held.
-    async fn give_back(&self) -> Result<bool> {
-        let client = &self.inner.client;
-        let mut terms = Terms::default();
-        let ours = terms.is_owned(&self.owner);
-        let (owner, end, value) = (terms.name(OWNER), terms.name(ENDS), terms.name(VALUE));
-        let (ttl, token) = (terms.name(TTL), terms.name(TOKEN));
-        let deleted = terms.value(number(self.inner.deleted_at(client.time.latest())));
-        let update = format!("SET {ttl} = {deleted} REMOVE {owner}, {end}, {value}");
-        // An item without a token was never a lock's.
-        let condition = format!("{ours} AND attribute_exists({token})");
-        let give_back = || async {
-            let update = client
-                .tables
-                .update_item()
-                .table_name(&client.table)
-                .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
-                .update_expression(&update)
-                .condition_expression(&condition)
-                .set_expression_attribute_names(terms.names())
-                .set_expression_attribute_values(terms.values())
-                .return_values(ReturnValue::UpdatedOld)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            match update.send().await {
-                Ok(answer) => Ok(answer.attributes().map(Found::of)),
-                Err(e) => match e.as_service_error() {
-                    Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                        let found = failed.item().map(Found::of);
-                        self.is_anybodys(found.as_ref()).map_err(Failed::refused)?;
-                        Ok(None)
-                    }
-                    _ => Err(Failed::from(e)),
-                },
-            }
-        };
-        let (given_back, is_repeat) = client.answer(Does::Keeps, self.deadline(), give_back).await?;
-        self.inner.waits.released(&self.name);
-        match given_back {
-            Some(found) => Ok(!found.is_over(&client.time)),
-            None if !is_repeat => Ok(false),
-            // An earlier attempt, whose answer was lost, gave it back, whoever has it by now: before its end for certain, or
-            // nobody knows.
-            None if self.is_held_for_certain() => Ok(true),
-            None => Err(unknown_whether("whether the lock was held until then is not known")),
-        }
-    }
-
-    /// Until it is given back, or has ended by itself.
-    async fn give_back_later(&self) -> Result<()> {
-        let (mut backoff, local) = (backoff(), self.inner.client.time.local());
-        let end = local.now() + self.ttl;
-        while local.now() < end {
-            match self.give_back().await {
-                Ok(_) => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                Err(_) => {}
-            }
-            backoff.pause().await;
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Credentials, which age: they are had anew once the service refuses those that there are.
 
-use crate::error::{Failed, Fate, Refusal};
+use crate::error::{Failure, Refusal};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, identity::IdentityCache};
 use aws_credential_types::{
     Credentials,
@@ -10,15 +10,15 @@ use aws_sdk_dynamodb::config::{ConfigBag, RuntimeComponents};
 use aws_smithy_runtime_api::client::identity::{
     IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
 };
-use kv_core::{Error, ErrorKind};
+use kv_core::{
+    Error, ErrorKind,
+    backend::{Mutex, retry::Effect},
+};
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
-
-/// How often credentials are had anew for one request, if they are others each time.
-const ANEW: usize = 3;
 
 /// The credentials of one store, for calls and streams alike. Clones are one.
 #[derive(Clone)]
@@ -30,6 +30,16 @@ struct Inner {
     region: Option<String>,
     profile: Option<String>,
     state: Mutex<State>,
+}
+
+/// What the service has refused of one call so far.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<Refused>);
+
+#[derive(Default)]
+struct Refused {
+    date: bool,
+    credentials: Option<Credentials>,
 }
 
 struct State {
@@ -60,7 +70,7 @@ impl Login {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
@@ -83,8 +93,8 @@ impl Login {
         Ok(credentials)
     }
 
-    /// Has the next request have its credentials anew, from files and environment as they are now; unless that was done
-    /// since this round.
+    /// Has the next request have its credentials anew, from files and environment as they are now;
+    /// unless that was done since this round.
     fn renew(&self, round: usize) {
         let mut state = self.state();
         if state.round == round {
@@ -94,48 +104,49 @@ impl Login {
         }
     }
 
-    /// Sends a request, and again with other credentials if the service does not know those that there were: so it took no
-    /// effect. What is still refused then, with the same credentials, is refused.
-    pub(crate) async fn with<T, F>(&self, request: impl Fn() -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Failed>>,
-    {
-        let (mut refused, mut tries) = (None, 0);
-        loop {
-            let round = self.state().round;
-            let failed = match request().await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            tries += 1;
-            match failed.login {
-                None => return Err(failed),
-                Some(Refusal::Date) if tries > 1 => {
-                    return Err(Failed {
-                        fate: Fate::Undone,
-                        error: Error::new(ErrorKind::Unavailable, DATES).with_cause(failed.error),
-                        ..Failed::throttled()
-                    });
-                }
-                Some(Refusal::Date) => {}
-                // Those that there were have run out, and where they come from is away for now.
-                Some(Refusal::Missing) if self.state().last.is_some() => {
+    /// Sends a request, and mends what is refused of its credentials or its date: so it took no
+    /// effect, and may be sent again.
+    pub(crate) async fn send<T>(
+        &self,
+        refusals: &Refusals,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let round = self.state().round;
+        match request.await {
+            Err(Failure { refusal: Some(refusal), error, .. }) => {
+                Err(self.mend(refusal, error, round, refusals))
+            }
+            answer => answer,
+        }
+    }
+
+    /// Returns what a refusal of a request means, whose credentials were of this round. What is
+    /// still refused with the same credentials, after they were had anew, is refused.
+    fn mend(&self, refusal: Refusal, error: Error, round: usize, refusals: &Refusals) -> Failure {
+        let (used, mut before) = (self.state().last.clone(), refusals.0.lock());
+        let passes = |why| {
+            let error = Error::new(ErrorKind::Unavailable, why).with_cause(error.clone());
+            Failure::of(Effect::RefusedHere, error)
+        };
+        match refusal {
+            // The answer told the date.
+            Refusal::Date => {
+                let is_first = !std::mem::replace(&mut before.date, true);
+                Failure { is_mended: is_first, ..passes(DATES) }
+            }
+            // Those that there were have run out, and where they come from is away for now.
+            Refusal::Missing if used.is_some() => {
+                self.renew(round);
+                passes(RAN_OUT)
+            }
+            Refusal::Missing => Failure::refused(error),
+            Refusal::Unknown => {
+                let has_others = self.0.given.is_none() && (used.is_none() || before.credentials != used);
+                if has_others {
+                    before.credentials = used;
                     self.renew(round);
-                    return Err(Failed {
-                        fate: Fate::Undone,
-                        error: Error::new(ErrorKind::Unavailable, RAN_OUT).with_cause(failed.error),
-                        ..Failed::throttled()
-                    });
                 }
-                Some(Refusal::Missing) => return Err(failed),
-                Some(Refusal::Unknown) => {
-                    let used = self.state().last.clone();
-                    if self.0.given.is_some() || tries > ANEW || tries > 1 && refused == used {
-                        return Err(failed);
-                    }
-                    refused = used;
-                    self.renew(round);
-                }
+                Failure { is_mended: has_others, ..Failure::refused(error) }
             }
         }
     }

@@ -1,25 +1,28 @@
 //! Puts and deletions of one key, and what they depend on, in one request.
 
 use crate::{
-    client::Does,
     clock::Millis,
-    error::Failed,
+    error::Failure,
     item::{
         ENDS, Found, Item, LEASE, RENEWAL, TTL, VALUE, VERSION, bytes, is_foreign, number, text, versioned,
     },
     lease::Lease,
     store::Inner,
     terms::Terms,
-    turns::{self, Turn},
+    turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, put_item::PutItemError},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use kv_core::*;
+use kv_core::{
+    Bytes, Deadline, Error, ErrorKind, Expect, Key, PutOptions, ReadOptions, Result, Version, WriteOptions,
+    Written,
+    backend::{Instant, Mutex, retry::RetrySafety},
+};
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -73,7 +76,7 @@ impl Life {
     }
 
     /// What is told of it after a write that was made then: what a put took longer than a second is no part of its life.
-    pub(crate) fn granted(&self, inner: &Inner, made: backend::Instant) -> Option<Duration> {
+    pub(crate) fn granted(&self, inner: &Inner, made: Instant) -> Option<Duration> {
         let took = inner.client.time.local().now().since(made);
         self.ttl.map(|ttl| if took < SLOW { ttl } else { ttl.saturating_sub(took) })
     }
@@ -169,7 +172,7 @@ pub(crate) async fn put(
 ) -> Result<Written> {
     let deadline = options.deadline;
     let life = Life::of(inner, options, deadline).await?;
-    let turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Puts)], deadline).await;
+    let turn = Turn::of(&inner.shared.turns, [(key, TurnOf::Puts)], deadline).await;
     loop {
         let mut terms = Terms::default();
         let mut clauses = Vec::from_iter(expected(inner, &mut terms, key, expect, deadline).await?);
@@ -181,7 +184,7 @@ pub(crate) async fn put(
         // As long as it has to live, it lives from the attempt on that puts it.
         let made = Mutex::new(inner.client.time.local().now());
         let item = || {
-            *made.lock().unwrap_or_else(PoisonError::into_inner) = inner.client.time.local().now();
+            *made.lock() = inner.client.time.local().now();
             inner.put_item(key, &value, version, &life)
         };
         let wrote = match put_once(inner, item, &clauses.join(" AND "), &terms, deadline).await {
@@ -193,7 +196,7 @@ pub(crate) async fn put(
         match wrote {
             Wrote::Done(()) => {
                 drop(turn);
-                let made = *made.lock().unwrap_or_else(PoisonError::into_inner);
+                let made = *made.lock();
                 let granted = life.granted(inner, made);
                 life.is_whole(inner, key, version).await?;
                 return Ok(Written::new(version, granted));
@@ -222,7 +225,7 @@ async fn put_once(
             .tables
             .put_item()
             .table_name(&inner.client.table)
-            .set_item(Some(item().map_err(Failed::refused)?))
+            .set_item(Some(item().map_err(Failure::refused)?))
             .condition_expression(condition)
             .set_expression_attribute_names(terms.names())
             .set_expression_attribute_values(terms.values())
@@ -233,11 +236,11 @@ async fn put_once(
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Wrote::Refused(failed.item().map(Found::of)))
                 }
-                _ => Err(Failed::from(e)),
+                _ => Err(Failure::from(e)),
             },
         }
     };
-    inner.client.call(Does::Write, deadline, put).await
+    inner.client.call(RetrySafety::Write, deadline, put).await
 }
 
 /// After a put whose answer was lost: its version is nobody else's, so that one look can tell that it happened.
@@ -257,7 +260,7 @@ async fn settle(
 
 pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let deadline = options.deadline;
-    let _turn = Turn::of(&inner.shared.turns, [(key, turns::Does::Deletes)], deadline).await;
+    let _turn = Turn::of(&inner.shared.turns, [(key, TurnOf::Deletes)], deadline).await;
     loop {
         let mut terms = Terms::default();
         let clause = expected(inner, &mut terms, key, expect, deadline).await?;
@@ -279,11 +282,11 @@ pub(crate) async fn delete(inner: &Inner, key: &Key, expect: Expect, options: &W
                     Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
                         Ok(Wrote::Refused(failed.item().map(Found::of)))
                     }
-                    _ => Err(Failed::from(e)),
+                    _ => Err(Failure::from(e)),
                 },
             }
         };
-        match inner.client.call(Does::Write, deadline, delete).await? {
+        match inner.client.call(RetrySafety::Write, deadline, delete).await? {
             Wrote::Done(found) => {
                 // What was damaged is gone too, and was there.
                 if let Some(version) = found.as_ref().and_then(|found| found.version) {

@@ -1,9 +1,10 @@
 //! What the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
 
 use crate::{item::Versions, lease::Leases, tokens::Tokens, turns::Turns};
+use kv_core::backend::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{Arc, LazyLock, Weak},
 };
 
 /// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
@@ -31,7 +32,7 @@ static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Shared>>>> = LazyLock::new(Mu
 impl Shared {
     /// That of this store, as long as one handle has it.
     pub(crate) fn of(store: Identity) -> Arc<Self> {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = OPEN.lock();
         if let Some(there) = open.get(&store).and_then(Weak::upgrade) {
             return there;
         }

@@ -2,20 +2,19 @@
 
 use crate::{
     client::Client,
-    error::{Failed, Fate},
-    follow::{Begin, Read, Source, Trouble},
+    error::Failure,
+    follow::{Begin, Read, ReadError, ShardSource},
     shards::Shard,
     table,
 };
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType, StreamStatus};
-use kv_core::*;
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use kv_core::{
+    Deadline, Error, ErrorKind,
+    backend::{Mutex, retry::Effect},
 };
+use std::{future::Future, sync::Arc, time::Duration};
 
-/// How long a request to the stream may take.
+/// Without an answer for so long, the connection is taken to be dead.
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// The stream on the service.
@@ -29,54 +28,47 @@ impl Stream {
         Self { client, arn: Mutex::default() }
     }
 
-    fn arn(&self) -> Result<String, Trouble> {
-        self.arn.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Trouble::Gap)
+    fn arn(&self) -> Result<String, ReadError> {
+        self.arn.lock().clone().ok_or(ReadError::Gap)
     }
 
-    /// Without an answer for so long, the connection is taken to be dead.
-    async fn ask<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Trouble>
+    async fn ask<T, F>(&self, ask: impl Fn() -> F + Send + Sync) -> Result<T, ReadError>
     where
-        F: Future<Output = Result<T, Failed>>,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
-        match Deadline::after(WITHIN).limit(Box::pin(self.client.login.with(ask))).await {
-            Some(answer) => Ok(answer?),
-            None => {
-                let why = format!("DynamoDB: no answer of the stream within {WITHIN:?}");
-                Err(Failed { silent: true, ..Failed::new(Fate::Unknown, ErrorKind::Timeout, why) }.into())
-            }
-        }
+        Ok(self.client.stream(WITHIN, ask).await?)
     }
 }
 
-impl Source for Stream {
+impl ShardSource for Stream {
     type Record = Record;
 
     /// One that is switched off and on again is another, and so is that of a table that was made anew.
-    async fn find(&self, anew: bool) -> Result<(), Trouble> {
+    async fn find(&self, anew: bool) -> Result<(), ReadError> {
         let client = &self.client;
         let described = table::describe(client, Deadline::after(WITHIN)).await;
         let described = described.map_err(|error| {
-            let fate = if error.is_lasting() { Fate::Refused } else { Fate::Undone };
-            Failed { silent: error.is_transient(), fate, ..Failed::refused(error) }
+            let effect = if error.is_lasting() { Effect::Refused } else { Effect::None };
+            Failure { is_silent: error.is_transient(), ..Failure::of(effect, error) }
         })?;
         // It may come back.
-        let gone = || Failed::new(Fate::Undone, ErrorKind::Other, "DynamoDB: the table is gone");
-        let described = described.ok_or_else(|| Failed { silent: true, ..gone() })?;
+        let gone = || Failure::new(Effect::None, ErrorKind::Other, "DynamoDB: the table is gone");
+        let described = described.ok_or_else(|| Failure { is_silent: true, ..gone() })?;
         if let Some(why) = table::no_stream(&client.table, &described) {
-            return Err(Trouble::Off(Error::new(ErrorKind::Unsupported, why)));
+            return Err(ReadError::Off(Error::new(ErrorKind::Unsupported, why)));
         }
         let arn = described.latest_stream_arn.unwrap_or_default();
-        let before = self.arn.lock().unwrap_or_else(PoisonError::into_inner).replace(arn.clone());
-        if anew || before.is_none_or(|before| before == arn) { Ok(()) } else { Err(Trouble::Gap) }
+        let before = self.arn.lock().replace(arn.clone());
+        if anew || before.is_none_or(|before| before == arn) { Ok(()) } else { Err(ReadError::Gap) }
     }
 
-    async fn shards(&self) -> Result<Vec<Shard>, Trouble> {
+    async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
         let (arn, mut shards, mut from) = (self.arn()?, Vec::new(), None);
         loop {
             let ask = self.client.streams.describe_stream().stream_arn(&arn);
             let ask = ask.set_exclusive_start_shard_id(from);
-            let described = self.ask(|| async { ask.clone().send().await.map_err(Failed::from) }).await?;
-            let Some(description) = described.stream_description else { return Err(Trouble::Gap) };
+            let described = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
+            let Some(description) = described.stream_description else { return Err(ReadError::Gap) };
             let page = description.shards.unwrap_or_default();
             shards.extend(
                 page.into_iter().filter_map(|s| Some(Shard { id: s.shard_id?, parent: s.parent_shard_id })),
@@ -85,25 +77,25 @@ impl Source for Stream {
             if from.is_none() {
                 // There may be a newer one.
                 let is_off = description.stream_status == Some(StreamStatus::Disabled);
-                return if is_off { Err(Trouble::Gap) } else { Ok(shards) };
+                return if is_off { Err(ReadError::Gap) } else { Ok(shards) };
             }
         }
     }
 
-    async fn iterator(&self, shard: &str, begin: Begin) -> Result<String, Trouble> {
+    async fn iterator(&self, shard: &str, begin: Begin) -> Result<String, ReadError> {
         let kind = match begin {
-            Begin::Newest => ShardIteratorType::Latest,
-            Begin::Oldest => ShardIteratorType::TrimHorizon,
+            Begin::Latest => ShardIteratorType::Latest,
+            Begin::TrimHorizon => ShardIteratorType::TrimHorizon,
         };
         let ask = self.client.streams.get_shard_iterator().stream_arn(self.arn()?).shard_id(shard);
         let ask = ask.shard_iterator_type(kind);
-        let answer = self.ask(|| async { ask.clone().send().await.map_err(Failed::from) }).await?;
-        answer.shard_iterator.ok_or(Trouble::Gap)
+        let answer = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
+        answer.shard_iterator.ok_or(ReadError::Gap)
     }
 
-    async fn records(&self, iterator: &str) -> Result<Read<Record>, Trouble> {
+    async fn records(&self, iterator: &str) -> Result<Read<Record>, ReadError> {
         let ask = self.client.streams.get_records().shard_iterator(iterator);
-        let answer = self.ask(|| async { ask.clone().send().await.map_err(Failed::from) }).await?;
+        let answer = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
         Ok((answer.records.unwrap_or_default(), answer.next_shard_iterator))
     }
 }

@@ -1,31 +1,26 @@
-//! The store: what is read, and what is asked of the other files.
+//! The store: its parts, and which file does what.
 
 use crate::{
-    client::{Client, Does, corrupt, damaged},
-    error::Failed,
-    item::{ENDS, Found, Item, KEY, PARTITION, VERSION, text},
+    client::Client,
+    item::{ENDS, Found, VERSION},
     lease, list, lock,
     names::Names,
     put,
     shared::Shared,
     stream::Feed,
     table::Table,
-    terms::Terms,
     txn,
     waits::Waits,
     watch,
 };
-use aws_sdk_dynamodb::types::KeysAndAttributes;
 use kv_core::{
+    Acquired, Batch, Bytes, Capabilities, Cursor, Deadline, Decision, Directory, Durability, Entry, Error,
+    ErrorKind, Expect, Health, Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Page,
+    PutOptions, ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream,
+    Watching, WriteOptions, Written, async_trait,
     backend::{Hub, Tasks},
-    *,
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The largest item that the service takes, in bytes, the names of its attributes included.
 const ITEM: usize = 400 << 10;
@@ -34,8 +29,6 @@ const OVERHEAD: usize = 4 << 10;
 /// The most items of one transaction, and the most bytes.
 pub(crate) const MOST_OPS: usize = 100;
 const MOST_BYTES: usize = 4 << 20;
-/// The most items of one batch of reads.
-const MOST_READS: usize = 100;
 /// The shortest life: the service tells its time in seconds, and a renewal has to come through in time when the table is
 /// asked for more than it takes.
 const LEAST: Duration = Duration::from_secs(3);
@@ -107,126 +100,6 @@ fn capabilities(table: Table) -> Capabilities {
     c
 }
 
-pub(crate) fn consistent(options: &ReadOptions) -> bool {
-    options.consistency == Consistency::Linearizable
-}
-
-impl Inner {
-    pub(crate) fn key(partition: &str, key: &str) -> Item {
-        HashMap::from([(PARTITION.to_owned(), text(partition)), (KEY.to_owned(), text(key))])
-    }
-
-    /// One item, all of it or these attributes.
-    pub(crate) async fn item(
-        &self,
-        partition: &str,
-        key: &str,
-        attributes: &[&str],
-        options: &ReadOptions,
-    ) -> Result<Option<Found>> {
-        let mut terms = Terms::default();
-        let projection: Vec<_> = attributes.iter().map(|attribute| terms.name(attribute)).collect();
-        let get = || async {
-            let get = self
-                .client
-                .tables
-                .get_item()
-                .table_name(&self.client.table)
-                .set_key(Some(Self::key(partition, key)))
-                .set_projection_expression((!projection.is_empty()).then(|| projection.join(", ")))
-                .set_expression_attribute_names(terms.names())
-                .consistent_read(consistent(options));
-            get.send().await.map_err(Failed::from)
-        };
-        let answer = self.client.call(Does::Read, options.deadline, get).await?;
-        Ok(answer.item().map(Found::of))
-    }
-
-    /// Several items of one partition, by their sort keys.
-    pub(crate) async fn items(
-        &self,
-        partition: &str,
-        keys: impl IntoIterator<Item = &str>,
-        options: &ReadOptions,
-    ) -> Result<BTreeMap<String, Found>> {
-        let client = &self.client;
-        read_many(client, partition, keys, consistent(options), options.deadline).await
-    }
-
-    /// What is there of a key and has not ended; what is damaged is an error.
-    pub(crate) fn living(&self, key: &str, found: Option<Found>) -> Result<Option<Found>> {
-        let (Some(found), latest) = (found, self.client.time.latest()) else { return Ok(None) };
-        if let Some(attribute) = found.damaged_key(latest) {
-            return Err(damaged("key", key, attribute));
-        }
-        if let Some(version) = found.version {
-            self.shared.versions.seen(version, latest);
-        }
-        Ok(Some(found).filter(|found| !found.is_over(&self.client.time)))
-    }
-
-    /// The same of the record of a lock: who holds it.
-    pub(crate) fn holding(&self, name: &str, found: Option<Found>) -> Result<Option<Found>> {
-        let Some(found) = found else { return Ok(None) };
-        if let Some(attribute) = found.damaged_lock(self.client.time.latest()) {
-            return Err(damaged("lock", name, attribute));
-        }
-        Ok(Some(found).filter(|found| found.owner.is_some() && !found.is_over(&self.client.time)))
-    }
-
-    /// Has the service tell its time, unless it did so lately.
-    pub(crate) async fn fresh_time(&self, deadline: Deadline) -> Result<()> {
-        if self.client.time.is_stale() {
-            let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
-            self.item(&self.names.data, "\0", &[VERSION], &read).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Several items of one partition, as few requests as the service allows.
-pub(crate) async fn read_many(
-    client: &Client,
-    partition: &str,
-    keys: impl IntoIterator<Item = &str>,
-    consistent: bool,
-    deadline: Deadline,
-) -> Result<BTreeMap<String, Found>> {
-    let mut keys: Vec<&str> = keys.into_iter().collect();
-    // The service refuses to be asked for one twice.
-    keys.sort_unstable();
-    keys.dedup();
-    let mut all = BTreeMap::new();
-    for keys in keys.chunks(MOST_READS) {
-        let mut left: Vec<Item> = keys.iter().map(|key| Inner::key(partition, key)).collect();
-        while !left.is_empty() {
-            let ask = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(consistent).build();
-            let ask = ask.map_err(|_| corrupt("the SDK refused a batch of keys"))?;
-            let get = || async {
-                let get = client.tables.batch_get_item().request_items(&client.table, ask.clone());
-                let answer = get.send().await.map_err(Failed::from)?;
-                let found = answer.responses().and_then(|tables| tables.get(&client.table));
-                // Nothing at all: more was asked than the table gives now.
-                if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty)
-                {
-                    return Err(Failed::throttled());
-                }
-                Ok(answer)
-            };
-            let mut answer = client.call(Does::Read, deadline, get).await?;
-            let items = answer.responses.as_mut().and_then(|tables| tables.remove(&client.table));
-            for item in items.unwrap_or_default() {
-                if let Some(key) = item.get(KEY).and_then(|key| key.as_s().ok()) {
-                    all.insert(key.clone(), Found::of(&item));
-                }
-            }
-            let rest = answer.unprocessed_keys.as_mut().and_then(|tables| tables.remove(&client.table));
-            left = rest.map_or_else(Vec::new, |rest| rest.keys);
-        }
-    }
-    Ok(all)
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Store for Dynamo {
@@ -292,7 +165,7 @@ impl Store for Dynamo {
         if self.0.capabilities.watch == Watching::Unsupported {
             return Err(self.0.capabilities.unsupported("watches"));
         }
-        Ok(watch::watch(self.0.clone(), target, options))
+        Ok(watch::start(self.0.clone(), target, options))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {

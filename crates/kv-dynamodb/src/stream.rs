@@ -3,27 +3,27 @@
 use crate::{
     client::{Client, backoff},
     clock::Millis,
-    ends::{Ends, Place},
-    follow::{Sink, follow},
+    expiry::{Expiries, Subject},
+    follow::{RecordHandler, follow},
     item::{Attribute, Found, KEY, PARTITION},
     lock,
     names::Names,
+    read::read_many,
     source::Stream,
-    store::read_many,
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{
-    backend::{Home, Hub},
-    *,
+    Deadline, Entry, Error, ErrorKind, Result, Version, WatchEvent,
+    backend::{AbortOnDrop, Home, Hub, Mutex},
 };
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
 
 /// The one reader of the stream, which runs while somebody watches.
 pub(crate) struct Feed {
@@ -37,9 +37,9 @@ pub(crate) struct Feed {
 /// A share in the reader: it ends with the last of them.
 pub(crate) struct Reading {
     home: Home,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortOnDrop; 2],
     state: watch::Receiver<State>,
-    ends: Arc<Ends>,
+    expiries: Arc<Expiries>,
 }
 
 /// Why nothing is told any more.
@@ -65,7 +65,7 @@ impl Feed {
 
     /// Takes part in reading, and begins it if nobody does.
     pub(crate) fn join(&self) -> Result<Arc<Reading>> {
-        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = self.reading.lock();
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the store was closed"));
         }
@@ -73,41 +73,35 @@ impl Feed {
             return Ok(there);
         }
         let (told, state) = watch::channel(State::Beginning);
-        let ends = Arc::<Ends>::default();
+        let expiries = Arc::<Expiries>::default();
         let teller = Arc::new(Teller {
             client: self.client.clone(),
             names: self.names.clone(),
             hub: self.hub.clone(),
             state: told,
-            ends: ends.clone(),
+            expiries: expiries.clone(),
         });
         let source = Arc::new(Stream::new(self.client.clone()));
-        let watcher = tokio::spawn(teller.clone().watch_ends()).abort_handle();
+        let watcher = tokio::spawn(teller.clone().watch_expiries());
         let follower = tokio::spawn(async move {
             let why = follow(source, teller.clone()).await;
             teller.state.send_replace(State::Over(why));
         });
-        let new =
-            Arc::new(Reading { home: Home::here(), tasks: [watcher, follower.abort_handle()], state, ends });
+        let tasks = [watcher.abort_handle(), follower.abort_handle()].map(AbortOnDrop::new);
+        let new = Arc::new(Reading { home: Home::here(), tasks, state, expiries });
         *reading = Arc::downgrade(&new);
         Ok(new)
     }
 
     pub(crate) fn close(&self) {
         let reading = {
-            let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            let reading = self.reading.lock();
             self.closed.store(true, Ordering::Release);
             reading.upgrade()
         };
         if let Some(reading) = reading {
-            reading.tasks.iter().for_each(AbortHandle::abort);
+            reading.tasks.iter().for_each(AbortOnDrop::abort);
         }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -148,9 +142,9 @@ impl Reading {
         }
     }
 
-    /// A watch has told of something that ends.
-    pub(crate) fn ends(&self, place: Place, at: Millis) {
-        self.ends.at_the_latest(place, at);
+    /// Has it looked at when it expires, as a list says.
+    pub(crate) fn expires(&self, subject: Subject, at: Millis) {
+        self.expiries.set_earlier(subject, at);
     }
 }
 
@@ -160,29 +154,31 @@ struct Teller {
     names: Names,
     hub: Hub,
     state: watch::Sender<State>,
-    ends: Arc<Ends>,
+    expiries: Arc<Expiries>,
 }
 
 impl Teller {
-    /// Tells what a record says of a place: what is there, or that there is nothing any more, by what it was before.
-    fn tell(&self, place: Place, now: Option<Found>, before: Option<Found>) {
+    /// Tells what a record says of a subject: what is there, or that there is nothing any more, by
+    /// what it was before.
+    fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
         let lives = |found: &&Found| !found.is_over(&self.client.time);
-        if self.is_told(&place, now.iter().chain(&before)) {
-            self.ends.set(place.clone(), now.as_ref().filter(lives).and_then(|found| found.ends));
-            self.publish(place, now, before);
+        if self.is_told(&subject, now.iter().chain(&before)) {
+            let expiry = now.as_ref().filter(lives).and_then(|found| found.ends);
+            self.expiries.set(subject.clone(), expiry);
+            self.publish(subject, now, before);
         }
     }
 
     /// Whether it is for anybody to hear, and can be told.
-    fn is_told<'f>(&self, place: &Place, mut found: impl Iterator<Item = &'f Found>) -> bool {
+    fn is_told<'f>(&self, subject: &Subject, mut found: impl Iterator<Item = &'f Found>) -> bool {
         let time = &self.client.time;
-        let is_watched = match place {
-            Place::Data(key) => self.hub.is_watched(key),
-            Place::Lock(name) => self.hub.is_holder_watched(name),
+        let is_watched = match subject {
+            Subject::Key(key) => self.hub.is_watched(key),
+            Subject::Holder(name) => self.hub.is_holder_watched(name),
         };
-        let damaged = |found: &Found| match place {
-            Place::Data(_) => found.damaged_key(time.latest()),
-            Place::Lock(_) => found.damaged_lock(time.latest()),
+        let damaged = |found: &Found| match subject {
+            Subject::Key(_) => found.damaged_key(time.latest()),
+            Subject::Holder(_) => found.damaged_lock(time.latest()),
         };
         let is_damaged = is_watched && found.any(|found| damaged(found).is_some());
         // Neither "gone" nor "there": who watches it finds out by reading.
@@ -192,10 +188,10 @@ impl Teller {
         is_watched && !is_damaged
     }
 
-    fn publish(&self, place: Place, now: Option<Found>, before: Option<Found>) {
+    fn publish(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
         let lives = |found: &Found| !found.is_over(&self.client.time);
-        match place {
-            Place::Data(key) => {
+        match subject {
+            Subject::Key(key) => {
                 let last = [&now, &before].into_iter().flatten().find_map(Found::version);
                 let entry = now.filter(lives).and_then(|found| found.entry(key.clone()));
                 match (entry, last) {
@@ -204,7 +200,7 @@ impl Teller {
                     (None, None) => {}
                 }
             }
-            Place::Lock(name) => {
+            Subject::Holder(name) => {
                 let at = |token| Version::new(token, 0);
                 let last = [&now, &before].into_iter().flatten().find_map(|found| found.token);
                 match (now.filter(lives).and_then(lock::holder), last) {
@@ -222,10 +218,10 @@ impl Teller {
     }
 
     /// Looks at what has ended, and tells it.
-    async fn watch_ends(self: Arc<Self>) {
+    async fn watch_expiries(self: Arc<Self>) {
         let (time, mut backoff) = (&self.client.time, backoff());
         loop {
-            let first = self.ends.first();
+            let first = self.expiries.first();
             let passed = async {
                 match first {
                     Some(end) => time.local().sleep(time.until(end)).await,
@@ -234,13 +230,13 @@ impl Teller {
             };
             tokio::select! {
                 () = passed => {}
-                () = self.ends.changed() => continue,
+                () = self.expiries.changed() => continue,
             }
-            let ended = self.ends.take(|end| time.is_over(end));
-            if let Err(e) = self.look(&ended).await {
+            let expired = self.expiries.take(|end| time.is_over(end));
+            if let Err(e) = self.look(&expired).await {
                 tracing::debug!(error = %e, "what has ended cannot be looked at");
                 let now = time.earliest();
-                ended.into_iter().for_each(|place| self.ends.at_the_latest(place, now));
+                expired.into_iter().for_each(|subject| self.expiries.set_earlier(subject, now));
                 backoff.pause().await;
             } else {
                 backoff.reset();
@@ -249,30 +245,30 @@ impl Teller {
     }
 
     /// A key may have been given a longer life, of which the stream has not told yet.
-    async fn look(&self, places: &[Place]) -> Result<()> {
+    async fn look(&self, subjects: &[Subject]) -> Result<()> {
         let deadline = Deadline::default();
         let of = |is_data: bool| {
-            let names = places.iter().filter_map(move |place| match place {
-                Place::Data(key) if is_data => Some(key.as_str()),
-                Place::Lock(name) if !is_data => Some(name.as_str()),
+            let names = subjects.iter().filter_map(move |subject| match subject {
+                Subject::Key(key) if is_data => Some(key.as_str()),
+                Subject::Holder(name) if !is_data => Some(name.as_str()),
                 _ => None,
             });
             names.collect::<Vec<_>>()
         };
         let data = read_many(&self.client, &self.names.data, of(true), true, deadline).await?;
         let locks = read_many(&self.client, &self.names.locks, of(false), true, deadline).await?;
-        for place in places {
-            let found = match place {
-                Place::Data(key) => data.get(key.as_str()),
-                Place::Lock(name) => locks.get(name.as_str()),
+        for subject in subjects {
+            let found = match subject {
+                Subject::Key(key) => data.get(key.as_str()),
+                Subject::Holder(name) => locks.get(name.as_str()),
             };
             // Of what is deleted, or was written anew, the stream tells, and may have told more by now.
             match found {
-                Some(found) if !self.is_told(place, std::iter::once(found)) => {}
+                Some(found) if !self.is_told(subject, std::iter::once(found)) => {}
                 Some(found) if found.is_over(&self.client.time) => {
-                    self.publish(place.clone(), Some(found.clone()), None);
+                    self.publish(subject.clone(), Some(found.clone()), None);
                 }
-                Some(Found { ends: Some(at), .. }) => self.ends.at_the_latest(place.clone(), *at),
+                Some(Found { ends: Some(at), .. }) => self.expiries.set_earlier(subject.clone(), *at),
                 _ => {}
             }
         }
@@ -280,7 +276,7 @@ impl Teller {
     }
 }
 
-impl Sink<Record> for Teller {
+impl RecordHandler<Record> for Teller {
     fn live(&self) {
         self.state.send_if_modified(|state| {
             let begins = matches!(state, State::Beginning);
@@ -298,11 +294,11 @@ impl Sink<Record> for Teller {
             return;
         }
         let Some(key) = Names::parse(key) else { return };
-        let place = if is_data { Place::Data(key) } else { Place::Lock(key) };
+        let subject = if is_data { Subject::Key(key) } else { Subject::Holder(key) };
         let image = |image: Option<&HashMap<String, AttributeValue>>| {
             image.filter(|image| !image.is_empty()).map(Found::of)
         };
-        self.tell(place, image(change.new_image()), image(change.old_image()));
+        self.tell(subject, image(change.new_image()), image(change.old_image()));
     }
 
     fn missed(&self) {

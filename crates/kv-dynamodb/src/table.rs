@@ -1,8 +1,8 @@
 //! The table: what it has to be, how it is made.
 
 use crate::{
-    client::{Client, Does, backoff},
-    error::{Failed, code},
+    client::{Client, backoff},
+    error::{Failure, code},
     item::{KEY, PARTITION, TTL},
     shared::Identity,
 };
@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
     StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::retry::RetrySafety};
 use std::time::Duration;
 
 /// How long making a table may take.
@@ -79,10 +79,10 @@ pub(crate) async fn describe(client: &Client, deadline: Deadline) -> Result<Opti
         match asked {
             Ok(answer) => Ok(answer.table),
             Err(e) if code(&e) == Some("ResourceNotFoundException") => Ok(None),
-            Err(e) => Err(Failed::from(e)),
+            Err(e) => Err(Failure::from(e)),
         }
     };
-    client.call(Does::Read, deadline, describe).await
+    client.call(RetrySafety::Read, deadline, describe).await
 }
 
 /// Makes the table, or waits for the one that another made at the same time.
@@ -112,10 +112,10 @@ async fn make(client: &Client, deadline: Deadline) -> Result<TableDescription> {
         match made.send().await {
             Ok(_) => Ok(()),
             Err(e) if code(&e) == Some("ResourceInUseException") => Ok(()),
-            Err(e) => Err(Failed::from(e)),
+            Err(e) => Err(Failure::from(e)),
         }
     };
-    client.call(Does::Repeatable, deadline, make).await?;
+    client.call(RetrySafety::Repeatable, deadline, make).await?;
     ready(client, Deadline::after(MAKING)).await
 }
 
@@ -179,10 +179,10 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
         let asked = client.tables.describe_time_to_live().table_name(&client.table).send().await;
         match asked {
             Ok(answer) => Ok(answer.time_to_live_description),
-            Err(e) => Err(Failed::from(e)),
+            Err(e) => Err(Failure::from(e)),
         }
     };
-    let found = match client.call(Does::Read, deadline, describe).await {
+    let found = match client.call(RetrySafety::Read, deadline, describe).await {
         Ok(found) => found,
         // Who may not ask goes without.
         Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(()),
@@ -223,10 +223,10 @@ async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
             Ok(_) => Ok(()),
             // Another switched it on.
             Err(e) if code(&e) == Some("ValidationException") => Ok(()),
-            Err(e) => Err(Failed::from(e)),
+            Err(e) => Err(Failure::from(e)),
         }
     };
-    client.call(Does::Repeatable, deadline, switch_on).await
+    client.call(RetrySafety::Repeatable, deadline, switch_on).await
 }
 
 /// Why there are no watches, and what to do.

@@ -4,11 +4,11 @@
 //! nothing to compare with: a put that was under way meanwhile could bring a version older than the one that was deleted. So
 //! a deletion waits for the puts of its key that are under way, and later puts wait for it. Puts wait for no other puts.
 
-use kv_core::{Deadline, Key};
+use kv_core::{Deadline, Key, backend::Mutex};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -27,12 +27,12 @@ pub(crate) struct Turns {
 
 impl Turns {
     fn busy(&self) -> MutexGuard<'_, Busy> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.busy.lock()
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Does {
+pub(crate) enum TurnOf {
     Deletes,
     Puts,
 }
@@ -43,15 +43,15 @@ enum Held {
 }
 
 /// The turn of one write, until it is dropped.
-pub(crate) struct Turn(Vec<Place>);
+pub(crate) struct Turn(Vec<KeyTurn>);
 
-struct Place {
+struct KeyTurn {
     turns: Arc<Turns>,
     hash: u64,
     held: Option<Held>,
 }
 
-impl Drop for Place {
+impl Drop for KeyTurn {
     fn drop(&mut self) {
         self.held = None;
         let mut busy = self.turns.busy();
@@ -65,29 +65,29 @@ impl Turn {
     /// The turn of a write of these keys. Cancel safe.
     pub(crate) async fn of<'k>(
         turns: &Arc<Turns>,
-        writes: impl IntoIterator<Item = (&'k Key, Does)>,
+        writes: impl IntoIterator<Item = (&'k Key, TurnOf)>,
         deadline: Deadline,
     ) -> Self {
         let hash = |key: &Key| turns.hasher.hash_one(key.as_str());
-        let mut wanted: Vec<_> = writes.into_iter().map(|(key, does)| (hash(key), does)).collect();
+        let mut wanted: Vec<_> = writes.into_iter().map(|(key, what)| (hash(key), what)).collect();
         // In one order, so that no two writes wait for each other. Of one hash a deletion comes first, and is enough.
         wanted.sort_unstable();
         wanted.dedup_by_key(|(hash, _)| *hash);
         let patience = Deadline::after(PATIENCE.min(deadline.remaining() / 2));
         let mut turn = Self(Vec::with_capacity(wanted.len()));
-        for (hash, does) in wanted {
+        for (hash, what) in wanted {
             let lock = turns.busy().entry(hash).or_default().clone();
             // There before the wait, so that one that is dropped tidies up.
-            turn.0.push(Place { turns: turns.clone(), hash, held: None });
+            turn.0.push(KeyTurn { turns: turns.clone(), hash, held: None });
             let free = async {
-                match does {
-                    Does::Puts => Held::Puts { _guard: lock.read_owned().await },
-                    Does::Deletes => Held::Deletes { _guard: lock.write_owned().await },
+                match what {
+                    TurnOf::Puts => Held::Puts { _guard: lock.read_owned().await },
+                    TurnOf::Deletes => Held::Deletes { _guard: lock.write_owned().await },
                 }
             };
             let held = patience.limit(free).await;
-            if let Some(place) = turn.0.last_mut() {
-                place.held = held;
+            if let Some(key) = turn.0.last_mut() {
+                key.held = held;
             }
         }
         turn
@@ -97,16 +97,16 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::{
-        Does::{Deletes, Puts},
+        TurnOf::{Deletes, Puts},
         *,
     };
     use futures::FutureExt;
 
-    async fn turn(turns: &Arc<Turns>, writes: &[(&str, Does)]) -> Turn {
+    async fn turn(turns: &Arc<Turns>, writes: &[(&str, TurnOf)]) -> Turn {
         let writes: Vec<_> =
-            writes.iter().map(|(key, does)| (Key::parse(key).expect("a key"), *does)).collect();
+            writes.iter().map(|(key, what)| (Key::parse(key).expect("a key"), *what)).collect();
         let deadline = Deadline::after(Duration::from_secs(60));
-        Turn::of(turns, writes.iter().map(|(key, does)| (key, *does)), deadline).await
+        Turn::of(turns, writes.iter().map(|(key, what)| (key, *what)), deadline).await
     }
 
     #[tokio::test]
@@ -140,7 +140,7 @@ mod tests {
         let turns = Arc::default();
         let _hangs = turn(&turns, &[("a", Puts)]).await;
         let deletion = turn(&turns, &[("a", Deletes)]);
-        assert!(deletion.await.0.iter().all(|place| place.held.is_none()));
+        assert!(deletion.await.0.iter().all(|key| key.held.is_none()));
     }
 
     #[tokio::test]

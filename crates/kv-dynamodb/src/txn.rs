@@ -2,24 +2,34 @@
 
 use crate::{
     cancelled::hindered,
-    client::{Does, corrupt, unknown_whether},
+    client::{Lane, corrupt, unknown_whether},
     clock::Millis,
-    error::{Failed, Fate, code},
-    item::{Found, is_foreign, unique},
+    error::{Failure, code},
+    item::{Found, is_foreign},
     put::{Life, gone},
     store::Inner,
     terms::Terms,
-    turns::{self, Turn},
+    turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
-use kv_core::*;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+use kv_core::{
+    Bytes, Condition, Deadline, Decision, ErrorKind, Result, Transaction, Version, Write, WriteOptions,
+    Written,
+    backend::{
+        Instant, Mutex,
+        retry::{Answered, Effect, RetrySafety},
+        unique,
+    },
 };
+use std::{collections::HashMap, time::Duration};
+
+/// A repeat is known by its token, which the service remembers for ten minutes.
+const REPEATABLE: Duration = Duration::from_secs(5 * 60);
+const TOO_OLD: &str =
+    "DynamoDB: no answer to the transaction within five minutes, after which a repeat may not be known";
 
 /// What a transaction does with one item: the service allows one action on each.
 #[derive(Default)]
@@ -190,22 +200,21 @@ impl<'a> Plan<'a> {
     }
 
     /// How it ended, when it was made, and whether an earlier attempt may still be done.
-    async fn send(
-        &self,
-        versions: &[Option<Version>],
-        deadline: Deadline,
-    ) -> Result<(Ended, backend::Instant, bool)> {
+    async fn send(&self, versions: &[Option<Version>], deadline: Deadline) -> Result<(Ended, Instant, bool)> {
         let client = &self.inner.client;
         // What an attempt sent that may have taken effect, for the repeat.
         let sent = Mutex::new(None::<Sent>);
-        let kept = || sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || sent.lock();
         let send = || async {
             let before = kept().clone();
             let is_repeat = before.is_some();
             let this = match before {
+                Some(before) if client.time.local().now().since(before.made) > REPEATABLE => {
+                    return Err(Failure::new(Effect::Refused, ErrorKind::Timeout, TOO_OLD));
+                }
                 Some(before) => before,
                 None => Sent {
-                    items: self.items(versions).map_err(Failed::refused)?,
+                    items: self.items(versions).map_err(Failure::refused)?,
                     // By it the service knows a repeat, for ten minutes.
                     token: format!("{:016x}{:016x}", unique(), unique()),
                     made: client.time.local().now(),
@@ -224,21 +233,22 @@ impl<'a> Plan<'a> {
                         let reasons = cancelled.cancellation_reasons();
                         hindered(reasons).map(Ended::Cancelled)
                     }
-                    _ if code(&e) == Some("IdempotentParameterMismatchException") => Err(Failed::new(
-                        Fate::Refused,
+                    _ if code(&e) == Some("IdempotentParameterMismatchException") => Err(Failure::new(
+                        Effect::Refused,
                         ErrorKind::Other,
                         "the service took our token for another's",
                     )),
-                    _ => Err(Failed::from(e)),
+                    _ => Err(Failure::from(e)),
                 },
             };
             // What took no effect is made anew, so that what it puts lives from the attempt on that puts it.
-            if !is_repeat && matches!(&ended, Err(failed) if failed.fate != Fate::Unknown) {
+            if !is_repeat && matches!(&ended, Err(failed) if failed.effect != Effect::Unknown) {
                 *kept() = None;
             }
             Ok((ended?, this.made))
         };
-        let ((ended, made), is_repeat) = client.answer(Does::Repeatable, deadline, send).await?;
+        let answered = client.answer(RetrySafety::Repeatable, Lane::Calls, deadline, send).await?;
+        let Answered { answer: (ended, made), is_repeat } = answered;
         Ok((ended, made, is_repeat))
     }
 }
@@ -248,7 +258,7 @@ impl<'a> Plan<'a> {
 struct Sent {
     items: Vec<TransactWriteItem>,
     token: String,
-    made: backend::Instant,
+    made: Instant,
 }
 
 pub(crate) async fn transact(
@@ -262,8 +272,8 @@ pub(crate) async fn transact(
         return Ok(Decision::Committed(Vec::new()));
     }
     let writes = transaction.writes.iter().map(|write| match write {
-        Write::Put { key, .. } => (key, turns::Does::Puts),
-        Write::Delete { .. } => (write.key(), turns::Does::Deletes),
+        Write::Put { key, .. } => (key, TurnOf::Puts),
+        Write::Delete { .. } => (write.key(), TurnOf::Deletes),
     });
     let turn = Turn::of(&inner.shared.turns, writes, deadline).await;
     loop {

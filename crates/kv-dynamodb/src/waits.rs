@@ -3,14 +3,16 @@
 use crate::{
     client::{Client, backoff},
     clock::Millis,
-    item::unique,
-    store::read_many,
+    read::read_many,
 };
-use kv_core::{backend::Home, *};
+use kv_core::{
+    Deadline, Key,
+    backend::{Home, Mutex, unique},
+};
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 use tokio::{
@@ -64,13 +66,13 @@ pub(crate) struct Wait {
 
 impl Line {
     fn state(&self) -> MutexGuard<'_, LineState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl Shared {
     fn lines(&self) -> MutexGuard<'_, HashMap<Key, Weak<Line>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock()
     }
 
     /// The lines whose first waits.
@@ -87,7 +89,7 @@ impl Shared {
             tokio::time::sleep(POLL - POLL / 8 + Duration::from_millis(unique() % 64)).await;
             let waiting = self.waiting();
             if waiting.is_empty() {
-                let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut poller = self.poller.lock();
                 // Who began to wait meanwhile has seen this poller.
                 if self.waiting().is_empty() {
                     *poller = None;
@@ -156,7 +158,7 @@ impl Waits {
     }
 
     pub(crate) fn close(&self) {
-        if let Some(poller) = self.0.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(poller) = self.0.poller.lock().take() {
             poller.task.abort();
         }
     }
@@ -171,7 +173,7 @@ impl Drop for Waits {
 impl Wait {
     /// Has somebody poll; ready when the runtime on which that goes on has ended.
     fn poll(&self) -> impl Future<Output = ()> + use<> {
-        let mut poller = self.shared.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut poller = self.shared.poller.lock();
         let goes_on = |poller: &Poller| !poller.task.is_finished() && !poller.home.is_gone();
         if !poller.as_ref().is_some_and(goes_on) {
             let task = tokio::spawn(self.shared.clone().poll()).abort_handle();

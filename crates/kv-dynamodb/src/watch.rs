@@ -1,10 +1,9 @@
-//! Watches: the stream is joined, then what is there is read, then come the changes.
+//! Watches: what the engine of watches asks of the table and its stream.
 
 use crate::{
-    client::backoff,
     clock::Millis,
-    ends::Place,
-    item::is_foreign,
+    expiry::Subject,
+    item::{Found, is_foreign},
     list::query,
     lock,
     names::Names,
@@ -12,239 +11,192 @@ use crate::{
     stream::{End, Reading},
 };
 use kv_core::{
-    backend::{Change, Emit, Outage, Subscription, Told, stream},
-    *,
+    Deadline, Directory, Entry, Holder, Key, ReadOptions, Result, Target, Version, WatchEvent, WatchOptions,
+    WatchStream,
+    backend::{
+        Subscription,
+        watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
+    },
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys are read at once, with and without their values.
-const VALUES: usize = 1000;
-const KEYS: usize = 4000;
+/// How many keys a page of a list has, with and without their values.
+const MAX_VALUES: usize = 1000;
+const MAX_KEYS: usize = 4000;
 /// How many values are fetched at once.
-const FETCHED: usize = 100;
+const MAX_FETCHED: usize = 100;
 
-pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
+pub(crate) fn start(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
     let (target, each_request) = (target.clone(), options.each_request);
-    stream(move |out| async move {
-        let mut watched = Watched { inner, target, each_request, told: Told::default(), lost: None };
-        loop {
-            let reading = watched.inner.feed.join()?;
-            // What changes while it is read what is there waits here.
-            let mut news = watched.inner.hub.subscribe(&watched.target);
-            if let Err(end) = reading.live().await {
-                ended(end)?;
-                continue;
-            }
-            ended(watched.follow(&reading, &mut news, &out).await?)?;
-        }
-    })
+    watch::start(Watched { inner, target, each_request, following: None, lost: None })
 }
 
-/// Goes on where another reader can be had.
-fn ended(end: End) -> Result<()> {
-    match end {
-        End::Lasting(why) => Err(why),
-        End::Gone => Ok(()),
-    }
-}
-
-/// One watch, over all its readings.
+/// What one watch is about.
 struct Watched {
     inner: Arc<Inner>,
     target: Target,
     each_request: Duration,
-    told: Told,
-    /// Of a holder that was told to be gone. A renewal that was under way when its time ended may bring its item back, which
-    /// is nobody's by then: its holder has counted the time too.
+    following: Option<Following>,
+    /// The last holder that was gone. A renewal that was under way when its time ended may bring its
+    /// item back, which is nobody's by then: its holder has counted the time too.
     lost: Option<Version>,
 }
 
-impl Watched {
-    /// Tells what is there and what changes, until the reader of the stream has ended.
-    async fn follow(
-        &mut self,
-        reading: &Reading,
-        news: &mut Subscription,
-        out: &Emit<WatchEvent>,
-    ) -> Result<End> {
-        let (mut backoff, mut outage) = (backoff(), Outage::new("watch", "dynamodb"));
+/// The changes of one watch, and the reader of the stream from which they come.
+struct Following {
+    reading: Arc<Reading>,
+    changes: Subscription,
+}
+
+impl Following {
+    /// Waits for the next change; where the runtime of the reader has ended, another one is had.
+    async fn next(&mut self) -> Result<Change> {
+        tokio::select! {
+            biased;
+            change = self.changes.next() => Ok(change.into()),
+            end = self.reading.over() => match end {
+                End::Lasting(why) => Err(why),
+                End::Gone => Ok(Change::Lagged),
+            },
+        }
+    }
+}
+
+impl Source for Watched {
+    /// The sort key at which a page begins.
+    type Token = String;
+
+    fn backend(&self) -> &'static str {
+        "dynamodb"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
         loop {
-            match self.read(reading, out).await {
+            let reading = self.inner.feed.join()?;
+            // What changes until the list is complete waits here.
+            let changes = self.inner.hub.subscribe(&self.target);
+            match reading.live().await {
                 Ok(()) => {
-                    backoff.reset();
-                    outage.over();
+                    self.following = Some(Following { reading, changes });
+                    return Ok(());
                 }
-                Err(e) if e.is_lasting() => return Err(e),
-                Err(e) => {
-                    outage.failed(&e);
-                    backoff.pause().await;
-                    continue;
-                }
-            }
-            out.send(WatchEvent::Synced).await;
-            loop {
-                let change = tokio::select! {
-                    biased;
-                    change = news.next() => change,
-                    end = reading.over() => return Ok(end),
-                };
-                match change {
-                    Change::Event(event) => {
-                        if let Some(event) = self.change(event) {
-                            out.send(event).await;
-                        }
-                    }
-                    Change::Missed => break,
-                }
+                Err(End::Lasting(why)) => return Err(why),
+                Err(End::Gone) => {}
             }
         }
     }
 
-    /// The event owed for a change that the stream tells.
-    fn change(&mut self, event: WatchEvent) -> Option<WatchEvent> {
-        let event = match event {
-            WatchEvent::Put(entry) if self.is_lost(entry.version) => return None,
-            event => event,
+    async fn list(&mut self, delivered: &WatchState, from: Option<&String>) -> Result<Listing<String>> {
+        let entry = match &self.target {
+            Target::Tree(directory) => {
+                return self.list_tree(directory, delivered.detail(), from).await;
+            }
+            Target::Key(key) => self.key(key).await?,
+            Target::Holder(name) => {
+                let there = self.holder(name).await?.filter(|entry| !self.is_lost(entry.version));
+                if there.is_none() {
+                    self.lost = delivered.version(name).or(self.lost);
+                }
+                there
+            }
         };
-        let owed = self.owed(event);
-        self.note(owed.as_ref());
-        owed
+        let entries = entry.map(Listed::Entry).into_iter().collect();
+        Ok(Listing::Page { entries, position: None, next: None })
     }
 
+    async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        let keys = &keys[..keys.len().min(MAX_FETCHED)];
+        let names = keys.iter().map(Key::as_str);
+        let mut found = self.inner.items(&self.inner.names.data, names, &self.read()).await?;
+        keys.iter().map(|key| self.entry(key.clone(), found.remove(key.as_str()))).collect()
+    }
+
+    async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
+        loop {
+            let Some(following) = &mut self.following else { return Ok(Change::Lagged) };
+            let change = following.next().await?;
+            match &change {
+                Change::Event(WatchEvent::Put(entry)) if self.is_lost(entry.version) => continue,
+                Change::Event(WatchEvent::Delete { key, version })
+                    if delivered.version(key).is_some_and(|known| known <= *version) =>
+                {
+                    self.lost = Some(*version);
+                }
+                _ => {}
+            }
+            return Ok(change);
+        }
+    }
+
+    /// What another tool wrote has no place in the order of versions.
+    fn follows(&self, delivered: Version, found: Version) -> bool {
+        is_foreign(found) || found > delivered
+    }
+}
+
+impl Watched {
     fn is_lost(&self, version: Version) -> bool {
         matches!(self.target, Target::Holder(_)) && self.lost == Some(version)
     }
 
-    fn note(&mut self, told: Option<&WatchEvent>) {
-        if let Some(WatchEvent::Delete { version, .. }) = told {
-            self.lost = Some(*version);
-        }
-    }
-
-    fn owed(&mut self, event: WatchEvent) -> Option<WatchEvent> {
-        match event {
-            // What another tool wrote has no place in the order of versions.
-            WatchEvent::Put(entry) if is_foreign(entry.version) => self.now(entry),
-            event => self.told.change(event),
-        }
-    }
-
-    /// The events owed for what was read. An older version is that of a table that went back.
-    async fn tell(&mut self, entry: Entry, out: &Emit<WatchEvent>) {
-        let owed = match is_foreign(entry.version) {
-            true => Vec::from_iter(self.now(entry)),
-            false => self.told.listed(entry).collect(),
-        };
-        for event in owed {
-            out.send(event).await;
-        }
-    }
-
-    /// The event owed for what is there for certain, and is newer than what was told, whatever its version.
-    fn now(&mut self, entry: Entry) -> Option<WatchEvent> {
-        if self.told.version(&entry.key).is_some_and(|told| told > entry.version) {
-            self.told.gone(&entry.key);
-        }
-        self.told.put(entry)
-    }
-
-    fn deadline(&self) -> ReadOptions {
+    fn read(&self) -> ReadOptions {
         ReadOptions::default().deadline(Deadline::after(self.each_request))
     }
 
-    /// Tells what is there, or what differs from what was told.
-    async fn read(&mut self, reading: &Reading, out: &Emit<WatchEvent>) -> Result<()> {
-        self.told.relist();
-        match self.target.clone() {
-            Target::Tree(directory) => self.read_tree(&directory, reading, out).await?,
-            Target::Key(key) => {
-                let found =
-                    self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.deadline()).await?;
-                if let Some(found) = self.inner.living(key.as_str(), found)? {
-                    let ends = found.ends;
-                    self.put(found.entry(key), ends, reading, out).await;
-                }
-            }
-            Target::Holder(name) => {
-                let found =
-                    self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.deadline()).await?;
-                let found = self.inner.holding(name.as_str(), found)?;
-                if let Some((ends, holder)) = found.and_then(|found| Some((found.ends, lock::holder(found)?)))
-                {
-                    if let Some(ends) = ends {
-                        reading.ends(Place::Lock(name.clone()), ends);
-                    }
-                    let entry = Entry::new(name, holder.value, Version::new(holder.token, 0));
-                    if !self.is_lost(entry.version) {
-                        self.tell(entry, out).await;
-                    }
-                }
-            }
+    /// Has the reader look at it when it expires.
+    fn note_expiry(&self, subject: impl FnOnce() -> Subject, at: Option<Millis>) {
+        if let Some((following, at)) = self.following.as_ref().zip(at) {
+            following.reading.expires(subject(), at);
         }
-        for event in self.told.rest() {
-            self.note(Some(&event));
-            out.send(event).await;
-        }
-        Ok(())
     }
 
-    async fn read_tree(
-        &mut self,
+    /// Returns what is there of a key; what is damaged is an error.
+    fn entry(&self, key: Key, found: Option<Found>) -> Result<Option<Entry>> {
+        let Some(found) = self.inner.living(key.as_str(), found)? else { return Ok(None) };
+        self.note_expiry(|| Subject::Key(key.clone()), found.ends);
+        Ok(found.entry(key))
+    }
+
+    async fn key(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.read()).await?;
+        self.entry(key.clone(), found)
+    }
+
+    async fn holder(&self, name: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.read()).await?;
+        let Some(found) = self.inner.holding(name.as_str(), found)? else { return Ok(None) };
+        self.note_expiry(|| Subject::Holder(name.clone()), found.ends);
+        let entry = |holder: Holder| Entry::new(name.clone(), holder.value, Version::new(holder.token, 0));
+        Ok(lock::holder(found).map(entry))
+    }
+
+    async fn list_tree(
+        &self,
         directory: &Directory,
-        reading: &Reading,
-        out: &Emit<WatchEvent>,
-    ) -> Result<()> {
-        // Once most of it was told, values are fetched only of what differs.
-        let with_values = self.told.keys().next().is_none();
+        detail: Detail,
+        from: Option<&String>,
+    ) -> Result<Listing<String>> {
         let mut range = Names::below(directory);
-        loop {
-            let most = if with_values { VALUES } else { KEYS };
-            let (client, partition) = (self.inner.client.clone(), self.inner.names.data.clone());
-            let page = query(&client, &partition, &range, Some(most), with_values, &self.deadline()).await?;
-            let mut differs = Vec::new();
-            for (name, found) in page.rows {
-                let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
-                let Some(found) = self.inner.living(&name, Some(found))? else { continue };
-                if with_values {
-                    let ends = found.ends;
-                    self.put(found.entry(key), ends, reading, out).await;
-                } else if let Some(version) = found.version.filter(|v| self.told.version(&key) == Some(*v)) {
-                    self.told.still(&key, version);
-                    if let Some(ends) = found.ends {
-                        reading.ends(Place::Data(key), ends);
-                    }
-                } else {
-                    differs.push(key);
-                }
-            }
-            for keys in differs.chunks(FETCHED) {
-                let names = keys.iter().map(Key::as_str);
-                let mut found = self.inner.items(&partition, names, &self.deadline()).await?;
-                for key in keys {
-                    if let Some(found) = self.inner.living(key.as_str(), found.remove(key.as_str()))? {
-                        let ends = found.ends;
-                        self.put(found.entry(key.clone()), ends, reading, out).await;
-                    }
-                }
-            }
-            match page.next {
-                Some(start) => range.start = start,
-                None => return Ok(()),
+        if let Some(from) = from {
+            range.start.clone_from(from);
+        }
+        let has_values = detail == Detail::Values;
+        let max = if has_values { MAX_VALUES } else { MAX_KEYS };
+        let (client, data) = (&self.inner.client, &self.inner.names.data);
+        let page = query(client, data, &range, Some(max), has_values, &self.read()).await?;
+        let mut entries = Vec::with_capacity(page.rows.len());
+        for (name, found) in page.rows {
+            let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
+            if has_values {
+                entries.extend(self.entry(key, Some(found))?.map(Listed::Entry));
+            } else if let Some(found) = self.inner.living(&name, Some(found))? {
+                self.note_expiry(|| Subject::Key(key.clone()), found.ends);
+                entries.push(match found.version {
+                    Some(version) => Listed::Version(key, version),
+                    None => Listed::Name(key),
+                });
             }
         }
-    }
-
-    async fn put(
-        &mut self,
-        entry: Option<Entry>,
-        ends: Option<Millis>,
-        reading: &Reading,
-        out: &Emit<WatchEvent>,
-    ) {
-        let Some(entry) = entry else { return };
-        if let Some(ends) = ends {
-            reading.ends(Place::Data(entry.key.clone()), ends);
-        }
-        self.tell(entry, out).await;
+        Ok(Listing::Page { entries, position: None, next: page.next })
     }
 }

@@ -7,7 +7,7 @@ use common::{
     front::{Front, Trouble},
     single,
 };
-use kv_core::{ErrorKind, Guard, Kv};
+use kv_core::{ErrorKind, Guard, Kv, backend::Clock};
 use kv_testsuite::Failure;
 use std::{
     future::IntoFuture,
@@ -117,11 +117,34 @@ async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failu
     Ok(())
 }
 
+/// The service knows a repeat by its token, and that for a while only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_not_repeated_when_its_token_may_be_forgotten() -> Result<(), Failure> {
+    let (node, clock) = (single().await?, Clock::manual());
+    let front = Front::new(node.address).await?;
+    let kv = Kv::new(config(front.address, TABLE).create(true).clock(clock.clone()).open().await?);
+    front.counted();
+    front.trouble("TransactWriteItems", Trouble::Late(Duration::from_secs(4)), 1);
+    let transact = tokio::spawn({
+        let kv = kv.clone();
+        async move { kv.transact().then(kv.put("a", "")).await }
+    });
+    while front.counted().is_empty() {
+        tokio::time::sleep(SOON).await;
+    }
+    clock.advance(Duration::from_secs(6 * 60));
+    let e = transact.await?.expect_err("its answer came too late");
+    assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
+    assert_eq!(front.counted(), [], "it was sent once");
+    Ok(())
+}
+
 /// Giving back what a large lease has does not hold up locks.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;
-    let lease = kv.lease(MINUTE).await?;
+    // The deletions take half of the usual deadline where nothing else runs.
+    let lease = kv.lease(MINUTE).deadline(MINUTE).await?;
     let puts = (0..400).map(|n| kv.put(format!("d/{n}"), "").lease(&lease).deadline(MINUTE).into_future());
     futures::future::try_join_all(puts).await?;
     let guard = kv.new_lock("l").ttl(Duration::from_secs(3)).acquire().await?;

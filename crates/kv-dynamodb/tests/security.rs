@@ -181,6 +181,28 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What could not be given back is tried again, once more by closing, which tells it.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_names_the_lock_that_cannot_be_given_back() -> Result<(), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let open =
+        || async { Ok::<_, Failure>(Kv::new(config(front.address, "given").create(true).open().await?)) };
+    let (kv, other) = (open().await?, open().await?);
+    let [kept, later] = ["kept", "later"].map(|name| kv.new_lock(name).ttl(Duration::from_secs(60)));
+    let (kept, later) = (kept.acquire().await?, later.acquire().await?);
+    let denied = Trouble::Refused(400, "AccessDeniedException");
+    front.trouble("UpdateItem", denied.clone(), 1);
+    assert_eq!(later.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    drop(tokio::time::timeout(Duration::from_secs(20), other.new_lock("later").acquire()).await??);
+    front.trouble("UpdateItem", denied, 100_000);
+    assert_eq!(kept.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let e = kv.close().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    assert!(e.to_string().contains("\"kept\"") && e.to_string().contains("60s"), "{e}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = single().await?;

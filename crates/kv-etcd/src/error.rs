@@ -1,61 +1,103 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! What a failed request means: what it did, and what to do about it.
 
 use etcd_client::Error as ClientError;
-use kv_core::{Error, ErrorKind};
+use kv_core::{
+    Error, ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
 use rustls::{Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, fmt, io};
 use tonic::{Code, ConnectError, Status};
 
-const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
+const NO_TLS: &str = "does not speak TLS; leave out the TLS settings, or switch TLS on there";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
 pub(crate) const NO_ETCD: &str = "does not answer as an etcd does; is it one?";
 const NOT_ITS_WORD: &str = "something answered in its place, which is no etcd";
 
-/// What became of a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It took no effect; elsewhere or later it may succeed.
-    Undone,
-    /// It may have taken effect.
-    Unknown,
-    /// It took no effect; after a new login it may succeed.
-    Stale,
-    /// It took no effect, and trying again does not help.
-    Refused,
-}
-
 /// A request that failed at one member.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) fate: Fate,
-    pub(crate) error: Error,
-    /// The two sides did not trust or understand one another.
-    pub(crate) is_of_tls: bool,
+pub(crate) struct Failure {
+    pub(crate) failed: RequestError,
+    pub(crate) about: About,
 }
 
-/// Reads what the client says of a request to the member of this name. `was_right` says that the settings were: it has
-/// answered before, so that what looks like wrong ones is an outage, or the rotation of a certificate.
-pub(crate) fn failed(member: &str, was_right: bool, error: ClientError) -> Failed {
-    let (fate, kind, why) = match &error {
+/// What a failure is about, beyond what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// The server says something of the data: an answer like any other, by which one sees what an
+    /// earlier attempt did.
+    Data,
+    /// The server does not accept the token.
+    Token,
+    /// The two sides did not trust or understand one another.
+    Tls,
+    Other,
+}
+
+impl Failure {
+    pub(crate) fn new(effect: Effect, error: Error) -> Self {
+        Self { failed: RequestError::new(effect, error), about: About::Other }
+    }
+
+    pub(crate) fn with_effect(mut self, effect: Effect) -> Self {
+        self.failed.effect = effect;
+        self
+    }
+
+    /// Makes it a refusal that may pass.
+    pub(crate) fn passing(mut self) -> Self {
+        self.failed.error = Error::new(ErrorKind::Unavailable, "it may pass").with_cause(self.failed.error);
+        self.with_effect(Effect::RefusedHere)
+    }
+}
+
+/// Returns what a refusal with an error of this kind did: nothing. TLS, addresses and logins are
+/// each member's own; any other refusal is one answer for all members.
+pub(crate) fn refusal(kind: ErrorKind) -> Effect {
+    match kind {
+        ErrorKind::Unauthenticated | ErrorKind::InvalidArgument => Effect::RefusedHere,
+        _ => Effect::Refused,
+    }
+}
+
+/// Reads what the client says of a request to the member of this name. `was_right` says that the
+/// settings were: it has answered before, so that what looks like wrong ones is an outage, or the
+/// rotation of a certificate.
+pub(crate) fn classify(member: &str, was_right: bool, error: ClientError) -> Failure {
+    let (effect, kind, why) = match &error {
         ClientError::GRpcStatus(status) => of_status(status, was_right),
-        ClientError::InvalidMetadataValue(_) => (Fate::Refused, ErrorKind::Other, None),
-        ClientError::LeaseKeepAliveError(_) => (Fate::Refused, ErrorKind::LeaseLost, None),
-        ClientError::InvalidArgs(_) | ClientError::InvalidUri(_) => {
-            (Fate::Refused, ErrorKind::InvalidArgument, None)
-        }
-        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+        ClientError::InvalidMetadataValue(_) => refused(ErrorKind::Other, None),
+        ClientError::LeaseKeepAliveError(_) => refused(ErrorKind::LeaseLost, None),
+        ClientError::InvalidArgs(_) | ClientError::InvalidUri(_) => refused(ErrorKind::InvalidArgument, None),
+        _ => (Effect::Unknown, ErrorKind::Unavailable, None),
     };
     let message = match why {
         Some(why) => format!("{member}: {why}"),
         None => member.to_owned(),
     };
-    let is_of_tls =
-        matches!(&error, ClientError::GRpcStatus(status) if chain(status).any(|e| tls(e).is_some()));
-    Failed { fate, error: Error::new(kind, message).with_cause(Said(error)), is_of_tls }
+    let about = match &error {
+        _ if kind == ErrorKind::LeaseLost => About::Data,
+        ClientError::GRpcStatus(status) => about(status),
+        _ => About::Other,
+    };
+    let error = Error::new(kind, message).with_cause(Said(error));
+    Failure { failed: RequestError::new(effect, error), about }
+}
+
+fn about(status: &Status) -> About {
+    let says = |part: &str| status.message().contains(part);
+    match code(status) {
+        _ if chain(status).any(|e| tls(e).is_some()) => About::Tls,
+        _ if !says(MARK) => About::Other,
+        Code::Unauthenticated => About::Token,
+        Code::InvalidArgument if says(OLD) || says(EMPTY) => About::Token,
+        Code::FailedPrecondition if says(LEASE_EXISTS) => About::Data,
+        _ => About::Other,
+    }
 }
 
 /// The status in which the server refused a watch, which it tells in the stream: as of any other request.
-pub(crate) fn refused(reason: &str) -> ClientError {
+pub(crate) fn refused_watch(reason: &str) -> ClientError {
     ClientError::GRpcStatus(match reason {
         _ if reason.contains("permission denied") => Status::permission_denied(DENIED),
         _ if reason.contains("auth token") => Status::unauthenticated(format!("{MARK} invalid auth token")),
@@ -89,7 +131,19 @@ fn chain(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(status.source(), |&e| e.source())
 }
 
-type Meaning = (Fate, ErrorKind, Option<&'static str>);
+type Meaning = (Effect, ErrorKind, Option<&'static str>);
+
+fn refused(kind: ErrorKind, why: Option<&'static str>) -> Meaning {
+    (refusal(kind), kind, why)
+}
+
+/// Nothing was sent.
+fn unsent(why: &'static str) -> Meaning {
+    (Effect::None, ErrorKind::Unavailable, Some(why))
+}
+
+/// The server answered that it did nothing, and it or another one may later.
+const BUSY: Meaning = (Effect::RefusedHere, ErrorKind::Unavailable, None);
 
 fn of_status(status: &Status, was_right: bool) -> Meaning {
     if let Some(tls) = chain(status).find_map(tls) {
@@ -100,14 +154,14 @@ fn of_status(status: &Status, was_right: bool) -> Meaning {
     let heard =
         |words: &str| !was_right && chain(status).last().is_some_and(|e| e.to_string().contains(words));
     if heard("received fatal alert") {
-        return (Fate::Refused, ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
+        return refused(ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
     }
     if heard("tls handshake eof") {
-        return (Fate::Refused, ErrorKind::InvalidArgument, Some(NO_TLS));
+        return refused(ErrorKind::InvalidArgument, Some(NO_TLS));
     }
     // The connection was never made, so that nothing was sent.
     if chain(status).any(|e| e.is::<ConnectError>()) {
-        return (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"));
+        return unsent("cannot be reached");
     }
     of_answer(status, was_right)
 }
@@ -129,10 +183,10 @@ fn of_tls(error: &TlsError, was_right: bool) -> Meaning {
     match was_right {
         // An alert can come after what was sent.
         true if matches!(error, TlsError::AlertReceived(_)) => {
-            (Fate::Unknown, ErrorKind::Unavailable, Some(why))
+            (Effect::Unknown, ErrorKind::Unavailable, Some(why))
         }
-        true => (Fate::Undone, ErrorKind::Unavailable, Some(why)),
-        false => (Fate::Refused, kind, Some(why)),
+        true => unsent(why),
+        false => refused(kind, Some(why)),
     }
 }
 
@@ -143,6 +197,7 @@ const DENIED: &str = "etcdserver: permission denied";
 const OLD: &str = "revision of auth store is old";
 /// There was no token.
 const EMPTY: &str = "user name is empty";
+const LEASE_EXISTS: &str = "lease already exists";
 
 /// The server's code: a proxy of etcd's own (`etcd grpc-proxy`) hands on the words alone.
 fn code(status: &Status) -> Code {
@@ -168,67 +223,67 @@ fn code(status: &Status) -> Code {
     }
 }
 
-/// What the server's own words mean. A refusal by its front door took no effect; a time-out behind it may have.
+/// What the server's own words mean. A refusal by its front door took no effect; a time-out behind
+/// it may have.
 fn of_answer(status: &Status, was_right: bool) -> Meaning {
+    use ErrorKind::{
+        InvalidArgument, LeaseLost, NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated,
+    };
     let says = |part: &str| status.message().contains(part);
     if says("larger than max") && status.code() == Code::ResourceExhausted {
-        return (Fate::Refused, ErrorKind::TooLarge, Some("allows less than etcd's defaults"));
+        return refused(TooLarge, Some("allows less than etcd's defaults"));
     }
     // The words of whatever stands between us and it, which had the request and may have handed it on.
     if !says(MARK) {
         let is_no_grpc = says("HTTP status code") || says("h2 protocol error") && !was_right;
         let why = is_no_grpc.then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
-        return (Fate::Unknown, ErrorKind::Unavailable, why);
+        return (Effect::Unknown, ErrorKind::Unavailable, why);
     }
     match code(status) {
-        Code::Unauthenticated => (Fate::Stale, ErrorKind::Unauthenticated, None),
-        Code::PermissionDenied => (Fate::Refused, ErrorKind::PermissionDenied, None),
-        Code::NotFound if says("lease not found") => (Fate::Refused, ErrorKind::LeaseLost, None),
+        Code::Unauthenticated => refused(Unauthenticated, None),
+        Code::PermissionDenied => refused(PermissionDenied, None),
+        Code::NotFound if says("lease not found") => refused(LeaseLost, None),
         Code::InvalidArgument if says("authentication failed") => {
-            (Fate::Refused, ErrorKind::Unauthenticated, Some("does not know this user and password"))
+            refused(Unauthenticated, Some("does not know this user and password"))
         }
         Code::InvalidArgument if says(EMPTY) => {
-            (Fate::Stale, ErrorKind::Unauthenticated, Some("asks for a user and a password"))
+            refused(Unauthenticated, Some("asks for a user and a password"))
         }
-        Code::InvalidArgument if says(OLD) => (Fate::Stale, ErrorKind::Unavailable, None),
+        Code::InvalidArgument if says(OLD) => BUSY,
         Code::InvalidArgument if says("too large") || says("too many operations") => {
-            (Fate::Refused, ErrorKind::TooLarge, Some("allows less than etcd's defaults"))
+            refused(TooLarge, Some("allows less than etcd's defaults"))
         }
-        Code::InvalidArgument => (Fate::Refused, ErrorKind::InvalidArgument, None),
-        Code::ResourceExhausted if says("space exceeded") => (
-            Fate::Refused,
-            ErrorKind::NoSpace,
-            Some(
-                "is over its quota (`--quota-backend-bytes`) and takes no writes; delete, compact and defragment, then \
-                 disarm its alarm",
-            ),
-        ),
-        Code::FailedPrecondition if says(NOT_ENABLED) => (
-            Fate::Refused,
-            ErrorKind::InvalidArgument,
-            Some("has authentication switched off; leave user and password away"),
-        ),
-        Code::ResourceExhausted if says("too many requests") => (Fate::Undone, ErrorKind::Unavailable, None),
+        Code::InvalidArgument => refused(InvalidArgument, None),
+        Code::ResourceExhausted if says("space exceeded") => refused(NoSpace, Some(FULL)),
+        Code::FailedPrecondition if says(NOT_ENABLED) => {
+            refused(InvalidArgument, Some("has authentication switched off; leave out user and password"))
+        }
+        Code::ResourceExhausted if says("too many requests") => BUSY,
         Code::Unavailable
-            if says("etcdserver: no leader")
-                || says("rpc not supported for learner")
-                || says("not capable") =>
+            if ["etcdserver: no leader", "not supported for learner", "not capable"]
+                .into_iter()
+                .any(says) =>
         {
-            (Fate::Undone, ErrorKind::Unavailable, None)
+            BUSY
         }
         // A member that lags behind the one which told the revision.
-        Code::OutOfRange if says("future revision") => (Fate::Undone, ErrorKind::Unavailable, None),
+        Code::OutOfRange if says("future revision") => BUSY,
         Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {
-            (Fate::Refused, ErrorKind::Other, None)
+            refused(Other, None)
         }
-        Code::DataLoss => {
-            (Fate::Refused, ErrorKind::Other, Some("has the alarm that its members' data differ"))
-        }
-        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+        Code::DataLoss => refused(Other, Some("has the alarm that its members' data differ")),
+        _ => (Effect::Unknown, ErrorKind::Unavailable, None),
     }
 }
 
+const FULL: &str = "is over its quota (`--quota-backend-bytes`) and takes no writes; delete, compact and \
+                    defragment, then disarm its alarm";
 const NOT_ENABLED: &str = "authentication is not enabled";
+
+/// Whether the server says that there is a lease of this number.
+pub(crate) fn is_lease_there(error: &Error) -> bool {
+    says(error, LEASE_EXISTS)
+}
 
 /// Whether a login failed because nobody needs to log in.
 pub(crate) fn needs_no_login(error: &ClientError) -> bool {
@@ -254,11 +309,11 @@ mod tests {
             ("etcdserver: request is too large", ErrorKind::TooLarge),
             ("etcdserver: too many requests", ErrorKind::Unavailable),
         ] {
-            let (fate, found, _) = of_answer(&Status::new(Code::Unknown, words), true);
+            let (effect, found, _) = of_answer(&Status::new(Code::Unknown, words), true);
             assert_eq!(found, kind, "{words}");
-            assert!(!matches!(fate, Fate::Unknown), "{words}: the server refused it");
+            assert_ne!(effect, Effect::Unknown, "{words}: the server refused it");
         }
-        let (fate, ..) = of_answer(&Status::new(Code::Unknown, "etcdserver: something new"), true);
-        assert!(matches!(fate, Fate::Unknown));
+        let (effect, ..) = of_answer(&Status::new(Code::Unknown, "etcdserver: something new"), true);
+        assert_eq!(effect, Effect::Unknown);
     }
 }

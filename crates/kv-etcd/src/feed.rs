@@ -1,84 +1,67 @@
 //! The server's changes.
 
 use crate::{
-    client::Does,
-    error::{failed, refused},
+    client::Purpose,
+    error::{classify, refused_watch},
     names::Range,
     store::{ANSWER, Inner},
 };
-use etcd_client::{Event, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result};
 use std::time::Duration;
-
-/// A feed that lived so long was a good one.
-pub(crate) const LASTED: Duration = Duration::from_secs(5);
 
 /// The server's changes of a range from now on.
 pub(crate) struct Feed {
     stream: WatchStream,
 }
 
-/// What a feed gives.
-pub(crate) enum News {
-    Changes(Vec<(Change, KeyValue)>),
-    /// Read again: the link broke, the member lost its leader, or the revision was compacted.
-    Broken,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Put,
-    Delete,
-}
-
 impl Feed {
     pub(crate) async fn open(inner: &Inner, range: &Range, each_request: Duration) -> Result<Self> {
-        // Not in fragments: the server measures each anew for every event in it, minutes for a tree that is deleted at once.
+        // Not in fragments: the server measures each anew for every event in it, minutes for a tree
+        // that is deleted at once.
         let mut options = WatchOptions::new();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
         }
-        let open = inner.client.call(Does::Stream, Deadline::after(each_request), |service| {
+        let open = inner.client.call(Purpose::Watch, Deadline::after(each_request), |service| {
             let (start, options) = (range.start.clone(), options.clone());
             async move {
                 let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
                 let mut stream = watch.watch(start, Some(options)).await?;
                 match stream.message().await? {
                     Some(first) if first.created() && !first.canceled() => Ok(stream),
-                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
             }
         });
         Ok(Self { stream: open.await? })
     }
 
-    /// Waits for what changes. Cancel safe.
-    pub(crate) async fn next(&mut self) -> News {
+    /// Waits for what changes, in its order; `None` where one has to read again: the connection
+    /// broke, the member lost its leader, or the revision was compacted. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Vec<KeyValue>> {
         loop {
             let message = match self.stream.message().await {
                 Ok(Some(message)) if !message.canceled() => message,
                 Ok(end) => {
-                    tracing::debug!(
-                        reason = end.as_ref().map(|end| end.cancel_reason()),
-                        "the server ended a watch"
-                    );
-                    return News::Broken;
+                    let reason = end.as_ref().map(WatchResponse::cancel_reason);
+                    tracing::debug!(reason, "the server ended a watch");
+                    return None;
                 }
                 Err(e) => {
-                    tracing::debug!(error = %failed("watch", true, e).error, "a watch broke");
-                    return News::Broken;
+                    tracing::debug!(error = %classify("watch", true, e).failed.error, "a watch broke");
+                    return None;
                 }
             };
-            let changes: Vec<_> = message.events().iter().filter_map(change).collect();
+            let changes: Vec<_> = message.events().iter().filter_map(|event| event.kv().cloned()).collect();
             if !changes.is_empty() {
-                return News::Changes(changes);
+                return Some(changes);
             }
         }
     }
 }
 
-fn change(event: &Event) -> Option<(Change, KeyValue)> {
-    let kv = event.kv()?.clone();
-    // What is gone was never created.
-    Some((if kv.create_revision() == 0 { Change::Delete } else { Change::Put }, kv))
+/// Whether a change is a deletion: what is gone was never created.
+pub(crate) fn is_deletion(change: &KeyValue) -> bool {
+    change.create_revision() == 0
 }

@@ -1,18 +1,23 @@
 //! Who holds a lock, for others to read and to watch.
 
 use crate::{
-    client::Does,
-    feed::{Change, Feed, LASTED, News},
+    client::Purpose,
+    feed::{Feed, is_deletion},
     names::{Names, Range, after},
-    store::{Inner, does, reading, revision},
+    store::{Inner, purpose, reading, revision, version},
 };
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 use kv_core::{
-    backend::{Backoff, Emit, Outage, stream},
-    *,
+    Deadline, Entry, Holder, Key, ReadOptions, Result, Version, WatchOptions, WatchStream,
+    backend::watch::{self, Change, Listed, Listing, Source, WatchState},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter::Peekable,
+    sync::Arc,
+    time::Duration,
+    vec,
+};
 
 /// How many contenders are asked for at once.
 const MANY: i64 = 128;
@@ -31,7 +36,7 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
             .with_sort(SortTarget::Create, SortOrder::Ascend)
             .with_min_create_revision(since)
             .with_limit(1);
-        let first = inner.range(does(options), options.deadline, &line.start, first).await?.take_kvs();
+        let first = inner.range(purpose(options), options.deadline, &line.start, first).await?.take_kvs();
         match first.into_iter().next() {
             // What another tool wrote there holds nothing.
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
@@ -42,116 +47,139 @@ pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> 
     }
 }
 
-/// A watch of the holder, over all its readings and feeds.
-struct Watched {
+/// What the server tells of the holder of one lock.
+struct Holders {
     inner: Arc<Inner>,
     name: Key,
-    line: Range,
+    queue: Range,
     each_request: Duration,
-    /// Who is in line, in the order of coming, with what each would tell.
+    feed: Option<Feed>,
+    /// What the feed gave and was not looked at yet.
+    changes: Peekable<vec::IntoIter<KeyValue>>,
+    /// The revision of the list.
+    listed: i64,
+    /// The values of those in the queue, in the order of coming.
     waiting: BTreeMap<(i64, Vec<u8>), Vec<u8>>,
-    /// Whom the watch has told to hold the lock.
-    told: Option<(i64, Vec<u8>)>,
+    /// Since when each of these is in the queue.
+    since: HashMap<Vec<u8>, i64>,
 }
 
-impl Watched {
-    /// Reads who is in line; the revision of it.
-    async fn read(&mut self) -> Result<i64> {
+impl Source for Holders {
+    type Token = ();
+
+    fn backend(&self) -> &'static str {
+        "etcd"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        self.changes = Vec::new().into_iter().peekable();
+        // The one before ends first: it may be what the server has too many of.
+        self.feed = None;
+        self.feed = Some(Feed::open(&self.inner, &self.queue, self.each_request).await?);
+        Ok(())
+    }
+
+    /// Who waits is older than what is told of it later, so that the list has no position.
+    async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
+        self.read_queue().await?;
+        let entries = self.holder().map(Listed::Entry).into_iter().collect();
+        Ok(Listing::Page { entries, position: None, next: None })
+    }
+
+    async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
+        loop {
+            while let Some(kv) = self.changes.next() {
+                let at = kv.mod_revision();
+                // The list knows what happened before it.
+                if at <= self.listed {
+                    continue;
+                }
+                match is_deletion(&kv) {
+                    true => self.leaves(kv.key()),
+                    false => self.enters(kv),
+                }
+                // What goes together, with its session, was never one behind the other.
+                let is_whole = self.changes.peek().is_none_or(|next| next.mod_revision() != at);
+                if is_whole && let Some(change) = self.owed(delivered.version(&self.name)) {
+                    return Ok(change);
+                }
+            }
+            let Some(feed) = &mut self.feed else { return Ok(Change::Lagged) };
+            match feed.next().await {
+                Some(changes) => self.changes = changes.into_iter().peekable(),
+                None => return Ok(Change::Lagged),
+            }
+        }
+    }
+}
+
+impl Holders {
+    async fn read_queue(&mut self) -> Result<()> {
         self.waiting.clear();
-        let (mut start, mut pinned) = (self.line.start.clone(), 0);
+        self.since.clear();
+        let (mut start, mut pinned) = (self.queue.start.clone(), 0);
         loop {
             let page =
-                GetOptions::new().with_range(self.line.end.clone()).with_limit(MANY).with_revision(pinned);
+                GetOptions::new().with_range(self.queue.end.clone()).with_limit(MANY).with_revision(pinned);
             let deadline = Deadline::after(self.each_request);
-            let mut page = self.inner.range(Does::Read, deadline, &start, page).await?;
+            let mut page = self.inner.range(Purpose::Read, deadline, &start, page).await?;
             if pinned == 0 {
                 pinned = revision(page.header())?;
             }
             let (more, kvs) = (page.more(), page.take_kvs());
             let last = kvs.last().filter(|_| more).map(|last| after(last.key()));
-            kvs.into_iter().for_each(|kv| self.comes(kv));
+            kvs.into_iter().for_each(|kv| self.enters(kv));
             match last {
                 Some(next) => start = next,
-                None => return Ok(pinned),
+                None => break,
             }
         }
-    }
-
-    fn comes(&mut self, kv: KeyValue) {
-        if !Names::is_contender(&self.line, kv.key(), kv.lease()) {
-            return self.goes(kv.key());
-        }
-        let since = kv.create_revision();
-        let (name, value) = kv.into_key_value();
-        self.waiting.insert((since, name), value);
-    }
-
-    fn goes(&mut self, name: &[u8]) {
-        self.waiting.retain(|(_, waits), _| waits != name);
-    }
-
-    /// Tells who holds it now.
-    async fn tell(&mut self, out: &Emit<WatchEvent>) {
-        let version = |token: i64| Version::new(u64::try_from(token).unwrap_or_default(), 0);
-        let event = match self.waiting.first_key_value() {
-            Some((first, _)) if self.told.as_ref() == Some(first) => return,
-            Some((first, value)) => {
-                self.told = Some(first.clone());
-                WatchEvent::Put(Entry::new(self.name.clone(), value.clone(), version(first.0)))
-            }
-            None => match self.told.take() {
-                Some((token, _)) => WatchEvent::Delete { key: self.name.clone(), version: version(token) },
-                None => return,
-            },
-        };
-        out.send(event).await;
-    }
-
-    async fn follow(&mut self, out: &Emit<WatchEvent>, up: impl FnOnce()) -> Result<()> {
-        let mut feed = Feed::open(&self.inner, &self.line, self.each_request).await?;
-        let at = self.read().await?;
-        self.tell(out).await;
-        out.send(WatchEvent::Synced).await;
-        up();
-        while let News::Changes(changes) = feed.next().await {
-            // The reading knows what happened before it.
-            let mut changes = changes.into_iter().filter(|(_, kv)| kv.mod_revision() > at).peekable();
-            while let Some((change, kv)) = changes.next() {
-                let now = kv.mod_revision();
-                match change {
-                    Change::Put => self.comes(kv),
-                    Change::Delete => self.goes(kv.key()),
-                }
-                // What goes together, with its session, was never one behind the other.
-                if changes.peek().is_none_or(|(_, next)| next.mod_revision() != now) {
-                    self.tell(out).await;
-                }
-            }
-        }
+        self.listed = pinned;
         Ok(())
+    }
+
+    fn enters(&mut self, kv: KeyValue) {
+        self.leaves(kv.key());
+        if Names::is_contender(&self.queue, kv.key(), kv.lease()) {
+            let since = kv.create_revision();
+            let (name, value) = kv.into_key_value();
+            self.since.insert(name.clone(), since);
+            self.waiting.insert((since, name), value);
+        }
+    }
+
+    fn leaves(&mut self, name: &[u8]) {
+        if let Some((name, since)) = self.since.remove_entry(name) {
+            self.waiting.remove(&(since, name));
+        }
+    }
+
+    fn holder(&self) -> Option<Entry> {
+        let ((token, _), value) = self.waiting.first_key_value()?;
+        Some(Entry::new(self.name.clone(), value.clone(), version(*token)))
+    }
+
+    /// What is to be told, where another holder was told, or none.
+    fn owed(&self, told: Option<Version>) -> Option<Change> {
+        match self.waiting.first_key_value() {
+            Some(((token, _), _)) if told == Some(version(*token)) => None,
+            Some(_) => self.holder().map(Change::Found),
+            None => told.map(|_| Change::Gone { key: self.name.clone(), last: None }),
+        }
     }
 }
 
-/// [`Store::watch`] of a [`Target::Holder`].
+/// [`Store::watch`](kv_core::Store::watch) of a [`Target::Holder`](kv_core::Target::Holder).
 pub(crate) fn watch_holder(inner: Arc<Inner>, name: &Key, options: &WatchOptions) -> WatchStream {
-    let (line, each_request) = (inner.names.contenders(name), options.each_request);
-    let name = name.clone();
-    stream(move |out| async move {
-        let (waiting, told) = (BTreeMap::new(), None);
-        let mut watched = Watched { inner, name, line, each_request, waiting, told };
-        let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch of a lock's holder", "etcd"));
-        loop {
-            let since = Instant::now();
-            let ended = watched.follow(&out, || outage.over()).await;
-            if since.elapsed() > LASTED {
-                backoff.reset();
-            }
-            match ended {
-                Err(e) if e.is_lasting() => return Err(e),
-                Err(e) => outage.failed(&e),
-                Ok(()) => {}
-            }
-            backoff.pause().await;
-        }
+    watch::start(Holders {
+        queue: inner.names.contenders(name),
+        inner,
+        name: name.clone(),
+        each_request: options.each_request,
+        feed: None,
+        changes: Vec::new().into_iter().peekable(),
+        listed: 0,
+        waiting: BTreeMap::new(),
+        since: HashMap::new(),
     })
 }

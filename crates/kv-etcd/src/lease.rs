@@ -2,21 +2,16 @@
 //! tells what the lease is for: only one that was made for a TTL is ever revoked because its keys are gone.
 
 use crate::{
-    client::{Client, Does},
-    error::says,
+    client::{Client, Purpose},
+    error::is_lease_there,
     store::Inner,
 };
 use etcd_client::LeaseGrantOptions;
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
-    backend::{Alive, Instant, Undo},
+    backend::{Alive, Instant, Undo, retry::Answered, unique},
 };
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
 /// random. Nobody knows such a lease but that transaction, so that no other key can come.
@@ -74,11 +69,6 @@ pub(crate) struct Grant {
     pub(crate) revoke: Undo,
 }
 
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    RandomState::new().hash_one(std::process::id())
-}
-
 /// Asks for a lease of whole seconds.
 pub(crate) async fn grant(
     inner: &Inner,
@@ -94,30 +84,32 @@ pub(crate) async fn grant(
         // Only behind the answer it can be revoked for certain: it is heard, also when nobody waits any more.
         let asked = inner.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
-            let ask = client.ask(Does::Repeatable, deadline, |service| {
+            let ask = client.ask(Purpose::Repeatable, deadline, |service| {
                 let options = options.clone();
                 async move { service.lease_client().grant(seconds, Some(options)).await }
             });
-            let (answer, maybe_done) = ask.await;
+            let answer = ask.await;
             let revoke = tasks.undo(async move {
-                match revoke(&client, id, each_request).await {
-                    (Ok(false), true) if what == For::Owner => Err(gone("the lease")),
-                    (answer, _) => answer,
+                match revoke(&client, id, each_request).await? {
+                    Answered { answer: false, is_repeat: true } if what == For::Owner => {
+                        Err(gone("the lease"))
+                    }
+                    Answered { answer: was_there, .. } => Ok(was_there),
                 }
             });
-            (answer, maybe_done, revoke)
+            (answer, revoke)
         });
-        let (answer, maybe_done, revoke) = asked.await?;
-        match answer {
+        let (answer, revoke) = asked.await?;
+        match answer.and_then(|answered| answered.answer) {
             Ok(granted) => {
                 let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
                 return Ok(Grant { id, at, ttl, revoke });
             }
-            // Ours, if the answer to an earlier copy was lost, or somebody else's: left to its TTL.
-            Err(e) if says(&e, "lease already exists") => revoke.forget(),
+            // Ours, if the answer to an earlier attempt was lost, or somebody else's: left to its TTL.
+            Err(e) if is_lease_there(&e) => revoke.forget(),
             Err(e) => {
                 // A server that becomes full by a request has done it all the same.
-                if !maybe_done && !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::NoSpace) {
+                if !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::NoSpace) {
                     revoke.forget();
                 }
                 return Err(e);
@@ -128,21 +120,19 @@ pub(crate) async fn grant(
 
 /// Ends a lease, and its keys.
 pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
-    revoke(&client, id, each_request).await.0
+    revoke(&client, id, each_request).await.map(|revoked| revoked.answer)
 }
 
-/// Ends a lease, and its keys; whether it was there, and whether a lost answer may have said so before.
-async fn revoke(client: &Client, id: i64, each_request: Duration) -> (Result<bool>, bool) {
-    let deadline = Deadline::after(each_request);
-    let revoke = client
-        .ask(Does::Repeatable, deadline, |service| async move { service.lease_client().revoke(id).await });
-    let (revoked, maybe_done) = revoke.await;
-    let was_there = match revoked {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
+/// Ends a lease, and its keys; whether it was there.
+async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answered<bool>> {
+    let revoke = |service: etcd_client::Client| async move { service.lease_client().revoke(id).await };
+    let revoked = client.ask(Purpose::Repeatable, Deadline::after(each_request), revoke).await?;
+    let is_repeat = revoked.is_repeat;
+    match revoked.answer {
+        Ok(_) => Ok(Answered { answer: true, is_repeat }),
+        Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(Answered { answer: false, is_repeat }),
         Err(e) => Err(e),
-    };
-    (was_there, maybe_done)
+    }
 }
 
 /// What a repeat found to be gone, which the copy before it may have ended.
@@ -151,24 +141,19 @@ pub(crate) fn gone(what: &str) -> Error {
     Error::new(ErrorKind::OutcomeUnknown, why)
 }
 
-/// Of a TTL, what one renewal may take, whatever calls may: less than what [`Alive`] gives it, so that it ends by itself, and
-/// has turned away from what did not answer.
-const RENEWAL: u32 = 5;
-
 /// Renews a lease once.
-pub(crate) async fn renew(client: &Client, id: i64, does: Does, deadline: Deadline) -> Result<()> {
+pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Result<()> {
     let renewal =
         |service: etcd_client::Client| async move { service.lease_client().keep_alive(id).await.map(drop) };
-    client.call(does, deadline, renewal).await
+    client.call(Purpose::Renewal, deadline, renewal).await
 }
 
 /// Keeps a lease alive as long as the answer lives.
 pub(crate) fn keep(inner: &Inner, grant: &Grant) -> Alive {
     let (client, id) = (inner.client.clone(), grant.id);
-    let each_renewal = Deadline::DEFAULT.min(grant.ttl / RENEWAL);
-    Alive::keep(&inner.clock, grant.ttl, grant.at, move || {
+    Alive::keep_by(&inner.clock, grant.ttl, grant.at, move |deadline| {
         let client: Arc<Client> = client.clone();
-        async move { renew(&client, id, Does::Renewal, Deadline::after(each_renewal)).await }
+        async move { renew(&client, id, deadline).await }
     })
 }
 

@@ -69,16 +69,18 @@
 mod client;
 mod config;
 mod contender;
+mod delete_watcher;
+mod enter;
 mod error;
 mod feed;
 mod history;
 mod holder;
 mod lease;
-mod leave;
 mod life;
 mod link;
 mod list;
 mod lock;
+mod login;
 mod member;
 mod names;
 mod session;
@@ -86,7 +88,6 @@ mod store;
 mod tls;
 mod tree;
 mod txn;
-mod vigil;
 mod watch;
 
 pub use config::Config;

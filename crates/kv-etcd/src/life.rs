@@ -1,7 +1,6 @@
 //! What the puts of a transaction hang on: nothing, the lease of a user, or one that is made for their TTL.
 
 use crate::{
-    client::Does,
     lease::{self, For},
     store::{Inner, version},
 };
@@ -80,7 +79,7 @@ impl Life {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {
             let took = inner.clock.now().since(asked);
-            let renew = || lease::renew(&inner.client, self.lease, Does::Repeatable, deadline);
+            let renew = || lease::renew(&inner.client, self.lease, deadline);
             if took > AHEAD && renew().await.is_err() {
                 ttl = Some((granted + AHEAD).saturating_sub(took));
             }

@@ -3,7 +3,7 @@
 use crate::{
     error::says,
     names::{after, behind},
-    store::{Inner, does, entry, reading, revision, version},
+    store::{Inner, entry, purpose, reading, revision, version},
     txn,
 };
 use etcd_client::KeyValue;
@@ -14,8 +14,8 @@ const FIRST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Where a page begins.
-struct Place {
+/// Where a page begins, as a cursor has it.
+struct PageToken {
     /// That of the first page; 0 before it.
     revision: i64,
     /// How many keys to ask for.
@@ -23,7 +23,7 @@ struct Place {
     start: Vec<u8>,
 }
 
-impl Place {
+impl PageToken {
     fn of(cursor: &Cursor) -> Option<Self> {
         let (head, start) = cursor.as_bytes().split_at_checked(12)?;
         let (revision, size) = head.split_at_checked(8)?;
@@ -47,8 +47,8 @@ pub(crate) async fn page(
     options: &ListOptions,
 ) -> Result<Page> {
     let range = inner.names.below(directory);
-    let place = match from {
-        Some(cursor) => Place::of(cursor)
+    let token = match from {
+        Some(cursor) => PageToken::of(cursor)
             .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
         None => {
             let start = options.start_after.as_ref().map(|place| match place {
@@ -56,23 +56,23 @@ pub(crate) async fn page(
                 Position::Directory(directory) => inner.names.key(&directory.start()),
             });
             let start = start.map_or(range.start.clone(), |start| start.max(range.start.clone()));
-            Place { revision: 0, size: FIRST, start }
+            PageToken { revision: 0, size: FIRST, start }
         }
     };
     // etcd's word for *the end of all* is a small one.
-    if range.end != [0] && place.start >= range.end {
+    if range.end != [0] && token.start >= range.end {
         return Ok(Page::default());
     }
     let keys_only = options.keys_only || !options.recursive;
-    let size = options.limit.map_or(place.size, |limit| place.size.min(limit.max(1)));
+    let size = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
     let mut ask = reading(&options.read)
         .with_range(range.end)
-        .with_revision(place.revision)
+        .with_revision(token.revision)
         .with_limit(i64::try_from(size).unwrap_or(i64::MAX));
     if keys_only {
         ask = ask.with_keys_only();
     }
-    let answer = inner.range(does(&options.read), options.read.deadline, &place.start, ask).await;
+    let answer = inner.range(purpose(&options.read), options.read.deadline, &token.start, ask).await;
     let mut answer = answer.map_err(|e| match says(&e, "has been compacted") {
         true => Error::new(
             ErrorKind::Unavailable,
@@ -81,7 +81,7 @@ pub(crate) async fn page(
         .with_cause(e),
         false => e,
     })?;
-    let at = if place.revision > 0 { place.revision } else { revision(answer.header())? };
+    let at = if token.revision > 0 { token.revision } else { revision(answer.header())? };
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
     let mut next_page = next_size(&kvs);
@@ -90,7 +90,7 @@ pub(crate) async fn page(
         let filled = fill(inner, items, at, size.min(FIRST), &options.read).await?;
         next_page = next_page.min(filled.next_size);
         if let Some(start) = filled.next {
-            let next = Place { revision: at, size: next_page, start }.cursor();
+            let next = PageToken { revision: at, size: next_page, start }.cursor();
             return Ok(Page { items: filled.items, next: Some(next) });
         }
         items = filled.items;
@@ -99,15 +99,16 @@ pub(crate) async fn page(
         // What lies deeper is skipped, however much it is.
         let start =
             deep.filter(|deep| last.starts_with(deep)).map_or_else(|| after(&last), |deep| behind(&deep));
-        Place { revision: at, size: next_page, start }.cursor()
+        PageToken { revision: at, size: next_page, start }.cursor()
     });
     Ok(Page { items, next })
 }
 
 /// How many keys like these fill a page.
-pub(crate) fn next_size(kvs: &[KeyValue]) -> usize {
-    let bytes: usize = kvs.iter().map(weight).sum();
-    let each = bytes.checked_div(kvs.len()).unwrap_or(1).max(1);
+pub(crate) fn next_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
+    let (count, bytes) =
+        kvs.into_iter().fold((0_usize, 0), |(count, bytes), kv| (count + 1, bytes + weight(kv)));
+    let each = bytes.checked_div(count).unwrap_or(1).max(1);
     (PAGE_BYTES / each).clamp(1, MOST)
 }
 
@@ -165,7 +166,7 @@ async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &Read
             part.push(item);
         }
         let pinned = reading(read).with_revision(at);
-        let mut found = txn::read(inner, &names, does(read), read.deadline, &pinned).await?.into_iter();
+        let mut found = txn::read(inner, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
         for item in part {
             filled.extend(match item {
                 Item::Key(key, _) => found.next().flatten().map(|kv| {

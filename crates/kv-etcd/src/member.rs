@@ -1,29 +1,31 @@
 //! One member of the cluster: its connections, and who is logged in there.
 
 use crate::{
-    client::Does,
-    error::{Failed, Fate, NO_ETCD, failed, needs_no_login},
+    client::Purpose,
+    error::{About, Failure, NO_ETCD, classify, refusal},
     link::{Connector, Link},
+    login::{LoggedIn, Login},
     tls::{self, Tls},
 };
-use etcd_client::{Channel, Client as Service, ConnectOptions, Error as ClientError};
+use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret,
-    backend::{Home, TlsFiles},
+    backend::{
+        Home, Mutex, TlsFiles,
+        retry::{Attempt, Effect, RequestError, before},
+    },
 };
 use std::{
     collections::HashMap,
     future::Future,
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    runtime::{self, Handle, RuntimeFlavor},
-    sync::OnceCell,
-};
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tonic::{Code, transport::Endpoint};
 
 /// How long making a connection may take, TLS included, before the next member is tried.
@@ -71,43 +73,6 @@ struct Made {
     unled: LoggedIn,
 }
 
-/// A client, and how often it has logged in.
-#[derive(Default)]
-struct LoggedIn {
-    service: OnceCell<Service>,
-    logins: tokio::sync::Mutex<u64>,
-    /// A request had no answer: a server that was put back to an older copy of its data looks at no token before it has come
-    /// to where that was given.
-    is_doubted: AtomicBool,
-}
-
-impl LoggedIn {
-    async fn service(&self, channel: &tonic::transport::Channel, led: bool) -> Result<Service, ClientError> {
-        let make = || async {
-            let options = ConnectOptions::new().with_require_leader(led);
-            Service::from_channel(Channel::Tonic(channel.clone()), Some(options)).await
-        };
-        self.service.get_or_try_init(make).await.cloned()
-    }
-
-    /// Logs in, unless somebody has since the login of this number; the number of the login that counts now.
-    async fn login(&self, service: &Service, access: &Access, since: u64) -> Result<u64, ClientError> {
-        let Some((user, password)) = &access.login else { return Ok(1) };
-        let mut logins = self.logins.lock().await;
-        if *logins == since || self.is_doubted.load(Ordering::Relaxed) {
-            let login = service.clone().update_user(Some((user.clone(), password.reveal().to_owned()))).await;
-            match login {
-                // It was switched off, and the server looks at no token.
-                Err(e) if needs_no_login(&e) && access.was_opened.load(Ordering::Relaxed) => {}
-                login => login?,
-            }
-            self.is_doubted.store(false, Ordering::Relaxed);
-            *logins += 1;
-        }
-        Ok(*logins)
-    }
-}
-
 impl Pipe {
     fn new(window: u32) -> Self {
         Self { window, made: Mutex::default() }
@@ -118,7 +83,7 @@ impl Pipe {
         let here = Handle::try_current().map(|runtime| runtime.id()).map_err(|e| {
             Error::new(ErrorKind::Closed, "etcd is asked from within a runtime of tokio").with_cause(e)
         })?;
-        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.made.lock();
         if let Some((_, made)) = all.get(&here)
             && !made.link.is_outdated()
         {
@@ -170,99 +135,99 @@ impl Member {
         Made::new(&self.name, &self.access, CALL_WINDOW).map(drop)
     }
 
-    /// One attempt, until the deadline; given up earlier, after `patience`, when the member says nothing at all.
+    /// Makes one attempt at a request. It is given up at its patience, unless the member says
+    /// anything meanwhile.
     pub(crate) async fn attempt<T, F>(
-        &self,
-        does: Does,
-        patience: Option<Deadline>,
-        deadline: Deadline,
+        attempt: Attempt<'_, Self>,
+        purpose: Purpose,
         request: impl Fn(Service) -> F,
-    ) -> Result<T, Failed>
+    ) -> Result<Result<T>, RequestError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let within = patience.unwrap_or(deadline);
-        let pipe = if does == Does::Stream { &self.streams } else { &self.calls };
+        let member = attempt.server;
+        match member.logged_in_attempt(&attempt, purpose, request).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Failure { failed, about: About::Data }) => Ok(Err(failed.error)),
+            Err(Failure { failed, .. }) => Err(failed),
+        }
+    }
+
+    async fn logged_in_attempt<T, F>(
+        &self,
+        attempt: &Attempt<'_, Self>,
+        purpose: Purpose,
+        request: impl Fn(Service) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let pipe = if purpose == Purpose::Watch { &self.streams } else { &self.calls };
         let made = pipe.made(&self.name, &self.access).map_err(|error| self.unmade(error))?;
-        let client = if does == Does::Stale { &made.unled } else { &made.led };
-        // Only the log-in is sent here.
-        let logged_in = |since| {
-            let made = &made;
-            async move {
-                let service = client.service(&made.channel, does != Does::Stale).await?;
-                let login = client.login(&service, &self.access, since).await?;
-                Ok((service, login))
+        let (client, led) = match purpose {
+            Purpose::Stale => (&made.unled, false),
+            _ => (&made.led, true),
+        };
+        let (service, login) = match client.ready(&self.access) {
+            Some(ready) => ready,
+            None => {
+                // Only the login is sent here.
+                let within = patience(attempt, purpose);
+                let log_in = Box::pin(client.log_in(&made.channel, led, &self.access));
+                match before(within, log_in).await {
+                    Some(ready) => ready.map_err(|e| self.not_logged_in(self.failed(&made, e)))?,
+                    None => return Err(self.silent(Effect::None, within)),
+                }
             }
         };
-        let ready = async |since: u64| match within.limit(logged_in(since)).await {
-            Some(Ok(ready)) => Ok(ready),
-            Some(Err(e)) => {
-                let failed = self.failed(&made, e);
-                let undone = matches!(failed.fate, Fate::Unknown | Fate::Stale);
-                Err(if undone { Failed { fate: Fate::Undone, ..failed } } else { failed })
-            }
-            None => Err(self.silent(Fate::Undone, within)),
-        };
-        let (service, login) = ready(0).await?;
-        let first = self.once(does, within, deadline, &made, &request, service).await;
-        let first = match first {
-            Err(failed) if self.access.login.is_some() && wants_login(&failed, does) => failed,
-            answer => return answer.map_err(without_login),
-        };
-        tracing::debug!(error = %first.error, "logging in again");
-        let (service, _) = ready(login).await?;
-        let again = self.once(does, within, deadline, &made, &request, service).await;
-        again.map_err(|failed| match failed.fate {
-            // Users change, or the member does not know the new token yet.
-            Fate::Stale => Failed { fate: Fate::Undone, error: unavailable(failed.error), ..failed },
-            _ => failed,
-        })
+        let answer = self.once(attempt, purpose, &made, || request(service)).await;
+        answer.map_err(|failure| self.after_login(failure, purpose, client, login))
     }
 
     async fn once<T, F>(
         &self,
-        does: Does,
-        within: Deadline,
-        deadline: Deadline,
+        attempt: &Attempt<'_, Self>,
+        purpose: Purpose,
         made: &Made,
-        request: &impl Fn(Service) -> F,
-        service: Service,
-    ) -> Result<T, Failed>
+        request: impl FnOnce() -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
         let link = &made.link;
-        if does == Does::Write {
+        if purpose == Purpose::Write {
             catch_up().await;
         }
         let ((connections, stands), heard) = (link.state(), link.heard());
-        let mut request = std::pin::pin!(request(service));
-        let mut answer = within.limit(request.as_mut()).await;
-        if answer.is_none() && link.heard() != heard {
-            answer = deadline.limit(request).await;
-        }
+        let within = patience(attempt, purpose);
+        let answer = {
+            // Dropped before one looks whether it can have been sent.
+            let mut request = pin!(request());
+            match before(within, request.as_mut()).await {
+                None if link.heard() != heard => before(attempt.deadline, request).await,
+                answer => answer,
+            }
+        };
         match answer {
             Some(Ok(answer)) => {
                 self.has_answered.store(true, Ordering::Relaxed);
-                Ok(answer)
+                return Ok(answer);
             }
-            Some(Err(e)) => Err(self.failed(made, e)),
-            None => {
-                for client in [&made.led, &made.unled] {
-                    client.is_doubted.store(true, Ordering::Relaxed);
-                }
-                let sent = stands || link.state().0 > connections;
-                // A route that was lost stays so; another connection may find one.
-                let silence = match does {
-                    Does::Renewal => SILENCE.min(deadline.within() / 2),
-                    _ => SILENCE,
-                };
-                if link.heard() == heard && within.within() >= silence {
-                    link.reset();
-                }
-                Err(self.silent(if sent { Fate::Unknown } else { Fate::Undone }, within))
-            }
+            Some(Err(e)) => return Err(self.failed(made, e)),
+            None => {}
         }
+        let was_sent = stands || link.state().0 > connections;
+        made.led.doubt_all();
+        made.unled.doubt_all();
+        // A route that was lost stays so; another connection may find one.
+        let silence = match purpose {
+            Purpose::Renewal => SILENCE.min(attempt.deadline.within() / 2),
+            _ => SILENCE,
+        };
+        if link.heard() == heard && within.within() >= silence {
+            link.reset();
+        }
+        Err(self.silent(if was_sent { Effect::Unknown } else { Effect::None }, within))
     }
 
     fn was_right(&self) -> bool {
@@ -270,65 +235,89 @@ impl Member {
     }
 
     /// No channel could be made: after `open`, files are being replaced.
-    fn unmade(&self, error: Error) -> Failed {
-        match error.kind() {
-            ErrorKind::InvalidArgument if self.was_right() => {
-                Failed { fate: Fate::Undone, error: unavailable(error), is_of_tls: false }
-            }
-            _ => Failed { fate: Fate::Refused, error, is_of_tls: false },
+    fn unmade(&self, error: Error) -> Failure {
+        let failure = Failure::new(refusal(error.kind()), error);
+        match failure.failed.error.kind() {
+            ErrorKind::InvalidArgument if self.was_right() => failure.passing(),
+            _ => failure,
         }
     }
 
-    fn failed(&self, made: &Made, error: ClientError) -> Failed {
+    /// The request itself was not sent, whatever became of the login.
+    fn not_logged_in(&self, failure: Failure) -> Failure {
+        match failure.failed.effect {
+            Effect::Unknown => failure.with_effect(Effect::None),
+            _ if failure.about == About::Token => failure.with_effect(Effect::None),
+            _ => failure,
+        }
+    }
+
+    /// What a failure says of the login by which the request was sent: an ended token is mended by
+    /// another login. A server before 3.4.20 says of a watch with such a token that it is denied.
+    fn after_login(&self, failure: Failure, purpose: Purpose, client: &LoggedIn, login: Login) -> Failure {
+        if self.access.login.is_none() {
+            return failure;
+        }
+        let is_denied = failure.failed.error.kind() == ErrorKind::PermissionDenied;
+        match failure.about {
+            About::Token => client.doubt(login.number),
+            _ if purpose == Purpose::Watch && is_denied && !login.is_new => client.doubt(login.number),
+            _ => return failure,
+        }
+        tracing::debug!(error = %failure.failed.error, "logging in again");
+        let mut failure = match failure.about {
+            // Users change, or the member does not know the new token yet.
+            About::Token => failure.passing(),
+            _ => failure,
+        };
+        failure.failed.is_mended = !login.is_new;
+        failure
+    }
+
+    fn failed(&self, made: &Made, error: ClientError) -> Failure {
         // The connection ended before the request left.
         let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
-        let failed = failed(&self.name, self.was_right(), error);
+        let mut failure = classify(&self.name, self.was_right(), error);
         if !made.is_plain {
             // Whom one trusts may have changed, the system's roots too.
-            if failed.is_of_tls {
+            if failure.about == About::Tls {
                 made.link.outdate();
             }
-            if made.link.is_outdated() && failed.fate == Fate::Refused && self.was_right() {
-                return Failed { fate: Fate::Undone, ..failed };
+            let is_refused = matches!(failure.failed.effect, Effect::Refused | Effect::RefusedHere);
+            if made.link.is_outdated() && is_refused && self.was_right() {
+                return failure.with_effect(Effect::None);
             }
         }
         let hint = match &made.link {
-            _ if !made.is_plain || self.was_right() => return failed,
+            _ if !made.is_plain || self.was_right() => return failure,
             link if link.is_strange() || link.has_spoken() && is_cancelled => NO_ETCD,
             link if link.is_hung_up_on() => {
                 "hangs up without a word; if it wants TLS, name its CA as `ca`, or say `tls=true`"
             }
-            _ => return failed,
+            _ => return failure,
         };
-        let error =
-            Error::new(failed.error.kind(), format!("{}: {hint}", self.name)).with_cause(failed.error);
-        Failed { error, ..failed }
+        let why = format!("{}: {hint}", self.name);
+        failure.failed.error = Error::new(failure.failed.error.kind(), why).with_cause(failure.failed.error);
+        failure
     }
 
-    fn silent(&self, fate: Fate, cut: Deadline) -> Failed {
+    fn silent(&self, effect: Effect, cut: Deadline) -> Failure {
         let within = cut.within();
-        let why = match fate {
-            Fate::Unknown => format!("{}: no answer within {within:?}", self.name),
+        let why = match effect {
+            Effect::Unknown => format!("{}: no answer within {within:?}", self.name),
             _ => format!("{}: no connection within {within:?}", self.name),
         };
-        Failed { fate, error: Error::new(ErrorKind::Timeout, why), is_of_tls: false }
+        Failure::new(effect, Error::new(ErrorKind::Timeout, why))
     }
 }
 
-/// Whether another login may mend it. A server before 3.4.20 says of a watch with an ended token that it is denied.
-fn wants_login(failed: &Failed, does: Does) -> bool {
-    failed.fate == Fate::Stale || does == Does::Stream && failed.error.kind() == ErrorKind::PermissionDenied
-}
-
-fn without_login(failed: Failed) -> Failed {
-    match failed.fate {
-        Fate::Stale => Failed { fate: Fate::Refused, ..failed },
-        _ => failed,
+/// How long a member may be silent. A renewal has little time, and gives most of it to the first
+/// attempt, which is the only one on a connection that stands.
+fn patience(attempt: &Attempt<'_, Member>, purpose: Purpose) -> Deadline {
+    match purpose {
+        Purpose::Renewal => Deadline::after(attempt.deadline.remaining() * 3 / 4),
+        _ => attempt.patience(),
     }
-}
-
-fn unavailable(error: Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "it may pass").with_cause(error)
 }
 
 /// A runtime of one thread may have stood still while the server ended the connection: it learns so before something is

@@ -1,18 +1,18 @@
 //! The leases that locks hang on.
 
 use crate::{
+    delete_watcher::DeleteWatcher,
     lease::{self, For},
     store::Inner,
-    vigil::Vigil,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{self, Clock, Home, Session, Tasks},
+    backend::{self, Clock, Home, Mutex, Session, Tasks},
 };
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,22 +22,22 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A lease for locks, and what those share that stand in lines under it.
+/// A lease for locks, and what those share that stand in queues under it.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) lease: i64,
     /// Looks after the contenders.
-    pub(crate) vigil: Arc<Vigil>,
+    pub(crate) watcher: Arc<DeleteWatcher>,
     pub(crate) floor: Arc<Floor>,
 }
 
 /// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
-/// was under way; a request to enter a line is done only if its number is greater. So one key is enough for any number of
+/// was under way; a request to enter a queue is done only if its number is greater. So one key is enough for any number of
 /// requests that may still arrive, and it goes with the session.
 #[derive(Debug, Default)]
 pub(crate) struct Floor {
     last: AtomicU64,
-    /// Whether the key is there: the first attempt that gets in line makes it.
+    /// Whether the key is there: the first attempt that enters a queue makes it.
     made: AtomicBool,
 }
 
@@ -67,17 +67,22 @@ type Here = backend::Sessions<Own>;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     clock: Clock,
-    all: Mutex<HashMap<runtime::Id, (Home, Arc<Here>)>>,
+    /// None once they have ended.
+    all: Mutex<Option<HashMap<runtime::Id, (Home, Arc<Here>)>>>,
 }
 
 impl Sessions {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, all: Mutex::default() }
+        Self { clock, all: Mutex::new(Some(HashMap::new())) }
     }
 
     /// Those of this runtime.
-    fn here(&self, tasks: &Tasks) -> Arc<Here> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) once they have ended.
+    fn here(&self, tasks: &Tasks) -> Result<Arc<Here>> {
+        let mut all = self.all.lock();
+        let all = all.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))?;
         let here = Handle::current().id();
         if !all.contains_key(&here) {
             for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
@@ -90,24 +95,24 @@ impl Sessions {
             }
         }
         let new = || (Home::here(), Arc::new(Here::new(self.clock.clone())));
-        all.entry(here).or_insert_with(new).1.clone()
+        Ok(all.entry(here).or_insert_with(new).1.clone())
     }
 
     /// No new users of this session.
     pub(crate) fn forget(&self, used: &Use) {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().for_each(|(_, sessions)| sessions.forget(used));
+        let all = self.all.lock();
+        all.iter().flat_map(HashMap::values).for_each(|(_, sessions)| sessions.forget(used));
     }
 
-    /// Ends all sessions.
+    /// Ends all sessions, and gives none from then on.
     ///
     /// # Errors
     /// The first failure of those on which something hangs still.
     pub(crate) async fn end(&self) -> Result<()> {
-        let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = self.all.lock().take();
         // Side by side: a runtime may stand still.
         let mut ends = JoinSet::new();
-        for (_, sessions) in all.into_values() {
+        for (_, sessions) in all.into_iter().flat_map(HashMap::into_values) {
             ends.spawn(async move { sessions.end().await });
         }
         let mut ended = Ok(());
@@ -126,10 +131,10 @@ impl Inner {
             let deadline = Deadline::after(each_request);
             let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
             let alive = lease::keep(self, &grant);
-            let vigil = Arc::new(Vigil::new(self.client.clone(), each_request));
-            let session = Own { lease: grant.id, vigil, floor: Arc::default() };
+            let watcher = Arc::new(DeleteWatcher::new(self.client.clone(), each_request));
+            let session = Own { lease: grant.id, watcher, floor: Arc::default() };
             Ok(Session { session, alive, end: grant.revoke })
         };
-        self.sessions.here(&self.tasks).get(ttl, grant).await
+        self.sessions.here(&self.tasks)?.get(ttl, grant).await
     }
 }

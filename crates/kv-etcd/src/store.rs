@@ -1,10 +1,10 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    client::{Client, Does},
-    holder, lease, list,
-    lock::{self, Sessions},
+    client::{Client, Purpose},
+    holder, lease, list, lock,
     names::Names,
+    session::Sessions,
     tree, txn, watch,
 };
 use etcd_client::{GetOptions, KeyValue, ResponseHeader};
@@ -74,11 +74,11 @@ impl Etcd {
         // Both are answered by any member, without a leader, by one that is full and by a learner: what can be done there,
         // the calls will tell.
         let status =
-            client.call(Does::Stale, deadline, |s| async move { s.maintenance_client().status().await });
+            client.call(Purpose::Stale, deadline, |s| async move { s.maintenance_client().status().await });
         check_version(status.await?.version())?;
         let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
         // Nothing else here needs a user.
-        let asked = client.call(Does::Stale, deadline, |s| {
+        let asked = client.call(Purpose::Stale, deadline, |s| {
             let (name, count) = (names.key(HEALTH), GetOptions::new().with_count_only().with_serializable());
             async move { s.kv_client().get(name, Some(count)).await }
         });
@@ -165,10 +165,10 @@ pub(crate) fn entry(key: Key, found: KeyValue) -> Entry {
     Entry::new(key, found.into_key_value().1, version)
 }
 
-pub(crate) fn does(read: &ReadOptions) -> Does {
+pub(crate) fn purpose(read: &ReadOptions) -> Purpose {
     match read.consistency {
-        Consistency::Linearizable => Does::Read,
-        Consistency::Stale => Does::Stale,
+        Consistency::Linearizable => Purpose::Read,
+        Consistency::Stale => Purpose::Stale,
     }
 }
 
@@ -203,14 +203,14 @@ impl Inner {
     /// One range.
     pub(crate) async fn range(
         &self,
-        does: Does,
+        purpose: Purpose,
         deadline: Deadline,
         start: &[u8],
         options: GetOptions,
     ) -> Result<etcd_client::GetResponse> {
         let answer = self
             .client
-            .call(does, deadline, |service| {
+            .call(purpose, deadline, |service| {
                 let (start, options) = (start.to_vec(), options.clone());
                 async move {
                     service.kv_client().max_decoding_message_size(ANSWER).get(start, Some(options)).await
@@ -235,13 +235,13 @@ impl Store for Etcd {
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let name = self.0.names.key(key.as_str());
-        let mut found = self.0.range(does(options), options.deadline, &name, reading(options)).await?;
+        let mut found = self.0.range(purpose(options), options.deadline, &name, reading(options)).await?;
         Ok(found.take_kvs().pop().map(|found| entry(key.clone(), found)))
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let names: Vec<_> = keys.iter().map(|key| self.0.names.key(key.as_str())).collect();
-        let found = txn::read(&self.0, &names, does(options), options.deadline, &reading(options)).await?;
+        let found = txn::read(&self.0, &names, purpose(options), options.deadline, &reading(options)).await?;
         let pairs = keys.iter().zip(found);
         Ok(pairs.map(|(key, found)| found.map(|found| entry(key.clone(), found))).collect())
     }
@@ -249,7 +249,7 @@ impl Store for Etcd {
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let name = self.0.names.key(key.as_str());
         let count = reading(options).with_count_only();
-        Ok(self.0.range(does(options), options.deadline, &name, count).await?.count() > 0)
+        Ok(self.0.range(purpose(options), options.deadline, &name, count).await?.count() > 0)
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
@@ -311,14 +311,14 @@ impl Store for Etcd {
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let (client, deadline) = (&self.0.client, options.deadline);
         let count = GetOptions::new().with_count_only();
-        self.0.range(Does::Read, deadline, &self.0.names.key(HEALTH), count).await?;
+        self.0.range(Purpose::Read, deadline, &self.0.names.key(HEALTH), count).await?;
         let status =
-            client.call(Does::Read, deadline, |s| async move { s.maintenance_client().status().await });
+            client.call(Purpose::Read, deadline, |s| async move { s.maintenance_client().status().await });
         let status = status.await?;
         let mut health = Health::new(status.version());
         // Servers may keep the list of members to administrators.
         let members =
-            client.call(Does::Read, deadline, |s| async move { s.cluster_client().member_list().await });
+            client.call(Purpose::Read, deadline, |s| async move { s.cluster_client().member_list().await });
         if let Ok(members) = members.await {
             let called = |m: &etcd_client::Member| match m.name() {
                 "" => format!("{:x}", m.id()),

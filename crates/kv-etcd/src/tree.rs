@@ -1,7 +1,7 @@
 //! Deleting a whole directory.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     lease,
     names::{Range, after, owned},
     store::{Inner, MOST_OPS, revision},
@@ -33,7 +33,7 @@ pub(crate) async fn delete_tree(
         let deletions: Vec<_> = parts.iter().map(deletion).collect();
         let txn =
             Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
-        let answer = inner.txn(Does::Write, options.deadline, txn).await?;
+        let answer = inner.txn(Purpose::Write, options.deadline, txn).await?;
         if answer.succeeded() {
             inner.revoke(lease::emptied(leases));
             return Ok(Batch { deleted: deleted(&answer), next: None });
@@ -81,7 +81,7 @@ async fn names_below(
             .with_keys_only()
             .with_limit(MOST_NAMES)
             .with_revision(at);
-        let mut page = inner.range(Does::Read, deadline, &after(last.key()), page).await?;
+        let mut page = inner.range(Purpose::Read, deadline, &after(last.key()), page).await?;
         more = page.more();
         seen.extend(page.take_kvs());
     }

@@ -1,7 +1,7 @@
 //! Writes, and what they depend on, in one request.
 
 use crate::{
-    client::Does,
+    client::Purpose,
     life::Life,
     names::Names,
     store::{ANSWER, Inner, MOST_OPS, revision, version},
@@ -31,10 +31,10 @@ fn only_the_key(name: Vec<u8>) -> TxnOp {
 }
 
 impl Inner {
-    pub(crate) async fn txn(&self, does: Does, deadline: Deadline, txn: Txn) -> Result<TxnResponse> {
+    pub(crate) async fn txn(&self, purpose: Purpose, deadline: Deadline, txn: Txn) -> Result<TxnResponse> {
         let answer = self
             .client
-            .call(does, deadline, |service| {
+            .call(purpose, deadline, |service| {
                 let txn = txn.clone();
                 async move { service.kv_client().max_decoding_message_size(ANSWER).txn(txn).await }
             })
@@ -71,14 +71,14 @@ pub(crate) fn unexpected(why: &'static str) -> Error {
 pub(crate) async fn read(
     inner: &Inner,
     names: &[Vec<u8>],
-    does: Does,
+    purpose: Purpose,
     deadline: Deadline,
     options: &GetOptions,
 ) -> Result<Vec<Option<KeyValue>>> {
     let mut all = Vec::with_capacity(names.len());
     for names in names.chunks(MOST_OPS) {
         let gets: Vec<_> = names.iter().map(|name| TxnOp::get(name.clone(), Some(options.clone()))).collect();
-        let answer = inner.txn(does, deadline, Txn::new().and_then(gets)).await?;
+        let answer = inner.txn(purpose, deadline, Txn::new().and_then(gets)).await?;
         let before = all.len();
         all.extend(found(&answer).into_iter().map(|mut found| found.pop()));
         if all.len() - before != names.len() {
@@ -133,7 +133,7 @@ impl Trace {
             return error;
         }
         let keys_only = GetOptions::new().with_keys_only();
-        let read = inner.range(Does::Read, deadline, &self.name, keys_only).await;
+        let read = inner.range(Purpose::Read, deadline, &self.name, keys_only).await;
         let is_untouched = read.and_then(|read| {
             let written = read.kvs().first().map(KeyValue::mod_revision);
             Ok(self.is_untouched(revision(read.header())?, written))
@@ -172,7 +172,7 @@ async fn write_if(
     };
     let before = only_the_key(name);
     let txn = Txn::new().when(when).and_then([before.clone(), write]).or_else([before]);
-    let answer = inner.txn(Does::Write, deadline, txn).await?;
+    let answer = inner.txn(Purpose::Write, deadline, txn).await?;
     let there = found(&answer).into_iter().flatten().next();
     if answer.succeeded() {
         inner.replaced(&there);
@@ -244,7 +244,7 @@ pub(crate) async fn transact(
     then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&inner.names, write, life)));
     let txn =
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
-    let answer = match inner.txn(Does::Write, options.deadline, txn).await {
+    let answer = match inner.txn(Purpose::Write, options.deadline, txn).await {
         Err(e) => {
             // With leases of users among them it is one of those that is meant.
             let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);

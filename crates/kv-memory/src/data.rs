@@ -6,13 +6,13 @@ use crate::{lease::Lease, lock::Line};
 use bytes::Bytes;
 use kv_core::{
     Entry, Key, Version, WatchEvent,
-    backend::{Clock, Hub, Instant},
+    backend::{Clock, ExpiryQueue, Hub, Instant, Mutex},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -45,7 +45,7 @@ pub(crate) enum Life {
 }
 
 /// What ends at a moment.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Due {
     Key(Name),
     Lease(u64),
@@ -62,8 +62,8 @@ pub(crate) struct Data {
     pub(crate) leases: HashMap<u64, Lease>,
     pub(crate) locks: HashMap<LockName, Line>,
     seats: BTreeMap<Name, Seat>,
-    due: BTreeSet<(Instant, Due)>,
-    /// The first of `due`, for the sweepers; they end with it.
+    expiries: ExpiryQueue<Due, Instant>,
+    /// The first of `expiries`, for the sweepers; they end with it.
     next_due: watch::Sender<Option<Instant>>,
     sweepers: Vec<(runtime::Id, AbortHandle)>,
 }
@@ -81,7 +81,7 @@ impl Shared {
                 leases: HashMap::new(),
                 locks: HashMap::new(),
                 seats: BTreeMap::new(),
-                due: BTreeSet::new(),
+                expiries: ExpiryQueue::default(),
                 next_due: watch::Sender::new(None),
                 sweepers: Vec::new(),
             }))
@@ -90,7 +90,7 @@ impl Shared {
 
     /// The data as of now: what is past its time is gone.
     pub(crate) fn look(&self) -> MutexGuard<'_, Data> {
-        let mut data = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut data = self.0.lock();
         data.purge();
         data
     }
@@ -145,7 +145,10 @@ impl Data {
         match self.entries.get_mut(name) {
             Some(old) => {
                 let before = std::mem::replace(old, record).life;
-                self.unlink(name, before);
+                // A new expiry takes the place of the old one.
+                if !matches!((before, life), (Life::Until(_), Life::Until(_))) {
+                    self.unlink(name, before);
+                }
             }
             None => drop(self.entries.insert(name.into(), record)),
         }
@@ -174,7 +177,7 @@ impl Data {
     fn unlink(&mut self, name: &str, life: Life) {
         match life {
             Life::Forever => {}
-            Life::Until(at) => self.cancel(at, Due::Key(name.into())),
+            Life::Until(_) => self.cancel(&Due::Key(name.into())),
             Life::Lease(id) => {
                 if let Some(lease) = self.leases.get_mut(&id) {
                     lease.keys.remove(name);
@@ -256,7 +259,7 @@ mod tests {
             {
                 let data = memory.look();
                 assert_eq!(
-                    (data.entries.len(), data.leases.len(), data.due.len()),
+                    (data.entries.len(), data.leases.len(), data.expiries.len()),
                     (2, 1, 3),
                     "round {round}"
                 );
@@ -280,7 +283,7 @@ mod tests {
             }
             let data = memory.look();
             assert!(data.entries.is_empty() && data.leases.is_empty() && data.locks.is_empty());
-            assert!(data.due.is_empty() && data.next_due.borrow().is_none());
+            assert!(data.expiries.is_empty() && data.next_due.borrow().is_none());
             assert_eq!(data.next_due.receiver_count(), 1);
         }
         let sweeper = memory.look().sweepers[0].1.clone();

@@ -1,12 +1,15 @@
 //! Faults on demand, for users' tests of their own programs.
 
 use crate::Memory;
-use kv_core::{Deadline, Error, ErrorKind, IntoKey, Kv, LeaseId, Result, WatchStream, backend::stream};
+use kv_core::{
+    Deadline, Error, ErrorKind, IntoKey, Kv, LeaseId, Result, WatchStream,
+    backend::{Mutex, stream},
+};
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -179,7 +182,7 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     fn faults(&self) -> MutexGuard<'_, VecDeque<Fault>> {
-        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.planned.lock()
     }
 
     fn plan(&self, fault: Fault) {

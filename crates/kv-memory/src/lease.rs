@@ -6,15 +6,11 @@ use crate::{
     faults::Does,
     lock::End,
 };
-use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, Leased, Result,
-    backend::{Alive, Instant},
-};
+use kv_core::{Deadline, Error, ErrorKind, LeaseId, Leased, Result, backend::Alive};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// A lease that is alive.
 pub(crate) struct Lease {
-    until: Instant,
     pub(crate) prefix: Name,
     pub(crate) keys: BTreeSet<Name>,
     /// Ends its owner's life early.
@@ -32,11 +28,10 @@ impl Data {
     }
 
     fn renew_lease(&mut self, id: u64, ttl: Duration) -> Result<()> {
-        let until = self.clock.now() + ttl;
-        let lease = self.leases.get_mut(&id).ok_or_else(lost)?;
-        let before = std::mem::replace(&mut lease.until, until);
-        self.cancel(before, Due::Lease(id));
-        self.schedule(until, Due::Lease(id));
+        if !self.leases.contains_key(&id) {
+            return Err(lost());
+        }
+        self.schedule(self.clock.now() + ttl, Due::Lease(id));
         Ok(())
     }
 
@@ -59,7 +54,7 @@ impl Data {
     /// Ends the lease and removes its keys; whether it was alive.
     pub(crate) fn end_lease(&mut self, id: u64) -> bool {
         let Some(lease) = self.leases.remove(&id) else { return false };
-        self.cancel(lease.until, Due::Lease(id));
+        self.cancel(&Due::Lease(id));
         for name in &lease.keys {
             self.remove(name);
         }
@@ -78,10 +73,9 @@ impl Memory {
             Ok(memory.look().end_lease(id))
         });
         let (clock, granted) = (data.clock.clone(), data.clock.now());
-        let until = granted + ttl;
-        data.leases
-            .insert(id, Lease { until, prefix: self.0.prefix.clone(), keys: BTreeSet::new(), end: None });
-        data.schedule(until, Due::Lease(id));
+        let lease = Lease { prefix: self.0.prefix.clone(), keys: BTreeSet::new(), end: None };
+        data.leases.insert(id, lease);
+        data.schedule(granted + ttl, Due::Lease(id));
         drop(data);
         let (shared, trouble) = (Arc::downgrade(&self.0.shared), self.trouble().clone());
         let alive = Alive::keep(&clock, ttl, granted, move || {

@@ -26,7 +26,6 @@ struct Held {
     attempt: u64,
     token: u64,
     value: Bytes,
-    until: Instant,
     /// Ends the holder's life early.
     end: Option<End>,
 }
@@ -97,18 +96,17 @@ impl Data {
         ttl: Duration,
         waiting: VecDeque<Waiter>,
     ) {
-        let until = turn.since + ttl;
         let entry = Entry::new(lock.1.clone(), value.clone(), Version::new(turn.token, 0));
-        let holder = Held { attempt, token: turn.token, value, until, end: None };
+        let holder = Held { attempt, token: turn.token, value, end: None };
         self.locks.insert(lock.clone(), Line { holder, waiting });
-        self.schedule(until, Due::Lock(lock.clone()));
+        self.schedule(turn.since + ttl, Due::Lock(lock.clone()));
         self.publish_holder(lock, &WatchEvent::Put(entry));
     }
 
     /// The holder's time is over: the first of those who still wait gets it.
     fn hand_over(&mut self, lock: &LockName) {
         let Some(Line { holder, mut waiting }) = self.locks.remove(lock) else { return };
-        self.cancel(holder.until, Due::Lock(lock.clone()));
+        self.cancel(&Due::Lock(lock.clone()));
         while let Some(Waiter { attempt, value, ttl, turn: theirs }) = waiting.pop_front() {
             let turn = Turn { token: self.count(), since: self.clock.now() };
             if theirs.send(turn).is_ok() {
@@ -132,11 +130,8 @@ impl Data {
     }
 
     fn renew_lock(&mut self, lock: &LockName, attempt: u64, ttl: Duration) -> Result<()> {
-        let until = self.clock.now() + ttl;
-        let line = self.locks.get_mut(lock).filter(|line| line.holder.attempt == attempt).ok_or_else(lost)?;
-        let before = std::mem::replace(&mut line.holder.until, until);
-        self.cancel(before, Due::Lock(lock.clone()));
-        self.schedule(until, Due::Lock(lock.clone()));
+        self.locks.get(lock).filter(|line| line.holder.attempt == attempt).ok_or_else(lost)?;
+        self.schedule(self.clock.now() + ttl, Due::Lock(lock.clone()));
         Ok(())
     }
 

@@ -11,13 +11,13 @@ use kv_core::{
     Health, Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Locking, Page, PutOptions,
     ReadOptions, Result, Store, Target, Transaction, TtlRange, WatchOptions, WatchStream, WriteOptions,
     Written, async_trait,
-    backend::{Clock, Hub, Tasks, directory_prefix},
+    backend::{Clock, Hub, Mutex, Tasks, directory_prefix},
 };
 use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, LazyLock, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -111,7 +111,7 @@ impl Memory {
         let Some(name) = name else {
             return Ok(Self::client(Shared::new(clock.unwrap_or_default()), &prefix));
         };
-        let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = NAMED.lock();
         let shared = match (named.get(&name).and_then(Weak::upgrade), clock) {
             (Some(shared), Some(clock)) if shared.look().clock != clock => {
                 let why = format!(
@@ -301,7 +301,7 @@ mod tests {
         for n in 0..3 {
             drop(Config::new().name(n.to_string()).build().unwrap());
         }
-        let named = NAMED.lock().unwrap();
+        let named = NAMED.lock();
         assert_eq!(named.keys().collect::<Vec<_>>(), ["2"], "the last goes with the next");
     }
 }

@@ -4,27 +4,17 @@ use crate::{
     Memory,
     faults::{Does, pausing},
 };
-use kv_core::{
-    Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream, backend::Backoff,
-};
-use std::time::Duration;
+use kv_core::{Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream};
 
 impl Memory {
     pub(crate) fn events(&self, target: &Target) -> WatchStream {
         self.look().sweep();
         let (memory, of) = (self.clone(), target.clone());
-        let changes = self.0.hub.watch(target, move |from| {
+        let changes = self.0.hub.watch_on("memory", target, move |from| {
             let (memory, of) = (memory.clone(), of.clone());
             async move {
-                let mut backoff = Backoff::default();
-                loop {
-                    let read = || Ok(memory.there(&of, from.as_ref()));
-                    match memory.call(Does::Read, Deadline::after(Duration::MAX), read).await {
-                        // A fault that was asked for, of the kind that passes.
-                        Err(e) if !e.is_lasting() => backoff.pause().await,
-                        page => return page,
-                    }
-                }
+                let read = || Ok(memory.there(&of, from.as_ref()));
+                memory.call(Does::Read, Deadline::NEVER, read).await
             }
         });
         pausing(changes, self.trouble().clone())

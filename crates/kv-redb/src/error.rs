@@ -1,25 +1,27 @@
 //! From redb's errors to the library's.
 
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::retry::outcome_unknown};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
-/// What a failed call did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It was a read.
-    Read,
-    /// Nothing was written.
-    None,
-    /// The write may or may not be there.
-    Unknown,
+/// Returns the error of a read that redb failed; it names the file and the way out.
+pub(crate) fn failed(path: &Path, error: &redb::Error) -> Error {
+    explained(path, error, "")
 }
 
-/// The error of a call that redb failed; it names the file and the way out.
-pub(crate) fn failed(path: &Path, error: &redb::Error, effect: Effect) -> Error {
+/// Returns the error of a write that redb failed, and that may be in the file all the same.
+pub(crate) fn write_failed(path: &Path, error: &redb::Error, may_have_happened: bool) -> Error {
+    if may_have_happened {
+        outcome_unknown(failed(path, error))
+    } else {
+        explained(path, error, "; nothing was written")
+    }
+}
+
+fn explained(path: &Path, error: &redb::Error, effect: &str) -> Error {
     let file = path.display();
     let (kind, why) = match error {
         redb::Error::Io(e) if is_full(error) => {
@@ -41,14 +43,6 @@ pub(crate) fn failed(path: &Path, error: &redb::Error, effect: Effect) -> Error 
             format!("{file} is being opened again after an error of its disk; try again"),
         ),
         _ => (ErrorKind::Other, format!("redb failed on {file}")),
-    };
-    let (kind, effect) = match effect {
-        Effect::Read => (kind, ""),
-        Effect::None => (kind, "; nothing was written"),
-        Effect::Unknown => (
-            ErrorKind::OutcomeUnknown,
-            "; the write may or may not have happened, so read before writing again",
-        ),
     };
     Error::new(kind, format!("{why}{effect}")).with_cause(error.to_string())
 }
@@ -82,16 +76,6 @@ pub(crate) fn caught<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
-/// The same error for one more caller.
-#[cold]
-pub(crate) fn again(error: &Error) -> Error {
-    let whole = match error.cause() {
-        Some(cause) => format!("{}: {cause}", error.message()),
-        None => error.message().to_owned(),
-    };
-    Error::new(error.kind(), whole)
-}
-
 #[cold]
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store was closed")
@@ -115,11 +99,34 @@ pub(crate) fn not_begun(deadline: Deadline) -> Error {
 
 #[cold]
 pub(crate) fn committing(deadline: Deadline) -> Error {
-    Error::new(
-        ErrorKind::OutcomeUnknown,
-        format!(
-            "the commit took longer than {:?}; the write may or may not happen, so read before writing again",
-            deadline.within()
-        ),
-    )
+    let why = format!("the commit took longer than {:?}, and goes on", deadline.within());
+    outcome_unknown(Error::new(ErrorKind::Timeout, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_may_be_there_is_never_said_to_have_failed_for_sure() {
+        let path = Path::new("/d/app.redb");
+        let causes = [
+            (redb::Error::Io(io::ErrorKind::StorageFull.into()), ErrorKind::NoSpace),
+            (redb::Error::Io(io::ErrorKind::Other.into()), ErrorKind::Other),
+            (redb::Error::PreviousIo, ErrorKind::Unavailable),
+            (redb::Error::Corrupted("a page".into()), ErrorKind::Corrupt),
+        ];
+        for (cause, kind) in causes {
+            let (not, maybe) = (write_failed(path, &cause, false), write_failed(path, &cause, true));
+            assert_eq!((not.kind(), maybe.kind()), (kind, ErrorKind::OutcomeUnknown), "{cause:?}");
+            for error in [not.to_string(), maybe.to_string()] {
+                assert!(error.contains("/d/app.redb"), "{error}");
+            }
+            let maybe = maybe.to_string();
+            assert!(
+                maybe.contains("may or may not have happened") && !maybe.contains("nothing was"),
+                "{maybe}"
+            );
+        }
+    }
 }

@@ -4,31 +4,15 @@ use crate::{engine::Snapshot, store::Inner};
 use kv_core::{
     Cursor, Deadline, Directory, Entry, Item, ListOptions, Page, Result, Target, Version, WatchOptions,
     WatchStream,
-    backend::{Backoff, Outage},
 };
 use std::sync::Arc;
 
 pub(crate) fn watch(inner: &Arc<Inner>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     inner.engine()?;
-    let (own, target_read, each) = (inner.clone(), target.clone(), options.each_request);
-    Ok(inner.view().hub.watch(target, move |from| {
-        let (inner, target) = (own.clone(), target_read.clone());
-        async move {
-            let mut backoff = Backoff::default();
-            let mut outage = Outage::new("watch", "redb");
-            loop {
-                match page(&inner, &target, from.as_ref(), Deadline::after(each)).await {
-                    Err(e) if !e.is_lasting() => {
-                        outage.failed(&e);
-                        backoff.pause().await;
-                    }
-                    page => {
-                        outage.over();
-                        return page;
-                    }
-                }
-            }
-        }
+    let (own, of, each) = (inner.clone(), target.clone(), options.each_request);
+    Ok(inner.view().hub.watch_on("redb", target, move |from| {
+        let (inner, target) = (own.clone(), of.clone());
+        async move { page(&inner, &target, from.as_ref(), Deadline::after(each)).await }
     }))
 }
 

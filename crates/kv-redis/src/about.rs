@@ -1,11 +1,8 @@
 //! What a server tells of itself.
 
-use crate::{
-    client::{Client, Does},
-    script::Answer,
-};
+use crate::{client::Client, script::Answer};
 use fred::types::Value;
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::{collections::HashMap, time::Duration};
 
 /// The largest value, and the largest transaction.
@@ -28,7 +25,7 @@ pub(crate) struct About {
 
 impl About {
     pub(crate) async fn ask(client: &Client, deadline: Deadline) -> Result<Self> {
-        let (link, _) = client.ask(Does::Read, deadline, |link| async move { Ok(link) }).await?;
+        let link = client.ask(RetrySafety::Read, deadline, |link| async move { Ok(link) }).await?.answer;
         let hello = client.command(deadline, "HELLO", &[]).await?;
         let version = match hello.0 {
             Value::Map(said) => said

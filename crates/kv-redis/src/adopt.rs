@@ -1,13 +1,12 @@
 //! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
 
 use crate::{
-    client::Does,
     list::{Ask, Wanted, below},
     part::{Part, nonce},
     script::{self, next},
 };
 use fred::types::Value;
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 
 /// How many keys are taken up in one step, and how many channels are told.
 const BATCH: usize = 500;
@@ -47,7 +46,7 @@ async fn note(part: &Part, mut keys: &[Key], deadline: Deadline) -> Result<u64> 
         let arguments = keys.iter().map(|key| Value::from(key.as_str()));
         let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
         // To adopt what was adopted does nothing, and it is counted all the same.
-        let answer = core.run(Does::Repeatable, deadline, &script::ADOPT, names, arguments).await?;
+        let answer = core.run(RetrySafety::Repeatable, deadline, &script::ADOPT, names, arguments).await?;
         let mut answer = answer.list()?;
         adopted += next(&mut answer)?.unsigned()?;
         let looked_at = usize::try_from(next(&mut answer)?.unsigned()?).unwrap_or(usize::MAX);
@@ -83,7 +82,7 @@ async fn tell_again(part: &Part, directory: &Directory, deadline: Deadline) -> R
         }
     }
     for channels in concerned.chunks(BATCH) {
-        core.run(Does::Repeatable, deadline, &script::AGAIN, [], channels.iter().cloned()).await?;
+        core.run(RetrySafety::Repeatable, deadline, &script::AGAIN, [], channels.iter().cloned()).await?;
     }
     Ok(())
 }

@@ -2,35 +2,28 @@
 
 use crate::{
     access::Access,
-    error::{Failed, Fate, unknown},
+    error::{Code, code, failure, silent},
     find::Find,
     link::Link,
     script::{self, Answer, Script},
 };
 use fred::types::Value;
-use kv_core::{Deadline, ErrorKind, Result};
+use kv_core::{
+    Deadline, ErrorKind, Result,
+    backend::{
+        Mutex,
+        retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
+    },
+};
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 use tokio::sync::Mutex as Turn;
 
-/// No attempt is begun anew with less time than this before the deadline.
-const LATE: Duration = Duration::from_millis(40);
 /// A connection on which nothing is heard for so long while one waits for an answer is given up.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// What repeating a request would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Does {
-    /// It changes nothing.
-    Read,
-    /// Another client may write between the two.
-    Write,
-    /// Its effect is bound to an id of our own: renewals, revocations, releases.
-    Repeatable,
-}
 
 /// A script with what it is about.
 #[derive(Clone, Debug)]
@@ -50,9 +43,9 @@ impl Request {
     }
 
     /// By the script's name; with its text where the server does not know it, which did nothing then.
-    async fn send(&self, link: &Link) -> Result<Value, Failed> {
+    async fn send(&self, link: &Link) -> Result<Value, RequestError> {
         match link.call("EVALSHA", self.parts(&self.script.sha)).await {
-            Err(Failed { fate: Fate::NoScript, .. }) => {
+            Err(failed) if code(&failed) == Some(&Code::NoScript) => {
                 link.call("EVAL", self.parts(self.script.source)).await
             }
             answer => answer,
@@ -64,6 +57,8 @@ impl Request {
 pub(crate) struct Client {
     pub(crate) find: Find,
     pub(crate) access: Access,
+    /// The one server that takes the writes, wherever it is by now.
+    master: Servers<()>,
     state: Mutex<State>,
     connecting: Turn<()>,
 }
@@ -82,23 +77,24 @@ pub(crate) struct State {
 
 impl Client {
     pub(crate) fn new(find: Find, access: Access) -> Self {
-        Self { find, access, state: Mutex::default(), connecting: Turn::default() }
+        let (state, connecting) = (Mutex::default(), Turn::default());
+        Self { find, access, master: Servers::one(()), state, connecting }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    fn standing(&self) -> Result<Option<Arc<Link>>, Failed> {
+    fn standing(&self) -> Result<Option<Arc<Link>>, RequestError> {
         let state = self.state();
         if state.closed {
-            return Err(Failed::new(Fate::Refused, ErrorKind::Closed, "the store was closed"));
+            return Err(failure(Effect::Refused, ErrorKind::Closed, "the store was closed"));
         }
         Ok(state.link.clone().filter(|link| !link.has_ended()))
     }
 
     /// The connection for calls.
-    pub(crate) async fn link(&self) -> Result<Arc<Link>, Failed> {
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, RequestError> {
         if let Some(link) = self.standing()?
             && link.stands().await
         {
@@ -118,101 +114,89 @@ impl Client {
         Ok(link)
     }
 
-    /// One attempt, until the deadline; what may be repeated is given up earlier when the server says nothing at all.
+    /// Makes one attempt. A server that says something meanwhile is waited for until the deadline.
     async fn attempt<T, F>(
         &self,
-        does: Does,
-        deadline: Deadline,
-        request: impl FnOnce(Arc<Link>) -> F,
-    ) -> Result<T, Failed>
+        safety: RetrySafety,
+        attempt: Attempt<'_, ()>,
+        request: &impl Fn(Arc<Link>) -> F,
+    ) -> Result<T, RequestError>
     where
-        F: Future<Output = Result<T, Failed>>,
+        F: Future<Output = Result<T, RequestError>>,
     {
-        let silent = |fate, cut: Deadline, what: &str| {
-            let why = format!("{self:?}: no {what} within {:?}", cut.within());
-            Failed::new(fate, ErrorKind::Timeout, why)
-        };
-        // What is begun on a busy machine is not begun anew: making a connection has times of its own.
-        let link = match deadline.limit(self.link()).await {
+        let silent =
+            |effect, what, patience: Deadline| silent(&format!("{self:?}"), effect, what, patience.within());
+        let patience = attempt.connect_patience();
+        let link = match before(patience, self.link()).await {
             Some(link) => link?,
-            None => return Err(silent(Fate::Undone, deadline, "connection")),
+            None => return Err(silent(Effect::None, "connection", patience)),
         };
-        let within = match does {
-            Does::Write => deadline,
-            // It must leave time for another connection.
-            Does::Read | Does::Repeatable => {
-                Deadline::after((deadline.remaining() / 2).max(Duration::from_millis(50)))
-            }
-        };
+        let patience = attempt.patience();
+        if patience.has_passed() {
+            return Err(silent(Effect::None, "connection", patience));
+        }
         let heard = link.heard();
         let mut request = std::pin::pin!(request(link.clone()));
-        let mut answer = within.limit(request.as_mut()).await;
+        let mut answer = patience.limit(request.as_mut()).await;
         if answer.is_none() && link.heard() != heard {
-            answer = deadline.limit(request).await;
+            answer = attempt.deadline.limit(request).await;
         }
         // Others may have found it silent before.
         if answer.is_none() && link.silence() >= SILENCE {
             link.end();
         }
-        answer.unwrap_or_else(|| Err(silent(Fate::Unknown, within, "answer")))
+        let answer = answer.unwrap_or_else(|| Err(silent(Effect::Unknown, "answer", patience)));
+        answer.map_err(|failed| self.learned(safety, &link, failed))
     }
 
-    /// Asks, and asks again where it is certain that nothing was done, or that a repeat is harmless. Ends a moment before the
-    /// deadline, so that what is known is told. With the answer comes whether an earlier attempt may have done the same.
-    pub(crate) async fn ask<T, F>(
-        &self,
-        does: Does,
-        deadline: Deadline,
-        request: impl Fn(Arc<Link>) -> F,
-    ) -> Result<(T, bool)>
-    where
-        F: Future<Output = Result<T, Failed>>,
-    {
-        let mut left = deadline.remaining();
-        left -= left / 50;
-        let deadline = Deadline::after(left);
-        let (mut maybe_done, mut tries, mut before) = (false, 0_u32, None);
-        loop {
-            let Failed { fate, mut error } = match self.attempt(does, deadline, &request).await {
-                Ok(answer) => return Ok((answer, maybe_done)),
-                Err(failed) => failed,
-            };
-            // An attempt that was cut off says less than the one before it.
-            if let (ErrorKind::Timeout, Some(before)) = (error.kind(), before.take()) {
-                error = before;
+    /// What a failure says of the server is known to the next attempt.
+    fn learned(&self, safety: RetrySafety, link: &Arc<Link>, failed: RequestError) -> RequestError {
+        match (code(&failed), failed.effect) {
+            (Some(Code::Stopped), _) if safety == RetrySafety::Write => {
+                RequestError::new(Effect::Unknown, failed.error)
             }
-            maybe_done |= fate == Fate::Unknown;
-            match fate {
-                Fate::Unknown | Fate::Failed if does == Does::Write => return Err(unknown(error)),
-                Fate::Refused | Fate::Failed if error.kind() == ErrorKind::Closed => return Err(error),
-                // What the refused one was to do, an earlier one may have done.
-                Fate::Refused | Fate::Failed if maybe_done && does == Does::Repeatable => {
-                    return Err(unknown(error));
-                }
-                Fate::Refused | Fate::Failed => return Err(error),
-                Fate::Moved(_) => self.moved(fate),
-                // What a server says before it does anything, it says because another one is to be asked, or later.
-                Fate::Undone => self.elsewhere(None),
-                Fate::Unknown | Fate::NoScript => {}
+            (Some(Code::Moved(address)), _) => {
+                let hint = self.moved_to(address);
+                let is_known = hint.is_some();
+                self.leave(link, hint);
+                failed.mended(is_known)
             }
-            tries += 1;
-            let left = deadline.remaining();
-            // What is begun so late may not be answered in time, and of a write nobody knows then.
-            let late = if does == Does::Write { LATE.max(deadline.within() / 5) } else { LATE };
-            if left < late {
-                return Err(if maybe_done && does == Does::Repeatable { unknown(error) } else { error });
+            (_, Effect::None | Effect::RefusedHere) => {
+                self.leave(link, None);
+                failed
             }
-            before = Some(error);
-            let pause = Duration::from_millis(10 << tries.min(5));
-            tokio::time::sleep(pause.min(left / 2)).await;
+            _ => failed,
         }
     }
 
-    /// Goes where the names are by now, if that is why a request failed.
-    pub(crate) fn moved(&self, fate: Fate) {
-        if let Fate::Moved(address) = fate {
-            // A server that does not know its name gives a port alone.
-            self.elsewhere(Some(address).filter(|a| !a.starts_with(':')).map(|a| self.reached(a)));
+    /// Asks by the rules of [`retry`](kv_core::backend::retry).
+    pub(crate) async fn ask<T, F>(
+        &self,
+        safety: RetrySafety,
+        deadline: Deadline,
+        request: impl Fn(Arc<Link>) -> F,
+    ) -> Result<Answered<T>>
+    where
+        F: Future<Output = Result<T, RequestError>>,
+    {
+        self.master.run(safety, deadline, |attempt| self.attempt(safety, attempt, &request)).await
+    }
+
+    /// Where the names are by now, as a server says: one that does not know its name gives a port alone.
+    fn moved_to(&self, address: &str) -> Option<String> {
+        (!address.starts_with(':')).then(|| self.reached(address.to_owned()))
+    }
+
+    /// Goes where the names are by now, as a server said.
+    pub(crate) fn moved(&self, address: &str) {
+        self.elsewhere(self.moved_to(address));
+    }
+
+    /// Looks for the server anew at the next request, unless others did so before, and have found it.
+    fn leave(&self, link: &Arc<Link>, hint: Option<String>) {
+        let standing = self.state().link.clone();
+        if standing.is_none_or(|standing| Arc::ptr_eq(&standing, link)) {
+            self.elsewhere(hint);
         }
     }
 
@@ -224,16 +208,15 @@ impl Client {
         state.hint = hint;
     }
 
-    /// Runs a script; and whether an earlier attempt at it may have been done, so that the answer is that of a repeat.
+    /// Runs a script.
     pub(crate) async fn run(
         &self,
-        does: Does,
+        safety: RetrySafety,
         deadline: Deadline,
         request: &Request,
-    ) -> Result<(Answer, bool)> {
-        let answer = self.ask(does, deadline, |link| async move { request.send(&link).await });
-        let (answer, is_repeat) = answer.await?;
-        Ok((Answer(answer), is_repeat))
+    ) -> Result<Answered<Answer>> {
+        let answered = self.ask(safety, deadline, |link| async move { request.send(&link).await });
+        Ok(answered.await?.map(Answer))
     }
 
     /// A command of the server's own that changes nothing.
@@ -243,10 +226,10 @@ impl Client {
         command: &'static str,
         arguments: &[&str],
     ) -> Result<Answer> {
-        let answer = self.ask(Does::Read, deadline, |link| async move {
+        let answered = self.ask(RetrySafety::Read, deadline, |link| async move {
             link.call(command, arguments.iter().map(|argument| Value::from(*argument)).collect()).await
         });
-        Ok(Answer(answer.await?.0))
+        Ok(Answer(answered.await?.answer))
     }
 
     /// Ends the connection, for good.
@@ -260,13 +243,13 @@ impl Client {
 }
 
 /// Gives the server the scripts that it does not know, so that no call has to bring its own.
-async fn load(link: &Link) -> Result<(), Failed> {
+async fn load(link: &Link) -> Result<(), RequestError> {
     let all = script::all();
     let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
     let known = match link.call("SCRIPT", names.collect()).await {
         Ok(Value::Array(known)) => known,
         // Then each call brings its own.
-        Err(Failed { fate: Fate::Refused | Fate::Failed, .. }) | Ok(_) => return Ok(()),
+        Err(RequestError { effect: Effect::Refused, .. }) | Ok(_) => return Ok(()),
         Err(failed) => return Err(failed),
     };
     let missing = all.iter().zip(known).filter(|(_, known)| known.as_i64() != Some(1));

@@ -1,6 +1,8 @@
 //! Hears what concerns those that wait in lines.
 
-use crate::{feed::News, part::Core, session::Session, soonest::Soonest, tale::Tale, waiting::Place};
+use crate::{
+    notification::Notification, part::Core, session::Session, soonest::Soonest, waiting::QueuePosition,
+};
 use std::{
     future::pending,
     sync::{Arc, Weak},
@@ -10,7 +12,7 @@ use std::{
 /// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
 /// its users do.
 pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, soonest: Arc<Soonest>) {
-    let mut news = core.feed.subscribe(channel);
+    let mut published = core.feed.subscribe(channel);
     loop {
         let at = {
             let Some(session) = session.upgrade() else { return };
@@ -23,24 +25,24 @@ pub(crate) async fn hear(session: Weak<Session>, core: Arc<Core>, channel: Strin
             }
         };
         let heard = tokio::select! {
-            news = news.next() => Some(news),
-            () = due => None,
+            published = published.next() => published,
+            () = due => Ok(None),
             () = soonest.changed() => continue,
         };
         let Some(session) = session.upgrade() else { return };
         match heard {
-            Some(News::Tale(Tale::Front(contender))) => session.is_at(&contender, Place::First),
-            Some(News::Tale(_)) => {}
-            // Without it the renewals tell.
-            Some(News::Refused(error)) => {
-                tracing::warn!(%error, "waits for locks are not woken");
-                return;
-            }
-            Some(News::Look) | None => {
+            Ok(Some(Notification::Front(contender))) => session.is_at(&contender, QueuePosition::First),
+            Ok(Some(_)) => {}
+            Ok(None) => {
                 if session.is_waited_on() && session.renew().await.is_err() {
                     let now = core.clock.now();
                     soonest.again(now + Duration::from_millis(100), now);
                 }
+            }
+            // Without it the renewals tell.
+            Err(error) => {
+                tracing::warn!(%error, "waits for locks are not woken");
+                return;
             }
         }
     }

@@ -2,7 +2,11 @@
 
 use crate::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
-use kv_core::{Error, ErrorKind};
+use kv_core::{
+    Error, ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
+use std::time::Duration;
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
 const NOT_TRUSTED: &str =
@@ -13,91 +17,110 @@ const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certi
 
 const DOWN: &str = "its cluster is down";
 
-/// What became of a request that failed.
+/// What a server's answer says besides its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It took no effect; later or elsewhere it may succeed.
-    Undone,
-    /// It took no effect: another server, whose address this is, has these names.
-    Moved(String),
-    /// It took no effect: the server does not know the script.
+pub(crate) enum Code {
+    /// The server does not know the script.
     NoScript,
-    /// It may have taken effect.
-    Unknown,
-    /// The server said that it failed, perhaps half-way; trying again does not help.
-    Failed,
-    /// It took no effect, and trying again does not help.
-    Refused,
-}
-
-/// A request that failed at one server.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) fate: Fate,
-    pub(crate) error: Error,
-}
-
-impl Failed {
-    pub(crate) fn new(fate: Fate, kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { fate, error: Error::new(kind, why.into()) }
-    }
-
-    /// Whether this is the one answer that the client beneath gives to requests that had none.
-    pub(crate) fn is_cluster_down(&self) -> bool {
-        self.error.cause().is_some_and(|said| said.to_string().starts_with("CLUSTERDOWN"))
-    }
+    /// Another server, whose address this is, has these names.
+    Moved(String),
+    /// The cluster is down. The client beneath says it of every request that has no answer.
+    ClusterDown,
+    /// The server refused what it had begun perhaps: nobody knows how far a write of it came.
+    Stopped,
 }
 
 /// The server's or the system's words.
 #[derive(Debug)]
-struct Said(String);
+struct Said {
+    words: String,
+    code: Option<Code>,
+}
 
 impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
 impl std::error::Error for Said {}
 
+/// Returns what the server's answer says besides its effect.
+pub(crate) fn code(failed: &RequestError) -> Option<&Code> {
+    failed.error.cause()?.downcast_ref::<Said>()?.code.as_ref()
+}
+
+/// What an answer, or the lack of one, means.
+struct Meaning {
+    effect: Effect,
+    kind: ErrorKind,
+    why: Option<&'static str>,
+    code: Option<Code>,
+}
+
+impl Meaning {
+    fn new(effect: Effect, kind: ErrorKind) -> Self {
+        Self { effect, kind, why: None, code: None }
+    }
+
+    fn why(self, why: &'static str) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    fn code(self, code: Code) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    fn told(self, server: &str, said: &str) -> RequestError {
+        let message = self.why.map_or_else(|| server.to_owned(), |why| format!("{server}: {why}"));
+        let said = Said { words: plain(said), code: self.code };
+        RequestError::new(self.effect, Error::new(self.kind, message).with_cause(said))
+    }
+}
+
+/// A request that failed for a reason of our own finding.
+pub(crate) fn failure(effect: Effect, kind: ErrorKind, why: impl Into<String>) -> RequestError {
+    RequestError::new(effect, Error::new(kind, why.into()))
+}
+
 /// Reads what came in place of an answer.
-pub(crate) fn failed(server: &str, error: &ClientError) -> Failed {
+pub(crate) fn failed(server: &str, error: &ClientError) -> RequestError {
     let said = error.details();
-    let (fate, kind, why) = of_answer(said).unwrap_or_else(|| match error.kind() {
+    let meaning = of_answer(said).unwrap_or_else(|| match error.kind() {
         // The client looked at what it was to send, and sent nothing.
         ClientKind::InvalidArgument | ClientKind::InvalidCommand | ClientKind::Backpressure => {
-            (Fate::Refused, ErrorKind::Other, None)
+            Meaning::new(Effect::Refused, ErrorKind::Other)
         }
-        _ => (Fate::Unknown, ErrorKind::Unavailable, None),
+        _ => Meaning::new(Effect::Unknown, ErrorKind::Unavailable),
     });
-    told(server, fate, kind, why, said)
+    meaning.told(server, said)
 }
 
 /// Reads why no connection was made: nothing of ours was sent.
-pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) -> Failed {
+pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) -> RequestError {
     // The client hands on what the system and TLS say as they show themselves to programmers.
     let said = error.details();
     let has = |part: &str| said.contains(part);
-    let (fate, kind, why) = if let Some(answer) = of_answer(said) {
+    let unavailable = |why| Meaning::new(Effect::None, ErrorKind::Unavailable).why(why);
+    let meaning = if let Some(answer) = of_answer(said) {
         answer
     } else if let Some((kind, why)) = of_tls(said) {
         match access.was_right() {
-            true => (Fate::Undone, ErrorKind::Unavailable, Some(why)),
-            false => (Fate::Refused, kind, Some(why)),
+            true => unavailable(why),
+            false => Meaning::new(Effect::Refused, kind).why(why),
         }
     } else if has("failed to lookup address") {
-        (Fate::Undone, ErrorKind::Unavailable, Some("its name is not known"))
+        unavailable("its name is not known")
     } else if has("ConnectionRefused") || is_system(said) || access.tls.is_some() {
-        (Fate::Undone, ErrorKind::Unavailable, Some("cannot be reached"))
+        unavailable("cannot be reached")
     } else {
-        (Fate::Undone, ErrorKind::Unavailable, Some(NO_REDIS))
+        unavailable(NO_REDIS)
     };
-    let fate = match fate {
-        Fate::Unknown => Fate::Undone,
-        Fate::Failed => Fate::Refused,
-        fate => fate,
+    let effect = match meaning.effect {
+        Effect::Unknown => Effect::None,
+        effect => effect,
     };
-    told(server, fate, kind, why, said)
+    Meaning { effect, ..meaning }.told(server, said)
 }
 
 /// What TLS has against the server, or the server against us.
@@ -120,18 +143,13 @@ fn is_system(said: &str) -> bool {
 }
 
 /// A server that was spoken to in TLS, and answers to plain text.
-pub(crate) fn no_tls(server: &str) -> Failed {
-    Failed::new(Fate::Refused, ErrorKind::InvalidArgument, format!("{server}: {NO_TLS}"))
+pub(crate) fn no_tls(server: &str) -> RequestError {
+    failure(Effect::Refused, ErrorKind::InvalidArgument, format!("{server}: {NO_TLS}"))
 }
 
 /// A node that refuses everything, because it does not see enough of the others.
-pub(crate) fn cluster_down(server: &str) -> Failed {
-    Failed::new(Fate::Undone, ErrorKind::Unavailable, format!("{server}: {DOWN}"))
-}
-
-fn told(server: &str, fate: Fate, kind: ErrorKind, why: Option<&str>, said: &str) -> Failed {
-    let message = why.map_or_else(|| server.to_owned(), |why| format!("{server}: {why}"));
-    Failed { fate, error: Error::new(kind, message).with_cause(Said(plain(said))) }
+pub(crate) fn cluster_down(server: &str) -> RequestError {
+    failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{server}: {DOWN}"))
 }
 
 /// The words alone. The client shows the system's errors as programmers see them: `Custom { kind: …, error: "…" }`, `Os {
@@ -165,60 +183,49 @@ fn words(name: &str) -> String {
 /// What the server's first word means, which is a code: `None` for what is no answer of a server. But for the last two, it
 /// says them before it does anything of a script of ours. `CLUSTERDOWN` is the server's own for the request that it answers
 /// alone: the client beneath ends the connection, and says so of all that was on its way.
-fn of_answer(said: &str) -> Option<(Fate, ErrorKind, Option<&'static str>)> {
+fn of_answer(said: &str) -> Option<Meaning> {
+    let refused = |kind| Meaning::new(Effect::Refused, kind);
+    let busy = || Meaning::new(Effect::RefusedHere, ErrorKind::Unavailable);
     let mut words = said.split_whitespace();
     Some(match words.next()? {
-        "NOSCRIPT" => (Fate::NoScript, ErrorKind::Other, None),
+        "NOSCRIPT" => busy().code(Code::NoScript),
         "MOVED" => match words.nth(1) {
-            Some(address) => (Fate::Moved(address.to_owned()), ErrorKind::Unavailable, None),
-            None => (Fate::Undone, ErrorKind::Unavailable, None),
+            Some(address) => busy().code(Code::Moved(address.to_owned())),
+            None => busy(),
         },
-        "ASK" | "TRYAGAIN" => {
-            (Fate::Undone, ErrorKind::Unavailable, Some("is moving the slot of these names"))
-        }
-        "READONLY" => (Fate::Undone, ErrorKind::Unavailable, Some("is a replica by now")),
+        "ASK" | "TRYAGAIN" => busy().why("is moving the slot of these names"),
+        "READONLY" => busy().why("is a replica by now"),
         "MISCONF" if said.contains("No space left") => {
-            (Fate::Refused, ErrorKind::NoSpace, Some("has no space left on its disk"))
+            refused(ErrorKind::NoSpace).why("has no space left on its disk")
         }
-        "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => {
-            (Fate::Undone, ErrorKind::Unavailable, None)
-        }
-        "OOM" => (Fate::Refused, ErrorKind::NoSpace, Some("has no memory left by its `maxmemory`")),
+        "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => busy(),
+        "OOM" => refused(ErrorKind::NoSpace).why("has no memory left by its `maxmemory`"),
         // Of our own scripts, before they write anything.
-        "KVDAMAGED" => (
-            Fate::Refused,
-            ErrorKind::Corrupt,
-            Some("a record of this library's was changed by somebody else; delete it there"),
-        ),
-        "NOAUTH" => (Fate::Refused, ErrorKind::Unauthenticated, Some("asks for a user and a password")),
-        "WRONGPASS" => {
-            (Fate::Refused, ErrorKind::Unauthenticated, Some("does not know this user and password"))
-        }
-        "NOPERM" => (Fate::Refused, ErrorKind::PermissionDenied, None),
-        "NOPROTO" => (Fate::Refused, ErrorKind::Unsupported, Some("is too old; kv-redis needs Redis 7.0")),
-        "DENIED" => (Fate::Refused, ErrorKind::PermissionDenied, None),
+        "KVDAMAGED" => refused(ErrorKind::Corrupt)
+            .why("a record of this library's was changed by somebody else; delete it there"),
+        "NOAUTH" => refused(ErrorKind::Unauthenticated).why("asks for a user and a password"),
+        "WRONGPASS" => refused(ErrorKind::Unauthenticated).why("does not know this user and password"),
+        "NOPERM" | "DENIED" => refused(ErrorKind::PermissionDenied),
+        "NOPROTO" => refused(ErrorKind::Unsupported).why("is too old; kv-redis needs Redis 7.0"),
         // Of what a script of ours may not do, which it finds out before it changes anything.
         "ERR"
             if said.contains("The user executing the script can't")
                 || said.contains("ACL failure in script") =>
         {
-            (Fate::Refused, ErrorKind::PermissionDenied, None)
+            refused(ErrorKind::PermissionDenied)
         }
         "ERR" if said.contains("max number of clients") => {
-            let why = "takes no more connections by its `maxclients`";
-            (Fate::Undone, ErrorKind::Unavailable, Some(why))
+            busy().why("takes no more connections by its `maxclients`")
         }
-        "ERR" if said.contains("DB index is out of range") => {
-            let why = "has no database of this number, `db`; its setting `databases` tells how many it has";
-            (Fate::Refused, ErrorKind::InvalidArgument, Some(why))
-        }
+        "ERR" if said.contains("DB index is out of range") => refused(ErrorKind::InvalidArgument)
+            .why("has no database of this number, `db`; its setting `databases` tells how many it has"),
         "ERR" if said.contains("cluster support disabled") => {
-            (Fate::Refused, ErrorKind::InvalidArgument, Some("is no cluster; open it as redis://"))
+            refused(ErrorKind::InvalidArgument).why("is no cluster; open it as redis://")
         }
-        "CLUSTERDOWN" => (Fate::Undone, ErrorKind::Unavailable, Some(DOWN)),
-        "WRONGTYPE" => (Fate::Failed, ErrorKind::Corrupt, None),
+        "CLUSTERDOWN" => busy().why(DOWN).code(Code::ClusterDown),
+        "WRONGTYPE" => refused(ErrorKind::Corrupt).code(Code::Stopped),
         code if code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => {
-            (Fate::Failed, ErrorKind::Other, None)
+            refused(ErrorKind::Other).code(Code::Stopped)
         }
         _ => return None,
     })
@@ -234,18 +241,13 @@ pub(crate) fn undone(was_there: bool, is_repeat: bool) -> Result<bool, Error> {
     Err(Error::new(ErrorKind::OutcomeUnknown, why))
 }
 
-pub(crate) fn unknown(error: Error) -> Error {
-    let why = "the write may or may not have happened, so read before writing again";
-    Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
-}
-
 pub(crate) fn corrupt(what: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, what)
 }
 
-/// Nothing was heard.
-pub(crate) fn silent(server: &str, within: std::time::Duration) -> Failed {
-    Failed::new(Fate::Unknown, ErrorKind::Timeout, format!("{server}: no answer within {within:?}"))
+/// Nothing was heard in time.
+pub(crate) fn silent(server: &str, effect: Effect, what: &str, within: Duration) -> RequestError {
+    failure(effect, ErrorKind::Timeout, format!("{server}: no {what} within {within:?}"))
 }
 
 #[cfg(test)]

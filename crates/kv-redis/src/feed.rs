@@ -4,90 +4,20 @@ use crate::{
     client::Client,
     listener::{Listener, Order},
     names::Names,
-    part::unique,
-    tale::Tale,
+    notification::Notification,
 };
-use kv_core::{Error, backend::Home};
+use kv_core::{
+    Result,
+    backend::{Home, Inbox, Mutex, unique},
+};
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::pending,
+    sync::{Arc, MutexGuard},
 };
-use tokio::{
-    sync::{Notify, mpsc},
-    task::AbortHandle,
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 
-/// How many tales, and how many bytes of values in them, wait for a slow reader before they are dropped and it has to read.
-const MOST_TALES: usize = 4096;
-const MOST_BYTES: usize = 1 << 20;
-
-/// What a subscription gives.
-#[derive(Debug)]
-pub(crate) enum News {
-    /// Tales come from here on: what was before is to be read.
-    Look,
-    Tale(Tale),
-    /// The server does not let us listen.
-    Refused(Error),
-}
-
-#[derive(Default)]
-struct Queue {
-    tales: VecDeque<Tale>,
-    bytes: usize,
-    look: bool,
-    refused: Option<Error>,
-}
-
-#[derive(Default)]
-pub(crate) struct Reader {
-    queue: Mutex<Queue>,
-    news: Notify,
-}
-
-impl Reader {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn look(&self) {
-        *self.queue() = Queue { look: true, ..Queue::default() };
-        self.news.notify_one();
-    }
-
-    pub(crate) fn refused(&self, error: &Error) {
-        self.queue().refused = Some(error.clone());
-        self.news.notify_one();
-    }
-
-    pub(crate) fn tell(&self, tale: &Tale) {
-        {
-            let mut queue = self.queue();
-            // One always fits, however large.
-            let is_full = queue.tales.len() >= MOST_TALES || queue.bytes + tale.bytes() > MOST_BYTES;
-            if is_full && !queue.tales.is_empty() {
-                *queue = Queue { look: true, ..Queue::default() };
-            } else {
-                queue.bytes += tale.bytes();
-                queue.tales.push_back(tale.clone());
-            }
-        }
-        self.news.notify_one();
-    }
-
-    fn take(&self) -> Option<News> {
-        let mut queue = self.queue();
-        if let Some(error) = queue.refused.take() {
-            return Some(News::Refused(error));
-        }
-        if std::mem::take(&mut queue.look) {
-            return Some(News::Look);
-        }
-        let tale = queue.tales.pop_front()?;
-        queue.bytes -= tale.bytes();
-        Some(News::Tale(tale))
-    }
-}
+/// What waits for one reader of a channel.
+pub(crate) type Reader = Inbox<Notification>;
 
 /// The way to what is published; its connection is made when somebody listens.
 pub(crate) struct Feed(Arc<Shared>);
@@ -122,11 +52,21 @@ impl Feed {
         Self(Arc::new(Shared { client, names, state: Mutex::default() }))
     }
 
-    /// Listens to a channel. Its first news is `Look`, once it listens.
+    /// Listens to a channel, and tells by a `None` that it does.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
         let reader = Arc::new(Reader::default());
         let orders = self.0.join(&channel, &reader);
         Subscription { feed: self.0.clone(), orders, channel, reader }
+    }
+
+    /// Listens to a channel; returns once it does.
+    ///
+    /// # Errors
+    /// What the server has against it, for good.
+    pub(crate) async fn subscribed(&self, channel: String) -> Result<Subscription> {
+        let mut subscription = self.subscribe(channel);
+        while subscription.next().await?.is_some() {}
+        Ok(subscription)
     }
 
     pub(crate) fn close(&self) {
@@ -140,7 +80,7 @@ impl Feed {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Has the listener serve this reader; a new one, here, where the runtime of the one before has ended. Nobody does
@@ -174,23 +114,29 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// What is new. Cancel safe.
-    pub(crate) async fn next(&mut self) -> News {
+    /// Drops what waits, for a reader that is about to read what is there.
+    pub(crate) fn clear(&self) {
+        self.reader.clear();
+    }
+
+    /// Waits for what is published next; `None` where what was published before is lost, so that
+    /// what is there is to be read. Cancel safe.
+    ///
+    /// # Errors
+    /// What the server has against listening, for good.
+    pub(crate) async fn next(&mut self) -> Result<Option<Notification>> {
         loop {
-            if let Some(news) = self.reader.take() {
-                return news;
-            }
             tokio::select! {
-                () = self.reader.news.notified() => {}
-                () = self.orders.closed() => {
-                    if self.feed.state().closed {
-                        // The handle ends those who wait.
-                        std::future::pending::<()>().await;
-                    }
-                    // The runtime of the listener has ended: what it would have told is to be read.
-                    self.orders = self.feed.join(&self.channel, &self.reader);
-                }
+                biased;
+                next = self.reader.next() => return next,
+                () = self.orders.closed() => {}
             }
+            if self.feed.state().closed {
+                // The handle ends those who wait.
+                pending::<()>().await;
+            }
+            // The runtime of the listener has ended: what it would have told is to be read.
+            self.orders = self.feed.join(&self.channel, &self.reader);
         }
     }
 }

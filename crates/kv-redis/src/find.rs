@@ -1,13 +1,11 @@
 //! How the server is found that takes the writes.
 
-use crate::{
-    access::Access,
-    client::Client,
-    error::{Failed, Fate},
-    link::Link,
-};
+use crate::{access::Access, client::Client, error::failure, link::Link};
 use fred::types::Value;
-use kv_core::ErrorKind;
+use kv_core::{
+    ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
 use std::collections::HashMap;
 
 /// The least version: that of the sharded channels.
@@ -34,7 +32,7 @@ impl Find {
 
 impl Client {
     /// A new connection to the server that takes the writes.
-    pub(crate) async fn connect(&self) -> Result<Link, Failed> {
+    pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
         let hint = self.state().hint.take();
         if let Some(address) = hint
             && let Ok(link) = self.master_at(&address).await
@@ -55,8 +53,7 @@ impl Client {
                 Err(failed) => last = worse(last, failed),
             }
         }
-        let none =
-            || Failed::new(Fate::Undone, ErrorKind::Unavailable, "no server is known that takes writes");
+        let none = || failure(Effect::None, ErrorKind::Unavailable, "no server is known that takes writes");
         Err(last.unwrap_or_else(none))
     }
 
@@ -72,7 +69,7 @@ impl Client {
     }
 
     /// The server, as this host knows it.
-    async fn by(&self, host: &str) -> Result<Link, Failed> {
+    async fn by(&self, host: &str) -> Result<Link, RequestError> {
         match &self.find {
             Find::Single(_) => self.master_at(host).await,
             Find::Sentinel(_, access, master) => {
@@ -104,12 +101,12 @@ impl Client {
     }
 
     /// A connection to this server, if it takes writes.
-    async fn master_at(&self, address: &str) -> Result<Link, Failed> {
+    async fn master_at(&self, address: &str) -> Result<Link, RequestError> {
         self.checked(Link::open(address, &self.access).await?).await
     }
 
     /// The same connection, if its server is one that takes writes.
-    async fn checked(&self, link: Link) -> Result<Link, Failed> {
+    async fn checked(&self, link: Link) -> Result<Link, RequestError> {
         let address = &link.address;
         let said = hello(&link).await?;
         let told = |name: &str| said.get(name).map(String::as_str);
@@ -121,7 +118,7 @@ impl Client {
             .is_some_and(|major| major < OLDEST)
         {
             let why = format!("{address} is Redis {version}; kv-redis needs 7.0 or newer");
-            return Err(Failed::new(Fate::Refused, ErrorKind::Unsupported, why));
+            return Err(failure(Effect::Refused, ErrorKind::Unsupported, why));
         }
         let is_cluster = told("mode") == Some("cluster");
         if is_cluster != matches!(self.find, Find::Cluster(..)) {
@@ -129,18 +126,18 @@ impl Client {
                 true => format!("{address} is a node of a cluster; open it as redis-cluster://"),
                 false => format!("{address} is no node of a cluster; open it as redis://"),
             };
-            return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
+            return Err(failure(Effect::Refused, ErrorKind::InvalidArgument, why));
         }
         if !is_master(&said) {
             let why = format!("{address} is a replica, which takes no writes; name its master too");
-            return Err(Failed::new(Fate::Undone, ErrorKind::Unavailable, why));
+            return Err(failure(Effect::RefusedHere, ErrorKind::Unavailable, why));
         }
         Ok(link)
     }
 }
 
 /// What a server says of itself, which everybody may ask.
-pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, Failed> {
+pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, RequestError> {
     let Value::Map(said) = link.call("HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
     let said = said.inner().into_iter();
     Ok(said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?))).collect())
@@ -152,28 +149,28 @@ pub(crate) fn is_master(said: &HashMap<String, String>) -> bool {
 }
 
 /// The one to tell: what will not change by trying again.
-fn worse(last: Option<Failed>, next: Failed) -> Option<Failed> {
+fn worse(last: Option<RequestError>, next: RequestError) -> Option<RequestError> {
     match last {
-        Some(last) if last.fate == Fate::Refused && next.fate != Fate::Refused => Some(last),
+        Some(last) if last.effect == Effect::Refused && next.effect != Effect::Refused => Some(last),
         _ => Some(next),
     }
 }
 
-async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<String, Failed> {
+async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<String, RequestError> {
     let link = Link::open(sentinel, access).await?;
     let found = link.call("SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME".into(), master.into()]).await?;
     let Value::Array(parts) = found else {
         let why = format!("the sentinel {sentinel} knows no master {master:?}");
-        return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
+        return Err(failure(Effect::Refused, ErrorKind::InvalidArgument, why));
     };
     let text = |at: usize| parts.get(at).and_then(Value::as_string).unwrap_or_default();
     Ok(address(&text(0), &text(1), sentinel))
 }
 
 /// Who has the slot, and all nodes there are, by the node at the other end.
-async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), Failed> {
+async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestError> {
     let none =
-        |why: &str| Failed::new(Fate::Undone, ErrorKind::Unavailable, format!("{}: {why}", link.address));
+        |why: &str| failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{}: {why}", link.address));
     let Value::Array(ranges) = link.call("CLUSTER", vec!["SLOTS".into()]).await? else {
         return Err(none("the cluster has no slots"));
     };

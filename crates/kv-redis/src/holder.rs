@@ -1,21 +1,25 @@
 //! Who holds a lock, read and watched.
 
 use crate::{
-    client::Does,
     error::corrupt,
-    feed::{News, Subscription},
+    feed::Subscription,
+    notification::Notification,
     part::Core,
     script::{self, Answer, next},
-    tale::Tale,
 };
 use kv_core::{
-    backend::{Backoff, Emit, Outage, stream},
-    *,
+    Bytes, Deadline, Entry, Error, ErrorKind, Holder, Key, Result, Version, WatchEvent, WatchOptions,
+    WatchStream,
+    backend::{
+        Backoff, Instant, Outage,
+        retry::RetrySafety,
+        watch::{self, Change, Listed, Listing, Source, WatchState},
+    },
 };
 use std::{future::pending, sync::Arc, time::Duration};
 
-/// How many values the part of a token has that is the acquisition's own. A number of the server's, its microseconds, times
-/// this stays below what a token can be for five centuries.
+/// How many values the part of a token has that is the acquisition's own. A number of the server's,
+/// its microseconds, times this stays below what a token can be for five centuries.
 pub(crate) const OWN: u64 = 1 << 10;
 
 /// The token of a contender of this number.
@@ -50,7 +54,8 @@ pub(crate) struct Seen {
 /// Looks who holds the lock.
 pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<Seen> {
     let arguments = [name.as_str().into()];
-    let answer = core.run(Does::Read, deadline, &script::HOLDER, core.names.lock(name), arguments).await?;
+    let answer =
+        core.run(RetrySafety::Read, deadline, &script::HOLDER, core.names.lock(name), arguments).await?;
     let mut answer = answer.list()?;
     let number = next(&mut answer)?.some().map(Answer::unsigned).transpose()?;
     let brought = next(&mut answer)?.bytes()?;
@@ -64,114 +69,147 @@ pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<
     Ok(Seen { holder: holder.transpose()?, last })
 }
 
-/// Whom a watch has told to hold the lock, and what it knows.
+/// The version of a holder, by its token.
+fn version(token: u64) -> Version {
+    Version::new(token, 0)
+}
+
+/// The greatest version of a holder of this number.
+fn last_of(number: u64) -> Version {
+    version(number.saturating_mul(OWN).saturating_add(OWN - 1))
+}
+
+/// What the server tells of a lock's holder.
 struct Holding {
+    core: Arc<Core>,
     name: Key,
-    /// The token that was told.
-    told: Option<u64>,
-    /// All that was published of this number, or a smaller one, is known: that of the holder, or where nobody holds it, the
-    /// greatest that is gone.
-    known: u64,
+    each_request: Duration,
+    published: Option<Subscription>,
+    /// When the holder's session ends, unless it is renewed: one that died tells nobody.
+    expiry: Option<Instant>,
+    failures: Backoff,
+    outage: Outage,
 }
 
-impl Holding {
-    /// What a look found counts, whatever was known: a server that was restored, or failed over, goes back.
-    async fn looked(&mut self, seen: Seen, out: &Emit<WatchEvent>) {
-        self.known = seen.holder.as_ref().map_or(seen.last, |(_, number, _)| *number);
-        self.tell(seen.holder.map(|(holder, ..)| holder), out).await;
-    }
-
-    /// Whether what was published is news: others may have published it long before the look.
-    fn is_news(&self, tale: &Tale) -> bool {
-        match tale {
-            Tale::Held { number, .. } => *number > self.known,
-            Tale::Free { number } => *number >= self.known && self.told.is_some(),
-            _ => false,
-        }
-    }
-
-    async fn tell(&mut self, holder: Option<Holder>, out: &Emit<WatchEvent>) {
-        let before = std::mem::replace(&mut self.told, holder.as_ref().map(|holder| holder.token));
-        let gone = |token| WatchEvent::Delete { key: self.name.clone(), version: Version::new(token, 0) };
-        match (before, holder) {
-            (Some(before), Some(holder)) if before == holder.token => {}
-            (before, Some(holder)) => {
-                // Tokens only grow, but on a server that went back.
-                if let Some(before) = before.filter(|before| *before > holder.token) {
-                    out.send(gone(before)).await;
-                }
-                let at = Version::new(holder.token, 0);
-                out.send(WatchEvent::Put(Entry::new(self.name.clone(), holder.value, at))).await;
-            }
-            (Some(before), None) => out.send(gone(before)).await,
-            (None, None) => {}
-        }
-    }
-}
-
-/// [`Store::watch`] of a [`Target::Holder`].
+/// Starts the watch of a lock's holder.
 pub(crate) fn watch(core: Arc<Core>, name: &Key, options: &WatchOptions) -> WatchStream {
-    let each_request = options.each_request;
-    let mut holding = Holding { name: name.clone(), told: None, known: 0 };
-    stream(move |out| async move {
-        let mut news: Subscription = core.feed.subscribe(core.names.on_lock(&holding.name));
-        let (mut end, mut synced) = (None, false);
-        let (mut backoff, mut outage) =
-            (Backoff::default(), Outage::new("the watch of a lock's holder", "redis"));
+    watch::start(Holding {
+        core,
+        name: name.clone(),
+        each_request: options.each_request,
+        published: None,
+        expiry: None,
+        failures: Backoff::default(),
+        outage: Outage::new("the look at a lock's holder", "redis"),
+    })
+}
+
+impl Source for Holding {
+    type Token = ();
+
+    fn backend(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        self.expiry = None;
+        match &self.published {
+            Some(published) => published.clear(),
+            None => {
+                let channel = self.core.names.on_lock(&self.name);
+                self.published = Some(self.core.feed.subscribed(channel).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
+        let seen = self.look().await?;
+        let known = seen.holder.as_ref().map_or(seen.last, |(_, number, _)| *number);
+        let entries = seen.holder.map(|(holder, ..)| Listed::Entry(self.entry(holder)));
+        let entries = entries.into_iter().collect();
+        Ok(Listing::Page { entries, position: Some(last_of(known)), next: None })
+    }
+
+    async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
         loop {
+            let (clock, expiry) = (&self.core.clock, self.expiry);
             let due = async {
-                match end {
-                    Some(at) => core.clock.sleep_until(at).await,
+                match expiry {
+                    Some(at) => clock.sleep_until(at).await,
                     None => pending().await,
                 }
             };
-            let news = tokio::select! {
+            let Some(published) = &mut self.published else { return Ok(Change::Lagged) };
+            let published = tokio::select! {
                 biased;
-                news = news.next() => Some(news),
-                // A holder that died tells nobody.
+                published = published.next() => Some(published?),
                 () = due => None,
             };
-            let left = match news {
-                Some(News::Refused(e)) => return Err(e),
-                Some(News::Tale(Tale::Held { left, number, .. })) if number == holding.known => Some(left),
-                Some(News::Tale(tale)) if !holding.is_news(&tale) => continue,
-                Some(News::Tale(Tale::Held { left, number, brought })) => {
-                    let holder = held(number, &brought)?;
-                    holding.known = number;
-                    holding.tell(Some(holder), &out).await;
-                    Some(left)
-                }
-                Some(News::Tale(tale)) => {
-                    if let Tale::Free { number } = tale {
-                        holding.known = number;
-                        holding.tell(None, &out).await;
-                    }
-                    None
-                }
-                look @ (Some(News::Look) | None) => {
-                    match self::look(&core, &holding.name, Deadline::after(each_request)).await {
-                        Ok(seen) => {
-                            let left = seen.holder.as_ref().map(|(.., left)| *left);
-                            holding.looked(seen, &out).await;
-                            if look.is_some() || !synced {
-                                out.send(WatchEvent::Synced).await;
-                                synced = true;
-                            }
-                            backoff.reset();
-                            outage.over();
-                            left
-                        }
-                        Err(e) if e.is_lasting() => return Err(e),
-                        Err(e) => {
-                            outage.failed(&e);
-                            synced &= look.is_none();
-                            end = Some(core.clock.now() + backoff.delay());
-                            continue;
-                        }
-                    }
-                }
+            let change = match published {
+                Some(Some(notification)) => self.change(notification, delivered)?,
+                Some(None) => Some(Change::Lagged),
+                None => self.look_again().await?,
             };
-            end = left.map(|left| core.clock.now() + left + Duration::from_millis(1));
+            if let Some(change) = change {
+                return Ok(change);
+            }
         }
-    })
+    }
+}
+
+impl Holding {
+    fn entry(&self, holder: Holder) -> Entry {
+        Entry::new(self.name.clone(), holder.value, version(holder.token))
+    }
+
+    fn expires(&mut self, left: Option<Duration>) {
+        self.expiry = left.map(|left| self.core.clock.now() + left + Duration::from_millis(1));
+    }
+
+    async fn look(&mut self) -> Result<Seen> {
+        let seen = look(&self.core, &self.name, Deadline::after(self.each_request)).await?;
+        self.expires(seen.holder.as_ref().map(|(.., left)| *left));
+        Ok(seen)
+    }
+
+    /// What is published as a change, unless it is known: others may have published it long before
+    /// the list.
+    fn change(&mut self, notification: Notification, delivered: &WatchState) -> Result<Option<Change>> {
+        let known = delivered.version(&self.name);
+        Ok(match notification {
+            Notification::Held { left, number, brought } => {
+                let entry = self.entry(held(number, &brought)?);
+                let is_known = delivered.has(&self.name, entry.version);
+                if !is_known || known == Some(entry.version) {
+                    self.expires(Some(left));
+                }
+                (!is_known).then_some(Change::Event(WatchEvent::Put(entry)))
+            }
+            Notification::Free { number } if known.is_some_and(|known| known <= last_of(number)) => {
+                self.expires(None);
+                Some(Change::Gone { key: self.name.clone(), last: Some(last_of(number)) })
+            }
+            _ => None,
+        })
+    }
+
+    /// Looks whether the holder has died. No change is lost where that fails.
+    async fn look_again(&mut self) -> Result<Option<Change>> {
+        let seen = match self.look().await {
+            Ok(seen) => seen,
+            Err(e) if e.is_lasting() => return Err(e),
+            Err(e) => {
+                self.outage.failed(&e);
+                self.expiry = Some(self.core.clock.now() + self.failures.delay());
+                return Ok(None);
+            }
+        };
+        self.failures.reset();
+        self.outage.over();
+        Ok(Some(match seen.holder {
+            Some((holder, ..)) => Change::Found(self.entry(holder)),
+            None => Change::Gone { key: self.name.clone(), last: None },
+        }))
+    }
 }

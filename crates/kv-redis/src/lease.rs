@@ -1,20 +1,26 @@
 //! Leases: sets of keys that end together.
 
 use crate::{
-    client::Does,
     error::undone,
-    part::{Core, Part, nonce, unique},
+    part::{Core, Part, nonce},
     script::{self, Answer, next},
     session::renewal,
 };
 use fred::types::Value;
-use kv_core::{Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
+use kv_core::{
+    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
+    backend::{
+        Alive,
+        retry::{Answered, RetrySafety},
+        unique,
+    },
+};
 use std::{sync::Arc, time::Duration};
 
-/// Runs the script about a lease; and whether an earlier try may have done the same.
-async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>) -> Result<(Answer, bool)> {
+/// Runs the script about a lease.
+async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>) -> Result<Answered<Answer>> {
     let request = core.request(&script::LEASE, core.names.lease(id), arguments);
-    core.client.run(Does::Repeatable, deadline, &request).await
+    core.client.run(RetrySafety::Repeatable, deadline, &request).await
 }
 
 /// Renews it and all its keys, step by step, to one moment.
@@ -22,8 +28,8 @@ async fn renew(core: &Core, id: &str, ttl: Duration, each: Duration, millis: &st
     let (mut till, mut from) = (String::new(), "0".to_owned());
     loop {
         let arguments = ["renew", millis, &till, &from].map(Value::from).into();
-        let (answer, _) = order(core, id, renewal(ttl, each), arguments).await?;
-        let Some(answer) = answer.some() else {
+        let answered = order(core, id, renewal(ttl, each), arguments).await?;
+        let Some(answer) = answered.answer.some() else {
             let why = "the server ended it: its TTL passed, or it was deleted";
             return Err(Error::new(ErrorKind::LeaseLost, why));
         };
@@ -40,7 +46,7 @@ async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
     let mut was_there = false;
     loop {
         let arguments = vec![Value::from("revoke"), nonce().to_string().into()];
-        let (answer, is_repeat) = order(core, id, Deadline::after(each), arguments).await?;
+        let Answered { answer, is_repeat } = order(core, id, Deadline::after(each), arguments).await?;
         let mut answer = answer.list()?;
         was_there |= next(&mut answer)?.number()? == 1;
         if next(&mut answer)?.number()? == 0 {

@@ -2,7 +2,7 @@
 
 use crate::{
     access::Access,
-    error::{Failed, Fate, cluster_down, failed, no_tls, not_connected},
+    error::{Code, cluster_down, code, failed, failure, no_tls, not_connected},
 };
 use fred::{
     clients::Client as Connection,
@@ -13,12 +13,19 @@ use fred::{
         config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig},
     },
 };
-use kv_core::{ErrorKind, backend::AbortOnDrop};
+use futures::FutureExt;
+use kv_core::{
+    ErrorKind,
+    backend::{
+        AbortOnDrop, Mutex,
+        retry::{Effect, RequestError},
+    },
+};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
@@ -63,7 +70,7 @@ type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
 
 impl Link {
     /// Connects and logs in.
-    pub(crate) async fn open(address: &str, access: &Access) -> Result<Self, Failed> {
+    pub(crate) async fn open(address: &str, access: &Access) -> Result<Self, RequestError> {
         let failed = match Self::try_open(address, access).await {
             Ok(link) => {
                 access.is_right();
@@ -71,23 +78,25 @@ impl Link {
             }
             Err(failed) => failed,
         };
-        if access.tls.is_none() || access.was_right() || failed.fate == Fate::Refused {
+        if access.tls.is_none() || access.was_right() || failed.effect == Effect::Refused {
             return Err(failed);
         }
         // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
         let plain = Access { tls: None, ..access.nobody() };
         match Self::try_open(address, &plain).await {
             Ok(_) => Err(no_tls(address)),
-            Err(Failed { error, .. }) if error.kind() == ErrorKind::Unauthenticated => Err(no_tls(address)),
+            Err(RequestError { error, .. }) if error.kind() == ErrorKind::Unauthenticated => {
+                Err(no_tls(address))
+            }
             Err(_) => Err(failed),
         }
     }
 
-    async fn try_open(address: &str, access: &Access) -> Result<Self, Failed> {
+    async fn try_open(address: &str, access: &Access) -> Result<Self, RequestError> {
         let Some((host, port)) = split(address) else {
             let why =
                 format!("{address:?} is no address; one looks like host:6379, its port from 1 to 65535");
-            return Err(Failed::new(Fate::Refused, ErrorKind::InvalidArgument, why));
+            return Err(failure(Effect::Refused, ErrorKind::InvalidArgument, why));
         };
         // Certificates may have been renewed since the last connection.
         let tls = access.tls.as_ref().map(|tls| tls.connector());
@@ -132,7 +141,7 @@ impl Link {
             Ok(Err(e)) => return Err(not_connected(address, access, &e)),
             Err(_) => {
                 let why = format!("{address}: no connection within {:?}", 2 * CONNECT);
-                return Err(Failed::new(Fate::Undone, ErrorKind::Timeout, why));
+                return Err(failure(Effect::None, ErrorKind::Timeout, why));
             }
         }
         Ok(Self {
@@ -161,13 +170,13 @@ impl Link {
     }
 
     fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
-        lock(&self.asked)
+        self.asked.lock()
     }
 
     /// Whether it stands, as far as can be known without asking. A runtime that stood still has not read yet what arrived
     /// meanwhile, the end of a connection among it: it gets a few turns to do so before anything is sent into it.
     pub(crate) async fn stands(&self) -> bool {
-        let is_quiet = lock(&self.heard_at).elapsed() > QUIET;
+        let is_quiet = self.heard_at.lock().elapsed() > QUIET;
         for _ in 0..if is_quiet { TURNS } else { 0 } {
             if self.has_ended() {
                 break;
@@ -198,26 +207,31 @@ impl Link {
     }
 
     /// Ends a subscription. The server's answer comes among the messages.
-    pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), Failed> {
+    pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), RequestError> {
         let ended = self.connection.sunsubscribe(channel);
         ended.await.map_err(|e| failed(&self.address, &e))
     }
 
     /// Sends a command, once, and waits for the answer.
-    pub(crate) async fn call(&self, command: &'static str, arguments: Vec<Value>) -> Result<Value, Failed> {
-        let over = |fate| {
+    pub(crate) async fn call(
+        &self,
+        command: &'static str,
+        arguments: Vec<Value>,
+    ) -> Result<Value, RequestError> {
+        let over = |effect| {
             let why = format!("{}: the connection broke", self.address);
-            Failed::new(fate, ErrorKind::Unavailable, why)
+            failure(effect, ErrorKind::Unavailable, why)
         };
         if self.has_ended() {
-            return Err(over(Fate::Undone));
+            return Err(over(Effect::None));
         }
         self.asked().get_or_insert_with(Instant::now);
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        let mut asked = pin!(self.connection.custom::<Value, Value>(command, arguments));
+        // Boxed, and its type left behind: callers' futures would nest too deeply for the compiler.
+        let mut asked = self.connection.custom::<Value, Value>(command, arguments).boxed();
         // Its first poll hands it on: in the order of the numbers.
         let (number, first) = poll_fn(|cx| {
-            let mut sent = lock(&self.sent);
+            let mut sent = self.sent.lock();
             *sent += 1;
             Poll::Ready((*sent, asked.as_mut().poll(cx)))
         })
@@ -237,19 +251,21 @@ impl Link {
             }
             Some(Err(e)) => failed(&self.address, &e),
             // The client may have ended it, too, before it gave the request up.
-            None => over(Fate::Unknown),
+            None => over(Effect::Unknown),
         };
-        if failed.fate == Fate::Unknown && !self.is_cluster_down() {
+        if failed.effect == Effect::Unknown && !self.is_cluster_down() {
             // Why it ended the connection the client tells only behind the requests that it gives up for it.
             let _ = tokio::time::timeout(WHY, self.ended()).await;
         }
-        if failed.is_cluster_down() || failed.fate == Fate::Unknown && self.is_cluster_down() {
+        if code(&failed) == Some(&Code::ClusterDown)
+            || failed.effect == Effect::Unknown && self.is_cluster_down()
+        {
             // The server said it of the first that it had not answered yet, whatever the client tells that one.
             failed = match self.was_next(number).await {
                 true => cluster_down(&self.address),
-                false => Failed { fate: Fate::Unknown, ..failed },
+                false => RequestError { effect: Effect::Unknown, ..failed },
             };
-        } else if failed.fate != Fate::Unknown {
+        } else if failed.effect != Effect::Unknown {
             self.hears(number);
         }
         Err(failed)
@@ -272,7 +288,7 @@ impl Link {
 
     /// Whether that is why the client ended the connection.
     fn is_cluster_down(&self) -> bool {
-        let mut errors = lock(&self.errors);
+        let mut errors = self.errors.lock();
         while let Ok((error, _)) = errors.1.try_recv() {
             errors.0 |= error.details().starts_with("CLUSTERDOWN");
         }
@@ -283,13 +299,9 @@ impl Link {
         self.answered.fetch_max(number, Ordering::SeqCst);
         self.told.notify_waiters();
         *self.asked() = None;
-        *lock(&self.heard_at) = Instant::now();
+        *self.heard_at.lock() = Instant::now();
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Host and port.

@@ -1,12 +1,11 @@
 //! Listings, and what goes over whole directories.
 
 use crate::{
-    client::Does,
     part::{Core, Note, Part, nonce},
     script::{self, next},
 };
 use fred::types::Value;
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::time::Duration;
 
 /// How many items, and how many bytes, a page holds.
@@ -88,7 +87,7 @@ impl Core {
             ask.most.clamp(1, ITEMS).to_string().into(),
             BYTES.to_string().into(),
         ];
-        let mut answer = self.run(Does::Read, deadline, &script::LIST, [], arguments).await?.list()?;
+        let mut answer = self.run(RetrySafety::Read, deadline, &script::LIST, [], arguments).await?.list()?;
         let from = next(&mut answer)?.text()?;
         let mut rows = Vec::new();
         for row in next(&mut answer)?.list()? {
@@ -151,7 +150,8 @@ pub(crate) async fn page(
 pub(crate) async fn delete_tree(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let (from, to) = below(directory);
     let arguments = [from.into(), to.into(), nonce().to_string().into(), BATCH.to_string().into()];
-    let answer = part.core.run(Does::Write, options.deadline, &script::DELETE_TREE, [], arguments).await?;
+    let answer =
+        part.core.run(RetrySafety::Write, options.deadline, &script::DELETE_TREE, [], arguments).await?;
     let mut answer = answer.list()?;
     let deleted = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
     let looked_at = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();

@@ -2,16 +2,19 @@
 
 use crate::{
     client::Client,
-    error::Failed,
+    error::{Code, code, silent},
     feed::Reader,
     find::{Find, hello, is_master},
     link::Link,
-    tale::Tale,
+    notification::Notification,
 };
 use fred::types::Value;
 use kv_core::{
     Error, ErrorKind,
-    backend::{Backoff, Outage},
+    backend::{
+        Backoff, Outage,
+        retry::{Effect, RequestError},
+    },
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -70,7 +73,7 @@ impl Listener {
                         return;
                     }
                 }
-                Err(Failed { error, .. }) => self.failed(&error),
+                Err(RequestError { error, .. }) => self.failed(&error),
             }
             self.backoff.pause().await;
         }
@@ -89,7 +92,7 @@ impl Listener {
         }
         let since = *self.refused.get_or_insert_with(Instant::now);
         if since.elapsed() >= PATIENCE {
-            self.readers().for_each(|reader| reader.refused(error));
+            self.readers().for_each(|reader| reader.end(error.clone()));
         }
     }
 
@@ -118,7 +121,7 @@ impl Listener {
         let mut messages = link.messages();
         if let Err(failed) = subscribe(link, [&self.own]).await.pop()?.1 {
             if failed.error.kind() == ErrorKind::PermissionDenied {
-                self.readers().for_each(|reader| reader.refused(&failed.error));
+                self.readers().for_each(|reader| reader.end(failed.error.clone()));
             }
             self.fails(link, failed);
             return Some(());
@@ -136,7 +139,7 @@ impl Listener {
                 message = messages.recv() => match message {
                     Ok(message) => self.tell(&message.channel, message.value),
                     // What was dropped, nobody knows.
-                    Err(RecvError::Lagged(_)) => self.readers().for_each(|reader| reader.look()),
+                    Err(RecvError::Lagged(_)) => self.readers().for_each(|reader| reader.lag()),
                     Err(RecvError::Closed) => return Some(()),
                 },
                 order = self.orders.recv() => self.change(link, order?).await,
@@ -178,7 +181,7 @@ impl Listener {
         }
         // Who joins a channel that is listened to can read at once.
         for (_, reader) in begun.iter().filter(|(channel, _)| !new.contains(channel)) {
-            reader.look();
+            reader.lag();
         }
         self.join(link, &new).await;
     }
@@ -187,11 +190,11 @@ impl Listener {
     async fn join(&mut self, link: &Link, channels: &[String]) {
         for (channel, answer) in subscribe(link, channels).await {
             match answer {
-                Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.look()),
-                Err(Failed { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
+                Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.lag()),
+                Err(RequestError { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
                     // Whoever joins it later tries again.
                     for reader in self.channels.remove(channel).unwrap_or_default() {
-                        reader.refused(&error);
+                        reader.end(error.clone());
                     }
                 }
                 Err(failed) => self.fails(link, failed),
@@ -200,9 +203,11 @@ impl Listener {
     }
 
     /// Another connection will be tried, to where the slot is by now.
-    fn fails(&mut self, link: &Link, failed: Failed) {
+    fn fails(&mut self, link: &Link, failed: RequestError) {
         self.outage.failed(&failed.error);
-        self.client.moved(failed.fate);
+        if let Some(Code::Moved(address)) = code(&failed) {
+            self.client.moved(address);
+        }
         link.end();
     }
 
@@ -245,15 +250,17 @@ impl Listener {
             Value::Bytes(bytes) => bytes,
             _ => return,
         };
-        let tale = if channel.starts_with(&self.prefix) {
-            String::from_utf8(message.into()).ok().map(Tale::Front)
+        let notification = if channel.starts_with(&self.prefix) {
+            String::from_utf8(message.into()).ok().map(Notification::Front)
         } else {
-            Tale::read(&message)
+            Notification::read(&message)
         };
-        match tale {
-            Some(tale) => readers.iter().for_each(|reader| reader.tell(&tale)),
-            // Whoever publishes it: what is there is read.
-            None => readers.iter().for_each(|reader| reader.look()),
+        for reader in readers {
+            match &notification {
+                Some(notification) => reader.push(notification.clone(), notification.bytes()),
+                // Whoever publishes it: what is there is read.
+                None => reader.lag(),
+            }
         }
     }
 }
@@ -262,10 +269,10 @@ impl Listener {
 async fn subscribe<'a>(
     link: &Link,
     channels: impl IntoIterator<Item = &'a String>,
-) -> Vec<(&'a String, Result<Value, Failed>)> {
+) -> Vec<(&'a String, Result<Value, RequestError>)> {
     let all = channels.into_iter().map(|channel| async move {
         let asked = link.call("SSUBSCRIBE", vec![channel.as_str().into()]);
-        let silent = |_| Err(crate::error::silent(&link.address, ANSWER));
+        let silent = |_| Err(silent(&link.address, Effect::Unknown, "answer", ANSWER));
         (channel, timeout(ANSWER, asked).await.unwrap_or_else(silent))
     });
     futures::future::join_all(all).await

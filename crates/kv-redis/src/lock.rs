@@ -1,22 +1,26 @@
 //! Locks: contenders in the order of their numbers.
 
 use crate::{
-    client::Does,
     error::undone,
     holder::{OWN, token},
-    part::{Core, Part, unique},
+    part::{Core, Part},
     script::{self, next},
     session::{Session, Use},
-    waiting::Place,
+    waiting::QueuePosition,
 };
 use kv_core::{
-    backend::{Backoff, Undo},
-    *,
+    Acquired, Bytes, Deadline, ErrorKind, Fence, Key, LockOptions, Result,
+    backend::{
+        Alive, Backoff, Undo,
+        retry::{Answered, RetrySafety},
+        unique,
+    },
 };
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
+use tokio::runtime::Handle;
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -85,7 +89,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                     session.soonest.dies(asked + left + Duration::from_millis(1), part.core.clock.now());
                 }
                 session.listen();
-                if waiting.place().await == Place::Lost {
+                if waiting.place().await == QueuePosition::Lost {
                     if session.is_over() {
                         session.forget();
                     }
@@ -94,7 +98,7 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
                 number
             }
         };
-        let Some(alive) = session.alive().map(backend::Alive::another) else { continue };
+        let Some(alive) = session.alive().map(Alive::another) else { continue };
         if !alive.is_held() {
             session.forget();
             continue;
@@ -117,7 +121,8 @@ impl Attempt {
         [queue, brought, self.core.names.session(&self.used.session.id)]
     }
 
-    /// Gets in line, or holds the lock at once; and whether the answer is that of a repeat: an earlier try may be on its way still.
+    /// Gets in line, or holds the lock at once; and whether the answer is that of a repeat: an
+    /// earlier try may be on its way still.
     async fn enter(&self, options: &LockOptions) -> Result<(Entered, bool)> {
         let session = &self.used.session;
         let flag = |on: bool| if on { "1" } else { "0" };
@@ -132,7 +137,8 @@ impl Attempt {
         ];
         // A repeat finds the contender that the first one made.
         let request = self.core.request(&script::ENTER, self.names(), arguments);
-        let (answer, is_repeat) = self.core.client.run(Does::Repeatable, self.deadline(), &request).await?;
+        let answered = self.core.client.run(RetrySafety::Repeatable, self.deadline(), &request).await?;
+        let Answered { answer, is_repeat } = answered;
         let mut answer = answer.list()?;
         let word = next(&mut answer)?.text()?;
         let mut number = || -> Result<u64> { next(&mut answer)?.unsigned() };
@@ -148,24 +154,25 @@ impl Attempt {
         Ok((entered, is_repeat))
     }
 
-    /// Leaves the line, or has a request to enter that is still on its way do nothing: `true` when we were in front.
+    /// Leaves the line, or has a request to enter that is still on its way do nothing: `true` when
+    /// we were in front.
     fn leave(self: Arc<Self>) -> Undo {
         let tasks = self.core.tasks.clone();
         tasks.undo(async move {
             self.used.session.holds_no_more(&self.contender);
             self.used.session.may_be_open();
-            let stays = self.stays();
-            let answer = stays.left().await;
-            if answer.is_err() {
-                tokio::spawn(stays.leave());
+            let entry = self.entry();
+            let left = entry.take_out().await;
+            if left.is_err() {
+                entry.take_out_later();
             }
             // What a repeat finds is no answer for the first try.
-            answer.and_then(|(was_held, is_repeat)| undone(was_held, is_repeat))
+            left.and_then(|left| undone(left.answer, left.is_repeat))
         })
     }
 
-    fn stays(&self) -> Stays {
-        Stays {
+    fn entry(&self) -> Arc<Entry> {
+        Arc::new(Entry {
             core: self.core.clone(),
             session: Arc::downgrade(&self.used.session),
             id: self.used.session.id.clone(),
@@ -173,7 +180,7 @@ impl Attempt {
             name: self.name.clone(),
             contender: self.contender.clone(),
             each_request: self.each_request,
-        }
+        })
     }
 
     /// The server has nothing of it, and gets nothing but by an earlier try.
@@ -187,7 +194,7 @@ impl Attempt {
 }
 
 /// A contender that is to be taken out of a line. It does not keep its session.
-struct Stays {
+struct Entry {
     core: Arc<Core>,
     session: Weak<Session>,
     id: String,
@@ -197,9 +204,9 @@ struct Stays {
     each_request: Duration,
 }
 
-impl Stays {
-    /// Whether it was in front, and whether an earlier try may have taken it out.
-    async fn left(&self) -> Result<(bool, bool)> {
+impl Entry {
+    /// Whether it was in front.
+    async fn take_out(&self) -> Result<Answered<bool>> {
         let deadline = Deadline::after(self.each_request);
         let left = leave(&self.core, &self.name, &self.id, &self.contender, deadline).await;
         match (&left, self.session.upgrade()) {
@@ -208,21 +215,33 @@ impl Stays {
             (Err(e), Some(session)) if e.is_lasting() => session.forget(),
             _ => {}
         }
-        if left.is_err() {
-            self.core.stays().insert(self.id.clone(), (self.ttl, self.each_request));
-        }
         left
     }
 
-    /// Others keep the session alive, and with it what we could not take out: until it is, or the session has ended.
-    async fn leave(self) {
-        let mut backoff = Backoff::default();
+    /// Goes on in the background as long as the server may have it: others may keep the session alive.
+    fn take_out_later(self: Arc<Self>) {
+        let left = Arc::downgrade(&self);
+        self.core.tasks.left(move || {
+            let entry = left.upgrade()?;
+            Some(async move { entry.take_out().await.map(drop) })
+        });
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { self.until_out().await });
+        }
+    }
+
+    async fn until_out(&self) {
+        let (clock, mut backoff, mut over) = (&self.core.clock, Backoff::default(), None);
         loop {
             backoff.pause().await;
             if self.session.upgrade().is_none_or(|session| session.is_over()) {
-                return;
+                // Nobody renews it any more, and the server has it for its TTL.
+                let over = *over.get_or_insert_with(|| clock.now());
+                if clock.now() >= over + self.ttl {
+                    return;
+                }
             }
-            match self.left().await {
+            match self.take_out().await {
                 Err(e) if e.kind() != ErrorKind::Closed => {}
                 _ => return,
             }
@@ -230,17 +249,17 @@ impl Stays {
     }
 }
 
-/// Takes a contender out of a line. Whether it was in front, and whether an earlier try may have taken it out.
+/// Takes a contender out of a line; whether it was in front.
 pub(crate) async fn leave(
     core: &Core,
     name: &Key,
     session: &str,
     contender: &str,
     deadline: Deadline,
-) -> Result<(bool, bool)> {
+) -> Result<Answered<bool>> {
     let [queue, brought] = core.names.lock(name);
     let names = [queue, brought, core.names.session(session)];
     let request = core.request(&script::LEAVE, names, [name.as_str().into(), contender.into()]);
-    let (answer, is_repeat) = core.client.run(Does::Repeatable, deadline, &request).await?;
-    Ok((answer.number()? == 1, is_repeat))
+    let Answered { answer, is_repeat } = core.client.run(RetrySafety::Repeatable, deadline, &request).await?;
+    Ok(Answered { answer: answer.number()? == 1, is_repeat })
 }

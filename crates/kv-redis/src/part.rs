@@ -3,26 +3,21 @@
 use crate::{
     about::About,
     access::Access,
-    client::{Client, Does, Request},
+    client::{Client, Request},
     config::refused,
     error::corrupt,
     feed::Feed,
     link::Link,
     names::Names,
     script::{self, Answer, Script, digest, next},
-    session::{Session, Sessions, lock},
+    session::Sessions,
 };
 use fred::types::Value;
 use kv_core::{
-    backend::{Clock, Tasks},
+    backend::{Clock, Tasks, retry::RetrySafety, unique},
     *,
 };
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::Arc;
 
 /// How many keys are read at once.
 const MOST_KEYS: usize = 1000;
@@ -37,9 +32,6 @@ pub(crate) struct Core {
     pub(crate) feed: Feed,
     /// What is given back in the background.
     pub(crate) tasks: Tasks,
-    /// Sessions on which something hangs that could not be taken out of its line, by their names: how long they live without
-    /// us, and how long a request to end them may take.
-    stays: Mutex<HashMap<String, (Duration, Duration)>>,
 }
 
 /// A store in one slot.
@@ -47,11 +39,6 @@ pub(crate) struct Part {
     pub(crate) core: Arc<Core>,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-}
-
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    RandomState::new().hash_one(std::process::id())
 }
 
 /// The part of a version that is the write's own.
@@ -125,24 +112,7 @@ impl Note {
     }
 }
 
-/// Whether a version was made of bytes.
-pub(crate) fn is_foreign(version: Version) -> bool {
-    version.parts().1 & FOREIGN != 0
-}
-
 impl Core {
-    pub(crate) fn stays(&self) -> MutexGuard<'_, HashMap<String, (Duration, Duration)>> {
-        lock(&self.stays)
-    }
-
-    /// Ends the sessions on which something was left, also those that we use no more.
-    async fn end_what_stays(&self) -> Result<()> {
-        let stays = std::mem::take(&mut *self.stays());
-        let ends = stays.iter().map(|(id, (ttl, each))| Session::end(self, id, *ttl, *each));
-        // Each of them, whatever becomes of the others.
-        futures::future::join_all(ends).await.into_iter().try_for_each(|ended| ended.map(drop))
-    }
-
     /// A script on this store, about these names besides the store's own.
     pub(crate) fn request(
         &self,
@@ -160,18 +130,19 @@ impl Core {
 
     pub(crate) async fn run(
         &self,
-        does: Does,
+        safety: RetrySafety,
         deadline: Deadline,
         script: &'static Script,
         names: impl IntoIterator<Item = String>,
         arguments: impl IntoIterator<Item = Value>,
     ) -> Result<Answer> {
-        Ok(self.client.run(does, deadline, &self.request(script, names, arguments)).await?.0)
+        let request = self.request(script, names, arguments);
+        Ok(self.client.run(safety, deadline, &request).await?.answer)
     }
 
     /// Asks for nothing, as every call asks.
     async fn ask(&self, deadline: Deadline) -> Result<()> {
-        self.run(Does::Read, deadline, &script::READ, [], []).await.map(drop)
+        self.run(RetrySafety::Read, deadline, &script::READ, [], []).await.map(drop)
     }
 
     /// Several keys with their versions.
@@ -182,7 +153,7 @@ impl Core {
             let rest = &rest[..rest.len().min(MOST_KEYS)];
             let names = rest.iter().map(|key| self.names.key(key.as_str()));
             let arguments = rest.iter().map(|key| key.as_str().into());
-            let answer = self.run(Does::Read, deadline, &script::READ, names, arguments).await?;
+            let answer = self.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
             // Of large values an answer has a few.
             let found = answer.list()?;
             if found.len() == 0 {
@@ -216,8 +187,7 @@ impl Part {
         let about = About::ask(&client, deadline).await?;
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
-        let core =
-            Arc::new(Core { client, names, clock, feed, tasks: Tasks::default(), stays: Mutex::default() });
+        let core = Arc::new(Core { client, names, clock, feed, tasks: Tasks::default() });
         // Whether its user may ask at all; what it may not write, those calls tell.
         core.ask(deadline).await?;
         Ok(Self { capabilities: about.capabilities(), sessions: Sessions::default(), core })
@@ -228,7 +198,10 @@ impl Part {
     pub(crate) async fn check_parts(&self, asked: u16, deadline: Deadline) -> Result<()> {
         let note = self.core.names.parts();
         let number = Value::from(i64::from(asked));
-        let is = self.core.run(Does::Repeatable, deadline, &script::PARTS, [note.clone()], [number]).await?;
+        let is = self
+            .core
+            .run(RetrySafety::Repeatable, deadline, &script::PARTS, [note.clone()], [number])
+            .await?;
         match is.number()? {
             is if is == i64::from(asked) => Ok(()),
             is => Err(refused(&format!(
@@ -255,7 +228,7 @@ impl Part {
 
     pub(crate) async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let name = [self.core.names.key(key.as_str())];
-        let answer = self.core.run(Does::Read, options.deadline, &script::EXISTS, name, []).await?;
+        let answer = self.core.run(RetrySafety::Read, options.deadline, &script::EXISTS, name, []).await?;
         Ok(answer.number()? == 1)
     }
 
@@ -273,9 +246,8 @@ impl Part {
     pub(crate) async fn close(&self) -> Result<()> {
         let given_back = self.core.tasks.finish().await;
         let ended = self.sessions.end().await;
-        let left = self.core.end_what_stays().await;
         self.core.feed.close();
         self.core.client.close();
-        given_back.and(ended).and(left)
+        given_back.and(ended)
     }
 }

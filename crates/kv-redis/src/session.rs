@@ -2,23 +2,22 @@
 //! it and a little longer.
 
 use crate::{
-    client::Does,
     ear::hear,
     lock::leave,
-    part::{Core, unique},
+    part::Core,
     script::{self, Answer, next},
     soonest::Soonest,
-    waiting::{Place, Waiter},
+    waiting::{QueuePosition, Waiter},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
-    backend::{Alive, Instant, Undo},
+    backend::{Alive, Instant, Mutex, Undo, retry::RetrySafety, unique},
 };
 use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,10 +35,6 @@ pub(crate) fn renewal(ttl: Duration, each_request: Duration) -> Deadline {
 pub(crate) struct Sessions(Arc<Mutex<Open>>);
 
 type Open = HashMap<Duration, Arc<Session>>;
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 type Ending = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -72,7 +67,7 @@ struct Users {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for task in [lock(&self.users).end.take(), lock(&self.ear).take()].into_iter().flatten() {
+        for task in [self.users.lock().end.take(), self.ear.lock().take()].into_iter().flatten() {
             task.abort();
         }
     }
@@ -85,7 +80,7 @@ pub(crate) struct Use {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        let mut users = lock(&self.session.users);
+        let mut users = self.session.users.lock();
         users.count -= 1;
         if users.count > 0 {
             return;
@@ -99,9 +94,9 @@ impl Drop for Use {
             clock.sleep(wait).await;
             let Some(session) = weak.upgrade() else { return };
             if let Some(sessions) = session.sessions.upgrade() {
-                let mut open = lock(&sessions);
+                let mut open = sessions.lock();
                 let is_unused = {
-                    let mut users = lock(&session.users);
+                    let mut users = session.users.lock();
                     users.end = None;
                     users.count == 0
                 };
@@ -126,13 +121,13 @@ fn forget(open: &mut Open, session: &Arc<Session>) {
 impl Sessions {
     /// The session of this TTL; on the server it is made with the first lock.
     pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Use {
-        let mut open = lock(&self.0);
+        let mut open = self.0.lock();
         if open.get(&ttl).is_some_and(|session| session.is_over()) {
             open.remove(&ttl);
         }
         let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
         let session = open.entry(ttl).or_insert_with(new).clone();
-        lock(&session.users).count += 1;
+        session.users.lock().count += 1;
         Use { session }
     }
 
@@ -141,9 +136,9 @@ impl Sessions {
     /// # Errors
     /// The first that could not be ended.
     pub(crate) async fn end(&self) -> Result<()> {
-        let open = std::mem::take(&mut *lock(&self.0));
+        let open = std::mem::take(&mut *self.0.lock());
         let ends = open.into_values().map(|session| async move {
-            let revoke = lock(&session.revoke).take();
+            let revoke = session.revoke.lock().take();
             match revoke {
                 Some(revoke) => revoke.run().await.map(drop),
                 None => Ok(()),
@@ -176,13 +171,13 @@ impl Session {
     /// A name for another contender.
     pub(crate) fn contender(&self) -> String {
         let name = format!("{}:{:x}", self.id, self.contenders.fetch_add(1, Ordering::Relaxed));
-        lock(&self.known).insert(name.clone());
+        self.known.lock().insert(name.clone());
         name
     }
 
     /// It has left, or never was in line.
     pub(crate) fn has_left(&self, contender: &str) {
-        lock(&self.known).remove(contender);
+        self.known.lock().remove(contender);
     }
 
     pub(crate) fn alive(&self) -> Option<&Alive> {
@@ -196,7 +191,7 @@ impl Session {
     /// No new locks on it: it is over, or there is in a line what cannot be taken out.
     pub(crate) fn forget(self: &Arc<Self>) {
         if let Some(sessions) = self.sessions.upgrade() {
-            forget(&mut lock(&sessions), self);
+            forget(&mut sessions.lock(), self);
         }
     }
 
@@ -211,7 +206,7 @@ impl Session {
     ) -> Result<Option<Step>> {
         let arguments = [order.into(), ttl.as_millis().to_string().into(), from.into()];
         let name = [core.names.session(id)];
-        let answer = core.run(Does::Repeatable, deadline, &script::SESSION, name, arguments).await?;
+        let answer = core.run(RetrySafety::Repeatable, deadline, &script::SESSION, name, arguments).await?;
         let Some(answer) = answer.some() else { return Ok(None) };
         let mut answer = answer.list()?;
         let more = Some(next(&mut answer)?.text()?).filter(|cursor| cursor != "0");
@@ -230,7 +225,7 @@ impl Session {
 
     /// The server may have it, by a request that nobody waits for any more: its end is asked for in any case.
     pub(crate) fn may_be_open(&self) {
-        lock(&self.revoke).get_or_insert_with(|| {
+        self.revoke.lock().get_or_insert_with(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
             self.core.tasks.undo(async move { Self::end(&core, &id, ttl, each).await })
         });
@@ -269,8 +264,8 @@ impl Session {
         let began = self.core.clock.now();
         // Only what was there before has to be found.
         let waited: HashSet<String> =
-            lock(&self.waiting).iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect();
-        let held: HashSet<String> = lock(&self.held).keys().cloned().collect();
+            self.waiting.lock().iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect();
+        let held: HashSet<String> = self.held.lock().keys().cloned().collect();
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
         let mut from = Some("0".to_owned());
         while let Some(cursor) = from {
@@ -287,19 +282,19 @@ impl Session {
             from = step.more;
         }
         self.soonest.looked(began, soonest);
-        firsts.keys().for_each(|first| self.is_at(first, Place::First));
+        firsts.keys().for_each(|first| self.is_at(first, QueuePosition::First));
         for gone in waited.iter().filter(|name| !firsts.contains_key(*name) && !behind.contains_key(*name)) {
-            self.is_at(gone, Place::Lost);
+            self.is_at(gone, QueuePosition::Lost);
         }
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
-            if let Some(end) = lock(&self.held).remove(gone) {
+            if let Some(end) = self.held.lock().remove(gone) {
                 end("its place in the line is gone: an administrator changed it, or a failover lost it");
                 // Where it is found in a line again, it is taken out.
                 self.has_left(gone);
             }
         }
         for (late, name) in firsts.into_iter().chain(behind) {
-            if !lock(&self.known).contains(&late) {
+            if !self.known.lock().contains(&late) {
                 let (session, deadline) = (self.clone(), Deadline::after(self.each_request));
                 self.core
                     .tasks
@@ -311,16 +306,16 @@ impl Session {
 
     /// Tells this one when its contender is found to be gone.
     pub(crate) fn holds(&self, contender: &str, alive: &Alive) {
-        lock(&self.held).insert(contender.to_owned(), Box::new(alive.ending()));
+        self.held.lock().insert(contender.to_owned(), Box::new(alive.ending()));
     }
 
     pub(crate) fn holds_no_more(&self, contender: &str) {
-        lock(&self.held).remove(contender);
+        self.held.lock().remove(contender);
     }
 
     /// Listens for what concerns those of ours that wait, from the first wait on.
     pub(crate) fn listen(self: &Arc<Self>) {
-        let mut ear = lock(&self.ear);
+        let mut ear = self.ear.lock();
         // The runtime of the one before may have ended.
         if ear.as_ref().is_none_or(AbortHandle::is_finished) {
             let channel = self.core.names.on_session(&self.id);
@@ -342,6 +337,6 @@ struct Step {
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({} open)", lock(&self.0).len())
+        write!(f, "Sessions({} open)", self.0.lock().len())
     }
 }

@@ -1,8 +1,6 @@
 //! When those that wait in lines look by themselves, since who dies tells nobody.
 
-use crate::session::lock;
-use kv_core::backend::Instant;
-use std::sync::Mutex;
+use kv_core::backend::{Instant, Mutex};
 use tokio::sync::Notify;
 
 /// When one before us in a line dies, unless it is renewed.
@@ -15,7 +13,7 @@ pub(crate) struct Soonest {
 
 impl Soonest {
     pub(crate) fn at(&self) -> Option<Instant> {
-        lock(&self.next).map(|(at, _)| at)
+        self.next.lock().map(|(at, _)| at)
     }
 
     /// Ready when it may be another.
@@ -26,7 +24,7 @@ impl Soonest {
     /// Somebody dies then, as is known now.
     pub(crate) fn dies(&self, at: Instant, now: Instant) {
         {
-            let mut next = lock(&self.next);
+            let mut next = self.next.lock();
             let at = next.map_or(at, |(other, _)| other.min(at));
             *next = Some((at, now));
         }
@@ -36,7 +34,7 @@ impl Soonest {
     /// What a look found that began then: who came since may not have been seen.
     pub(crate) fn looked(&self, began: Instant, found: Option<Instant>) {
         {
-            let mut next = lock(&self.next);
+            let mut next = self.next.lock();
             let newer = next.filter(|(_, known)| *known >= began);
             let found = found.map(|at| (at, began));
             *next = match (newer, found) {
@@ -49,7 +47,7 @@ impl Soonest {
 
     /// The look failed.
     pub(crate) fn again(&self, at: Instant, now: Instant) {
-        *lock(&self.next) = Some((at, now));
+        *self.next.lock() = Some((at, now));
     }
 }
 

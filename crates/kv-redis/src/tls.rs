@@ -3,18 +3,14 @@
 use fred::types::config::TlsConnector;
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Pem, TlsFiles, TlsSettings},
+    backend::{Mutex, Pem, TlsFiles, TlsSettings},
 };
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// The settings, as a configuration gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +56,7 @@ impl Tls {
     /// With the files as they are now. While they are replaced, they may be gone or not fit together: then with those that
     /// did so last.
     pub(crate) fn connector(&self) -> TlsConnector {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let read = self.settings.read().and_then(|files| match files {
             Some(files) if files != last.0 => connector(&files).map(|connector| Some((files, connector))),
             _ => Ok(None),

@@ -1,12 +1,11 @@
 //! Writes, and what they depend on, in one script.
 
 use crate::{
-    client::Does,
     part::{Core, Part, nonce, version_of_text, version_text},
     script::{self, Answer, digest, next},
 };
 use fred::types::Value;
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::time::Duration;
 
 /// What is put together for one run of the script.
@@ -84,7 +83,8 @@ impl Order {
         let nonce = nonce();
         let head = [nonce.to_string().into(), self.count.into()];
         let arguments = head.into_iter().chain(self.conditions).chain(self.writes);
-        let answer = part.core.run(Does::Write, deadline, &script::WRITE, self.names, arguments).await?;
+        let answer =
+            part.core.run(RetrySafety::Write, deadline, &script::WRITE, self.names, arguments).await?;
         let mut answer = answer.list()?;
         let done = match next(&mut answer)?.text()?.as_str() {
             "refused" => {

@@ -1,25 +1,28 @@
-//! Watches: listen, read what is there, then tell what is published; what ends by itself is looked at when it is due.
+//! Watches of keys: what a list, a read and what is published tell of them, and when keys end by
+//! themselves.
 
 use crate::{
-    client::Does,
-    ends::Ends,
-    feed::News,
-    list::{Ask, Found, Row, Wanted, below},
-    part::{Core, is_foreign},
+    feed::Subscription,
+    list::{Ask, Row, Wanted, below},
+    notification::Notification,
+    part::Core,
     script::{self, next},
-    tale::Tale,
 };
 use fred::types::Value;
 use kv_core::{
-    backend::{Backoff, Emit, Instant, Outage, Told, stream},
-    *,
+    Deadline, Directory, Entry, Key, Result, Target, Version, WatchEvent, WatchOptions, WatchStream,
+    backend::{
+        ExpiryQueue, Instant, Outage,
+        retry::RetrySafety,
+        watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
+    },
 };
 use std::{future::pending, sync::Arc, time::Duration};
 
 /// How many keys are asked for at once: with values, and whether they have ended.
-const VALUES: usize = 32;
-const LIVES: usize = 500;
-const FULL: usize = 1000;
+const MAX_VALUES: usize = 32;
+const MAX_LIVES: usize = 500;
+const MAX_ITEMS: usize = 1000;
 /// When to look again at what could not be told yet.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -27,263 +30,198 @@ fn number(version: Version) -> u64 {
     version.parts().0
 }
 
-/// One watch of a key or directory.
-struct Watched {
+/// The greatest version of this number.
+fn last_of(number: u64) -> Version {
+    Version::new(number, u64::MAX)
+}
+
+/// What the server tells of a key or directory.
+struct Keys {
     core: Arc<Core>,
-    target: Target,
+    directory: Directory,
+    /// The bounds of the list.
+    bounds: (String, String),
+    channel: String,
     each_request: Duration,
-    told: Told,
-    ends: Ends,
-    /// The last number given before the last reading: what was published of it, or of a smaller one, the reading has.
-    floor: u64,
-    /// Whether the first reading is done.
-    has_read: bool,
+    published: Option<Subscription>,
+    /// When keys end, unless they are renewed.
+    expiries: ExpiryQueue<Key, Instant>,
+    /// What has ended, and nobody publishes it.
+    gone: Vec<Key>,
     outage: Outage,
 }
 
+/// Starts the watch of a key, or of all keys below a directory.
 pub(crate) fn watch(core: Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
-    let each_request = options.each_request;
-    let mut watched = Watched {
-        core,
-        target: target.clone(),
-        each_request,
-        told: Told::default(),
-        ends: Ends::default(),
-        floor: 0,
-        has_read: false,
-        outage: Outage::new("a watch", "redis"),
+    let (directory, bounds, channel) = match target {
+        Target::Tree(directory) => (directory.clone(), below(directory), core.names.on_tree(directory)),
+        Target::Key(key) | Target::Holder(key) => {
+            let bound = format!("[{key}");
+            (Directory::root(), (bound.clone(), bound), core.names.on_key(key))
+        }
     };
-    stream(move |out| async move {
-        let channel = match &watched.target {
-            Target::Tree(directory) => watched.core.names.on_tree(directory),
-            Target::Key(key) | Target::Holder(key) => watched.core.names.on_key(key),
+    watch::start(Keys {
+        core,
+        directory,
+        bounds,
+        channel,
+        each_request: options.each_request,
+        published: None,
+        expiries: ExpiryQueue::default(),
+        gone: Vec::new(),
+        outage: Outage::new("the look for keys that have ended", "redis"),
+    })
+}
+
+impl Source for Keys {
+    type Token = String;
+
+    fn backend(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        (self.expiries, self.gone) = (ExpiryQueue::default(), Vec::new());
+        match &self.published {
+            Some(published) => published.clear(),
+            None => self.published = Some(self.core.feed.subscribed(self.channel.clone()).await?),
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, delivered: &WatchState, from: Option<&String>) -> Result<Listing<String>> {
+        let wanted = match delivered.detail() {
+            Detail::Values => Wanted::Values,
+            Detail::Versions => Wanted::Keys,
         };
-        let mut news = watched.core.feed.subscribe(channel);
+        let ask = Ask { children: false, wanted, lives: true, most: MAX_ITEMS };
+        let bounds = (from.unwrap_or(&self.bounds.0).as_str(), self.bounds.1.as_str());
+        let page = self.core.rows(&self.directory, bounds, ask, self.deadline()).await?;
+        let mut entries = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            let Row::Key(found) = row else { continue };
+            self.expires(&found.key, found.left);
+            entries.push(match wanted {
+                Wanted::Values => Listed::Entry(Entry::new(found.key, found.value, found.version)),
+                Wanted::Keys => Listed::Version(found.key, found.version),
+            });
+        }
+        Ok(Listing::Page { entries, position: Some(last_of(page.last)), next: page.more })
+    }
+
+    async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        let keys = &keys[..keys.len().min(MAX_VALUES)];
+        let found = self.core.read(keys, self.deadline()).await?;
+        for (key, _) in keys.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+            self.expiries.remove(key);
+        }
+        Ok(found)
+    }
+
+    async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
         loop {
-            let next_end = watched.ends.first();
-            let clock = watched.core.clock.clone();
+            if let Some(key) = self.gone.pop() {
+                return Ok(Change::Gone { key, last: None });
+            }
+            let (clock, first) = (&self.core.clock, self.expiries.first().map(|(at, _)| at));
             let due = async {
-                match next_end {
+                match first {
                     Some(at) => clock.sleep_until(at).await,
                     None => pending().await,
                 }
             };
-            tokio::select! {
+            let Some(published) = &mut self.published else { return Ok(Change::Lagged) };
+            let published = tokio::select! {
                 biased;
-                news = news.next() => match news {
-                    News::Look => watched.look(&out).await?,
-                    News::Refused(e) => return Err(e),
-                    News::Tale(tale) => watched.follow(tale, &out).await?,
-                },
-                () = due => watched.look_at_due(&out).await?,
+                published = published.next() => Some(published?),
+                () = due => None,
+            };
+            match published {
+                Some(Some(notification)) => {
+                    if let Some(change) = self.change(notification, delivered) {
+                        return Ok(change);
+                    }
+                }
+                Some(None) => return Ok(Change::Lagged),
+                None => self.look_at_due(delivered).await?,
             }
         }
-    })
+    }
 }
 
-impl Watched {
+impl Keys {
     fn deadline(&self) -> Deadline {
         Deadline::after(self.each_request)
     }
 
-    fn end_of(&self, left: Option<Duration>) -> Option<Instant> {
-        // The server ends a key a moment after its time.
-        left.map(|left| self.core.clock.now() + left + Duration::from_millis(1))
-    }
-
-    /// Reads until it is done: rides out all that is not known to last.
-    async fn look(&mut self, out: &Emit<WatchEvent>) -> Result<()> {
-        let mut backoff = Backoff::default();
-        while let Err(e) = self.read(out).await {
-            self.ridden_out(e)?;
-            backoff.pause().await;
-        }
-        self.outage.over();
-        out.send(WatchEvent::Synced).await;
-        Ok(())
-    }
-
-    fn ridden_out(&mut self, error: Error) -> Result<()> {
-        if error.is_lasting() {
-            return Err(error);
-        }
-        self.outage.failed(&error);
-        Ok(())
-    }
-
-    /// Tells what is there, or what differs from what was told.
-    async fn read(&mut self, out: &Emit<WatchEvent>) -> Result<()> {
-        let wanted = if self.has_read { Wanted::Keys } else { Wanted::Values };
-        let (directory, (mut from, to)) = match &self.target {
-            Target::Tree(directory) => (directory.clone(), below(directory)),
-            Target::Key(key) | Target::Holder(key) => {
-                (Directory::root(), (format!("[{key}"), format!("[{key}")))
+    /// Notes what is left of a key's life.
+    fn expires(&mut self, key: &Key, left: Option<Duration>) {
+        match left {
+            // The server ends a key a moment after its time.
+            Some(left) => {
+                self.expiries.set(key.clone(), self.core.clock.now() + left + Duration::from_millis(1))
             }
+            None => self.expiries.remove(key),
         };
-        let ask = Ask { children: false, wanted, lives: true, most: FULL };
-        self.told.relist();
-        let mut floor = None;
-        loop {
-            let bounds = (from.as_str(), to.as_str());
-            let rows = self.core.rows(&directory, bounds, ask, self.deadline()).await?;
-            // The later pages know more.
-            floor.get_or_insert(rows.last);
-            let mut changed = Vec::new();
-            for row in rows.rows {
-                let Row::Key(found) = row else { continue };
-                if self.differs(&found) {
-                    match wanted {
-                        Wanted::Values => self.listed(found, out).await,
-                        Wanted::Keys => changed.push(found),
-                    }
-                }
-            }
-            for found in changed.chunks(VALUES) {
-                self.fetch(found.iter().map(|found| (found.key.clone(), found.left)).collect(), out).await?;
-            }
-            match rows.more {
-                Some(more) => from = more,
-                None => break,
-            }
-        }
-        for event in self.told.rest() {
-            if let Some(key) = event.key() {
-                self.ends.set(key, None);
-            }
-            out.send(event).await;
-        }
-        // A server that went back begins from where it is by now.
-        self.floor = floor.unwrap_or_default();
-        self.has_read = true;
-        Ok(())
     }
 
-    /// Whether it is not what was told.
-    fn differs(&mut self, found: &Found) -> bool {
-        // One that was made of bytes is not in a listing of keys alone.
-        let told = self.told.version(&found.key);
-        let told = told.filter(|told| is_foreign(*told) && number(*told) == number(found.version));
-        let differs = self.told.still(&found.key, told.unwrap_or(found.version));
-        if !differs {
-            let end = self.end_of(found.left);
-            self.ends.set(&found.key, end);
-        }
-        differs
-    }
-
-    /// Tells what was published.
-    async fn put(&mut self, found: Found, out: &Emit<WatchEvent>) {
-        let Found { key, version, value, left } = found;
-        let end = self.end_of(left);
-        if let Some(event) = self.told.put(Entry::new(key.clone(), value, version)) {
-            self.ends.set(&key, end);
-            out.send(event).await;
-        }
-    }
-
-    /// Tells what was read, also where the server went back to it.
-    async fn listed(&mut self, found: Found, out: &Emit<WatchEvent>) {
-        let Found { key, version, value, left } = found;
-        let end = self.end_of(left);
-        self.ends.set(&key, end);
-        for event in self.told.listed(Entry::new(key, value, version)) {
-            out.send(event).await;
-        }
-    }
-
-    /// Reads values.
-    async fn fetch(&mut self, keys: Vec<(Key, Option<Duration>)>, out: &Emit<WatchEvent>) -> Result<()> {
-        let names: Vec<_> = keys.iter().map(|(key, _)| key.clone()).collect();
-        let found = self.core.read(&names, self.deadline()).await?;
-        for ((key, left), found) in keys.into_iter().zip(found) {
-            match found {
-                Some(Entry { value, version, .. }) => {
-                    self.listed(Found { key, version, value, left }, out).await
-                }
-                // It ended meanwhile. This is told in its turn, or found out.
-                None if self.told.version(&key).is_some() => {
-                    self.ends.set(&key, Some(self.core.clock.now() + AGAIN))
-                }
-                None => {}
+    /// What is published as a change, unless it is known.
+    fn change(&mut self, notification: Notification, delivered: &WatchState) -> Option<Change> {
+        match notification {
+            Notification::Put { key, version, .. } if delivered.has(&key, version) => None,
+            Notification::Put { key, version, left, value } => {
+                self.expires(&key, left);
+                Some(match value {
+                    Some(value) => Change::Event(WatchEvent::Put(Entry::new(key, value, version))),
+                    None => Change::Changed(key),
+                })
             }
-        }
-        Ok(())
-    }
-
-    async fn gone(&mut self, key: &Key, out: &Emit<WatchEvent>) {
-        self.ends.set(key, None);
-        if let Some(event) = self.told.gone(key) {
-            out.send(event).await;
-        }
-    }
-
-    /// Whether the reading had this, or what came after it.
-    fn is_known(&self, key: &Key, version: Version) -> bool {
-        match self.told.version(key) {
-            Some(told) => told >= version,
-            None => number(version) <= self.floor,
-        }
-    }
-
-    async fn follow(&mut self, tale: Tale, out: &Emit<WatchEvent>) -> Result<()> {
-        match tale {
-            Tale::Put { key, version, .. } if self.is_known(&key, version) => {}
-            Tale::Put { key, version, left, value: Some(value) } => {
-                self.put(Found { key, version, value, left }, out).await;
-            }
-            Tale::Put { key, left, value: None, .. } => {
-                let mut backoff = Backoff::default();
-                while let Err(e) = self.fetch(vec![(key.clone(), left)], out).await {
-                    self.ridden_out(e)?;
-                    backoff.pause().await;
-                }
-                self.outage.over();
-            }
-            Tale::Deleted { key, version } => {
-                if let Some(event) = self.told.delete(key.clone(), version) {
-                    self.ends.set(&key, None);
-                    out.send(event).await;
-                }
+            Notification::Deleted { key, version } if delivered.version(&key)? <= version => {
+                self.expires(&key, None);
+                Some(Change::Event(WatchEvent::Delete { key, version }))
             }
             // One that was found before a later write ends nothing of that.
-            Tale::Gone { key, number: of } => {
-                if self.told.version(&key).is_some_and(|told| number(told) <= of) {
-                    self.gone(&key, out).await;
-                }
+            Notification::Gone { key, number } if delivered.version(&key)? <= last_of(number) => {
+                self.expires(&key, None);
+                Some(Change::Gone { key, last: Some(last_of(number)) })
             }
-            Tale::Held { .. } | Tale::Free { .. } | Tale::Front(_) => {}
+            _ => None,
         }
-        Ok(())
     }
 
-    /// Asks the server whether what should have ended has. It publishes what it finds, so that this is told in its turn.
-    async fn look_at_due(&mut self, out: &Emit<WatchEvent>) -> Result<()> {
+    /// Asks the server whether what should have ended has. It publishes what it finds, so that this
+    /// is told in its turn.
+    async fn look_at_due(&mut self, delivered: &WatchState) -> Result<()> {
         let now = self.core.clock.now();
-        let due = self.ends.due(now, LIVES);
+        let due = self.expiries.take(MAX_LIVES, |at| at <= now);
         let arguments = due.iter().flat_map(|key| {
-            let told = self.told.version(key).map_or(0, number);
-            [Value::from(key.as_str()), told.to_string().into()]
+            let last = delivered.version(key).map_or(0, number);
+            [Value::from(key.as_str()), last.to_string().into()]
         });
-        let answer = self.core.run(Does::Repeatable, self.deadline(), &script::LIVES, [], arguments).await;
+        let deadline = self.deadline();
+        let answer = self.core.run(RetrySafety::Repeatable, deadline, &script::LIVES, [], arguments).await;
         let mut lives = match answer {
             Ok(answer) => answer.list()?,
+            Err(e) if e.is_lasting() => return Err(e),
+            // No change is lost by it.
             Err(e) => {
-                due.iter().for_each(|key| self.ends.set(key, Some(now + AGAIN)));
-                return self.ridden_out(e);
+                self.outage.failed(&e);
+                for key in due {
+                    self.expiries.set(key, now + AGAIN);
+                }
+                return Ok(());
             }
         };
         self.outage.over();
         for key in due {
-            let end = match next(&mut lives)?.number()? {
-                -2 => Some(self.core.clock.now() + AGAIN),
-                -3 => {
-                    self.gone(&key, out).await;
-                    continue;
+            match next(&mut lives)?.number()? {
+                -2 => {
+                    self.expiries.set(key, self.core.clock.now() + AGAIN);
                 }
+                -3 => self.gone.push(key),
                 // It was renewed, or made permanent.
-                left => self.end_of(u64::try_from(left).ok().map(Duration::from_millis)),
-            };
-            self.ends.set(&key, end);
+                left => self.expires(&key, u64::try_from(left).ok().map(Duration::from_millis)),
+            }
         }
         Ok(())
     }

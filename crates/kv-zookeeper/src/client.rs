@@ -5,7 +5,7 @@
 
 use crate::{
     connect::{Attempts, Options},
-    error::{Answer, Fate, Problem, failed, lock, unknown},
+    error::{Answer, Problem, failed},
     feed::Feed,
     link::{Link, Linked, Why, stands},
     node::Known,
@@ -13,14 +13,12 @@ use crate::{
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{Home, Outage},
+    backend::{
+        Home, Mutex, Outage,
+        retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers},
+    },
 };
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 /// How long the session of a connection outlives it, unless it could be ended.
@@ -29,23 +27,6 @@ const SESSION: Duration = Duration::from_secs(10);
 /// How often others have their turn before a write is sent. A runtime that has just been entered gives the first one back at
 /// once; the connection's task and its keeper take one each.
 const TURNS: usize = 4;
-
-/// What repeating a request would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Does {
-    /// It changes nothing.
-    Read,
-    /// Another client may write between the two.
-    Write,
-    /// Its effect is bound to an id of our own: releases. What it answers is not: see [`Answer::repeated`].
-    Repeatable,
-}
-
-/// A number that nobody else uses.
-pub(crate) fn unique() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
 
 /// The sessions that requests go through.
 #[derive(Clone, Copy)]
@@ -56,7 +37,7 @@ pub(crate) enum Via<'a> {
     Own(&'a Ephemeral),
 }
 
-impl Via<'_> {
+impl<'a> Via<'a> {
     async fn link(self, deadline: Deadline) -> Result<Arc<Linked>> {
         match self {
             Self::Any(client) => client.link(deadline).await,
@@ -64,70 +45,84 @@ impl Via<'_> {
         }
     }
 
-    /// Sends a request once there is a connection; again when it cannot have had an effect, or when a repeat is harmless.
-    /// Ends a moment before the deadline, so that what is known is told. What the server says of nodes is an answer.
+    fn servers(self) -> &'a Servers<()> {
+        match self {
+            Self::Any(client) => &client.servers,
+            Self::Own(session) => session.servers(),
+        }
+    }
+
+    /// Sends a request by the rules of [`retry`](kv_core::backend::retry). What the server says of
+    /// nodes is an answer.
     pub(crate) async fn call<T, F>(
         self,
-        does: Does,
+        safety: RetrySafety,
         deadline: Deadline,
         request: impl Fn(Arc<Linked>) -> F,
     ) -> Result<Result<T, Answer>>
     where
         F: Future<Output = Result<T, Problem>>,
     {
-        let deadline = before(deadline);
-        let (mut attempts, mut maybe_done) = (Attempts::default(), false);
-        loop {
-            let linked = match self.link(deadline).await {
-                Ok(linked) => linked,
-                Err(e) if maybe_done => return Err(unknown(e)),
-                Err(e) => return Err(e),
-            };
-            if does == Does::Write {
-                // Where the runtime stood still, the end of the connection may have come and waits to be seen.
-                for _ in 0..TURNS {
-                    tokio::task::yield_now().await;
-                }
+        let attempt = |attempt: Attempt<'a, ()>| self.attempt(safety, attempt.deadline, &request);
+        let Answered { answer, is_repeat } = self.servers().run(safety, deadline, attempt).await?;
+        Ok(answer.map_err(|answer| Answer { is_repeat, ..answer }))
+    }
+
+    /// Sends it once there is a connection, and waits until the deadline: the session's connection
+    /// is the only way, and is ended by the client itself when nothing is heard on it.
+    async fn attempt<T, F>(
+        self,
+        safety: RetrySafety,
+        deadline: Deadline,
+        request: impl Fn(Arc<Linked>) -> F,
+    ) -> Result<Result<T, Answer>, RequestError>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        let linked = self.link(deadline).await.map_err(not_connected)?;
+        if safety == RetrySafety::Write {
+            // Where the runtime stood still, the end of the connection may have come and waits to be seen.
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
             }
-            if deadline.has_passed() {
-                let why = format!("there was no time left of {:?} to send it", deadline.within());
-                let error = Error::new(ErrorKind::Timeout, why);
-                return Err(if maybe_done { unknown(error) } else { error });
-            }
-            if !linked.stands() {
-                attempts.pause(deadline).await;
-                continue;
-            }
-            let (fate, error) = match deadline.limit(request(linked)).await {
-                Some(Ok(answer)) => return Ok(Ok(answer)),
-                Some(Err(Problem { error, at })) => match Answer::of(&error, at) {
-                    Some(answer) => return Ok(Err(Answer { repeated: maybe_done, ..answer })),
-                    None => failed(error),
-                },
-                None => {
-                    let why = format!("no answer within {:?}", deadline.within());
-                    (Fate::Unknown, Error::new(ErrorKind::Timeout, why))
-                }
-            };
-            match (fate, does) {
-                // What the refused one was to do, an earlier one may have done.
-                (Fate::Refused, _) if maybe_done => return Err(unknown(error)),
-                (Fate::Refused, _) => return Err(error),
-                (Fate::Unknown, Does::Write) => return Err(unknown(error)),
-                (Fate::Unknown, Does::Repeatable) => maybe_done = true,
-                _ => {}
-            }
-            if deadline.has_passed() {
-                return Err(if maybe_done { unknown(error) } else { error });
-            }
-            attempts.pause(deadline).await;
+        }
+        if deadline.has_passed() {
+            return Err(late(Effect::None, "nothing could be sent", deadline));
+        }
+        if !linked.stands() {
+            let error = Error::new(ErrorKind::Unavailable, "the connection was lost");
+            return Err(RequestError::new(Effect::None, error));
+        }
+        match deadline.limit(request(linked)).await {
+            Some(Ok(answer)) => Ok(Ok(answer)),
+            Some(Err(Problem { error, at })) => match Answer::of(&error, at) {
+                Some(answer) => Ok(Err(answer)),
+                None => Err(failed(error)),
+            },
+            None => Err(late(Effect::Unknown, "no answer", deadline)),
         }
     }
+}
+
+/// Nothing was sent; a connection may stand later, unless the store, the session or the server's
+/// refusal ends the hope for it.
+#[cold]
+fn not_connected(error: Error) -> RequestError {
+    let effect = if error.is_transient() { Effect::None } else { Effect::Refused };
+    RequestError::new(effect, error)
+}
+
+#[cold]
+fn late(effect: Effect, what: &str, deadline: Deadline) -> RequestError {
+    let why = format!("{what} within {:?}", deadline.within());
+    RequestError::new(effect, Error::new(ErrorKind::Timeout, why))
 }
 
 /// The way to one cluster.
 pub(crate) struct Client {
     pub(crate) options: Arc<Options>,
+    /// The one connection, to whichever member it is.
+    servers: Servers<()>,
     link: watch::Sender<Link>,
     feed: Feed,
     known: Arc<Known>,
@@ -143,7 +138,7 @@ struct Keeper {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        lock(&self.keeper).task.abort();
+        self.keeper.lock().task.abort();
     }
 }
 
@@ -152,7 +147,7 @@ impl Client {
     pub(crate) fn new(options: Options, feed: &Feed, known: &Arc<Known>) -> Self {
         let (options, link) = (Arc::new(options), watch::Sender::new(Link::Down(None)));
         let keeper = Mutex::new(Keeper::new(&options, &link, feed, known));
-        Self { options, link, feed: feed.clone(), known: known.clone(), keeper }
+        Self { options, servers: Servers::one(()), link, feed: feed.clone(), known: known.clone(), keeper }
     }
 
     /// The connection, as soon as one stands.
@@ -171,7 +166,7 @@ impl Client {
 
     /// Keeps it in the current runtime from now on, where the one that kept it has ended; whether it is kept.
     pub(crate) fn revive(&self) -> bool {
-        let mut keeper = lock(&self.keeper);
+        let mut keeper = self.keeper.lock();
         if matches!(*self.link.borrow(), Link::Closed) {
             return false;
         }
@@ -185,19 +180,19 @@ impl Client {
 
     /// Ready when the runtime that keeps it has ended.
     pub(crate) fn home_gone(&self) -> impl Future<Output = ()> + Send + 'static {
-        let home = lock(&self.keeper).home.clone();
+        let home = self.keeper.lock().home.clone();
         async move { home.gone().await }
     }
 
     /// Has a task live where the connection does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        lock(&self.keeper).runtime.spawn(task).abort_handle()
+        self.keeper.lock().runtime.spawn(task).abort_handle()
     }
 
     /// Ends the connection, and waits until the server has ended its session.
     pub(crate) async fn close(&self) {
         let before = {
-            let keeper = lock(&self.keeper);
+            let keeper = self.keeper.lock();
             keeper.task.abort();
             self.link.send_replace(Link::Closed)
         };
@@ -219,7 +214,8 @@ impl Keeper {
     }
 }
 
-pub(crate) fn before(deadline: Deadline) -> Deadline {
+/// So much earlier, what is known is told by the deadline.
+pub(crate) fn early(deadline: Deadline) -> Deadline {
     let left = deadline.remaining();
     Deadline::after(left - left / 50)
 }
@@ -235,9 +231,10 @@ async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed, know
             match options.again(SESSION, None, false, &attempts).await {
                 Ok(linked) => break Arc::new(linked),
                 Err(e) => {
-                    let (fate, error) = options.why(e).await;
+                    let RequestError { error, effect, .. } = options.why(e).await;
                     outage.failed(&error);
-                    let refused = (fate == Fate::Refused && attempts.are_many()).then(|| error.kind());
+                    let is_refused = effect == Effect::Refused && attempts.are_many();
+                    let refused = is_refused.then(|| error.kind());
                     link.send_replace(Link::Down(Some(Why { refused, text: error.to_string().into() })));
                 }
             }

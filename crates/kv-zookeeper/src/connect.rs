@@ -1,16 +1,22 @@
 //! How connections are made, and why none comes about.
 
 use crate::{
-    client::unique,
-    error::{Fate, failed, lock},
+    error::failed,
     link::Linked,
     probe,
     tls::{Certificates, Tls},
 };
 use futures::future::join_all;
-use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret,
+    backend::{
+        Backoff, Mutex,
+        retry::{Effect, RequestError},
+        unique,
+    },
+};
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use zookeeper_client::{
@@ -53,6 +59,15 @@ impl Attempts {
         tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
     }
 
+    /// Waits for one host as long as this attempt may take.
+    async fn patient<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let patience = (PATIENCE * (1 << self.made.min(4))).min(SILENCE);
+        tokio::time::timeout(patience, asked).await.unwrap_or(Err(ClientError::Timeout))
+    }
+
     /// Whether a refusal was not one of a member, or of a moment, alone.
     pub(crate) fn are_many(&self) -> bool {
         self.made >= 2
@@ -63,6 +78,28 @@ impl Attempts {
         self.made = 0;
         self.pauses.reset();
     }
+}
+
+/// Why a session was not taken up again.
+pub(crate) enum NotResumed {
+    /// The server has ended it.
+    Expired,
+    /// Every host grants it less time than it has.
+    Less,
+    /// Another attempt may succeed; and the host that grants less, if one does.
+    Yet(ClientError, Option<String>),
+}
+
+/// Whether the server granted as much as was asked for; each member grants by its own settings,
+/// also when a session is taken up again.
+pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
+    // The server counts in milliseconds.
+    granted + Duration::from_millis(1) >= asked
+}
+
+/// Whether another host may do what this one did not.
+fn passes_over(error: &ClientError) -> bool {
+    matches!(error, ClientError::NoHosts | ClientError::Timeout)
 }
 
 impl Options {
@@ -106,6 +143,13 @@ impl Options {
         }
     }
 
+    /// All hosts, in the order in which they are asked: not all clients begin with the same one.
+    fn in_turn(&self) -> impl Iterator<Item = &String> {
+        let first = unique() as usize % self.hosts.len().max(1);
+        let (before, behind) = self.hosts.split_at(first);
+        behind.iter().chain(before)
+    }
+
     /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
     /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
     /// the client would stay with it.
@@ -116,20 +160,58 @@ impl Options {
         detached: bool,
         attempts: &Attempts,
     ) -> Result<Linked, ClientError> {
-        let patience = (PATIENCE * (1 << attempts.made.min(4))).min(SILENCE);
-        // Not all clients begin with the same one.
-        let first = unique() as usize % self.hosts.len().max(1);
-        let (before, behind) = self.hosts.split_at(first);
         let mut last = ClientError::NoHosts;
-        for host in behind.iter().chain(before) {
+        for host in self.in_turn() {
             let connecting = self.connect(host, timeout, session.clone(), detached);
-            last = match tokio::time::timeout(patience, connecting).await {
-                Ok(Err(e @ (ClientError::NoHosts | ClientError::Timeout))) => e,
-                Ok(answer) => return answer,
-                Err(_) => ClientError::Timeout,
-            };
+            match attempts.patient(connecting).await {
+                Err(e) if passes_over(&e) => last = e,
+                answer => return answer,
+            }
         }
         Err(last)
+    }
+
+    /// Takes a session up again that its owner counts on, as [`again`](Self::again) does, on a host
+    /// that grants it as much time as it has. Each is asked before it is given the session, for it
+    /// would shorten it at once, and its answer may be lost.
+    pub(crate) async fn resume(
+        &self,
+        timeout: Duration,
+        session: &SessionInfo,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Linked, NotResumed> {
+        let (mut last, mut less) = (None, None);
+        for host in self.in_turn() {
+            match attempts.patient(self.grants(host, timeout)).await {
+                Ok(granted) if lasts(granted, timeout) => {}
+                Ok(granted) => {
+                    less = Some(format!(
+                        "{host} grants sessions of {granted:?} at most, and this one has {timeout:?}; raise its \
+                         `maxSessionTimeout`"
+                    ));
+                    continue;
+                }
+                Err(e) => {
+                    last = Some(e);
+                    continue;
+                }
+            }
+            let connecting = self.connect(host, timeout, Some(session.clone()), detached);
+            match attempts.patient(connecting).await {
+                Ok(linked) => return Ok(linked),
+                Err(ClientError::SessionExpired) => return Err(NotResumed::Expired),
+                Err(e) if passes_over(&e) => last = Some(e),
+                Err(e) => return Err(NotResumed::Yet(e, less)),
+            }
+        }
+        Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
+    }
+
+    /// How much of this time a host grants a session.
+    async fn grants(&self, host: &str, timeout: Duration) -> Result<Duration, ClientError> {
+        let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
+        granted.map_err(|_| ClientError::NoHosts)
     }
 
     /// The same with a new session, until the deadline.
@@ -145,8 +227,10 @@ impl Options {
             match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
                 Some(Ok(linked)) => return Ok(linked),
                 Some(Err(e)) => match deadline.limit(self.why(e)).await {
-                    Some((Fate::Refused, error)) if attempts.are_many() => return Err(error),
-                    Some((_, error)) => why = Some(error),
+                    Some(failed) if failed.effect == Effect::Refused && attempts.are_many() => {
+                        return Err(failed.error);
+                    }
+                    Some(failed) => why = Some(failed.error),
                     None => {}
                 },
                 None => return Err(self.unreachable(deadline, why.map(|e| e.to_string()).as_deref())),
@@ -156,21 +240,21 @@ impl Options {
     }
 
     /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
-    pub(crate) async fn why(&self, error: ClientError) -> (Fate, Error) {
-        let (fate, error) = failed(error);
-        if fate == Fate::Refused {
-            return (fate, error);
+    pub(crate) async fn why(&self, error: ClientError) -> RequestError {
+        let failed = failed(error);
+        if failed.effect == Effect::Refused {
+            return failed;
         }
-        let last = lock(&self.found).clone().filter(|(at, _)| at.elapsed() < FOUND);
+        let last = self.found.lock().clone().filter(|(at, _)| at.elapsed() < FOUND);
         let text = match last {
             Some((_, text)) => text,
             None => {
                 let text: Arc<str> = self.look().await.into();
-                *lock(&self.found) = Some((Instant::now(), text.clone()));
+                *self.found.lock() = Some((Instant::now(), text.clone()));
                 text
             }
         };
-        (fate, Error::new(ErrorKind::Unavailable, text.to_string()))
+        RequestError::new(failed.effect, Error::new(ErrorKind::Unavailable, text.to_string()))
     }
 
     async fn look(&self) -> String {

@@ -1,7 +1,7 @@
 //! Directories: made with what lies in them, and cleared when nothing does any more; and the store's own nodes.
 
 use crate::{
-    client::{Does, Via},
+    client::Via,
     error::{Answer, Problem, Said},
     feed::parent,
     names::{Named, Names, SLOTS, slot},
@@ -10,7 +10,7 @@ use crate::{
     store::Inner,
     txn::send,
 };
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::sync::atomic::Ordering;
 use zookeeper_client::{CreateMode, Error as ClientError};
 
@@ -28,7 +28,7 @@ pub(crate) async fn make(inner: &Inner, paths: &[String], deadline: Deadline) ->
         prepare(inner, deadline).await?;
     }
     let create = inner.client.options.create(CreateMode::Persistent);
-    let made = Via::Any(&inner.client).call(Does::Repeatable, deadline, |linked| {
+    let made = Via::Any(&inner.client).call(RetrySafety::Repeatable, deadline, |linked| {
         let create = create.clone();
         async move {
             let mut asked = Vec::with_capacity(paths.len());
@@ -77,7 +77,7 @@ pub(crate) async fn prepare(inner: &Inner, deadline: Deadline) -> Result<()> {
 /// Makes nodes that hold this, each for itself, one behind the other and at once.
 async fn all(inner: &Inner, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
     let create = inner.client.options.create(CreateMode::Persistent);
-    let made = Via::Any(&inner.client).call(Does::Repeatable, deadline, |linked| {
+    let made = Via::Any(&inner.client).call(RetrySafety::Repeatable, deadline, |linked| {
         let create = create.clone();
         async move {
             let asked: Vec<_> = paths.iter().map(|path| linked.session.create(path, data, &create)).collect();
@@ -114,7 +114,9 @@ pub(crate) async fn clear(inner: &Inner, path: &str, deadline: Deadline) {
             Op::Delete { path: path.to_owned(), version: Some(node.version) },
         ];
         let seen_on = [found.seen.generation].into();
-        match send(inner, Via::Any(&inner.client), Does::Repeatable, deadline, ops.iter(), &seen_on).await {
+        match send(inner, Via::Any(&inner.client), RetrySafety::Repeatable, deadline, ops.iter(), &seen_on)
+            .await
+        {
             Ok(Ok(_)) => path = parent(path),
             // Another creation counted up the slot, or another connection stands; this directory may still be empty.
             Ok(Err(Answer { said: Said::BadVersion, at: 0 | usize::MAX, .. })) if !deadline.has_passed() => {}

@@ -1,18 +1,10 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
-use kv_core::{Error, ErrorKind};
+use kv_core::{
+    Error, ErrorKind,
+    backend::retry::{Effect, RequestError},
+};
 use zookeeper_client::{Error as ClientError, MultiWriteError};
-
-/// What became of a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It took no effect; later it may succeed.
-    Undone,
-    /// It may have taken effect.
-    Unknown,
-    /// It took no effect, and trying again does not help.
-    Refused,
-}
 
 /// An answer of the server that speaks of a node, and decides what is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +22,7 @@ pub(crate) struct Answer {
     pub(crate) said: Said,
     pub(crate) at: usize,
     /// It was said to a repeat, and may speak of what the first attempt did.
-    pub(crate) repeated: bool,
+    pub(crate) is_repeat: bool,
 }
 
 impl Answer {
@@ -43,7 +35,7 @@ impl Answer {
             ClientError::NoChildrenForEphemerals => Said::NoChildrenForEphemerals,
             _ => return None,
         };
-        Some(Self { said, at, repeated: false })
+        Some(Self { said, at, is_repeat: false })
     }
 }
 
@@ -69,45 +61,45 @@ impl From<MultiWriteError> for Problem {
     }
 }
 
-/// Reads what the client says of a request.
-pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
-    let (fate, kind, why) = match &error {
+/// Returns what the client's error says of a request.
+pub(crate) fn failed(error: ClientError) -> RequestError {
+    let (effect, kind, why) = match &error {
         ClientError::NoAuth => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::PermissionDenied,
             "the node's ACL refuses it; give the user whom it allows, as `user` and `password`",
         ),
         ClientError::AuthFailed => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::Unauthenticated,
             "the server does not accept who asks; see `user` and `password`",
         ),
         ClientError::InvalidAcl => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::InvalidArgument,
             "the server does not accept the setting `acl`; with `auth` in it, a user must be given",
         ),
         ClientError::BadArguments(_) | ClientError::MarshallingError => {
-            (Fate::Refused, ErrorKind::InvalidArgument, "refused")
+            (Effect::Refused, ErrorKind::InvalidArgument, "refused")
         }
         ClientError::Unimplemented => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::Unsupported,
             "the server is older than ZooKeeper 3.6, or lacks what this needs",
         ),
         ClientError::NoChildrenForEphemerals => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::Unsupported,
             "a key above it has a TTL or a lease, and on ZooKeeper such a key has no children",
         ),
         ClientError::QuotaExceeded => (
-            Fate::Refused,
+            Effect::Refused,
             ErrorKind::NoSpace,
             "a quota that was set on the server is reached, see `listquota` of zkCli; nothing was written",
         ),
         // Of bytes on the way, not of what a key holds.
         ClientError::UnmarshalError { .. } => {
-            (Fate::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
+            (Effect::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
         }
         ClientError::NoNode
         | ClientError::NodeExists
@@ -115,29 +107,24 @@ pub(crate) fn failed(error: ClientError) -> (Fate, Error) {
         | ClientError::NotEmpty
         | ClientError::NoWatcher
         | ClientError::ReconfigDisabled => {
-            (Fate::Refused, ErrorKind::Other, "an answer that is not expected")
+            (Effect::Refused, ErrorKind::Other, "an answer that is not expected")
         }
         ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
-            (Fate::Undone, ErrorKind::Unavailable, "the server does not take it now")
+            (Effect::None, ErrorKind::Unavailable, "the server does not take it now")
         }
         // What the client says of a request to a task that had ended.
         ClientError::UnexpectedError(why) if why.starts_with("expect error state") => {
-            return (Fate::Undone, Error::new(ErrorKind::Unavailable, "the connection was ended"));
+            return ended(Effect::None);
         }
         // What the client says of a request that was under way when its task was ended is about the client alone.
         ClientError::UnexpectedError(_) => {
-            return (Fate::Unknown, Error::new(ErrorKind::Unavailable, "the connection was ended"));
+            return ended(Effect::Unknown);
         }
-        _ => (Fate::Unknown, ErrorKind::Unavailable, "the connection was lost"),
+        _ => (Effect::Unknown, ErrorKind::Unavailable, "the connection was lost"),
     };
-    (fate, Error::new(kind, why).with_cause(error))
+    RequestError::new(effect, Error::new(kind, why).with_cause(error))
 }
 
-pub(crate) fn unknown(error: Error) -> Error {
-    let why = "the write may or may not have happened, so read before writing again";
-    Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
-}
-
-pub(crate) fn lock<T: ?Sized>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn ended(effect: Effect) -> RequestError {
+    RequestError::new(effect, Error::new(ErrorKind::Unavailable, "the connection was ended"))
 }

@@ -1,15 +1,13 @@
 //! What keys with a TTL hang on: a session for all that are put with one TTL at about the same time, left to itself then.
 
-use crate::{
-    directory,
-    error::lock,
-    session::{Ephemeral, Limits},
-    store::Inner,
+use crate::{directory, limits::Limits, session::Ephemeral, store::Inner};
+use kv_core::{
+    Deadline, Result,
+    backend::{Instant, Mutex},
 };
-use kv_core::{Deadline, Result, backend::Instant};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{sync::OnceCell, task::JoinSet};
@@ -28,12 +26,12 @@ struct Slot(OnceCell<(Instant, Arc<Ephemeral>)>);
 impl Expiring {
     /// No key joins any more; what was put lives on by itself.
     pub(crate) fn close(&self) {
-        lock(&self.open).clear();
-        self.sweeps.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.open.lock().clear();
+        self.sweeps.lock().abort_all();
     }
 
     fn forget(&self, ttl: Duration, slot: &Arc<Slot>) {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         if open.get(&ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
             open.remove(&ttl);
         }
@@ -44,7 +42,7 @@ impl Inner {
     /// A session that goes this long after what is put now.
     pub(crate) async fn expiring(&self, ttl: Duration, deadline: Deadline) -> Result<Arc<Ephemeral>> {
         loop {
-            let slot = lock(&self.expiring.open).entry(ttl).or_default().clone();
+            let slot = self.expiring.open.lock().entry(ttl).or_default().clone();
             let (opened, session) = slot.0.get_or_try_init(|| self.begin(ttl, &slot, deadline)).await?;
             if self.clock.now().since(*opened) <= Limits::shared(ttl) && session.is_alive() {
                 return Ok(session.clone());
@@ -64,7 +62,7 @@ impl Inner {
         let session = Arc::new(Ephemeral::open(&self.client.options, timeout, true, deadline).await?);
         let (inner, weak, clock) = (self.this.clone(), Arc::downgrade(slot), self.clock.clone());
         let late = self.capabilities.lateness(ttl);
-        let mut sweeps = self.expiring.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sweeps = self.expiring.sweeps.lock();
         while sweeps.try_join_next().is_some() {}
         sweeps.spawn(async move {
             clock.sleep(Limits::shared(ttl)).await;

@@ -1,17 +1,19 @@
 //! What changes: the server tells which node, one reads it once for all watches of the process.
 
 use crate::{
-    error::lock,
     holder,
     link::Linked,
     names::{Named, Names},
     node::{Got, Mark, Node, gone_at},
     watch::Armed,
 };
-use kv_core::{backend::Hub, *};
+use kv_core::{
+    backend::{Hub, Mutex},
+    *,
+};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, MutexGuard, Weak},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use zookeeper_client::{Error as ClientError, MultiReadResult};
@@ -69,8 +71,8 @@ impl Feed {
     }
 
     /// The server's watches, by their node.
-    pub(crate) fn armed(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Armed>>> {
-        lock(&self.0.armed)
+    pub(crate) fn armed(&self) -> MutexGuard<'_, HashMap<String, Weak<Armed>>> {
+        self.0.armed.lock()
     }
 
     /// Reads what changes as long as this connection lives.
@@ -81,14 +83,14 @@ impl Feed {
 
     /// The connection is gone, and with it what it would have told.
     pub(crate) fn missed(&self) {
-        *lock(&self.0.changed) = Changed::default();
+        *self.0.changed.lock() = Changed::default();
         self.0.hub.missed();
     }
 
     /// The server told of this node.
     pub(crate) fn changed(&self, path: &str, gone: bool) {
         let Some(named) = self.0.names.parse(path) else { return };
-        let mut changed = lock(&self.0.changed);
+        let mut changed = self.0.changed.lock();
         match named {
             Named::Key(key) => {
                 // The mark of a key may go, and the key stay.
@@ -107,7 +109,7 @@ impl Feed {
     }
 
     fn take(&self) -> (Vec<(Key, bool)>, Option<Key>) {
-        let mut changed = lock(&self.0.changed);
+        let mut changed = self.0.changed.lock();
         let keys: Vec<_> = changed.keys.keys().take(AT_ONCE).cloned().collect();
         let keys = keys.into_iter().filter_map(|key| changed.keys.remove_entry(&key)).collect();
         let name = changed.locks.iter().next().cloned();

@@ -2,7 +2,6 @@
 
 use crate::{
     directory,
-    error::lock,
     session::{Ephemeral, keep},
     store::Inner,
     txn::Life,
@@ -16,7 +15,7 @@ pub(crate) async fn lease(inner: &Arc<Inner>, ttl: Duration, options: &LeaseOpti
     let timeout = inner.limits.timeout(ttl);
     let session = Arc::new(Ephemeral::open(&inner.client.options, timeout, false, options.deadline).await?);
     let alive = keep(&session, &inner.clock, ttl, granted);
-    let mut leases = lock(&inner.leases);
+    let mut leases = inner.leases.lock();
     leases.retain(|_, lease| lease.strong_count() > 0);
     leases.insert(session.id().to_owned(), Arc::downgrade(&session));
     drop(leases);
@@ -39,7 +38,7 @@ impl Inner {
     /// What a key that is put like this lives by.
     pub(crate) async fn life(&self, options: &PutOptions, deadline: Deadline) -> Result<Life> {
         if let Some(id) = &options.lease {
-            let lease = lock(&self.leases).get(id.as_str()).and_then(std::sync::Weak::upgrade);
+            let lease = self.leases.lock().get(id.as_str()).and_then(std::sync::Weak::upgrade);
             let session = lease.filter(|lease| lease.is_alive()).ok_or_else(|| {
                 let why =
                     format!("the lease {:?} has ended, or is not one of this store handle", id.as_str());

@@ -21,7 +21,7 @@ pub(crate) struct Names {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     Key(Key),
-    /// The line of the lock of this name, or a contender in it.
+    /// The queue of the lock of this name, or a contender in it.
     Lock(Key),
 }
 
@@ -92,8 +92,8 @@ impl Names {
         format!("{}/{OWN}/epoch/{slot:x}", self.root)
     }
 
-    /// The line of a lock. Names may have slashes, and a lock below another is another.
-    pub(crate) fn line(&self, lock: &Key) -> String {
+    /// The queue of a lock. Names may have slashes, and a lock below another is another.
+    pub(crate) fn queue(&self, lock: &Key) -> String {
         let mut path = self.area("lock");
         path.push('/');
         for (at, segment) in lock.segments().enumerate() {
@@ -125,8 +125,8 @@ impl Names {
         // A segment of that name, not what begins with it.
         let mut segments = rest.split('/');
         if segments.next() == Some(OWN) {
-            let line = segments.next().filter(|area| *area == "lock").and_then(|_| segments.next())?;
-            let name: Option<Vec<_>> = line.split("%2F").map(|s| unescape(s, Place::Lock)).collect();
+            let queue = segments.next().filter(|area| *area == "lock").and_then(|_| segments.next())?;
+            let name: Option<Vec<_>> = queue.split("%2F").map(|s| unescape(s, Place::Lock)).collect();
             return Key::from_stored(&name?.join("/")).map(Named::Lock);
         }
         let rest = rest.strip_suffix(OWN).and_then(|key| key.strip_suffix('/')).unwrap_or(rest);
@@ -284,7 +284,7 @@ mod tests {
                 let node = names.key(&key);
                 assert_eq!(names.parse(&node), Some(Named::Key(key.clone())), "{name} as {node}");
                 assert!(seen.insert(node), "{name} has the node of another");
-                assert_eq!(names.parse(&format!("{}/0-1", names.line(&key))), Some(Named::Lock(key)));
+                assert_eq!(names.parse(&format!("{}/0-1", names.queue(&key))), Some(Named::Lock(key)));
             }
         }
     }

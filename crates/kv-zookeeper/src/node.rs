@@ -5,18 +5,20 @@
 //! one step, the node is the one that was seen.
 
 use crate::{
-    client::{Client, Does, Via},
-    error::{Problem, lock},
+    client::{Client, Via},
+    error::Problem,
     feed::answers,
     link::Linked,
     names::{Names, SLOTS, slot},
 };
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
-use kv_core::*;
+use kv_core::{
+    backend::{Mutex, retry::RetrySafety},
+    *,
+};
 use std::{
     collections::{BTreeSet, HashMap},
     pin::pin,
-    sync::Mutex,
 };
 use zookeeper_client::Stat;
 
@@ -75,7 +77,7 @@ pub(crate) async fn read_some(
 /// The same, and on which connection.
 async fn read_on(client: &Client, read: &ReadOptions, asks: &[Ask], bytes: usize) -> Result<(u64, Vec<Got>)> {
     let answer = Via::Any(client)
-        .call(Does::Read, read.deadline, |linked| async move {
+        .call(RetrySafety::Read, read.deadline, |linked| async move {
             let barrier = linked.barrier_for(read.consistency).await;
             // Sent at once, one behind the other; but where not all may be wanted, the first one shows how large they are.
             let mut first: Vec<_> = parts(asks).into_iter().map(|asks| request(&linked, asks)).collect();
@@ -224,21 +226,21 @@ struct Remembered {
 impl Known {
     /// Forgets all: this is the connection from now on.
     pub(crate) fn begin(&self, generation: u64) {
-        *lock(&self.0) = Remembered { generation, ..Remembered::default() };
+        *self.0.lock() = Remembered { generation, ..Remembered::default() };
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        lock(&self.0).generation
+        self.0.lock().generation
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
-        let known = lock(&self.0);
+        let known = self.0.lock();
         known.late.get(key).or_else(|| known.before.get(key)).copied()
     }
 
     /// Remembers it, unless it was seen on a connection of before.
     pub(crate) fn set(&self, key: &Key, seen: Seen) {
-        let mut known = lock(&self.0);
+        let mut known = self.0.lock();
         if known.generation != seen.generation {
             return;
         }
@@ -249,7 +251,7 @@ impl Known {
     }
 
     pub(crate) fn forget(&self, key: &Key) {
-        let mut known = lock(&self.0);
+        let mut known = self.0.lock();
         known.late.remove(key);
         known.before.remove(key);
     }
@@ -261,12 +263,12 @@ pub(crate) struct Directories(Mutex<(BTreeSet<String>, BTreeSet<String>)>);
 
 impl Directories {
     pub(crate) fn knows(&self, path: &str) -> bool {
-        let known = lock(&self.0);
+        let known = self.0.lock();
         known.0.contains(path) || known.1.contains(path)
     }
 
     pub(crate) fn are<'a>(&self, paths: impl IntoIterator<Item = &'a str>) {
-        let mut known = lock(&self.0);
+        let mut known = self.0.lock();
         for path in paths {
             if known.0.len() >= REMEMBERED {
                 known.1 = std::mem::take(&mut known.0);
@@ -278,7 +280,7 @@ impl Directories {
     }
 
     pub(crate) fn forget(&self, path: &str) {
-        let mut known = lock(&self.0);
+        let mut known = self.0.lock();
         known.0.remove(path);
         known.1.remove(path);
     }

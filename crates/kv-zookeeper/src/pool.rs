@@ -6,16 +6,15 @@ use crate::{
 };
 use kv_core::{
     Deadline, Result,
-    backend::{self, Session},
+    backend::{self, Session, Use},
 };
 use std::{sync::Arc, time::Duration};
 
 pub(crate) type Sessions = backend::Sessions<Arc<Ephemeral>>;
-pub(crate) type Use = backend::Use<Arc<Ephemeral>>;
 
 impl Inner {
     /// The session of this TTL.
-    pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use> {
+    pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use<Arc<Ephemeral>>> {
         let open = || async {
             let (granted, deadline) = (self.clock.now(), Deadline::after(each_request));
             let timeout = self.limits.timeout(ttl);
@@ -27,7 +26,7 @@ impl Inner {
         };
         loop {
             let used = self.sessions.get(ttl, open).await?;
-            if used.session().is_alive() {
+            if used.session().is_alive() && !used.session().is_let_go() {
                 return Ok(used);
             }
             self.sessions.forget(&used);

@@ -1,7 +1,7 @@
 //! A look at one host with the server's own `srvr`: which version it is, whether it leads, and what is wrong with TLS, of
 //! which the client says nothing.
 
-use crate::{session::Limits, tls::Tls};
+use crate::{limits::Limits, tls::Tls};
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use rustls::{Error as TlsError, InvalidMessage, pki_types::ServerName};
 use std::{fmt, io, time::Duration};
@@ -199,14 +199,23 @@ const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give t
 
 /// The least and the greatest time-out that the server grants a session: what it makes of none and of all.
 pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Limits> {
-    let (least, greatest) =
-        (granted(host, tls, 0, deadline).await?, granted(host, tls, i32::MAX, deadline).await?);
+    let (least, greatest) = (
+        granted(host, tls, Duration::ZERO, deadline).await?,
+        granted(host, tls, Duration::MAX, deadline).await?,
+    );
     Ok(Limits { least, greatest })
 }
 
-/// Asks for a session of this time-out in milliseconds, in the server's own protocol, and ends it. The client cannot: it
-/// gives up a connection that takes longer than the time-out it asks for.
-async fn granted(host: &str, tls: Option<&Tls>, asked: i32, deadline: Deadline) -> Result<Duration> {
+/// Asks for a session of this time-out, in the server's own protocol, and ends it: the time-out
+/// that was granted. The client cannot: it gives up a connection that takes longer than the
+/// time-out it asks for.
+pub(crate) async fn granted(
+    host: &str,
+    tls: Option<&Tls>,
+    asked: Duration,
+    deadline: Deadline,
+) -> Result<Duration> {
+    let asked = i32::try_from(asked.as_millis()).unwrap_or(i32::MAX);
     let ask = async {
         let stream = connect(host).await?;
         match tls {

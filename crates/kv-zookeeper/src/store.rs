@@ -1,28 +1,30 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    client::{Client, Does, Via},
+    client::{Client, Via, early},
     connect::{Attempts, Options},
     error::Problem,
     expiring::Expiring,
     feed::{Feed, answers},
-    holder, lease, list, lock,
+    holder, lease,
+    limits::Limits,
+    list, lock,
     names::Names,
     node::{self, Ask, Directories, Found, Got, Known, Mark, Node, read},
     pool::Sessions,
     probe::{self, Probe},
-    session::{Ephemeral, Limits},
+    session::Ephemeral,
     tree, txn, watch, write,
 };
 use futures::future::join_all;
 use kv_core::{
-    backend::{Clock, Tasks},
+    backend::{Clock, Mutex, Tasks, retry::RetrySafety},
     *,
 };
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, Weak, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -100,7 +102,7 @@ impl ZooKeeper {
 /// What a host that serves tells of itself, and grants. What no other attempt mends is told at once when no host is better.
 async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
     let mut attempts = Attempts::default();
-    let all = crate::client::before(deadline);
+    let all = early(deadline);
     let mut last = None;
     loop {
         let mut refused = None;
@@ -214,27 +216,28 @@ impl Store for ZooKeeper {
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         let path = &self.0.names.key(key);
-        let answer = Via::Any(&self.0.client).call(Does::Read, options.deadline, |linked| async move {
-            let barrier = linked.barrier_for(options.consistency).await;
-            let stat = linked.session.check_stat(path);
-            barrier.await?;
-            let Some(stat) = stat.await? else { return Ok(false) };
-            let is_empty = stat.data_length == 0;
-            if !is_empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
-                return Ok(Node::new(is_empty, &stat, None).is_key);
-            }
-            // Both at one moment: what replaces an empty value may have a node without a mark.
-            let mut reader = linked.session.new_multi_reader();
-            reader.add_get_data(path)?;
-            reader.add_get_data(&Names::mark(path))?;
-            let mut got = answers(reader.commit().await?)?.into_iter();
-            Ok::<_, Problem>(match got.next() {
-                Some(Got::Data(value, stat)) => {
-                    Node::new(value.is_empty(), &stat, got.next().as_ref().and_then(Mark::of)).is_key
+        let answer =
+            Via::Any(&self.0.client).call(RetrySafety::Read, options.deadline, |linked| async move {
+                let barrier = linked.barrier_for(options.consistency).await;
+                let stat = linked.session.check_stat(path);
+                barrier.await?;
+                let Some(stat) = stat.await? else { return Ok(false) };
+                let is_empty = stat.data_length == 0;
+                if !is_empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
+                    return Ok(Node::new(is_empty, &stat, None).is_key);
                 }
-                _ => false,
-            })
-        });
+                // Both at one moment: what replaces an empty value may have a node without a mark.
+                let mut reader = linked.session.new_multi_reader();
+                reader.add_get_data(path)?;
+                reader.add_get_data(&Names::mark(path))?;
+                let mut got = answers(reader.commit().await?)?.into_iter();
+                Ok::<_, Problem>(match got.next() {
+                    Some(Got::Data(value, stat)) => {
+                        Node::new(value.is_empty(), &stat, got.next().as_ref().and_then(Mark::of)).is_key
+                    }
+                    _ => false,
+                })
+            });
         Ok(answer.await?.unwrap_or_default())
     }
 

@@ -1,9 +1,8 @@
 //! How servers and we prove who we are.
 
-use crate::error::lock;
 use kv_core::{
     Result,
-    backend::{Pem, TlsFiles, TlsSettings},
+    backend::{Mutex, Pem, TlsFiles, TlsSettings},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -11,7 +10,7 @@ use rustls::{
 };
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 use zookeeper_client::TlsOptions;
 
@@ -34,7 +33,7 @@ impl Certificates {
 
     /// As they are now; while they are being replaced, and do not fit together, as they were before.
     pub(crate) fn now(&self) -> Tls {
-        let mut now = lock(&self.now);
+        let mut now = self.now.lock();
         let changed = files(&self.ca, self.identity.as_ref()).map(|files| (files != now.0).then_some(files));
         match changed.and_then(|changed| changed.map(|files| Ok((Tls::new(&files)?, files))).transpose()) {
             Ok(Some((tls, files))) => *now = (files, tls),

@@ -1,7 +1,7 @@
 //! Deleting trees: node by node from the deepest, many a request.
 
 use crate::{
-    client::{Does, Via},
+    client::Via,
     directory,
     error::{Answer, Problem, Said},
     feed::parent,
@@ -11,7 +11,7 @@ use crate::{
     store::Inner,
     write,
 };
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::collections::BTreeSet;
 
 /// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
@@ -74,7 +74,7 @@ pub(crate) async fn delete_tree(
 /// All of these nodes, or none: `false` where one of them cannot be deleted.
 async fn at_once(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Result<bool> {
     let done = Via::Any(&inner.client)
-        .call(Does::Write, deadline, |linked| async move {
+        .call(RetrySafety::Write, deadline, |linked| async move {
             let mut writer = linked.session.new_multi_writer();
             for Visited { path, node, .. } in nodes {
                 if node.mark.is_some_and(|mark| !mark.has_children) {
@@ -92,7 +92,7 @@ async fn at_once(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Result
 /// Each of these nodes for itself; whether it is gone.
 async fn one_by_one(inner: &Inner, nodes: &[Visited], deadline: Deadline) -> Result<Vec<bool>> {
     let done = Via::Any(&inner.client)
-        .call(Does::Write, deadline, |linked| async move {
+        .call(RetrySafety::Write, deadline, |linked| async move {
             let mut asked = Vec::with_capacity(nodes.len());
             for Visited { path, node, .. } in nodes {
                 let mark = Names::mark(path);

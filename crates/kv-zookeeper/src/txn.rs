@@ -4,10 +4,10 @@
 //! refuses is read anew, and tried again until the deadline or until a condition is seen to be false.
 
 use crate::{
-    client::{Does, Via, before},
+    client::{Via, early},
     connect::Attempts,
     directory::{make, prepare},
-    error::{Answer, Problem, Said},
+    error::{Answer, Problem, Said, failed},
     names::SLOTS,
     node::version,
     plan::{Act, For, Look, Op, Plan, Subject},
@@ -15,9 +15,9 @@ use crate::{
     settle::settle,
     store::Inner,
 };
-use kv_core::*;
+use kv_core::{backend::retry::RetrySafety, *};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use zookeeper_client::MultiWriteResult;
+use zookeeper_client::{Error as ClientError, MultiWriteResult};
 
 /// The bytes of a request that a server takes by its defaults.
 pub(crate) const REQUEST: usize = 0xf_ffff;
@@ -45,7 +45,7 @@ pub(crate) enum Done {
 }
 
 pub(crate) async fn run(inner: &Inner, request: &Request<'_>) -> Result<Done> {
-    let deadline = before(request.deadline);
+    let deadline = early(request.deadline);
     let mut subjects = subjects(inner, request);
     let is_seen = |key: &Key| subjects.iter().any(|s| s.key == *key && s.seen.is_some());
     // What is to be made may be taken to be missing: the server says if it is not.
@@ -170,7 +170,7 @@ async fn commit(
     let long: usize = plan.ancestors.iter().map(String::len).sum();
     if long > ANCESTORS {
         make(inner, &plan.ancestors, deadline).await?;
-        return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX, repeated: false }));
+        return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX, is_repeat: false }));
     }
     if plan.ops.is_empty() {
         let (version, generation) = (Version::new(0, 0), inner.known.generation());
@@ -182,7 +182,7 @@ async fn commit(
     };
     let seen_on = subjects.iter().filter_map(|subject| subject.seen).map(|seen| seen.generation).collect();
     let ops = plan.ops.iter().map(|(op, _)| op);
-    let answer = send(inner, via, Does::Write, deadline, ops, &seen_on).await?;
+    let answer = send(inner, via, RetrySafety::Write, deadline, ops, &seen_on).await?;
     Ok(answer.map(|(generation, results)| {
         let mut stamp = Stamp { version: Version::new(0, 0), epochs: plan.epochs, generation };
         for (result, (_, why)) in results.iter().zip(&plan.ops) {
@@ -204,13 +204,13 @@ async fn commit(
 pub(crate) async fn send<'a>(
     inner: &Inner,
     via: Via<'_>,
-    does: Does,
+    safety: RetrySafety,
     deadline: Deadline,
     ops: impl Iterator<Item = &'a Op> + Clone + Send + Sync,
     seen_on: &BTreeSet<u64>,
 ) -> Result<Result<(u64, Vec<MultiWriteResult>), Answer>> {
     let options = &inner.client.options;
-    let sent = via.call(does, deadline, |linked| {
+    let sent = via.call(safety, deadline, |linked| {
         let ops = ops.clone();
         async move {
             let generation = match via {
@@ -235,7 +235,7 @@ pub(crate) async fn send<'a>(
             Ok::<_, Problem>(Some((generation, done.await?)))
         }
     });
-    let has_changed = Answer { said: Said::BadVersion, at: usize::MAX, repeated: false };
+    let has_changed = Answer { said: Said::BadVersion, at: usize::MAX, is_repeat: false };
     Ok(sent.await?.and_then(|sent| sent.ok_or(has_changed)))
 }
 
@@ -249,9 +249,7 @@ async fn again(
 ) -> Result<bool> {
     let Some((_, why)) = plan.ops.get(answer.at) else { return Ok(answer.said == Said::BadVersion) };
     match (why, answer.said) {
-        (_, Said::NoChildrenForEphemerals) => {
-            Err(crate::error::failed(zookeeper_client::Error::NoChildrenForEphemerals).1)
-        }
+        (_, Said::NoChildrenForEphemerals) => Err(failed(ClientError::NoChildrenForEphemerals).error),
         (For::Held(index), _) => {
             unheld.insert(*index);
             Ok(true)
@@ -288,7 +286,7 @@ async fn learn(inner: &Inner, plan: &Plan, deadline: Deadline) -> Result<()> {
         })
         .collect();
     let there = Via::Any(&inner.client)
-        .call(Does::Read, deadline, |linked| {
+        .call(RetrySafety::Read, deadline, |linked| {
             let paths = &paths;
             async move {
                 let asked: Vec<_> = paths.iter().map(|path| linked.session.check_stat(path)).collect();

@@ -1,13 +1,14 @@
-//! Watches: each tells what it owes its reader, of what is there and of what the server tells to have changed.
+//! Watches: what is there, and what the server tells to have changed, by kv-core's engine.
 
-use crate::{error::lock, feed::Feed, holder, link::Gone, list, store::Inner};
+use crate::{error::failed, feed::Feed, holder, link::Gone, list, store::Inner};
 use futures::StreamExt;
 use kv_core::{
-    backend::{AbortOnDrop, Backoff, Outage, stream},
-    *,
+    Cursor, Deadline, Entry, Error, ErrorKind, Item, ListOptions, Page, ReadOptions, Result, Target, Version,
+    WatchOptions, WatchStream,
+    backend::{AbortOnDrop, Mutex, stream},
 };
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher};
@@ -30,41 +31,35 @@ async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
     }
 }
 
+/// [`Store::watch`](kv_core::Store::watch).
 pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
-    let hub = inner.feed.hub().clone();
-    let (armed, each_request) = (Arc::new(Mutex::new(None)), options.each_request);
-    let mut told = hub.watch(target, {
-        let (inner, target) = (inner.clone(), target.clone());
-        move |from| {
-            let (inner, target, armed) = (inner.clone(), target.clone(), armed.clone());
-            async move {
-                let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "zookeeper"));
-                loop {
-                    match page(&inner, &target, from.as_ref(), armed.clone(), each_request).await {
-                        Err(e) if !e.is_lasting() => {
-                            outage.failed(&e);
-                            backoff.pause().await;
-                        }
-                        page => {
-                            outage.over();
-                            return page;
-                        }
-                    }
-                }
-            }
-        }
+    let reading = Arc::new(Reading {
+        inner: inner.clone(),
+        target: target.clone(),
+        each_request: options.each_request,
+        armed: Mutex::default(),
     });
+    let read = move |from: Option<Cursor>| {
+        let reading = reading.clone();
+        async move { reading.page(from.as_ref()).await }
+    };
+    let events = inner.feed.hub().watch_on("zookeeper", target, read);
+    kept(inner, events)
+}
+
+/// Has the connection kept in the runtime that polls the watch, when that of before has ended and
+/// nobody else may call.
+fn kept(inner: Arc<Inner>, mut events: WatchStream) -> WatchStream {
     stream(|out| async move {
         loop {
             let event = tokio::select! {
                 biased;
-                event = told.next() => event,
-                // Nobody else may call, and have the connection kept in another runtime.
+                event = events.next() => event,
                 () = inner.client.home_gone() => {
                     if inner.client.revive() {
                         continue;
                     }
-                    told.next().await
+                    events.next().await
                 }
             };
             match event {
@@ -75,72 +70,70 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
     })
 }
 
-/// A page of what is there, read when its changes are told.
-async fn page(
-    inner: &Inner,
-    target: &Target,
-    from: Option<&Cursor>,
-    armed: Arc<Mutex<Option<Arc<Armed>>>>,
+/// What one watch reads, and the server's watch behind it.
+struct Reading {
+    inner: Arc<Inner>,
+    target: Target,
     each_request: Duration,
-) -> Result<Page> {
-    let deadline = Deadline::after(each_request);
-    if from.is_none() {
-        arm(inner, target, armed, deadline).await?;
-    }
-    let read = ReadOptions::default().deadline(deadline);
-    match target {
-        Target::Tree(directory) => {
-            list::page(inner, directory, from, &ListOptions::default().read(read)).await
-        }
-        Target::Key(key) => {
-            let found = inner.look_one(key, &read).await?;
-            Ok(Page { items: found.entry(key).map(Item::Entry).into_iter().collect(), next: None })
-        }
-        Target::Holder(name) => {
-            let now = holder::holder(inner, name, &read).await?;
-            let entry = now.map(|now| Entry::new(name.clone(), now.value, Version::new(now.token, 0)));
-            Ok(Page { items: entry.map(Item::Entry).into_iter().collect(), next: None })
-        }
-    }
+    armed: Mutex<Option<Arc<Armed>>>,
 }
 
-async fn arm(
-    inner: &Inner,
-    target: &Target,
-    armed: Arc<Mutex<Option<Arc<Armed>>>>,
-    deadline: Deadline,
-) -> Result<()> {
-    let linked = inner.client.link(deadline).await?;
-    let is_armed = |armed: &Option<Arc<Armed>>| {
-        armed.as_ref().is_some_and(|armed| armed.generation == linked.generation)
-    };
-    if is_armed(&lock(&armed)) {
-        return Ok(());
+impl Reading {
+    /// Reads a page of what is there, after the server was told to tell its changes.
+    async fn page(&self, from: Option<&Cursor>) -> Result<Page> {
+        let (inner, deadline) = (&*self.inner, Deadline::after(self.each_request));
+        if from.is_none() {
+            self.arm(deadline).await?;
+        }
+        let read = ReadOptions::default().deadline(deadline);
+        let entry = match &self.target {
+            Target::Tree(directory) => {
+                return list::page(inner, directory, from, &ListOptions::default().read(read)).await;
+            }
+            Target::Key(key) => inner.look_one(key, &read).await?.entry(key),
+            Target::Holder(name) => {
+                let holder = holder::holder(inner, name, &read).await?;
+                holder.map(|now| Entry::new(name.clone(), now.value, Version::new(now.token, 0)))
+            }
+        };
+        Ok(Page { items: entry.map(Item::Entry).into_iter().collect(), next: None })
     }
-    let path = match target {
-        Target::Tree(directory) => inner.names.directory(directory),
-        Target::Key(key) => inner.names.key(key),
-        Target::Holder(name) => inner.names.line(name),
-    };
-    let shared = inner.feed.armed().get(&path).and_then(Weak::upgrade);
-    if is_armed(&shared) {
-        *lock(&armed) = shared;
-        return Ok(());
+
+    /// Watches the node on the connection that stands, unless this or another watch does.
+    async fn arm(&self, deadline: Deadline) -> Result<()> {
+        let inner = &*self.inner;
+        let linked = inner.client.link(deadline).await?;
+        let is_armed = |armed: &Option<Arc<Armed>>| {
+            armed.as_ref().is_some_and(|armed| armed.generation == linked.generation)
+        };
+        if is_armed(&self.armed.lock()) {
+            return Ok(());
+        }
+        let path = match &self.target {
+            Target::Tree(directory) => inner.names.directory(directory),
+            Target::Key(key) => inner.names.key(key),
+            Target::Holder(name) => inner.names.queue(name),
+        };
+        let shared = inner.feed.armed().get(&path).and_then(Weak::upgrade);
+        if is_armed(&shared) {
+            *self.armed.lock() = shared;
+            return Ok(());
+        }
+        let watching = linked.session.watch(&path, AddWatchMode::PersistentRecursive);
+        let watcher = match deadline.limit(watching).await {
+            Some(Ok(watcher)) => watcher,
+            Some(Err(e)) => return Err(failed(e).error),
+            None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
+        };
+        let task = inner.client.spawn(forward(inner.feed.clone(), watcher, linked.gone()));
+        let watch = Arc::new(Armed { generation: linked.generation, _task: AbortOnDrop::new(task) });
+        let mut all = inner.feed.armed();
+        if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {
+            all.retain(|_, watch| watch.strong_count() > 0);
+        }
+        all.insert(path, Arc::downgrade(&watch));
+        drop(all);
+        *self.armed.lock() = Some(watch);
+        Ok(())
     }
-    let watching = linked.session.watch(&path, AddWatchMode::PersistentRecursive);
-    let watcher = match deadline.limit(watching).await {
-        Some(Ok(watcher)) => watcher,
-        Some(Err(e)) => return Err(crate::error::failed(e).1),
-        None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
-    };
-    let task = inner.client.spawn(forward(inner.feed.clone(), watcher, linked.gone()));
-    let watch = Arc::new(Armed { generation: linked.generation, _task: AbortOnDrop::new(task) });
-    let mut all = inner.feed.armed();
-    if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {
-        all.retain(|_, watch| watch.strong_count() > 0);
-    }
-    all.insert(path, Arc::downgrade(&watch));
-    drop(all);
-    *lock(&armed) = Some(watch);
-    Ok(())
 }

@@ -3,11 +3,14 @@
 use super::{json, unwritable};
 use crate::{
     client::Client,
-    http::{Answer, Does, Request},
+    http::{Answer, Purpose, Request},
 };
-use kv_core::{Deadline, Result};
+use kv_core::{Deadline, Result, backend::retry::Answered};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 /// A session that is asked for: `PUT /v1/session/create`.
 #[derive(Serialize)]
@@ -32,19 +35,25 @@ struct Session {
     name: String,
 }
 
-/// Whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its fence.
+/// Whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its fence. A repeat
+/// makes another one of this name; `sent` counts them.
 pub(crate) async fn create_session(
     client: &Client,
     deadline: Deadline,
     name: &str,
     ttl: Duration,
     node: Option<&str>,
-) -> Result<Arc<str>> {
+    sent: Arc<AtomicUsize>,
+) -> Result<Answered<Arc<str>>> {
     let ttl = format!("{}ms", ttl.as_millis());
     let new = NewSession { name, ttl, behavior: "delete", lock_delay: "0s", node_checks: [], node };
     let body = serde_json::to_vec(&new).map_err(unwritable)?;
-    let created = |answer: &Answer| json::<Session>(answer).map(|session| session.id).filter(|id| is_id(id));
-    Ok(client.call(Does::Write, deadline, &Request::put("/v1/session/create", body), created).await?.into())
+    let created = |answer: &Answer| {
+        let id = json::<Session>(answer).map(|session| session.id).filter(|id| is_id(id))?;
+        Some(Ok(Ok(id.into())))
+    };
+    let request = Request::put("/v1/session/create", body).counted(sent);
+    client.ask(Purpose::Repeatable, deadline, &request, created).await
 }
 
 /// Whether it is the id of a session, as the server makes them.
@@ -63,19 +72,19 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
         404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
-    client.call(Does::Lives, deadline, &request, renewed).await
+    client.call(Purpose::Session, deadline, &request, renewed).await
 }
 
 /// Ends a session, and its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
     let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
-    client.call(Does::Lives, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
+    client.call(Purpose::Session, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
 /// The sessions of this name.
 pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
     let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
-    let all = client.call(Does::Read, deadline, &Request::get("/v1/session/list"), all).await?;
+    let all = client.call(Purpose::Read, deadline, &Request::get("/v1/session/list"), all).await?;
     let named = all.into_iter().filter(|session| session.name == name && is_id(&session.id));
     Ok(named.map(|session| session.id.into()).collect())
 }

@@ -1,4 +1,4 @@
-use super::{places::MOST, *};
+use super::{widths::MOST, *};
 use crate::pool::Pool;
 
 #[test]
@@ -17,12 +17,12 @@ fn ranges_widen_within_the_store() {
 }
 
 #[test]
-fn places_are_for_all_stores_of_a_process() {
-    let pool = Pool::of(&"places:1".into());
-    let taken: Vec<_> = std::iter::from_fn(|| Place::take(&pool, 0)).collect();
+fn permits_are_for_all_stores_of_a_process() {
+    let pool = Pool::of(&"permits:1".into());
+    let taken: Vec<_> = std::iter::from_fn(|| Permit::take(&pool, 0)).collect();
     assert_eq!(taken.len(), MOST[0]);
-    assert!(Place::take(&Pool::of(&"places:1".into()), 0).is_none());
-    assert!(Place::take(&Pool::of(&"places:2".into()), 0).is_some());
+    assert!(Permit::take(&Pool::of(&"permits:1".into()), 0).is_none());
+    assert!(Permit::take(&Pool::of(&"permits:2".into()), 0).is_some());
     drop(taken);
-    assert!(Place::take(&pool, 0).is_some());
+    assert!(Permit::take(&pool, 0).is_some());
 }

@@ -1,7 +1,7 @@
 //! The life of a lock or lease.
 
 use super::{Clock, Instant};
-use crate::{Error, ErrorKind, Result};
+use crate::{Deadline, Error, ErrorKind, Result};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -49,10 +49,23 @@ impl Alive {
     /// Renews at a third of the TTL, again and again until its time is over. `granted` is the moment *before* the
     /// request that was granted was sent. `renew` answers [`LockLost`](ErrorKind::LockLost) or
     /// [`LeaseLost`](ErrorKind::LeaseLost) when the server says that it is over; any other error is tried again. It is
-    /// dropped when the time is over meanwhile.
+    /// dropped after a quarter of the TTL, or when the time is over meanwhile: a renewal whose request has a deadline of
+    /// its own is better kept by [`keep_by`](Self::keep_by).
     pub fn keep<F, R>(clock: &Clock, ttl: Duration, granted: Instant, mut renew: R) -> Self
     where
         R: FnMut() -> F + Send + 'static,
+        F: Future<Output = Result<()>> + Send,
+    {
+        Self::keep_by(clock, ttl, granted, move |_| renew())
+    }
+
+    /// Renews as [`keep`](Self::keep) does, and gives each renewal the deadline by which its
+    /// request has to be answered: a fifth of the TTL, or what is left of the life if that is
+    /// less. So a request that hangs turns to another connection before the renewal is dropped,
+    /// and none is under way when the time is over.
+    pub fn keep_by<F, R>(clock: &Clock, ttl: Duration, granted: Instant, mut renew: R) -> Self
+    where
+        R: FnMut(Deadline) -> F + Send + 'static,
         F: Future<Output = Result<()>> + Send,
     {
         let life = ttl - ttl / 10;
@@ -81,13 +94,18 @@ impl Alive {
                     .into();
                 }
                 // A renewal that hangs must leave time for another one, perhaps by another way.
+                let deadline = Deadline::after((ttl / 5).min(until.since(began)));
                 let answer = tokio::select! {
                     biased;
                     () = kept.closed() => return,
-                    answer = renew() => Some(answer),
+                    answer = renew(deadline) => Some(answer),
                     () = clock.sleep_until(until.min(began + ttl / 4)) => None,
                 };
                 match answer {
+                    // Its owner may have seen that it is over, as after a suspend.
+                    Some(Ok(())) if clock.now() >= until => {
+                        break "the answer to its renewal came after its time".into();
+                    }
                     Some(Ok(())) => {
                         (until, next, pause) = (began + life, began + ttl / 3, ttl / 50);
                         failed = None;

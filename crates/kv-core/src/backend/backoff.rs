@@ -1,74 +1,95 @@
-//! Pauses between tries.
+//! Pauses between attempts.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use super::unique;
+use std::time::Duration;
 
-/// The pauses between tries of one who goes on until it succeeds: each is chosen at random between nothing and a bound
-/// that doubles with every try (full jitter), so that many clients that lost one server do not come back together.
+/// The pauses between attempts at one thing, with exponential backoff and full jitter.
+///
+/// Each pause is chosen at random between nothing and a ceiling that doubles with every pause, so
+/// that many clients that lost one server do not come back together. Whoever reconnects pauses
+/// before the first attempt as well, since all that were connected notice the loss at once, and
+/// calls [`reset`](Self::reset) once it succeeded.
 ///
 /// ```
 /// use kv_core::backend::Backoff;
 /// use std::time::Duration;
 ///
-/// let (least, most) = (Duration::from_millis(20), Duration::from_secs(1));
-/// let mut backoff = Backoff::new(least, most);
-/// assert!(backoff.delay() <= least);
-/// assert!(backoff.delay() <= 2 * least);
+/// let (min, max) = (Duration::from_millis(20), Duration::from_secs(1));
+/// let mut backoff = Backoff::new(min, max);
+/// assert!(backoff.delay() <= min);
+/// assert!(backoff.delay() <= 2 * min);
 /// for _ in 0..100 {
-///     assert!(backoff.delay() <= most);
+///     assert!(backoff.delay() <= max);
 /// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    least: Duration,
-    most: Duration,
-    bound: Duration,
+    min: Duration,
+    max: Duration,
+    ceiling: Duration,
 }
 
 impl Backoff {
-    /// The first pause lasts `least` at the longest, the later ones up to `most`.
+    /// Makes one whose first pause lasts `min` at the longest, and the later ones up to `max`,
+    /// which counts where it is the shorter one.
     #[must_use]
-    pub fn new(least: Duration, most: Duration) -> Self {
-        Self { least, most, bound: least }
+    pub fn new(min: Duration, max: Duration) -> Self {
+        let min = min.min(max);
+        Self { min, max, ceiling: min }
     }
 
-    /// How long to pause now; the next pause may be twice as long.
+    /// Returns how long the next pause lasts at the longest.
+    #[must_use]
+    pub fn ceiling(&self) -> Duration {
+        self.ceiling
+    }
+
+    /// Returns how long to pause now, and doubles the ceiling of the next pause.
     pub fn delay(&mut self) -> Duration {
-        let bound = self.bound.min(self.most);
-        self.bound = (bound * 2).min(self.most);
-        // Keys differ with every `RandomState`, and the hash spreads them evenly.
-        let random = RandomState::new().hash_one(0_u8) >> 11;
-        bound.mul_f64(random as f64 / (1_u64 << 53) as f64)
+        self.delay_within(Duration::MAX)
     }
 
-    /// Sleeps for [`delay`](Self::delay). Cancel safe.
+    /// Does the same as [`delay`](Self::delay), with a pause that lasts `limit` at the longest. It
+    /// is as random as any other: who has little time left does not come at the same moment as all
+    /// who have as little.
+    pub fn delay_within(&mut self, limit: Duration) -> Duration {
+        let ceiling = self.ceiling.min(limit);
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
+        random_below(ceiling)
+    }
+
+    /// Sleeps for [`delay`](Self::delay). Cancel safe: the ceiling has doubled then, and nothing
+    /// else is done.
     pub async fn pause(&mut self) {
         tokio::time::sleep(self.delay()).await;
     }
 
     /// Begins anew, after a success.
     pub fn reset(&mut self) {
-        self.bound = self.least;
+        self.ceiling = self.min;
     }
 }
 
 impl Default for Backoff {
-    /// From 50 ms to two seconds.
+    /// Makes one for reconnects: from 50 ms to two seconds.
     fn default() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(2))
     }
 }
 
+/// Above 584 years it is as for those.
+fn random_below(ceiling: Duration) -> Duration {
+    let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(((u128::from(nanos) * u128::from(unique())) >> 64) as u64)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Backoff;
+    use std::time::Duration;
 
-    #[test]
-    fn pauses_spread_over_the_whole_of_their_bound() {
-        let bound = Duration::from_millis(64);
-        let delays: Vec<_> = (0..2000).map(|_| Backoff::new(bound, bound).delay()).collect();
+    fn assert_spread(bound: Duration, delay: impl Fn() -> Duration) {
+        let delays: Vec<_> = (0..2000).map(|_| delay()).collect();
         for eighth in 0..8 {
             let (from, to) = (bound * eighth / 8, bound * (eighth + 1) / 8);
             let among = delays.iter().filter(|d| (from..to).contains(d)).count();
@@ -77,17 +98,44 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_doubles_to_the_greatest_and_begins_anew() {
+    fn pauses_spread_over_the_whole_of_their_ceiling() {
+        let ceiling = Duration::from_millis(64);
+        assert_spread(ceiling, || Backoff::new(ceiling, ceiling).delay());
+    }
+
+    #[test]
+    fn pauses_spread_over_the_whole_of_what_is_left() {
+        let left = Duration::from_millis(3);
+        assert_spread(left, || Backoff::default().delay_within(left));
+    }
+
+    #[test]
+    fn a_ceiling_doubles_to_the_greatest_and_begins_anew() {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(35));
-        let bounds: Vec<_> = (0..4)
+        let ceilings: Vec<_> = (0..4)
             .map(|_| {
-                let bound = backoff.bound.as_millis();
+                let ceiling = backoff.ceiling().as_millis();
                 backoff.delay();
-                bound
+                ceiling
             })
             .collect();
-        assert_eq!(bounds, [10, 20, 35, 35]);
+        assert_eq!(ceilings, [10, 20, 35, 35]);
         backoff.reset();
-        assert_eq!(backoff.bound.as_millis(), 10);
+        assert_eq!(backoff.ceiling().as_millis(), 10);
+    }
+
+    #[test]
+    fn a_limit_bounds_the_pause_and_not_the_later_ones() {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        assert_eq!(backoff.delay_within(Duration::ZERO), Duration::ZERO);
+        assert_eq!(backoff.ceiling(), Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_greatest_ceilings_do_not_overflow() {
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        assert!(backoff.delay() < Duration::MAX);
+        assert_eq!(backoff.ceiling(), Duration::MAX);
+        assert_eq!(Backoff::new(Duration::MAX, Duration::from_millis(1)).ceiling().as_millis(), 1);
     }
 }

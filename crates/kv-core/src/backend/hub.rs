@@ -1,21 +1,11 @@
 //! One source of changes for many watches of one process.
 
-use super::{Told, lock, stream};
-use crate::{Cursor, Item, Key, Page, Result, Target, WatchEvent, WatchStream};
-use std::{
-    borrow::Borrow,
-    collections::{HashMap, VecDeque},
-    fmt,
-    future::Future,
-    hash::Hash,
-    sync::{Arc, Mutex},
+use super::{
+    Inbox, Mutex,
+    watch::{self, Listed, Listing, Source, WatchState},
 };
-use tokio::sync::Notify;
-
-/// How many events, and how many bytes of values in them, wait for a slow reader before they are dropped and the reader
-/// has to list again.
-const MOST_EVENTS: usize = 4096;
-const MOST_BYTES: usize = 1 << 20;
+use crate::{Cursor, Directory, Item, Key, Page, Result, Target, WatchEvent, WatchStream};
+use std::{borrow::Borrow, collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
 
 /// Hands the changes of a store to the watches of this process: a change costs its own watchers, whatever else is
 /// watched, and a slow reader costs the others nothing. Clones are the same hub.
@@ -27,61 +17,24 @@ pub struct Hub(Arc<Mutex<Topics>>);
 #[derive(Default)]
 struct Topics {
     keys: HashMap<Key, Readers>,
-    trees: HashMap<crate::Directory, Readers>,
+    trees: HashMap<Directory, Readers>,
     holders: HashMap<Key, Readers>,
 }
 
-type Readers = Vec<Arc<Reader>>;
-
-#[derive(Default)]
-struct Reader {
-    queue: Mutex<Queue>,
-    news: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    events: VecDeque<WatchEvent>,
-    bytes: usize,
-    missed: bool,
-}
-
-impl Queue {
-    fn missed() -> Self {
-        Self { missed: true, ..Self::default() }
-    }
-}
+type Reader = Arc<Inbox<WatchEvent>>;
+type Readers = Vec<Reader>;
 
 fn bytes(event: &WatchEvent) -> usize {
     if let WatchEvent::Put(entry) = event { entry.value.len() } else { 0 }
 }
 
-impl Reader {
-    fn push(&self, event: &WatchEvent) {
-        let mut queue = lock(&self.queue);
-        if queue.missed {
-            return;
-        }
-        // One event always fits, however large.
-        let full = queue.events.len() >= MOST_EVENTS || queue.bytes + bytes(event) > MOST_BYTES;
-        if full && !queue.events.is_empty() {
-            *queue = Queue::missed();
-        } else {
-            queue.bytes += bytes(event);
-            queue.events.push_back(event.clone());
-        }
-        drop(queue);
-        self.news.notify_one();
-    }
-}
-
 fn tell<K: Borrow<str> + Eq + Hash>(topics: &HashMap<K, Readers>, name: &str, event: &WatchEvent) {
     for reader in topics.get(name).into_iter().flatten() {
-        reader.push(event);
+        reader.push(event.clone(), bytes(event));
     }
 }
 
-fn leave<K: Eq + Hash>(topics: &mut HashMap<K, Readers>, name: &K, reader: &Arc<Reader>) {
+fn leave<K: Eq + Hash>(topics: &mut HashMap<K, Readers>, name: &K, reader: &Reader) {
     if let Some(readers) = topics.get_mut(name) {
         readers.retain(|r| !Arc::ptr_eq(r, reader));
         if readers.is_empty() {
@@ -91,7 +44,7 @@ fn leave<K: Eq + Hash>(topics: &mut HashMap<K, Readers>, name: &K, reader: &Arc<
 }
 
 impl Topics {
-    fn readers(&self) -> impl Iterator<Item = &Arc<Reader>> {
+    fn readers(&self) -> impl Iterator<Item = &Reader> {
         self.keys.values().chain(self.trees.values()).chain(self.holders.values()).flatten()
     }
 }
@@ -105,7 +58,7 @@ impl Hub {
     /// Tells a change of a data key to those who watch it, or a directory above it.
     pub fn publish(&self, event: &WatchEvent) {
         let Some(key) = event.key() else { return };
-        let topics = lock(&self.0);
+        let topics = self.0.lock();
         tell(&topics.keys, key.as_str(), event);
         if !topics.trees.is_empty() && !key.is_internal() {
             for directory in key.ancestors() {
@@ -117,23 +70,20 @@ impl Hub {
     /// Tells a change of the holder of a lock, as [`Target::Holder`] describes it.
     pub fn publish_holder(&self, event: &WatchEvent) {
         if let Some(name) = event.key() {
-            tell(&lock(&self.0).holders, name.as_str(), event);
+            tell(&self.0.lock().holders, name.as_str(), event);
         }
     }
 
     /// Has all who listen read again what is there: the source of the changes was cut, and nobody knows what it did not
     /// tell.
     pub fn missed(&self) {
-        for reader in lock(&self.0).readers() {
-            *lock(&reader.queue) = Queue::missed();
-            reader.news.notify_one();
-        }
+        self.0.lock().readers().for_each(|reader| reader.lag());
     }
 
     /// Listens from now on.
     pub fn subscribe(&self, target: &Target) -> Subscription {
-        let reader = Arc::new(Reader::default());
-        let mut topics = lock(&self.0);
+        let reader = Reader::default();
+        let mut topics = self.0.lock();
         match target {
             Target::Key(key) => topics.keys.entry(key.clone()).or_default(),
             Target::Tree(directory) => topics.trees.entry(directory.clone()).or_default(),
@@ -145,60 +95,90 @@ impl Hub {
 
     /// Whether anybody watches this key, or a directory above it: for backends that would do more than publish.
     pub fn is_watched(&self, key: &Key) -> bool {
-        let topics = lock(&self.0);
+        let topics = self.0.lock();
         let of_trees = || !topics.trees.is_empty() && key.ancestors().any(|d| topics.trees.contains_key(d));
         topics.keys.contains_key(key) || of_trees()
     }
 
     /// Whether anybody watches the holder of this lock.
     pub fn is_holder_watched(&self, name: &Key) -> bool {
-        lock(&self.0).holders.contains_key(name)
+        self.0.lock().holders.contains_key(name)
     }
 
     /// How many listen, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
-        lock(&self.0).readers().count()
+        self.0.lock().readers().count()
     }
 
-    /// A whole watch: subscribes, reads what is there by `read`, page by page, then tells what changes; who was too
-    /// slow gets the difference to a new reading.
+    /// Starts a whole watch under the engine: reads what is there by `read`, page by page, then tells
+    /// what changes; after [`missed`](Self::missed), and to a reader that was too slow, it tells the
+    /// difference to a new reading. It listens from this call on. `backend` is for the log.
     ///
-    /// The entries that `read` gives are those of the target; items without a value are left out.
-    pub fn watch<R, F>(&self, target: &Target, mut read: R) -> WatchStream
+    /// The entries that `read` gives are those of the target; items without a value are left out. Of
+    /// its errors, those that [last](crate::Error::is_lasting) end the watch; all others are ridden
+    /// out, so that `read` need not try again.
+    pub fn watch_on<R, F>(&self, backend: &'static str, target: &Target, read: R) -> WatchStream
     where
         R: FnMut(Option<Cursor>) -> F + Send + 'static,
         F: Future<Output = Result<Page>> + Send + 'static,
     {
-        let mut news = self.subscribe(target);
-        stream(|out| async move {
-            let mut told = Told::default();
-            loop {
-                told.relist();
-                let mut from = None;
-                loop {
-                    let page = read(from).await?;
-                    for item in page.items {
-                        let Item::Entry(entry) = item else { continue };
-                        for event in told.listed(entry) {
-                            out.send(event).await;
-                        }
-                    }
-                    from = page.next;
-                    if from.is_none() {
-                        break;
-                    }
-                }
-                for event in told.rest() {
-                    out.send(event).await;
-                }
-                out.send(WatchEvent::Synced).await;
-                while let Change::Event(event) = news.next().await {
-                    if let Some(event) = told.change(event) {
-                        out.send(event).await;
-                    }
-                }
-            }
-        })
+        watch::start(Listening { backend, changes: self.subscribe(target), read })
+    }
+
+    /// Starts a watch as [`watch_on`](Self::watch_on) does, for a backend that names itself in its own
+    /// log of an outage, and rides it out in `read`.
+    pub fn watch<R, F>(&self, target: &Target, read: R) -> WatchStream
+    where
+        R: FnMut(Option<Cursor>) -> F + Send + 'static,
+        F: Future<Output = Result<Page>> + Send + 'static,
+    {
+        self.watch_on("hub", target, read)
+    }
+}
+
+/// The changes of a hub, and what is there, as a source.
+struct Listening<R> {
+    backend: &'static str,
+    changes: Subscription,
+    read: R,
+}
+
+fn listed(item: Item) -> Option<Listed> {
+    if let Item::Entry(entry) = item { Some(Listed::Entry(entry)) } else { None }
+}
+
+impl<R, F> Source for Listening<R>
+where
+    R: FnMut(Option<Cursor>) -> F + Send + 'static,
+    F: Future<Output = Result<Page>> + Send + 'static,
+{
+    type Token = Cursor;
+
+    fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        self.changes.clear();
+        Ok(())
+    }
+
+    // Not an `async fn`, whose future would hold `self`, and with it `read`, which need not be `Sync`.
+    fn list(
+        &mut self,
+        _: &WatchState,
+        from: Option<&Cursor>,
+    ) -> impl Future<Output = Result<Listing<Cursor>>> + Send {
+        let page = (self.read)(from.cloned());
+        async {
+            let Page { items, next } = page.await?;
+            let entries = items.into_iter().filter_map(listed).collect();
+            Ok(Listing::Page { entries, position: None, next })
+        }
+    }
+
+    async fn next(&mut self, _: &WatchState) -> Result<watch::Change> {
+        Ok(self.changes.next().await.into())
     }
 }
 
@@ -222,31 +202,28 @@ pub enum Change {
 pub struct Subscription {
     hub: Hub,
     target: Target,
-    reader: Arc<Reader>,
+    reader: Reader,
 }
 
 impl Subscription {
-    /// The next change. Cancel safe.
+    /// Drops what waits, also that changes were dropped, for a reader that is about to list.
+    pub fn clear(&self) {
+        self.reader.clear();
+    }
+
+    /// Waits for the next change. Cancel safe.
     pub async fn next(&mut self) -> Change {
-        loop {
-            {
-                let mut queue = lock(&self.reader.queue);
-                if std::mem::take(&mut queue.missed) {
-                    return Change::Missed;
-                }
-                if let Some(event) = queue.events.pop_front() {
-                    queue.bytes -= bytes(&event);
-                    return Change::Event(event);
-                }
-            }
-            self.reader.news.notified().await;
+        match self.reader.next().await {
+            Ok(Some(event)) => Change::Event(event),
+            // Nobody ends the inbox of a hub.
+            Ok(None) | Err(_) => Change::Missed,
         }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut topics = lock(&self.hub.0);
+        let mut topics = self.hub.0.lock();
         match &self.target {
             Target::Key(key) => leave(&mut topics.keys, key, &self.reader),
             Target::Tree(directory) => leave(&mut topics.trees, directory, &self.reader),

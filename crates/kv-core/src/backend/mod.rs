@@ -6,13 +6,18 @@
 //! | the life of a lock or lease, renewed until its deadline | [`Alive`] |
 //! | what must be undone once, also when a future is dropped | [`Undo`] |
 //! | what still runs in the background when the store is closed | [`Tasks`] |
-//! | pauses between tries, and what is logged of an outage | [`Backoff`], [`Outage`] |
+//! | what may be sent again, to which server, and what is said when no answer came | [`retry`] |
+//! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
+//! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | whether the runtime that shared tasks live on has ended | [`Home`] |
 //! | a stream made of an async block, without a task | [`stream`] |
+//! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
+//! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
 //! | TLS settings, a login, an address, a prefix, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
 //! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
@@ -22,24 +27,34 @@ mod abort;
 mod alive;
 mod backoff;
 mod clock;
+mod expiry;
 pub mod fallback;
 mod home;
 mod hub;
+mod inbox;
+mod mutex;
 mod outage;
+pub mod queue;
+pub mod retry;
 mod sessions;
 mod settings;
 mod stream;
 mod tasks;
 mod told;
 mod undo;
+mod unique;
 mod values;
+pub mod watch;
 
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub use backoff::Backoff;
 pub use clock::{Clock, Instant};
+pub use expiry::ExpiryQueue;
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
+pub use inbox::Inbox;
+pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
 pub use settings::{Pem, TlsFiles, TlsSettings, directory_prefix, login, with_port};
@@ -48,11 +63,12 @@ pub use tasks::Tasks;
 pub use told::Told;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
+pub use unique::unique;
 pub use values::Values;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 
 /// A panic elsewhere while the lock was held does not make ours: what these mutexes guard is changed in one step.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

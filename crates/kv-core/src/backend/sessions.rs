@@ -51,7 +51,28 @@ pub struct Sessions<S> {
     clock: Clock,
 }
 
-type Open<S> = Mutex<HashMap<Duration, Arc<Slot<S>>>>;
+type Open<S> = Mutex<Slots<S>>;
+
+struct Slots<S> {
+    by_ttl: HashMap<Duration, Arc<Slot<S>>>,
+    /// Nobody gets a session any more.
+    is_ended: bool,
+}
+
+impl<S> Default for Slots<S> {
+    fn default() -> Self {
+        Self { by_ttl: HashMap::new(), is_ended: false }
+    }
+}
+
+impl<S> Slots<S> {
+    /// Removes this slot, unless another one has taken its place.
+    fn remove(&mut self, slot: &Arc<Slot<S>>) {
+        if self.by_ttl.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+            self.by_ttl.remove(&slot.ttl);
+        }
+    }
+}
 
 /// A session, or the place of one that is being granted.
 struct Slot<S> {
@@ -118,9 +139,9 @@ fn end_if_unused<S>(slot: &Arc<Slot<S>>, open: &Open<S>) {
         users.end = None;
         users.count == 0
     };
-    if is_unused && open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+    if is_unused {
         // Ended in the background by its drop.
-        open.remove(&slot.ttl);
+        open.remove(slot);
     }
 }
 
@@ -150,25 +171,20 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         Self { open: Arc::default(), clock }
     }
 
-    /// The session of this TTL: the one that there is, or the one that `grant` brings. Cancel safe, as far as `grant` is.
+    /// Returns the session of this TTL: the one that there is, or the one that `grant` brings.
     ///
     /// # Errors
-    /// Those of `grant`.
+    /// Those of `grant`; [`Closed`](ErrorKind::Closed) after [`end`](Self::end), also when `end`
+    /// came while `grant` was under way: what that brought is ended then.
+    ///
+    /// # Cancel safety
+    /// It is cancel safe, as far as `grant` is.
     pub async fn get<F>(&self, ttl: Duration, grant: impl Fn() -> F) -> Result<Use<S>>
     where
         F: Future<Output = Result<Session<S>>>,
     {
         loop {
-            let slot = {
-                let mut open = lock(&self.open);
-                let slot = open.entry(ttl).or_insert_with(|| {
-                    let (granted, users) = (OnceCell::new(), Mutex::default());
-                    Arc::new(Slot { ttl, clock: self.clock.clone(), granted, users })
-                });
-                lock(&slot.users).count += 1;
-                slot.clone()
-            };
-            let user = User { slot, open: Arc::downgrade(&self.open) };
+            let user = self.user(ttl)?;
             let grant = || async {
                 let Session { session, alive, end } = grant().await?;
                 Ok(Granted { session, alive, end: Mutex::new(end) })
@@ -176,6 +192,9 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
             let granted = user.slot.granted.get_or_try_init(grant).await?;
             let (session, alive) = (granted.session.clone(), granted.alive.clone());
             let used = Use { user, session, alive };
+            if lock(&self.open).is_ended {
+                return Err(closed());
+            }
             if used.alive.is_held() {
                 return Ok(used);
             }
@@ -183,30 +202,41 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         }
     }
 
-    /// No new users of this session: it is over, or nobody knows what hangs on it.
-    pub fn forget(&self, used: &Use<S>) {
-        let (mut open, slot) = (lock(&self.open), &used.user.slot);
-        if open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
-            open.remove(&slot.ttl);
+    /// A user of the place of this TTL, which may have no session yet.
+    fn user(&self, ttl: Duration) -> Result<User<S>> {
+        let mut open = lock(&self.open);
+        if open.is_ended {
+            return Err(closed());
         }
+        let slot = open.by_ttl.entry(ttl).or_insert_with(|| {
+            let (granted, users) = (OnceCell::new(), Mutex::default());
+            Arc::new(Slot { ttl, clock: self.clock.clone(), granted, users })
+        });
+        lock(&slot.users).count += 1;
+        Ok(User { slot: slot.clone(), open: Arc::downgrade(&self.open) })
     }
 
-    /// Ends all sessions, side by side. What cannot be ended in time ends by its TTL.
+    /// Gives this session to nobody new: it is over, or nobody knows what hangs on it.
+    pub fn forget(&self, used: &Use<S>) {
+        lock(&self.open).remove(&used.user.slot);
+    }
+
+    /// Ends all sessions, side by side, and gives none from then on: every [`get`](Self::get)
+    /// answers [`Closed`](ErrorKind::Closed), and one that is under way ends what it brought, in
+    /// the background. A session that cannot be ended in time ends by its TTL.
     ///
     /// # Errors
-    /// The first failure of those on which something hangs still: it could not be given back before, and was to go with its
-    /// session.
+    /// The first failure of those on which something hangs still: it could not be given back
+    /// before, and was to go with its session.
     pub async fn end(&self) -> Result<()> {
-        let open = std::mem::take(&mut *lock(&self.open));
+        let open = {
+            let mut open = lock(&self.open);
+            open.is_ended = true;
+            std::mem::take(&mut open.by_ttl)
+        };
         let mut ends = JoinSet::new();
-        for slot in open.values() {
-            let Some(granted) = slot.granted.get() else { continue };
-            let is_used = lock(&slot.users).count > 0;
-            let end = std::mem::replace(&mut *lock(&granted.end), Undo::nothing()).run();
-            ends.spawn(async move {
-                let ended = end.await;
-                if is_used { ended.map(drop) } else { Ok(()) }
-            });
+        for slot in open.into_values() {
+            ends.spawn(slot.end());
         }
         let mut all = Ok(());
         while let Some(ended) = ends.join_next().await {
@@ -217,9 +247,25 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     }
 }
 
+impl<S: Send + Sync + 'static> Slot<S> {
+    async fn end(self: Arc<Self>) -> Result<()> {
+        // Whoever has one granted now ends it: its runtime may stand still.
+        let Some(granted) = self.granted.get() else { return Ok(()) };
+        let is_used = lock(&self.users).count > 0;
+        let end = std::mem::replace(&mut *lock(&granted.end), Undo::nothing());
+        let ended = end.run().await;
+        if is_used { ended.map(drop) } else { Ok(()) }
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed, and its sessions have ended; open it anew")
+}
+
 impl<S> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({} open)", lock(&self.open).len())
+        write!(f, "Sessions({} open)", lock(&self.open).by_ttl.len())
     }
 }
 

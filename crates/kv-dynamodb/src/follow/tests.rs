@@ -1,7 +1,7 @@
 //! The follower on a stream whose shards close and split, which no emulator has.
 
 use super::*;
-use kv_core::ErrorKind;
+use kv_core::{ErrorKind, backend::retry::Effect};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
@@ -16,7 +16,7 @@ struct World {
     /// The listing lags so many shards behind.
     unlisted: usize,
     /// The next answers to requests for records.
-    troubles: Vec<Trouble>,
+    errors: Vec<ReadError>,
     off: bool,
     writes: u32,
 }
@@ -69,30 +69,30 @@ impl Fake {
     }
 }
 
-impl Source for Fake {
+impl ShardSource for Fake {
     type Record = Record;
 
-    async fn find(&self, _: bool) -> Result<(), Trouble> {
-        if self.world().off { Err(Trouble::Off(Error::new(ErrorKind::Unsupported, "off"))) } else { Ok(()) }
+    async fn find(&self, _: bool) -> Result<(), ReadError> {
+        if self.world().off { Err(ReadError::Off(Error::new(ErrorKind::Unsupported, "off"))) } else { Ok(()) }
     }
 
-    async fn shards(&self) -> Result<Vec<Shard>, Trouble> {
+    async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
         let world = self.world();
         let listed = world.shards.len() - world.unlisted;
         Ok(world.shards[..listed].iter().map(|kept| kept.shard.clone()).collect())
     }
 
-    async fn iterator(&self, shard: &str, begin: Begin) -> Result<String, Trouble> {
+    async fn iterator(&self, shard: &str, begin: Begin) -> Result<String, ReadError> {
         let world = self.world();
-        let at = world.shards.iter().position(|kept| kept.shard.id == shard).ok_or(Trouble::Gap)?;
-        let from = if begin == Begin::Newest { world.shards[at].records.len() } else { 0 };
+        let at = world.shards.iter().position(|kept| kept.shard.id == shard).ok_or(ReadError::Gap)?;
+        let from = if begin == Begin::Latest { world.shards[at].records.len() } else { 0 };
         Ok(format!("{at}:{from}"))
     }
 
-    async fn records(&self, iterator: &str) -> Result<Read<Record>, Trouble> {
+    async fn records(&self, iterator: &str) -> Result<Read<Record>, ReadError> {
         let mut world = self.world();
-        if let Some(trouble) = world.troubles.pop() {
-            return Err(trouble);
+        if let Some(error) = world.errors.pop() {
+            return Err(error);
         }
         let (at, from) = iterator.split_once(':').unwrap();
         let (at, from): (usize, usize) = (at.parse().unwrap(), from.parse().unwrap());
@@ -114,7 +114,7 @@ struct Told {
 #[derive(Default)]
 struct Ear(Mutex<Told>);
 
-impl Sink<Record> for Ear {
+impl RecordHandler<Record> for Ear {
     fn live(&self) {
         self.0.lock().unwrap().live = true;
     }
@@ -254,7 +254,7 @@ async fn a_child_that_is_listed_later_than_its_sibling_is_read() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_to_be_read_any_more_is_said_to_be_missed() {
     let followed = Followed::new(one_shard()).await;
-    followed.world().troubles.push(Trouble::Gap);
+    followed.world().errors.push(ReadError::Gap);
     followed.until(|told| told.missed == 1).await;
     let from = followed.world().writes;
     followed.world().write(3);
@@ -264,14 +264,15 @@ async fn what_is_not_to_be_read_any_more_is_said_to_be_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_told_once_and_a_pause_not_at_all() {
-    let failed = |silent| Failed { silent, ..Failed::new(Fate::Undone, ErrorKind::Unavailable, "away") };
+    let failed =
+        |is_silent| Failure { is_silent, ..Failure::new(Effect::None, ErrorKind::Unavailable, "away") };
     let followed = Followed::new(one_shard()).await;
     // The service itself asks for a pause: no outage.
-    followed.world().troubles.extend((0..3).map(|_| Trouble::Failed(failed(false))));
+    followed.world().errors.extend((0..3).map(|_| ReadError::Failed(failed(false))));
     followed.world().write(1);
     followed.has_told(1).await;
     assert_eq!(followed.ear.0.lock().unwrap().missed, 0);
-    followed.world().troubles.extend((0..5).map(|_| Trouble::Failed(failed(true))));
+    followed.world().errors.extend((0..5).map(|_| ReadError::Failed(failed(true))));
     followed.until(|told| told.missed == 1).await;
     let from = followed.world().writes;
     followed.world().write(2);
@@ -283,10 +284,10 @@ async fn an_outage_is_told_once_and_a_pause_not_at_all() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_lasts_ends_it_and_no_other() {
     let followed = Followed::new(one_shard()).await;
-    let refused = |kind| Trouble::Failed(Failed::new(Fate::Refused, kind, "no"));
-    followed.world().troubles.push(refused(ErrorKind::Other));
+    let refused = |kind| ReadError::Failed(Failure::new(Effect::Refused, kind, "no"));
+    followed.world().errors.push(refused(ErrorKind::Other));
     followed.until(|told| told.missed == 1).await;
-    followed.world().troubles.push(refused(ErrorKind::PermissionDenied));
+    followed.world().errors.push(refused(ErrorKind::PermissionDenied));
     assert_eq!(followed.task.await.unwrap().kind(), ErrorKind::PermissionDenied);
 }
 

@@ -3,16 +3,19 @@
 use super::{Lease, life};
 use crate::{
     cancelled::hindered,
-    client::{Does, corrupt},
+    client::{Lane, corrupt},
     clock::Millis,
-    error::Failed,
-    item::{ENDS, Found, LEASE, text, unique},
+    error::Failure,
+    item::{ENDS, Found, LEASE, text},
     keep::{Prolonged, Renewal, prolong, renewal},
     store::{Inner, MOST_OPS},
     terms::Terms,
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use kv_core::*;
+use kv_core::{
+    Deadline, Error, ErrorKind, Key, Result,
+    backend::{retry::RetrySafety, unique},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
@@ -118,11 +121,13 @@ impl Lease {
                         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                             hindered(cancelled.cancellation_reasons())
                         }
-                        _ => Err(Failed::from(e)),
+                        _ => Err(Failure::from(e)),
                     },
                 }
             };
-            let mut hindered = inner.client.call(Does::Keeps, deadline, send).await?.into_iter();
+            let hindered =
+                inner.client.answer(RetrySafety::Repeatable, Lane::KeepAlive, deadline, send).await?;
+            let mut hindered = hindered.answer.into_iter();
             let is_done = hindered.len() == 0;
             if let Some(Some(found)) = hindered.next() {
                 return self.record(found.as_ref(), to);
@@ -153,7 +158,7 @@ impl Lease {
         let renewals = self.renewals(inner, keys, to, deadline);
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
         let record = &inner.names.leases;
-        let answer = prolong(inner, Does::Keeps, record, &self.id, to, exists, deadline).await?;
+        let answer = prolong(inner, Lane::KeepAlive, record, &self.id, to, exists, deadline).await?;
         if let Prolonged::Hindered(found) = answer {
             self.record(found.as_ref(), to)?;
         }
@@ -175,7 +180,7 @@ impl Lease {
                 let now = lease.client.time.latest();
                 let ours = |terms: &mut Terms| lease.is_under(terms, now);
                 let (data, key_of) = (&inner.names.data, key.as_str());
-                let answer = prolong(&inner, Does::KeepsKey, data, key_of, to, ours, deadline).await?;
+                let answer = prolong(&inner, Lane::LeaseKeys, data, key_of, to, ours, deadline).await?;
                 lease.renewed(&key, to, &answer);
                 Ok(())
             });

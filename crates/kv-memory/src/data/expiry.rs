@@ -5,30 +5,32 @@ use kv_core::backend::Instant;
 use tokio::runtime::Handle;
 
 impl Data {
+    /// Has this end at a moment, in place of the one at which it would have ended.
     pub(crate) fn schedule(&mut self, at: Instant, due: Due) {
-        self.due.insert((at, due));
+        if self.expiries.set(due, at) {
+            self.tell_sweepers();
+        }
         self.sweep();
-        self.tell_sweepers();
     }
 
-    pub(crate) fn cancel(&mut self, at: Instant, due: Due) {
-        self.due.remove(&(at, due));
-        self.tell_sweepers();
+    pub(crate) fn cancel(&mut self, due: &Due) {
+        if self.expiries.remove(due) {
+            self.tell_sweepers();
+        }
     }
 
     fn tell_sweepers(&self) {
-        let first = self.due.first().map(|(at, _)| *at);
-        self.next_due.send_if_modified(|next| std::mem::replace(next, first) != first);
+        self.next_due.send_replace(self.expiries.first().map(|(at, _)| at));
     }
 
     pub(super) fn purge(&mut self) {
-        if self.due.is_empty() {
+        let Some((first, _)) = self.expiries.first() else { return };
+        let now = self.clock.now();
+        if first > now {
             return;
         }
-        let now = self.clock.now();
-        while self.due.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, due)) = self.due.pop_first()
-        {
+        // One at a time: the end of one can bring in another.
+        while let Some(due) = self.expiries.take(1, |at| at <= now).pop() {
             match due {
                 Due::Key(name) => drop(self.remove(&name)),
                 Due::Lease(id) => drop(self.evict_lease(id, "its TTL passed without a renewal")),

@@ -213,6 +213,6 @@ fn not_opened(path: &Path, e: DatabaseError) -> Error {
         {
             error::damaged(path, &e.to_string())
         }
-        other => error::failed(path, &other.into(), error::Effect::Read),
+        other => error::failed(path, &other.into()),
     }
 }

@@ -21,21 +21,21 @@ pub(crate) use job::Done;
 pub(crate) use places::{Client, open, view};
 pub(crate) use read::{Reading, Snapshot};
 
-use crate::{
-    config::Config,
-    error::{self, Effect},
-};
+use crate::{config::Config, error};
 use event::Event;
 use file::{Identity, Opening};
 use format::Refused;
 use job::Job;
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::Instant};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::{Instant, Mutex},
+};
 use redb::Database;
 use state::{Shared, State};
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -193,7 +193,7 @@ impl Engine {
 
     fn tell(&self, events: &[Event]) {
         let views: Vec<_> = {
-            let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            let views = self.views.lock();
             views.iter().filter_map(Weak::upgrade).collect()
         };
         for event in events {
@@ -207,7 +207,7 @@ impl Engine {
 fn not_ours(path: &Path, refused: Refused) -> Error {
     let file = path.display();
     let why = match refused {
-        Refused::Failed(e) => return error::failed(path, &e, Effect::Read),
+        Refused::Failed(e) => return error::failed(path, &e),
         Refused::Damaged(why) => return error::damaged(path, &why),
         Refused::Foreign(tables) => format!(
             "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"

@@ -2,12 +2,15 @@
 
 use super::{Engine, file};
 use crate::config::Config;
-use kv_core::{Error, ErrorKind, Result, backend::Hub};
+use kv_core::{
+    Error, ErrorKind, Result,
+    backend::{Hub, Mutex},
+};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,10 +24,6 @@ enum Place {
 }
 
 static PLACES: LazyLock<Mutex<HashMap<PathBuf, Place>>> = LazyLock::new(Mutex::default);
-
-fn places() -> MutexGuard<'static, HashMap<PathBuf, Place>> {
-    PLACES.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One opening of a file: until it is closed or dropped the file stays open.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Client {
 
     /// Closes it; the end of the engine, if this was its last client.
     pub(crate) fn close(&self) -> Option<watch::Receiver<bool>> {
-        let mut places = places();
+        let mut places = PLACES.lock();
         if !self.open.swap(false, Ordering::AcqRel) {
             // Closed before: whoever closes again waits just the same.
             return match places.get(&self.engine.path) {
@@ -78,7 +77,7 @@ impl Drop for Client {
 
 /// For the writer: its file can be opened again.
 pub(crate) fn gone(path: &Path) {
-    places().remove(path);
+    PLACES.lock().remove(path);
 }
 
 /// Frees the place when opening fails or is never begun.
@@ -92,7 +91,7 @@ struct Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if !self.done {
-            places().remove(&self.path);
+            PLACES.lock().remove(&self.path);
         }
     }
 }
@@ -103,7 +102,7 @@ pub(crate) async fn open(config: &Config) -> Result<Client> {
     let path = blocking(move || file::canonical(&given)).await?;
     let opening = loop {
         let mut busy = {
-            let mut places = places();
+            let mut places = PLACES.lock();
             match places.get_mut(&path) {
                 Some(Place::Open(engine, clients)) => {
                     engine.check_place()?;
@@ -124,7 +123,7 @@ pub(crate) async fn open(config: &Config) -> Result<Client> {
     blocking(move || {
         let mut opening = opening;
         let engine = Engine::start(opening.path.clone(), &config)?;
-        places().insert(opening.path.clone(), Place::Open(engine.clone(), 1));
+        PLACES.lock().insert(opening.path.clone(), Place::Open(engine.clone(), 1));
         opening.done = true;
         Ok(Client::new(engine))
     })
@@ -147,10 +146,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// A view of these keys: the one that other clients of this prefix have, or a new one.
 pub(crate) fn view(engine: &Engine, prefix: &str) -> Arc<super::event::View> {
-    let mut views = engine.views.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut views = engine.views.lock();
     views.retain(|view| view.strong_count() > 0);
-    if let Some(view) = views.iter().filter_map(std::sync::Weak::upgrade).find(|view| &*view.prefix == prefix)
-    {
+    if let Some(view) = views.iter().filter_map(Weak::upgrade).find(|view| &*view.prefix == prefix) {
         return view;
     }
     let view = Arc::new(super::event::View { prefix: prefix.into(), hub: Hub::new() });

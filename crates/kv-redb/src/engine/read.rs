@@ -7,7 +7,7 @@ use super::{
     past::Moment,
     places,
 };
-use crate::error::{self, Effect};
+use crate::error;
 use kv_core::{
     Bytes, Deadline, Directory, Entry, Error, Holder, Item, Key, ListOptions, Page, Position, Result, Version,
 };
@@ -60,7 +60,7 @@ impl Engine {
                     Err(Reading::Failed(e)) => e,
                 };
                 if !error::needs_reopening(&failed) || !std::mem::take(&mut again) {
-                    return Err(error::failed(&self.path, &failed, Effect::Read));
+                    return Err(error::failed(&self.path, &failed));
                 }
                 self.look.notify_one();
                 tokio::select! {
@@ -74,7 +74,7 @@ impl Engine {
 
     fn snapshot(&self) -> Read<Snapshot> {
         let database = self.database();
-        let database = database.as_ref().map_err(|e| Reading::Refused(error::again(e)))?;
+        let database = database.as_ref().map_err(|e| Reading::Refused(e.clone()))?;
         loop {
             // Before the snapshot: of what it has, nothing is judged by what came behind it.
             let at = Moment::new(&self.living, &self.time);

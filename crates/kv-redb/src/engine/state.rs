@@ -5,10 +5,13 @@ use super::{
     past::{Ended, Moment, Past},
     time::Time,
 };
-use kv_core::Bytes;
+use kv_core::{
+    Bytes,
+    backend::{ExpiryQueue, Mutex},
+};
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 use tokio::sync::oneshot;
 
@@ -66,7 +69,7 @@ pub(crate) struct Shared(Arc<Mutex<Living>>);
 impl Shared {
     /// Never kept over anything that blocks.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Living> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -78,10 +81,8 @@ pub(crate) struct Living {
     pub(super) past: Past,
     /// Leases that are over, whose keys are still to be cleared away.
     rest: BTreeSet<u64>,
-    /// When each lease ends.
-    lease_ends: BTreeSet<(u64, u64)>,
-    /// When each lock ends.
-    lock_ends: BTreeSet<(u64, Arc<str>)>,
+    lease_expiries: ExpiryQueue<u64, u64>,
+    lock_expiries: ExpiryQueue<Arc<str>, u64>,
 }
 
 impl State {
@@ -109,8 +110,8 @@ impl State {
     /// When there is something to be ended or cleared away next.
     pub(crate) fn due(&self) -> Option<u64> {
         let living = self.living();
-        let lease = living.lease_ends.first().map(|(at, _)| *at);
-        let lock = living.lock_ends.first().map(|(at, _)| *at);
+        let lease = living.lease_expiries.first().map(|(at, _)| at);
+        let lock = living.lock_expiries.first().map(|(at, _)| at);
         let rest = living.rest.first().map(|_| 0);
         [lease, lock, rest, self.first_expiry].into_iter().flatten().min()
     }
@@ -127,12 +128,12 @@ impl State {
 impl Living {
     /// A lease whose time is over: from this `now` on nothing renews it.
     pub(crate) fn ended_lease(&self, now: u64) -> Option<u64> {
-        self.lease_ends.first().filter(|(at, _)| *at <= now).map(|(_, lease)| *lease)
+        self.lease_expiries.first().filter(|(at, _)| *at <= now).map(|(_, lease)| *lease)
     }
 
     /// As [`ended_lease`](Self::ended_lease), a lock.
     pub(crate) fn ended_lock(&self, now: u64) -> Option<Arc<str>> {
-        self.lock_ends.first().filter(|(at, _)| *at <= now).map(|(_, name)| name.clone())
+        self.lock_expiries.first().filter(|(at, _)| *at <= now).map(|(_, name)| name.clone())
     }
 
     /// Whether a lease lives, for the writer.
@@ -189,21 +190,30 @@ impl Living {
     }
 
     pub(crate) fn set_holder(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
-        let until = held.map(|h| h.until);
         let old = match held {
-            Some(held) => self.holders.insert(name.clone(), held),
-            None => self.holders.remove(name),
+            Some(held) => {
+                self.lock_expiries.set(name.clone(), held.until);
+                self.holders.insert(name.clone(), held)
+            }
+            None => {
+                self.lock_expiries.remove(name);
+                self.holders.remove(name)
+            }
         };
-        move_end(&mut self.lock_ends, name, old.map(|h| h.until), until);
         Replaced::Lock(name.clone(), old)
     }
 
     pub(crate) fn set_lease(&mut self, lease: u64, life: Option<Leased>) -> Replaced {
         let old = match life {
-            Some(life) => self.leases.insert(lease, life),
-            None => self.leases.remove(&lease),
+            Some(life) => {
+                self.lease_expiries.set(lease, life.until);
+                self.leases.insert(lease, life)
+            }
+            None => {
+                self.lease_expiries.remove(&lease);
+                self.leases.remove(&lease)
+            }
         };
-        move_end(&mut self.lease_ends, &lease, old.map(|l| l.until), life.map(|l| l.until));
         Replaced::Lease(lease, old)
     }
 
@@ -255,11 +265,27 @@ impl Living {
     }
 }
 
-fn move_end<T: Clone + Ord>(ends: &mut BTreeSet<(u64, T)>, whose: &T, old: Option<u64>, new: Option<u64>) {
-    if let Some(old) = old {
-        ends.remove(&(old, whose.clone()));
-    }
-    if let Some(new) = new {
-        ends.insert((new, whose.clone()));
+#[cfg(test)]
+mod tests {
+    use super::{Held, Leased, Living};
+
+    #[test]
+    fn what_is_renewed_undone_or_over_leaves_no_expiry_behind() {
+        let (mut living, name) = (Living::default(), "l\0".into());
+        let life = Leased { ttl: 10, until: 10 };
+        let held = Held { id: 1, token: 1, ttl: 20, until: 20 };
+        let granted = vec![living.set_lease(7, Some(life)), living.set_holder(&name, Some(held))];
+        for now in 1..9 {
+            assert!(living.renew_lease(7, now) && living.renew_lock(&name, 1, now));
+        }
+        assert_eq!((living.ended_lease(17), living.ended_lease(18)), (None, Some(7)));
+        assert_eq!((living.ended_lock(27), living.ended_lock(28)), (None, Some(name.clone())));
+        assert_eq!((living.lease_expiries.len(), living.lock_expiries.len()), (1, 1));
+        let over = vec![living.ends(7), living.hands_on(&name, None)];
+        assert!(living.lease_expiries.is_empty() && living.lock_expiries.is_empty());
+        living.restore(over);
+        assert_eq!((living.ended_lease(18), living.ended_lock(28)), (Some(7), Some(name)));
+        living.restore(granted);
+        assert!(living.lease_expiries.is_empty() && living.lock_expiries.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use super::{
     places,
     state::{Replaced, State},
 };
-use crate::error::{self, Effect};
+use crate::error;
 use kv_core::backend::Instant;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use std::{
@@ -135,15 +135,15 @@ impl Writer {
     fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if let Err(gone) = self.engine.check_place() {
             self.pause = Some(self.engine.time.clock().now() + PAUSE);
-            jobs.into_iter().for_each(|job| job.answer(Err(error::again(&gone))));
+            jobs.into_iter().for_each(|job| job.answer(Err(gone.clone())));
             return;
         }
         if self.engine.database().is_err() {
             self.mend();
-            let broken = self.engine.database().as_ref().err().map(error::again);
+            let broken = self.engine.database().as_ref().err().cloned();
             if let Some(why) = broken {
                 self.pause = Some(self.engine.time.clock().now() + PAUSE);
-                jobs.into_iter().for_each(|job| job.answer(Err(error::again(&why))));
+                jobs.into_iter().for_each(|job| job.answer(Err(why.clone())));
                 return;
             }
         }
@@ -172,11 +172,11 @@ impl Writer {
         self.pause = Some(self.engine.time.clock().now() + PAUSE);
         self.full = error::is_full(&failed);
         self.doubt = Some(Doubt { stamp, events, replaced });
-        let effect = if self.mend() { Effect::Unknown } else { Effect::None };
-        let told = || error::failed(&self.engine.path, &failed, effect);
-        jobs.into_iter().for_each(|job| job.answer(Err(told())));
+        let may_have_happened = self.mend();
+        let error = error::write_failed(&self.engine.path, &failed, may_have_happened);
+        jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
         for (granted, _) in owed {
-            let _ = granted.send(Err(told()));
+            let _ = granted.send(Err(error.clone()));
         }
     }
 
@@ -227,7 +227,7 @@ impl Writer {
                 drop(database);
                 database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             }
-            let stored = stored(&database).map_err(|e| error::failed(&engine.path, &e, Effect::Read))?;
+            let stored = stored(&database).map_err(|e| error::failed(&engine.path, &e))?;
             Ok((database, stored))
         });
         let (database, (counter, first_expiry)) = match opened {

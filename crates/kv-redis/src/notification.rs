@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What was published.
 #[derive(Clone, Debug)]
-pub(crate) enum Tale {
+pub(crate) enum Notification {
     /// The value, unless it is to be read; what is left of its life.
     Put {
         key: Key,
@@ -37,10 +37,11 @@ pub(crate) enum Tale {
     Front(String),
 }
 
-impl Tale {
+impl Notification {
+    /// How many bytes of values it holds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Put { value: Some(value), .. } => value.len(),
+            Self::Put { value: Some(value), .. } | Self::Held { brought: value, .. } => value.len(),
             _ => 0,
         }
     }

@@ -1,18 +1,18 @@
 //! The watches that locks need, of single names until they are deleted: one stream for all of a session.
 
 use crate::{
-    client::{Client, Does},
-    error::refused,
+    client::{Client, Purpose},
+    error::refused_watch,
     store::revision,
 };
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
-use kv_core::{Deadline, Result};
+use kv_core::{Deadline, Result, backend::unique};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
-/// Ends, with its stream, when it is dropped.
+/// Watches over names until they are deleted. It ends, with its stream, when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Vigil(mpsc::UnboundedSender<Order>);
+pub(crate) struct DeleteWatcher(mpsc::UnboundedSender<Order>);
 
 enum Order {
     Watch(Wanted),
@@ -35,7 +35,7 @@ impl Wanted {
     }
 }
 
-struct Forget<'a>(&'a Vigil, i64);
+struct Forget<'a>(&'a DeleteWatcher, i64);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
@@ -44,7 +44,7 @@ impl Drop for Forget<'_> {
     }
 }
 
-impl Vigil {
+impl DeleteWatcher {
     pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
         let (orders, given) = mpsc::unbounded_channel();
         tokio::spawn(keep(client, each_request, given));
@@ -53,7 +53,7 @@ impl Vigil {
 
     /// Waits until the name is deleted at this revision or later (`true`), or until one has to look (`false`).
     pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
-        let id = i64::try_from(crate::lease::unique() >> 1).unwrap_or(i64::MAX).max(1);
+        let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
         let (gone, seen) = oneshot::channel();
         if self.0.send(Order::Watch(Wanted { id, name, from, gone })).is_err() {
             return false;
@@ -92,13 +92,13 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
 /// The stream, and whether its first watch is one of the history that we know.
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
-        .call(Does::Stream, Deadline::after(each_request), |service| {
+        .call(Purpose::Watch, Deadline::after(each_request), |service| {
             let (name, options) = (first.name.clone(), first.options());
             async move {
                 let mut stream = service.watch_client().watch(name, Some(options)).await?;
                 match stream.message().await? {
                     Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
-                    said => Err(refused(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
                 }
             }
         })
@@ -151,7 +151,7 @@ fn knows(created: &WatchResponse, from: i64) -> bool {
 /// Tells who waits, if it is over; whether the server still has the watch then.
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
-    // Overwritten by another tool, it is in line no more. A request to enter that came twice leaves it there.
+    // Overwritten by another tool, it is in the queue no more. A request to enter that came twice leaves it there.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
     let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
     if (is_deleted

@@ -8,10 +8,10 @@ use std::sync::{Arc, atomic::Ordering};
 pub(super) const MOST: [usize; 3] = [20, 8, 4];
 pub(super) const WIDEST: usize = MOST.len();
 
-/// One of the places that there are for polls of a width.
-pub(super) struct Place(Arc<Pool>, usize);
+/// The right to poll, one of those that there are of a width.
+pub(super) struct Permit(Arc<Pool>, usize);
 
-impl Place {
+impl Permit {
     pub(super) fn take(pool: &Arc<Pool>, width: usize) -> Option<Self> {
         let one_more = |count| (count < MOST[width]).then_some(count + 1);
         pool.widths[width].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
@@ -24,7 +24,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(count) = self.0.widths.get(self.1) {
             count.fetch_sub(1, Ordering::AcqRel);

@@ -1,0 +1,303 @@
+//! One contender of a queue: how it enters, waits, is granted the lock, and is taken out again.
+
+use super::{Entered, Left, Position, Queue, Sent};
+use crate::{
+    Acquired, Error, ErrorKind, Result,
+    backend::{AbortOnDrop, Backoff, Undo, Use, lock},
+};
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::runtime::Handle;
+
+/// What became of one contender.
+pub(super) enum Outcome {
+    Granted(Acquired),
+    /// Another one has the lock or is before us, and the caller does not wait.
+    Taken,
+    /// The place in the queue is lost, or was never taken.
+    Lost,
+}
+
+/// A contender, and the session on which it hangs.
+struct Attempt<Q: Queue> {
+    entry: Arc<Entry<Q>>,
+    used: Use<Q::Session>,
+}
+
+/// What takes a contender out of the queue needs. It does not keep the session alive.
+struct Entry<Q: Queue> {
+    queue: Arc<Q>,
+    contender: Q::Contender,
+    sent: Sent,
+    is_given_back: AtomicBool,
+    /// Watches over a holder's contender; there once the lock was granted.
+    watch: Mutex<Option<AbortOnDrop>>,
+}
+
+/// Puts one contender in the queue, and waits until it is first.
+///
+/// # Errors
+/// Those of the requests. What may have entered is taken out in the background.
+pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outcome> {
+    if !wait && queue.is_taken().await? {
+        return Ok(Outcome::Taken);
+    }
+    let attempt = Attempt::new(queue, queue.session().await?)?;
+    // Made before anything is sent, so that a dropped future leaves nothing behind.
+    let cleanup = attempt.cleanup();
+    let entry = &attempt.entry;
+    let (token, position) = match queue.enter(&entry.contender, &entry.sent).await {
+        Ok(Entered::Queued { token, position }) => (token, position),
+        Ok(Entered::Taken) => return Ok(attempt.is_outside(cleanup, Outcome::Taken)),
+        Ok(Entered::Lost) => return Ok(attempt.is_outside(cleanup, Outcome::Lost)),
+        Err(e) => return attempt.is_refused(cleanup, e),
+    };
+    match attempt.until_first(token, position, wait).await? {
+        Wait::First => {}
+        Wait::Behind => return cleanup.run().await.map(|_| Outcome::Taken),
+        Wait::Lost => return Ok(Outcome::Lost),
+    }
+    // The server may keep the place for longer than the session's life is sure.
+    if !attempt.used.alive().is_held() {
+        return Ok(Outcome::Lost);
+    }
+    Ok(Outcome::Granted(attempt.grant(token, cleanup)))
+}
+
+/// How a wait in the queue ends.
+enum Wait {
+    First,
+    Behind,
+    Lost,
+}
+
+impl<Q: Queue> Attempt<Q> {
+    fn new(queue: &Arc<Q>, used: Use<Q::Session>) -> Result<Arc<Self>> {
+        let entry = Entry {
+            contender: queue.contender(used.session())?,
+            queue: queue.clone(),
+            sent: Sent::default(),
+            is_given_back: AtomicBool::new(false),
+            watch: Mutex::default(),
+        };
+        Ok(Arc::new(Self { entry: Arc::new(entry), used }))
+    }
+
+    /// The server says that the contender is not in the queue.
+    fn is_outside(&self, cleanup: Undo, outcome: Outcome) -> Outcome {
+        match self.entry.sent.may_have_entered() {
+            true => drop(cleanup),
+            false => cleanup.forget(),
+        }
+        outcome
+    }
+
+    /// The request to enter failed.
+    fn is_refused(&self, cleanup: Undo, error: Error) -> Result<Outcome> {
+        match error.kind() {
+            ErrorKind::LeaseLost => {
+                // With the session goes what entered, and nothing can enter any more.
+                cleanup.forget();
+                self.entry.queue.forget(&self.used);
+                return Ok(Outcome::Lost);
+            }
+            // Whatever was noted before: a request is on its way, or was done.
+            ErrorKind::OutcomeUnknown => self.entry.sent.sending(),
+            kind if did_nothing(kind) && self.entry.sent.is_unanswered() => {
+                cleanup.forget();
+                return Err(error);
+            }
+            _ => {}
+        }
+        drop(cleanup);
+        Err(error)
+    }
+
+    /// Waits until the contender is first or its session is lost; without `wait` looks once.
+    async fn until_first(
+        &self,
+        token: u64,
+        position: Option<Position<Q::Predecessor>>,
+        wait: bool,
+    ) -> Result<Wait> {
+        let waited = tokio::select! {
+            biased;
+            _ = self.used.alive().lost() => Ok(Wait::Lost),
+            waited = self.in_queue(token, position, wait) => waited,
+        };
+        match waited {
+            Err(e) if e.kind() == ErrorKind::LeaseLost => {
+                self.entry.queue.forget(&self.used);
+                Ok(Wait::Lost)
+            }
+            waited => waited,
+        }
+    }
+
+    async fn in_queue(
+        &self,
+        token: u64,
+        mut position: Option<Position<Q::Predecessor>>,
+        wait: bool,
+    ) -> Result<Wait> {
+        let (queue, contender) = (&self.entry.queue, &self.entry.contender);
+        let mut backoff = Backoff::default();
+        loop {
+            let looked = match position.take() {
+                Some(position) => Ok(position),
+                None => queue.position(contender, token).await,
+            };
+            let gone = match looked {
+                Ok(Position::First) => return Ok(Wait::First),
+                Ok(Position::Lost) => return Ok(Wait::Lost),
+                Ok(Position::Behind(_)) if !wait => return Ok(Wait::Behind),
+                Ok(Position::Behind(before)) => queue.predecessor_gone(contender, &before).await,
+                Err(e) if !wait => return Err(e),
+                Err(e) => Err(e),
+            };
+            match gone {
+                Ok(true) => backoff.reset(),
+                Ok(false) => backoff.pause().await,
+                Err(e) if e.is_lasting() || e.kind() == ErrorKind::LeaseLost => return Err(e),
+                // The place is kept by the session, whatever the connection does meanwhile.
+                Err(_) => backoff.pause().await,
+            }
+        }
+    }
+
+    /// The cleanup of the contender becomes the release of the lock.
+    fn grant(&self, token: u64, release: Undo) -> Acquired {
+        let (entry, alive) = (&self.entry, self.used.alive().another());
+        // Made here, for a task that was never polled ends with its runtime too.
+        let end = EndOnDrop(alive.ending());
+        let watch = tokio::spawn(entry.clone().watch_own(token, end));
+        *lock(&entry.watch) = Some(AbortOnDrop::new(watch.abort_handle()));
+        Acquired { fence: entry.queue.fence(&entry.contender, token), alive, release }
+    }
+
+    /// Takes the contender out: `true` when it was still in the queue.
+    fn cleanup(self: &Arc<Self>) -> Undo {
+        let attempt = self.clone();
+        self.entry.queue.tasks().undo(async move {
+            let entry = attempt.entry.clone();
+            entry.is_given_back.store(true, Ordering::Release);
+            if !entry.sent.may_have_entered() {
+                return Ok(false);
+            }
+            let left = entry.take_out().await;
+            let watch = lock(&entry.watch).take();
+            match left {
+                Ok(Left::Maybe) if watch.is_some() => Err(released_before()),
+                Ok(left) => Ok(left != Left::NotThere),
+                Err(e) => {
+                    if e.kind() != ErrorKind::Closed {
+                        attempt.take_out_later();
+                    }
+                    Err(e)
+                }
+            }
+        })
+    }
+
+    /// Goes on in the background as long as the server may still have the contender. Nobody new
+    /// gets the session, which keeps the contender alive; who uses it already goes on, and nothing
+    /// here keeps the session from its end.
+    fn take_out_later(self: Arc<Self>) {
+        let queue = self.entry.queue.clone();
+        queue.forget(&self.used);
+        let (lost, ttl) = (self.used.alive().lost(), self.used.alive().ttl());
+        let entry = self.entry.clone();
+        drop(self);
+        let left = Arc::downgrade(&entry);
+        queue.tasks().left(move || {
+            let entry = left.upgrade()?;
+            Some(async move { entry.take_out().await.map(drop) })
+        });
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let over = async {
+                lost.await;
+                queue.clock().sleep(queue.kept_after_end(ttl)).await;
+            };
+            tokio::select! { biased; () = over => {} () = entry.until_out() => {} }
+        });
+    }
+}
+
+impl<Q: Queue> Entry<Q> {
+    async fn take_out(&self) -> Result<Left> {
+        let left = match self.sent.may_still_enter() {
+            true => self.queue.cancel(&self.contender).await,
+            false => self.queue.leave(&self.contender).await,
+        };
+        match left {
+            // With the session goes what entered, and nothing can enter any more.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(Left::NotThere),
+            left => left,
+        }
+    }
+
+    async fn until_out(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            backoff.pause().await;
+            match self.take_out().await {
+                Err(e) if e.kind() != ErrorKind::Closed => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Ends a guard whose contender is gone, or which nobody looks after any more.
+    async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
+        // It lives until the holder was told: what it keeps from ending ends behind that.
+        let mut gone = pin!(self.queue.own_gone(&self.contender, token));
+        let why = gone.as_mut().await;
+        // That it goes is its own doing then.
+        if !self.is_given_back.load(Ordering::Acquire) {
+            (end.0)(&why);
+        }
+    }
+}
+
+/// Says that nobody looks after a guard any more, unless another reason was given before.
+struct EndOnDrop<E: Fn(&str)>(E);
+
+impl<E: Fn(&str)> Drop for EndOnDrop<E> {
+    fn drop(&mut self) {
+        (self.0)("it was given back, or the runtime in which it was acquired has ended");
+    }
+}
+
+/// Whether an error of this kind says that the request did nothing. A server may have done what it
+/// has no room for, or half of what it stopped.
+fn did_nothing(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        InvalidArgument, InvalidKey, PermissionDenied, Timeout, TooLarge, Unauthenticated, Unavailable,
+        Unsupported,
+    };
+    matches!(
+        kind,
+        InvalidArgument
+            | InvalidKey
+            | PermissionDenied
+            | Timeout
+            | TooLarge
+            | Unauthenticated
+            | Unavailable
+            | Unsupported
+    )
+}
+
+#[cold]
+fn released_before() -> Error {
+    let why = "the lock is free, but whether it was held until now is not known: the answer to the \
+               release was lost, and a second one found nothing; whoever must know compares the \
+               fencing token with that of the next holder";
+    Error::new(ErrorKind::OutcomeUnknown, why)
+}

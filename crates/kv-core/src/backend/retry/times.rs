@@ -1,0 +1,37 @@
+//! The times of one call.
+
+use crate::Deadline;
+use std::time::Duration;
+
+/// So long before its deadline a call ends at least, where that leaves most of it.
+const MOMENT: Duration = Duration::from_millis(25);
+
+/// The times of one call, as its deadline gives them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// When attempts end, a moment before the call's own deadline: there is time to tell what is
+    /// known.
+    pub(super) attempts: Deadline,
+    /// When an attempt that did not end by itself is dropped, half a moment later: what knows
+    /// whether it was sent tells first.
+    pub(super) cut: Deadline,
+    /// With so little left before the end of attempts, none is begun anew.
+    late: Duration,
+}
+
+impl Times {
+    pub(super) fn new(deadline: Deadline) -> Self {
+        let left = deadline.remaining();
+        if left == Duration::MAX {
+            return Self { attempts: deadline, cut: deadline, late: Duration::ZERO };
+        }
+        let moment = (left / 50).max(MOMENT).min(left / 4);
+        let late = (left - moment) / 10;
+        Self { attempts: Deadline::after(left - moment), cut: Deadline::after(left - moment / 2), late }
+    }
+
+    /// Returns what is left for further attempts; nothing where none is to be begun.
+    pub(super) fn left(&self) -> Duration {
+        self.attempts.remaining().saturating_sub(self.late)
+    }
+}

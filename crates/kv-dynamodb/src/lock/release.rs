@@ -1,0 +1,108 @@
+//! Giving a lock back, as long as the service may have it.
+
+use super::Attempt;
+use crate::{
+    client::{Lane, backoff, unknown_whether},
+    error::Failure,
+    item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number},
+    store::Inner,
+    terms::Terms,
+};
+use aws_sdk_dynamodb::{
+    operation::update_item::UpdateItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety};
+use std::sync::Arc;
+
+impl Attempt {
+    /// Gives the lock back, in the background where it could not be done at once; whether it was
+    /// still held.
+    pub(super) async fn release(self: Arc<Self>) -> Result<bool> {
+        let released = self.give_back().await;
+        if let Err(e) = &released
+            && e.kind() != ErrorKind::Closed
+        {
+            self.give_back_later();
+        }
+        released
+    }
+
+    /// Tries again as long as the service may have it. Closing tries once more, and tells what
+    /// fails then.
+    fn give_back_later(self: Arc<Self>) {
+        let left = Arc::downgrade(&self);
+        self.inner.tasks.left(move || {
+            let attempt = left.upgrade()?;
+            Some(async move { attempt.give_back().await.map(drop).map_err(|e| attempt.is_left(e)) })
+        });
+        tokio::spawn(async move { self.until_given_back().await });
+    }
+
+    /// Whether it was still held.
+    async fn give_back(&self) -> Result<bool> {
+        let client = &self.inner.client;
+        let mut terms = Terms::default();
+        let ours = terms.is_owned(&self.owner);
+        let (owner, end, value) = (terms.name(OWNER), terms.name(ENDS), terms.name(VALUE));
+        let (ttl, token) = (terms.name(TTL), terms.name(TOKEN));
+        let deleted = terms.value(number(self.inner.deleted_at(client.time.latest())));
+        let update = format!("SET {ttl} = {deleted} REMOVE {owner}, {end}, {value}");
+        // An item without a token was never a lock's.
+        let condition = format!("{ours} AND attribute_exists({token})");
+        let give_back = || async {
+            let update = client
+                .tables
+                .update_item()
+                .table_name(&client.table)
+                .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
+                .update_expression(&update)
+                .condition_expression(&condition)
+                .set_expression_attribute_names(terms.names())
+                .set_expression_attribute_values(terms.values())
+                .return_values(ReturnValue::UpdatedOld)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            match update.send().await {
+                Ok(answer) => Ok(answer.attributes().map(Found::of)),
+                Err(e) => match e.as_service_error() {
+                    Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                        let found = failed.item().map(Found::of);
+                        self.is_anybodys(found.as_ref()).map_err(Failure::refused)?;
+                        Ok(None)
+                    }
+                    _ => Err(Failure::from(e)),
+                },
+            }
+        };
+        let answered =
+            client.answer(RetrySafety::Repeatable, Lane::KeepAlive, self.deadline(), give_back).await?;
+        self.inner.waits.released(&self.name);
+        match answered.answer {
+            Some(found) => Ok(!found.is_over(&client.time)),
+            None if !answered.is_repeat => Ok(false),
+            // An earlier attempt, whose answer was lost, gave it back, whoever has it by now: before
+            // its end for certain, or nobody knows.
+            None if self.is_held_for_certain() => Ok(true),
+            None => Err(unknown_whether("whether the lock was held until then is not known")),
+        }
+    }
+
+    fn is_left(&self, error: Error) -> Error {
+        let (name, ttl) = (&self.name, self.ttl);
+        let why = format!("the lock {name:?} could not be given back; it ends by its TTL of {ttl:?}");
+        Error::new(error.kind(), why).with_cause(error)
+    }
+
+    /// Returns when it is given back, or has ended by itself.
+    async fn until_given_back(&self) {
+        let (mut backoff, local) = (backoff(), self.inner.client.time.local());
+        let end = local.now() + self.ttl;
+        while local.now() < end {
+            backoff.pause().await;
+            match self.give_back().await {
+                Err(e) if e.kind() != ErrorKind::Closed => {}
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How a contender gets into the queue of a lock, and how a request that comes late is kept out.
+
+use crate::{
+    client::Purpose,
+    contender::Contender,
+    lock::{Before, JUNK, LockQueue, left},
+    session::Floor,
+    txn::{deleted, found, is_missing},
+};
+use etcd_client::{
+    Client as Service, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
+};
+use kv_core::{
+    ErrorKind, Result,
+    backend::{
+        queue::{Entered, Left, Position, Sent},
+        retry::Answered,
+    },
+};
+
+/// What an answer says that refused a contender.
+enum Refused {
+    Is(Entered<Before>),
+    /// Only names that are no contenders keep us from holding the lock at once.
+    AmongJunk,
+    /// Whether there is a floor is known better now.
+    Floor,
+}
+
+impl LockQueue {
+    pub(crate) async fn enter_queue(&self, own: &Contender, sent: &Sent) -> Result<Entered<Before>> {
+        sent.nothing_yet();
+        let mut wait = self.wait;
+        loop {
+            let is_made = own.floor.is_made();
+            let txn = self.entry(own, is_made, wait);
+            let request = |service: Service| {
+                sent.sending();
+                let txn = txn.clone();
+                async move { service.kv_client().txn(txn).await }
+            };
+            // A repeat finds the contender that the first one made.
+            let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await;
+            let Answered { answer, is_repeat } = asked.inspect_err(|e| {
+                if e.kind() == ErrorKind::NoSpace {
+                    // A server that becomes full by a request has done it all the same.
+                    sent.answered(true, false);
+                }
+            })?;
+            let answer = answer?;
+            if answer.succeeded() {
+                own.floor.is(true);
+                sent.answered(true, is_repeat);
+                return self.entered(own, sent, &answer).await;
+            }
+            let refused = self.refused(own, &answer, is_made);
+            sent.answered(matches!(refused, Refused::Is(Entered::Queued { .. })), is_repeat);
+            match refused {
+                Refused::Is(entered) => return Ok(entered),
+                Refused::AmongJunk => wait = true,
+                Refused::Floor => {}
+            }
+        }
+    }
+
+    /// Puts the contender at the end of the queue, with a look at who is before it. Without `wait`
+    /// only where nobody is.
+    fn entry(&self, own: &Contender, is_made: bool, wait: bool) -> Txn {
+        let mut when = vec![own.may_enter(is_made)];
+        if !wait {
+            when.push(is_missing(self.range.start.clone()).with_range(self.range.end.clone()));
+        }
+        let put = PutOptions::new().with_lease(own.lease);
+        let last_two = self.all().with_sort(SortTarget::Create, SortOrder::Descend).with_limit(2);
+        let mut then = vec![
+            TxnOp::put(own.name.clone(), self.value.clone(), Some(put)),
+            TxnOp::get(self.range.start.clone(), Some(last_two)),
+        ];
+        if !is_made {
+            then.push(own.raise(0));
+        }
+        let others = TxnOp::get(self.range.start.clone(), Some(self.all().with_limit(JUNK)));
+        Txn::new().when(when).and_then(then).or_else([own.look(), others, own.look_at_floor()])
+    }
+
+    async fn entered(&self, own: &Contender, sent: &Sent, answer: &TxnResponse) -> Result<Entered<Before>> {
+        let mut last = found(answer).into_iter().flatten();
+        let Some(found) = last.next().filter(|kv| kv.key() == own.name) else {
+            // It came twice, or nobody knows what was done.
+            sent.answered(true, true);
+            return self.look_for(own).await;
+        };
+        let at = found.create_revision();
+        let position = match last.next() {
+            None => Some(Position::First),
+            Some(before) if self.is_contender(&before) => Some(Position::Behind(Before::new(&before, at))),
+            Some(_) => None,
+        };
+        Ok(queued(at, position))
+    }
+
+    async fn look_for(&self, own: &Contender) -> Result<Entered<Before>> {
+        let keys_only = GetOptions::new().with_keys_only();
+        let found = self.inner.range(Purpose::Read, self.deadline(), &own.name, keys_only).await?;
+        Ok(found.kvs().first().map_or(Entered::Lost, |own| queued(own.create_revision(), None)))
+    }
+
+    fn refused(&self, own: &Contender, answer: &TxnResponse, was_made: bool) -> Refused {
+        let mut found = found(answer).into_iter();
+        let (there, all) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+        let floor = found.next().and_then(|mut floor| floor.pop());
+        if let Some(there) = there.first() {
+            return Refused::Is(queued(there.create_revision(), None));
+        }
+        own.floor.is(floor.is_some());
+        match &floor {
+            // Another attempt of a greater number was given up meanwhile.
+            Some(floor) if floor.value() >= Floor::spelt(own.number).as_bytes() => Refused::Is(Entered::Lost),
+            floor if floor.is_some() != was_made => Refused::Floor,
+            // There may be one behind those that were seen: in the queue, one sees it.
+            _ if !all.iter().any(|kv| self.is_contender(kv)) => Refused::AmongJunk,
+            _ => Refused::Is(Entered::Taken),
+        }
+    }
+
+    /// Takes a contender out, and has the request that makes it do nothing should it still arrive.
+    pub(crate) async fn refuse_late(&self, own: &Contender) -> Result<Left> {
+        let (mut was_there, mut is_repeat) = (false, false);
+        loop {
+            let txn = Txn::new()
+                .when([own.may_enter(own.floor.is_made())])
+                .and_then([own.delete(), own.raise(own.number)])
+                .or_else([own.delete(), own.look_at_floor()]);
+            let request = |service: Service| {
+                let txn = txn.clone();
+                async move { service.kv_client().txn(txn).await }
+            };
+            let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await?;
+            let answer = asked.answer?;
+            was_there |= deleted(&answer) > Some(0);
+            is_repeat |= asked.is_repeat;
+            let floor = found(&answer).into_iter().flatten().next();
+            own.floor.is(answer.succeeded() || floor.is_some());
+            let is_refused = floor.is_some_and(|floor| floor.value() >= Floor::spelt(own.number).as_bytes());
+            if answer.succeeded() || is_refused {
+                return Ok(left(was_there, is_repeat));
+            }
+        }
+    }
+}
+
+fn queued(create_revision: i64, position: Option<Position<Before>>) -> Entered<Before> {
+    Entered::Queued { token: u64::try_from(create_revision).unwrap_or_default(), position }
+}

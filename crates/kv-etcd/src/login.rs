@@ -1,0 +1,76 @@
+//! A client of one member, and as whom it asks.
+
+use crate::{error::needs_no_login, member::Access};
+use etcd_client::{Channel, Client as Service, ConnectOptions, Error as ClientError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Mutex, OnceCell};
+use tonic::transport::Channel as Connections;
+
+/// A client, and its logins, which are numbered.
+#[derive(Default)]
+pub(crate) struct LoggedIn {
+    service: OnceCell<Service>,
+    last: AtomicU64,
+    /// The last login that is not trusted any more.
+    doubted: AtomicU64,
+    one_at_a_time: Mutex<()>,
+}
+
+/// The login by which a request is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Login {
+    pub(crate) number: u64,
+    /// Whether it was made for this very request: another one would say no more.
+    pub(crate) is_new: bool,
+}
+
+impl LoggedIn {
+    /// Returns the client and its login, where they stand and are trusted.
+    pub(crate) fn ready(&self, access: &Access) -> Option<(Service, Login)> {
+        self.service.get().cloned().zip(self.standing(access))
+    }
+
+    /// Makes the client, and logs in unless a login stands by then.
+    pub(crate) async fn log_in(
+        &self,
+        channel: &Connections,
+        led: bool,
+        access: &Access,
+    ) -> Result<(Service, Login), ClientError> {
+        let make = || async {
+            let options = ConnectOptions::new().with_require_leader(led);
+            Service::from_channel(Channel::Tonic(channel.clone()), Some(options)).await
+        };
+        let service = self.service.get_or_try_init(make).await?.clone();
+        let _turn = self.one_at_a_time.lock().await;
+        let Some((user, password)) = access.login.as_ref().filter(|_| self.standing(access).is_none()) else {
+            return Ok((service, Login { number: self.last.load(Ordering::Relaxed), is_new: false }));
+        };
+        let login = service.clone().update_user(Some((user.clone(), password.reveal().to_owned()))).await;
+        match login {
+            // It was switched off, and the server looks at no token.
+            Err(e) if needs_no_login(&e) && access.was_opened.load(Ordering::Relaxed) => {}
+            login => login?,
+        }
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok((service, Login { number, is_new: true }))
+    }
+
+    /// The login that is trusted. Who has none needs none.
+    fn standing(&self, access: &Access) -> Option<Login> {
+        let number = self.last.load(Ordering::Relaxed);
+        let is_trusted = access.login.is_none() || number > self.doubted.load(Ordering::Relaxed);
+        is_trusted.then_some(Login { number, is_new: false })
+    }
+
+    /// Has the next request log in anew, unless somebody has since the login of this number.
+    pub(crate) fn doubt(&self, number: u64) {
+        self.doubted.fetch_max(number, Ordering::Relaxed);
+    }
+
+    /// A request had no answer: a server that was put back to an older copy of its data looks at no
+    /// token before it has come to where that was given.
+    pub(crate) fn doubt_all(&self) {
+        self.doubt(self.last.load(Ordering::Relaxed));
+    }
+}
