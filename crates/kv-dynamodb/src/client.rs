@@ -11,7 +11,7 @@ use aws_sdk_dynamodbstreams::Client as Streams;
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
     backend::{
-        Backoff,
+        Backoff, catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
     },
 };
@@ -159,7 +159,7 @@ where
         None => return Err(Failure::silent(Effect::None, "free connection", attempt.deadline).into()),
     };
     if safety == RetrySafety::Write {
-        hear_of_ended_connections().await;
+        catch_up(|| false).await;
     }
     let (connect_patience, patience) = (attempt.connect_patience(), attempt.patience());
     let (asked, sent) = sent::watched(login.send(refusals, request()));
@@ -189,15 +189,6 @@ where
         Some(Err(failure)) if failure.is_mended => Err(failure.into()),
         Some(answer) => Ok(answer),
         None => Ok(Err(Failure::silent(Effect::Unknown, "answer of the stream", attempt.deadline))),
-    }
-}
-
-/// A runtime that stood still (`block_on` now and then) hears first which connections have ended
-/// meanwhile, and then those see it: what is written into one of those would have an unknown
-/// outcome.
-async fn hear_of_ended_connections() {
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
     }
 }
 

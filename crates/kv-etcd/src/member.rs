@@ -11,7 +11,7 @@ use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret,
     backend::{
-        Home, Mutex, TlsFiles,
+        Home, Mutex, TlsFiles, catch_up,
         retry::{Attempt, Effect, RequestError, before},
     },
 };
@@ -196,7 +196,11 @@ impl Member {
     {
         let link = &made.link;
         if purpose == Purpose::Write {
-            catch_up().await;
+            // A runtime of one thread may have stood still while the server ended the connection.
+            // Whoever hands requests to the connection hears of its end last, so that all turns are needed.
+            if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+                catch_up(|| false).await;
+            }
         }
         let ((connections, stands), heard) = (link.state(), link.heard());
         let within = patience(attempt, purpose);
@@ -317,15 +321,5 @@ fn patience(attempt: &Attempt<'_, Member>, purpose: Purpose) -> Deadline {
     match purpose {
         Purpose::Renewal => Deadline::after(attempt.deadline.remaining() * 3 / 4),
         _ => attempt.patience(),
-    }
-}
-
-/// A runtime of one thread may have stood still while the server ended the connection: it learns so before something is
-/// sent there of which one would not know what became.
-async fn catch_up() {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-        for _ in 0..3 {
-            tokio::task::yield_now().await;
-        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
     backend::{
-        Home, Mutex, Outage,
+        Home, Mutex, Outage, catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers},
     },
 };
@@ -23,10 +23,6 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 /// How long the session of a connection outlives it, unless it could be ended.
 const SESSION: Duration = Duration::from_secs(10);
-
-/// How often others have their turn before a write is sent. A runtime that has just been entered gives the first one back at
-/// once; the connection's task and its keeper take one each.
-const TURNS: usize = 4;
 
 /// The sessions that requests go through.
 #[derive(Clone, Copy)]
@@ -82,9 +78,7 @@ impl<'a> Via<'a> {
         let linked = self.link(deadline).await.map_err(not_connected)?;
         if safety == RetrySafety::Write {
             // Where the runtime stood still, the end of the connection may have come and waits to be seen.
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-            }
+            catch_up(|| !linked.stands()).await;
         }
         if deadline.has_passed() {
             return Err(late(Effect::None, "nothing could be sent", deadline));

@@ -10,6 +10,7 @@
 //! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | whether the runtime that shared tasks live on has ended | [`Home`] |
+//! | a runtime that stood still, which hears of ended connections before it writes | [`catch_up`](catch_up()) |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | which events a watch still owes, after a listing or an outage | [`Told`] |
@@ -26,6 +27,7 @@
 mod abort;
 mod alive;
 mod backoff;
+mod catch_up;
 mod clock;
 mod expiry;
 pub mod fallback;
@@ -49,6 +51,7 @@ pub mod watch;
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub use backoff::Backoff;
+pub use catch_up::catch_up;
 pub use clock::{Clock, Instant};
 pub use expiry::ExpiryQueue;
 pub use home::Home;
