@@ -126,7 +126,11 @@ impl Client {
     {
         let silent =
             |effect, what, patience: Deadline| silent(&format!("{self:?}"), effect, what, patience.within());
-        let patience = attempt.connect_patience();
+        // Where nobody else can be asked, what is begun on a busy machine is not begun anew.
+        let patience = match self.find.is_one() {
+            true => attempt.deadline,
+            false => attempt.connect_patience(),
+        };
         let link = match before(patience, self.link()).await {
             Some(link) => link?,
             None => return Err(silent(Effect::None, "connection", patience)),

@@ -23,6 +23,11 @@ pub(crate) enum Find {
 }
 
 impl Find {
+    /// Whether there is one host alone to ask.
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self, Self::Single(hosts) if hosts.len() == 1)
+    }
+
     /// The hosts that the configuration names.
     pub(crate) fn named(&self) -> &[String] {
         let (Self::Single(hosts) | Self::Sentinel(hosts, ..) | Self::Cluster(hosts, _)) = self;

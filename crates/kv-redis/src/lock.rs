@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Mutex as Turn};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -180,6 +180,7 @@ impl Attempt {
             name: self.name.clone(),
             contender: self.contender.clone(),
             each_request: self.each_request,
+            turn: Turn::default(),
         })
     }
 
@@ -202,6 +203,8 @@ struct Entry {
     name: Key,
     contender: String,
     each_request: Duration,
+    /// One try at a time, and whether it is out: another one would mark what is gone.
+    turn: Turn<bool>,
 }
 
 impl Entry {
@@ -223,25 +226,44 @@ impl Entry {
         let left = Arc::downgrade(&self);
         self.core.tasks.left(move || {
             let entry = left.upgrade()?;
-            Some(async move { entry.take_out().await.map(drop) })
+            Some(async move { entry.take_out_again().await })
         });
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { self.until_out().await });
         }
     }
 
+    /// Whether nobody here uses its session any more.
+    fn is_alone(&self) -> bool {
+        self.session.upgrade().is_none_or(|session| session.is_over())
+    }
+
+    async fn take_out_again(&self) -> Result<()> {
+        let mut is_out = self.turn.lock().await;
+        if *is_out {
+            return Ok(());
+        }
+        // The end of a session takes out all that hang on it, as may be under way already.
+        match self.is_alone() {
+            true => Session::end(&self.core, &self.id, self.ttl, self.each_request).await.map(drop)?,
+            false => self.take_out().await.map(drop)?,
+        }
+        *is_out = true;
+        Ok(())
+    }
+
     async fn until_out(&self) {
         let (clock, mut backoff, mut over) = (&self.core.clock, Backoff::default(), None);
         loop {
             backoff.pause().await;
-            if self.session.upgrade().is_none_or(|session| session.is_over()) {
+            if self.is_alone() {
                 // Nobody renews it any more, and the server has it for its TTL.
                 let over = *over.get_or_insert_with(|| clock.now());
                 if clock.now() >= over + self.ttl {
                     return;
                 }
             }
-            match self.take_out().await {
+            match self.take_out_again().await {
                 Err(e) if e.kind() != ErrorKind::Closed => {}
                 _ => return,
             }
