@@ -2,8 +2,17 @@
 
 use crate::{Error, ErrorKind, Result, Version};
 use bytes::Bytes;
-use std::{future::Future, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, sleep_until},
+};
 
 /// The moment by which a call has to end.
 ///
@@ -52,16 +61,27 @@ impl Deadline {
         self.remaining().is_zero()
     }
 
-    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer is armed
-    /// only when the answer is not there at once.
+    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer
+    /// is armed only when the answer is not there at once.
+    ///
+    /// Each turn asks `work` once, so that what yields within any number of these lets others run.
     pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx))).await;
-        match (first, self.at) {
-            (std::task::Poll::Ready(answer), _) => Some(answer),
-            (_, Some(at)) => tokio::time::timeout_at(at, work).await.ok(),
-            (_, None) => Some(work.await),
-        }
+        let (mut work, mut timer) = (pin!(work), pin!(None));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            let Some(at) = self.at else { return Poll::Pending };
+            if timer.is_none() {
+                // Work that uses up what a task may do in one turn does not keep it from its end.
+                timer.set(Some(unconstrained(sleep_until(at))));
+            }
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 
@@ -307,3 +327,26 @@ setters!(LockOptions {
     /// Sets the time that each single request has.
     each_request: Duration,
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        pin::Pin,
+        task::{Context, Waker},
+    };
+
+    #[tokio::test]
+    async fn what_is_limited_is_asked_once_a_turn() {
+        let (soon, mut asked) = (Deadline::after(Duration::from_secs(60)), 0);
+        let mut work = pin!(soon.limit(soon.limit(Deadline::NEVER.limit(poll_fn(|_| {
+            asked += 1;
+            if asked > 3 { Poll::Ready(asked) } else { Poll::Pending }
+        })))));
+        let mut turn = || Pin::as_mut(&mut work).poll(&mut Context::from_waker(Waker::noop()));
+        for _ in 0..3 {
+            assert!(turn().is_pending());
+        }
+        assert_eq!(turn(), Poll::Ready(Some(Some(Some(4)))));
+    }
+}

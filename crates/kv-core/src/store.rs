@@ -60,7 +60,8 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     -> Result<Page>;
 
     /// What is there as `Put`s, then `Synced`, then every change; after an outage what differs, then `Synced`.
-    /// What does not exist yet is watched just the same. [`backend::Told`] knows which events are owed.
+    /// What does not exist yet is watched just the same. [`backend::watch`] makes such a stream of a
+    /// source that tells what its server can.
     ///
     /// Outages are ridden out inside the stream; its first `Err` is its end. Dropping it stops all its work, on the
     /// server too. A slow reader holds back this stream alone.

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use kv_core::{
     Deadline, Directory, Entry, Error, ErrorKind, Key, Page, Result, Target, Version, WatchEvent,
-    backend::{Alive, Change, Clock, Hub, Session, Sessions, Tasks, Told, Undo, stream},
+    backend::{Alive, Change, Clock, Hub, Session, Sessions, Tasks, Undo, stream},
 };
 use std::{
     sync::{
@@ -195,30 +195,6 @@ async fn a_stream_runs_only_while_it_is_read() {
     assert!(numbers.next().await.is_none());
 }
 
-#[test]
-fn told_gives_what_is_owed_and_no_more() {
-    let mut told = Told::default();
-    assert_eq!(told.put(entry("a", 2)), Some(WatchEvent::Put(entry("a", 2))));
-    assert_eq!(told.put(entry("a", 1)), None, "older");
-    assert_eq!(told.put(entry("a", 2)), None, "the same");
-    assert_eq!(told.delete(Key::parse("b").unwrap(), Version::new(9, 0)), None, "never told");
-    assert_eq!(told.delete(Key::parse("a").unwrap(), Version::new(1, 0)), None, "an older end");
-    let tree = Target::Tree(Directory::root());
-    let owed = told.listing(&tree, [entry("c", 3), entry("b", 4)]);
-    let gone = WatchEvent::Delete { key: Key::parse("a").unwrap(), version: Version::new(2, 0) };
-    assert_eq!(
-        owed,
-        [WatchEvent::Put(entry("c", 3)), WatchEvent::Put(entry("b", 4)), gone, WatchEvent::Synced]
-    );
-    assert_eq!(told.listing(&tree, [entry("c", 3), entry("b", 4)]), [WatchEvent::Synced]);
-    told.relist();
-    assert!(!told.still(&Key::parse("c").unwrap(), Version::new(3, 0)));
-    assert!(told.still(&Key::parse("b").unwrap(), Version::new(5, 0)), "a newer value is owed");
-    assert_eq!(told.rest(), []);
-    assert!(told.gone(&Key::parse("c").unwrap()).is_some());
-    assert_eq!(told.version(&Key::parse("b").unwrap()), Some(Version::new(4, 0)));
-}
-
 #[tokio::test]
 async fn a_change_reaches_its_watchers_and_nobody_else() {
     let hub = Hub::new();
@@ -250,7 +226,7 @@ async fn a_slow_reader_is_told_what_differs() {
     let tree = Target::Tree(Directory::root());
     let state = Arc::new(AtomicU32::new(1));
     let read = state.clone();
-    let mut watch = hub.watch(&tree, move |_| {
+    let mut watch = hub.watch("model", &tree, move |_| {
         let now = entry("a", read.load(SeqCst).into());
         async move { Ok(Page { items: vec![kv_core::Item::Entry(now)], next: None }) }
     });
@@ -274,7 +250,7 @@ async fn who_watches_a_source_that_was_cut_is_told_what_differs() {
     let hub = Hub::new();
     let there = Arc::new(Mutex::new(vec![entry("a", 1), entry("b", 1)]));
     let read = there.clone();
-    let mut watch = hub.watch(&Target::Tree(Directory::root()), move |_| {
+    let mut watch = hub.watch("model", &Target::Tree(Directory::root()), move |_| {
         let items = read.lock().unwrap().iter().cloned().map(kv_core::Item::Entry).collect();
         async move { Ok(Page { items, next: None }) }
     });
@@ -380,25 +356,4 @@ async fn who_closes_waits_for_what_drops_began() {
     tasks.spawn(async { Err::<(), _>(unavailable()) });
     assert_eq!(tasks.finish().await.unwrap_err().kind(), ErrorKind::Unavailable);
     tasks.finish().await.unwrap();
-}
-
-#[test]
-fn a_listing_that_is_older_than_what_was_told_is_told() {
-    let mut told = Told::default();
-    for (name, version) in [("a", 59), ("b", 59), ("new", 60)] {
-        told.put(entry(name, version));
-    }
-    // The server was restored from a copy.
-    let (put, tree) =
-        (|name, version| WatchEvent::Put(entry(name, version)), Target::Tree(Directory::root()));
-    let delete = |name, version| WatchEvent::Delete {
-        key: Key::parse(name).unwrap(),
-        version: Version::new(version, 0),
-    };
-    let owed = told.listing(&tree, [entry("a", 1), entry("b", 59), entry("old", 2)]);
-    let expected = [delete("a", 59), put("a", 1), put("old", 2), delete("new", 60), WatchEvent::Synced];
-    assert_eq!(owed, expected);
-    assert_eq!(told.put(entry("a", 7)), Some(put("a", 7)), "changes are told from there on");
-    told.relist();
-    assert!(told.still(&Key::parse("a").unwrap(), Version::new(6, 0)), "an older value is owed too");
 }

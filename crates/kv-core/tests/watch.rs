@@ -133,7 +133,7 @@ type Answers = Arc<Mutex<VecDeque<Result<Vec<Item>, ErrorKind>>>>;
 
 fn hub_watch(hub: &Hub, answers: &Answers) -> WatchStream {
     let answers = answers.clone();
-    hub.watch_on("model", &Target::Tree(Directory::root()), move |_| {
+    hub.watch("model", &Target::Tree(Directory::root()), move |_| {
         let answer = answers.lock().unwrap().pop_front().expect("no list too many");
         async move {
             let items = answer.map_err(|kind| Error::new(kind, "the server is away"))?;

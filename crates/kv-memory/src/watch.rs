@@ -10,7 +10,7 @@ impl Memory {
     pub(crate) fn events(&self, target: &Target) -> WatchStream {
         self.look().sweep();
         let (memory, of) = (self.clone(), target.clone());
-        let changes = self.0.hub.watch_on("memory", target, move |from| {
+        let changes = self.0.hub.watch("memory", target, move |from| {
             let (memory, of) = (memory.clone(), of.clone());
             async move {
                 let read = || Ok(memory.there(&of, from.as_ref()));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) fn watch(inner: &Arc<Inner>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     inner.engine()?;
     let (own, of, each) = (inner.clone(), target.clone(), options.each_request);
-    Ok(inner.view().hub.watch_on("redb", target, move |from| {
+    Ok(inner.view().hub.watch("redb", target, move |from| {
         let (inner, target) = (own.clone(), of.clone());
         async move { page(&inner, &target, from.as_ref(), Deadline::after(each)).await }
     }))

@@ -43,7 +43,7 @@ pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) 
         let reading = reading.clone();
         async move { reading.page(from.as_ref()).await }
     };
-    let events = inner.feed.hub().watch_on("zookeeper", target, read);
+    let events = inner.feed.hub().watch("zookeeper", target, read);
     kept(inner, events)
 }
 

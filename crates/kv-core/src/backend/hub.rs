@@ -117,22 +117,12 @@ impl Hub {
     /// The entries that `read` gives are those of the target; items without a value are left out. Of
     /// its errors, those that [last](crate::Error::is_lasting) end the watch; all others are ridden
     /// out, so that `read` need not try again.
-    pub fn watch_on<R, F>(&self, backend: &'static str, target: &Target, read: R) -> WatchStream
+    pub fn watch<R, F>(&self, backend: &'static str, target: &Target, read: R) -> WatchStream
     where
         R: FnMut(Option<Cursor>) -> F + Send + 'static,
         F: Future<Output = Result<Page>> + Send + 'static,
     {
         watch::start(Listening { backend, changes: self.subscribe(target), read })
-    }
-
-    /// Starts a watch as [`watch_on`](Self::watch_on) does, for a backend that names itself in its own
-    /// log of an outage, and rides it out in `read`.
-    pub fn watch<R, F>(&self, target: &Target, read: R) -> WatchStream
-    where
-        R: FnMut(Option<Cursor>) -> F + Send + 'static,
-        F: Future<Output = Result<Page>> + Send + 'static,
-    {
-        self.watch_on("hub", target, read)
     }
 }
 

@@ -13,7 +13,6 @@
 //! | a runtime that stood still, which hears of ended connections before it writes | [`catch_up`](catch_up()) |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
-//! | which events a watch still owes, after a listing or an outage | [`Told`] |
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
@@ -42,10 +41,8 @@ mod sessions;
 mod settings;
 mod stream;
 mod tasks;
-mod told;
 mod undo;
 mod unique;
-mod values;
 pub mod watch;
 
 pub use abort::AbortOnDrop;
@@ -63,11 +60,9 @@ pub use sessions::{Session, Sessions, Use};
 pub use settings::{Pem, TlsFiles, TlsSettings, directory_prefix, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
-pub use told::Told;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
 pub use unique::unique;
-pub use values::Values;
 
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 
