@@ -1,12 +1,12 @@
 //! The client: one connection for all, made anew when it is lost; reads are asked again, writes never.
 
-use super::{Fault, protocol::*};
+use super::{Fault, protocol::*, told::Told};
 use kv_core::{
     Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Decision, Directory, Entry, Error,
     ErrorKind, Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Page,
     PutOptions, ReadOptions, Result, Store, Target, Transaction, Version, WatchEvent, WatchOptions,
     WatchStream, WriteOptions, Written, async_trait,
-    backend::{Alive, Clock, Instant, Tasks, Told, Undo, stream},
+    backend::{Alive, Clock, Instant, Tasks, Undo, stream},
 };
 use std::{
     collections::HashMap,

@@ -5,6 +5,7 @@
 mod client;
 mod protocol;
 mod server;
+mod told;
 
 pub(crate) use client::Wire;
 pub(crate) use server::Server;
