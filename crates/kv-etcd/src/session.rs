@@ -62,13 +62,14 @@ impl Floor {
 
 pub(crate) type Use = backend::Use<Own>;
 type Here = backend::Sessions<Own>;
+type ByRuntime = HashMap<runtime::Id, (Home, Arc<Here>)>;
 
 /// The sessions of each runtime that takes locks: it renews and watches its own, and another one may end or stand still.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     clock: Clock,
     /// None once they have ended.
-    all: Mutex<Option<HashMap<runtime::Id, (Home, Arc<Here>)>>>,
+    all: Mutex<Option<ByRuntime>>,
 }
 
 impl Sessions {
