@@ -131,7 +131,7 @@
 //!   [delivered](WatchState::version) from one, since nobody knows which is the older; and
 //!   [`follows`](Source::follows), for they follow anything.
 //! - This process, or one reader for all watches (memory, redb, ZooKeeper):
-//!   [`Hub::watch_on`](super::Hub::watch_on).
+//!   [`Hub::watch`](super::Hub::watch).
 
 mod engine;
 mod state;
