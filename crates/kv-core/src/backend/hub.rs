@@ -122,7 +122,7 @@ impl Hub {
         R: FnMut(Option<Cursor>) -> F + Send + 'static,
         F: Future<Output = Result<Page>> + Send + 'static,
     {
-        watch::start(Listening { backend, changes: self.subscribe(target), read })
+        watch::start(Listening { backend, changes: self.subscribe(target), read, is_first: true })
     }
 }
 
@@ -131,6 +131,8 @@ struct Listening<R> {
     backend: &'static str,
     changes: Subscription,
     read: R,
+    /// What waits then was published since the watch was asked for, and is told.
+    is_first: bool,
 }
 
 fn listed(item: Item) -> Option<Listed> {
@@ -149,7 +151,9 @@ where
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        self.changes.clear();
+        if !std::mem::take(&mut self.is_first) {
+            self.changes.clear();
+        }
         Ok(())
     }
 
