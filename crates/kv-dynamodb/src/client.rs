@@ -159,7 +159,7 @@ where
         None => return Err(Failure::silent(Effect::None, "free connection", attempt.deadline).into()),
     };
     if safety == RetrySafety::Write {
-        catch_up(|| false).await;
+        catch_up(attempt.deadline, || false).await;
     }
     let (connect_patience, patience) = (attempt.connect_patience(), attempt.patience());
     let (asked, sent) = sent::watched(login.send(refusals, request()));

@@ -199,11 +199,14 @@ impl Member {
             // A runtime of one thread may have stood still while the server ended the connection.
             // Whoever hands requests to the connection hears of its end last, so that all turns are needed.
             if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-                catch_up(|| false).await;
+                catch_up(attempt.deadline, || false).await;
             }
         }
         let ((connections, stands), heard) = (link.state(), link.heard());
         let within = patience(attempt, purpose);
+        if within.has_passed() {
+            return Err(self.silent(Effect::None, within));
+        }
         let answer = {
             // Dropped before one looks whether it can have been sent.
             let mut request = pin!(request());

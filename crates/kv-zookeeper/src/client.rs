@@ -78,7 +78,7 @@ impl<'a> Via<'a> {
         let linked = self.link(deadline).await.map_err(not_connected)?;
         if safety == RetrySafety::Write {
             // Where the runtime stood still, the end of the connection may have come and waits to be seen.
-            catch_up(|| !linked.stands()).await;
+            catch_up(deadline, || !linked.stands()).await;
         }
         if deadline.has_passed() {
             return Err(late(Effect::None, "nothing could be sent", deadline));

@@ -1,5 +1,7 @@
 //! What a runtime that stood still has to hear first.
 
+use crate::Deadline;
+
 /// How many turns the tasks get. A runtime that has just been entered gives the first one back at
 /// once; then a connection's end passes from the driver to its reader, to its owner, and to whoever
 /// hands requests to it.
@@ -9,23 +11,25 @@ const TURNS: usize = 8;
 /// connections have ended meanwhile, before a write is sent into one of them: nobody would know
 /// what became of that. Returns as soon as `has_ended` says that the connection has.
 ///
-/// It takes a few turns of the runtime, some microseconds in all, and no timer. Cancel safe.
+/// It takes a few turns of the runtime, some microseconds in all, and no timer; of a runtime that
+/// is busy, none after the deadline. Look at the deadline before you send: nothing was sent yet,
+/// and the caller is to hear that. Cancel safe.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use kv_core::backend::catch_up;
+/// use kv_core::{Deadline, backend::catch_up};
 /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
 ///
 /// let has_ended = Arc::new(AtomicBool::new(false));
 /// let reader = has_ended.clone();
 /// tokio::spawn(async move { reader.store(true, Ordering::Relaxed) });
-/// catch_up(|| has_ended.load(Ordering::Relaxed)).await;
+/// catch_up(Deadline::default(), || has_ended.load(Ordering::Relaxed)).await;
 /// assert!(has_ended.load(Ordering::Relaxed));
 /// # }
 /// ```
-pub async fn catch_up(mut has_ended: impl FnMut() -> bool) {
+pub async fn catch_up(deadline: Deadline, mut has_ended: impl FnMut() -> bool) {
     for _ in 0..TURNS {
-        if has_ended() {
+        if has_ended() || deadline.has_passed() {
             break;
         }
         tokio::task::yield_now().await;

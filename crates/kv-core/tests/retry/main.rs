@@ -5,7 +5,7 @@ mod table;
 use futures::future::join_all;
 use kv_core::backend::retry::RetrySafety::{self, Read, Repeatable, Write};
 use kv_core::backend::retry::{Attempt, Effect, RequestError, Servers, before, outcome_unknown};
-use kv_core::backend::{Backoff, Mutex, unique};
+use kv_core::backend::{Backoff, Mutex, catch_up, unique};
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::future::{Future, pending, poll_fn};
@@ -321,4 +321,33 @@ fn ids_of_many_threads_are_all_different() {
         let set = ids.iter().filter(|id| *id >> bit & 1 == 1).count();
         assert!((78_000..82_000).contains(&set), "bit {bit} is set in {set} of 160000");
     }
+}
+
+#[tokio::test]
+async fn what_a_busy_runtime_held_up_before_it_was_sent_took_no_effect() {
+    let busy = tokio::spawn(async {
+        loop {
+            // As other work of the same thread, or of a machine that has too much of it.
+            std::thread::sleep(20 * MS);
+            tokio::task::yield_now().await;
+        }
+    });
+    let servers = Servers::one(());
+    let was_sent = &AtomicBool::new(false);
+    let run = servers.run(Write, Deadline::after(100 * MS), async |attempt: Attempt<'_, ()>| {
+        catch_up(attempt.deadline, || false).await;
+        let request = async {
+            was_sent.store(true, Ordering::Relaxed);
+            pending::<()>().await;
+        };
+        match before(attempt.patience(), request).await {
+            Some(()) => Ok(()),
+            None if was_sent.load(Ordering::Relaxed) => Err(failed(Effect::Unknown)),
+            None => Err(failed(Effect::None)),
+        }
+    });
+    let error = run.await.unwrap_err();
+    busy.abort();
+    assert!(!was_sent.load(Ordering::Relaxed), "the runtime was not busy enough for this test: {error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
