@@ -15,9 +15,9 @@ use std::{
 const OF_SERVER: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const OF_CLIENT: [&str; 1] = ["client"];
 
-/// Makes a CA, and signed by it what a server on loopback and a client have: `ca.pem`, `ca.key`, `server.pem`,
-/// `server.key`, `client.pem`, `client.key` of the folder, which is made if need be. Keys are P-256 in PKCS #8; nobody
-/// else can read the files.
+/// Makes a CA, and signed by it what a server on loopback and a client have: `ca.pem`, `ca.key`,
+/// `server.pem`, `server.key`, `client.pem`, `client.key` of the folder, which is made if need be.
+/// Keys are P-256 in PKCS #8; nobody else can read the files.
 ///
 /// # Errors
 /// The folder cannot be written.

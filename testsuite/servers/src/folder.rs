@@ -11,8 +11,8 @@ use std::{
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Returns the one that `KV_SERVERS_DIR` names, and `.servers/` of the repository without it. A relative one is meant
-    /// from `base`.
+    /// Returns the one that `KV_SERVERS_DIR` names, and `.servers/` of the repository without it. A
+    /// relative one is meant from `base`.
     #[must_use]
     pub fn from_env(base: &Path) -> Self {
         let named = env::var_os("KV_SERVERS_DIR").filter(|named| !named.is_empty());

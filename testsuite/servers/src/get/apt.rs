@@ -23,7 +23,8 @@ pub(super) struct Apt {
 }
 
 impl Apt {
-    /// Reads the signed lists of the suites that these kinds come from. `None`: there is no apt, and a mirror is named.
+    /// Reads the signed lists of the suites that these kinds come from. `None`: there is no apt,
+    /// and a mirror is named.
     pub(super) fn read_lists(
         work: &Path,
         kinds: &[&Kind],

@@ -12,7 +12,8 @@ use tar::{Archive, EntryType};
 const LEFT_OUT: [&str; 5] =
     ["var", "usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale"];
 
-/// Unpacks what a server needs of it below the folder; settings of the system, `etc`, only if they are asked for.
+/// Unpacks what a server needs of it below the folder; settings of the system, `etc`, only if they
+/// are asked for.
 pub(super) fn unpack(package: &[u8], at: &Path, with_settings: bool) -> io::Result<()> {
     let (name, data) = data(package)?;
     match name.strip_prefix("data.tar") {
@@ -67,7 +68,8 @@ fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// What leads to a place of the system leads to the same place of this folder, wherever that is moved.
+/// What leads to a place of the system leads to the same place of this folder, wherever that is
+/// moved.
 fn link(path: &Path, target: &Path, at: &Path) -> io::Result<()> {
     let up: PathBuf = path.components().skip(1).map(|_| Component::ParentDir).collect();
     let from = at.join(path);

@@ -1,4 +1,5 @@
-//! A plain download from a mirror, for machines without apt. What comes is checked by its sum, so no TLS is needed.
+//! A plain download from a mirror, for machines without apt. What comes is checked by its sum, so
+//! no TLS is needed.
 
 use std::{
     env,

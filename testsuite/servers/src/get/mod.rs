@@ -1,4 +1,5 @@
-//! Fetching: each kind is unpacked aside, tried, and moved into its place whole, so what is there works.
+//! Fetching: each kind is unpacked aside, tried, and moved into its place whole, so what is there
+//! works.
 
 mod apt;
 mod deb;
@@ -34,7 +35,8 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns what is written beside a kind, and makes it anew when it differs: its packages, or the sources of what is built.
+/// Returns what is written beside a kind, and makes it anew when it differs: its packages, or the
+/// sources of what is built.
 fn packages(kind: &Kind) -> Result<String, Error> {
     if kind.is_built() {
         return sources();
@@ -208,7 +210,8 @@ fn build(at: &Path, work: &Path) -> Result<(), Error> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--locked", "--manifest-path"]);
     cargo.arg(repository().join("ci/dynamodb/Cargo.toml")).env("CARGO_TARGET_DIR", &target);
-    // From the root folder, for it is no part of the workspace, whose .cargo/config.toml is found from every folder below.
+    // From the root folder, for it is no part of the workspace, whose .cargo/config.toml is found
+    // from every folder below.
     let status = cargo.current_dir("/").status().map_err(|e| Error::new(format!("cargo: {e}")))?;
     if !status.success() {
         return Err(Error::new("cannot be built (see above)"));

@@ -1,5 +1,5 @@
-//! The programs of a kind: scripts that find their folder by themselves, so that it can be moved, and that end in `exec`,
-//! so that the process that is started is the server.
+//! The programs of a kind: scripts that find their folder by themselves, so that it can be moved,
+//! and that end in `exec`, so that the process that is started is the server.
 
 use crate::kinds::Kind;
 use std::{
@@ -95,7 +95,8 @@ fn own(at: &Path) -> io::Result<PathBuf> {
     Ok(Path::new("usr/lib").join(name))
 }
 
-/// Returns what has a program find its libraries: some of a suite's lie in one folder, some in the other.
+/// Returns what has a program find its libraries: some of a suite's lie in one folder, some in the
+/// other.
 fn libraries(at: &Path) -> io::Result<String> {
     let usr = own(at)?;
     let usr = usr.display();

@@ -48,17 +48,15 @@ impl Server {
     }
 }
 
-/// Adds settings, each in the place of one of the same name.
-///
-/// # Panics
-/// `more` is no object.
+/// Adds the settings that an object has, each in the place of one of the same name.
 pub fn add(settings: &mut Value, more: &Value) {
-    for (name, value) in more.as_object().expect("settings are an object") {
+    for (name, value) in more.as_object().into_iter().flatten() {
         settings[name] = value.clone();
     }
 }
 
-/// Returns the settings of one that speaks TLS with clients and servers, and asks all of them for certificates.
+/// Returns the settings of one that speaks TLS with clients and servers, and asks all of them for
+/// certificates.
 #[must_use]
 pub fn tls(files: &Tls) -> Value {
     json!({

@@ -67,9 +67,10 @@ impl Member {
     }
 }
 
-/// Returns the flags by which a member speaks TLS to its clients, and asks for their certificates if told to.
+/// Returns the flags by which a member speaks TLS to its clients, and asks for their certificates
+/// if told to.
 #[must_use]
-pub fn tls(files: &Tls, asks_clients: bool) -> Vec<String> {
+pub fn tls_of_clients(files: &Tls, asks_clients: bool) -> Vec<String> {
     let mut flags = vec![format!("--client-cert-auth={asks_clients}")];
     flags.extend(named("", files));
     flags

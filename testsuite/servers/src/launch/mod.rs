@@ -1,7 +1,8 @@
 //! The commands and settings that servers are started with, by a person and by tests alike.
 //!
-//! Each has what all servers of its family are given here: loopback alone or the address that is named, data that lie
-//! where they are told to, and times that are short. What one test or option needs besides is added to it.
+//! Each has what all servers of its family are given here: loopback alone or the address that is
+//! named, data that lie where they are told to, and times that are short. What one test or option
+//! needs besides is added to it.
 
 use std::path::{Path, PathBuf};
 

@@ -20,7 +20,8 @@ pub fn settings(at: SocketAddr, data: &Path) -> Settings {
     ]
 }
 
-/// Returns the settings of a cluster's node, which speaks to the others there and misses one after so long.
+/// Returns the settings of a cluster's node, which speaks to the others there and misses one after
+/// so long.
 #[must_use]
 pub fn cluster(bus: SocketAddr, patience_in_ms: u32) -> Settings {
     vec![
@@ -30,7 +31,8 @@ pub fn cluster(bus: SocketAddr, patience_in_ms: u32) -> Settings {
     ]
 }
 
-/// Returns the settings of one that speaks TLS on this port, and asks clients for certificates: `yes`, `optional` or `no`.
+/// Returns the settings of one that speaks TLS on this port, and asks clients for certificates:
+/// `yes`, `optional` or `no`.
 #[must_use]
 pub fn tls(port: u16, files: &Tls, asks: &str) -> Settings {
     vec![
@@ -39,6 +41,19 @@ pub fn tls(port: u16, files: &Tls, asks: &str) -> Settings {
         ("tls-cert-file", files.cert.display().to_string()),
         ("tls-key-file", files.key.display().to_string()),
         ("tls-auth-clients", asks.into()),
+    ]
+}
+
+/// Returns the settings of a sentinel that, with another of its opinion, replaces this master when
+/// it is silent.
+#[must_use]
+pub fn sentinel(at: SocketAddr, master: SocketAddr) -> Settings {
+    vec![
+        ("port", at.port().to_string()),
+        ("bind", at.ip().to_string()),
+        ("sentinel", format!("monitor mymaster {} {} 2", master.ip(), master.port())),
+        ("sentinel", "down-after-milliseconds mymaster 500".into()),
+        ("sentinel", "failover-timeout mymaster 3000".into()),
     ]
 }
 
@@ -54,7 +69,8 @@ pub fn arguments(settings: &Settings) -> Vec<String> {
     settings.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]).collect()
 }
 
-/// Several words are several values; an empty one, and a path, which may have spaces, stand in quotes.
+/// Several words are several values; an empty one, and a path, which may have spaces, stand in
+/// quotes.
 fn quoted(value: &str) -> String {
     match value.is_empty() || value.starts_with('/') {
         true => format!("{value:?}"),

@@ -1,4 +1,5 @@
-//! ZooKeeper: a file of settings, one a line, and options of its Java. What is set twice has its last value.
+//! ZooKeeper: a file of settings, one a line, and options of its Java. What is set twice has its
+//! last value.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +14,8 @@ pub struct Server {
     pub id: u8,
     /// Where its data lie.
     pub data: PathBuf,
-    /// Where the members, itself too, speak to one another, and where they elect; empty for one that is alone.
+    /// Where the members, itself too, speak to one another, and where they elect; empty for one
+    /// that is alone.
     pub members: Vec<(SocketAddr, SocketAddr)>,
 }
 
@@ -56,8 +58,9 @@ pub const OF_TLS: &str = "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.ser
 /// The options of Java by which a server takes nobody without a name.
 pub const OF_USERS: &str = "-Dzookeeper.enforce.auth.enabled=true -Dzookeeper.enforce.auth.schemes=digest";
 
-/// Returns the settings of one that speaks TLS there: `both` is a file with its key and its certificate, since Java wants
-/// them in one, and `asks` tells what it asks of clients (`need`, `want` or `none`).
+/// Returns the settings of one that speaks TLS there: `both` is a file with its key and its
+/// certificate, since Java wants them in one, and `asks` tells what it asks of clients (`need`,
+/// `want` or `none`).
 #[must_use]
 pub fn tls(host: &str, port: &str, both: &Path, ca: &Path, asks: &str) -> [String; 7] {
     [

@@ -105,7 +105,8 @@ impl Named for Consul {
         client_at(spec, answers.unwrap_or(spec.address(1, 0)))
     }
 
-    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this one leaves nothing.
+    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this
+    /// one leaves nothing.
     fn is_ready(&self, spec: &Spec, number: usize) -> bool {
         client_at(spec, spec.address(number, 0)).is_ok_and(|mut client| {
             Said::by(client.args(["kv", "delete", "ci-servers-ready"]), "", PROBE).is_success

@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     launch::{
         Tls,
-        etcd::{Member, Timing, tls, tls_of_peers},
+        etcd::{Member, Timing, tls_of_clients, tls_of_peers},
     },
     program::{Said, Spec},
 };
@@ -67,7 +67,7 @@ impl Named for Etcd {
         let mut command = member.command(&spec.folder.server(spec.kind)?);
         if spec.is_tls {
             let files = Tls::within(&spec.certificates());
-            command.args(tls(&files, true)).args(tls_of_peers(&files));
+            command.args(tls_of_clients(&files, true)).args(tls_of_peers(&files));
         }
         Ok(command)
     }

@@ -1,5 +1,5 @@
-//! What a server of each family is under a name: started with the table's settings and its own options, told to be ready,
-//! and spoken to.
+//! What a server of each family is under a name: started with the table's settings and its own
+//! options, told to be ready, and spoken to.
 
 mod consul;
 mod dynamodb;

@@ -1,4 +1,5 @@
-//! Redis and Valkey under a name. More than one node is a cluster: three masters or more, from six on with a replica each.
+//! Redis and Valkey under a name. More than one node is a cluster: three masters or more, from six
+//! on with a replica each.
 
 use super::{Named, PATIENCE, PROBE};
 use crate::{

@@ -1,4 +1,5 @@
-//! ZooKeeper under a name. Anyone may call themselves `kv`; with users nobody may come without a name.
+//! ZooKeeper under a name. Anyone may call themselves `kv`; with users nobody may come without a
+//! name.
 
 use super::{Named, PATIENCE};
 use crate::{

@@ -30,7 +30,8 @@ pub(crate) fn say(what: &str) {
     eprintln!("ci/servers: {what}");
 }
 
-/// Does what the arguments of this process ask for; 1 is returned when it could not be done, 2 when it makes no sense.
+/// Does what the arguments of this process ask for; 1 is returned when it could not be done, 2 when
+/// it makes no sense.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();

@@ -12,8 +12,9 @@ use std::{
 const SPAN: u16 = 10240;
 const TRIES: usize = 1000;
 
-/// Chooses as many, none of which anybody listens on or another name keeps: below the range from which the system hands
-/// out ports, so that no client's connection and no test that binds port 0 sits on one.
+/// Chooses as many, none of which anybody listens on or another name keeps: below the range from
+/// which the system hands out ports, so that no client's connection and no test that binds port 0
+/// sits on one.
 pub(super) fn choose(first: Option<u16>, count: usize, kept: &BTreeSet<u16>) -> Result<Vec<u16>, Error> {
     let mut ports = Vec::new();
     if let Some(first) = first {

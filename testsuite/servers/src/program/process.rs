@@ -1,4 +1,5 @@
-//! Processes, known by a file `PID START` in the node's folder: the time of its start tells a pid that another was given.
+//! Processes, known by a file `PID START` in the node's folder: the time of its start tells a pid
+//! that another was given.
 
 use super::{APART, say};
 use crate::error::Error;
@@ -17,7 +18,8 @@ use std::{
 
 /// Between two looks at what is awaited.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
-/// How long one that was asked may take to end: a Redis that writes its first file refuses to for ever.
+/// How long one that was asked may take to end: a Redis that writes its first file refuses to for
+/// ever.
 const ENDS: Duration = Duration::from_secs(5);
 const IS_KILLED: Duration = Duration::from_secs(10);
 
@@ -42,14 +44,15 @@ impl State {
     }
 }
 
-/// Returns the state letter of a process and when it started, in ticks; `None` when it is gone, or dead and only not yet
-/// reaped.
+/// Returns the state letter of a process and when it started, in ticks; `None` when it is gone, or
+/// dead and only not yet reaped.
 fn stat(pid: i32) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?.to_owned();
-    let start = fields.nth(18)?.to_owned();
-    (!matches!(state.as_str(), "Z" | "X")).then_some((state, start))
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let (state, threads, start) = (fields.first()?, fields.get(17)?, fields.get(19)?);
+    // The first thread may be dead before others are, with whom its sockets stay open.
+    let is_dead = matches!(*state, "Z" | "X") && matches!(*threads, "0" | "1");
+    (!is_dead).then(|| ((*state).to_owned(), (*start).to_owned()))
 }
 
 /// Returns the process that runs in a node's folder.
@@ -69,7 +72,8 @@ pub(crate) fn state_of(node: &Path) -> State {
     }
 }
 
-/// Starts the command in a session of its own, so that it outlives the terminal; what it prints goes to the node's log.
+/// Starts the command in a session of its own, so that it outlives the terminal; what it prints
+/// goes to the node's log.
 pub(crate) fn spawn(node: &Path, command: &Command) -> Result<(), Error> {
     let own = env::current_exe().map_err(|e| Error::new(format!("this program cannot find itself: {e}")))?;
     let log = node.join("log");

@@ -1,5 +1,5 @@
-//! What a name is: it keeps its ports, its options and its data from start to start, until it is wiped. `run/NAME/spec` says
-//! it, `run/NAME/NODE/` holds one process.
+//! What a name is: it keeps its ports, its options and its data from start to start, until it is
+//! wiped. `run/NAME/spec` says it, `run/NAME/NODE/` holds one process.
 
 use crate::{error::Error, folder::Folder, kinds::Kind};
 use std::{

@@ -11,7 +11,8 @@ use std::{
     sync::Arc,
 };
 
-/// Returns what it answers a client with these certificates until it ends; `None` when anything is in the way.
+/// Returns what it answers a client with these certificates until it ends; `None` when anything is
+/// in the way.
 pub(crate) fn ask(stream: TcpStream, certificates: &Path, question: &[u8]) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificates.join("ca.pem")).ok()?).ok()?;
