@@ -1,11 +1,8 @@
 //! Certificates of a server and its clients, and those that take their place.
 
-use crate::{Failure, process::run};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use crate::{Failure, process::launch::Tls};
+use kv_servers::certificates::make;
+use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
 /// A CA, and the certificates that it signed for a server on loopback and for a client, each in a file of its own: `ca.pem`,
@@ -25,12 +22,10 @@ impl Certificates {
     /// Those of a new CA.
     ///
     /// # Errors
-    /// The machine lacks `openssl`, or the folder for temporary files cannot be written.
+    /// The folder for temporary files cannot be written.
     pub fn new() -> Result<Self, Failure> {
         let Self(folder) = Self::none()?;
-        let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/servers"));
-        make.arg("certs").arg(folder.path());
-        run(make, b"")?;
+        make(folder.path())?;
         let (key, cert) = (folder.path().join("server.key"), folder.path().join("server.pem"));
         fs::write(folder.path().join("server.both"), [fs::read(key)?, fs::read(cert)?].concat())?;
         Ok(Self(folder))
@@ -45,6 +40,12 @@ impl Certificates {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// What a server is started with to speak TLS.
+    #[must_use]
+    pub fn of_server(&self) -> Tls {
+        Tls::within(self.0.path())
     }
 
     /// The parameters of a URL that name what a client has.

@@ -1,6 +1,9 @@
 //! Servers of a backend's tests: on loopback, on free ports, gone with the test however it ends.
 
+pub use kv_servers::launch;
+
 use crate::Failure;
+use kv_servers::{Folder, Kind};
 use std::{
     fmt, fs,
     io::{BufRead, BufReader, PipeWriter, Write},
@@ -18,25 +21,31 @@ use tokio::{
 /// How long a server may take to serve, on a machine that is busy.
 const READY: Duration = Duration::from_secs(60);
 
-/// The program of a kind of server that `ci/servers get` has fetched.
+/// The server of a kind of `ci/servers`, to be started.
 ///
 /// # Errors
 /// It is not there; the message names the command that gets it, and the variable that names a running server instead.
-pub fn program(kind: &str, name: &str, variable: &str) -> Result<PathBuf, Failure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+pub fn server(kind: &str, variable: &str) -> Result<PathBuf, Failure> {
+    program(kind, variable, Folder::server)
+}
+
+/// The command-line client of a kind of `ci/servers`.
+///
+/// # Errors
+/// As of [`server`].
+pub fn client(kind: &str, variable: &str) -> Result<PathBuf, Failure> {
+    program(kind, variable, Folder::client)
+}
+
+fn program(
+    kind: &str,
+    variable: &str,
+    of: impl FnOnce(&Folder, &Kind) -> Result<PathBuf, kv_servers::Error>,
+) -> Result<PathBuf, Failure> {
     // A relative folder is meant from the root, whence people run things; tests run in their crate's folder.
-    let servers =
-        std::env::var_os("KV_SERVERS_DIR").map_or_else(|| root.join(".servers"), |dir| root.join(dir));
-    let program = servers.join(kind).join("bin").join(name);
-    if program.exists() {
-        return Ok(program);
-    }
-    Err(format!(
-        "there is no {} for the tests to start; get it with `ci/servers get {kind}`, or set {variable} to the URL of a \
-         running server",
-        program.display()
-    )
-    .into())
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    of(&Folder::from_env(&root), Kind::named(kind)?)
+        .map_err(|e| format!("{e}; or set {variable} to the URL of a running server").into())
 }
 
 /// Runs it with this on its standard input; what it printed.

@@ -7,7 +7,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use kv_testsuite::{
     Failure,
     network::Network,
-    process::{Daemon, Port, program},
+    process::{
+        Daemon, Port,
+        launch::consul::{Server as Launch, add, command},
+        server as server_of,
+    },
 };
 use serde_json::{Value, json};
 use std::{
@@ -156,7 +160,7 @@ fn members(
     more: &Value,
     on: impl Fn(u8, Command) -> Command,
 ) -> Result<Vec<Node>, Failure> {
-    let join: Vec<_> = all.iter().map(|at| at.serf.to_string()).collect();
+    let join: Vec<_> = all.iter().map(|at| at.serf).collect();
     let named = all.iter().zip(1_u8..);
     named.map(|(at, n)| Node::new(&format!("n{n}"), &join, *at, more, |command| on(n, command))).collect()
 }
@@ -243,7 +247,7 @@ pub fn from_base64(value: &Value) -> Result<Vec<u8>, Failure> {
 impl Node {
     fn new(
         name: &str,
-        join: &[String],
+        join: &[SocketAddr],
         at: Addresses,
         more: &Value,
         on: impl Fn(Command) -> Command,
@@ -252,32 +256,23 @@ impl Node {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
         let port = |is: bool| if is { i32::from(at.more.port()) } else { -1 };
-        let mut config = json!({
-            "server": true, "bootstrap_expect": join.len(), "node_name": name, "data_dir": folder.path().join("data"),
-            "bind_addr": at.rpc.ip(), "client_addr": at.http.ip(), "log_level": "warn", "disable_update_check": true,
-            "ports": {
-                "http": at.http.port(), "https": port(is_tls), "server": at.rpc.port(),
-                "serf_lan": at.serf.port(), "serf_wan": port(is_one_of_many), "dns": -1, "grpc": -1,
-            },
-            "pid_file": folder.path().join("pid"),
-            "performance": { "raft_multiplier": 1 }, "session_ttl_min": "500ms", "leave_on_terminate": false,
+        let (name, data, all) = (name.to_owned(), folder.path().join("data"), join.to_vec());
+        let Addresses { http, rpc, serf, .. } = at;
+        let mut config = Launch { name: name.clone(), data, http, rpc, serf, all }.settings();
+        config["ports"]["https"] = json!(port(is_tls));
+        config["ports"]["serf_wan"] = json!(port(is_one_of_many));
+        let settings = json!({
+            "pid_file": folder.path().join("pid"), "session_ttl_min": "500ms", "leave_on_terminate": false,
             "telemetry": { "prometheus_retention_time": "1h", "disable_hostname": true },
         });
-        if join.len() > 1 {
-            config["retry_join"] = json!(join);
-            config["retry_interval"] = json!("200ms");
-        }
-        for (name, value) in more.as_object().into_iter().flatten() {
-            config[name] = value.clone();
-        }
+        add(&mut config, &settings);
+        add(&mut config, more);
         let file = folder.path().join("consul.json");
         std::fs::write(&file, serde_json::to_vec(&config)?)?;
-        let consul = program("consul", "consul", LIVE)?;
-        let mut command = Command::new(&consul);
-        command.arg("agent").arg("-config-file").arg(file);
-        let daemon = Daemon::new(on(command), folder.path().join("log"));
+        let consul = server_of("consul", LIVE)?;
+        let daemon = Daemon::new(on(command(&consul, &file)), folder.path().join("log"));
         let (address, rpc, serf, more) = (at.http, at.rpc, at.serf, at.more);
-        Ok(Self { name: name.into(), address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
+        Ok(Self { name, address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
     /// Where it speaks TLS, when it was told to.

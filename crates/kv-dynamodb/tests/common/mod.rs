@@ -11,9 +11,9 @@ use kv_core::Kv;
 use kv_dynamodb::Config;
 use kv_testsuite::{
     Failure,
-    process::{Daemon, Port, copy, program},
+    process::{Daemon, Port, copy, launch::dynamodb::command, server},
 };
-use std::{net::SocketAddr, process::Command};
+use std::net::SocketAddr;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -43,9 +43,7 @@ pub async fn single() -> Result<Node, Failure> {
     std::fs::create_dir(folder.path().join("data"))?;
     let port = Port::new()?;
     let address = port.address();
-    let mut command = Command::new(program("dynamodb", "dynamodb", LIVE)?);
-    command.arg(format!("--port={}", address.port()));
-    command.arg(format!("--db-path={}", folder.path().join("data/table").display()));
+    let command = command(&server("dynamodb", LIVE)?, address.port(), &folder.path().join("data/table"));
     let daemon = Daemon::new(command, folder.path().join("log"));
     let node = Node { address, daemon, _port: port, folder };
     node.start().await?;

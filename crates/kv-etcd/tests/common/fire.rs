@@ -4,7 +4,10 @@ use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
 use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
 use kv_core::{Kv, Result, async_trait};
-use kv_testsuite::{Foreign, Harness, Proxy, Rotation, Server, Troubles, torture::nemesis::Stroke};
+use kv_testsuite::{
+    Foreign, Harness, Proxy, Rotation, Server, Troubles, process::launch::etcd::tls_of_clients,
+    torture::nemesis::Stroke,
+};
 use std::sync::Arc;
 use tonic::Code;
 
@@ -30,11 +33,8 @@ struct Guarded {
 impl Fire {
     pub async fn start(kind: &str) -> Result<Self, Failure> {
         let (tls, certificates) = (Port::new()?, Rotation::new()?);
-        let more = [
-            format!("--cert-file={}", certificates.server.file("server.pem").display()),
-            format!("--key-file={}", certificates.server.file("server.key").display()),
-            format!("--trusted-ca-file={}", certificates.server.file("ca.pem").display()),
-            "--client-cert-auth".into(),
+        let mut more = tls_of_clients(&certificates.server.of_server(), true);
+        more.extend([
             format!("--quota-backend-bytes={ROOM}"),
             // History would fill it otherwise.
             "--auto-compaction-mode=periodic".into(),
@@ -42,8 +42,8 @@ impl Fire {
             format!("--max-request-bytes={}", PIECE * 2),
             // All clients log in at once behind each outage.
             "--bcrypt-cost=4".into(),
-        ];
-        let setup = Setup { more: more.into(), tls_too: Some(tls.address()), ..Setup::single(kind) };
+        ]);
+        let setup = Setup { more, tls_too: Some(tls.address()), ..Setup::single(kind) };
         let node = nodes(&setup, 1)?.remove(0);
         node.start().await?;
         with_users(&Client::connect([node.address.to_string()], None).await?).await?;

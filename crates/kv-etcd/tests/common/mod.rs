@@ -6,7 +6,11 @@
 use kv_testsuite::{
     Failure,
     network::Network,
-    process::{Daemon, Port, copy, program},
+    process::{
+        Daemon, Port, client, copy,
+        launch::etcd::{Member, Timing},
+        server,
+    },
 };
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 use tempfile::TempDir;
@@ -36,11 +40,23 @@ pub struct Setup {
 
 impl Setup {
     pub fn single(kind: &str) -> Self {
-        Self { kind: kind.into(), heartbeat: 10, election: 100, ..Self::default() }
+        Self::of(kind, 1)
     }
 
     pub fn cluster(kind: &str) -> Self {
-        Self { kind: kind.into(), heartbeat: 50, election: 500, ..Self::default() }
+        Self::of(kind, 3)
+    }
+
+    fn of(kind: &str, members: usize) -> Self {
+        let Timing { heartbeat, election } = Timing::of(members);
+        let [heartbeat, election] = [heartbeat, election].map(|time| time.as_millis() as u32);
+        Self { kind: kind.into(), heartbeat, election, ..Self::default() }
+    }
+
+    fn timing(&self) -> Timing {
+        let [heartbeat, election] =
+            [self.heartbeat, self.election].map(|time| Duration::from_millis(time.into()));
+        Timing { heartbeat, election }
     }
 }
 
@@ -99,8 +115,8 @@ fn members(
     on: impl Fn(u8, Command) -> Command,
 ) -> Result<Vec<Node>, Failure> {
     let named = all.iter().zip(1_u8..);
-    let cluster: Vec<_> = named.clone().map(|(at, n)| format!("n{n}=http://{}", at.peers)).collect();
-    let cluster = cluster.join(",");
+    let cluster: Vec<_> =
+        named.clone().map(|(at, n)| (format!("n{n}"), format!("http://{}", at.peers))).collect();
     named.map(|(at, n)| Node::new(setup, &format!("n{n}"), &cluster, *at, |command| on(n, command))).collect()
 }
 
@@ -115,29 +131,25 @@ impl Node {
     fn new(
         setup: &Setup,
         name: &str,
-        cluster: &str,
+        cluster: &[(String, String)],
         at: Addresses,
         on: impl FnOnce(Command) -> Command,
     ) -> Result<Self, Failure> {
         let Addresses { clients, peers, metrics } = at;
         let scheme = if setup.tls { "https" } else { "http" };
-        let too = setup.tls_too.map(|at| format!(",https://{at}")).unwrap_or_default();
         // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-        let mut command = Command::new(program(&setup.kind, "etcd", LIVE)?);
-        command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
-        command.arg(format!("--data-dir={}", folder.path().join("data").display())).args([
-            format!("--name={name}"),
-            format!("--listen-client-urls={scheme}://{clients}{too}"),
-            format!("--advertise-client-urls={scheme}://{clients}"),
-            format!("--listen-metrics-urls=http://{metrics}"),
-            format!("--listen-peer-urls=http://{peers}"),
-            format!("--initial-advertise-peer-urls=http://{peers}"),
-            format!("--initial-cluster={cluster}"),
-            format!("--heartbeat-interval={}", setup.heartbeat),
-            format!("--election-timeout={}", setup.election),
-            "--log-level=warn".into(),
-        ]);
+        let member = Member {
+            name: name.into(),
+            data: folder.path().join("data"),
+            clients: format!("{scheme}://{clients}"),
+            clients_too: setup.tls_too.iter().map(|at| format!("https://{at}")).collect(),
+            peers: format!("http://{peers}"),
+            cluster: cluster.to_vec(),
+            timing: setup.timing(),
+        };
+        let mut command = member.command(&server(&setup.kind, LIVE)?);
+        command.arg(format!("--listen-metrics-urls=http://{metrics}"));
         command.args(&setup.more);
         Ok(Self {
             name: name.into(),
@@ -145,7 +157,7 @@ impl Node {
             address: clients,
             daemon: Daemon::new(on(command), folder.path().join("log")),
             metrics,
-            etcdctl: program(&setup.kind, "etcdctl", LIVE)?,
+            etcdctl: client(&setup.kind, LIVE)?,
             _ports: Vec::new(),
             folder,
         })

@@ -5,7 +5,11 @@
 
 use kv_testsuite::{
     Certificates, Failure,
-    process::{Daemon, Port, copy, program},
+    process::{
+        Daemon, Port, client, copy,
+        launch::redis::{arguments, lines, sentinel, settings, tls},
+        server,
+    },
 };
 use std::{
     ffi::OsStr,
@@ -26,13 +30,6 @@ pub use resp::{Reply, Resp};
 
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_REDIS_URL";
-
-/// The programs of a kind: `redis`, which is 7, `redis8`, `valkey`.
-fn programs(kind: &str) -> Result<(PathBuf, PathBuf), Failure> {
-    let family = if kind == "valkey" { "valkey" } else { "redis" };
-    let of = |what: &str| program(kind, &format!("{family}-{what}"), LIVE);
-    Ok((of("server")?, of("cli")?))
-}
 
 /// In memory where there is such a place: servers that flush every write would else wait for the disk and for whoever else
 /// writes to it, all of them together.
@@ -62,18 +59,13 @@ impl Node {
     /// Not started yet; with these variables in its environment.
     pub fn within(kind: &str, more: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
-        let (server, cli) = programs(kind)?;
+        let cli = client(kind, LIVE)?;
         let folder = folder()?;
         let address = ports[0].address();
-        let mut command = Command::new(server);
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
-        command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
-        command.args([
-            "--cluster-port",
-            &ports[1].address().port().to_string(),
-            "--repl-diskless-sync-delay",
-            "0",
-        ]);
+        let mut own = settings(address, folder.path());
+        own.push(("cluster-port", ports[1].address().port().to_string()));
+        let mut command = Command::new(server(kind, LIVE)?);
+        command.args(arguments(&own));
         let log = folder.path().join("log");
         command.arg("--logfile").arg(&log).args(more).envs(variables.iter().copied());
         let daemon = Daemon::new(command, log);
@@ -83,20 +75,14 @@ impl Node {
     /// A sentinel for this master, not started yet.
     pub fn sentinel(kind: &str, master: SocketAddr) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
-        let (server, cli) = programs(kind)?;
+        let cli = client(kind, LIVE)?;
         let folder = folder()?;
         let address = ports[0].address();
         let (conf, log) = (folder.path().join("sentinel.conf"), folder.path().join("log"));
-        let settings = [
-            format!("port {}", address.port()),
-            "bind 127.0.0.1".into(),
-            format!("logfile {}", log.display()),
-            format!("sentinel monitor mymaster 127.0.0.1 {} 2", master.port()),
-            "sentinel down-after-milliseconds mymaster 500".into(),
-            "sentinel failover-timeout mymaster 3000".into(),
-        ];
-        std::fs::write(&conf, settings.join("\n"))?;
-        let mut command = Command::new(server);
+        let mut own = sentinel(address, master);
+        own.push(("logfile", log.display().to_string()));
+        std::fs::write(&conf, lines(&own))?;
+        let mut command = Command::new(server(kind, LIVE)?);
         command.arg(&conf).arg("--sentinel");
         let (daemon, saved) = (Daemon::new(command, log), self::folder()?);
         Ok(Self { address, daemon, cli, folder, saved, _ports: ports })
@@ -166,15 +152,7 @@ pub async fn with(kind: &str, more: &[&str]) -> Result<Node, Failure> {
 
 /// The settings of one that speaks TLS there too; from clients it asks for certificates, as `tls-auth-clients` says.
 pub fn with_tls(certificates: &Certificates, at: SocketAddr, of_clients: &str) -> Vec<String> {
-    let file = |name: &str| certificates.file(name).display().to_string();
-    let settings = [
-        ("port", at.port().to_string()),
-        ("ca-cert-file", file("ca.pem")),
-        ("cert-file", file("server.pem")),
-        ("key-file", file("server.key")),
-        ("auth-clients", of_clients.into()),
-    ];
-    settings.into_iter().flat_map(|(name, value)| [format!("--tls-{name}"), value]).collect()
+    arguments(&tls(at.port(), &certificates.of_server(), of_clients))
 }
 
 /// The master's replica has all that was written so far.

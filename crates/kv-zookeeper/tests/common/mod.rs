@@ -6,7 +6,11 @@
 use kv_testsuite::{
     Failure,
     network::Network,
-    process::{Daemon, Port, copy, program},
+    process::{
+        Daemon, Port, client, copy,
+        launch::zookeeper::{Server as Launch, command, plain},
+        server as server_of,
+    },
 };
 use std::{
     collections::BTreeMap, fs::File, io::Write, net::SocketAddr, path::PathBuf, process::Command,
@@ -100,12 +104,10 @@ fn members(
     all: &[Addresses],
     on: impl Fn(u8, Command) -> Command,
 ) -> Result<Vec<Node>, Failure> {
+    let members = |all: &[Addresses]| all.iter().map(|at| (at.peers, at.election)).collect();
+    let members: Vec<_> = if all.len() > 1 { members(all) } else { Vec::new() };
     let named = all.iter().zip(1_u8..);
-    let member = |(at, n): (&Addresses, u8)| {
-        format!("server.{n}={}:{}:{}", at.peers.ip(), at.peers.port(), at.election.port())
-    };
-    let lines: Vec<_> = if all.len() > 1 { named.clone().map(member).collect() } else { Vec::new() };
-    named.map(|(at, n)| Node::new(setup, n, &lines, at.clients, |command| on(n, command))).collect()
+    named.map(|(at, n)| Node::new(setup, n, &members, at.clients, |command| on(n, command))).collect()
 }
 
 /// One server on its own, which serves.
@@ -123,42 +125,31 @@ impl Node {
     fn new(
         setup: &Setup,
         id: u8,
-        members: &[String],
+        members: &[(SocketAddr, SocketAddr)],
         address: SocketAddr,
         on: impl Fn(Command) -> Command,
     ) -> Result<Self, Failure> {
         // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-        let data = folder.path().join("data");
-        std::fs::create_dir(&data)?;
-        std::fs::write(data.join("myid"), id.to_string())?;
-        let mut lines = vec![
-            "tickTime=200".to_owned(),
-            "initLimit=50".into(),
-            "syncLimit=10".into(),
-            "minSessionTimeout=400".into(),
-            "maxSessionTimeout=60000".into(),
-            format!("dataDir={}", data.display()),
-            "maxClientCnxns=0".into(),
-            "admin.enableServer=false".into(),
-            "4lw.commands.whitelist=*".into(),
-        ];
+        let (data, members) = (folder.path().join("data"), members.to_vec());
+        let launch = Launch { id, data, members };
+        std::fs::create_dir(&launch.data)?;
+        std::fs::write(launch.data.join("myid"), launch.myid())?;
+        let mut lines = launch.settings();
+        lines.push("minSessionTimeout=400".into());
         if !setup.is_tls_alone {
-            lines.push(format!("clientPort={}", address.port()));
-            lines.push(format!("clientPortAddress={}", address.ip()));
+            lines.extend(plain(address));
         }
         let port = address.port().to_string();
         // What is set twice has its last value.
         lines.extend(setup.more.iter().map(|line| line.replace("PORT", &port)));
-        lines.extend(members.iter().cloned());
         let settings = folder.path().join("zoo.cfg");
         std::fs::write(&settings, lines.join("\n"))?;
-        let mut command = Command::new(program(&setup.kind, "zookeeper", LIVE)?);
-        command.arg(&settings).env("JVMFLAGS", &setup.flags);
+        let command = command(&server_of(&setup.kind, LIVE)?, &settings, &setup.flags);
         Ok(Self {
             address,
             daemon: Daemon::new(on(command), folder.path().join("log")),
-            client: program(&setup.kind, "zkCli", LIVE)?,
+            client: client(&setup.kind, LIVE)?,
             _ports: Vec::new(),
             folder,
             saved: Mutex::default(),

@@ -1,7 +1,10 @@
 //! Servers that speak TLS.
 
 use super::*;
-use kv_testsuite::Certificates;
+use kv_testsuite::{
+    Certificates,
+    process::launch::zookeeper::{OF_TLS, tls},
+};
 
 /// One that speaks TLS alone, on 127.0.0.1; from clients it asks for a certificate, as `ssl.clientAuth` says.
 pub async fn server(certificates: &Certificates, kind: &str, of_clients: &str) -> Result<Node, Failure> {
@@ -28,17 +31,9 @@ pub fn server_on(
 impl Setup {
     /// Has it speak TLS there too.
     pub fn with_tls(&mut self, certificates: &Certificates, of_clients: &str, host: &str, port: &str) {
-        self.flags
-            .push_str(" -Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory");
-        self.more.extend([
-            format!("secureClientPort={port}"),
-            format!("secureClientPortAddress={host}"),
-            // Java wants both in one file.
-            format!("ssl.keyStore.location={}", certificates.file("server.both").display()),
-            "ssl.keyStore.type=PEM".into(),
-            format!("ssl.trustStore.location={}", certificates.file("ca.pem").display()),
-            "ssl.trustStore.type=PEM".into(),
-            format!("ssl.clientAuth={of_clients}"),
-        ]);
+        self.flags.push(' ');
+        self.flags.push_str(OF_TLS);
+        let (both, ca) = (certificates.file("server.both"), certificates.file("ca.pem"));
+        self.more.extend(tls(host, port, &both, &ca, of_clients));
     }
 }

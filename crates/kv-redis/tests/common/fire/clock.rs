@@ -22,7 +22,7 @@ pub struct Clock {
 impl Clock {
     /// `None` where the library is not there.
     pub fn new() -> Result<Option<Self>, Failure> {
-        let Ok(library) = program("faketime", "libfaketime.so.1", LIVE) else { return Ok(None) };
+        let Ok(library) = server("faketime", LIVE) else { return Ok(None) };
         let folder = tempfile::tempdir()?;
         let offset = folder.path().join("offset");
         std::fs::write(&offset, "+0")?;
