@@ -70,6 +70,7 @@ pub use case::{Case, Ended, Trial, Verdict};
 pub use certificates::{Certificates, Rotation};
 pub use check::Failure;
 pub use harness::{Foreign, Full, Harness, Server, Troubles};
+pub use kv_servers::certificates::make_signing_keys;
 pub use program::main;
 pub use proxy::{Proxy, Traffic};
 pub use run::{Options, Outcome, Report, run};

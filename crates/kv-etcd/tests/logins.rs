@@ -5,18 +5,13 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::{ErrorKind, Kv, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{Failure, failover::soon, process::run};
-use std::{path::Path, process::Command, time::Duration};
+use kv_testsuite::{Failure, failover::soon, make_signing_keys, process::run};
+use std::{path::Path, time::Duration};
 
 /// A server whose tokens are signed, and hold the state of users and roles at the time.
 async fn with_signed_tokens(kind: &str, folder: &Path) -> Result<Node, Failure> {
-    let (key, public) = (folder.join("jwt.pem"), folder.join("jwt.pub"));
-    let mut make = Command::new("openssl");
-    make.args(["genrsa", "-out"]).arg(&key);
-    run(make, b"")?;
-    let mut extract = Command::new("openssl");
-    extract.args(["rsa", "-pubout", "-in"]).arg(&key).arg("-out").arg(&public);
-    run(extract, b"")?;
+    make_signing_keys(folder, "jwt")?;
+    let (key, public) = (folder.join("jwt.key"), folder.join("jwt.pub"));
     let token = format!(
         "--auth-token=jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m",
         public.display(),

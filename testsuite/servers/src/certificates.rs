@@ -3,7 +3,7 @@
 use crate::error::Error;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ const OF_CLIENT: [&str; 1] = ["client"];
 pub fn make(folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(|e| Error::file("made", folder, &e))?;
     let (ca, issuer) = authority().map_err(|e| Error::new(format!("no CA could be made: {e}")))?;
-    write(folder, "ca", &ca, &issuer.key().serialize_pem())?;
+    write(folder, "ca", [("pem", &ca), ("key", &issuer.key().serialize_pem())])?;
     // A cluster's servers are each other's clients, so a server's certificate is good for both.
     let both = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     for (who, names, uses) in [
@@ -33,9 +33,20 @@ pub fn make(folder: &Path) -> Result<(), Error> {
     ] {
         let (certificate, key) = signed(&issuer, who, names, uses)
             .map_err(|e| Error::new(format!("no certificate of a {who} could be made: {e}")))?;
-        write(folder, who, &certificate, &key)?;
+        write(folder, who, [("pem", &certificate), ("key", &key)])?;
     }
     Ok(())
+}
+
+/// Makes a pair of RSA keys, by which a server signs tokens and others know its hand: `NAME.key`,
+/// in PKCS #8, and `NAME.pub` of the folder. Nobody else can read them.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn make_signing_keys(folder: &Path, name: &str) -> Result<(), Error> {
+    let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
+        .map_err(|e| Error::new(format!("no pair of RSA keys could be made: {e}")))?;
+    write(folder, name, [("pub", &pair.public_key_pem()), ("key", &pair.serialize_pem())])
 }
 
 /// Good at any time that a test may give a process.
@@ -72,9 +83,9 @@ fn signed(
     Ok((params.signed_by(&key, issuer)?.pem(), key.serialize_pem()))
 }
 
-fn write(folder: &Path, who: &str, certificate: &str, key: &str) -> Result<(), Error> {
-    for (suffix, content) in [("pem", certificate), ("key", key)] {
-        let path = folder.join(format!("{who}.{suffix}"));
+fn write(folder: &Path, name: &str, parts: [(&str, &String); 2]) -> Result<(), Error> {
+    for (suffix, content) in parts {
+        let path = folder.join(format!("{name}.{suffix}"));
         let private = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         private
             .and_then(|mut file| file.write_all(content.as_bytes()))
