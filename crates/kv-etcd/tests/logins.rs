@@ -179,22 +179,14 @@ async fn a_write_whose_login_is_not_answered_goes_to_another_member() -> Result<
     let node = with_signed_tokens("etcd", folder.path()).await?;
     with_users(&node)?;
     let proxy = Proxy::start(node.address).await;
-    for has_another in [true, false] {
-        let mut hosts = vec![proxy.address().to_string()];
-        hosts.extend(has_another.then(|| node.address.to_string()));
-        let config = Config::new(hosts).prefix("mine/").user("me", "my-word");
-        let kv = Kv::new(config.open().await?).with_deadline(Duration::from_secs(2));
-        kv.put("a", "1").await?;
-        // It is told that its token is an old one, and logs in again.
-        as_root(&node, &["role", "add", &format!("for-login-{has_another}")])?;
-        proxy.hold_answer_to("my-word");
-        let put = kv.put("a", "2").await;
-        soon("the login", proxy.trapped()).await?;
-        match put {
-            Ok(_) => assert!(has_another),
-            Err(e) => assert!(!has_another && e.to_string().contains("no login within"), "{e}"),
-        }
-        proxy.heal().await;
-    }
-    Ok(())
+    let hosts = [proxy.address().to_string(), node.address.to_string()];
+    let config = Config::new(hosts).prefix("mine/").user("me", "my-word");
+    // A login takes a busy machine some time.
+    let kv = Kv::new(config.open().await?).with_deadline(Duration::from_secs(16));
+    kv.put("a", "1").await?;
+    // It is told that its token is an old one, and logs in again.
+    as_root(&node, &["role", "add", "unrelated"])?;
+    proxy.hold_answer_to("my-word");
+    kv.put("a", "2").await?;
+    soon("the login", proxy.trapped()).await
 }
