@@ -5,10 +5,11 @@ use crate::{
     client::on_a_task,
     http::Purpose,
     names,
+    session::{LetGo, Own},
     store::Inner,
 };
 use kv_core::{
-    Deadline, ErrorKind, Key, Result,
+    Deadline, Error, ErrorKind, Key, Result,
     backend::{queue::Left, retry::Answered, unique},
 };
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 pub(crate) struct Contender {
     inner: Arc<Inner>,
     session: Arc<str>,
+    pub(crate) let_go: LetGo,
     id: String,
     pub(crate) key: Key,
     /// The server's name of it.
@@ -55,17 +57,13 @@ impl Drop for LateOnDrop {
 }
 
 impl Contender {
-    pub(crate) fn new(
-        inner: &Arc<Inner>,
-        lock: &Key,
-        session: Arc<str>,
-        each_request: Duration,
-    ) -> Result<Self> {
+    pub(crate) fn new(inner: &Arc<Inner>, lock: &Key, session: &Own, each_request: Duration) -> Result<Self> {
         let id = names::id(unique());
         let key = names::contender(lock, &id)?;
         let name = inner.names.name(key.as_str());
         let entry = watch::Sender::new(Entry::Outside);
-        Ok(Self { inner: inner.clone(), session, id, key, name, each_request, entry })
+        let (session, let_go) = (session.id.clone(), session.let_go.clone());
+        Ok(Self { inner: inner.clone(), session, let_go, id, key, name, each_request, entry })
     }
 
     /// What a fence of it is proved by.
@@ -108,11 +106,16 @@ impl Contender {
         let mut entry = self.entry.subscribe();
         // The sender is ours, so waiting cannot fail; the request has a deadline of its own.
         let entry = entry.wait_for(|entry| *entry != Entry::Asking).await.map_or(Entry::Late, |entry| *entry);
-        match entry {
+        let left = match entry {
             Entry::Outside | Entry::Asking => Ok(Left::NotThere),
             Entry::Inside => self.delete(false).await,
             Entry::Late => self.delete(true).await,
+        };
+        if left.as_ref().is_err_and(Error::is_lasting) {
+            // It may stay for as long as the session, which others who wait would keep.
+            self.let_go.begin();
         }
+        left
     }
 
     /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it
@@ -123,7 +126,8 @@ impl Contender {
         if is_late {
             ops.push(Op::write(&self.mark(), b"", Some(&self.session)));
         }
-        let asked = match self.inner.ask(Purpose::Release, on_a_task(self.each_request), &ops).await {
+        let deadline = on_a_task(self.each_request);
+        let asked = match self.inner.ask(Purpose::Release, deadline, &ops).await {
             // With the session everything of ours is gone, and nothing can come. An earlier attempt
             // may have done it.
             Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
@@ -135,7 +139,7 @@ impl Contender {
             Answered { is_repeat: true, .. } => Left::Maybe,
         };
         if is_late {
-            match self.inner.txn(Purpose::Release, Deadline::after(self.each_request), &ops[1..]).await {
+            match self.inner.txn(Purpose::Release, deadline, &ops[1..]).await {
                 Err(e) if e.kind() == ErrorKind::LeaseLost => {}
                 marked => drop(marked?),
             }

@@ -1,11 +1,14 @@
 //! One request to one agent.
 
+mod body;
+
 use crate::{
     error::{AgentError, failed, refused},
     names::encoded,
     pool::Pool,
     settings::{Tls, TlsSource, Token},
 };
+use body::{Body, WAITS, give_up};
 use bytes::Bytes;
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
@@ -16,13 +19,12 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 use std::{
-    fmt, io,
-    pin::{Pin, pin},
+    fmt,
+    pin::pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Instant,
 };
 
@@ -316,53 +318,4 @@ async fn whole(response: Response) -> reqwest::Result<Answer> {
         || response.headers().keys().any(|name| name.as_str().starts_with("x-consul-"));
     let status = response.status().as_u16();
     Ok(Answer { status, index, is_text, is_an_agents, body: response.bytes().await? })
-}
-
-/// Whether nothing of it was sent, and nothing will be.
-fn give_up(sending: &AtomicU8) -> bool {
-    match sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) | Err(GIVEN_UP) => true,
-        Err(_) => false,
-    }
-}
-
-const WAITS: u8 = 0;
-const SENT: u8 = 1;
-const GIVEN_UP: u8 = 2;
-
-/// The body of a request, which notes when it begins to be sent, unless it was given up before: without its body no request has
-/// an effect.
-struct Body {
-    bytes: Option<Bytes>,
-    sending: Arc<AtomicU8>,
-    count: Option<Arc<AtomicUsize>>,
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        let before = self.sending.compare_exchange(WAITS, SENT, Ordering::AcqRel, Ordering::Acquire);
-        if before == Err(GIVEN_UP) {
-            // Ends the connection, and with it a head that may have been sent.
-            return Poll::Ready(Some(Err(io::Error::other("the request was given up"))));
-        }
-        if let Some(count) = self.count.take() {
-            count.fetch_add(1, Ordering::AcqRel);
-        }
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.bytes.as_ref().map_or(0, Bytes::len) as u64)
-    }
-
-    // Not even an empty one may go unnoticed.
-    fn is_end_stream(&self) -> bool {
-        false
-    }
 }

@@ -72,6 +72,9 @@
 //! `token` and deleted on the server ends them with [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) then. Locks, leases and keys with a TTL hang on sessions, which belong to no
 //! token, and go on under the new one.
 //!
+//! A lock whose release is refused goes with its session, once no other lock of its TTL is held on
+//! it. Who waits for a lock by that session takes another one, and comes last in line.
+//!
 //! # Links
 //! Agents are asked over HTTP/1.1. All stores of one process share what an agent takes of it: 24 connections for calls, 24 for what keeps
 //! locks and leases and gives them back, which wait for nothing else, and 48 for watches and waits for locks. An agent takes 200 of all programs

@@ -5,7 +5,7 @@ use crate::{
     contender::Contender,
     http::Purpose,
     poll::gone,
-    session::Use,
+    session::{Own, Use},
     store::{Inner, purpose},
 };
 use kv_core::{
@@ -63,6 +63,10 @@ impl LockQueue {
     }
 
     fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
+        if contender.let_go.is_on() {
+            // Waiting, or holding, it would keep what the session is to end with.
+            return Position::Lost;
+        }
         let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
         if !pairs.iter().any(is_own) {
             return Position::Lost;
@@ -75,7 +79,7 @@ impl LockQueue {
 }
 
 impl Queue for LockQueue {
-    type Session = Arc<str>;
+    type Session = Own;
     type Contender = Contender;
     type Predecessor = Key;
 
@@ -100,8 +104,8 @@ impl Queue for LockQueue {
         self.inner.sessions.forget(used);
     }
 
-    fn contender(&self, session: &Arc<str>) -> Result<Contender> {
-        Contender::new(&self.inner, &self.lock, session.clone(), self.each_request)
+    fn contender(&self, session: &Own) -> Result<Contender> {
+        Contender::new(&self.inner, &self.lock, session, self.each_request)
     }
 
     /// No transaction can depend on that a queue is empty.
@@ -123,8 +127,12 @@ impl Queue for LockQueue {
         Ok(self.position_in(&self.pairs().await?, contender, token))
     }
 
-    async fn predecessor_gone(&self, _: &Contender, predecessor: &Key) -> Result<bool> {
-        Ok(gone(&self.inner, predecessor, self.each_request).await)
+    async fn predecessor_gone(&self, contender: &Contender, predecessor: &Key) -> Result<bool> {
+        tokio::select! {
+            biased;
+            () = contender.let_go.begun() => Ok(true),
+            is_gone = gone(&self.inner, predecessor, self.each_request) => Ok(is_gone),
+        }
     }
 
     async fn own_gone(&self, contender: &Contender, _: u64) -> Cow<'static, str> {

@@ -4,13 +4,14 @@ mod common;
 
 use common::{
     guarded::{Guarded, MINE, ROOT, end_of},
-    single,
+    http_with, single,
 };
 use kv_consul::Config;
-use kv_core::{ErrorKind, Kv, Watch, WatchEvent};
+use kv_core::{ErrorKind, Guard, Kv, Watch, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
+use tokio::task::JoinHandle;
 
 /// Writes so many keys below a directory.
 async fn fill(kv: &Kv, directory: &str, count: usize) -> Result<(), Failure> {
@@ -195,6 +196,78 @@ async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
         let event = soon("the refusal", watch.event()).await?.map_err(|e| e.kind());
         assert_eq!(event, Err(ErrorKind::PermissionDenied), "{name}");
     }
+    Ok(())
+}
+
+/// A lock `l` of `kv` whose release is refused, and one who waits by the same session for the lock of this name.
+struct Refused {
+    _guarded: Guarded,
+    kv: Kv,
+    root: Kv,
+    other: Option<Guard>,
+    waits: JoinHandle<kv_core::Result<Guard>>,
+}
+
+/// The least that a store grants which does not know the server's limits.
+const TTL: Duration = Duration::from_secs(10);
+
+impl Refused {
+    async fn begin(waited_for: &str) -> Result<Self, Failure> {
+        let guarded = Guarded::start(&json!({})).await?;
+        let token = guarded.token("mine", MINE).await?;
+        let (kv, root) =
+            (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+        let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+        let other = match waited_for {
+            "l" => None,
+            other => Some(root.new_lock(other).ttl(TTL).acquire().await?),
+        };
+        let waits = tokio::spawn(kv.new_lock(waited_for).ttl(TTL).acquire().into_future());
+        let line = format!("GET /v1/kv/mine/.kv/lock/1/{waited_for}/?keys");
+        soon("the other to be in line", async {
+            while guarded.ask(&line, &Value::Null).await?.as_array().is_none_or(|names| names.len() < 2) {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        let less = format!(r#"key_prefix "mine/.kv/lock/1/l/" {{ policy = "read" }} {MINE}"#);
+        guarded.change("mine", &less).await?;
+        // An attempt on it would be one of the same line.
+        let probe = json!([{ "KV": { "Verb": "delete", "Key": "mine/.kv/lock/1/l/probe" } }]);
+        let header = format!("X-Consul-Token: {token}\r\n");
+        soon("the right to be gone", async {
+            let probe = serde_json::to_vec(&probe)?;
+            while http_with(guarded.0.address, "PUT /v1/txn", &header, &probe).await?.status == 200 {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        Ok(Self { _guarded: guarded, kv, root, other, waits })
+    }
+}
+
+/// Waiting by the same session, one would keep it, and the lock with it, for as long as others hold what one waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
+    let Refused { _guarded, kv, root, other, waits } = Refused::begin("other").await?;
+    let next = soon("the lock", root.new_lock("l").ttl(TTL).acquire()).await??;
+    assert!(!waits.is_finished());
+    assert!(other.ok_or("it is held")?.release().await?);
+    let got = soon("who waited", waits).await???;
+    // It hangs on a session that is kept.
+    tokio::time::sleep(2 * TTL).await;
+    assert!(got.is_held() && next.is_held());
+    kv.put("fenced", "").fenced(&got).await?;
+    assert!(got.release().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Result<(), Failure> {
+    let Refused { _guarded, kv: _kv, root, waits, .. } = Refused::begin("l").await?;
+    // Nor may one get into that line again.
+    let refused = soon("who waited", waits).await??.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
+    assert!(soon("the lock", root.new_lock("l").ttl(TTL).acquire()).await??.release().await?);
     Ok(())
 }
 

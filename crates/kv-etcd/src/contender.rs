@@ -2,10 +2,11 @@
 
 use crate::{
     delete_watcher::DeleteWatcher,
-    session::{Floor, Own},
+    session::{Floor, LetGo, Own},
     txn::is_missing,
 };
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp};
+use kv_core::{Error, Result, backend::queue::Left};
 use std::sync::{Arc, Weak};
 
 /// The key of one attempt. It does not keep the session alive on which the key hangs.
@@ -13,6 +14,7 @@ use std::sync::{Arc, Weak};
 pub(crate) struct Contender {
     pub(crate) lease: i64,
     pub(crate) floor: Arc<Floor>,
+    pub(crate) let_go: LetGo,
     /// Among those of the session.
     pub(crate) number: u64,
     pub(crate) name: Vec<u8>,
@@ -25,6 +27,7 @@ impl Contender {
         Self {
             lease: session.lease,
             floor: session.floor.clone(),
+            let_go: session.let_go.clone(),
             number: session.floor.next(),
             name,
             floor_name,
@@ -66,5 +69,14 @@ impl Contender {
             Some(watcher) => watcher.gone(name, from).await,
             None => false,
         }
+    }
+
+    /// Notes how an attempt to take it out has ended. What is refused may stay for as long as the
+    /// session, which others who wait would keep.
+    pub(crate) fn left(&self, left: Result<Left>) -> Result<Left> {
+        if left.as_ref().is_err_and(Error::is_lasting) {
+            self.let_go.begin();
+        }
+        left
     }
 }

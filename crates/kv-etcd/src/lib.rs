@@ -52,6 +52,9 @@
 //! when the server asks for it. [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) is the answer to a login. What a
 //! proxy says in the server's place is an outage.
 //!
+//! A lock whose release is refused ends with its lease, by its TTL, once no other lock of its TTL is
+//! held on it. Who waits for a lock by that lease takes another one, and comes last in line.
+//!
 //! # Links
 //! Each member has one connection for calls and renewals and one for watches, made when first needed. A frozen link is
 //! noticed within ten seconds by pings, and within a fifth of its TTL by what a lock or a lease needs. Reads go to the next member when one fails; a write goes to another one only when

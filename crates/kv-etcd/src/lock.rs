@@ -14,6 +14,7 @@ use kv_core::{
     backend::{
         Backoff, Clock, Tasks,
         queue::{self, Entered, Left, Position, Queue, Sent},
+        retry::Answered,
         unique,
     },
 };
@@ -99,15 +100,28 @@ impl Queue for LockQueue {
     }
 
     async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Before>> {
-        self.enter_queue(contender, sent).await
+        Ok(match self.enter_queue(contender, sent).await? {
+            // Waiting, or holding, it would keep what the session is to end with.
+            Entered::Queued { token, .. } if contender.let_go.is_on() => {
+                Entered::Queued { token, position: Some(Position::Lost) }
+            }
+            entered => entered,
+        })
     }
 
     async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Before>> {
-        Ok(self.look(contender, create_revision(token)).await?.0)
+        match contender.let_go.is_on() {
+            true => Ok(Position::Lost),
+            false => Ok(self.look(contender, create_revision(token)).await?.0),
+        }
     }
 
     async fn predecessor_gone(&self, contender: &Contender, before: &Before) -> Result<bool> {
-        Ok(contender.gone(before.name.clone(), before.at + 1).await)
+        tokio::select! {
+            biased;
+            () = contender.let_go.begun() => Ok(true),
+            is_gone = contender.gone(before.name.clone(), before.at + 1) => Ok(is_gone),
+        }
     }
 
     async fn own_gone(&self, contender: &Contender, token: u64) -> Cow<'static, str> {
@@ -129,8 +143,9 @@ impl Queue for LockQueue {
             let name = contender.name.clone();
             async move { service.kv_client().delete(name, None).await }
         };
-        let deleted = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await?;
-        Ok(left(deleted.answer?.deleted() > 0, deleted.is_repeat))
+        let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await;
+        let deleted = asked.and_then(|Answered { answer, is_repeat }| Ok((answer?.deleted() > 0, is_repeat)));
+        contender.left(deleted.map(|(was_there, is_repeat)| left(was_there, is_repeat)))
     }
 
     async fn cancel(&self, contender: &Contender) -> Result<Left> {
@@ -143,7 +158,7 @@ impl Queue for LockQueue {
                            from putting it there again needs space";
                 Err(Error::new(ErrorKind::NoSpace, why).with_cause(e))
             }
-            left => left,
+            left => contender.left(left),
         }
     }
 

@@ -171,12 +171,15 @@ impl Member {
         let (service, login) = match client.ready(&self.access) {
             Some(ready) => ready,
             None => {
-                // Only the login is sent here.
-                let within = patience(attempt, purpose);
+                // Only the login is sent here, so that a write may still go elsewhere.
+                let within = match purpose {
+                    Purpose::Write => attempt.connect_patience(),
+                    _ => patience(attempt, purpose),
+                };
                 let log_in = Box::pin(client.log_in(&made.channel, led, &self.access));
                 match before(within, log_in).await {
                     Some(ready) => ready.map_err(|e| self.not_logged_in(self.failed(&made, e)))?,
-                    None => return Err(self.silent(Effect::None, within)),
+                    None => return Err(self.without("login", Effect::None, within)),
                 }
             }
         };
@@ -309,11 +312,12 @@ impl Member {
     }
 
     fn silent(&self, effect: Effect, cut: Deadline) -> Failure {
-        let within = cut.within();
-        let why = match effect {
-            Effect::Unknown => format!("{}: no answer within {within:?}", self.name),
-            _ => format!("{}: no connection within {within:?}", self.name),
-        };
+        let missing = if effect == Effect::Unknown { "answer" } else { "connection" };
+        self.without(missing, effect, cut)
+    }
+
+    fn without(&self, missing: &str, effect: Effect, cut: Deadline) -> Failure {
+        let why = format!("{}: no {missing} within {:?}", self.name, cut.within());
         Failure::new(effect, Error::new(ErrorKind::Timeout, why))
     }
 }

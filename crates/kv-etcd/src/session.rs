@@ -19,6 +19,7 @@ use std::{
 };
 use tokio::{
     runtime::{self, Handle},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -29,6 +30,31 @@ pub(crate) struct Own {
     /// Looks after the contenders.
     pub(crate) watcher: Arc<DeleteWatcher>,
     pub(crate) floor: Arc<Floor>,
+    pub(crate) let_go: LetGo,
+}
+
+/// Has whoever waits under a session take another one: something hangs on it that goes with it alone.
+#[derive(Clone, Debug)]
+pub(crate) struct LetGo(Arc<watch::Sender<bool>>);
+
+impl LetGo {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub(crate) fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Ready when it has begun.
+    pub(crate) async fn begun(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.0.subscribe().wait_for(|is_on| *is_on).await;
+    }
 }
 
 /// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
@@ -133,9 +159,29 @@ impl Inner {
             let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
             let alive = lease::keep(self, &grant);
             let watcher = Arc::new(DeleteWatcher::new(self.client.clone(), each_request));
-            let session = Own { lease: grant.id, watcher, floor: Arc::default() };
+            let session = Own { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::new() };
             Ok(Session { session, alive, end: grant.revoke })
         };
-        self.sessions.here(&self.tasks)?.get(ttl, grant).await
+        let here = self.sessions.here(&self.tasks)?;
+        loop {
+            let used = here.get(ttl, grant).await?;
+            if !used.session().let_go.is_on() {
+                return Ok(used);
+            }
+            here.forget(&used);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_store_gives_no_session() {
+        let (sessions, tasks) = (Sessions::new(Clock::system()), Tasks::default());
+        assert!(sessions.here(&tasks).is_ok());
+        sessions.end().await.unwrap();
+        assert_eq!(sessions.here(&tasks).map(drop).unwrap_err().kind(), ErrorKind::Closed);
     }
 }

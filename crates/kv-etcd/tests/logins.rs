@@ -2,60 +2,11 @@
 
 mod common;
 
-use common::{Node, Setup, nodes};
+use common::users::{as_root, ctl, open, two_in_line, with_signed_tokens, with_users};
 use kv_core::{ErrorKind, Kv, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{Failure, failover::soon, make_signing_keys, process::run};
-use std::{path::Path, time::Duration};
-
-/// A server whose tokens are signed, and hold the state of users and roles at the time.
-async fn with_signed_tokens(kind: &str, folder: &Path) -> Result<Node, Failure> {
-    make_signing_keys(folder, "jwt")?;
-    let (key, public) = (folder.join("jwt.key"), folder.join("jwt.pub"));
-    let token = format!(
-        "--auth-token=jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m",
-        public.display(),
-        key.display()
-    );
-    let node = nodes(&Setup { more: vec![token], ..Setup::single(kind) }, 1)?.remove(0);
-    node.start().await?;
-    Ok(node)
-}
-
-fn ctl(node: &Node, arguments: &[&str]) -> Result<(), Failure> {
-    let mut command = node.etcdctl();
-    command.args(arguments);
-    run(command, b"").map(drop)
-}
-
-fn as_root(node: &Node, arguments: &[&str]) -> Result<(), Failure> {
-    told_as_root(node, arguments).map(drop)
-}
-
-fn told_as_root(node: &Node, arguments: &[&str]) -> Result<String, Failure> {
-    let mut command = node.etcdctl();
-    command.arg("--user=root:root-word").args(arguments);
-    Ok(String::from_utf8(run(command, b"")?)?)
-}
-
-/// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who may read it.
-fn with_users(node: &Node) -> Result<(), Failure> {
-    ctl(node, &["user", "add", "root:root-word"])?;
-    ctl(node, &["role", "add", "root"])?;
-    ctl(node, &["user", "grant-role", "root", "root"])?;
-    for (user, rights) in [("me", "readwrite"), ("reader", "read")] {
-        ctl(node, &["user", "add", &format!("{user}:my-word")])?;
-        ctl(node, &["role", "add", user])?;
-        ctl(node, &["role", "grant-permission", user, rights, "--prefix=true", "mine/"])?;
-        ctl(node, &["user", "grant-role", user, user])?;
-    }
-    ctl(node, &["auth", "enable"])
-}
-
-async fn open(node: &Node, user: &str) -> Result<Kv, Failure> {
-    let config = Config::new([node.address.to_string()]).prefix("mine/").user(user, "my-word");
-    Ok(Kv::new(config.open().await?))
-}
+use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
@@ -71,14 +22,7 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
         before.event().await?;
         let (guard, lease) = (kv.new_lock("l").acquire().await?, kv.lease(Duration::from_secs(60)).await?);
         let waiting = tokio::spawn(kv.new_lock("l").acquire());
-        soon("the other to be in line", async {
-            let line = ["get", "--prefix", "--keys-only", "mine/\u{1}lock/l\u{1}"];
-            while told_as_root(&node, &line)?.lines().filter(|name| !name.is_empty()).count() < 2 {
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, Failure>(())
-        })
-        .await??;
+        two_in_line(&node, "l").await?;
         kv.put("a", "1").await?;
         for change in 0..3 {
             match change {
@@ -145,21 +89,6 @@ async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
         Ok::<_, Failure>(())
     })
     .await?
-}
-
-/// What may not be given back is there until its TTL is over, and whoever closes is told.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
-    let node = common::single("etcd").await?;
-    with_users(&node)?;
-    let (kv, reader) = (open(&node, "me").await?, open(&node, "reader").await?);
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
-    as_root(&node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])?;
-    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    let told = kv.close().await;
-    assert!(reader.lock_holder("l").await?.is_some());
-    assert_eq!(told.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,4 +170,23 @@ async fn who_may_only_read_can_open() -> Result<(), Failure> {
         assert_eq!(kv.new_lock("l").acquire().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
     Ok(())
+}
+
+/// Nothing of a write is sent before the login is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_login_is_not_answered_goes_to_another_member() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let node = with_signed_tokens("etcd", folder.path()).await?;
+    with_users(&node)?;
+    let proxy = Proxy::start(node.address).await;
+    let hosts = [proxy.address().to_string(), node.address.to_string()];
+    let config = Config::new(hosts).prefix("mine/").user("me", "my-word");
+    // A login takes a busy machine some time.
+    let kv = Kv::new(config.open().await?).with_deadline(Duration::from_secs(16));
+    kv.put("a", "1").await?;
+    // It is told that its token is an old one, and logs in again.
+    as_root(&node, &["role", "add", "unrelated"])?;
+    proxy.hold_answer_to("my-word");
+    kv.put("a", "2").await?;
+    soon("the login", proxy.trapped()).await
 }

@@ -21,6 +21,7 @@ use tokio::{
 
 pub mod fire;
 pub mod suite;
+pub mod users;
 
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_ETCD_URL";
