@@ -4,12 +4,13 @@ use crate::{
     client::unique,
     error::{Fate, failed, lock},
     link::Linked,
-    probe,
+    probe::{self, Granted},
     tls::{Certificates, Tls},
 };
-use futures::future::join_all;
+use futures::future::{BoxFuture, Either, Fuse, FusedFuture, FutureExt, join_all, select};
 use kv_core::{Deadline, Error, ErrorKind, Result, Secret, backend::Backoff};
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -53,6 +54,15 @@ impl Attempts {
         tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
     }
 
+    /// Waits for one host as long as this attempt may take.
+    async fn patient<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let patience = (PATIENCE * (1 << self.made.min(4))).min(SILENCE);
+        tokio::time::timeout(patience, asked).await.unwrap_or(Err(ClientError::Timeout))
+    }
+
     /// Whether a refusal was not one of a member, or of a moment, alone.
     pub(crate) fn are_many(&self) -> bool {
         self.made >= 2
@@ -63,6 +73,49 @@ impl Attempts {
         self.made = 0;
         self.pauses.reset();
     }
+}
+
+/// Why a session was not taken up again.
+pub(crate) enum NotResumed {
+    /// The server has ended it.
+    Expired,
+    /// Every host grants it less time than it has.
+    Less,
+    /// Another attempt may succeed; and the host that grants less, if one does.
+    Yet(ClientError, Option<String>),
+}
+
+/// Whether the server granted as much as was asked for; each member grants by its own settings,
+/// also when a session is taken up again.
+pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
+    // The server counts in milliseconds.
+    granted + Duration::from_millis(1) >= asked
+}
+
+/// Connects while the connection ends by which the host was asked, and, where it did not take
+/// both at once, behind that.
+async fn beside<F>(
+    mut ended: Fuse<BoxFuture<'static, ()>>,
+    connect: impl Fn() -> F,
+    attempts: &Attempts,
+) -> Result<Linked, ClientError>
+where
+    F: Future<Output = Result<Linked, ClientError>>,
+{
+    let answer = match select(pin!(connect()), &mut ended).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), connecting)) => connecting.await,
+    };
+    if ended.is_terminated() || !matches!(answer, Err(ClientError::NoHosts)) {
+        return answer;
+    }
+    attempts.patient(ended.map(Ok)).await?;
+    connect().await
+}
+
+/// Whether another host may do what this one did not.
+fn passes_over(error: &ClientError) -> bool {
+    matches!(error, ClientError::NoHosts | ClientError::Timeout)
 }
 
 impl Options {
@@ -106,6 +159,13 @@ impl Options {
         }
     }
 
+    /// All hosts, in the order in which they are asked: not all clients begin with the same one.
+    fn in_turn(&self) -> impl Iterator<Item = &String> {
+        let first = unique() as usize % self.hosts.len().max(1);
+        let (before, behind) = self.hosts.split_at(first);
+        behind.iter().chain(before)
+    }
+
     /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
     /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
     /// the client would stay with it.
@@ -116,20 +176,63 @@ impl Options {
         detached: bool,
         attempts: &Attempts,
     ) -> Result<Linked, ClientError> {
-        let patience = (PATIENCE * (1 << attempts.made.min(4))).min(SILENCE);
-        // Not all clients begin with the same one.
-        let first = unique() as usize % self.hosts.len().max(1);
-        let (before, behind) = self.hosts.split_at(first);
         let mut last = ClientError::NoHosts;
-        for host in behind.iter().chain(before) {
+        for host in self.in_turn() {
             let connecting = self.connect(host, timeout, session.clone(), detached);
-            last = match tokio::time::timeout(patience, connecting).await {
-                Ok(Err(e @ (ClientError::NoHosts | ClientError::Timeout))) => e,
-                Ok(answer) => return answer,
-                Err(_) => ClientError::Timeout,
-            };
+            match attempts.patient(connecting).await {
+                Err(e) if passes_over(&e) => last = e,
+                answer => return answer,
+            }
         }
         Err(last)
+    }
+
+    /// Takes a session up again that its owner counts on, as [`again`](Self::again) does, on a host
+    /// that grants it as much time as it has. Each is asked before it is given the session, for it
+    /// would shorten it at once, and its answer may be lost.
+    pub(crate) async fn resume(
+        &self,
+        timeout: Duration,
+        session: &SessionInfo,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Linked, NotResumed> {
+        let (mut last, mut less) = (None, None);
+        for host in self.in_turn() {
+            let granted = match attempts.patient(self.granted(host, timeout)).await {
+                Ok(granted) => granted,
+                Err(e) => {
+                    last = Some(e);
+                    continue;
+                }
+            };
+            if !lasts(granted.time, timeout) {
+                less = Some(format!(
+                    "{host} grants sessions of {:?} at most, and this one has {timeout:?}; raise its \
+                     `maxSessionTimeout`",
+                    granted.time
+                ));
+                let _ = attempts.patient(granted.ended.map(Ok)).await;
+                continue;
+            }
+            let connect = || {
+                let connecting = self.connect(host, timeout, Some(session.clone()), detached);
+                attempts.patient(connecting)
+            };
+            match beside(granted.ended, connect, attempts).await {
+                Ok(linked) => return Ok(linked),
+                Err(ClientError::SessionExpired) => return Err(NotResumed::Expired),
+                Err(e) if passes_over(&e) => last = Some(e),
+                Err(e) => return Err(NotResumed::Yet(e, less)),
+            }
+        }
+        Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
+    }
+
+    /// What a host grants a session of this time.
+    async fn granted(&self, host: &str, timeout: Duration) -> Result<Granted, ClientError> {
+        let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
+        granted.map_err(|_| ClientError::NoHosts)
     }
 
     /// The same with a new session, until the deadline.

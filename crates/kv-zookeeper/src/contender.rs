@@ -1,19 +1,37 @@
-//! Watching contenders: the one before in line, and one's own.
+//! What stands in a lock's line for an attempt; and watching it, and the one before it.
 
 use crate::{
-    client::Does,
+    client::{Does, Via, unique},
     connect::Attempts,
     error::Problem,
     link::{self, Linked},
-    lock::Attempt,
+    session::Ephemeral,
+    store::Inner,
 };
-use kv_core::*;
+use kv_core::{Deadline, ErrorKind, Key, Result};
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher, Stat, WatchedEvent};
+
+/// The node of one attempt. It does not keep the session open that owns the node.
+pub(crate) struct Contender {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) session: Arc<Ephemeral>,
+    /// Begins its name, and nobody else's.
+    pub(crate) id: String,
+    pub(crate) line: String,
+    pub(crate) ttl: Duration,
+    each_request: Duration,
+    /// That its node goes is its own doing.
+    pub(crate) is_given_back: AtomicBool,
+}
 
 /// What became of the one before in line.
 pub(crate) enum Gone {
@@ -23,7 +41,33 @@ pub(crate) enum Gone {
     Nobody,
 }
 
-impl Attempt {
+impl Contender {
+    pub(crate) fn new(
+        inner: &Arc<Inner>,
+        name: &Key,
+        session: &Arc<Ephemeral>,
+        ttl: Duration,
+        each_request: Duration,
+    ) -> Self {
+        Self {
+            inner: inner.clone(),
+            session: session.clone(),
+            id: format!("{:016x}{:016x}", unique(), unique()),
+            line: inner.names.line(name),
+            ttl,
+            each_request,
+            is_given_back: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.each_request)
+    }
+
+    pub(crate) fn via(&self) -> Via<'_> {
+        Via::Own(&self.session)
+    }
+
     /// Waits until a node changes, or one has to look.
     pub(crate) async fn gone(&self, path: &str) -> Result<Gone> {
         let watched = self
@@ -40,8 +84,14 @@ impl Attempt {
         Ok(Gone::Perhaps)
     }
 
-    /// Ends the guard as soon as its contender is seen to be gone.
-    pub(crate) async fn watch_own(self: Arc<Self>, path: String, end: impl Fn(&str) + Send + Sync) {
+    /// Ends the guard as soon as its contender is seen to be gone, and only then counts on the
+    /// session no more.
+    pub(crate) async fn watch_own(
+        self: Arc<Self>,
+        path: String,
+        end: impl Fn(&str) + Send + Sync,
+        _counted_on: watch::Receiver<()>,
+    ) {
         let end = |why: &str| {
             if !self.is_given_back.load(Ordering::Relaxed) {
                 end(why);
@@ -79,7 +129,7 @@ impl Attempt {
                         "its node was deleted on the server, by an administrator or with its session",
                     );
                 }
-                Err(e) if e.kind() == ErrorKind::LeaseLost => return end("the server ended its session"),
+                Err(e) if e.kind() == ErrorKind::LeaseLost => return end(e.message()),
                 Err(_) => attempts.pause(Deadline::NEVER).await,
             }
         }

@@ -1,11 +1,6 @@
 //! What keys with a TTL hang on: a session for all that are put with one TTL at about the same time, left to itself then.
 
-use crate::{
-    directory,
-    error::lock,
-    session::{Ephemeral, Limits},
-    store::Inner,
-};
+use crate::{directory, error::lock, limits::Limits, session::Ephemeral, store::Inner};
 use kv_core::{Deadline, Result, backend::Instant};
 use std::{
     collections::HashMap,

@@ -42,10 +42,12 @@
 //! # Limits
 //! * Keys with a TTL or a lease have no children, and keys with children no TTL and no lease
 //!   ([`Unsupported`](kv_core::ErrorKind::Unsupported)). Those that one transaction puts have one and the same.
-//! * TTLs lie within what the server grants sessions, learnt at `open`: by default some 4 to 34 s. A session outlives its TTL
-//!   by an eighth and more, so that none ends early when a member that had its last sign of life fails; and a change of the
-//!   leader, or a restart of a single server, grants each its whole time anew. All members must grant alike: a session that one
-//!   of them takes up again for less ends early. Locks and leases are lost as soon as this is seen, and keys with such a TTL go.
+//! * TTLs lie within what the server grants sessions, learnt at `open`: by default some 4 to 34 s.
+//!   A session outlives its TTL by an eighth and more, so that none ends early when a member that
+//!   had its last sign of life fails; and a change of the leader, or a restart of a single server,
+//!   grants each its whole time anew. All members should grant alike: a session is not given to a
+//!   member that grants it less. Where every host does, its locks and leases are lost at once; keys
+//!   with such a TTL live on by themselves.
 //! * A lease is used through the handle, or a clone of it, that it comes from.
 //! * What ZooKeeper knows of being full are quotas of nodes and bytes (`setquota` of zkCli, with `enforceQuota=true`):
 //!   beyond one, what makes nodes or lengthens values is [`NoSpace`](kv_core::ErrorKind::NoSpace); a lock is such a node.
@@ -77,6 +79,11 @@
 //! at the lowest one above it that does. A right that is withdrawn ends the watches that meet it, with
 //! [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied), and is never read as a deletion.
 //!
+//! A lock whose release is refused goes with its session, for which nobody needs a right: at once
+//! when nothing else hangs on it, else as soon as the other locks of its TTL that this handle held
+//! by then are given back, or the handle is closed. Until then its deletion is tried again. Locks
+//! that are asked for, or waited for, take another session.
+//!
 //! # Connections
 //! A handle has one session for calls and watches, and one for each lease, for the locks of each TTL, and, for a tenth of the
 //! TTL, for the puts of each TTL; each is a connection. A server takes 60 of them from one address unless its `maxClientCnxns`
@@ -84,10 +91,12 @@
 //! `lease` are [`Unavailable`](kv_core::ErrorKind::Unavailable) then, with an error that names the setting. Put keys that live
 //! and die together under one lease, and give locks one TTL.
 //!
-//! Idle connections are pinged, a few times in two seconds or in two fifths of a short TTL, which is also how soon a frozen
-//! link is noticed; what renews a lock or a lease is the quorum's answer. A connection that breaks is made anew to any of the
-//! hosts, with names looked up and certificates read again; a write that was under way is
-//! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again.
+//! Idle connections are pinged, a few times in two seconds or in two fifths of a short TTL, which
+//! is also how soon a frozen link is noticed; what renews a lock or a lease is the quorum's answer.
+//! A connection that breaks is made anew to any of the hosts, with names looked up and certificates
+//! read again; a write that was under way is
+//! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again. Before a session
+//! is taken up again, one more connection, ended at once, asks the member how much time it grants.
 //!
 //! The connection lives in the runtime in which the store was opened, and those of locks and leases where they were asked for.
 //! When that runtime ends, the next call or watch in another one has the connection made anew; locks and leases of before
@@ -111,6 +120,8 @@ mod expiring;
 mod feed;
 mod holder;
 mod lease;
+mod leave;
+mod limits;
 mod line;
 mod link;
 mod list;

@@ -3,10 +3,10 @@
 use crate::{
     client::Does,
     connect::Attempts,
+    contender::Contender,
     directory,
     error::{Answer, Problem, Said, unknown},
     link::Linked,
-    lock::Attempt,
 };
 use kv_core::*;
 use zookeeper_client::{CreateMode, Error as ClientError, MultiWriteResult, Stat};
@@ -71,7 +71,7 @@ fn sequence(name: &str) -> Option<u32> {
     sequence.parse::<i32>().ok().map(|sequence| sequence as u32)
 }
 
-impl Attempt {
+impl Contender {
     /// Who stands in line, as this session sees it: at least those before its own contender.
     pub(crate) async fn line(&self) -> Result<Vec<String>> {
         let line = self
@@ -132,7 +132,7 @@ impl Attempt {
                 }
                 // Whether it is there tells the line itself, once the session is connected again: what it sent before is
                 // done or refused by then.
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
+                Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.is_alive() => {
                     if let Some(entered) = self.find().await.map_err(unsure)? {
                         return Ok(entered);
                     }
@@ -176,7 +176,7 @@ impl Attempt {
                 Ok(None)
             }
             Ok(Err(_)) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.session().is_alive() => {
+            Err(e) if e.kind() == ErrorKind::OutcomeUnknown && self.session.is_alive() => {
                 self.find().await.map_err(unsure)
             }
             Err(e) => Err(e),

@@ -11,14 +11,16 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
-use zookeeper_client::{Client as Session, Error as ClientError, MultiWriteError, SessionState};
+use zookeeper_client::{
+    Client as Session, Error as ClientError, MultiWriteError, SessionState, StateWatcher,
+};
 
 /// How long a connection that nobody uses any more has to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ pub(crate) enum Link {
     Up(Arc<Linked>),
     /// And why the last attempt failed.
     Down(Option<Why>),
+    /// There will be none, though the server has the session still: nobody counts on it any more.
+    GivenUp,
     Closed,
 }
 
@@ -54,7 +58,7 @@ pub(crate) async fn stands(
     };
     match known {
         Link::Up(linked) => Ok(Some(linked)),
-        Link::Closed => Ok(None),
+        Link::GivenUp | Link::Closed => Ok(None),
         Link::Down(Some(Why { refused: Some(kind), text })) => Err(Error::new(kind, text.to_string())),
         Link::Down(why) => Err(unreachable(why.as_ref().map(|why| &*why.text))),
     }
@@ -63,7 +67,7 @@ pub(crate) async fn stands(
 /// One connection of one session.
 ///
 /// The client would make it anew by itself, with longer and longer pauses and for as long as the session may live. Ours
-/// does not: its task is ended when it breaks, and whoever keeps the session connects it again.
+/// does not: its task ends when it breaks, and whoever keeps the session connects it again.
 pub(crate) struct Linked {
     pub(crate) session: Session,
     pub(crate) generation: u64,
@@ -101,20 +105,25 @@ impl Gone {
 struct Spawner {
     task: Mutex<Option<AbortHandle>>,
     gone: Gone,
+    state: Arc<OnceLock<StateWatcher>>,
 }
 
 impl Spawn for Spawner {
     fn spawn(&self, task: ClientTask) {
-        let task = Task { task: Box::into_pin(task.future), is_over: false, gone: self.gone.clone() };
+        let (gone, state) = (self.gone.clone(), self.state.clone());
+        let task = Task { task: Box::into_pin(task.future), is_over: false, gone, state };
         *lock(&self.task) = Some(tokio::spawn(task).abort_handle());
     }
 }
 
-/// The client's task. Dropped before its end, with its runtime or by an abort, it says so first.
+/// The client's task, until its connection breaks: by itself it would give the session to whichever
+/// member it finds then. Dropped before its end, with its runtime or by an abort, it says so first.
 struct Task {
     task: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
     gone: Gone,
+    /// Known as soon as the session is.
+    state: Arc<OnceLock<StateWatcher>>,
 }
 
 impl Future for Task {
@@ -123,7 +132,11 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.task.as_mut().poll(cx);
         self.is_over = polled.is_ready();
-        polled
+        match self.state.get().map(StateWatcher::peek_state) {
+            // It has said so, and at most begun to connect.
+            Some(SessionState::Disconnected) => Poll::Ready(()),
+            _ => polled,
+        }
     }
 }
 
@@ -132,6 +145,12 @@ impl Drop for Task {
         if !self.is_over {
             self.gone.now();
         }
+    }
+}
+
+impl Link {
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::GivenUp | Self::Closed)
     }
 }
 
@@ -147,6 +166,7 @@ impl Linked {
             connecting.as_mut().poll(cx)
         })
         .await?;
+        let _ = spawner.state.set(session.state_watcher());
         let task = lock(&spawner.task).take().ok_or(ClientError::ClientClosed)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })

@@ -1,39 +1,20 @@
 //! Locks: contenders in the order of their sequence, each waiting for the one before.
 
 use crate::{
-    client::{Does, Via, unique},
     connect::Attempts,
-    contender::Gone,
-    error::{Problem, Said},
+    contender::{Contender, Gone},
     line::Entered,
     pool::Use,
     store::Inner,
 };
-use kv_core::{
-    backend::{AbortOnDrop, Undo},
-    *,
-};
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::task::AbortHandle;
+use kv_core::{Acquired, Deadline, Error, ErrorKind, Fence, Key, LockOptions, Result};
+use std::{collections::HashSet, sync::Arc};
 
 /// One attempt to hold one lock.
 pub(crate) struct Attempt {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) contender: Arc<Contender>,
+    /// Keeps the session open that owns the contender.
     pub(crate) session: Use,
-    /// Begins the contender's name, and nobody else's.
-    pub(crate) id: String,
-    pub(crate) line: String,
-    pub(crate) ttl: Duration,
-    each_request: Duration,
-    /// That its node goes is its own doing.
-    pub(crate) is_given_back: AtomicBool,
 }
 
 /// What became of an attempt.
@@ -51,15 +32,8 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     let ttl = range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     loop {
         let session = inner.session(ttl, options.each_request).await?;
-        let attempt = Arc::new(Attempt {
-            inner: inner.clone(),
-            session,
-            id: format!("{:016x}{:016x}", unique(), unique()),
-            line: inner.names.line(name),
-            ttl,
-            each_request: options.each_request,
-            is_given_back: AtomicBool::new(false),
-        });
+        let contender = Arc::new(Contender::new(inner, name, session.session(), ttl, options.each_request));
+        let attempt = Arc::new(Attempt { contender, session });
         match attempt.clone().get(name, options).await {
             Ok(Got::Lock(acquired)) => return Ok(Some(acquired)),
             Ok(Got::Taken) => return Ok(None),
@@ -72,23 +46,15 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
 }
 
 impl Attempt {
-    pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::after(self.each_request)
-    }
-
-    pub(crate) fn via(&self) -> Via<'_> {
-        Via::Own(self.session.session())
-    }
-
     /// # Errors
     /// [`LeaseLost`](ErrorKind::LeaseLost) when its session has ended.
     async fn get(self: Arc<Self>, name: &Key, options: &LockOptions) -> Result<Got> {
-        if !options.wait && self.is_taken().await? {
+        if !options.wait && self.contender.is_taken().await? {
             return Ok(Got::Taken);
         }
         // Made before anything is sent, so that a dropped future leaves nothing behind.
         let leave = self.clone().leave(None, None);
-        let entered = match self.enter(options).await {
+        let entered = match self.contender.enter(options).await {
             Ok(entered) => entered,
             Err(e) => {
                 // Else the error says that it is not in line.
@@ -99,23 +65,26 @@ impl Attempt {
             }
         };
         let Entered { contender, token, is_first } = entered;
-        let path = format!("{}/{contender}", self.line);
+        let path = format!("{}/{contender}", self.contender.line);
         leave.forget();
         let leave = self.clone().leave(Some(path.clone()), None);
         if !options.wait && !is_first {
-            if self.is_behind(&contender).await? {
+            if self.contender.is_behind(&contender).await? {
                 leave.run().await?;
                 return Ok(Got::Taken);
             }
         } else if !is_first && !self.wait(&contender).await? {
             return Ok(Got::Lost);
         }
+        // Before one looks whether it is alive, so that nobody ends it in between.
+        let counted_on = self.session.session().counted_on();
         if !self.session.alive().is_held() {
-            self.inner.sessions.forget(&self.session);
+            self.forget();
             return Ok(Got::Lost);
         }
         let alive = self.session.alive().another();
-        let guarded = tokio::spawn(self.clone().watch_own(path.clone(), alive.ending())).abort_handle();
+        let watching = self.contender.clone().watch_own(path.clone(), alive.ending(), counted_on);
+        let guarded = tokio::spawn(watching).abort_handle();
         let release = self.clone().leave(Some(path.clone()), Some(guarded));
         leave.forget();
         let fence = Fence::new(name.clone(), token, path);
@@ -125,10 +94,10 @@ impl Attempt {
     /// Waits until we are first; `false` when our place was lost.
     async fn wait(&self, contender: &str) -> Result<bool> {
         let (mut attempts, mut nobodies) = (Attempts::default(), HashSet::new());
-        let lost = self.session.alive().lost();
-        tokio::pin!(lost);
+        let (lost, let_go) = (self.session.alive().lost(), self.session.session().was_let_go());
+        tokio::pin!(lost, let_go);
         loop {
-            let line = self.seen().await.map(|mut line| {
+            let line = self.contender.seen().await.map(|mut line| {
                 line.retain(|name| !nobodies.contains(name));
                 line
             });
@@ -146,14 +115,16 @@ impl Attempt {
                 Err(e) if rides(&e) => return Ok(false),
                 Err(e) => return Err(e),
             };
-            let path = format!("{}/{before}", self.line);
+            let path = format!("{}/{before}", self.contender.line);
             tokio::select! {
                 biased;
                 _ = &mut lost => {
-                    self.inner.sessions.forget(&self.session);
+                    self.forget();
                     return Ok(false);
                 }
-                gone = self.gone(&path) => match gone {
+                // Waiting, it would keep what it waits for.
+                () = &mut let_go => return Ok(false),
+                gone = self.contender.gone(&path) => match gone {
                     Ok(Gone::Nobody) => drop(nobodies.insert(before)),
                     Ok(Gone::Perhaps) => attempts.reset(),
                     Err(e) if rides(&e) => attempts.pause(Deadline::NEVER).await,
@@ -163,6 +134,13 @@ impl Attempt {
         }
     }
 
+    /// No new users of its session.
+    pub(crate) fn forget(&self) {
+        self.contender.inner.sessions.forget(&self.session);
+    }
+}
+
+impl Contender {
     async fn is_taken(&self) -> Result<bool> {
         let line = self.line().await?;
         self.is_anybody(&line).await
@@ -187,62 +165,6 @@ impl Attempt {
             }
         }
         Ok(false)
-    }
-
-    /// Leaves the line: `true` when we were still in it. Without a path it is looked for.
-    fn leave(self: Arc<Self>, path: Option<String>, guarded: Option<AbortHandle>) -> Undo {
-        let guarded = guarded.map(AbortOnDrop::new);
-        let tasks = self.inner.tasks.clone();
-        tasks.undo(async move {
-            self.is_given_back.store(true, Ordering::Relaxed);
-            if !self.session.alive().is_held() {
-                // Its session is past its time, and so is what it owns.
-                self.inner.sessions.forget(&self.session);
-                return Ok(false);
-            }
-            let answer = self.delete(path.as_deref()).await;
-            // Its watch went with its node.
-            drop(guarded);
-            if answer.is_err() {
-                // Others keep the session alive, and with it what could not be deleted.
-                tokio::spawn(async move {
-                    let mut attempts = Attempts::default();
-                    while self.session.alive().is_held() {
-                        attempts.pause(Deadline::NEVER).await;
-                        if self.delete(path.as_deref()).await.is_ok() {
-                            return;
-                        }
-                    }
-                    self.inner.sessions.forget(&self.session);
-                });
-            }
-            answer
-        })
-    }
-
-    async fn delete(&self, path: Option<&str>) -> Result<bool> {
-        let found = match path {
-            Some(path) => path.to_owned(),
-            // All that was sent is answered before the line is.
-            None => match self.find().await {
-                Ok(Some(own)) => format!("{}/{}", self.line, own.contender),
-                Ok(None) => return Ok(false),
-                Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(false),
-                Err(e) => return Err(e),
-            },
-        };
-        let path = &found;
-        let deleted = self.via().call(Does::Repeatable, self.deadline(), |linked| async move {
-            let deleted = linked.session.delete(path, None);
-            Ok::<_, Problem>(deleted.await?)
-        });
-        match deleted.await {
-            Ok(Ok(())) => Ok(true),
-            // Nobody else deletes it; what an attempt before deleted was there.
-            Ok(Err(answer)) => Ok(answer.repeated && answer.said == Said::NoNode),
-            Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 }
 

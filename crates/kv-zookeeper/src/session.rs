@@ -2,68 +2,27 @@
 
 use crate::{
     client::{before, closed},
-    connect::{Attempts, Options},
+    connect::{Attempts, NotResumed, Options, lasts},
     error::{failed, lock},
     link::{Link, Linked, Why, stands},
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, TtlRange,
+    Deadline, Error, ErrorKind, Result,
     backend::{Alive, Clock, Home, Instant},
 };
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{sync::watch, task::AbortHandle};
 use zookeeper_client::{Error as ClientError, SessionInfo};
-
-/// No TTL is shorter, although a server may allow it: what is kept alive needs time for more than one renewal on a busy
-/// machine.
-const SHORTEST: Duration = Duration::from_secs(2);
 
 /// How long the end of a session is tried; what is not ended by then ends by its time-out.
 pub(crate) const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many directories a session remembers; those of more keys stay, empty, until their next key goes.
 const MOST_DIRECTORIES: usize = 4096;
-
-/// The time-outs that the server grants sessions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) least: Duration,
-    pub(crate) greatest: Duration,
-}
-
-impl Limits {
-    /// How long the session behind a TTL outlives its last sign of life.
-    ///
-    /// Longer than the TTL: a member of an ensemble tells the leader of signs of life only twice a tick, so that some are lost
-    /// with it; sessions are shared by what is put within a tenth of the TTL; and idle ones are pinged a few times in it.
-    pub(crate) fn timeout(self, ttl: Duration) -> Duration {
-        (ttl + ttl / 8 + self.least / 3).max(self.least)
-    }
-
-    /// How long a session is shared by keys with one TTL.
-    pub(crate) fn shared(ttl: Duration) -> Duration {
-        ttl / 10
-    }
-
-    /// The TTLs that such sessions can keep.
-    pub(crate) fn range(self) -> TtlRange {
-        let greatest = self.greatest.saturating_sub(self.least / 3) / 9 * 8;
-        let greatest = Duration::from_millis(u64::try_from(greatest.as_millis()).unwrap_or(u64::MAX));
-        let mut range = TtlRange::new(self.least.max(SHORTEST).min(greatest), greatest);
-        // A new leader, and a single server that was restarted, gives each session its whole time-out anew. Servers look
-        // for ended sessions once a tick, which is half of the least time-out, unless told otherwise.
-        range.late_share = 1.5;
-        range.late_by = self.least * 2 + Duration::from_millis(500);
-        range
-    }
-}
 
 /// One session, connected again whenever its connection breaks, as long as its runtime runs.
 pub(crate) struct Ephemeral {
@@ -75,7 +34,11 @@ pub(crate) struct Ephemeral {
     keeper: AbortHandle,
     home: Home,
     /// Its owner counts on it no more.
-    lost: AtomicBool,
+    lost: watch::Sender<bool>,
+    /// Has a receiver for each of those who hear by themselves that it is over.
+    holders: watch::Sender<()>,
+    /// Who waits under it is to take another one.
+    is_let_go: watch::Sender<bool>,
     /// Whether its end, once it was begun, has come to the server. Kept while one ends it: who ends it meanwhile waits for
     /// that, for an end that is only on its way is none.
     ended: tokio::sync::Mutex<Option<bool>>,
@@ -98,8 +61,8 @@ impl Ephemeral {
         deadline: Deadline,
     ) -> Result<Self> {
         let linked = options.session(timeout, detached, before(deadline)).await?;
-        if !lasts(&linked, timeout) {
-            let granted = linked.session.session_timeout();
+        let granted = linked.session.session_timeout();
+        if !lasts(granted, timeout) {
             let why = format!(
                 "the server grants sessions of {granted:?} at most since its settings were changed, and this TTL takes \
                  {timeout:?}; open the store anew to learn what it allows now"
@@ -119,7 +82,9 @@ impl Ephemeral {
             link,
             keeper,
             home: Home::here(),
-            lost: AtomicBool::new(false),
+            lost: watch::Sender::new(false),
+            holders: watch::Sender::new(()),
+            is_let_go: watch::Sender::new(false),
             ended: tokio::sync::Mutex::default(),
             directories: Mutex::default(),
         })
@@ -143,12 +108,12 @@ impl Ephemeral {
 
     /// Whether its owner may still count on it.
     pub(crate) fn is_alive(&self) -> bool {
-        let over = self.lost.load(Ordering::Relaxed) || matches!(*self.link.borrow(), Link::Closed);
-        !over && !self.home.is_gone()
+        !*self.lost.borrow() && !self.link.borrow().is_over() && !self.home.is_gone()
     }
 
     /// Its connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Linked>> {
+        let ended = || Error::new(ErrorKind::LeaseLost, why_over(&self.link.borrow()));
         if !self.is_alive() {
             return Err(ended());
         }
@@ -161,12 +126,34 @@ impl Ephemeral {
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
     }
 
-    /// Ready when the server has ended it.
-    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Nobody is to wait under it: something hangs on it that goes with it alone.
+    pub(crate) fn let_go(&self) {
+        self.is_let_go.send_replace(true);
+    }
+
+    /// Ready when it was [let go](Self::let_go).
+    pub(crate) async fn was_let_go(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.is_let_go.subscribe().wait_for(|is_let_go| *is_let_go).await;
+    }
+
+    /// Counts as one who hears by itself that it is over, as long as the answer lives.
+    pub(crate) fn counted_on(&self) -> watch::Receiver<()> {
+        self.holders.subscribe()
+    }
+
+    /// Ready when all who counted on it have heard that it is over.
+    async fn heard(&self) {
+        let _ = self.lost.subscribe().wait_for(|is_lost| *is_lost).await;
+        self.holders.closed().await;
+    }
+
+    /// Ready when it is over, with the reason.
+    pub(crate) fn over(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut changes = self.link.subscribe();
         async move {
             // Dropped, it is over as well.
-            let _ = changes.wait_for(|link| matches!(link, Link::Closed)).await;
+            changes.wait_for(Link::is_over).await.map_or(OVER, |link| why_over(&link))
         }
     }
 
@@ -177,7 +164,14 @@ impl Ephemeral {
         let is_linked = self.link(deadline).await.is_ok();
         let was_alive = self.is_alive();
         self.keeper.abort();
-        let in_time = match deadline.limit(self.ended.lock()).await {
+        let turn = async {
+            if matches!(*self.link.borrow(), Link::GivenUp) {
+                // The server has it still, and is to end it behind everybody's hearing of that.
+                self.heard().await;
+            }
+            self.ended.lock().await
+        };
+        let in_time = match deadline.limit(turn).await {
             Some(mut ended) => {
                 let done = match self.link.send_replace(Link::Closed) {
                     Link::Closed if *ended != Some(false) => true,
@@ -201,8 +195,13 @@ impl Ephemeral {
 
     async fn end_by(&self, link: Link, is_linked: bool, deadline: Deadline) -> bool {
         match link {
-            Link::Up(linked) if linked.stands() => linked.end(deadline).await,
-            // It broke, which its keeper has not seen yet, or has not lived to see.
+            // Where its connection breaks, the answer is lost with it.
+            Link::Up(linked) if linked.stands() => {
+                linked.end(deadline).await || self.end_anew(deadline).await
+            }
+            // Nobody counts on it, so that a member may shorten it.
+            Link::GivenUp => self.end_anew(deadline).await,
+            // It broke, which its keeper has not seen yet, or not lived to see.
             _ if is_linked || self.home.is_gone() => self.end_anew(deadline).await,
             _ => false,
         }
@@ -212,11 +211,15 @@ impl Ephemeral {
         let mut attempts = Attempts::default();
         while !deadline.has_passed() {
             let again = self.options.again(self.timeout, Some(self.info.clone()), false, &attempts);
-            match deadline.limit(again).await {
-                Some(Ok(linked)) => return Arc::new(linked).end(deadline).await,
-                Some(Err(ClientError::SessionExpired)) => return true,
-                _ => attempts.pause(deadline).await,
+            let is_over = match deadline.limit(again).await {
+                Some(Ok(linked)) => Arc::new(linked).end(deadline).await,
+                Some(Err(e)) => matches!(e, ClientError::SessionExpired),
+                None => false,
+            };
+            if is_over {
+                return true;
             }
+            attempts.pause(deadline).await;
         }
         false
     }
@@ -238,42 +241,44 @@ async fn hold(
         drop(linked);
         let mut attempts = Attempts::default();
         linked = loop {
-            match options.again(timeout, Some(session.clone()), detached, &attempts).await {
-                Ok(linked) if lasts(&linked, timeout) => break Arc::new(linked),
-                // The server may end it before its time now, so nobody counts on it any more. What it owns goes by itself,
-                // behind everybody's hearing of that.
+            match options.resume(timeout, &session, detached, &attempts).await {
+                Ok(linked) if lasts(linked.session.session_timeout(), timeout) => break Arc::new(linked),
+                // Its settings were changed since it was asked. The server may end the session
+                // before its time now.
                 Ok(linked) => {
-                    link.send_replace(Link::Closed);
+                    link.send_replace(Link::GivenUp);
                     linked.cut();
                     return;
                 }
-                Err(ClientError::SessionExpired) => {
+                Err(NotResumed::Less) => {
+                    link.send_replace(Link::GivenUp);
+                    return;
+                }
+                Err(NotResumed::Expired) => {
                     link.send_replace(Link::Closed);
                     return;
                 }
-                Err(e) => {
+                Err(NotResumed::Yet(e, less)) => {
                     let (_, error) = options.why(e).await;
-                    link.send_replace(Link::Down(Some(Why {
-                        refused: None,
-                        text: error.to_string().into(),
-                    })));
+                    let less = less.map_or(String::new(), |less| format!("{less}; "));
+                    let text = format!("{less}{error}").into();
+                    link.send_replace(Link::Down(Some(Why { refused: None, text })));
                 }
             }
-            attempts.pause(Deadline::NEVER).await;
+            // The outage may have taken most of a short life.
+            attempts.pause(Deadline::after(timeout / 20)).await;
         };
         link.send_replace(Link::Up(linked.clone()));
     }
 }
 
-/// Whether the server granted as much as was asked for; each member grants by its own settings, also when a session is taken
-/// up again.
-fn lasts(linked: &Linked, timeout: Duration) -> bool {
-    // The server counts in milliseconds.
-    linked.session.session_timeout() + Duration::from_millis(1) >= timeout
-}
+const OVER: &str = "its session has ended";
 
-fn ended() -> Error {
-    Error::new(ErrorKind::LeaseLost, "its session has ended")
+fn why_over(link: &Link) -> &'static str {
+    match link {
+        Link::GivenUp => "no member grants its session the time any more that it has",
+        _ => OVER,
+    }
 }
 
 /// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the quorum
@@ -286,7 +291,7 @@ pub(crate) fn keep(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, grant
             let Some(session) = session else { return Err(closed()) };
             let linked = session.link(Deadline::after(ttl)).await?;
             linked.barrier().await.await.map_err(|e| match e {
-                ClientError::SessionExpired => ended(),
+                ClientError::SessionExpired => Error::new(ErrorKind::LeaseLost, OVER),
                 e => failed(e).1.with_kind(ErrorKind::Unavailable),
             })
         }
@@ -294,12 +299,18 @@ pub(crate) fn keep(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, grant
     let (over, end, lost) = (session.over(), alive.ending(), alive.lost());
     let session = Arc::downgrade(session);
     tokio::spawn(async move {
-        tokio::select! {
-            () = over => end("the server ended its session"),
-            _ = lost => {}
-        }
+        let is_over = tokio::select! {
+            why = over => {
+                end(why);
+                true
+            }
+            _ = lost => false,
+        };
         if let Some(session) = session.upgrade() {
-            session.lost.store(true, Ordering::Relaxed);
+            session.lost.send_replace(true);
+            if is_over {
+                session.heard().await;
+            }
             // What cannot be told in time is not connected again, and ends by its time-out.
             let _ = session.end(Deadline::after(ENDED_WITHIN)).await;
         }

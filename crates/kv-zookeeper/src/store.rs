@@ -6,12 +6,14 @@ use crate::{
     error::Problem,
     expiring::Expiring,
     feed::{Feed, answers},
-    holder, lease, list, lock,
+    holder, lease,
+    limits::Limits,
+    list, lock,
     names::Names,
     node::{self, Ask, Directories, Found, Got, Known, Mark, Node, read},
     pool::Sessions,
     probe::{self, Probe},
-    session::{Ephemeral, Limits},
+    session::Ephemeral,
     tree, txn, watch, write,
 };
 use futures::future::join_all;

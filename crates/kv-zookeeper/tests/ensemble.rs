@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, Setup, nodes};
 use kv_core::{ErrorKind, Kv, Version, WatchEvent};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, Proxy};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout};
 
@@ -216,5 +216,46 @@ async fn a_member_without_a_quorum_serves_nobody() -> Result<(), Failure> {
         node.daemon.spawn()?;
     }
     written(&kv, "k", 1).await?;
+    Ok(kv.close().await?)
+}
+
+/// One that grants enough is waited for, as long as there may be one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_taken_up_by_a_member_that_grants_it_enough() -> Result<(), Failure> {
+    let nodes = nodes(&Setup::new("zookeeper"), 2)?;
+    nodes[0].grants_at_most(Duration::from_secs(4))?;
+    for node in &nodes {
+        node.daemon.spawn()?;
+    }
+    for node in &nodes {
+        node.ready().await?;
+    }
+    let (less, enough) = (Proxy::start(nodes[0].address).await, Proxy::start(nodes[1].address).await);
+    less.cut().await;
+    let kv =
+        kv_zookeeper::open(&format!("zookeeper://{},{}/more/", less.address(), enough.address())).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(40)).acquire().await?;
+    let owner = nodes[1].owner().await?;
+    for _ in 0..3 {
+        less.heal().await;
+        less.hold_answer_to(owner.to_be_bytes());
+        enough.cut().await;
+        // Each attempt asks the one member that there is.
+        let asked = less.traffic().connections + 6;
+        tokio::select! {
+            biased;
+            () = less.trapped() => return Err("the session was given to the member that grants it less".into()),
+            () = async { while less.traffic().connections < asked { tokio::task::yield_now().await } } => {}
+        }
+        enough.heal().await;
+        kv.put("k", "v").fenced(&guard).deadline(SOON).await?;
+        let taken_up = async {
+            while !nodes[1].connected().await?.contains(&format!("{owner:x}")) {}
+            Ok::<_, Failure>(())
+        };
+        timeout(SOON, taken_up).await??;
+        assert!(guard.is_held());
+    }
+    assert!(guard.release().await?);
     Ok(kv.close().await?)
 }

@@ -6,10 +6,7 @@ use common::{Node, Setup, nodes, single, start};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, process::run};
 use kv_zookeeper::Config;
-use std::{
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -128,12 +125,11 @@ async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Fa
     let owners: Vec<_> = node.sessions().await?.into_iter().filter(|(_, owns)| !owns.is_empty()).collect();
     assert_eq!(owners.len(), 2, "{owners:?}");
     node.daemon.stop();
-    let mut settings = std::fs::OpenOptions::new().append(true).open(node.folder.path().join("zoo.cfg"))?;
-    writeln!(settings, "\nmaxSessionTimeout=4000")?;
+    node.grants_at_most(Duration::from_secs(4))?;
     node.start().await?;
-    // Connected, they would be renewed for ever; it is the answer that tells of less.
+    // Connected, they would be renewed for ever.
     timeout(SOON, async { tokio::join!(guard.lost(), lease.lost()) }).await?;
-    proxy.cut().await;
+    // By itself the server has them longer than one waits here.
     let other = kv_zookeeper::open(&format!("zookeeper://{}/less/", node.address)).await?;
     let next = timeout(SOON, other.new_lock("l").ttl(Duration::from_secs(2)).acquire()).await??;
     assert!(!guard.is_held(), "two hold the lock");
@@ -144,6 +140,30 @@ async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Fa
     };
     timeout(SOON, gone).await??;
     assert!(!lease.is_held());
+    other.close().await?;
+    Ok(kv.close().await?)
+}
+
+/// Its answer is lost, so that the owner could count on the time that it had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_not_given_to_a_member_that_grants_it_less() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/less/", proxy.address())).await?;
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(40)).acquire().await?;
+    let owner = node.owner().await?;
+    node.daemon.stop();
+    node.grants_at_most(Duration::from_secs(4))?;
+    proxy.hold_answer_to(owner.to_be_bytes());
+    node.start().await?;
+    timeout(SOON, proxy.trapped()).await?;
+    // It is given back to the server to end it, once nobody counts on it.
+    assert!(!guard.is_held(), "the member was asked for a session that is counted on");
+    proxy.cut().await;
+    let other = kv_zookeeper::open(&format!("zookeeper://{}/less/", node.address)).await?;
+    let next = timeout(SOON, other.new_lock("l").ttl(Duration::from_secs(2)).acquire()).await??;
+    assert!(!guard.is_held(), "two hold the lock");
+    assert!(next.token() > guard.token());
     other.close().await?;
     // Its server is out of reach.
     drop(kv.close().await);

@@ -9,7 +9,8 @@ use kv_testsuite::{
     process::{Daemon, Port, copy, program},
 };
 use std::{
-    collections::BTreeMap, net::SocketAddr, path::PathBuf, process::Command, sync::Mutex, time::Duration,
+    collections::BTreeMap, fs::File, io::Write, net::SocketAddr, path::PathBuf, process::Command,
+    sync::Mutex, time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -182,6 +183,12 @@ impl Node {
         copy(saved.path(), &self.folder.path().join("data"))
     }
 
+    /// From its next start on, sessions have this time at most.
+    pub fn grants_at_most(&self, time: Duration) -> Result<(), Failure> {
+        let mut settings = File::options().append(true).open(self.folder.path().join("zoo.cfg"))?;
+        Ok(writeln!(settings, "\nmaxSessionTimeout={}", time.as_millis())?)
+    }
+
     /// The end of what it printed.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -238,6 +245,16 @@ impl Node {
             }
         }
         Ok(sessions)
+    }
+
+    /// The one session that owns something.
+    pub async fn owner(&self) -> Result<i64, Failure> {
+        let sessions = self.sessions().await?;
+        let mut owners = sessions.iter().filter(|(_, owns)| !owns.is_empty());
+        let (Some((id, _)), None) = (owners.next(), owners.next()) else {
+            return Err(format!("not one owner: {sessions:?}").into());
+        };
+        Ok(i64::from_str_radix(id, 16)?)
     }
 
     /// Those of them that somebody is connected to.
