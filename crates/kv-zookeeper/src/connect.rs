@@ -3,10 +3,10 @@
 use crate::{
     error::failed,
     link::Linked,
-    probe,
+    probe::{self, Granted},
     tls::{Certificates, Tls},
 };
-use futures::future::join_all;
+use futures::future::{BoxFuture, Either, Fuse, FusedFuture, FutureExt, join_all, select};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret,
     backend::{
@@ -16,6 +16,7 @@ use kv_core::{
     },
 };
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -95,6 +96,27 @@ pub(crate) enum NotResumed {
 pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
     // The server counts in milliseconds.
     granted + Duration::from_millis(1) >= asked
+}
+
+/// Connects while the connection ends by which the host was asked, and, where it did not take
+/// both at once, behind that.
+async fn beside<F>(
+    mut ended: Fuse<BoxFuture<'static, ()>>,
+    connect: impl Fn() -> F,
+    attempts: &Attempts,
+) -> Result<Linked, ClientError>
+where
+    F: Future<Output = Result<Linked, ClientError>>,
+{
+    let answer = match select(pin!(connect()), &mut ended).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), connecting)) => connecting.await,
+    };
+    if ended.is_terminated() || !matches!(answer, Err(ClientError::NoHosts)) {
+        return answer;
+    }
+    attempts.patient(ended.map(Ok)).await?;
+    connect().await
 }
 
 /// Whether another host may do what this one did not.
@@ -183,22 +205,27 @@ impl Options {
     ) -> Result<Linked, NotResumed> {
         let (mut last, mut less) = (None, None);
         for host in self.in_turn() {
-            match attempts.patient(self.grants(host, timeout)).await {
-                Ok(granted) if lasts(granted, timeout) => {}
-                Ok(granted) => {
-                    less = Some(format!(
-                        "{host} grants sessions of {granted:?} at most, and this one has {timeout:?}; raise its \
-                         `maxSessionTimeout`"
-                    ));
-                    continue;
-                }
+            let granted = match attempts.patient(self.granted(host, timeout)).await {
+                Ok(granted) => granted,
                 Err(e) => {
                     last = Some(e);
                     continue;
                 }
+            };
+            if !lasts(granted.time, timeout) {
+                less = Some(format!(
+                    "{host} grants sessions of {:?} at most, and this one has {timeout:?}; raise its \
+                     `maxSessionTimeout`",
+                    granted.time
+                ));
+                let _ = attempts.patient(granted.ended.map(Ok)).await;
+                continue;
             }
-            let connecting = self.connect(host, timeout, Some(session.clone()), detached);
-            match attempts.patient(connecting).await {
+            let connect = || {
+                let connecting = self.connect(host, timeout, Some(session.clone()), detached);
+                attempts.patient(connecting)
+            };
+            match beside(granted.ended, connect, attempts).await {
                 Ok(linked) => return Ok(linked),
                 Err(ClientError::SessionExpired) => return Err(NotResumed::Expired),
                 Err(e) if passes_over(&e) => last = Some(e),
@@ -208,8 +235,8 @@ impl Options {
         Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
     }
 
-    /// How much of this time a host grants a session.
-    async fn grants(&self, host: &str, timeout: Duration) -> Result<Duration, ClientError> {
+    /// What a host grants a session of this time.
+    async fn granted(&self, host: &str, timeout: Duration) -> Result<Granted, ClientError> {
         let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
         granted.map_err(|_| ClientError::NoHosts)
     }

@@ -110,8 +110,8 @@ impl Contender {
         Ok(Position::First)
     }
 
-    /// Returns whether a node is a session's, as that of each contender is: one that belongs to none
-    /// came by a copy of the tree, and waits for nobody.
+    /// Returns whether a node is a session's, as that of each contender is: one that belongs to
+    /// none came by a copy of the tree, and stands there for nobody.
     async fn is_anybody(&self, name: &str) -> Result<bool> {
         let stat = self.stat(&format!("{}/{name}", self.queue)).await?;
         Ok(stat.is_some_and(|stat| stat.ephemeral_owner != 0))
@@ -171,8 +171,8 @@ impl Contender {
     }
 
     /// Returns what the server tells of a watched node; `None` when one has to look again. Servers
-    /// tell nobody of a node that he may not read when it goes, so now and then one looks whether it
-    /// is there.
+    /// tell nobody of a node that he may not read when it goes, so now and then one looks whether
+    /// it is there.
     async fn changed(&self, path: &str, watcher: OneshotWatcher, gone: link::Gone) -> Option<WatchedEvent> {
         let mut told = pin!(gone.unless(watcher.changed()));
         loop {

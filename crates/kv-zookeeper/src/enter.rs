@@ -37,7 +37,7 @@ impl Contender {
         Err(Error::new(ErrorKind::Timeout, why))
     }
 
-    /// The server puts a number behind it.
+    /// Returns how the path of its node begins: the server puts a number behind it.
     fn prefix(&self) -> String {
         format!("{}/{}-", self.queue, self.id)
     }
@@ -67,7 +67,7 @@ impl Contender {
         }
     }
 
-    /// Makes the queue, and enters it in the same step. The server deletes it when it is empty again.
+    /// Makes the queue, and enters it in the same step. The server deletes it when it is empty.
     async fn begin(&self, value: &[u8], sent: &Sent) -> Tried {
         let (acls, prefix) = (&self.inner.client.options, &self.prefix());
         let begun = self.via().call(RetrySafety::Write, self.deadline(), |linked| async move {
@@ -108,7 +108,7 @@ impl Contender {
         Entered::Queued { token: token(czxid), position }
     }
 
-    /// A request that may have put it there is not repeated before one has looked.
+    /// Looks before a request is repeated that may have put it there.
     async fn unanswered(&self, error: Error, sent: &Sent) -> Tried {
         match error.kind() {
             ErrorKind::OutcomeUnknown if self.session.is_alive() => self.look(sent).await,
@@ -116,8 +116,8 @@ impl Contender {
         }
     }
 
-    /// Whether it is there tells the queue itself, once the session is connected again: what it sent
-    /// before is done or refused by then.
+    /// Looks whether it is there, once the session is connected again: what that sent before is
+    /// done or refused by then.
     async fn look(&self, sent: &Sent) -> Tried {
         let found = self.find().await.map_err(unsure)?;
         sent.answered(found.is_some(), false);

@@ -36,7 +36,8 @@ pub(crate) async fn first(linked: &Linked, names: &Names, name: &Key) -> Result<
     let queue = names.queue(name);
     'queue: loop {
         let mut reader = linked.session.new_multi_reader();
-        // When a contender went is told by its parent, read first; when the queue went, by the queue's parent.
+        // When a contender went is told by its parent, read first; when the queue went, by the
+        // parent of that.
         reader.add_get_data(&names.area("lock"))?;
         reader.add_get_data(&queue)?;
         reader.add_get_children(&queue)?;

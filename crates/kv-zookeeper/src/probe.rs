@@ -2,6 +2,7 @@
 //! which the client says nothing.
 
 use crate::{limits::Limits, tls::Tls};
+use futures::future::{BoxFuture, Fuse, FutureExt};
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use rustls::{Error as TlsError, InvalidMessage, pki_types::ServerName};
 use std::{fmt, io, time::Duration};
@@ -197,24 +198,30 @@ fn of_io(host: &str, error: io::Error) -> Error {
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give the port that does";
 
-/// The least and the greatest time-out that the server grants a session: what it makes of none and of all.
-pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Limits> {
-    let (least, greatest) = (
-        granted(host, tls, Duration::ZERO, deadline).await?,
-        granted(host, tls, Duration::MAX, deadline).await?,
-    );
-    Ok(Limits { least, greatest })
+/// What a host granted a session that was asked for to learn it.
+pub(crate) struct Granted {
+    pub(crate) time: Duration,
+    /// Ready when the server has ended the session and its connection, which it was asked for.
+    pub(crate) ended: Fuse<BoxFuture<'static, ()>>,
 }
 
-/// Asks for a session of this time-out, in the server's own protocol, and ends it: the time-out
-/// that was granted. The client cannot: it gives up a connection that takes longer than the
-/// time-out it asks for.
+/// The least and the greatest time-out that the server grants a session: what it makes of none and of all.
+pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Limits> {
+    let least = granted(host, tls, Duration::ZERO, deadline).await?;
+    deadline.limit(least.ended).await;
+    let greatest = granted(host, tls, Duration::MAX, deadline).await?;
+    deadline.limit(greatest.ended).await;
+    Ok(Limits { least: least.time, greatest: greatest.time })
+}
+
+/// Asks for a session of this time-out, in the server's own protocol, and ends it. The client
+/// cannot: it gives up a connection that takes longer than the time-out it asks for.
 pub(crate) async fn granted(
     host: &str,
     tls: Option<&Tls>,
     asked: Duration,
     deadline: Deadline,
-) -> Result<Duration> {
+) -> Result<Granted> {
     let asked = i32::try_from(asked.as_millis()).unwrap_or(i32::MAX);
     let ask = async {
         let stream = connect(host).await?;
@@ -223,8 +230,8 @@ pub(crate) async fn granted(
             None => shake(stream, asked).await,
         }
     };
-    let millis = match deadline.limit(ask).await {
-        Some(Ok(millis)) => millis,
+    let (millis, ended) = match deadline.limit(ask).await {
+        Some(Ok(granted)) => granted,
         // It answered a moment ago.
         Some(Err(e)) if is_end(&e) => {
             let why =
@@ -240,10 +247,13 @@ pub(crate) async fn granted(
     let millis = u64::try_from(millis).ok().filter(|&millis| millis > 0);
     let millis = millis
         .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{host} granted a session of no time")))?;
-    Ok(Duration::from_millis(millis))
+    Ok(Granted { time: Duration::from_millis(millis), ended: ended.fuse() })
 }
 
-async fn shake(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: i32) -> io::Result<i32> {
+async fn shake(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    asked: i32,
+) -> io::Result<(i32, BoxFuture<'static, ()>)> {
     // A length; then the protocol's version, the last zxid seen, the time-out, no session yet, no password yet, and no
     // wish for a server that only reads.
     let mut request = vec![0; 4 + 45];
@@ -258,10 +268,10 @@ async fn shake(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: i32) -> i
     // The first request, of the kind that ends the session.
     stream.write_all(&[0, 0, 0, 8, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf5]).await?;
     stream.flush().await?;
+    let millis = i32::from_be_bytes([answer[8], answer[9], answer[10], answer[11]]);
     // Its answer, or the connection's end.
-    let _ = stream.read_to_end(&mut Vec::new()).await;
-    let millis = [answer[8], answer[9], answer[10], answer[11]];
-    Ok(i32::from_be_bytes(millis))
+    let ended = async move { drop(stream.read_to_end(&mut Vec::new()).await) };
+    Ok((millis, ended.boxed()))
 }
 
 #[cfg(test)]

@@ -276,7 +276,8 @@ async fn hold(
                     link.send_replace(Link::Down(Some(Why { refused: None, text })));
                 }
             }
-            attempts.pause(Deadline::NEVER).await;
+            // The outage may have taken most of a short life.
+            attempts.pause(Deadline::after(timeout / 20)).await;
         };
         link.send_replace(Link::Up(linked.clone()));
     }

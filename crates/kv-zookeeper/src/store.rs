@@ -1,8 +1,8 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    client::{Client, Via, early},
-    connect::{Attempts, Options},
+    client::{Client, Via},
+    connect::Options,
     error::Problem,
     expiring::Expiring,
     feed::{Feed, answers},
@@ -18,7 +18,10 @@ use crate::{
 };
 use futures::future::join_all;
 use kv_core::{
-    backend::{Clock, Mutex, Tasks, retry::RetrySafety},
+    backend::{
+        Clock, Mutex, Tasks,
+        retry::{Effect, RequestError, RetrySafety, Servers},
+    },
     *,
 };
 use std::{
@@ -99,41 +102,25 @@ impl ZooKeeper {
     }
 }
 
-/// What a host that serves tells of itself, and grants. What no other attempt mends is told at once when no host is better.
+/// Returns what a host that serves tells of itself, and grants. What no other attempt mends is told
+/// at once when no host is better.
 async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
-    let mut attempts = Attempts::default();
-    let all = early(deadline);
-    let mut last = None;
-    loop {
-        let mut refused = None;
-        let mut silent = false;
-        for host in &options.hosts {
-            // A silent host must leave time for another one.
-            let each = Deadline::after((all.remaining() / 2).max(Duration::from_millis(50)));
-            let asked = async {
-                let tls = options.tls();
-                let found = probe::probe(host, tls.as_ref(), each, true).await?;
-                check_version(&found.version)?;
-                Ok::<_, Error>((found, probe::limits(host, tls.as_ref(), each).await?))
-            };
-            match asked.await {
-                Ok(found) => return Ok(found),
-                // What was waited for longest says most.
-                Err(e) if e.kind() == ErrorKind::Timeout && last.is_some() => silent = true,
-                Err(e) if e.is_transient() => {
-                    silent = true;
-                    last = Some(e);
-                }
-                Err(e) => refused = Some(e),
-            }
-        }
-        match (refused, last.take()) {
-            (Some(e), _) if !silent || all.has_passed() => return Err(e),
-            (_, Some(e)) if all.has_passed() => return Err(e),
-            (_, e) => last = e,
-        }
-        attempts.pause(all).await;
-    }
+    let hosts = Servers::new(&options.hosts)?;
+    let asked = hosts.run(RetrySafety::Read, deadline, |attempt| async move {
+        let asked = ask(options, attempt.server, attempt.patience()).await;
+        asked.map_err(|error| {
+            let effect = if error.is_transient() { Effect::None } else { Effect::RefusedHere };
+            RequestError::new(effect, error)
+        })
+    });
+    Ok(asked.await?.answer)
+}
+
+async fn ask(options: &Options, host: &str, deadline: Deadline) -> Result<(Probe, Limits)> {
+    let tls = options.tls();
+    let found = probe::probe(host, tls.as_ref(), deadline, true).await?;
+    check_version(&found.version)?;
+    Ok((found, probe::limits(host, tls.as_ref(), deadline).await?))
 }
 
 fn check_version(version: &str) -> Result<()> {

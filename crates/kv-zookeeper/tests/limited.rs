@@ -284,3 +284,20 @@ async fn a_host_that_nobody_knows_is_named() -> Result<(), Failure> {
     let hosts = ["no-such-host.invalid".to_owned(), node.address.to_string()];
     Ok(Kv::new(Config::new(hosts).open().await?).close().await?)
 }
+
+/// However many of them there are, for each that is asked takes its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_hosts_hold_no_opening_beyond_its_deadline() -> Result<(), Failure> {
+    let (mut silent, mut hosts) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        hosts.push(listener.local_addr()?.to_string());
+        silent.push(listener);
+    }
+    let begun = Instant::now();
+    let opened = Config::new(hosts).deadline(Duration::from_secs(1)).open().await;
+    let (e, took) = (opened.err().ok_or("nobody answers")?, begun.elapsed());
+    assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    Ok(())
+}

@@ -5,10 +5,12 @@ mod common;
 use common::{Node, single};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::Failure;
+use std::time::Duration;
 use zookeeper_client::{Acls, Client, CreateMode};
 
 /// Of eight names a directory shares the count of its creations with one or two at most.
 const CHILDREN: usize = 8;
+const SOON: Duration = Duration::from_secs(60);
 
 async fn two(node: &Node) -> Result<[Kv; 2], Failure> {
     let url = format!("zookeeper://{}/remembered/", node.address);
@@ -92,7 +94,8 @@ async fn directories_that_are_made_first_are_counted_too() -> Result<(), Failure
         assert!(a.delete(d).await?);
         let deep = "/s".repeat(200);
         let puts = (0..2).map(|m| a.put(format!("{n}/{m}{deep}/k"), ""));
-        let done = puts.fold(a.transact(), |all, put| all.then(put)).await?;
+        // Hundreds of nodes, which a busy machine makes slowly.
+        let done = puts.fold(a.transact().deadline(SOON), |all, put| all.then(put)).await?;
         assert!(done.is_committed());
         let e = b.atomic_put(d, "mine", stale).await.err().ok_or("a stale version matched")?;
         assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// An address that leads wherever it is told. When that changes, its connections are reset.
 async fn name(leads_to: watch::Receiver<SocketAddr>) -> Result<SocketAddr, Failure> {
