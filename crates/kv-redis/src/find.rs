@@ -1,12 +1,22 @@
 //! How the server is found that takes the writes.
 
-use crate::{access::Access, client::Client, error::failure, link::Link};
+use crate::{
+    access::Access,
+    client::Client,
+    error::{failure, silent},
+    link::Link,
+};
 use fred::types::Value;
 use kv_core::{
     ErrorKind,
     backend::retry::{Effect, RequestError},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+use tokio::time::timeout;
+
+/// How long a server may take to answer whoever looks for the one that takes the writes: a link may die behind a log-in, and
+/// the watches have no deadline of their own.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// The least version: that of the sharded channels.
 const OLDEST: u32 = 7;
@@ -141,9 +151,14 @@ impl Client {
     }
 }
 
+async fn ask(link: &Link, command: &'static str, arguments: Vec<Value>) -> Result<Value, RequestError> {
+    let silent = |_| Err(silent(&link.address, Effect::None, "answer", ANSWER));
+    timeout(ANSWER, link.call(command, arguments)).await.unwrap_or_else(silent)
+}
+
 /// What a server says of itself, which everybody may ask.
 pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, RequestError> {
-    let Value::Map(said) = link.call("HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
+    let Value::Map(said) = ask(link, "HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
     let said = said.inner().into_iter();
     Ok(said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?))).collect())
 }
@@ -163,7 +178,7 @@ fn worse(last: Option<RequestError>, next: RequestError) -> Option<RequestError>
 
 async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<String, RequestError> {
     let link = Link::open(sentinel, access).await?;
-    let found = link.call("SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME".into(), master.into()]).await?;
+    let found = ask(&link, "SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME".into(), master.into()]).await?;
     let Value::Array(parts) = found else {
         let why = format!("the sentinel {sentinel} knows no master {master:?}");
         return Err(failure(Effect::Refused, ErrorKind::InvalidArgument, why));
@@ -176,7 +191,7 @@ async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<St
 async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestError> {
     let none =
         |why: &str| failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{}: {why}", link.address));
-    let Value::Array(ranges) = link.call("CLUSTER", vec!["SLOTS".into()]).await? else {
+    let Value::Array(ranges) = ask(link, "CLUSTER", vec!["SLOTS".into()]).await? else {
         return Err(none("the cluster has no slots"));
     };
     let (mut owner, mut nodes) = (None, Vec::new());

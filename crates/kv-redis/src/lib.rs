@@ -28,7 +28,8 @@
 //!
 //! Reads are refused by a server that is a replica, as writes are, and asked of the master: every script tries a write that
 //! changes nothing, of which a replica says no. So a master that was made a replica is not read on, also where it hears nothing
-//! of the new one. Watches look for it every five seconds. A user without the right to `ZADD` has this look alone, while it
+//! of the new one. Watches look for it every five seconds, and whether they hear all of their channels still; who may not ask
+//! `CLIENT INFO` learns of a loss of all channels alone. A user without the right to `ZADD` has this look alone, while it
 //! watches.
 //!
 //! Keys end by the server's own wall clock. One that is set forward ends them early.

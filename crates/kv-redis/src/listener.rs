@@ -36,8 +36,8 @@ pub(crate) enum Order {
 /// What runs the connection.
 pub(crate) struct Listener {
     client: Arc<Client>,
-    /// A channel of this connection alone, by which it is known to be subscribed still: a node that loses the slot ends its
-    /// subscriptions without a word that the client hands on.
+    /// A channel of this connection alone, by which it is known to be subscribed still where the server does not tell to how
+    /// many it is: a node that loses the slot ends its subscriptions without a word that the client hands on.
     own: String,
     /// What the channels of sessions begin with.
     prefix: String,
@@ -223,13 +223,14 @@ impl Listener {
             .find_map(|line| line.strip_prefix("cluster_my_epoch:").map(|epoch| epoch.trim().to_owned()))
     }
 
-    /// Whether it hears all that is published still: it is subscribed, at the server that takes the writes, and has taken them
-    /// ever since.
+    /// Whether it hears all that is published still: it is subscribed to all channels, at the server that takes the writes, and
+    /// has taken them ever since.
     async fn hears(&self, link: &Link, since: Option<&str>) -> bool {
         let subscribed = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
-        let all = async { tokio::join!(subscribed, hello(link), self.era(link)) };
-        let Ok((subscribed, said, era)) = timeout(ANSWER, all).await else { return false };
-        if era.as_deref() != since {
+        let all = async { tokio::join!(subscribed, hello(link), self.era(link), subscriptions(link)) };
+        let Ok((subscribed, said, era, count)) = timeout(ANSWER, all).await else { return false };
+        // Its own is one of them.
+        if era.as_deref() != since || count.is_some_and(|count| count != self.channels.len() + 1) {
             return false;
         }
         if said.is_ok_and(|said| !is_master(&said)) {
@@ -263,6 +264,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// To how many channels the connection is subscribed. Nothing where the server does not say so, as before 7.0.3, or the user may
+/// not ask.
+async fn subscriptions(link: &Link) -> Option<usize> {
+    let said = link.call("CLIENT", vec!["INFO".into()]).await.ok()?.as_string()?;
+    said.split_whitespace().find_map(|part| part.strip_prefix("ssub=")?.parse().ok())
 }
 
 /// Each by a command of its own, all at once.

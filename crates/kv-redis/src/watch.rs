@@ -154,13 +154,15 @@ impl Keys {
         Deadline::after(self.each_request)
     }
 
+    /// The server ends a key a moment after its time.
+    fn ends_at(&self, left: Duration) -> Instant {
+        self.core.clock.now() + left + Duration::from_millis(1)
+    }
+
     /// Notes what is left of a key's life.
     fn expires(&mut self, key: &Key, left: Option<Duration>) {
         match left {
-            // The server ends a key a moment after its time.
-            Some(left) => {
-                self.expiries.set(key.clone(), self.core.clock.now() + left + Duration::from_millis(1))
-            }
+            Some(left) => self.expiries.set(key.clone(), self.ends_at(left)),
             None => self.expiries.remove(key),
         };
     }
@@ -168,7 +170,13 @@ impl Keys {
     /// What is published as a change, unless it is known.
     fn change(&mut self, notification: Notification, delivered: &WatchState) -> Option<Change> {
         match notification {
-            Notification::Put { key, version, .. } if delivered.has(&key, version) => None,
+            Notification::Put { key, version, left, .. } if delivered.has(&key, version) => {
+                // What was read ahead of this was told without its end, unless a list told of it.
+                if let Some(left) = left.filter(|_| delivered.version(&key) == Some(version)) {
+                    self.expiries.set_earlier(key, self.ends_at(left));
+                }
+                None
+            }
             Notification::Put { key, version, left, value } => {
                 self.expires(&key, left);
                 Some(match value {

@@ -1,0 +1,135 @@
+//! Watches whose server stops telling them, while their connection stands, or tells less than they need.
+
+mod common;
+
+use common::{Node, Reply, single};
+use kv_core::{Kv, Watch, WatchEvent};
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::{net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::broadcast,
+};
+
+async fn open(at: SocketAddr) -> Result<Kv, Failure> {
+    Ok(kv_redis::open(&format!("redis://{at}/unheard/")).await?)
+}
+
+async fn synced(kv: &Kv, key: &str) -> Result<Watch, Failure> {
+    let mut watch = kv.watch(key).await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    Ok(watch)
+}
+
+/// Reads until this value is told.
+async fn told(watch: &mut Watch, value: &str) -> Result<(), Failure> {
+    soon("the put", async {
+        while !matches!(watch.event().await?, WatchEvent::Put(entry) if entry.text() == Some(value)) {}
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    Ok(())
+}
+
+/// How many connections listen to the changes of this key.
+async fn listeners(node: &Node, key: &str) -> Result<Reply, Failure> {
+    let channel = format!("PUBSUB SHARDNUMSUB unheard/.kv/on/0/key/{key}");
+    let count = node.resp().await?.say(&channel).await?.list().pop();
+    Ok(count.unwrap_or(Reply::Nothing))
+}
+
+/// Leads to the server, and asks it, on each connection, for what is sent here.
+async fn relay(to: SocketAddr) -> Result<(SocketAddr, broadcast::Sender<String>), Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (at, (ask, _)) = (listener.local_addr()?, broadcast::channel::<String>(8));
+    let asks = ask.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut asked = asks.subscribe();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await?;
+                let ((mut requests, mut to_client), (mut answers, mut to_server)) =
+                    (client.split(), server.split());
+                let there = async {
+                    let mut piece = vec![0; 16 << 10];
+                    loop {
+                        tokio::select! {
+                            Ok(ask) = asked.recv() => to_server.write_all(ask.as_bytes()).await?,
+                            read = requests.read(&mut piece) => match read? {
+                                0 => return Ok(()),
+                                read => to_server.write_all(&piece[..read]).await?,
+                            },
+                        }
+                    }
+                };
+                tokio::select! {
+                    ended = there => ended,
+                    ended = tokio::io::copy(&mut answers, &mut to_client) => ended.map(drop),
+                }
+            });
+        }
+    });
+    Ok((at, ask))
+}
+
+/// That of the connection itself, and those of other watches, stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_subscription_of_several_is_lost() -> Result<(), Failure> {
+    for kind in ["redis", "redis8", "valkey"] {
+        let node = single(kind).await?;
+        let (at, ask) = relay(node.address).await?;
+        let (kv, other) = (open(at).await?, open(node.address).await?);
+        let (mut lost, mut kept) = (synced(&kv, "lost").await?, synced(&kv, "kept").await?);
+        ask.send("SUNSUBSCRIBE unheard/.kv/on/0/key/lost\r\n".into())?;
+        soon("the subscription to be lost", async {
+            while listeners(&node, "lost").await? != Reply::Number(0) {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        assert_eq!(listeners(&node, "kept").await?, Reply::Number(1));
+        other.put("lost", "1").await?;
+        other.put("kept", "1").await?;
+        told(&mut kept, "1").await?;
+        told(&mut lost, "1").await?;
+        other.put("lost", "2").await?;
+        told(&mut lost, "2").await?;
+    }
+    Ok(())
+}
+
+/// A reading finds a later value than the one that it was made for, whose end is told behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_read_before_it_was_told_ends() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, other) = (open(node.address).await?, open(node.address).await?);
+    let mut watch = synced(&kv, "brief").await?;
+    // What is as large as this is read.
+    other.put("brief", vec![b'x'; 20_000]).await?;
+    other.put("brief", "y").ttl(Duration::from_secs(1)).await?;
+    told(&mut watch, "y").await?;
+    soon("the end", async {
+        while !matches!(watch.event().await?, WatchEvent::Delete { .. }) {}
+        Ok::<_, kv_core::Error>(())
+    })
+    .await??;
+    Ok(())
+}
+
+/// A link that nobody ends dies behind the log-in of the connection that listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_connection_falls_silent() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let proxy = Proxy::start(node.address).await;
+    let (kv, other) = (open(proxy.address()).await?, open(node.address).await?);
+    let mut watch = synced(&kv, "a").await?;
+    // What a server is asked behind the log-in, which says it with the number of the protocol.
+    proxy.hold_answer_to("*1\r\n$5\r\nHELLO\r\n");
+    proxy.reset().await;
+    proxy.trapped().await;
+    proxy.strand();
+    // New connections work.
+    proxy.hold_answer_to("nobody asks this");
+    other.put("a", "1").await?;
+    told(&mut watch, "1").await
+}
