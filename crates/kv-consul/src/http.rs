@@ -4,7 +4,7 @@ use crate::{
     error::{AgentError, failed, refused},
     names::encoded,
     pool::Pool,
-    settings::{Tls, TlsSource, Token},
+    settings::{Tls, Token, read_tls},
 };
 use bytes::Bytes;
 use kv_core::{
@@ -143,7 +143,7 @@ impl Common {
 pub(crate) struct Agent {
     pub(crate) name: Arc<str>,
     base: String,
-    source: Arc<TlsSource>,
+    settings: Arc<kv_core::Tls>,
     tls: RwLock<Option<Arc<Tls>>>,
     common: Arc<Common>,
     pub(crate) pool: Arc<Pool>,
@@ -152,7 +152,7 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn new(
         name: &str,
-        source: Arc<TlsSource>,
+        settings: Arc<kv_core::Tls>,
         tls: Option<Arc<Tls>>,
         common: Arc<Common>,
     ) -> Result<Self> {
@@ -172,7 +172,7 @@ impl Agent {
         })?;
         let name: Arc<str> = name.into();
         let pool = Pool::of(&name);
-        Ok(Self { name, base, source, tls: RwLock::new(tls), common, pool })
+        Ok(Self { name, base, settings, tls: RwLock::new(tls), common, pool })
     }
 
     fn tls(&self) -> Option<Arc<Tls>> {
@@ -182,7 +182,7 @@ impl Agent {
     /// Reads the files of the TLS settings again; whether they are others now. Of files that cannot be read, or are half
     /// replaced, nothing is taken.
     pub(crate) fn renew_tls(&self) -> bool {
-        let Ok(new) = self.source.read() else { return false };
+        let Ok(new) = read_tls(&self.settings) else { return false };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = new.is_some() && new != *tls;
         if is_new {

@@ -54,7 +54,7 @@ fn with_users(node: &Node) -> Result<(), Failure> {
 
 async fn open(node: &Node, user: &str) -> Result<Kv, Failure> {
     let config = Config::new([node.address.to_string()]).prefix("mine/").user(user, "my-word");
-    Ok(Kv::new(config.open().await?))
+    Ok(config.open().await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
