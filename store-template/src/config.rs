@@ -13,10 +13,11 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix}
 /// kv.put("color", "red").await?; // at `app/color`, for those who look at the whole server
 /// # Ok(()) }
 /// ```
-// DECIDE: your settings. Those that are secret are a `kv_core::Secret`, so that no `Debug` shows them. A half-given TLS
-// setting (a certificate without its key) is an error at `open`, never plain text.
+// DECIDE: your settings. Those that are secret are a `kv_core::Secret`, so that no `Debug` shows them, with
+// `serde(skip_serializing)`, so that nothing writes them. TLS is a `kv_core::Tls`: it knows its parameters of a URL, and
+// refuses what is half given.
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
@@ -85,7 +86,8 @@ impl Config {
     // DECIDE: what must be true of the server for your promises to hold, and ask it here: `Capabilities` are complete
     // when this returns, and a server set up to break one is refused by an error that names the setting.
     pub async fn build(self) -> Result<Template> {
-        Ok(Template::new(Server::connect(&self.server), self.whole_prefix()?))
+        let prefix = self.whole_prefix().map_err(in_open)?;
+        Ok(Template::new(Server::connect(&self.server), prefix))
     }
 
     /// Opens the store.
@@ -93,7 +95,7 @@ impl Config {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
-        self.build().await.map(Kv::new).map_err(in_open)
+        self.build().await.map(Kv::new)
     }
 }
 
@@ -110,8 +112,7 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// As [`Config::from_url`] and [`Config::build`].
 pub async fn from_url(url: StoreUrl) -> Result<Template> {
-    let config = Config::from_url(url).map_err(in_open)?;
-    config.build().await.map_err(in_open)
+    Config::from_url(url).map_err(in_open)?.build().await
 }
 
 /// Says in an error that it is one of opening this backend's store.

@@ -4,6 +4,8 @@
 use kv_core::{Kv, Result, async_trait};
 use kv_testsuite::Harness;
 
+kv_testsuite::opens_as_all_do!(store_template::Config, store_template::Template);
+
 /// One server for the whole run; the suite gives each case a prefix of its own.
 // DECIDE: how the suite gets at a server. Start one here on a free port of loopback, hold its process in the harness and
 // end it in `Drop`; take a running one by an environment variable too. Then give the hooks that the cases about outages

@@ -48,6 +48,12 @@ impl Certificates {
         Tls::within(self.0.path())
     }
 
+    /// What a client is opened with to speak TLS to it, and to be known.
+    pub fn of_client(&self) -> kv_core::Tls {
+        let [ca, cert, key] = Self::OF_CLIENT.map(|name| self.file(name));
+        kv_core::Tls::new().ca(ca).client_certificate(cert, key)
+    }
+
     /// The parameters of a URL that name what a client has.
     #[must_use]
     pub fn parameters(&self) -> String {

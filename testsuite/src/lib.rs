@@ -56,6 +56,7 @@ mod harness;
 pub mod matrix;
 mod model;
 pub mod network;
+mod opening;
 pub mod partition;
 pub mod process;
 mod program;

@@ -4,10 +4,10 @@ use crate::{
     error::{AgentError, Blames},
     http::{Agent, Answer, Common, Purpose, Request, Times},
     pool::{CALLS, Pool, RELEASES, SESSIONS, Turns},
-    settings::TlsSource,
+    settings::read_tls,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Deadline, Error, ErrorKind, Result, Tls,
     backend::retry::{Answered, Attempt, Effect, RequestError, Servers, before},
 };
 use reqwest::header::HeaderValue;
@@ -41,14 +41,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(endpoints: &[String], source: TlsSource, common: Common) -> Result<Self> {
+    pub(crate) fn new(endpoints: &[String], settings: Tls, common: Common) -> Result<Self> {
         if endpoints.is_empty() {
             let why = "no host is given; a URL looks like consul://host:8500/prefix";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
-        let tls = source.read()?;
-        let (source, common) = (Arc::new(source), Arc::new(common));
-        let agent = |endpoint: &String| Agent::new(endpoint, source.clone(), tls.clone(), common.clone());
+        let tls = read_tls(&settings)?;
+        let (settings, common) = (Arc::new(settings), Arc::new(common));
+        let agent = |endpoint: &String| Agent::new(endpoint, settings.clone(), tls.clone(), common.clone());
         let agents: Vec<_> = endpoints.iter().map(agent).collect::<Result<_>>()?;
         Ok(Self { agents: RwLock::new(Some(Arc::new(Servers::new(agents)?))) })
     }
@@ -255,9 +255,9 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_that_stands_still_over_the_deadline_hears_that_nothing_was_sent() {
         let (listener, _queue) = mute().await;
-        let source = TlsSource { tls: None, ca: None, cert: None, key: None, server_name: None };
         let common = Common::new(Token::new(None, None).unwrap(), None, None);
-        let client = Client::new(&[listener.local_addr().unwrap().to_string()], source, common).unwrap();
+        let client =
+            Client::new(&[listener.local_addr().unwrap().to_string()], Tls::default(), common).unwrap();
         let request = Request::put("/v1/txn", "[]");
         for purpose in [Purpose::Write, Purpose::Repeatable, Purpose::Release, Purpose::Session] {
             let callers = Deadline::after(Duration::from_millis(300));

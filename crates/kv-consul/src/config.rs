@@ -1,13 +1,8 @@
 //! How a store is opened.
 
-use crate::{
-    Consul,
-    client::Client,
-    http::Common,
-    settings::{TlsSource, Token},
-};
+use crate::{Consul, client::Client, http::Common, settings::Token};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, with_port},
 };
 use std::{path::PathBuf, time::Duration};
@@ -16,36 +11,37 @@ const PORT: u16 = 8500;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
-/// roots are trusted. The files of `ca`, `cert`, `key` and `token_file` are read again when an agent refuses what they held,
-/// so that who replaces them need not open the store anew. `Debug` shows no token.
+/// The files of [`Tls`] and `token_file` are read again when an agent refuses what they held, so that who replaces them
+/// need not open the store anew. `Debug` shows no token, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
 /// use kv_consul::Config;
-/// use kv_core::Kv;
+/// use kv_core::Tls;
 ///
-/// let config = Config::new(["h1:8501", "h2:8501"]).prefix("app/").token("secret").ca("/etc/consul/ca.pem");
-/// let kv = Kv::new(config.open().await?);
+/// let tls = Tls::new().ca("/etc/consul/ca.pem");
+/// let config = Config::new(["h1:8501", "h2:8501"]).prefix("app/").token("secret").tls(tls);
+/// let kv = config.open().await?;
 /// kv.put("color", "red").await?; // `consul kv get app/color`
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
-#[must_use = "nothing is opened until `open`"]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[must_use = "nothing is opened until `open` or `build`"]
 pub struct Config {
     endpoints: Vec<String>,
     prefix: String,
     raw_prefix: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     token: Option<Secret>,
     token_file: Option<PathBuf>,
     datacenter: Option<String>,
     namespace: Option<String>,
-    tls: Option<bool>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-    server_name: Option<String>,
+    tls: Tls,
     #[cfg_attr(feature = "serde", serde(skip))]
     deadline: Option<Duration>,
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -99,28 +95,10 @@ impl Config {
         self
     }
 
-    /// Whether to speak TLS; on by itself when one of the following is given.
-    pub fn tls(mut self, on: bool) -> Self {
-        self.tls = Some(on);
-        self
-    }
-
-    /// The PEM file of the authorities that may have signed the agents' certificates, in place of the system's.
-    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca = Some(file.into());
-        self
-    }
-
-    /// The PEM files of our own certificate and its key.
-    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
-        self
-    }
-
-    /// The name that the agents' certificates must have, where it is not the one of their addresses: often
-    /// `server.dc1.consul`.
-    pub fn server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
+    /// it is set.
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = tls.into();
         self
     }
 
@@ -145,7 +123,19 @@ impl Config {
     /// sides does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout)
     /// when no agent answered in time, or the datacenter has no leader; [`Unsupported`](ErrorKind::Unsupported) for a
     /// Consul before 1.7.
-    pub async fn open(self) -> Result<Consul> {
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
+    /// [`Kv::new`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<Consul> {
         self.connect().await.map_err(in_open)
     }
 
@@ -162,19 +152,17 @@ impl Config {
         let token = Token::new(self.token, self.token_file)?;
         let common = Common::new(token, self.datacenter.as_deref(), self.namespace.as_deref());
         let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
-        let source = TlsSource {
-            tls: self.tls,
-            ca: self.ca,
-            cert: self.cert,
-            key: self.key,
-            server_name: self.server_name,
-        };
-        let client = Client::new(&endpoints, source, common)?;
+        let client = Client::new(&endpoints, self.tls, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         Consul::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await
     }
 
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+    /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
+    /// be read.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["consul"])?;
         if url.user().is_some() || url.password().is_some() {
             let why = "Consul knows no users; give the token as the parameter `token`";
@@ -188,11 +176,7 @@ impl Config {
             token_file: url.take("token_file")?,
             datacenter: url.take("dc")?,
             namespace: url.take("ns")?,
-            tls: url.take("tls")?,
-            ca: url.take("ca")?,
-            cert: url.take("cert")?,
-            key: url.take("key")?,
-            server_name: url.take("server_name")?,
+            tls: Tls::take(&mut url)?,
             ..Self::default()
         };
         url.finish()?;
@@ -207,16 +191,20 @@ pub(crate) fn in_open(error: Error) -> Error {
 
 #[cfg(all(test, feature = "serde"))]
 mod tests {
-    use super::Config;
+    use super::*;
 
     #[test]
     fn a_configuration_is_read_and_what_it_misspells_is_named() {
-        let text = r#"{"endpoints": ["h1", "h2:8501"], "prefix": "app/", "token": "hush", "datacenter": "dc2", "ca": "ca.pem"}"#;
+        let text = r#"{"endpoints": ["h1", "h2:8501"], "prefix": "app/", "token": "hush", "datacenter": "dc2", "tls": {"ca": "ca.pem"}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         assert_eq!(config.endpoints, ["h1", "h2:8501"]);
-        assert_eq!((&*config.prefix, config.datacenter.as_deref(), config.tls), ("app/", Some("dc2"), None));
+        assert_eq!((&*config.prefix, config.datacenter.as_deref()), ("app/", Some("dc2")));
         assert_eq!(config.token.as_ref().map(|token| token.reveal()), Some("hush"));
-        assert_eq!(config.ca.as_deref(), Some("ca.pem".as_ref()));
+        assert_eq!(config.tls, Tls::default().ca("ca.pem"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("hush"), "{written}");
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{:?}", again.token("hush")), format!("{config:?}"));
         assert!(!format!("{config:?}").contains("hush"));
         let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
         assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");

@@ -6,7 +6,7 @@ use crate::{
     error::{AgentError, failed, refused},
     names::encoded,
     pool::Pool,
-    settings::{Tls, TlsSource, Token},
+    settings::{Tls, Token, read_tls},
 };
 use body::{Body, WAITS, give_up};
 use bytes::Bytes;
@@ -145,7 +145,7 @@ impl Common {
 pub(crate) struct Agent {
     pub(crate) name: Arc<str>,
     base: String,
-    source: Arc<TlsSource>,
+    settings: Arc<kv_core::Tls>,
     tls: RwLock<Option<Arc<Tls>>>,
     common: Arc<Common>,
     pub(crate) pool: Arc<Pool>,
@@ -154,7 +154,7 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn new(
         name: &str,
-        source: Arc<TlsSource>,
+        settings: Arc<kv_core::Tls>,
         tls: Option<Arc<Tls>>,
         common: Arc<Common>,
     ) -> Result<Self> {
@@ -174,7 +174,7 @@ impl Agent {
         })?;
         let name: Arc<str> = name.into();
         let pool = Pool::of(&name);
-        Ok(Self { name, base, source, tls: RwLock::new(tls), common, pool })
+        Ok(Self { name, base, settings, tls: RwLock::new(tls), common, pool })
     }
 
     fn tls(&self) -> Option<Arc<Tls>> {
@@ -184,7 +184,7 @@ impl Agent {
     /// Reads the files of the TLS settings again; whether they are others now. Of files that cannot be read, or are half
     /// replaced, nothing is taken.
     pub(crate) fn renew_tls(&self) -> bool {
-        let Ok(new) = self.source.read() else { return false };
+        let Ok(new) = read_tls(&self.settings) else { return false };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = new.is_some() && new != *tls;
         if is_new {

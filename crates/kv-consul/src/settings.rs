@@ -1,43 +1,21 @@
 //! What is given in files, and read again when the other side says that it is out of date.
 
-use kv_core::{
-    Error, ErrorKind, Result, Secret,
-    backend::{TlsFiles, TlsSettings},
-};
+use kv_core::{Error, ErrorKind, Result, Secret, backend::TlsFiles};
 use reqwest::{Certificate, ClientBuilder, Identity, header::HeaderValue};
 use std::{
     fmt,
     path::PathBuf,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
 }
 
-/// The TLS settings of all agents, as they were given.
-#[derive(Debug, Default)]
-pub(crate) struct TlsSource {
-    pub(crate) tls: Option<bool>,
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) server_name: Option<String>,
-}
-
-impl TlsSource {
-    /// What they come to now: the files are read each time.
-    pub(crate) fn read(&self) -> Result<Option<std::sync::Arc<Tls>>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: self.server_name.as_deref(),
-        };
-        let files = settings.read()?;
-        files.map(|files| Tls::new(files).map(std::sync::Arc::new)).transpose()
-    }
+/// Reads the files of these settings as they are now; `None` for plain text.
+pub(crate) fn read_tls(settings: &kv_core::Tls) -> Result<Option<Arc<Tls>>> {
+    let files = settings.read()?;
+    files.map(|files| Tls::new(files).map(Arc::new)).transpose()
 }
 
 /// TLS, by what the files held when they were read.

@@ -73,9 +73,9 @@ async fn a_lease_that_never_came_to_the_server_does_not_hold_close_up() -> Resul
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("mine", MINE).await?;
-    let root = Kv::new(guarded.config(ROOT).open().await?);
+    let root = guarded.config(ROOT).open().await?;
     for (lock, may_again) in [("goes", true), ("stays", false)] {
-        let kv = Kv::new(guarded.config(&token).open().await?);
+        let kv = guarded.config(&token).open().await?;
         let guard = kv.new_lock(lock).ttl(Duration::from_secs(60)).acquire().await?;
         guarded.change("mine", &MINE.replace("write", "read")).await?;
         soon("the rights to be gone", async { while kv.put("a", "").await.is_ok() {} }).await?;

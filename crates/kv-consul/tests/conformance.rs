@@ -3,6 +3,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_consul::Config, kv_consul::Consul);
+
 fn main() {
     kv_testsuite::main(common::suite::suite)
 }

@@ -8,7 +8,7 @@ use common::{
     http, names, single, with,
 };
 use kv_consul::Config;
-use kv_core::{ErrorKind, Kv};
+use kv_core::{ErrorKind, Tls};
 use kv_testsuite::{Certificates, Failure, Proxy, failover::soon};
 use serde_json::json;
 use std::{io::Write, net::SocketAddr, time::Duration};
@@ -33,9 +33,9 @@ async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_kno
     std::fs::write(&file, &first)?;
     let proxy = Proxy::start(guarded.0.address).await;
     let config = Config::new([proxy.address().to_string()]).prefix("mine/").token_file(&file);
-    let kv = Kv::new(config.open().await?).with_deadline(DEADLINE);
-    let root = Kv::new(guarded.config(ROOT).open().await?);
-    let old = Kv::new(guarded.config(&first).open().await?);
+    let kv = config.open().await?.with_deadline(DEADLINE);
+    let root = guarded.config(ROOT).open().await?;
+    let old = guarded.config(&first).open().await?;
     // The session of both goes on.
     let other = kv.new_lock("other").ttl(TTL).acquire().await?;
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
@@ -128,8 +128,8 @@ async fn a_write_is_not_sent_again_because_its_answer_was_no_tls() -> Result<(),
     let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| ours.file(name));
     let node = with(&json!({ "cert_file": cert, "key_file": key, "ca_file": &ca })).await?;
     let spoils = Spoils::of(node.tls_address()).await?;
-    let config = Config::new([spoils.address.to_string()]).prefix("mine/").ca(&ca);
-    let kv = Kv::new(config.open().await?).with_deadline(DEADLINE);
+    let config = Config::new([spoils.address.to_string()]).prefix("mine/").tls(Tls::new().ca(&ca));
+    let kv = config.open().await?.with_deadline(DEADLINE);
     let other = kv_consul::open(&format!("consul://{}/mine/", node.address)).await?;
     kv.put("k", "").await?;
     writeln!(std::fs::OpenOptions::new().append(true).open(&ca)?, "# another one")?;

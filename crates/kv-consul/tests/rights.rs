@@ -105,7 +105,7 @@ async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(
     let token = guarded.token("mine", MINE).await?;
     let proxy = Proxy::start(guarded.0.address).await;
     let config = Config::new([proxy.address().to_string()]).prefix("mine/").token(token);
-    let (far, root) = (Kv::new(config.open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let (far, root) = (config.open().await?, guarded.config(ROOT).open().await?);
     fill(&root, "d", 200).await?;
     root.put("d/open/a", "").await?;
     let mut watch = far.watch_tree("d").await?;
@@ -127,8 +127,8 @@ async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Resul
     let file = folder.path().join("token");
     std::fs::write(&file, &first)?;
     let config = Config::new([guarded.0.address.to_string()]).prefix("mine/").token_file(&file);
-    let (kv, root) = (Kv::new(config.open().await?), Kv::new(guarded.config(ROOT).open().await?));
-    let old = Kv::new(guarded.config(&first).open().await?);
+    let (kv, root) = (config.open().await?, guarded.config(ROOT).open().await?);
+    let old = guarded.config(&first).open().await?;
     for key in ["d/a", "d/b", "d/secret/a"] {
         root.put(key, "1").await?;
     }
@@ -157,8 +157,7 @@ async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Resul
 async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("mine", MINE).await?;
-    let (kv, root) =
-        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let (kv, root) = (guarded.config(&token).open().await?, guarded.config(ROOT).open().await?);
     root.put("d/secret/a", "").await?;
     let mut watch = kv.watch_tree("d").await?;
     synced(&mut watch).await?;
@@ -179,8 +178,7 @@ async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Fa
 async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("mine", MINE).await?;
-    let (kv, root) =
-        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let (kv, root) = (guarded.config(&token).open().await?, guarded.config(ROOT).open().await?);
     let names = ["plain", "ключ"];
     let mut guards = Vec::new();
     for name in names {
@@ -215,8 +213,7 @@ impl Refused {
     async fn begin(waited_for: &str) -> Result<Self, Failure> {
         let guarded = Guarded::start(&json!({})).await?;
         let token = guarded.token("mine", MINE).await?;
-        let (kv, root) =
-            (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+        let (kv, root) = (guarded.config(&token).open().await?, guarded.config(ROOT).open().await?);
         let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
         let other = match waited_for {
             "l" => None,

@@ -8,7 +8,7 @@ use common::{
     with,
 };
 use kv_consul::Config;
-use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
+use kv_core::{Error, ErrorKind, Kv, Secret, Tls, WatchEvent};
 use kv_testsuite::{Certificates, Failure, Harness, Rotation, failover::soon, torture::nemesis::Stroke};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, 
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = Kv::new(config.open().await?);
+    let kv = config.open().await?;
     kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
     assert!(kv.exists("a").await?);
     let mut watch = kv.watch_tree("").await?;
@@ -54,10 +54,10 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     let node = server(&ours, true).await?;
     let config = || Config::new([node.tls_address().to_string()]).prefix("tls/");
     let certified =
-        |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+        |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
 
-    works(certified(&ours).ca(ours.file("ca.pem"))).await?;
-    works(certified(&ours).ca(ours.file("ca.pem")).server_name("localhost")).await?;
+    works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
+    works(config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("localhost"))).await?;
     let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
     let url = format!(
         "consul://{}/tls/?ca={}&cert={}&key={}&server_name=localhost",
@@ -68,12 +68,22 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     );
     kv_consul::open(&url).await?.get("a").await?;
 
-    refused(certified(&ours).ca(theirs.file("ca.pem")), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(certified(&ours).tls(true), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(config().ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate").await?;
-    refused(certified(&theirs).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate")
+    refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
         .await?;
-    let misnamed = certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere");
+    refused(config().tls(certified(&ours)), ErrorKind::Unauthenticated, "`ca`").await?;
+    refused(
+        config().tls(Tls::new().ca(ours.file("ca.pem"))),
+        ErrorKind::Unauthenticated,
+        "client certificate",
+    )
+    .await?;
+    refused(
+        config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
+        ErrorKind::Unauthenticated,
+        "client certificate",
+    )
+    .await?;
+    let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
     refused(misnamed, ErrorKind::Unauthenticated, "`server_name`").await?;
     Ok(())
 }
@@ -82,8 +92,11 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 async fn plain_text_and_tls_are_not_mixed() -> Result<(), Failure> {
     let ours = Certificates::new()?;
     let node = server(&ours, false).await?;
-    works(Config::new([node.tls_address().to_string()]).prefix("tls/").ca(ours.file("ca.pem"))).await?;
-    let plain = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    works(
+        Config::new([node.tls_address().to_string()]).prefix("tls/").tls(Tls::new().ca(ours.file("ca.pem"))),
+    )
+    .await?;
+    let plain = Config::new([node.address.to_string()]).tls(Tls::new().ca(ours.file("ca.pem")));
     let e = refused(plain, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");
     let without = Config::new([node.tls_address().to_string()]);
@@ -115,8 +128,8 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
     let rubbish = tempfile::NamedTempFile::new()?;
     std::fs::write(rubbish.path(), "no PEM")?;
     let nobody = || Config::new(["127.0.0.1:1"]);
-    refused(nobody().ca(rubbish.path()), ErrorKind::InvalidArgument, "`ca`").await?;
-    let config = nobody().client_certificate(rubbish.path(), rubbish.path());
+    refused(nobody().tls(Tls::new().ca(rubbish.path())), ErrorKind::InvalidArgument, "`ca`").await?;
+    let config = nobody().tls(Tls::new().client_certificate(rubbish.path(), rubbish.path()));
     refused(config, ErrorKind::InvalidArgument, "`cert`").await?;
     Ok(())
 }
@@ -152,7 +165,7 @@ async fn tokens() -> Result<(), Failure> {
     assert!(!format!("{e} {e:?} {:?}", e.cause()).contains(wrong));
 
     for prefix in ["mine/", "yours/"] {
-        let root = Kv::new(guarded.config(ROOT).prefix(prefix).open().await?);
+        let root = guarded.config(ROOT).prefix(prefix).open().await?;
         for key in ["a", "b", "ключ"] {
             root.put(key, "").await?;
         }
@@ -164,9 +177,9 @@ async fn tokens() -> Result<(), Failure> {
 
     // The server's limits are for those who may read them; the defaults for others.
     let less = guarded.token("less", MINE).await?;
-    let kv = Kv::new(guarded.config(&less).open().await?);
+    let kv = guarded.config(&less).open().await?;
     let least = |kv: &Kv| kv.capabilities().lock.as_ref().map(|lock| lock.ttl.least);
-    let root = Kv::new(guarded.config(ROOT).open().await?);
+    let root = guarded.config(ROOT).open().await?;
     assert_eq!((least(&root), least(&kv)), (Some(Duration::from_millis(500)), Some(Duration::from_secs(10))));
     guarded.change("less", r#"session_prefix "" { policy = "write" }"#).await?;
     soon("the rights to be gone", async { while kv.get("a").await.is_ok() {} }).await?;
@@ -227,7 +240,7 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
     guarded.delete(&kept).await?;
     soon("the file to be read again", async { while kv.get("a").await.is_err() {} }).await?;
     let kept = guarded.token("kept-again", MINE).await?;
-    let other = Kv::new(guarded.config(&kept).open().await?);
+    let other = guarded.config(&kept).open().await?;
 
     guarded.delete(&first).await?;
     soon("the old token to be unknown", async {
@@ -261,7 +274,7 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
 async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("gone", MINE).await?;
-    let kv = Kv::new(guarded.config(&token).open().await?);
+    let kv = guarded.config(&token).open().await?;
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
     guarded.delete(&token).await?;
@@ -277,11 +290,8 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
     let ours = &certificates.client;
     let node = server(&certificates.server, true).await?;
-    let config = Config::new([node.tls_address().to_string()])
-        .prefix("tls/")
-        .ca(ours.file("ca.pem"))
-        .client_certificate(ours.file("client.pem"), ours.file("client.key"));
-    let kv = Kv::new(config.open().await?);
+    let config = Config::new([node.tls_address().to_string()]).prefix("tls/").tls(ours.of_client());
+    let kv = config.open().await?;
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
@@ -310,8 +320,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
     let token = guarded.token("mine", MINE).await?;
-    let (kv, root) =
-        (Kv::new(guarded.config(&token).open().await?), Kv::new(guarded.config(ROOT).open().await?));
+    let (kv, root) = (guarded.config(&token).open().await?, guarded.config(ROOT).open().await?);
     for key in ["key", "open/a", "secret/a", "secret/b"] {
         kv.put(key, "1").await?;
     }

@@ -105,6 +105,7 @@ mod secret;
 #[cfg(feature = "serde")]
 mod serial;
 mod store;
+mod tls;
 mod txn;
 mod url;
 mod value;
@@ -128,6 +129,7 @@ pub use options::{
 pub use registry::Registry;
 pub use secret::Secret;
 pub use store::{Acquired, AsStore, Leased, Store};
+pub use tls::Tls;
 pub use txn::{Condition, Decision, Fence, Outcome, Refusal, Transaction, Write};
 pub use url::{IntoStoreUrl, StoreUrl};
 pub use value::IntoValue;

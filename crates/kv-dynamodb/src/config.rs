@@ -14,7 +14,7 @@ use crate::{
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::Credentials;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl,
     backend::{Clock, directory_prefix},
 };
 use std::time::Duration;
@@ -32,17 +32,20 @@ const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-/// use kv_core::Kv;
 /// use kv_dynamodb::Config;
 ///
 /// let config = Config::new("settings").prefix("app/").region("eu-central-1").create(true);
-/// let kv = Kv::new(config.open().await?);
+/// let kv = config.open().await?;
 /// kv.put("color", "red").await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
-#[must_use = "nothing is opened until `open`"]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[must_use = "nothing is opened until `open` or `build`"]
 pub struct Config {
     table: String,
     prefix: String,
@@ -51,7 +54,9 @@ pub struct Config {
     endpoint: Option<String>,
     profile: Option<String>,
     access_key: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     secret_key: Option<Secret>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     session_token: Option<Secret>,
     create: bool,
     replicas: bool,
@@ -157,7 +162,19 @@ impl Config {
     /// [`Unauthenticated`](ErrorKind::Unauthenticated) without credentials and for those that the service does not know,
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) where they do not allow `dynamodb:DescribeTable`;
     /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when the service did not answer in time.
-    pub async fn open(self) -> Result<Dynamo> {
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
+    /// [`Kv::new`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<Dynamo> {
         self.connect().await.map_err(in_open)
     }
 
@@ -254,7 +271,12 @@ impl Config {
         ))
     }
 
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+    /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
+    /// be read.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["dynamodb"])?;
         let config = Self {
             table: url.hosts().join(","),

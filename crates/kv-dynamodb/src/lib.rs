@@ -150,7 +150,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
 /// unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    Ok(Kv::new(from_url(StoreUrl::parse(url).map_err(config::in_open)?).await?))
+    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
 }
 
 /// The same for a [`Registry`](kv_core::Registry): `registry.with("dynamodb", kv_dynamodb::from_url)`.
@@ -159,5 +159,5 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// As [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Dynamo>> + Send + 'static {
     let config = Config::from_url(url).map_err(config::in_open);
-    async move { config?.open().await }
+    async move { config?.build().await }
 }

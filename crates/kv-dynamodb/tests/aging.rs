@@ -52,7 +52,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
     let front = Front::new(node.address).await?;
     front.knows("first");
     let config = Config::new(TABLE).endpoint(format!("http://{}", front.address)).region("us-east-1");
-    let kv = Kv::new(config.create(true).open().await?);
+    let kv = config.create(true).open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch_tree("").await?;
     while watch.event().await? != WatchEvent::Synced {}
@@ -78,7 +78,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
     // The watch by itself too.
     profile(file, "fourth")?;
     front.knows("fourth");
-    let other = Kv::new(node.config(TABLE).open().await?);
+    let other = node.config(TABLE).open().await?;
     other.put("c", "").await?;
     loop {
         match watch.event().await? {
@@ -105,7 +105,7 @@ async fn signatures_are_dated_by_the_service() -> Result<(), Failure> {
     let front = Front::new(node.address).await?;
     front.checks_dates();
     front.ahead(Duration::from_secs(7200));
-    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
+    let kv = config(front.address, TABLE).create(true).open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch("a").await?;
     while watch.event().await? != WatchEvent::Synced {}
@@ -120,8 +120,8 @@ async fn signatures_are_dated_by_the_service() -> Result<(), Failure> {
 async fn one_odd_date_ends_nothing() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
-    let holder = Kv::new(node.config(TABLE).open().await?);
+    let kv = config(front.address, TABLE).create(true).open().await?;
+    let holder = node.config(TABLE).open().await?;
     let ttl = Duration::from_secs(60);
     let _guard = holder.new_lock("l").ttl(ttl).acquire().await?;
     holder.put("a", "1").ttl(ttl).await?;
@@ -182,8 +182,7 @@ fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
     // Opened in one that stays, used first in one that ends, while a watch and a wait are there that stay.
     let front = servers.block_on(Front::new(node.address))?;
     let minute = Duration::from_secs(60);
-    let kv =
-        stays.block_on(async { Ok::<_, Failure>(Kv::new(config(front.address, TABLE).open().await?)) })?;
+    let kv = stays.block_on(async { Ok::<_, Failure>(config(front.address, TABLE).open().await?) })?;
     let other = stays.block_on(node.open(TABLE))?;
     let passes = Runtime::new()?;
     let holders = stays.block_on(async {

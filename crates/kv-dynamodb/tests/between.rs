@@ -21,7 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn behind_front() -> Result<(Node, Front, Kv), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
+    let kv = config(front.address, TABLE).create(true).open().await?;
     Ok((node, front, kv))
 }
 
@@ -150,7 +150,7 @@ async fn a_watch_rides_out_what_is_not_known_to_last() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_deleted_and_made_anew_is_followed() -> Result<(), Failure> {
     let (node, _front, kv) = behind_front().await?;
-    let waiter = Kv::new(node.config(TABLE).open().await?);
+    let waiter = node.config(TABLE).open().await?;
     kv.put("d/a", "1").await?;
     kv.put("d/old", "1").await?;
     let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
@@ -227,7 +227,7 @@ async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failu
 #[tokio::test(flavor = "multi_thread")]
 async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failure> {
     let (node, front, kv) = behind_front().await?;
-    let other = Kv::new(node.config(TABLE).open().await?);
+    let other = node.config(TABLE).open().await?;
     for lost in 1..=2 {
         let guard = kv.new_lock("l").acquire().await?;
         front.trouble("UpdateItem", Trouble::Lost, lost);

@@ -5,6 +5,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_dynamodb::Config, kv_dynamodb::Dynamo);
+
 fn main() {
     kv_testsuite::main(common::suite::suite)
 }

@@ -53,7 +53,7 @@ async fn item(
 }
 
 async fn open(node: &Node, prefix: &str) -> Result<Kv, Failure> {
-    Ok(Kv::new(node.config(TABLE).prefix(prefix).create(true).open().await?))
+    Ok(node.config(TABLE).prefix(prefix).create(true).open().await?)
 }
 
 fn corrupt(e: &Error, names: &str) {
@@ -224,8 +224,8 @@ async fn a_record_that_is_damaged_under_a_watch_is_no_deletion() -> Result<(), F
 async fn stores_of_two_tables_do_not_wait_for_each_other() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let slow = Kv::new(config(front.address, "slow").prefix("app/").create(true).open().await?);
-    let other = Kv::new(node.config("other").prefix("app/").create(true).open().await?);
+    let slow = config(front.address, "slow").prefix("app/").create(true).open().await?;
+    let other = node.config("other").prefix("app/").create(true).open().await?;
     front.trouble("PutItem", Trouble::Late(Duration::from_secs(4)), 1);
     let put = tokio::spawn(async move { slow.put("k", "1").await });
     while !front.counted().iter().any(|(operation, _)| operation == "PutItem") {

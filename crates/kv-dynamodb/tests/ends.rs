@@ -29,8 +29,8 @@ struct World {
 async fn world() -> Result<World, Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
-    let other = Kv::new(node.config(TABLE).open().await?);
+    let kv = config(front.address, TABLE).create(true).open().await?;
+    let other = node.config(TABLE).open().await?;
     other.put("a", "1").ttl(TTL).await?;
     let s = |text: &str| AttributeValue::S(text.into());
     let get = node.sdk().get_item().table_name(TABLE).key("p", s("kv:")).key("k", s("a"));

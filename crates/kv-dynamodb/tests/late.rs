@@ -22,8 +22,8 @@ const SOON: Duration = Duration::from_millis(20);
 async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).create(true).open().await?);
-    let other = Kv::new(node.config(TABLE).open().await?);
+    let kv = config(front.address, TABLE).create(true).open().await?;
+    let other = node.config(TABLE).open().await?;
     Ok((node, front, kv, other))
 }
 
@@ -122,7 +122,7 @@ async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failu
 async fn a_transaction_is_not_repeated_when_its_token_may_be_forgotten() -> Result<(), Failure> {
     let (node, clock) = (single().await?, Clock::manual());
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).create(true).clock(clock.clone()).open().await?);
+    let kv = config(front.address, TABLE).create(true).clock(clock.clone()).open().await?;
     front.counted();
     front.trouble("TransactWriteItems", Trouble::Late(Duration::from_secs(4)), 1);
     let transact = tokio::spawn({

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, PutRequest, WriteRequest},
 };
 use common::{Node, single};
-use kv_core::{Bytes, Kv, Version, WatchEvent};
+use kv_core::{Bytes, Version, WatchEvent};
 use kv_testsuite::Failure;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -202,7 +202,7 @@ async fn worker() -> Result<(), Failure> {
     let [emulator, guarded, name] = told.split(' ').collect::<Vec<_>>()[..] else {
         return Err("three words".into());
     };
-    let kv = Kv::new(common::config(emulator.parse()?, TABLE).open().await?);
+    let kv = common::config(emulator.parse()?, TABLE).open().await?;
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
         let (kv, guarded, name) = (kv.clone(), guarded.to_owned(), name.to_owned());

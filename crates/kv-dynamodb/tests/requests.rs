@@ -20,7 +20,7 @@ const TABLE: &str = "requests";
 async fn behind_front() -> Result<(Node, Front, Kv), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, TABLE).prefix("app/").create(true).open().await?);
+    let kv = config(front.address, TABLE).prefix("app/").create(true).open().await?;
     front.counted();
     Ok((node, front, kv))
 }
@@ -199,7 +199,7 @@ async fn lock_requests_whose_answers_are_lost_are_known_as_ours() -> Result<(), 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_watches_and_waits_share_their_polls() -> Result<(), Failure> {
     let (node, front, kv) = behind_front().await?;
-    let other = Kv::new(config(node.address, TABLE).prefix("app/").open().await?);
+    let other = config(node.address, TABLE).prefix("app/").open().await?;
     let mut watches = Vec::new();
     for n in 0..20 {
         let mut watch = kv.watch_tree(format!("d/{n}")).await?;
@@ -242,8 +242,7 @@ async fn the_services_date_decides_and_no_clients() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
     front.ahead(Duration::from_secs(3600));
-    let open =
-        || async { Ok::<_, Failure>(Kv::new(config(front.address, TABLE).create(true).open().await?)) };
+    let open = || async { Ok::<_, Failure>(config(front.address, TABLE).create(true).open().await?) };
     let (kv, other) = (open().await?, open().await?);
     let ttl = Duration::from_secs(3);
     kv.put("a", "").ttl(ttl).await?;

@@ -11,7 +11,7 @@ use common::{
     front::{Front, Trouble},
     single,
 };
-use kv_core::{ErrorKind, Kv, Secret, WatchEvent, Watching};
+use kv_core::{ErrorKind, Secret, WatchEvent, Watching};
 use kv_dynamodb::Config;
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ async fn settings_that_make_no_sense_are_refused_before_any_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_ends_at_a_segment() -> Result<(), Failure> {
     let node = single().await?;
-    let open = |config: Config| async { Ok::<_, Failure>(Kv::new(config.create(true).open().await?)) };
+    let open = |config: Config| async { Ok::<_, Failure>(config.create(true).open().await?) };
     let bare = open(node.config("prefixes").prefix("app")).await?;
     let slashed = open(node.config("prefixes").prefix("app/")).await?;
     let by_url = kv_dynamodb::open(&node.url("prefixes", "app")).await?;
@@ -140,7 +140,7 @@ async fn without_a_stream_there_are_no_watches_and_the_way_to_them_is_told() -> 
     make(&node, "no-stream", &["p", "k"], None).await?;
     make(&node, "keys-only", &["p", "k"], Some(StreamViewType::KeysOnly)).await?;
     for (table, way) in [("no-stream", "StreamEnabled=true"), ("keys-only", "StreamEnabled=false")] {
-        let kv = Kv::new(node.config(table).open().await?);
+        let kv = node.config(table).open().await?;
         assert_eq!(kv.capabilities().watch, Watching::Unsupported);
         let e = kv.watch_tree("").await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
@@ -166,7 +166,7 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
     front.trouble("DescribeTable", Trouble::Refused(400, "AccessDeniedException"), 1);
     refused(config(), ErrorKind::PermissionDenied, &["AccessDeniedException", "said the test"]).await?;
 
-    let kv = Kv::new(config().open().await?);
+    let kv = config().open().await?;
     for (code, kind) in [
         ("AccessDeniedException", ErrorKind::PermissionDenied),
         ("ExpiredTokenException", ErrorKind::Unauthenticated),
@@ -186,8 +186,7 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
 async fn closing_names_the_lock_that_cannot_be_given_back() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let open =
-        || async { Ok::<_, Failure>(Kv::new(config(front.address, "given").create(true).open().await?)) };
+    let open = || async { Ok::<_, Failure>(config(front.address, "given").create(true).open().await?) };
     let (kv, other) = (open().await?, open().await?);
     let [kept, later] = ["kept", "later"].map(|name| kv.new_lock(name).ttl(Duration::from_secs(60)));
     let (kept, later) = (kept.acquire().await?, later.acquire().await?);
@@ -207,7 +206,7 @@ async fn closing_names_the_lock_that_cannot_be_given_back() -> Result<(), Failur
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, "rights").create(true).open().await?);
+    let kv = config(front.address, "rights").create(true).open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch_tree("").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
@@ -225,7 +224,7 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
 async fn a_watch_rides_out_throttling_and_expired_iterators() -> Result<(), Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
-    let kv = Kv::new(config(front.address, "iterators").create(true).open().await?);
+    let kv = config(front.address, "iterators").create(true).open().await?;
     kv.put("d/kept", "1").await?;
     kv.put("d/deleted", "1").await?;
     let mut watch = kv.watch_tree("d").await?;

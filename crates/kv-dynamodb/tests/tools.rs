@@ -4,7 +4,7 @@ mod common;
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use common::single;
-use kv_core::{ErrorKind, Kv, WatchEvent};
+use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn s(text: &str) -> AttributeValue {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_we_wrote_the_sdk_reads() -> Result<(), Failure> {
     let node = single().await?;
-    let kv = Kv::new(node.config(TABLE).prefix("app/").create(true).open().await?);
+    let kv = node.config(TABLE).prefix("app/").create(true).open().await?;
     let keys = [("a/b", all_bytes()), ("empty", Vec::new()), ("ключ/🔑 *?#%", b"\n".to_vec())];
     for (key, value) in &keys {
         kv.put(*key, value.clone()).await?;
@@ -39,7 +39,7 @@ async fn what_we_wrote_the_sdk_reads() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
     let node = single().await?;
-    let kv = Kv::new(node.config(TABLE).prefix("app/").create(true).open().await?);
+    let kv = node.config(TABLE).prefix("app/").create(true).open().await?;
     let put = |key: &'static str, value: Vec<u8>| {
         let put = node.sdk().put_item().table_name(TABLE).item("p", s("kv:app/")).item("k", s(key));
         put.item("v", AttributeValue::B(Blob::new(value))).send()
@@ -76,7 +76,7 @@ async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_is_deleted_by_the_service() -> Result<(), Failure> {
     let node = single().await?;
-    let kv = Kv::new(node.config(TABLE).slack(Duration::ZERO).create(true).open().await?);
+    let kv = node.config(TABLE).slack(Duration::ZERO).create(true).open().await?;
     let mut watch = kv.watch_tree("d").await?;
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     kv.put("d/a", "1").ttl(Duration::from_secs(3)).await?;

@@ -1,12 +1,9 @@
 //! The members of the cluster, and what each request is for.
 
-use crate::{
-    member::{Access, Member},
-    tls::Tls,
-};
+use crate::member::{Access, Member};
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret,
+    Deadline, Error, ErrorKind, Result, Secret, Tls,
     backend::{
         Mutex,
         retry::{Answered, RetrySafety, Servers},

@@ -1,47 +1,47 @@
 //! How a store is opened.
 
-use crate::{Etcd, client::Client, tls::Tls};
+use crate::{Etcd, client::Client};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
+    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, login, with_port},
 };
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 const PORT: u16 = 2379;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
-/// roots are trusted. The files are read again for every new connection, so that certificates may be replaced while the
-/// store is open. `Debug` shows no password.
+/// The files of [`Tls`] are read again for every new connection, so that certificates may be replaced while the store is
+/// open. `Debug` shows no password, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-/// use kv_core::Kv;
+/// use kv_core::Tls;
 /// use kv_etcd::Config;
 ///
 /// let config = Config::new(["h1:2379", "h2:2379", "h3:2379"])
 ///     .prefix("app")
 ///     .user("me", "secret")
-///     .ca("/etc/etcd/ca.pem");
-/// let kv = Kv::new(config.open().await?);
+///     .tls(Tls::new().ca("/etc/etcd/ca.pem"));
+/// let kv = config.open().await?;
 /// kv.put("color", "red").await?; // `etcdctl get app/color`
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
-#[must_use = "nothing is opened until `open`"]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[must_use = "nothing is opened until `open` or `build`"]
 pub struct Config {
     endpoints: Vec<String>,
     prefix: String,
     raw_prefix: Option<String>,
     user: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     password: Option<Secret>,
-    tls: Option<bool>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-    server_name: Option<String>,
+    tls: Tls,
     #[cfg_attr(feature = "serde", serde(skip))]
     deadline: Option<Duration>,
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -75,27 +75,10 @@ impl Config {
         self
     }
 
-    /// Whether to speak TLS; on by itself when one of the following is given.
-    pub fn tls(mut self, on: bool) -> Self {
-        self.tls = Some(on);
-        self
-    }
-
-    /// The PEM file of the authorities that may have signed the members' certificates, in place of the system's.
-    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca = Some(file.into());
-        self
-    }
-
-    /// The PEM files of our own certificate and its key.
-    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
-        self
-    }
-
-    /// The name that the members' certificates must have, where it is not the one of their addresses.
-    pub fn server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
+    /// it is set.
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = tls.into();
         self
     }
 
@@ -119,7 +102,19 @@ impl Config {
     /// of the two sides does not accept, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or
     /// [`Timeout`](kv_core::ErrorKind::Timeout) when no member answered in time;
     /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
-    pub async fn open(self) -> Result<Etcd> {
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
+    /// [`Kv::new`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<Etcd> {
         self.connect().await.map_err(in_open)
     }
 
@@ -133,15 +128,18 @@ impl Config {
             Some(raw) => raw,
             None => directory_prefix(self.prefix),
         };
-        let Self { tls, ca, cert, key, server_name, .. } = self;
-        let tls = Tls { tls, ca, cert, key, server_name };
         let endpoints = self.endpoints.iter().map(|host| address(host)).collect::<Result<Vec<_>>>()?;
-        let client = Client::new(&endpoints, tls, login)?;
+        let client = Client::new(&endpoints, self.tls, login)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         Etcd::open(client, prefix, self.clock, deadline).await
     }
 
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+    /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
+    /// be read.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["etcd"])?;
         let config = Self {
             endpoints: url.hosts_or(PORT),
@@ -149,11 +147,7 @@ impl Config {
             raw_prefix: url.take("raw_prefix")?,
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
-            tls: url.take("tls")?,
-            ca: url.take("ca")?,
-            cert: url.take("cert")?,
-            key: url.take("key")?,
-            server_name: url.take("server_name")?,
+            tls: Tls::take(&mut url)?,
             ..Self::default()
         };
         url.finish()?;
@@ -229,12 +223,16 @@ mod tests {
     #[test]
     #[cfg(feature = "serde")]
     fn a_configuration_is_read_and_what_it_misspells_is_named() {
-        let text = r#"{"endpoints": ["h1", "h2:2379"], "prefix": "app/", "user": "me", "password": "hush", "ca": "ca.pem"}"#;
+        let text = r#"{"endpoints": ["h1", "h2:2379"], "prefix": "app/", "user": "me", "password": "hush", "tls": {"ca": "ca.pem"}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         assert_eq!(config.endpoints, ["h1", "h2:2379"]);
-        assert_eq!((&*config.prefix, config.user.as_deref(), config.tls), ("app/", Some("me"), None));
+        assert_eq!((&*config.prefix, config.user.as_deref()), ("app/", Some("me")));
         assert_eq!(config.password.as_ref().map(|password| password.reveal()), Some("hush"));
-        assert_eq!(config.ca.as_deref(), Some("ca.pem".as_ref()));
+        assert_eq!(config.tls, Tls::default().ca("ca.pem"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("hush"), "{written}");
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{:?}", again.user("me", "hush")), format!("{config:?}"));
         assert!(!format!("{config:?}").contains("hush"));
         let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
         assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");

@@ -1,8 +1,8 @@
 //! One connection to one member, and whether it stands.
 
-use crate::tls::Tls;
+use crate::tls;
 use hyper_util::rt::TokioIo;
-use kv_core::backend::TlsFiles;
+use kv_core::{Tls, backend::TlsFiles};
 use std::{
     future::Future,
     io,
@@ -104,8 +104,8 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { address, link, tls } = self.clone();
         Box::pin(async move {
-            if let Some((tls, files)) = tls
-                && tls.have_changed(&files).await
+            if let Some((settings, files)) = tls
+                && tls::have_changed(&settings, &files).await
             {
                 link.outdate();
                 return Err(io::Error::other("the files of the TLS settings have changed"));

@@ -5,11 +5,11 @@ use crate::{
     error::{About, Failure, NO_ETCD, classify, refusal},
     link::{Connector, Link},
     login::{LoggedIn, Login},
-    tls::{self, Tls},
+    tls,
 };
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret,
+    Deadline, Error, ErrorKind, Result, Secret, Tls,
     backend::{
         Home, Mutex, TlsFiles, catch_up,
         retry::{Attempt, Effect, RequestError, before},

@@ -3,6 +3,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_etcd::Config, kv_etcd::Etcd);
+
 fn main() {
     kv_testsuite::main(|| common::suite::suite("etcd", "etcd-3.5"))
 }

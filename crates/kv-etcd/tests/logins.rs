@@ -182,7 +182,7 @@ async fn a_write_whose_login_is_not_answered_goes_to_another_member() -> Result<
     let hosts = [proxy.address().to_string(), node.address.to_string()];
     let config = Config::new(hosts).prefix("mine/").user("me", "my-word");
     // A login takes a busy machine some time.
-    let kv = Kv::new(config.open().await?).with_deadline(Duration::from_secs(16));
+    let kv = config.open().await?.with_deadline(Duration::from_secs(16));
     kv.put("a", "1").await?;
     // It is told that its token is an old one, and logs in again.
     as_root(&node, &["role", "add", "unrelated"])?;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, Setup, nodes};
-use kv_core::{Kv, WatchEvent};
+use kv_core::WatchEvent;
 use kv_etcd::Config;
 use kv_testsuite::{Certificates, Failure, Rotation, failover::soon};
 use std::time::Duration;
@@ -25,11 +25,8 @@ async fn files_are_read_again_for_new_connections() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
     let ours = &certificates.client;
     let node = server(&certificates.server).await?;
-    let config = Config::new([node.address.to_string()])
-        .prefix("rotated")
-        .ca(ours.file("ca.pem"))
-        .client_certificate(ours.file("client.pem"), ours.file("client.key"));
-    let kv = Kv::new(config.open().await?);
+    let config = Config::new([node.address.to_string()]).prefix("rotated").tls(ours.of_client());
+    let kv = config.open().await?;
     let mut watch = kv.watch_tree("").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Synced));
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, Setup, nodes};
-use kv_core::{Error, ErrorKind, Kv, Secret, WatchEvent};
+use kv_core::{Error, ErrorKind, Secret, Tls, WatchEvent};
 use kv_etcd::Config;
 use kv_testsuite::{Certificates, Failure, Harness, failover::soon, process::run, torture::nemesis::Stroke};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, 
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = Kv::new(config.open().await?);
+    let kv = config.open().await?;
     kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
     assert!(kv.exists("a").await?);
     let mut watch = kv.watch_tree("").await?;
@@ -55,9 +55,9 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     let node = server(&ours, true).await?;
     let config = || Config::new([node.address.to_string()]).prefix("tls/");
     let certified =
-        |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+        |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
 
-    works(certified(&ours).ca(ours.file("ca.pem"))).await?;
+    works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
     let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
     let url = format!(
         "etcd://{}/tls/?ca={}&cert={}&key={}&server_name=localhost",
@@ -68,12 +68,22 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     );
     kv_etcd::open(&url).await?.get("a").await?;
 
-    refused(certified(&ours).ca(theirs.file("ca.pem")), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(certified(&ours), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(config().ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate").await?;
-    refused(certified(&theirs).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate")
+    refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
         .await?;
-    let misnamed = certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere");
+    refused(config().tls(certified(&ours)), ErrorKind::Unauthenticated, "`ca`").await?;
+    refused(
+        config().tls(Tls::new().ca(ours.file("ca.pem"))),
+        ErrorKind::Unauthenticated,
+        "client certificate",
+    )
+    .await?;
+    refused(
+        config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
+        ErrorKind::Unauthenticated,
+        "client certificate",
+    )
+    .await?;
+    let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
     refused(misnamed, ErrorKind::Unauthenticated, "`server_name`").await?;
     Ok(())
 }
@@ -82,7 +92,7 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 async fn a_server_without_tls_is_named() -> Result<(), Failure> {
     let ours = Certificates::new()?;
     let node = common::single("etcd").await?;
-    let config = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    let config = Config::new([node.address.to_string()]).tls(Tls::new().ca(ours.file("ca.pem")));
     let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");
     Ok(())
@@ -120,7 +130,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
     }
     let rubbish = tempfile::NamedTempFile::new()?;
     std::fs::write(rubbish.path(), "no PEM")?;
-    let config = nobody().client_certificate(rubbish.path(), rubbish.path());
+    let config = nobody().tls(Tls::new().client_certificate(rubbish.path(), rubbish.path()));
     refused(config, ErrorKind::InvalidArgument, "TLS settings").await?;
     Ok(())
 }
@@ -178,7 +188,7 @@ async fn users_and_passwords() -> Result<(), Failure> {
         assert!(!format!("{wrong} {wrong:?} {:?}", wrong.cause()).contains("wrong-word"));
         refused(config(), ErrorKind::Unauthenticated, "asks for a user").await?;
 
-        let kv = Kv::new(config().prefix("yours/").user("me", "my-word").open().await?);
+        let kv = config().prefix("yours/").user("me", "my-word").open().await?;
         assert_eq!(kv.get("a").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(kv.put("a", "").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         let mut watch = kv.watch_tree("").await?;
@@ -194,8 +204,7 @@ async fn ended_tokens_are_renewed() -> Result<(), Failure> {
     let node = nodes(&setup, 1)?.remove(0);
     node.start().await?;
     with_users(&node)?;
-    let kv =
-        Kv::new(Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?);
+    let kv = Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?;
     // Kept for longer than that, and not lost on a machine that is busy.
     let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
     for n in 0..4 {
@@ -217,8 +226,7 @@ async fn ended_tokens_are_renewed() -> Result<(), Failure> {
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = common::single("etcd").await?;
     with_users(&node)?;
-    let kv =
-        Kv::new(Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?);
+    let kv = Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch_tree("").await?;
     for _ in ["Put", "Synced"] {

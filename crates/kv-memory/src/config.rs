@@ -121,8 +121,11 @@ impl Config {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another clock than that of the store, where one of this name is
     /// open, and for `prefix` together with `raw_prefix`.
-    pub fn build(self) -> Result<Memory> {
-        Memory::of(self)
+    ///
+    /// # Cancel safety
+    /// It does not wait, and so is never dropped half way.
+    pub async fn build(self) -> Result<Memory> {
+        Memory::of(self).map_err(in_open)
     }
 
     /// Opens the store.
@@ -130,7 +133,7 @@ impl Config {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
-        self.build().map(Kv::new).map_err(in_open)
+        self.build().await.map(Kv::new)
     }
 }
 
@@ -148,7 +151,7 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`].
 pub async fn from_url(url: StoreUrl) -> Result<Memory> {
-    Config::from_url(url).and_then(Config::build).map_err(in_open)
+    Config::from_url(url).map_err(in_open)?.build().await
 }
 
 /// Says in an error that it is one of opening this backend's store.

@@ -296,10 +296,10 @@ mod tests {
     use super::NAMED;
     use crate::Config;
 
-    #[test]
-    fn names_that_nobody_uses_are_forgotten() {
+    #[tokio::test]
+    async fn names_that_nobody_uses_are_forgotten() {
         for n in 0..3 {
-            drop(Config::new().name(n.to_string()).build().unwrap());
+            drop(Config::new().name(n.to_string()).build().await.unwrap());
         }
         let named = NAMED.lock();
         assert_eq!(named.keys().collect::<Vec<_>>(), ["2"], "the last goes with the next");

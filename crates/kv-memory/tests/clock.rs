@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
 
-fn on(clock: &Clock) -> (Memory, Kv) {
-    let memory = Config::new().clock(clock.clone()).build().unwrap();
+async fn on(clock: &Clock) -> (Memory, Kv) {
+    let memory = Config::new().clock(clock.clone()).build().await.unwrap();
     (memory.clone(), Kv::new(memory))
 }
 
@@ -26,7 +26,7 @@ async fn pass(clock: &Clock, seconds: u32) {
 #[tokio::test]
 async fn a_ttl_is_never_early_and_goes_on_the_moment() {
     let clock = Clock::manual();
-    let (_, kv) = on(&clock);
+    let (_, kv) = on(&clock).await;
     let written = kv.put("a", "1").ttl(Duration::from_micros(9_999_500)).await.unwrap();
     assert_eq!(written.ttl, Some(10 * S));
     clock.advance(10 * S - Duration::from_nanos(1));
@@ -44,7 +44,7 @@ async fn a_ttl_is_never_early_and_goes_on_the_moment() {
 #[tokio::test]
 async fn a_put_replaces_the_ttl_and_the_lease() {
     let clock = Clock::manual();
-    let (_, kv) = on(&clock);
+    let (_, kv) = on(&clock).await;
     let lease = kv.lease(10 * S).await.unwrap();
     kv.put("kept", "").ttl(S).await.unwrap();
     kv.put("kept", "").await.unwrap();
@@ -66,7 +66,7 @@ async fn a_put_replaces_the_ttl_and_the_lease() {
 #[tokio::test]
 async fn an_idle_watch_sees_expiry() {
     let clock = Clock::manual();
-    let (_, kv) = on(&clock);
+    let (_, kv) = on(&clock).await;
     let mut watch = kv.watch_tree("d").await.unwrap();
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
     let late = kv.put("d/late", "").ttl(20 * S).await.unwrap().version;
@@ -87,9 +87,9 @@ async fn an_idle_watch_sees_expiry() {
 #[test]
 fn expiry_survives_the_end_of_a_runtime() {
     let clock = Clock::manual();
-    let (memory, _) = on(&clock);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
+    let (memory, _) = first.block_on(on(&clock));
     first.block_on(async { Kv::new(memory.clone()).put("a", "").ttl(S).await.unwrap() });
     runtime().block_on(async {
         let mut watch = Kv::new(memory).watch("a").await.unwrap();
@@ -104,7 +104,7 @@ fn expiry_survives_the_end_of_a_runtime() {
 #[tokio::test]
 async fn a_lease_is_kept_alive_and_ends_with_its_owner() {
     let clock = Clock::manual();
-    let (memory, kv) = on(&clock);
+    let (memory, kv) = on(&clock).await;
     let lease = kv.lease(9 * S).await.unwrap();
     let version = kv.put("node", "up").lease(&lease).await.unwrap().version;
     pass(&clock, 60).await;
@@ -138,7 +138,7 @@ async fn a_lease_is_kept_alive_and_ends_with_its_owner() {
 #[tokio::test]
 async fn a_lock_is_kept_alive_and_a_lost_one_goes_to_the_next() {
     let clock = Clock::manual();
-    let (_, kv) = on(&clock);
+    let (_, kv) = on(&clock).await;
     let first = kv.new_lock("l").ttl(9 * S).value("first").acquire().await.unwrap();
     let mut holders = kv.lock_holder("l").watch().await.unwrap();
     assert!(matches!(holders.event().await.unwrap(), WatchEvent::Put(e) if e.value == "first"));
@@ -167,7 +167,7 @@ async fn a_lock_is_kept_alive_and_a_lost_one_goes_to_the_next() {
 #[tokio::test]
 async fn a_killed_holders_lock_is_free_after_its_ttl() {
     let clock = Clock::manual();
-    let (memory, kv) = on(&clock);
+    let (memory, kv) = on(&clock).await;
     let options = LockOptions::default().ttl(9 * S);
     let killed = memory.lock(&Key::parse("l").unwrap(), &options).await.unwrap().unwrap();
     killed.release.forget();
@@ -181,7 +181,7 @@ async fn a_killed_holders_lock_is_free_after_its_ttl() {
 #[tokio::test]
 async fn an_evicted_holder_is_told_at_once() {
     let clock = Clock::manual();
-    let (memory, kv) = on(&clock);
+    let (memory, kv) = on(&clock).await;
     assert!(!memory.evict_lock("l").unwrap());
     let first = kv.new_lock("l").acquire().await.unwrap();
     let second = tokio::spawn(kv.new_lock("l").acquire());

@@ -67,8 +67,8 @@ async fn urls_are_refused_with_a_reason() {
 #[tokio::test]
 async fn an_open_store_keeps_its_clock() {
     let clock = Clock::manual();
-    let first = Config::new().name("clocked").clock(clock.clone()).build().unwrap();
-    let refused = Config::new().name("clocked").clock(Clock::manual()).build().unwrap_err();
+    let first = Config::new().name("clocked").clock(clock.clone()).build().await.unwrap();
+    let refused = Config::new().name("clocked").clock(Clock::manual()).build().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     let second = Config::new().name("clocked").open().await.unwrap();
     second.put("a", "").ttl(Duration::from_secs(5)).await.unwrap();

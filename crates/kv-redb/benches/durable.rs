@@ -4,7 +4,7 @@
 //! files, or in the one that `KV_BENCH_DIR` names, since the disk is what is measured.
 
 use kv_core::{Kv, Result};
-use kv_redb::{Config, Redb};
+use kv_redb::Config;
 use redb::{Database, TableDefinition};
 use std::{
     env,
@@ -33,7 +33,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
 
 /// Puts a second, and puts for each commit.
 async fn ours(path: &Path, callers: usize, quick_repair: bool) -> Result<(f64, f64)> {
-    let store = Arc::new(Redb::open(Config::new(path).quick_repair(quick_repair)).await?);
+    let store = Arc::new(Config::new(path).quick_repair(quick_repair).build().await?);
     let kv = Kv::new(store.clone());
     let (mut rates, before) = (Vec::new(), store.stats()?);
     for _ in 0..ROUNDS {

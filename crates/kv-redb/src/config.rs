@@ -177,7 +177,16 @@ impl Config {
     /// # Cancel safety
     /// Dropping the future leaves nothing open.
     pub async fn open(self) -> Result<Kv> {
-        Redb::open(self).await.map(Kv::new).map_err(in_open)
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, for
+    /// [`Kv::new`](kv_core::Kv::new), and for [`Redb::stats`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<Redb> {
+        Redb::open(self).await.map_err(in_open)
     }
 }
 

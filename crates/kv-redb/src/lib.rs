@@ -115,5 +115,5 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// As [`Config::from_url`] and [`Config::open`].
 pub async fn from_url(url: StoreUrl) -> Result<Redb> {
-    Redb::open(Config::from_url(url).map_err(config::in_open)?).await.map_err(config::in_open)
+    Config::from_url(url).map_err(config::in_open)?.build().await
 }

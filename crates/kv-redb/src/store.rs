@@ -119,7 +119,7 @@ impl Redb {
     ///
     /// # Errors
     /// As [`Config::open`].
-    pub async fn open(config: Config) -> Result<Self> {
+    pub(crate) async fn open(config: Config) -> Result<Self> {
         let prefix = config.whole_prefix()?;
         let client = engine::open(&config).await?;
         let view = engine::view(client.engine()?, &prefix);

@@ -3,6 +3,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_redb::Config, kv_redb::Redb);
+
 fn main() {
     kv_testsuite::main(common::suite)
 }

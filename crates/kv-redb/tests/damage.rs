@@ -2,7 +2,7 @@
 //! tool wrote it, is `Corrupt` before anything is written, and never a panic.
 
 use kv_core::{ErrorKind, Kv, Result};
-use kv_redb::{Config, Redb};
+use kv_redb::Config;
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
@@ -126,7 +126,7 @@ async fn ends_of_keys_that_are_not_there_are_cleared_away_once() -> Result<()> {
         write.open_table(EXPIRY).unwrap().insert((1, "nobody"), ()).unwrap();
     })
     .await?;
-    let store = Arc::new(Redb::open(Config::new(&file)).await?);
+    let store = Arc::new(Config::new(&file).build().await?);
     let cleared = async {
         while store.stats()?.commits == 0 {
             tokio::task::yield_now().await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 async fn open(file: &std::path::Path) -> Result<(Kv, Arc<Redb>)> {
-    let store = Arc::new(Redb::open(Config::new(file)).await?);
+    let store = Arc::new(Config::new(file).build().await?);
     Ok((Kv::new(store.clone()), store))
 }
 

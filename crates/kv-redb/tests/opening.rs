@@ -1,7 +1,7 @@
 //! What opening refuses, with which words, and what happens when the disk is full.
 
 use kv_core::{Error, ErrorKind, Result, WatchEvent};
-use kv_redb::{Config, Redb};
+use kv_redb::Config;
 use redb::{Database, TableDefinition};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
@@ -201,7 +201,7 @@ async fn paths_that_cannot_be_a_file() -> Result<()> {
 #[ignore = "started by another test, as a process of its own"]
 async fn the_process_on_a_full_disk() -> Result<()> {
     let Ok(file) = env::var(FILE).map(PathBuf::from) else { return Ok(()) };
-    let store = Arc::new(Redb::open(Config::new(&file)).await?);
+    let store = Arc::new(Config::new(&file).build().await?);
     let kv = kv_core::Kv::new(store.clone());
     let guard = kv.new_lock("leader").acquire().await?;
     let mut watch = kv.watch_tree("data").await?;

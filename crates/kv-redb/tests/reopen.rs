@@ -1,7 +1,7 @@
 //! What survives closing and opening: versions, expiry, leases, lock tokens.
 
 use kv_core::{Deadline, Kv, LeaseOptions, Result, Store, backend::Clock};
-use kv_redb::{Config, Redb};
+use kv_redb::Config;
 use std::{
     env,
     path::Path,
@@ -223,7 +223,7 @@ async fn what_is_closed_leaves_neither_lock_nor_lease() -> Result<()> {
 #[tokio::test]
 async fn a_store_without_a_handle() -> Result<()> {
     let (_folder, file) = folder();
-    let store = Redb::open(Config::new(&file)).await?;
+    let store = Config::new(&file).build().await?;
     let options = LeaseOptions::default().deadline(Deadline::after(SECOND));
     let leased = store.lease(SECOND, &options).await?;
     assert!(leased.alive.is_held());

@@ -1,6 +1,6 @@
 //! What every connection needs.
 
-use crate::tls::Tls;
+use crate::tls::Connectors;
 use kv_core::Secret;
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ pub(crate) struct Access {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<u8>,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<Connectors>>,
     /// Where servers are reached that name themselves otherwise.
     pub(crate) reached: Arc<BTreeMap<String, String>>,
     /// Whether a server was reached by it.

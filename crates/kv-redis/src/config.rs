@@ -1,19 +1,11 @@
 //! How a store is opened.
 
-use crate::{
-    Redis,
-    access::Access,
-    client::Client,
-    find::Find,
-    names::Names,
-    part::Part,
-    tls::{Settings, Tls},
-};
+use crate::{Redis, access::Access, client::Client, find::Find, names::Names, part::Part, tls::Connectors};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret,
+    Deadline, Error, ErrorKind, Kv, Result, Secret, Tls,
     backend::{Clock, directory_prefix, with_port},
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -22,7 +14,7 @@ const PARTS: u16 = 64;
 
 /// How the server that takes the writes is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub(crate) enum Kind {
     #[default]
     Single,
@@ -32,22 +24,27 @@ pub(crate) enum Kind {
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// TLS is on when `tls` says so or any of `ca`, `cert`, `key` and `server_name` is given; without a `ca` the system's
-/// roots are trusted. `Debug` shows no password.
+/// The files of [`Tls`] are read again for every new connection, so that certificates may be replaced while the store is
+/// open. `Debug` shows no password, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-/// use kv_core::Kv;
+/// use kv_core::Tls;
 /// use kv_redis::Config;
 ///
-/// let config = Config::new(["h1:6379"]).prefix("app/").user("me", "secret").ca("/etc/redis/ca.pem");
-/// let kv = Kv::new(config.open().await?);
+/// let tls = Tls::new().ca("/etc/redis/ca.pem");
+/// let config = Config::new(["h1:6379"]).prefix("app/").user("me", "secret").tls(tls);
+/// let kv = config.open().await?;
 /// kv.put("color", "red").await?; // `redis-cli get app/color`
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
-#[must_use = "nothing is opened until `open`"]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[must_use = "nothing is opened until `open` or `build`"]
 pub struct Config {
     pub(crate) endpoints: Vec<String>,
     pub(crate) kind: Kind,
@@ -55,15 +52,13 @@ pub struct Config {
     pub(crate) prefix: Option<String>,
     pub(crate) raw_prefix: Option<String>,
     pub(crate) user: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     pub(crate) password: Option<Secret>,
     pub(crate) sentinel_user: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     pub(crate) sentinel_password: Option<Secret>,
     pub(crate) database: Option<u8>,
-    pub(crate) tls: Option<bool>,
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) server_name: Option<String>,
+    pub(crate) tls: Tls,
     pub(crate) spread: Option<u16>,
     pub(crate) reached: BTreeMap<String, String>,
     pub(crate) allow_eviction: bool,
@@ -132,28 +127,10 @@ impl Config {
         self
     }
 
-    /// Whether to speak TLS; on by itself when one of the following is given.
-    pub fn tls(mut self, on: bool) -> Self {
-        self.tls = Some(on);
-        self
-    }
-
-    /// The PEM file of the authorities that may have signed the server's certificate, in place of the system's. This and the
-    /// following are read again for every new connection, so that certificates can be renewed under an open store.
-    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca = Some(file.into());
-        self
-    }
-
-    /// The PEM files of our own certificate and its key.
-    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
-        self
-    }
-
-    /// The name that the server's certificate must have, where it is not the one of its address.
-    pub fn server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
+    /// it is set.
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = tls.into();
         self
     }
 
@@ -201,19 +178,25 @@ impl Config {
     /// accept, and [`PermissionDenied`](ErrorKind::PermissionDenied) for a user without the rights that all calls need, both
     /// at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no server that takes writes
     /// answered in time; [`Unsupported`](ErrorKind::Unsupported) for a server before Redis 7.0.
-    pub async fn open(self) -> Result<Redis> {
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
+    /// [`Kv::new`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<Redis> {
         self.connect().await.map_err(in_open)
     }
 
     async fn connect(self) -> Result<Redis> {
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        let tls = Tls::new(Settings {
-            tls: self.tls,
-            ca: self.ca.clone(),
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            server_name: self.server_name.clone(),
-        })?;
+        let tls = Connectors::new(self.tls.clone())?;
         self.check()?;
         let prefix = self.bytes();
         let access = Access {
@@ -318,11 +301,16 @@ mod tests {
     #[test]
     fn a_configuration_is_read_as_users_write_it() {
         let text = r#"{"endpoints": ["h1", "h2:7000"], "kind": "cluster", "prefix": "app/", "user": "me", "password": "s",
-                       "ca": "ca.pem", "spread": 8, "reached": {"10.0.0.1:6379": "h1:16379"}}"#;
+                       "tls": {"ca": "ca.pem"}, "spread": 8, "reached": {"10.0.0.1:6379": "h1:16379"}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         assert_eq!((config.endpoints.len(), config.kind, config.spread), (2, Kind::Cluster, Some(8)));
         assert_eq!(config.reached["10.0.0.1:6379"], "h1:16379");
         assert!(!format!("{config:?}").contains("\"s\""));
+        assert_eq!(config.tls, Tls::default().ca("ca.pem"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("\"s\""), "{written}");
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{:?}", again.user("me", "s")), format!("{config:?}"));
         let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
         assert!(misspelt.contains("endpoint") && misspelt.contains("endpoints"), "{misspelt}");
     }

@@ -2,55 +2,32 @@
 
 use fred::types::config::TlsConnector;
 use kv_core::{
-    Error, ErrorKind, Result,
-    backend::{Mutex, Pem, TlsFiles, TlsSettings},
+    Error, ErrorKind, Result, Tls,
+    backend::{Mutex, Pem, TlsFiles},
 };
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{fmt, path::PathBuf, sync::Arc};
-
-/// The settings, as a configuration gives them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) tls: Option<bool>,
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) server_name: Option<String>,
-}
-
-impl Settings {
-    fn read(&self) -> Result<Option<TlsFiles>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: self.server_name.as_deref(),
-        };
-        settings.read()
-    }
-}
+use std::{fmt, sync::Arc};
 
 /// What makes TLS of a connection. Certificates that were renewed on the disk are used from the next connection on.
-pub(crate) struct Tls {
-    settings: Settings,
+pub(crate) struct Connectors {
+    settings: Tls,
     last: Mutex<(TlsFiles, TlsConnector)>,
 }
 
-impl Tls {
+impl Connectors {
     /// `None` for plain text.
-    pub(crate) fn new(settings: Settings) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn new(settings: Tls) -> Result<Option<Arc<Self>>> {
         let Some(files) = settings.read()? else { return Ok(None) };
         let connector = connector(&files)?;
         Ok(Some(Arc::new(Self { settings, last: Mutex::new((files, connector)) })))
     }
 
     pub(crate) fn server_name(&self) -> Option<&str> {
-        self.settings.server_name.as_deref()
+        self.settings.name()
     }
 
     /// With the files as they are now. While they are replaced, they may be gone or not fit together: then with those that
@@ -70,9 +47,9 @@ impl Tls {
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for Connectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tls({:?})", self.settings)
+        write!(f, "Connectors({:?})", self.settings)
     }
 }
 

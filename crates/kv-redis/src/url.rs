@@ -4,11 +4,16 @@ use crate::{
     Config,
     config::{Kind, refused},
 };
-use kv_core::{Result, Secret, StoreUrl};
+use kv_core::{Result, Secret, StoreUrl, Tls};
 use std::str::FromStr;
 
 impl Config {
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+    /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown
+    /// or cannot be read.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["redis", "rediss", "redis-cluster", "redis-sentinel"])?;
         let (scheme, secure) = match url.scheme() {
             "rediss" => ("redis", true),
@@ -19,9 +24,12 @@ impl Config {
             "redis-sentinel" => Kind::Sentinel,
             _ => Kind::Single,
         };
-        let tls = yes_or_no(&mut url, "tls")?;
-        if secure && tls == Some(false) {
+        let mut tls = Tls::take(&mut url)?;
+        if secure && tls.switch() == Some(false) {
             return Err(refused("a rediss:// URL with `tls=false`; say redis:// for plain text"));
+        }
+        if secure {
+            tls = tls.enabled(true);
         }
         let config = Self {
             endpoints: url.hosts().to_vec(),
@@ -30,11 +38,7 @@ impl Config {
             raw_prefix: url.take("raw_prefix")?,
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
-            tls: if secure { Some(true) } else { tls },
-            ca: url.take("ca")?,
-            cert: url.take("cert")?,
-            key: url.take("key")?,
-            server_name: url.take("server_name")?,
+            tls,
             database: if kind == Kind::Cluster { None } else { number(&mut url, "db", "0 to 255")? },
             master: if kind == Kind::Sentinel { url.take("master")? } else { None },
             sentinel_user: if kind == Kind::Sentinel { url.take("sentinel_user")? } else { None },

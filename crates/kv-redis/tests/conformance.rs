@@ -3,6 +3,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_redis::Config, kv_redis::Redis);
+
 fn main() {
     kv_testsuite::main(|| common::suite::suite("redis", "redis-7"))
 }

@@ -7,7 +7,7 @@ use common::{
     open::{refused, works},
     single, with,
 };
-use kv_core::{Durability, ErrorKind, Kv, Secret, WatchEvent};
+use kv_core::{Durability, ErrorKind, Secret, Tls, WatchEvent};
 use kv_redis::Config;
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
@@ -43,7 +43,8 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
     }
     let rubbish = tempfile::NamedTempFile::new()?;
     std::fs::write(rubbish.path(), "no PEM")?;
-    let config = Config::new(["127.0.0.1:1"]).client_certificate(rubbish.path(), rubbish.path());
+    let config =
+        Config::new(["127.0.0.1:1"]).tls(Tls::new().client_certificate(rubbish.path(), rubbish.path()));
     refused(config, ErrorKind::InvalidArgument, "TLS settings").await?;
     Ok(())
 }
@@ -167,7 +168,7 @@ async fn a_server_without_config_and_info_is_opened() -> Result<(), Failure> {
     let config = Config::new([node.address.to_string()]);
     works(config.clone()).await?;
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    assert_eq!(Kv::new(config.open().await?).capabilities().durability, Durability::MayLose);
+    assert_eq!(config.open().await?.capabilities().durability, Durability::MayLose);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use common::{
     open::{refused, works},
     single, with, with_tls,
 };
-use kv_core::{Durability, Error, ErrorKind, Kv, WatchEvent};
+use kv_core::{Durability, Error, ErrorKind, Tls, WatchEvent};
 use kv_redis::Config;
 use kv_testsuite::{Certificates, Failure, Rotation, process::Port};
 use std::time::Duration;
@@ -31,18 +31,19 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
         let (_node, address) = server(&ours, kind, "yes").await?;
         let config = || Config::new([&*address]).prefix("tls/");
         let certified =
-            |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+            |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
 
-        works(certified(&ours).ca(ours.file("ca.pem"))).await?;
+        works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
         let url = format!("rediss://{address}/tls/?{}&server_name=localhost", ours.parameters());
         kv_redis::open(&url).await?.get("a").await?;
 
         let unknown = ErrorKind::Unauthenticated;
-        refused(certified(&ours).ca(theirs.file("ca.pem")), unknown, "`ca`").await?;
-        refused(certified(&ours), unknown, "`ca`").await?;
-        refused(config().ca(ours.file("ca.pem")), unknown, "client certificate").await?;
-        refused(certified(&theirs).ca(ours.file("ca.pem")), unknown, "client certificate").await?;
-        let misnamed = certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere");
+        refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), unknown, "`ca`").await?;
+        refused(config().tls(certified(&ours)), unknown, "`ca`").await?;
+        refused(config().tls(Tls::new().ca(ours.file("ca.pem"))), unknown, "client certificate").await?;
+        refused(config().tls(certified(&theirs).ca(ours.file("ca.pem"))), unknown, "client certificate")
+            .await?;
+        let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
         refused(misnamed, unknown, "`server_name`").await?;
     }
     Ok(())
@@ -54,9 +55,8 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
     let ours = &certificates.client;
     let (node, address) = server(&certificates.server, "redis", "yes").await?;
-    let config = Config::new([&*address]).prefix("tls/").ca(ours.file("ca.pem"));
-    let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
-    let kv = Kv::new(config.open().await?);
+    let config = Config::new([&*address]).prefix("tls/").tls(ours.of_client());
+    let kv = config.open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch_tree("").await?;
     while watch.event().await? != WatchEvent::Synced {}
@@ -101,7 +101,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
 async fn a_server_of_the_other_kind_is_named() -> Result<(), Failure> {
     let ours = Certificates::new()?;
     let (node, address) = server(&ours, "redis", "no").await?;
-    let config = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    let config = Config::new([node.address.to_string()]).tls(Tls::new().ca(ours.file("ca.pem")));
     let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");
     // Plain text to a port of TLS: the server hangs up, and says nothing that would tell why.
@@ -139,7 +139,7 @@ async fn users_and_rights() -> Result<(), Failure> {
         let node = with_users(kind).await?;
         let config = || Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word");
         works(config()).await?;
-        let kv = Kv::new(config().open().await?);
+        let kv = config().open().await?;
         assert_eq!(kv.capabilities().durability, Durability::MayLose, "it may not be asked");
         refused(config().user("me", "wrong-word"), ErrorKind::Unauthenticated, "user and password").await?;
 
@@ -152,7 +152,7 @@ async fn users_and_rights() -> Result<(), Failure> {
             refused(config(), ErrorKind::PermissionDenied, "").await?;
             resp.say(&format!("ACL SETUSER me {with}")).await?;
         }
-        let kv = Kv::new(config().open().await?);
+        let kv = config().open().await?;
         resp.say("ACL SETUSER me resetkeys").await?;
         assert_eq!(kv.get("a").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(kv.put("a", "").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
@@ -174,7 +174,7 @@ async fn who_may_not_do_all_of_a_write_does_nothing_of_it() -> Result<(), Failur
         [("resetchannels", "SPUBLISH"), ("allchannels -zadd", "ZADD"), ("allchannels +zadd %R~mine/*", "")]
     {
         resp.say(&format!("ACL SETUSER me {without}")).await?;
-        let kv = Kv::new(config().open().await?);
+        let kv = config().open().await?;
         kv.get("a").await?;
         if names.is_empty() {
             continue;
@@ -192,7 +192,7 @@ async fn who_may_not_do_all_of_a_write_does_nothing_of_it() -> Result<(), Failur
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = with_users("redis").await?;
     let config = Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word");
-    let kv = Kv::new(config.open().await?);
+    let kv = config.open().await?;
     kv.put("a", "1").await?;
     let mut watch = kv.watch_tree("").await?;
     for _ in ["Put", "Synced"] {

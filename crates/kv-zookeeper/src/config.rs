@@ -2,45 +2,48 @@
 
 use crate::{ZooKeeper, connect::Options, names::Names, probe, tls::Certificates};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, StoreUrl,
-    backend::{Clock, TlsSettings, login, with_port},
+    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
+    backend::{Clock, login, with_port},
 };
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 use zookeeper_client::{Acl, AuthId, Permission};
 
 const PORT: u16 = 2181;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// TLS is on when `tls` says so or any of `ca`, `cert` and `key` is given; it needs a `ca`, since the client trusts nobody
-/// by itself. `Debug` shows no password.
+/// [`Tls`] needs a `ca`, since the client trusts nobody by itself; certificates must name the hosts as they are given
+/// here, so that `server_name` is refused. Its files are read again for every new connection. `Debug` shows no password,
+/// and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-/// use kv_core::Kv;
+/// use kv_core::Tls;
 /// use kv_zookeeper::Config;
 ///
 /// let config = Config::new(["h1:2181", "h2:2181", "h3:2181"])
 ///     .prefix("app/")
 ///     .user("me", "secret") // what is created belongs to this user alone
-///     .ca("/etc/zookeeper/ca.pem");
-/// let kv = Kv::new(config.open().await?);
+///     .tls(Tls::new().ca("/etc/zookeeper/ca.pem"));
+/// let kv = config.open().await?;
 /// kv.put("color", "red").await?; // `zkCli get /app/color`
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
-#[must_use = "nothing is opened until `open`"]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[must_use = "nothing is opened until `open` or `build`"]
 pub struct Config {
     endpoints: Vec<String>,
     prefix: String,
     user: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing))]
     password: Option<Secret>,
     acl: Option<String>,
-    tls: Option<bool>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    tls: Tls,
     #[cfg_attr(feature = "serde", serde(skip))]
     deadline: Option<Duration>,
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -79,22 +82,9 @@ impl Config {
         self
     }
 
-    /// Whether to speak TLS; on by itself when one of the following is given.
-    pub fn tls(mut self, on: bool) -> Self {
-        self.tls = Some(on);
-        self
-    }
-
-    /// The PEM file of the authorities that may have signed the members' certificates, which must name the hosts as they are
-    /// given here. This file and the following ones are read again for every new connection.
-    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca = Some(file.into());
-        self
-    }
-
-    /// The PEM files of our own certificate and its key.
-    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
+    /// Sets TLS, with a `ca` at least. Plain text unless it is set.
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = tls.into();
         self
     }
 
@@ -117,14 +107,26 @@ impl Config {
     /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides
     /// does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
     /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before 3.6.
-    pub async fn open(self) -> Result<ZooKeeper> {
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Kv> {
+        self.build().await.map(Kv::new)
+    }
+
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
+    /// [`Kv::new`].
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn build(self) -> Result<ZooKeeper> {
         self.connect().await.map_err(in_open)
     }
 
     async fn connect(self) -> Result<ZooKeeper> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
         let acl = self.acls()?;
-        let certificates = self.certificates()?;
+        let certificates = Certificates::new(self.tls)?;
         let names = Names::new(&self.prefix)?;
         let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         if hosts.is_empty() {
@@ -148,7 +150,12 @@ impl Config {
         ZooKeeper::open(options, names, self.clock, deadline).await
     }
 
-    pub(crate) fn from_url(mut url: StoreUrl) -> Result<Self> {
+    /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
+    /// be read.
+    pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["zookeeper"])?;
         let config = Self {
             endpoints: url.hosts_or(PORT),
@@ -156,10 +163,7 @@ impl Config {
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
             acl: url.take("acl")?,
-            tls: url.take("tls")?,
-            ca: url.take("ca")?,
-            cert: url.take("cert")?,
-            key: url.take("key")?,
+            tls: Tls::take(&mut url)?,
             ..Self::default()
         };
         if url.take::<String>("raw_prefix")?.is_some() {
@@ -205,24 +209,6 @@ impl Config {
         }
         Ok(acls)
     }
-
-    fn certificates(&self) -> Result<Option<Certificates>> {
-        let settings = TlsSettings {
-            tls: self.tls,
-            ca: self.ca.as_deref(),
-            cert: self.cert.as_deref(),
-            key: self.key.as_deref(),
-            server_name: None,
-        };
-        match (settings.are_on()?, &self.ca) {
-            (false, _) => Ok(None),
-            (true, None) => Err(half("TLS without `ca`: nobody is trusted unless named")),
-            (true, Some(ca)) => {
-                let identity = self.cert.clone().zip(self.key.clone());
-                Certificates::read(ca.clone(), identity).map(Some)
-            }
-        }
-    }
 }
 
 fn half(what: &str) -> Error {
@@ -243,10 +229,14 @@ mod tests {
         let text = r#"{"endpoints": ["h1", "h2:2181"], "prefix": "app", "user": "me", "password": "hush", "acl": "auth::r"}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         assert_eq!(config.endpoints, ["h1", "h2:2181"]);
-        assert_eq!((&*config.prefix, config.user.as_deref(), config.tls), ("app", Some("me"), None));
+        assert_eq!((&*config.prefix, config.user.as_deref()), ("app", Some("me")));
         assert_eq!(config.password.as_ref().map(|password| password.reveal()), Some("hush"));
         assert_eq!(config.acl.as_deref(), Some("auth::r"));
         assert!(!format!("{config:?}").contains("hush"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("hush"), "{written}");
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{:?}", again.user("me", "hush")), format!("{config:?}"));
         let misspelt = serde_json::from_str::<Config>(r#"{"endpoint": "h1"}"#).unwrap_err().to_string();
         assert!(misspelt.contains("`endpoint`") && misspelt.contains("`endpoints`"), "{misspelt}");
     }

@@ -1,40 +1,48 @@
 //! How servers and we prove who we are.
 
 use kv_core::{
-    Result,
-    backend::{Mutex, Pem, TlsFiles, TlsSettings},
+    Error, ErrorKind, Result,
+    backend::{Mutex, Pem, TlsFiles},
 };
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 use zookeeper_client::TlsOptions;
 
-/// The files that the settings name. They are read again for every connection: certificates are replaced while a program
-/// runs.
+/// The files that the settings name. They are read again for every connection: certificates are
+/// replaced while a program runs.
 pub(crate) struct Certificates {
-    pub(crate) ca: PathBuf,
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    settings: kv_core::Tls,
     now: Mutex<(TlsFiles, Tls)>,
 }
 
 impl Certificates {
+    /// Returns none for plain text.
+    ///
     /// # Errors
-    /// A file cannot be read, or holds something else.
-    pub(crate) fn read(ca: PathBuf, identity: Option<(PathBuf, PathBuf)>) -> Result<Self> {
-        let files = files(&ca, identity.as_ref())?;
+    /// A setting is half given, or one that the client does not know; a file cannot be read, or
+    /// holds something else.
+    pub(crate) fn new(settings: kv_core::Tls) -> Result<Option<Self>> {
+        if settings.name().is_some() {
+            let why = "ZooKeeper's client checks certificates against the hosts alone; leave `server_name` away, and name \
+                       the hosts as their certificates do";
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
+        let Some(files) = settings.read()? else { return Ok(None) };
+        if files.ca.is_none() {
+            let why = "TLS without `ca`: nobody is trusted unless named; give both, or none of them";
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
         let tls = Tls::new(&files)?;
-        Ok(Self { ca, identity, now: Mutex::new((files, tls)) })
+        Ok(Some(Self { settings, now: Mutex::new((files, tls)) }))
     }
 
     /// As they are now; while they are being replaced, and do not fit together, as they were before.
     pub(crate) fn now(&self) -> Tls {
         let mut now = self.now.lock();
-        let changed = files(&self.ca, self.identity.as_ref()).map(|files| (files != now.0).then_some(files));
+        let changed = self.settings.read().map(|files| files.filter(|files| *files != now.0));
         match changed.and_then(|changed| changed.map(|files| Ok((Tls::new(&files)?, files))).transpose()) {
             Ok(Some((tls, files))) => *now = (files, tls),
             Ok(None) => {}
@@ -42,18 +50,6 @@ impl Certificates {
         }
         now.1.clone()
     }
-}
-
-fn files(ca: &Path, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsFiles> {
-    let settings = TlsSettings {
-        tls: Some(true),
-        ca: Some(ca),
-        cert: identity.map(|(cert, _)| cert.as_path()),
-        key: identity.map(|(_, key)| key.as_path()),
-        server_name: None,
-    };
-    let files = settings.read()?;
-    Ok(files.unwrap_or(TlsFiles { ca: None, identity: None, server_name: None }))
 }
 
 #[derive(Clone)]

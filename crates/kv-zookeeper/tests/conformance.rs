@@ -3,6 +3,8 @@
 
 mod common;
 
+kv_testsuite::opens_as_all_do!(kv_zookeeper::Config, kv_zookeeper::ZooKeeper);
+
 fn main() {
     kv_testsuite::main(|| common::suite::suite("zookeeper", "zookeeper-3.9"))
 }

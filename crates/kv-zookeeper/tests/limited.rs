@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, Setup, nodes, single, start};
-use kv_core::{ErrorKind, Kv};
+use kv_core::ErrorKind;
 use kv_testsuite::{Failure, Proxy, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
@@ -183,7 +183,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
         node.ready().await?;
     }
     let hosts: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
-    let kv = Kv::new(Config::new(hosts.clone()).prefix("ro").open().await?);
+    let kv = Config::new(hosts.clone()).prefix("ro").open().await?;
     kv.put("k", "v").await?;
     let mut watch = kv.watch_tree("").await?;
     while kv_core::WatchEvent::Synced != watch.event().await? {}
@@ -282,7 +282,7 @@ async fn a_host_that_nobody_knows_is_named() -> Result<(), Failure> {
     // Beside one that serves it costs nothing.
     let node = single("zookeeper").await?;
     let hosts = ["no-such-host.invalid".to_owned(), node.address.to_string()];
-    Ok(Kv::new(Config::new(hosts).open().await?).close().await?)
+    Ok(Config::new(hosts).open().await?.close().await?)
 }
 
 /// However many of them there are, for each that is asked takes its time.

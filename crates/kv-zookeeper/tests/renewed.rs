@@ -35,9 +35,8 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     let certificates = Rotation::new()?;
     let ours = &certificates.client;
     let node = server(&certificates.server, "zookeeper", "need").await?;
-    let config = Config::new([node.address.to_string()]).prefix("renewed").ca(ours.file("ca.pem"));
-    let config = config.client_certificate(ours.file("client.pem"), ours.file("client.key"));
-    let kv = Kv::new(config.open().await?);
+    let config = Config::new([node.address.to_string()]).prefix("renewed").tls(ours.of_client());
+    let kv = config.open().await?;
     kv.put("k", "v").await?;
     let mut watch = kv.watch_tree("").await?;
     while watch.event().await? != WatchEvent::Synced {}

@@ -6,7 +6,7 @@ use common::{
     Node, Setup, single, start,
     tls::{server, server_on},
 };
-use kv_core::{Error, ErrorKind, Kv, Secret};
+use kv_core::{Error, ErrorKind, Secret, Tls};
 use kv_testsuite::{Certificates, Failure, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, 
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = Kv::new(config.deadline(Duration::from_secs(20)).open().await?);
+    let kv = config.deadline(Duration::from_secs(20)).open().await?;
     kv.put("a", "1").ttl(Duration::from_secs(30)).await?;
     kv.put("d/b", "2").await?;
     assert!(kv.exists("a").await?);
@@ -50,18 +50,28 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
         let node = server(&ours, kind, "need").await?;
         let config = || Config::new([node.address.to_string()]).prefix("tls/");
         let certified =
-            |c: &Certificates| config().client_certificate(c.file("client.pem"), c.file("client.key"));
+            |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
 
-        works(certified(&ours).ca(ours.file("ca.pem"))).await?;
+        works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
         let url = format!("zookeeper://{}/tls/?{}", node.address, ours.parameters());
         let kv = kv_zookeeper::open(&url).await?;
         kv.get("a").await?;
         kv.close().await?;
 
-        refused(certified(&ours).ca(theirs.file("ca.pem")), ErrorKind::Unauthenticated, "`ca`").await?;
-        refused(config().ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate").await?;
-        refused(certified(&theirs).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "client certificate")
+        refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
             .await?;
+        refused(
+            config().tls(Tls::new().ca(ours.file("ca.pem"))),
+            ErrorKind::Unauthenticated,
+            "client certificate",
+        )
+        .await?;
+        refused(
+            config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
+            ErrorKind::Unauthenticated,
+            "client certificate",
+        )
+        .await?;
         let e = config().deadline(Duration::from_secs(1)).open().await.err().ok_or("it speaks TLS alone")?;
         assert!(e.to_string().contains("`ca`"), "{e}");
     }
@@ -75,17 +85,26 @@ async fn a_certificate_must_name_the_host() -> Result<(), Failure> {
     let node = server_on(&ours, "zookeeper", "none", "127.0.0.2")?;
     let host = format!("127.0.0.2:{}", node.address.port());
     node.daemon.serves(|| async { tokio::net::TcpStream::connect(&host).await.is_ok() }).await?;
-    refused(Config::new([&host]).ca(ours.file("ca.pem")), ErrorKind::Unauthenticated, "names it").await?;
+    refused(
+        Config::new([&host]).tls(Tls::new().ca(ours.file("ca.pem"))),
+        ErrorKind::Unauthenticated,
+        "names it",
+    )
+    .await?;
     let node = server(&ours, "zookeeper", "none").await?;
-    works(Config::new([format!("localhost:{}", node.address.port())]).ca(ours.file("ca.pem")).prefix("x"))
-        .await
+    works(
+        Config::new([format!("localhost:{}", node.address.port())])
+            .tls(Tls::new().ca(ours.file("ca.pem")))
+            .prefix("x"),
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_named() -> Result<(), Failure> {
     let ours = Certificates::new()?;
     let node = single("zookeeper").await?;
-    let config = Config::new([node.address.to_string()]).ca(ours.file("ca.pem"));
+    let config = Config::new([node.address.to_string()]).tls(Tls::new().ca(ours.file("ca.pem")));
     let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");
     Ok(())
@@ -115,8 +134,12 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
     }
     let rubbish = tempfile::NamedTempFile::new()?;
     std::fs::write(rubbish.path(), "no PEM")?;
-    refused(Config::new(["127.0.0.1:1"]).ca(rubbish.path()), ErrorKind::InvalidArgument, "TLS settings")
-        .await?;
+    refused(
+        Config::new(["127.0.0.1:1"]).tls(Tls::new().ca(rubbish.path())),
+        ErrorKind::InvalidArgument,
+        "TLS settings",
+    )
+    .await?;
     Ok(())
 }
 
@@ -142,14 +165,13 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
     for kind in ["zookeeper", "zookeeper38"] {
         let node = single(kind).await?;
         let config = || Config::new([node.address.to_string()]).prefix("mine/");
-        let kv = Kv::new(config().user("me", "my-word").open().await?);
+        let kv = config().user("me", "my-word").open().await?;
         kv.put("d/k", "v").await?;
         kv.put("ttl", "v").ttl(Duration::from_secs(30)).await?;
         let guard = kv.new_lock("l").acquire().await?;
         works(config().prefix("mine/below").user("me", "my-word")).await?;
 
-        let (wrong, nobody) =
-            (Kv::new(config().user("me", "wrong-word").open().await?), Kv::new(config().open().await?));
+        let (wrong, nobody) = (config().user("me", "wrong-word").open().await?, config().open().await?);
         for other in [&wrong, &nobody] {
             for e in [
                 other.get("d/k").await.err(),
@@ -170,13 +192,12 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         assert_eq!(kv.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
         guard.release().await?;
         // The world may read what it is told to.
-        let open = Kv::new(
-            config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?,
-        );
+        let open =
+            config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?;
         open.put("d/k", "v").await?;
         let printed = acl(&node, "/open/d/k")?;
         assert!(printed.contains("'world,'anyone") && printed.contains("'digest,'me:"), "{printed}");
-        let reader = Kv::new(config().prefix("open").open().await?);
+        let reader = config().prefix("open").open().await?;
         assert_eq!(reader.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
         assert_eq!(reader.list("").await?.len(), 1);
         assert_eq!(reader.put("d/k", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
@@ -199,16 +220,14 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
-    let owner = Kv::new(
-        Config::new([node.address.to_string()])
-            .prefix("w")
-            .user("me", "my-word")
-            .acl("world:anyone:cdrwa")
-            .open()
-            .await?,
-    );
+    let owner = Config::new([node.address.to_string()])
+        .prefix("w")
+        .user("me", "my-word")
+        .acl("world:anyone:cdrwa")
+        .open()
+        .await?;
     owner.put("d/a", "1").await?;
-    let reader = Kv::new(Config::new([node.address.to_string()]).prefix("w").open().await?);
+    let reader = Config::new([node.address.to_string()]).prefix("w").open().await?;
     let mut watch = reader.watch_tree("").await?;
     for _ in ["Put", "Synced"] {
         watch.event().await?;
@@ -249,7 +268,7 @@ async fn a_long_acl_counts_in_a_request() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
     let reader = |n| format!("digest:reader{n:04}:{}:r", "x".repeat(28));
     let acl = (0..100).map(reader).fold("world:anyone:cdrwa".to_owned(), |acl, next| format!("{acl},{next}"));
-    let kv = Kv::new(Config::new([node.address.to_string()]).prefix("long").acl(acl).open().await?);
+    let kv = Config::new([node.address.to_string()]).prefix("long").acl(acl).open().await?;
     kv.put("k", "v").await?;
     let puts = |count| (0..count).fold(kv.transact(), |all, n| all.then(kv.put(format!("{n}"), "")));
     let e = puts(128).await.err().ok_or("the server takes it")?;

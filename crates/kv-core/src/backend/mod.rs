@@ -16,7 +16,7 @@
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL | [`Sessions`] |
-//! | TLS settings, a login, an address, a prefix, as a configuration gives them | [`TlsSettings`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`TlsFiles`], [`login`], [`with_port`], [`directory_prefix`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
@@ -57,7 +57,7 @@ pub use inbox::Inbox;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{Pem, TlsFiles, TlsSettings, directory_prefix, login, with_port};
+pub use settings::{Pem, TlsFiles, directory_prefix, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;

@@ -59,33 +59,7 @@ pub fn login(user: Option<&str>, password: Option<&Secret>) -> Result<Option<(St
     }
 }
 
-/// The TLS settings as a user gives them, by the names that they have in URLs.
-///
-/// ```
-/// use kv_core::{ErrorKind, backend::TlsSettings};
-///
-/// assert!(TlsSettings::default().read()?.is_none());
-/// let half = TlsSettings { cert: Some("cert.pem".as_ref()), ..Default::default() };
-/// let e = half.read().unwrap_err();
-/// assert_eq!(e.kind(), ErrorKind::InvalidArgument);
-/// assert!(e.to_string().contains("`cert` without `key`"));
-/// # Ok::<_, kv_core::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TlsSettings<'a> {
-    /// `tls`: on by itself when one of the others is given.
-    pub tls: Option<bool>,
-    /// `ca`: the PEM file of the authorities that are trusted, in place of the system's.
-    pub ca: Option<&'a Path>,
-    /// `cert`: the PEM file of our own certificate.
-    pub cert: Option<&'a Path>,
-    /// `key`: the PEM file of its key.
-    pub key: Option<&'a Path>,
-    /// `server_name`: the name that the server's certificate must have, where it is not the one of its address.
-    pub server_name: Option<&'a str>,
-}
-
-/// TLS, with the files that the settings name, as they are now: [`TlsSettings::read`] reads them again, and equality
+/// TLS, with the files that the settings name, as they are now: [`Tls::read`](crate::Tls::read) reads them again, and equality
 /// tells whether they have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -105,44 +79,8 @@ pub struct Pem {
     bytes: Vec<u8>,
 }
 
-impl TlsSettings<'_> {
-    /// Whether they ask for TLS. Reads nothing.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or contradict each other.
-    pub fn are_on(&self) -> Result<bool> {
-        let given =
-            self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some();
-        match (self.tls, self.cert, self.key) {
-            (Some(false), ..) if given => {
-                Err(half("`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given"))
-            }
-            (_, Some(_), None) => Err(half("the TLS setting `cert` without `key`")),
-            (_, None, Some(_)) => Err(half("the TLS setting `key` without `cert`")),
-            (tls, ..) => Ok(tls.unwrap_or(given)),
-        }
-    }
-
-    /// What they come to: `None` for plain text.
-    ///
-    /// # Errors
-    /// Those of [`are_on`](Self::are_on), and [`InvalidArgument`](ErrorKind::InvalidArgument) for a file that cannot be read,
-    /// by its name.
-    pub fn read(&self) -> Result<Option<TlsFiles>> {
-        if !self.are_on()? {
-            return Ok(None);
-        }
-        let identity = match (self.cert, self.key) {
-            (Some(cert), Some(key)) => Some((Pem::read("cert", cert)?, Pem::read("key", key)?)),
-            _ => None,
-        };
-        let ca = self.ca.map(|file| Pem::read("ca", file)).transpose()?;
-        Ok(Some(TlsFiles { ca, identity, server_name: self.server_name.map(str::to_owned) }))
-    }
-}
-
 impl Pem {
-    fn read(setting: &'static str, file: &Path) -> Result<Self> {
+    pub(crate) fn read(setting: &'static str, file: &Path) -> Result<Self> {
         let bytes = std::fs::read(file).map_err(|e| {
             refused(format!("the TLS setting `{setting}`: {} cannot be read", file.display())).with_cause(e)
         })?;
@@ -186,23 +124,6 @@ mod tests {
             let e = half.unwrap_err();
             assert_eq!(e.kind(), ErrorKind::InvalidArgument);
             assert!(!e.to_string().contains("hush"));
-        }
-    }
-
-    #[test]
-    fn tls_is_off_on_or_refused() {
-        let on = TlsSettings { tls: Some(true), ..Default::default() }.read().unwrap().unwrap();
-        assert!(on.ca.is_none() && on.identity.is_none());
-        let name = Some("n");
-        assert!(TlsSettings { server_name: name, ..Default::default() }.read().unwrap().is_some());
-        assert!(TlsSettings { tls: Some(false), ..Default::default() }.read().unwrap().is_none());
-        for (settings, says) in [
-            (TlsSettings { tls: Some(false), server_name: name, ..Default::default() }, "`tls` is off"),
-            (TlsSettings { key: Some("k".as_ref()), ..Default::default() }, "`key` without `cert`"),
-            (TlsSettings { ca: Some("/no/such".as_ref()), ..Default::default() }, "/no/such cannot be read"),
-        ] {
-            let e = settings.read().unwrap_err();
-            assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains(says), "{e}");
         }
     }
 }

@@ -69,7 +69,7 @@ impl Node {
     }
 
     pub async fn open(&self, table: &str) -> Result<Kv, Failure> {
-        Ok(Kv::new(self.config(table).create(true).open().await?))
+        Ok(self.config(table).create(true).open().await?)
     }
 
     /// The bare SDK.

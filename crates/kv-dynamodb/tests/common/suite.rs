@@ -83,7 +83,7 @@ impl Harness for Suite {
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
         self.address()?;
-        Some(config(proxy.address(), &table(prefix)).prefix(prefix).create(true).open().await.map(Kv::new))
+        Some(config(proxy.address(), &table(prefix)).prefix(prefix).create(true).open().await)
     }
 
     fn address(&self) -> Option<SocketAddr> {

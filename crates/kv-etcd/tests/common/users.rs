@@ -60,7 +60,7 @@ pub async fn open_as_root(node: &Node) -> Result<Kv, Failure> {
 
 pub async fn opened(node: &Node, user: &str, word: &str) -> Result<Kv, Failure> {
     let config = Config::new([node.address.to_string()]).prefix("mine/").user(user, word);
-    Ok(Kv::new(config.open().await?))
+    Ok(config.open().await?)
 }
 
 /// Ready when somebody waits for a lock that is held.

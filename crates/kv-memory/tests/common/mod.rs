@@ -62,5 +62,5 @@ impl Foreign for Process {
 }
 
 pub(crate) async fn suite() -> Result<Process, Failure> {
-    Ok(Process(Config::new().name(NAME).build()?))
+    Ok(Process(Config::new().name(NAME).build().await?))
 }

@@ -113,7 +113,7 @@ impl Harness for Fire {
                 Config::cluster(all).reached(home.to_string(), proxy.address().to_string())
             }
         };
-        Some(config.prefix(prefix).open().await.map(Kv::new))
+        Some(config.prefix(prefix).open().await)
     }
 
     fn address(&self) -> Option<SocketAddr> {

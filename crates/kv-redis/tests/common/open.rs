@@ -1,6 +1,6 @@
 //! What the tests of opening share.
 
-use kv_core::{Error, ErrorKind, Kv, WatchEvent};
+use kv_core::{Error, ErrorKind, WatchEvent};
 use kv_redis::Config;
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Err
 }
 
 pub async fn works(config: Config) -> Result<(), Failure> {
-    let kv = Kv::new(config.open().await?);
+    let kv = config.open().await?;
     kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
     assert!(kv.exists("a").await?);
     let mut watch = kv.watch_tree("").await?;

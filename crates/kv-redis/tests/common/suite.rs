@@ -125,8 +125,7 @@ impl Harness for Suite {
         let address = self.address()?;
         if self.cluster.is_some() {
             let config = Config::cluster([proxy.address().to_string()]).prefix(self.base.name_of(prefix));
-            let store = config.reached(address.to_string(), proxy.address().to_string()).open().await;
-            return Some(store.map(Kv::new));
+            return Some(config.reached(address.to_string(), proxy.address().to_string()).open().await);
         }
         Some(kv_redis::open(&format!("redis://{}/{}", proxy.address(), self.base.name_of(prefix))).await)
     }

@@ -3,7 +3,7 @@
 use super::{super::*, clock::Clock, damage::Damage};
 use kv_core::async_trait;
 use kv_redis::Config;
-use kv_testsuite::{Certificates, Rotation, Server, Troubles, failover::soon, torture::nemesis::Stroke};
+use kv_testsuite::{Rotation, Server, Troubles, failover::soon, torture::nemesis::Stroke};
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -55,8 +55,7 @@ impl Single {
 
     /// What a client needs for that.
     pub fn with_tls(&self, config: Config) -> Config {
-        let [ca, cert, key] = Certificates::OF_CLIENT.map(|name| self.certificates.client.file(name));
-        config.ca(ca).client_certificate(cert, key)
+        config.tls(self.certificates.client.of_client())
     }
 
     async fn exchange_certificates(&self) -> Result<(), Failure> {
