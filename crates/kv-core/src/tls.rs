@@ -4,7 +4,7 @@ use crate::{
     Error, ErrorKind, Result, StoreUrl,
     backend::{Pem, TlsFiles},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The TLS settings of a store: whom it trusts, and who it is. All backends of servers take the
 /// same.
@@ -95,6 +95,11 @@ impl Tls {
     /// Returns whether TLS was switched on or off by name. For backends.
     pub fn switch(&self) -> Option<bool> {
         self.enabled
+    }
+
+    /// Returns the file of authorities that was [set](Self::ca). For backends.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// Returns the name that was [set](Self::server_name). For backends.

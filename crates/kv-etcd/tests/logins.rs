@@ -3,7 +3,7 @@
 mod common;
 
 use common::users::{as_root, ctl, open, two_in_line, with_signed_tokens, with_users};
-use kv_core::{ErrorKind, Kv, WatchEvent};
+use kv_core::{ErrorKind, WatchEvent};
 use kv_etcd::Config;
 use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
 use std::time::Duration;

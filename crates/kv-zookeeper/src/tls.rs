@@ -30,11 +30,11 @@ impl Certificates {
                        the hosts as their certificates do";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
-        let Some(files) = settings.read()? else { return Ok(None) };
-        if files.ca.is_none() {
+        if settings.is_on()? && settings.ca_file().is_none() {
             let why = "TLS without `ca`: nobody is trusted unless named; give both, or none of them";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
+        let Some(files) = settings.read()? else { return Ok(None) };
         let tls = Tls::new(&files)?;
         Ok(Some(Self { settings, now: Mutex::new((files, tls)) }))
     }
