@@ -247,9 +247,11 @@ async fn the_matrix_is_written_and_checked() {
     assert!(program(&[]).status.success());
     let page = std::fs::read_to_string(root.join("docs/compatibility.md")).unwrap();
     assert!(
-        page.contains("| `key.refused` |") && page.contains("transact/commit on fake: none \\| at all"),
+        page.contains("| [`key.refused`](contract.md#keyrefused) | ") && page.contains("- none | at all\n"),
         "{page}"
     );
+    let contract = std::fs::read_to_string(root.join("docs/contract.md")).unwrap();
+    assert!(contract.contains("### key.refused\n\n- "), "{contract}");
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     assert!(
         readme.starts_with("# x\n") && readme.ends_with("-->\nrest\n") && readme.contains("| fake |"),

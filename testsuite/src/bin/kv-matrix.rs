@@ -1,5 +1,5 @@
-//! Makes `docs/compatibility.md`, and the table of backends in `README.md`, of what the runs of the suite left behind;
-//! with `--check` tells whether they are up to date. Run in the workspace's folder, or with it as argument.
+//! Makes `docs/compatibility.md`, and the table of backends in `README.md`, of what the runs of the suite left behind,
+//! and `docs/contract.md` of its cases; with `--check` tells whether they are up to date. Run in the workspace's folder, or with it as argument.
 
 use kv_testsuite::{Failure, matrix};
 use std::{fs, io, path::PathBuf, process::ExitCode};
@@ -44,6 +44,7 @@ fn work() -> Result<Vec<&'static str>, Failure> {
     let readme = root.join("README.md");
     let text = read(&readme)?;
     let wanted = [
+        ("docs/contract.md", root.join("docs/contract.md"), Some(matrix::contract())),
         ("docs/compatibility.md", page, Some(matrix::page(&columns))),
         ("README.md", readme, text.as_deref().and_then(|t| between(t, &matrix::brief(&columns)))),
     ];

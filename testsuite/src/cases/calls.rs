@@ -1,4 +1,4 @@
-//! Section 4: the calls on single keys, and close. Listings and transactions have files of their own.
+//! The calls on single keys, and close. Listings and transactions have files of their own.
 
 use super::{names, put_all, text};
 use crate::{

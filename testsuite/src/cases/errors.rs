@@ -1,4 +1,4 @@
-//! Section 8: errors, as far as no outage is needed.
+//! Errors, as far as no outage is needed.
 
 use super::{names, text};
 use crate::{

@@ -1,4 +1,4 @@
-//! Section 5: TTLs. Leases have a file of their own.
+//! TTLs. Leases have a file of their own.
 
 use super::{names, snapshot, text};
 use crate::{

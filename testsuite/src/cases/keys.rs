@@ -1,4 +1,4 @@
-//! Section 2: keys.
+//! Keys: names, directories, prefixes, and the names of other tools.
 
 use super::{Mirror, in_order, names, put_all, snapshot, text, told};
 use crate::{

@@ -1,4 +1,4 @@
-//! Section 5: leases.
+//! Leases.
 
 mod emptied;
 

@@ -1,4 +1,4 @@
-//! Section 4: listings and `delete_tree`.
+//! Listings and `delete_tree`.
 
 use super::{each, in_order, names, put_all, text};
 use crate::{

@@ -30,27 +30,32 @@ mod transactions;
 mod values;
 mod watches;
 
+/// A part of the contract: its title, and the cases that try it.
+pub(crate) type Chapter = (&'static str, &'static [Case]);
+
+/// The contract, part by part.
+pub(crate) const CHAPTERS: &[Chapter] = &[
+    ("Keys", keys::CASES),
+    ("Stores that share a server", isolation::CASES),
+    ("Values and versions", values::CASES),
+    ("Calls on single keys, and `close`", calls::CASES),
+    ("Listings and `delete_tree`", listings::CASES),
+    ("Transactions", transactions::CASES),
+    ("Random calls beside the store in memory", model::CASES),
+    ("TTLs", expiry::CASES),
+    ("Leases", leases::CASES),
+    ("Watches", watches::CASES),
+    ("Locks", locks::CASES),
+    ("Errors, as far as no outage is needed", errors::CASES),
+    ("Opening a store, and its capabilities", opening::CASES),
+    ("Handles, their ends, and the runtimes that they outlive", lifetimes::CASES),
+    ("Servers that are full", full::CASES),
+    ("Outages", outages::CASES),
+];
+
 /// Every case.
 pub fn all() -> Vec<Case> {
-    [
-        keys::CASES,
-        isolation::CASES,
-        values::CASES,
-        calls::CASES,
-        listings::CASES,
-        transactions::CASES,
-        model::CASES,
-        expiry::CASES,
-        leases::CASES,
-        watches::CASES,
-        locks::CASES,
-        errors::CASES,
-        opening::CASES,
-        lifetimes::CASES,
-        full::CASES,
-        outages::CASES,
-    ]
-    .concat()
+    CHAPTERS.iter().flat_map(|(_, cases)| *cases).copied().collect()
 }
 
 /// The names of the keys below a directory, as listed.

@@ -1,4 +1,4 @@
-//! Section 9: opening a store; and section 1: capabilities.
+//! Opening a store, and its capabilities.
 
 use super::{names, text};
 use crate::{

@@ -1,4 +1,4 @@
-//! Section 4: transactions.
+//! Transactions.
 
 use super::{names, text};
 use crate::{

@@ -1,4 +1,4 @@
-//! Section 3: values and versions.
+//! Values and versions.
 
 mod fenced;
 
