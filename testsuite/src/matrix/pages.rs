@@ -1,6 +1,6 @@
 //! The pages that are made of the cases and of their runs.
 
-use super::{Cell, Column, clauses};
+use super::{Column, clauses};
 use crate::{Case, Outcome, cases};
 use std::{collections::BTreeMap, fmt::Write};
 
