@@ -1,5 +1,6 @@
 //! The user's side: the handle and its calls.
 
+mod calls;
 mod lease;
 mod list;
 mod lock;
@@ -97,12 +98,35 @@ enum Does {
 }
 
 impl Kv {
-    /// A handle on this store.
+    /// Returns a handle on this store. Whoever opens a backend has one already: its `open`, or
+    /// `Config::open`, makes it.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let store = kv_memory::Config::new().build().await?;
+    /// let kv = kv_core::Kv::new(store);
+    /// assert_eq!(kv.capabilities().backend, "memory");
+    /// # Ok(()) }
+    /// ```
     pub fn new(store: impl Store) -> Self {
         Self::from(Arc::new(store) as Arc<dyn Store>)
     }
 
-    /// The same handle with this deadline for each call that is not given one of its own.
+    /// Returns the same handle with this deadline for each call that is not given one of its own: five
+    /// seconds unless it is set. Clones that exist keep theirs.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let hasty = kv.clone().with_deadline(Duration::from_millis(300));
+    /// hasty.put("a", "1").await?;
+    /// hasty.put("b", "2").deadline(Duration::from_secs(9)).await?; // this call alone
+    /// # Ok(()) }
+    /// ```
     #[doc(alias = "timeout")]
     #[doc(alias = "with_timeout")]
     #[must_use]
@@ -111,137 +135,25 @@ impl Kv {
         self
     }
 
-    /// The store, for layers and tests; what is called on it directly is not checked.
+    /// Returns the store, for layers and tests. What is called on it directly is not checked.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
     }
 
-    /// What the store can do.
+    /// Returns what the store can do: limits, what it survives, and which promises its server rules out.
+    /// No I/O: it is known since the store was opened.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let capabilities = kv.capabilities();
+    /// assert!(capabilities.max_value >= 64 << 10);
+    /// assert!(capabilities.lock.as_ref().is_some_and(|lock| lock.fair));
+    /// # Ok(()) }
+    /// ```
     pub fn capabilities(&self) -> &Capabilities {
         self.shared.store.as_ref().capabilities()
-    }
-
-    /// Reads a key: its entry, or `None` when it is missing or expired.
-    pub fn get(&self, key: impl IntoKey) -> Get {
-        Get::new(self, key.into_key())
-    }
-
-    /// Reads several keys, in as few requests as the server allows; the answers are in the order of the keys.
-    pub fn get_many<K: IntoKey>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
-        GetMany::new(self, keys.into_iter().map(IntoKey::into_key).collect())
-    }
-
-    /// Whether a key is there; fetches no value where the server allows it.
-    pub fn exists(&self, key: impl IntoKey) -> Exists {
-        Exists::new(self, key.into_key())
-    }
-
-    /// Creates or replaces a key, and answers its new version and the granted TTL. Without
-    /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before.
-    #[doc(alias = "set")]
-    #[doc(alias = "upsert")]
-    pub fn put(&self, key: impl IntoKey, value: impl IntoValue) -> Put {
-        Put::new(self, key.into_key(), value.into_value(), Expect::Anything)
-    }
-
-    /// Replaces a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone; with `None`
-    /// creates it, else [`KeyExists`](ErrorKind::KeyExists). The same as [`Put::if_version`] and [`Put::if_missing`].
-    #[doc(alias = "cas")]
-    #[doc(alias = "compare_and_swap")]
-    #[doc(alias = "compare_exchange")]
-    pub fn atomic_put(
-        &self,
-        key: impl IntoKey,
-        value: impl IntoValue,
-        previous: impl Into<Option<Version>>,
-    ) -> Put {
-        let expect = previous.into().map_or(Expect::Missing, Expect::Version);
-        Put::new(self, key.into_key(), value.into_value(), expect)
-    }
-
-    /// Deletes a key; `true` when it was there.
-    pub fn delete(&self, key: impl IntoKey) -> Delete {
-        Delete::new(self, key.into_key(), Expect::Anything)
-    }
-
-    /// Deletes a key at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone. The same as
-    /// [`Delete::if_version`].
-    #[doc(alias = "cas_delete")]
-    pub fn atomic_delete(&self, key: impl IntoKey, version: Version) -> Delete {
-        Delete::new(self, key.into_key(), Expect::Version(version))
-    }
-
-    /// Lists what lies strictly below a directory, in ascending byte order; nothing for a directory that is not there.
-    /// Awaited it is a `Vec` of entries; [`List::entries`], [`List::keys`] and [`List::children`] are streams.
-    #[doc(alias = "scan")]
-    #[doc(alias = "range")]
-    #[doc(alias = "keys")]
-    pub fn list(&self, directory: impl IntoKey) -> List {
-        List::new(self, directory.into_directory())
-    }
-
-    /// Deletes everything strictly below a directory; answers the count, where the server tells it for free. One atomic
-    /// step where [`Capabilities::delete_tree_atomic`] says so, else batches: a failed one can simply be called again.
-    #[doc(alias = "delete_prefix")]
-    #[doc(alias = "remove_dir")]
-    pub fn delete_tree(&self, directory: impl IntoKey) -> DeleteTree {
-        DeleteTree::new(self, directory.into_directory())
-    }
-
-    /// Watches one key, which need not be there.
-    #[doc(alias = "subscribe")]
-    pub fn watch(&self, key: impl IntoKey) -> WatchCall {
-        WatchCall::new(self, key.into_key().map(Target::Key))
-    }
-
-    /// Watches everything strictly below a directory.
-    #[doc(alias = "watch_prefix")]
-    #[doc(alias = "subscribe")]
-    pub fn watch_tree(&self, directory: impl IntoKey) -> WatchCall {
-        WatchCall::new(self, directory.into_directory().map(Target::Tree))
-    }
-
-    /// Begins a transaction: conditions and writes, all or nothing.
-    #[doc(alias = "txn")]
-    #[doc(alias = "transaction")]
-    #[doc(alias = "multi")]
-    pub fn transact(&self) -> Txn {
-        Txn::new(self)
-    }
-
-    /// Asks for a lease, which is kept alive in the background; keys put under it live as long.
-    #[doc(alias = "session")]
-    #[doc(alias = "keepalive")]
-    #[doc(alias = "heartbeat")]
-    pub fn lease(&self, ttl: Duration) -> LeaseCall {
-        LeaseCall::new(self, ttl)
-    }
-
-    /// A lock of this name. Names follow the rules of keys and live apart from the data.
-    #[doc(alias = "lock")]
-    #[doc(alias = "mutex")]
-    #[doc(alias = "election")]
-    pub fn new_lock(&self, name: impl IntoKey) -> Lock {
-        Lock::new(self, name.into_key())
-    }
-
-    /// Who holds the lock of this name; [`LockHolder::watch`] watches it.
-    #[doc(alias = "leader")]
-    #[doc(alias = "election")]
-    pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
-        LockHolder::new(self, name.into_key())
-    }
-
-    /// Brings keys that other tools wrote below the directory into listings and watches, where
-    /// [`Capabilities::foreign_keys`] says that this is needed; answers how many. Elsewhere it does nothing.
-    pub fn adopt(&self, directory: impl IntoKey) -> Adopt {
-        Adopt::new(self, directory.into_directory())
-    }
-
-    /// One linearizable read that needs the quorum: the server's version, and leader and members where known.
-    #[doc(alias = "ping")]
-    pub fn health(&self) -> HealthCall {
-        HealthCall::new(self)
     }
 
     /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits and watches end
@@ -347,7 +259,7 @@ impl Kv {
         Ok(answer)
     }
 
-    /// Whether the handle was closed.
+    /// Returns whether the handle was closed, by any of its clones. No I/O.
     pub fn is_closed(&self) -> bool {
         self.shared.shut.load(Ordering::Acquire)
     }
