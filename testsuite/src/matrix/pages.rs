@@ -40,7 +40,7 @@ impl<'a> Server<'a> {
     }
 }
 
-/// The page `docs/compatibility.md`.
+/// Returns the page `docs/compatibility.md`.
 pub fn page(columns: &[Column]) -> String {
     let servers = Server::all(columns);
     let mut out = String::from(
@@ -76,7 +76,7 @@ pub fn page(columns: &[Column]) -> String {
     out
 }
 
-/// Reasons, the most frequent last: what is wanting on one backend alone is of more interest.
+/// Returns the reasons in their order, each with the backends that gave it, and the cases.
 fn untried(columns: &[Column]) -> String {
     let mut reasons: BTreeMap<String, BTreeMap<Vec<String>, Vec<&str>>> = BTreeMap::new();
     for column in columns {
@@ -101,7 +101,7 @@ fn untried(columns: &[Column]) -> String {
     out
 }
 
-/// The page `docs/contract.md`: what every backend promises, and the case that tries it.
+/// Returns the page `docs/contract.md`: what every backend promises, and the case that tries it.
 pub fn contract() -> String {
     let mut out = String::from(
         "# The contract\n\n\
