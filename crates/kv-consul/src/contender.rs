@@ -5,12 +5,12 @@ use crate::{
     client::on_a_task,
     http::Purpose,
     names,
-    session::{LetGo, Own},
+    session::Own,
     store::Inner,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
-    backend::{queue::Left, retry::Answered, unique},
+    backend::{LetGo, queue::Left, retry::Answered, unique},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;

@@ -2,11 +2,14 @@
 
 use crate::{
     delete_watcher::DeleteWatcher,
-    session::{Floor, LetGo, Own},
+    session::{Floor, Own},
     txn::is_missing,
 };
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp};
-use kv_core::{Error, Result, backend::queue::Left};
+use kv_core::{
+    Error, Result,
+    backend::{LetGo, queue::Left},
+};
 use std::sync::{Arc, Weak};
 
 /// The key of one attempt. It does not keep the session alive on which the key hangs.

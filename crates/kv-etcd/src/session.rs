@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
-    backend::{self, Clock, Home, Mutex, Session, Tasks},
+    backend::{self, Clock, Home, LetGo, Mutex, Session, Tasks},
 };
 use std::{
     collections::HashMap,
@@ -19,7 +19,6 @@ use std::{
 };
 use tokio::{
     runtime::{self, Handle},
-    sync::watch,
     task::JoinSet,
 };
 
@@ -31,30 +30,6 @@ pub(crate) struct Own {
     pub(crate) watcher: Arc<DeleteWatcher>,
     pub(crate) floor: Arc<Floor>,
     pub(crate) let_go: LetGo,
-}
-
-/// Has whoever waits under a session take another one: something hangs on it that goes with it alone.
-#[derive(Clone, Debug)]
-pub(crate) struct LetGo(Arc<watch::Sender<bool>>);
-
-impl LetGo {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
-    }
-
-    pub(crate) fn begin(&self) {
-        self.0.send_replace(true);
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Ready when it has begun.
-    pub(crate) async fn begun(&self) {
-        // The sender is ours, so waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(|is_on| *is_on).await;
-    }
 }
 
 /// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
@@ -159,17 +134,10 @@ impl Inner {
             let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
             let alive = lease::keep(self, &grant);
             let watcher = Arc::new(DeleteWatcher::new(self.client.clone(), each_request));
-            let session = Own { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::new() };
+            let session = Own { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
             Ok(Session { session, alive, end: grant.revoke })
         };
-        let here = self.sessions.here(&self.tasks)?;
-        loop {
-            let used = here.get(ttl, grant).await?;
-            if !used.session().let_go.is_on() {
-                return Ok(used);
-            }
-            here.forget(&used);
-        }
+        self.sessions.here(&self.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
     }
 }
 

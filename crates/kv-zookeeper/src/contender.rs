@@ -88,7 +88,7 @@ impl Contender {
 
     /// Returns its place, as its session sees the queue: all that came before it are there.
     pub(crate) async fn position(&self, wait: bool) -> Result<Position<String>> {
-        if self.session.is_let_go() {
+        if self.session.let_go.is_on() {
             // Waiting, it would keep what it waits for.
             return Ok(Position::Lost);
         }
@@ -121,7 +121,7 @@ impl Contender {
     pub(crate) async fn predecessor_gone(&self, name: &str) -> Result<bool> {
         tokio::select! {
             biased;
-            () = self.session.was_let_go() => Ok(true),
+            () = self.session.let_go.begun() => Ok(true),
             changed = self.until_changed(name) => changed.map(|()| true),
         }
     }

@@ -21,7 +21,7 @@ impl Contender {
                 self.is_left.store(true, Ordering::Release);
                 if e.is_lasting() {
                     // It may stay for as long as the session, which others who wait would keep.
-                    self.session.let_go();
+                    self.session.let_go.begin();
                 }
                 Err(e)
             }

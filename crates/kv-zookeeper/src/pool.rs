@@ -24,12 +24,7 @@ impl Inner {
             let end = self.tasks.undo(async move { ended.end(Deadline::after(ENDED_WITHIN)).await });
             Ok(Session { session, alive, end })
         };
-        loop {
-            let used = self.sessions.get(ttl, open).await?;
-            if used.session().is_alive() && !used.session().is_let_go() {
-                return Ok(used);
-            }
-            self.sessions.forget(&used);
-        }
+        let fits = |session: &Arc<Ephemeral>| session.is_alive() && !session.let_go.is_on();
+        self.sessions.get_where(ttl, fits, open).await
     }
 }

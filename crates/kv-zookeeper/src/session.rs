@@ -9,7 +9,7 @@ use crate::{
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
     backend::{
-        Alive, Clock, Home, Instant, Mutex,
+        Alive, Clock, Home, Instant, LetGo, Mutex,
         retry::{RequestError, Servers},
     },
 };
@@ -39,7 +39,7 @@ pub(crate) struct Ephemeral {
     /// Has a receiver for each of those who hear by themselves that it is over.
     holders: watch::Sender<()>,
     /// Who waits under it is to take another one.
-    is_let_go: watch::Sender<bool>,
+    pub(crate) let_go: LetGo,
     /// Whether its end, once it was begun, has come to the server. Kept while one ends it: who ends it meanwhile waits for
     /// that, for an end that is only on its way is none.
     ended: tokio::sync::Mutex<Option<bool>>,
@@ -86,7 +86,7 @@ impl Ephemeral {
             home: Home::here(),
             lost: watch::Sender::new(false),
             holders: watch::Sender::new(()),
-            is_let_go: watch::Sender::new(false),
+            let_go: LetGo::default(),
             ended: tokio::sync::Mutex::default(),
             directories: Mutex::default(),
         })
@@ -130,22 +130,6 @@ impl Ephemeral {
             Error::new(ErrorKind::Unavailable, text)
         };
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
-    }
-
-    /// Nobody is to wait under it: something hangs on it that goes with it alone.
-    pub(crate) fn let_go(&self) {
-        self.is_let_go.send_replace(true);
-    }
-
-    /// Whether it was [let go](Self::let_go).
-    pub(crate) fn is_let_go(&self) -> bool {
-        *self.is_let_go.borrow()
-    }
-
-    /// Ready when it was [let go](Self::let_go).
-    pub(crate) async fn was_let_go(&self) {
-        // The sender is ours, so waiting cannot fail.
-        let _ = self.is_let_go.subscribe().wait_for(|is_let_go| *is_let_go).await;
     }
 
     /// Counts as one who hears by itself that it is over, as long as the answer lives.

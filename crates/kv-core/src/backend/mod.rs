@@ -15,7 +15,7 @@
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
-//! | sessions that locks share, one per TTL | [`Sessions`] |
+//! | sessions that locks share, one per TTL; one that is to end although others wait by it | [`Sessions`], [`LetGo`] |
 //! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`TlsFiles`], [`login`], [`with_port`], [`directory_prefix`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
@@ -33,6 +33,7 @@ pub mod fallback;
 mod home;
 mod hub;
 mod inbox;
+mod let_go;
 mod mutex;
 mod outage;
 pub mod queue;
@@ -54,6 +55,7 @@ pub use expiry::ExpiryQueue;
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
 pub use inbox::Inbox;
+pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};

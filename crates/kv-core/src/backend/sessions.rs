@@ -171,6 +171,32 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         Self { open: Arc::default(), clock }
     }
 
+    /// Returns a session of this TTL, as [`get`](Self::get) does, that `fits`: one that does not gets
+    /// no new users, and another one is granted in its place.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    /// As [`get`](Self::get).
+    pub async fn get_where<F>(
+        &self,
+        ttl: Duration,
+        fits: impl Fn(&S) -> bool,
+        grant: impl Fn() -> F,
+    ) -> Result<Use<S>>
+    where
+        F: Future<Output = Result<Session<S>>>,
+    {
+        loop {
+            let used = self.get(ttl, &grant).await?;
+            if fits(used.session()) {
+                return Ok(used);
+            }
+            self.forget(&used);
+        }
+    }
+
     /// Returns the session of this TTL: the one that there is, or the one that `grant` brings.
     ///
     /// # Errors
