@@ -1,8 +1,8 @@
 //! How a store's servers are trusted, and trust us.
 
 use crate::{
-    Error, ErrorKind, Result, StoreUrl,
-    backend::{Pem, TlsFiles},
+    Result, StoreUrl,
+    backend::{Pem, TlsFiles, half},
 };
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ impl Tls {
     /// `server_name`. For backends.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a `tls` that is neither.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a `tls` that is neither.
     pub fn take(url: &mut StoreUrl) -> Result<Self> {
         Ok(Self {
             enabled: url.take("tls")?,
@@ -110,7 +110,7 @@ impl Tls {
     /// Returns whether TLS is asked for. Reads nothing. For backends.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for settings that are half given or
     /// contradict each other.
     pub fn is_on(&self) -> Result<bool> {
         let Self { enabled, ca, cert, key, server_name } = self;
@@ -128,7 +128,7 @@ impl Tls {
     /// Reads the files as they are now; `None` for plain text. For backends.
     ///
     /// # Errors
-    /// Those of [`is_on`](Self::is_on), and [`InvalidArgument`](ErrorKind::InvalidArgument) for a
+    /// Those of [`is_on`](Self::is_on), and [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a
     /// file that cannot be read, by its name.
     ///
     /// ```
@@ -161,13 +161,10 @@ impl From<bool> for Tls {
     }
 }
 
-fn half(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn tls_is_off_on_or_refused() {

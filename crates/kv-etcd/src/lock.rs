@@ -144,8 +144,8 @@ impl Queue for LockQueue {
             async move { service.kv_client().delete(name, None).await }
         };
         let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await;
-        let deleted = asked.and_then(|Answered { answer, is_repeat }| Ok((answer?.deleted() > 0, is_repeat)));
-        contender.left(deleted.map(|(was_there, is_repeat)| left(was_there, is_repeat)))
+        contender
+            .left(asked.and_then(|Answered { answer, is_repeat }| Ok(left(answer?.deleted() > 0, is_repeat))))
     }
 
     async fn cancel(&self, contender: &Contender) -> Result<Left> {

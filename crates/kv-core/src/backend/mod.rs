@@ -59,6 +59,7 @@ pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
+pub(crate) use settings::half;
 pub use settings::{Pem, TlsFiles, directory_prefix, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;

@@ -10,7 +10,8 @@ fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
 }
 
-fn half(what: &str) -> Error {
+/// The error for what is given without its other half.
+pub(crate) fn half(what: &str) -> Error {
     refused(format!("{what}; give both, or none of them"))
 }
 
