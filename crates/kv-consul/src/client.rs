@@ -118,7 +118,9 @@ impl Client {
             failed: OnceLock::new(),
         };
         let attempt = |attempt| call.attempt(attempt, &read);
-        let Answered { answer, is_repeat } = agents.run(purpose.safety(), deadline, attempt).await?;
+        // In a box: it is large, and would be a part of whatever waits for an answer.
+        let asked = Box::pin(agents.run(purpose.safety(), deadline, attempt));
+        let Answered { answer, is_repeat } = asked.await?;
         Ok(Answered { answer: answer?, is_repeat })
     }
 

@@ -160,8 +160,10 @@ impl Options {
             connector = connector.with_detached();
         }
         match self.tls() {
-            Some(tls) => Linked::connect(connector.with_tls(tls.options()).secure_connect(host)).await,
-            None => Linked::connect(connector.connect(host)).await,
+            Some(tls) => {
+                Linked::connect(connector.with_tls(tls.options()).secure_connect(host).boxed()).await
+            }
+            None => Linked::connect(connector.connect(host).boxed()).await,
         }
     }
 

@@ -154,12 +154,12 @@ impl Link {
 }
 
 impl Linked {
+    /// Takes the client's future in a box: it is large, and would be a part of whatever waits for a session.
     pub(crate) async fn connect(
-        connecting: impl Future<Output = Result<Session, ClientError>>,
+        mut connecting: BoxFuture<'_, Result<Session, ClientError>>,
     ) -> Result<Self, ClientError> {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let spawner = Spawner::default();
-        let mut connecting = pin!(connecting);
         let session = poll_fn(|cx| {
             let _scope = spawns_core::enter(&spawner);
             connecting.as_mut().poll(cx)

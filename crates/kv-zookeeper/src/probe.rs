@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A server that has said nothing for so long gets the end of a line: others wait for one.
 const NUDGE: Duration = Duration::from_secs(1);
@@ -91,13 +91,9 @@ async fn connect(host: &str) -> io::Result<TcpStream> {
     TcpStream::connect(&*found.collect::<Vec<_>>()).await
 }
 
-async fn shaken(
-    host: &str,
-    tls: &Tls,
-    stream: TcpStream,
-) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn shaken(host: &str, tls: &Tls, stream: TcpStream) -> io::Result<Box<TlsStream<TcpStream>>> {
     let server = name(host).map_err(io::Error::other)?;
-    TlsConnector::from(tls.config.clone()).connect(server, stream).await
+    Box::pin(TlsConnector::from(tls.config.clone()).connect(server, stream)).await.map(Box::new)
 }
 
 /// What the system says of a name that it does not find.
@@ -115,9 +111,9 @@ impl std::error::Error for NoName {}
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<u8>> {
     stream.write_all(b"srvr").await?;
     stream.flush().await?;
-    let (mut answer, mut piece, mut nudged) = (Vec::new(), [0; 4096], false);
+    let (mut answer, mut nudged) = (Vec::with_capacity(4096), false);
     while answer.len() < ENOUGH && !is_others(&answer) {
-        let read = stream.read(&mut piece);
+        let read = stream.read_buf(&mut answer);
         let read = match nudged {
             true => read.await,
             false => match tokio::time::timeout(NUDGE, read).await {
@@ -132,7 +128,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<
         };
         match read {
             Ok(0) => break,
-            Ok(n) => answer.extend_from_slice(&piece[..n]),
+            Ok(_) => {}
             // Servers end TLS without its farewell, and with a reset when they have not read all.
             Err(e) if answer.is_empty() && !is_end(&e) => return Err(e),
             Err(_) => break,

@@ -89,7 +89,7 @@ async fn a_leader_without_followers_proves_nothing() -> Result<(), Failure> {
         )
     };
     let (lost, reads) =
-        soon("the loss of the lock and the lease", async { tokio::join!(lost, reads) }).await?;
+        soon("the loss of the lock and the lease", Box::pin(async { tokio::join!(lost, reads) })).await?;
     let failed = [reads.0.err(), reads.1.err(), reads.2.err(), reads.3.err()];
     assert!(failed.iter().flatten().filter(|e| e.is_transient()).count() == 4, "each read: {failed:?}");
     // The last sign of life that counts began before the cut.

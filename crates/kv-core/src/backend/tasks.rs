@@ -142,11 +142,8 @@ impl Tasks {
     /// Runs the work, which ends when its caller stops waiting. From the first moment on in which it has to wait it is a task
     /// of its own: it hears what ends it, though its caller waits for something else and does not poll it. It is counted
     /// until it is over, and has begun what it has to give back.
-    pub(crate) async fn apart<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let mut apart = Apart { work: Box::pin(work), _counted: self.count() };
+    pub(crate) async fn apart<T: Send + 'static>(&self, work: BoxFuture<'static, Result<T>>) -> Result<T> {
+        let mut apart = Apart { work, _counted: self.count() };
         // Whoever asks first is first in line.
         if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(apart.work.as_mut().poll(cx))).await {
             return answer;
@@ -170,7 +167,7 @@ impl Tasks {
 
 /// Work that is counted until it is dropped: the fields are dropped in this order.
 struct Apart<T> {
-    work: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    work: BoxFuture<'static, Result<T>>,
     _counted: Counted,
 }
 

@@ -24,7 +24,7 @@ impl LeaseCall {
 
     async fn run(self) -> Result<Lease> {
         let kv = self.kv.clone();
-        kv.acquiring("lease", self.run_counted()).await
+        kv.acquiring("lease", Box::pin(self.run_counted())).await
     }
 
     async fn run_counted(self) -> Result<Lease> {

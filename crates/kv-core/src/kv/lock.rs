@@ -103,7 +103,7 @@ impl Lock {
 
     async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let kv = self.kv.clone();
-        kv.acquiring("lock", self.get_counted(wait)).await
+        kv.acquiring("lock", Box::pin(self.get_counted(wait))).await
     }
 
     async fn get_counted(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {

@@ -282,7 +282,7 @@ impl Kv {
     async fn acquiring<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl Future<Output = Result<T>> + Send + 'static,
+        work: BoxFuture<'static, Result<T>>,
     ) -> Result<T> {
         let got = self.shared.tasks.apart(work).await?;
         if self.is_closed() { Err(self.in_call(closed(), operation, None)) } else { Ok(got) }
