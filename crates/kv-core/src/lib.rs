@@ -22,7 +22,7 @@
 //! # Two sides
 //! * [`Kv`] is what a user holds: a handle, cheap to clone. It checks names and options before any I/O, keeps deadlines,
 //!   opens the tracing span, and says in every [`Error`] which call failed on which key of which backend.
-//! * [`Store`] is what a backend's author writes: object-safe and small, every option explicit. Six methods make a
+//! * [`Store`](crate::driver::Store) is what a backend's author writes: object-safe and small, every option explicit. Six methods make a
 //!   backend; [`backend`] has the mechanics that each would write again.
 //!
 //! Every promise of an operation stands at its method on [`Kv`]; a backend's own crate says where its server cannot keep
@@ -94,26 +94,27 @@
 
 pub mod backend;
 mod capabilities;
+mod consistency;
+pub mod driver;
 mod entry;
 mod error;
 mod key;
 mod kv;
+mod lease_id;
 mod list;
-mod options;
 mod registry;
 mod secret;
 #[cfg(feature = "serde")]
 mod serial;
-mod store;
 mod tls;
 mod txn;
 mod url;
 mod value;
 mod watch;
 
-pub use async_trait::async_trait;
 pub use bytes::Bytes;
 pub use capabilities::{Capabilities, Durability, ForeignKeys, Linearizable, Locking, TtlRange, Watching};
+pub use consistency::Consistency;
 pub use entry::{Entry, Health, Holder, Version, Written};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{Directory, IntoKey, Key};
@@ -121,16 +122,12 @@ pub use kv::{
     Adopt, Delete, DeleteTree, Exists, Get, GetMany, Guard, HealthCall, Kv, Lease, LeaseCall, List, Listing,
     Lock, LockHolder, Put, Step, Txn, Watch, WatchCall,
 };
-pub use list::{Batch, Cursor, Item, Page, Position};
-pub use options::{
-    Consistency, Deadline, Expect, LeaseId, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions,
-    WatchOptions, WriteOptions,
-};
+pub use lease_id::LeaseId;
+pub use list::{Item, Position};
 pub use registry::Registry;
 pub use secret::Secret;
-pub use store::{Acquired, AsStore, Leased, Store};
 pub use tls::Tls;
-pub use txn::{Condition, Decision, Fence, Outcome, Refusal, Transaction, Write};
+pub use txn::{Condition, Fence, Outcome, Refusal};
 pub use url::{IntoStoreUrl, StoreUrl};
 pub use value::IntoValue;
-pub use watch::{Target, WatchEvent, WatchStream};
+pub use watch::WatchEvent;

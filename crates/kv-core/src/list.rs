@@ -1,7 +1,6 @@
-//! What a listing gives: items, places in its order, pages.
+//! What a listing gives: items, and places in its order.
 
-use crate::{Directory, Entry, Key, ListOptions, Version};
-use bytes::Bytes;
+use crate::{Directory, Entry, Key, Version};
 use std::cmp::Ordering;
 
 /// A place in the order of a listing: a directory counts as its name plus `/`, so that `a` and `a/` are two
@@ -96,98 +95,4 @@ impl Item {
             Self::Directory(directory) => Position::Directory(directory.clone()),
         }
     }
-}
-
-/// A backend's own note of where the next page begins; opaque to everyone else.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cursor(Bytes);
-
-impl Cursor {
-    /// A note of this content.
-    pub fn new(note: impl Into<Bytes>) -> Self {
-        Self(note.into())
-    }
-
-    /// The content.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// A part of a listing, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// What was found, in ascending order of [`Position`].
-    pub items: Vec<Item>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<Cursor>,
-}
-
-impl Page {
-    /// For backends whose server answers whole: sorts, drops what the options leave out and what is the
-    /// library's own, folds what lies deeper into directories, and cuts at the limit. The result has no next page
-    /// unless it was cut, and then goes on behind its last item.
-    ///
-    /// ```
-    /// use kv_core::*;
-    ///
-    /// let entry = |k: &str| Entry::new(Key::parse(k).unwrap(), "v", Version::new(1, 0));
-    /// let all = ["d/y/z", "d", "d/y", "d/x", "d-e"].map(entry);
-    /// let children = ListOptions::default().recursive(false).keys_only(true);
-    /// let page = Page::select(all, &Directory::parse("d")?, &children, None);
-    /// let names: Vec<_> = page.items.iter().map(|i| i.position().start()).collect();
-    /// assert_eq!(names, ["d/x", "d/y", "d/y/"]);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn select(
-        entries: impl IntoIterator<Item = Entry>,
-        directory: &Directory,
-        options: &ListOptions,
-        from: Option<&Cursor>,
-    ) -> Self {
-        let from = from.and_then(Self::place).or_else(|| options.start_after.clone());
-        let wanted = |p: &Position| from.as_ref().is_none_or(|f| p > f);
-        let item = |e: Entry| match directory.child_of(&e.key) {
-            Some(child) if !options.recursive => Item::Directory(child),
-            _ if options.keys_only => Item::Key(e.key, e.version),
-            _ => Item::Entry(e),
-        };
-        let mut at: Vec<(Position, Item)> = entries
-            .into_iter()
-            .filter(|e| e.key.is_below(directory) && !e.key.is_internal())
-            .map(item)
-            .map(|i| (i.position(), i))
-            .filter(|(p, _)| wanted(p))
-            .collect();
-        at.sort_by(|a, b| a.0.cmp(&b.0));
-        at.dedup_by(|a, b| a.0 == b.0);
-        let cut = options.limit.filter(|&limit| at.len() > limit);
-        at.truncate(cut.unwrap_or(usize::MAX));
-        let next = cut.and_then(|_| at.last().map(|(p, _)| Self::behind(p)));
-        Self { items: at.into_iter().map(|(_, item)| item).collect(), next }
-    }
-
-    /// For backends whose server seeks by name: the cursor of a page that begins behind this place.
-    pub fn behind(place: &Position) -> Cursor {
-        Cursor::new(place.start())
-    }
-
-    /// For backends: the place that [`behind`](Self::behind) noted.
-    pub fn place(cursor: &Cursor) -> Option<Position> {
-        let name = std::str::from_utf8(cursor.as_bytes()).ok()?;
-        match name.strip_suffix('/') {
-            Some("") => Some(Position::Directory(Directory::root())),
-            Some(directory) => Key::from_stored(directory).map(|k| Position::Directory(k.as_directory())),
-            None => Key::from_stored(name).map(Position::Key),
-        }
-    }
-}
-
-/// What one step of a `delete_tree` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// How many keys were deleted, where the server tells.
-    pub deleted: Option<u64>,
-    /// Where the next batch begins; `None` at the end.
-    pub next: Option<Cursor>,
 }

@@ -1,6 +1,6 @@
 //! Which backend opens which URL.
 
-use crate::{Error, ErrorKind, IntoStoreUrl, Kv, Result, Store, StoreUrl};
+use crate::{Error, ErrorKind, IntoStoreUrl, Kv, Result, StoreUrl, driver::Store};
 use futures_core::future::BoxFuture;
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 

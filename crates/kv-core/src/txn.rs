@@ -1,6 +1,6 @@
 //! Transactions: conditions and writes, all or nothing.
 
-use crate::{Key, PutOptions, Version, Written};
+use crate::{Key, Version, Written};
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Fence {
     }
 }
 
-/// What must be true for a [`Transaction`] to happen.
+/// What must be true for a [`Transaction`](crate::driver::Transaction) to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The key is at this version.
@@ -53,82 +53,6 @@ pub enum Condition {
     Missing(Key),
     /// The lock is still held by the one who got this proof.
     Held(Fence),
-}
-
-/// One write of a [`Transaction`].
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// Creates or replaces the key.
-    Put {
-        /// The key.
-        key: Key,
-        /// The value.
-        value: Bytes,
-        /// As of a put.
-        options: PutOptions,
-    },
-    /// Deletes the key, if it is there.
-    Delete {
-        /// The key.
-        key: Key,
-    },
-}
-
-impl Write {
-    /// The key that is written.
-    pub fn key(&self) -> &Key {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
-        }
-    }
-}
-
-/// Conditions and writes that happen together or not at all.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Transaction {
-    /// All of them must be true, at one moment.
-    pub conditions: Vec<Condition>,
-    /// What happens then, at the same moment. No key is written twice.
-    pub writes: Vec<Write>,
-}
-
-impl Transaction {
-    /// A transaction.
-    pub fn new(conditions: Vec<Condition>, writes: Vec<Write>) -> Self {
-        Self { conditions, writes }
-    }
-
-    /// Every key in it, for a layer that renames.
-    pub fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
-        let conditions = self.conditions.iter_mut().filter_map(|c| match c {
-            Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => Some(key),
-            Condition::Held(_) => None,
-        });
-        conditions.chain(self.writes.iter_mut().map(|w| match w {
-            Write::Put { key, .. } | Write::Delete { key } => key,
-        }))
-    }
-}
-
-/// What a store decided about a [`Transaction`]: what [`Store::transact`](crate::Store::transact) answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a refused transaction has written nothing"]
-pub enum Decision {
-    /// All writes happened; for each, in order, what a put answers, and `None` for a delete.
-    Committed(Vec<Option<Written>>),
-    /// Nothing happened.
-    Refused {
-        /// The index of the first condition that was not true.
-        condition: usize,
-    },
-}
-
-impl Decision {
-    /// Whether the writes happened.
-    pub fn is_committed(&self) -> bool {
-        matches!(self, Self::Committed(_))
-    }
 }
 
 /// How a transaction ended. That a condition was not true is an answer, not an error.

@@ -1,39 +1,6 @@
-//! What a watch speaks of.
+//! The events of a watch.
 
-use crate::{Directory, Entry, Key, Result, Version};
-use futures_core::stream::BoxStream;
-
-/// What is watched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// One key.
-    Key(Key),
-    /// All keys strictly below a directory.
-    Tree(Directory),
-    /// The holder of the lock of this name: a `Put` whose value is the holder's and whose version is the
-    /// fencing token, `Version::new(token, 0)`; a `Delete` when nobody holds it.
-    Holder(Key),
-}
-
-impl Target {
-    /// Whether an event of this data key belongs to the watch. Never true for a [`Target::Holder`], whose events
-    /// come from another place.
-    pub fn concerns(&self, key: &Key) -> bool {
-        match self {
-            Self::Key(watched) => watched == key,
-            Self::Tree(directory) => key.is_below(directory) && !key.is_internal(),
-            Self::Holder(_) => false,
-        }
-    }
-
-    /// The name of the key, directory or lock.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Key(name) | Self::Holder(name) => name.as_str(),
-            Self::Tree(directory) => directory.as_str(),
-        }
-    }
-}
+use crate::{Entry, Key, Version};
 
 /// One event of a watch. Folding them over an empty map always arrives at what a listing shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +28,3 @@ impl WatchEvent {
         }
     }
 }
-
-/// The events of a watch: endless until its first `Err`, which means that the watch is over for good. Dropping it
-/// stops all its work.
-pub type WatchStream = BoxStream<'static, Result<WatchEvent>>;

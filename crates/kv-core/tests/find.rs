@@ -1,6 +1,6 @@
 //! What stands under a handle is found, whatever holds it.
 
-use kv_core::{Kv, Store};
+use kv_core::{Kv, driver::Store};
 use kv_memory::Memory;
 use std::sync::Arc;
 

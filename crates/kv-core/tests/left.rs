@@ -1,10 +1,13 @@
 //! What a release could not give back: closing tries it once more, and tells what fails then.
 
 use kv_core::{
-    Acquired, Bytes, Capabilities, Cursor, Directory, Entry, Error, ErrorKind, Expect, Fence, Key, Kv,
-    ListOptions, LockOptions, Locking, Page, PutOptions, ReadOptions, Result, Store, Target, TtlRange,
-    WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Key, Kv, Locking, Result, TtlRange,
+    Written,
     backend::{Alive, Clock, Tasks},
+    driver::{
+        Acquired, Cursor, Expect, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Store, Target,
+        WatchOptions, WatchStream, WriteOptions, async_trait,
+    },
 };
 use std::{
     future::Ready,

@@ -2,8 +2,9 @@
 
 use futures::{StreamExt, TryStreamExt};
 use kv_core::{
-    Deadline, Directory, Entry, Error, ErrorKind, Key, Page, Result, Target, Version, WatchEvent,
+    Directory, Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
     backend::{Alive, Change, Clock, Hub, Session, Sessions, Tasks, Undo, stream},
+    driver::{Deadline, Page, Target},
 };
 use std::{
     sync::{

@@ -1,6 +1,9 @@
 //! Names: the normal form, what is refused, and the order.
 
-use kv_core::{Cursor, Directory, Entry, ErrorKind, Item, Key, ListOptions, Page, Position, Version};
+use kv_core::{
+    Directory, Entry, ErrorKind, Item, Key, Position, Version,
+    driver::{Cursor, ListOptions, Page},
+};
 
 fn key(name: &str) -> Key {
     Key::parse(name).unwrap_or_else(|e| panic!("{name:?}: {e}"))

@@ -14,8 +14,9 @@ mod server;
 use client::{Client, Count, Fault, PATIENCE};
 use futures::future::join_all;
 use kv_core::{
-    Acquired, ErrorKind, Result,
+    ErrorKind, Result,
     backend::{Clock, queue::lock},
+    driver::Acquired,
 };
 use std::{
     sync::{

@@ -12,8 +12,9 @@ mod source;
 use futures::{FutureExt, StreamExt};
 use judge::Judge;
 use kv_core::{
-    Directory, Entry, Error, ErrorKind, Item, Key, Page, Target, Version, WatchEvent, WatchStream,
+    Directory, Entry, Error, ErrorKind, Item, Key, Version, WatchEvent,
     backend::{Hub, watch},
+    driver::{Page, Target, WatchStream},
 };
 use server::{Server, Style};
 use source::{Client, Seen, any_end};

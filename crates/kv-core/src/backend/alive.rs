@@ -1,7 +1,7 @@
 //! The life of a lock or lease.
 
 use super::{Clock, Instant};
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, driver::Deadline};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 

@@ -1,6 +1,6 @@
 //! What a runtime that stood still has to hear first.
 
-use crate::Deadline;
+use crate::driver::Deadline;
 
 /// How many turns the tasks get. A runtime that has just been entered gives the first one back at
 /// once; then a connection's end passes from the driver to its reader, to its owner, and to whoever
@@ -17,7 +17,7 @@ const TURNS: usize = 8;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use kv_core::{Deadline, backend::catch_up};
+/// use kv_core::{backend::catch_up, driver::Deadline};
 /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
 ///
 /// let has_ended = Arc::new(AtomicBool::new(false));

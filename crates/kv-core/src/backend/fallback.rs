@@ -2,11 +2,17 @@
 //!
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any store that keeps the
 //! promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`] included. It is not fair, and a
-//! transaction cannot be made conditional on it: say so in [`Locking`]. An acquisition takes four
+//! transaction cannot be made conditional on it: say so in [`Locking`](crate::Locking). An acquisition takes four
 //! requests.
 
 use super::{Alive, Clock, Tasks, lock as guard, stream};
-use crate::*;
+use crate::{
+    Entry, Error, ErrorKind, Fence, Holder, Key, Result, Version, WatchEvent,
+    driver::{
+        Acquired, Deadline, Expect, LockOptions, PutOptions, ReadOptions, Store, Target, WatchOptions,
+        WatchStream, WriteOptions,
+    },
+};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use std::{

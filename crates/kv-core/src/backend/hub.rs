@@ -4,7 +4,10 @@ use super::{
     Inbox, Mutex,
     watch::{self, Listed, Listing, Source, WatchState},
 };
-use crate::{Cursor, Directory, Item, Key, Page, Result, Target, WatchEvent, WatchStream};
+use crate::{
+    Directory, Item, Key, Result, WatchEvent,
+    driver::{Cursor, Page, Target, WatchStream},
+};
 use std::{borrow::Borrow, collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
 
 /// Hands the changes of a store to the watches of this process: a change costs its own watchers, whatever else is

@@ -20,8 +20,8 @@
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
-//! Two more helpers lie where they belong: [`Page::select`](crate::Page::select) for servers that list whole, and
-//! [`Expect::check`](crate::Expect::check).
+//! Two more helpers lie where they belong: [`Page::select`](crate::driver::Page::select) for servers that list whole, and
+//! [`Expect::check`](crate::driver::Expect::check).
 
 mod abort;
 mod alive;

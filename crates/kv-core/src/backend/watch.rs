@@ -139,7 +139,7 @@ mod state;
 pub use state::{Detail, WatchState};
 
 use super::stream;
-use crate::{Entry, Error, ErrorKind, Key, Result, Version, WatchEvent, WatchStream};
+use crate::{Entry, Error, ErrorKind, Key, Result, Version, WatchEvent, driver::WatchStream};
 use std::future::Future;
 
 /// Starts a watch of a source: what is there as `Put`s, then `Synced`, then every change; after an

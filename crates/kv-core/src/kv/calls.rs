@@ -6,7 +6,10 @@ use super::{
 };
 #[allow(unused_imports, reason = "the documentation speaks of them")]
 use crate::{Capabilities, Error, ErrorKind, Lease, Watch};
-use crate::{Expect, IntoKey, IntoValue, Target, Version};
+use crate::{
+    IntoKey, IntoValue, Version,
+    driver::{Expect, Target},
+};
 use std::time::Duration;
 
 impl Kv {

@@ -1,7 +1,12 @@
 //! `lease`.
 
-use super::{lock::until_lost, *};
-use crate::backend::Alive;
+use super::{Does, Kv, awaitable, closing::closed, cut_off, deadline, guard::until_lost};
+use crate::{
+    Error, ErrorKind, LeaseId, Result,
+    backend::{Alive, Undo},
+    driver::{Deadline, LeaseOptions, Leased},
+};
+use std::{future::Future, time::Duration};
 
 /// [`Kv::lease`], to be awaited.
 ///
@@ -93,12 +98,12 @@ impl Lease {
         if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
-    /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`].
+    /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`](crate::Guard::is_held).
     pub fn is_held(&self) -> bool {
         self.alive.is_held() && !self.kv.is_closed()
     }
 
-    /// Ready when it is over, by the rule of [`Guard::lost`], with a [`LeaseLost`](ErrorKind::LeaseLost). It borrows
+    /// Ready when it is over, by the rule of [`Guard::lost`](crate::Guard::lost), with a [`LeaseLost`](ErrorKind::LeaseLost). It borrows
     /// nothing of the lease.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LeaseLost);

@@ -1,13 +1,15 @@
 //! `list`.
 
-use super::*;
-use crate::backend;
-use futures_core::{Stream, stream::BoxStream};
+use super::{Does, Kv, awaitable};
+use crate::{Consistency, Directory, Entry, Item, Key, Position, Result, backend, driver::ListOptions};
+use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
 use std::{
+    fmt,
     future::poll_fn,
     pin::Pin,
-    sync::PoisonError,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// [`Kv::list`]: awaited a `Vec` of entries, or one of its streams, whose pages are fetched as they are read.
@@ -28,7 +30,7 @@ use std::{
 /// ```
 ///
 /// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O, [`Timeout`](ErrorKind::Timeout) for a page that takes longer
+/// [`InvalidKey`](crate::ErrorKind::InvalidKey) before any I/O, [`Timeout`](crate::ErrorKind::Timeout) for a page that takes longer
 /// than the deadline, and the server's refusals. A stream ends with its first error.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]

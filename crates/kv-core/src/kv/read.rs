@@ -1,11 +1,13 @@
 //! `get`, `get_many`, `exists`, `health`.
 
-use super::*;
+use super::{Does, Kv, awaitable, deadline};
+use crate::{Consistency, Entry, Health, Key, Result, driver::ReadOptions};
+use std::time::Duration;
 
 /// [`Kv::get`], to be awaited.
 ///
 /// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey); [`Timeout`](ErrorKind::Timeout), [`Unavailable`](ErrorKind::Unavailable) and
+/// [`InvalidKey`](crate::ErrorKind::InvalidKey); [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable) and
 /// the server's refusals. A missing key is no error.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
@@ -120,8 +122,8 @@ awaitable!(Exists => bool, Exists::run);
 /// [`Kv::health`], to be awaited.
 ///
 /// # Errors
-/// [`Unsupported`](ErrorKind::Unsupported) where the store has none; [`Timeout`](ErrorKind::Timeout),
-/// [`Unavailable`](ErrorKind::Unavailable) and the server's refusals.
+/// [`Unsupported`](crate::ErrorKind::Unsupported) where the store has none; [`Timeout`](crate::ErrorKind::Timeout),
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and the server's refusals.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct HealthCall {

@@ -1,7 +1,11 @@
 //! `transact`.
 
-use super::*;
-use std::collections::HashSet;
+use super::{Delete, Does, Kv, Put, awaitable, deadline};
+use crate::{
+    Capabilities, Condition, Error, ErrorKind, Fence, IntoKey, Outcome, Refusal, Result, Version,
+    driver::{Decision, Transaction, Write, WriteOptions},
+};
+use std::{collections::HashSet, time::Duration};
 
 /// [`Kv::transact`], to be awaited: conditions and writes, all or nothing, at one moment.
 ///

@@ -1,15 +1,21 @@
 //! `watch`, `watch_tree`.
 
-use super::*;
-use futures_core::Stream;
+use super::{Does, Kv, awaitable, closing::closed};
+use crate::{
+    Error, ErrorKind, Result, WatchEvent, Watching,
+    driver::{Target, WatchOptions, WatchStream},
+};
+use futures_core::{Stream, future::BoxFuture};
 use std::{
+    fmt,
     future::poll_fn,
     pin::Pin,
-    sync::PoisonError,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-/// [`Kv::watch`], [`Kv::watch_tree`] and [`LockHolder::watch`], to be awaited.
+/// [`Kv::watch`], [`Kv::watch_tree`] and [`LockHolder::watch`](crate::LockHolder::watch), to be awaited.
 ///
 /// # Errors
 /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`Unsupported`](ErrorKind::Unsupported) where the store has

@@ -1,8 +1,13 @@
 //! `put`, `delete`, `delete_tree`, `adopt`.
 
-use super::*;
+use super::{Does, Kv, Lease, awaitable, deadline};
+use crate::{
+    Bytes, Condition, Directory, Error, ErrorKind, Fence, Key, Result, Version, Written,
+    driver::{Deadline, Decision, Expect, PutOptions, Store, Transaction, Write, WriteOptions},
+};
+use std::time::Duration;
 
-/// [`Kv::put`] and [`Kv::atomic_put`], to be awaited, or to be a [`Step`] of a transaction.
+/// [`Kv::put`] and [`Kv::atomic_put`], to be awaited, or to be a [`Step`](crate::Step) of a transaction.
 ///
 /// # Errors
 /// Before any I/O: [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
@@ -30,7 +35,7 @@ impl Put {
         Self { kv: kv.clone(), key, value, expect, options, fence: None, within: kv.deadline }
     }
     /// How long the key lives after this write, at least; rounded up to the server's unit and raised to its least, as
-    /// the answer tells. How much longer it may be seen, [`Capabilities::lateness`] tells.
+    /// the answer tells. How much longer it may be seen, [`Capabilities::lateness`](crate::Capabilities::lateness) tells.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.options.ttl = Some(ttl);
         self
@@ -87,7 +92,7 @@ impl Put {
 }
 awaitable!(Put => Written, Put::run);
 
-/// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`] of a transaction.
+/// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`](crate::Step) of a transaction.
 ///
 /// # Errors
 /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`InvalidArgument`](ErrorKind::InvalidArgument) for two

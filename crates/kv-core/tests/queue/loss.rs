@@ -7,8 +7,9 @@ use crate::{
     waits,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind,
+    Error, ErrorKind,
     backend::{Alive, Clock, Session, Sessions, Undo, queue::lock},
+    driver::Deadline,
 };
 use std::{
     future::pending,

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use kv_core::backend::retry::RetrySafety::{self, Read, Repeatable, Write};
 use kv_core::backend::retry::{Attempt, Effect, RequestError, Servers, before, outcome_unknown};
 use kv_core::backend::{Backoff, Mutex, catch_up, unique};
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::collections::HashSet;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};

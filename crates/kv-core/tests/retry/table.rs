@@ -3,7 +3,7 @@
 
 use kv_core::backend::retry::RetrySafety::{self, Read, Repeatable, Write};
 use kv_core::backend::retry::{Answered, Attempt, Effect, RequestError, Servers};
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::future::pending;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

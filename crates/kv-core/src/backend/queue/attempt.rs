@@ -2,8 +2,9 @@
 
 use super::{Entered, Left, Position, Queue, Sent};
 use crate::{
-    Acquired, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{AbortOnDrop, Backoff, Undo, Use, lock},
+    driver::Acquired,
 };
 use std::{
     pin::pin,

@@ -1,6 +1,6 @@
 //! The fair lock of servers that keep a queue, out of a few requests.
 //!
-//! A backend implements [`Queue`] for one call of [`Store::lock`](crate::Store::lock) and calls
+//! A backend implements [`Queue`] for one call of [`Store::lock`](crate::driver::Store::lock) and calls
 //! [`lock()`]. The engine does the rest, the same on every server:
 //!
 //! | step | what the engine takes care of |
@@ -147,7 +147,7 @@ mod sent;
 pub use sent::Sent;
 
 use super::{Backoff, Clock, Tasks, Use};
-use crate::{Acquired, Fence, Result};
+use crate::{Fence, Result, driver::Acquired};
 use attempt::{Outcome, attempt};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -193,7 +193,7 @@ pub enum Left {
     Maybe,
 }
 
-/// The queue of one lock on a server, as one call of [`Store::lock`](crate::Store::lock) sees it:
+/// The queue of one lock on a server, as one call of [`Store::lock`](crate::driver::Store::lock) sees it:
 /// it knows the name, the TTL as granted, the value, and the time that each request has. The
 /// [module](self) has an example.
 ///

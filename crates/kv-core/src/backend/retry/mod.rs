@@ -36,7 +36,7 @@
 //! use kv_core::backend::retry::{
 //!     Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before,
 //! };
-//! use kv_core::{Deadline, Error, ErrorKind, Result};
+//! use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 //! use std::time::Duration;
 //! # /// Stands for a client of a server.
 //! # struct Member { name: &'static str, answers: std::sync::Mutex<Vec<Result<u64, ClientError>>> }
@@ -135,7 +135,7 @@ mod times;
 
 pub use servers::Servers;
 
-use crate::{Deadline, Error, ErrorKind};
+use crate::{Error, ErrorKind, driver::Deadline};
 use std::{fmt, future::Future, time::Duration};
 
 /// What repeating a request would do.

@@ -5,7 +5,7 @@ use super::{
     call::{Call, Step},
     times::Times,
 };
-use crate::{Deadline, Error, ErrorKind, Result, backend::Backoff};
+use crate::{Error, ErrorKind, Result, backend::Backoff, driver::Deadline};
 use std::{
     future::Future,
     sync::atomic::{AtomicUsize, Ordering},

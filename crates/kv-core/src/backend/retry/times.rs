@@ -1,6 +1,6 @@
 //! The times of one call.
 
-use crate::Deadline;
+use crate::driver::Deadline;
 use std::time::Duration;
 
 /// So long before its deadline a call ends at least, where that leaves most of it.

@@ -1,4 +1,8 @@
-//! Names: [`Key`], [`Directory`] and what can be turned into them.
+//! Names: [`Key`] and [`Directory`].
+
+mod into_key;
+
+pub use into_key::IntoKey;
 
 use crate::{Error, ErrorKind, Result};
 use std::{
@@ -10,7 +14,7 @@ use std::{
 
 /// The longest name that a user may give, in bytes.
 pub(crate) const MAX_GIVEN: usize = 512;
-/// The longest name that a [`Store`](crate::Store) is handed, in bytes: a user's name with a layer's prefix.
+/// The longest name that a [`Store`](crate::driver::Store) is handed, in bytes: a user's name with a layer's prefix.
 pub(crate) const MAX_STORED: usize = 1000;
 /// The segment that the library keeps for itself.
 const RESERVED: &str = ".kv";
@@ -326,113 +330,3 @@ macro_rules! as_text {
     )* };
 }
 as_text!(Key, Directory);
-
-/// What names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and references to them.
-///
-/// The name is checked when the call is awaited, so that calls can be chained.
-pub trait IntoKey {
-    /// As a key.
-    ///
-    /// # Errors
-    /// As [`Key::parse`].
-    fn into_key(self) -> Result<Key>;
-    /// As a directory.
-    ///
-    /// # Errors
-    /// As [`Directory::parse`].
-    fn into_directory(self) -> Result<Directory>;
-}
-
-impl IntoKey for &str {
-    fn into_key(self) -> Result<Key> {
-        Key::parse(self)
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Directory::parse(self)
-    }
-}
-
-macro_rules! text {
-    ($($type:ty),* $(,)?) => { $(
-        impl IntoKey for $type {
-            fn into_key(self) -> Result<Key> {
-                Key::parse(&self)
-            }
-            fn into_directory(self) -> Result<Directory> {
-                Directory::parse(&self)
-            }
-        }
-    )* };
-}
-text!(&&str, String, &String, Box<str>, Arc<str>, &Arc<str>, Cow<'_, str>, &Cow<'_, str>);
-
-macro_rules! conversions {
-    ($($type:ident),*) => { $(
-        impl TryFrom<&str> for $type {
-            type Error = Error;
-            fn try_from(name: &str) -> Result<Self> {
-                Self::parse(name)
-            }
-        }
-        impl TryFrom<String> for $type {
-            type Error = Error;
-            fn try_from(name: String) -> Result<Self> {
-                Self::parse(&name)
-            }
-        }
-        impl From<$type> for String {
-            fn from(name: $type) -> Self {
-                name.as_str().to_owned()
-            }
-        }
-        #[cfg(feature = "serde")]
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-        #[cfg(feature = "serde")]
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-                let name = <Cow<'de, str>>::deserialize(from)?;
-                // What came out of a listing may be longer than what a user gives.
-                let known = stored(&name).filter(|_| !name.is_empty());
-                known.map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
-            }
-        }
-    )* };
-}
-conversions!(Key, Directory);
-
-impl IntoKey for Key {
-    fn into_key(self) -> Result<Key> {
-        Ok(self)
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Ok(Directory(self.0))
-    }
-}
-impl IntoKey for &Key {
-    fn into_key(self) -> Result<Key> {
-        Ok(self.clone())
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Ok(self.as_directory())
-    }
-}
-impl IntoKey for Directory {
-    fn into_key(self) -> Result<Key> {
-        if self.is_root() { Key::parse("") } else { Ok(Key(self.0)) }
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Ok(self)
-    }
-}
-impl IntoKey for &Directory {
-    fn into_key(self) -> Result<Key> {
-        self.clone().into_key()
-    }
-    fn into_directory(self) -> Result<Directory> {
-        Ok(self.clone())
-    }
-}

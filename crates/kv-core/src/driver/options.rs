@@ -1,106 +1,9 @@
-//! Options of the calls of a [`Store`](crate::Store), every one explicit.
+//! Options of the calls of a [`Store`](crate::driver::Store), every one explicit.
 
-use crate::{Error, ErrorKind, Result, Version};
+use super::Deadline;
+use crate::{Consistency, Error, ErrorKind, LeaseId, Position, Result, Version};
 use bytes::Bytes;
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
-use tokio::{
-    task::coop::unconstrained,
-    time::{Instant, sleep_until},
-};
-
-/// The moment by which a call has to end.
-///
-/// The default is five seconds from now, so that a store called without a handle cannot hang either.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use kv_core::Deadline;
-/// use std::time::Duration;
-///
-/// let soon = Deadline::after(Duration::from_millis(5));
-/// assert_eq!(soon.limit(async { 1 }).await, Some(1));
-/// assert_eq!(soon.limit(std::future::pending::<u8>()).await, None);
-/// assert!(soon.has_passed());
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
-    at: Option<Instant>,
-    within: Duration,
-}
-
-impl Deadline {
-    /// What a handle gives each call unless told otherwise.
-    pub const DEFAULT: Duration = Duration::from_secs(5);
-    /// No deadline.
-    pub const NEVER: Self = Self { at: None, within: Duration::MAX };
-
-    /// This long from now; never for a time that the clock cannot count.
-    pub fn after(within: Duration) -> Self {
-        Self { at: Instant::now().checked_add(within), within }
-    }
-
-    /// The time that there was at first.
-    pub fn within(self) -> Duration {
-        self.within
-    }
-
-    /// What is left, [`Duration::MAX`] without a deadline.
-    pub fn remaining(self) -> Duration {
-        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
-    }
-
-    /// Whether it has passed.
-    pub fn has_passed(self) -> bool {
-        self.remaining().is_zero()
-    }
-
-    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer
-    /// is armed only when the answer is not there at once.
-    ///
-    /// Each turn asks `work` once, so that what yields within any number of these lets others run.
-    pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        let (mut work, mut timer) = (pin!(work), pin!(None));
-        poll_fn(|cx| {
-            if let Poll::Ready(answer) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(answer));
-            }
-            let Some(at) = self.at else { return Poll::Pending };
-            if timer.is_none() {
-                // Work that uses up what a task may do in one turn does not keep it from its end.
-                timer.set(Some(unconstrained(sleep_until(at))));
-            }
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.poll(cx).map(|()| None),
-                None => Poll::Pending,
-            }
-        })
-        .await
-    }
-}
-
-impl Default for Deadline {
-    fn default() -> Self {
-        Self::after(Self::DEFAULT)
-    }
-}
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Consistency {
-    /// Sees every write that was acknowledged before the read began.
-    #[default]
-    Linearizable,
-    /// May be answered by any member, from the past; cheaper, and works without a leader where the server
-    /// allows it.
-    Stale,
-}
+use std::time::Duration;
 
 /// What must be true of the key for a write to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -134,22 +37,6 @@ impl Expect {
                 Err(Error::new(ErrorKind::KeyModified, format!("expected version {expected}, found no key")))
             }
         }
-    }
-}
-
-/// The backend's own name of a lease, for [`PutOptions::lease`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseId(Arc<str>);
-
-impl LeaseId {
-    /// For backends: a lease of this name.
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -200,7 +87,7 @@ pub struct PutOptions {
     pub ttl: Option<Duration>,
     /// The lease that the key lives under.
     pub lease: Option<LeaseId>,
-    /// When the call has to end. In a [`Transaction`](crate::Transaction) the transaction's own counts.
+    /// When the call has to end. In a [`Transaction`](super::Transaction) the transaction's own counts.
     pub deadline: Deadline,
 }
 setters!(PutOptions {
@@ -223,7 +110,7 @@ pub struct ListOptions {
     /// At most so many items in the answer; the page may hold fewer and still have a next one.
     pub limit: Option<usize>,
     /// Only what comes behind this place in the order.
-    pub start_after: Option<crate::Position>,
+    pub start_after: Option<Position>,
     /// How fresh the answer must be, and when this page has to be there.
     pub read: ReadOptions,
 }
@@ -247,7 +134,7 @@ setters!(ListOptions {
     /// Sets how many items the answer may hold.
     limit: Option<usize>,
     /// Sets the place behind which the listing begins.
-    start_after: Option<crate::Position>,
+    start_after: Option<Position>,
     /// Sets the options of the read behind it.
     read: ReadOptions,
 });
@@ -327,26 +214,3 @@ setters!(LockOptions {
     /// Sets the time that each single request has.
     each_request: Duration,
 });
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{
-        pin::Pin,
-        task::{Context, Waker},
-    };
-
-    #[tokio::test]
-    async fn what_is_limited_is_asked_once_a_turn() {
-        let (soon, mut asked) = (Deadline::after(Duration::from_secs(60)), 0);
-        let mut work = pin!(soon.limit(soon.limit(Deadline::NEVER.limit(poll_fn(|_| {
-            asked += 1;
-            if asked > 3 { Poll::Ready(asked) } else { Poll::Pending }
-        })))));
-        let mut turn = || Pin::as_mut(&mut work).poll(&mut Context::from_waker(Waker::noop()));
-        for _ in 0..3 {
-            assert!(turn().is_pending());
-        }
-        assert_eq!(turn(), Poll::Ready(Some(Some(Some(4)))));
-    }
-}

@@ -1,25 +1,31 @@
-//! The author's side: what a backend implements.
+//! The trait that a backend implements.
 
-use crate::*;
+use super::{
+    Batch, Cursor, Decision, Expect, LeaseOptions, ListOptions, LockOptions, Page, PutOptions, ReadOptions,
+    Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+};
+use crate::{
+    Capabilities, Directory, Entry, Fence, Health, Holder, Item, Key, LeaseId, Result, Written, backend,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
 /// What a backend's author writes: six methods make a backend, the others have an answer already.
 ///
-/// Users never call it: they hold a [`Kv`], which has checked names and options against the
+/// Users never call it: they hold a [`Kv`](crate::Kv), which has checked names and options against the
 /// [`Capabilities`] before a method here is called, so that an implementation need not check again. What it must
 /// do is in the text of each method; whether it does is what the conformance suite tells.
 ///
 /// # Deadlines
-/// Every call ends within its options' [`Deadline`]. The handle cuts it off there, and then can only say
-/// [`Timeout`](ErrorKind::Timeout) for a read and [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) for a write; a
+/// Every call ends within its options' [`Deadline`](crate::driver::Deadline). The handle cuts it off there, and then can only say
+/// [`Timeout`](crate::ErrorKind::Timeout) for a read and [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) for a write; a
 /// backend that knows better (the request never left) answers first.
 ///
 /// # Errors
 /// A write that may have reached the server is never sent again, and its error is
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) unless it is certain that it took no effect:
-/// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) then. Reads may be sent again until
+/// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) unless it is certain that it took no effect:
+/// [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout) then. Reads may be sent again until
 /// the deadline. No failure reads as success, as *missing* or as a conflict. No secret is in a message.
 ///
 /// # Cancel safety
@@ -43,17 +49,17 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     /// a TTL makes the key permanent, one with a TTL starts it anew.
     ///
     /// # Errors
-    /// [`KeyExists`](ErrorKind::KeyExists) for [`Expect::Missing`], [`KeyModified`](ErrorKind::KeyModified) for
-    /// [`Expect::Version`], also when the key is gone. [`LeaseLost`](ErrorKind::LeaseLost) when the lease has ended.
+    /// [`KeyExists`](crate::ErrorKind::KeyExists) for [`Expect::Missing`], [`KeyModified`](crate::ErrorKind::KeyModified) for
+    /// [`Expect::Version`], also when the key is gone. [`LeaseLost`](crate::ErrorKind::LeaseLost) when the lease has ended.
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written>;
 
     /// Deletes the key if it is as expected; whether it was there.
     ///
     /// # Errors
-    /// [`KeyModified`](ErrorKind::KeyModified) for [`Expect::Version`], also when the key is gone.
+    /// [`KeyModified`](crate::ErrorKind::KeyModified) for [`Expect::Version`], also when the key is gone.
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool>;
 
-    /// One page of what lies strictly below the directory, in ascending order of [`Position`], beginning where
+    /// One page of what lies strictly below the directory, in ascending order of [`Position`](crate::Position), beginning where
     /// `from` noted or else behind `options.start_after`. Over all pages a key present throughout appears once and
     /// a key absent throughout never. A page may be empty and still have a next one.
     async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions)

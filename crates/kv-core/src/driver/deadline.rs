@@ -1,0 +1,112 @@
+//! When a call has to end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, sleep_until},
+};
+
+/// The moment by which a call has to end.
+///
+/// The default is five seconds from now, so that a store called without a handle cannot hang either.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use kv_core::driver::Deadline;
+/// use std::time::Duration;
+///
+/// let soon = Deadline::after(Duration::from_millis(5));
+/// assert_eq!(soon.limit(async { 1 }).await, Some(1));
+/// assert_eq!(soon.limit(std::future::pending::<u8>()).await, None);
+/// assert!(soon.has_passed());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Option<Instant>,
+    within: Duration,
+}
+
+impl Deadline {
+    /// What a handle gives each call unless told otherwise.
+    pub const DEFAULT: Duration = Duration::from_secs(5);
+    /// No deadline.
+    pub const NEVER: Self = Self { at: None, within: Duration::MAX };
+
+    /// This long from now; never for a time that the clock cannot count.
+    pub fn after(within: Duration) -> Self {
+        Self { at: Instant::now().checked_add(within), within }
+    }
+
+    /// The time that there was at first.
+    pub fn within(self) -> Duration {
+        self.within
+    }
+
+    /// What is left, [`Duration::MAX`] without a deadline.
+    pub fn remaining(self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer
+    /// is armed only when the answer is not there at once.
+    ///
+    /// Each turn asks `work` once, so that what yields within any number of these lets others run.
+    pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut timer) = (pin!(work), pin!(None));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            let Some(at) = self.at else { return Poll::Pending };
+            if timer.is_none() {
+                // Work that uses up what a task may do in one turn does not keep it from its end.
+                timer.set(Some(unconstrained(sleep_until(at))));
+            }
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::after(Self::DEFAULT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        pin::Pin,
+        task::{Context, Waker},
+    };
+
+    #[tokio::test]
+    async fn what_is_limited_is_asked_once_a_turn() {
+        let (soon, mut asked) = (Deadline::after(Duration::from_secs(60)), 0);
+        let mut work = pin!(soon.limit(soon.limit(Deadline::NEVER.limit(poll_fn(|_| {
+            asked += 1;
+            if asked > 3 { Poll::Ready(asked) } else { Poll::Pending }
+        })))));
+        let mut turn = || Pin::as_mut(&mut work).poll(&mut Context::from_waker(Waker::noop()));
+        for _ in 0..3 {
+            assert!(turn().is_pending());
+        }
+        assert_eq!(turn(), Poll::Ready(Some(Some(Some(4)))));
+    }
+}

@@ -1,0 +1,136 @@
+//! A lock that is held.
+
+use super::{Does, Kv, closing::closed, cut_off};
+use crate::{
+    Error, ErrorKind, Fence, Key, Result,
+    backend::{Alive, Undo},
+    driver::Deadline,
+};
+use std::{future::Future, time::Duration};
+
+/// A lock that is held while this lives; dropping it releases the lock in the background.
+///
+/// The background is the runtime: a program that leaves `main` (by `?` too) with the lock held does not release it, and
+/// the next one gets it after the TTL and its lateness. [`release`](Self::release), [`Kv::close`] and [`Kv::scope`] wait
+/// until it is free.
+#[derive(Debug)]
+#[must_use = "dropping the guard releases the lock"]
+pub struct Guard {
+    pub(super) kv: Kv,
+    pub(super) name: Key,
+    pub(super) fence: Fence,
+    pub(super) ttl: Duration,
+    pub(super) alive: Alive,
+    pub(super) release: Undo,
+    pub(super) within: Duration,
+}
+
+impl Guard {
+    /// The name of the lock.
+    pub fn name(&self) -> &Key {
+        &self.name
+    }
+
+    /// The fencing token: grows with every acquisition of this lock, over restarts and failovers too. Hand it to
+    /// resources outside the store, which refuse a token smaller than one they have seen.
+    pub fn token(&self) -> u64 {
+        self.fence.token()
+    }
+
+    /// The proof of holding it, for [`Condition::Held`](crate::Condition::Held).
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// The TTL as granted: how long the lock outlives the last renewal at least.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How long it is held at least if no further renewal succeeds, by this side's clock; zero when it is lost. No I/O.
+    pub fn remaining(&self) -> Duration {
+        if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
+    }
+
+    /// Whether it is held, by this side's clock, which counts suspend; no I/O. `false` from the moment that (start of the
+    /// last successful renewal + TTL - a tenth of it) has passed. One failed renewal is no loss.
+    ///
+    /// Between this answer and what you do next the lock can be lost; a write that must not happen then is
+    /// [`fenced`](crate::Put::fenced).
+    pub fn is_held(&self) -> bool {
+        self.alive.is_held() && !self.kv.is_closed()
+    }
+
+    /// Ready, with the reason, within 250 ms of the loss or of waking from suspend, and as soon as an end by the server
+    /// or an administrator is seen; [`Closed`](ErrorKind::Closed) after [`Kv::close`]. It borrows nothing of the guard.
+    pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        let lost = until_lost(&self.kv, &self.alive, ErrorKind::LockLost);
+        let (name, backend) = (self.name.clone(), self.kv.capabilities().backend);
+        async move { lost.await.in_call("lock", backend, Some(name.as_str())) }
+    }
+
+    /// Runs the work until it ends, or until the lock is lost: then the work is dropped where it stands.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// # let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("leader").acquire().await?;
+    /// let answer = guard
+    ///     .while_held(async {
+    ///         kv.put("state", "led by me").fenced(&guard).await?;
+    ///         kv_core::Result::Ok(42)
+    ///     })
+    ///     .await?;
+    /// # assert_eq!(answer, 42);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockLost`](ErrorKind::LockLost), [`Closed`](ErrorKind::Closed), or the work's own, of any type that they turn
+    /// into.
+    pub async fn while_held<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            lost = self.lost() => Err(lost.into()),
+            done = work => done,
+        }
+    }
+
+    /// Releases the lock; whether it was still held. It goes on in the background when the caller stops waiting.
+    ///
+    /// # Errors
+    /// The server's; the lock is free after its TTL then. `Ok(false)` after [`Kv::close`], which released it.
+    pub async fn release(self) -> Result<bool> {
+        let Self { kv, name, release, within, .. } = self;
+        let deadline = Deadline::after(within);
+        let released = deadline.limit(release.run()).await;
+        released
+            .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
+            .map_err(|e| kv.in_call(e, "release", Some(name.as_str())))
+    }
+}
+
+impl AsRef<Fence> for Guard {
+    fn as_ref(&self) -> &Fence {
+        &self.fence
+    }
+}
+
+/// Ready when the handle is closed or the life is over.
+pub(super) fn until_lost(
+    kv: &Kv,
+    alive: &Alive,
+    kind: ErrorKind,
+) -> impl Future<Output = Error> + Send + 'static {
+    let (until_closed, lost) = (kv.until_closed(), alive.lost());
+    async move {
+        tokio::select! {
+            biased;
+            () = until_closed => closed(),
+            lost = lost => lost.with_kind(kind),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Who holds a lock.
+
+use super::{Does, Kv, WatchCall, awaitable, deadline};
+use crate::{
+    Consistency, Holder, Key, Result,
+    driver::{ReadOptions, Target},
+};
+use std::time::Duration;
+
+/// [`Kv::lock_holder`], to be awaited: who holds the lock, or `None`.
+///
+/// # Errors
+/// Before any I/O [`InvalidKey`](crate::ErrorKind::InvalidKey) and [`Unsupported`](crate::ErrorKind::Unsupported); else as a get.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct LockHolder {
+    kv: Kv,
+    name: Result<Key>,
+    consistency: Consistency,
+    within: Duration,
+}
+
+impl LockHolder {
+    pub(super) fn new(kv: &Kv, name: Result<Key>) -> Self {
+        Self { kv: kv.clone(), name, consistency: Consistency::default(), within: kv.deadline }
+    }
+    /// Lets any member answer, from the past.
+    pub fn stale(mut self) -> Self {
+        self.consistency = Consistency::Stale;
+        self
+    }
+    deadline!();
+
+    /// Watches the holder: `Put`s whose value is the holder's and whose version is `Version::new(token, 0)`, a `Delete`
+    /// when nobody holds it. This is what an election builds on.
+    pub fn watch(self) -> WatchCall {
+        WatchCall::new(&self.kv, self.name.map(Target::Holder)).deadline(self.within)
+    }
+
+    async fn run(self) -> Result<Option<Holder>> {
+        let name = self.name.map_err(|e| self.kv.in_call(e, "lock_holder", None))?;
+        let (store, deadline) = self.kv.begin(self.within);
+        let lock_holder = async {
+            let capabilities = store.capabilities();
+            if capabilities.lock.is_none() {
+                return Err(capabilities.unsupported("locks"));
+            }
+            capabilities.check_consistency(self.consistency)?;
+            store.lock_holder(&name, &ReadOptions { consistency: self.consistency, deadline }).await
+        };
+        self.kv.call("lock_holder", Some(name.as_str()), Does::Read, deadline, lock_holder).await
+    }
+}
+awaitable!(LockHolder => Option<Holder>, LockHolder::run);
