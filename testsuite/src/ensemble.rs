@@ -6,7 +6,7 @@ use crate::{
     process::{Daemon, copy},
     torture::nemesis::Stroke::{self, *},
 };
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use std::{
     fmt,
     path::{Path, PathBuf},

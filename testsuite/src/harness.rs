@@ -1,7 +1,7 @@
 //! What a backend gives the suite.
 
 use crate::{Failure, Proxy, torture::nemesis::Stroke};
-use kv_core::{Bytes, Capabilities, Kv, Result, async_trait};
+use kv_core::{Bytes, Capabilities, Kv, Result, driver::async_trait};
 use std::{net::SocketAddr, sync::Arc};
 
 /// What a backend gives the suite: a way to open clients of one server, and what it has of hooks into that server.

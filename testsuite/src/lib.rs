@@ -3,7 +3,7 @@
 //! A backend gives a [`Harness`], and its whole `tests/conformance.rs` is:
 //!
 //! ```no_run
-//! use kv_core::{Kv, async_trait};
+//! use kv_core::{Kv, driver::async_trait};
 //! use kv_testsuite::Harness;
 //! # mod kv_mine {
 //! #     pub async fn open(_: &str) -> kv_core::Result<kv_core::Kv> { unreachable!() }

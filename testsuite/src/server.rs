@@ -1,7 +1,7 @@
 //! A server that a case has borrowed, and that is given back running.
 
 use crate::Server;
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},

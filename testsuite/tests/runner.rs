@@ -1,7 +1,7 @@
 //! The runner itself: what a case does never takes another down, and never goes unseen.
 
 use futures::future::BoxFuture;
-use kv_core::{Bytes, Error, ErrorKind, Kv, async_trait};
+use kv_core::{Bytes, Error, ErrorKind, Kv, driver::async_trait};
 use kv_memory::Config;
 use kv_testsuite::{Case, Ended, Harness, Options, Outcome, Server, Trial, Verdict, matrix, run};
 use std::{

@@ -1,7 +1,7 @@
 //! Waits for a lock that ride outages out, ends that are true, and the store's last word on a write.
 
 use futures::poll;
-use kv_core::*;
+use kv_core::{driver::*, *};
 use std::{
     pin::pin,
     sync::{

@@ -2,6 +2,7 @@
 
 use kv_core::{
     backend::{Clock, Tasks, fallback},
+    driver::*,
     *,
 };
 use kv_memory::Memory;

@@ -8,7 +8,7 @@ use common::{
     suite::{Tool, leftovers, shows_nothing},
 };
 use etcd_client::Client;
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{
     Failure, Foreign, Harness, Proxy, Server, Troubles,
     ensemble::{Ensemble, Member},

@@ -1,6 +1,10 @@
 //! What survives closing and opening: versions, expiry, leases, lock tokens.
 
-use kv_core::{Deadline, Kv, LeaseOptions, Result, Store, backend::Clock};
+use kv_core::{
+    Kv, Result,
+    backend::Clock,
+    driver::{Deadline, LeaseOptions, Store},
+};
 use kv_redb::Config;
 use std::{
     env,

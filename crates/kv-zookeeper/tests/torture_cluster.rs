@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Node, Setup, hosts, suite::nothing_is_left};
-use kv_core::{Kv, async_trait};
+use kv_core::{Kv, driver::async_trait};
 use kv_testsuite::{
     Failure, Harness, Proxy, Server, Troubles,
     ensemble::{Ensemble, Member},

@@ -7,7 +7,7 @@ use super::{
     round::{Bar, Seen, Violation, Workload},
 };
 use crate::Failure;
-use kv_core::{Capabilities, Durability, Entry, Error, Kv, Outcome, async_trait};
+use kv_core::{Capabilities, Durability, Entry, Error, Kv, Outcome, driver::async_trait};
 use std::sync::{Mutex, PoisonError};
 
 const ACCOUNTS: usize = 5;

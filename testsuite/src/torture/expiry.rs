@@ -11,7 +11,7 @@ use super::{
 };
 use crate::Failure;
 use judge::{Found, History, Lease, Life, Look, Times, Write};
-use kv_core::{Capabilities, Entry, Error, Kv, Linearizable, async_trait};
+use kv_core::{Capabilities, Entry, Error, Kv, Linearizable, driver::async_trait};
 use owner::Owner;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -9,7 +9,7 @@ use super::{
     round::{Seen, Violation, Workload},
 };
 use crate::Failure;
-use kv_core::{Capabilities, Kv, Result, Watching, async_trait};
+use kv_core::{Capabilities, Kv, Result, Watching, driver::async_trait};
 use measure::Measure;
 use std::{
     sync::{

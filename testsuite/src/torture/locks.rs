@@ -23,7 +23,7 @@ use contender::{Contender, LOCKS, RESOURCES, Tell};
 use event::{Event, wall};
 use history::{END, History};
 use judge::Promises;
-use kv_core::{Capabilities, Guard, Kv, Linearizable, Locking, async_trait};
+use kv_core::{Capabilities, Guard, Kv, Linearizable, Locking, driver::async_trait};
 use std::{
     path::PathBuf,
     sync::{

@@ -11,7 +11,7 @@ use crate::{
     Failure,
     model::{self, Call, Side},
 };
-use kv_core::{Capabilities, Kv, Linearizable, async_trait};
+use kv_core::{Capabilities, Kv, Linearizable, driver::async_trait};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},

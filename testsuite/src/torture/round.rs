@@ -6,7 +6,7 @@ use super::{
     patience, picture,
 };
 use crate::{Failure, Harness};
-use kv_core::{Capabilities, async_trait};
+use kv_core::{Capabilities, driver::async_trait};
 use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc, time::Duration};
 
 /// Clients that do one thing all the time, and the checker of what they saw.

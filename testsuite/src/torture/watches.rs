@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Failure;
 use judge::{Losses, Stream, Versions, Write, Writes};
-use kv_core::{Capabilities, Watching, async_trait};
+use kv_core::{Capabilities, Watching, driver::async_trait};
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},

@@ -6,6 +6,7 @@ use crate::{
 };
 use kv_core::{
     backend::{Alive, Clock, Undo},
+    driver::*,
     *,
 };
 use std::{

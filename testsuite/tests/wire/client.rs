@@ -2,11 +2,14 @@
 
 use super::{Fault, protocol::*, told::Told};
 use kv_core::{
-    Acquired, Batch, Bytes, Capabilities, Condition, Cursor, Deadline, Decision, Directory, Entry, Error,
-    ErrorKind, Expect, Fence, Holder, Key, LeaseId, LeaseOptions, Leased, ListOptions, LockOptions, Page,
-    PutOptions, ReadOptions, Result, Store, Target, Transaction, Version, WatchEvent, WatchOptions,
-    WatchStream, WriteOptions, Written, async_trait,
+    Bytes, Capabilities, Condition, Directory, Entry, Error, ErrorKind, Fence, Holder, Key, LeaseId, Result,
+    Version, WatchEvent, Written,
     backend::{Alive, Clock, Instant, Tasks, Undo, stream},
+    driver::{
+        Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
 };
 use std::{
     collections::HashMap,

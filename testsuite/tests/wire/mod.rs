@@ -10,7 +10,7 @@ mod told;
 pub(crate) use client::Wire;
 pub(crate) use server::Server;
 
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{Harness, Proxy};
 use std::{net::SocketAddr, sync::Arc};
 

@@ -3,8 +3,9 @@
 mod behind;
 
 use kv_core::{
-    Condition, Decision, Directory, Entry, Error, ErrorKind, Expect, Fence, Item, Key, LeaseId, Position,
-    PutOptions, Result, Target, Transaction, Version, WatchEvent, Write, Written,
+    Condition, Directory, Entry, Error, ErrorKind, Fence, Item, Key, LeaseId, Position, Result, Version,
+    WatchEvent, Written,
+    driver::{Decision, Expect, PutOptions, Target, Transaction, Write},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, time::Duration};

@@ -3,8 +3,12 @@
 use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
 use kv_core::{
-    Cursor, Directory, Entry, Expect, Item, LeaseId, LeaseOptions, ListOptions, LockOptions, PutOptions,
-    ReadOptions, Result, Store, WatchOptions, WatchStream, WriteOptions, async_trait, backend::Undo,
+    Directory, Entry, Item, LeaseId, Result,
+    backend::Undo,
+    driver::{
+        Cursor, Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, Store, WatchOptions,
+        WatchStream, WriteOptions, async_trait,
+    },
 };
 use kv_memory::Memory;
 use std::{

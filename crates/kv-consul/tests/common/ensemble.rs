@@ -4,7 +4,7 @@ use super::{
     suite::{Tool, nothing_left},
     *,
 };
-use kv_core::{Kv, async_trait};
+use kv_core::{Kv, driver::async_trait};
 use kv_testsuite::{
     Foreign, Harness, Proxy, Server, Troubles,
     ensemble::{Ensemble, Member},

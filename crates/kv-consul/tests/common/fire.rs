@@ -1,7 +1,7 @@
 //! A server on which workloads are under fire: its clients have a token from a file, and it has the troubles of its kind.
 
 use super::{guarded::Guarded, suite::Suite, *};
-use kv_core::{ErrorKind, Kv, async_trait};
+use kv_core::{ErrorKind, Kv, driver::async_trait};
 use kv_testsuite::{Rotation, Troubles, failover::soon, process::run, torture::nemesis::Stroke};
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::*;
-use kv_core::{Bytes, Kv, async_trait};
+use kv_core::{Bytes, Kv, driver::async_trait};
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, process::copy};
 use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};

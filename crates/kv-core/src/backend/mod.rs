@@ -16,12 +16,12 @@
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL; one that is to end although others wait by it | [`Sessions`], [`LetGo`] |
-//! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`TlsFiles`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`tls`], [`login`], [`with_port`], [`directory_prefix`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
-//! Two more helpers lie where they belong: [`Page::select`](crate::driver::Page::select) for servers that list whole, and
-//! [`Expect::check`](crate::driver::Expect::check).
+//! Two more helpers are with their types: [`Page::select`](crate::driver::Page::select), for servers
+//! that list whole, and [`Expect::check`](crate::driver::Expect::check).
 
 mod abort;
 mod alive;
@@ -42,6 +42,7 @@ mod sessions;
 mod settings;
 mod stream;
 mod tasks;
+pub mod tls;
 mod undo;
 mod unique;
 pub mod watch;
@@ -59,8 +60,7 @@ pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub(crate) use settings::half;
-pub use settings::{Pem, TlsFiles, directory_prefix, login, with_port};
+pub use settings::{directory_prefix, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;

@@ -1,12 +1,8 @@
 //! Settings that the backends of servers have in common.
 
 use crate::{Error, ErrorKind, Result, Secret};
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
 
-fn refused(why: impl Into<String>) -> Error {
+pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
 }
 
@@ -57,51 +53,6 @@ pub fn login(user: Option<&str>, password: Option<&Secret>) -> Result<Option<(St
         (None, None) => Ok(None),
         (Some(_), None) => Err(half("a user without a password")),
         (None, Some(_)) => Err(half("a password without a user")),
-    }
-}
-
-/// TLS, with the files that the settings name, as they are now: [`Tls::read`](crate::Tls::read) reads them again, and equality
-/// tells whether they have changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Who is trusted; the system's roots where there is none.
-    pub ca: Option<Pem>,
-    /// Our own certificate, and its key.
-    pub identity: Option<(Pem, Pem)>,
-    /// The name that the server's certificate must have.
-    pub server_name: Option<String>,
-}
-
-/// What a file holds that a TLS setting names. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Pem {
-    setting: &'static str,
-    file: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Pem {
-    pub(crate) fn read(setting: &'static str, file: &Path) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(|e| {
-            refused(format!("the TLS setting `{setting}`: {} cannot be read", file.display())).with_cause(e)
-        })?;
-        Ok(Self { setting, file: file.to_owned(), bytes })
-    }
-
-    /// What the file holds.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The error for a file that holds something else. The parser's own words are left out: they may show what it read.
-    pub fn wrong(&self) -> Error {
-        refused(format!("the TLS settings: {} is no PEM file for `{}`", self.file.display(), self.setting))
-    }
-}
-
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pem({} bytes of {})", self.bytes.len(), self.file.display())
     }
 }
 

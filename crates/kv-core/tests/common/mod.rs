@@ -1,6 +1,6 @@
 //! A store that counts what reaches it.
 
-use kv_core::*;
+use kv_core::{driver::*, *};
 use std::{
     sync::{
         Arc,

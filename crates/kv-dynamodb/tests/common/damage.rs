@@ -4,7 +4,7 @@ use super::*;
 use aws_sdk_dynamodb::{
     operation::update_item::builders::UpdateItemFluentBuilder, primitives::Blob, types::AttributeValue,
 };
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use kv_testsuite::{Troubles, torture::nemesis::Stroke};
 use std::{
     collections::HashMap,

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::{
     primitives::Blob,
     types::{AttributeValue, StreamSpecification, StreamViewType},
 };
-use kv_core::{Bytes, Result, StoreUrl, async_trait};
+use kv_core::{Bytes, Result, StoreUrl, driver::async_trait};
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles};
 use std::{
     collections::HashMap,

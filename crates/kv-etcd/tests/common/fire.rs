@@ -3,7 +3,7 @@
 use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
 use etcd_client::{Client, ConnectOptions, Error as ClientError, Permission, PutOptions};
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{
     Foreign, Harness, Proxy, Rotation, Server, Troubles, process::launch::etcd::tls_of_clients,
     torture::nemesis::Stroke,

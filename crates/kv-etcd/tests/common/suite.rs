@@ -5,7 +5,7 @@ use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, DeleteOptions, GetOptions,
     LeaseTimeToLiveOptions,
 };
-use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use tokio::time::Instant;

@@ -1,6 +1,6 @@
 //! The harness of this backend: a file of this run.
 
-use kv_core::{Bytes, Key, Kv, Result, async_trait};
+use kv_core::{Bytes, Key, Kv, Result, driver::async_trait};
 use kv_redb::Config;
 use kv_testsuite::{Failure, Foreign, Harness};
 use std::sync::Arc;

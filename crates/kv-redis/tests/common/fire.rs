@@ -5,7 +5,7 @@ use super::{
     suite::{Tool, left_by},
     *,
 };
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_redis::Config;
 use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles};
 use std::{sync::Arc, time::Duration};

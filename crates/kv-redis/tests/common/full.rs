@@ -1,7 +1,7 @@
 //! A server with little memory.
 
 use super::{Node, Reply, Resp, with};
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{Failure, Full};
 
 pub struct Tight(Node);

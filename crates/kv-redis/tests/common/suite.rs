@@ -1,7 +1,7 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::{cluster::Cluster, full::Tight, *};
-use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_redis::Config;
 use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::{

@@ -1,7 +1,7 @@
 //! The suite on a server of which clients see what befalls one in use: quotas, crowds, rights that are withdrawn.
 
 use super::{suite::Suite, *};
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use kv_testsuite::{Base, Rotation, Troubles, process::Port, torture::nemesis::Stroke};
 use std::{io::ErrorKind::WouldBlock, sync::Arc};
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};

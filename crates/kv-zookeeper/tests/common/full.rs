@@ -1,7 +1,7 @@
 //! A server with a quota, which is what ZooKeeper knows of being full.
 
 use super::*;
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::Full;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 

@@ -1,7 +1,7 @@
 //! The conformance suite on a server of our own, or on a live one.
 
 use super::*;
-use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};

@@ -7,7 +7,7 @@ use crate::{
     check::{holds, refused, same},
 };
 use futures::FutureExt;
-use kv_core::{Deadline, ErrorKind, Guard, Kv};
+use kv_core::{ErrorKind, Guard, Kv, driver::Deadline};
 use std::{
     future::{Future, pending, poll_fn},
     pin::pin,

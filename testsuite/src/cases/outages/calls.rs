@@ -6,7 +6,8 @@ use crate::{
     check::{holds, same},
 };
 use kv_core::{
-    Deadline, Entry, Expect, Key, ListOptions, Outcome, PutOptions, ReadOptions, WriteOptions, Written,
+    Entry, Key, Outcome, Written,
+    driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, WriteOptions},
 };
 use std::time::Instant;
 use tokio::{task::JoinSet, time::timeout};

@@ -5,7 +5,7 @@ use crate::{
     cases::locks::{lock_ttl, take},
     check::{holds, refused, same, still_held},
 };
-use kv_core::{Deadline, Guard, TtlRange};
+use kv_core::{Guard, TtlRange, driver::Deadline};
 use std::time::Instant;
 use tokio::task::JoinSet;
 

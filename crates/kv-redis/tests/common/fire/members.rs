@@ -1,7 +1,7 @@
 //! The members of a cluster: they are killed, stand still, and take each other's places.
 
 use super::super::{cluster::Cluster, *};
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use kv_testsuite::{Server, Troubles, failover::soon, torture::nemesis::Stroke};
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! One server, of which clients know a password, and the tests a user of their own. It speaks TLS on a port of its own.
 
 use super::{super::*, clock::Clock, damage::Damage};
-use kv_core::async_trait;
+use kv_core::driver::async_trait;
 use kv_redis::Config;
 use kv_testsuite::{Rotation, Server, Troubles, failover::soon, torture::nemesis::Stroke};
 use std::{
