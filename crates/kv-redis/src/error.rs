@@ -1,6 +1,6 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
-use crate::access::Access;
+use crate::client::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
 use kv_core::{
     Error, ErrorKind,

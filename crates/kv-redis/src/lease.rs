@@ -1,10 +1,10 @@
 //! Leases: sets of keys that end together.
 
 use crate::{
+    client::script::{self, Answer, next},
+    core::{Core, Part, nonce},
     error::undone,
-    part::{Core, Part, nonce},
-    script::{self, Answer, next},
-    session::renewal,
+    lock::session::renewal,
 };
 use fred::types::Value;
 use kv_core::{

@@ -1,8 +1,8 @@
 //! Listings, and what goes over whole directories.
 
 use crate::{
-    part::{Core, Note, Part, nonce},
-    script::{self, next},
+    client::script::{self, next},
+    core::{Core, Note, Part, nonce},
 };
 use fred::types::Value;
 use kv_core::{backend::retry::RetrySafety, *};

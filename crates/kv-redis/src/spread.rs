@@ -1,6 +1,6 @@
 //! Several parts as one: their pages in order, their watches together.
 
-use crate::{list, part::Part};
+use crate::{core::Part, list};
 use futures::{StreamExt, stream};
 use kv_core::{backend::stream as stream_of, *};
 use std::{collections::BTreeMap, sync::Arc};

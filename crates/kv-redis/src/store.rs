@@ -1,6 +1,13 @@
 //! The backend itself: a store in one slot, or spread over several.
 
-use crate::{adopt, holder, lease, list, lock, names::Names, part::Part, spread, txn, watch};
+use crate::{
+    core::Part,
+    lease, list, lock,
+    names::Names,
+    spread,
+    watch::{holder, keys},
+    write::{self, adopt},
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::*;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -77,11 +84,11 @@ impl Store for Redis {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(self.part(key), key, value, expect, options).await
+        write::put(self.part(key), key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(self.part(key), key, expect, options).await
+        write::delete(self.part(key), key, expect, options).await
     }
 
     async fn list(
@@ -110,21 +117,17 @@ impl Store for Redis {
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         let part = self.whole().ok_or_else(|| self.0.capabilities.unsupported("transactions"))?;
-        txn::transact(part, transaction, options).await
+        write::transact(part, transaction, options).await
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         Ok(match target {
-            Target::Key(key) => watch::watch(self.part(key).core.clone(), target, options),
+            Target::Key(key) => keys::watch(self.part(key).core.clone(), target, options),
             Target::Holder(name) => holder::watch(self.part(name).core.clone(), name, options),
             Target::Tree(_) => match self.whole() {
-                Some(part) => watch::watch(part.core.clone(), target, options),
+                Some(part) => keys::watch(part.core.clone(), target, options),
                 None => spread::joined(
-                    self.0
-                        .parts
-                        .iter()
-                        .map(|part| watch::watch(part.core.clone(), target, options))
-                        .collect(),
+                    self.0.parts.iter().map(|part| keys::watch(part.core.clone(), target, options)).collect(),
                 ),
             },
         })

@@ -1,6 +1,6 @@
 //! What a server tells of itself.
 
-use crate::{client::Client, script::Answer};
+use crate::client::{Client, script::Answer};
 use fred::types::Value;
 use kv_core::{backend::retry::RetrySafety, *};
 use std::{collections::HashMap, time::Duration};

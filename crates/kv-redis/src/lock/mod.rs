@@ -1,12 +1,19 @@
 //! Locks: contenders in the order of their numbers.
 
+mod listen;
+pub(crate) mod session;
+mod soonest;
+mod waiting;
+
 use crate::{
+    client::script::{self, next},
+    core::{Core, Part},
     error::undone,
-    holder::{OWN, token},
-    part::{Core, Part},
-    script::{self, next},
-    session::{Session, Use},
-    waiting::QueuePosition,
+    lock::{
+        session::{Session, Use},
+        waiting::QueuePosition,
+    },
+    watch::holder::{OWN, token},
 };
 use kv_core::{
     Acquired, Bytes, Deadline, ErrorKind, Fence, Key, LockOptions, Result,

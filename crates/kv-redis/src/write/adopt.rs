@@ -1,9 +1,9 @@
 //! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
 
 use crate::{
+    client::script::{self, next},
+    core::{Part, nonce},
     list::{Ask, Wanted, below},
-    part::{Part, nonce},
-    script::{self, next},
 };
 use fred::types::Value;
 use kv_core::{backend::retry::RetrySafety, *};

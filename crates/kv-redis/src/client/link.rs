@@ -1,7 +1,7 @@
 //! One connection to one server, and whether it stands.
 
 use crate::{
-    access::Access,
+    client::access::Access,
     error::{Code, cluster_down, code, failed, failure, no_tls, not_connected},
 };
 use fred::{

@@ -1,11 +1,10 @@
 //! Who holds a lock, read and watched.
 
 use crate::{
+    client::script::{self, Answer, next},
+    core::Core,
     error::corrupt,
-    feed::Subscription,
-    notification::Notification,
-    part::Core,
-    script::{self, Answer, next},
+    watch::{feed::Subscription, notification::Notification},
 };
 use kv_core::{
     Bytes, Deadline, Entry, Error, ErrorKind, Holder, Key, Result, Version, WatchEvent, WatchOptions,

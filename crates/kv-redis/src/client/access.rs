@@ -1,6 +1,6 @@
 //! What every connection needs.
 
-use crate::tls::Connectors;
+use crate::client::tls::Connectors;
 use kv_core::Secret;
 use std::{
     collections::BTreeMap,

@@ -1,12 +1,13 @@
 //! The connection on which all that is published to a store's watches and waits arrives, as long as there are any.
 
 use crate::{
-    client::Client,
+    client::{
+        Client,
+        find::{Find, hello, is_master},
+        link::Link,
+    },
     error::{Code, code, silent},
-    feed::Reader,
-    find::{Find, hello, is_master},
-    link::Link,
-    notification::Notification,
+    watch::{feed::Reader, notification::Notification},
 };
 use fred::types::Value;
 use kv_core::{

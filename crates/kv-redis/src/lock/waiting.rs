@@ -1,6 +1,6 @@
 //! Waits in line, on this side.
 
-use crate::session::Session;
+use crate::lock::session::Session;
 use std::{future::pending, sync::Arc};
 use tokio::sync::oneshot;
 

@@ -1,11 +1,20 @@
 //! The server that takes the writes: how it is found, what it is asked, and what is done when it fails.
 
+pub(crate) mod about;
+pub(crate) mod access;
+pub(crate) mod find;
+pub(crate) mod link;
+pub(crate) mod script;
+pub(crate) mod tls;
+
 use crate::{
-    access::Access,
+    client::{
+        access::Access,
+        find::Find,
+        link::Link,
+        script::{Answer, Script},
+    },
     error::{Code, code, failure, silent},
-    find::Find,
-    link::Link,
-    script::{self, Answer, Script},
 };
 use fred::types::Value;
 use kv_core::{

@@ -1,10 +1,8 @@
 //! How the server is found that takes the writes.
 
 use crate::{
-    access::Access,
-    client::Client,
+    client::{Client, access::Access, link::Link},
     error::{failure, silent},
-    link::Link,
 };
 use fred::types::Value;
 use kv_core::{

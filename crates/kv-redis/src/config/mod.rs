@@ -1,6 +1,13 @@
 //! How a store is opened.
 
-use crate::{Redis, access::Access, client::Client, find::Find, names::Names, part::Part, tls::Connectors};
+mod url;
+
+use crate::{
+    Redis,
+    client::{Client, access::Access, find::Find, tls::Connectors},
+    core::Part,
+    names::Names,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, Tls,
     backend::{Clock, directory_prefix, with_port},

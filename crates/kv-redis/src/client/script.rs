@@ -24,7 +24,7 @@ macro_rules! scripts {
     ($($name:ident: $($file:literal),+;)*) => {
         $(
         pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!(include_str!("lua/common.lua"), $("\n", include_str!($file)),+)));
+            LazyLock::new(|| Script::new(concat!(include_str!("../lua/common.lua"), $("\n", include_str!($file)),+)));
     )*
         /// All of them.
         pub(crate) fn all() -> Vec<&'static Script> {
@@ -34,20 +34,20 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADOPT: "lua/adopt.lua";
-    AGAIN: "lua/again.lua";
-    DELETE_TREE: "lua/delete_tree.lua";
-    ENTER: "lua/line.lua", "lua/enter.lua";
-    EXISTS: "lua/exists.lua";
-    HOLDER: "lua/line.lua", "lua/holder.lua";
-    LEASE: "lua/lease.lua";
-    LEAVE: "lua/line.lua", "lua/leave.lua";
-    LIST: "lua/list.lua";
-    LIVES: "lua/lives.lua";
-    PARTS: "lua/parts.lua";
-    READ: "lua/read.lua";
-    SESSION: "lua/line.lua", "lua/session.lua";
-    WRITE: "lua/write.lua";
+    ADOPT: "../lua/adopt.lua";
+    AGAIN: "../lua/again.lua";
+    DELETE_TREE: "../lua/delete_tree.lua";
+    ENTER: "../lua/line.lua", "../lua/enter.lua";
+    EXISTS: "../lua/exists.lua";
+    HOLDER: "../lua/line.lua", "../lua/holder.lua";
+    LEASE: "../lua/lease.lua";
+    LEAVE: "../lua/line.lua", "../lua/leave.lua";
+    LIST: "../lua/list.lua";
+    LIVES: "../lua/lives.lua";
+    PARTS: "../lua/parts.lua";
+    READ: "../lua/read.lua";
+    SESSION: "../lua/line.lua", "../lua/session.lua";
+    WRITE: "../lua/write.lua";
 }
 
 /// What is noted of a value, to know it again: the first 60 bits of its SHA-1, in hex.

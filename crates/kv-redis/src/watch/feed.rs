@@ -2,9 +2,11 @@
 
 use crate::{
     client::Client,
-    listener::{Listener, Order},
     names::Names,
-    notification::Notification,
+    watch::{
+        listener::{Listener, Order},
+        notification::Notification,
+    },
 };
 use kv_core::{
     Result,

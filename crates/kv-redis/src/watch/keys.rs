@@ -2,11 +2,10 @@
 //! themselves.
 
 use crate::{
-    feed::Subscription,
+    client::script::{self, next},
+    core::Core,
     list::{Ask, Row, Wanted, below},
-    notification::Notification,
-    part::Core,
-    script::{self, next},
+    watch::{feed::Subscription, notification::Notification},
 };
 use fred::types::Value;
 use kv_core::{

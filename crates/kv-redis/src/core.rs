@@ -1,16 +1,18 @@
 //! A store in one slot: what it knows of its server, and the calls that are one script.
 
 use crate::{
-    about::About,
-    access::Access,
-    client::{Client, Request},
+    client::{
+        Client, Request,
+        about::About,
+        access::Access,
+        link::Link,
+        script::{self, Answer, Script, digest, next},
+    },
     config::refused,
     error::corrupt,
-    feed::Feed,
-    link::Link,
+    lock::session::Sessions,
     names::Names,
-    script::{self, Answer, Script, digest, next},
-    session::Sessions,
+    watch::feed::Feed,
 };
 use fred::types::Value;
 use kv_core::{

@@ -1,6 +1,6 @@
 //! What the writing scripts publish.
 
-use crate::part::version_of_text;
+use crate::core::version_of_text;
 use kv_core::{Bytes, Key, Version};
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
 //! Writes, and what they depend on, in one script.
 
+pub(crate) mod adopt;
+
 use crate::{
-    part::{Core, Part, nonce, version_of_text, version_text},
-    script::{self, Answer, digest, next},
+    client::script::{self, Answer, digest, next},
+    core::{Core, Part, nonce, version_of_text, version_text},
 };
 use fred::types::Value;
 use kv_core::{backend::retry::RetrySafety, *};

@@ -1,7 +1,9 @@
 //! Hears what concerns those that wait in lines.
 
 use crate::{
-    notification::Notification, part::Core, session::Session, soonest::Soonest, waiting::QueuePosition,
+    core::Core,
+    lock::{session::Session, soonest::Soonest, waiting::QueuePosition},
+    watch::notification::Notification,
 };
 use std::{
     future::pending,

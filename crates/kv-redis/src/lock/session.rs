@@ -2,12 +2,14 @@
 //! it and a little longer.
 
 use crate::{
-    ear::hear,
-    lock::leave,
-    part::Core,
-    script::{self, Answer, next},
-    soonest::Soonest,
-    waiting::{QueuePosition, Waiter},
+    client::script::{self, Answer, next},
+    core::Core,
+    lock::{
+        leave,
+        listen::hear,
+        soonest::Soonest,
+        waiting::{QueuePosition, Waiter},
+    },
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
