@@ -98,6 +98,7 @@ mod lock;
 mod names;
 mod spread;
 mod store;
+mod version;
 mod watch;
 mod write;
 
