@@ -1,6 +1,6 @@
 //! What a failed request means: whether it took effect, and what to do about it.
 
-use crate::access::Access;
+use crate::client::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
 use kv_core::{
     Error, ErrorKind,
@@ -241,6 +241,12 @@ pub(crate) fn undone(was_there: bool, is_repeat: bool) -> Result<bool, Error> {
     Err(Error::new(ErrorKind::OutcomeUnknown, why))
 }
 
+/// Returns the error of settings that make no sense.
+pub(crate) fn invalid(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, why.to_owned())
+}
+
+/// Returns the error of a record, or an answer, that is none of ours.
 pub(crate) fn corrupt(what: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, what)
 }

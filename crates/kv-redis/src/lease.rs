@@ -1,10 +1,13 @@
 //! Leases: sets of keys that end together.
 
 use crate::{
+    client::{
+        answer::{Answer, next},
+        script,
+    },
+    core::{Core, renewal},
     error::undone,
-    part::{Core, Part, nonce},
-    script::{self, Answer, next},
-    session::renewal,
+    version::nonce,
 };
 use fred::types::Value;
 use kv_core::{
@@ -56,9 +59,10 @@ async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
     }
 }
 
-/// [`Store::lease`](kv_core::Store::lease).
-pub(crate) async fn lease(part: &Part, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let (core, each) = (&part.core, options.each_request);
+/// Grants a lease: [`Store::lease`](kv_core::Store::lease).
+pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let range = core.capabilities.lease.as_ref().ok_or_else(|| core.capabilities.unsupported("leases"))?;
+    let (ttl, each) = (range.grant(ttl)?, options.each_request);
     let (id, millis): (Arc<str>, _) = (format!("{:016x}", unique()).into(), ttl.as_millis().to_string());
     let undo = core.tasks.undo({
         let (core, id) = (core.clone(), id.clone());

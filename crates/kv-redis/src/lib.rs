@@ -88,34 +88,19 @@
 //! # Ok(()) }
 //! ```
 
-mod about;
-mod access;
-mod adopt;
 mod client;
 mod config;
-mod ear;
+mod core;
 mod error;
-mod feed;
-mod find;
-mod holder;
 mod lease;
-mod link;
 mod list;
-mod listener;
 mod lock;
 mod names;
-mod notification;
-mod part;
-mod script;
-mod session;
-mod soonest;
 mod spread;
 mod store;
-mod tls;
-mod txn;
-mod url;
-mod waiting;
+mod version;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::Redis;

@@ -1,18 +1,25 @@
-//! Listings, and what goes over whole directories.
+//! Listings of directories, and reads of keys.
 
 use crate::{
-    part::{Core, Note, Part, nonce},
-    script::{self, next},
+    client::{
+        answer::{Answer, next, not_ours},
+        script,
+    },
+    core::Core,
+    version::Note,
 };
 use fred::types::Value;
-use kv_core::{backend::retry::RetrySafety, *};
+use kv_core::{
+    Bytes, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Item, Key, ListOptions, Page, Position,
+    ReadOptions, Result, Version, backend::retry::RetrySafety,
+};
 use std::time::Duration;
 
 /// How many items, and how many bytes, a page holds.
 const ITEMS: usize = 1000;
 const BYTES: usize = 1 << 20;
-/// How many keys go in one step of `delete_tree`, and are taken up in one of `adopt`.
-const BATCH: usize = 500;
+/// How many keys are read at once.
+const MOST_KEYS: usize = 1000;
 
 /// What a page tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +65,7 @@ pub(crate) enum Row {
     Directory(Directory),
 }
 
-/// The bounds of what lies strictly below a directory.
+/// Returns the bounds of what lies strictly below a directory.
 pub(crate) fn below(directory: &Directory) -> (String, String) {
     if directory.is_root() {
         return ("-".into(), "+".into());
@@ -67,52 +74,51 @@ pub(crate) fn below(directory: &Directory) -> (String, String) {
     (format!("[{}/", directory.as_str()), format!("({}0", directory.as_str()))
 }
 
-impl Core {
-    /// The rows from a bound on.
-    pub(crate) async fn rows(
-        &self,
-        directory: &Directory,
-        bounds: (&str, &str),
-        ask: Ask,
-        deadline: Deadline,
-    ) -> Result<Rows> {
-        let flag = |on: bool| Value::from(if on { "1" } else { "0" });
-        let arguments = [
-            directory.start().into(),
-            bounds.0.into(),
-            bounds.1.into(),
-            flag(ask.children),
-            flag(ask.wanted == Wanted::Values),
-            flag(ask.lives),
-            ask.most.clamp(1, ITEMS).to_string().into(),
-            BYTES.to_string().into(),
-        ];
-        let mut answer = self.run(RetrySafety::Read, deadline, &script::LIST, [], arguments).await?.list()?;
-        let from = next(&mut answer)?.text()?;
-        let mut rows = Vec::new();
-        for row in next(&mut answer)?.list()? {
-            let mut row = script::Answer(row).list()?;
-            let name = next(&mut row)?.text()?;
-            if let Some(name) = name.strip_suffix('/') {
-                rows.extend(Key::from_stored(name).map(|key| Row::Directory(key.as_directory())));
-                continue;
-            }
-            let Some(key) = Key::from_stored(&name) else { continue };
-            let note = Note::of(next(&mut row)?)?;
-            let value = next(&mut row)?.bytes()?;
-            let version = match ask.wanted {
-                Wanted::Values => Note::version(note, &value)?,
-                Wanted::Keys => Note::noted(note),
-            };
-            let left = next(&mut row).ok().and_then(|left| left.number().ok());
-            let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
-            rows.push(Row::Key(Found { key, version, value, left }));
+/// Returns the rows from a bound on.
+pub(crate) async fn rows(
+    core: &Core,
+    directory: &Directory,
+    bounds: (&str, &str),
+    ask: Ask,
+    deadline: Deadline,
+) -> Result<Rows> {
+    let flag = |on: bool| Value::from(if on { "1" } else { "0" });
+    let arguments = [
+        directory.start().into(),
+        bounds.0.into(),
+        bounds.1.into(),
+        flag(ask.children),
+        flag(ask.wanted == Wanted::Values),
+        flag(ask.lives),
+        ask.most.clamp(1, ITEMS).to_string().into(),
+        BYTES.to_string().into(),
+    ];
+    let mut answer = core.run(RetrySafety::Read, deadline, &script::LIST, [], arguments).await?.list()?;
+    let from = next(&mut answer)?.text()?;
+    let mut rows = Vec::new();
+    for row in next(&mut answer)?.list()? {
+        let mut row = Answer(row).list()?;
+        let name = next(&mut row)?.text()?;
+        if let Some(name) = name.strip_suffix('/') {
+            rows.extend(Key::from_stored(name).map(|key| Row::Directory(key.as_directory())));
+            continue;
         }
-        let last = next(&mut answer)?.unsigned()?;
-        Ok(Rows { rows, more: Some(from).filter(|from| !from.is_empty()), last })
+        let Some(key) = Key::from_stored(&name) else { continue };
+        let note = Note::of(next(&mut row)?)?;
+        let value = next(&mut row)?.bytes()?;
+        let version = match ask.wanted {
+            Wanted::Values => Note::version(note, &value)?,
+            Wanted::Keys => Note::noted(note),
+        };
+        let left = next(&mut row).ok().and_then(|left| left.number().ok());
+        let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
+        rows.push(Row::Key(Found { key, version, value, left }));
     }
+    let last = next(&mut answer)?.unsigned()?;
+    Ok(Rows { rows, more: Some(from).filter(|from| !from.is_empty()), last })
 }
 
+/// Lists a page of what is in a directory.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,
@@ -137,7 +143,7 @@ pub(crate) async fn page(
     let ask =
         Ask { children: !options.recursive, wanted, lives: false, most: options.limit.unwrap_or(ITEMS) };
     let Rows { rows, more: next, .. } =
-        core.rows(directory, (&from, &end), ask, options.read.deadline).await?;
+        rows(core, directory, (&from, &end), ask, options.read.deadline).await?;
     let items = rows.into_iter().map(|row| match row {
         Row::Directory(directory) => Item::Directory(directory),
         Row::Key(found) if options.keys_only => Item::Key(found.key, found.version),
@@ -147,15 +153,44 @@ pub(crate) async fn page(
     Ok(Page { items: items.filter(behind).collect(), next: next.map(Cursor::new) })
 }
 
-pub(crate) async fn delete_tree(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
-    let (from, to) = below(directory);
-    let arguments = [from.into(), to.into(), nonce().to_string().into(), BATCH.to_string().into()];
-    let answer =
-        part.core.run(RetrySafety::Write, options.deadline, &script::DELETE_TREE, [], arguments).await?;
-    let mut answer = answer.list()?;
-    let deleted = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
-    let looked_at = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();
-    // What was deleted is not found again, so that the next batch begins at the beginning.
-    let more = (looked_at == BATCH).then(|| Cursor::new(Bytes::new()));
-    Ok(Batch { deleted: Some(deleted), next: more })
+/// Reads one key.
+pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+    let found = read(core, std::slice::from_ref(key), options.deadline).await?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// Reads several keys with their versions.
+pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Result<Vec<Option<Entry>>> {
+    let mut all = Vec::with_capacity(keys.len());
+    while all.len() < keys.len() {
+        let rest = &keys[all.len()..];
+        let rest = &rest[..rest.len().min(MOST_KEYS)];
+        let names = rest.iter().map(|key| core.names.key(key.as_str()));
+        let arguments = rest.iter().map(|key| key.as_str().into());
+        let answer = core.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
+        // Of large values an answer has a few.
+        let found = answer.list()?;
+        if found.len() == 0 {
+            return Err(not_ours());
+        }
+        for (key, found) in rest.iter().zip(found) {
+            all.push(match Answer(found).some() {
+                None => None,
+                Some(found) => {
+                    let mut found = found.list()?;
+                    let value = next(&mut found)?.bytes()?;
+                    let version = Note::version(Note::of(next(&mut found)?)?, &value)?;
+                    Some(Entry::new(key.clone(), value, version))
+                }
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Returns whether there is such a key.
+pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
+    let name = [core.names.key(key.as_str())];
+    let answer = core.run(RetrySafety::Read, options.deadline, &script::EXISTS, name, []).await?;
+    Ok(answer.number()? == 1)
 }

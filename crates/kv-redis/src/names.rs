@@ -1,4 +1,4 @@
-//! Names on the server.
+//! The names of keys, records and channels on the server.
 
 use fred::util::redis_keyslot;
 use kv_core::{Directory, Key};
@@ -12,12 +12,12 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Byte for byte, in this database.
+    /// Takes the prefix byte for byte, in this database.
     pub(crate) fn new(prefix: String, database: u8) -> Self {
         Self { prefix, database }
     }
 
-    /// In a cluster all names share a hash tag: that of the prefix where it has one, else the prefix is made one.
+    /// Gives all names one hash tag, as a cluster needs: that of the prefix where it has one, else the prefix is made one.
     pub(crate) fn tagged(prefix: &str) -> Self {
         let tagged = match tag(prefix) {
             Some(_) => prefix.to_owned(),
@@ -27,7 +27,7 @@ impl Names {
         Self::new(tagged, 0)
     }
 
-    /// One of the parts of a spread store.
+    /// Names one of the parts of a spread store.
     pub(crate) fn part(prefix: &str, part: u16) -> Self {
         Self::new(format!("{{{prefix}{part:02}}}"), 0)
     }
@@ -36,17 +36,17 @@ impl Names {
         &self.prefix
     }
 
-    /// What every script is told of its store.
+    /// Returns what every script is told of its store.
     pub(crate) fn identity(&self) -> String {
         format!("{}:{}", self.database, self.prefix)
     }
 
-    /// The server's name of a key.
+    /// Returns the server's name of a key.
     pub(crate) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// The key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for what is not ours.
     pub(crate) fn parse(&self, name: &[u8]) -> Option<Key> {
         Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
     }
@@ -55,22 +55,22 @@ impl Names {
         format!("{}.kv/{area}{name}", self.prefix)
     }
 
-    /// What every script is given.
+    /// Returns the names that every script is given.
     pub(crate) fn store(&self) -> [String; 4] {
         ["meta", "index", "clock", "ends"].map(|area| self.own(area, ""))
     }
 
-    /// Over how many parts a store is spread.
+    /// Returns the name of the note that tells over how many parts a store is spread.
     pub(crate) fn parts(&self) -> String {
         self.own("parts", "")
     }
 
-    /// A lease, and what it is called while it is revoked.
+    /// Returns the name of a lease, and what it is called while it is revoked.
     pub(crate) fn lease(&self, id: &str) -> [String; 2] {
         [self.own("lease/", id), self.own("ended/", id)]
     }
 
-    /// The line of a lock, and what those in it brought.
+    /// Returns the names of the line of a lock, and of what those in it brought.
     pub(crate) fn lock(&self, lock: &Key) -> [String; 2] {
         [self.own("lock/", lock.as_str()), self.own("held/", lock.as_str())]
     }
@@ -99,39 +99,39 @@ impl Names {
         self.on("session/", id)
     }
 
-    /// A channel of one connection, by which it is known to be subscribed still.
+    /// Returns a channel of one connection, by which it is known to be subscribed still.
     pub(crate) fn on_link(&self, id: u64) -> String {
         self.on("link/", &format!("{id:x}"))
     }
 
-    /// A pattern of the server's for the channels of all watches.
+    /// Returns a pattern of the server's for the channels of all watches.
     pub(crate) fn on_all(&self) -> String {
         pattern(&self.on("", ""))
     }
 
-    /// The directory that such a channel is about: that of the key, or the watched one.
+    /// Returns the directory that such a channel is about: that of the key, or the watched one.
     pub(crate) fn watched(&self, channel: &str) -> Option<String> {
         let watched = channel.strip_prefix(&self.on("", ""))?;
         watched.strip_prefix("key/").or_else(|| watched.strip_prefix("tree/")).map(str::to_owned)
     }
 
-    /// The hash slot that all names are in, in a cluster.
+    /// Returns the hash slot that all names are in, in a cluster.
     pub(crate) fn slot(&self) -> u16 {
         redis_keyslot(self.prefix.as_bytes())
     }
 
-    /// The part of a spread store that a key is in.
+    /// Returns the part of a spread store that a key is in.
     pub(crate) fn part_of(key: &str, parts: u16) -> u16 {
         redis_keyslot(key.as_bytes()) % parts.max(1)
     }
 
-    /// A pattern of the server's for all names that begin with the directory.
+    /// Returns a pattern of the server's for all names that begin with the directory.
     pub(crate) fn pattern(&self, directory: &Directory) -> String {
         pattern(&self.key(&directory.start()))
     }
 }
 
-/// A pattern for all that begins so.
+/// Returns a pattern for all that begins so.
 fn pattern(start: &str) -> String {
     let mut pattern = String::new();
     for c in start.chars() {
@@ -144,7 +144,7 @@ fn pattern(start: &str) -> String {
     pattern
 }
 
-/// The part of a name that alone decides its slot.
+/// Returns the part of a name that alone decides its slot.
 fn tag(name: &str) -> Option<&str> {
     let (_, rest) = name.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;

@@ -1,51 +1,234 @@
-//! Several parts as one: their pages in order, their watches together.
+//! A store over its parts: one slot, or several that the keys are spread over. It chooses the part of a call, or makes the
+//! answers of all parts one.
 
-use crate::{list, part::Part};
-use futures::{StreamExt, stream};
-use kv_core::{backend::stream as stream_of, *};
+use crate::{
+    client::script,
+    core::Core,
+    error::invalid,
+    list,
+    lock::session::Sessions,
+    names::Names,
+    watch,
+    write::{adopt, tree},
+};
+use fred::types::Value;
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{join_all, try_join_all},
+    stream,
+};
+use kv_core::{
+    Batch, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Health, Item, Key,
+    ListOptions, Page, ReadOptions, Result, Target, WatchEvent, WatchOptions, WatchStream, WriteOptions,
+    backend::{retry::RetrySafety, stream as stream_of},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Pages of the parts as one, in order: the first of what each has, up to where one of them was cut.
-pub(crate) async fn page(
-    parts: &[Arc<Part>],
-    directory: &Directory,
-    from: Option<&Cursor>,
-    options: &ListOptions,
-) -> Result<Page> {
-    let mut options = options.clone();
-    if let Some(place) = from.and_then(Page::place) {
-        options.start_after = Some(place);
-    }
-    let pages = parts.iter().map(|part| first_page(part, directory, &options));
-    let pages: Vec<Page> = futures::future::try_join_all(pages).await?;
-    // Behind the last of a page that has a next one, its part may have more.
-    let last = |page: &Page| page.items.last().filter(|_| page.next.is_some()).map(Item::position);
-    let cut = pages.iter().filter_map(last).min();
-    let mut items = BTreeMap::new();
-    for item in pages.into_iter().flat_map(|page| page.items) {
-        if cut.as_ref().is_none_or(|cut| item.position() <= *cut) {
-            // A directory may be in every part.
-            items.entry(item.position()).or_insert(item);
-        }
-    }
-    let most = options.limit.unwrap_or(usize::MAX);
-    let more = cut.is_some() || items.len() > most;
-    let items: Vec<Item> = items.into_values().take(most).collect();
-    let next = items.last().filter(|_| more).map(|last| Page::behind(&last.position()));
-    Ok(Page { items, next })
+/// A store in one slot, with what ends with it.
+pub(crate) struct Part {
+    pub(crate) core: Arc<Core>,
+    pub(crate) sessions: Sessions,
 }
 
-/// The first page of a part that is not empty, unless all are.
-async fn first_page(part: &Part, directory: &Directory, options: &ListOptions) -> Result<Page> {
-    let mut page = list::page(&part.core, directory, None, options).await?;
+impl Part {
+    /// Gives back what is open, and ends the connections; says what could not be given back.
+    async fn close(&self) -> Result<()> {
+        let given_back = self.core.tasks.finish().await;
+        let ended = self.sessions.end().await;
+        self.core.feed.close();
+        self.core.client.close();
+        given_back.and(ended)
+    }
+}
+
+/// The parts of a store, most often one.
+pub(crate) struct Spread {
+    parts: Vec<Part>,
+    pub(crate) capabilities: Capabilities,
+}
+
+impl Spread {
+    /// Makes one store of its parts.
+    pub(crate) fn of(cores: Vec<Core>) -> Result<Self> {
+        let none = || Error::new(ErrorKind::InvalidArgument, "a store of no part");
+        let mut capabilities = cores.first().ok_or_else(none)?.capabilities.clone();
+        if cores.len() > 1 {
+            // What needs one slot.
+            capabilities.max_txn_ops = 0;
+            capabilities.max_txn_bytes = 0;
+            capabilities.lease = None;
+            if let Some(lock) = &mut capabilities.lock {
+                lock.fenced_writes = false;
+            }
+        }
+        let part = |core| Part { core: Arc::new(core), sessions: Sessions::default() };
+        Ok(Self { parts: cores.into_iter().map(part).collect(), capabilities })
+    }
+
+    /// Returns how many parts there are.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Returns the first part.
+    pub(crate) fn first(&self) -> Option<&Arc<Core>> {
+        self.parts.first().map(|part| &part.core)
+    }
+
+    /// Returns the part of a key, or of a lock.
+    pub(crate) fn part(&self, key: &Key) -> &Part {
+        let count = u16::try_from(self.parts.len()).unwrap_or(u16::MAX);
+        &self.parts[usize::from(Names::part_of(key.as_str(), count))]
+    }
+
+    /// Returns what the calls about this key take.
+    pub(crate) fn core(&self, key: &Key) -> &Arc<Core> {
+        &self.part(key).core
+    }
+
+    /// Returns the part, where there is only one.
+    fn whole(&self) -> Option<&Arc<Core>> {
+        self.first().filter(|_| self.parts.len() == 1)
+    }
+
+    /// Returns the part, for what needs one slot.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are several.
+    pub(crate) fn only(&self, what: &str) -> Result<&Arc<Core>> {
+        self.whole().ok_or_else(|| self.capabilities.unsupported(what))
+    }
+
+    /// Reads several keys, of all parts at once.
+    pub(crate) async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        if let Some(core) = self.whole() {
+            return list::read(core, keys, options.deadline).await;
+        }
+        let reads = self.parts.iter().map(|part| async move {
+            let own: Vec<_> = keys.iter().filter(|key| std::ptr::eq(self.part(key), part)).cloned().collect();
+            if own.is_empty() { Ok(Vec::new()) } else { list::read(&part.core, &own, options.deadline).await }
+        });
+        let found = try_join_all(reads).await?;
+        let found: BTreeMap<Key, Entry> =
+            found.into_iter().flatten().flatten().map(|entry| (entry.key.clone(), entry)).collect();
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
+
+    /// Lists a page of what is in a directory.
+    pub(crate) async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        match self.whole() {
+            Some(core) => list::page(core, directory, from, options).await,
+            None => self.page(directory, from, options).await,
+        }
+    }
+
+    /// Makes one page of the parts' pages, in order: the first of what each has, up to where one of them was cut.
+    async fn page(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        let mut options = options.clone();
+        if let Some(place) = from.and_then(Page::place) {
+            options.start_after = Some(place);
+        }
+        let pages = self.parts.iter().map(|part| first_page(&part.core, directory, &options));
+        let pages: Vec<Page> = try_join_all(pages).await?;
+        // Behind the last of a page that has a next one, its part may have more.
+        let last = |page: &Page| page.items.last().filter(|_| page.next.is_some()).map(Item::position);
+        let cut = pages.iter().filter_map(last).min();
+        let mut items = BTreeMap::new();
+        for item in pages.into_iter().flat_map(|page| page.items) {
+            if cut.as_ref().is_none_or(|cut| item.position() <= *cut) {
+                // A directory may be in every part.
+                items.entry(item.position()).or_insert(item);
+            }
+        }
+        let most = options.limit.unwrap_or(usize::MAX);
+        let more = cut.is_some() || items.len() > most;
+        let items: Vec<Item> = items.into_values().take(most).collect();
+        let next = items.last().filter(|_| more).map(|last| Page::behind(&last.position()));
+        Ok(Page { items, next })
+    }
+
+    /// Deletes the first keys below a directory, of all parts at once.
+    pub(crate) async fn delete_tree(&self, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+        let parts = self.parts.iter().map(|part| tree::delete_tree(&part.core, directory, options));
+        let batches = try_join_all(parts).await?;
+        let deleted = batches.iter().filter_map(|batch| batch.deleted).sum();
+        Ok(Batch { deleted: Some(deleted), next: batches.into_iter().find_map(|batch| batch.next) })
+    }
+
+    /// Starts the watch of a target.
+    pub(crate) fn watch(&self, target: &Target, options: &WatchOptions) -> WatchStream {
+        let start = |core: &Arc<Core>| watch::watch(core.clone(), target, options);
+        match target {
+            Target::Key(key) | Target::Holder(key) => start(self.core(key)),
+            Target::Tree(_) => match self.whole() {
+                Some(core) => start(core),
+                None => joined(self.parts.iter().map(|part| start(&part.core)).collect()),
+            },
+        }
+    }
+
+    /// Takes up what other tools did, in all parts at once.
+    pub(crate) async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+        let parts = self.parts.iter().map(|part| adopt::adopt(&part.core, directory, options));
+        Ok(try_join_all(parts).await?.into_iter().sum())
+    }
+
+    /// Returns how the servers are.
+    pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        let parts = stream::iter(&self.parts).then(|part| part.core.health(options));
+        let all: Vec<Health> = parts.try_collect().await?;
+        let mut health = all.first().cloned().unwrap_or_default();
+        if all.len() > 1 {
+            health.leader = None;
+            health.members = all.into_iter().flat_map(|health| health.members).collect();
+            health.members.sort();
+            health.members.dedup();
+        }
+        Ok(health)
+    }
+
+    /// Gives back what is open, and ends the connections.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let closed = join_all(self.parts.iter().map(|part| part.close())).await;
+        closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+}
+
+/// Refuses a number of parts that is not the store's, as its first part knows it: whoever opened it by another would find a part
+/// of its keys, and write others a second time.
+pub(crate) async fn check_parts(first: &Core, asked: u16, deadline: Deadline) -> Result<()> {
+    let note = first.names.parts();
+    let number = Value::from(i64::from(asked));
+    let is = first.run(RetrySafety::Repeatable, deadline, &script::PARTS, [note.clone()], [number]).await?;
+    match is.number()? {
+        is if is == i64::from(asked) => Ok(()),
+        is => Err(invalid(&format!(
+            "`spread` over {asked} parts, and the store is spread over {is}, as {note:?} tells; open it with that number"
+        ))),
+    }
+}
+
+/// Returns the first page of a part that is not empty, unless all are.
+async fn first_page(core: &Core, directory: &Directory, options: &ListOptions) -> Result<Page> {
+    let mut page = list::page(core, directory, None, options).await?;
     while let Some(next) = page.next.as_ref().filter(|_| page.items.is_empty()) {
-        page = list::page(&part.core, directory, Some(next), options).await?;
+        page = list::page(core, directory, Some(next), options).await?;
     }
     Ok(page)
 }
 
-/// The watches of the parts as one; `Synced` when all of them are, and when one of them is again.
-pub(crate) fn joined(parts: Vec<WatchStream>) -> WatchStream {
+/// Makes one watch of the parts' watches; `Synced` when all of them are, and when one of them is again.
+fn joined(parts: Vec<WatchStream>) -> WatchStream {
     let waiting = parts.len();
     let parts = parts.into_iter().enumerate().map(|(n, part)| part.map(move |event| (n, event)).boxed());
     let mut all = stream::select_all(parts);

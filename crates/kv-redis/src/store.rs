@@ -1,44 +1,21 @@
-//! The backend itself: a store in one slot, or spread over several.
+//! The trait [`Store`]: each method calls the module that does its work.
 
-use crate::{adopt, holder, lease, list, lock, names::Names, part::Part, spread, txn, watch};
-use futures::{StreamExt, TryStreamExt, stream};
-use kv_core::*;
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use crate::{core::Core, lease, list, lock, spread::Spread, write};
+use kv_core::{
+    Acquired, Batch, Bytes, Capabilities, Cursor, Decision, Directory, Entry, Expect, Health, Holder, Key,
+    LeaseOptions, Leased, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Result, Store, Target,
+    Transaction, WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A store on one server or cluster, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
 #[derive(Clone)]
-pub struct Redis(Arc<Inner>);
-
-struct Inner {
-    parts: Vec<Arc<Part>>,
-    capabilities: Capabilities,
-}
+pub struct Redis(Arc<Spread>);
 
 impl Redis {
-    pub(crate) fn of(parts: Vec<Part>) -> Result<Self> {
-        let none = || Error::new(ErrorKind::InvalidArgument, "a store of no part");
-        let mut capabilities = parts.first().ok_or_else(none)?.capabilities.clone();
-        if parts.len() > 1 {
-            // What needs one slot.
-            capabilities.max_txn_ops = 0;
-            capabilities.max_txn_bytes = 0;
-            capabilities.lease = None;
-            if let Some(lock) = &mut capabilities.lock {
-                lock.fenced_writes = false;
-            }
-        }
-        Ok(Self(Arc::new(Inner { parts: parts.into_iter().map(Arc::new).collect(), capabilities })))
-    }
-
-    /// The part of a key, or of a lock.
-    fn part(&self, key: &Key) -> &Arc<Part> {
-        let count = u16::try_from(self.0.parts.len()).unwrap_or(u16::MAX);
-        &self.0.parts[usize::from(Names::part_of(key.as_str(), count))]
-    }
-
-    /// The part, where there is only one.
-    fn whole(&self) -> Option<&Arc<Part>> {
-        self.0.parts.first().filter(|_| self.0.parts.len() == 1)
+    /// Makes the store of its parts.
+    pub(crate) fn of(cores: Vec<Core>) -> Result<Self> {
+        Ok(Self(Arc::new(Spread::of(cores)?)))
     }
 }
 
@@ -54,34 +31,23 @@ impl Store for Redis {
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-        let found = self.part(key).core.read(std::slice::from_ref(key), options.deadline).await?;
-        Ok(found.into_iter().next().flatten())
+        list::get(self.0.core(key), key, options).await
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
-        if let Some(part) = self.whole() {
-            return part.core.read(keys, options.deadline).await;
-        }
-        let reads = self.0.parts.iter().map(|part| async move {
-            let own: Vec<_> = keys.iter().filter(|key| Arc::ptr_eq(self.part(key), part)).cloned().collect();
-            if own.is_empty() { Ok(Vec::new()) } else { part.core.read(&own, options.deadline).await }
-        });
-        let found = futures::future::try_join_all(reads).await?;
-        let found: BTreeMap<Key, Entry> =
-            found.into_iter().flatten().flatten().map(|entry| (entry.key.clone(), entry)).collect();
-        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        self.0.get_many(keys, options).await
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
-        self.part(key).exists(key, options).await
+        list::exists(self.0.core(key), key, options).await
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(self.part(key), key, value, expect, options).await
+        write::put(self.0.core(key), key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(self.part(key), key, expect, options).await
+        write::delete(self.0.core(key), key, expect, options).await
     }
 
     async fn list(
@@ -90,10 +56,7 @@ impl Store for Redis {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        match self.whole() {
-            Some(part) => list::page(&part.core, directory, from, options).await,
-            None => spread::page(&self.0.parts, directory, from, options).await,
-        }
+        self.0.list(directory, from, options).await
     }
 
     async fn delete_tree(
@@ -102,82 +65,50 @@ impl Store for Redis {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        let parts = self.0.parts.iter().map(|part| list::delete_tree(part, directory, options));
-        let batches = futures::future::try_join_all(parts).await?;
-        let deleted = batches.iter().filter_map(|batch| batch.deleted).sum();
-        Ok(Batch { deleted: Some(deleted), next: batches.into_iter().find_map(|batch| batch.next) })
+        self.0.delete_tree(directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
-        let part = self.whole().ok_or_else(|| self.0.capabilities.unsupported("transactions"))?;
-        txn::transact(part, transaction, options).await
+        write::transact(self.0.only("transactions")?, transaction, options).await
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
-        Ok(match target {
-            Target::Key(key) => watch::watch(self.part(key).core.clone(), target, options),
-            Target::Holder(name) => holder::watch(self.part(name).core.clone(), name, options),
-            Target::Tree(_) => match self.whole() {
-                Some(part) => watch::watch(part.core.clone(), target, options),
-                None => spread::joined(
-                    self.0
-                        .parts
-                        .iter()
-                        .map(|part| watch::watch(part.core.clone(), target, options))
-                        .collect(),
-                ),
-            },
-        })
+        Ok(self.0.watch(target, options))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let range = self.0.capabilities.lease.as_ref();
-        let (Some(range), Some(part)) = (range, self.whole()) else {
-            return Err(self.0.capabilities.unsupported("leases"));
-        };
-        lease::lease(part, range.grant(ttl)?, options).await
+        lease::lease(self.0.only("leases")?, ttl, options).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-        lock::lock(self.part(name), name, options).await
+        let part = self.0.part(name);
+        lock::lock(&part.core, &part.sessions, name, options).await
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        let seen = holder::look(&self.part(name).core, name, options.deadline).await?;
-        Ok(seen.holder.map(|(holder, ..)| holder))
+        lock::holder::holder(self.0.core(name), name, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-        let parts = self.0.parts.iter().map(|part| adopt::adopt(part, directory, options));
-        Ok(futures::future::try_join_all(parts).await?.into_iter().sum())
+        self.0.adopt(directory, options).await
     }
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
-        let parts = stream::iter(&self.0.parts).then(|part| part.health(options));
-        let all: Vec<Health> = parts.try_collect().await?;
-        let mut health = all.first().cloned().unwrap_or_default();
-        if all.len() > 1 {
-            health.leader = None;
-            health.members = all.into_iter().flat_map(|health| health.members).collect();
-            health.members.sort();
-            health.members.dedup();
-        }
-        Ok(health)
+        self.0.health(options).await
     }
 
     async fn close(&self) -> Result<()> {
-        let closed = futures::future::join_all(self.0.parts.iter().map(|part| part.close())).await;
-        closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+        self.0.close().await
     }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let core = self.0.parts.first().map(|part| &part.core);
+        let core = self.0.first();
         f.debug_struct("Redis")
             .field("servers", &core.map(|core| &core.client))
             .field("prefix", &core.map(|core| core.names.prefix()))
-            .field("parts", &self.0.parts.len())
+            .field("parts", &self.0.len())
             .finish_non_exhaustive()
     }
 }

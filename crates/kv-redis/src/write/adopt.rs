@@ -1,21 +1,24 @@
 //! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
 
 use crate::{
-    list::{Ask, Wanted, below},
-    part::{Part, nonce},
-    script::{self, next},
+    client::{
+        answer::{Answer, next},
+        script,
+    },
+    core::Core,
+    list::{Ask, Wanted, below, rows},
+    version::nonce,
 };
 use fred::types::Value;
-use kv_core::{backend::retry::RetrySafety, *};
+use kv_core::{Deadline, Directory, Key, Result, WriteOptions, backend::retry::RetrySafety};
 
 /// How many keys are taken up in one step, and how many channels are told.
 const BATCH: usize = 500;
 
 /// Looks at all names of the server for those below the directory, and at all that are noted for those that are gone.
-pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-    let core = &part.core;
+pub(crate) async fn adopt(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<u64> {
     // A server that is a replica by now refuses this, and would not refuse to name what it has.
-    forget(part, directory, options.deadline).await?;
+    forget(core, directory, options.deadline).await?;
     let (mut cursor, mut adopted) = ("0".to_owned(), 0);
     let pattern = core.names.pattern(directory);
     loop {
@@ -24,23 +27,23 @@ pub(crate) async fn adopt(part: &Part, directory: &Directory, options: &WriteOpt
         cursor = next(&mut answer)?.text()?;
         let mut keys = Vec::new();
         for name in next(&mut answer)?.list()? {
-            let name = script::Answer(name).bytes()?;
+            let name = Answer(name).bytes()?;
             keys.extend(core.names.parse(&name).filter(|key| key.is_below(directory) && !key.is_internal()));
         }
         for keys in keys.chunks(BATCH) {
-            adopted += note(part, keys, options.deadline).await?;
+            adopted += note(core, keys, options.deadline).await?;
         }
         if cursor == "0" {
             break;
         }
     }
-    tell_again(part, directory, options.deadline).await?;
+    tell_again(core, directory, options.deadline).await?;
     Ok(adopted)
 }
 
 /// Notes what is there under these keys.
-async fn note(part: &Part, mut keys: &[Key], deadline: Deadline) -> Result<u64> {
-    let (core, mut adopted) = (&part.core, 0);
+async fn note(core: &Core, mut keys: &[Key], deadline: Deadline) -> Result<u64> {
+    let mut adopted = 0;
     while !keys.is_empty() {
         let names = keys.iter().map(|key| core.names.key(key.as_str()));
         let arguments = keys.iter().map(|key| Value::from(key.as_str()));
@@ -55,11 +58,11 @@ async fn note(part: &Part, mut keys: &[Key], deadline: Deadline) -> Result<u64> 
     Ok(adopted)
 }
 
-/// A listing tells of what is noted, and not there.
-async fn forget(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
+/// Lists the directory: a listing tells of what is noted, and not there.
+async fn forget(core: &Core, directory: &Directory, deadline: Deadline) -> Result<()> {
     let (mut from, to) = below(directory);
     let ask = Ask { children: false, wanted: Wanted::Keys, lives: false, most: 1000 };
-    while let Some(more) = part.core.rows(directory, (&from, &to), ask, deadline).await?.more {
+    while let Some(more) = rows(core, directory, (&from, &to), ask, deadline).await?.more {
         from = more;
     }
     Ok(())
@@ -67,13 +70,13 @@ async fn forget(part: &Part, directory: &Directory, deadline: Deadline) -> Resul
 
 /// Has those who watch read again: what was flushed away, or came in the place of what was there, notes and all, is told by
 /// nothing else.
-async fn tell_again(part: &Part, directory: &Directory, deadline: Deadline) -> Result<()> {
-    let (core, place) = (&part.core, directory.start());
+async fn tell_again(core: &Core, directory: &Directory, deadline: Deadline) -> Result<()> {
+    let place = directory.start();
     let all = core.names.on_all();
     let channels = core.client.command(deadline, "PUBSUB", &["SHARDCHANNELS", &all]).await?.list()?;
     let mut concerned = Vec::new();
     for channel in channels {
-        let channel = script::Answer(channel).text()?;
+        let channel = Answer(channel).text()?;
         let Some(watched) = core.names.watched(&channel) else { continue };
         // One of the two is above the other, or they are the same.
         let watched = if watched.is_empty() { watched } else { format!("{watched}/") };

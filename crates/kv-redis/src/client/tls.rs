@@ -1,4 +1,4 @@
-//! TLS: what the settings come to, read again for every new connection.
+//! TLS of connections, by settings whose files are read again for every new one.
 
 use fred::types::config::TlsConnector;
 use kv_core::{
@@ -19,19 +19,20 @@ pub(crate) struct Connectors {
 }
 
 impl Connectors {
-    /// `None` for plain text.
+    /// Reads the files; returns `None` for plain text.
     pub(crate) fn new(settings: Tls) -> Result<Option<Arc<Self>>> {
         let Some(files) = settings.read()? else { return Ok(None) };
         let connector = connector(&files)?;
         Ok(Some(Arc::new(Self { settings, last: Mutex::new((files, connector)) })))
     }
 
+    /// Returns the name that the server's certificate has to have, where it is set.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.settings.name()
     }
 
-    /// With the files as they are now. While they are replaced, they may be gone or not fit together: then with those that
-    /// did so last.
+    /// Returns what makes TLS with the files as they are now. While they are replaced, they may be gone or not fit together:
+    /// then with those that did so last.
     pub(crate) fn connector(&self) -> TlsConnector {
         let mut last = self.last.lock();
         let read = self.settings.read().and_then(|files| match files {

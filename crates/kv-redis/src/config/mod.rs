@@ -1,8 +1,17 @@
-//! How a store is opened.
+//! The settings of a store, and how it is opened by them.
 
-use crate::{Redis, access::Access, client::Client, find::Find, names::Names, part::Part, tls::Connectors};
+mod url;
+
+use crate::{
+    client::{Client, about::warn_of_needless_password, access::Access, find::Find, tls::Connectors},
+    core::Core,
+    error::invalid,
+    names::Names,
+    spread::check_parts,
+    store::Redis,
+};
 use kv_core::{
-    Deadline, Error, ErrorKind, Kv, Result, Secret, Tls,
+    Deadline, Error, Kv, Result, Secret, Tls,
     backend::{Clock, directory_prefix, with_port},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -172,12 +181,13 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given, that make no sense together or that
-    /// the server does not understand, and for a server whose `maxmemory-policy` evicts keys;
-    /// [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides does not
-    /// accept, and [`PermissionDenied`](ErrorKind::PermissionDenied) for a user without the rights that all calls need, both
-    /// at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no server that takes writes
-    /// answered in time; [`Unsupported`](ErrorKind::Unsupported) for a server before Redis 7.0.
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given, that make no sense together
+    /// or that the server does not understand, and for a server whose `maxmemory-policy` evicts keys;
+    /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides
+    /// does not accept, and [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) for a user without the rights that all
+    /// calls need, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or [`Timeout`](kv_core::ErrorKind::Timeout)
+    /// when no server that takes writes answered in time; [`Unsupported`](kv_core::ErrorKind::Unsupported) for a server
+    /// before Redis 7.0.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing open.
@@ -221,7 +231,7 @@ impl Config {
             (Kind::Cluster, None) => vec![Names::tagged(&prefix)],
             _ => vec![Names::new(prefix, self.database.unwrap_or_default())],
         };
-        let parts = names.into_iter().map(|names| {
+        let cores = names.into_iter().map(|names| {
             let find = match (self.kind, &self.master) {
                 (Kind::Sentinel, Some(master)) => {
                     Find::Sentinel(hosts.clone(), sentinels.clone(), master.clone())
@@ -230,20 +240,20 @@ impl Config {
                 _ => Find::Single(hosts.clone()),
             };
             let client = Client::new(find, access.clone());
-            Part::open(client, names, self.clock.clone(), deadline, self.allow_eviction)
+            Core::open(client, names, self.clock.clone(), deadline, self.allow_eviction)
         });
-        let parts = futures::future::try_join_all(parts).await?;
-        if let (Some(first), Some(asked)) = (parts.first(), self.spread) {
+        let cores = futures::future::try_join_all(cores).await?;
+        if let (Some(first), Some(asked)) = (cores.first(), self.spread) {
             // On the heap: callers' futures would nest too deeply for the compiler.
-            Box::pin(first.check_parts(asked, deadline)).await?;
+            Box::pin(check_parts(first, asked, deadline)).await?;
         }
-        if let (Some(part), None, true) = (parts.first(), &self.user, self.password.is_some()) {
-            part.warn_of_needless_password(&access).await;
+        if let (Some(core), None, true) = (cores.first(), &self.user, self.password.is_some()) {
+            warn_of_needless_password(&core.client).await;
         }
-        Redis::of(parts)
+        Redis::of(cores)
     }
 
-    /// What all names begin with.
+    /// Returns what all names begin with.
     fn bytes(&self) -> String {
         let directory = || directory_prefix(self.prefix.clone().unwrap_or_default());
         self.raw_prefix.clone().unwrap_or_else(directory)
@@ -252,41 +262,37 @@ impl Config {
     /// Refuses what makes no sense, before anything is connected.
     fn check(&self) -> Result<()> {
         if self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()) && self.raw_prefix.is_some() {
-            return Err(refused(
+            return Err(invalid(
                 "`prefix` and `raw_prefix` together; one of them says what all names begin with",
             ));
         }
         if self.endpoints.is_empty() {
-            return Err(refused("no host is given; a URL looks like redis://host:6379/prefix"));
+            return Err(invalid("no host is given; a URL looks like redis://host:6379/prefix"));
         }
         for (user, password, whose) in [
             (&self.user, &self.password, ""),
             (&self.sentinel_user, &self.sentinel_password, " for the sentinels"),
         ] {
             if user.is_some() && password.is_none() {
-                return Err(refused(&format!("a user{whose} without a password; give both")));
+                return Err(invalid(&format!("a user{whose} without a password; give both")));
             }
         }
         if self.kind == Kind::Sentinel && self.master.is_none() {
-            return Err(refused("sentinels without `master`, the name that they know the master by"));
+            return Err(invalid("sentinels without `master`, the name that they know the master by"));
         }
         if self.kind == Kind::Cluster && self.database.is_some_and(|number| number != 0) {
-            return Err(refused("a cluster has no other database than 0; leave `database` away"));
+            return Err(invalid("a cluster has no other database than 0; leave `database` away"));
         }
         match self.spread {
             Some(_) if self.kind != Kind::Cluster => {
-                Err(refused("`spread` is for clusters; one server has nothing to spread over"))
+                Err(invalid("`spread` is for clusters; one server has nothing to spread over"))
             }
             Some(parts) if !(2..=PARTS).contains(&parts) => {
-                Err(refused(&format!("`spread` over {parts} parts; 2 to {PARTS} are possible")))
+                Err(invalid(&format!("`spread` over {parts} parts; 2 to {PARTS} are possible")))
             }
             _ => Ok(()),
         }
     }
-}
-
-pub(crate) fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, why.to_owned())
 }
 
 /// Says in an error that it is one of opening this backend's store.

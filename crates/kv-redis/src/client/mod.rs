@@ -1,11 +1,23 @@
 //! The server that takes the writes: how it is found, what it is asked, and what is done when it fails.
 
+pub(crate) mod about;
+pub(crate) mod access;
+pub(crate) mod answer;
+pub(crate) mod find;
+pub(crate) mod link;
+pub(crate) mod request;
+pub(crate) mod script;
+pub(crate) mod tls;
+
 use crate::{
-    access::Access,
+    client::{
+        access::Access,
+        answer::Answer,
+        find::{Find, of_sentinel, owner, worse},
+        link::Link,
+        request::{Request, load},
+    },
     error::{Code, code, failure, silent},
-    find::Find,
-    link::Link,
-    script::{self, Answer, Script},
 };
 use fred::types::Value;
 use kv_core::{
@@ -25,38 +37,10 @@ use tokio::sync::Mutex as Turn;
 /// A connection on which nothing is heard for so long while one waits for an answer is given up.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A script with what it is about.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) script: &'static Script,
-    pub(crate) names: Vec<Value>,
-    pub(crate) arguments: Vec<Value>,
-}
-
-impl Request {
-    fn parts(&self, head: &str) -> Vec<Value> {
-        let mut parts = Vec::with_capacity(2 + self.names.len() + self.arguments.len());
-        parts.push(head.into());
-        parts.push(i64::try_from(self.names.len()).unwrap_or(i64::MAX).into());
-        parts.extend(self.names.iter().chain(&self.arguments).cloned());
-        parts
-    }
-
-    /// By the script's name; with its text where the server does not know it, which did nothing then.
-    async fn send(&self, link: &Link) -> Result<Value, RequestError> {
-        match link.call("EVALSHA", self.parts(&self.script.sha)).await {
-            Err(failed) if code(&failed) == Some(&Code::NoScript) => {
-                link.call("EVAL", self.parts(self.script.source)).await
-            }
-            answer => answer,
-        }
-    }
-}
-
 /// The way to the server, and the connection for calls, made when first needed and made again when it breaks.
 pub(crate) struct Client {
     pub(crate) find: Find,
-    pub(crate) access: Access,
+    access: Access,
     /// The one server that takes the writes, wherever it is by now.
     master: Servers<()>,
     state: Mutex<State>,
@@ -64,14 +48,14 @@ pub(crate) struct Client {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+struct State {
     link: Option<Arc<Link>>,
     /// Where the server was last seen to be, or said to be.
-    pub(crate) hint: Option<String>,
+    hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
-    pub(crate) nodes: Vec<String>,
+    nodes: Vec<String>,
     /// Which host is asked first.
-    pub(crate) turn: usize,
+    turn: usize,
     closed: bool,
 }
 
@@ -81,7 +65,7 @@ impl Client {
         Self { find, access, master: Servers::one(()), state, connecting }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
@@ -93,7 +77,7 @@ impl Client {
         Ok(state.link.clone().filter(|link| !link.has_ended()))
     }
 
-    /// The connection for calls.
+    /// Returns the connection for calls.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, RequestError> {
         if let Some(link) = self.standing()?
             && link.stands().await
@@ -112,6 +96,80 @@ impl Client {
             state.link = Some(link.clone());
         }
         Ok(link)
+    }
+
+    /// Makes a new connection to the server that takes the writes.
+    pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
+        let hint = self.state().hint.take();
+        if let Some(address) = hint
+            && let Ok(link) = self.master_at(&address).await
+        {
+            return Ok(self.seen(link));
+        }
+        let hosts = self.hosts();
+        let first = self.state().turn;
+        let mut last = None;
+        for at in (0..hosts.len()).map(|n| (first + n) % hosts.len()) {
+            // Whoever is given up half-way is not the first to be asked again.
+            self.state().turn = at + 1;
+            match self.by(&hosts[at]).await {
+                Ok(link) => {
+                    self.state().turn = at;
+                    return Ok(self.seen(link));
+                }
+                Err(failed) => last = worse(last, failed),
+            }
+        }
+        let none = || failure(Effect::None, ErrorKind::Unavailable, "no server is known that takes writes");
+        Err(last.unwrap_or_else(none))
+    }
+
+    /// Returns who may know where the server is.
+    fn hosts(&self) -> Vec<String> {
+        match &self.find {
+            Find::Single(hosts) | Find::Sentinel(hosts, ..) => hosts.clone(),
+            Find::Cluster(nodes, _) => {
+                let known = self.state().nodes.clone();
+                nodes.iter().cloned().chain(known.into_iter().filter(|node| !nodes.contains(node))).collect()
+            }
+        }
+    }
+
+    /// Connects to the server, where this host knows it to be.
+    async fn by(&self, host: &str) -> Result<Link, RequestError> {
+        match &self.find {
+            Find::Single(_) => self.master_at(host).await,
+            Find::Sentinel(_, access, master) => {
+                let address = of_sentinel(host, access, master).await?;
+                self.master_at(&self.reached(address)).await
+            }
+            Find::Cluster(_, slot) => {
+                let link = Link::open(host, &self.access).await?;
+                let (address, nodes) = owner(&link, *slot).await?;
+                self.state().nodes = nodes.into_iter().map(|node| self.reached(node)).collect();
+                match self.reached(address) {
+                    address if address == link.address => self.find.checked(link).await,
+                    address => self.master_at(&address).await,
+                }
+            }
+        }
+    }
+
+    /// Returns where a server of this name is reached from here.
+    fn reached(&self, named: String) -> String {
+        self.access.reached.get(&named).cloned().unwrap_or(named)
+    }
+
+    fn seen(&self, link: Link) -> Link {
+        if !matches!(self.find, Find::Single(_)) {
+            self.state().hint = Some(link.address.clone());
+        }
+        link
+    }
+
+    /// Connects to this server, if it takes writes.
+    async fn master_at(&self, address: &str) -> Result<Link, RequestError> {
+        self.find.checked(Link::open(address, &self.access).await?).await
     }
 
     /// Makes one attempt. A server that says something meanwhile is waited for until the deadline.
@@ -186,7 +244,7 @@ impl Client {
         self.master.run(safety, deadline, |attempt| self.attempt(safety, attempt, &request)).await
     }
 
-    /// Where the names are by now, as a server says: one that does not know its name gives a port alone.
+    /// Returns where the names are by now, as a server says: one that does not know its name gives a port alone.
     fn moved_to(&self, address: &str) -> Option<String> {
         (!address.starts_with(':')).then(|| self.reached(address.to_owned()))
     }
@@ -223,7 +281,7 @@ impl Client {
         Ok(answered.await?.map(Answer))
     }
 
-    /// A command of the server's own that changes nothing.
+    /// Sends a command of the server's own that changes nothing.
     pub(crate) async fn command(
         &self,
         deadline: Deadline,
@@ -244,21 +302,6 @@ impl Client {
             link.end();
         }
     }
-}
-
-/// Gives the server the scripts that it does not know, so that no call has to bring its own.
-async fn load(link: &Link) -> Result<(), RequestError> {
-    let all = script::all();
-    let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
-    let known = match link.call("SCRIPT", names.collect()).await {
-        Ok(Value::Array(known)) => known,
-        // Then each call brings its own.
-        Err(RequestError { effect: Effect::Refused, .. }) | Ok(_) => return Ok(()),
-        Err(failed) => return Err(failed),
-    };
-    let missing = all.iter().zip(known).filter(|(_, known)| known.as_i64() != Some(1));
-    let loads = missing.map(|(script, _)| link.call("SCRIPT", vec!["LOAD".into(), script.source.into()]));
-    futures::future::try_join_all(loads).await.map(drop)
 }
 
 impl fmt::Debug for Client {

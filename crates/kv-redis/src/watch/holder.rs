@@ -1,80 +1,25 @@
-//! Who holds a lock, read and watched.
+//! Watches of the holder of a lock.
 
 use crate::{
-    error::corrupt,
-    feed::Subscription,
-    notification::Notification,
-    part::Core,
-    script::{self, Answer, next},
+    core::Core,
+    lock::holder::{OWN, Seen, held, look},
+    watch::{feed::Subscription, notification::Notification},
 };
 use kv_core::{
-    Bytes, Deadline, Entry, Error, ErrorKind, Holder, Key, Result, Version, WatchEvent, WatchOptions,
-    WatchStream,
+    Deadline, Entry, Holder, Key, Result, Version, WatchEvent, WatchOptions, WatchStream,
     backend::{
         Backoff, Instant, Outage,
-        retry::RetrySafety,
         watch::{self, Change, Listed, Listing, Source, WatchState},
     },
 };
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-/// How many values the part of a token has that is the acquisition's own. A number of the server's,
-/// its microseconds, times this stays below what a token can be for five centuries.
-pub(crate) const OWN: u64 = 1 << 10;
-
-/// The token of a contender of this number.
-pub(crate) fn token(number: u64, own: u64) -> Result<u64> {
-    let token = number.checked_mul(OWN).and_then(|token| token.checked_add(own));
-    token.ok_or_else(|| {
-        let why = format!(
-            "a line has the number {number}, which this library never gives; delete its contender there"
-        );
-        Error::new(ErrorKind::Corrupt, why)
-    })
-}
-
-/// A holder, by its number and what it brought.
-fn held(number: u64, brought: &Bytes) -> Result<Holder> {
-    let end = brought.iter().position(|byte| *byte == b'\n');
-    let own = end.and_then(|end| std::str::from_utf8(&brought[..end]).ok()?.parse::<u64>().ok());
-    match (end, own) {
-        (Some(end), Some(own)) if own < OWN => Ok(Holder::new(token(number, own)?, brought.slice(end + 1..))),
-        _ => Err(corrupt("what a lock's holder brought is none of ours")),
-    }
-}
-
-/// What a look at a lock finds.
-pub(crate) struct Seen {
-    /// The holder, its number, and what is left of its session.
-    pub(crate) holder: Option<(Holder, u64, Duration)>,
-    /// Whoever holds it later has a greater number.
-    last: u64,
-}
-
-/// Looks who holds the lock.
-pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<Seen> {
-    let arguments = [name.as_str().into()];
-    let answer =
-        core.run(RetrySafety::Read, deadline, &script::HOLDER, core.names.lock(name), arguments).await?;
-    let mut answer = answer.list()?;
-    let number = next(&mut answer)?.some().map(Answer::unsigned).transpose()?;
-    let brought = next(&mut answer)?.bytes()?;
-    // A session without an end was given none by us.
-    let left = u64::try_from(next(&mut answer)?.number()?).unwrap_or(u64::from(u32::MAX));
-    let last = next(&mut answer)?.unsigned()?;
-    let holder = number.map(|number| {
-        let holder = held(number, &brought)?;
-        Ok::<_, Error>((holder, number, Duration::from_millis(left)))
-    });
-    Ok(Seen { holder: holder.transpose()?, last })
-}
-
-/// The version of a holder, by its token.
+/// Returns the version of a holder, by its token.
 fn version(token: u64) -> Version {
     Version::new(token, 0)
 }
 
-/// The greatest version of a holder of this number.
+/// Returns the greatest version of a holder of this number.
 fn last_of(number: u64) -> Version {
     version(number.saturating_mul(OWN).saturating_add(OWN - 1))
 }
@@ -133,13 +78,7 @@ impl Source for Holding {
 
     async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
         loop {
-            let (clock, expiry) = (&self.core.clock, self.expiry);
-            let due = async {
-                match expiry {
-                    Some(at) => clock.sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
+            let due = self.core.sleep_until(self.expiry);
             let Some(published) = &mut self.published else { return Ok(Change::Lagged) };
             let published = tokio::select! {
                 biased;

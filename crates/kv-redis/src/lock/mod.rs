@@ -1,26 +1,36 @@
-//! Locks: contenders in the order of their numbers.
+//! Locks: those who want one get in its line, and hold it in the order of their numbers.
+
+mod contender;
+pub(crate) mod holder;
+mod listen;
+mod next_look;
+mod requests;
+pub(crate) mod session;
+mod waiters;
+mod waiting;
 
 use crate::{
+    client::{answer::next, script},
+    core::Core,
     error::undone,
-    holder::{OWN, token},
-    part::{Core, Part},
-    script::{self, next},
-    session::{Session, Use},
-    waiting::QueuePosition,
+    lock::{
+        contender::Contender,
+        holder::{OWN, token},
+        listen::listen,
+        session::{Sessions, Use},
+        waiters::QueuePosition,
+        waiting::Waiting,
+    },
 };
 use kv_core::{
     Acquired, Bytes, Deadline, ErrorKind, Fence, Key, LockOptions, Result,
     backend::{
-        Alive, Backoff, Undo,
+        Alive, Undo,
         retry::{Answered, RetrySafety},
         unique,
     },
 };
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-use tokio::{runtime::Handle, sync::Mutex as Turn};
+use std::{sync::Arc, time::Duration};
 
 /// One attempt to hold one lock.
 struct Attempt {
@@ -42,14 +52,19 @@ enum Entered {
     Over,
 }
 
-/// [`Store::lock`].
-pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = part.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| part.capabilities.unsupported("locks"))?.grant(options.ttl)?;
+/// Acquires a lock: [`Store::lock`](kv_core::Store::lock).
+pub(crate) async fn lock(
+    core: &Arc<Core>,
+    sessions: &Sessions,
+    name: &Key,
+    options: &LockOptions,
+) -> Result<Option<Acquired>> {
+    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     loop {
-        let used = part.sessions.use_one(&part.core, ttl, options.each_request);
+        let used = sessions.use_one(core, ttl, options.each_request);
         let attempt = Arc::new(Attempt {
-            core: part.core.clone(),
+            core: core.clone(),
             name: name.clone(),
             contender: used.session.contender(),
             own: unique() % OWN,
@@ -59,8 +74,8 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
         let session = &attempt.used.session;
         // Both are made before anything is sent: a dropped future leaves nothing behind, and no word comes too early.
         let leave = attempt.clone().leave();
-        let mut waiting = session.waits(&attempt.contender);
-        let asked = part.core.clock.now();
+        let mut waiting = Waiting::new(session, &attempt.contender);
+        let asked = core.clock.now();
         let number = match attempt.enter(options).await {
             Ok((Entered::Over, is_repeat)) => {
                 attempt.is_not_in_line(leave, is_repeat);
@@ -84,11 +99,11 @@ pub(crate) async fn lock(part: &Part, name: &Key, options: &LockOptions) -> Resu
             }
             Ok((Entered::Waits(number, left), _)) => {
                 session.opened(asked);
-                session.is_in_line(&attempt.contender);
+                session.waiting.entered(&attempt.contender);
                 if let Some(left) = left {
-                    session.soonest.dies(asked + left + Duration::from_millis(1), part.core.clock.now());
+                    session.next_look.dies(asked + left + Duration::from_millis(1), core.clock.now());
                 }
-                session.listen();
+                listen(session);
                 if waiting.place().await == QueuePosition::Lost {
                     if session.is_over() {
                         session.forget();
@@ -161,26 +176,14 @@ impl Attempt {
         tasks.undo(async move {
             self.used.session.holds_no_more(&self.contender);
             self.used.session.may_be_open();
-            let entry = self.entry();
-            let left = entry.take_out().await;
+            let (session, each) = (&self.used.session, self.each_request);
+            let contender = Contender::new(&self.core, session, &self.name, &self.contender, each);
+            let left = contender.take_out().await;
             if left.is_err() {
-                entry.take_out_later();
+                contender.take_out_later();
             }
             // What a repeat finds is no answer for the first try.
             left.and_then(|left| undone(left.answer, left.is_repeat))
-        })
-    }
-
-    fn entry(&self) -> Arc<Entry> {
-        Arc::new(Entry {
-            core: self.core.clone(),
-            session: Arc::downgrade(&self.used.session),
-            id: self.used.session.id.clone(),
-            ttl: self.used.session.ttl,
-            name: self.name.clone(),
-            contender: self.contender.clone(),
-            each_request: self.each_request,
-            turn: Turn::default(),
         })
     }
 
@@ -192,96 +195,4 @@ impl Attempt {
         leave.forget();
         self.used.session.has_left(&self.contender);
     }
-}
-
-/// A contender that is to be taken out of a line. It does not keep its session.
-struct Entry {
-    core: Arc<Core>,
-    session: Weak<Session>,
-    id: String,
-    ttl: Duration,
-    name: Key,
-    contender: String,
-    each_request: Duration,
-    /// One try at a time, and whether it is out: another one would mark what is gone.
-    turn: Turn<bool>,
-}
-
-impl Entry {
-    /// Whether it was in front.
-    async fn take_out(&self) -> Result<Answered<bool>> {
-        let deadline = Deadline::after(self.each_request);
-        let left = leave(&self.core, &self.name, &self.id, &self.contender, deadline).await;
-        match (&left, self.session.upgrade()) {
-            (Ok(_), Some(session)) => session.has_left(&self.contender),
-            // It ends with those who use it now, and the contender with it.
-            (Err(e), Some(session)) if e.is_lasting() => session.forget(),
-            _ => {}
-        }
-        left
-    }
-
-    /// Goes on in the background as long as the server may have it: others may keep the session alive.
-    fn take_out_later(self: Arc<Self>) {
-        let left = Arc::downgrade(&self);
-        self.core.tasks.left(move || {
-            let entry = left.upgrade()?;
-            Some(async move { entry.take_out_again().await })
-        });
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { self.until_out().await });
-        }
-    }
-
-    /// Whether nobody here uses its session any more.
-    fn is_alone(&self) -> bool {
-        self.session.upgrade().is_none_or(|session| session.is_over())
-    }
-
-    async fn take_out_again(&self) -> Result<()> {
-        let mut is_out = self.turn.lock().await;
-        if *is_out {
-            return Ok(());
-        }
-        // The end of a session takes out all that hang on it, as may be under way already.
-        match self.is_alone() {
-            true => Session::end(&self.core, &self.id, self.ttl, self.each_request).await.map(drop)?,
-            false => self.take_out().await.map(drop)?,
-        }
-        *is_out = true;
-        Ok(())
-    }
-
-    async fn until_out(&self) {
-        let (clock, mut backoff, mut over) = (&self.core.clock, Backoff::default(), None);
-        loop {
-            backoff.pause().await;
-            if self.is_alone() {
-                // Nobody renews it any more, and the server has it for its TTL.
-                let over = *over.get_or_insert_with(|| clock.now());
-                if clock.now() >= over + self.ttl {
-                    return;
-                }
-            }
-            match self.take_out_again().await {
-                Err(e) if e.kind() != ErrorKind::Closed => {}
-                _ => return,
-            }
-        }
-    }
-}
-
-/// Takes a contender out of a line; whether it was in front.
-pub(crate) async fn leave(
-    core: &Core,
-    name: &Key,
-    session: &str,
-    contender: &str,
-    deadline: Deadline,
-) -> Result<Answered<bool>> {
-    let [queue, brought] = core.names.lock(name);
-    let names = [queue, brought, core.names.session(session)];
-    let request = core.request(&script::LEAVE, names, [name.as_str().into(), contender.into()]);
-    let Answered { answer, is_repeat } = core.client.run(RetrySafety::Repeatable, deadline, &request).await?;
-    Ok(Answered { answer: answer.number()? == 1, is_repeat })
 }

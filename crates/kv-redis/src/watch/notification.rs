@@ -1,6 +1,6 @@
 //! What the writing scripts publish.
 
-use crate::part::version_of_text;
+use crate::version::version_of_text;
 use kv_core::{Bytes, Key, Version};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) enum Notification {
 }
 
 impl Notification {
-    /// How many bytes of values it holds.
+    /// Returns how many bytes of values it holds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { value: Some(value), .. } | Self::Held { brought: value, .. } => value.len(),
@@ -46,7 +46,7 @@ impl Notification {
         }
     }
 
-    /// `None` for `L`, by which `adopt` has those who watch read again, and for what no script of ours publishes.
+    /// Reads one; `None` for `L`, by which `adopt` has those who watch read again, and for what no script of ours publishes.
     pub(crate) fn read(message: &Bytes) -> Option<Self> {
         let mut rest = message.clone();
         let mut word = || {

@@ -2,16 +2,16 @@
 //! it and a little longer.
 
 use crate::{
-    ear::hear,
-    lock::leave,
-    part::Core,
-    script::{self, Answer, next},
-    soonest::Soonest,
-    waiting::{QueuePosition, Waiter},
+    core::{Core, renewal},
+    lock::{
+        next_look::NextLook,
+        requests::{end, leave, step},
+        waiters::{QueuePosition, Waiters},
+    },
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Key, Result,
-    backend::{Alive, Instant, Mutex, Undo, retry::RetrySafety, unique},
+    Deadline, Error, ErrorKind, Result,
+    backend::{Alive, Instant, Mutex, Undo, unique},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -24,12 +24,6 @@ use std::{
 };
 use tokio::{runtime::Handle, task::AbortHandle};
 
-/// A renewal of what has this TTL: it ends before it is given up after a quarter of it, so that it turns from a connection that is
-/// silent to another one.
-pub(crate) fn renewal(ttl: Duration, each_request: Duration) -> Deadline {
-    Deadline::after(each_request.min(ttl / 5))
-}
-
 /// The sessions of one store, by their TTL.
 #[derive(Default)]
 pub(crate) struct Sessions(Arc<Mutex<Open>>);
@@ -38,8 +32,9 @@ type Open = HashMap<Duration, Arc<Session>>;
 
 type Ending = Box<dyn Fn(&str) + Send + Sync>;
 
+/// The life that the locks of one TTL share.
 pub(crate) struct Session {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     sessions: Weak<Mutex<Open>>,
     pub(crate) id: String,
     pub(crate) ttl: Duration,
@@ -51,11 +46,12 @@ pub(crate) struct Session {
     alive: OnceLock<Alive>,
     /// Ends it on the server; set once a request that makes it may have been sent.
     revoke: Mutex<Option<Undo>>,
-    pub(crate) waiting: Mutex<HashMap<String, Waiter>>,
+    pub(crate) waiting: Waiters,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
-    pub(crate) soonest: Arc<Soonest>,
-    ear: Mutex<Option<AbortHandle>>,
+    pub(crate) next_look: Arc<NextLook>,
+    /// The task that listens for those of ours that wait.
+    pub(crate) listening: Mutex<Option<AbortHandle>>,
 }
 
 #[derive(Default)]
@@ -67,7 +63,7 @@ struct Users {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for task in [self.users.lock().end.take(), self.ear.lock().take()].into_iter().flatten() {
+        for task in [self.users.lock().end.take(), self.listening.lock().take()].into_iter().flatten() {
             task.abort();
         }
     }
@@ -111,7 +107,7 @@ impl Drop for Use {
     }
 }
 
-/// Its drop ends it on the server.
+/// Removes a session, whose drop ends it on the server.
 fn forget(open: &mut Open, session: &Arc<Session>) {
     if open.get(&session.ttl).is_some_and(|there| Arc::ptr_eq(there, session)) {
         open.remove(&session.ttl);
@@ -119,7 +115,7 @@ fn forget(open: &mut Open, session: &Arc<Session>) {
 }
 
 impl Sessions {
-    /// The session of this TTL; on the server it is made with the first lock.
+    /// Returns the session of this TTL; on the server it is made with the first lock.
     pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Use {
         let mut open = self.0.lock();
         if open.get(&ttl).is_some_and(|session| session.is_over()) {
@@ -160,22 +156,22 @@ impl Session {
             known: Mutex::default(),
             alive: OnceLock::new(),
             revoke: Mutex::default(),
-            waiting: Mutex::default(),
+            waiting: Waiters::default(),
             held: Mutex::default(),
             users: Mutex::default(),
-            soonest: Arc::default(),
-            ear: Mutex::default(),
+            next_look: Arc::default(),
+            listening: Mutex::default(),
         }
     }
 
-    /// A name for another contender.
+    /// Makes a name for another contender.
     pub(crate) fn contender(&self) -> String {
         let name = format!("{}:{:x}", self.id, self.contenders.fetch_add(1, Ordering::Relaxed));
         self.known.lock().insert(name.clone());
         name
     }
 
-    /// It has left, or never was in line.
+    /// Notes that a contender has left, or never was in line.
     pub(crate) fn has_left(&self, contender: &str) {
         self.known.lock().remove(contender);
     }
@@ -188,61 +184,22 @@ impl Session {
         self.alive.get().is_some_and(|alive| !alive.is_held())
     }
 
-    /// No new locks on it: it is over, or there is in a line what cannot be taken out.
+    /// Has no new locks hang on it: it is over, or there is in a line what cannot be taken out.
     pub(crate) fn forget(self: &Arc<Self>) {
         if let Some(sessions) = self.sessions.upgrade() {
             forget(&mut sessions.lock(), self);
         }
     }
 
-    /// Runs a step of the script about it, from this place on.
-    async fn step(
-        core: &Core,
-        id: &str,
-        deadline: Deadline,
-        order: &str,
-        ttl: Duration,
-        from: String,
-    ) -> Result<Option<Step>> {
-        let arguments = [order.into(), ttl.as_millis().to_string().into(), from.into()];
-        let name = [core.names.session(id)];
-        let answer = core.run(RetrySafety::Repeatable, deadline, &script::SESSION, name, arguments).await?;
-        let Some(answer) = answer.some() else { return Ok(None) };
-        let mut answer = answer.list()?;
-        let more = Some(next(&mut answer)?.text()?).filter(|cursor| cursor != "0");
-        let soonest = u64::try_from(next(&mut answer)?.number()?).ok();
-        let mut places = || {
-            let mut places = Vec::new();
-            for place in next(&mut answer)?.list()? {
-                let place = Answer(place).text()?;
-                let (contender, lock) = place.split_once(' ').unwrap_or((&place, ""));
-                places.extend(Key::from_stored(lock).map(|lock| (contender.to_owned(), lock)));
-            }
-            Ok::<_, Error>(places)
-        };
-        Ok(Some(Step { more, soonest, firsts: places()?, behind: places()? }))
-    }
-
-    /// The server may have it, by a request that nobody waits for any more: its end is asked for in any case.
+    /// Notes that the server may have it, by a request that nobody waits for any more: its end is asked for in any case.
     pub(crate) fn may_be_open(&self) {
         self.revoke.lock().get_or_insert_with(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
-            self.core.tasks.undo(async move { Self::end(&core, &id, ttl, each).await })
+            self.core.tasks.undo(async move { end(&core, &id, ttl, each).await })
         });
     }
 
-    /// Ends it on the server, and takes out of their lines all that hang on it.
-    pub(crate) async fn end(core: &Core, id: &str, ttl: Duration, each_request: Duration) -> Result<bool> {
-        let (mut from, mut was_there) = (Some("0".to_owned()), false);
-        while let Some(cursor) = from {
-            let step = Self::step(core, id, Deadline::after(each_request), "end", ttl, cursor).await?;
-            was_there |= step.is_some();
-            from = step.and_then(|step| step.more);
-        }
-        Ok(was_there)
-    }
-
-    /// The server has it, asked for at this moment or later: it is kept alive from here on.
+    /// Keeps it alive from here on: the server has it, asked for at this moment or later.
     pub(crate) fn opened(self: &Arc<Self>, asked: Instant) -> &Alive {
         self.alive.get_or_init(|| {
             self.may_be_open();
@@ -259,18 +216,17 @@ impl Session {
         })
     }
 
-    /// Keeps it, and hears what became of all that hangs on it.
+    /// Keeps it once, and hears what became of all that hangs on it.
     pub(crate) async fn renew(self: &Arc<Self>) -> Result<()> {
         let began = self.core.clock.now();
         // Only what was there before has to be found.
-        let waited: HashSet<String> =
-            self.waiting.lock().iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect();
+        let waited = self.waiting.in_line();
         let held: HashSet<String> = self.held.lock().keys().cloned().collect();
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
         let mut from = Some("0".to_owned());
         while let Some(cursor) = from {
             let (asked, deadline) = (self.core.clock.now(), renewal(self.ttl, self.each_request));
-            let step = Self::step(&self.core, &self.id, deadline, "keep", self.ttl, cursor).await?;
+            let step = step(&self.core, &self.id, deadline, "keep", self.ttl, cursor).await?;
             let Some(step) = step else {
                 let why = "the server ended the session: its TTL passed, or an administrator deleted it";
                 return Err(Error::new(ErrorKind::LockLost, why));
@@ -281,10 +237,10 @@ impl Session {
             behind.extend(step.behind);
             from = step.more;
         }
-        self.soonest.looked(began, soonest);
-        firsts.keys().for_each(|first| self.is_at(first, QueuePosition::First));
+        self.next_look.looked(began, soonest);
+        firsts.keys().for_each(|first| self.waiting.tell(first, QueuePosition::First));
         for gone in waited.iter().filter(|name| !firsts.contains_key(*name) && !behind.contains_key(*name)) {
-            self.is_at(gone, QueuePosition::Lost);
+            self.waiting.tell(gone, QueuePosition::Lost);
         }
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
             if let Some(end) = self.held.lock().remove(gone) {
@@ -312,27 +268,6 @@ impl Session {
     pub(crate) fn holds_no_more(&self, contender: &str) {
         self.held.lock().remove(contender);
     }
-
-    /// Listens for what concerns those of ours that wait, from the first wait on.
-    pub(crate) fn listen(self: &Arc<Self>) {
-        let mut ear = self.ear.lock();
-        // The runtime of the one before may have ended.
-        if ear.as_ref().is_none_or(AbortHandle::is_finished) {
-            let channel = self.core.names.on_session(&self.id);
-            let hear = hear(Arc::downgrade(self), self.core.clone(), channel, self.soonest.clone());
-            *ear = Some(tokio::spawn(hear).abort_handle());
-        }
-    }
-}
-
-/// What a step of a renewal tells.
-struct Step {
-    /// Where the next one begins.
-    more: Option<String>,
-    /// What is left of the shortest life before ours in a line, in milliseconds.
-    soonest: Option<u64>,
-    firsts: Vec<(String, Key)>,
-    behind: Vec<(String, Key)>,
 }
 
 impl fmt::Debug for Sessions {

@@ -1,10 +1,8 @@
-//! How the server is found that takes the writes.
+//! How the server that takes the writes is found, and known to be one.
 
 use crate::{
-    access::Access,
-    client::Client,
+    client::{access::Access, link::Link},
     error::{failure, silent},
-    link::Link,
 };
 use fred::types::Value;
 use kv_core::{
@@ -33,95 +31,19 @@ pub(crate) enum Find {
 }
 
 impl Find {
-    /// Whether there is one host alone to ask.
+    /// Returns whether there is one host alone to ask.
     pub(crate) fn is_one(&self) -> bool {
         matches!(self, Self::Single(hosts) if hosts.len() == 1)
     }
 
-    /// The hosts that the configuration names.
+    /// Returns the hosts that the configuration names.
     pub(crate) fn named(&self) -> &[String] {
         let (Self::Single(hosts) | Self::Sentinel(hosts, ..) | Self::Cluster(hosts, _)) = self;
         hosts
     }
-}
 
-impl Client {
-    /// A new connection to the server that takes the writes.
-    pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
-        let hint = self.state().hint.take();
-        if let Some(address) = hint
-            && let Ok(link) = self.master_at(&address).await
-        {
-            return Ok(self.seen(link));
-        }
-        let hosts = self.hosts();
-        let first = self.state().turn;
-        let mut last = None;
-        for at in (0..hosts.len()).map(|n| (first + n) % hosts.len()) {
-            // Whoever is given up half-way is not the first to be asked again.
-            self.state().turn = at + 1;
-            match self.by(&hosts[at]).await {
-                Ok(link) => {
-                    self.state().turn = at;
-                    return Ok(self.seen(link));
-                }
-                Err(failed) => last = worse(last, failed),
-            }
-        }
-        let none = || failure(Effect::None, ErrorKind::Unavailable, "no server is known that takes writes");
-        Err(last.unwrap_or_else(none))
-    }
-
-    /// Who may know where the server is.
-    fn hosts(&self) -> Vec<String> {
-        match &self.find {
-            Find::Single(hosts) | Find::Sentinel(hosts, ..) => hosts.clone(),
-            Find::Cluster(nodes, _) => {
-                let known = self.state().nodes.clone();
-                nodes.iter().cloned().chain(known.into_iter().filter(|node| !nodes.contains(node))).collect()
-            }
-        }
-    }
-
-    /// The server, as this host knows it.
-    async fn by(&self, host: &str) -> Result<Link, RequestError> {
-        match &self.find {
-            Find::Single(_) => self.master_at(host).await,
-            Find::Sentinel(_, access, master) => {
-                let address = of_sentinel(host, access, master).await?;
-                self.master_at(&self.reached(address)).await
-            }
-            Find::Cluster(_, slot) => {
-                let link = Link::open(host, &self.access).await?;
-                let (address, nodes) = owner(&link, *slot).await?;
-                self.state().nodes = nodes.into_iter().map(|node| self.reached(node)).collect();
-                match self.reached(address) {
-                    address if address == link.address => self.checked(link).await,
-                    address => self.master_at(&address).await,
-                }
-            }
-        }
-    }
-
-    /// Where a server of this name is reached from here.
-    pub(crate) fn reached(&self, named: String) -> String {
-        self.access.reached.get(&named).cloned().unwrap_or(named)
-    }
-
-    fn seen(&self, link: Link) -> Link {
-        if !matches!(self.find, Find::Single(_)) {
-            self.state().hint = Some(link.address.clone());
-        }
-        link
-    }
-
-    /// A connection to this server, if it takes writes.
-    async fn master_at(&self, address: &str) -> Result<Link, RequestError> {
-        self.checked(Link::open(address, &self.access).await?).await
-    }
-
-    /// The same connection, if its server is one that takes writes.
-    async fn checked(&self, link: Link) -> Result<Link, RequestError> {
+    /// Returns the connection, if its server is one that takes writes.
+    pub(crate) async fn checked(&self, link: Link) -> Result<Link, RequestError> {
         let address = &link.address;
         let said = hello(&link).await?;
         let told = |name: &str| said.get(name).map(String::as_str);
@@ -136,7 +58,7 @@ impl Client {
             return Err(failure(Effect::Refused, ErrorKind::Unsupported, why));
         }
         let is_cluster = told("mode") == Some("cluster");
-        if is_cluster != matches!(self.find, Find::Cluster(..)) {
+        if is_cluster != matches!(self, Self::Cluster(..)) {
             let why = match is_cluster {
                 true => format!("{address} is a node of a cluster; open it as redis-cluster://"),
                 false => format!("{address} is no node of a cluster; open it as redis://"),
@@ -156,27 +78,32 @@ async fn ask(link: &Link, command: &'static str, arguments: Vec<Value>) -> Resul
     timeout(ANSWER, link.call(command, arguments)).await.unwrap_or_else(silent)
 }
 
-/// What a server says of itself, which everybody may ask.
+/// Returns what a server says of itself, which everybody may ask.
 pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, RequestError> {
     let Value::Map(said) = ask(link, "HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
     let said = said.inner().into_iter();
     Ok(said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?))).collect())
 }
 
-/// Whether that is one that takes writes, as far as it says so.
+/// Returns whether that is one that takes writes, as far as it says so.
 pub(crate) fn is_master(said: &HashMap<String, String>) -> bool {
     said.get("role").is_none_or(|role| role == "master")
 }
 
-/// The one to tell: what will not change by trying again.
-fn worse(last: Option<RequestError>, next: RequestError) -> Option<RequestError> {
+/// Returns the one to tell: what will not change by trying again.
+pub(crate) fn worse(last: Option<RequestError>, next: RequestError) -> Option<RequestError> {
     match last {
         Some(last) if last.effect == Effect::Refused && next.effect != Effect::Refused => Some(last),
         _ => Some(next),
     }
 }
 
-async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<String, RequestError> {
+/// Asks a sentinel where the master is.
+pub(crate) async fn of_sentinel(
+    sentinel: &str,
+    access: &Access,
+    master: &str,
+) -> Result<String, RequestError> {
     let link = Link::open(sentinel, access).await?;
     let found = ask(&link, "SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME".into(), master.into()]).await?;
     let Value::Array(parts) = found else {
@@ -187,8 +114,8 @@ async fn of_sentinel(sentinel: &str, access: &Access, master: &str) -> Result<St
     Ok(address(&text(0), &text(1), sentinel))
 }
 
-/// Who has the slot, and all nodes there are, by the node at the other end.
-async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestError> {
+/// Returns who has the slot, and all nodes there are, by the node at the other end.
+pub(crate) async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestError> {
     let none =
         |why: &str| failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{}: {why}", link.address));
     let Value::Array(ranges) = ask(link, "CLUSTER", vec!["SLOTS".into()]).await? else {
@@ -217,7 +144,7 @@ async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestE
     Err(none("the cluster gives the slot of these names to no node"))
 }
 
-/// A server that does not know its own name is the one that was asked.
+/// Returns an address; a server that does not know its own name is the one that was asked.
 fn address(host: &str, port: &str, asked: &str) -> String {
     let host = match host {
         "" | "?" => asked.rsplit_once(':').map_or(asked, |(host, _)| host),

@@ -1,8 +1,8 @@
-//! A store's settings, as a URL gives them.
+//! Reading a store's settings from a URL.
 
 use crate::{
-    Config,
-    config::{Kind, refused},
+    config::{Config, Kind},
+    error::invalid,
 };
 use kv_core::{Result, Secret, StoreUrl, Tls};
 use std::str::FromStr;
@@ -26,7 +26,7 @@ impl Config {
         };
         let mut tls = Tls::take(&mut url)?;
         if secure && tls.switch() == Some(false) {
-            return Err(refused("a rediss:// URL with `tls=false`; say redis:// for plain text"));
+            return Err(invalid("a rediss:// URL with `tls=false`; say redis:// for plain text"));
         }
         if secure {
             tls = tls.enabled(true);
@@ -59,12 +59,12 @@ impl Config {
 fn number<T: FromStr>(url: &mut StoreUrl, name: &'static str, range: &str) -> Result<Option<T>> {
     let Some(given) = url.take::<String>(name)? else { return Ok(None) };
     let wrong =
-        |_| refused(&format!("the parameter `{name}` is {given:?}; a number from {range} is possible"));
+        |_| invalid(&format!("the parameter `{name}` is {given:?}; a number from {range} is possible"));
     given.parse().map(Some).map_err(wrong)
 }
 
 fn yes_or_no(url: &mut StoreUrl, name: &'static str) -> Result<Option<bool>> {
     let Some(given) = url.take::<String>(name)? else { return Ok(None) };
-    let wrong = |_| refused(&format!("the parameter `{name}` is {given:?}; it is `true` or `false`"));
+    let wrong = |_| invalid(&format!("the parameter `{name}` is {given:?}; it is `true` or `false`"));
     given.parse().map(Some).map_err(wrong)
 }

@@ -1,7 +1,7 @@
 //! One connection to one server, and whether it stands.
 
 use crate::{
-    access::Access,
+    client::access::Access,
     error::{Code, cluster_down, code, failed, failure, no_tls, not_connected},
 };
 use fred::{
@@ -159,12 +159,12 @@ impl Link {
         })
     }
 
-    /// A number that grows whenever the server answers.
+    /// Returns a number that grows whenever the server answers.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// How long one has waited for anything to be heard.
+    /// Returns how long one has waited for anything to be heard.
     pub(crate) fn silence(&self) -> Duration {
         self.asked().map_or(Duration::ZERO, |asked| asked.elapsed())
     }
@@ -173,7 +173,7 @@ impl Link {
         self.asked.lock()
     }
 
-    /// Whether it stands, as far as can be known without asking. A runtime that stood still has not read yet what arrived
+    /// Returns whether it stands, as far as can be known without asking. A runtime that stood still has not read yet what arrived
     /// meanwhile, the end of a connection among it: it gets a few turns to do so before anything is sent into it.
     pub(crate) async fn stands(&self) -> bool {
         let is_quiet = self.heard_at.lock().elapsed() > QUIET;
@@ -190,7 +190,7 @@ impl Link {
         self.ended.has_changed().is_err()
     }
 
-    /// Ready when the connection is over.
+    /// Waits until the connection is over.
     pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
@@ -201,7 +201,7 @@ impl Link {
         self.reader.abort();
     }
 
-    /// What is published to us from here on.
+    /// Returns what is published to us from here on.
     pub(crate) fn messages(&self) -> broadcast::Receiver<Message> {
         self.connection.message_rx()
     }
@@ -271,7 +271,7 @@ impl Link {
         Err(failed)
     }
 
-    /// Whether all requests before this one were answered. Those who asked may not have read their answers yet.
+    /// Returns whether all requests before this one were answered. Those who asked may not have read their answers yet.
     async fn was_next(&self, number: u64) -> bool {
         let next = async {
             loop {
@@ -286,7 +286,7 @@ impl Link {
         tokio::time::timeout(WHY, next).await.is_ok()
     }
 
-    /// Whether that is why the client ended the connection.
+    /// Returns whether that is why the client ended the connection.
     fn is_cluster_down(&self) -> bool {
         let mut errors = self.errors.lock();
         while let Ok((error, _)) = errors.1.try_recv() {
@@ -304,7 +304,7 @@ impl Link {
     }
 }
 
-/// Host and port.
+/// Returns host and port.
 fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

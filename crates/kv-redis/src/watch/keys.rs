@@ -1,23 +1,22 @@
-//! Watches of keys: what a list, a read and what is published tell of them, and when keys end by
-//! themselves.
+//! Watches of keys. Their changes come from listings, reads and what is published; keys that should have
+//! ended are looked at.
 
 use crate::{
-    feed::Subscription,
-    list::{Ask, Row, Wanted, below},
-    notification::Notification,
-    part::Core,
-    script::{self, next},
+    client::{answer::next, script},
+    core::Core,
+    list::{self, Ask, Row, Wanted, below},
+    watch::{feed::Subscription, notification::Notification},
 };
 use fred::types::Value;
 use kv_core::{
-    Deadline, Directory, Entry, Key, Result, Target, Version, WatchEvent, WatchOptions, WatchStream,
+    Deadline, Directory, Entry, Key, Result, Version, WatchEvent, WatchOptions, WatchStream,
     backend::{
         ExpiryQueue, Instant, Outage,
         retry::RetrySafety,
         watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
     },
 };
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How many keys are asked for at once: with values, and whether they have ended.
 const MAX_VALUES: usize = 32;
@@ -51,15 +50,25 @@ struct Keys {
     outage: Outage,
 }
 
-/// Starts the watch of a key, or of all keys below a directory.
-pub(crate) fn watch(core: Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
-    let (directory, bounds, channel) = match target {
-        Target::Tree(directory) => (directory.clone(), below(directory), core.names.on_tree(directory)),
-        Target::Key(key) | Target::Holder(key) => {
-            let bound = format!("[{key}");
-            (Directory::root(), (bound.clone(), bound), core.names.on_key(key))
-        }
-    };
+/// Starts the watch of a key.
+pub(crate) fn of_key(core: Arc<Core>, key: &Key, options: &WatchOptions) -> WatchStream {
+    let (bound, channel) = (format!("[{key}"), core.names.on_key(key));
+    start(core, Directory::root(), (bound.clone(), bound), channel, options)
+}
+
+/// Starts the watch of all keys below a directory.
+pub(crate) fn of_tree(core: Arc<Core>, directory: &Directory, options: &WatchOptions) -> WatchStream {
+    let channel = core.names.on_tree(directory);
+    start(core, directory.clone(), below(directory), channel, options)
+}
+
+fn start(
+    core: Arc<Core>,
+    directory: Directory,
+    bounds: (String, String),
+    channel: String,
+    options: &WatchOptions,
+) -> WatchStream {
     watch::start(Keys {
         core,
         directory,
@@ -96,7 +105,7 @@ impl Source for Keys {
         };
         let ask = Ask { children: false, wanted, lives: true, most: MAX_ITEMS };
         let bounds = (from.unwrap_or(&self.bounds.0).as_str(), self.bounds.1.as_str());
-        let page = self.core.rows(&self.directory, bounds, ask, self.deadline()).await?;
+        let page = list::rows(&self.core, &self.directory, bounds, ask, self.deadline()).await?;
         let mut entries = Vec::with_capacity(page.rows.len());
         for row in page.rows {
             let Row::Key(found) = row else { continue };
@@ -111,7 +120,7 @@ impl Source for Keys {
 
     async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let keys = &keys[..keys.len().min(MAX_VALUES)];
-        let found = self.core.read(keys, self.deadline()).await?;
+        let found = list::read(&self.core, keys, self.deadline()).await?;
         for (key, _) in keys.iter().zip(&found).filter(|(_, found)| found.is_none()) {
             self.expiries.remove(key);
         }
@@ -123,13 +132,7 @@ impl Source for Keys {
             if let Some(key) = self.gone.pop() {
                 return Ok(Change::Gone { key, last: None });
             }
-            let (clock, first) = (&self.core.clock, self.expiries.first().map(|(at, _)| at));
-            let due = async {
-                match first {
-                    Some(at) => clock.sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
+            let due = self.core.sleep_until(self.expiries.first().map(|(at, _)| at));
             let Some(published) = &mut self.published else { return Ok(Change::Lagged) };
             let published = tokio::select! {
                 biased;

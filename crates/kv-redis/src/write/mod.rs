@@ -1,11 +1,21 @@
-//! Writes, and what they depend on, in one script.
+//! Writes and transactions, with what they depend on: one script.
+
+pub(crate) mod adopt;
+pub(crate) mod tree;
 
 use crate::{
-    part::{Core, Part, nonce, version_of_text, version_text},
-    script::{self, Answer, digest, next},
+    client::{
+        answer::{Answer, next},
+        script,
+    },
+    core::Core,
+    version::{digest, nonce, version_of_text, version_text},
 };
 use fred::types::Value;
-use kv_core::{backend::retry::RetrySafety, *};
+use kv_core::{
+    Bytes, Condition, Deadline, Decision, Error, ErrorKind, Expect, Key, LeaseId, PutOptions, Result,
+    Transaction, Version, Write, WriteOptions, Written, backend::retry::RetrySafety,
+};
 use std::time::Duration;
 
 /// What is put together for one run of the script.
@@ -54,15 +64,15 @@ impl Order {
         }
     }
 
-    fn put(&mut self, part: &Part, key: &Key, value: Bytes, options: &PutOptions) -> Result<()> {
-        let granted = match (&part.capabilities.ttl, options.ttl) {
+    fn put(&mut self, core: &Core, key: &Key, value: Bytes, options: &PutOptions) -> Result<()> {
+        let granted = match (&core.capabilities.ttl, options.ttl) {
             (Some(range), Some(ttl)) => Some(range.grant(ttl)?),
             _ => None,
         };
         let lease = options.lease.as_ref().map_or("", LeaseId::as_str);
-        self.names.push(part.core.names.key(key.as_str()));
+        self.names.push(core.names.key(key.as_str()));
         if !lease.is_empty() {
-            let [lease, _] = part.core.names.lease(lease);
+            let [lease, _] = core.names.lease(lease);
             self.names.push(lease);
         }
         let ttl = granted.map_or(String::new(), |ttl| ttl.as_millis().to_string());
@@ -79,12 +89,11 @@ impl Order {
         self.granted.push(None);
     }
 
-    async fn send(self, part: &Part, deadline: Deadline) -> Result<(Done, Vec<Option<Duration>>)> {
+    async fn send(self, core: &Core, deadline: Deadline) -> Result<(Done, Vec<Option<Duration>>)> {
         let nonce = nonce();
         let head = [nonce.to_string().into(), self.count.into()];
         let arguments = head.into_iter().chain(self.conditions).chain(self.writes);
-        let answer =
-            part.core.run(RetrySafety::Write, deadline, &script::WRITE, self.names, arguments).await?;
+        let answer = core.run(RetrySafety::Write, deadline, &script::WRITE, self.names, arguments).await?;
         let mut answer = answer.list()?;
         let done = match next(&mut answer)?.text()?.as_str() {
             "refused" => {
@@ -104,7 +113,7 @@ impl Order {
                 let (kind, key) = (next(&mut answer)?.text()?, next(&mut answer)?.text()?);
                 let why = format!(
                     "another program keeps a {kind} under the name {:?}, which is left alone; delete it there first",
-                    part.core.names.key(&key)
+                    core.names.key(&key)
                 );
                 return Err(Error::new(ErrorKind::Corrupt, why));
             }
@@ -118,6 +127,7 @@ impl Order {
     }
 }
 
+/// Adds what is expected of a key.
 fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
     match expect {
         Expect::Anything => {}
@@ -126,14 +136,14 @@ fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
     }
 }
 
-/// One write of a key that has to be as expected.
+/// Sends one write of a key that has to be as expected.
 async fn write_if(
-    part: &Part,
+    core: &Core,
     expect: Expect,
     order: Order,
     deadline: Deadline,
 ) -> Result<(Version, bool, Option<Duration>)> {
-    match order.send(part, deadline).await? {
+    match order.send(core, deadline).await? {
         (Done::Written(version, there), granted) => {
             Ok((version, there.first() == Some(&true), granted.into_iter().next().flatten()))
         }
@@ -144,45 +154,48 @@ async fn write_if(
     }
 }
 
+/// Writes a key.
 pub(crate) async fn put(
-    part: &Part,
+    core: &Core,
     key: &Key,
     value: Bytes,
     expect: Expect,
     options: &PutOptions,
 ) -> Result<Written> {
     let mut order = Order::default();
-    expected(&part.core, &mut order, key, expect);
-    order.put(part, key, value, options)?;
-    let (version, _, ttl) = write_if(part, expect, order, options.deadline).await?;
+    expected(core, &mut order, key, expect);
+    order.put(core, key, value, options)?;
+    let (version, _, ttl) = write_if(core, expect, order, options.deadline).await?;
     Ok(Written::new(version, ttl))
 }
 
-pub(crate) async fn delete(part: &Part, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+/// Deletes a key.
+pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let mut order = Order::default();
-    expected(&part.core, &mut order, key, expect);
-    order.delete(&part.core, key);
-    write_if(part, expect, order, options.deadline).await.map(|(_, was_there, _)| was_there)
+    expected(core, &mut order, key, expect);
+    order.delete(core, key);
+    write_if(core, expect, order, options.deadline).await.map(|(_, was_there, _)| was_there)
 }
 
+/// Does all writes of a transaction, or none.
 pub(crate) async fn transact(
-    part: &Part,
+    core: &Core,
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
     let mut order = Order::default();
     for condition in &transaction.conditions {
-        order.condition(&part.core, condition);
+        order.condition(core, condition);
     }
     let mut puts = Vec::with_capacity(transaction.writes.len());
     for write in transaction.writes {
         puts.push(matches!(write, Write::Put { .. }));
         match write {
-            Write::Put { key, value, options } => order.put(part, &key, value, &options)?,
-            Write::Delete { key } => order.delete(&part.core, &key),
+            Write::Put { key, value, options } => order.put(core, &key, value, &options)?,
+            Write::Delete { key } => order.delete(core, &key),
         }
     }
-    match order.send(part, options.deadline).await? {
+    match order.send(core, options.deadline).await? {
         (Done::Refused { condition, .. }, _) => Ok(Decision::Refused { condition }),
         (Done::Written(version, _), granted) => Ok(Decision::Committed(
             puts.into_iter()

@@ -1,23 +1,22 @@
-//! What the writing scripts publish, for all watches and waits of a store: who reads it.
+//! Subscriptions to what the writing scripts publish, for all watches and waits of a store.
 
 use crate::{
     client::Client,
-    listener::{Listener, Order},
     names::Names,
-    notification::Notification,
+    watch::{
+        listener::{Listener, Order, Reader},
+        notification::Notification,
+    },
 };
 use kv_core::{
     Result,
-    backend::{Home, Inbox, Mutex, unique},
+    backend::{Home, Mutex, unique},
 };
 use std::{
     future::pending,
     sync::{Arc, MutexGuard},
 };
 use tokio::{sync::mpsc, task::AbortHandle};
-
-/// What waits for one reader of a channel.
-pub(crate) type Reader = Inbox<Notification>;
 
 /// The way to what is published; its connection is made when somebody listens.
 pub(crate) struct Feed(Arc<Shared>);
@@ -69,6 +68,7 @@ impl Feed {
         Ok(subscription)
     }
 
+    /// Ends listening, for good.
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.closed = true;

@@ -1,8 +1,11 @@
 //! What a server tells of itself.
 
-use crate::{client::Client, script::Answer};
+use crate::client::{Client, answer::Answer, link::Link};
 use fred::types::Value;
-use kv_core::{backend::retry::RetrySafety, *};
+use kv_core::{
+    Capabilities, Deadline, Durability, Error, ErrorKind, ForeignKeys, Health, Linearizable, Locking, Result,
+    TtlRange, Watching, backend::retry::RetrySafety,
+};
 use std::{collections::HashMap, time::Duration};
 
 /// The largest value, and the largest transaction.
@@ -17,13 +20,14 @@ const LONGEST: Duration = Duration::from_secs(1 << 32);
 /// What a server tells of itself, as far as the user may ask.
 #[derive(Debug, Default)]
 pub(crate) struct About {
-    pub(crate) address: String,
+    address: String,
     info: HashMap<String, String>,
     fsync: Option<String>,
     version: String,
 }
 
 impl About {
+    /// Asks the server.
     pub(crate) async fn ask(client: &Client, deadline: Deadline) -> Result<Self> {
         let link = client.ask(RetrySafety::Read, deadline, |link| async move { Ok(link) }).await?.answer;
         let hello = client.command(deadline, "HELLO", &[]).await?;
@@ -65,12 +69,12 @@ impl About {
         self.info.get(name).map_or("", String::as_str)
     }
 
-    pub(crate) fn version(&self) -> String {
+    fn version(&self) -> String {
         let own = self.get("valkey_version");
         if own.is_empty() { self.version.clone() } else { own.to_owned() }
     }
 
-    pub(crate) fn replicas(&self) -> Vec<String> {
+    fn replicas(&self) -> Vec<String> {
         let part = |text: &str, name: &str| {
             text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
         };
@@ -84,10 +88,19 @@ impl About {
         all
     }
 
+    /// Returns how the server is, and who belongs to it.
+    pub(crate) fn health(&self) -> Health {
+        let mut health = Health::new(self.version());
+        health.leader = Some(self.address.clone());
+        health.members = std::iter::once(self.address.clone()).chain(self.replicas()).collect();
+        health
+    }
+
     fn is_alone(&self) -> bool {
         self.get("connected_slaves") == "0" && self.get("cluster_enabled") == "0"
     }
 
+    /// Refuses a server that throws keys away when its memory is full.
     pub(crate) fn check(&self, allow_eviction: bool) -> Result<()> {
         let policy = self.get("maxmemory_policy");
         if policy.is_empty() || policy == "noeviction" || allow_eviction {
@@ -100,6 +113,7 @@ impl About {
         Err(Error::new(ErrorKind::InvalidArgument, why))
     }
 
+    /// Returns what a store on this server can do.
     pub(crate) fn capabilities(&self) -> Capabilities {
         let mut c = Capabilities::new("redis");
         let flushed = self.get("aof_enabled") == "1" && self.fsync.as_deref() == Some("always");
@@ -122,5 +136,21 @@ impl About {
         c.delete_tree_counts = true;
         c.health = true;
         c
+    }
+}
+
+/// Warns of a password that the server does not ask for: it protects nothing.
+pub(crate) async fn warn_of_needless_password(client: &Client) {
+    let server = match client.link().await {
+        Ok(link) => link.address.clone(),
+        Err(_) => return,
+    };
+    if let Ok(link) = Link::open(&server, &client.access.nobody()).await
+        && link.call("PING", Vec::new()).await.is_ok()
+    {
+        tracing::warn!(
+            server,
+            "a password is given, and the server asks for none: whoever reaches it may do everything"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! What every connection needs.
+//! What every connection needs: who asks, of which database, and by which TLS.
 
-use crate::tls::Connectors;
+use crate::client::tls::Connectors;
 use kv_core::Secret;
 use std::{
     collections::BTreeMap,
@@ -24,17 +24,18 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// The same way for one who has no name.
+    /// Returns the same access for one who has no name.
     pub(crate) fn nobody(&self) -> Self {
         Self { user: None, password: None, database: None, ..self.clone() }
     }
 
-    /// Whether a server was reached by it before: what looks like wrong settings of TLS is an outage then, or certificates that
+    /// Returns whether a server was reached by it before: what looks like wrong settings of TLS is an outage then, or certificates that
     /// are exchanged on one side before the other.
     pub(crate) fn was_right(&self) -> bool {
         self.was_right.load(Ordering::Relaxed)
     }
 
+    /// Notes that a server was reached by it.
     pub(crate) fn is_right(&self) {
         self.was_right.store(true, Ordering::Relaxed);
     }

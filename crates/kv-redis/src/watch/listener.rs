@@ -1,18 +1,19 @@
-//! The connection on which all that is published to a store's watches and waits arrives, as long as there are any.
+//! The connection on which what is published to a store's watches and waits arrives, as long as there are any.
 
 use crate::{
-    client::Client,
+    client::{
+        Client,
+        find::{Find, hello, is_master},
+        link::Link,
+    },
     error::{Code, code, silent},
-    feed::Reader,
-    find::{Find, hello, is_master},
-    link::Link,
-    notification::Notification,
+    watch::notification::Notification,
 };
 use fred::types::Value;
 use kv_core::{
     Error, ErrorKind,
     backend::{
-        Backoff, Outage,
+        Backoff, Inbox, Outage,
         retry::{Effect, RequestError},
     },
 };
@@ -28,6 +29,10 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How long refused credentials are tried again: the other side may be about to have its new ones.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What waits for one reader of a channel.
+pub(crate) type Reader = Inbox<Notification>;
+
+/// What a reader wants of the listener.
 pub(crate) enum Order {
     Join(String, Arc<Reader>),
     Leave(String, Arc<Reader>),
@@ -61,6 +66,7 @@ impl Listener {
         Self { client, own, prefix, orders, channels, backoff, outage, refused: None }
     }
 
+    /// Runs the connection as long as somebody may listen.
     pub(crate) async fn run(mut self) {
         loop {
             while self.channels.is_empty() {

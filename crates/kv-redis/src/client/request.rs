@@ -1,0 +1,54 @@
+//! Scripts as they are sent: by their names, and with their texts where the server does not know them.
+
+use crate::{
+    client::{
+        link::Link,
+        script::{self, Script},
+    },
+    error::{Code, code},
+};
+use fred::types::Value;
+use kv_core::backend::retry::{Effect, RequestError};
+
+/// A script with what it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) script: &'static Script,
+    pub(crate) names: Vec<Value>,
+    pub(crate) arguments: Vec<Value>,
+}
+
+impl Request {
+    fn parts(&self, head: &str) -> Vec<Value> {
+        let mut parts = Vec::with_capacity(2 + self.names.len() + self.arguments.len());
+        parts.push(head.into());
+        parts.push(i64::try_from(self.names.len()).unwrap_or(i64::MAX).into());
+        parts.extend(self.names.iter().chain(&self.arguments).cloned());
+        parts
+    }
+
+    /// Sends it by the script's name; with its text where the server does not know it, which did nothing then.
+    pub(crate) async fn send(&self, link: &Link) -> Result<Value, RequestError> {
+        match link.call("EVALSHA", self.parts(&self.script.sha)).await {
+            Err(failed) if code(&failed) == Some(&Code::NoScript) => {
+                link.call("EVAL", self.parts(self.script.source)).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// Gives the server the scripts that it does not know, so that no call has to bring its own.
+pub(crate) async fn load(link: &Link) -> Result<(), RequestError> {
+    let all = script::all();
+    let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
+    let known = match link.call("SCRIPT", names.collect()).await {
+        Ok(Value::Array(known)) => known,
+        // Then each call brings its own.
+        Err(RequestError { effect: Effect::Refused, .. }) | Ok(_) => return Ok(()),
+        Err(failed) => return Err(failed),
+    };
+    let missing = all.iter().zip(known).filter(|(_, known)| known.as_i64() != Some(1));
+    let loads = missing.map(|(script, _)| link.call("SCRIPT", vec!["LOAD".into(), script.source.into()]));
+    futures::future::try_join_all(loads).await.map(drop)
+}

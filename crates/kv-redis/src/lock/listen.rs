@@ -1,0 +1,58 @@
+//! Listening for what the server tells those who wait in lines.
+
+use crate::{
+    core::Core,
+    lock::{next_look::NextLook, session::Session, waiters::QueuePosition},
+    watch::notification::Notification,
+};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::task::AbortHandle;
+
+/// Listens for what concerns those of a session that wait, from the first wait on.
+pub(crate) fn listen(session: &Arc<Session>) {
+    let mut listening = session.listening.lock();
+    // The runtime of the one before may have ended.
+    if listening.as_ref().is_none_or(AbortHandle::is_finished) {
+        let channel = session.core.names.on_session(&session.id);
+        let hear = hear(Arc::downgrade(session), session.core.clone(), channel, session.next_look.clone());
+        *listening = Some(tokio::spawn(hear).abort_handle());
+    }
+}
+
+/// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
+/// its users do.
+async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, next_look: Arc<NextLook>) {
+    let mut published = core.feed.subscribe(channel);
+    loop {
+        let at = {
+            let Some(session) = session.upgrade() else { return };
+            next_look.at().filter(|_| !session.waiting.is_empty())
+        };
+        let heard = tokio::select! {
+            published = published.next() => published,
+            () = core.sleep_until(at) => Ok(None),
+            () = next_look.changed() => continue,
+        };
+        let Some(session) = session.upgrade() else { return };
+        match heard {
+            Ok(Some(Notification::Front(contender))) => {
+                session.waiting.tell(&contender, QueuePosition::First)
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                if !session.waiting.is_empty() && session.renew().await.is_err() {
+                    let now = core.clock.now();
+                    next_look.again(now + Duration::from_millis(100), now);
+                }
+            }
+            // Without it the renewals tell.
+            Err(error) => {
+                tracing::warn!(%error, "waits for locks are not woken");
+                return;
+            }
+        }
+    }
+}
