@@ -2,10 +2,10 @@
 
 use crate::{
     client::{Client, Purpose},
-    holder, lease, list, lock,
+    lease, list,
+    lock::{self, sessions::Sessions},
     names::Names,
-    session::Sessions,
-    tree, txn, watch,
+    watch, write,
 };
 use etcd_client::{GetOptions, KeyValue, ResponseHeader};
 use kv_core::{
@@ -153,7 +153,7 @@ pub(crate) fn revision(header: Option<&ResponseHeader>) -> Result<i64> {
     header
         .map(ResponseHeader::revision)
         .filter(|&revision| revision > 0)
-        .ok_or_else(|| txn::unexpected("the server's answer has no revision"))
+        .ok_or_else(|| write::unexpected("the server's answer has no revision"))
 }
 
 pub(crate) fn version(revision: i64) -> Version {
@@ -241,7 +241,8 @@ impl Store for Etcd {
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let names: Vec<_> = keys.iter().map(|key| self.0.names.key(key.as_str())).collect();
-        let found = txn::read(&self.0, &names, purpose(options), options.deadline, &reading(options)).await?;
+        let found =
+            write::read(&self.0, &names, purpose(options), options.deadline, &reading(options)).await?;
         let pairs = keys.iter().zip(found);
         Ok(pairs.map(|(key, found)| found.map(|found| entry(key.clone(), found))).collect())
     }
@@ -253,11 +254,11 @@ impl Store for Etcd {
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        txn::put(&self.0, key, value, expect, options).await
+        write::put(&self.0, key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        txn::delete(&self.0, key, expect, options).await
+        write::delete(&self.0, key, expect, options).await
     }
 
     async fn list(
@@ -275,17 +276,17 @@ impl Store for Etcd {
         _: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        tree::delete_tree(&self.0, directory, options).await
+        write::delete_tree(&self.0, directory, options).await
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
-        txn::transact(&self.0, transaction, options).await
+        write::transact(&self.0, transaction, options).await
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         Ok(match target {
             Target::Key(_) | Target::Tree(_) => watch::watch(self.0.clone(), target, options),
-            Target::Holder(name) => holder::watch_holder(self.0.clone(), name, options),
+            Target::Holder(name) => watch::watch_holder(self.0.clone(), name, options),
         })
     }
 
@@ -300,7 +301,7 @@ impl Store for Etcd {
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        holder::holder(&self.0, name, options).await
+        watch::holder(&self.0, name, options).await
     }
 
     /// The server lists what other tools wrote.

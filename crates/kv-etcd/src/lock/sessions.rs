@@ -1,7 +1,7 @@
 //! The leases that locks hang on.
 
+use super::delete_watcher::DeleteWatcher;
 use crate::{
-    delete_watcher::DeleteWatcher,
     lease::{self, For},
     store::Inner,
 };

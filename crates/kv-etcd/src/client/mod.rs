@@ -1,6 +1,10 @@
 //! The members of the cluster, and what each request is for.
 
-use crate::member::{Access, Member};
+mod link;
+mod login;
+mod member;
+mod tls;
+
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, Tls,
@@ -9,6 +13,7 @@ use kv_core::{
         retry::{Answered, RetrySafety, Servers},
     },
 };
+use member::{Access, Member};
 use std::{
     fmt,
     future::Future,

@@ -1,11 +1,11 @@
 //! Deleting a whole directory.
 
+use super::transact::{deleted, found, unexpected};
 use crate::{
     client::Purpose,
     lease,
     names::{Range, after, owned},
     store::{Inner, MOST_OPS, revision},
-    txn::{deleted, found, unexpected},
 };
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
 use kv_core::*;

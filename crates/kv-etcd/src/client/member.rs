@@ -1,12 +1,12 @@
 //! One member of the cluster: its connections, and who is logged in there.
 
-use crate::{
-    client::Purpose,
-    error::{About, Failure, NO_ETCD, classify, refusal},
+use super::{
+    Purpose,
     link::{Connector, Link},
     login::{LoggedIn, Login},
     tls,
 };
+use crate::error::{About, Failure, NO_ETCD, classify, refusal};
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, Tls,

@@ -1,10 +1,10 @@
 //! What an attempt to hold a lock puts in its queue, and what keeps a late request out.
 
-use crate::{
+use super::{
     delete_watcher::DeleteWatcher,
-    session::{Floor, Own},
-    txn::is_missing,
+    sessions::{Floor, Own},
 };
+use crate::write::is_missing;
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp};
 use kv_core::{
     Error, Result,

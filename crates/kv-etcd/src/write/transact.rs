@@ -1,8 +1,8 @@
 //! Writes, and what they depend on, in one request.
 
+use super::life::Life;
 use crate::{
     client::Purpose,
-    life::Life,
     names::Names,
     store::{ANSWER, Inner, MOST_OPS, revision, version},
 };

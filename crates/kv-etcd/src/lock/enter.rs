@@ -1,11 +1,9 @@
 //! How a contender gets into the queue of a lock, and how a request that comes late is kept out.
 
+use super::{Before, JUNK, LockQueue, contender::Contender, left, sessions::Floor};
 use crate::{
     client::Purpose,
-    contender::Contender,
-    lock::{Before, JUNK, LockQueue, left},
-    session::Floor,
-    txn::{deleted, found, is_missing},
+    write::{deleted, found, is_missing},
 };
 use etcd_client::{
     Client as Service, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,

@@ -1,13 +1,17 @@
 //! Locks: contenders in the order of their creation.
 
+mod contender;
+mod delete_watcher;
+mod enter;
+pub(crate) mod sessions;
+
 use crate::{
     client::Purpose,
-    contender::Contender,
     names::{Names, Range},
-    session::{Own, Use},
     store::{Inner, revision},
-    txn::found,
+    write::found,
 };
+use contender::Contender;
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
 use kv_core::{
     Acquired, Bytes, Deadline, Error, ErrorKind, Fence, Key, LockOptions, Result,
@@ -18,6 +22,7 @@ use kv_core::{
         unique,
     },
 };
+use sessions::{Own, Use};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 /// How many names of a queue are looked at at once to see whether there is a contender among them.

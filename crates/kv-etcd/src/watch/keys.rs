@@ -2,14 +2,16 @@
 //! overlap. In this order nothing can come between the two, however slowly the list is read: a
 //! server that ends ends the changes too.
 
-use crate::{
-    client::Purpose,
+use super::{
     feed::{Feed, is_deletion},
     history::History,
+};
+use crate::{
+    client::Purpose,
     list::next_size,
     names::{Range, after},
     store::{Inner, MOST_OPS, entry, version},
-    txn,
+    write,
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 use kv_core::{
@@ -132,7 +134,7 @@ impl Source for Changes {
         let keys = &keys[..keys.len().min(self.size.next).min(MOST_OPS)];
         let names: Vec<_> = keys.iter().map(|key| self.inner.names.key(key.as_str())).collect();
         let pinned = GetOptions::new().with_revision(self.revision());
-        let read = txn::read(&self.inner, &names, Purpose::Read, self.deadline(), &pinned).await;
+        let read = write::read(&self.inner, &names, Purpose::Read, self.deadline(), &pinned).await;
         let found = read.inspect_err(|_| self.size.failed())?;
         self.size.read(found.iter().flatten());
         found.iter().flatten().for_each(|kv| self.history.noted(kv.mod_revision()));

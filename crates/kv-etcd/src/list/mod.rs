@@ -4,7 +4,7 @@ use crate::{
     error::says,
     names::{after, behind},
     store::{Inner, entry, purpose, reading, revision, version},
-    txn,
+    write,
 };
 use etcd_client::KeyValue;
 use kv_core::*;
@@ -166,7 +166,7 @@ async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &Read
             part.push(item);
         }
         let pinned = reading(read).with_revision(at);
-        let mut found = txn::read(inner, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
+        let mut found = write::read(inner, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
         for item in part {
             filled.extend(match item {
                 Item::Key(key, _) => found.next().flatten().map(|kv| {

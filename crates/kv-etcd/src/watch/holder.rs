@@ -1,8 +1,8 @@
 //! Who holds a lock, for others to read and to watch.
 
+use super::feed::{Feed, is_deletion};
 use crate::{
     client::Purpose,
-    feed::{Feed, is_deletion},
     names::{Names, Range, after},
     store::{Inner, purpose, reading, revision, version},
 };
