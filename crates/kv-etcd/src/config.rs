@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use crate::{Etcd, client::Client};
+use crate::{client::Client, store::Etcd};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, login, with_port},

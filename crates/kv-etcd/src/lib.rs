@@ -71,6 +71,7 @@
 
 mod client;
 mod config;
+mod core;
 mod error;
 mod lease;
 mod list;

@@ -68,6 +68,11 @@ impl Names {
         lease != 0 && id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
     }
 
+    /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    pub(crate) fn health(&self) -> Vec<u8> {
+        self.key(&format!("{OWN}health"))
+    }
+
     /// What a session notes of the attempts that were given up.
     pub(crate) fn floor(&self, lease: i64) -> Vec<u8> {
         self.key(&format!("{OWN}floor/{lease:016x}"))

@@ -1,6 +1,6 @@
 //! A client of one member, and as whom it asks.
 
-use super::member::Access;
+use super::access::Access;
 use crate::error::needs_no_login;
 use etcd_client::{Channel, Client as Service, ConnectOptions, Error as ClientError};
 use std::sync::atomic::{AtomicU64, Ordering};

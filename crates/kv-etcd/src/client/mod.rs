@@ -1,19 +1,29 @@
-//! The members of the cluster, and what each request is for.
+//! The members of the cluster, and how requests are sent to them.
 
+mod access;
+pub(crate) mod answer;
+mod channel;
+pub(crate) mod limits;
 mod link;
 mod login;
 mod member;
+mod purpose;
 mod tls;
+pub(crate) mod txn;
+pub(crate) mod version;
 
+pub(crate) use purpose::Purpose;
+
+use access::Access;
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, Tls,
     backend::{
         Mutex,
-        retry::{Answered, RetrySafety, Servers},
+        retry::{Answered, Servers},
     },
 };
-use member::{Access, Member};
+use member::Member;
 use std::{
     fmt,
     future::Future,
@@ -22,35 +32,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// It changes nothing.
-    Read,
-    /// As a read, from any member and without a leader.
-    Stale,
-    /// Another client may write between it and a repeat.
-    Write,
-    /// Its effect is bound to an id of our own: grants, revocations, releases.
-    Repeatable,
-    /// Renews a lease: nobody asks which attempt did, and there is little time, so that a silent
-    /// connection is given up sooner.
-    Renewal,
-    /// Opens a watch, on the connection for them.
-    Watch,
-}
-
-impl Purpose {
-    /// Returns what repeating it would do.
-    fn safety(self) -> RetrySafety {
-        match self {
-            Self::Read | Self::Stale | Self::Renewal | Self::Watch => RetrySafety::Read,
-            Self::Repeatable => RetrySafety::Repeatable,
-            Self::Write => RetrySafety::Write,
-        }
-    }
-}
 
 /// The members of one cluster.
 pub(crate) struct Client {

@@ -2,10 +2,10 @@
 
 use super::{
     delete_watcher::DeleteWatcher,
-    sessions::{Floor, Own},
+    sessions::{Floor, LockSession},
 };
-use crate::write::is_missing;
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp};
+use crate::client::txn::{is_missing, only_the_key};
+use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use kv_core::{
     Error, Result,
     backend::{LetGo, queue::Left},
@@ -26,7 +26,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    pub(crate) fn new(session: &Own, name: Vec<u8>, floor_name: Vec<u8>) -> Self {
+    pub(crate) fn new(session: &LockSession, name: Vec<u8>, floor_name: Vec<u8>) -> Self {
         Self {
             lease: session.lease,
             floor: session.floor.clone(),
@@ -62,7 +62,7 @@ impl Contender {
     }
 
     pub(crate) fn look(&self) -> TxnOp {
-        TxnOp::get(self.name.clone(), Some(GetOptions::new().with_keys_only()))
+        only_the_key(self.name.clone())
     }
 
     /// Waits until a name of the queue is deleted at this revision or later (`true`), or until one

@@ -1,9 +1,8 @@
 //! The watches that locks need, of single names until they are deleted: one stream for all of a session.
 
 use crate::{
-    client::{Client, Purpose},
+    client::{Client, Purpose, answer::revision},
     error::refused_watch,
-    store::revision,
 };
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result, backend::unique};
@@ -98,7 +97,7 @@ async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result
                 let mut stream = service.watch_client().watch(name, Some(options)).await?;
                 match stream.message().await? {
                     Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
-                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref())),
                 }
             }
         })

@@ -1,105 +1,95 @@
-//! Locks: contenders in the order of their creation.
+//! Locks: each has a queue of contenders, of whom the first holds it.
 
 mod contender;
 mod delete_watcher;
 mod enter;
+mod holder;
+mod queue;
 pub(crate) mod sessions;
+
+pub(crate) use holder::holder;
 
 use crate::{
     client::Purpose,
-    names::{Names, Range},
-    store::{Inner, revision},
-    write::found,
+    core::Core,
+    lease::{self, For},
 };
 use contender::Contender;
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
+use delete_watcher::DeleteWatcher;
 use kv_core::{
-    Acquired, Bytes, Deadline, Error, ErrorKind, Fence, Key, LockOptions, Result,
+    Acquired, Deadline, Error, ErrorKind, Fence, Key, LockOptions, Result,
     backend::{
-        Backoff, Clock, Tasks,
-        queue::{self, Entered, Left, Position, Queue, Sent},
+        self, Backoff, Clock, LetGo, Session, Tasks,
+        queue::{Entered, Left, Position, Queue, Sent},
         retry::Answered,
         unique,
     },
 };
-use sessions::{Own, Use};
+use queue::{Before, LockQueue, left};
+use sessions::{LockSession, Use};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// How many names of a queue are looked at at once to see whether there is a contender among them.
-pub(crate) const JUNK: i64 = 128;
-
-/// The queue of one lock, for one call.
-pub(crate) struct LockQueue {
-    pub(crate) inner: Arc<Inner>,
-    name: Key,
-    pub(crate) range: Range,
-    ttl: Duration,
-    pub(crate) value: Bytes,
-    pub(crate) wait: bool,
-    each_request: Duration,
-}
-
-/// The one before a contender.
-#[derive(Debug)]
-pub(crate) struct Before {
-    name: Vec<u8>,
-    /// A revision at which it was there.
-    at: i64,
-}
-
-impl Before {
-    pub(crate) fn new(found: &KeyValue, at: i64) -> Self {
-        Self { name: found.key().to_vec(), at }
-    }
-}
-
 /// [`Store::lock`](kv_core::Store::lock).
-pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
+pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let queue = LockQueue {
-        inner: inner.clone(),
+        core: core.clone(),
         name: name.clone(),
-        range: inner.names.contenders(name),
-        ttl: range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?,
+        range: core.names.contenders(name),
+        ttl: range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?,
         value: options.value.clone(),
         wait: options.wait,
         each_request: options.each_request,
     };
-    queue::lock(&Arc::new(queue), options.wait).await
+    backend::queue::lock(&Arc::new(queue), options.wait).await
 }
 
-/// The server's number of a token.
+/// Returns the session of this TTL; makes one where there is none that may be used.
+async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
+    let grant = || async {
+        let deadline = Deadline::after(each_request);
+        let grant = lease::grant(core, ttl, For::Session, deadline, each_request).await?;
+        let alive = lease::keep(core, &grant);
+        let watcher = Arc::new(DeleteWatcher::new(core.client.clone(), each_request));
+        let session =
+            LockSession { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
+        Ok(Session { session, alive, end: grant.revoke })
+    };
+    core.sessions.here(&core.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
+}
+
+/// Returns the server's number of a token.
 fn create_revision(token: u64) -> i64 {
     i64::try_from(token).unwrap_or(-1)
 }
 
 impl Queue for LockQueue {
-    type Session = Own;
+    type Session = LockSession;
     type Contender = Contender;
     type Predecessor = Before;
 
     fn tasks(&self) -> &Tasks {
-        &self.inner.tasks
+        &self.core.tasks
     }
 
     fn clock(&self) -> &Clock {
-        &self.inner.clock
+        &self.core.clock
     }
 
     fn kept_after_end(&self, ttl: Duration) -> Duration {
-        ttl + self.inner.capabilities.lateness(ttl)
+        ttl + self.core.capabilities.lateness(ttl)
     }
 
     async fn session(&self) -> Result<Use> {
-        self.inner.session(self.ttl, self.each_request).await
+        session(&self.core, self.ttl, self.each_request).await
     }
 
     fn forget(&self, used: &Use) {
-        self.inner.sessions.forget(used);
+        self.core.sessions.forget(used);
     }
 
-    fn contender(&self, session: &Own) -> Result<Contender> {
-        let names = &self.inner.names;
+    fn contender(&self, session: &LockSession) -> Result<Contender> {
+        let names = &self.core.names;
         let name = names.contender(&self.name, unique());
         Ok(Contender::new(session, name, names.floor(session.lease)))
     }
@@ -148,7 +138,7 @@ impl Queue for LockQueue {
             let name = contender.name.clone();
             async move { service.kv_client().delete(name, None).await }
         };
-        let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await;
+        let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await;
         contender
             .left(asked.and_then(|Answered { answer, is_repeat }| Ok(left(answer?.deleted() > 0, is_repeat))))
     }
@@ -169,55 +159,5 @@ impl Queue for LockQueue {
 
     fn fence(&self, contender: &Contender, token: u64) -> Fence {
         Fence::new(self.name.clone(), token, contender.name.clone())
-    }
-}
-
-pub(crate) fn left(was_there: bool, is_repeat: bool) -> Left {
-    match was_there {
-        true => Left::Gone,
-        false if is_repeat => Left::Maybe,
-        false => Left::NotThere,
-    }
-}
-
-impl LockQueue {
-    pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::after(self.each_request)
-    }
-
-    pub(crate) fn all(&self) -> GetOptions {
-        GetOptions::new().with_range(self.range.end.clone()).with_keys_only()
-    }
-
-    pub(crate) fn is_contender(&self, kv: &KeyValue) -> bool {
-        Names::is_contender(&self.range, kv.key(), kv.lease())
-    }
-
-    /// Who is before a contender, and the revision at which it was so.
-    async fn look(&self, own: &Contender, token: i64) -> Result<(Position<Before>, i64)> {
-        let (mut below, mut many) = (token, 1);
-        loop {
-            let before = self
-                .all()
-                .with_max_create_revision(below - 1)
-                .with_sort(SortTarget::Create, SortOrder::Descend)
-                .with_limit(many);
-            let ops = [own.look(), TxnOp::get(self.range.start.clone(), Some(before))];
-            let answer = self.inner.txn(Purpose::Read, self.deadline(), Txn::new().and_then(ops)).await?;
-            let at = revision(answer.header())?;
-            let mut found = found(&answer).into_iter();
-            let (own, before) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
-            if !own.iter().any(|own| own.create_revision() == token && self.is_contender(own)) {
-                return Ok((Position::Lost, at));
-            }
-            if let Some(before) = before.iter().find(|before| self.is_contender(before)) {
-                return Ok((Position::Behind(Before::new(before, at)), at));
-            }
-            // What another tool wrote there waits for nothing.
-            match before.last().map(KeyValue::create_revision) {
-                Some(last) if last > 1 => (below, many) = (last, JUNK),
-                _ => return Ok((Position::First, at)),
-            }
-        }
     }
 }
