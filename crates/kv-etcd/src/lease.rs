@@ -190,7 +190,7 @@ pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) ->
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })
 }
 
-/// The server's number of a lease.
+/// Returns the server's number of a lease.
 pub(crate) fn number(id: &LeaseId) -> Result<i64> {
     i64::from_str_radix(id.as_str(), 16).map_err(|e| {
         Error::new(ErrorKind::InvalidArgument, format!("{:?} is no lease of etcd's", id.as_str()))

@@ -1,4 +1,4 @@
-//! How keys and locks are spelt on the server.
+//! The names on the server of keys, of locks, and of what the library keeps for itself.
 
 use kv_core::{Directory, Key};
 

@@ -14,6 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub struct Etcd(Arc<Core>);
 
 impl Etcd {
+    /// Opens a store on the cluster of this client.
     pub(crate) async fn open(
         client: Client,
         prefix: String,

@@ -1,4 +1,4 @@
-//! A client of one member, and as whom it asks.
+//! A client of one member, and its logins there.
 
 use super::access::Access;
 use crate::error::needs_no_login;

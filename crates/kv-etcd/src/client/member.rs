@@ -50,8 +50,7 @@ impl Member {
         MemberChannel::new(&self.name, &self.access, CALL_WINDOW).map(drop)
     }
 
-    /// Makes one attempt at a request. It is given up at its patience, unless the member says
-    /// anything meanwhile.
+    /// Makes one attempt at a request, as the rules of retrying have it.
     pub(crate) async fn attempt<T, F>(
         attempt: Attempt<'_, Self>,
         purpose: Purpose,
@@ -68,6 +67,7 @@ impl Member {
         }
     }
 
+    /// Sends the request with a login that is trusted, for which it logs in first where there is none.
     async fn logged_in_attempt<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -102,6 +102,7 @@ impl Member {
         answer.map_err(|failure| self.after_login(failure, purpose, client, login))
     }
 
+    /// Sends the request once. It is given up at its patience, unless the member says anything meanwhile.
     async fn once<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -155,6 +156,7 @@ impl Member {
         Err(self.silent(if was_sent { Effect::Unknown } else { Effect::None }, within))
     }
 
+    /// Whether the settings are known to be right.
     fn was_right(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) || self.access.was_opened.load(Ordering::Relaxed)
     }
@@ -177,7 +179,7 @@ impl Member {
         }
     }
 
-    /// What a failure says of the login by which the request was sent: an ended token is mended by
+    /// Reads what a failure says of the login by which the request was sent: an ended token is mended by
     /// another login. A server before 3.4.20 says of a watch with such a token that it is denied.
     fn after_login(&self, failure: Failure, purpose: Purpose, client: &LoggedIn, login: Login) -> Failure {
         if self.access.login.is_none() {
@@ -199,6 +201,7 @@ impl Member {
         failure
     }
 
+    /// Reads what the client says of a request on this channel.
     fn failed(&self, channel: &MemberChannel, error: ClientError) -> Failure {
         // The connection ended before the request left.
         let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
@@ -226,6 +229,7 @@ impl Member {
         failure
     }
 
+    /// Returns the failure of a request that had no answer in time.
     fn silent(&self, effect: Effect, cut: Deadline) -> Failure {
         let missing = if effect == Effect::Unknown { "answer" } else { "connection" };
         self.without(missing, effect, cut)

@@ -41,6 +41,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Makes the client of these members, each `host:port`. Connects to none.
     pub(crate) fn new(endpoints: &[String], tls: Tls, login: Option<(String, Secret)>) -> Result<Self> {
         if endpoints.is_empty() {
             let why = "no host is given; a URL looks like etcd://host:2379/prefix";
@@ -53,12 +54,12 @@ impl Client {
         Ok(Self { members: Mutex::new(Some(Arc::new(members))), access })
     }
 
-    /// From now on the settings are known to be right.
+    /// Notes that the settings are known to be right.
     pub(crate) fn opened(&self) {
         self.access.was_opened.store(true, Ordering::Relaxed);
     }
 
-    /// As [`ask`](Self::ask), for requests whose answer is the same however often they are sent.
+    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask) does.
     pub(crate) async fn call<T, F>(
         &self,
         purpose: Purpose,

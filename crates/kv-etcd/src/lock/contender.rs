@@ -53,14 +53,17 @@ impl Contender {
         TxnOp::put(self.floor_name.clone(), Floor::spelt(to), Some(with_session))
     }
 
+    /// Reads the floor.
     pub(crate) fn look_at_floor(&self) -> TxnOp {
         TxnOp::get(self.floor_name.clone(), None)
     }
 
+    /// Takes the contender out of the queue.
     pub(crate) fn delete(&self) -> TxnOp {
         TxnOp::delete(self.name.clone(), None)
     }
 
+    /// Reads the contender, without its value.
     pub(crate) fn look(&self) -> TxnOp {
         only_the_key(self.name.clone())
     }

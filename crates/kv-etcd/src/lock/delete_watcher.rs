@@ -44,6 +44,7 @@ impl Drop for Forget<'_> {
 }
 
 impl DeleteWatcher {
+    /// Starts a task of this runtime that watches.
     pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
         let (orders, given) = mpsc::unbounded_channel();
         tokio::spawn(keep(client, each_request, given));
@@ -62,6 +63,7 @@ impl DeleteWatcher {
     }
 }
 
+/// Watches by these orders, on one stream at a time, until nobody can give any.
 async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
     loop {
         let first = match orders.recv().await {
@@ -88,7 +90,7 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
-/// The stream, and whether its first watch is one of the history that we know.
+/// Opens the stream with its first watch; returns whether that is one of the history that we know.
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
         .call(Purpose::Watch, Deadline::after(each_request), |service| {
@@ -104,7 +106,7 @@ async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result
         .await
 }
 
-/// Until the stream breaks; `None` when nobody can give orders any more.
+/// Follows the stream until it breaks; `None` when nobody can give orders any more.
 async fn follow(
     stream: &mut WatchStream,
     wanted: &mut HashMap<i64, Wanted>,

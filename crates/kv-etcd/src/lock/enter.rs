@@ -7,6 +7,7 @@ use super::{
 };
 use crate::client::{
     Purpose,
+    answer::token,
     txn::{deleted, found, is_missing},
 };
 use etcd_client::{
@@ -86,6 +87,7 @@ impl LockQueue {
         Txn::new().when(when).and_then(then).or_else([own.look(), others, own.look_at_floor()])
     }
 
+    /// Reads an answer that took a contender in.
     async fn entered(&self, own: &Contender, sent: &Sent, answer: &TxnResponse) -> Result<Entered<Before>> {
         let mut last = found(answer).into_iter().flatten();
         let Some(found) = last.next().filter(|kv| kv.key() == own.name) else {
@@ -102,12 +104,14 @@ impl LockQueue {
         Ok(queued(at, position))
     }
 
+    /// Looks whether a contender is in the queue.
     async fn look_for(&self, own: &Contender) -> Result<Entered<Before>> {
         let keys_only = GetOptions::new().with_keys_only();
         let found = self.core.range(Purpose::Read, self.deadline(), &own.name, keys_only).await?;
         Ok(found.kvs().first().map_or(Entered::Lost, |own| queued(own.create_revision(), None)))
     }
 
+    /// Reads an answer that refused a contender.
     fn refused(&self, own: &Contender, answer: &TxnResponse, was_made: bool) -> Refused {
         let mut found = found(answer).into_iter();
         let (there, all) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
@@ -153,5 +157,5 @@ impl LockQueue {
 }
 
 fn queued(create_revision: i64, position: Option<Position<Before>>) -> Entered<Before> {
-    Entered::Queued { token: u64::try_from(create_revision).unwrap_or_default(), position }
+    Entered::Queued { token: token(create_revision), position }
 }

@@ -1,16 +1,13 @@
-//! Who holds a lock, for others to read.
+//! Reads who holds a lock.
 
 use crate::{
+    client::answer::token,
     core::Core,
     list::{purpose, reading},
     names::Names,
 };
-use etcd_client::{KeyValue, SortOrder, SortTarget};
+use etcd_client::{SortOrder, SortTarget};
 use kv_core::{Holder, Key, ReadOptions, Result};
-
-fn token(kv: &KeyValue) -> u64 {
-    u64::try_from(kv.create_revision()).unwrap_or_default()
-}
 
 /// [`Store::lock_holder`](kv_core::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
@@ -28,7 +25,9 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
                 since = junk.create_revision() + 1;
             }
-            first => return Ok(first.map(|kv| Holder::new(token(&kv), kv.into_key_value().1))),
+            first => {
+                return Ok(first.map(|kv| Holder::new(token(kv.create_revision()), kv.into_key_value().1)));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod sessions;
 pub(crate) use holder::holder;
 
 use crate::{
-    client::Purpose,
+    client::{Purpose, answer::create_revision},
     core::Core,
     lease::{self, For},
 };
@@ -56,11 +56,6 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
         Ok(Session { session, alive, end: grant.revoke })
     };
     core.sessions.here(&core.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
-}
-
-/// Returns the server's number of a token.
-fn create_revision(token: u64) -> i64 {
-    i64::try_from(token).unwrap_or(-1)
 }
 
 impl Queue for LockQueue {

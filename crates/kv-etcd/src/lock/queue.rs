@@ -42,7 +42,7 @@ impl Before {
 }
 
 impl LockQueue {
-    /// Returns that of a request that is sent now.
+    /// Returns the deadline of a request that is sent now.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.each_request)
     }
@@ -52,6 +52,7 @@ impl LockQueue {
         GetOptions::new().with_range(self.range.end.clone()).with_keys_only()
     }
 
+    /// Whether what was found in the queue is a contender, and not what another tool put there.
     pub(super) fn is_contender(&self, kv: &KeyValue) -> bool {
         Names::is_contender(&self.range, kv.key(), kv.lease())
     }

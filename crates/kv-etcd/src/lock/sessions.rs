@@ -38,19 +38,22 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
+    /// Returns the number of the next attempt.
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Whether the key is there, as far as it is known.
     pub(crate) fn is_made(&self) -> bool {
         self.made.load(Ordering::Relaxed)
     }
 
+    /// Notes whether the key is there.
     pub(crate) fn set_made(&self, made: bool) {
         self.made.store(made, Ordering::Relaxed);
     }
 
-    /// As the key holds a number, so that its bytes are in the order of numbers.
+    /// Spells a number as the key holds it, so that its bytes are in the order of numbers.
     pub(crate) fn spelt(number: u64) -> String {
         format!("{number:016x}")
     }

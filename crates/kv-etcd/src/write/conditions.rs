@@ -1,7 +1,10 @@
 //! The conditions of transactions, as the server compares them.
 
 use crate::{
-    client::txn::{is_at, is_missing, mod_revision},
+    client::{
+        answer::create_revision,
+        txn::{is_at, is_missing, mod_revision},
+    },
     names::Names,
 };
 use etcd_client::{Compare, CompareOp, KeyValue};
@@ -16,8 +19,8 @@ pub(super) fn condition(names: &Names, condition: &Condition) -> (Vec<u8>, Compa
         Condition::Missing(key) => (name(key), is_missing(name(key))),
         Condition::Held(fence) => {
             let contender = fence.proof().to_vec();
-            let token = i64::try_from(fence.token()).unwrap_or(-1);
-            (contender.clone(), Compare::create_revision(contender, CompareOp::Equal, token))
+            let at = create_revision(fence.token());
+            (contender.clone(), Compare::create_revision(contender, CompareOp::Equal, at))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the puts of a transaction hang on: nothing, the lease of a user, or one that is made for their TTL.
+//! What a put hangs on: nothing, the lease of a user, or one that is made for its TTL.
 
 use crate::{
     client::answer::version,
@@ -55,6 +55,7 @@ impl Life {
         Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
     }
 
+    /// Returns the server's options of the put.
     pub(crate) fn options(&self) -> ServerPut {
         ServerPut::new().with_lease(self.lease)
     }

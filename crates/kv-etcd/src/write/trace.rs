@@ -1,4 +1,4 @@
-//! Whether a write that failed was done all the same.
+//! Finds out whether a write that failed was done all the same.
 
 use crate::{
     client::{Purpose, answer::revision},
@@ -25,8 +25,8 @@ impl Trace {
         Self { name, before: core.seen() }
     }
 
-    /// Returns the error of the request. A server that becomes full by a request does it, and says all the same that there is no
-    /// space; by the key one sees whether it was so.
+    /// Returns the error of the request. A server that becomes full by a request does it, and says all the same that there is
+    /// no space; by the key one sees whether it was so.
     pub(super) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
         if error.kind() != ErrorKind::NoSpace {
             return error;

@@ -1,4 +1,4 @@
-//! Deleting a whole directory.
+//! Deletes a whole directory.
 
 use crate::{
     client::{
@@ -21,7 +21,8 @@ const MOST_NAMES: i64 = 10_000;
 /// How often a deletion of a tree begins anew because others write there.
 const TRIES: usize = 8;
 
-/// Deletes everything below a directory, in one step; but for what stores around whose prefixes it lies keep there for themselves.
+/// [`Store::delete_tree`](kv_core::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
+/// around whose prefixes it lies keep there for themselves.
 ///
 /// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
 /// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
