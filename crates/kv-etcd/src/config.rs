@@ -1,6 +1,6 @@
-//! How a store is opened.
+//! The settings by which a store is opened.
 
-use crate::{Etcd, client::Client};
+use crate::{client::Client, store::Etcd};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, login, with_port},
@@ -155,7 +155,7 @@ impl Config {
     }
 }
 
-/// The address of a member, with its port.
+/// Returns the address of a member, with its port.
 fn address(host: &str) -> Result<String> {
     let refused = |what: &str| {
         let why =

@@ -1,6 +1,6 @@
 //! What a failed request means: what it did, and what to do about it.
 
-use etcd_client::Error as ClientError;
+use etcd_client::{Error as ClientError, WatchResponse};
 use kv_core::{
     Error, ErrorKind,
     backend::retry::{Effect, RequestError},
@@ -96,8 +96,9 @@ fn about(status: &Status) -> About {
     }
 }
 
-/// The status in which the server refused a watch, which it tells in the stream: as of any other request.
-pub(crate) fn refused_watch(reason: &str) -> ClientError {
+/// Reads how the server refused a watch, which it tells in the stream: as of any other request.
+pub(crate) fn refused_watch(said: Option<&WatchResponse>) -> ClientError {
+    let reason = said.map_or("", WatchResponse::cancel_reason);
     ClientError::GRpcStatus(match reason {
         _ if reason.contains("permission denied") => Status::permission_denied(DENIED),
         _ if reason.contains("auth token") => Status::unauthenticated(format!("{MARK} invalid auth token")),
@@ -279,6 +280,11 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
 const FULL: &str = "is over its quota (`--quota-backend-bytes`) and takes no writes; delete, compact and \
                     defragment, then disarm its alarm";
 const NOT_ENABLED: &str = "authentication is not enabled";
+
+/// Returns the error of an answer that makes no sense.
+pub(crate) fn unexpected(why: &'static str) -> Error {
+    Error::new(ErrorKind::Other, why)
+}
 
 /// Whether the server says that there is a lease of this number.
 pub(crate) fn is_lease_there(error: &Error) -> bool {

@@ -3,10 +3,10 @@
 
 use crate::{
     client::{Client, Purpose},
+    core::Core,
     error::is_lease_there,
-    store::Inner,
 };
-use etcd_client::LeaseGrantOptions;
+use etcd_client::{KeyValue, LeaseGrantOptions};
 use kv_core::{
     Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
     backend::{Alive, Instant, Undo, retry::Answered, unique},
@@ -22,6 +22,10 @@ const MOST_KEYS: i64 = 127;
 const RANDOM: i64 = (1 << KEYS) - 1;
 /// All others, of users and of locks, have random numbers that are smaller.
 const OTHERS: i64 = i64::MAX >> 1;
+
+/// How many leases without keys are revoked at once, and one after another.
+const SWEEPERS: usize = 8;
+const SWEPT: usize = 4;
 
 /// What a lease is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub(crate) struct Grant {
 
 /// Asks for a lease of whole seconds.
 pub(crate) async fn grant(
-    inner: &Inner,
+    core: &Core,
     ttl: Duration,
     what: For,
     deadline: Deadline,
@@ -80,9 +84,9 @@ pub(crate) async fn grant(
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     loop {
         let id = what.number();
-        let (at, client, tasks) = (inner.clock.now(), inner.client.clone(), inner.tasks.clone());
+        let (at, client, tasks) = (core.clock.now(), core.client.clone(), core.tasks.clone());
         // Only behind the answer it can be revoked for certain: it is heard, also when nobody waits any more.
-        let asked = inner.tasks.to_its_end(async move {
+        let asked = core.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Purpose::Repeatable, deadline, |service| {
                 let options = options.clone();
@@ -149,22 +153,44 @@ pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Resul
 }
 
 /// Keeps a lease alive as long as the answer lives.
-pub(crate) fn keep(inner: &Inner, grant: &Grant) -> Alive {
-    let (client, id) = (inner.client.clone(), grant.id);
-    Alive::keep_by(&inner.clock, grant.ttl, grant.at, move |deadline| {
+pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
+    let (client, id) = (core.client.clone(), grant.id);
+    Alive::keep_by(&core.clock, grant.ttl, grant.at, move |deadline| {
         let client: Arc<Client> = client.clone();
         async move { renew(&client, id, deadline).await }
     })
 }
 
+/// Revokes in the background the leases of TTLs that lost all their keys by a write, which found these there.
+pub(crate) fn replaced<'a>(core: &Core, there: impl IntoIterator<Item = &'a KeyValue>) {
+    sweep(core, emptied(there.into_iter().map(KeyValue::lease)));
+}
+
+/// Revokes these leases in the background.
+pub(crate) fn sweep(core: &Core, mut leases: Vec<i64>) {
+    while !leases.is_empty() {
+        let part = leases.split_off(leases.len().saturating_sub(leases.len().div_ceil(SWEEPERS).max(SWEPT)));
+        let client = core.client.clone();
+        core.sweeps.spawn(async move {
+            for lease in part {
+                // What cannot be revoked ends by its TTL.
+                let _ = end(client.clone(), lease, Deadline::DEFAULT).await;
+            }
+            Ok(())
+        });
+    }
+}
+
 /// [`Store::lease`](kv_core::Store::lease).
-pub(crate) async fn lease(inner: &Inner, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let grant = grant(inner, ttl, For::Owner, options.deadline, options.each_request).await?;
-    let alive = keep(inner, &grant);
+pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let range = core.capabilities.lease.as_ref();
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
+    let grant = grant(core, ttl, For::Owner, options.deadline, options.each_request).await?;
+    let alive = keep(core, &grant);
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })
 }
 
-/// The server's number of a lease.
+/// Returns the server's number of a lease.
 pub(crate) fn number(id: &LeaseId) -> Result<i64> {
     i64::from_str_radix(id.as_str(), 16).map_err(|e| {
         Error::new(ErrorKind::InvalidArgument, format!("{:?} is no lease of etcd's", id.as_str()))

@@ -71,27 +71,15 @@
 
 mod client;
 mod config;
-mod contender;
-mod delete_watcher;
-mod enter;
+mod core;
 mod error;
-mod feed;
-mod history;
-mod holder;
 mod lease;
-mod life;
-mod link;
 mod list;
 mod lock;
-mod login;
-mod member;
 mod names;
-mod session;
 mod store;
-mod tls;
-mod tree;
-mod txn;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::Etcd;

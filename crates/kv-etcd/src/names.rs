@@ -1,4 +1,4 @@
-//! How keys and locks are spelt on the server.
+//! The names on the server of keys, of locks, and of what the library keeps for itself.
 
 use kv_core::{Directory, Key};
 
@@ -66,6 +66,11 @@ impl Names {
     pub(crate) fn is_contender(line: &Range, name: &[u8], lease: i64) -> bool {
         let id = name.strip_prefix(&*line.start).unwrap_or_default();
         lease != 0 && id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
+    }
+
+    /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    pub(crate) fn health(&self) -> Vec<u8> {
+        self.key(&format!("{OWN}health"))
     }
 
     /// What a session notes of the attempts that were given up.

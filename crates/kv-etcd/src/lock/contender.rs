@@ -1,11 +1,11 @@
 //! What an attempt to hold a lock puts in its queue, and what keeps a late request out.
 
-use crate::{
+use super::{
     delete_watcher::DeleteWatcher,
-    session::{Floor, Own},
-    txn::is_missing,
+    sessions::{Floor, LockSession},
 };
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp};
+use crate::client::txn::{is_missing, only_the_key};
+use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use kv_core::{
     Error, Result,
     backend::{LetGo, queue::Left},
@@ -26,7 +26,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    pub(crate) fn new(session: &Own, name: Vec<u8>, floor_name: Vec<u8>) -> Self {
+    pub(crate) fn new(session: &LockSession, name: Vec<u8>, floor_name: Vec<u8>) -> Self {
         Self {
             lease: session.lease,
             floor: session.floor.clone(),
@@ -53,16 +53,19 @@ impl Contender {
         TxnOp::put(self.floor_name.clone(), Floor::spelt(to), Some(with_session))
     }
 
+    /// Reads the floor.
     pub(crate) fn look_at_floor(&self) -> TxnOp {
         TxnOp::get(self.floor_name.clone(), None)
     }
 
+    /// Takes the contender out of the queue.
     pub(crate) fn delete(&self) -> TxnOp {
         TxnOp::delete(self.name.clone(), None)
     }
 
+    /// Reads the contender, without its value.
     pub(crate) fn look(&self) -> TxnOp {
-        TxnOp::get(self.name.clone(), Some(GetOptions::new().with_keys_only()))
+        only_the_key(self.name.clone())
     }
 
     /// Waits until a name of the queue is deleted at this revision or later (`true`), or until one

@@ -1,14 +1,17 @@
-//! Who holds a lock, for others to read and to watch.
+//! Watches of the holder of a lock: the line is followed, and its first is told.
 
+use super::feed::{Feed, is_deletion};
 use crate::{
-    client::Purpose,
-    feed::{Feed, is_deletion},
+    client::{
+        Purpose,
+        answer::{revision, version},
+    },
+    core::Core,
     names::{Names, Range, after},
-    store::{Inner, purpose, reading, revision, version},
 };
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
+use etcd_client::{GetOptions, KeyValue};
 use kv_core::{
-    Deadline, Entry, Holder, Key, ReadOptions, Result, Version, WatchOptions, WatchStream,
+    Deadline, Entry, Key, Result, Version, WatchOptions, WatchStream,
     backend::watch::{self, Change, Listed, Listing, Source, WatchState},
 };
 use std::{
@@ -22,34 +25,9 @@ use std::{
 /// How many contenders are asked for at once.
 const MANY: i64 = 128;
 
-fn token(kv: &KeyValue) -> u64 {
-    u64::try_from(kv.create_revision()).unwrap_or_default()
-}
-
-/// [`Store::lock_holder`].
-pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let line = inner.names.contenders(name);
-    let mut since = 0;
-    loop {
-        let first = reading(options)
-            .with_range(line.end.clone())
-            .with_sort(SortTarget::Create, SortOrder::Ascend)
-            .with_min_create_revision(since)
-            .with_limit(1);
-        let first = inner.range(purpose(options), options.deadline, &line.start, first).await?.take_kvs();
-        match first.into_iter().next() {
-            // What another tool wrote there holds nothing.
-            Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
-                since = junk.create_revision() + 1;
-            }
-            first => return Ok(first.map(|kv| Holder::new(token(&kv), kv.into_key_value().1))),
-        }
-    }
-}
-
 /// What the server tells of the holder of one lock.
 struct Holders {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     name: Key,
     queue: Range,
     each_request: Duration,
@@ -75,7 +53,7 @@ impl Source for Holders {
         self.changes = Vec::new().into_iter().peekable();
         // The one before ends first: it may be what the server has too many of.
         self.feed = None;
-        self.feed = Some(Feed::open(&self.inner, &self.queue, self.each_request).await?);
+        self.feed = Some(Feed::open(&self.core, &self.queue, self.each_request).await?);
         Ok(())
     }
 
@@ -122,7 +100,7 @@ impl Holders {
             let page =
                 GetOptions::new().with_range(self.queue.end.clone()).with_limit(MANY).with_revision(pinned);
             let deadline = Deadline::after(self.each_request);
-            let mut page = self.inner.range(Purpose::Read, deadline, &start, page).await?;
+            let mut page = self.core.range(Purpose::Read, deadline, &start, page).await?;
             if pinned == 0 {
                 pinned = revision(page.header())?;
             }
@@ -169,11 +147,11 @@ impl Holders {
     }
 }
 
-/// [`Store::watch`](kv_core::Store::watch) of a [`Target::Holder`](kv_core::Target::Holder).
-pub(crate) fn watch_holder(inner: Arc<Inner>, name: &Key, options: &WatchOptions) -> WatchStream {
+/// Watches the holder of the lock of this name.
+pub(super) fn watch_holder(core: Arc<Core>, name: &Key, options: &WatchOptions) -> WatchStream {
     watch::start(Holders {
-        queue: inner.names.contenders(name),
-        inner,
+        queue: core.names.contenders(name),
+        core,
         name: name.clone(),
         each_request: options.each_request,
         feed: None,

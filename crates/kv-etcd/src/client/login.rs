@@ -1,6 +1,7 @@
-//! A client of one member, and as whom it asks.
+//! A client of one member, and its logins there.
 
-use crate::{error::needs_no_login, member::Access};
+use super::access::Access;
+use crate::error::needs_no_login;
 use etcd_client::{Channel, Client as Service, ConnectOptions, Error as ClientError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, OnceCell};

@@ -1,22 +1,21 @@
-//! One member of the cluster: its connections, and who is logged in there.
+//! One member of the cluster: sends it requests, and tells what became of each.
 
-use crate::{
-    client::Purpose,
-    error::{About, Failure, NO_ETCD, classify, refusal},
-    link::{Connector, Link},
+use super::{
+    access::Access,
+    channel::{CALL_WINDOW, Channels, MemberChannel, WATCH_WINDOW},
     login::{LoggedIn, Login},
-    tls,
+    purpose::Purpose,
 };
+use crate::error::{About, Failure, NO_ETCD, classify, refusal};
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, Tls,
+    Deadline, Error, ErrorKind, Result,
     backend::{
-        Home, Mutex, TlsFiles, catch_up,
+        catch_up,
         retry::{Attempt, Effect, RequestError, before},
     },
 };
 use std::{
-    collections::HashMap,
     future::Future,
     pin::pin,
     sync::{
@@ -25,118 +24,33 @@ use std::{
     },
     time::Duration,
 };
-use tokio::runtime::{self, Handle, RuntimeFlavor};
-use tonic::{Code, transport::Endpoint};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tonic::Code;
 
-/// How long making a connection may take, TLS included, before the next member is tried.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Servers end a connection that is pinged more often than every five seconds.
-const PING_EVERY: Duration = Duration::from_secs(6);
-const PONG_WITHIN: Duration = Duration::from_secs(3);
 /// A connection on which nothing is heard for so long while one waits for an answer is given up.
 const SILENCE: Duration = Duration::from_secs(1);
-/// What a watch that is not read may hold back, each; together they must not hold back one another.
-const WATCH_WINDOW: u32 = 128 << 10;
-const CALL_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 1 << 30;
 
-/// How one reaches the members, and as whom.
-#[derive(Debug)]
-pub(crate) struct Access {
-    pub(crate) login: Option<(String, Secret)>,
-    pub(crate) tls: Arc<Tls>,
-    /// The settings were right when the store was opened: what contradicts them later may pass.
-    pub(crate) was_opened: AtomicBool,
-}
-
+/// A member, with its channels for calls and for watches.
 pub(crate) struct Member {
     pub(crate) name: Arc<str>,
     access: Arc<Access>,
-    calls: Pipe,
-    streams: Pipe,
+    calls: Channels,
+    streams: Channels,
     has_answered: AtomicBool,
-}
-
-/// The connections of one kind: each runtime has one of its own, because it lives and ends with the tasks there.
-struct Pipe {
-    window: u32,
-    made: Mutex<HashMap<runtime::Id, (Home, Arc<Made>)>>,
-}
-
-/// A connection that is made when first needed, and made again when it breaks.
-struct Made {
-    channel: tonic::transport::Channel,
-    link: Arc<Link>,
-    is_plain: bool,
-    /// Clients that want the member to know a leader, and one that does not.
-    led: LoggedIn,
-    unled: LoggedIn,
-}
-
-impl Pipe {
-    fn new(window: u32) -> Self {
-        Self { window, made: Mutex::default() }
-    }
-
-    /// The connection of this runtime.
-    fn made(&self, address: &Arc<str>, access: &Access) -> Result<Arc<Made>> {
-        let here = Handle::try_current().map(|runtime| runtime.id()).map_err(|e| {
-            Error::new(ErrorKind::Closed, "etcd is asked from within a runtime of tokio").with_cause(e)
-        })?;
-        let mut all = self.made.lock();
-        if let Some((_, made)) = all.get(&here)
-            && !made.link.is_outdated()
-        {
-            return Ok(made.clone());
-        }
-        all.retain(|_, (home, _)| !home.is_gone());
-        let made = Arc::new(Made::new(address, access, self.window)?);
-        all.insert(here, (Home::here(), made.clone()));
-        Ok(made)
-    }
-}
-
-impl Made {
-    fn new(address: &Arc<str>, access: &Access, window: u32) -> Result<Self> {
-        let refused = |e: tonic::transport::Error| {
-            let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-            let why = format!("the address {address:?} or the TLS settings make no sense: {cause}");
-            Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
-        };
-        let files = access.tls.read()?.map(Arc::<TlsFiles>::new);
-        let scheme = if files.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(refused)?;
-        if let Some(files) = &files {
-            endpoint = endpoint.tls_config(tls::config(files)).map_err(refused)?;
-        }
-        let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_WITHIN)
-            .keep_alive_while_idle(false)
-            .initial_stream_window_size(window)
-            .initial_connection_window_size(CONNECTION_WINDOW);
-        let (link, is_plain) = (Arc::<Link>::default(), files.is_none());
-        let tls = files.map(|files| (access.tls.clone(), files));
-        let connector = Connector { address: address.clone(), link: link.clone(), tls };
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        Ok(Self { channel, link, is_plain, led: LoggedIn::default(), unled: LoggedIn::default() })
-    }
 }
 
 impl Member {
     pub(crate) fn new(name: Arc<str>, access: Arc<Access>) -> Self {
-        let (calls, streams) = (Pipe::new(CALL_WINDOW), Pipe::new(WATCH_WINDOW));
+        let (calls, streams) = (Channels::new(CALL_WINDOW), Channels::new(WATCH_WINDOW));
         Self { name, access, calls, streams, has_answered: AtomicBool::new(false) }
     }
 
     /// Makes what settings can be wrong about, without any connection.
     pub(crate) fn check(&self) -> Result<()> {
-        Made::new(&self.name, &self.access, CALL_WINDOW).map(drop)
+        MemberChannel::new(&self.name, &self.access, CALL_WINDOW).map(drop)
     }
 
-    /// Makes one attempt at a request. It is given up at its patience, unless the member says
-    /// anything meanwhile.
+    /// Makes one attempt at a request, as the rules of retrying have it.
     pub(crate) async fn attempt<T, F>(
         attempt: Attempt<'_, Self>,
         purpose: Purpose,
@@ -153,6 +67,7 @@ impl Member {
         }
     }
 
+    /// Sends the request with a login that is trusted, for which it logs in first where there is none.
     async fn logged_in_attempt<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -162,11 +77,11 @@ impl Member {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let pipe = if purpose == Purpose::Watch { &self.streams } else { &self.calls };
-        let made = pipe.made(&self.name, &self.access).map_err(|error| self.unmade(error))?;
+        let channels = if purpose == Purpose::Watch { &self.streams } else { &self.calls };
+        let channel = channels.here(&self.name, &self.access).map_err(|error| self.unmade(error))?;
         let (client, led) = match purpose {
-            Purpose::Stale => (&made.unled, false),
-            _ => (&made.led, true),
+            Purpose::Stale => (&channel.unled, false),
+            _ => (&channel.led, true),
         };
         let (service, login) = match client.ready(&self.access) {
             Some(ready) => ready,
@@ -176,28 +91,29 @@ impl Member {
                     Purpose::Write => attempt.connect_patience(),
                     _ => patience(attempt, purpose),
                 };
-                let log_in = Box::pin(client.log_in(&made.channel, led, &self.access));
+                let log_in = Box::pin(client.log_in(&channel.transport, led, &self.access));
                 match before(within, log_in).await {
-                    Some(ready) => ready.map_err(|e| self.not_logged_in(self.failed(&made, e)))?,
+                    Some(ready) => ready.map_err(|e| self.not_logged_in(self.failed(&channel, e)))?,
                     None => return Err(self.without("login", Effect::None, within)),
                 }
             }
         };
-        let answer = self.once(attempt, purpose, &made, || request(service)).await;
+        let answer = self.once(attempt, purpose, &channel, || request(service)).await;
         answer.map_err(|failure| self.after_login(failure, purpose, client, login))
     }
 
+    /// Sends the request once. It is given up at its patience, unless the member says anything meanwhile.
     async fn once<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
         purpose: Purpose,
-        made: &Made,
+        channel: &MemberChannel,
         request: impl FnOnce() -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let link = &made.link;
+        let link = &channel.link;
         if purpose == Purpose::Write {
             // A runtime of one thread may have stood still while the server ended the connection.
             // Whoever hands requests to the connection hears of its end last, so that all turns are needed.
@@ -223,12 +139,12 @@ impl Member {
                 self.has_answered.store(true, Ordering::Relaxed);
                 return Ok(answer);
             }
-            Some(Err(e)) => return Err(self.failed(made, e)),
+            Some(Err(e)) => return Err(self.failed(channel, e)),
             None => {}
         }
         let was_sent = stands || link.state().0 > connections;
-        made.led.doubt_all();
-        made.unled.doubt_all();
+        channel.led.doubt_all();
+        channel.unled.doubt_all();
         // A route that was lost stays so; another connection may find one.
         let silence = match purpose {
             Purpose::Renewal => SILENCE.min(attempt.deadline.within() / 2),
@@ -240,6 +156,7 @@ impl Member {
         Err(self.silent(if was_sent { Effect::Unknown } else { Effect::None }, within))
     }
 
+    /// Whether the settings are known to be right.
     fn was_right(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) || self.access.was_opened.load(Ordering::Relaxed)
     }
@@ -262,7 +179,7 @@ impl Member {
         }
     }
 
-    /// What a failure says of the login by which the request was sent: an ended token is mended by
+    /// Reads what a failure says of the login by which the request was sent: an ended token is mended by
     /// another login. A server before 3.4.20 says of a watch with such a token that it is denied.
     fn after_login(&self, failure: Failure, purpose: Purpose, client: &LoggedIn, login: Login) -> Failure {
         if self.access.login.is_none() {
@@ -284,22 +201,23 @@ impl Member {
         failure
     }
 
-    fn failed(&self, made: &Made, error: ClientError) -> Failure {
+    /// Reads what the client says of a request on this channel.
+    fn failed(&self, channel: &MemberChannel, error: ClientError) -> Failure {
         // The connection ended before the request left.
         let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
         let mut failure = classify(&self.name, self.was_right(), error);
-        if !made.is_plain {
+        if !channel.is_plain {
             // Whom one trusts may have changed, the system's roots too.
             if failure.about == About::Tls {
-                made.link.outdate();
+                channel.link.outdate();
             }
             let is_refused = matches!(failure.failed.effect, Effect::Refused | Effect::RefusedHere);
-            if made.link.is_outdated() && is_refused && self.was_right() {
+            if channel.link.is_outdated() && is_refused && self.was_right() {
                 return failure.with_effect(Effect::None);
             }
         }
-        let hint = match &made.link {
-            _ if !made.is_plain || self.was_right() => return failure,
+        let hint = match &channel.link {
+            _ if !channel.is_plain || self.was_right() => return failure,
             link if link.is_strange() || link.has_spoken() && is_cancelled => NO_ETCD,
             link if link.is_hung_up_on() => {
                 "hangs up without a word; if it wants TLS, name its CA as `ca`, or say `tls=true`"
@@ -311,6 +229,7 @@ impl Member {
         failure
     }
 
+    /// Returns the failure of a request that had no answer in time.
     fn silent(&self, effect: Effect, cut: Deadline) -> Failure {
         let missing = if effect == Effect::Unknown { "answer" } else { "connection" };
         self.without(missing, effect, cut)

@@ -1,13 +1,17 @@
-//! Listings: pages at one revision.
+//! Listings, in pages at one revision, and reads of single keys.
+
+mod read;
+
+pub(crate) use read::{exists, get, get_many, purpose, read_names, reading};
 
 use crate::{
+    client::answer::{entry, revision, version},
+    core::Core,
     error::says,
     names::{after, behind},
-    store::{Inner, entry, purpose, reading, revision, version},
-    txn,
 };
 use etcd_client::KeyValue;
-use kv_core::*;
+use kv_core::{Cursor, Directory, Error, ErrorKind, Item, ListOptions, Page, Position, ReadOptions, Result};
 
 /// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
 const FIRST: usize = 64;
@@ -40,20 +44,21 @@ impl PageToken {
     }
 }
 
+/// [`Store::list`](kv_core::Store::list): one page.
 pub(crate) async fn page(
-    inner: &Inner,
+    core: &Core,
     directory: &Directory,
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Page> {
-    let range = inner.names.below(directory);
+    let range = core.names.below(directory);
     let token = match from {
         Some(cursor) => PageToken::of(cursor)
             .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
         None => {
             let start = options.start_after.as_ref().map(|place| match place {
-                Position::Key(key) => after(&inner.names.key(key.as_str())),
-                Position::Directory(directory) => inner.names.key(&directory.start()),
+                Position::Key(key) => after(&core.names.key(key.as_str())),
+                Position::Directory(directory) => core.names.key(&directory.start()),
             });
             let start = start.map_or(range.start.clone(), |start| start.max(range.start.clone()));
             PageToken { revision: 0, size: FIRST, start }
@@ -72,7 +77,7 @@ pub(crate) async fn page(
     if keys_only {
         ask = ask.with_keys_only();
     }
-    let answer = inner.range(purpose(&options.read), options.read.deadline, &token.start, ask).await;
+    let answer = core.range(purpose(&options.read), options.read.deadline, &token.start, ask).await;
     let mut answer = answer.map_err(|e| match says(&e, "has been compacted") {
         true => Error::new(
             ErrorKind::Unavailable,
@@ -85,9 +90,9 @@ pub(crate) async fn page(
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
     let mut next_page = next_size(&kvs);
-    let (mut items, deep) = items(inner, directory, options, kvs);
+    let (mut items, deep) = items(core, directory, options, kvs);
     if !options.recursive && !options.keys_only {
-        let filled = fill(inner, items, at, size.min(FIRST), &options.read).await?;
+        let filled = fill(core, items, at, size.min(FIRST), &options.read).await?;
         next_page = next_page.min(filled.next_size);
         if let Some(start) = filled.next {
             let next = PageToken { revision: at, size: next_page, start }.cursor();
@@ -108,8 +113,13 @@ pub(crate) async fn page(
 pub(crate) fn next_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
     let (count, bytes) =
         kvs.into_iter().fold((0_usize, 0), |(count, bytes), kv| (count + 1, bytes + weight(kv)));
+    fitting(PAGE_BYTES, bytes, count)
+}
+
+/// How many keys fit into this room, of which so many have so many bytes.
+fn fitting(room: usize, bytes: usize, count: usize) -> usize {
     let each = bytes.checked_div(count).unwrap_or(1).max(1);
-    (PAGE_BYTES / each).clamp(1, MOST)
+    (room / each).clamp(1, MOST)
 }
 
 fn weight(kv: &KeyValue) -> usize {
@@ -118,7 +128,7 @@ fn weight(kv: &KeyValue) -> usize {
 
 /// The items, and the range of the child directory that the last name lay in.
 fn items(
-    inner: &Inner,
+    core: &Core,
     directory: &Directory,
     options: &ListOptions,
     kvs: Vec<KeyValue>,
@@ -128,10 +138,10 @@ fn items(
         if deep.as_ref().is_some_and(|deep| kv.key().starts_with(deep)) {
             continue;
         }
-        let Some(key) = inner.names.parse(kv.key()) else { continue };
+        let Some(key) = core.names.parse(kv.key()) else { continue };
         let item = match directory.child_of(&key) {
             Some(child) if !options.recursive => {
-                deep = Some(inner.names.key(&child.start()));
+                deep = Some(core.names.key(&child.start()));
                 Item::Directory(child)
             }
             _ if options.keys_only || !options.recursive => Item::Key(key, version(kv.mod_revision())),
@@ -155,18 +165,18 @@ struct Filled {
 
 /// The keys among them with their values, as of this revision. A listing of names alone does not tell how large the values
 /// are: they are asked for in parts, of so many at first, and the page ends where they fill it.
-async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
+async fn fill(core: &Core, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
     let (mut filled, mut items) = (Vec::with_capacity(items.len()), items.into_iter());
     let (mut size, mut bytes, mut keys) = (size.max(1), 0, 0);
     loop {
         let (mut part, mut names) = (Vec::new(), Vec::new());
         while names.len() < size {
             let Some(item) = items.next() else { break };
-            names.extend(item.key().map(|key| inner.names.key(key.as_str())));
+            names.extend(item.key().map(|key| core.names.key(key.as_str())));
             part.push(item);
         }
         let pinned = reading(read).with_revision(at);
-        let mut found = txn::read(inner, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
+        let mut found = read_names(core, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
         for item in part {
             filled.extend(match item {
                 Item::Key(key, _) => found.next().flatten().map(|kv| {
@@ -176,15 +186,14 @@ async fn fill(inner: &Inner, items: Vec<Item>, at: i64, size: usize, read: &Read
                 item => Some(item),
             });
         }
-        let each = bytes.checked_div(keys).unwrap_or(1).max(1);
-        let next_size = (PAGE_BYTES / each).clamp(1, MOST);
+        let next_size = fitting(PAGE_BYTES, bytes, keys);
         let next = items.as_slice().first().map(|item| match item.position() {
-            Position::Key(key) => inner.names.key(key.as_str()),
-            Position::Directory(directory) => inner.names.key(&directory.start()),
+            Position::Key(key) => core.names.key(key.as_str()),
+            Position::Directory(directory) => core.names.key(&directory.start()),
         });
         if next.is_none() || bytes >= PAGE_BYTES {
             return Ok(Filled { items: filled, next, next_size });
         }
-        size = ((PAGE_BYTES - bytes) / each).clamp(1, MOST);
+        size = fitting(PAGE_BYTES - bytes, bytes, keys);
     }
 }

@@ -1,19 +1,24 @@
-//! Watches: the changes from now on, and then a list at one revision, which the changes may
+//! Watches of keys: the changes from now on, and then a list at one revision, which the changes may
 //! overlap. In this order nothing can come between the two, however slowly the list is read: a
 //! server that ends ends the changes too.
 
-use crate::{
-    client::Purpose,
+use super::{
     feed::{Feed, is_deletion},
     history::History,
-    list::next_size,
+};
+use crate::{
+    client::{
+        Purpose,
+        answer::{entry, version},
+        limits::MOST_OPS,
+    },
+    core::Core,
+    list::{next_size, read_names},
     names::{Range, after},
-    store::{Inner, MOST_OPS, entry, version},
-    txn,
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 use kv_core::{
-    Deadline, Entry, Key, Result, Target, WatchEvent, WatchOptions, WatchStream,
+    Deadline, Entry, Key, Result, WatchEvent, WatchOptions, WatchStream,
     backend::watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
 };
 use std::{sync::Arc, time::Duration, vec};
@@ -25,17 +30,10 @@ const KEYS: usize = 4096;
 /// How long the server is left alone between two pages of what is compared behind a list.
 const CALM: Duration = Duration::from_millis(500);
 
-/// [`Store::watch`](kv_core::Store::watch) of a key or a tree.
-pub(crate) fn watch(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
-    let range = match target {
-        Target::Tree(directory) => inner.names.below(directory),
-        Target::Key(key) | Target::Holder(key) => {
-            // Our own keys are watched by nobody.
-            Range { start: inner.names.key(key.as_str()), end: Vec::new() }
-        }
-    };
+/// Watches the keys of a range.
+pub(super) fn watch_range(core: Arc<Core>, range: Range, options: &WatchOptions) -> WatchStream {
     watch::start(Changes {
-        inner,
+        core,
         range,
         each_request: options.each_request,
         feed: None,
@@ -70,7 +68,7 @@ impl PartSize {
 
 /// What the server tells of the keys of one watch.
 struct Changes {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     range: Range,
     each_request: Duration,
     feed: Option<Feed>,
@@ -107,7 +105,7 @@ impl Source for Changes {
         (self.changes, self.compared) = (Vec::new().into_iter(), Vec::new().into_iter());
         // The one before ends first: it may be what the server has too many of.
         self.feed = None;
-        self.feed = Some(Feed::open(&self.inner, &self.range, self.each_request).await?);
+        self.feed = Some(Feed::open(&self.core, &self.range, self.each_request).await?);
         Ok(())
     }
 
@@ -130,9 +128,9 @@ impl Source for Changes {
     /// As of the list.
     async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let keys = &keys[..keys.len().min(self.size.next).min(MOST_OPS)];
-        let names: Vec<_> = keys.iter().map(|key| self.inner.names.key(key.as_str())).collect();
+        let names: Vec<_> = keys.iter().map(|key| self.core.names.key(key.as_str())).collect();
         let pinned = GetOptions::new().with_revision(self.revision());
-        let read = txn::read(&self.inner, &names, Purpose::Read, self.deadline(), &pinned).await;
+        let read = read_names(&self.core, &names, Purpose::Read, self.deadline(), &pinned).await;
         let found = read.inspect_err(|_| self.size.failed())?;
         self.size.read(found.iter().flatten());
         found.iter().flatten().for_each(|kv| self.history.noted(kv.mod_revision()));
@@ -149,7 +147,7 @@ impl Source for Changes {
             if let Some(entry) = self.compared.next() {
                 return Ok(Change::Found(entry));
             }
-            if let Some(event) = self.changes.find_map(|kv| event(&self.inner, &mut self.history, kv)) {
+            if let Some(event) = self.changes.find_map(|kv| event(&self.core, &mut self.history, kv)) {
                 return Ok(Change::Event(event));
             }
             let Some(feed) = &mut self.feed else { return Ok(Change::Lagged) };
@@ -181,7 +179,7 @@ impl Changes {
         let Part { of, kvs, next } = self.part(start, self.revision()).await?;
         let now = *self.listed.get_or_insert(of);
         let entries = kvs.into_iter().filter_map(|kv| {
-            let key = self.inner.names.parse(kv.key())?;
+            let key = self.core.names.parse(kv.key())?;
             self.history.noted(kv.mod_revision());
             Some(Listed::Entry(entry(key, kv)))
         });
@@ -201,7 +199,7 @@ impl Changes {
         }
         let mut entries = Vec::with_capacity(page.kvs().len());
         for kv in page.kvs() {
-            let Some(key) = self.inner.names.parse(kv.key()) else { continue };
+            let Some(key) = self.core.names.parse(kv.key()) else { continue };
             let (at, version) = (kv.mod_revision(), version(kv.mod_revision()));
             let is_delivered = delivered.version(&key) == Some(version);
             if !is_delivered && self.history.has(at) {
@@ -237,7 +235,7 @@ impl Changes {
             true => options,
             false => options.with_range(self.range.end.clone()),
         };
-        self.inner.range(Purpose::Read, self.deadline(), start, options).await
+        self.core.range(Purpose::Read, self.deadline(), start, options).await
     }
 
     /// Reads a part of the values that the list did not compare. A server that was wiped and
@@ -249,7 +247,7 @@ impl Changes {
             Ok(Part { kvs, next, .. }) => {
                 self.compare_from = next;
                 let same = kvs.into_iter().filter_map(|kv| {
-                    let key = self.inner.names.parse(kv.key())?;
+                    let key = self.core.names.parse(kv.key())?;
                     // The feed tells of any other, and of all that was before it.
                     let is_delivered = delivered.version(&key) == Some(version(kv.mod_revision()));
                     is_delivered.then(|| entry(key, kv))
@@ -266,8 +264,8 @@ impl Changes {
 }
 
 /// What a change of the feed tells; nothing of what is no key.
-fn event(inner: &Inner, history: &mut History, kv: KeyValue) -> Option<WatchEvent> {
-    let key = inner.names.parse(kv.key())?;
+fn event(core: &Core, history: &mut History, kv: KeyValue) -> Option<WatchEvent> {
+    let key = core.names.parse(kv.key())?;
     history.told(kv.mod_revision());
     Some(match is_deletion(&kv) {
         true => WatchEvent::Delete { key, version: version(kv.mod_revision()) },

@@ -1,16 +1,18 @@
-//! What the puts of a transaction hang on: nothing, the lease of a user, or one that is made for their TTL.
+//! What a put hangs on: nothing, the lease of a user, or one that is made for its TTL.
 
 use crate::{
+    client::answer::version,
+    core::Core,
     lease::{self, For},
-    store::{Inner, version},
 };
 use etcd_client::PutOptions as ServerPut;
-use kv_core::{backend::Instant, *};
+use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, Written, backend::Instant};
 use std::time::Duration;
 
 /// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
 /// and is renewed once in a put that took even more.
 const AHEAD: Duration = Duration::from_secs(1);
+
 /// What a put hangs on.
 #[derive(Clone, Copy)]
 pub(crate) struct Life {
@@ -22,9 +24,9 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// That of a put among so many with this TTL.
+    /// Makes that of a put among so many with this TTL.
     pub(crate) async fn new(
-        inner: &Inner,
+        core: &Core,
         options: &PutOptions,
         keys: usize,
         deadline: Deadline,
@@ -33,18 +35,19 @@ impl Life {
         if let Some(id) = &options.lease {
             return Ok(Self { lease: lease::number(id)?, ..forever });
         }
-        let Some((range, ttl)) = inner.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
+        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
         let ttl = range.grant(ttl)?;
         let each = deadline.within().min(Deadline::DEFAULT);
-        let grant = lease::grant(inner, ttl + AHEAD, For::Ttl(keys), deadline, each).await.map_err(|e| {
-            match e.kind() {
-                ErrorKind::OutcomeUnknown => {
-                    let why = "no lease was granted for its TTL in time, so that it was not written";
-                    Error::new(ErrorKind::Timeout, why).with_cause(e)
+        let grant =
+            lease::grant(core, ttl + AHEAD, For::Ttl(keys), deadline, each).await.map_err(|e| {
+                match e.kind() {
+                    ErrorKind::OutcomeUnknown => {
+                        let why = "no lease was granted for its TTL in time, so that it was not written";
+                        Error::new(ErrorKind::Timeout, why).with_cause(e)
+                    }
+                    _ => e,
                 }
-                _ => e,
-            }
-        })?;
+            })?;
         // From here on the put is under way, and may be there when its lease is revoked.
         grant.revoke.forget();
         // The least TTL hangs on the server's election time-out.
@@ -52,18 +55,19 @@ impl Life {
         Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
     }
 
+    /// Returns the server's options of the put.
     pub(crate) fn options(&self) -> ServerPut {
         ServerPut::new().with_lease(self.lease)
     }
 
-    /// After a write that took no effect.
-    pub(crate) fn end(&self, inner: &Inner) {
+    /// Ends a lease of our own, after a write that took no effect.
+    pub(crate) fn end(&self, core: &Core) {
         if self.ours.is_some() {
-            inner.tasks.spawn(lease::end(inner.client.clone(), self.lease, Deadline::DEFAULT));
+            core.tasks.spawn(lease::end(core.client.clone(), self.lease, Deadline::DEFAULT));
         }
     }
 
-    /// What the error of a write means to one who knows of no lease.
+    /// Returns what the error of a write means to one who knows of no lease.
     pub(crate) fn error(&self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::LeaseLost if self.ours.is_some() => {
@@ -74,12 +78,12 @@ impl Life {
         }
     }
 
-    /// After a write that was done.
-    pub(crate) async fn written(&self, inner: &Inner, revision: i64, deadline: Deadline) -> Written {
+    /// Returns what was written; renews a lease of our own first, if the write took longer than it is ahead.
+    pub(crate) async fn written(&self, core: &Core, revision: i64, deadline: Deadline) -> Written {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {
-            let took = inner.clock.now().since(asked);
-            let renew = || lease::renew(&inner.client, self.lease, deadline);
+            let took = core.clock.now().since(asked);
+            let renew = || lease::renew(&core.client, self.lease, deadline);
             if took > AHEAD && renew().await.is_err() {
                 ttl = Some((granted + AHEAD).saturating_sub(took));
             }

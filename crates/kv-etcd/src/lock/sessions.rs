@@ -1,13 +1,9 @@
-//! The leases that locks hang on.
+//! The sessions of locks: the leases that they hang on, and what is remembered of each.
 
-use crate::{
-    delete_watcher::DeleteWatcher,
-    lease::{self, For},
-    store::Inner,
-};
+use super::delete_watcher::DeleteWatcher;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
-    backend::{self, Clock, Home, LetGo, Mutex, Session, Tasks},
+    Error, ErrorKind, Result,
+    backend::{self, Clock, Home, LetGo, Mutex, Tasks},
 };
 use std::{
     collections::HashMap,
@@ -15,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     runtime::{self, Handle},
@@ -24,7 +19,7 @@ use tokio::{
 
 /// A lease for locks, and what those share that stand in queues under it.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct LockSession {
     pub(crate) lease: i64,
     /// Looks after the contenders.
     pub(crate) watcher: Arc<DeleteWatcher>,
@@ -43,26 +38,29 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
+    /// Returns the number of the next attempt.
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Whether the key is there, as far as it is known.
     pub(crate) fn is_made(&self) -> bool {
         self.made.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is(&self, made: bool) {
+    /// Notes whether the key is there.
+    pub(crate) fn set_made(&self, made: bool) {
         self.made.store(made, Ordering::Relaxed);
     }
 
-    /// As the key holds a number, so that its bytes are in the order of numbers.
+    /// Spells a number as the key holds it, so that its bytes are in the order of numbers.
     pub(crate) fn spelt(number: u64) -> String {
         format!("{number:016x}")
     }
 }
 
-pub(crate) type Use = backend::Use<Own>;
-type Here = backend::Sessions<Own>;
+pub(crate) type Use = backend::Use<LockSession>;
+type Here = backend::Sessions<LockSession>;
 type ByRuntime = HashMap<runtime::Id, (Home, Arc<Here>)>;
 
 /// The sessions of each runtime that takes locks: it renews and watches its own, and another one may end or stand still.
@@ -78,11 +76,11 @@ impl Sessions {
         Self { clock, all: Mutex::new(Some(HashMap::new())) }
     }
 
-    /// Those of this runtime.
+    /// Returns those of this runtime.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) once they have ended.
-    fn here(&self, tasks: &Tasks) -> Result<Arc<Here>> {
+    pub(super) fn here(&self, tasks: &Tasks) -> Result<Arc<Here>> {
         let mut all = self.all.lock();
         let all = all.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))?;
         let here = Handle::current().id();
@@ -100,7 +98,7 @@ impl Sessions {
         Ok(all.entry(here).or_insert_with(new).1.clone())
     }
 
-    /// No new users of this session.
+    /// Gives this session to no new users.
     pub(crate) fn forget(&self, used: &Use) {
         let all = self.all.lock();
         all.iter().flat_map(HashMap::values).for_each(|(_, sessions)| sessions.forget(used));
@@ -123,21 +121,6 @@ impl Sessions {
             ended = ended.and(end.unwrap_or_else(gone));
         }
         ended
-    }
-}
-
-impl Inner {
-    /// The session of this TTL.
-    pub(crate) async fn session(&self, ttl: Duration, each_request: Duration) -> Result<Use> {
-        let grant = || async {
-            let deadline = Deadline::after(each_request);
-            let grant = lease::grant(self, ttl, For::Session, deadline, each_request).await?;
-            let alive = lease::keep(self, &grant);
-            let watcher = Arc::new(DeleteWatcher::new(self.client.clone(), each_request));
-            let session = Own { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
-            Ok(Session { session, alive, end: grant.revoke })
-        };
-        self.sessions.here(&self.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
     }
 }
 

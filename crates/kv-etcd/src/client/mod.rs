@@ -1,14 +1,29 @@
-//! The members of the cluster, and what each request is for.
+//! The members of the cluster, and how requests are sent to them.
 
-use crate::member::{Access, Member};
+mod access;
+pub(crate) mod answer;
+mod channel;
+pub(crate) mod limits;
+mod link;
+mod login;
+mod member;
+mod purpose;
+mod tls;
+pub(crate) mod txn;
+pub(crate) mod version;
+
+pub(crate) use purpose::Purpose;
+
+use access::Access;
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Secret, Tls,
     backend::{
         Mutex,
-        retry::{Answered, RetrySafety, Servers},
+        retry::{Answered, Servers},
     },
 };
+use member::Member;
 use std::{
     fmt,
     future::Future,
@@ -18,35 +33,6 @@ use std::{
     },
 };
 
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// It changes nothing.
-    Read,
-    /// As a read, from any member and without a leader.
-    Stale,
-    /// Another client may write between it and a repeat.
-    Write,
-    /// Its effect is bound to an id of our own: grants, revocations, releases.
-    Repeatable,
-    /// Renews a lease: nobody asks which attempt did, and there is little time, so that a silent
-    /// connection is given up sooner.
-    Renewal,
-    /// Opens a watch, on the connection for them.
-    Watch,
-}
-
-impl Purpose {
-    /// Returns what repeating it would do.
-    fn safety(self) -> RetrySafety {
-        match self {
-            Self::Read | Self::Stale | Self::Renewal | Self::Watch => RetrySafety::Read,
-            Self::Repeatable => RetrySafety::Repeatable,
-            Self::Write => RetrySafety::Write,
-        }
-    }
-}
-
 /// The members of one cluster.
 pub(crate) struct Client {
     /// None once closed.
@@ -55,6 +41,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Makes the client of these members, each `host:port`. Connects to none.
     pub(crate) fn new(endpoints: &[String], tls: Tls, login: Option<(String, Secret)>) -> Result<Self> {
         if endpoints.is_empty() {
             let why = "no host is given; a URL looks like etcd://host:2379/prefix";
@@ -67,12 +54,12 @@ impl Client {
         Ok(Self { members: Mutex::new(Some(Arc::new(members))), access })
     }
 
-    /// From now on the settings are known to be right.
+    /// Notes that the settings are known to be right.
     pub(crate) fn opened(&self) {
         self.access.was_opened.store(true, Ordering::Relaxed);
     }
 
-    /// As [`ask`](Self::ask), for requests whose answer is the same however often they are sent.
+    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask) does.
     pub(crate) async fn call<T, F>(
         &self,
         purpose: Purpose,

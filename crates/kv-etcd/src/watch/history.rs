@@ -1,6 +1,6 @@
 //! Whether a server goes on with the history of which it told before.
 
-use crate::store::revision;
+use crate::client::answer::revision;
 use etcd_client::ResponseHeader;
 use kv_core::Result;
 

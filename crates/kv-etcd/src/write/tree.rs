@@ -1,14 +1,19 @@
-//! Deleting a whole directory.
+//! Deletes a whole directory.
 
 use crate::{
-    client::Purpose,
+    client::{
+        Purpose,
+        answer::revision,
+        limits::MOST_OPS,
+        txn::{deleted, found},
+    },
+    core::Core,
+    error::unexpected,
     lease,
     names::{Range, after, owned},
-    store::{Inner, MOST_OPS, revision},
-    txn::{deleted, found, unexpected},
 };
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
-use kv_core::*;
+use kv_core::{Batch, Deadline, Directory, Error, ErrorKind, Result, WriteOptions};
 use std::collections::BTreeSet;
 
 /// How many names a deletion of a tree looks at in one request.
@@ -16,16 +21,13 @@ const MOST_NAMES: i64 = 10_000;
 /// How often a deletion of a tree begins anew because others write there.
 const TRIES: usize = 8;
 
-/// Everything below a directory, in one step; but for what stores around whose prefixes it lies keep there for themselves.
+/// [`Store::delete_tree`](kv_core::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
+/// around whose prefixes it lies keep there for themselves.
 ///
 /// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
 /// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
-pub(crate) async fn delete_tree(
-    inner: &Inner,
-    directory: &Directory,
-    options: &WriteOptions,
-) -> Result<Batch> {
-    let all = inner.names.below(directory);
+pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    let all = core.names.below(directory);
     let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
     let (mut when, mut parts, mut leases) = (vec![free], vec![all.clone()], Vec::new());
     for tries in 0.. {
@@ -33,12 +35,12 @@ pub(crate) async fn delete_tree(
         let deletions: Vec<_> = parts.iter().map(deletion).collect();
         let txn =
             Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
-        let answer = inner.txn(Purpose::Write, options.deadline, txn).await?;
+        let answer = core.txn(Purpose::Write, options.deadline, txn).await?;
         if answer.succeeded() {
-            inner.revoke(lease::emptied(leases));
+            lease::sweep(core, lease::emptied(leases));
             return Ok(Batch { deleted: deleted(&answer), next: None });
         }
-        let (at, seen) = names_below(inner, &all, &answer, options.deadline).await?;
+        let (at, seen) = names_below(core, &all, &answer, options.deadline).await?;
         let others: BTreeSet<_> =
             seen.iter().filter_map(|kv| owned(kv.key())).map(|own| (own.start, own.end)).collect();
         parts = between(&all, others.into_iter().map(|(start, end)| Range { start, end }));
@@ -67,7 +69,7 @@ fn unchanged(part: &Range, at: i64) -> Compare {
 
 /// All names of the range, of which this answer has the first, and the revision of them.
 async fn names_below(
-    inner: &Inner,
+    core: &Core,
     all: &Range,
     answer: &TxnResponse,
     deadline: Deadline,
@@ -81,7 +83,7 @@ async fn names_below(
             .with_keys_only()
             .with_limit(MOST_NAMES)
             .with_revision(at);
-        let mut page = inner.range(Purpose::Read, deadline, &after(last.key()), page).await?;
+        let mut page = core.range(Purpose::Read, deadline, &after(last.key()), page).await?;
         more = page.more();
         seen.extend(page.take_kvs());
     }

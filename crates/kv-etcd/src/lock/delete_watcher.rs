@@ -1,9 +1,8 @@
 //! The watches that locks need, of single names until they are deleted: one stream for all of a session.
 
 use crate::{
-    client::{Client, Purpose},
+    client::{Client, Purpose, answer::revision},
     error::refused_watch,
-    store::revision,
 };
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result, backend::unique};
@@ -45,6 +44,7 @@ impl Drop for Forget<'_> {
 }
 
 impl DeleteWatcher {
+    /// Starts a task of this runtime that watches.
     pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
         let (orders, given) = mpsc::unbounded_channel();
         tokio::spawn(keep(client, each_request, given));
@@ -63,6 +63,7 @@ impl DeleteWatcher {
     }
 }
 
+/// Watches by these orders, on one stream at a time, until nobody can give any.
 async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
     loop {
         let first = match orders.recv().await {
@@ -89,7 +90,7 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
-/// The stream, and whether its first watch is one of the history that we know.
+/// Opens the stream with its first watch; returns whether that is one of the history that we know.
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
         .call(Purpose::Watch, Deadline::after(each_request), |service| {
@@ -98,14 +99,14 @@ async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result
                 let mut stream = service.watch_client().watch(name, Some(options)).await?;
                 match stream.message().await? {
                     Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
-                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref())),
                 }
             }
         })
         .await
 }
 
-/// Until the stream breaks; `None` when nobody can give orders any more.
+/// Follows the stream until it breaks; `None` when nobody can give orders any more.
 async fn follow(
     stream: &mut WatchStream,
     wanted: &mut HashMap<i64, Wanted>,

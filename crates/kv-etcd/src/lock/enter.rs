@@ -1,10 +1,13 @@
 //! How a contender gets into the queue of a lock, and how a request that comes late is kept out.
 
-use crate::{
-    client::Purpose,
+use super::{
     contender::Contender,
-    lock::{Before, JUNK, LockQueue, left},
-    session::Floor,
+    queue::{Before, JUNK, LockQueue, left},
+    sessions::Floor,
+};
+use crate::client::{
+    Purpose,
+    answer::token,
     txn::{deleted, found, is_missing},
 };
 use etcd_client::{
@@ -28,7 +31,8 @@ enum Refused {
 }
 
 impl LockQueue {
-    pub(crate) async fn enter_queue(&self, own: &Contender, sent: &Sent) -> Result<Entered<Before>> {
+    /// Puts a contender into the queue, where it may be.
+    pub(super) async fn enter_queue(&self, own: &Contender, sent: &Sent) -> Result<Entered<Before>> {
         sent.nothing_yet();
         let mut wait = self.wait;
         loop {
@@ -40,7 +44,7 @@ impl LockQueue {
                 async move { service.kv_client().txn(txn).await }
             };
             // A repeat finds the contender that the first one made.
-            let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await;
+            let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await;
             let Answered { answer, is_repeat } = asked.inspect_err(|e| {
                 if e.kind() == ErrorKind::NoSpace {
                     // A server that becomes full by a request has done it all the same.
@@ -49,7 +53,7 @@ impl LockQueue {
             })?;
             let answer = answer?;
             if answer.succeeded() {
-                own.floor.is(true);
+                own.floor.set_made(true);
                 sent.answered(true, is_repeat);
                 return self.entered(own, sent, &answer).await;
             }
@@ -83,6 +87,7 @@ impl LockQueue {
         Txn::new().when(when).and_then(then).or_else([own.look(), others, own.look_at_floor()])
     }
 
+    /// Reads an answer that took a contender in.
     async fn entered(&self, own: &Contender, sent: &Sent, answer: &TxnResponse) -> Result<Entered<Before>> {
         let mut last = found(answer).into_iter().flatten();
         let Some(found) = last.next().filter(|kv| kv.key() == own.name) else {
@@ -99,12 +104,14 @@ impl LockQueue {
         Ok(queued(at, position))
     }
 
+    /// Looks whether a contender is in the queue.
     async fn look_for(&self, own: &Contender) -> Result<Entered<Before>> {
         let keys_only = GetOptions::new().with_keys_only();
-        let found = self.inner.range(Purpose::Read, self.deadline(), &own.name, keys_only).await?;
+        let found = self.core.range(Purpose::Read, self.deadline(), &own.name, keys_only).await?;
         Ok(found.kvs().first().map_or(Entered::Lost, |own| queued(own.create_revision(), None)))
     }
 
+    /// Reads an answer that refused a contender.
     fn refused(&self, own: &Contender, answer: &TxnResponse, was_made: bool) -> Refused {
         let mut found = found(answer).into_iter();
         let (there, all) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
@@ -112,7 +119,7 @@ impl LockQueue {
         if let Some(there) = there.first() {
             return Refused::Is(queued(there.create_revision(), None));
         }
-        own.floor.is(floor.is_some());
+        own.floor.set_made(floor.is_some());
         match &floor {
             // Another attempt of a greater number was given up meanwhile.
             Some(floor) if floor.value() >= Floor::spelt(own.number).as_bytes() => Refused::Is(Entered::Lost),
@@ -124,7 +131,7 @@ impl LockQueue {
     }
 
     /// Takes a contender out, and has the request that makes it do nothing should it still arrive.
-    pub(crate) async fn refuse_late(&self, own: &Contender) -> Result<Left> {
+    pub(super) async fn refuse_late(&self, own: &Contender) -> Result<Left> {
         let (mut was_there, mut is_repeat) = (false, false);
         loop {
             let txn = Txn::new()
@@ -135,12 +142,12 @@ impl LockQueue {
                 let txn = txn.clone();
                 async move { service.kv_client().txn(txn).await }
             };
-            let asked = self.inner.client.ask(Purpose::Repeatable, self.deadline(), request).await?;
+            let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await?;
             let answer = asked.answer?;
             was_there |= deleted(&answer) > Some(0);
             is_repeat |= asked.is_repeat;
             let floor = found(&answer).into_iter().flatten().next();
-            own.floor.is(answer.succeeded() || floor.is_some());
+            own.floor.set_made(answer.succeeded() || floor.is_some());
             let is_refused = floor.is_some_and(|floor| floor.value() >= Floor::spelt(own.number).as_bytes());
             if answer.succeeded() || is_refused {
                 return Ok(left(was_there, is_repeat));
@@ -150,5 +157,5 @@ impl LockQueue {
 }
 
 fn queued(create_revision: i64, position: Option<Position<Before>>) -> Entered<Before> {
-    Entered::Queued { token: u64::try_from(create_revision).unwrap_or_default(), position }
+    Entered::Queued { token: token(create_revision), position }
 }

@@ -1,10 +1,10 @@
-//! The server's changes.
+//! The stream of changes of a range, as the server tells them.
 
 use crate::{
-    client::Purpose,
+    client::{Purpose, limits::ANSWER},
+    core::Core,
     error::{classify, refused_watch},
     names::Range,
-    store::{ANSWER, Inner},
 };
 use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Deadline, Result};
@@ -16,21 +16,22 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) async fn open(inner: &Inner, range: &Range, each_request: Duration) -> Result<Self> {
+    /// Opens a watch on the server.
+    pub(crate) async fn open(core: &Core, range: &Range, each_request: Duration) -> Result<Self> {
         // Not in fragments: the server measures each anew for every event in it, minutes for a tree
         // that is deleted at once.
         let mut options = WatchOptions::new();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
         }
-        let open = inner.client.call(Purpose::Watch, Deadline::after(each_request), |service| {
+        let open = core.client.call(Purpose::Watch, Deadline::after(each_request), |service| {
             let (start, options) = (range.start.clone(), options.clone());
             async move {
                 let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
                 let mut stream = watch.watch(start, Some(options)).await?;
                 match stream.message().await? {
                     Some(first) if first.created() && !first.canceled() => Ok(stream),
-                    said => Err(refused_watch(said.as_ref().map_or("", WatchResponse::cancel_reason))),
+                    said => Err(refused_watch(said.as_ref())),
                 }
             }
         });

@@ -12,6 +12,7 @@ pub(crate) async fn have_changed(settings: &Arc<Tls>, files: &Arc<TlsFiles>) -> 
     tokio::task::spawn_blocking(changed).await.unwrap_or_default()
 }
 
+/// Returns the settings of a channel by these files.
 pub(crate) fn config(files: &TlsFiles) -> ClientTlsConfig {
     let TlsFiles { ca, identity, server_name } = files;
     let mut tls = ClientTlsConfig::new();

@@ -1,6 +1,6 @@
 //! One connection to one member, and whether it stands.
 
-use crate::tls;
+use super::tls;
 use hyper_util::rt::TokioIo;
 use kv_core::{Tls, backend::TlsFiles};
 use std::{

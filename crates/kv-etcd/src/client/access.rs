@@ -1,0 +1,13 @@
+//! How one reaches the members, and as whom: the same for all of them.
+
+use kv_core::{Secret, Tls};
+use std::sync::{Arc, atomic::AtomicBool};
+
+/// The login and the TLS settings.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) login: Option<(String, Secret)>,
+    pub(crate) tls: Arc<Tls>,
+    /// The settings were right when the store was opened: what contradicts them later may pass.
+    pub(crate) was_opened: AtomicBool,
+}

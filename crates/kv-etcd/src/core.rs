@@ -1,0 +1,153 @@
+//! What all rooms take: the client, the names, the clock, the limits, and what lives as long as the store.
+
+use crate::{
+    client::{
+        Client, Purpose,
+        limits::{ANSWER, capabilities},
+        version,
+    },
+    lock::sessions::Sessions,
+    names::Names,
+};
+use etcd_client::{GetOptions, GetResponse, Member, ResponseHeader, StatusResponse, Txn, TxnResponse};
+use kv_core::{
+    Capabilities, Deadline, Error, ErrorKind, Health, Result,
+    backend::{Clock, Tasks},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long `close` waits for what others dropped.
+const GIVEN_BACK: Duration = Duration::from_millis(500);
+
+/// One opened store, as the rooms take it.
+pub(crate) struct Core {
+    pub(crate) client: Arc<Client>,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) sessions: Sessions,
+    /// What was made and has to be given back.
+    pub(crate) tasks: Tasks,
+    /// What looks after leases without keys, which end by themselves.
+    pub(crate) sweeps: Tasks,
+    /// The revision of the last answer.
+    seen: AtomicI64,
+}
+
+impl Core {
+    /// Asks the server what it is, and makes a store on it.
+    pub(crate) async fn open(
+        client: Client,
+        prefix: String,
+        clock: Clock,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let client = Arc::new(client);
+        // Both are answered by any member, without a leader, by one that is full and by a learner: what can be done there,
+        // the calls will tell.
+        version::check(status(&client, Purpose::Stale, deadline).await?.version())?;
+        let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
+        // Nothing else here needs a user.
+        let asked = client.call(Purpose::Stale, deadline, |s| {
+            let (name, count) = (names.health(), GetOptions::new().with_count_only().with_serializable());
+            async move { s.kv_client().get(name, Some(count)).await }
+        });
+        let seen = match asked.await {
+            Ok(answer) => answer.header().map_or(0, ResponseHeader::revision),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => 0,
+            Err(e) => return Err(e),
+        };
+        client.opened();
+        let (capabilities, seen) = (capabilities(names.prefix()), AtomicI64::new(seen));
+        let (tasks, sweeps) = (Tasks::default(), Tasks::default());
+        Ok(Self { client, names, clock, capabilities, sessions, tasks, sweeps, seen })
+    }
+
+    /// Reads one range.
+    pub(crate) async fn range(
+        &self,
+        purpose: Purpose,
+        deadline: Deadline,
+        start: &[u8],
+        options: GetOptions,
+    ) -> Result<GetResponse> {
+        let answer = self
+            .client
+            .call(purpose, deadline, |service| {
+                let (start, options) = (start.to_vec(), options.clone());
+                async move {
+                    service.kv_client().max_decoding_message_size(ANSWER).get(start, Some(options)).await
+                }
+            })
+            .await?;
+        self.saw(answer.header());
+        Ok(answer)
+    }
+
+    /// Sends one transaction.
+    pub(crate) async fn txn(&self, purpose: Purpose, deadline: Deadline, txn: Txn) -> Result<TxnResponse> {
+        let answer = self
+            .client
+            .call(purpose, deadline, |service| {
+                let txn = txn.clone();
+                async move { service.kv_client().max_decoding_message_size(ANSWER).txn(txn).await }
+            })
+            .await?;
+        self.saw(answer.header());
+        Ok(answer)
+    }
+
+    /// Returns the revision of the last answer.
+    pub(crate) fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    fn saw(&self, header: Option<&ResponseHeader>) {
+        self.seen.store(header.map_or(0, ResponseHeader::revision), Ordering::Relaxed);
+    }
+
+    /// Asks whether the server answers here, and who its members are.
+    pub(crate) async fn health(&self, deadline: Deadline) -> Result<Health> {
+        let count = GetOptions::new().with_count_only();
+        self.range(Purpose::Read, deadline, &self.names.health(), count).await?;
+        let status = status(&self.client, Purpose::Read, deadline).await?;
+        let mut health = Health::new(status.version());
+        // Servers may keep the list of members to administrators.
+        let members = self
+            .client
+            .call(Purpose::Read, deadline, |s| async move { s.cluster_client().member_list().await });
+        if let Ok(members) = members.await {
+            let called = |m: &Member| match m.name() {
+                "" => format!("{:x}", m.id()),
+                name => name.to_owned(),
+            };
+            health.leader = members.members().iter().find(|m| m.id() == status.leader()).map(called);
+            health.members = members.members().iter().map(called).collect();
+        }
+        Ok(health)
+    }
+
+    /// Gives back what was taken, and ends the sessions and the connections.
+    pub(crate) async fn close(&self) -> Result<()> {
+        // What hangs on the sessions of locks goes with them, so that neither waits for the other.
+        let others = Deadline::after(GIVEN_BACK).limit(self.tasks.finish());
+        let sweeps = Deadline::after(GIVEN_BACK).limit(self.sweeps.finish());
+        let (given_back, ended, _) = tokio::join!(others, self.sessions.end(), sweeps);
+        self.client.close();
+        given_back.map(|given_back| given_back.and(ended)).unwrap_or_else(|| {
+            let why =
+                format!("what was in use could not be given back within {GIVEN_BACK:?}; it ends by its TTL");
+            Err(Error::new(ErrorKind::Timeout, why))
+        })
+    }
+}
+
+async fn status(client: &Client, purpose: Purpose, deadline: Deadline) -> Result<StatusResponse> {
+    client.call(purpose, deadline, |s| async move { s.maintenance_client().status().await }).await
+}

@@ -1,0 +1,96 @@
+//! The queue of one lock: contenders in the order of their creation.
+
+use super::contender::Contender;
+use crate::{
+    client::{Purpose, answer::revision, txn::found},
+    core::Core,
+    names::{Names, Range},
+};
+use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
+use kv_core::{
+    Bytes, Deadline, Key, Result,
+    backend::queue::{Left, Position},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How many names of a queue are looked at at once to see whether there is a contender among them.
+pub(super) const JUNK: i64 = 128;
+
+/// The queue of one lock, for one call.
+pub(super) struct LockQueue {
+    pub(super) core: Arc<Core>,
+    pub(super) name: Key,
+    pub(super) range: Range,
+    pub(super) ttl: Duration,
+    pub(super) value: Bytes,
+    pub(super) wait: bool,
+    pub(super) each_request: Duration,
+}
+
+/// The one before a contender.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) name: Vec<u8>,
+    /// A revision at which it was there.
+    pub(super) at: i64,
+}
+
+impl Before {
+    pub(super) fn new(found: &KeyValue, at: i64) -> Self {
+        Self { name: found.key().to_vec(), at }
+    }
+}
+
+impl LockQueue {
+    /// Returns the deadline of a request that is sent now.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.each_request)
+    }
+
+    /// Returns the options that read all names of the queue.
+    pub(super) fn all(&self) -> GetOptions {
+        GetOptions::new().with_range(self.range.end.clone()).with_keys_only()
+    }
+
+    /// Whether what was found in the queue is a contender, and not what another tool put there.
+    pub(super) fn is_contender(&self, kv: &KeyValue) -> bool {
+        Names::is_contender(&self.range, kv.key(), kv.lease())
+    }
+
+    /// Returns who is before a contender, and the revision at which it was so.
+    pub(super) async fn look(&self, own: &Contender, token: i64) -> Result<(Position<Before>, i64)> {
+        let (mut below, mut many) = (token, 1);
+        loop {
+            let before = self
+                .all()
+                .with_max_create_revision(below - 1)
+                .with_sort(SortTarget::Create, SortOrder::Descend)
+                .with_limit(many);
+            let ops = [own.look(), TxnOp::get(self.range.start.clone(), Some(before))];
+            let answer = self.core.txn(Purpose::Read, self.deadline(), Txn::new().and_then(ops)).await?;
+            let at = revision(answer.header())?;
+            let mut found = found(&answer).into_iter();
+            let (own, before) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+            if !own.iter().any(|own| own.create_revision() == token && self.is_contender(own)) {
+                return Ok((Position::Lost, at));
+            }
+            if let Some(before) = before.iter().find(|before| self.is_contender(before)) {
+                return Ok((Position::Behind(Before::new(before, at)), at));
+            }
+            // What another tool wrote there waits for nothing.
+            match before.last().map(KeyValue::create_revision) {
+                Some(last) if last > 1 => (below, many) = (last, JUNK),
+                _ => return Ok((Position::First, at)),
+            }
+        }
+    }
+}
+
+/// Returns what became of a contender that is deleted.
+pub(super) fn left(was_there: bool, is_repeat: bool) -> Left {
+    match was_there {
+        true => Left::Gone,
+        false if is_repeat => Left::Maybe,
+        false => Left::NotThere,
+    }
+}

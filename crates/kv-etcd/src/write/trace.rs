@@ -1,0 +1,57 @@
+//! Finds out whether a write that failed was done all the same.
+
+use crate::{
+    client::{Purpose, answer::revision},
+    core::Core,
+};
+use etcd_client::{GetOptions, KeyValue};
+use kv_core::{Deadline, Error, ErrorKind, Result};
+
+/// Whether it is certain that a write that ended in this way took no effect.
+pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {
+    matches!(answer, Err(e) if e.kind() != ErrorKind::OutcomeUnknown)
+}
+
+/// The key of one put of a request, by which one can tell whether it was done.
+pub(super) struct Trace {
+    name: Vec<u8>,
+    /// A revision before it.
+    before: i64,
+}
+
+impl Trace {
+    /// Notes the key, before the request is sent.
+    pub(super) fn new(core: &Core, name: Vec<u8>) -> Self {
+        Self { name, before: core.seen() }
+    }
+
+    /// Returns the error of the request. A server that becomes full by a request does it, and says all the same that there is
+    /// no space; by the key one sees whether it was so.
+    pub(super) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
+        if error.kind() != ErrorKind::NoSpace {
+            return error;
+        }
+        let keys_only = GetOptions::new().with_keys_only();
+        let read = core.range(Purpose::Read, deadline, &self.name, keys_only).await;
+        let is_untouched = read.and_then(|read| {
+            let written = read.kvs().first().map(KeyValue::mod_revision);
+            Ok(self.is_untouched(revision(read.header())?, written))
+        });
+        match is_untouched {
+            Ok(true) => error,
+            _ => {
+                let why = "the server became full, perhaps by this very write, which may have happened";
+                Error::new(ErrorKind::OutcomeUnknown, why).with_cause(error)
+            }
+        }
+    }
+
+    /// Whether nobody has written or deleted the key since, by what it is at this revision: what was done may be overwritten
+    /// or deleted by now.
+    fn is_untouched(&self, now: i64, written: Option<i64>) -> bool {
+        match written {
+            Some(written) => written <= self.before && self.before <= now,
+            None => self.before == now,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Transactions: writes, and what they depend on, in one request.
+
+use super::{
+    conditions::{condition, is_kept, is_true},
+    life::Life,
+    trace::{Trace, is_undone},
+};
+use crate::{
+    client::{
+        Purpose,
+        answer::revision,
+        limits::MOST_OPS,
+        txn::{found, only_the_key},
+    },
+    core::Core,
+    error::unexpected,
+    lease,
+    names::Names,
+};
+use etcd_client::{Txn, TxnOp};
+use kv_core::{Deadline, Decision, Result, Transaction, Write, WriteOptions};
+use std::{collections::BTreeSet, time::Duration};
+
+/// [`Store::transact`](kv_core::Store::transact).
+pub(crate) async fn transact(
+    core: &Core,
+    transaction: Transaction,
+    options: &WriteOptions,
+) -> Result<Decision> {
+    let Transaction { conditions, writes, .. } = transaction;
+    let lives = lives(core, &writes, options.deadline).await?;
+    let (names, mut when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&core.names, c)).unzip();
+    // One more for each fence, as far as the server takes them: always for the first.
+    let room = MOST_OPS.saturating_sub(when.len());
+    when.extend(conditions.iter().filter_map(is_kept).take(room));
+    let trace = writes.iter().find_map(|write| match write {
+        Write::Put { key, .. } => Some(Trace::new(core, core.names.key(key.as_str()))),
+        Write::Delete { .. } => None,
+    });
+    // A look at the keys for their leases, where there is room for it.
+    let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
+    let looks = looks.iter().map(|write| only_the_key(core.names.key(write.key().as_str())));
+    let mut then: Vec<_> = looks.collect();
+    then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&core.names, write, life)));
+    let txn =
+        Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
+    let answer = match core.txn(Purpose::Write, options.deadline, txn).await {
+        Err(e) => {
+            // With leases of users among them it is one of those that is meant.
+            let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);
+            let all_ours = on_leases().all(|life| life.ours.is_some());
+            let e = match on_leases().next() {
+                Some(life) if all_ours => life.error(e),
+                _ => e,
+            };
+            Err(match &trace {
+                Some(trace) => trace.error(core, e, options.deadline).await,
+                None => e,
+            })
+        }
+        done => done,
+    };
+    let refused = matches!(&answer, Ok(answer) if !answer.succeeded());
+    if refused || is_undone(&answer) {
+        ended(core, &lives);
+    }
+    let answer = answer?;
+    if refused {
+        let found = found(&answer);
+        let there = |at: usize| found.get(at).and_then(|found| found.first());
+        let failed = conditions.iter().enumerate().find(|(at, condition)| !is_true(condition, there(*at)));
+        return match failed {
+            Some((condition, _)) => Ok(Decision::Refused { condition }),
+            None => Err(unexpected("the server refused a transaction whose conditions are true")),
+        };
+    }
+    lease::replaced(core, found(&answer).iter().flatten());
+    let revision = revision(answer.header())?;
+    let mut written = Vec::with_capacity(lives.len());
+    for life in &lives {
+        written.push(match life {
+            Some(life) => Some(life.written(core, revision, options.deadline).await),
+            None => None,
+        });
+    }
+    Ok(Decision::Committed(written))
+}
+
+/// Ends the leases of a transaction that was not done.
+fn ended(core: &Core, lives: &[Option<Life>]) {
+    let mut leases = BTreeSet::new();
+    lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(core));
+}
+
+/// Makes what each put hangs on; `None` for a deletion. Puts of one TTL share a lease: they end at one moment.
+async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
+    let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
+    let grant = |ttl: Option<Duration>| match (ttl, &core.capabilities.ttl) {
+        (Some(ttl), Some(range)) => range.grant(ttl).map(Some),
+        _ => Ok(None),
+    };
+    let asked = |write: &Write| match write {
+        Write::Put { options, .. } if options.lease.is_none() => grant(options.ttl).ok().flatten(),
+        _ => None,
+    };
+    for write in writes {
+        let Write::Put { options, .. } = write else {
+            lives.push(None);
+            continue;
+        };
+        let ttl = grant(options.ttl)?;
+        let shared =
+            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == ttl);
+        let life = match shared {
+            Some(life) => Ok(*life),
+            None => {
+                let keys = writes.iter().filter(|write| ttl.is_some() && asked(write) == ttl).count();
+                Life::new(core, options, keys, deadline).await
+            }
+        };
+        match life {
+            Ok(life) => lives.push(Some(life)),
+            Err(e) => {
+                ended(core, &lives);
+                return Err(e);
+            }
+        }
+    }
+    Ok(lives)
+}
+
+/// Returns the server's operation of a write.
+fn operation(names: &Names, write: Write, life: &Option<Life>) -> TxnOp {
+    match write {
+        Write::Put { key, value, .. } => {
+            TxnOp::put(names.key(key.as_str()), value, life.as_ref().map(Life::options))
+        }
+        Write::Delete { key } => TxnOp::delete(names.key(key.as_str()), None),
+    }
+}
