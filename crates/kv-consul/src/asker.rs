@@ -1,8 +1,10 @@
 //! The task behind a poll: asks, and tells what differs.
 
 use crate::{
-    api::{self, Listing, Pair, Range},
-    client::GRACE,
+    client::{
+        GRACE,
+        api::{self, Listing, Pair, Range},
+    },
     lock,
     names::lock_of,
     poll::{Join, Within},

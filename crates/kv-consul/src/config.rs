@@ -1,6 +1,9 @@
 //! How a store is opened.
 
-use crate::{Consul, client::Client, http::Common, settings::Token};
+use crate::{
+    client::{Client, Common, Token},
+    store::Consul,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, with_port},

@@ -1,9 +1,11 @@
 //! What one attempt puts in a lock's queue, and how it is taken out again.
 
 use crate::{
-    api::{Done, Op, Pair},
-    client::on_a_task,
-    http::Purpose,
+    client::{
+        Purpose,
+        api::{Done, Op, Pair},
+        on_a_task,
+    },
     names,
     session::Own,
     store::Inner,

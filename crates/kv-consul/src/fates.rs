@@ -1,13 +1,10 @@
 //! What became of names that a listing left out: what a token may not read is left out as well, in silence.
 
 use crate::{
-    api::{self, MOST_OPS, Op},
+    client::api::{self, MOST_OPS, OP_OVERHEAD, Op},
     store::Inner,
 };
 use kv_core::{Deadline, Error, ErrorKind, Result};
-
-/// What an operation has in a transaction besides its name.
-const OVERHEAD: usize = 128;
 
 /// A name that was there, and the index at which it was modified last.
 #[derive(Clone, Debug)]
@@ -32,7 +29,7 @@ pub(crate) fn fitting(inner: &Inner, names: &[Before]) -> usize {
     let mut room = inner.largest_txn;
     let fits = |before: &&Before| {
         // In JSON each byte of a name may be two.
-        let taken = room.checked_sub(OVERHEAD + 2 * before.name.len());
+        let taken = room.checked_sub(OP_OVERHEAD + 2 * before.name.len());
         room = taken.unwrap_or(0);
         taken.is_some()
     };

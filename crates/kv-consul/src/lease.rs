@@ -1,8 +1,7 @@
 //! Leases: sessions, by which keys live that do not live for ever.
 
 use crate::{
-    api,
-    client::{Client, a_moment_before, on_a_task},
+    client::{Client, a_moment_before, api, on_a_task},
     store::Inner,
 };
 use kv_core::{

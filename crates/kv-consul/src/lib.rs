@@ -96,24 +96,19 @@
 //! # Ok(()) }
 //! ```
 
-mod agent;
-mod api;
 mod asker;
 mod client;
 mod config;
 mod contender;
 mod error;
 mod fates;
-mod http;
 mod lease;
 mod list;
 mod lock;
 mod names;
 mod poll;
-mod pool;
 mod refusal;
 mod session;
-mod settings;
 mod store;
 mod tree;
 mod ttl;

@@ -1,9 +1,12 @@
 //! Listings: the server answers whole.
 
 use crate::{
-    api::{self, Pair},
+    client::{
+        Purpose,
+        api::{self, Pair},
+    },
     names::{below, is_plain},
-    store::{Inner, purpose},
+    store::Inner,
     txn,
 };
 use kv_core::*;
@@ -28,7 +31,7 @@ pub(crate) async fn page(
             }
         }
     }
-    let pairs = api::tree(&inner.client, purpose(&options.read), options.read.deadline, &prefix).await?;
+    let pairs = api::tree(&inner.client, Purpose::of(&options.read), options.read.deadline, &prefix).await?;
     let entries = pairs.iter().filter_map(|pair| entry(inner, pair, !options.keys_only).transpose());
     Ok(Page::select(entries.collect::<Result<Vec<_>>>()?, directory, options, from))
 }
@@ -49,7 +52,7 @@ async fn children(
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Option<Page>> {
-    let (purpose, deadline) = (purpose(&options.read), options.read.deadline);
+    let (purpose, deadline) = (Purpose::of(&options.read), options.read.deadline);
     let (names, index) = api::names(&inner.client, purpose, deadline, prefix).await?;
     let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
     let keys = names.iter().filter_map(|name| inner.names.parse(name)).filter(|key| !key.is_internal());

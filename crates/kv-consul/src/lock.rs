@@ -1,12 +1,14 @@
 //! Locks: a queue of contenders in the order of their creation.
 
 use crate::{
-    api::{self, Op, Pair},
+    client::{
+        Purpose,
+        api::{self, Op, Pair},
+    },
     contender::Contender,
-    http::Purpose,
     poll::gone,
     session::{Own, Use},
-    store::{Inner, purpose},
+    store::Inner,
 };
 use kv_core::{
     Acquired, Bytes, Deadline, Fence, Holder, Key, LockOptions, ReadOptions, Result,
@@ -159,10 +161,10 @@ impl Queue for LockQueue {
 /// [`Store::lock_holder`](kv_core::Store::lock_holder).
 pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let queue = inner.names.line(name);
-    let pairs = api::tree(&inner.client, purpose(options), options.deadline, &queue).await?;
+    let pairs = api::tree(&inner.client, Purpose::of(options), options.deadline, &queue).await?;
     match first(inner, &pairs) {
         Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
-        None => may_read(inner, purpose(options), options.deadline, &queue).await.map(|()| None),
+        None => may_read(inner, Purpose::of(options), options.deadline, &queue).await.map(|()| None),
     }
 }
 

@@ -4,8 +4,8 @@
 //! answer before, and gives whoever joins the newest answer, of which all that is told afterwards is the continuation.
 
 use crate::{
-    api::{Listing, Range},
     asker::Asker,
+    client::api::{Listing, Range},
     names::is_plain,
     refusal::Refusal,
     store::Inner,

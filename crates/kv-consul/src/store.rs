@@ -1,10 +1,10 @@
 //! The backend itself: each call, by the server's own means.
 
 use crate::{
-    agent::{self, About},
-    api::{self, MOST_OPS, Pair},
-    client::Client,
-    http::Purpose,
+    client::{
+        Client, Purpose,
+        api::{self, About, MOST_OPS, OP_OVERHEAD, Pair},
+    },
     lease, list, lock,
     names::Names,
     poll::Polls,
@@ -29,8 +29,6 @@ const LEAST_SESSION: Duration = Duration::from_secs(10);
 const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 /// What a transaction, and a value, may have unless the server says otherwise.
 const LARGEST: usize = 512 << 10;
-/// What an operation has in a transaction besides its name and value.
-const OVERHEAD: usize = 128;
 /// The longest key.
 const KEY: usize = 1000;
 /// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
@@ -81,7 +79,7 @@ impl Inner {
         }
         let (client, node) = (self.client.clone(), self.node.clone());
         let renewing = tokio::spawn(async move {
-            if let Ok(new) = agent::server_node(&client, Deadline::after(each_request)).await {
+            if let Ok(new) = api::server_node(&client, Deadline::after(each_request)).await {
                 *node.write().unwrap_or_else(PoisonError::into_inner) = Some(new);
             }
         });
@@ -100,7 +98,7 @@ impl Consul {
     ) -> Result<Self> {
         let (client, names) = (Arc::new(client), Names::new(prefix)?);
         // What it tells of itself is for those who may read it.
-        let about = match agent::about(&client, deadline).await {
+        let about = match api::about(&client, deadline).await {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => About::default(),
             about => about?,
         };
@@ -110,7 +108,7 @@ impl Consul {
             answer => drop(answer?),
         }
         let elsewhere = datacenter.is_some_and(|name| name != about.config.datacenter);
-        let node = if elsewhere { Some(agent::server_node(&client, deadline).await?) } else { None };
+        let node = if elsewhere { Some(api::server_node(&client, deadline).await?) } else { None };
         let capabilities = capabilities(names.prefix(), &about);
         client.opened();
         Ok(Self(Arc::new(Open(Arc::new(Inner {
@@ -173,7 +171,7 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let mut c = Capabilities::new("consul");
     c.durability = Durability::Quorum;
     // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
-    let name = OVERHEAD + 2 * NAME.max(KEY + prefix.len());
+    let name = OP_OVERHEAD + 2 * NAME.max(KEY + prefix.len());
     c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
     // A put is a deletion and a write.
     c.max_txn_ops = MOST_OPS / 2;
@@ -191,13 +189,6 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     c
 }
 
-pub(crate) fn purpose(read: &ReadOptions) -> Purpose {
-    match read.consistency {
-        Consistency::Linearizable => Purpose::Read,
-        Consistency::Stale => Purpose::Stale,
-    }
-}
-
 fn entry(key: &Key, pair: Pair) -> Result<Entry> {
     Ok(Entry::new(key.clone(), pair.value()?, pair.version()))
 }
@@ -211,13 +202,13 @@ impl Store for Consul {
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let name = self.shared().names.name(key.as_str());
-        let found = api::get(&self.shared().client, purpose(options), options.deadline, &name).await?;
+        let found = api::get(&self.shared().client, Purpose::of(options), options.deadline, &name).await?;
         found.map(|pair| entry(key, pair)).transpose()
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let names: Vec<_> = keys.iter().map(|key| self.shared().names.name(key.as_str())).collect();
-        let found = txn::read(self.shared(), &names, purpose(options), options.deadline).await?;
+        let found = txn::read(self.shared(), &names, Purpose::of(options), options.deadline).await?;
         let pairs = keys.iter().zip(found);
         pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
     }
@@ -283,12 +274,12 @@ impl Store for Consul {
         api::get(&self.shared().client, Purpose::Read, options.deadline, &self.shared().names.health())
             .await?;
         // It may be another one by now, and told to those who may read it.
-        let version = match agent::about(&self.shared().client, options.deadline).await {
+        let version = match api::about(&self.shared().client, options.deadline).await {
             Ok(about) => about.config.version,
             Err(_) => self.shared().version.clone(),
         };
         let mut health = Health::new(version);
-        let (leader, members) = agent::status(&self.shared().client, options.deadline).await?;
+        let (leader, members) = api::status(&self.shared().client, options.deadline).await?;
         health.leader = Some(leader).filter(|leader| !leader.is_empty());
         health.members = members;
         Ok(health)

@@ -1,8 +1,10 @@
 //! Deletions of whole directories.
 
 use crate::{
-    api::{self, MOST_OPS, Op},
-    http::Purpose,
+    client::{
+        Purpose,
+        api::{self, MOST_OPS, Op},
+    },
     names::{below, end_of_own, is_plain, is_somebodys_own},
     store::Inner,
 };

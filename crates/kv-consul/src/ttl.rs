@@ -1,6 +1,10 @@
 //! The sessions of puts with a TTL: puts of one TTL that follow each other closely share one.
 
-use crate::{api, client::a_moment_before, lease, store::Inner};
+use crate::{
+    client::{a_moment_before, api},
+    lease,
+    store::Inner,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, Result,
     backend::{Clock, Instant, Mutex, Undo},

@@ -1,9 +1,11 @@
 //! Writes, and what they depend on, in one request.
 
 use crate::{
-    api::{self, Done, Fault, MOST_OPS, Op, Pair},
-    http::Purpose,
-    store::{Inner, purpose},
+    client::{
+        Purpose,
+        api::{self, Done, Fault, MOST_OPS, Op, Pair},
+    },
+    store::Inner,
     ttl::Life,
 };
 use kv_core::{backend::retry::Answered, *};
@@ -314,7 +316,7 @@ pub(crate) async fn read(
 /// Whether the key is there, without its value: no key was ever modified at index 0.
 pub(crate) async fn exists(inner: &Inner, key: &Key, options: &ReadOptions) -> Result<bool> {
     let check = Op::check_index(&inner.names.name(key.as_str()), 0);
-    match inner.txn(purpose(options), options.deadline, &[check]).await? {
+    match inner.txn(Purpose::of(options), options.deadline, &[check]).await? {
         Done::Committed(_) => Ok(true),
         Done::Refused(faults) => Ok(!faults.iter().all(Fault::is_missing)),
     }

@@ -1,9 +1,11 @@
 //! Watches: what a poll lists and tells, as a source.
 
 use crate::{
-    api::{Listing as Answer, Range},
     asker::held_by,
-    http::Purpose,
+    client::{
+        Purpose,
+        api::{Listing as Answer, Range},
+    },
     lock,
     names::below,
     poll::Joined,

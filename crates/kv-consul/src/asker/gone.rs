@@ -2,7 +2,7 @@
 
 use super::{Asker, Known, Telling};
 use crate::{
-    api::Range,
+    client::api::Range,
     fates::{Before, Fate, fates, fitting},
     refusal::Refusal,
 };

@@ -1,5 +1,5 @@
 use super::{widths::MOST, *};
-use crate::pool::Pool;
+use crate::client::Pool;
 
 #[test]
 fn ranges_widen_within_the_store() {

@@ -1,6 +1,9 @@
 //! How many polls there may be, and how wide.
 
-use crate::{api::Range, names::parent, pool::Pool};
+use crate::{
+    client::{Pool, api::Range},
+    names::parent,
+};
 use std::sync::{Arc, atomic::Ordering};
 
 /// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the

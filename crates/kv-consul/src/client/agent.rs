@@ -1,21 +1,20 @@
-//! One request to one agent.
+//! Sends one request to one agent.
 
-mod body;
-
-use crate::{
-    error::{AgentError, failed, refused},
-    names::encoded,
+use super::{
+    answer::{Answer, refused},
+    body::{Body, WAITS, give_up},
     pool::Pool,
+    request::{Purpose, Request},
     settings::{Tls, Token, read_tls},
+    times::Times,
 };
-use body::{Body, WAITS, give_up};
-use bytes::Bytes;
-use kv_core::{
-    Deadline, Error, ErrorKind, Result,
-    backend::retry::{Effect, RetrySafety},
+use crate::{
+    error::{AgentError, failed},
+    names::encoded,
 };
+use kv_core::{Error, ErrorKind, Result, backend::retry::Effect};
 use reqwest::{
-    Method, RequestBuilder, Response,
+    Method, RequestBuilder,
     header::{HeaderMap, HeaderValue},
 };
 use std::{
@@ -23,102 +22,10 @@ use std::{
     pin::pin,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Instant,
 };
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// It changes nothing.
-    Read,
-    /// As a read, from any server and without a leader.
-    Stale,
-    /// A read for a watch.
-    WatchRead,
-    /// A read that is answered when something changes; it is asked of one agent once.
-    BlockingQuery,
-    /// Another client may write between it and a repeat.
-    Write,
-    /// Its effect is bound to an id of our own.
-    Repeatable,
-    /// The same, for what gives a lock back: it waits for nothing else.
-    Release,
-    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given
-    /// back.
-    Session,
-}
-
-impl Purpose {
-    /// Returns what repeating it would do.
-    pub(crate) fn safety(self) -> RetrySafety {
-        match self {
-            Self::Read | Self::Stale | Self::WatchRead | Self::BlockingQuery => RetrySafety::Read,
-            Self::Repeatable | Self::Release | Self::Session => RetrySafety::Repeatable,
-            Self::Write => RetrySafety::Write,
-        }
-    }
-
-    /// Returns whether it is more than a reading.
-    pub(crate) fn changes(self) -> bool {
-        self.safety() != RetrySafety::Read
-    }
-}
-
-/// How long one attempt may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    /// Until it is sent, where it is a write.
-    pub(crate) connect: Deadline,
-    /// In all.
-    pub(crate) whole: Deadline,
-}
-
-/// One request, to be sent to one agent or another.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    method: Method,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    body: Bytes,
-    /// Counts how often it was sent.
-    count: Option<Arc<AtomicUsize>>,
-}
-
-impl Request {
-    pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: Bytes::new(), count: None }
-    }
-
-    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into(), count: None }
-    }
-
-    /// With a parameter; for many only the presence counts.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    /// Counted by this each time that it begins to be sent.
-    pub(crate) fn counted(self, count: Arc<AtomicUsize>) -> Self {
-        Self { count: Some(count), ..self }
-    }
-}
-
-/// What came back, from an agent or from something in between.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// `X-Consul-Index`, which all answers have that tell what is there and what is not.
-    pub(crate) index: Option<u64>,
-    /// Whether it is plain text, as all errors of Consul are.
-    pub(crate) is_text: bool,
-    /// Whether its head is as agents make it: one who refuses for good must be one.
-    pub(crate) is_an_agents: bool,
-    pub(crate) body: Bytes,
-}
 
 /// What all requests have.
 #[derive(Debug)]
@@ -263,7 +170,7 @@ impl Agent {
         let mut silence = self.pool.silence();
         let tls = self.tls();
         let sent = self.request(purpose, tls.as_ref(), request, &sending)?;
-        let answer = async { whole(sent.send().await?).await };
+        let answer = async { Answer::whole(sent.send().await?).await };
         let answered = match purpose {
             // It may be silent for good reasons, and goes by what other requests hear.
             Purpose::BlockingQuery => tokio::select! {
@@ -307,15 +214,4 @@ async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output
         return answered;
     }
     times.whole.limit(answer).await
-}
-
-async fn whole(response: Response) -> reqwest::Result<Answer> {
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let index = header("x-consul-index").and_then(|index| index.parse().ok());
-    let is_text = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
-    // Agents compress on demand, and so say this of whatever they answer.
-    let is_an_agents = header("vary").is_some_and(|vary| vary.contains("Accept-Encoding"))
-        || response.headers().keys().any(|name| name.as_str().starts_with("x-consul-"));
-    let status = response.status().as_u16();
-    Ok(Answer { status, index, is_text, is_an_agents, body: response.bytes().await? })
 }

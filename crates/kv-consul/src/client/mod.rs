@@ -1,38 +1,37 @@
-//! The agents, and what a call brings to the loop over them.
+//! Sends requests to the agents of one datacenter, until one of them answers.
 
-use crate::{
-    error::{AgentError, Blames},
-    http::{Agent, Answer, Common, Purpose, Request, Times},
-    pool::{CALLS, Pool, RELEASES, SESSIONS, Turns},
-    settings::read_tls,
-};
+mod agent;
+mod answer;
+pub(crate) mod api;
+mod body;
+mod pool;
+mod request;
+mod settings;
+mod times;
+
+pub(crate) use agent::Common;
+pub(crate) use answer::Answer;
+pub(crate) use pool::Pool;
+pub(crate) use request::{Purpose, Request};
+pub(crate) use settings::Token;
+pub(crate) use times::{GRACE, a_moment_before, on_a_task};
+
+use crate::error::{AgentError, Blames};
+use agent::Agent;
 use kv_core::{
     Deadline, Error, ErrorKind, Result, Tls,
     backend::retry::{Answered, Attempt, Effect, RequestError, Servers, before},
 };
+use pool::{CALLS, RELEASES, SESSIONS, Turns};
 use reqwest::header::HeaderValue;
+use settings::read_tls;
 use std::{
     fmt,
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
+use times::Times;
 use tokio::sync::{OnceCell, SemaphorePermit};
-
-/// For so long a server that does not know the token of an open store is asked again: tokens are
-/// exchanged on one side before the other, and a server that has just begun knows none before it
-/// has read what it had.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
-
-/// Returns a deadline a moment before this one, for a wait that tells what it knows.
-pub(crate) fn a_moment_before(deadline: Deadline) -> Deadline {
-    let left = deadline.remaining();
-    Deadline::after(left - left / 50)
-}
-
-/// For work on a task of its own, whose caller's time began before it.
-pub(crate) fn on_a_task(within: Duration) -> Deadline {
-    Deadline::after(within - within / 10)
-}
 
 /// The agents of one datacenter.
 pub(crate) struct Client {
@@ -238,7 +237,7 @@ impl fmt::Debug for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Token;
+    use std::time::Duration;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     /// An address to which no connection can be made, and none is refused: its queue is full.

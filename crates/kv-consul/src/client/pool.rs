@@ -1,7 +1,7 @@
 //! What all stores of a process share at one agent: its connections, and how many of them there may be. An agent counts those of
 //! all programs behind one address together, 200 by default.
 
-use crate::settings::Tls;
+use super::settings::Tls;
 use kv_core::backend::{Home, Mutex};
 use reqwest::{
     Client,

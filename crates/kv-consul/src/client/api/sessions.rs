@@ -1,10 +1,7 @@
-//! Sessions.
+//! Makes, renews, ends and finds sessions.
 
-use super::{json, unwritable};
-use crate::{
-    client::Client,
-    http::{Answer, Purpose, Request},
-};
+use super::json::{json, unwritable};
+use crate::client::{Answer, Client, Purpose, Request};
 use kv_core::{Deadline, Result, backend::retry::Answered};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -1,4 +1,11 @@
-use super::*;
+use super::{
+    json::is_replaced,
+    kv::listed,
+    pair::pairs,
+    txn::{Done, done},
+};
+use crate::client::Answer;
+use bytes::Bytes;
 
 #[test]
 fn names_that_are_no_text_are_told_apart() {

@@ -1,10 +1,7 @@
-//! What agents tell of themselves and of the datacenter.
+//! Asks agents what they tell of themselves and of the datacenter.
 
-use crate::{
-    api::json,
-    client::Client,
-    http::{Answer, Purpose, Request},
-};
+use super::json::json;
+use crate::client::{Answer, Client, Purpose, Request};
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer};
 use std::time::Duration;
@@ -84,6 +81,7 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(whole).ok()
 }
 
+/// What the agent that is asked tells of itself.
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
     client
         .call(Purpose::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| {
