@@ -1,7 +1,8 @@
-//! How a store is opened.
+//! Configures a store, and opens it.
 
 use crate::{
     client::{Client, Common, Token},
+    core::Core,
     store::Consul,
 };
 use kv_core::{
@@ -157,7 +158,8 @@ impl Config {
         let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         let client = Client::new(&endpoints, self.tls, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        Consul::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await
+        let core = Core::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await?;
+        Ok(Consul::new(core))
     }
 
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.

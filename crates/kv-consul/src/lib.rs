@@ -96,24 +96,17 @@
 //! # Ok(()) }
 //! ```
 
-mod asker;
 mod client;
 mod config;
-mod contender;
+mod core;
 mod error;
-mod fates;
 mod lease;
 mod list;
 mod lock;
 mod names;
-mod poll;
-mod refusal;
-mod session;
 mod store;
-mod tree;
-mod ttl;
-mod txn;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::Consul;

@@ -1,14 +1,16 @@
-//! What an answer left out.
+//! Tells what an answer left out, where it is gone.
 
-use super::{Asker, Known, Telling};
+use super::{Known, Poller, Telling};
 use crate::{
     client::api::Range,
-    fates::{Before, Fate, fates, fitting},
-    refusal::Refusal,
+    watch::{
+        fates::{Before, Fate, fates, fitting},
+        refusal::Refusal,
+    },
 };
-use kv_core::*;
+use kv_core::{Deadline, Error, ErrorKind, Key, Result, Version, WatchEvent};
 
-impl Asker {
+impl Poller {
     /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well. Whatever is known is
     /// told, though the rest may have to be asked for again.
     pub(super) async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
@@ -16,15 +18,15 @@ impl Asker {
         let before =
             |(name, known): (&String, &Known)| Before { name: name.clone(), modified: known.modified };
         let missing: Vec<_> = missing.map(before).collect();
-        let token = self.inner.client.token();
+        let token = self.core.client.token();
         let (mut hidden, mut rest, mut ended) = (Vec::new(), &missing[..], Ok(()));
         while !rest.is_empty() && ended.is_ok() {
-            let (now, later) = rest.split_at(fitting(&self.inner, rest));
+            let (now, later) = rest.split_at(fitting(&self.core, rest));
             rest = later;
             let fates = match self.range {
                 // A key alone that may not be read is refused, and not left out.
                 Range::Name(_) => Ok(vec![Fate::Gone; now.len()]),
-                Range::Tree(_) => fates(&self.inner, now, Deadline::after(self.within.get())).await,
+                Range::Tree(_) => fates(&self.core, now, Deadline::after(self.within.get())).await,
             };
             match fates {
                 Ok(fates) => {
@@ -35,7 +37,7 @@ impl Asker {
                 Err(e) => ended = Err(e),
             }
         }
-        if !hidden.is_empty() && self.inner.client.renews(token.as_ref()) {
+        if !hidden.is_empty() && self.core.client.renews(token.as_ref()) {
             let why = "the token was exchanged, and is tried again";
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
@@ -57,7 +59,7 @@ impl Asker {
             return Ok(());
         }
         self.known.remove(&gone.name);
-        let Some(key) = self.inner.names.parse(&gone.name) else { return Ok(()) };
+        let Some(key) = self.core.names.parse(&gone.name) else { return Ok(()) };
         if fate == Fate::Hidden {
             hidden.push(key);
         } else if telling == Telling::All {

@@ -1,4 +1,4 @@
-//! What ends watches.
+//! Tells those who wait why nothing is told any more.
 
 use crate::names::lock_of;
 use kv_core::{Error, ErrorKind, Key, Target};

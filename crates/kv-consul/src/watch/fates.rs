@@ -1,20 +1,20 @@
-//! What became of names that a listing left out: what a token may not read is left out as well, in silence.
+//! Finds out what became of names that a listing left out: what a token may not read is left out as well, in silence.
 
 use crate::{
     client::api::{self, MOST_OPS, OP_OVERHEAD, Op},
-    store::Inner,
+    core::Core,
 };
 use kv_core::{Deadline, Error, ErrorKind, Result};
 
 /// A name that was there, and the index at which it was modified last.
 #[derive(Clone, Debug)]
-pub(crate) struct Before {
-    pub(crate) name: String,
-    pub(crate) modified: u64,
+pub(super) struct Before {
+    pub(super) name: String,
+    pub(super) modified: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(super) enum Fate {
     Gone,
     /// It is there, and was written since: it was gone for a moment, or the listing was read by who might not see it.
     Written,
@@ -25,8 +25,8 @@ pub(crate) enum Fate {
 }
 
 /// How many of these, of the first one at least, fit into one transaction.
-pub(crate) fn fitting(inner: &Inner, names: &[Before]) -> usize {
-    let mut room = inner.largest_txn;
+pub(super) fn fitting(core: &Core, names: &[Before]) -> usize {
+    let mut room = core.largest_txn;
     let fits = |before: &&Before| {
         // In JSON each byte of a name may be two.
         let taken = room.checked_sub(OP_OVERHEAD + 2 * before.name.len());
@@ -37,7 +37,7 @@ pub(crate) fn fitting(inner: &Inner, names: &[Before]) -> usize {
 }
 
 /// What became of these, which fit into one transaction.
-pub(crate) async fn fates(inner: &Inner, names: &[Before], deadline: Deadline) -> Result<Vec<Fate>> {
+pub(super) async fn fates(core: &Core, names: &[Before], deadline: Deadline) -> Result<Vec<Fate>> {
     let mut fates: Vec<Option<Fate>> = vec![None; names.len()];
     loop {
         let asked: Vec<usize> = (0..names.len()).filter(|&at| fates[at].is_none()).collect();
@@ -46,7 +46,7 @@ pub(crate) async fn fates(inner: &Inner, names: &[Before], deadline: Deadline) -
         }
         let check = |&at: &usize| Op::check_index(&names[at].name, names[at].modified);
         let ops: Vec<_> = asked.iter().map(check).collect();
-        let faults = api::faults(&inner.client, deadline, &ops).await?;
+        let faults = api::faults(&core.client, deadline, &ops).await?;
         let denied: Vec<_> =
             faults.iter().filter(|fault| fault.is_denied()).filter_map(|fault| asked.get(fault.at)).collect();
         if !denied.is_empty() {

@@ -1,28 +1,35 @@
-//! Locks: a queue of contenders in the order of their creation.
+//! Queues for one lock, by what the server lists of its line.
 
+use super::{
+    contender::Contender,
+    line::{contends, first},
+    sessions::{LockSession, Use},
+};
 use crate::{
     client::{
         Purpose,
-        api::{self, Op, Pair},
+        api::{self, Pair, Range},
     },
-    contender::Contender,
-    poll::gone,
-    session::{Own, Use},
-    store::Inner,
+    core::Core,
+    lease::session::{create, keep},
+    watch::joined::Joined,
 };
 use kv_core::{
-    Acquired, Bytes, Deadline, Fence, Holder, Key, LockOptions, ReadOptions, Result,
+    Bytes, Deadline, Fence, Key, LockOptions, Result, Target, WatchEvent,
     backend::{
-        Backoff, Clock, Tasks,
-        queue::{self, Entered, Left, Position, Queue, Sent},
+        Backoff, Change, Clock, LetGo, Session, Tasks,
+        queue::{Entered, Left, Position, Queue, Sent},
         retry::Answered,
     },
 };
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+/// After so long without a listing one who waits for a lock looks by itself.
+const LONG: Duration = Duration::from_secs(30);
+
 /// The queue of one lock, as one call sees it.
-struct LockQueue {
-    inner: Arc<Inner>,
+pub(super) struct LockQueue {
+    core: Arc<Core>,
     lock: Key,
     /// What the names of its contenders begin with.
     prefix: String,
@@ -31,37 +38,21 @@ struct LockQueue {
     each_request: Duration,
 }
 
-/// [`Store::lock`](kv_core::Store::lock).
-pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    let queue = LockQueue {
-        inner: inner.clone(),
-        lock: name.clone(),
-        prefix: inner.names.line(name),
-        ttl,
-        value: options.value.clone(),
-        each_request: options.each_request,
-    };
-    queue::lock(&Arc::new(queue), options.wait).await
-}
-
-/// The key of a contender; `None` for what other tools put in its place, which stands in nobody's way. A contender has a session
-/// from its first moment on: without one it was released by hand.
-pub(crate) fn contends(inner: &Inner, pair: &Pair) -> Option<Key> {
-    inner.names.parse(&pair.name).filter(|_| pair.is_held)
-}
-
-/// The contender that holds the lock of this queue.
-pub(crate) fn first<'a>(inner: &Inner, queue: &'a [Pair]) -> Option<&'a Pair> {
-    let contenders = queue.iter().filter(|pair| contends(inner, pair).is_some());
-    contenders.min_by_key(|pair| pair.created)
-}
-
 impl LockQueue {
+    pub(super) fn new(core: &Arc<Core>, lock: &Key, ttl: Duration, options: &LockOptions) -> Self {
+        Self {
+            core: core.clone(),
+            lock: lock.clone(),
+            prefix: core.names.line(lock),
+            ttl,
+            value: options.value.clone(),
+            each_request: options.each_request,
+        }
+    }
+
     async fn pairs(&self) -> Result<Vec<Pair>> {
         let deadline = Deadline::after(self.each_request);
-        api::tree(&self.inner.client, Purpose::Read, deadline, &self.prefix).await
+        api::tree(&self.core.client, Purpose::Read, deadline, &self.prefix).await
     }
 
     fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
@@ -74,23 +65,23 @@ impl LockQueue {
             return Position::Lost;
         }
         let before = pairs.iter().filter(|pair| pair.created < token);
-        let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.inner, pair)?)));
+        let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.core.names, pair)?)));
         let nearest = nearest.max_by_key(|(created, _)| *created);
         nearest.map_or(Position::First, |(_, before)| Position::Behind(before))
     }
 }
 
 impl Queue for LockQueue {
-    type Session = Own;
+    type Session = LockSession;
     type Contender = Contender;
     type Predecessor = Key;
 
     fn tasks(&self) -> &Tasks {
-        &self.inner.tasks
+        &self.core.tasks
     }
 
     fn clock(&self) -> &Clock {
-        &self.inner.clock
+        &self.core.clock
     }
 
     /// The server ends a session at up to twice its TTL.
@@ -99,20 +90,20 @@ impl Queue for LockQueue {
     }
 
     async fn session(&self) -> Result<Use> {
-        self.inner.session(self.ttl, self.each_request).await
+        session(&self.core, self.ttl, self.each_request).await
     }
 
     fn forget(&self, used: &Use) {
-        self.inner.sessions.forget(used);
+        self.core.lock_sessions.forget(used);
     }
 
-    fn contender(&self, session: &Own) -> Result<Contender> {
-        Contender::new(&self.inner, &self.lock, session, self.each_request)
+    fn contender(&self, session: &LockSession) -> Result<Contender> {
+        Contender::new(&self.core, &self.lock, session, self.each_request)
     }
 
     /// No transaction can depend on that a queue is empty.
     async fn is_taken(&self) -> Result<bool> {
-        Ok(first(&self.inner, &self.pairs().await?).is_some())
+        Ok(first(&self.core.names, &self.pairs().await?).is_some())
     }
 
     async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Key>> {
@@ -133,13 +124,13 @@ impl Queue for LockQueue {
         tokio::select! {
             biased;
             () = contender.let_go.begun() => Ok(true),
-            is_gone = gone(&self.inner, predecessor, self.each_request) => Ok(is_gone),
+            is_gone = gone(&self.core, predecessor, self.each_request) => Ok(is_gone),
         }
     }
 
     async fn own_gone(&self, contender: &Contender, _: u64) -> Cow<'static, str> {
         let mut backoff = Backoff::default();
-        while !gone(&self.inner, &contender.key, self.each_request).await {
+        while !gone(&self.core, &contender.key, self.each_request).await {
             backoff.pause().await;
         }
         "its key was deleted or released on the server, by an administrator or with its session".into()
@@ -158,17 +149,39 @@ impl Queue for LockQueue {
     }
 }
 
-/// [`Store::lock_holder`](kv_core::Store::lock_holder).
-pub(crate) async fn holder(inner: &Inner, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-    let queue = inner.names.line(name);
-    let pairs = api::tree(&inner.client, Purpose::of(options), options.deadline, &queue).await?;
-    match first(inner, &pairs) {
-        Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
-        None => may_read(inner, Purpose::of(options), options.deadline, &queue).await.map(|()| None),
-    }
+/// Returns the session of this TTL, which is made where there is none.
+async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
+    let new = || async {
+        let deadline = Deadline::after(each_request);
+        let session = create(core, "lock", ttl, deadline, each_request).await?;
+        let alive = keep(core, &session, ttl, each_request);
+        let own = LockSession { id: session.id, let_go: LetGo::default() };
+        Ok(Session { session: own, alive, end: session.end })
+    };
+    core.lock_sessions.get_where(ttl, |own| !own.let_go.is_on(), new).await
 }
 
-/// A listing leaves out what the token may not read; one name that is checked is refused, and to get it in a transaction is not.
-pub(crate) async fn may_read(inner: &Inner, purpose: Purpose, deadline: Deadline, queue: &str) -> Result<()> {
-    inner.txn(purpose, deadline, &[Op::check_index(&format!("{queue}-"), 0)]).await.map(drop)
+/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
+async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
+    let name = core.names.name(contender.as_str());
+    let range = Range::Name(name.as_str().into());
+    let Ok(mut joined) = Joined::new(core, range, &Target::Key(contender.clone()), within) else {
+        return false;
+    };
+    loop {
+        // Who shares the poll of a large range may be told nothing for long.
+        let Ok(Ok(listing)) = tokio::time::timeout(within.max(LONG), joined.listing()).await else {
+            return false;
+        };
+        if !listing.pairs.iter().any(|pair| pair.name == name && pair.is_held) {
+            return true;
+        }
+        drop(listing);
+        match joined.news().await {
+            Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
+            // Nobody of ours writes it again.
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
 }

@@ -1,23 +1,23 @@
-//! Deletions of whole directories.
+//! Deletes whole directories.
 
 use crate::{
     client::{
         Purpose,
         api::{self, MOST_OPS, Op},
     },
+    core::Core,
     names::{below, end_of_own, is_plain, is_somebodys_own},
-    store::Inner,
 };
-use kv_core::*;
+use kv_core::{Batch, Cursor, Deadline, Directory, Result, WriteOptions};
 
-/// Everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies inside of
-/// it. In one step where nothing of that is there, else by the parts that have none.
-pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
-    let prefix = below(&inner.names, directory);
-    let names = names(inner, &prefix, options.deadline).await?;
+/// Deletes everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies
+/// inside of it. In one step where nothing of that is there, else by the parts that have none.
+pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    let prefix = below(&core.names, directory);
+    let names = names(core, &prefix, options.deadline).await?;
     let mut parts = Vec::new();
     // A lock may be taken at any moment: of the root nothing is deleted but what is seen.
-    let base = inner.names.prefix().len();
+    let base = core.names.prefix().len();
     if directory.is_root() || names.iter().any(|name| is_somebodys_own(&name[base..])) {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         without_own(base, &prefix, &names, &mut parts);
@@ -28,8 +28,8 @@ pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &Write
     parts.truncate(MOST_OPS);
     if !parts.is_empty() {
         let before = parts.iter().flat_map(|part| match part {
-            Part::Tree(prefix) => inner.lives.before(prefix, true),
-            Part::Name(name) => inner.lives.before(name, false),
+            Part::Tree(prefix) => core.ttl_sessions.before(prefix, true),
+            Part::Name(name) => core.ttl_sessions.before(name, false),
         });
         let before = before.collect();
         let ops: Vec<_> = parts
@@ -39,18 +39,19 @@ pub(crate) async fn delete(inner: &Inner, directory: &Directory, options: &Write
                 Part::Name(name) => Op::delete(name),
             })
             .collect();
-        inner.txn(Purpose::Write, options.deadline, &ops).await?;
-        inner.lives.deleted(before);
+        core.txn(Purpose::Write, options.deadline, &ops).await?;
+        core.ttl_sessions.deleted(before);
     }
     // The next batch begins at the front again: what was there is gone.
     Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
 }
 
-async fn names(inner: &Inner, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
+/// Returns all names below a prefix, in their order.
+async fn names(core: &Core, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
     let mut names = match is_plain(prefix) {
-        true => api::names(&inner.client, Purpose::Read, deadline, prefix).await?.0,
+        true => api::names(&core.client, Purpose::Read, deadline, prefix).await?.0,
         false => {
-            let pairs = api::tree(&inner.client, Purpose::Read, deadline, prefix).await?;
+            let pairs = api::tree(&core.client, Purpose::Read, deadline, prefix).await?;
             pairs.into_iter().map(|pair| pair.name).collect()
         }
     };
@@ -66,7 +67,7 @@ enum Part {
     Tree(String),
 }
 
-/// The fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
+/// Finds the fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
 /// their order; the store's own prefix has so many bytes of it. Names of other tools may be deeper than a stack.
 fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
     // With the length of what says that it is one of those: looked for once, however deep the name is.

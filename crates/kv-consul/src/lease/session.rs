@@ -1,11 +1,11 @@
-//! Leases: sessions, by which keys live that do not live for ever.
+//! Makes sessions on the server, keeps them alive and ends them.
 
 use crate::{
     client::{Client, a_moment_before, api, on_a_task},
-    store::Inner,
+    core::Core,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
+    Deadline, Error, ErrorKind, Result,
     backend::{Alive, Instant, Mutex, Tasks, Undo, retry::Answered, unique},
 };
 use std::{
@@ -28,17 +28,17 @@ pub(crate) struct Session {
 /// Asks for a session for this. The server gives it an id, so that those whose answers were lost are
 /// found by a name of our own, which all attempts have in common, and ended.
 pub(crate) async fn create(
-    inner: &Inner,
+    core: &Core,
     what: &str,
     ttl: Duration,
     deadline: Deadline,
     each_request: Duration,
 ) -> Result<Session> {
-    let tries = Tries::new(inner, format!("kv {what} {:016x}", unique()), each_request);
+    let tries = Tries::new(core, format!("kv {what} {:016x}", unique()), each_request);
     // A dropped future leaves nothing behind: the answer comes all the same, and its session ends,
     // since nobody takes it.
-    let asking = ask(inner, tries, ttl, deadline, each_request);
-    let error = match inner.tasks.to_its_end(asking).await.flatten() {
+    let asking = ask(core, tries, ttl, deadline, each_request);
+    let error = match core.tasks.to_its_end(asking).await.flatten() {
         Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
             let why = "no answer came to the request for a session, on which nothing hangs and which is \
                        ended where it was made: try again";
@@ -48,7 +48,7 @@ pub(crate) async fn create(
         asked => return asked,
     };
     if error.is_transient() {
-        inner.renew_node(a_moment_before(deadline), each_request).await;
+        core.renew_node(a_moment_before(deadline), each_request).await;
     }
     Err(error)
 }
@@ -64,9 +64,9 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(inner: &Inner, name: String, each_request: Duration) -> Self {
+    fn new(core: &Core, name: String, each_request: Duration) -> Self {
         let (unknown, taken) = <(Arc<AtomicUsize>, Arc<OnceLock<_>>)>::default();
-        let end = end_named(inner, name.clone(), unknown.clone(), taken.clone(), each_request);
+        let end = end_named(core, name.clone(), unknown.clone(), taken.clone(), each_request);
         Self { name, unknown, taken, end: Mutex::new(end) }
     }
 
@@ -93,14 +93,13 @@ impl Drop for Tries {
 
 /// Asks until there is a session, or the deadline has passed.
 fn ask(
-    inner: &Inner,
+    core: &Core,
     tries: Tries,
     ttl: Duration,
     deadline: Deadline,
     each_request: Duration,
 ) -> impl Future<Output = Result<Session>> + Send + 'static {
-    let (client, tasks, node, at) =
-        (inner.client.clone(), inner.tasks.clone(), inner.node(), inner.clock.now());
+    let (client, tasks, node, at) = (core.client.clone(), core.tasks.clone(), core.node(), core.clock.now());
     async move {
         let sent = tries.unknown.clone();
         let asked = api::create_session(&client, deadline, &tries.name, ttl, node.as_deref(), sent).await;
@@ -124,14 +123,14 @@ fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration)
 
 /// Ends the sessions that requests may have made whose answers were lost, but not the one that was taken.
 fn end_named(
-    inner: &Inner,
+    core: &Core,
     name: String,
     unknown: Arc<AtomicUsize>,
     taken: Arc<OnceLock<Arc<str>>>,
     each_request: Duration,
 ) -> Undo {
-    let (client, closing) = (inner.client.clone(), inner.closing.clone());
-    inner.tasks.undo(async move {
+    let (client, closing) = (core.client.clone(), core.closing.clone());
+    core.tasks.undo(async move {
         let (mut seen, mut ended) = (Ok(false), 0);
         // Requests may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
         for pause in [0, 1, 4].map(Duration::from_secs) {
@@ -164,9 +163,9 @@ fn end_named(
 }
 
 /// Keeps a session alive as long as the answer lives.
-pub(crate) fn keep(inner: &Inner, session: &Session, ttl: Duration, each_request: Duration) -> Alive {
-    let (client, id) = (inner.client.clone(), session.id.clone());
-    Alive::keep(&inner.clock, ttl, session.at, move || {
+pub(crate) fn keep(core: &Core, session: &Session, ttl: Duration, each_request: Duration) -> Alive {
+    let (client, id) = (core.client.clone(), session.id.clone());
+    Alive::keep(&core.clock, ttl, session.at, move || {
         let (client, id) = (client.clone(), id.clone());
         async move {
             match api::renew_session(&client, Deadline::after(each_request), &id).await? {
@@ -175,11 +174,4 @@ pub(crate) fn keep(inner: &Inner, session: &Session, ttl: Duration, each_request
             }
         }
     })
-}
-
-/// [`Store::lease`](kv_core::Store::lease).
-pub(crate) async fn lease(inner: &Inner, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let session = create(inner, "lease", ttl, options.deadline, options.each_request).await?;
-    let alive = keep(inner, &session, ttl, options.each_request);
-    Ok(Leased { id: LeaseId::new(session.id.clone()), ttl, alive, revoke: session.end })
 }

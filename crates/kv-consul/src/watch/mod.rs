@@ -1,16 +1,22 @@
 //! Watches: what a poll lists and tells, as a source.
 
+mod fates;
+pub(crate) mod joined;
+mod poller;
+pub(crate) mod polls;
+mod refusal;
+mod widths;
+
 use crate::{
-    asker::held_by,
     client::{
         Purpose,
         api::{Listing as Answer, Range},
     },
-    lock,
+    core::Core,
+    lock::line::{first, held_by, may_read},
     names::below,
-    poll::Joined,
-    store::Inner,
 };
+use joined::Joined;
 use kv_core::{
     Deadline, Entry, Key, Result, Target, WatchStream,
     backend::watch::{self, Change, Listed, Listing, Source, WatchState},
@@ -18,13 +24,13 @@ use kv_core::{
 use std::{sync::Arc, time::Duration};
 
 /// [`Store::watch`](kv_core::Store::watch).
-pub(crate) fn watch(inner: Arc<Inner>, target: &Target, within: Duration) -> WatchStream {
-    watch::start(Watched { inner, target: target.clone(), within, joined: None, has_begun: false })
+pub(crate) fn watch(core: Arc<Core>, target: &Target, within: Duration) -> WatchStream {
+    watch::start(Watched { core, target: target.clone(), within, joined: None, has_begun: false })
 }
 
 /// One watch, which shares its poll with all that watch the same names.
 struct Watched {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     target: Target,
     /// The time of each request.
     within: Duration,
@@ -35,13 +41,13 @@ struct Watched {
 
 impl Watched {
     fn join(&self) -> Result<Joined> {
-        let names = &self.inner.names;
+        let names = &self.core.names;
         let range = match &self.target {
             Target::Key(key) => Range::Name(names.name(key.as_str()).into()),
             Target::Tree(directory) => Range::Tree(below(names, directory).into()),
             Target::Holder(name) => Range::Tree(names.line(name).into()),
         };
-        Joined::new(&self.inner, range, &self.target, self.within)
+        Joined::new(&self.core, range, &self.target, self.within)
     }
 
     /// Joins, unless the poll that it is in still runs.
@@ -58,7 +64,7 @@ impl Watched {
     fn entries(&self, answer: &Answer) -> Result<Vec<Listed>> {
         let mut entries = Vec::new();
         for pair in &answer.pairs {
-            let key = self.inner.names.parse(&pair.name).filter(|key| self.target.concerns(key));
+            let key = self.core.names.parse(&pair.name).filter(|key| self.target.concerns(key));
             if let Some(key) = key {
                 entries.push(Listed::Entry(Entry::new(key, pair.value()?, pair.version())));
             }
@@ -69,14 +75,13 @@ impl Watched {
     /// Who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one
     /// that is hidden looks empty.
     async fn holder(&self, name: &Key, answer: &Answer) -> Result<Vec<Listed>> {
-        let line = self.inner.names.line(name);
+        let line = self.core.names.line(name);
         let waiting = answer.pairs.iter().filter(|pair| pair.name.starts_with(&line));
-        let contenders = waiting.filter(|pair| lock::contends(&self.inner, pair).is_some());
-        if let Some(first) = contenders.min_by_key(|pair| pair.created) {
+        if let Some(first) = first(&self.core.names, waiting) {
             return Ok(vec![Listed::Entry(held_by(name.clone(), first)?)]);
         }
         if !self.has_begun {
-            lock::may_read(&self.inner, Purpose::Read, Deadline::after(self.within), &line).await?;
+            may_read(&self.core, Purpose::Read, Deadline::after(self.within), &line).await?;
         }
         Ok(Vec::new())
     }

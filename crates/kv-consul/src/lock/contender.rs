@@ -1,14 +1,14 @@
-//! What one attempt puts in a lock's queue, and how it is taken out again.
+//! Enters a lock's line for one attempt, and leaves it again.
 
+use super::sessions::LockSession;
 use crate::{
     client::{
         Purpose,
         api::{Done, Op, Pair},
         on_a_task,
     },
+    core::Core,
     names,
-    session::Own,
-    store::Inner,
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, Result,
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 /// The key of one attempt. It does not keep the session alive on which the key hangs.
 pub(crate) struct Contender {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     session: Arc<str>,
     pub(crate) let_go: LetGo,
     id: String,
@@ -59,13 +59,18 @@ impl Drop for LateOnDrop {
 }
 
 impl Contender {
-    pub(crate) fn new(inner: &Arc<Inner>, lock: &Key, session: &Own, each_request: Duration) -> Result<Self> {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        lock: &Key,
+        session: &LockSession,
+        each_request: Duration,
+    ) -> Result<Self> {
         let id = names::id(unique());
         let key = names::contender(lock, &id)?;
-        let name = inner.names.name(key.as_str());
+        let name = core.names.name(key.as_str());
         let entry = watch::Sender::new(Entry::Outside);
         let (session, let_go) = (session.id.clone(), session.let_go.clone());
-        Ok(Self { inner: inner.clone(), session, let_go, id, key, name, each_request, entry })
+        Ok(Self { core: core.clone(), session, let_go, id, key, name, each_request, entry })
     }
 
     /// What a fence of it is proved by.
@@ -75,7 +80,7 @@ impl Contender {
 
     /// The server's name of what has a late request do nothing.
     fn mark(&self) -> String {
-        self.inner.names.given_up(&self.id)
+        self.core.names.given_up(&self.id)
     }
 
     /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It goes
@@ -87,16 +92,16 @@ impl Contender {
             Op::write(&self.name, value, Some(&self.session)),
             Op::get_tree(queue),
         ];
-        let (inner, each_request) = (self.inner.clone(), self.each_request);
+        let (core, each_request) = (self.core.clone(), self.each_request);
         self.entry.send_replace(Entry::Asking);
         let entry = LateOnDrop(self.entry.clone());
         let asking = async move {
             // A repeat finds the contender that the first one made.
-            let asked = inner.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
+            let asked = core.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
             entry.0.send_replace(known_by(&asked));
             asked
         };
-        let asked = self.inner.tasks.to_its_end(asking).await.flatten()?;
+        let asked = self.core.tasks.to_its_end(asking).await.flatten()?;
         Ok(asked.map(|done| match done {
             Done::Committed(mut pairs) => Some(pairs.split_off(1.min(pairs.len()))),
             Done::Refused(_) => None,
@@ -129,7 +134,7 @@ impl Contender {
             ops.push(Op::write(&self.mark(), b"", Some(&self.session)));
         }
         let deadline = on_a_task(self.each_request);
-        let asked = match self.inner.ask(Purpose::Release, deadline, &ops).await {
+        let asked = match self.core.ask(Purpose::Release, deadline, &ops).await {
             // With the session everything of ours is gone, and nothing can come. An earlier attempt
             // may have done it.
             Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
@@ -141,7 +146,7 @@ impl Contender {
             Answered { is_repeat: true, .. } => Left::Maybe,
         };
         if is_late {
-            match self.inner.txn(Purpose::Release, deadline, &ops[1..]).await {
+            match self.core.txn(Purpose::Release, deadline, &ops[1..]).await {
                 Err(e) if e.kind() == ErrorKind::LeaseLost => {}
                 marked => drop(marked?),
             }

@@ -1,27 +1,29 @@
-//! The task behind a poll: asks, and tells what differs.
+//! Polls a range, as the task behind a poll: asks, and tells what differs.
 
+mod gone;
+
+use super::{
+    polls::{Join, Within},
+    refusal::Refusal,
+};
 use crate::{
     client::{
         GRACE,
         api::{self, Listing, Pair, Range},
     },
-    lock,
+    core::Core,
+    lock::line::{contends, held_by},
     names::lock_of,
-    poll::{Join, Within},
-    refusal::Refusal,
-    store::Inner,
 };
 use kv_core::{
+    Deadline, Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
     backend::{Backoff, Hub, Outage},
-    *,
 };
 use std::{collections::HashMap, hash::RandomState, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
 };
-
-mod gone;
 
 /// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
 /// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
@@ -39,8 +41,8 @@ const REST: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(50);
 
 /// One range of the server's names, as it was told last.
-pub(crate) struct Asker {
-    inner: Arc<Inner>,
+pub(super) struct Poller {
+    core: Arc<Core>,
     range: Range,
     hub: Hub,
     refusals: broadcast::Sender<Refusal>,
@@ -68,9 +70,9 @@ struct Known {
     pass: u64,
 }
 
-impl Asker {
-    pub(crate) fn new(
-        inner: Arc<Inner>,
+impl Poller {
+    pub(super) fn new(
+        core: Arc<Core>,
         range: Range,
         hub: Hub,
         refusals: broadcast::Sender<Refusal>,
@@ -78,7 +80,7 @@ impl Asker {
         joining: mpsc::UnboundedReceiver<Join>,
     ) -> Self {
         Self {
-            inner,
+            core,
             range,
             hub,
             refusals,
@@ -95,7 +97,7 @@ impl Asker {
     }
 
     /// Until nobody has any use for it.
-    pub(crate) async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
         let (mut is_first, mut unknown) = (true, None::<Instant>);
         loop {
@@ -111,7 +113,7 @@ impl Asker {
                 }
                 ended = self.follow().await;
             }
-            if self.inner.polls.end_unused(&self.range) {
+            if self.core.polls.end_unused(&self.range) {
                 return;
             }
             if let Err(e) = ended {
@@ -132,9 +134,9 @@ impl Asker {
 
     /// Asks for the range; with an index, as soon as it may have changed since.
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
-        let (inner, range, within) = (self.inner.clone(), self.range.clone(), self.within.get());
+        let (core, range, within) = (self.core.clone(), self.range.clone(), self.within.get());
         async move {
-            let turns = inner.client.pool()?.turns();
+            let turns = core.client.pool()?.turns();
             let _turn = if behind.is_some() { turns.poll().await } else { turns.look().await };
             let (wait, within) = match behind {
                 Some(index) => {
@@ -143,7 +145,7 @@ impl Asker {
                 }
                 None => (None, within),
             };
-            api::range(&inner.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
+            api::range(&core.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
         }
     }
 
@@ -160,7 +162,7 @@ impl Asker {
                 let listing = listing?;
                 self.tell(&listing, Telling::All).await?;
             }
-            if self.inner.polls.is_unused(&self.range) {
+            if self.core.polls.is_unused(&self.range) {
                 return Ok(());
             }
             if answered - began > SOON {
@@ -245,7 +247,7 @@ impl Asker {
                     *known = now;
                     changed.push(pair);
                 }
-                None if self.inner.names.parse(&pair.name).is_some() => {
+                None if self.core.names.parse(&pair.name).is_some() => {
                     self.known.insert(pair.name.clone(), now);
                     changed.push(pair);
                 }
@@ -260,7 +262,7 @@ impl Asker {
         }
         changed.sort_by_key(|pair| pair.modified);
         for pair in changed {
-            if let Some(key) = self.inner.names.parse(&pair.name) {
+            if let Some(key) = self.core.names.parse(&pair.name) {
                 self.hub.publish(&WatchEvent::Put(Entry::new(key, pair.value()?, pair.version())));
             }
         }
@@ -281,9 +283,9 @@ impl Asker {
     /// was told, which is so when the server's index went back.
     fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
         let mut lines: HashMap<Key, &Pair> = HashMap::new();
-        let locks = self.inner.names.locks();
+        let locks = self.core.names.locks();
         for pair in listing.pairs.iter().filter(|pair| pair.name.starts_with(&locks)) {
-            let Some(lock) = lock::contends(&self.inner, pair).as_ref().and_then(lock_of) else { continue };
+            let Some(lock) = contends(&self.core.names, pair).as_ref().and_then(lock_of) else { continue };
             let before = lines.entry(lock).or_insert(pair);
             if pair.created < before.created {
                 *before = pair;
@@ -310,11 +312,6 @@ impl Asker {
         }
         Ok(went_back)
     }
-}
-
-/// The event of who holds a lock.
-pub(crate) fn held_by(lock: Key, first: &Pair) -> Result<Entry> {
-    Ok(Entry::new(lock, first.value()?, Version::new(first.created, 0)))
 }
 
 /// Whether those who listen are told what differs, or read it all anew.
