@@ -171,7 +171,7 @@ impl Core {
     }
 }
 
-/// The error of a prefix that cannot be read: every call would be refused.
+/// Returns the error of a prefix that cannot be read: every call would be refused.
 fn no_rights(names: &Names, has_token: bool, error: Error) -> Error {
     let prefix = names.prefix();
     let why = match has_token {
@@ -186,8 +186,10 @@ fn no_rights(names: &Names, has_token: bool, error: Error) -> Error {
     Error::new(error.kind(), why).with_cause(error)
 }
 
+/// Checks that the server is new enough.
+///
 /// # Errors
-/// For a server that is too old.
+/// For one that is too old.
 fn check_version(version: &str) -> Result<()> {
     let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
@@ -199,7 +201,7 @@ fn check_version(version: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, why))
 }
 
-/// What a server of this kind can do, below this prefix.
+/// Returns what a server of this kind can do, below this prefix.
 fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let session = about.least_session().unwrap_or(LEAST_SESSION);
     let mut lease = TtlRange::new(session, GREATEST_SESSION);

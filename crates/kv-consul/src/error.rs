@@ -37,7 +37,7 @@ impl AgentError {
         Self { failed: RequestError::new(effect, error), blames: Blames::Nothing }
     }
 
-    /// The datacenter's word on an operation.
+    /// Makes an error of the datacenter's word on an operation.
     pub(crate) fn refused(error: Error) -> Self {
         let blames = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Blames::Token,
@@ -51,9 +51,9 @@ impl AgentError {
     }
 }
 
-/// What the client says of a request to the agent of this name. `is_sent` tells whether any of it can have been sent. Where a
-/// store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are exchanged on one
-/// side before the other.
+/// Tells what the client's error means of a request to the agent of this name. `is_sent` tells whether any of it can have been
+/// sent. Where a store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are
+/// exchanged on one side before the other.
 pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> AgentError {
     // The address is ours to tell, and a path may be long.
     let error = error.without_url();
@@ -87,12 +87,12 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErro
     std::iter::successors(Some(error as &'a (dyn StdError + 'static)), |&e| e.source())
 }
 
-/// The system's errors wrap one another, and are no sources of one another then.
+/// Finds the error of TLS. The system's errors wrap one another, and are no sources of one another then.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     error.downcast_ref::<TlsError>().or_else(|| tls(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
-/// Whether it says that a certificate was not accepted: nothing behind such a handshake is read.
+/// Returns whether it says that a certificate was not accepted: nothing behind such a handshake is read.
 fn is_of_handshakes(error: &TlsError) -> bool {
     use AlertDescription::{
         BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,

@@ -1,4 +1,4 @@
-//! Reads: one key, several, and listings, which the server answers whole.
+//! Reads one key, several, and listings, which the server answers whole.
 
 use crate::{
     client::{

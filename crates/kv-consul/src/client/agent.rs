@@ -88,8 +88,8 @@ impl Agent {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files of the TLS settings again; whether they are others now. Of files that cannot be read, or are half
-    /// replaced, nothing is taken.
+    /// Reads the files of the TLS settings again, and tells whether they are others now. Of files that cannot be read, or are
+    /// half replaced, nothing is taken.
     pub(crate) fn renew_tls(&self) -> bool {
         let Ok(new) = read_tls(&self.settings) else { return false };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
@@ -100,12 +100,12 @@ impl Agent {
         is_new
     }
 
-    /// Reads the file of the token again; whether it is another one now than this.
+    /// Reads the file of the token again, and tells whether it is another one now than this.
     pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
         self.common.token.renew() || self.token().as_ref() != token
     }
 
-    /// What requests carry now.
+    /// Returns the token that requests carry now.
     pub(crate) fn token(&self) -> Option<HeaderValue> {
         self.common.token.get()
     }
@@ -156,8 +156,7 @@ impl Agent {
         Ok(sent)
     }
 
-    /// One attempt. `read` makes of an answer what was asked for, or nothing, when it is not what
-    /// Consul answers.
+    /// Makes one attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
     pub(crate) async fn attempt<T>(
         &self,
         purpose: Purpose,
@@ -205,8 +204,8 @@ impl Agent {
     }
 }
 
-/// The answer to a write. Without a connection nothing is sent, so that it is given up while there
-/// is time for another agent.
+/// Waits for the answer to a write. Without a connection nothing is sent, so that it is given up while there is time for another
+/// agent.
 async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     let answered = times.connect.limit(answer.as_mut()).await;

@@ -68,7 +68,7 @@ const MISTAKES: [&str; 8] = [
     "Bad request",
 ];
 
-/// What an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
+/// Tells what an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
 /// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
 /// between, which says nothing of what became of the request.
 pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {

@@ -1,4 +1,4 @@
-//! The body of a request, which notes when it is sent.
+//! Makes the body of a request, which notes when it is sent.
 
 use bytes::Bytes;
 use std::{
@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Whether nothing of it was sent, and nothing will be.
+/// Gives a request up, and tells whether nothing of it was sent, and nothing will be.
 pub(super) fn give_up(sending: &AtomicU8) -> bool {
     match sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) | Err(GIVEN_UP) => true,

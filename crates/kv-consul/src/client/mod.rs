@@ -57,25 +57,25 @@ impl Client {
         agents.ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))
     }
 
-    /// From now on what was right when the store was opened is not taken for wrong.
+    /// Notes that the store is open: from now on what was right when the store was opened is not taken for wrong.
     pub(crate) fn opened(&self) {
         if let Ok(agents) = self.agents() {
             agents.all().iter().for_each(Agent::opened);
         }
     }
 
-    /// What requests carry now.
+    /// Returns the token that requests carry now.
     pub(crate) fn token(&self) -> Option<HeaderValue> {
         self.agents().ok().and_then(|agents| agents.preferred().token())
     }
 
-    /// Reads the file of the token again; whether it is another one now than this. Another request
-    /// may have read it meanwhile.
+    /// Reads the file of the token again, and tells whether it is another one now than this. Another request may have read it
+    /// meanwhile.
     pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
         self.agents().is_ok_and(|agents| agents.preferred().renews(token))
     }
 
-    /// What the process has in common at the agent that is asked first.
+    /// Returns what the process has in common at the agent that is asked first.
     pub(crate) fn pool(&self) -> Result<Arc<Pool>> {
         Ok(self.agents()?.preferred().pool.clone())
     }
@@ -177,7 +177,7 @@ impl<'a> Call<'a> {
         Err(failed.mended(is_mended))
     }
 
-    /// Whether a server may come to know the token yet.
+    /// Returns whether a server may come to know the token yet.
     fn may_pass(&self) -> bool {
         self.unknown.get_or_init(Instant::now).elapsed() < GRACE
     }

@@ -1,5 +1,5 @@
-//! What all stores of a process share at one agent: its connections, and how many of them there may be. An agent counts those of
-//! all programs behind one address together, 200 by default.
+//! Keeps what all stores of a process share at one agent: its connections, and how many of them there may be. An agent counts
+//! those of all programs behind one address together, 200 by default.
 
 use super::settings::Tls;
 use kv_core::backend::{Home, Mutex};
@@ -90,7 +90,7 @@ impl Pool {
         })
     }
 
-    /// The connections of this runtime: whose runtime has ended are dead.
+    /// Returns the connections of this runtime: those whose runtime has ended are dead.
     pub(crate) fn connections(&self, tls: Option<&Arc<Tls>>, keeps: bool) -> reqwest::Result<Client> {
         let runtime = Handle::current().id();
         let mut links = self.links.lock();
@@ -113,7 +113,7 @@ impl Pool {
         Ok(client)
     }
 
-    /// The turns of this runtime.
+    /// Returns the turns of this runtime.
     pub(crate) fn turns(&self) -> Arc<Turns> {
         let runtime = Handle::current().id();
         let mut turns = self.turns.lock();
@@ -145,13 +145,13 @@ impl Pool {
         self.silence.subscribe()
     }
 
-    /// An answer came.
+    /// Notes that an answer came.
     pub(crate) fn heard(&self) {
         *self.heard.lock() = Instant::now();
     }
 
-    /// Nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all are
-    /// given up.
+    /// Notes that nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all
+    /// are given up.
     pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
         let runtime = Handle::current().id();
         self.links.lock().retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
@@ -162,7 +162,7 @@ impl Pool {
 }
 
 impl Turns {
-    /// The right to have a call under way.
+    /// Waits for the right to have a call under way.
     pub(crate) async fn call(&self) -> Option<SemaphorePermit<'_>> {
         self.calls.acquire().await.ok()
     }
@@ -175,7 +175,7 @@ impl Turns {
         self.sessions.acquire().await.ok()
     }
 
-    /// The right to have a poll under way, in turns.
+    /// Waits for the right to have a poll under way, in turns.
     pub(crate) async fn poll(&self) -> Option<SemaphorePermit<'_>> {
         if let Ok(turn) = self.polls.try_acquire() {
             return Some(turn);
@@ -184,12 +184,12 @@ impl Turns {
         self.polls.acquire().await.ok()
     }
 
-    /// The right to read what a poll begins with.
+    /// Waits for the right to read what a poll begins with.
     pub(crate) async fn look(&self) -> Option<SemaphorePermit<'_>> {
         self.looks.acquire().await.ok()
     }
 
-    /// Whether polls wait for others to end.
+    /// Returns whether polls wait for others to end.
     pub(crate) fn is_crowded(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }

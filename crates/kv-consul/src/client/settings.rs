@@ -1,4 +1,4 @@
-//! What is given in files, and read again when the other side says that it is out of date.
+//! Reads what is given in files, and reads it again when the other side says that it is out of date.
 
 use kv_core::{Error, ErrorKind, Result, Secret, backend::TlsFiles};
 use reqwest::{Certificate, ClientBuilder, Identity, header::HeaderValue};
@@ -95,7 +95,7 @@ impl Token {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file again; whether it holds another token now.
+    /// Reads the file again, and tells whether it holds another token now.
     pub(crate) fn renew(&self) -> bool {
         let Some(new) = self.file.as_ref().and_then(|file| read(file).ok()) else { return false };
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Leases: sessions, by which keys live that do not live for ever.
+//! Grants leases: they are sessions, by which keys live that do not live for ever.
 
 pub(crate) mod session;
 pub(crate) mod ttl;
@@ -8,7 +8,7 @@ use crate::core::Core;
 use kv_core::{LeaseId, LeaseOptions, Leased, Result};
 use std::time::Duration;
 
-/// [`Store::lease`](kv_core::Store::lease).
+/// Does [`Store::lease`](kv_core::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

@@ -73,12 +73,12 @@ impl Contender {
         Ok(Self { core: core.clone(), session, let_go, id, key, name, each_request, entry })
     }
 
-    /// What a fence of it is proved by.
+    /// Returns what a fence of it is proved by.
     pub(crate) fn proof(&self) -> String {
         format!("{} {}", self.session, self.name)
     }
 
-    /// The server's name of what has a late request do nothing.
+    /// Returns the server's name of what has a late request do nothing.
     fn mark(&self) -> String {
         self.core.names.given_up(&self.id)
     }

@@ -1,4 +1,4 @@
-//! Locks: a line of contenders in the order of their creation.
+//! Acquires locks, and tells who holds one: the first of a line of contenders, in the order of their creation.
 
 mod contender;
 pub(crate) mod line;
@@ -14,14 +14,14 @@ use line::{first, may_read};
 use queue::LockQueue;
 use std::sync::Arc;
 
-/// [`Store::lock`](kv_core::Store::lock).
+/// Does [`Store::lock`](kv_core::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     acquire(&Arc::new(LockQueue::new(core, name, ttl, options)), options.wait).await
 }
 
-/// [`Store::lock_holder`](kv_core::Store::lock_holder).
+/// Does [`Store::lock_holder`](kv_core::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = core.names.line(name);
     let pairs = api::tree(&core.client, Purpose::of(options), options.deadline, &line).await?;

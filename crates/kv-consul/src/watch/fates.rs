@@ -24,7 +24,7 @@ pub(super) enum Fate {
     Hidden,
 }
 
-/// How many of these, of the first one at least, fit into one transaction.
+/// Returns how many of these, of the first one at least, fit into one transaction.
 pub(super) fn fitting(core: &Core, names: &[Before]) -> usize {
     let mut room = core.largest_txn;
     let fits = |before: &&Before| {
@@ -36,7 +36,7 @@ pub(super) fn fitting(core: &Core, names: &[Before]) -> usize {
     names.iter().take(MOST_OPS).take_while(fits).count().clamp(1, names.len().max(1))
 }
 
-/// What became of these, which fit into one transaction.
+/// Asks what became of these, which fit into one transaction.
 pub(super) async fn fates(core: &Core, names: &[Before], deadline: Deadline) -> Result<Vec<Fate>> {
     let mut fates: Vec<Option<Fate>> = vec![None; names.len()];
     loop {

@@ -62,6 +62,8 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
+    /// Joins a poll of this range.
+    ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).
     pub(crate) fn new(core: &Arc<Core>, range: Range, target: &Target, within: Duration) -> Result<Self> {
@@ -85,7 +87,7 @@ impl Joined {
         self.news.clear();
     }
 
-    /// What is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
+    /// Asks what is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
     /// are older. Waits for a server that is away.
     ///
     /// # Errors
@@ -110,7 +112,7 @@ impl Joined {
         }
     }
 
-    /// How wide a poll is to be that is not refused so.
+    /// Returns how wide a poll is to be that is not refused so.
     ///
     /// # Errors
     /// The refusal, where none is.
@@ -135,7 +137,7 @@ impl Joined {
         }
     }
 
-    /// What was refused before a listing came is no part of it, and was not deleted.
+    /// Looks for a refusal: what was refused before a listing came is no part of it, and was not deleted.
     fn unrefused(&mut self) -> Result<()> {
         loop {
             match self.refusals.try_recv() {
@@ -148,7 +150,7 @@ impl Joined {
         }
     }
 
-    /// The next change. Cancel safe.
+    /// Waits for the next change. Cancel safe.
     ///
     /// # Errors
     /// What ends a watch: the server's refusal.

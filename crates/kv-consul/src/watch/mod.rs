@@ -1,4 +1,4 @@
-//! Watches: what a poll lists and tells, as a source.
+//! Gives watches, whose source is what a poll lists and tells.
 
 mod fates;
 pub(crate) mod joined;
@@ -23,7 +23,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// [`Store::watch`](kv_core::Store::watch).
+/// Does [`Store::watch`](kv_core::Store::watch).
 pub(crate) fn watch(core: Arc<Core>, target: &Target, within: Duration) -> WatchStream {
     watch::start(Watched { core, target: target.clone(), within, joined: None, has_begun: false })
 }
@@ -72,8 +72,8 @@ impl Watched {
         Ok(entries)
     }
 
-    /// Who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one
-    /// that is hidden looks empty.
+    /// Tells who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one that is hidden looks
+    /// empty.
     async fn holder(&self, name: &Key, answer: &Answer) -> Result<Vec<Listed>> {
         let line = self.core.names.line(name);
         let waiting = answer.pairs.iter().filter(|pair| pair.name.starts_with(&line));

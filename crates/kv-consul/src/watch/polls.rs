@@ -93,7 +93,7 @@ impl Polls {
         self.open.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
     }
 
-    /// Takes a poll away that nobody uses; whether it did.
+    /// Takes a poll away if nobody uses it, and tells whether it did.
     pub(super) fn end_unused(&self, range: &Range) -> bool {
         let mut polls = self.open.lock();
         let is_unused = polls.get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
@@ -103,7 +103,7 @@ impl Polls {
         is_unused
     }
 
-    /// From now on no poll outlives its users.
+    /// Has no poll outlive its users from now on.
     pub(crate) fn dismiss(&self) {
         self.is_dismissed.store(true, Ordering::Release);
         self.open.lock().retain(|_, poll| poll.users.load(Ordering::Acquire) > 0);

@@ -22,7 +22,7 @@ impl Refusal {
         Self { keys: Some(keys.into()), kind: ErrorKind::PermissionDenied, why: why.into() }
     }
 
-    /// Whether it is one of all keys: who is concerned asks again, and hears it.
+    /// Returns whether it is one of all keys: who is concerned asks again, and hears it.
     pub(crate) fn is_of_all(&self) -> bool {
         self.keys.is_none()
     }

@@ -21,7 +21,7 @@ impl Permit {
         Some(Self(pool.clone(), width))
     }
 
-    /// One that is not counted: of the whole store, or of what a narrow token may read.
+    /// Returns one that is not counted: of the whole store, or of what a narrow token may read.
     pub(super) fn beyond(pool: &Arc<Pool>) -> Self {
         Self(pool.clone(), WIDEST)
     }
@@ -35,7 +35,7 @@ impl Drop for Permit {
     }
 }
 
-/// The range, and ever wider ones.
+/// Returns the range, and ever wider ones.
 pub(super) fn widths(prefix: &str, range: &Range) -> [Range; 4] {
     let name = match range {
         Range::Name(name) | Range::Tree(name) => name,

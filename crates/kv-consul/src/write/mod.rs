@@ -1,4 +1,4 @@
-//! Writes: puts, deletions, transactions and deletions of directories, each by one transaction on the server.
+//! Puts and deletes keys, commits transactions and deletes directories, each by one transaction on the server.
 
 mod lifetime;
 mod ops;

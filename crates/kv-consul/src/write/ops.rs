@@ -34,7 +34,7 @@ pub(super) fn version_of(done: &[Pair]) -> Result<Version> {
     last.map(Pair::version)
 }
 
-/// The error of a write whose condition did not hold.
+/// Returns the error of a write whose condition did not hold.
 pub(super) fn conflict(expect: Expect, faults: &[Fault]) -> Error {
     let said = faults.first().map_or("", |fault| &fault.what);
     match expect {

@@ -42,23 +42,23 @@ fn as_known<'de, D: Deserializer<'de>>(field: D) -> Result<Debug, D::Error> {
 }
 
 impl About {
-    /// The least TTL of a session, where it was set.
+    /// Returns the least TTL of a session, where it was set.
     pub(crate) fn least_session(&self) -> Option<Duration> {
         duration(&self.debug_config.session_ttl_min).filter(|least| !least.is_zero())
     }
 
-    /// How many bytes a transaction's body may have, where it is told.
+    /// Returns how many bytes a transaction's body may have, where it is told.
     pub(crate) fn largest_txn(&self) -> Option<usize> {
         Some(self.debug_config.txn_max_req_len).filter(|&most| most > 0)
     }
 
-    /// How many bytes a value may have, where it is told.
+    /// Returns how many bytes a value may have, where it is told.
     pub(crate) fn largest_value(&self) -> Option<usize> {
         Some(self.debug_config.kv_max_value_size).filter(|&most| most > 0)
     }
 }
 
-/// A duration as Go prints it: `1m30s`, `500ms`.
+/// Reads a duration as Go prints it: `1m30s`, `500ms`.
 fn duration(text: &str) -> Option<Duration> {
     let (mut rest, mut whole) = (text, 0.0);
     while !rest.is_empty() {
@@ -81,7 +81,7 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(whole).ok()
 }
 
-/// What the agent that is asked tells of itself.
+/// Asks what the agent tells of itself.
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
     client
         .call(Purpose::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| {
@@ -90,7 +90,7 @@ pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> 
         .await
 }
 
-/// The leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
+/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
     let leader = client
         .call(Purpose::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
@@ -104,7 +104,7 @@ pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(Strin
     ))
 }
 
-/// A node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
+/// Asks for a node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
 pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<String> {
     #[derive(Deserialize)]
     struct Node {

@@ -1,4 +1,4 @@
-//! What the server says of operations that fail.
+//! Reads what the server says of operations that fail.
 
 use kv_core::{Error, ErrorKind};
 use serde::Deserialize;
@@ -14,22 +14,22 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// Whether the key was not there, of an operation that needs it.
+    /// Returns whether the key was not there, of an operation that needs it.
     pub(crate) fn is_missing(&self) -> bool {
         self.what.ends_with("doesn't exist")
     }
 
-    /// Whether the key was there, at another index than the one that was asked for.
+    /// Returns whether the key was there, at another index than the one that was asked for.
     pub(crate) fn is_modified(&self) -> bool {
         self.what.starts_with("failed index check for key")
     }
 
-    /// Whether the token may not do it.
+    /// Returns whether the token may not do it.
     pub(crate) fn is_denied(&self) -> bool {
         self.what.starts_with("Permission denied")
     }
 
-    /// What it means, beyond a condition that did not hold.
+    /// Returns what it means, beyond a condition that did not hold.
     pub(super) fn error(&self) -> Option<Error> {
         let begins = |part: &str| self.what.starts_with(part);
         let kind = if self.is_denied() {

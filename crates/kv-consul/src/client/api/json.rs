@@ -5,18 +5,18 @@ use kv_core::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What an answer holds; nothing where that is no JSON of this shape, and so not Consul's.
+/// Reads what an answer holds; nothing where that is no JSON of this shape, and so not Consul's.
 pub(super) fn json<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Option<T> {
     if answer.status == 200 { serde_json::from_slice(&answer.body).ok() } else { None }
 }
 
-/// The error of a request that cannot be written.
+/// Returns the error of a request that cannot be written.
 pub(super) fn unwritable(e: serde_json::Error) -> Error {
     Error::new(ErrorKind::Other, "a request cannot be written as JSON").with_cause(e)
 }
 
-/// Whether a JSON text holds what the server puts in the place of bytes that are no UTF-8, escaped; the character itself stands
-/// there as it is.
+/// Returns whether a JSON text holds what the server puts in the place of bytes that are no UTF-8, escaped; the character itself
+/// stands there as it is.
 pub(super) fn is_replaced(json: &str) -> bool {
     let mut rest = json;
     while let Some(at) = rest.find('\\') {
@@ -30,7 +30,7 @@ pub(super) fn is_replaced(json: &str) -> bool {
     false
 }
 
-/// A name, where it is text.
+/// Reads a name, where it is text.
 pub(super) fn name(json: &RawValue) -> Option<String> {
     if is_replaced(json.get()) { None } else { serde_json::from_str(json.get()).ok() }
 }

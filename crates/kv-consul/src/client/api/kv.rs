@@ -14,7 +14,7 @@ use kv_core::{Deadline, Error, ErrorKind, Result};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
 
-/// One key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
+/// Reads one key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
 pub(crate) async fn get(
     client: &Client,
     purpose: Purpose,
@@ -42,7 +42,7 @@ pub(crate) fn hidden(name: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("the token may not read {name:?} on the server"))
 }
 
-/// What is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
+/// Returns what is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
 pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     let index = answer.index?;
     match answer.status {
@@ -52,7 +52,7 @@ pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     }
 }
 
-/// All keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
+/// Reads all keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
 pub(crate) async fn tree(
     client: &Client,
     purpose: Purpose,
@@ -69,7 +69,7 @@ pub(crate) async fn tree(
     }
 }
 
-/// All names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
+/// Reads all names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
 pub(crate) async fn names(
     client: &Client,
     purpose: Purpose,
@@ -104,7 +104,8 @@ pub(crate) struct Listing {
     pub(crate) index: u64,
 }
 
-/// A range at one moment, or, when there is an index to wait behind, as soon as it may have changed since: a blocking query.
+/// Reads a range at one moment, or, when there is an index to wait behind, as soon as it may have changed since: a blocking
+/// query.
 pub(crate) async fn range(
     client: &Client,
     range: &Range,

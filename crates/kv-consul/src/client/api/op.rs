@@ -1,4 +1,4 @@
-//! The operations of transactions.
+//! Makes the operations of transactions.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;

@@ -29,7 +29,7 @@ impl Pair {
         Ok(value.into())
     }
 
-    /// Of the value.
+    /// Returns a digest of the value.
     pub(crate) fn digest(&self, hashes: &RandomState) -> u64 {
         hashes.hash_one(&self.text)
     }
@@ -53,7 +53,7 @@ pub(super) struct RawPair<'a> {
 }
 
 impl RawPair<'_> {
-    /// `None` for a name that is no text.
+    /// Returns the key; `None` for a name that is no text.
     pub(super) fn pair(&self, body: &Bytes) -> Option<Pair> {
         let text = self.value.map_or_else(Bytes::new, |value| body.slice_ref(value.as_bytes()));
         Some(Pair {
@@ -66,7 +66,7 @@ impl RawPair<'_> {
     }
 }
 
-/// The keys of a listing, but those whose names are no text; `None` for what is no listing.
+/// Reads the keys of a listing, but those whose names are no text; `None` for what is no listing.
 pub(super) fn pairs(body: &Bytes) -> Option<Vec<Pair>> {
     let raw: Vec<RawPair<'_>> = serde_json::from_slice(body).ok()?;
     Some(raw.iter().filter_map(|raw| raw.pair(body)).collect())

@@ -32,8 +32,8 @@ struct Session {
     name: String,
 }
 
-/// Whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its fence. A repeat
-/// makes another one of this name; `sent` counts them.
+/// Makes a session whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its
+/// fence. A repeat makes another one of this name; `sent` counts them.
 pub(crate) async fn create_session(
     client: &Client,
     deadline: Deadline,
@@ -53,7 +53,7 @@ pub(crate) async fn create_session(
     client.ask(Purpose::Repeatable, deadline, &request, created).await
 }
 
-/// Whether it is the id of a session, as the server makes them.
+/// Returns whether it is the id of a session, as the server makes them.
 fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
@@ -78,7 +78,7 @@ pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &st
     client.call(Purpose::Session, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
-/// The sessions of this name.
+/// Finds the sessions of this name.
 pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
     let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
     let all = client.call(Purpose::Read, deadline, &Request::get("/v1/session/list"), all).await?;

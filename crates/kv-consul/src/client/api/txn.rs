@@ -38,7 +38,7 @@ struct RawDone<'a> {
     errors: Option<Vec<Fault>>,
 }
 
-/// A field that may be `null`, and not missing.
+/// Reads a field that may be `null`, and not missing.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(field)
 }
@@ -64,12 +64,12 @@ pub(super) fn done(answer: &Answer) -> Option<Done> {
     }
 }
 
-/// Operations as the server takes them.
+/// Writes operations as the server takes them.
 pub(crate) fn body(ops: &[Op]) -> Result<Bytes> {
     serde_json::to_vec(ops).map(Into::into).map_err(unwritable)
 }
 
-/// Operations that happen together or not at all: `PUT /v1/txn`.
+/// Sends operations that happen together or not at all: `PUT /v1/txn`.
 ///
 /// # Errors
 /// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for
@@ -83,8 +83,8 @@ pub(crate) async fn txn(
     client.ask(purpose, deadline, &Request::put("/v1/txn", body), decided).await
 }
 
-/// What a transaction comes to. Of a session that has ended nothing is left, whatever an earlier
-/// attempt did; every other error says that this attempt did nothing.
+/// Tells what a transaction comes to. Of a session that has ended nothing is left, whatever an earlier attempt did; every other
+/// error says that this attempt did nothing.
 fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     let done = done(answer)?;
     let error = match &done {
@@ -98,7 +98,7 @@ fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     })
 }
 
-/// What fails of operations that change nothing, each for its own reason: because the token may not, too.
+/// Asks what fails of operations that change nothing, each for its own reason: because the token may not, too.
 pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
     let request = Request::put("/v1/txn", body(ops)?);
     match client.call(Purpose::Read, deadline, &request, done).await? {

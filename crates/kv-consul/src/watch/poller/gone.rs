@@ -48,7 +48,7 @@ impl Poller {
         ended
     }
 
-    /// What one of them comes to.
+    /// Notes what one of them comes to.
     fn forget(&mut self, gone: &Before, fate: Fate, telling: Telling, hidden: &mut Vec<Key>) -> Result<()> {
         if fate == Fate::Same {
             let why = "the server left out what is there: the token was exchanged, or its rights were others a moment ago";

@@ -96,7 +96,7 @@ impl Poller {
         }
     }
 
-    /// Until nobody has any use for it.
+    /// Runs until nobody has any use for it.
     pub(super) async fn run(mut self) {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
         let (mut is_first, mut unknown) = (true, None::<Instant>);
