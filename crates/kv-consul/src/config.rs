@@ -1,6 +1,10 @@
-//! How a store is opened.
+//! Configures a store, and opens it.
 
-use crate::{Consul, client::Client, http::Common, settings::Token};
+use crate::{
+    client::{Client, Common, Token},
+    core::Core,
+    store::Consul,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, directory_prefix, with_port},
@@ -154,7 +158,8 @@ impl Config {
         let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
         let client = Client::new(&endpoints, self.tls, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
-        Consul::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await
+        let core = Core::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await?;
+        Ok(Consul::new(core))
     }
 
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.

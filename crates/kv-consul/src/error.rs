@@ -1,6 +1,5 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! Tells what a failed request means: whether it took effect, and what to do about it.
 
-use crate::http::{Answer, Purpose};
 use kv_core::{
     Error, ErrorKind,
     backend::retry::{Effect, RequestError},
@@ -9,13 +8,10 @@ use rustls::{AlertDescription, Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
-const ONLY_TLS: &str = "speaks TLS alone; give the TLS setting `ca`, or `tls`";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
 /// What an agent does that has as many connections of one address as it takes: it ends further ones at once, in silence.
-const CROWDED: &str = "; an agent that has all the connections of one address that it takes does so \
+pub(crate) const CROWDED: &str = "; an agent that has all the connections of one address that it takes does so \
                        (`http_max_conns_per_client` in its `limits`, 200 by default)";
-/// How much of what a server says is shown.
-const SHOWN: usize = 256;
 
 /// Which of our settings would have to be another one, as the other side says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +37,7 @@ impl AgentError {
         Self { failed: RequestError::new(effect, error), blames: Blames::Nothing }
     }
 
-    /// The datacenter's word on an operation.
+    /// Makes an error of the datacenter's word on an operation.
     pub(crate) fn refused(error: Error) -> Self {
         let blames = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Blames::Token,
@@ -50,14 +46,14 @@ impl AgentError {
         Self::of(Effect::Refused, error).blaming(blames)
     }
 
-    fn blaming(self, blames: Blames) -> Self {
+    pub(crate) fn blaming(self, blames: Blames) -> Self {
         Self { blames, ..self }
     }
 }
 
-/// What the client says of a request to the agent of this name. `is_sent` tells whether any of it can have been sent. Where a
-/// store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are exchanged on one
-/// side before the other.
+/// Tells what the client's error means of a request to the agent of this name. `is_sent` tells whether any of it can have been
+/// sent. Where a store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are
+/// exchanged on one side before the other.
 pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> AgentError {
     // The address is ours to tell, and a path may be long.
     let error = error.without_url();
@@ -91,14 +87,17 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErro
     std::iter::successors(Some(error as &'a (dyn StdError + 'static)), |&e| e.source())
 }
 
-/// The system's errors wrap one another, and are no sources of one another then.
+/// Finds the error of TLS. The system's errors wrap one another, and are no sources of one another then.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     error.downcast_ref::<TlsError>().or_else(|| tls(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
-/// Whether it says that a certificate was not accepted: nothing behind such a handshake is read.
+/// Returns whether it says that a certificate was not accepted: nothing behind such a handshake is read.
 fn is_of_handshakes(error: &TlsError) -> bool {
-    use AlertDescription::*;
+    use AlertDescription::{
+        BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        NoCertificate, UnknownCA, UnsupportedCertificate,
+    };
     match error {
         TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => true,
         TlsError::AlertReceived(alert) => matches!(
@@ -125,170 +124,5 @@ fn of_tls(error: &TlsError) -> (ErrorKind, &'static str) {
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => (ErrorKind::InvalidArgument, NO_TLS),
         TlsError::AlertReceived(_) => (ErrorKind::Unauthenticated, WANTS_CERTIFICATE),
         _ => (ErrorKind::Unauthenticated, "TLS failed"),
-    }
-}
-
-/// What a server says when it refuses a request before anything is done: it knows no leader, or is none, or a new one, or has
-/// only just begun and is not registered as a node yet.
-const AT_THE_DOOR: [&str; 6] = [
-    "No cluster leader",
-    "node is not the leader",
-    "Not ready to serve consistent reads",
-    "timed out enqueuing operation",
-    "Missing node registration",
-    "rate limit",
-];
-
-/// What the system says to a server that has no room to write in, which hands it on.
-const DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
-
-/// What a server says of tokens.
-const UNKNOWN: &str = "ACL not found";
-const DENIED: &str = "Permission denied";
-const REFUSALS: [&str; 2] = [UNKNOWN, DENIED];
-
-/// What is wrong with a request, in the words of the agents.
-const MISTAKES: [&str; 8] = [
-    "Missing key name",
-    "Failed to parse body",
-    "Request decode failed",
-    "Invalid query parameter",
-    "Invalid namespace",
-    "Namespaces are a Consul Enterprise feature",
-    "Conflicting",
-    "Bad request",
-];
-
-/// What an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
-/// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
-/// between, which says nothing of what became of the request.
-pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {
-    let Answer { status, is_text, is_an_agents, body, .. } = answer;
-    let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
-    let said = said.trim();
-    let speaks = *is_text && !said.starts_with(['<', '{', '[']);
-    let says = |part: &str| speaks && said.contains(part);
-    // An agent puts its own words in front of a server's, and a name that is quoted behind them may hold any words.
-    let refusal = said.split(": ").find(|words| REFUSALS.iter().any(|refusal| words.starts_with(refusal)));
-    let begins = |part: &str| speaks && refusal.is_some_and(|words| words.starts_with(part));
-    let failed = |effect, kind, hint: &str| {
-        AgentError::new(effect, kind, format!("{agent}: the answer {status}: {said}{hint}"))
-    };
-    use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
-    match status {
-        403 | 500 if *is_an_agents && begins(UNKNOWN) => {
-            let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
-            failed(Effect::RefusedHere, Unauthenticated, hint).blaming(Blames::Token)
-        }
-        403 | 500 if *is_an_agents && begins(DENIED) => {
-            failed(Effect::Refused, PermissionDenied, "").blaming(Blames::Token)
-        }
-        400 if says("HTTP request to an HTTPS server") => {
-            AgentError::new(Effect::RefusedHere, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
-        }
-        400 if MISTAKES.iter().any(|mistake| says(mistake)) => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
-        // A path that the agent holds for unprintable: others ask for such names in a body.
-        400 if body.is_empty() && matches!(purpose, Purpose::WatchRead | Purpose::BlockingQuery) => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
-        413 if says("too large") || says("too many operations") => failed(Effect::Refused, TooLarge, ""),
-        429 if says("too many concurrent connections") => failed(Effect::RefusedHere, Unavailable, CROWDED),
-        429 | 503 if says("rate limit") => failed(Effect::RefusedHere, Unavailable, ""),
-        // So it is too while the servers there cannot be reached.
-        500 if is_open && says("No path to datacenter") => failed(Effect::RefusedHere, Unavailable, ""),
-        500 if says("No path to datacenter") || says("Invalid Session TTL") => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
-        500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Effect::RefusedHere, Unavailable, ""),
-        // What its leader could not write down is done by nobody.
-        500 if DISK_FULL.iter().any(|full| says(full)) => {
-            failed(Effect::Refused, ErrorKind::NoSpace, "; the server's disk is full: make room there")
-        }
-        500 if speaks && !said.is_empty() => failed(Effect::Unknown, Unavailable, ""),
-        _ => {
-            let why = "is none of Consul's: something in between answers in its place, or this is no Consul";
-            let why = format!("{agent}: the answer {status} {why}: {said}");
-            AgentError::new(Effect::Unknown, Unavailable, why)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(status: u16, is_text: bool, said: &'static str) -> (Effect, ErrorKind, Blames) {
-        whose(status, is_text, true, said)
-    }
-
-    fn whose(
-        status: u16,
-        is_text: bool,
-        is_an_agents: bool,
-        said: &'static str,
-    ) -> (Effect, ErrorKind, Blames) {
-        let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
-        let AgentError { failed, blames } = refused("a", Purpose::Write, true, &answer);
-        (failed.effect, failed.error.kind(), blames)
-    }
-
-    #[test]
-    fn what_consul_says_is_known_by_its_words() {
-        use ErrorKind::*;
-        let token = Blames::Token;
-        for (status, said, means) in [
-            (403, "Permission denied", (Effect::Refused, PermissionDenied, token)),
-            (403, "rpc error making call: Permission denied", (Effect::Refused, PermissionDenied, token)),
-            (
-                403,
-                "Permission denied: token with AccessorID 'x' lacks",
-                (Effect::Refused, PermissionDenied, token),
-            ),
-            (
-                403,
-                "Permission denied: lacks 'key:read' on \"a: ACL not found\"",
-                (Effect::Refused, PermissionDenied, token),
-            ),
-            (403, "ACL not found", (Effect::RefusedHere, Unauthenticated, token)),
-            (
-                500,
-                "write /data/raft/raft.db: no space left on device",
-                (Effect::Refused, NoSpace, Blames::Nothing),
-            ),
-            (500, "No path to datacenter", (Effect::RefusedHere, Unavailable, Blames::Nothing)),
-            (500, "No cluster leader", (Effect::RefusedHere, Unavailable, Blames::Nothing)),
-            (500, "rpc error making call: EOF", (Effect::Unknown, Unavailable, Blames::Nothing)),
-        ] {
-            assert_eq!(of(status, true, said), means, "{status} {said}");
-        }
-    }
-
-    #[test]
-    fn what_something_in_between_says_is_not_believed() {
-        for (status, is_text, said) in [
-            (200, false, "<html>welcome</html>"),
-            (302, false, ""),
-            (400, false, "<html><h1>400 Bad Request</h1></html>"),
-            (400, true, ""),
-            (401, true, "Unauthorized"),
-            (403, true, "RBAC: access denied"),
-            (403, false, "<html><h1>403 Forbidden</h1></html>"),
-            (403, false, r#"{"message": "Permission denied"}"#),
-            (403, true, ""),
-            (404, true, "404 page not found"),
-            (413, false, "<html>413 Request Entity Too Large</html>"),
-            (429, true, "slow down"),
-            (500, false, "<html>No cluster leader</html>"),
-            (502, false, "<html>bad gateway</html>"),
-            (503, true, "upstream connect error or disconnect/reset before headers"),
-            (504, true, "stream timeout"),
-        ] {
-            let (effect, kind, _) = of(status, is_text, said);
-            assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable), "{status} {said}");
-        }
-        let (effect, kind, _) = whose(403, true, false, "Permission denied");
-        assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable));
     }
 }

@@ -96,29 +96,17 @@
 //! # Ok(()) }
 //! ```
 
-mod agent;
-mod api;
-mod asker;
 mod client;
 mod config;
-mod contender;
+mod core;
 mod error;
-mod fates;
-mod http;
 mod lease;
 mod list;
 mod lock;
 mod names;
-mod poll;
-mod pool;
-mod refusal;
-mod session;
-mod settings;
 mod store;
-mod tree;
-mod ttl;
-mod txn;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::Consul;

@@ -1,12 +1,16 @@
-//! Listings: the server answers whole.
+//! Reads one key, several, and listings, which the server answers whole.
 
 use crate::{
-    api::{self, Pair},
+    client::{
+        Purpose,
+        api::{self, Done, Fault, MOST_OPS, Op, Pair},
+    },
+    core::Core,
     names::{below, is_plain},
-    store::{Inner, purpose},
-    txn,
 };
-use kv_core::*;
+use kv_core::{
+    Bytes, Cursor, Deadline, Directory, Entry, Item, Key, ListOptions, Page, Position, ReadOptions, Result,
+};
 use std::collections::BTreeSet;
 
 /// How often the immediate children are read anew because one of them changed between the requests.
@@ -14,45 +18,108 @@ const TRIES: usize = 3;
 /// Keys are read one by one only where this many names lie beside each of them.
 const SPARSE: usize = 4;
 
+/// Reads one key.
+pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+    let name = core.names.name(key.as_str());
+    let found = api::get(&core.client, Purpose::of(options), options.deadline, &name).await?;
+    found.map(|pair| entry(key, pair)).transpose()
+}
+
+/// Reads several keys, in their order.
+pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+    let names: Vec<_> = keys.iter().map(|key| core.names.name(key.as_str())).collect();
+    let found = read(core, &names, Purpose::of(options), options.deadline).await?;
+    let pairs = keys.iter().zip(found);
+    pairs.map(|(key, found)| found.map(|pair| entry(key, pair)).transpose()).collect()
+}
+
+fn entry(key: &Key, pair: Pair) -> Result<Entry> {
+    Ok(Entry::new(key.clone(), pair.value()?, pair.version()))
+}
+
+/// Tells whether the key is there, without its value: no key was ever modified at index 0.
+pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
+    let check = Op::check_index(&core.names.name(key.as_str()), 0);
+    match core.txn(Purpose::of(options), options.deadline, &[check]).await? {
+        Done::Committed(_) => Ok(true),
+        Done::Refused(faults) => Ok(!faults.iter().all(Fault::is_missing)),
+    }
+}
+
+/// Reads several names, in their order; in one request when all are there.
+async fn read(
+    core: &Core,
+    names: &[String],
+    purpose: Purpose,
+    deadline: Deadline,
+) -> Result<Vec<Option<Pair>>> {
+    let mut found: Vec<Option<Pair>> = vec![None; names.len()];
+    let mut wanted: Vec<usize> = (0..names.len()).collect();
+    while !wanted.is_empty() {
+        let (now, later) = wanted.split_at(wanted.len().min(MOST_OPS));
+        let ops: Vec<_> = now.iter().map(|&at| Op::get(&names[at])).collect();
+        match core.txn(purpose, deadline, &ops).await? {
+            Done::Committed(pairs) => {
+                // What one may not read is left out.
+                let mut pairs = pairs.into_iter().peekable();
+                for &at in now {
+                    match pairs.next_if(|pair| pair.name == names[at]) {
+                        Some(pair) => found[at] = Some(pair),
+                        None => return Err(api::hidden(&names[at])),
+                    }
+                }
+                wanted = later.to_vec();
+            }
+            Done::Refused(faults) => {
+                let missing = |n: &usize| faults.iter().any(|fault| fault.at == *n);
+                let there = now.iter().enumerate().filter(|(n, _)| !missing(n)).map(|(_, &at)| at);
+                wanted = there.chain(later.iter().copied()).collect();
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns one page of a listing.
 pub(crate) async fn page(
-    inner: &Inner,
+    core: &Core,
     directory: &Directory,
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Page> {
-    let prefix = below(&inner.names, directory);
+    let prefix = below(&core.names, directory);
     if !options.recursive && is_plain(&prefix) {
         for _ in 0..TRIES {
-            if let Some(page) = children(inner, &prefix, directory, from, options).await? {
+            if let Some(page) = children(core, &prefix, directory, from, options).await? {
                 return Ok(page);
             }
         }
     }
-    let pairs = api::tree(&inner.client, purpose(&options.read), options.read.deadline, &prefix).await?;
-    let entries = pairs.iter().filter_map(|pair| entry(inner, pair, !options.keys_only).transpose());
+    let pairs = api::tree(&core.client, Purpose::of(&options.read), options.read.deadline, &prefix).await?;
+    let entries = pairs.iter().filter_map(|pair| listed(core, pair, !options.keys_only).transpose());
     Ok(Page::select(entries.collect::<Result<Vec<_>>>()?, directory, options, from))
 }
 
-/// `None` for a name that is no key.
-fn entry(inner: &Inner, pair: &Pair, with_value: bool) -> Result<Option<Entry>> {
-    let Some(key) = inner.names.parse(&pair.name) else { return Ok(None) };
+/// Makes an entry of what was listed; `None` for a name that is no key.
+fn listed(core: &Core, pair: &Pair, with_value: bool) -> Result<Option<Entry>> {
+    let Some(key) = core.names.parse(&pair.name) else { return Ok(None) };
     let value = if with_value { pair.value()? } else { Bytes::new() };
     Ok(Some(Entry::new(key, value, pair.version())))
 }
 
-/// The immediate children, without the values of what lies deeper; `None` when they are better read whole, or were not seen
+/// Reads the immediate children, without the values of what lies deeper; `None` when they are better read whole, or were not seen
 /// at one moment.
 async fn children(
-    inner: &Inner,
+    core: &Core,
     prefix: &str,
     directory: &Directory,
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Option<Page>> {
-    let (purpose, deadline) = (purpose(&options.read), options.read.deadline);
-    let (names, index) = api::names(&inner.client, purpose, deadline, prefix).await?;
+    let (purpose, deadline) = (Purpose::of(&options.read), options.read.deadline);
+    let (names, index) = api::names(&core.client, purpose, deadline, prefix).await?;
     let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
-    let keys = names.iter().filter_map(|name| inner.names.parse(name)).filter(|key| !key.is_internal());
+    let keys = names.iter().filter_map(|name| core.names.parse(name)).filter(|key| !key.is_internal());
     let places: BTreeSet<_> = keys
         .map(|key| match directory.child_of(&key) {
             Some(child) => Position::Directory(child),
@@ -66,14 +133,14 @@ async fn children(
     let wanted: Vec<_> = places
         .iter()
         .filter_map(|place| match place {
-            Position::Key(key) => Some(inner.names.name(key.as_str())),
+            Position::Key(key) => Some(core.names.name(key.as_str())),
             Position::Directory(_) => None,
         })
         .collect();
-    if wanted.len() > api::MOST_OPS && wanted.len() * SPARSE > names.len() {
+    if wanted.len() > MOST_OPS && wanted.len() * SPARSE > names.len() {
         return Ok(None);
     }
-    let found = txn::read(inner, &wanted, purpose, deadline).await?;
+    let found = read(core, &wanted, purpose, deadline).await?;
     let mut found = found.into_iter();
     let mut items = Vec::with_capacity(places.len());
     for place in places {

@@ -1,4 +1,4 @@
-//! How keys and locks are spelt on the server.
+//! Spells keys and locks as the server has them.
 
 use kv_core::{Directory, Error, ErrorKind, Key, Result};
 
@@ -9,6 +9,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Spells keys below this prefix.
+    ///
     /// # Errors
     /// For a prefix that no request's path can spell: the server would make another one of it.
     pub(crate) fn new(prefix: String) -> Result<Self> {
@@ -31,12 +33,12 @@ impl Names {
         &self.prefix
     }
 
-    /// The server's name of a key, or of what a directory's keys begin with.
+    /// Returns the server's name of a key, or of what a directory's keys begin with.
     pub(crate) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// The key of this name, also one of the library's own; `None` for what other tools wrote.
+    /// Returns the key of this name, also one of the library's own; `None` for what other tools wrote.
     pub(crate) fn parse(&self, name: &str) -> Option<Key> {
         let key = name.strip_prefix(&self.prefix)?;
         match key.strip_prefix(LOCKS) {
@@ -45,22 +47,22 @@ impl Names {
         }
     }
 
-    /// What the names of all contenders of a lock begin with.
+    /// Returns what the names of all contenders of a lock begin with.
     pub(crate) fn line(&self, lock: &Key) -> String {
         format!("{}{}/", self.prefix, line(lock))
     }
 
-    /// What the names of all locks begin with.
+    /// Returns what the names of all locks begin with.
     pub(crate) fn locks(&self) -> String {
         self.name(LOCKS)
     }
 
-    /// The mark of a contender that was given up while its request was under way.
+    /// Returns the mark of a contender that was given up while its request was under way.
     pub(crate) fn given_up(&self, id: &str) -> String {
         self.name(&format!(".kv/gone/{id}"))
     }
 
-    /// What is read to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    /// Returns what is read to see whether there is an answer: a name of our own, below the prefix, where we have rights.
     pub(crate) fn health(&self) -> String {
         self.name(".kv/health")
     }
@@ -74,7 +76,7 @@ fn line(lock: &Key) -> String {
     format!("{LOCKS}{}/{lock}", lock.segments().count())
 }
 
-/// The key of a contender, by which its life is told.
+/// Makes the key of a contender, by which its life is told.
 ///
 /// # Errors
 /// When the name of the lock is too long.
@@ -84,7 +86,7 @@ pub(crate) fn contender(lock: &Key, id: &str) -> Result<Key> {
     Ok(Key::internal(&area, &lock.as_directory().join(&id)?))
 }
 
-/// The key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there: it is another tool's.
+/// Reads the key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there: it is another tool's.
 fn own(contender: &str) -> Option<Key> {
     let (count, name) = contender.split_once('/')?;
     let (lock, id) = name.rsplit_once('/')?;
@@ -92,13 +94,13 @@ fn own(contender: &str) -> Option<Key> {
     is_spelt.then(|| Some(Key::internal(&format!("lock/{count}"), &Key::from_stored(name)?)))?
 }
 
-/// The lock that a contender's key stands in line for.
+/// Returns the lock that a contender's key stands in line for.
 pub(crate) fn lock_of(contender: &Key) -> Option<Key> {
     let (_, name) = contender.as_str().strip_prefix(LOCKS)?.split_once('/')?;
     Key::from_stored(name.rsplit_once('/')?.0)
 }
 
-/// The id of a contender.
+/// Makes the id of a contender.
 pub(crate) fn id(number: u64) -> String {
     format!("{number:016x}")
 }
@@ -107,13 +109,13 @@ fn is_id(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one whose
-/// prefix lies inside of it.
+/// Returns whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one
+/// whose prefix lies inside of it.
 pub(crate) fn is_somebodys_own(name: &str) -> bool {
     end_of_own(name).is_some()
 }
 
-/// How many bytes of a name say so.
+/// Returns how many bytes of a name say so.
 pub(crate) fn end_of_own(name: &str) -> Option<usize> {
     if name == ".kv" || name.starts_with(".kv/") {
         return Some(name.len().min(".kv/".len()));
@@ -122,18 +124,18 @@ pub(crate) fn end_of_own(name: &str) -> Option<usize> {
     ends.into_iter().flatten().min()
 }
 
-/// The part of a name up to its last slash, that one included: what its siblings begin with.
+/// Returns the part of a name up to its last slash, that one included: what its siblings begin with.
 pub(crate) fn parent(name: &str) -> &str {
     let trimmed = name.strip_suffix('/').unwrap_or(name);
     trimmed.rfind('/').map_or("", |at| &name[..=at])
 }
 
-/// What the keys below a directory begin with.
+/// Returns what the keys below a directory begin with.
 pub(crate) fn below(names: &Names, directory: &Directory) -> String {
     names.name(&directory.start())
 }
 
-/// A name as a part of a request's path, encoded once. Whatever is not plain is: the server decodes it once as well.
+/// Encodes a name once, as a part of a request's path, for the server decodes it once as well.
 pub(crate) fn encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 16);
     for byte in name.bytes() {
@@ -150,8 +152,8 @@ pub(crate) fn encoded(name: &str) -> String {
     out
 }
 
-/// Whether the server takes the name in a request's path for sure: it refuses there what it holds for unprintable, by tables of
-/// its own.
+/// Returns whether the server takes the name in a request's path for sure: it refuses there what it holds for unprintable, by
+/// tables of its own.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| (b' '..=b'~').contains(&b))
 }

@@ -1,0 +1,216 @@
+//! Sends one request to one agent.
+
+use super::{
+    answer::{Answer, refused},
+    body::{Body, WAITS, give_up},
+    pool::Pool,
+    request::{Purpose, Request},
+    settings::{Tls, Token, read_tls},
+    times::Times,
+};
+use crate::{
+    error::{AgentError, failed},
+    names::encoded,
+};
+use kv_core::{Error, ErrorKind, Result, backend::retry::Effect};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{HeaderMap, HeaderValue},
+};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Instant,
+};
+
+/// What all requests have.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) token: Token,
+    query: String,
+    /// The store was opened: what was right then is not wrong now.
+    is_open: AtomicBool,
+}
+
+impl Common {
+    pub(crate) fn new(token: Token, datacenter: Option<&str>, namespace: Option<&str>) -> Self {
+        let mut query = String::new();
+        for (name, value) in [("dc", datacenter), ("ns", namespace)] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        Self { token, query, is_open: AtomicBool::new(false) }
+    }
+}
+
+/// One agent.
+pub(crate) struct Agent {
+    pub(crate) name: Arc<str>,
+    base: String,
+    settings: Arc<kv_core::Tls>,
+    tls: RwLock<Option<Arc<Tls>>>,
+    common: Arc<Common>,
+    pub(crate) pool: Arc<Pool>,
+}
+
+impl Agent {
+    pub(crate) fn new(
+        name: &str,
+        settings: Arc<kv_core::Tls>,
+        tls: Option<Arc<Tls>>,
+        common: Arc<Common>,
+    ) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (_, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        let base = match tls.as_ref().and_then(|tls| tls.server_name()) {
+            Some(server_name) => format!("{scheme}://{server_name}:{port}"),
+            None => format!("{scheme}://{name}"),
+        };
+        let nonsense = |e: &dyn fmt::Display| {
+            let why = format!("the address {name:?} makes no sense: {e}");
+            Error::new(ErrorKind::InvalidArgument, why)
+        };
+        let is_bare = |url: &reqwest::Url| url.path() == "/" && url.query().is_none() && url.host().is_some();
+        reqwest::Url::parse(&base).map_err(|e| nonsense(&e)).and_then(|url| {
+            is_bare(&url).then_some(()).ok_or_else(|| nonsense(&"it is no host with a port"))
+        })?;
+        let name: Arc<str> = name.into();
+        let pool = Pool::of(&name);
+        Ok(Self { name, base, settings, tls: RwLock::new(tls), common, pool })
+    }
+
+    fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the files of the TLS settings again, and tells whether they are others now. Of files that cannot be read, or are
+    /// half replaced, nothing is taken.
+    pub(crate) fn renew_tls(&self) -> bool {
+        let Ok(new) = read_tls(&self.settings) else { return false };
+        let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = new.is_some() && new != *tls;
+        if is_new {
+            *tls = new;
+        }
+        is_new
+    }
+
+    /// Reads the file of the token again, and tells whether it is another one now than this.
+    pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
+        self.common.token.renew() || self.token().as_ref() != token
+    }
+
+    /// Returns the token that requests carry now.
+    pub(crate) fn token(&self) -> Option<HeaderValue> {
+        self.common.token.get()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.common.is_open.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn opened(&self) {
+        self.common.is_open.store(true, Ordering::Release);
+    }
+
+    fn url(&self, purpose: Purpose, request: &Request) -> String {
+        let consistency = match purpose {
+            Purpose::Read | Purpose::WatchRead | Purpose::BlockingQuery => "consistent",
+            Purpose::Stale => "stale",
+            Purpose::Write | Purpose::Repeatable | Purpose::Release | Purpose::Session => "",
+        };
+        let mut url = format!("{}{}?{consistency}", self.base, request.path);
+        for (name, value) in &request.query {
+            url.push_str(&format!("&{name}={value}"));
+        }
+        url.push_str(&self.common.query);
+        url
+    }
+
+    fn request(
+        &self,
+        purpose: Purpose,
+        tls: Option<&Arc<Tls>>,
+        request: &Request,
+        sending: &Arc<AtomicU8>,
+    ) -> Result<RequestBuilder, AgentError> {
+        let own = matches!(purpose, Purpose::Release | Purpose::Session);
+        let http = self.pool.connections(tls, own).map_err(|e| {
+            let why = format!("{}: the TLS settings make no sense: {}", self.name, e.without_url());
+            AgentError::new(Effect::RefusedHere, ErrorKind::InvalidArgument, why)
+        })?;
+        let mut headers = HeaderMap::new();
+        if let Some(token) = self.common.token.get() {
+            headers.insert("x-consul-token", token);
+        }
+        let mut sent = http.request(request.method.clone(), self.url(purpose, request)).headers(headers);
+        if request.method == Method::PUT {
+            let (bytes, count) = (Some(request.body.clone()), request.count.clone());
+            sent = sent.body(reqwest::Body::wrap(Body { bytes, sending: sending.clone(), count }));
+        }
+        Ok(sent)
+    }
+
+    /// Makes one attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
+    pub(crate) async fn attempt<T>(
+        &self,
+        purpose: Purpose,
+        times: Times,
+        request: &Request,
+        read: &(impl Fn(&Answer) -> Option<Result<T, AgentError>> + Sync),
+    ) -> Result<T, AgentError> {
+        let (sending, began) = (Arc::new(AtomicU8::new(WAITS)), Instant::now());
+        // Before the connections are taken, so that giving them up is not missed.
+        let mut silence = self.pool.silence();
+        let tls = self.tls();
+        let sent = self.request(purpose, tls.as_ref(), request, &sending)?;
+        let answer = async { Answer::whole(sent.send().await?).await };
+        let answered = match purpose {
+            // It may be silent for good reasons, and goes by what other requests hear.
+            Purpose::BlockingQuery => tokio::select! {
+                answered = times.whole.limit(answer) => answered,
+                _ = silence.changed() => None,
+            },
+            Purpose::Write => written(times, &sending, answer).await,
+            _ => times.whole.limit(answer).await,
+        };
+        // A connection may be about to begin with it at this moment: from now on it does not.
+        let is_sent = !give_up(&sending);
+        let is_open = self.is_open();
+        match answered {
+            Some(Ok(answer)) => {
+                self.pool.heard();
+                read(&answer).unwrap_or_else(|| Err(refused(&self.name, purpose, is_open, &answer)))
+            }
+            Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
+            None => {
+                // A write that was not sent was given up early: no connection has been silent.
+                if purpose != Purpose::BlockingQuery && (is_sent || purpose != Purpose::Write) {
+                    self.pool.is_silent(tls.as_ref(), began);
+                }
+                let (effect, what) = match is_sent {
+                    true => (Effect::Unknown, "no answer"),
+                    false => (Effect::None, "no connection, or no answer,"),
+                };
+                let why = format!("{}: {what} within {:?}", self.name, began.elapsed());
+                Err(AgentError::new(effect, ErrorKind::Timeout, why))
+            }
+        }
+    }
+}
+
+/// Waits for the answer to a write. Without a connection nothing is sent, so that it is given up while there is time for another
+/// agent.
+async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    let answered = times.connect.limit(answer.as_mut()).await;
+    if answered.is_some() || give_up(sending) {
+        return answered;
+    }
+    times.whole.limit(answer).await
+}

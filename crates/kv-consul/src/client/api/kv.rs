@@ -1,0 +1,133 @@
+//! Reads keys: one, all of a directory, or the names alone; and waits for a change of them.
+
+use super::{
+    json::{json, name},
+    op::Op,
+    pair::{Pair, pairs},
+    txn::{Done, body, txn},
+};
+use crate::{
+    client::{Answer, Client, Purpose, Request},
+    names::{encoded, is_plain},
+};
+use kv_core::{Deadline, Error, ErrorKind, Result};
+use serde_json::value::RawValue;
+use std::{sync::Arc, time::Duration};
+
+/// Reads one key: `GET /v1/kv/KEY`, or a transaction for a name that no path may hold.
+pub(crate) async fn get(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    name: &str,
+) -> Result<Option<Pair>> {
+    if is_plain(name) {
+        let request = Request::get(format!("/v1/kv/{}", encoded(name)));
+        let one = |answer: &Answer| {
+            let (mut pairs, _) = listed(answer)?;
+            let pair = pairs.pop();
+            // Another key's is somebody else's answer.
+            pair.as_ref().is_none_or(|pair| pair.name == name).then_some(pair)
+        };
+        return client.call(purpose, deadline, &request, one).await;
+    }
+    match txn(client, purpose, deadline, body(&[Op::get(name)])?).await?.answer {
+        // What one may not read is left out.
+        Done::Committed(mut pairs) => pairs.pop().map(Some).ok_or_else(|| hidden(name)),
+        Done::Refused(_) => Ok(None),
+    }
+}
+
+pub(crate) fn hidden(name: &str) -> Error {
+    Error::new(ErrorKind::PermissionDenied, format!("the token may not read {name:?} on the server"))
+}
+
+/// Returns what is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
+pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
+    let index = answer.index?;
+    match answer.status {
+        200 => Some((pairs(&answer.body)?, index)),
+        404 => Some((Vec::new(), index)),
+        _ => None,
+    }
+}
+
+/// Reads all keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
+pub(crate) async fn tree(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    prefix: &str,
+) -> Result<Vec<Pair>> {
+    if is_plain(prefix) {
+        let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("recurse", "");
+        return Ok(client.call(purpose, deadline, &request, listed).await?.0);
+    }
+    match txn(client, purpose, deadline, body(&[Op::get_tree(prefix)])?).await?.answer {
+        Done::Committed(pairs) => Ok(pairs),
+        Done::Refused(_) => Ok(Vec::new()),
+    }
+}
+
+/// Reads all names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
+pub(crate) async fn names(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    prefix: &str,
+) -> Result<(Vec<String>, u64)> {
+    let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("keys", "");
+    let names = |answer: &Answer| {
+        let index = answer.index?;
+        if answer.status == 404 {
+            return Some((Vec::new(), index));
+        }
+        let raw: Vec<&RawValue> = json(answer)?;
+        Some((raw.into_iter().filter_map(name).collect(), index))
+    };
+    client.call(purpose, deadline, &request, names).await
+}
+
+/// What is asked again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Range {
+    /// One name.
+    Name(Arc<str>),
+    /// All names that begin so.
+    Tree(Arc<str>),
+}
+
+/// What was there, and the server's index of it.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) index: u64,
+}
+
+/// Reads a range at one moment, or, when there is an index to wait behind, as soon as it may have changed since: a blocking
+/// query.
+pub(crate) async fn range(
+    client: &Client,
+    range: &Range,
+    behind: Option<(u64, Duration)>,
+    deadline: Deadline,
+) -> Result<Listing> {
+    let (name, is_tree) = match range {
+        Range::Name(name) => (name, false),
+        Range::Tree(prefix) => (prefix, true),
+    };
+    let mut request = Request::get(format!("/v1/kv/{}", encoded(name)));
+    if is_tree {
+        request = request.with("recurse", "");
+    }
+    let purpose = match behind {
+        None => Purpose::WatchRead,
+        Some((index, wait)) => {
+            request =
+                request.with("index", index.to_string()).with("wait", format!("{}ms", wait.as_millis()));
+            Purpose::BlockingQuery
+        }
+    };
+    let (pairs, index) = client.call(purpose, deadline, &request, listed).await?;
+    Ok(Listing { pairs, index })
+}

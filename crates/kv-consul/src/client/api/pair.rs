@@ -1,0 +1,73 @@
+//! Reads keys as the server tells them.
+
+use super::json::name;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use kv_core::{Error, ErrorKind, Result, Version};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use std::hash::{BuildHasher, RandomState};
+
+/// A key as the server tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) created: u64,
+    pub(crate) modified: u64,
+    /// Whether a session holds it.
+    pub(crate) is_held: bool,
+    /// In base64, within the answer that it came in.
+    text: Bytes,
+}
+
+impl Pair {
+    pub(crate) fn value(&self) -> Result<Bytes> {
+        let value = BASE64_STANDARD.decode(&self.text).map_err(|e| {
+            let why = format!("the server answered a value of {:?} that is no base64", self.name);
+            Error::new(ErrorKind::Corrupt, why).with_cause(e)
+        })?;
+        Ok(value.into())
+    }
+
+    /// Returns a digest of the value.
+    pub(crate) fn digest(&self, hashes: &RandomState) -> u64 {
+        hashes.hash_one(&self.text)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        Version::new(self.modified, 0)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct RawPair<'a> {
+    #[serde(borrow)]
+    key: &'a RawValue,
+    #[serde(borrow, default)]
+    value: Option<&'a str>,
+    #[serde(default)]
+    session: Option<IgnoredAny>,
+    create_index: u64,
+    modify_index: u64,
+}
+
+impl RawPair<'_> {
+    /// Returns the key; `None` for a name that is no text.
+    pub(super) fn pair(&self, body: &Bytes) -> Option<Pair> {
+        let text = self.value.map_or_else(Bytes::new, |value| body.slice_ref(value.as_bytes()));
+        Some(Pair {
+            name: name(self.key)?,
+            created: self.create_index,
+            modified: self.modify_index,
+            is_held: self.session.is_some(),
+            text,
+        })
+    }
+}
+
+/// Reads the keys of a listing, but those whose names are no text; `None` for what is no listing.
+pub(super) fn pairs(body: &Bytes) -> Option<Vec<Pair>> {
+    let raw: Vec<RawPair<'_>> = serde_json::from_slice(body).ok()?;
+    Some(raw.iter().filter_map(|raw| raw.pair(body)).collect())
+}

@@ -1,0 +1,87 @@
+//! Makes, renews, ends and finds sessions.
+
+use super::json::{json, unwritable};
+use crate::client::{Answer, Client, Purpose, Request};
+use kv_core::{Deadline, Result, backend::retry::Answered};
+use serde::{Deserialize, Serialize};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+/// A session that is asked for: `PUT /v1/session/create`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NewSession<'a> {
+    name: &'a str,
+    #[serde(rename = "TTL")]
+    ttl: String,
+    behavior: &'static str,
+    lock_delay: &'static str,
+    /// Nobody's health ends it: it ends by its time, or with its node.
+    node_checks: [&'static str; 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Name", default)]
+    name: String,
+}
+
+/// Makes a session whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its
+/// fence. A repeat makes another one of this name; `sent` counts them.
+pub(crate) async fn create_session(
+    client: &Client,
+    deadline: Deadline,
+    name: &str,
+    ttl: Duration,
+    node: Option<&str>,
+    sent: Arc<AtomicUsize>,
+) -> Result<Answered<Arc<str>>> {
+    let ttl = format!("{}ms", ttl.as_millis());
+    let new = NewSession { name, ttl, behavior: "delete", lock_delay: "0s", node_checks: [], node };
+    let body = serde_json::to_vec(&new).map_err(unwritable)?;
+    let created = |answer: &Answer| {
+        let id = json::<Session>(answer).map(|session| session.id).filter(|id| is_id(id))?;
+        Some(Ok(Ok(id.into())))
+    };
+    let request = Request::put("/v1/session/create", body).counted(sent);
+    client.ask(Purpose::Repeatable, deadline, &request, created).await
+}
+
+/// Returns whether it is the id of a session, as the server makes them.
+fn is_id(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
+/// The body of a request that needs none: of an empty one nobody hears when it is sent, and so whether a lost answer means anything.
+const NO_BODY: &str = "{}";
+
+/// Begins the life of a session anew; `false` when it has ended.
+pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
+    let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
+    let renewed = |answer: &Answer| match answer.status {
+        200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
+        404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
+        _ => None,
+    };
+    client.call(Purpose::Session, deadline, &request, renewed).await
+}
+
+/// Ends a session, and its keys.
+pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
+    let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
+    client.call(Purpose::Session, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
+}
+
+/// Finds the sessions of this name.
+pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
+    let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
+    let all = client.call(Purpose::Read, deadline, &Request::get("/v1/session/list"), all).await?;
+    let named = all.into_iter().filter(|session| session.name == name && is_id(&session.id));
+    Ok(named.map(|session| session.id.into()).collect())
+}

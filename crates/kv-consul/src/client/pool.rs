@@ -1,0 +1,261 @@
+//! Keeps what all stores of a process share at one agent: its connections, and how many of them there may be. An agent counts
+//! those of all programs behind one address together, 200 by default.
+
+use super::settings::Tls;
+use kv_core::backend::{Home, Mutex};
+use reqwest::{
+    Client,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::{Semaphore, SemaphorePermit, watch},
+};
+
+/// How long making a connection may take, TLS included, before the next agent is tried.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
+pub(crate) const CALLS: usize = 24;
+/// The same for what keeps locks and leases, and gives them back.
+pub(crate) const RELEASES: usize = 16;
+/// The same for the sessions that they hang on.
+pub(crate) const SESSIONS: usize = 8;
+/// The same for all polls, and for what is read as they begin. Two processes with everything in use fit into what an agent takes by
+/// default.
+const POLLS: usize = 40;
+const LOOKS: usize = 8;
+/// Where nothing was heard for so long, connections may have ended unnoticed: the runtime may have stood still.
+const STILL: Duration = Duration::from_millis(100);
+/// A connection that nobody uses is kept for so long; the ones of renewals for as long as the other side does, so that a
+/// renewal needs no new one.
+const IDLE: Duration = Duration::from_secs(30);
+
+static POOLS: Mutex<Vec<(Arc<str>, Weak<Pool>)>> = Mutex::new(Vec::new());
+
+/// One agent, for all of this process.
+pub(crate) struct Pool {
+    agent: Arc<str>,
+    links: Mutex<Vec<Links>>,
+    turns: Mutex<Vec<(Id, Home, Arc<Turns>)>>,
+    /// How many polls there are of each width but the widest.
+    pub(crate) widths: [AtomicUsize; 3],
+    /// Tells that connections went silent.
+    silence: watch::Sender<()>,
+    heard: Mutex<Instant>,
+}
+
+/// How much may be under way from one runtime: one that stands still must not hold up others of the process.
+pub(crate) struct Turns {
+    calls: Semaphore,
+    releases: Semaphore,
+    sessions: Semaphore,
+    polls: Semaphore,
+    looks: Semaphore,
+    /// How many polls wait for their turn.
+    waiting: AtomicUsize,
+}
+
+/// Connections that live on one runtime, and end with it.
+struct Links {
+    runtime: Id,
+    home: Home,
+    tls: Option<Arc<Tls>>,
+    calls: Client,
+    keeps: Client,
+}
+
+impl Pool {
+    pub(crate) fn of(agent: &Arc<str>) -> Arc<Self> {
+        let mut pools = POOLS.lock();
+        pools.retain(|(_, pool)| pool.strong_count() > 0);
+        let there = pools.iter().find(|(name, _)| name == agent).and_then(|(_, pool)| pool.upgrade());
+        there.unwrap_or_else(|| {
+            let pool = Arc::new(Self {
+                agent: agent.clone(),
+                links: Mutex::new(Vec::new()),
+                turns: Mutex::new(Vec::new()),
+                widths: Default::default(),
+                silence: watch::Sender::new(()),
+                heard: Mutex::new(Instant::now()),
+            });
+            pools.push((agent.clone(), Arc::downgrade(&pool)));
+            pool
+        })
+    }
+
+    /// Returns the connections of this runtime: those whose runtime has ended are dead.
+    pub(crate) fn connections(&self, tls: Option<&Arc<Tls>>, keeps: bool) -> reqwest::Result<Client> {
+        let runtime = Handle::current().id();
+        let mut links = self.links.lock();
+        links.retain(|links| !links.home.is_gone());
+        let of = |links: &Links| if keeps { links.keeps.clone() } else { links.calls.clone() };
+        if let Some(there) =
+            links.iter().find(|links| links.runtime == runtime && is_same(links.tls.as_ref(), tls))
+        {
+            return Ok(of(there));
+        }
+        let new = Links {
+            runtime,
+            home: Home::here(),
+            tls: tls.cloned(),
+            calls: connections(&self.agent, tls, CALLS, Some(IDLE))?,
+            keeps: connections(&self.agent, tls, RELEASES / 4, None)?,
+        };
+        let client = of(&new);
+        links.push(new);
+        Ok(client)
+    }
+
+    /// Returns the turns of this runtime.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        let runtime = Handle::current().id();
+        let mut turns = self.turns.lock();
+        turns.retain(|(_, home, _)| !home.is_gone());
+        if let Some((.., there)) = turns.iter().find(|(of, ..)| *of == runtime) {
+            return there.clone();
+        }
+        let new = Arc::new(Turns {
+            calls: Semaphore::new(CALLS),
+            releases: Semaphore::new(RELEASES),
+            sessions: Semaphore::new(SESSIONS),
+            polls: Semaphore::new(POLLS),
+            looks: Semaphore::new(LOOKS),
+            waiting: AtomicUsize::default(),
+        });
+        turns.push((runtime, Home::here(), new.clone()));
+        new
+    }
+
+    /// Lets the runtime hear of connections that ended while it stood still, as between two `block_on`: a write that is sent on
+    /// one has an unknown outcome.
+    pub(crate) async fn listen(&self) {
+        if self.heard.lock().elapsed() > STILL {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(crate) fn silence(&self) -> watch::Receiver<()> {
+        self.silence.subscribe()
+    }
+
+    /// Notes that an answer came.
+    pub(crate) fn heard(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Notes that nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all
+    /// are given up.
+    pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
+        let runtime = Handle::current().id();
+        self.links.lock().retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
+        if *self.heard.lock() < since {
+            self.silence.send_replace(());
+        }
+    }
+}
+
+impl Turns {
+    /// Waits for the right to have a call under way.
+    pub(crate) async fn call(&self) -> Option<SemaphorePermit<'_>> {
+        self.calls.acquire().await.ok()
+    }
+
+    pub(crate) async fn release(&self) -> Option<SemaphorePermit<'_>> {
+        self.releases.acquire().await.ok()
+    }
+
+    pub(crate) async fn session(&self) -> Option<SemaphorePermit<'_>> {
+        self.sessions.acquire().await.ok()
+    }
+
+    /// Waits for the right to have a poll under way, in turns.
+    pub(crate) async fn poll(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.polls.try_acquire() {
+            return Some(turn);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        self.polls.acquire().await.ok()
+    }
+
+    /// Waits for the right to read what a poll begins with.
+    pub(crate) async fn look(&self) -> Option<SemaphorePermit<'_>> {
+        self.looks.acquire().await.ok()
+    }
+
+    /// Returns whether polls wait for others to end.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+fn is_same(one: Option<&Arc<Tls>>, other: Option<&Arc<Tls>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Finds the agent's address for the name that its certificate has.
+struct Renamed(Arc<str>);
+
+impl Resolve for Renamed {
+    fn resolve(&self, _: Name) -> Resolving {
+        let agent = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host(&*agent).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn connections(
+    agent: &Arc<str>,
+    tls: Option<&Arc<Tls>>,
+    most: usize,
+    idle: Option<Duration>,
+) -> reqwest::Result<Client> {
+    let mut builder = Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // What may be sent again is decided by the caller alone.
+        .retry(reqwest::retry::never())
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(idle)
+        .pool_max_idle_per_host(most);
+    match tls {
+        Some(tls) => {
+            builder = tls.set(builder);
+            if tls.server_name().is_some() {
+                builder = builder.dns_resolver(Renamed(agent.clone()));
+            }
+        }
+        // Else it reads all certificates that the system trusts, for nothing.
+        None => builder = builder.tls_certs_only([]),
+    }
+    builder.build()
+}

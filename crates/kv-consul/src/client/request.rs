@@ -1,0 +1,84 @@
+//! Describes a request: what it is for, and what is sent.
+
+use bytes::Bytes;
+use kv_core::{Consistency, ReadOptions, backend::retry::RetrySafety};
+use reqwest::Method;
+use std::sync::{Arc, atomic::AtomicUsize};
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It changes nothing.
+    Read,
+    /// As a read, from any server and without a leader.
+    Stale,
+    /// A read for a watch.
+    WatchRead,
+    /// A read that is answered when something changes; it is asked of one agent once.
+    BlockingQuery,
+    /// Another client may write between it and a repeat.
+    Write,
+    /// Its effect is bound to an id of our own.
+    Repeatable,
+    /// The same, for what gives a lock back: it waits for nothing else.
+    Release,
+    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given
+    /// back.
+    Session,
+}
+
+impl Purpose {
+    /// Returns what a read is for, by the consistency that it asks for.
+    pub(crate) fn of(read: &ReadOptions) -> Self {
+        match read.consistency {
+            Consistency::Linearizable => Self::Read,
+            Consistency::Stale => Self::Stale,
+        }
+    }
+
+    /// Returns what repeating it would do.
+    pub(crate) fn safety(self) -> RetrySafety {
+        match self {
+            Self::Read | Self::Stale | Self::WatchRead | Self::BlockingQuery => RetrySafety::Read,
+            Self::Repeatable | Self::Release | Self::Session => RetrySafety::Repeatable,
+            Self::Write => RetrySafety::Write,
+        }
+    }
+
+    /// Returns whether it is more than a reading.
+    pub(crate) fn changes(self) -> bool {
+        self.safety() != RetrySafety::Read
+    }
+}
+
+/// One request, to be sent to one agent or another.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Vec<(&'static str, String)>,
+    pub(super) body: Bytes,
+    /// Counts how often it was sent.
+    pub(super) count: Option<Arc<AtomicUsize>>,
+}
+
+impl Request {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: Bytes::new(), count: None }
+    }
+
+    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into(), count: None }
+    }
+
+    /// Adds a parameter; for many only the presence counts.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// Has this count each time that it begins to be sent.
+    pub(crate) fn counted(self, count: Arc<AtomicUsize>) -> Self {
+        Self { count: Some(count), ..self }
+    }
+}

@@ -1,0 +1,29 @@
+//! Tells how long requests may take, and for how long one that fails is tried again.
+
+use kv_core::Deadline;
+use std::time::Duration;
+
+/// For so long a server that does not know the token of an open store is asked again: tokens are
+/// exchanged on one side before the other, and a server that has just begun knows none before it
+/// has read what it had.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// How long one attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until it is sent, where it is a write.
+    pub(crate) connect: Deadline,
+    /// In all.
+    pub(crate) whole: Deadline,
+}
+
+/// Returns a deadline a moment before this one, for a wait that tells what it knows.
+pub(crate) fn a_moment_before(deadline: Deadline) -> Deadline {
+    let left = deadline.remaining();
+    Deadline::after(left - left / 50)
+}
+
+/// Returns the deadline of work on a task of its own, whose caller's time began before it.
+pub(crate) fn on_a_task(within: Duration) -> Deadline {
+    Deadline::after(within - within / 10)
+}

@@ -1,0 +1,18 @@
+//! Grants leases: they are sessions, by which keys live that do not live for ever.
+
+pub(crate) mod session;
+pub(crate) mod ttl;
+pub(crate) mod ttl_sessions;
+
+use crate::core::Core;
+use kv_core::{LeaseId, LeaseOptions, Leased, Result};
+use std::time::Duration;
+
+/// Does [`Store::lease`](kv_core::Store::lease).
+pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let range = core.capabilities.lease.as_ref();
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
+    let session = session::create(core, "lease", ttl, options.deadline, options.each_request).await?;
+    let alive = session::keep(core, &session, ttl, options.each_request);
+    Ok(Leased { id: LeaseId::new(session.id.clone()), ttl, alive, revoke: session.end })
+}

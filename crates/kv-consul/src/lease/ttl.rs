@@ -1,0 +1,34 @@
+//! Gives puts with a TTL the sessions that their keys live by.
+
+use super::{
+    session,
+    ttl_sessions::{TtlSession, session_ttl},
+};
+use crate::{client::a_moment_before, core::Core};
+use kv_core::{Deadline, Error, ErrorKind, Result, backend::Clock};
+use std::{sync::Arc, time::Duration};
+
+/// Returns a session for a put with this TTL that is about to be sent.
+pub(crate) async fn get(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlSession>> {
+    let slot = core.ttl_sessions.slot(ttl);
+    // Another put's session is waited for no longer than one of our own.
+    let deadline = a_moment_before(deadline);
+    let session = deadline.limit(slot.get_or_try_init(|| create(core, ttl, deadline))).await;
+    let session = session.unwrap_or_else(|| {
+        let why = format!(
+            "nothing was sent within {:?}: the put waited for the session that another one asked for",
+            deadline.within()
+        );
+        Err(Error::new(ErrorKind::Timeout, why))
+    })?;
+    // Counted while it is held by us, so that nobody ends it.
+    session.used();
+    Ok(session.clone())
+}
+
+async fn create(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlSession>> {
+    let at = Clock::system().now();
+    let each = deadline.within().min(Deadline::DEFAULT);
+    let session = session::create(core, "ttl", session_ttl(ttl), deadline, each).await?;
+    Ok(core.ttl_sessions.begin(session.id, session.end, ttl, at))
+}

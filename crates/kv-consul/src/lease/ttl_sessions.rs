@@ -1,0 +1,218 @@
+//! Keeps the sessions of puts with a TTL: puts of one TTL that follow each other closely share one.
+
+use crate::client::{Client, api};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::{Clock, Instant, Mutex, Undo},
+};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::OnceCell, task::AbortHandle};
+
+/// A session outlives the TTL by this part of it, and for so long after it was asked for it is given to further puts.
+const AHEAD: u32 = 10;
+/// Of how many keys it is known by which session they live.
+const MOST_KEYS: usize = 1 << 16;
+
+/// Returns how long the session of puts with this TTL lives.
+pub(crate) fn session_ttl(ttl: Duration) -> Duration {
+    ttl + ttl / AHEAD
+}
+
+/// Returns the greatest TTL whose session lives at most this long.
+pub(crate) fn greatest(session: Duration) -> Duration {
+    Duration::from_secs((session * AHEAD / (AHEAD + 1)).as_secs())
+}
+
+/// A session under which keys were put.
+pub(crate) struct TtlSession {
+    pub(crate) id: Arc<str>,
+    pub(crate) ttl: Duration,
+    at: Instant,
+    /// How many keys may live by it.
+    keys: AtomicUsize,
+    end: Mutex<Undo>,
+    retires: Mutex<Option<AbortHandle>>,
+}
+
+impl TtlSession {
+    fn is_past(&self, time: Duration) -> bool {
+        // Always the machine's clock: the server's goes on too.
+        Clock::system().now().since(self.at) > time
+    }
+
+    /// Notes a put by it that is about to be sent.
+    pub(super) fn used(&self) {
+        self.keys.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that a write took no effect.
+    pub(crate) fn unused(&self) {
+        self.keys.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Follows a write that was done: the key lives its whole TTL from now on.
+    ///
+    /// # Errors
+    /// When the session has ended meanwhile, and the key with it.
+    pub(crate) async fn begun(&self, client: &Client, deadline: Deadline) -> Result<()> {
+        if !self.is_past(self.ttl / AHEAD) {
+            return Ok(());
+        }
+        match api::renew_session(client, deadline, &self.id).await {
+            Ok(false) => {
+                let why = "the write took longer than its TTL, which has ended the key";
+                Err(Error::new(ErrorKind::OutcomeUnknown, why))
+            }
+            // Its keys live by the TTL, counted from the grant.
+            Ok(true) | Err(_) => Ok(()),
+        }
+    }
+
+    fn take_end(&self) -> Undo {
+        mem::replace(&mut *self.end.lock(), Undo::nothing())
+    }
+}
+
+/// A session that no key lives by is ended in the background; others end by their time.
+impl Drop for TtlSession {
+    fn drop(&mut self) {
+        if let Some(retires) = self.retires.lock().take() {
+            retires.abort();
+        }
+        if self.keys.load(Ordering::Acquire) > 0 {
+            self.take_end().forget();
+        }
+    }
+}
+
+/// The place of a session that puts of one TTL share.
+pub(super) type Slot = Arc<OnceCell<Arc<TtlSession>>>;
+
+/// The sessions of one store for its puts.
+#[derive(Default)]
+pub(crate) struct TtlSessions(Arc<Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    /// Those that further puts may have.
+    current: HashMap<Duration, Slot>,
+    /// Which of our keys live by which, as far as this store wrote them, and the index of that write.
+    keys: HashMap<String, (Arc<TtlSession>, u64)>,
+    /// How many of them call for a look at which are over.
+    look_at: usize,
+}
+
+impl Table {
+    /// Forgets what was written at this index or before: it is no more.
+    fn left(&mut self, name: &str, at: u64) -> Option<Arc<TtlSession>> {
+        self.keys.get(name).filter(|(_, written)| *written <= at)?;
+        let (session, _) = self.keys.remove(name)?;
+        session.unused();
+        Some(session)
+    }
+}
+
+impl TtlSessions {
+    /// Returns the place of the session that a put with this TTL may have: of one that is there or under way, or of a new one.
+    pub(super) fn slot(&self, ttl: Duration) -> Slot {
+        let mut table = self.0.lock();
+        let cell = table.current.entry(ttl).or_default();
+        // Half of the time is left for the put itself; one that takes longer renews the session.
+        if cell.get().is_some_and(|session| session.is_past(ttl / AHEAD / 2)) {
+            *cell = Arc::default();
+        }
+        cell.clone()
+    }
+
+    /// Takes in a session that was asked for at this moment, and gives it to puts until its time for that is over.
+    pub(super) fn begin(&self, id: Arc<str>, end: Undo, ttl: Duration, at: Instant) -> Arc<TtlSession> {
+        let session = Arc::new(TtlSession {
+            id,
+            ttl,
+            at,
+            keys: AtomicUsize::new(0),
+            end: Mutex::new(end),
+            retires: Mutex::default(),
+        });
+        let (table, retired) = (Arc::downgrade(&self.0), Arc::downgrade(&session));
+        let retires = tokio::spawn(async move {
+            Clock::system().sleep_until(at + ttl / AHEAD).await;
+            // Dropped outside the lock, and with it the session if no key lives by it.
+            let _unused = table.upgrade().and_then(|table| {
+                let mut table = table.lock();
+                let there = table.current.get(&ttl)?.get();
+                let is_it = there.is_some_and(|session| retired.ptr_eq(&Arc::downgrade(session)));
+                if is_it { table.current.remove(&ttl) } else { None }
+            });
+        });
+        *session.retires.lock() = Some(retires.abort_handle());
+        session
+    }
+
+    /// Gives no further puts this session: the server ended it.
+    pub(crate) fn is_over(&self, session: &TtlSession) {
+        let mut table = self.0.lock();
+        let is_it = |cell: &Slot| cell.get().is_some_and(|there| there.id == session.id);
+        if table.current.get(&session.ttl).is_some_and(is_it) {
+            table.current.remove(&session.ttl);
+        }
+    }
+
+    /// Notes that the key was written at this index: it lives by this session, or for ever. Answers may come in another order
+    /// than writes happened.
+    pub(crate) fn wrote(&self, name: &str, at: u64, session: Option<&Arc<TtlSession>>) {
+        let mut table = self.0.lock();
+        let _before = table.left(name, at);
+        let Some(session) = session else { return };
+        if table.keys.contains_key(name) {
+            // Something newer is there; or the server's index went back, and this is what is there. A session that may have a
+            // key ends by its time.
+            return;
+        }
+        if table.keys.len() >= table.look_at {
+            let over = |session: &TtlSession| session.is_past(session.ttl * 5);
+            table.keys.retain(|_, (session, _)| !over(session));
+            table.look_at = (table.keys.len() * 2).max(1024);
+        }
+        // Of the others nobody knows when they are replaced: their sessions end by their time.
+        if table.keys.len() < MOST_KEYS {
+            table.keys.insert(name.to_owned(), (session.clone(), at));
+        }
+    }
+
+    /// Returns what a deletion that is about to be sent will have deleted, as far as is known now: a key, or all that begin so.
+    pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(String, u64)> {
+        let table = self.0.lock();
+        if !is_tree {
+            return table.keys.get(name).map(|(_, at)| (name.to_owned(), *at)).into_iter().collect();
+        }
+        let below = table.keys.iter().filter(|(key, _)| key.starts_with(name));
+        below.map(|(key, (_, at))| (key.clone(), *at)).collect()
+    }
+
+    /// Notes that the deletion was done.
+    pub(crate) fn deleted(&self, before: Vec<(String, u64)>) {
+        let mut table = self.0.lock();
+        let _sessions: Vec<_> = before.iter().filter_map(|(name, at)| table.left(name, *at)).collect();
+    }
+
+    /// Ends those by which no key lives.
+    pub(crate) async fn end(&self) {
+        let Table { current, keys, .. } = mem::take(&mut *self.0.lock());
+        drop(keys);
+        for session in current.values().filter_map(|cell| cell.get()) {
+            if session.keys.load(Ordering::Acquire) == 0 {
+                // What cannot be ended now ends by its time.
+                let _ = session.take_end().run().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Enters a lock's line for one attempt, and leaves it again.
+
+use super::sessions::LockSession;
+use crate::{
+    client::{
+        Purpose,
+        api::{Done, Op, Pair},
+        on_a_task,
+    },
+    core::Core,
+    names,
+};
+use kv_core::{
+    Deadline, Error, ErrorKind, Key, Result,
+    backend::{LetGo, queue::Left, retry::Answered, unique},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// The key of one attempt. It does not keep the session alive on which the key hangs.
+pub(crate) struct Contender {
+    core: Arc<Core>,
+    session: Arc<str>,
+    pub(crate) let_go: LetGo,
+    id: String,
+    pub(crate) key: Key,
+    /// The server's name of it.
+    pub(crate) name: String,
+    each_request: Duration,
+    entry: watch::Sender<Entry>,
+}
+
+/// What is known of the request to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Nothing was sent, or nothing was done and nothing will be.
+    Outside,
+    /// It is under way.
+    Asking,
+    /// All of its copies are answered.
+    Inside,
+    /// A copy may still arrive: one of several was answered, or none.
+    Late,
+}
+
+/// Notes what became of a request that its runtime did not finish.
+struct LateOnDrop(watch::Sender<Entry>);
+
+impl Drop for LateOnDrop {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|entry| {
+            let is_asking = *entry == Entry::Asking;
+            if is_asking {
+                *entry = Entry::Late;
+            }
+            is_asking
+        });
+    }
+}
+
+impl Contender {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        lock: &Key,
+        session: &LockSession,
+        each_request: Duration,
+    ) -> Result<Self> {
+        let id = names::id(unique());
+        let key = names::contender(lock, &id)?;
+        let name = core.names.name(key.as_str());
+        let entry = watch::Sender::new(Entry::Outside);
+        let (session, let_go) = (session.id.clone(), session.let_go.clone());
+        Ok(Self { core: core.clone(), session, let_go, id, key, name, each_request, entry })
+    }
+
+    /// Returns what a fence of it is proved by.
+    pub(crate) fn proof(&self) -> String {
+        format!("{} {}", self.session, self.name)
+    }
+
+    /// Returns the server's name of what has a late request do nothing.
+    fn mark(&self) -> String {
+        self.core.names.given_up(&self.id)
+    }
+
+    /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It goes
+    /// on when its caller does not, since the answer alone tells whether there is something to take
+    /// out.
+    pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Option<Vec<Pair>>>> {
+        let ops = [
+            Op::check_missing(&self.mark()),
+            Op::write(&self.name, value, Some(&self.session)),
+            Op::get_tree(queue),
+        ];
+        let (core, each_request) = (self.core.clone(), self.each_request);
+        self.entry.send_replace(Entry::Asking);
+        let entry = LateOnDrop(self.entry.clone());
+        let asking = async move {
+            // A repeat finds the contender that the first one made.
+            let asked = core.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
+            entry.0.send_replace(known_by(&asked));
+            asked
+        };
+        let asked = self.core.tasks.to_its_end(asking).await.flatten()?;
+        Ok(asked.map(|done| match done {
+            Done::Committed(mut pairs) => Some(pairs.split_off(1.min(pairs.len()))),
+            Done::Refused(_) => None,
+        }))
+    }
+
+    /// Takes it out once the request to enter is answered.
+    pub(crate) async fn take_out(&self) -> Result<Left> {
+        let mut entry = self.entry.subscribe();
+        // The sender is ours, so waiting cannot fail; the request has a deadline of its own.
+        let entry = entry.wait_for(|entry| *entry != Entry::Asking).await.map_or(Entry::Late, |entry| *entry);
+        let left = match entry {
+            Entry::Outside | Entry::Asking => Ok(Left::NotThere),
+            Entry::Inside => self.delete(false).await,
+            Entry::Late => self.delete(true).await,
+        };
+        if left.as_ref().is_err_and(Error::is_lasting) {
+            // It may stay for as long as the session, which others who wait would keep.
+            self.let_go.begin();
+        }
+        left
+    }
+
+    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it
+    /// do nothing: it would take the place anew, and make a fence true again that was given back. The
+    /// mark goes with the session, as the copy does: nobody knows how long a server hangs.
+    async fn delete(&self, is_late: bool) -> Result<Left> {
+        let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
+        if is_late {
+            ops.push(Op::write(&self.mark(), b"", Some(&self.session)));
+        }
+        let deadline = on_a_task(self.each_request);
+        let asked = match self.core.ask(Purpose::Release, deadline, &ops).await {
+            // With the session everything of ours is gone, and nothing can come. An earlier attempt
+            // may have done it.
+            Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
+            asked => asked?,
+        };
+        let left = match asked {
+            Answered { answer: Done::Committed(_), .. } => return Ok(Left::Gone),
+            Answered { is_repeat: false, .. } => Left::NotThere,
+            Answered { is_repeat: true, .. } => Left::Maybe,
+        };
+        if is_late {
+            match self.core.txn(Purpose::Release, deadline, &ops[1..]).await {
+                Err(e) if e.kind() == ErrorKind::LeaseLost => {}
+                marked => drop(marked?),
+            }
+        }
+        Ok(left)
+    }
+}
+
+fn known_by(asked: &Result<Answered<Done>>) -> Entry {
+    match asked {
+        Ok(Answered { is_repeat: true, .. }) => Entry::Late,
+        Ok(Answered { answer: Done::Committed(_), .. }) => Entry::Inside,
+        Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Entry::Late,
+        // A session that is gone takes with it what entered.
+        Ok(Answered { answer: Done::Refused(_), .. }) | Err(_) => Entry::Outside,
+    }
+}

@@ -1,0 +1,187 @@
+//! Queues for one lock, by what the server lists of its line.
+
+use super::{
+    contender::Contender,
+    line::{contends, first},
+    sessions::{LockSession, Use},
+};
+use crate::{
+    client::{
+        Purpose,
+        api::{self, Pair, Range},
+    },
+    core::Core,
+    lease::session::{create, keep},
+    watch::joined::Joined,
+};
+use kv_core::{
+    Bytes, Deadline, Fence, Key, LockOptions, Result, Target, WatchEvent,
+    backend::{
+        Backoff, Change, Clock, LetGo, Session, Tasks,
+        queue::{Entered, Left, Position, Queue, Sent},
+        retry::Answered,
+    },
+};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+/// After so long without a listing one who waits for a lock looks by itself.
+const LONG: Duration = Duration::from_secs(30);
+
+/// The queue of one lock, as one call sees it.
+pub(super) struct LockQueue {
+    core: Arc<Core>,
+    lock: Key,
+    /// What the names of its contenders begin with.
+    prefix: String,
+    ttl: Duration,
+    value: Bytes,
+    each_request: Duration,
+}
+
+impl LockQueue {
+    pub(super) fn new(core: &Arc<Core>, lock: &Key, ttl: Duration, options: &LockOptions) -> Self {
+        Self {
+            core: core.clone(),
+            lock: lock.clone(),
+            prefix: core.names.line(lock),
+            ttl,
+            value: options.value.clone(),
+            each_request: options.each_request,
+        }
+    }
+
+    async fn pairs(&self) -> Result<Vec<Pair>> {
+        let deadline = Deadline::after(self.each_request);
+        api::tree(&self.core.client, Purpose::Read, deadline, &self.prefix).await
+    }
+
+    fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
+        if contender.let_go.is_on() {
+            // Waiting, or holding, it would keep what the session is to end with.
+            return Position::Lost;
+        }
+        let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
+        if !pairs.iter().any(is_own) {
+            return Position::Lost;
+        }
+        let before = pairs.iter().filter(|pair| pair.created < token);
+        let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.core.names, pair)?)));
+        let nearest = nearest.max_by_key(|(created, _)| *created);
+        nearest.map_or(Position::First, |(_, before)| Position::Behind(before))
+    }
+}
+
+impl Queue for LockQueue {
+    type Session = LockSession;
+    type Contender = Contender;
+    type Predecessor = Key;
+
+    fn tasks(&self) -> &Tasks {
+        &self.core.tasks
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// The server ends a session at up to twice its TTL.
+    fn kept_after_end(&self, ttl: Duration) -> Duration {
+        2 * ttl
+    }
+
+    async fn session(&self) -> Result<Use> {
+        session(&self.core, self.ttl, self.each_request).await
+    }
+
+    fn forget(&self, used: &Use) {
+        self.core.lock_sessions.forget(used);
+    }
+
+    fn contender(&self, session: &LockSession) -> Result<Contender> {
+        Contender::new(&self.core, &self.lock, session, self.each_request)
+    }
+
+    /// No transaction can depend on that a queue is empty.
+    async fn is_taken(&self) -> Result<bool> {
+        Ok(first(&self.core.names, &self.pairs().await?).is_some())
+    }
+
+    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Key>> {
+        let Answered { answer, is_repeat } = contender.enter(&self.prefix, &self.value).await?;
+        sent.answered(answer.is_some(), is_repeat);
+        let Some(pairs) = answer else { return Ok(Entered::Lost) };
+        // A queue without the contender is one that the token may not read.
+        let own = pairs.iter().find(|pair| pair.name == contender.name);
+        let token = own.ok_or_else(|| api::hidden(&self.prefix))?.created;
+        Ok(Entered::Queued { token, position: Some(self.position_in(&pairs, contender, token)) })
+    }
+
+    async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Key>> {
+        Ok(self.position_in(&self.pairs().await?, contender, token))
+    }
+
+    async fn predecessor_gone(&self, contender: &Contender, predecessor: &Key) -> Result<bool> {
+        tokio::select! {
+            biased;
+            () = contender.let_go.begun() => Ok(true),
+            is_gone = gone(&self.core, predecessor, self.each_request) => Ok(is_gone),
+        }
+    }
+
+    async fn own_gone(&self, contender: &Contender, _: u64) -> Cow<'static, str> {
+        let mut backoff = Backoff::default();
+        while !gone(&self.core, &contender.key, self.each_request).await {
+            backoff.pause().await;
+        }
+        "its key was deleted or released on the server, by an administrator or with its session".into()
+    }
+
+    async fn leave(&self, contender: &Contender) -> Result<Left> {
+        contender.take_out().await
+    }
+
+    async fn cancel(&self, contender: &Contender) -> Result<Left> {
+        contender.take_out().await
+    }
+
+    fn fence(&self, contender: &Contender, token: u64) -> Fence {
+        Fence::new(self.lock.clone(), token, contender.proof())
+    }
+}
+
+/// Returns the session of this TTL, which is made where there is none.
+async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
+    let new = || async {
+        let deadline = Deadline::after(each_request);
+        let session = create(core, "lock", ttl, deadline, each_request).await?;
+        let alive = keep(core, &session, ttl, each_request);
+        let own = LockSession { id: session.id, let_go: LetGo::default() };
+        Ok(Session { session: own, alive, end: session.end })
+    };
+    core.lock_sessions.get_where(ttl, |own| !own.let_go.is_on(), new).await
+}
+
+/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
+async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
+    let name = core.names.name(contender.as_str());
+    let range = Range::Name(name.as_str().into());
+    let Ok(mut joined) = Joined::new(core, range, &Target::Key(contender.clone()), within) else {
+        return false;
+    };
+    loop {
+        // Who shares the poll of a large range may be told nothing for long.
+        let Ok(Ok(listing)) = tokio::time::timeout(within.max(LONG), joined.listing()).await else {
+            return false;
+        };
+        if !listing.pairs.iter().any(|pair| pair.name == name && pair.is_held) {
+            return true;
+        }
+        drop(listing);
+        match joined.news().await {
+            Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
+            // Nobody of ours writes it again.
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Joins a poll, for one who waits for changes.
+
+use super::{
+    poller::Poller,
+    polls::{Poll, Width, Within},
+    refusal::Refusal,
+    widths::{Permit, WIDEST},
+};
+use crate::{
+    client::api::{Listing, Range},
+    core::Core,
+    names::is_plain,
+};
+use kv_core::{
+    Error, ErrorKind, Result, Target,
+    backend::{AbortOnDrop, Change, Hub, Subscription},
+};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+use tokio::sync::{
+    broadcast::{self, error::TryRecvError},
+    mpsc, oneshot,
+};
+
+/// A poll in use.
+struct Used {
+    poll: Arc<Poll>,
+    core: Arc<Core>,
+}
+
+impl Used {
+    fn new(core: &Arc<Core>, range: &Range, width: Width, within: Duration) -> Result<Self> {
+        let (client, prefix) = (&core.client, core.names.prefix());
+        let start = |range, permit| start(core, range, permit);
+        let poll = core.polls.of(client, prefix, range, width, within, start)?;
+        Ok(Self { poll, core: core.clone() })
+    }
+}
+
+/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its permit stays
+/// taken, and who wants the same meanwhile has it.
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.core.polls.leave(&self.poll);
+    }
+}
+
+/// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what changes afterwards by
+/// [`news`](Self::news).
+pub(crate) struct Joined {
+    core: Arc<Core>,
+    range: Range,
+    target: Target,
+    /// The time of each request.
+    within: Duration,
+    width: Width,
+    news: Subscription,
+    refusals: broadcast::Receiver<Refusal>,
+    used: Used,
+}
+
+impl Joined {
+    /// Joins a poll of this range.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    pub(crate) fn new(core: &Arc<Core>, range: Range, target: &Target, within: Duration) -> Result<Self> {
+        Self::with(core, range, target, within, Width::AtLeast(0))
+    }
+
+    fn with(core: &Arc<Core>, range: Range, target: &Target, within: Duration, width: Width) -> Result<Self> {
+        let used = Used::new(core, &range, width, within)?;
+        let (news, refusals) = (used.poll.hub.subscribe(target), used.poll.refusals.subscribe());
+        Ok(Self { core: core.clone(), range, target: target.clone(), within, width, news, refusals, used })
+    }
+
+    /// Returns whether the poll still tells: it ends with the runtime in which it began.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.used.poll.joins.is_closed()
+    }
+
+    /// Drops the changes that wait, for one who is about to ask what is there. Refusals stay: what
+    /// is refused is not in the listing, and was not deleted.
+    pub(crate) fn clear(&self) {
+        self.news.clear();
+    }
+
+    /// Asks what is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
+    /// are older. Waits for a server that is away.
+    ///
+    /// # Errors
+    /// The server's refusal, [`Unsupported`](ErrorKind::Unsupported) where no poll is wide enough,
+    /// and [`Unavailable`](ErrorKind::Unavailable) when the poll has ended with its runtime.
+    pub(crate) async fn listing(&mut self) -> Result<Arc<Listing>> {
+        loop {
+            let (join, answer) = oneshot::channel();
+            // Who has ended does not answer either.
+            let _ = self.used.poll.joins.send(join);
+            let refusal = match answer.await {
+                Ok(Ok(listing)) => return self.unrefused().map(|()| listing),
+                Ok(Err(refusal)) => refusal,
+                Err(_) => {
+                    let why = "the runtime that polled for several watches has ended; another one polls on";
+                    return Err(Error::new(ErrorKind::Unavailable, why));
+                }
+            };
+            let width = self.other_width(&refusal)?;
+            let core = self.core.clone();
+            *self = Self::with(&core, self.range.clone(), &self.target, self.within, width)?;
+        }
+    }
+
+    /// Returns how wide a poll is to be that is not refused so.
+    ///
+    /// # Errors
+    /// The refusal, where none is.
+    fn other_width(&self, refusal: &Refusal) -> Result<Width> {
+        match (refusal.kind, self.width) {
+            // The server takes no path with a character that it holds for unprintable: a directory above may have none.
+            (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
+                Ok(Width::AtLeast(width + 1))
+            }
+            (ErrorKind::InvalidArgument, _) if !is_plain(self.core.names.prefix()) => {
+                let why = format!(
+                    "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
+                    self.core.names.prefix(),
+                    refusal.why
+                );
+                Err(Error::new(ErrorKind::Unsupported, why))
+            }
+            (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.used.poll.range != self.range => {
+                Ok(Width::Exact)
+            }
+            _ => Err(refusal.error()),
+        }
+    }
+
+    /// Looks for a refusal: what was refused before a listing came is no part of it, and was not deleted.
+    fn unrefused(&mut self) -> Result<()> {
+        loop {
+            match self.refusals.try_recv() {
+                // Since then the server has answered.
+                Ok(refusal) if refusal.is_of_all() => {}
+                Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the next change. Cancel safe.
+    ///
+    /// # Errors
+    /// What ends a watch: the server's refusal.
+    pub(crate) async fn news(&mut self) -> Result<Change> {
+        loop {
+            tokio::select! {
+                biased;
+                refusal = self.refusals.recv() => match refusal {
+                    Ok(refusal) if refusal.is_of_all() => return Ok(Change::Missed),
+                    Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
+                    Ok(_) => {}
+                    Err(_) => return Ok(Change::Missed),
+                },
+                // Nothing will be told any more: another poll is needed, which begins with a listing.
+                () = self.used.poll.joins.closed() => return Ok(Change::Missed),
+                change = self.news.next() => return Ok(change),
+            }
+        }
+    }
+}
+
+/// Begins a poll.
+fn start(core: &Arc<Core>, range: Range, permit: Permit) -> Poll {
+    let (hub, refusals, (joins, joining)) =
+        (Hub::new(), broadcast::Sender::new(16), mpsc::unbounded_channel());
+    let (users, within) = (AtomicUsize::new(0), Within::default());
+    let poller =
+        Poller::new(core.clone(), range.clone(), hub.clone(), refusals.clone(), within.clone(), joining);
+    let task = AbortOnDrop::new(tokio::spawn(poller.run()).abort_handle());
+    Poll { range, hub, refusals, joins, users, within, _task: task, _permit: permit }
+}

@@ -1,0 +1,322 @@
+//! Polls a range, as the task behind a poll: asks, and tells what differs.
+
+mod gone;
+
+use super::{
+    polls::{Join, Within},
+    refusal::Refusal,
+};
+use crate::{
+    client::{
+        GRACE,
+        api::{self, Listing, Pair, Range},
+    },
+    core::Core,
+    lock::line::{contends, held_by},
+    names::lock_of,
+};
+use kv_core::{
+    Deadline, Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
+    backend::{Backoff, Hub, Outage},
+};
+use std::{collections::HashMap, hash::RandomState, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
+
+/// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
+/// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
+/// up for as long.
+const WAIT: Duration = Duration::from_secs(10);
+/// The same while other polls wait for their turn.
+const TURN: Duration = Duration::from_secs(1);
+/// The server adds a sixteenth of the wait, so that not all polls end at once.
+const JITTER: u32 = 16;
+/// A poll that is answered sooner than this is one of a range that changes constantly.
+const SOON: Duration = Duration::from_millis(100);
+/// How long such a range is left alone between two polls, at most.
+const REST: Duration = Duration::from_millis(100);
+/// How long those who were told to read anew take, until they ask for the first time.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// One range of the server's names, as it was told last.
+pub(super) struct Poller {
+    core: Arc<Core>,
+    range: Range,
+    hub: Hub,
+    refusals: broadcast::Sender<Refusal>,
+    within: Within,
+    joining: mpsc::UnboundedReceiver<Join>,
+    /// Who is owed a listing.
+    waiting: Vec<Join>,
+    known: HashMap<String, Known>,
+    hashes: RandomState,
+    /// Who holds which lock.
+    holders: HashMap<Key, u64>,
+    pass: u64,
+    /// The server's index of the newest answer.
+    index: u64,
+    /// Until then those who were told to read anew are waited for: one answer serves them all.
+    gathers: Option<Instant>,
+}
+
+/// What was there in the newest answer.
+struct Known {
+    modified: u64,
+    /// Of the value: a server that is put back to a copy of another history may have another one at the same index.
+    digest: u64,
+    /// The newest answer in which it was.
+    pass: u64,
+}
+
+impl Poller {
+    pub(super) fn new(
+        core: Arc<Core>,
+        range: Range,
+        hub: Hub,
+        refusals: broadcast::Sender<Refusal>,
+        within: Within,
+        joining: mpsc::UnboundedReceiver<Join>,
+    ) -> Self {
+        Self {
+            core,
+            range,
+            hub,
+            refusals,
+            within,
+            joining,
+            waiting: Vec::new(),
+            known: HashMap::new(),
+            hashes: RandomState::new(),
+            holders: HashMap::new(),
+            pass: 0,
+            index: 0,
+            gathers: None,
+        }
+    }
+
+    /// Runs until nobody has any use for it.
+    pub(super) async fn run(mut self) {
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
+        let (mut is_first, mut unknown) = (true, None::<Instant>);
+        loop {
+            // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
+            let mut ended = self.welcome(Telling::Nobody).await;
+            if ended.is_ok() {
+                backoff.reset();
+                outage.over();
+                unknown = None;
+                if !std::mem::take(&mut is_first) {
+                    // All who listen are told that an outage is over, and what differs.
+                    self.missed();
+                }
+                ended = self.follow().await;
+            }
+            if self.core.polls.end_unused(&self.range) {
+                return;
+            }
+            if let Err(e) = ended {
+                unknown = match e.kind() {
+                    ErrorKind::Unauthenticated => unknown.or_else(|| Some(Instant::now())),
+                    _ => None,
+                };
+                let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
+                if !may_pass && (e.is_lasting() || e.kind() == ErrorKind::InvalidArgument) {
+                    self.refuse(&e);
+                } else {
+                    outage.failed(&e);
+                }
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Asks for the range; with an index, as soon as it may have changed since.
+    fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
+        let (core, range, within) = (self.core.clone(), self.range.clone(), self.within.get());
+        async move {
+            let turns = core.client.pool()?.turns();
+            let _turn = if behind.is_some() { turns.poll().await } else { turns.look().await };
+            let (wait, within) = match behind {
+                Some(index) => {
+                    let wait = if turns.is_crowded() { TURN } else { WAIT };
+                    (Some((index, wait)), wait + wait / JITTER + within)
+                }
+                None => (None, within),
+            };
+            api::range(&core.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
+        }
+    }
+
+    /// Polls until the link breaks, or nobody is there any more.
+    async fn follow(&mut self) -> Result<()> {
+        let mut quick = 0_u32;
+        loop {
+            let began = Instant::now();
+            let poll = self.ask(Some(self.index.max(1)));
+            // An answer that may be older than one which was told meanwhile says nothing.
+            let listing = self.until(poll).await?;
+            let answered = Instant::now();
+            if let Some(listing) = listing {
+                let listing = listing?;
+                self.tell(&listing, Telling::All).await?;
+            }
+            if self.core.polls.is_unused(&self.range) {
+                return Ok(());
+            }
+            if answered - began > SOON {
+                quick = 0;
+                continue;
+            }
+            quick += 1;
+            if quick > 2 {
+                // What changes constantly is read a third of the time at most, and not many times a second.
+                let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
+                self.until(tokio::time::sleep(rest)).await?;
+            }
+        }
+    }
+
+    /// Waits, and welcomes who joins meanwhile; `None` when one did.
+    async fn until<T>(&mut self, ready: impl Future<Output = T> + Send) -> Result<Option<T>> {
+        let mut ready = std::pin::pin!(ready);
+        let mut is_overtaken = false;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut ready => return Ok(Some(done).filter(|_| !is_overtaken)),
+                Some(join) = self.joining.recv() => {
+                    self.waiting.push(join);
+                    if let Some(until) = self.gathers.take() {
+                        tokio::time::sleep_until(until).await;
+                    }
+                    self.welcome(Telling::All).await?;
+                    is_overtaken = true;
+                }
+            }
+        }
+    }
+
+    /// Reads what is there now, for all who have just joined.
+    async fn welcome(&mut self, telling: Telling) -> Result<()> {
+        while let Ok(join) = self.joining.try_recv() {
+            self.waiting.push(join);
+        }
+        let listing = self.ask(None).await?;
+        self.tell(&listing, telling).await?;
+        for join in self.waiting.drain(..) {
+            // Who asked may have gone.
+            let _ = join.send(Ok(listing.clone()));
+        }
+        Ok(())
+    }
+
+    /// Tells those who listen what may end them.
+    fn refuse(&mut self, error: &Error) {
+        let refusal = Refusal::of_all(error);
+        while let Ok(join) = self.joining.try_recv() {
+            self.waiting.push(join);
+        }
+        for join in self.waiting.drain(..) {
+            let _ = join.send(Err(refusal.clone()));
+        }
+        // They ask again, and hear it.
+        let _ = self.refusals.send(refusal);
+    }
+
+    /// Tells what differs from the answer before.
+    async fn tell(&mut self, listing: &Listing, telling: Telling) -> Result<()> {
+        self.pass += 1;
+        for pair in &listing.pairs {
+            if let Some(known) = self.known.get_mut(&pair.name) {
+                known.pass = self.pass;
+            }
+        }
+        // What comes behind is changed once the server has said all that it is asked here.
+        self.forget_gone(telling).await?;
+        let mut went_back = listing.index < self.index;
+        let mut changed: Vec<&Pair> = Vec::new();
+        for pair in &listing.pairs {
+            let (modified, digest) = (pair.modified, pair.digest(&self.hashes));
+            let now = Known { modified, digest, pass: self.pass };
+            match self.known.get_mut(&pair.name) {
+                Some(known) if known.modified == modified && known.digest == digest => {}
+                Some(known) => {
+                    went_back |= modified <= known.modified;
+                    *known = now;
+                    changed.push(pair);
+                }
+                None if self.core.names.parse(&pair.name).is_some() => {
+                    self.known.insert(pair.name.clone(), now);
+                    changed.push(pair);
+                }
+                // What other tools wrote, and is no key.
+                None => {}
+            }
+        }
+        self.index = listing.index;
+        went_back |= self.tell_holders(listing, telling)?;
+        if telling == Telling::Nobody {
+            return Ok(());
+        }
+        changed.sort_by_key(|pair| pair.modified);
+        for pair in changed {
+            if let Some(key) = self.core.names.parse(&pair.name) {
+                self.hub.publish(&WatchEvent::Put(Entry::new(key, pair.value()?, pair.version())));
+            }
+        }
+        if went_back {
+            // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
+            self.missed();
+        }
+        Ok(())
+    }
+
+    /// Has all who listen read anew. They do so one by one, each after a pause at random.
+    fn missed(&mut self) {
+        self.gathers = Some(Instant::now() + GATHER);
+        self.hub.missed();
+    }
+
+    /// Tells which locks have another holder: the contender that was created first. Whether one was created before the one that
+    /// was told, which is so when the server's index went back.
+    fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
+        let mut lines: HashMap<Key, &Pair> = HashMap::new();
+        let locks = self.core.names.locks();
+        for pair in listing.pairs.iter().filter(|pair| pair.name.starts_with(&locks)) {
+            let Some(lock) = contends(&self.core.names, pair).as_ref().and_then(lock_of) else { continue };
+            let before = lines.entry(lock).or_insert(pair);
+            if pair.created < before.created {
+                *before = pair;
+            }
+        }
+        let before = std::mem::take(&mut self.holders);
+        self.holders = lines.iter().map(|(lock, pair)| (lock.clone(), pair.created)).collect();
+        if telling == Telling::Nobody {
+            return Ok(false);
+        }
+        for (lock, token) in &before {
+            if !lines.contains_key(lock) {
+                let version = Version::new(*token, 0);
+                self.hub.publish_holder(&WatchEvent::Delete { key: lock.clone(), version });
+            }
+        }
+        let mut went_back = false;
+        for (lock, pair) in lines {
+            let token = before.get(&lock);
+            went_back |= token.is_some_and(|token| *token > pair.created);
+            if token != Some(&pair.created) {
+                self.hub.publish_holder(&WatchEvent::Put(held_by(lock, pair)?));
+            }
+        }
+        Ok(went_back)
+    }
+}
+
+/// Whether those who listen are told what differs, or read it all anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    All,
+    Nobody,
+}

@@ -1,0 +1,103 @@
+//! Tells what ends a key that is put: nothing, a lease, or the session of its TTL.
+
+use super::ops::modify_index;
+use crate::{
+    core::Core,
+    lease::{ttl, ttl_sessions::TtlSession},
+};
+use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, Version, Write, Written};
+use std::sync::Arc;
+
+/// What ends a key that is put.
+pub(super) enum Lifetime {
+    Permanent,
+    /// The lease of this session.
+    Lease(Arc<str>),
+    Ttl(Arc<TtlSession>),
+}
+
+impl Lifetime {
+    pub(super) async fn new(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Self> {
+        if let Some(id) = &options.lease {
+            return Ok(Self::Lease(id.as_str().into()));
+        }
+        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
+            return Ok(Self::Permanent);
+        };
+        Ok(Self::Ttl(ttl::get(core, range.grant(ttl)?, deadline).await?))
+    }
+
+    /// Returns the session that ends the key.
+    pub(super) fn session(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Permanent => None,
+            Self::Lease(id) => Some(id),
+            Self::Ttl(session) => Some(&session.id),
+        }
+    }
+
+    fn ttl_session(&self) -> Option<&Arc<TtlSession>> {
+        match self {
+            Self::Permanent | Self::Lease(_) => None,
+            Self::Ttl(session) => Some(session),
+        }
+    }
+
+    /// Notes that the write took no effect.
+    pub(super) fn unused(&self) {
+        if let Self::Ttl(session) = self {
+            session.unused();
+        }
+    }
+
+    /// Follows a write that was done.
+    pub(super) async fn written(
+        &self,
+        core: &Core,
+        name: &str,
+        version: Version,
+        deadline: Deadline,
+    ) -> Result<Written> {
+        core.ttl_sessions.wrote(name, modify_index(version), self.ttl_session());
+        if let Self::Ttl(session) = self {
+            session.begun(&core.client, deadline).await?;
+        }
+        Ok(Written::new(version, self.ttl_session().map(|session| session.ttl)))
+    }
+}
+
+/// Returns whether the session of a TTL, which is our own affair, has ended: others are to be had.
+pub(super) fn is_over<'a>(
+    core: &Core,
+    lifetimes: impl Iterator<Item = &'a Lifetime> + Clone,
+    error: &Error,
+) -> bool {
+    if error.kind() != ErrorKind::LeaseLost || lifetimes.clone().any(|l| matches!(l, Lifetime::Lease(_))) {
+        return false;
+    }
+    lifetimes.filter_map(Lifetime::ttl_session).for_each(|session| core.ttl_sessions.is_over(session));
+    true
+}
+
+/// Returns the lifetime of each put; `None` for a deletion.
+pub(super) async fn lifetimes(
+    core: &Core,
+    writes: &[Write],
+    deadline: Deadline,
+) -> Result<Vec<Option<Lifetime>>> {
+    let mut all: Vec<Option<Lifetime>> = Vec::with_capacity(writes.len());
+    for write in writes {
+        let Write::Put { options, .. } = write else {
+            all.push(None);
+            continue;
+        };
+        match Lifetime::new(core, options, deadline).await {
+            Ok(lifetime) => all.push(Some(lifetime)),
+            Err(e) => {
+                all.iter().flatten().for_each(Lifetime::unused);
+                return Err(e);
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,154 @@
+//! Deletes whole directories.
+
+use crate::{
+    client::{
+        Purpose,
+        api::{self, MOST_OPS, Op},
+    },
+    core::Core,
+    names::{below, end_of_own, is_plain, is_somebodys_own},
+};
+use kv_core::{Batch, Cursor, Deadline, Directory, Result, WriteOptions};
+
+/// Deletes everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies
+/// inside of it. In one step where nothing of that is there, else by the parts that have none.
+pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    let prefix = below(&core.names, directory);
+    let names = names(core, &prefix, options.deadline).await?;
+    let mut parts = Vec::new();
+    // A lock may be taken at any moment: of the root nothing is deleted but what is seen.
+    let base = core.names.prefix().len();
+    if directory.is_root() || names.iter().any(|name| is_somebodys_own(&name[base..])) {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        without_own(base, &prefix, &names, &mut parts);
+    } else {
+        parts.push(Part::Tree(prefix));
+    }
+    let more = parts.len() > MOST_OPS;
+    parts.truncate(MOST_OPS);
+    if !parts.is_empty() {
+        let before = parts.iter().flat_map(|part| match part {
+            Part::Tree(prefix) => core.ttl_sessions.before(prefix, true),
+            Part::Name(name) => core.ttl_sessions.before(name, false),
+        });
+        let before = before.collect();
+        let ops: Vec<_> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Tree(prefix) => Op::delete_tree(prefix),
+                Part::Name(name) => Op::delete(name),
+            })
+            .collect();
+        core.txn(Purpose::Write, options.deadline, &ops).await?;
+        core.ttl_sessions.deleted(before);
+    }
+    // The next batch begins at the front again: what was there is gone.
+    Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
+}
+
+/// Returns all names below a prefix, in their order.
+async fn names(core: &Core, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
+    let mut names = match is_plain(prefix) {
+        true => api::names(&core.client, Purpose::Read, deadline, prefix).await?.0,
+        false => {
+            let pairs = api::tree(&core.client, Purpose::Read, deadline, prefix).await?;
+            pairs.into_iter().map(|pair| pair.name).collect()
+        }
+    };
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    Ok(names)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Name(String),
+    /// All that begins so.
+    Tree(String),
+}
+
+/// Finds the fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
+/// their order; the store's own prefix has so many bytes of it. Names of other tools may be deeper than a stack.
+fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
+    // With the length of what says that it is one of those: looked for once, however deep the name is.
+    let end = |name: &str| end_of_own(&name[base..]).map_or(usize::MAX, |end| base + end);
+    let names: Vec<_> = names.iter().map(|&name| (name, end(name))).collect();
+    let is_own = |(name, end): &(&str, usize)| *end <= name.len();
+    let mut todo = vec![(prefix.len(), &names[..])];
+    while let Some((depth, names)) = todo.pop() {
+        let Some(first) = names.first() else { continue };
+        let Some(slash) = first.0[depth..].find('/') else {
+            if !is_own(first) {
+                parts.push(Part::Name(first.0.to_owned()));
+            }
+            todo.push((depth, &names[1..]));
+            continue;
+        };
+        let child = &first.0[..=depth + slash];
+        let (here, others) = names.split_at(names.partition_point(|(name, _)| name.starts_with(child)));
+        todo.push((depth, others));
+        if first.1 <= child.len() {
+            continue;
+        }
+        match here.iter().any(is_own) {
+            false => parts.push(Part::Tree(child.to_owned())),
+            true if first.0.len() == child.len() => {
+                // A name that ends in a slash, as other tools make them.
+                parts.push(Part::Name(child.to_owned()));
+                todo.push((child.len(), &here[1..]));
+            }
+            true => todo.push((child.len(), here)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_keep_for_themselves_is_in_no_part() {
+        let names = [
+            "p/.kv/lock/1/l/0",
+            "p/a",
+            "p/a/",
+            "p/a/.kv/gone/1",
+            "p/a/.kv/x",
+            "p/a/b",
+            "p/a/b/c",
+            "p/a/d/.kv/lock/1/l/0",
+            "p/a/d/e",
+            "p/b/c/d",
+            "p/b/e",
+            "p/c.kv/d",
+            "p/c/.kv",
+            "p/d",
+        ];
+        let mut parts = Vec::new();
+        without_own(2, "p/", &names, &mut parts);
+        let (name, tree) = (|n: &str| Part::Name(n.to_owned()), |n: &str| Part::Tree(n.to_owned()));
+        assert_eq!(
+            parts,
+            [
+                name("p/a"),
+                name("p/a/"),
+                name("p/a/.kv/x"),
+                name("p/a/b"),
+                tree("p/a/b/"),
+                name("p/a/d/e"),
+                tree("p/b/"),
+                tree("p/c.kv/"),
+                tree("p/c/"),
+                name("p/d")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_may_be_deeper_than_a_stack() {
+        let deep = format!("p/{}.kv/lock/1/l/0", "a/".repeat(20_000));
+        let (beside, mut parts) = (format!("{}b", &deep[..100]), Vec::new());
+        without_own(2, "p/", &[&deep, &beside], &mut parts);
+        assert_eq!(parts, [Part::Name(beside)]);
+    }
+}
