@@ -6,8 +6,9 @@ use crate::{
     store::Consul,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{Clock, directory_prefix, with_port},
+    Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
+    backend::{self, Clock, directory_prefix, with_port},
+    driver::Deadline,
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -181,7 +182,7 @@ impl Config {
             token_file: url.take("token_file")?,
             datacenter: url.take("dc")?,
             namespace: url.take("ns")?,
-            tls: Tls::take(&mut url)?,
+            tls: backend::tls::take(&mut url)?,
             ..Self::default()
         };
         url.finish()?;

@@ -11,9 +11,9 @@ use crate::{
     watch::polls::Polls,
 };
 use kv_core::{
-    Capabilities, Deadline, Durability, Error, ErrorKind, Health, Locking, ReadOptions, Result, TtlRange,
-    Watching,
+    Capabilities, Durability, Error, ErrorKind, Health, Locking, Result, TtlRange, Watching,
     backend::{Clock, Tasks, retry::Answered},
+    driver::{Deadline, ReadOptions},
 };
 use std::{
     sync::{Arc, PoisonError, RwLock},

@@ -9,7 +9,8 @@ use crate::{
     names::{below, is_plain},
 };
 use kv_core::{
-    Bytes, Cursor, Deadline, Directory, Entry, Item, Key, ListOptions, Page, Position, ReadOptions, Result,
+    Bytes, Directory, Entry, Item, Key, Position, Result,
+    driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
 use std::collections::BTreeSet;
 

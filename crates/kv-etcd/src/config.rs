@@ -2,8 +2,9 @@
 
 use crate::{client::Client, store::Etcd};
 use kv_core::{
-    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{Clock, directory_prefix, login, with_port},
+    Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
+    backend::{self, Clock, directory_prefix, login, with_port},
+    driver::Deadline,
 };
 use std::time::Duration;
 
@@ -147,7 +148,7 @@ impl Config {
             raw_prefix: url.take("raw_prefix")?,
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
-            tls: Tls::take(&mut url)?,
+            tls: backend::tls::take(&mut url)?,
             ..Self::default()
         };
         url.finish()?;

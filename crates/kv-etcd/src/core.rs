@@ -11,8 +11,9 @@ use crate::{
 };
 use etcd_client::{GetOptions, GetResponse, Member, ResponseHeader, StatusResponse, Txn, TxnResponse};
 use kv_core::{
-    Capabilities, Deadline, Error, ErrorKind, Health, Result,
+    Capabilities, Error, ErrorKind, Health, Result,
     backend::{Clock, Tasks},
+    driver::Deadline,
 };
 use std::{
     sync::{

@@ -8,8 +8,9 @@ use crate::{
 };
 use etcd_client::{KeyValue, LeaseGrantOptions};
 use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
+    Error, ErrorKind, LeaseId, Result,
     backend::{Alive, Instant, Undo, retry::Answered, unique},
+    driver::{Deadline, LeaseOptions, Leased},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -181,7 +182,7 @@ pub(crate) fn sweep(core: &Core, mut leases: Vec<i64>) {
     }
 }
 
-/// [`Store::lease`](kv_core::Store::lease).
+/// [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

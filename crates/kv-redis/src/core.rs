@@ -14,8 +14,9 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Capabilities, Deadline, Health, ReadOptions, Result,
+    Capabilities, Health, Result,
     backend::{Clock, Instant, Tasks, retry::RetrySafety},
+    driver::{Deadline, ReadOptions},
 };
 use std::{future::pending, sync::Arc, time::Duration};
 

@@ -11,12 +11,13 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Deadline, Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result,
+    Error, ErrorKind, LeaseId, Result,
     backend::{
         Alive,
         retry::{Answered, RetrySafety},
         unique,
     },
+    driver::{Deadline, LeaseOptions, Leased},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -59,7 +60,7 @@ async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
     }
 }
 
-/// Grants a lease: [`Store::lease`](kv_core::Store::lease).
+/// Grants a lease: [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref().ok_or_else(|| core.capabilities.unsupported("leases"))?;
     let (ttl, each) = (range.grant(ttl)?, options.each_request);

@@ -10,8 +10,9 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Bytes, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Item, Key, ListOptions, Page, Position,
-    ReadOptions, Result, Version, backend::retry::RetrySafety,
+    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, Position, Result, Version,
+    backend::retry::RetrySafety,
+    driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
 use std::time::Duration;
 

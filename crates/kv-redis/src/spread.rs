@@ -18,9 +18,12 @@ use futures::{
     stream,
 };
 use kv_core::{
-    Batch, Capabilities, Cursor, Deadline, Directory, Entry, Error, ErrorKind, Health, Item, Key,
-    ListOptions, Page, ReadOptions, Result, Target, WatchEvent, WatchOptions, WatchStream, WriteOptions,
+    Capabilities, Directory, Entry, Error, ErrorKind, Health, Item, Key, Result, WatchEvent,
     backend::{retry::RetrySafety, stream as stream_of},
+    driver::{
+        Batch, Cursor, Deadline, ListOptions, Page, ReadOptions, Target, WatchOptions, WatchStream,
+        WriteOptions,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,10 +1,7 @@
 //! Transactions that break one promise.
 
 use crate::{broken::Broken, fault::Fault};
-use kv_core::{
-    driver::{Write as Change, *},
-    *,
-};
+use kv_core::{*, driver::{*, Write as Change}};
 use std::time::Duration;
 
 pub(crate) async fn transact(

@@ -19,8 +19,9 @@ pub(crate) use times::{GRACE, a_moment_before, on_a_task};
 use crate::error::{AgentError, Blames};
 use agent::Agent;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Tls,
+    Error, ErrorKind, Result, Tls,
     backend::retry::{Answered, Attempt, Effect, RequestError, Servers, before},
+    driver::Deadline,
 };
 use pool::{CALLS, RELEASES, SESSIONS, Turns};
 use reqwest::header::HeaderValue;

@@ -1,7 +1,7 @@
 //! Describes a request: what it is for, and what is sent.
 
 use bytes::Bytes;
-use kv_core::{Consistency, ReadOptions, backend::retry::RetrySafety};
+use kv_core::{Consistency, backend::retry::RetrySafety, driver::ReadOptions};
 use reqwest::Method;
 use std::sync::{Arc, atomic::AtomicUsize};
 

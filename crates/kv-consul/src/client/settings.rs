@@ -1,6 +1,9 @@
 //! Reads what is given in files, and reads it again when the other side says that it is out of date.
 
-use kv_core::{Error, ErrorKind, Result, Secret, backend::TlsFiles};
+use kv_core::{
+    Error, ErrorKind, Result, Secret,
+    backend::{self, tls::TlsFiles},
+};
 use reqwest::{Certificate, ClientBuilder, Identity, header::HeaderValue};
 use std::{
     fmt,
@@ -14,7 +17,7 @@ fn refused(why: impl Into<String>) -> Error {
 
 /// Reads the files of these settings as they are now; `None` for plain text.
 pub(crate) fn read_tls(settings: &kv_core::Tls) -> Result<Option<Arc<Tls>>> {
-    let files = settings.read()?;
+    let files = backend::tls::read(settings)?;
     files.map(|files| Tls::new(files).map(Arc::new)).transpose()
 }
 

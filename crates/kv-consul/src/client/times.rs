@@ -1,6 +1,6 @@
 //! Tells how long requests may take, and for how long one that fails is tried again.
 
-use kv_core::Deadline;
+use kv_core::driver::Deadline;
 use std::time::Duration;
 
 /// For so long a server that does not know the token of an open store is asked again: tokens are

@@ -5,10 +5,13 @@ pub(crate) mod ttl;
 pub(crate) mod ttl_sessions;
 
 use crate::core::Core;
-use kv_core::{LeaseId, LeaseOptions, Leased, Result};
+use kv_core::{
+    LeaseId, Result,
+    driver::{LeaseOptions, Leased},
+};
 use std::time::Duration;
 
-/// Does [`Store::lease`](kv_core::Store::lease).
+/// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

@@ -5,8 +5,9 @@ use crate::{
     core::Core,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{Alive, Instant, Mutex, Tasks, Undo, retry::Answered, unique},
+    driver::Deadline,
 };
 use std::{
     sync::{

@@ -5,7 +5,7 @@ use super::{
     ttl_sessions::{TtlSession, session_ttl},
 };
 use crate::{client::a_moment_before, core::Core};
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::Clock};
+use kv_core::{Error, ErrorKind, Result, backend::Clock, driver::Deadline};
 use std::{sync::Arc, time::Duration};
 
 /// Returns a session for a put with this TTL that is about to be sent.

@@ -2,8 +2,9 @@
 
 use crate::client::{Client, api};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{Clock, Instant, Mutex, Undo},
+    driver::Deadline,
 };
 use std::{
     collections::HashMap,

@@ -11,8 +11,9 @@ use crate::{
     names,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Key, Result,
+    Error, ErrorKind, Key, Result,
     backend::{LetGo, queue::Left, retry::Answered, unique},
+    driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;

@@ -8,7 +8,7 @@ use crate::{
     core::Core,
     names::Names,
 };
-use kv_core::{Deadline, Entry, Key, Result, Version};
+use kv_core::{Entry, Key, Result, Version, driver::Deadline};
 
 /// Returns the key of a contender; `None` for what other tools put in its place, which stands in nobody's way. A contender has a
 /// session from its first moment on: without one it was released by hand.

@@ -15,12 +15,13 @@ use crate::{
     watch::joined::Joined,
 };
 use kv_core::{
-    Bytes, Deadline, Fence, Key, LockOptions, Result, Target, WatchEvent,
+    Bytes, Fence, Key, Result, WatchEvent,
     backend::{
         Backoff, Change, Clock, LetGo, Session, Tasks,
         queue::{Entered, Left, Position, Queue, Sent},
         retry::Answered,
     },
+    driver::{Deadline, LockOptions, Target},
 };
 use std::{borrow::Cow, sync::Arc, time::Duration};
 

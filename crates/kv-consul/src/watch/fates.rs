@@ -4,7 +4,7 @@ use crate::{
     client::api::{self, MOST_OPS, OP_OVERHEAD, Op},
     core::Core,
 };
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 
 /// A name that was there, and the index at which it was modified last.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@ use crate::{
     names::is_plain,
 };
 use kv_core::{
-    Error, ErrorKind, Result, Target,
+    Error, ErrorKind, Result,
     backend::{AbortOnDrop, Change, Hub, Subscription},
+    driver::Target,
 };
 use std::{
     sync::{Arc, atomic::AtomicUsize},

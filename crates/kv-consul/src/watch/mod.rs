@@ -18,12 +18,13 @@ use crate::{
 };
 use joined::Joined;
 use kv_core::{
-    Deadline, Entry, Key, Result, Target, WatchStream,
+    Entry, Key, Result,
     backend::watch::{self, Change, Listed, Listing, Source, WatchState},
+    driver::{Deadline, Target, WatchStream},
 };
 use std::{sync::Arc, time::Duration};
 
-/// Does [`Store::watch`](kv_core::Store::watch).
+/// Does [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn watch(core: Arc<Core>, target: &Target, within: Duration) -> WatchStream {
     watch::start(Watched { core, target: target.clone(), within, joined: None, has_begun: false })
 }

@@ -12,8 +12,9 @@ use crate::client::{
     api::{Listing, Range},
 };
 use kv_core::{
-    Deadline, Result,
+    Result,
     backend::{AbortOnDrop, Hub, Mutex},
+    driver::Deadline,
 };
 use std::{
     collections::HashMap,

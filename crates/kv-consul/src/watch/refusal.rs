@@ -1,7 +1,7 @@
 //! Tells those who wait why nothing is told any more.
 
 use crate::names::lock_of;
-use kv_core::{Error, ErrorKind, Key, Target};
+use kv_core::{Error, ErrorKind, Key, driver::Target};
 use std::sync::Arc;
 
 /// Why nothing is told any more: of some keys, or of all.

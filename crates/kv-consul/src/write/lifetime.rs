@@ -5,7 +5,10 @@ use crate::{
     core::Core,
     lease::{ttl, ttl_sessions::TtlSession},
 };
-use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, Version, Write, Written};
+use kv_core::{
+    Error, ErrorKind, Result, Version, Written,
+    driver::{Deadline, PutOptions, Write},
+};
 use std::sync::Arc;
 
 /// What ends a key that is put.

@@ -1,7 +1,7 @@
 //! Makes the operations of a write, and reads what their answer means.
 
 use crate::client::api::{Fault, Op, Pair};
-use kv_core::{Error, ErrorKind, Expect, Result, Version};
+use kv_core::{Error, ErrorKind, Result, Version, driver::Expect};
 use std::sync::Arc;
 
 /// Returns what a version is on the server. One that none of Consul's can be equals nothing there.

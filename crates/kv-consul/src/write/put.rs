@@ -11,7 +11,10 @@ use crate::{
     },
     core::Core,
 };
-use kv_core::{Bytes, Expect, Key, PutOptions, Result, WriteOptions, Written};
+use kv_core::{
+    Bytes, Key, Result, Written,
+    driver::{Expect, PutOptions, WriteOptions},
+};
 
 /// Writes one key.
 pub(crate) async fn put(

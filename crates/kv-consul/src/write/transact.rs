@@ -11,7 +11,10 @@ use crate::{
     },
     core::Core,
 };
-use kv_core::{Condition, Decision, Expect, Key, Result, Transaction, Write, WriteOptions};
+use kv_core::{
+    Condition, Key, Result,
+    driver::{Decision, Expect, Transaction, Write, WriteOptions},
+};
 
 /// Returns what a condition is on the server.
 fn condition(core: &Core, condition: &Condition) -> Op {

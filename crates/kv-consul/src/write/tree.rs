@@ -8,7 +8,10 @@ use crate::{
     core::Core,
     names::{below, end_of_own, is_plain, is_somebodys_own},
 };
-use kv_core::{Batch, Cursor, Deadline, Directory, Result, WriteOptions};
+use kv_core::{
+    Directory, Result,
+    driver::{Batch, Cursor, Deadline, WriteOptions},
+};
 
 /// Deletes everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies
 /// inside of it. In one step where nothing of that is there, else by the parts that have none.

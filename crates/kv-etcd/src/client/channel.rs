@@ -8,7 +8,7 @@ use super::{
 };
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Home, Mutex, TlsFiles},
+    backend::{self, Home, Mutex, tls::TlsFiles},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::runtime::{self, Handle};
@@ -70,7 +70,7 @@ impl MemberChannel {
             let why = format!("the address {address:?} or the TLS settings make no sense: {cause}");
             Error::new(ErrorKind::InvalidArgument, why).with_cause(e)
         };
-        let files = access.tls.read()?.map(Arc::<TlsFiles>::new);
+        let files = backend::tls::read(&access.tls)?.map(Arc::<TlsFiles>::new);
         let scheme = if files.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(refused)?;
         if let Some(files) = &files {

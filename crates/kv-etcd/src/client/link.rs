@@ -2,7 +2,7 @@
 
 use super::tls;
 use hyper_util::rt::TokioIo;
-use kv_core::{Tls, backend::TlsFiles};
+use kv_core::{Tls, backend::tls::TlsFiles};
 use std::{
     future::Future,
     io,

@@ -9,11 +9,12 @@ use super::{
 use crate::error::{About, Failure, NO_ETCD, classify, refusal};
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{
         catch_up,
         retry::{Attempt, Effect, RequestError, before},
     },
+    driver::Deadline,
 };
 use std::{
     future::Future,

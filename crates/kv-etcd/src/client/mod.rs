@@ -17,11 +17,12 @@ pub(crate) use purpose::Purpose;
 use access::Access;
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret, Tls,
+    Error, ErrorKind, Result, Secret, Tls,
     backend::{
         Mutex,
         retry::{Answered, Servers},
     },
+    driver::Deadline,
 };
 use member::Member;
 use std::{

@@ -1,6 +1,9 @@
 //! The TLS settings, whose files are read again for every new connection.
 
-use kv_core::{Tls, backend::TlsFiles};
+use kv_core::{
+    Tls,
+    backend::{self, tls::TlsFiles},
+};
 use std::sync::Arc;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -8,7 +11,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 /// replaced.
 pub(crate) async fn have_changed(settings: &Arc<Tls>, files: &Arc<TlsFiles>) -> bool {
     let (settings, files) = (settings.clone(), files.clone());
-    let changed = move || matches!(settings.read(), Ok(Some(now)) if now != *files);
+    let changed = move || matches!(backend::tls::read(&settings), Ok(Some(now)) if now != *files);
     tokio::task::spawn_blocking(changed).await.unwrap_or_default()
 }
 

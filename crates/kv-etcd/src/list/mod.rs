@@ -11,7 +11,10 @@ use crate::{
     names::{after, behind},
 };
 use etcd_client::KeyValue;
-use kv_core::{Cursor, Directory, Error, ErrorKind, Item, ListOptions, Page, Position, ReadOptions, Result};
+use kv_core::{
+    Directory, Error, ErrorKind, Item, Position, Result,
+    driver::{Cursor, ListOptions, Page, ReadOptions},
+};
 
 /// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
 const FIRST: usize = 64;
@@ -44,7 +47,7 @@ impl PageToken {
     }
 }
 
-/// [`Store::list`](kv_core::Store::list): one page.
+/// [`Store::list`](kv_core::driver::Store::list): one page.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,

@@ -5,7 +5,7 @@ use crate::{
     error::refused_watch,
 };
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
-use kv_core::{Deadline, Result, backend::unique};
+use kv_core::{Result, backend::unique, driver::Deadline};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 

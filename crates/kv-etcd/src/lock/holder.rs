@@ -7,9 +7,9 @@ use crate::{
     names::Names,
 };
 use etcd_client::{SortOrder, SortTarget};
-use kv_core::{Holder, Key, ReadOptions, Result};
+use kv_core::{Holder, Key, Result, driver::ReadOptions};
 
-/// [`Store::lock_holder`](kv_core::Store::lock_holder).
+/// [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = core.names.contenders(name);
     let mut since = 0;

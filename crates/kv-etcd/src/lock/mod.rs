@@ -17,19 +17,20 @@ use crate::{
 use contender::Contender;
 use delete_watcher::DeleteWatcher;
 use kv_core::{
-    Acquired, Deadline, Error, ErrorKind, Fence, Key, LockOptions, Result,
+    Error, ErrorKind, Fence, Key, Result,
     backend::{
         self, Backoff, Clock, LetGo, Session, Tasks,
         queue::{Entered, Left, Position, Queue, Sent},
         retry::Answered,
         unique,
     },
+    driver::{Acquired, Deadline, LockOptions},
 };
 use queue::{Before, LockQueue, left};
 use sessions::{LockSession, Use};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// [`Store::lock`](kv_core::Store::lock).
+/// [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let queue = LockQueue {

@@ -8,8 +8,9 @@ use crate::{
 };
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
 use kv_core::{
-    Bytes, Deadline, Key, Result,
+    Bytes, Key, Result,
     backend::queue::{Left, Position},
+    driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@ use crate::{
     names::Range,
 };
 use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
-use kv_core::{Deadline, Result};
+use kv_core::{Result, driver::Deadline};
 use std::time::Duration;
 
 /// The server's changes of a range from now on.

@@ -11,8 +11,9 @@ use crate::{
 };
 use etcd_client::{GetOptions, KeyValue};
 use kv_core::{
-    Deadline, Entry, Key, Result, Version, WatchOptions, WatchStream,
+    Entry, Key, Result, Version,
     backend::watch::{self, Change, Listed, Listing, Source, WatchState},
+    driver::{Deadline, WatchOptions, WatchStream},
 };
 use std::{
     collections::{BTreeMap, HashMap},

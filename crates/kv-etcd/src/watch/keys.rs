@@ -18,8 +18,9 @@ use crate::{
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 use kv_core::{
-    Deadline, Entry, Key, Result, WatchEvent, WatchOptions, WatchStream,
+    Entry, Key, Result, WatchEvent,
     backend::watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
+    driver::{Deadline, WatchOptions, WatchStream},
 };
 use std::{sync::Arc, time::Duration, vec};
 use tokio::time::Instant;

@@ -6,10 +6,10 @@ mod holder;
 mod keys;
 
 use crate::{core::Core, names::Range};
-use kv_core::{Target, WatchOptions, WatchStream};
+use kv_core::driver::{Target, WatchOptions, WatchStream};
 use std::sync::Arc;
 
-/// [`Store::watch`](kv_core::Store::watch).
+/// [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
     let range = match target {
         Target::Tree(directory) => core.names.below(directory),

@@ -6,7 +6,11 @@ use crate::{
     lease::{self, For},
 };
 use etcd_client::PutOptions as ServerPut;
-use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, Written, backend::Instant};
+use kv_core::{
+    Error, ErrorKind, Result, Written,
+    backend::Instant,
+    driver::{Deadline, PutOptions},
+};
 use std::time::Duration;
 
 /// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,

@@ -20,11 +20,14 @@ use crate::{
     lease,
 };
 use etcd_client::{Txn, TxnOp};
-use kv_core::{Bytes, Deadline, Expect, Key, PutOptions, Result, WriteOptions, Written};
+use kv_core::{
+    Bytes, Key, Result, Written,
+    driver::{Deadline, Expect, PutOptions, WriteOptions},
+};
 use life::Life;
 use trace::{Trace, is_undone};
 
-/// [`Store::put`](kv_core::Store::put).
+/// [`Store::put`](kv_core::driver::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -71,7 +74,7 @@ async fn write_if(
     Err(unexpected("the server refused a write whose condition is true"))
 }
 
-/// [`Store::delete`](kv_core::Store::delete).
+/// [`Store::delete`](kv_core::driver::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.names.key(key.as_str());
     let delete = TxnOp::delete(name.clone(), None);

@@ -5,7 +5,7 @@ use crate::{
     core::Core,
 };
 use etcd_client::{GetOptions, KeyValue};
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 
 /// Whether it is certain that a write that ended in this way took no effect.
 pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {

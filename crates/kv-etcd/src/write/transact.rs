@@ -18,10 +18,13 @@ use crate::{
     names::Names,
 };
 use etcd_client::{Txn, TxnOp};
-use kv_core::{Deadline, Decision, Result, Transaction, Write, WriteOptions};
+use kv_core::{
+    Result,
+    driver::{Deadline, Decision, Transaction, Write, WriteOptions},
+};
 use std::{collections::BTreeSet, time::Duration};
 
-/// [`Store::transact`](kv_core::Store::transact).
+/// [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,

@@ -13,7 +13,10 @@ use crate::{
     names::{Range, after, owned},
 };
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
-use kv_core::{Batch, Deadline, Directory, Error, ErrorKind, Result, WriteOptions};
+use kv_core::{
+    Directory, Error, ErrorKind, Result,
+    driver::{Batch, Deadline, WriteOptions},
+};
 use std::collections::BTreeSet;
 
 /// How many names a deletion of a tree looks at in one request.
@@ -21,7 +24,7 @@ const MOST_NAMES: i64 = 10_000;
 /// How often a deletion of a tree begins anew because others write there.
 const TRIES: usize = 8;
 
-/// [`Store::delete_tree`](kv_core::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
+/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
 /// around whose prefixes it lies keep there for themselves.
 ///
 /// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are

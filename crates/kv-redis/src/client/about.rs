@@ -3,8 +3,8 @@
 use crate::client::{Client, answer::Answer, link::Link};
 use fred::types::Value;
 use kv_core::{
-    Capabilities, Deadline, Durability, Error, ErrorKind, ForeignKeys, Health, Linearizable, Locking, Result,
-    TtlRange, Watching, backend::retry::RetrySafety,
+    Capabilities, Durability, Error, ErrorKind, ForeignKeys, Health, Linearizable, Locking, Result, TtlRange,
+    Watching, backend::retry::RetrySafety, driver::Deadline,
 };
 use std::{collections::HashMap, time::Duration};
 

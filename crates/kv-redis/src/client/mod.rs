@@ -21,11 +21,12 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Deadline, ErrorKind, Result,
+    ErrorKind, Result,
     backend::{
         Mutex,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
     },
+    driver::Deadline,
 };
 use std::{
     fmt,

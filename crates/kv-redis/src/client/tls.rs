@@ -3,7 +3,10 @@
 use fred::types::config::TlsConnector;
 use kv_core::{
     Error, ErrorKind, Result, Tls,
-    backend::{Mutex, Pem, TlsFiles},
+    backend::{
+        self, Mutex,
+        tls::{Pem, TlsFiles},
+    },
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -21,21 +24,21 @@ pub(crate) struct Connectors {
 impl Connectors {
     /// Reads the files; returns `None` for plain text.
     pub(crate) fn new(settings: Tls) -> Result<Option<Arc<Self>>> {
-        let Some(files) = settings.read()? else { return Ok(None) };
+        let Some(files) = backend::tls::read(&settings)? else { return Ok(None) };
         let connector = connector(&files)?;
         Ok(Some(Arc::new(Self { settings, last: Mutex::new((files, connector)) })))
     }
 
     /// Returns the name that the server's certificate has to have, where it is set.
     pub(crate) fn server_name(&self) -> Option<&str> {
-        self.settings.name()
+        backend::tls::server_name(&self.settings)
     }
 
     /// Returns what makes TLS with the files as they are now. While they are replaced, they may be gone or not fit together:
     /// then with those that did so last.
     pub(crate) fn connector(&self) -> TlsConnector {
         let mut last = self.last.lock();
-        let read = self.settings.read().and_then(|files| match files {
+        let read = backend::tls::read(&self.settings).and_then(|files| match files {
             Some(files) if files != last.0 => connector(&files).map(|connector| Some((files, connector))),
             _ => Ok(None),
         });

@@ -11,8 +11,9 @@ use crate::{
     store::Redis,
 };
 use kv_core::{
-    Deadline, Error, Kv, Result, Secret, Tls,
+    Error, Kv, Result, Secret, Tls,
     backend::{Clock, directory_prefix, with_port},
+    driver::Deadline,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

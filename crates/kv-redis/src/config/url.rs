@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Kind},
     error::invalid,
 };
-use kv_core::{Result, Secret, StoreUrl, Tls};
+use kv_core::{Result, Secret, StoreUrl, backend};
 use std::str::FromStr;
 
 impl Config {
@@ -24,8 +24,8 @@ impl Config {
             "redis-sentinel" => Kind::Sentinel,
             _ => Kind::Single,
         };
-        let mut tls = Tls::take(&mut url)?;
-        if secure && tls.switch() == Some(false) {
+        let mut tls = backend::tls::take(&mut url)?;
+        if secure && backend::tls::switch(&tls) == Some(false) {
             return Err(invalid("a rediss:// URL with `tls=false`; say redis:// for plain text"));
         }
         if secure {

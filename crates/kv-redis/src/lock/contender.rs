@@ -8,8 +8,9 @@ use crate::{
     },
 };
 use kv_core::{
-    Deadline, ErrorKind, Key, Result,
+    ErrorKind, Key, Result,
     backend::{Backoff, retry::Answered},
+    driver::Deadline,
 };
 use std::{
     sync::{Arc, Weak},

@@ -9,7 +9,9 @@ use crate::{
     error::corrupt,
 };
 use kv_core::{
-    Bytes, Deadline, Error, ErrorKind, Holder, Key, ReadOptions, Result, backend::retry::RetrySafety,
+    Bytes, Error, ErrorKind, Holder, Key, Result,
+    backend::retry::RetrySafety,
+    driver::{Deadline, ReadOptions},
 };
 use std::time::Duration;
 

@@ -23,12 +23,13 @@ use crate::{
     },
 };
 use kv_core::{
-    Acquired, Bytes, Deadline, ErrorKind, Fence, Key, LockOptions, Result,
+    Bytes, ErrorKind, Fence, Key, Result,
     backend::{
         Alive, Undo,
         retry::{Answered, RetrySafety},
         unique,
     },
+    driver::{Acquired, Deadline, LockOptions},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -52,7 +53,7 @@ enum Entered {
     Over,
 }
 
-/// Acquires a lock: [`Store::lock`](kv_core::Store::lock).
+/// Acquires a lock: [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(
     core: &Arc<Core>,
     sessions: &Sessions,

@@ -8,8 +8,9 @@ use crate::{
     core::Core,
 };
 use kv_core::{
-    Deadline, Error, Key, Result,
+    Error, Key, Result,
     backend::retry::{Answered, RetrySafety},
+    driver::Deadline,
 };
 use std::time::Duration;
 

@@ -10,8 +10,9 @@ use crate::{
     },
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{Alive, Instant, Mutex, Undo, unique},
+    driver::Deadline,
 };
 use std::{
     collections::{HashMap, HashSet},

@@ -6,11 +6,12 @@ use crate::{
     watch::{feed::Subscription, notification::Notification},
 };
 use kv_core::{
-    Deadline, Entry, Holder, Key, Result, Version, WatchEvent, WatchOptions, WatchStream,
+    Entry, Holder, Key, Result, Version, WatchEvent,
     backend::{
         Backoff, Instant, Outage,
         watch::{self, Change, Listed, Listing, Source, WatchState},
     },
+    driver::{Deadline, WatchOptions, WatchStream},
 };
 use std::{sync::Arc, time::Duration};
 

@@ -9,12 +9,13 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Deadline, Directory, Entry, Key, Result, Version, WatchEvent, WatchOptions, WatchStream,
+    Directory, Entry, Key, Result, Version, WatchEvent,
     backend::{
         ExpiryQueue, Instant, Outage,
         retry::RetrySafety,
         watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
     },
+    driver::{Deadline, WatchOptions, WatchStream},
 };
 use std::{sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@ mod listener;
 pub(crate) mod notification;
 
 use crate::core::Core;
-use kv_core::{Target, WatchOptions, WatchStream};
+use kv_core::driver::{Target, WatchOptions, WatchStream};
 use std::sync::Arc;
 
 /// Starts the watch of a target.

@@ -10,7 +10,11 @@ use crate::{
     version::nonce,
 };
 use fred::types::Value;
-use kv_core::{Deadline, Directory, Key, Result, WriteOptions, backend::retry::RetrySafety};
+use kv_core::{
+    Directory, Key, Result,
+    backend::retry::RetrySafety,
+    driver::{Deadline, WriteOptions},
+};
 
 /// How many keys are taken up in one step, and how many channels are told.
 const BATCH: usize = 500;

@@ -13,8 +13,9 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Bytes, Condition, Deadline, Decision, Error, ErrorKind, Expect, Key, LeaseId, PutOptions, Result,
-    Transaction, Version, Write, WriteOptions, Written, backend::retry::RetrySafety,
+    Bytes, Condition, Error, ErrorKind, Key, LeaseId, Result, Version, Written,
+    backend::retry::RetrySafety,
+    driver::{Deadline, Decision, Expect, PutOptions, Transaction, Write, WriteOptions},
 };
 use std::time::Duration;
 

@@ -6,7 +6,11 @@ use crate::{
     list::below,
     version::nonce,
 };
-use kv_core::{Batch, Bytes, Cursor, Directory, Result, WriteOptions, backend::retry::RetrySafety};
+use kv_core::{
+    Bytes, Directory, Result,
+    backend::retry::RetrySafety,
+    driver::{Batch, Cursor, WriteOptions},
+};
 
 /// How many keys are deleted in one step.
 const BATCH: usize = 500;

@@ -2,7 +2,7 @@
 
 use super::json::json;
 use crate::client::{Answer, Client, Purpose, Request};
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::{
     client::{Answer, Client, Purpose, Request},
     names::{encoded, is_plain},
 };
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
 

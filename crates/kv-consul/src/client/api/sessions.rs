@@ -2,7 +2,7 @@
 
 use super::json::{json, unwritable};
 use crate::client::{Answer, Client, Purpose, Request};
-use kv_core::{Deadline, Result, backend::retry::Answered};
+use kv_core::{Result, backend::retry::Answered, driver::Deadline};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{Arc, atomic::AtomicUsize},

@@ -11,7 +11,7 @@ use crate::{
     error::AgentError,
 };
 use bytes::Bytes;
-use kv_core::{Deadline, ErrorKind, Result, backend::retry::Answered};
+use kv_core::{ErrorKind, Result, backend::retry::Answered, driver::Deadline};
 use serde::{Deserialize, Deserializer};
 
 /// The most operations that the server takes in a transaction.

@@ -8,7 +8,7 @@ use crate::{
         refusal::Refusal,
     },
 };
-use kv_core::{Deadline, Error, ErrorKind, Key, Result, Version, WatchEvent};
+use kv_core::{Error, ErrorKind, Key, Result, Version, WatchEvent, driver::Deadline};
 
 impl Poller {
     /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well. Whatever is known is

@@ -16,8 +16,9 @@ use crate::{
     names::lock_of,
 };
 use kv_core::{
-    Deadline, Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
+    Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
     backend::{Backoff, Hub, Outage},
+    driver::Deadline,
 };
 use std::{collections::HashMap, hash::RandomState, sync::Arc, time::Duration};
 use tokio::{
