@@ -1,10 +1,9 @@
 //! Leases and locks.
 
-use super::{Asked, Batch, Redb};
+use super::{Asked, Batch, Done, Redb};
 use crate::engine::{
     event::Event,
-    format::*,
-    job::Done,
+    format::{Inline, inline},
     state::{Held, Leased, Waiter},
     time::millis,
 };
