@@ -16,12 +16,14 @@ impl Record {
     }
 }
 
+/// Returns what is stored under the key.
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let name = core.names.name(key);
     let found = core.send(RetrySafety::Read, options.deadline, |server| server.get(&name)).await?;
     Ok(found.map(|record| record.entry(key.clone())))
 }
 
+/// Returns a page of what lies below the directory.
 // DECIDE: a server that seeks by name fetches a page at `from` (`Page::place`), with the limit, without values where
 // `keys_only` says so. One that answers whole is done with `Page::select`.
 pub(crate) async fn list(

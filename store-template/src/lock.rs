@@ -2,7 +2,7 @@
 // DECIDE: whether your server has something better: keys that end with a session, and a number that
 // grows with every write. Then implement `backend::queue::Queue`, the few requests out of which
 // `queue::lock` makes a fair lock; have `transact` check `Condition::Held`, and say `fair` and
-// `fenced_writes`.
+// `fenced_writes` in `core.rs`.
 
 use crate::core::Core;
 use kv_core::{
@@ -20,10 +20,12 @@ pub(crate) async fn lock<S: Store + Clone>(
     fallback::lock(store, core.server().clock(), &core.tasks, name, options).await
 }
 
+/// Returns who holds the lock.
 pub(crate) async fn holder(store: &impl Store, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     fallback::lock_holder(store, name, options).await
 }
 
+/// Watches who holds the lock.
 pub(crate) async fn watch(store: &impl Store, name: &Key, options: &WatchOptions) -> Result<WatchStream> {
     fallback::watch_holder(store, name, options).await
 }

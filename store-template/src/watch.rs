@@ -32,6 +32,7 @@ pub(crate) fn feed(core: &Arc<Core>) {
     }));
 }
 
+/// Watches a key or a tree, as long as the stream is kept.
 pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
     let changes = core.hub.subscribe(target);
     watch::start(Watched {

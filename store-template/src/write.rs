@@ -8,6 +8,7 @@ use kv_core::{
     backend::retry::RetrySafety,
 };
 
+/// Puts a value, if what is there is as expected.
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -25,6 +26,7 @@ pub(crate) async fn put(
     }
 }
 
+/// Deletes the key, if what is there is as expected; tells whether it was there.
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.names.name(key);
     let delete = |server: &Server| server.write(&name, None, |found| expect.check(found));

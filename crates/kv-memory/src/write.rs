@@ -77,7 +77,7 @@ pub(crate) fn transact(core: &Core, transaction: Transaction) -> Result<Decision
     Ok(Decision::Committed(written))
 }
 
-/// Tells how long a put has its key live, if its lease is alive; beside it the TTL as granted.
+/// Returns how long a put has its key live, if its lease is alive, and the TTL as granted.
 fn life(data: &Data, options: &PutOptions) -> Result<(Life, Option<Duration>)> {
     if let Some(lease) = &options.lease {
         return Ok((Life::Lease(data.lease(lease)?), None));

@@ -1,4 +1,4 @@
-//! From what the writer did to what the watches are told.
+//! Makes what the watches are told of what the writer did.
 
 use crate::names;
 use kv_core::{Bytes, Entry, Key, Version, WatchEvent, backend::Hub};

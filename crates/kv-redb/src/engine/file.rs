@@ -1,4 +1,4 @@
-//! Opening the file.
+//! Opens the file, and tells whether it is still the one at its path.
 
 use super::make;
 use crate::error;

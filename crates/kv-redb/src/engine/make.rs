@@ -1,4 +1,4 @@
-//! Making a new file: whole, or not at all.
+//! Makes a new file: whole, or not at all.
 
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};

@@ -1,4 +1,4 @@
-//! Opening a file that this process has not open yet: it is read and checked, and its writer starts.
+//! Opens a file that this process has not open yet: reads and checks it, and starts its writer.
 
 use super::{
     common::Engine,

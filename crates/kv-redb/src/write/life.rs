@@ -4,7 +4,7 @@ use crate::{core, engine::Lives, lease};
 use kv_core::{PutOptions, Result};
 use std::time::Duration;
 
-/// Reads it from the options of a put; beside it the TTL as granted.
+/// Returns how long the key of a put with these options lives, and the TTL as granted.
 pub(super) fn lives(options: &PutOptions) -> Result<(Lives, Option<Duration>)> {
     Ok(match (options.ttl, &options.lease) {
         (Some(ttl), _) => {

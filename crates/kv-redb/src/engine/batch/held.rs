@@ -1,4 +1,4 @@
-//! Leases and locks.
+//! Leases and locks within one transaction of the writer.
 
 use super::{Asked, Batch, Done, Redb};
 use crate::engine::{
