@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use crate::{Template, server::Server};
+use crate::{server::Server, store::Template};
 use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix};
 
 /// The settings of a store; a URL spells the same.

@@ -21,10 +21,14 @@
 //! ```
 
 mod config;
+mod core;
+mod list;
 mod lock;
+mod names;
 mod server;
 mod store;
 mod watch;
+mod write;
 
 pub use config::{Config, from_url, open};
 pub use store::Template;

@@ -1,8 +1,8 @@
 //! Watches: what the server lists and tells, as a source of `kv-core`'s engine.
 
-use crate::{Template, store::Client};
+use crate::{core::Core, list};
 use kv_core::{
-    Cursor, Deadline, Item, ListOptions, Page, ReadOptions, Result, Store, Target, Version, WatchEvent,
+    Cursor, Deadline, Item, ListOptions, Page, ReadOptions, Result, Target, Version, WatchEvent,
     WatchOptions, WatchStream,
     backend::{
         Subscription,
@@ -14,16 +14,16 @@ use std::{
     time::Duration,
 };
 
-/// Has the server's changes go to the client's hub, as long as the client lives.
+/// Has the server's changes go to the store's hub, as long as the store lives.
 // DECIDE: where changes come from. One stream for all watches feeds the hub as here, in the order of
 // the changes; when it was cut and is there again, call `Hub::missed`, and all watches list again. A
 // stream for each watch needs no hub: its changes wait in a `backend::Inbox`.
-pub(crate) fn feed(client: &Arc<Client>) {
-    let (server, client) = (client.server(), Arc::downgrade(client));
+pub(crate) fn feed(core: &Arc<Core>) {
+    let (server, core) = (core.server(), Arc::downgrade(core));
     server.listen(Box::new(move |name, record, number| {
-        let Some(client) = Weak::upgrade(&client) else { return false };
-        if let Some(key) = client.key(name).or_else(|| client.lock_key(name)) {
-            client.hub.publish(&match record {
+        let Some(core) = Weak::upgrade(&core) else { return false };
+        if let Some(key) = core.names.key(name).or_else(|| core.names.lock_key(name)) {
+            core.hub.publish(&match record {
                 Some(record) => WatchEvent::Put(record.clone().entry(key)),
                 None => WatchEvent::Delete { key, version: Version::new(number, 0) },
             });
@@ -32,10 +32,11 @@ pub(crate) fn feed(client: &Arc<Client>) {
     }));
 }
 
-pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -> WatchStream {
-    let changes = store.client().hub.subscribe(target);
+/// Watches a key or a tree, as long as the stream is kept.
+pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
+    let changes = core.hub.subscribe(target);
     watch::start(Watched {
-        store: store.clone(),
+        core: core.clone(),
         target: target.clone(),
         changes,
         within: options.each_request,
@@ -44,7 +45,7 @@ pub(crate) fn watch(store: &Template, target: &Target, options: &WatchOptions) -
 
 /// What one watch looks at.
 struct Watched {
-    store: Template,
+    core: Arc<Core>,
     target: Target,
     changes: Subscription,
     within: Duration,
@@ -69,10 +70,10 @@ impl Source for Watched {
         let read = ReadOptions::default().deadline(Deadline::after(self.within));
         let Page { items, next } = match &self.target {
             Target::Tree(directory) => {
-                self.store.list(directory, from, &ListOptions::default().read(read)).await?
+                list::list(&self.core, directory, from, &ListOptions::default().read(read)).await?
             }
             Target::Key(key) | Target::Holder(key) => {
-                let found = self.store.get(key, &read).await?;
+                let found = list::get(&self.core, key, &read).await?;
                 Page { items: found.map(Item::Entry).into_iter().collect(), next: None }
             }
         };
@@ -87,7 +88,7 @@ impl Source for Watched {
         loop {
             tokio::select! {
                 change = self.changes.next() => return Ok(change.into()),
-                () = self.store.client().server().expiry() => {}
+                () = self.core.server().expiry() => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The administrator's hand, and tools that know nothing of this library: what tests do to a server from outside.
 
-use crate::{Memory, data::Life};
+use crate::{data::Life, store::Memory};
 use bytes::Bytes;
 use kv_core::{IntoKey, LeaseId, Result};
 
@@ -22,18 +22,18 @@ impl Memory {
     /// # Errors
     /// [`InvalidKey`](kv_core::ErrorKind::InvalidKey) for the name.
     pub fn evict_lock(&self, name: impl IntoKey) -> Result<bool> {
-        let lock = self.lock_name(&name.into_key()?);
-        Ok(self.look().evict(&lock, "an administrator took it away"))
+        let lock = self.0.lock_name(&name.into_key()?);
+        Ok(self.0.look().evict(&lock, "an administrator took it away"))
     }
 
     pub(crate) fn evict_lease(&self, id: &LeaseId) -> bool {
-        let mut data = self.look();
+        let mut data = self.0.look();
         data.lease(id).is_ok_and(|id| data.evict_lease(id, "an administrator ended it"))
     }
 
     /// What is stored under this whole name, whatever the client's prefix: any text, in normal form or not.
     pub fn raw_get(&self, name: &str) -> Option<Bytes> {
-        self.look().entries.get(name).map(|record| record.value().clone())
+        self.0.look().entries.get(name).map(|record| record.value().clone())
     }
 
     /// Writes under this whole name, as a tool could that does not know this library: any text, in normal form or not.
@@ -49,18 +49,18 @@ impl Memory {
     /// ```
     pub fn raw_put(&self, name: &str, value: impl Into<Bytes>) {
         let value = value.into();
-        self.look().put(name, None, value, Life::Forever);
+        self.0.look().put(name, None, value, Life::Forever);
     }
 
     /// Deletes this whole name; whether it was there.
     pub fn raw_delete(&self, name: &str) -> bool {
-        self.look().remove(name)
+        self.0.look().remove(name)
     }
 
     /// What is held below this client's prefix beside data: internal keys, leases, locks and watches, in words. For tests
     /// that a program leaves nothing behind; what it dropped is given back in the background, a moment later.
     pub fn leftovers(&self) -> Vec<String> {
-        let (data, prefix) = (self.look(), &*self.0.prefix);
+        let (data, prefix) = (self.0.look(), &*self.0.prefix);
         let internal =
             data.entries.iter().filter(|(name, record)| name.starts_with(prefix) && record.is_internal());
         let mut left: Vec<_> = internal.map(|(name, _)| format!("the key {name:?}")).collect();

@@ -1,6 +1,6 @@
 //! Which store is opened, and how.
 
-use crate::Memory;
+use crate::store::Memory;
 use kv_core::{
     Error, ErrorKind, Kv, Result, StoreUrl,
     backend::{Clock, directory_prefix},
@@ -62,7 +62,8 @@ impl Config {
         self
     }
 
-    pub(crate) fn whole_prefix(&self) -> Result<String> {
+    /// Returns what all names begin with.
+    fn whole_prefix(&self) -> Result<String> {
         if self.raw_prefix.is_empty() {
             return Ok(directory_prefix(&*self.prefix));
         }
@@ -125,7 +126,8 @@ impl Config {
     /// # Cancel safety
     /// It does not wait, and so is never dropped half way.
     pub async fn build(self) -> Result<Memory> {
-        Memory::of(self).map_err(in_open)
+        let prefix = self.whole_prefix().map_err(in_open)?;
+        Memory::open(self.name, self.clock, &prefix).map_err(in_open)
     }
 
     /// Opens the store.

@@ -47,14 +47,16 @@
 
 mod admin;
 mod config;
+mod core;
 mod data;
+mod error;
 mod faults;
 mod lease;
 mod list;
 mod lock;
 mod store;
-mod txn;
 mod watch;
+mod write;
 
 pub use config::{Config, from_url, open};
 pub use faults::{Calls, Faults};

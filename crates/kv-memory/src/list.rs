@@ -1,10 +1,10 @@
-//! Walking over names in order.
+//! Lists and reads: names are walked over in order.
 
 use crate::{
-    Memory,
+    core::Core,
     data::{Data, Name, Record},
 };
-use kv_core::{Cursor, Directory, Item, Key, ListOptions, Page, Position};
+use kv_core::{Cursor, Directory, Entry, Item, Key, ListOptions, Page, Position};
 use std::ops::Bound;
 
 /// How much one page holds: so many items, and values of about so many bytes.
@@ -19,82 +19,101 @@ enum Step {
     Stop,
 }
 
-impl Memory {
-    pub(crate) fn page(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Page {
-        let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
-        let most = options.limit.unwrap_or(PAGE_ITEMS).min(PAGE_ITEMS);
-        let (mut page, mut bytes) = (Page::default(), 0);
-        if most == 0 {
-            return page;
+/// Returns what is stored under the key.
+pub(crate) fn get(core: &Core, key: &Key) -> Option<Entry> {
+    found(core, &core.look(), key)
+}
+
+/// Returns what is stored under each of the keys, all of one moment.
+pub(crate) fn get_many(core: &Core, keys: &[Key]) -> Vec<Option<Entry>> {
+    let data = core.look();
+    keys.iter().map(|key| found(core, &data, key)).collect()
+}
+
+/// Tells whether the key is there.
+pub(crate) fn exists(core: &Core, key: &Key) -> bool {
+    core.look().entries.contains_key(&*core.name(key))
+}
+
+fn found(core: &Core, data: &Data, key: &Key) -> Option<Entry> {
+    data.entries.get(&*core.name(key)).map(|record| record.entry(key.clone()))
+}
+
+/// Returns one page of what lies below the directory.
+pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Page {
+    let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
+    let most = options.limit.unwrap_or(PAGE_ITEMS).min(PAGE_ITEMS);
+    let (mut page, mut bytes) = (Page::default(), 0);
+    if most == 0 {
+        return page;
+    }
+    walk(core, &core.look(), directory, from.as_ref(), |_, key, record| {
+        let child = if options.recursive { None } else { directory.child_of(&key) };
+        let item = match &child {
+            Some(child) => Item::Directory(child.clone()),
+            None if options.keys_only => Item::Key(key, record.version()),
+            None => Item::Entry(record.entry(key)),
+        };
+        // What a directory stands for lies behind it, so it may come up again.
+        let wanted = child.is_none() || from.as_ref().is_none_or(|from| item.position() > *from);
+        if wanted {
+            if page.items.len() == most || bytes >= PAGE_BYTES {
+                page.next = page.items.last().map(|last| Page::behind(&last.position()));
+                return Step::Stop;
+            }
+            bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
+            page.items.push(item);
         }
-        self.walk(&self.look(), directory, from.as_ref(), |_, key, record| {
-            let child = if options.recursive { None } else { directory.child_of(&key) };
-            let item = match &child {
-                Some(child) => Item::Directory(child.clone()),
-                None if options.keys_only => Item::Key(key, record.version()),
-                None => Item::Entry(record.entry(key)),
+        child.map_or(Step::On, Step::Past)
+    });
+    page
+}
+
+/// Returns the whole names of all keys below the directory.
+pub(crate) fn names_below(core: &Core, data: &Data, directory: &Directory) -> Vec<Name> {
+    let mut names = Vec::new();
+    walk(core, data, directory, None, |name, _, _| {
+        names.push(name.clone());
+        Step::On
+    });
+    names
+}
+
+/// Visits the keys strictly below the directory and behind the place, in order. What is no key is passed over by
+/// whole directories.
+fn walk(
+    core: &Core,
+    data: &Data,
+    directory: &Directory,
+    from: Option<&Position>,
+    mut visit: impl FnMut(&Name, Key, &Record) -> Step,
+) {
+    let prefix = &*core.prefix;
+    let below = format!("{prefix}{}", directory.start());
+    let from = from.map(|from| format!("{prefix}{}", from.start())).filter(|from| *from >= below);
+    let mut next = from.map_or_else(|| Bound::Included(below.clone()), Bound::Excluded);
+    'seek: loop {
+        let range = (next.as_ref().map(String::as_str), Bound::Unbounded);
+        for (name, record) in data.entries.range::<str, _>(range) {
+            if !name.starts_with(&below) {
+                return;
+            }
+            let rest = &name[prefix.len()..];
+            let past = match record.key(rest) {
+                Some(key) => match visit(name, key, record) {
+                    Step::On => None,
+                    Step::Past(directory) => Some(directory.as_str().len()),
+                    Step::Stop => return,
+                },
+                None => without_keys(rest),
             };
-            // What a directory stands for lies behind it, so it may come up again.
-            let wanted = child.is_none() || from.as_ref().is_none_or(|from| item.position() > *from);
-            if wanted {
-                if page.items.len() == most || bytes >= PAGE_BYTES {
-                    page.next = page.items.last().map(|last| Page::behind(&last.position()));
-                    return Step::Stop;
-                }
-                bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
-                page.items.push(item);
+            if let Some(end) = past {
+                // The first name that does not begin with the directory and its slash: `0` follows `/`.
+                next = Bound::Included(format!("{prefix}{}0", &rest[..end]));
+                continue 'seek;
             }
-            child.map_or(Step::On, Step::Past)
-        });
-        page
-    }
-
-    /// The whole names of all keys below the directory.
-    pub(crate) fn names_below(&self, data: &Data, directory: &Directory) -> Vec<Name> {
-        let mut names = Vec::new();
-        self.walk(data, directory, None, |name, _, _| {
-            names.push(name.clone());
-            Step::On
-        });
-        names
-    }
-
-    /// Visits the keys strictly below the directory and behind the place, in order. What is no key is passed over by
-    /// whole directories.
-    fn walk(
-        &self,
-        data: &Data,
-        directory: &Directory,
-        from: Option<&Position>,
-        mut visit: impl FnMut(&Name, Key, &Record) -> Step,
-    ) {
-        let prefix = &*self.0.prefix;
-        let below = format!("{prefix}{}", directory.start());
-        let from = from.map(|from| format!("{prefix}{}", from.start())).filter(|from| *from >= below);
-        let mut next = from.map_or_else(|| Bound::Included(below.clone()), Bound::Excluded);
-        'seek: loop {
-            let range = (next.as_ref().map(String::as_str), Bound::Unbounded);
-            for (name, record) in data.entries.range::<str, _>(range) {
-                if !name.starts_with(&below) {
-                    return;
-                }
-                let rest = &name[prefix.len()..];
-                let past = match record.key(rest) {
-                    Some(key) => match visit(name, key, record) {
-                        Step::On => None,
-                        Step::Past(directory) => Some(directory.as_str().len()),
-                        Step::Stop => return,
-                    },
-                    None => without_keys(rest),
-                };
-                if let Some(end) = past {
-                    // The first name that does not begin with the directory and its slash: `0` follows `/`.
-                    next = Bound::Included(format!("{prefix}{}0", &rest[..end]));
-                    continue 'seek;
-                }
-            }
-            return;
         }
+        return;
     }
 }
 

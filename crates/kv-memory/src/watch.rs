@@ -1,36 +1,51 @@
-//! Watches.
+//! Watches: subscribed first, then read, then told of each change under the mutex.
 
 use crate::{
-    Memory,
-    faults::{Does, pausing},
+    core::Core,
+    faults::trouble::{Does, Trouble},
+    list, lock,
 };
-use kv_core::{Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream};
+use kv_core::{
+    Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream, backend::stream,
+};
+use std::{future::poll_fn, sync::Arc};
 
-impl Memory {
-    pub(crate) fn events(&self, target: &Target) -> WatchStream {
-        self.look().sweep();
-        let (memory, of) = (self.clone(), target.clone());
-        let changes = self.0.hub.watch("memory", target, move |from| {
-            let (memory, of) = (memory.clone(), of.clone());
-            async move {
-                let read = || Ok(memory.there(&of, from.as_ref()));
-                memory.call(Does::Read, Deadline::NEVER, read).await
-            }
-        });
-        pausing(changes, self.trouble().clone())
-    }
+/// Watches the target, as long as the stream is kept.
+pub(crate) fn watch(core: &Arc<Core>, target: &Target) -> WatchStream {
+    core.look().sweep();
+    let (own, of) = (core.clone(), target.clone());
+    let changes = core.hub.watch("memory", target, move |from| {
+        let (core, of) = (own.clone(), of.clone());
+        async move {
+            let read = || Ok(there(&core, &of, from.as_ref()));
+            core.call(Does::Read, Deadline::NEVER, read).await
+        }
+    });
+    pausing(changes, core.trouble.clone())
+}
 
-    /// A page of what there is to watch.
-    fn there(&self, target: &Target, from: Option<&Cursor>) -> Page {
-        let one =
-            |entry: Option<Entry>| Page { items: entry.map(Item::Entry).into_iter().collect(), next: None };
-        match target {
-            Target::Key(key) => one(self.found(&self.look(), key)),
-            Target::Tree(directory) => self.page(directory, from, &ListOptions::default()),
-            Target::Holder(name) => {
-                let holder = self.look().holder(&self.lock_name(name));
-                one(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0))))
-            }
+/// Returns a page of what there is to watch.
+fn there(core: &Core, target: &Target, from: Option<&Cursor>) -> Page {
+    let one = |entry: Option<Entry>| Page { items: entry.map(Item::Entry).into_iter().collect(), next: None };
+    match target {
+        Target::Key(key) => one(list::get(core, key)),
+        Target::Tree(directory) => list::page(core, directory, from, &ListOptions::default()),
+        Target::Holder(name) => {
+            let holder = lock::holder(core, name);
+            one(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0))))
         }
     }
+}
+
+/// Returns the watch, which stands still while its client is paused.
+fn pausing(mut changes: WatchStream, trouble: Arc<Trouble>) -> WatchStream {
+    stream(|out| async move {
+        while let Some(event) = poll_fn(|cx| changes.as_mut().poll_next(cx)).await {
+            if trouble.is_any() {
+                trouble.resumed().await;
+            }
+            out.send(event?).await;
+        }
+        Ok(())
+    })
 }

@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use crate::Redb;
+use crate::{engine::Options, store::Redb};
 use kv_core::{
     Error, ErrorKind, Kv, Result, StoreUrl,
     backend::{Clock, directory_prefix},
@@ -28,19 +28,19 @@ use std::path::PathBuf;
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Config {
-    pub(crate) path: PathBuf,
+    path: PathBuf,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) prefix: String,
+    prefix: String,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) raw_prefix: String,
+    raw_prefix: String,
     #[cfg_attr(feature = "serde", serde(default = "Config::default_cache_size"))]
-    pub(crate) cache_size: usize,
+    cache_size: usize,
     #[cfg_attr(feature = "serde", serde(default = "Config::default_verify"))]
-    pub(crate) verify: bool,
+    verify: bool,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) quick_repair: bool,
+    quick_repair: bool,
     #[cfg_attr(feature = "serde", serde(skip))]
-    pub(crate) clock: Clock,
+    clock: Clock,
 }
 
 impl Config {
@@ -110,8 +110,19 @@ impl Config {
         self
     }
 
-    /// What all names begin with, when the settings make sense.
-    pub(crate) fn whole_prefix(&self) -> Result<String> {
+    /// Returns how the file is opened.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            path: self.path.clone(),
+            cache_size: self.cache_size,
+            verify: self.verify,
+            quick_repair: self.quick_repair,
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Returns what all names begin with, when the settings make sense.
+    fn whole_prefix(&self) -> Result<String> {
         if self.clock == Clock::tokio() {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -186,7 +197,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Redb> {
-        Redb::open(self).await.map_err(in_open)
+        let prefix = self.whole_prefix().map_err(in_open)?;
+        Redb::open(self.options(), &prefix).await.map_err(in_open)
     }
 }
 

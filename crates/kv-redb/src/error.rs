@@ -1,6 +1,7 @@
-//! From redb's errors to the library's.
+//! Makes the library's errors of redb's and of the file system's.
 
 use kv_core::{Deadline, Error, ErrorKind, Result, backend::retry::outcome_unknown};
+use redb::{DatabaseError, StorageError};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -47,18 +48,18 @@ fn explained(path: &Path, error: &redb::Error, effect: &str) -> Error {
     Error::new(kind, format!("{why}{effect}")).with_cause(error.to_string())
 }
 
-/// Whether the disk has no space for it.
+/// Tells whether the disk has no space for it.
 pub(crate) fn is_full(error: &redb::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | FileTooLarge | QuotaExceeded))
 }
 
-/// Whether redb serves nothing any more until the file is opened again.
+/// Tells whether redb serves nothing any more until the file is opened again.
 pub(crate) fn needs_reopening(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
 }
 
-/// The error of a file that is not whole.
+/// Returns the error of a file that is not whole.
 #[cold]
 pub(crate) fn damaged(path: &Path, why: &str) -> Error {
     Error::new(
@@ -68,6 +69,59 @@ pub(crate) fn damaged(path: &Path, why: &str) -> Error {
             path.display()
         ),
     )
+}
+
+/// Returns the error of a path at which the system lets this user open no file.
+pub(crate) fn unusable(path: &Path, e: io::Error) -> Error {
+    let (kind, way) = match e.kind() {
+        io::ErrorKind::PermissionDenied => (
+            ErrorKind::PermissionDenied,
+            "let this user read and write the file and its folder, or give another path",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::PermissionDenied, "its file system is read-only; give a path on another one")
+        }
+        _ => (ErrorKind::InvalidArgument, "give a path at which this user can make a file"),
+    };
+    Error::new(kind, format!("{} cannot be opened for writing; {way}", path.display())).with_cause(e)
+}
+
+/// Returns the error of a new file that redb could not make.
+pub(crate) fn not_made(path: &Path, e: DatabaseError) -> Error {
+    let e = not_opened(path, e);
+    if e.kind() != ErrorKind::NoSpace {
+        return e;
+    }
+    let why =
+        format!("{} could not be made: its disk is full; make space, and open it again", path.display());
+    Error::new(ErrorKind::NoSpace, why).with_cause(e.message().to_owned())
+}
+
+/// Returns the error of a file that redb could not open.
+pub(crate) fn not_opened(path: &Path, e: DatabaseError) -> Error {
+    let shown = path.display();
+    match e {
+        DatabaseError::DatabaseAlreadyOpen => Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{shown} is open in another process, and a redb file is for one at a time; stop the other, or give \
+                 another path, or share the data by a server such as etcd"
+            ),
+        ),
+        DatabaseError::UpgradeRequired(format) => Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{shown} is of redb's old file format {format}; open it with redb 2.6 and call `upgrade`, or give another path"
+            ),
+        ),
+        DatabaseError::Storage(StorageError::Corrupted(why)) => damaged(path, &why),
+        DatabaseError::Storage(StorageError::Io(e))
+            if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+        {
+            damaged(path, &e.to_string())
+        }
+        other => failed(path, &other.into()),
+    }
 }
 
 /// Runs what reads the file: redb panics on some damage, which must end neither a thread nor the program.

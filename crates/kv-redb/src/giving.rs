@@ -1,8 +1,8 @@
-//! What gives a lock or a lease back, whatever becomes of the runtime.
+//! Gives a lock or a lease back, whatever becomes of the runtime.
 
 use crate::{
+    core::Core,
     engine::{Batch, Done},
-    store::Inner,
 };
 use kv_core::{Deadline, Result};
 use std::{
@@ -20,7 +20,7 @@ type Work = dyn Fn(&mut Batch<'_>) -> Done<bool> + Send + Sync;
 ///
 /// The work is bound to the id of what it gives back, so that doing it twice is doing it once.
 pub(crate) struct Giving {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     work: Arc<Work>,
     done: Arc<AtomicBool>,
 }
@@ -30,10 +30,10 @@ pub(crate) struct Nothing(Arc<AtomicBool>);
 
 impl Giving {
     pub(crate) fn new(
-        inner: &Arc<Inner>,
+        core: &Arc<Core>,
         work: impl Fn(&mut Batch<'_>) -> Done<bool> + Send + Sync + 'static,
     ) -> Self {
-        Self { inner: inner.clone(), work: Arc::new(work), done: Arc::default() }
+        Self { core: core.clone(), work: Arc::new(work), done: Arc::default() }
     }
 
     pub(crate) fn nothing(&self) -> Nothing {
@@ -42,7 +42,7 @@ impl Giving {
 
     /// Whether it was still held.
     pub(crate) async fn run(self, within: Duration) -> Result<bool> {
-        let (work, engine) = (self.work.clone(), self.inner.engine()?);
+        let (work, engine) = (self.work.clone(), self.core.engine()?);
         let answer = engine.write(Deadline::after(within), 0, move |batch| work(batch)).await;
         if answer.is_ok() {
             self.done.store(true, Ordering::Relaxed);
@@ -62,7 +62,7 @@ impl Drop for Giving {
         if self.done.load(Ordering::Relaxed) {
             return;
         }
-        if let Ok(engine) = self.inner.engine() {
+        if let Ok(engine) = self.core.engine() {
             let work = self.work.clone();
             // A queue that is full, or closed, leaves it to the TTL.
             engine.order(move |batch| work(batch));

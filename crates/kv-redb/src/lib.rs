@@ -89,16 +89,21 @@
 //! - On network file systems the lock that keeps a second process out may not work: use a local disk.
 
 mod config;
+mod core;
 mod engine;
 mod error;
 mod giving;
 mod lease;
+mod list;
 mod lock;
+mod names;
 mod store;
 mod watch;
+mod write;
 
 pub use config::Config;
-pub use store::{Redb, Stats};
+pub use engine::Stats;
+pub use store::Redb;
 
 use kv_core::{Kv, Result, StoreUrl};
 

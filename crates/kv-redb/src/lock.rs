@@ -1,20 +1,26 @@
 //! Locks: one line of waiters for each name, in the writer.
 
-use crate::{engine::Asked, error, giving::Giving, store::Inner};
-use kv_core::{Acquired, Deadline, Fence, Key, LockOptions, Result, backend::Alive};
+use crate::{
+    core::{self, Core},
+    engine::Asked,
+    error,
+    giving::Giving,
+};
+use kv_core::{Acquired, Deadline, Fence, Holder, Key, LockOptions, Result, backend::Alive};
 use std::sync::Arc;
 
-pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let engine = inner.engine()?;
-    let ttl = crate::store::lives().grant(options.ttl)?;
+/// Takes the lock, or waits in its line.
+pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let engine = core.engine()?;
+    let ttl = core::lives().grant(options.ttl)?;
     let each = options.each_request;
-    let (lock, id) = (inner.lock_name(name), engine.next_id());
+    let (lock, id) = (core.lock_name(name), engine.next_id());
     // Made before a place in the line is taken, so that whenever this is dropped the place, or the lock, is given back.
-    let giving = Giving::new(inner, {
+    let giving = Giving::new(core, {
         let lock = lock.clone();
         move |batch| batch.release(&lock, id)
     });
-    let (nothing, release) = (giving.nothing(), inner.tasks.undo(giving.run(each)));
+    let (nothing, release) = (giving.nothing(), core.tasks.undo(giving.run(each)));
     let begun = engine.time.clock().now();
     let (value, wait, asked) = (options.value.clone(), options.wait, lock.clone());
     let size = lock.len() + value.len();
@@ -33,11 +39,17 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     // It counts from its commit. One that has ended meanwhile is found to be lost.
     let from = engine.renew_lock(&lock, id).unwrap_or(begun);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {
-        let inner = inner.clone();
+        let core = core.clone();
         move || {
-            let (inner, lock) = (inner.clone(), lock.clone());
-            async move { inner.engine()?.renew_lock(&lock, id).map(drop) }
+            let (core, lock) = (core.clone(), lock.clone());
+            async move { core.engine()?.renew_lock(&lock, id).map(drop) }
         }
     });
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
+}
+
+/// Returns who holds the lock.
+pub(crate) async fn holder(core: &Core, name: &Key, deadline: Deadline) -> Result<Option<Holder>> {
+    let lock = core.lock_name(name);
+    core.read(deadline, move |s, _| s.holder(&lock)).await
 }

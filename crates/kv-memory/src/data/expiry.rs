@@ -1,6 +1,6 @@
 //! What ends at a moment, and who sees to it.
 
-use super::{Data, Due};
+use super::{Data, records::Due};
 use kv_core::backend::Instant;
 use tokio::runtime::Handle;
 

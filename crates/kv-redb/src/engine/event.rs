@@ -1,5 +1,6 @@
-//! From what the writer did to what the watches are told.
+//! Makes what the watches are told of what the writer did.
 
+use crate::names;
 use kv_core::{Bytes, Entry, Key, Version, WatchEvent, backend::Hub};
 use std::sync::Arc;
 
@@ -19,26 +20,15 @@ pub(crate) struct View {
     pub(crate) hub: Hub,
 }
 
-/// The key of a whole name without its prefix: a user's, or one of the library's own.
-pub(crate) fn key(name: &str) -> Option<Key> {
-    Key::from_stored(name).or_else(|| {
-        let (area, name) = name.strip_prefix(".kv/")?.split_once('/')?;
-        Key::from_stored(name).map(|name| Key::internal(area, &name))
-    })
-}
-
 impl View {
     /// The key that the event is about, if it is seen under this prefix: data wherever they lie below it, locks alone of
     /// their own store.
     fn key(&self, event: &Event) -> Option<Key> {
         match event {
             Event::Put { name, .. } | Event::Delete { name, .. } => {
-                name.strip_prefix(&*self.prefix).and_then(key)
+                name.strip_prefix(&*self.prefix).and_then(names::key)
             }
-            Event::Held { name, .. } | Event::Freed { name, .. } => {
-                let (lock, prefix) = name.split_once('\0')?;
-                Key::from_stored(lock).filter(|_| *prefix == *self.prefix)
-            }
+            Event::Held { name, .. } | Event::Freed { name, .. } => names::lock_key(&self.prefix, name),
         }
     }
 

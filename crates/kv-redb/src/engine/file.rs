@@ -1,9 +1,9 @@
-//! Opening the file.
+//! Opens the file, and tells whether it is still the one at its path.
 
 use super::make;
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
-use redb::{Builder, Database, DatabaseError, StorageError};
+use redb::{Builder, Database};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek},
@@ -33,7 +33,7 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
             let why = format!("the folder of {} is a file; give another path", path.display());
             return Err(refused(why));
         }
-        Err(e) => return Err(unusable(path, e)),
+        Err(e) => return Err(error::unusable(path, e)),
     }
     let Some(name) = path.file_name() else {
         return Err(refused(format!(
@@ -49,22 +49,8 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
             path.display(),
             folder.display()
         ))),
-        Err(e) => Err(unusable(path, e)),
+        Err(e) => Err(error::unusable(path, e)),
     }
-}
-
-pub(super) fn unusable(path: &Path, e: io::Error) -> Error {
-    let (kind, way) = match e.kind() {
-        io::ErrorKind::PermissionDenied => (
-            ErrorKind::PermissionDenied,
-            "let this user read and write the file and its folder, or give another path",
-        ),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::PermissionDenied, "its file system is read-only; give a path on another one")
-        }
-        _ => (ErrorKind::InvalidArgument, "give a path at which this user can make a file"),
-    };
-    Error::new(kind, format!("{} cannot be opened for writing; {way}", path.display())).with_cause(e)
 }
 
 /// How the file is opened.
@@ -82,8 +68,8 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
         make::whole(path)?;
     }
     let mut file = File::options().read(true).write(true).open(path);
-    let file = file.as_mut().map_err(|e| unusable(path, io::Error::new(e.kind(), e.to_string())))?;
-    let length = file.metadata().map_err(|e| unusable(path, e))?.len();
+    let file = file.as_mut().map_err(|e| error::unusable(path, io::Error::new(e.kind(), e.to_string())))?;
+    let length = file.metadata().map_err(|e| error::unusable(path, e))?.len();
     if length > 0 {
         let mut head = [0; MAGIC.len()];
         if file.read_exact(&mut head).is_err() || head != *MAGIC {
@@ -104,9 +90,9 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
         Ok(database) => database,
         Err(e) if length == 0 => {
             empty(file);
-            return Err(not_made(path, e));
+            return Err(error::not_made(path, e));
         }
-        Err(e) => return Err(not_opened(path, e)),
+        Err(e) => return Err(error::not_opened(path, e)),
     };
     let repaired = repaired.load(Ordering::Relaxed);
     if opening == (Opening::First { verify: true }) && !repaired && length > 0 {
@@ -119,7 +105,7 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
                      from there)",
                 ));
             }
-            Err(e) => return Err(not_opened(path, e)),
+            Err(e) => return Err(error::not_opened(path, e)),
         }
     }
     Ok(database)
@@ -137,16 +123,6 @@ fn empty(file: &mut File) {
         }
         let _ = file.unlock();
     }
-}
-
-pub(super) fn not_made(path: &Path, e: DatabaseError) -> Error {
-    let e = not_opened(path, e);
-    if e.kind() != ErrorKind::NoSpace {
-        return e;
-    }
-    let why =
-        format!("{} could not be made: its disk is full; make space, and open it again", path.display());
-    Error::new(ErrorKind::NoSpace, why).with_cause(e.message().to_owned())
 }
 
 /// Which file it is, whatever its path.
@@ -189,30 +165,4 @@ fn gone(path: &Path, how: &str) -> Error {
         path.display()
     );
     Error::new(ErrorKind::Unavailable, why)
-}
-
-fn not_opened(path: &Path, e: DatabaseError) -> Error {
-    let shown = path.display();
-    match e {
-        DatabaseError::DatabaseAlreadyOpen => Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "{shown} is open in another process, and a redb file is for one at a time; stop the other, or give \
-                 another path, or share the data by a server such as etcd"
-            ),
-        ),
-        DatabaseError::UpgradeRequired(format) => Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "{shown} is of redb's old file format {format}; open it with redb 2.6 and call `upgrade`, or give another path"
-            ),
-        ),
-        DatabaseError::Storage(StorageError::Corrupted(why)) => error::damaged(path, &why),
-        DatabaseError::Storage(StorageError::Io(e))
-            if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
-        {
-            error::damaged(path, &e.to_string())
-        }
-        other => error::failed(path, &other.into()),
-    }
 }

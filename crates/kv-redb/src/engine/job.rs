@@ -1,6 +1,6 @@
 //! What the writer is asked to do.
 
-use super::batch::Batch;
+use super::batch::{Batch, Done};
 use kv_core::Result;
 use std::sync::{
     Arc,
@@ -33,9 +33,6 @@ impl Drop for Ticket {
         self.leave();
     }
 }
-
-/// What a job gives: the outer error ends the whole batch, the inner one is this caller's answer.
-pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
 
 /// One command in the writer's queue.
 pub(crate) trait Job: Send {

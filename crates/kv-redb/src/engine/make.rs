@@ -1,6 +1,6 @@
-//! Making a new file: whole, or not at all.
+//! Makes a new file: whole, or not at all.
 
-use super::file;
+use crate::error;
 use kv_core::{Error, ErrorKind, Result};
 use redb::Builder;
 use std::{
@@ -19,7 +19,7 @@ pub(super) fn whole(path: &Path) -> Result<()> {
         let _ = fs::remove_file(&beside);
         return Ok(());
     }
-    let failed = |e| file::unusable(path, e);
+    let failed = |e| error::unusable(path, e);
     let mut making =
         mine(path, File::options().read(true).write(true).create(true).truncate(false).open(&beside))?;
     // While this one waited for it, another process may have named what is locked here, and written to it.
@@ -56,12 +56,12 @@ fn mine(path: &Path, opened: io::Result<File>) -> Result<File> {
     };
     let making = match opened {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
-        opened => opened.map_err(|e| file::unusable(path, e))?,
+        opened => opened.map_err(|e| error::unusable(path, e))?,
     };
     match making.try_lock() {
         Ok(()) => Ok(making),
         Err(TryLockError::WouldBlock) => Err(taken()),
-        Err(TryLockError::Error(e)) => Err(file::unusable(path, e)),
+        Err(TryLockError::Error(e)) => Err(error::unusable(path, e)),
     }
 }
 
@@ -73,7 +73,7 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn fill(path: &Path, making: File) -> Result<()> {
-    Builder::new().create_file(making).map(drop).map_err(|e| file::not_made(path, e))
+    Builder::new().create_file(making).map(drop).map_err(|e| error::not_made(path, e))
 }
 
 /// Gives it its name, unless another process was first. A file system without second names has it renamed.

@@ -1,7 +1,13 @@
 //! Leases and locks that ended while a read was under way: it judges by its own moment, at which they may have lived.
 
-use super::{state::Shared, time::Time};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// A moment at which a read looks: behind so many commits, at this time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) commits: u64,
+    pub(crate) now: u64,
+}
 
 /// A lease, or a lock by its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +37,7 @@ impl Past {
     }
 
     /// Of what lives no more.
-    pub(crate) fn was_over(&self, ended: Ended, at: &Moment) -> bool {
+    pub(crate) fn was_over(&self, ended: Ended, at: At) -> bool {
         self.ended.get(&ended).is_none_or(|(commit, until)| *commit <= at.commits || *until <= at.now)
     }
 
@@ -48,7 +54,18 @@ impl Past {
         }
     }
 
-    fn end_read(&mut self, commits: u64) {
+    /// Returns how many commits are done, and remembers what ends from then on, until [`end_read`](Self::end_read).
+    pub(crate) fn begin_read(&mut self) -> u64 {
+        *self.reads.entry(self.commits).or_default() += 1;
+        self.commits
+    }
+
+    /// Returns how many commits are done.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    pub(crate) fn end_read(&mut self, commits: u64) {
         if let Some(reads) = self.reads.get_mut(&commits) {
             *reads -= 1;
             if *reads == 0 {
@@ -67,48 +84,10 @@ impl Past {
     }
 }
 
-/// The moment at which a read begins. While there is one, what it may ask about is remembered.
-#[derive(Debug)]
-pub(crate) struct Moment {
-    living: Shared,
-    commits: u64,
-    pub(crate) now: u64,
-}
-
-impl Moment {
-    pub(crate) fn new(living: &Shared, time: &Time) -> Self {
-        let (commits, now) = {
-            let past = &mut living.lock().past;
-            *past.reads.entry(past.commits).or_default() += 1;
-            (past.commits, time.now())
-        };
-        Self { living: living.clone(), commits, now }
-    }
-
-    /// Whether no commit was done since.
-    pub(crate) fn is_last(&self) -> bool {
-        self.living.lock().past.commits == self.commits
-    }
-
-    pub(crate) fn is_over(&self, lease: u64) -> bool {
-        self.living.lock().is_over(lease, self)
-    }
-
-    pub(crate) fn has_lost(&self, name: &str, token: u64) -> bool {
-        self.living.lock().has_lost(name, token, self)
-    }
-}
-
-impl Drop for Moment {
-    fn drop(&mut self) {
-        self.living.lock().past.end_read(self.commits);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Moment};
-    use crate::engine::{state::Shared, time::Time};
+    use super::Ended;
+    use crate::engine::{moment::Moment, state::Shared, time::Time};
     use kv_core::backend::Clock;
 
     #[test]

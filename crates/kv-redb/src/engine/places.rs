@@ -1,16 +1,13 @@
 //! Which files are open in this process: the clients of one file share one engine.
 
-use super::{Engine, file};
-use crate::config::Config;
-use kv_core::{
-    Error, ErrorKind, Result,
-    backend::{Hub, Mutex},
-};
+use super::{blocking::blocking, common::Engine, file};
+use crate::error;
+use kv_core::{Result, backend::Mutex};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, LazyLock, Weak,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -39,7 +36,7 @@ impl Client {
 
     /// The engine, while this is open.
     pub(crate) fn engine(&self) -> Result<&Arc<Engine>> {
-        if self.open.load(Ordering::Acquire) { Ok(&self.engine) } else { Err(crate::error::closed()) }
+        if self.open.load(Ordering::Acquire) { Ok(&self.engine) } else { Err(error::closed()) }
     }
 
     /// Also when it is closed.
@@ -76,7 +73,7 @@ impl Drop for Client {
 }
 
 /// For the writer: its file can be opened again.
-pub(crate) fn gone(path: &Path) {
+pub(super) fn gone(path: &Path) {
     PLACES.lock().remove(path);
 }
 
@@ -96,9 +93,11 @@ impl Drop for Opening {
     }
 }
 
-/// A client of the file of this configuration.
-pub(crate) async fn open(config: &Config) -> Result<Client> {
-    let given = config.path.clone();
+/// Opens a client of the file at this path, by `start` when no other client has it open.
+pub(super) async fn open(
+    given: PathBuf,
+    start: impl FnOnce(PathBuf) -> Result<Arc<Engine>> + Send + 'static,
+) -> Result<Client> {
     let path = blocking(move || file::canonical(&given)).await?;
     let opening = loop {
         let mut busy = {
@@ -119,39 +118,12 @@ pub(crate) async fn open(config: &Config) -> Result<Client> {
         };
         let _ = busy.wait_for(|over| *over).await;
     };
-    let config = config.clone();
     blocking(move || {
         let mut opening = opening;
-        let engine = Engine::start(opening.path.clone(), &config)?;
+        let engine = start(opening.path.clone())?;
         PLACES.lock().insert(opening.path.clone(), Place::Open(engine.clone(), 1));
         opening.done = true;
         Ok(Client::new(engine))
     })
     .await
-}
-
-/// Runs what blocks on a thread for it. It runs to its end also when the caller is gone.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        Err(if e.is_panic() {
-            Error::new(ErrorKind::Corrupt, "redb panicked on what it read; restore the file from a copy")
-                .with_cause(e)
-        } else {
-            Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e)
-        })
-    })
-}
-
-/// A view of these keys: the one that other clients of this prefix have, or a new one.
-pub(crate) fn view(engine: &Engine, prefix: &str) -> Arc<super::event::View> {
-    let mut views = engine.views.lock();
-    views.retain(|view| view.strong_count() > 0);
-    if let Some(view) = views.iter().filter_map(Weak::upgrade).find(|view| &*view.prefix == prefix) {
-        return view;
-    }
-    let view = Arc::new(super::event::View { prefix: prefix.into(), hub: Hub::new() });
-    views.push(Arc::downgrade(&view));
-    view
 }

@@ -1,13 +1,12 @@
 //! Reads: each a snapshot of its own, on a thread that may block.
 
 use super::{
-    Engine,
-    event::key,
+    blocking::blocking,
+    common::Engine,
     format::{DATA, Inline, LARGE, LOCKS, Row},
-    past::Moment,
-    places,
+    moment::Moment,
 };
-use crate::error;
+use crate::{error, names};
 use kv_core::{
     Bytes, Deadline, Directory, Entry, Error, Holder, Item, Key, ListOptions, Page, Position, Result, Version,
 };
@@ -54,7 +53,7 @@ impl Engine {
                     let _permit = permit;
                     error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))))
                 };
-                let failed = match places::blocking(once).await? {
+                let failed = match blocking(once).await? {
                     Ok(value) => return Ok(value),
                     Err(Reading::Refused(e)) => return Err(e),
                     Err(Reading::Failed(e)) => e,
@@ -111,7 +110,7 @@ impl Snapshot {
 
     /// Whether a row is still there, be its end written yet or not: what has ended is gone at once.
     fn lives(&self, expiry: u64, lease: u64) -> bool {
-        (expiry == 0 || expiry > self.at.now) && (lease == 0 || !self.at.is_over(lease))
+        (expiry == 0 || expiry > self.at.now()) && (lease == 0 || !self.at.is_over(lease))
     }
 
     pub(crate) fn get_many(&self, prefix: &str, keys: &[Key]) -> Read<Vec<Option<Entry>>> {
@@ -177,8 +176,8 @@ impl Snapshot {
                     break 'seek;
                 }
                 let (number, expiry, lease, value) = row.value();
-                let Some(key) =
-                    key(&name[prefix.len()..]).filter(|key| !key.is_internal() && self.lives(expiry, lease))
+                let Some(key) = names::key(&name[prefix.len()..])
+                    .filter(|key| !key.is_internal() && self.lives(expiry, lease))
                 else {
                     continue;
                 };

@@ -2,7 +2,7 @@
 
 use super::{
     format::Stored,
-    past::{Ended, Moment, Past},
+    past::{At, Ended, Past},
     time::Time,
 };
 use kv_core::{
@@ -158,7 +158,7 @@ impl Living {
 
     /// Whether a lease was over at this moment: its time had passed, so that nothing renewed it, though its end may not
     /// have been written; or its end was.
-    pub(crate) fn is_over(&self, lease: u64, at: &Moment) -> bool {
+    pub(crate) fn is_over(&self, lease: u64, at: At) -> bool {
         match self.leases.get(&lease) {
             Some(life) => life.until <= at.now,
             None => self.past.was_over(Ended::Lease(lease), at),
@@ -166,7 +166,7 @@ impl Living {
     }
 
     /// As [`is_over`](Self::is_over), of this holder of a lock.
-    pub(crate) fn has_lost(&self, name: &str, token: u64, at: &Moment) -> bool {
+    pub(crate) fn has_lost(&self, name: &str, token: u64, at: At) -> bool {
         match self.holders.get(name) {
             Some(held) if held.token == token => held.until <= at.now,
             _ => self.past.was_over(Ended::Lock(token), at),

@@ -2,8 +2,8 @@
 //! answers the callers.
 
 use super::{
-    Engine,
     batch::{Batch, Trace},
+    common::Engine,
     event::Event,
     file::{self, Opening},
     format::{COUNTER, EXPIRY, META},

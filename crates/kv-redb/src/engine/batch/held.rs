@@ -1,10 +1,9 @@
-//! Leases and locks.
+//! Leases and locks within one transaction of the writer.
 
-use super::{Asked, Batch, Redb};
+use super::{Asked, Batch, Done, Redb};
 use crate::engine::{
     event::Event,
-    format::*,
-    job::Done,
+    format::{Inline, inline},
     state::{Held, Leased, Waiter},
     time::millis,
 };

@@ -37,7 +37,7 @@ async fn opened() -> Result<Opened> {
 async fn opened_in(folder: tempfile::TempDir) -> Result<Opened> {
     let clock = Clock::manual();
     let config = Config::new(folder.path().join("a.redb")).clock(clock.clone());
-    let client = super::open(&config).await?;
+    let client = super::open(config.options()).await?;
     Ok(Opened { client, kv: config.open().await?, clock, folder })
 }
 
@@ -50,7 +50,7 @@ async fn put(engine: Arc<Engine>, name: &'static str, within: Duration) -> Resul
 async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()> {
     const SHORT: Duration = Duration::from_millis(20);
     let folder = tempfile::tempdir().expect("a folder");
-    let client = super::open(&Config::new(folder.path().join("a.redb"))).await?;
+    let client = super::open(Config::new(folder.path().join("a.redb")).options()).await?;
     let engine = client.engine()?.clone();
     // Its thread has begun.
     put(engine.clone(), "first", LONG).await?;
@@ -99,7 +99,7 @@ async fn slow(engine: Arc<Engine>, time: Duration) -> Result<()> {
 async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(&config).await?;
+    let client = super::open(config.options()).await?;
     let engine = client.engine()?.clone();
     let kv = config.open().await?;
     let lease = kv.lease(TTL).await?;
@@ -118,7 +118,7 @@ async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live
 async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the_disk() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(&config).await?;
+    let client = super::open(config.options()).await?;
     let engine = client.engine()?.clone();
     let kv = config.open().await?;
     // Of a client that is gone without a word: nobody renews it.
@@ -141,7 +141,7 @@ async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the
 async fn a_lease_or_lock_lives_from_its_commit_on() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(&config).await?;
+    let client = super::open(config.options()).await?;
     let engine = client.engine()?.clone();
     let kv = config.open().await?;
     // While the first is done the others queue, and are one batch.

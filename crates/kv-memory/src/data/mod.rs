@@ -1,13 +1,19 @@
 //! The data set: what all clients of one store share, changed only under its mutex.
 
 mod expiry;
+mod leases;
+mod locks;
+pub(crate) mod named;
+mod records;
 
-use crate::{lease::Lease, lock::Line};
+pub(crate) use records::{Asked, Life, LockName, Name, Record};
+
 use bytes::Bytes;
 use kv_core::{
     Entry, Key, Version, WatchEvent,
     backend::{Clock, ExpiryQueue, Hub, Instant, Mutex},
 };
+use records::{Due, Lease, Line, key_of};
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
@@ -22,39 +28,10 @@ use tokio::{runtime, sync::watch, task::AbortHandle};
 /// under the same name. It is moved under a store's mutex, so it grows in the order of the store's changes.
 static COUNT: AtomicU64 = AtomicU64::new(1);
 
-/// A whole name, with its prefix.
-pub(crate) type Name = Arc<str>;
-/// A lock: the prefix that it belongs to, and its name.
-pub(crate) type LockName = (Name, Key);
-
-/// What is stored under a name.
-pub(crate) struct Record {
-    /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
-    key: Option<Key>,
-    value: Bytes,
-    version: Version,
-    life: Life,
-}
-
-/// How long a key lives.
-#[derive(Clone, Copy)]
-pub(crate) enum Life {
-    Forever,
-    Until(Instant),
-    Lease(u64),
-}
-
-/// What ends at a moment.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Due {
-    Key(Name),
-    Lease(u64),
-    Lock(LockName),
-}
-
 /// Those who look at the data through one prefix: a hub for each client.
 type Seat = Vec<(u64, Hub)>;
 
+/// The data set, below its mutex.
 pub(crate) struct Data {
     me: Weak<Shared>,
     pub(crate) clock: Clock,
@@ -93,38 +70,6 @@ impl Shared {
         let mut data = self.0.lock();
         data.purge();
         data
-    }
-}
-
-impl Record {
-    pub(crate) fn version(&self) -> Version {
-        self.version
-    }
-
-    pub(crate) fn entry(&self, key: Key) -> Entry {
-        Entry::new(key, self.value.clone(), self.version)
-    }
-
-    /// The key that is left of its name behind a prefix, if it is one and no internal one.
-    pub(crate) fn key(&self, rest: &str) -> Option<Key> {
-        key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
-    }
-
-    /// Whether it is the library's own, for who wrote it.
-    pub(crate) fn is_internal(&self) -> bool {
-        self.key.as_ref().is_some_and(Key::is_internal)
-    }
-
-    pub(crate) fn value(&self) -> &Bytes {
-        &self.value
-    }
-}
-
-/// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
-fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
-    match own {
-        Some(own) if own.as_str().len() == rest.len() => Some(own.clone()),
-        _ => Key::from_stored(rest),
     }
 }
 
@@ -257,7 +202,7 @@ mod tests {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
             assert!(kv.new_lock("l").try_acquire().await.unwrap().is_none());
             {
-                let data = memory.look();
+                let data = memory.0.look();
                 assert_eq!(
                     (data.entries.len(), data.leases.len(), data.expiries.len()),
                     (2, 1, 3),
@@ -271,22 +216,22 @@ mod tests {
             for _ in 0..100 {
                 tokio::task::yield_now().await; // what is dropped is undone in the background
             }
-            assert!(memory.look().locks.values().all(|line| line.waiting() == 0));
+            assert!(memory.0.look().locks.values().all(|line| line.waiting() == 0));
             assert!(guard.release().await.unwrap());
             assert!(lease.revoke().await.unwrap());
             assert!(kv.delete("expiring").await.unwrap());
             kv.close().await.unwrap();
             assert!(memory.with_prefix("app/").leftovers().is_empty());
             drop(kv);
-            while memory.look().seats.len() > 1 {
+            while memory.0.look().seats.len() > 1 {
                 tokio::task::yield_now().await;
             }
-            let data = memory.look();
+            let data = memory.0.look();
             assert!(data.entries.is_empty() && data.leases.is_empty() && data.locks.is_empty());
             assert!(data.expiries.is_empty() && data.next_due.borrow().is_none());
             assert_eq!(data.next_due.receiver_count(), 1);
         }
-        let sweeper = memory.look().sweepers[0].1.clone();
+        let sweeper = memory.0.look().sweepers[0].1.clone();
         assert!(!sweeper.is_finished());
         drop(memory);
         while !sweeper.is_finished() {

@@ -4,8 +4,7 @@ mod held;
 
 use super::{
     event::Event,
-    format::*,
-    job::Done,
+    format::{COUNTER, DATA, EXPIRY, Inline, LARGE, LEASED, LEASES, LOCKS, META, Row, SEEN, inline},
     state::{Replaced, State},
     time::{SLACK, Time, millis},
 };
@@ -14,6 +13,8 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// What a job gives: the outer error ends the whole batch, the inner one is this caller's answer.
+pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
 type Redb<T> = std::result::Result<T, redb::Error>;
 /// The token that one who waited is to be told.
 pub(crate) type Owed = (oneshot::Sender<Result<u64>>, u64);

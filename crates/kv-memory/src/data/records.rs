@@ -1,0 +1,127 @@
+//! What the data set holds: keys, leases, and the lines of locks.
+
+use bytes::Bytes;
+use kv_core::{Entry, Key, Version, backend::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// A whole name, with its prefix.
+pub(crate) type Name = Arc<str>;
+/// A lock: the prefix that it belongs to, and its name.
+pub(crate) type LockName = (Name, Key);
+
+/// What is stored under a name.
+pub(crate) struct Record {
+    /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
+    pub(super) key: Option<Key>,
+    pub(super) value: Bytes,
+    pub(super) version: Version,
+    pub(super) life: Life,
+}
+
+/// How long a key lives.
+#[derive(Clone, Copy)]
+pub(crate) enum Life {
+    Forever,
+    Until(Instant),
+    Lease(u64),
+}
+
+/// What ends at a moment.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Due {
+    Key(Name),
+    Lease(u64),
+    Lock(LockName),
+}
+
+impl Record {
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn entry(&self, key: Key) -> Entry {
+        Entry::new(key, self.value.clone(), self.version)
+    }
+
+    /// The key that is left of its name behind a prefix, if it is one and no internal one.
+    pub(crate) fn key(&self, rest: &str) -> Option<Key> {
+        key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
+    }
+
+    /// Whether it is the library's own, for who wrote it.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.key.as_ref().is_some_and(Key::is_internal)
+    }
+
+    pub(crate) fn value(&self) -> &Bytes {
+        &self.value
+    }
+}
+
+/// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
+pub(super) fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
+    match own {
+        Some(own) if own.as_str().len() == rest.len() => Some(own.clone()),
+        _ => Key::from_stored(rest),
+    }
+}
+
+/// Tells an owner that its life is over, and why.
+pub(crate) type End = Box<dyn Fn(&str) + Send>;
+
+/// A lease that is alive.
+pub(crate) struct Lease {
+    pub(crate) prefix: Name,
+    pub(crate) keys: BTreeSet<Name>,
+    /// Ends its owner's life early.
+    pub(super) end: Option<End>,
+}
+
+/// Who holds a lock, and who waits for it. There is none for a lock that is free.
+pub(crate) struct Line {
+    pub(super) holder: Held,
+    pub(super) waiting: VecDeque<Waiter>,
+}
+
+/// Who holds a lock.
+pub(super) struct Held {
+    pub(super) attempt: u64,
+    pub(super) token: u64,
+    pub(super) value: Bytes,
+    /// Ends the holder's life early.
+    pub(super) end: Option<End>,
+}
+
+/// One who waits for a lock.
+pub(super) struct Waiter {
+    pub(super) attempt: u64,
+    pub(super) value: Bytes,
+    pub(super) ttl: Duration,
+    pub(super) turn: oneshot::Sender<Turn>,
+}
+
+/// What a holder begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) token: u64,
+    pub(crate) since: Instant,
+}
+
+impl Line {
+    /// How many are in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// How an acquisition begins.
+pub(crate) enum Asked {
+    Got(Turn),
+    InLine(oneshot::Receiver<Turn>),
+    Refused,
+}

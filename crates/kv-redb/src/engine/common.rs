@@ -1,0 +1,214 @@
+//! What the clients, the reads and the writer of one open file share.
+
+use super::{
+    batch::{Batch, Done},
+    event::{Event, View},
+    file::Identity,
+    format::Stored,
+    job::{self, Job},
+    options::Options,
+    state::{Shared, State},
+    time::Time,
+};
+use crate::error;
+use kv_core::{
+    Deadline, Error, ErrorKind, Result,
+    backend::{Hub, Instant, Mutex},
+};
+use redb::Database;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+
+/// How many jobs wait before callers wait to queue.
+const QUEUE: usize = 1_024;
+
+/// The file, or why it cannot be used now.
+type Slot = Result<Database>;
+
+/// What was done since the file was opened, by all clients of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Commits, each with one flush to the disk.
+    pub commits: u64,
+    /// Keys that were put or deleted by them, expiry included.
+    pub writes: u64,
+    /// How often the file had to be opened again after an error of its disk.
+    pub reopened: u64,
+}
+
+/// One open file.
+pub(crate) struct Engine {
+    pub(crate) path: PathBuf,
+    file: Identity,
+    pub(crate) time: Time,
+    pub(super) cache_size: usize,
+    pub(super) quick_repair: bool,
+    database: RwLock<Slot>,
+    /// Wakes the writer to see whether the file still serves.
+    pub(super) look: Notify,
+    /// How often it has looked.
+    pub(super) looked: watch::Sender<u64>,
+    /// How many reads are on threads of their own at a time.
+    pub(super) readers: Arc<Semaphore>,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    pub(super) living: Shared,
+    pub(super) stop: Notify,
+    pub(super) gone: watch::Sender<bool>,
+    views: Mutex<Vec<Weak<View>>>,
+    ids: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) writes: AtomicU64,
+    /// How often the file was opened again after a failure.
+    pub(super) reopened: AtomicU64,
+}
+
+impl Engine {
+    /// Makes the engine of a file that was just opened. The queue of jobs and the state are its writer's.
+    pub(super) fn new(
+        path: PathBuf,
+        file: Identity,
+        database: Database,
+        stored: Stored,
+        options: &Options,
+    ) -> (Arc<Self>, mpsc::Receiver<Box<dyn Job>>, State) {
+        let time = Time::new(options.clock.clone(), stored.seen);
+        let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
+        let state = State::new(stored, &time);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let readers = 2 * std::thread::available_parallelism().map_or(2, |cores| cores.get()).max(2);
+        let engine = Arc::new(Self {
+            time,
+            cache_size: options.cache_size,
+            quick_repair: options.quick_repair,
+            database: RwLock::new(Ok(database)),
+            look: Notify::new(),
+            looked: watch::Sender::new(0),
+            readers: Arc::new(Semaphore::new(readers)),
+            jobs,
+            living: state.shared(),
+            stop: Notify::new(),
+            gone: watch::Sender::new(false),
+            views: Mutex::default(),
+            ids: AtomicU64::new(last),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            reopened: AtomicU64::new(0),
+            file,
+            path,
+        });
+        (engine, queue, state)
+    }
+
+    /// Refuses to go on when the file is no longer at its path: what is written then is gone with the last store of it.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        self.file.check(&self.path)
+    }
+
+    /// Has the writer do this in its next batch, and waits until that is committed. A job that still waits when the
+    /// deadline passes, or when this is dropped, is never done.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        size: usize,
+        work: impl FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
+    ) -> Result<T> {
+        let (job, ticket, answer) = job::job(size, work);
+        match deadline.limit(self.jobs.send(job)).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return Err(error::closed()),
+            None => return Err(error::not_begun(deadline)),
+        }
+        match deadline.limit(answer).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) if ticket.leave() => Err(error::closed()),
+            None if ticket.leave() => Err(error::not_begun(deadline)),
+            Some(Err(_)) | None => Err(error::committing(deadline)),
+        }
+    }
+
+    /// Has the writer do this, without waiting for it: for who is dropped, perhaps where no runtime is left. `false` when
+    /// the queue is full or the file is closed.
+    pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) -> bool {
+        self.jobs.try_send(job::order(work)).is_ok()
+    }
+
+    /// Renews a lease, in memory alone; the moment from which its TTL counts now.
+    pub(crate) fn renew_lease(&self, lease: u64) -> Result<Instant> {
+        let mut living = self.living.lock();
+        // Read under the lock: what the writer found to be over before is over at this moment too.
+        let now = self.time.now();
+        let over = || Error::new(ErrorKind::LeaseLost, "it was revoked, or its TTL passed");
+        living.renew_lease(lease, now).then(|| self.time.instant(now)).ok_or_else(over)
+    }
+
+    /// As [`renew_lease`](Self::renew_lease), for the lock that this acquisition holds.
+    pub(crate) fn renew_lock(&self, name: &Arc<str>, id: u64) -> Result<Instant> {
+        let mut living = self.living.lock();
+        let now = self.time.now();
+        let over = || Error::new(ErrorKind::LockLost, "it was released, or its TTL passed");
+        living.renew_lock(name, id, now).then(|| self.time.instant(now)).ok_or_else(over)
+    }
+
+    /// A number that no other acquisition or lease has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns what was done since the file was opened.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            commits: self.commits.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
+            reopened: self.reopened.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn database(&self) -> RwLockReadGuard<'_, Slot> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn database_mut(&self) -> RwLockWriteGuard<'_, Slot> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the view of these keys: the one that other clients of this prefix have, or a new one.
+    pub(crate) fn view(&self, prefix: &str) -> Arc<View> {
+        let mut views = self.views.lock();
+        views.retain(|view| view.strong_count() > 0);
+        if let Some(view) = views.iter().filter_map(Weak::upgrade).find(|view| &*view.prefix == prefix) {
+            return view;
+        }
+        let view = Arc::new(View { prefix: prefix.into(), hub: Hub::new() });
+        views.push(Arc::downgrade(&view));
+        view
+    }
+
+    /// Tells the watches of all prefixes what a commit has changed.
+    pub(super) fn tell(&self, events: &[Event]) {
+        let views: Vec<_> = {
+            let views = self.views.lock();
+            views.iter().filter_map(Weak::upgrade).collect()
+        };
+        for event in events {
+            for view in &views {
+                view.tell(event);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.path)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

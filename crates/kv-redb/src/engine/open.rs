@@ -1,0 +1,56 @@
+//! Opens a file that this process has not open yet: reads and checks it, and starts its writer.
+
+use super::{
+    common::Engine,
+    file::{self, Identity, Opening},
+    format::{self, Refused},
+    options::Options,
+    places::{self, Client},
+    writer::Writer,
+};
+use crate::error;
+use kv_core::{Error, ErrorKind, Result};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Opens a client of the file of these options. The clients of one file share its engine.
+pub(crate) async fn open(options: Options) -> Result<Client> {
+    places::open(options.path.clone(), move |path| start(path, &options)).await
+}
+
+/// Opens the file and starts its writer. Blocks.
+fn start(path: PathBuf, options: &Options) -> Result<Arc<Engine>> {
+    let (database, stored) = error::caught(&path, || {
+        let database = file::open(&path, options.cache_size, Opening::First { verify: options.verify })?;
+        let stored = format::load(&database).map_err(|refused| not_ours(&path, refused))?;
+        Ok((database, stored))
+    })?;
+    let file = Identity::of_open(&path)?;
+    let (engine, queue, state) = Engine::new(path, file, database, stored, options);
+    let writer = Writer { engine: engine.clone(), jobs: queue, state, doubt: None, pause: None, full: false };
+    let no_thread = |e| {
+        Error::new(ErrorKind::Other, "no thread for the writer; raise the limit of threads").with_cause(e)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(no_thread)?;
+    let thread = std::thread::Builder::new().name("kv-redb".into());
+    thread.spawn(move || runtime.block_on(writer.run())).map_err(no_thread)?;
+    Ok(engine)
+}
+
+fn not_ours(path: &Path, refused: Refused) -> Error {
+    let file = path.display();
+    let why = match refused {
+        Refused::Failed(e) => return error::failed(path, &e),
+        Refused::Damaged(why) => return error::damaged(path, &why),
+        Refused::Foreign(tables) => format!(
+            "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"
+        ),
+        Refused::Format(found) => format!(
+            "{file} is of format {found}, and this version of kv-redb reads format {}; open it with a newer version",
+            format::VERSION
+        ),
+    };
+    Error::new(ErrorKind::Corrupt, why)
+}

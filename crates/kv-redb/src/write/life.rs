@@ -1,0 +1,17 @@
+//! How long a put has its key live.
+
+use crate::{core, engine::Lives, lease};
+use kv_core::{PutOptions, Result};
+use std::time::Duration;
+
+/// Returns how long the key of a put with these options lives, and the TTL as granted.
+pub(super) fn lives(options: &PutOptions) -> Result<(Lives, Option<Duration>)> {
+    Ok(match (options.ttl, &options.lease) {
+        (Some(ttl), _) => {
+            let granted = core::ttls().grant(ttl)?;
+            (Lives::For(granted), Some(granted))
+        }
+        (None, Some(id)) => (Lives::Under(lease::number(id)?), None),
+        (None, None) => (Lives::Always, None),
+    })
+}

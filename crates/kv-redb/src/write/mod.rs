@@ -1,0 +1,32 @@
+//! Writes: each is a job of the writer, which does those that wait in one commit.
+
+mod life;
+mod transact;
+mod tree;
+
+pub(crate) use transact::transact;
+pub(crate) use tree::delete_tree;
+
+use crate::{core::Core, engine::Batch};
+use kv_core::{Bytes, Expect, Key, PutOptions, Result, WriteOptions, Written};
+use life::lives;
+
+/// Puts a value, if what is there is as expected.
+pub(crate) async fn put(
+    core: &Core,
+    key: &Key,
+    value: Bytes,
+    expect: Expect,
+    options: &PutOptions,
+) -> Result<Written> {
+    let (name, size, (lives, ttl)) = (core.whole(key), key.as_str().len() + value.len(), lives(options)?);
+    let put = move |batch: &mut Batch<'_>| batch.put(&name, value, expect, lives);
+    let version = core.write(options.deadline, size, put).await?;
+    Ok(Written::new(version, ttl))
+}
+
+/// Deletes the key, if what is there is as expected; tells whether it was there.
+pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+    let name = core.whole(key);
+    core.write(options.deadline, 0, move |batch| batch.delete(&name, expect)).await
+}

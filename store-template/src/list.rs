@@ -1,0 +1,39 @@
+//! Reads: one key, or a page of what lies below a directory.
+// DECIDE: how your server is asked for an answer that has seen every acknowledged write. A map always has, so that
+// `options.consistency` changes nothing here.
+
+use crate::{core::Core, server::Record};
+use kv_core::{
+    Cursor, Directory, Entry, Key, ListOptions, Page, ReadOptions, Result, Version,
+    backend::retry::RetrySafety,
+};
+
+impl Record {
+    // DECIDE: what of your server is a version: new with every write, also of the same bytes, and never again after a
+    // deletion, a restart or a failover.
+    pub(crate) fn entry(self, key: Key) -> Entry {
+        Entry::new(key, self.value, Version::new(self.number, 0))
+    }
+}
+
+/// Returns what is stored under the key.
+pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+    let name = core.names.name(key);
+    let found = core.send(RetrySafety::Read, options.deadline, |server| server.get(&name)).await?;
+    Ok(found.map(|record| record.entry(key.clone())))
+}
+
+/// Returns a page of what lies below the directory.
+// DECIDE: a server that seeks by name fetches a page at `from` (`Page::place`), with the limit, without values where
+// `keys_only` says so. One that answers whole is done with `Page::select`.
+pub(crate) async fn list(
+    core: &Core,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
+    let (start, deadline) = (core.names.start(directory), options.read.deadline);
+    let found = core.send(RetrySafety::Read, deadline, |server| server.range(&start)).await?;
+    let entries = found.into_iter().filter_map(|(name, record)| Some(record.entry(core.names.key(&name)?)));
+    Ok(Page::select(entries, directory, options, from))
+}
