@@ -2,11 +2,12 @@
 
 use crate::{names::Names, server::Server};
 use kv_core::{
-    Capabilities, Deadline, Locking, Result, TtlRange,
+    Capabilities, Locking, Result, TtlRange,
     backend::{
         Hub, Tasks,
         retry::{RetrySafety, Servers},
     },
+    driver::Deadline,
 };
 use std::{future::ready, sync::Arc, time::Duration};
 

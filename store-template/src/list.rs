@@ -4,8 +4,9 @@
 
 use crate::{core::Core, server::Record};
 use kv_core::{
-    Cursor, Directory, Entry, Key, ListOptions, Page, ReadOptions, Result, Version,
+    Directory, Entry, Key, Result, Version,
     backend::retry::RetrySafety,
+    driver::{Cursor, ListOptions, Page, ReadOptions},
 };
 
 impl Record {

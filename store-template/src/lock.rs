@@ -6,8 +6,9 @@
 
 use crate::core::Core;
 use kv_core::{
-    Acquired, Holder, Key, LockOptions, ReadOptions, Result, Store, WatchOptions, WatchStream,
+    Holder, Key, Result,
     backend::fallback,
+    driver::{Acquired, LockOptions, ReadOptions, Store, WatchOptions, WatchStream},
 };
 
 /// Takes the lock. The fallback asks the store itself, as any program does.

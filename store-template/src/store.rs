@@ -2,9 +2,11 @@
 
 use crate::{core::Core, list, lock, server::Server, watch, write};
 use kv_core::{
-    Acquired, Bytes, Capabilities, Cursor, Directory, Entry, Expect, Holder, Key, ListOptions, LockOptions,
-    Page, PutOptions, ReadOptions, Result, Store, Target, WatchOptions, WatchStream, WriteOptions, Written,
-    async_trait,
+    Bytes, Capabilities, Directory, Entry, Holder, Key, Result, Written,
+    driver::{
+        Acquired, Cursor, Expect, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Store, Target,
+        WatchOptions, WatchStream, WriteOptions, async_trait,
+    },
 };
 use std::sync::Arc;
 

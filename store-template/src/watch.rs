@@ -2,12 +2,12 @@
 
 use crate::{core::Core, list};
 use kv_core::{
-    Cursor, Deadline, Item, ListOptions, Page, ReadOptions, Result, Target, Version, WatchEvent,
-    WatchOptions, WatchStream,
+    Item, Result, Version, WatchEvent,
     backend::{
         Subscription,
         watch::{self, Change, Listed, Listing, Source, WatchState},
     },
+    driver::{Cursor, Deadline, ListOptions, Page, ReadOptions, Target, WatchOptions, WatchStream},
 };
 use std::{
     sync::{Arc, Weak},

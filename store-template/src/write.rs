@@ -4,8 +4,9 @@
 
 use crate::{core::Core, server::Server};
 use kv_core::{
-    Bytes, Error, ErrorKind, Expect, Key, PutOptions, Result, Version, WriteOptions, Written,
+    Bytes, Error, ErrorKind, Key, Result, Version, Written,
     backend::retry::RetrySafety,
+    driver::{Expect, PutOptions, WriteOptions},
 };
 
 /// Puts a value, if what is there is as expected.

@@ -1,7 +1,7 @@
 //! The conformance suite on this backend: `cargo test -p store-template --test conformance`, with a part of a case's
 //! name behind `--` for some of it.
 
-use kv_core::{Kv, Result, async_trait};
+use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::Harness;
 
 kv_testsuite::opens_as_all_do!(store_template::Config, store_template::Template);

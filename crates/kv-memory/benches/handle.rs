@@ -2,7 +2,10 @@
 //! `cargo bench -p kv-memory`.
 
 use divan::{AllocProfiler, Bencher, black_box};
-use kv_core::{Directory, Expect, Key, Kv, ListOptions, PutOptions, ReadOptions, Store};
+use kv_core::{
+    Directory, Key, Kv,
+    driver::{Expect, ListOptions, PutOptions, ReadOptions, Store},
+};
 use kv_memory::Memory;
 use std::{future::Future, sync::Arc};
 use tokio::runtime::{Builder, Runtime};

@@ -5,8 +5,9 @@ use crate::{
     faults::trouble::{Does, Trouble},
 };
 use kv_core::{
-    Capabilities, Deadline, Key, Locking, Result, TtlRange,
+    Capabilities, Key, Locking, Result, TtlRange,
     backend::{Hub, Tasks},
+    driver::Deadline,
 };
 use std::{
     borrow::Cow,

@@ -5,7 +5,11 @@ use crate::{
     error,
     faults::trouble::Does,
 };
-use kv_core::{Deadline, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
+use kv_core::{
+    LeaseId, Result,
+    backend::Alive,
+    driver::{Deadline, LeaseOptions, Leased},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Grants a lease.

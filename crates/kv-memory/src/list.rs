@@ -4,7 +4,10 @@ use crate::{
     core::Core,
     data::{Data, Name, Record},
 };
-use kv_core::{Cursor, Directory, Entry, Item, Key, ListOptions, Page, Position};
+use kv_core::{
+    Directory, Entry, Item, Key, Position,
+    driver::{Cursor, ListOptions, Page},
+};
 use std::ops::Bound;
 
 /// How much one page holds: so many items, and values of about so many bytes.

@@ -7,7 +7,11 @@ use crate::{
     faults::trouble::Does,
 };
 use bytes::Bytes;
-use kv_core::{Acquired, Deadline, Fence, Holder, Key, LockOptions, Result, backend::Alive};
+use kv_core::{
+    Fence, Holder, Key, Result,
+    backend::Alive,
+    driver::{Acquired, Deadline, LockOptions},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Takes the lock, or waits in its line.

@@ -8,10 +8,13 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{
-    Acquired, Batch, Capabilities, Cursor, Decision, Directory, Entry, Expect, Health, Holder, Key,
-    LeaseOptions, Leased, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Result, Store, Target,
-    Transaction, WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+    Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
     backend::{Clock, directory_prefix},
+    driver::{
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
+        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
 };
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -6,7 +6,9 @@ use crate::{
     list, lock,
 };
 use kv_core::{
-    Cursor, Deadline, Entry, Item, ListOptions, Page, Target, Version, WatchStream, backend::stream,
+    Entry, Item, Version,
+    backend::stream,
+    driver::{Cursor, Deadline, ListOptions, Page, Target, WatchStream},
 };
 use std::{future::poll_fn, sync::Arc};
 

@@ -7,7 +7,8 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{
-    Batch, Condition, Decision, Directory, Expect, Key, PutOptions, Result, Transaction, Write, Written,
+    Condition, Directory, Key, Result, Written,
+    driver::{Batch, Decision, Expect, PutOptions, Transaction, Write},
 };
 use std::time::Duration;
 

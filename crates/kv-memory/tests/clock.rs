@@ -1,7 +1,9 @@
 //! Whole flows on a clock that only the test moves: nothing here waits for time to pass.
 
 use kv_core::{
-    ErrorKind, Expect, Key, Kv, LockOptions, PutOptions, Store, Version, WatchEvent, backend::Clock,
+    ErrorKind, Key, Kv, Version, WatchEvent,
+    backend::Clock,
+    driver::{Expect, LockOptions, PutOptions, Store},
 };
 use kv_memory::{Config, Memory};
 use std::time::Duration;

@@ -1,7 +1,10 @@
 //! Listings: pages, children and places, beside the plain rule of [`Page::select`].
 
 use futures::StreamExt;
-use kv_core::{Directory, Entry, Item, Key, Kv, ListOptions, Page, Position};
+use kv_core::{
+    Directory, Entry, Item, Key, Kv, Position,
+    driver::{ListOptions, Page},
+};
 use kv_memory::Memory;
 
 async fn keys(kv: &Kv, directory: &str) -> Vec<String> {

@@ -1,7 +1,11 @@
 //! Who shares which store, and what prefixes keep apart.
 
 use futures::{FutureExt, StreamExt};
-use kv_core::{ErrorKind, Key, Kv, Registry, Store, StoreUrl, Target, WatchEvent, backend::Clock};
+use kv_core::{
+    ErrorKind, Key, Kv, Registry, StoreUrl, WatchEvent,
+    backend::Clock,
+    driver::{Store, Target},
+};
 use kv_memory::{Config, Memory};
 use std::time::Duration;
 

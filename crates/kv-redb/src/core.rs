@@ -5,7 +5,7 @@ use crate::{
     engine::{self, Batch, Client, Done, Engine, Options, Reading, Snapshot, View},
     names,
 };
-use kv_core::{Capabilities, Deadline, Durability, Key, Locking, Result, TtlRange, backend::Tasks};
+use kv_core::{Capabilities, Durability, Key, Locking, Result, TtlRange, backend::Tasks, driver::Deadline};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// The largest value, in bytes. It is committed in one piece, and all who write wait for it.

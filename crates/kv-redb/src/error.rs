@@ -1,6 +1,6 @@
 //! Makes the library's errors of redb's and of the file system's.
 
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::retry::outcome_unknown};
+use kv_core::{Error, ErrorKind, Result, backend::retry::outcome_unknown, driver::Deadline};
 use redb::{DatabaseError, StorageError};
 use std::{
     io,

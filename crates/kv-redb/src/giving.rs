@@ -4,7 +4,7 @@ use crate::{
     core::Core,
     engine::{Batch, Done},
 };
-use kv_core::{Deadline, Result};
+use kv_core::{Result, driver::Deadline};
 use std::{
     sync::{
         Arc,

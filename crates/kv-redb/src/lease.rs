@@ -4,7 +4,11 @@ use crate::{
     core::{self, Core},
     giving::Giving,
 };
-use kv_core::{Error, ErrorKind, LeaseId, LeaseOptions, Leased, Result, backend::Alive};
+use kv_core::{
+    Error, ErrorKind, LeaseId, Result,
+    backend::Alive,
+    driver::{LeaseOptions, Leased},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Grants a lease, which is kept alive until it is given back.

@@ -39,7 +39,7 @@
 //! # One process
 //! A file is for one process at a time: a second one gets `Unavailable` with the file's name. Within the process any
 //! number of clients, with different prefixes, open the same file and share it; it is closed with the last of them, and
-//! [`close`](kv_core::Store::close) of that one returns when another process can open it.
+//! [`close`](kv_core::driver::Store::close) of that one returns when another process can open it.
 //!
 //! # Time
 //! While the file is open, time is measured by a clock that counts suspend and does not jump. Over a restart it is the

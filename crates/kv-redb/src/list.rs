@@ -1,7 +1,10 @@
 //! Lists and reads: each of one snapshot.
 
 use crate::core::Core;
-use kv_core::{Cursor, Deadline, Directory, Entry, Health, Key, ListOptions, Page, Result};
+use kv_core::{
+    Directory, Entry, Health, Key, Result,
+    driver::{Cursor, Deadline, ListOptions, Page},
+};
 
 /// Returns what is stored under the key.
 pub(crate) async fn get(core: &Core, key: &Key, deadline: Deadline) -> Result<Option<Entry>> {

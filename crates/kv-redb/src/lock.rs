@@ -6,7 +6,11 @@ use crate::{
     error,
     giving::Giving,
 };
-use kv_core::{Acquired, Deadline, Fence, Holder, Key, LockOptions, Result, backend::Alive};
+use kv_core::{
+    Fence, Holder, Key, Result,
+    backend::Alive,
+    driver::{Acquired, Deadline, LockOptions},
+};
 use std::sync::Arc;
 
 /// Takes the lock, or waits in its line.

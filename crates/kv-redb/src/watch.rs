@@ -2,7 +2,8 @@
 
 use crate::{core::Core, list, lock};
 use kv_core::{
-    Cursor, Deadline, Entry, Item, ListOptions, Page, Result, Target, Version, WatchOptions, WatchStream,
+    Entry, Item, Result, Version,
+    driver::{Cursor, Deadline, ListOptions, Page, Target, WatchOptions, WatchStream},
 };
 use std::sync::Arc;
 

@@ -7,7 +7,10 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same, still_held},
 };
-use kv_core::{ErrorKind, Key, Kv, Lease, TtlRange, WatchEvent, Watching, driver::{Expect, PutOptions}};
+use kv_core::{
+    ErrorKind, Key, Kv, Lease, TtlRange, WatchEvent, Watching,
+    driver::{Expect, PutOptions},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::Failure;
 use judge::{Log, Told, judge};
-use kv_core::{Capabilities, Entry, Error, ErrorKind, Kv, Linearizable, Outcome, Version, driver::async_trait};
+use kv_core::{
+    Capabilities, Entry, Error, ErrorKind, Kv, Linearizable, Outcome, Version, driver::async_trait,
+};
 use std::{
     collections::HashMap,
     sync::{

@@ -1,7 +1,7 @@
 //! A store that breaks one promise on purpose, and keeps all others.
 
 use crate::{fault::Fault, lease::Leases, lock, tree, txn, watch};
-use kv_core::{backend::Undo, *, driver::*};
+use kv_core::{backend::Undo, driver::*, *};
 use kv_memory::Memory;
 use std::{
     collections::HashMap,

@@ -5,7 +5,10 @@ use crate::{
     fault::Fault,
     server::Faulty,
 };
-use kv_core::{Error, ErrorKind, Kv, Result, driver::{Write, async_trait}};
+use kv_core::{
+    Error, ErrorKind, Kv, Result,
+    driver::{Write, async_trait},
+};
 use kv_testsuite::{Full, Harness};
 use std::sync::atomic::Ordering::Relaxed;
 

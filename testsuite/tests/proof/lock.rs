@@ -4,7 +4,11 @@ use crate::{
     broken::{Broken, guard},
     fault::Fault,
 };
-use kv_core::{backend::{Alive, Clock, Undo}, *, driver::*};
+use kv_core::{
+    backend::{Alive, Clock, Undo},
+    driver::*,
+    *,
+};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

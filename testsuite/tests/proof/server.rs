@@ -5,7 +5,11 @@ use crate::{
     fault::Fault,
     wire,
 };
-use kv_core::{Bytes, Error, Kv, Result, StoreUrl, backend::directory_prefix, driver::{Store, async_trait}};
+use kv_core::{
+    Bytes, Error, Kv, Result, StoreUrl,
+    backend::directory_prefix,
+    driver::{Store, async_trait},
+};
 use kv_memory::Memory;
 use kv_testsuite::{Foreign, Full, Harness};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Listings and deletions of trees that break one promise.
 
 use crate::{broken::Broken, fault::Fault, lock};
-use kv_core::{*, driver::*};
+use kv_core::{driver::*, *};
 use std::time::Duration;
 
 pub(crate) async fn list(

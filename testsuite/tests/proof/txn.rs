@@ -1,7 +1,10 @@
 //! Transactions that break one promise.
 
 use crate::{broken::Broken, fault::Fault};
-use kv_core::{*, driver::{*, Write as Change}};
+use kv_core::{
+    driver::{Write as Change, *},
+    *,
+};
 use std::time::Duration;
 
 pub(crate) async fn transact(

@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
 };
 use futures::StreamExt;
-use kv_core::{backend::stream, *, driver::*};
+use kv_core::{backend::stream, driver::*, *};
 use std::{
     collections::HashMap,
     sync::{

@@ -1,7 +1,16 @@
 //! The client: one connection for all, made anew when it is lost; reads are asked again, writes never.
 
 use super::{Fault, protocol::*, told::Told};
-use kv_core::{Bytes, Capabilities, Condition, Directory, Entry, Error, ErrorKind, Fence, Holder, Key, LeaseId, Result, Version, WatchEvent, Written, backend::{Alive, Clock, Instant, Tasks, Undo, stream}, driver::{Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions, async_trait}};
+use kv_core::{
+    Bytes, Capabilities, Condition, Directory, Entry, Error, ErrorKind, Fence, Holder, Key, LeaseId, Result,
+    Version, WatchEvent, Written,
+    backend::{Alive, Clock, Instant, Tasks, Undo, stream},
+    driver::{
+        Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
+};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},

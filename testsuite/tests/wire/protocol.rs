@@ -2,7 +2,11 @@
 
 mod behind;
 
-use kv_core::{Condition, Directory, Entry, Error, ErrorKind, Fence, Item, Key, LeaseId, Position, Result, Version, WatchEvent, Written, driver::{Decision, Expect, PutOptions, Target, Transaction, Write}};
+use kv_core::{
+    Condition, Directory, Entry, Error, ErrorKind, Fence, Item, Key, LeaseId, Position, Result, Version,
+    WatchEvent, Written,
+    driver::{Decision, Expect, PutOptions, Target, Transaction, Write},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt};

@@ -2,7 +2,14 @@
 
 use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
-use kv_core::{Directory, Entry, Item, LeaseId, Result, backend::Undo, driver::{Cursor, Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, Store, WatchOptions, WatchStream, WriteOptions, async_trait}};
+use kv_core::{
+    Directory, Entry, Item, LeaseId, Result,
+    backend::Undo,
+    driver::{
+        Cursor, Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, Store, WatchOptions,
+        WatchStream, WriteOptions, async_trait,
+    },
+};
 use kv_memory::Memory;
 use std::{
     collections::HashMap,

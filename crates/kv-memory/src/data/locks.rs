@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error;
 use bytes::Bytes;
-use kv_core::{Entry, Holder, LockOptions, Result, Version, WatchEvent, backend::Alive};
+use kv_core::{Entry, Holder, Result, Version, WatchEvent, backend::Alive, driver::LockOptions};
 use std::{collections::VecDeque, time::Duration};
 use tokio::sync::oneshot;
 

@@ -1,6 +1,6 @@
 //! What a test has planned for the calls of one client, and what each call meets of it.
 
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::Mutex};
+use kv_core::{Error, ErrorKind, Result, backend::Mutex, driver::Deadline};
 use std::{
     collections::VecDeque,
     future::Future,

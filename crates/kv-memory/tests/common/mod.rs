@@ -1,6 +1,6 @@
 //! The harness of this backend: a store by its name.
 
-use kv_core::{Bytes, Kv, Result, async_trait};
+use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_memory::{Config, Memory};
 use kv_testsuite::{Failure, Foreign, Harness};
 use std::sync::Arc;

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::error;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{Hub, Instant, Mutex},
+    driver::Deadline,
 };
 use redb::Database;
 use std::{

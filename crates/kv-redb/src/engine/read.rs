@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{error, names};
 use kv_core::{
-    Bytes, Deadline, Directory, Entry, Error, Holder, Item, Key, ListOptions, Page, Position, Result, Version,
+    Bytes, Directory, Entry, Error, Holder, Item, Key, Position, Result, Version,
+    driver::{Deadline, ListOptions, Page},
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use std::{ops::Bound, sync::Arc};

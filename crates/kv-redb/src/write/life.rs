@@ -1,7 +1,7 @@
 //! How long a put has its key live.
 
 use crate::{core, engine::Lives, lease};
-use kv_core::{PutOptions, Result};
+use kv_core::{Result, driver::PutOptions};
 use std::time::Duration;
 
 /// Returns how long the key of a put with these options lives, and the TTL as granted.

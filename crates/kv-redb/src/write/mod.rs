@@ -8,7 +8,10 @@ pub(crate) use transact::transact;
 pub(crate) use tree::delete_tree;
 
 use crate::{core::Core, engine::Batch};
-use kv_core::{Bytes, Expect, Key, PutOptions, Result, WriteOptions, Written};
+use kv_core::{
+    Bytes, Key, Result, Written,
+    driver::{Expect, PutOptions, WriteOptions},
+};
 use life::lives;
 
 /// Puts a value, if what is there is as expected.

@@ -6,7 +6,8 @@ use crate::{
     engine::{Batch, Done, Lives},
 };
 use kv_core::{
-    Bytes, Condition, Decision, Expect, Result, Transaction, Version, Write, WriteOptions, Written,
+    Bytes, Condition, Result, Version, Written,
+    driver::{Decision, Expect, Transaction, Write, WriteOptions},
 };
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,10 @@
 //! The deletion of a whole tree, in one commit.
 
 use crate::{core::Core, engine::Batch};
-use kv_core::{Batch as Deleted, Directory, Key, Result, WriteOptions};
+use kv_core::{
+    Directory, Key, Result,
+    driver::{Batch as Deleted, WriteOptions},
+};
 
 /// Deletes all keys below the directory; tells how many there were.
 pub(crate) async fn delete_tree(

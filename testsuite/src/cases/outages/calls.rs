@@ -5,7 +5,10 @@ use crate::{
     cases::{locks::lock_ttl, watches::put_all},
     check::{holds, same},
 };
-use kv_core::{Entry, Key, Outcome, Written, driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, WriteOptions}};
+use kv_core::{
+    Entry, Key, Outcome, Written,
+    driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, WriteOptions},
+};
 use std::time::Instant;
 use tokio::{task::JoinSet, time::timeout};
 

@@ -8,7 +8,7 @@ use super::{
     state::{Replaced, State},
     time::{SLACK, Time, millis},
 };
-use kv_core::{Bytes, Error, ErrorKind, Expect, Result, Version};
+use kv_core::{Bytes, Error, ErrorKind, Result, Version, driver::Expect};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::time::Duration;
 use tokio::sync::oneshot;

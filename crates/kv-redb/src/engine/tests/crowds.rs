@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use futures::StreamExt;
-use kv_core::{Bytes, ErrorKind, Expect, Key, Result, Watch, WatchEvent};
+use kv_core::{Bytes, ErrorKind, Key, Result, Watch, WatchEvent, driver::Expect};
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use std::{
     collections::BTreeSet,

@@ -5,7 +5,11 @@ mod moments;
 
 use super::{Asked, Batch, Client, Done, Engine, Lives};
 use crate::config::Config;
-use kv_core::{Bytes, Deadline, ErrorKind, Expect, Kv, Result, Version, backend::Clock};
+use kv_core::{
+    Bytes, ErrorKind, Kv, Result, Version,
+    backend::Clock,
+    driver::{Deadline, Expect},
+};
 use std::{sync::Arc, sync::mpsc, thread, time::Duration};
 
 /// A store whose time moves as told, and its file's engine.

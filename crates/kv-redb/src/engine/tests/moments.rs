@@ -2,7 +2,10 @@
 
 use super::{LONG, Opened, TEN, opened};
 use crate::engine::{Asked, Lives, Reading, Snapshot};
-use kv_core::{Deadline, Directory, Entry, Expect, Item, Key, Lease, ListOptions, Result};
+use kv_core::{
+    Directory, Entry, Item, Key, Lease, Result,
+    driver::{Deadline, Expect, ListOptions},
+};
 use std::sync::{Arc, Mutex, mpsc};
 use tokio::task::JoinHandle;
 
