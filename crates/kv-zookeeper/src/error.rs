@@ -37,6 +37,12 @@ impl Answer {
         };
         Some(Self { said, at, is_repeat: false })
     }
+
+    /// Returns the error of an answer that nothing provides for.
+    #[cold]
+    pub(crate) fn unexpected(self) -> Error {
+        Error::new(ErrorKind::Other, format!("an answer that is not expected: {self:?}"))
+    }
 }
 
 /// The client's error, of one operation of a request.

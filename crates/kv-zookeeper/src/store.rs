@@ -1,4 +1,4 @@
-//! The backend itself: hands each call to the room that does it.
+//! Hands each call of the trait `Store` to the room that does it.
 
 use crate::{
     client::{connect::Options, health},

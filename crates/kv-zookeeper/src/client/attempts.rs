@@ -1,4 +1,4 @@
-//! Attempts at one thing: how many there were, the pauses between them, and how long each may take.
+//! Counts attempts at one thing, and says how long to pause between them, and how long each may take.
 
 use kv_core::{Deadline, backend::Backoff};
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Before the next one.
+    /// Waits before the next one.
     pub(crate) async fn pause(&mut self, deadline: Deadline) {
         self.made = self.made.saturating_add(1);
         tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
@@ -37,12 +37,12 @@ impl Attempts {
         tokio::time::timeout(patience, asked).await.unwrap_or(Err(ClientError::Timeout))
     }
 
-    /// Whether a refusal was not one of a member, or of a moment, alone.
+    /// Returns whether a refusal was not one of a member, or of a moment, alone.
     pub(crate) fn are_many(&self) -> bool {
         self.made >= 2
     }
 
-    /// One succeeded.
+    /// Begins anew: one succeeded.
     pub(crate) fn reset(&mut self) {
         self.made = 0;
         self.pauses.reset();

@@ -1,4 +1,4 @@
-//! One connection of one session: what is asked on it, when it breaks, and how it is ended.
+//! Holds one connection of one session: what is asked on it, when it breaks, and how it is ended.
 
 use futures::{
     FutureExt,

@@ -1,17 +1,35 @@
-//! Keeps a session alive by the quorum's answers, and ends it when its owner knows it to be lost.
+//! Opens sessions that are kept alive by the quorum's answers, and ended when their owner knows them to be lost.
 
-use super::session::{ENDED_WITHIN, Ephemeral, OVER};
+use super::{
+    connect::Options,
+    limits::Limits,
+    session::{ENDED_WITHIN, Ephemeral, OVER},
+};
 use crate::error::{closed, failed};
 use kv_core::{
-    Deadline, Error, ErrorKind,
+    Deadline, Error, ErrorKind, Result,
     backend::{Alive, Clock, Instant},
 };
 use std::{sync::Arc, time::Duration};
 use zookeeper_client::Error as ClientError;
 
+/// Opens a session for this TTL, and keeps it alive as long as the life lives that comes with it.
+pub(crate) async fn open(
+    options: &Arc<Options>,
+    limits: Limits,
+    clock: &Clock,
+    ttl: Duration,
+    deadline: Deadline,
+) -> Result<(Arc<Ephemeral>, Alive)> {
+    let granted = clock.now();
+    let session = Arc::new(Ephemeral::open(options, limits.timeout(ttl), false, deadline).await?);
+    let alive = keep_alive(&session, clock, ttl, granted);
+    Ok((session, alive))
+}
+
 /// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the quorum
 /// answers, and a session whose owner knows it to be lost is ended, be it alive on the server or not.
-pub(crate) fn keep_alive(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
+fn keep_alive(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
     let kept = Arc::downgrade(session);
     let alive = Alive::keep_by(clock, ttl, granted, move |deadline| {
         let session = kept.upgrade();

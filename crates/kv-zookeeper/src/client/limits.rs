@@ -1,4 +1,4 @@
-//! The time-outs that the server grants sessions, and the TTLs that they can keep.
+//! Reckons with the time-outs that the server grants sessions: which TTLs they can keep, and the time-out behind each.
 
 use kv_core::TtlRange;
 use std::time::Duration;

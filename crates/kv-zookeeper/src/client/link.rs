@@ -1,11 +1,11 @@
-//! Whether a connection stands, and the wait until one does.
+//! Says whether a connection stands, and waits until one does.
 
 use super::connection::Connection;
 use kv_core::{Deadline, Error, ErrorKind, Result};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The connection that stands, if one does.
+/// Whether there is a connection that stands.
 #[derive(Clone)]
 pub(crate) enum Link {
     Up(Arc<Connection>),
@@ -29,7 +29,7 @@ impl Link {
     }
 }
 
-/// The connection, as soon as one stands; `None` when there will be none.
+/// Returns the connection, as soon as one stands; `None` when there will be none.
 pub(crate) async fn stands(
     link: &watch::Sender<Link>,
     deadline: Deadline,

@@ -1,4 +1,4 @@
-//! The connection that reads, writes and watches go through, made anew whenever it breaks.
+//! Keeps the connection that reads, writes and watches go through, and makes it anew whenever it breaks.
 //!
 //! Nothing hangs on its session, so a broken connection is not taken up again but replaced, with a session of its own: what
 //! watches it had is gone, and whoever watches reads again.
@@ -69,7 +69,7 @@ impl Client {
         Self { options, servers: Servers::one(()), link, feed: feed.clone(), known: known.clone(), keeper }
     }
 
-    /// The connection, as soon as one stands.
+    /// Returns the connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
         loop {
             self.revive();
@@ -133,6 +133,7 @@ impl Keeper {
     }
 }
 
+/// Connects, and connects again whenever the connection breaks.
 async fn keep(options: Arc<Options>, link: watch::Sender<Link>, feed: Feed, known: Arc<Known>) {
     let (mut attempts, mut outage) = (Attempts::default(), Outage::new("connection", "zookeeper"));
     loop {

@@ -1,7 +1,7 @@
 //! Puts many operations into one request: how many of them and how many bytes it holds, and the answer to each read.
 
 use super::connection::Connection;
-use crate::{error::Problem, names::Names};
+use crate::names::Names;
 use zookeeper_client::{Error as ClientError, MultiReadResult, Stat};
 
 /// The bytes of a request that a server takes by its defaults.
@@ -16,7 +16,15 @@ pub(crate) enum Ask {
     Children(String),
 }
 
-/// What it found.
+impl Ask {
+    /// Asks for a node and its mark. Both at one moment: what replaces an empty value may have a node without a mark.
+    pub(crate) fn marked(path: String) -> [Self; 2] {
+        let mark = Names::mark(&path);
+        [Self::Data(path), Self::Data(mark)]
+    }
+}
+
+/// What a read found.
 #[derive(Debug)]
 pub(crate) enum Got {
     Data(Vec<u8>, Stat),
@@ -34,7 +42,7 @@ impl Got {
     }
 }
 
-/// A request has [`BATCH`] of them at most, and a node is read in one with its mark.
+/// Parts what is asked for into requests of [`BATCH`] at most; a node is read in one with its mark.
 pub(crate) fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
     let (mut parts, mut rest) = (Vec::new(), asks);
     while rest.len() > BATCH {
@@ -47,8 +55,8 @@ pub(crate) fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
     parts
 }
 
-/// Reads all of these at one moment.
-pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec<Got>, Problem> {
+/// Reads all of these at one moment, and returns the answer to each, in their order.
+pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec<Got>, ClientError> {
     let mut reader = connection.session.new_multi_reader();
     for ask in asks {
         match ask {
@@ -56,11 +64,10 @@ pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec
             Ask::Children(path) => reader.add_get_children(path)?,
         }
     }
-    Ok(answers(reader.commit().await?)?)
+    answers(reader.commit().await?)
 }
 
-/// Returns the answer to each read, in their order.
-pub(crate) fn answers(found: Vec<MultiReadResult>) -> Result<Vec<Got>, ClientError> {
+fn answers(found: Vec<MultiReadResult>) -> Result<Vec<Got>, ClientError> {
     let got = found.into_iter().map(|found| match found {
         MultiReadResult::Data { data, stat } => Ok(Got::Data(data, stat)),
         MultiReadResult::Children { children } => Ok(Got::Children(children)),

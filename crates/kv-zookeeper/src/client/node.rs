@@ -59,14 +59,14 @@ impl Node {
     }
 }
 
-/// A version is the zxid of the key's last write, and its time by the clock of the leader: a server that was restored from an
-/// older copy, or wiped, counts through the same zxids once more.
+/// Returns a node's version: the zxid of the key's last write, and its time by the clock of the leader, since a server that
+/// was restored from an older copy, or wiped, counts through the same zxids once more.
 pub(crate) fn version(stat: &Stat) -> Version {
     let time = u64::try_from(stat.mtime).unwrap_or_default();
     Version::new(u64::try_from(stat.mzxid).unwrap_or_default(), time)
 }
 
-/// The version that tells an end: by the zxid from which on it was gone.
+/// Returns the version that tells an end: by the zxid from which on it was gone.
 pub(crate) fn gone_at(zxid: i64) -> Version {
     Version::new(u64::try_from(zxid).unwrap_or_default(), 0)
 }

@@ -13,13 +13,13 @@ use std::pin::pin;
 /// How many requests of one read are under way at once.
 const REQUESTS: usize = 8;
 
-/// Several reads, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on one
-/// connection, so that one question goes before them.
+/// Reads several nodes, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on
+/// one connection, so that one question goes before them.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
     read_on(client, read, asks, usize::MAX).await.map(|(_, got)| got)
 }
 
-/// The same, but only the first ones, where those are more than so many bytes.
+/// Reads as [`read`] does, but only the first ones, where those are more than so many bytes.
 pub(crate) async fn read_some(
     client: &Client,
     read: &ReadOptions,
@@ -29,7 +29,7 @@ pub(crate) async fn read_some(
     read_on(client, read, asks, bytes).await.map(|(_, got)| got)
 }
 
-/// The same, and on which connection.
+/// Reads as [`read_some`] does, and returns on which connection.
 pub(crate) async fn read_on(
     client: &Client,
     read: &ReadOptions,

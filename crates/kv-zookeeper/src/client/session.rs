@@ -1,4 +1,4 @@
-//! Sessions that own nodes: what they created goes with them.
+//! Holds sessions that own nodes: what they created goes with them.
 
 use super::{
     attempts::{Attempts, early},
@@ -54,7 +54,7 @@ impl Drop for Ephemeral {
 }
 
 impl Ephemeral {
-    /// One that goes this long after its last sign of life; a detached one also when it is dropped, else it ends then.
+    /// Opens one that goes this long after its last sign of life; a detached one also when it is dropped, else it ends then.
     pub(crate) async fn open(
         options: &Arc<Options>,
         timeout: Duration,
@@ -92,7 +92,7 @@ impl Ephemeral {
         })
     }
 
-    /// What it owns lies in this directory.
+    /// Notes that what it owns lies in this directory.
     pub(crate) fn lies_in(&self, directory: &str) {
         let mut directories = self.directories.lock();
         if directories.len() < MOST_DIRECTORIES {
@@ -100,6 +100,7 @@ impl Ephemeral {
         }
     }
 
+    /// Takes the directories that its nodes lie in.
     pub(crate) fn directories(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.directories.lock())
     }
@@ -117,7 +118,7 @@ impl Ephemeral {
         !*self.lost.borrow() && !self.link.borrow().is_over() && !self.home.is_gone()
     }
 
-    /// Its connection, as soon as one stands.
+    /// Returns its connection, as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
         let ended = || Error::new(ErrorKind::LeaseLost, why_over(&self.link.borrow()));
         if !self.is_alive() {

@@ -20,6 +20,16 @@ pub(crate) enum Life {
     Own { session: Arc<Ephemeral>, ttl: Option<Duration> },
 }
 
+impl Life {
+    /// Returns the TTL as granted, where they have one.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        match self {
+            Self::Own { ttl, .. } => *ttl,
+            Self::Forever => None,
+        }
+    }
+}
+
 /// Returns what a key that is put like this lives by.
 pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Life> {
     if let Some(id) = &options.lease {

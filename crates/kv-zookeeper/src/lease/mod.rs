@@ -3,11 +3,7 @@
 pub(crate) mod expiring;
 pub(crate) mod life;
 
-use crate::{
-    client::{keep_alive::keep_alive, session::Ephemeral},
-    core::Core,
-    write::directory,
-};
+use crate::{client::keep_alive::open, core::Core, write::directory::clear_all};
 use kv_core::{Deadline, LeaseId, LeaseOptions, Leased, Result};
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +11,8 @@ use std::{sync::Arc, time::Duration};
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
-    let granted = core.clock.now();
-    let timeout = core.limits.timeout(ttl);
-    let session = Arc::new(Ephemeral::open(&core.client.options, timeout, false, options.deadline).await?);
-    let alive = keep_alive(&session, &core.clock, ttl, granted);
+    let (session, alive) =
+        open(&core.client.options, core.limits, &core.clock, ttl, options.deadline).await?;
     let mut leases = core.leases.lock();
     leases.retain(|_, lease| lease.strong_count() > 0);
     leases.insert(session.id().to_owned(), Arc::downgrade(&session));
@@ -29,9 +23,7 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
         let directories = session.directories();
         let answer = session.end(deadline).await;
         if let Some(core) = store.upgrade() {
-            for path in directories.iter().rev() {
-                directory::clear(&core, path, deadline).await;
-            }
+            clear_all(&core, &directories, deadline).await;
         }
         answer
     });

@@ -10,7 +10,7 @@ use crate::{
         read::read_some,
     },
     core::Core,
-    names::{Names, OWN},
+    names::OWN,
 };
 use cursor::{MOST, cursor, place};
 use kv_core::{Cursor, Directory, Entry, Item, Key, ListOptions, Page, Position, ReadOptions, Result};
@@ -82,7 +82,7 @@ impl<'a> Walk<'a> {
         Self { core, read, recursive, after, places, size: FIRST }
     }
 
-    /// What comes next, as far as it is known.
+    /// Takes what comes next, as far as it is known.
     fn next(&mut self) -> Option<(String, Place)> {
         let first = self.places.first_entry()?;
         matches!(first.get(), Place::Here(_) | Place::Directory).then(|| first.remove_entry())
@@ -104,10 +104,7 @@ impl<'a> Walk<'a> {
         for (_, place) in &asked {
             match place {
                 Place::Tree { path } | Place::Fold { path } => asks.push(Ask::Children(path.clone())),
-                // Both at one moment: what replaces an empty value may have a node without a mark.
-                Place::Maybe { path } => {
-                    asks.extend([Ask::Data(path.clone()), Ask::Data(Names::mark(path))]);
-                }
+                Place::Maybe { path } => asks.extend(Ask::marked(path.clone())),
                 Place::Node { path } => {
                     asks.push(Ask::Data(path.clone()));
                     asks.extend(deeper.then(|| Ask::Children(path.clone())));
@@ -142,7 +139,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What was found of a place, and, where they were asked for, the children or the mark of its node.
+    /// Puts in order what was found of a place, and, where they were asked for, the children or the mark of its node.
     async fn found(&mut self, name: String, place: Place, got: Got, second: Option<Got>) -> Result<()> {
         match (place, got) {
             (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
@@ -220,7 +217,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next nodes, in order, at most so many and by about so many bytes; empty at the end alone.
+    /// Returns the next nodes, in order, at most so many and by about so many bytes; empty at the end alone.
     pub(crate) async fn nodes(&mut self, most: usize, most_bytes: usize) -> Result<Vec<Visited>> {
         let (mut nodes, mut bytes) = (Vec::new(), 0);
         while nodes.len() < most && bytes < most_bytes {
@@ -238,7 +235,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The directory whose place has this name.
+/// Returns the directory whose place has this name.
 fn directory_of(place: &str) -> Option<Directory> {
     Some(Key::from_stored(place.strip_suffix('/')?)?.as_directory())
 }

@@ -2,17 +2,14 @@
 
 use crate::{
     client::{
-        multi::{Ask, Got, answers},
+        multi::{Ask, Got, request},
         node::{Mark, Node},
         read::read_on,
         via::Via,
     },
     core::Core,
     error::Problem,
-    names::{
-        Names,
-        slot::{SLOTS, slot},
-    },
+    names::slot::{SLOTS, slot},
     write::known::Seen,
 };
 use kv_core::{Entry, Error, ErrorKind, Key, ReadOptions, Result, backend::retry::RetrySafety};
@@ -54,11 +51,7 @@ pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Res
         if !is_empty || stat.ephemeral_owner != 0 || stat.num_children == 0 {
             return Ok(Node::new(is_empty, &stat, None).is_key);
         }
-        // Both at one moment: what replaces an empty value may have a node without a mark.
-        let mut reader = connection.session.new_multi_reader();
-        reader.add_get_data(path)?;
-        reader.add_get_data(&Names::mark(path))?;
-        let mut got = answers(reader.commit().await?)?.into_iter();
+        let mut got = request(&connection, &Ask::marked(path.clone())).await?.into_iter();
         Ok::<_, Problem>(match got.next() {
             Some(Got::Data(value, stat)) => {
                 Node::new(value.is_empty(), &stat, got.next().as_ref().and_then(Mark::of)).is_key
@@ -77,9 +70,7 @@ pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> R
     let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
     let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(core.names.slot_node(slot))).collect();
     for key in keys {
-        let path = core.names.key(key);
-        let mark = Names::mark(&path);
-        asks.extend([Ask::Data(path), Ask::Data(mark)]);
+        asks.extend(Ask::marked(core.names.key(key)));
     }
     let (generation, got) = read_on(&core.client, options, &asks, usize::MAX).await?;
     let mut got = got.into_iter();

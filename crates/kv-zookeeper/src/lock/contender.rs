@@ -1,4 +1,4 @@
-//! One contender in a lock's queue: its node, the one before it, and how both are watched.
+//! Holds one contender of a lock's queue, and watches its node and the one before it.
 
 use super::order::ordered;
 use crate::{

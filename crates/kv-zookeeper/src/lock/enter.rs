@@ -3,7 +3,7 @@
 use super::{contender::Contender, order::token};
 use crate::{
     client::attempts::Attempts,
-    error::{Answer, Problem, Said},
+    error::{Problem, Said},
     write::directory,
 };
 use kv_core::{
@@ -59,7 +59,7 @@ impl Contender {
                 sent.answered(false, false);
                 match answer.said {
                     Said::NoNode => self.begin(value, sent).await,
-                    _ => Err(unexpected(answer)),
+                    _ => Err(answer.unexpected()),
                 }
             }
             Err(e) => self.unanswered(e, sent).await,
@@ -148,9 +148,4 @@ fn unsure(error: Error) -> Error {
         ErrorKind::LeaseLost => error,
         _ => outcome_unknown(error),
     }
-}
-
-#[cold]
-fn unexpected(answer: Answer) -> Error {
-    Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}"))
 }

@@ -3,7 +3,7 @@
 use crate::{
     client::{
         connection::Connection,
-        multi::{Got, answers},
+        multi::{Ask, Got, request},
         node::gone_at,
     },
     names::Names,
@@ -46,6 +46,7 @@ pub(crate) enum First {
 }
 
 impl First {
+    /// Returns what a watch of the holder is told.
     pub(crate) fn event(self, name: &Key) -> WatchEvent {
         match self {
             Self::Held(Holder { token, value, .. }) => {
@@ -56,18 +57,14 @@ impl First {
     }
 }
 
-/// The first in queue.
+/// Finds the first in a queue.
 pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) -> Result<First, ClientError> {
     let queue = names.queue(name);
     'queue: loop {
-        let mut reader = connection.session.new_multi_reader();
         // When a contender went is told by its parent, read first; when the queue went, by the
         // parent of that.
-        reader.add_get_data(&names.area("lock"))?;
-        reader.add_get_data(&queue)?;
-        reader.add_get_children(&queue)?;
-        let found = reader.commit();
-        let mut got = answers(found.await?)?.into_iter();
+        let asks = [Ask::Data(names.area("lock")), Ask::Data(queue.clone()), Ask::Children(queue.clone())];
+        let mut got = request(connection, &asks).await?.into_iter();
         let zxid = |got: Option<Got>| match got {
             Some(Got::Data(_, stat)) => Some(stat.pzxid),
             _ => None,
@@ -100,12 +97,12 @@ fn contenders(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// A contender's token is the zxid of its creation.
+/// Returns a contender's token: the zxid of its creation.
 pub(crate) fn token(czxid: i64) -> u64 {
     u64::try_from(czxid).unwrap_or_default()
 }
 
-/// The number of a contender; `None` for what is none, such as another tool's node. Those below
+/// Returns the number of a contender; `None` for what is none, such as another tool's node. Those below
 /// zero are beyond the greatest.
 fn sequence(name: &str) -> Option<u32> {
     let (id, sequence) = name.split_at_checked(ID)?;

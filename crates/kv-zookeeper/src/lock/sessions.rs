@@ -2,7 +2,7 @@
 
 use crate::{
     client::{
-        keep_alive::keep_alive,
+        keep_alive,
         session::{ENDED_WITHIN, Ephemeral},
     },
     core::Core,
@@ -20,10 +20,9 @@ pub(crate) async fn session(
     each_request: Duration,
 ) -> Result<Use<Arc<Ephemeral>>> {
     let open = || async {
-        let (granted, deadline) = (core.clock.now(), Deadline::after(each_request));
-        let timeout = core.limits.timeout(ttl);
-        let session = Arc::new(Ephemeral::open(&core.client.options, timeout, false, deadline).await?);
-        let alive = keep_alive(&session, &core.clock, ttl, granted);
+        let deadline = Deadline::after(each_request);
+        let (session, alive) =
+            keep_alive::open(&core.client.options, core.limits, &core.clock, ttl, deadline).await?;
         let ended = session.clone();
         let end = core.tasks.undo(async move { ended.end(Deadline::after(ENDED_WITHIN)).await });
         Ok(Session { session, alive, end })

@@ -36,7 +36,7 @@ impl Names {
         }
         let fault = |segment: &str| {
             matches!(segment, "" | "." | ".." | OWN)
-                || segment.chars().any(|c| is_refused(c) || c.is_control() || c == '\u{ffff}')
+                || segment.chars().any(|c| is_refused(c) || c.is_control())
         };
         if prefix.split('/').any(fault) || prefix.split('/').next() == Some(SERVERS) {
             let why = format!(

@@ -3,7 +3,7 @@
 use crate::{
     client::{
         connection::Connection,
-        multi::{Got, answers},
+        multi::{Ask, Got, request},
         node::{Mark, Node, gone_at},
     },
     lock::order::first,
@@ -88,7 +88,7 @@ impl Feed {
         &self.0.hub
     }
 
-    /// The server's watches, by their node.
+    /// Returns the server's watches, by their node.
     pub(crate) fn armed(&self) -> MutexGuard<'_, HashMap<String, Weak<Armed>>> {
         self.0.armed.lock()
     }
@@ -99,13 +99,13 @@ impl Feed {
         Following(tokio::spawn(async move { feed.read(connection).await }))
     }
 
-    /// The connection is gone, and with it what it would have told.
+    /// Has all who watch list again: the connection is gone, and with it what it would have told.
     pub(crate) fn missed(&self) {
         *self.0.changed.lock() = Changed::default();
         self.0.hub.missed();
     }
 
-    /// The server told of this node.
+    /// Notes that the server told of this node.
     pub(crate) fn changed(&self, path: &str, gone: bool) {
         let Some(named) = self.0.names.parse(path) else { return };
         let mut changed = self.0.changed.lock();
@@ -126,6 +126,7 @@ impl Feed {
         self.0.news.notify_one();
     }
 
+    /// Takes some of what changed: keys, and one lock.
     fn take(&self) -> (Vec<(Key, bool)>, Option<Key>) {
         let mut changed = self.0.changed.lock();
         let keys: Vec<_> = changed.keys.keys().take(AT_ONCE).cloned().collect();
@@ -164,17 +165,16 @@ impl Feed {
 
     async fn read_keys(&self, connection: &Connection, keys: &[(Key, bool)]) -> Result<(), ClientError> {
         let names = &self.0.names;
-        let mut reader = connection.session.new_multi_reader();
+        let mut asks = Vec::with_capacity(keys.len() * 3);
         for (key, gone) in keys {
             let path = names.key(key);
             if *gone {
                 // Its parent tells when a node went. Read first: what it tells is no later than what is found.
-                reader.add_get_data(parent(&path))?;
+                asks.push(Ask::Data(parent(&path).to_owned()));
             }
-            reader.add_get_data(&path)?;
-            reader.add_get_data(&Names::mark(&path))?;
+            asks.extend(Ask::marked(path));
         }
-        let mut got = answers(reader.commit().await?)?.into_iter();
+        let mut got = request(connection, &asks).await?.into_iter();
         let mut next = || got.next().unwrap_or(Got::Nothing);
         for (key, gone) in keys {
             let parent = if *gone { next() } else { Got::Nothing };
@@ -190,16 +190,14 @@ impl Feed {
         Ok(())
     }
 
-    /// A node whose parent went too, or was not asked: the next one above tells.
+    /// Returns what there is to tell of a node whose parent went too, or was not asked: the next one above tells.
     async fn gone(&self, connection: &Connection, key: &Key) -> Result<WatchEvent, ClientError> {
         let path = self.0.names.key(key);
         let mut above = parent(&path);
         loop {
-            let mut reader = connection.session.new_multi_reader();
-            reader.add_get_data(above)?;
-            reader.add_get_data(&path)?;
-            reader.add_get_data(&Names::mark(&path))?;
-            let mut got = answers(reader.commit().await?)?.into_iter();
+            let [node, mark] = Ask::marked(path.clone());
+            let asks = [Ask::Data(above.to_owned()), node, mark];
+            let mut got = request(connection, &asks).await?.into_iter();
             let mut next = || got.next().unwrap_or(Got::Nothing);
             let above_it = next();
             if let Some(event) = event(key, next(), next()) {
@@ -216,7 +214,7 @@ impl Feed {
     }
 }
 
-/// What there is to tell of a node that is there.
+/// Returns what there is to tell of a node that is there.
 fn event(key: &Key, node: Got, mark: Got) -> Option<WatchEvent> {
     let Got::Data(value, stat) = node else { return None };
     let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));

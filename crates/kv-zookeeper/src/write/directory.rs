@@ -8,8 +8,8 @@ use crate::{
     list::read::look_one,
     names::{Named, parent, slot::slot},
 };
-use kv_core::{Consistency, Deadline, Error, ErrorKind, ReadOptions, Result, backend::retry::RetrySafety};
-use std::sync::atomic::Ordering;
+use kv_core::{Consistency, Deadline, ReadOptions, Result, backend::retry::RetrySafety};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 use zookeeper_client::{CreateMode, Error as ClientError};
 
 /// Makes directories, whoever makes them too, and counts each as a creation.
@@ -36,7 +36,7 @@ pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> R
             Ok(())
         }
     });
-    expected(made.await?)?;
+    made.await?.map_err(Answer::unexpected)?;
     core.directories.are(paths.iter().map(String::as_str));
     Ok(())
 }
@@ -49,22 +49,18 @@ fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
     }
 }
 
-fn expected(made: Result<(), Answer>) -> Result<()> {
-    made.map_err(|answer| Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
-}
-
 /// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
 pub(crate) async fn prepare(core: &Core, deadline: Deadline) -> Result<()> {
     let roots: Vec<_> = core.names.roots().map(str::to_owned).collect();
-    all(core, &roots, &[], deadline).await?;
+    make_each(core, &roots, &[], deadline).await?;
     let own: Vec<_> = core.names.own_nodes().collect();
-    all(core, &own, OWNED, deadline).await?;
+    make_each(core, &own, OWNED, deadline).await?;
     core.is_prepared.store(true, Ordering::Relaxed);
     Ok(())
 }
 
 /// Makes nodes that hold this, each for itself, one behind the other and at once.
-async fn all(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
+async fn make_each(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
     let create = core.client.options.create(CreateMode::Persistent);
     let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
         let create = create.clone();
@@ -77,7 +73,14 @@ async fn all(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> 
             Ok(())
         }
     });
-    expected(made.await?)
+    made.await?.map_err(Answer::unexpected)
+}
+
+/// Clears several directories as [`clear`] does, the deepest first.
+pub(crate) async fn clear_all(core: &Core, paths: &BTreeSet<String>, deadline: Deadline) {
+    for path in paths.iter().rev() {
+        clear(core, path, deadline).await;
+    }
 }
 
 /// Deletes a directory that holds nothing any more, and those above it, whether or not it still is there. Nothing is lost

@@ -20,6 +20,7 @@ use kv_core::{
 use request::{Done, Request, is_forever};
 use txn::run;
 
+/// Puts a key: [`Store::put`](kv_core::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -28,10 +29,7 @@ pub(crate) async fn put(
     options: &PutOptions,
 ) -> Result<Written> {
     let life = life(core, options, options.deadline).await?;
-    let ttl = match &life {
-        Life::Own { ttl, .. } => *ttl,
-        Life::Forever => None,
-    };
+    let ttl = life.ttl();
     let request = Request {
         conditions: &condition(key, expect),
         writes: &[Write::Put { key: key.clone(), value, options: options.clone() }],
@@ -63,6 +61,7 @@ fn refused(core: &Core, key: &Key, expect: Expect) -> Error {
     }
 }
 
+/// Deletes a key: [`Store::delete`](kv_core::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let request = Request {
         conditions: &condition(key, expect),
@@ -76,6 +75,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
     }
 }
 
+/// Does a transaction: [`Store::transact`](kv_core::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,
@@ -96,10 +96,7 @@ pub(crate) async fn transact(
         Some(put) => life(core, put, options.deadline).await?,
         None => Life::Forever,
     };
-    let ttl = match &life {
-        Life::Own { ttl, .. } => *ttl,
-        Life::Forever => None,
-    };
+    let ttl = life.ttl();
     let request = Request { conditions: &conditions, writes: &writes, life, deadline: options.deadline };
     Ok(match run(core, &request).await? {
         Done::Refused(condition) => Decision::Refused { condition },

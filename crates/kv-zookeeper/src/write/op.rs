@@ -19,7 +19,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// With an ACL of so many bytes for each node that is created.
+    /// Returns how many bytes of a request it takes, with an ACL of so many bytes for each node that is created.
     pub(super) fn size(&self, acl: usize) -> usize {
         64 + match self {
             Self::Check { path, .. } | Self::Delete { path, .. } => path.len(),
@@ -29,7 +29,7 @@ impl Op {
     }
 }
 
-/// Sends it, unless another connection stands than the one on which all was seen that it relies on. Also gives the
+/// Sends a request, unless another connection stands than the one on which all was seen that it relies on. Also gives the
 /// connection as which what comes of it may be remembered.
 pub(crate) async fn send<'a>(
     core: &Core,

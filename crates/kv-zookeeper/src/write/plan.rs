@@ -263,7 +263,7 @@ impl Plan {
     }
 }
 
-/// Marks a node that is there as a key whose value is empty.
+/// Returns what marks a node that is there as a key whose value is empty.
 fn set_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     let (path, data) = (Names::mark(path), Bytes::from_static(MARK));
     match mark {
@@ -273,6 +273,7 @@ fn set_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     }
 }
 
+/// Returns what makes a marked node a directory again.
 fn clear_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     let path = Names::mark(path);
     let mark = mark.filter(|mark| mark.marks)?;

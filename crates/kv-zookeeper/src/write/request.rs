@@ -19,7 +19,7 @@ pub(crate) enum Done {
     Refused(usize),
 }
 
-/// Whether a write makes its key one without a TTL and a lease.
+/// Returns whether a write makes its key one without a TTL and a lease.
 pub(crate) fn is_forever(write: &Write) -> bool {
     matches!(write, Write::Delete { .. })
         || matches!(write, Write::Put { options, .. } if options.ttl.is_none() && options.lease.is_none())
@@ -39,7 +39,7 @@ impl Subject {
     }
 }
 
-/// The keys of a request, each once, as they are remembered.
+/// Returns the keys of a request, each once, as they are remembered.
 pub(super) fn subjects(core: &Core, request: &Request<'_>) -> Vec<Subject> {
     let conditions = request.conditions.iter().filter_map(|condition| match condition {
         Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => Some(key),
@@ -55,6 +55,7 @@ pub(super) fn subjects(core: &Core, request: &Request<'_>) -> Vec<Subject> {
     keys.into_iter().map(subject).collect()
 }
 
+/// Returns the first condition that is false, as far as is known.
 pub(super) fn first_false(
     conditions: &[Condition],
     subjects: &[Subject],

@@ -1,7 +1,7 @@
 //! Remembers what a request did, and clears the directories that it emptied.
 
 use super::{
-    directory::clear,
+    directory::clear_all,
     known::Seen,
     plan::{Act, Plan},
     request::{Request, Subject, is_forever},
@@ -90,7 +90,5 @@ pub(crate) async fn settle(
             None => core.known.forget(&subject.key),
         }
     }
-    for path in emptied.iter().rev() {
-        clear(core, path, deadline).await;
-    }
+    clear_all(core, &emptied, deadline).await;
 }

@@ -1,6 +1,6 @@
 //! Deletes trees: node by node from the deepest, many a request.
 
-use super::directory;
+use super::directory::clear_all;
 use crate::{
     client::{multi::BATCH, via::Via},
     core::Core,
@@ -12,7 +12,7 @@ use crate::{
     names::{Names, parent},
 };
 use kv_core::{
-    Batch, Cursor, Deadline, Directory, Error, ErrorKind, Expect, Key, ReadOptions, Result, WriteOptions,
+    Batch, Cursor, Deadline, Directory, Expect, Key, ReadOptions, Result, WriteOptions,
     backend::retry::RetrySafety,
 };
 use std::collections::BTreeSet;
@@ -68,9 +68,7 @@ pub(crate) async fn delete_tree(
     for node in &cut {
         deleted += one(core, node, deadline).await?;
     }
-    for path in left.iter().rev() {
-        directory::clear(core, path, deadline).await;
-    }
+    clear_all(core, &left, deadline).await;
     Ok(Batch { deleted: Some(deleted), next })
 }
 
@@ -84,7 +82,7 @@ fn forget(core: &Core, nodes: &[Visited]) {
     }
 }
 
-/// All of these nodes, or none: `false` where one of them cannot be deleted.
+/// Deletes all of these nodes, or none: `false` where one of them cannot be deleted.
 async fn at_once(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<bool> {
     let done = Via::Any(&core.client)
         .call(RetrySafety::Write, deadline, |connection| async move {
@@ -102,7 +100,7 @@ async fn at_once(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<b
     Ok(done.is_ok())
 }
 
-/// Each of these nodes for itself; whether it is gone.
+/// Deletes each of these nodes for itself, and returns whether it is gone.
 async fn one_by_one(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<Vec<bool>> {
     let done = Via::Any(&core.client)
         .call(RetrySafety::Write, deadline, |connection| async move {
@@ -130,10 +128,10 @@ async fn one_by_one(core: &Core, nodes: &[Visited], deadline: Deadline) -> Resul
             Ok(gone)
         })
         .await?;
-    done.map_err(|answer| Error::new(ErrorKind::Other, format!("an answer that is not expected: {answer:?}")))
+    done.map_err(Answer::unexpected)
 }
 
-/// A key whose node may have to stay.
+/// Deletes a key whose node may have to stay, and returns how many keys were deleted.
 async fn one(core: &Core, node: &Visited, deadline: Deadline) -> Result<u64> {
     let Some(key) = Key::from_stored(&node.name).filter(|_| node.node.is_key) else { return Ok(0) };
     let options = WriteOptions::default().deadline(deadline);

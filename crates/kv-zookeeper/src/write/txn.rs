@@ -32,6 +32,7 @@ use zookeeper_client::{Error as ClientError, MultiWriteResult};
 /// Ancestors that are longer than this together are made before what they are made for.
 const ANCESTORS: usize = 64 << 10;
 
+/// Does a request: plans it, sends it, and looks again at what the server refused.
 pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     let deadline = early(request.deadline);
     let mut subjects = subjects(core, request);
@@ -112,6 +113,7 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     }
 }
 
+/// Sends what was planned, and returns what the server tells of it.
 async fn commit(
     core: &Core,
     request: &Request<'_>,
@@ -151,7 +153,7 @@ async fn commit(
     }))
 }
 
-/// What to do about a refusal: whether the keys must be looked at again.
+/// Mends what a refusal speaks of, and returns whether the keys must be looked at again.
 async fn again(
     core: &Core,
     plan: &Plan,
@@ -186,7 +188,7 @@ async fn again(
     }
 }
 
-/// Which of the directories that were taken to be missing are there.
+/// Learns which of the directories that were taken to be missing are there.
 async fn learn(core: &Core, plan: &Plan, deadline: Deadline) -> Result<()> {
     let paths: Vec<_> = plan
         .ops
