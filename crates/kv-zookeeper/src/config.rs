@@ -1,6 +1,10 @@
-//! How a store is opened.
+//! Holds the settings of a store, and opens it.
 
-use crate::{ZooKeeper, connect::Options, names::Names, probe, tls::Certificates};
+use crate::{
+    client::{connect::Options, probe, tls::Certificates},
+    names::Names,
+    store::ZooKeeper,
+};
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
     backend::{Clock, login, with_port},

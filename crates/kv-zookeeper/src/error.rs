@@ -1,4 +1,4 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! Says what a failed request means: whether it took effect, and what to do about it.
 
 use kv_core::{
     Error, ErrorKind,
@@ -36,6 +36,12 @@ impl Answer {
             _ => return None,
         };
         Some(Self { said, at, is_repeat: false })
+    }
+
+    /// Returns the error of an answer that nothing provides for.
+    #[cold]
+    pub(crate) fn unexpected(self) -> Error {
+        Error::new(ErrorKind::Other, format!("an answer that is not expected: {self:?}"))
     }
 }
 
@@ -123,6 +129,11 @@ pub(crate) fn failed(error: ClientError) -> RequestError {
         _ => (Effect::Unknown, ErrorKind::Unavailable, "the connection was lost"),
     };
     RequestError::new(effect, Error::new(kind, why).with_cause(error))
+}
+
+/// Returns the error of a call on a store that was closed.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed")
 }
 
 fn ended(effect: Effect) -> RequestError {

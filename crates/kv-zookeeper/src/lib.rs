@@ -112,32 +112,13 @@
 
 mod client;
 mod config;
-mod connect;
-mod contender;
-mod directory;
-mod enter;
+mod core;
 mod error;
-mod expiring;
-mod feed;
-mod holder;
 mod lease;
-mod leave;
-mod limits;
-mod link;
 mod list;
 mod lock;
 mod names;
-mod node;
-mod order;
-mod plan;
-mod pool;
-mod probe;
-mod session;
-mod settle;
 mod store;
-mod tls;
-mod tree;
-mod txn;
 mod watch;
 mod write;
 

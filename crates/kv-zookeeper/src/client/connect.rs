@@ -1,0 +1,271 @@
+//! Makes connections, and finds out why none comes about.
+
+use super::{
+    attempts::{Attempts, SILENCE},
+    connection::Connection,
+    probe::{self, Granted},
+    tls::{Certificates, Tls},
+};
+use crate::error::failed;
+use futures::future::{BoxFuture, Either, Fuse, FusedFuture, FutureExt, join_all, select};
+use kv_core::{
+    Deadline, Error, ErrorKind, Result, Secret,
+    backend::{
+        Mutex,
+        retry::{Effect, RequestError},
+        unique,
+    },
+};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use zookeeper_client::{
+    Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, Error as ClientError, SessionInfo,
+};
+
+/// How long a look at the hosts may take that finds out why there is no connection, and how long its finding counts.
+const LOOK: Duration = Duration::from_millis(250);
+const FOUND: Duration = Duration::from_secs(1);
+
+/// How connections are made.
+pub(crate) struct Options {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) login: Option<(String, Secret)>,
+    pub(crate) acl: Vec<Acl>,
+    found: Mutex<Option<(Instant, Arc<str>)>>,
+}
+
+/// Why a session was not taken up again.
+pub(crate) enum NotResumed {
+    /// The server has ended it.
+    Expired,
+    /// Every host grants it less time than it has.
+    Less,
+    /// Another attempt may succeed; and the host that grants less, if one does.
+    Yet(ClientError, Option<String>),
+}
+
+/// Whether the server granted as much as was asked for; each member grants by its own settings,
+/// also when a session is taken up again.
+pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
+    // The server counts in milliseconds.
+    granted + Duration::from_millis(1) >= asked
+}
+
+/// Connects while the connection ends by which the host was asked, and, where it did not take
+/// both at once, behind that.
+async fn beside<F>(
+    mut ended: Fuse<BoxFuture<'static, ()>>,
+    connect: impl Fn() -> F,
+    attempts: &Attempts,
+) -> Result<Connection, ClientError>
+where
+    F: Future<Output = Result<Connection, ClientError>>,
+{
+    let answer = match select(pin!(connect()), &mut ended).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), connecting)) => connecting.await,
+    };
+    if ended.is_terminated() || !matches!(answer, Err(ClientError::NoHosts)) {
+        return answer;
+    }
+    attempts.patient(ended.map(Ok)).await?;
+    connect().await
+}
+
+/// Whether another host may do what this one did not.
+fn passes_over(error: &ClientError) -> bool {
+    matches!(error, ClientError::NoHosts | ClientError::Timeout)
+}
+
+impl Options {
+    pub(crate) fn new(
+        hosts: Vec<String>,
+        certificates: Option<Certificates>,
+        login: Option<(String, Secret)>,
+        acl: Vec<Acl>,
+    ) -> Self {
+        Self { hosts, certificates, login, acl, found: Mutex::default() }
+    }
+
+    /// How TLS is spoken, by the certificates as they are now.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.certificates.as_ref().map(Certificates::now)
+    }
+
+    /// Connects to a host, with a new session that lives so long, or with one that there is.
+    async fn connect(
+        &self,
+        host: &str,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+    ) -> Result<Connection, ClientError> {
+        let mut connector = Connector::with_session_timeout(Session::connector(), timeout)
+            .with_connection_timeout(SILENCE)
+            .with_fail_eagerly();
+        if let Some((user, password)) = &self.login {
+            connector = connector.with_auth("digest", format!("{user}:{}", password.reveal()).as_bytes());
+        }
+        if let Some(session) = session {
+            connector = connector.with_session(session);
+        }
+        if detached {
+            connector = connector.with_detached();
+        }
+        match self.tls() {
+            Some(tls) => {
+                Connection::connect(connector.with_tls(tls.options()).secure_connect(host).boxed()).await
+            }
+            None => Connection::connect(connector.connect(host).boxed()).await,
+        }
+    }
+
+    /// All hosts, in the order in which they are asked: not all clients begin with the same one.
+    fn in_turn(&self) -> impl Iterator<Item = &String> {
+        let first = unique() as usize % self.hosts.len().max(1);
+        let (before, behind) = self.hosts.split_at(first);
+        behind.iter().chain(before)
+    }
+
+    /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
+    /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
+    /// the client would stay with it.
+    pub(crate) async fn again(
+        &self,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Connection, ClientError> {
+        let mut last = ClientError::NoHosts;
+        for host in self.in_turn() {
+            let connecting = self.connect(host, timeout, session.clone(), detached);
+            match attempts.patient(connecting).await {
+                Err(e) if passes_over(&e) => last = e,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    /// Takes a session up again that its owner counts on, as [`again`](Self::again) does, on a host
+    /// that grants it as much time as it has. Each is asked before it is given the session, for it
+    /// would shorten it at once, and its answer may be lost.
+    pub(crate) async fn resume(
+        &self,
+        timeout: Duration,
+        session: &SessionInfo,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Connection, NotResumed> {
+        let (mut last, mut less) = (None, None);
+        for host in self.in_turn() {
+            let granted = match attempts.patient(self.granted(host, timeout)).await {
+                Ok(granted) => granted,
+                Err(e) => {
+                    last = Some(e);
+                    continue;
+                }
+            };
+            if !lasts(granted.time, timeout) {
+                less = Some(format!(
+                    "{host} grants sessions of {:?} at most, and this one has {timeout:?}; raise its \
+                     `maxSessionTimeout`",
+                    granted.time
+                ));
+                let _ = attempts.patient(granted.ended.map(Ok)).await;
+                continue;
+            }
+            let connect = || {
+                let connecting = self.connect(host, timeout, Some(session.clone()), detached);
+                attempts.patient(connecting)
+            };
+            match beside(granted.ended, connect, attempts).await {
+                Ok(connection) => return Ok(connection),
+                Err(ClientError::SessionExpired) => return Err(NotResumed::Expired),
+                Err(e) if passes_over(&e) => last = Some(e),
+                Err(e) => return Err(NotResumed::Yet(e, less)),
+            }
+        }
+        Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
+    }
+
+    /// What a host grants a session of this time.
+    async fn granted(&self, host: &str, timeout: Duration) -> Result<Granted, ClientError> {
+        let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
+        granted.map_err(|_| ClientError::NoHosts)
+    }
+
+    /// The same with a new session, until the deadline.
+    pub(crate) async fn session(
+        &self,
+        timeout: Duration,
+        detached: bool,
+        deadline: Deadline,
+    ) -> Result<Connection> {
+        let mut attempts = Attempts::default();
+        let mut why = None;
+        loop {
+            match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(e)) => match deadline.limit(self.why(e)).await {
+                    Some(failed) if failed.effect == Effect::Refused && attempts.are_many() => {
+                        return Err(failed.error);
+                    }
+                    Some(failed) => why = Some(failed.error),
+                    None => {}
+                },
+                None => return Err(self.unreachable(deadline, why.map(|e| e.to_string()).as_deref())),
+            }
+            attempts.pause(deadline).await;
+        }
+    }
+
+    /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
+    pub(crate) async fn why(&self, error: ClientError) -> RequestError {
+        let failed = failed(error);
+        if failed.effect == Effect::Refused {
+            return failed;
+        }
+        let last = self.found.lock().clone().filter(|(at, _)| at.elapsed() < FOUND);
+        let text = match last {
+            Some((_, text)) => text,
+            None => {
+                let text: Arc<str> = self.look().await.into();
+                *self.found.lock() = Some((Instant::now(), text.clone()));
+                text
+            }
+        };
+        RequestError::new(failed.effect, Error::new(ErrorKind::Unavailable, text.to_string()))
+    }
+
+    async fn look(&self) -> String {
+        let tls = self.tls();
+        let looks =
+            self.hosts.iter().map(|host| probe::probe(host, tls.as_ref(), Deadline::after(LOOK), false));
+        let told = self.hosts.iter().zip(join_all(looks).await).map(|(host, found)| match found {
+            Ok(_) => format!("{host} serves, and granted no session"),
+            Err(e) => e.to_string(),
+        });
+        told.collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn unreachable(&self, deadline: Deadline, why: Option<&str>) -> Error {
+        let (hosts, within) = (self.hosts.join(", "), deadline.within());
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
+    }
+
+    /// How many bytes of a request each node that it creates takes for its ACL.
+    pub(crate) fn acl_size(&self) -> usize {
+        self.acl.iter().map(|acl| 12 + acl.scheme().len() + acl.id().len()).sum()
+    }
+
+    pub(crate) fn create(&self, mode: CreateMode) -> CreateOptions<'_> {
+        mode.with_acls(Acls::new(&self.acl))
+    }
+}

@@ -1,0 +1,239 @@
+//! Holds one connection of one session: what is asked on it, when it breaks, and how it is ended.
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, OptionFuture, Shared},
+};
+use kv_core::{Consistency, Deadline, backend::Mutex};
+use spawns_core::{Spawn, Task as ClientTask};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{runtime::Handle, task::AbortHandle};
+use zookeeper_client::{
+    Client as Session, Error as ClientError, MultiWriteError, SessionState, StateWatcher,
+};
+
+/// How long a connection that nobody uses any more has to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// One connection of one session.
+///
+/// The client would make it anew by itself, with longer and longer pauses and for as long as the session may live. Ours
+/// does not: its task ends when it breaks, and whoever keeps the session connects it again.
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    pub(crate) generation: u64,
+    task: AbortHandle,
+    gone: Gone,
+    barrier: Mutex<Option<Barrier>>,
+}
+
+/// The answer to what [`Connection::barrier`] sent.
+pub(crate) type Barrier = Shared<BoxFuture<'static, Result<(), ClientError>>>;
+
+/// Whether a connection's task is ended. Nobody waits for the client's events then, which would never come.
+#[derive(Clone, Default)]
+pub(crate) struct Gone(Arc<RwLock<bool>>);
+
+impl Gone {
+    /// Waits for this as long as the connection's task lives.
+    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            // Held while the client is polled, so that its task does not end in between.
+            let gone = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if *gone { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) }
+        })
+        .await
+    }
+
+    fn now(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// Spawns the client's task on our runtime, and keeps hold of it.
+#[derive(Default)]
+struct Spawner {
+    task: Mutex<Option<AbortHandle>>,
+    gone: Gone,
+    state: Arc<OnceLock<StateWatcher>>,
+}
+
+impl Spawn for Spawner {
+    fn spawn(&self, task: ClientTask) {
+        let (gone, state) = (self.gone.clone(), self.state.clone());
+        let task = Task { task: Box::into_pin(task.future), is_over: false, gone, state };
+        *self.task.lock() = Some(tokio::spawn(task).abort_handle());
+    }
+}
+
+/// The client's task, until its connection breaks: by itself it would give the session to whichever
+/// member it finds then. Dropped before its end, with its runtime or by an abort, it says so first.
+struct Task {
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
+    gone: Gone,
+    /// Known as soon as the session is.
+    state: Arc<OnceLock<StateWatcher>>,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.task.as_mut().poll(cx);
+        self.is_over = polled.is_ready();
+        match self.state.get().map(StateWatcher::peek_state) {
+            // It has said so, and at most begun to connect.
+            Some(SessionState::Disconnected) => Poll::Ready(()),
+            _ => polled,
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.gone.now();
+        }
+    }
+}
+
+impl Connection {
+    /// Takes the client's future in a box: it is large, and would be a part of whatever waits for a session.
+    pub(crate) async fn connect(
+        mut connecting: BoxFuture<'_, Result<Session, ClientError>>,
+    ) -> Result<Self, ClientError> {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let spawner = Spawner::default();
+        let session = poll_fn(|cx| {
+            let _scope = spawns_core::enter(&spawner);
+            connecting.as_mut().poll(cx)
+        })
+        .await?;
+        let _ = spawner.state.set(session.state_watcher());
+        let task = spawner.task.lock().take().ok_or(ClientError::ClientClosed)?;
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })
+    }
+
+    /// Whether it is not seen to be lost yet.
+    pub(crate) fn stands(&self) -> bool {
+        self.session.state() == SessionState::SyncConnected && !self.task.is_finished()
+    }
+
+    pub(crate) fn gone(&self) -> Gone {
+        self.gone.clone()
+    }
+
+    /// Asks the quorum, and gives its answer to come: with it, reads that are sent behind see everything that any member had
+    /// acknowledged before the call, and the session was alive after the call began.
+    ///
+    /// It is a write that changes nothing. A `sync` is none and proves nothing on a leader: that one answers at once, although
+    /// its peers may be gone, and although a follower may have acknowledged what the leader itself has still to apply.
+    /// <https://zookeeper.apache.org/doc/r3.9.3/zookeeperInternals.html#sc_consistency>
+    ///
+    /// Who comes while one is under way shares the next one: all readers of a connection together cost one write at a time.
+    pub(crate) async fn barrier(&self) -> Barrier {
+        let under_way = self.barrier.lock().clone();
+        if let Some(under_way) = &under_way {
+            // It may have been sent before what the caller has to see.
+            let _ = under_way.clone().await;
+        }
+        let mut last = self.barrier.lock();
+        if let Some(next) = &*last
+            && under_way.is_none_or(|under_way| !under_way.ptr_eq(next))
+        {
+            return next.clone();
+        }
+        let session = self.session.clone();
+        let asked = async move {
+            let mut writer = session.new_multi_writer();
+            writer.add_check_version("/", -1)?;
+            match writer.commit().await {
+                // Who may not is told so in its turn of writes too.
+                Ok(_) | Err(MultiWriteError::OperationFailed { source: ClientError::NoAuth, .. }) => Ok(()),
+                Err(
+                    MultiWriteError::OperationFailed { source, .. }
+                    | MultiWriteError::RequestFailed { source },
+                ) => Err(source),
+            }
+        };
+        let next = asked.boxed().shared();
+        // To be polled is to be sent.
+        let _ = next.clone().now_or_never();
+        *last = Some(next.clone());
+        next
+    }
+
+    /// The same for a read of this kind: a stale one waits for nothing.
+    pub(crate) async fn barrier_for(
+        &self,
+        read: Consistency,
+    ) -> impl Future<Output = Result<(), ClientError>> {
+        let barrier = match read {
+            Consistency::Linearizable => Some(self.barrier().await),
+            Consistency::Stale => None,
+        };
+        OptionFuture::from(barrier).map(|passed| passed.unwrap_or(Ok(())))
+    }
+
+    /// Ready when it is lost.
+    pub(crate) async fn broken(&self) {
+        let mut states = self.session.state_watcher();
+        let mut state = self.session.state();
+        while state == SessionState::SyncConnected {
+            match self.gone.unless(states.changed()).await {
+                Some(next) => state = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Ends it without a word to the server.
+    pub(crate) fn cut(&self) {
+        self.gone.now();
+        self.task.abort();
+    }
+
+    /// Ends it and its session, and waits until the server has done so; whether it did.
+    pub(crate) async fn end(self: Arc<Self>, deadline: Deadline) -> bool {
+        let (mut states, gone, task) = (self.session.state_watcher(), self.gone(), self.task.clone());
+        let mut state = self.session.state();
+        drop(self);
+        let over = gone.unless(async {
+            while !state.is_terminated() {
+                state = states.changed().await;
+            }
+        });
+        let is_over = matches!(deadline.limit(over).await, Some(Some(())));
+        gone.now();
+        task.abort();
+        is_over
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let (gone, task) = (self.gone.clone(), self.task.clone());
+        match Handle::try_current() {
+            Ok(runtime) if !task.is_finished() => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(FAREWELL).await;
+                    gone.now();
+                    task.abort();
+                });
+            }
+            _ => {}
+        }
+    }
+}

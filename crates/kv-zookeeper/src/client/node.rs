@@ -1,0 +1,72 @@
+//! Says what the server's answer tells of a node: whether it is a key, of which version, and what lies below it.
+
+use super::multi::Got;
+use kv_core::Version;
+use zookeeper_client::Stat;
+
+/// What the mark of an empty value holds; nothing else of ours and hardly anything else does.
+pub(crate) const MARK: &[u8] = b"an empty value";
+/// What a store's own nodes hold, which tells them from marks.
+pub(crate) const OWNED: &[u8] = b"kv";
+
+/// A node that is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) version: i32,
+    /// Of its last write.
+    pub(crate) at: Version,
+    pub(crate) ephemeral: bool,
+    /// Else it is a directory.
+    pub(crate) is_key: bool,
+    pub(crate) mark: Option<Mark>,
+    /// Besides the mark.
+    pub(crate) children: i32,
+}
+
+/// The node below a key that tells an empty value from a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Else it is a store's own, whose root the key is.
+    pub(crate) marks: bool,
+    pub(crate) has_children: bool,
+}
+
+impl Mark {
+    pub(crate) fn of(got: &Got) -> Option<Self> {
+        match got {
+            Got::Data(data, stat) => Some(Self { marks: data == MARK, has_children: stat.num_children > 0 }),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(empty: bool, stat: &Stat, mark: Option<Mark>) -> Self {
+        let ephemeral = stat.ephemeral_owner != 0;
+        Self {
+            version: stat.version,
+            at: version(stat),
+            ephemeral,
+            is_key: !empty || ephemeral || mark.is_some_and(|mark| mark.marks),
+            mark,
+            // What lies below another store's own node stays.
+            children: stat.num_children - i32::from(mark.is_some_and(|mark| !mark.has_children)),
+        }
+    }
+
+    pub(crate) fn at(&self) -> Option<Version> {
+        self.is_key.then_some(self.at)
+    }
+}
+
+/// Returns a node's version: the zxid of the key's last write, and its time by the clock of the leader, since a server that
+/// was restored from an older copy, or wiped, counts through the same zxids once more.
+pub(crate) fn version(stat: &Stat) -> Version {
+    let time = u64::try_from(stat.mtime).unwrap_or_default();
+    Version::new(u64::try_from(stat.mzxid).unwrap_or_default(), time)
+}
+
+/// Returns the version that tells an end: by the zxid from which on it was gone.
+pub(crate) fn gone_at(zxid: i64) -> Version {
+    Version::new(u64::try_from(zxid).unwrap_or_default(), 0)
+}

@@ -1,0 +1,70 @@
+//! Reads nodes, many a request, behind everything that was acknowledged where the answer must be fresh.
+
+use super::{
+    Client,
+    multi::{Ask, Got, parts, request},
+    via::Via,
+};
+use crate::error::Problem;
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
+use kv_core::{Error, ErrorKind, ReadOptions, Result, backend::retry::RetrySafety};
+use std::pin::pin;
+
+/// How many requests of one read are under way at once.
+const REQUESTS: usize = 8;
+
+/// Reads several nodes, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on
+/// one connection, so that one question goes before them.
+pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
+    read_on(client, read, asks, usize::MAX).await.map(|(_, got)| got)
+}
+
+/// Reads as [`read`] does, but only the first ones, where those are more than so many bytes.
+pub(crate) async fn read_some(
+    client: &Client,
+    read: &ReadOptions,
+    asks: &[Ask],
+    bytes: usize,
+) -> Result<Vec<Got>> {
+    read_on(client, read, asks, bytes).await.map(|(_, got)| got)
+}
+
+/// Reads as [`read_some`] does, and returns on which connection.
+pub(crate) async fn read_on(
+    client: &Client,
+    read: &ReadOptions,
+    asks: &[Ask],
+    bytes: usize,
+) -> Result<(u64, Vec<Got>)> {
+    let answer = Via::Any(client)
+        .call(RetrySafety::Read, read.deadline, |connection| async move {
+            let barrier = connection.barrier_for(read.consistency).await;
+            // Sent at once, one behind the other; but where not all may be wanted, the first one shows how large they are.
+            let mut first: Vec<_> = parts(asks).into_iter().map(|asks| request(&connection, asks)).collect();
+            let others = first.split_off(first.len().min(usize::from(bytes < usize::MAX)));
+            let found = async {
+                let others = stream::iter(others).buffered(REQUESTS);
+                let mut requests = pin!(stream::iter(first).buffered(1).chain(others));
+                let (mut all, mut size) = (Vec::with_capacity(asks.len()), 0);
+                while size <= bytes
+                    && let Some(found) = requests.try_next().await?
+                {
+                    size += found.iter().map(Got::size).sum::<usize>();
+                    all.extend(found);
+                }
+                Ok::<_, Problem>((all, size <= bytes))
+            };
+            let ((), (found, is_all)) = futures::try_join!(barrier.map_err(Problem::from), found)?;
+            Ok((connection.generation, found, is_all))
+        })
+        .await?;
+    let Ok((generation, got, is_all)) = answer else { return Err(other_answers()) };
+    if got.len() > asks.len() || (is_all && got.len() != asks.len()) {
+        return Err(other_answers());
+    }
+    Ok((generation, got))
+}
+
+fn other_answers() -> Error {
+    Error::new(ErrorKind::Other, "the server answered other reads than it was asked")
+}

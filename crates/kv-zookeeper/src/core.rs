@@ -1,0 +1,129 @@
+//! Holds what all rooms take: the client, names, clock and limits, and the state that lives as long as the store.
+
+use crate::{
+    client::{
+        Client,
+        connect::Options,
+        limits::Limits,
+        multi::{Ask, Got, REQUEST},
+        open::any,
+        probe::Probe,
+        read::read,
+        session::Ephemeral,
+    },
+    lease::expiring::Expiring,
+    names::Names,
+    watch::feed::Feed,
+    write::known::{Directories, Known},
+};
+use kv_core::{
+    Capabilities, Deadline, Durability, Error, ErrorKind, Locking, ReadOptions, Result, Watching,
+    backend::{Clock, Mutex, Sessions, Tasks},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// What a request holds besides values and keys.
+const OVERHEAD: usize = 64 << 10;
+/// How long closing waits for what is given back in the background.
+const GIVEN_BACK: Duration = Duration::from_millis(500);
+/// So long a key may be, with a prefix of a layer.
+const LONGEST_KEY: usize = 1000;
+/// Conditions and writes of one transaction. The server counts bytes alone.
+const MOST_OPS: usize = 128;
+
+/// One opened store, as its rooms see it.
+pub(crate) struct Core {
+    pub(crate) this: Weak<Self>,
+    pub(crate) client: Client,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) limits: Limits,
+    pub(crate) feed: Feed,
+    pub(crate) known: Arc<Known>,
+    pub(crate) directories: Directories,
+    /// Whether the nodes that count creations are there.
+    pub(crate) is_prepared: AtomicBool,
+    /// Those that locks hang on.
+    pub(crate) sessions: Sessions<Arc<Ephemeral>>,
+    /// Those that keys with a TTL hang on.
+    pub(crate) expiring: Expiring,
+    /// Those of leases, by their ids.
+    pub(crate) leases: Mutex<HashMap<String, Weak<Ephemeral>>>,
+    /// What gives back in the background.
+    pub(crate) tasks: Tasks,
+}
+
+impl Core {
+    /// Connects, and learns what the server can do.
+    pub(crate) async fn open(
+        options: Options,
+        names: Names,
+        clock: Clock,
+        deadline: Deadline,
+    ) -> Result<Arc<Self>> {
+        let (found, limits) = any(&options, deadline).await?;
+        let (feed, known) = (Feed::new(names.clone()), Arc::<Known>::default());
+        let client = Client::new(options, &feed, &known);
+        client.link(deadline).await?;
+        let asks = [Ask::Data(names.slot_node(0))];
+        let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
+        // What this user may do, and where, the calls will tell.
+        let is_prepared = match prepared {
+            Ok(got) => matches!(got.first(), Some(Got::Data(..))),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => true,
+            Err(e) => return Err(e),
+        };
+        let capabilities = capabilities(limits, &found);
+        Ok(Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            client,
+            names,
+            sessions: Sessions::new(clock.clone()),
+            clock,
+            capabilities,
+            limits,
+            feed,
+            known,
+            directories: Directories::default(),
+            is_prepared: AtomicBool::new(is_prepared),
+            expiring: Expiring::default(),
+            leases: Mutex::default(),
+            tasks: Tasks::default(),
+        }))
+    }
+
+    /// Gives back what is left, and ends all sessions: [`Store::close`](kv_core::Store::close).
+    pub(crate) async fn close(&self) -> Result<()> {
+        // What cannot be given back soon must leave time for the end of what can.
+        let given_back = Deadline::after(GIVEN_BACK).limit(self.tasks.finish()).await;
+        self.expiring.close();
+        let (ended, _) = tokio::join!(self.sessions.end(), self.client.close());
+        given_back.map(|given_back| given_back.and(ended)).unwrap_or_else(|| {
+            let why = "not all was given back in time; locks and leases that are left end by their TTL";
+            Err(Error::new(ErrorKind::Timeout, why))
+        })
+    }
+}
+
+fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
+    let mut c = Capabilities::new("zookeeper");
+    c.durability = if found.mode == "standalone" { Durability::Fsync } else { Durability::Quorum };
+    // A conditional write names its key a few times, each character of it up to three times as long.
+    c.max_value = REQUEST - OVERHEAD;
+    c.max_txn_ops = MOST_OPS;
+    // Where many long names leave less, the request itself is refused before it is sent.
+    c.max_txn_bytes = c.max_value + LONGEST_KEY;
+    let ttl = limits.range();
+    c.lease = Some(ttl.clone());
+    c.lock = Some(Locking::new(ttl.clone()));
+    c.ttl = Some(ttl);
+    c.children_of_expiring = false;
+    c.watch = Watching::NewestState;
+    c.health = true;
+    c
+}

@@ -1,0 +1,95 @@
+//! Finds what a key that is put lives by: nothing, a lease, or a session that keys of one TTL share.
+
+use super::expiring::Slot;
+use crate::{
+    client::{limits::Limits, session::Ephemeral},
+    core::Core,
+    write::directory,
+};
+use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, backend::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+/// What the keys that are written live by.
+#[derive(Clone)]
+pub(crate) enum Life {
+    Forever,
+    Own { session: Arc<Ephemeral>, ttl: Option<Duration> },
+}
+
+impl Life {
+    /// Returns the TTL as granted, where they have one.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        match self {
+            Self::Own { ttl, .. } => *ttl,
+            Self::Forever => None,
+        }
+    }
+}
+
+/// Returns what a key that is put like this lives by.
+pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Life> {
+    if let Some(id) = &options.lease {
+        let lease = core.leases.lock().get(id.as_str()).and_then(Weak::upgrade);
+        let session = lease.filter(|lease| lease.is_alive()).ok_or_else(|| {
+            let why = format!("the lease {:?} has ended, or is not one of this store handle", id.as_str());
+            Error::new(ErrorKind::LeaseLost, why)
+        })?;
+        return Ok(Life::Own { session, ttl: None });
+    }
+    let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
+        return Ok(Life::Forever);
+    };
+    let ttl = range.grant(ttl)?;
+    Ok(Life::Own { session: expiring(core, ttl, deadline).await?, ttl: Some(ttl) })
+}
+
+/// Returns a session that goes this long after what is put now.
+async fn expiring(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<Ephemeral>> {
+    loop {
+        let slot = core.expiring.slot(ttl);
+        let (opened, session) = slot.0.get_or_try_init(|| begin(core, ttl, &slot, deadline)).await?;
+        if core.clock.now().since(*opened) <= Limits::shared(ttl) && session.is_alive() {
+            return Ok(session.clone());
+        }
+        core.expiring.forget(ttl, &slot);
+    }
+}
+
+/// Opens a session that is left to itself after a while, and has its directories cleared when it is over.
+async fn begin(
+    core: &Core,
+    ttl: Duration,
+    slot: &Arc<Slot>,
+    deadline: Deadline,
+) -> Result<(Instant, Arc<Ephemeral>)> {
+    let opened = core.clock.now();
+    let timeout = core.limits.timeout(ttl);
+    let session = Arc::new(Ephemeral::open(&core.client.options, timeout, true, deadline).await?);
+    let (store, weak, clock) = (core.this.clone(), Arc::downgrade(slot), core.clock.clone());
+    let late = core.capabilities.lateness(ttl);
+    let mut sweeps = core.expiring.sweeps.lock();
+    while sweeps.try_join_next().is_some() {}
+    sweeps.spawn(async move {
+        clock.sleep(Limits::shared(ttl)).await;
+        let Some(directories) = leave(&store, &weak, ttl) else { return };
+        clock.sleep(ttl + late).await;
+        if let Some(core) = store.upgrade() {
+            for path in directories.iter().rev() {
+                directory::clear(&core, path, Deadline::default()).await;
+            }
+        }
+    });
+    Ok((opened, session))
+}
+
+/// Leaves the session to itself, and returns where its keys lie.
+fn leave(core: &Weak<Core>, slot: &Weak<Slot>, ttl: Duration) -> Option<BTreeSet<String>> {
+    let slot = slot.upgrade()?;
+    core.upgrade()?.expiring.forget(ttl, &slot);
+    let (_, session) = slot.0.get()?;
+    Some(session.directories())
+}

@@ -1,0 +1,31 @@
+//! Grants leases: a session each, whose nodes are the keys under it.
+
+pub(crate) mod expiring;
+pub(crate) mod life;
+
+use crate::{client::keep_alive::open, core::Core, write::directory::clear_all};
+use kv_core::{Deadline, LeaseId, LeaseOptions, Leased, Result};
+use std::{sync::Arc, time::Duration};
+
+/// Opens the session of a lease: [`Store::lease`](kv_core::Store::lease).
+pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+    let range = core.capabilities.lease.as_ref();
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
+    let (session, alive) =
+        open(&core.client.options, core.limits, &core.clock, ttl, options.deadline).await?;
+    let mut leases = core.leases.lock();
+    leases.retain(|_, lease| lease.strong_count() > 0);
+    leases.insert(session.id().to_owned(), Arc::downgrade(&session));
+    drop(leases);
+    let (id, each_request, store) = (LeaseId::new(session.id()), options.each_request, Arc::downgrade(core));
+    let revoke = core.tasks.undo(async move {
+        let deadline = Deadline::after(each_request);
+        let directories = session.directories();
+        let answer = session.end(deadline).await;
+        if let Some(core) = store.upgrade() {
+            clear_all(&core, &directories, deadline).await;
+        }
+        answer
+    });
+    Ok(Leased { id, ttl, alive, revoke })
+}

@@ -1,0 +1,288 @@
+//! Lists: walks through the tree in the order of keys, many nodes a request.
+
+pub(crate) mod cursor;
+pub(crate) mod read;
+
+use crate::{
+    client::{
+        multi::{Ask, Got},
+        node::{Mark, Node},
+        read::read_some,
+    },
+    core::Core,
+    names::OWN,
+};
+use cursor::{MOST, cursor, place};
+use kv_core::{Cursor, Directory, Entry, Item, Key, ListOptions, Page, Position, ReadOptions, Result};
+use std::collections::BTreeMap;
+
+/// How many nodes the first request asks for, however large they may be; the following ones as many as fill [`BYTES`] by what
+/// was seen, but not many times as many: those may be larger.
+const FIRST: usize = 16;
+const GROWTH: usize = 16;
+const BYTES: usize = 1 << 20;
+/// So few nodes at once are asked for their children too, whether or not they have any: a deep tree costs one wait a level.
+const FEW: usize = 16;
+
+/// A node that the walk came by.
+#[derive(Debug)]
+pub(crate) struct Visited {
+    /// The key, or the directory's name.
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) node: Node,
+    pub(crate) value: Vec<u8>,
+}
+
+/// What is known of a place in the order.
+enum Place {
+    Node {
+        path: String,
+    },
+    /// An empty node with children: a directory, unless it is marked.
+    Maybe {
+        path: String,
+    },
+    Tree {
+        path: String,
+    },
+    Here(Visited),
+    /// Whether there are keys below, when only the children of a directory are listed.
+    Fold {
+        path: String,
+    },
+    /// The same, by the first child.
+    FoldChild {
+        child: String,
+    },
+    Directory,
+}
+
+/// A walk through what lies below a directory.
+pub(crate) struct Walk<'a> {
+    core: &'a Core,
+    read: &'a ReadOptions,
+    recursive: bool,
+    /// Nothing up to this place is of interest.
+    after: Option<String>,
+    places: BTreeMap<String, Place>,
+    pub(crate) size: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        core: &'a Core,
+        directory: &Directory,
+        recursive: bool,
+        after: Option<String>,
+        read: &'a ReadOptions,
+    ) -> Self {
+        let root = Place::Tree { path: core.names.directory(directory) };
+        let places = BTreeMap::from([(directory.start(), root)]);
+        Self { core, read, recursive, after, places, size: FIRST }
+    }
+
+    /// Takes what comes next, as far as it is known.
+    fn next(&mut self) -> Option<(String, Place)> {
+        let first = self.places.first_entry()?;
+        matches!(first.get(), Place::Here(_) | Place::Directory).then(|| first.remove_entry())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Asks for what comes next; at most for so many places.
+    async fn ask(&mut self, most: usize) -> Result<()> {
+        let most = most.min(self.size).max(1);
+        let unknown = |place: &Place| !matches!(place, Place::Here(_) | Place::Directory);
+        let names: Vec<_> =
+            self.places.iter().filter(|(_, p)| unknown(p)).map(|(name, _)| name.clone()).take(most).collect();
+        let asked: Vec<_> = names.into_iter().filter_map(|name| self.places.remove_entry(&name)).collect();
+        let deeper = self.recursive && asked.len() <= FEW;
+        let mut asks = Vec::with_capacity(asked.len());
+        for (_, place) in &asked {
+            match place {
+                Place::Tree { path } | Place::Fold { path } => asks.push(Ask::Children(path.clone())),
+                Place::Maybe { path } => asks.extend(Ask::marked(path.clone())),
+                Place::Node { path } => {
+                    asks.push(Ask::Data(path.clone()));
+                    asks.extend(deeper.then(|| Ask::Children(path.clone())));
+                }
+                Place::FoldChild { child: path } => asks.push(Ask::Data(path.clone())),
+                Place::Here(_) | Place::Directory => {}
+            }
+        }
+        let mut got = read_some(&self.core.client, self.read, &asks, BYTES).await?.into_iter();
+        let (mut bytes, mut count, mut largest, mut is_cut) = (0, 0, 0, false);
+        for (name, place) in asked {
+            let two = matches!(place, Place::Maybe { .. }) || (deeper && matches!(place, Place::Node { .. }));
+            let first = if two && got.len() < 2 { None } else { got.next() };
+            let Some(first) = first else {
+                // It was not asked any more, and is next time.
+                is_cut = true;
+                self.places.insert(name, place);
+                continue;
+            };
+            let second = if two { got.next() } else { None };
+            if let Got::Data(data, _) = &first {
+                let size = data.len() + 64;
+                (bytes, count, largest) = (bytes + size, count + 1, largest.max(size));
+            }
+            self.found(name, place, first, second).await?;
+        }
+        // Names alone tell nothing of values. Where these were more than was thought, those behind may be like the largest.
+        if let Some(mean) = bytes.checked_div(count) {
+            let each = if is_cut { largest } else { mean };
+            self.size = (BYTES / each).clamp(1, MOST.min(self.size * GROWTH));
+        }
+        Ok(())
+    }
+
+    /// Puts in order what was found of a place, and, where they were asked for, the children or the mark of its node.
+    async fn found(&mut self, name: String, place: Place, got: Got, second: Option<Got>) -> Result<()> {
+        match (place, got) {
+            (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
+            (Place::Node { path }, Got::Data(value, stat)) => {
+                let has_children = stat.num_children > 0;
+                if has_children && self.recursive {
+                    match second {
+                        Some(Got::Children(children)) => self.children(&format!("{name}/"), &path, children),
+                        _ => {
+                            self.places.insert(format!("{name}/"), Place::Tree { path: path.clone() });
+                        }
+                    }
+                } else if has_children && self.is_after(&format!("{name}/")) {
+                    self.places.insert(format!("{name}/"), Place::Fold { path: path.clone() });
+                }
+                if !self.is_after(&name) {
+                    return Ok(());
+                }
+                if value.is_empty() && stat.ephemeral_owner == 0 && has_children {
+                    self.places.insert(name, Place::Maybe { path });
+                } else {
+                    let node = Node::new(value.is_empty(), &stat, None);
+                    self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value }));
+                }
+            }
+            (Place::Maybe { path }, Got::Data(value, stat)) => {
+                let node = Node::new(value.is_empty(), &stat, second.as_ref().and_then(Mark::of));
+                self.places.insert(name.clone(), Place::Here(Visited { name, path, node, value }));
+            }
+            (Place::Fold { path }, Got::Children(mut children)) => {
+                children.retain(|child| child != OWN && self.core.names.segment(child, 1).is_some());
+                if let Some(child) = children.first() {
+                    self.places.insert(name, Place::FoldChild { child: format!("{path}/{child}") });
+                }
+            }
+            (Place::FoldChild { .. }, Got::Data(value, stat))
+                if !value.is_empty() || stat.ephemeral_owner != 0 =>
+            {
+                self.places.insert(name, Place::Directory);
+            }
+            (Place::FoldChild { .. }, _) => {
+                let Some(directory) = directory_of(&name) else { return Ok(()) };
+                let below = ListOptions::default().keys_only(true).limit(Some(1)).read(self.read.clone());
+                let found = Box::pin(page(self.core, &directory, None, &below)).await?;
+                if !found.items.is_empty() {
+                    self.places.insert(name, Place::Directory);
+                }
+            }
+            // It went meanwhile.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_after(&self, place: &str) -> bool {
+        self.after.as_deref().is_none_or(|after| place > after)
+    }
+
+    fn children(&mut self, start: &str, path: &str, children: Vec<String>) {
+        let level = start.matches('/').count();
+        for child in children {
+            let Some(segment) = self.core.names.segment(&child, level) else { continue };
+            let name = format!("{start}{segment}");
+            if Key::from_stored(&name).is_none() {
+                continue;
+            }
+            // What lies below it all begins with its name and a slash.
+            let below = format!("{name}/");
+            let is_passed =
+                self.after.as_deref().is_some_and(|after| after > &*below && !after.starts_with(&below));
+            if !is_passed {
+                let path = format!("{}/{child}", if path == "/" { "" } else { path });
+                self.places.insert(name, Place::Node { path });
+            }
+        }
+    }
+
+    /// Returns the next nodes, in order, at most so many and by about so many bytes; empty at the end alone.
+    pub(crate) async fn nodes(&mut self, most: usize, most_bytes: usize) -> Result<Vec<Visited>> {
+        let (mut nodes, mut bytes) = (Vec::new(), 0);
+        while nodes.len() < most && bytes < most_bytes {
+            match self.next() {
+                Some((_, Place::Here(visited))) => {
+                    bytes += visited.value.len();
+                    nodes.push(visited);
+                }
+                Some(_) => {}
+                None if self.is_over() => break,
+                None => self.ask(most - nodes.len()).await?,
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// Returns the directory whose place has this name.
+fn directory_of(place: &str) -> Option<Directory> {
+    Some(Key::from_stored(place.strip_suffix('/')?)?.as_directory())
+}
+
+/// Lists one page: [`Store::list`](kv_core::Store::list).
+pub(crate) async fn page(
+    core: &Core,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ListOptions,
+) -> Result<Page> {
+    let from = place(from)?;
+    let size = from.as_ref().map(|(size, _)| *size);
+    let after = from.map(|(_, after)| after).or_else(|| options.start_after.as_ref().map(Position::start));
+    let mut walk = Walk::new(core, directory, options.recursive, after, &options.read);
+    walk.size = size.unwrap_or(walk.size);
+    let most = options.limit.unwrap_or(MOST).clamp(1, MOST);
+    let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
+    while items.len() < most && bytes < BYTES {
+        let item = match walk.next() {
+            Some((name, Place::Directory)) => match directory_of(&name) {
+                Some(child) => Item::Directory(child),
+                None => continue,
+            },
+            Some((name, Place::Here(visited))) => {
+                last = Some(name);
+                let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
+                    continue;
+                };
+                let at = visited.node.at;
+                bytes += visited.value.len();
+                match options.keys_only {
+                    true => Item::Key(key, at),
+                    false => Item::Entry(Entry::new(key, visited.value, at)),
+                }
+            }
+            Some(_) => continue,
+            None if walk.is_over() => return Ok(Page { items, next: None }),
+            None => {
+                // A limit of one is met by the first key, which may lie deep.
+                walk.ask((most - items.len()).max(16)).await?;
+                continue;
+            }
+        };
+        last = Some(item.position().start());
+        items.push(item);
+    }
+    let next = if walk.is_over() { None } else { last.map(|last| cursor(walk.size, &last)) };
+    Ok(Page { items, next })
+}

@@ -1,0 +1,212 @@
+//! Holds one contender of a lock's queue, and watches its node and the one before it.
+
+use super::order::ordered;
+use crate::{
+    client::{
+        attempts::Attempts,
+        connection::{Connection, Gone},
+        session::Ephemeral,
+        via::Via,
+    },
+    core::Core,
+    error::Problem,
+};
+use kv_core::{
+    Deadline, ErrorKind, Key, Result,
+    backend::{Mutex, queue::Position, retry::RetrySafety, unique},
+};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    pin::pin,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+use tokio::{sync::watch, time::timeout};
+use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher, Stat, WatchedEvent};
+
+const DELETED: &str = "its node was deleted on the server, by an administrator or with its session";
+
+/// A contender. It does not keep the session open that owns its node.
+pub(crate) struct Contender {
+    pub(crate) core: Arc<Core>,
+    pub(crate) session: Arc<Ephemeral>,
+    /// Begins the name of its node, and of nobody else's.
+    pub(crate) id: String,
+    /// The node of the queue.
+    pub(crate) queue: String,
+    /// Its own node, as soon as the server has told it.
+    pub(crate) node: OnceLock<String>,
+    /// Nodes before it that are no session's.
+    nobodies: Mutex<HashSet<String>>,
+    ttl: Duration,
+    each_request: Duration,
+    /// Held until it is given back, or its holder hears that it is gone.
+    counted_on: Mutex<Option<watch::Receiver<()>>>,
+    /// Whether a request failed that was to take it out.
+    pub(crate) is_left: AtomicBool,
+}
+
+impl Contender {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        session: &Arc<Ephemeral>,
+        name: &Key,
+        ttl: Duration,
+        each_request: Duration,
+    ) -> Self {
+        Self {
+            core: core.clone(),
+            session: session.clone(),
+            id: format!("{:016x}{:016x}", unique(), unique()),
+            queue: core.names.queue(name),
+            node: OnceLock::new(),
+            nobodies: Mutex::default(),
+            ttl,
+            each_request,
+            counted_on: Mutex::new(Some(session.counted_on())),
+            is_left: AtomicBool::new(false),
+        }
+    }
+
+    /// Each request has its time anew.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.each_request)
+    }
+
+    pub(crate) fn via(&self) -> Via<'_> {
+        Via::Own(&self.session)
+    }
+
+    /// Takes what keeps a session that is given up from its end.
+    pub(crate) fn counted_on(&self) -> Option<watch::Receiver<()>> {
+        self.counted_on.lock().take()
+    }
+
+    /// The path of its node; of none before the server has told it.
+    pub(crate) fn path(&self) -> &str {
+        self.node.get().map_or("", String::as_str)
+    }
+
+    /// Returns its place, as its session sees the queue: all that came before it are there.
+    pub(crate) async fn position(&self, wait: bool) -> Result<Position<String>> {
+        if self.session.let_go.is_on() {
+            // Waiting, it would keep what it waits for.
+            return Ok(Position::Lost);
+        }
+        let listed = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
+            let names = connection.session.list_children(&self.queue).await?;
+            Ok::<_, Problem>(ordered(&connection, &self.queue, names).await?)
+        });
+        let mut before = listed.await?.unwrap_or_default();
+        let own = self.path().rsplit('/').next();
+        let Some(at) = before.iter().position(|name| Some(name.as_str()) == own) else {
+            return Ok(Position::Lost);
+        };
+        before.truncate(at);
+        while let Some(name) = before.pop() {
+            if !self.nobodies.lock().contains(&name) && (wait || self.is_anybody(&name).await?) {
+                return Ok(Position::Behind(name));
+            }
+        }
+        Ok(Position::First)
+    }
+
+    /// Returns whether a node is a session's, as that of each contender is: one that belongs to
+    /// none came by a copy of the tree, and stands there for nobody.
+    async fn is_anybody(&self, name: &str) -> Result<bool> {
+        let stat = self.stat(&format!("{}/{name}", self.queue)).await?;
+        Ok(stat.is_some_and(|stat| stat.ephemeral_owner != 0))
+    }
+
+    /// Waits until one has to look at the queue again.
+    pub(crate) async fn predecessor_gone(&self, name: &str) -> Result<bool> {
+        tokio::select! {
+            biased;
+            () = self.session.let_go.begun() => Ok(true),
+            changed = self.until_changed(name) => changed.map(|()| true),
+        }
+    }
+
+    async fn until_changed(&self, name: &str) -> Result<()> {
+        let path = &format!("{}/{name}", self.queue);
+        match self.watch(path, false).await? {
+            Some((stat, ..)) if stat.ephemeral_owner == 0 => {
+                self.nobodies.lock().insert(name.to_owned());
+            }
+            Some((_, watcher, gone)) => drop(self.changed(path, watcher, gone).await),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until its own node is seen to be gone.
+    pub(crate) async fn own_gone(&self) -> Cow<'static, str> {
+        let (path, mut attempts) = (self.path(), Attempts::default());
+        loop {
+            match self.watch(path, true).await {
+                Ok(Some((_, watcher, gone))) => {
+                    let event = self.changed(path, watcher, gone).await;
+                    if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
+                        return DELETED.into();
+                    }
+                }
+                Ok(None) => return DELETED.into(),
+                Err(e) if e.kind() == ErrorKind::LeaseLost => return e.message().to_owned().into(),
+                Err(_) => {}
+            }
+            attempts.pause(Deadline::NEVER).await;
+        }
+    }
+
+    /// Watches a node, if it is there. One that `was_there` may be new to a member that is behind.
+    async fn watch(&self, path: &str, was_there: bool) -> Result<Option<Watched>> {
+        let watched = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
+            let mut found = watch(&connection, path).await?;
+            if found.is_none() && was_there {
+                connection.barrier().await.await?;
+                found = watch(&connection, path).await?;
+            }
+            Ok::<_, Problem>(found)
+        });
+        Ok(watched.await?.ok().flatten())
+    }
+
+    /// Returns what the server tells of a watched node; `None` when one has to look again. Servers
+    /// tell nobody of a node that he may not read when it goes, so now and then one looks whether
+    /// it is there.
+    async fn changed(&self, path: &str, watcher: OneshotWatcher, gone: Gone) -> Option<WatchedEvent> {
+        let mut told = pin!(gone.unless(watcher.changed()));
+        loop {
+            match timeout(self.ttl / 3, &mut told).await {
+                Ok(told) => return told,
+                Err(_) => {
+                    let Ok(Some(_)) = self.stat(path).await else { return None };
+                }
+            }
+        }
+    }
+
+    /// Looks at a node, also at one that is new to a member that is behind.
+    pub(crate) async fn stat(&self, path: &str) -> Result<Option<Stat>> {
+        let found = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
+            let found = connection.session.check_stat(path).await?;
+            if found.is_some() {
+                return Ok::<_, Problem>(found);
+            }
+            let barrier = connection.barrier().await;
+            let found = connection.session.check_stat(path);
+            barrier.await?;
+            Ok(found.await?)
+        });
+        Ok(found.await?.ok().flatten())
+    }
+}
+
+/// A node that is watched, and the connection on which it is.
+type Watched = (Stat, OneshotWatcher, Gone);
+
+async fn watch(connection: &Connection, path: &str) -> Result<Option<Watched>, ClientError> {
+    let (stat, watcher) = connection.session.check_and_watch_stat(path).await?;
+    Ok(stat.map(|stat| (stat, watcher, connection.gone())))
+}

@@ -1,0 +1,48 @@
+//! Answers who holds a lock, and whether anybody does.
+
+use super::order::{ordered, token};
+use crate::{
+    client::{
+        multi::{Ask, Got},
+        read::read,
+        via::Via,
+    },
+    core::Core,
+    error::Problem,
+};
+use kv_core::{Consistency, Deadline, Holder, Key, ReadOptions, Result, backend::retry::RetrySafety};
+use std::time::Duration;
+
+/// Finds the first contender: [`Store::lock_holder`](kv_core::Store::lock_holder).
+pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    let queue = core.names.queue(name);
+    'queue: loop {
+        let waiting = Via::Any(&core.client).call(RetrySafety::Read, options.deadline, |connection| {
+            let queue = &queue;
+            async move {
+                let barrier = connection.barrier_for(options.consistency).await;
+                let waiting = connection.session.list_children(queue);
+                barrier.await?;
+                Ok::<_, Problem>(ordered(&connection, queue, waiting.await?).await?)
+            }
+        });
+        let Ok(waiting) = waiting.await? else { return Ok(None) };
+        let behind = options.clone().consistency(Consistency::Stale);
+        for contender in waiting {
+            let got = read(&core.client, &behind, &[Ask::Data(format!("{queue}/{contender}"))]).await?;
+            match got.into_iter().next() {
+                // Nobody's: it came by a copy of the tree.
+                Some(Got::Data(_, stat)) if stat.ephemeral_owner == 0 => {}
+                Some(Got::Data(value, stat)) => return Ok(Some(Holder::new(token(stat.czxid), value))),
+                _ => continue 'queue,
+            }
+        }
+        return Ok(None);
+    }
+}
+
+/// Returns whether anybody holds a lock, or waits for it.
+pub(crate) async fn is_held(core: &Core, name: &Key, within: Duration) -> Result<bool> {
+    let read = ReadOptions::default().deadline(Deadline::after(within));
+    Ok(holder(core, name, &read).await?.is_some())
+}

@@ -1,0 +1,124 @@
+//! Takes locks: contenders in the order of their nodes, by kv-core's queue.
+
+mod contender;
+mod enter;
+pub(crate) mod holder;
+mod leave;
+pub(crate) mod order;
+mod sessions;
+
+use crate::{client::session::Ephemeral, core::Core};
+use contender::Contender;
+use futures::future::BoxFuture;
+use kv_core::{
+    Acquired, Fence, Key, LockOptions, Result,
+    backend::{
+        Clock, Tasks, Use,
+        queue::{self, Entered, Left, Position, Queue, Sent},
+    },
+};
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Takes a lock, or a place in its queue: [`Store::lock`](kv_core::Store::lock).
+pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
+    let queue = LockQueue { core: core.clone(), name: name.clone(), ttl, options: options.clone() };
+    queue::lock(&Arc::new(queue), options.wait).await
+}
+
+/// The queue of one lock, as one call sees it.
+struct LockQueue {
+    core: Arc<Core>,
+    name: Key,
+    /// As granted.
+    ttl: Duration,
+    options: LockOptions,
+}
+
+impl Queue for LockQueue {
+    type Session = Arc<Ephemeral>;
+    type Contender = Contender;
+    /// The name of its node.
+    type Predecessor = String;
+
+    fn tasks(&self) -> &Tasks {
+        &self.core.tasks
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    fn kept_after_end(&self, ttl: Duration) -> Duration {
+        ttl + self.core.capabilities.lateness(ttl)
+    }
+
+    async fn session(&self) -> Result<Use<Arc<Ephemeral>>> {
+        sessions::session(&self.core, self.ttl, self.options.each_request).await
+    }
+
+    fn forget(&self, used: &Use<Arc<Ephemeral>>) {
+        self.core.sessions.forget(used);
+    }
+
+    fn contender(&self, session: &Arc<Ephemeral>) -> Result<Contender> {
+        Ok(Contender::new(&self.core, session, &self.name, self.ttl, self.options.each_request))
+    }
+
+    /// The request that enters cannot look whether somebody is there.
+    async fn is_taken(&self) -> Result<bool> {
+        holder::is_held(&self.core, &self.name, self.options.each_request).await
+    }
+
+    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<String>> {
+        contender.enter(&self.options.value, sent).await
+    }
+
+    async fn position(&self, contender: &Contender, _: u64) -> Result<Position<String>> {
+        contender.position(self.options.wait).await
+    }
+
+    async fn predecessor_gone(&self, contender: &Contender, predecessor: &String) -> Result<bool> {
+        contender.predecessor_gone(predecessor).await
+    }
+
+    fn own_gone(&self, contender: &Contender, _: u64) -> impl Future<Output = Cow<'static, str>> + Send {
+        OwnGone { _counted_on: contender.counted_on(), gone: Box::pin(contender.own_gone()) }
+    }
+
+    async fn leave(&self, contender: &Contender) -> Result<Left> {
+        contender.leave().await
+    }
+
+    /// Whatever was sent to enter is answered before the queue is: it is looked for in vain then.
+    async fn cancel(&self, contender: &Contender) -> Result<Left> {
+        contender.leave().await
+    }
+
+    fn fence(&self, contender: &Contender, token: u64) -> Fence {
+        Fence::new(self.name.clone(), token, contender.path().to_owned())
+    }
+}
+
+/// Ready when the node of a holder is gone. Its session, which no member keeps any more, is not
+/// ended before this is dropped: that is after the holder was told.
+struct OwnGone<'a> {
+    gone: BoxFuture<'a, Cow<'static, str>>,
+    _counted_on: Option<watch::Receiver<()>>,
+}
+
+impl Future for OwnGone<'_> {
+    type Output = Cow<'static, str>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.gone.as_mut().poll(cx)
+    }
+}

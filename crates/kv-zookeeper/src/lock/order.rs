@@ -1,0 +1,131 @@
+//! Reads the queue of a lock: its contenders in their order, by the numbers of their nodes, and who is first.
+
+use crate::{
+    client::{
+        connection::Connection,
+        multi::{Ask, Got, request},
+        node::gone_at,
+    },
+    names::Names,
+};
+use kv_core::{Entry, Holder, Key, Version, WatchEvent};
+use zookeeper_client::Error as ClientError;
+
+/// The length of what begins a contender's name.
+const ID: usize = 32;
+
+/// Returns who is in a queue, in its order.
+///
+/// From the greatest number on the server gives that one out again and again, and other ones only
+/// to those who come at once: then the order is that in which the nodes were made.
+pub(crate) async fn ordered(
+    connection: &Connection,
+    queue: &str,
+    names: Vec<String>,
+) -> Result<Vec<String>, ClientError> {
+    let names = contenders(names);
+    if names.last().and_then(|last| sequence(last)).is_none_or(|last| last < i32::MAX as u32) {
+        return Ok(names);
+    }
+    let asked: Vec<_> =
+        names.iter().map(|name| connection.session.check_stat(&format!("{queue}/{name}"))).collect();
+    let mut placed = Vec::with_capacity(names.len());
+    for (name, answer) in names.into_iter().zip(asked) {
+        if let Some(stat) = answer.await? {
+            placed.push((stat.czxid, name));
+        }
+    }
+    placed.sort();
+    Ok(placed.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Who holds a lock, and when nobody does, since when.
+pub(crate) enum First {
+    Held(Holder),
+    Free(i64),
+}
+
+impl First {
+    /// Returns what a watch of the holder is told.
+    pub(crate) fn event(self, name: &Key) -> WatchEvent {
+        match self {
+            Self::Held(Holder { token, value, .. }) => {
+                WatchEvent::Put(Entry::new(name.clone(), value, Version::new(token, 0)))
+            }
+            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
+        }
+    }
+}
+
+/// Finds the first in a queue.
+pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) -> Result<First, ClientError> {
+    let queue = names.queue(name);
+    'queue: loop {
+        // When a contender went is told by its parent, read first; when the queue went, by the
+        // parent of that.
+        let asks = [Ask::Data(names.area("lock")), Ask::Data(queue.clone()), Ask::Children(queue.clone())];
+        let mut got = request(connection, &asks).await?.into_iter();
+        let zxid = |got: Option<Got>| match got {
+            Some(Got::Data(_, stat)) => Some(stat.pzxid),
+            _ => None,
+        };
+        let (area, of_queue) = (zxid(got.next()), zxid(got.next()));
+        let waiting = match got.next() {
+            Some(Got::Children(names)) => ordered(connection, &queue, names).await?,
+            _ => Vec::new(),
+        };
+        for contender in waiting {
+            let path = format!("{queue}/{contender}");
+            let found = connection.session.get_data(&path);
+            match found.await {
+                // Nobody's: it came by a copy of the tree.
+                Ok((_, stat)) if stat.ephemeral_owner == 0 => {}
+                Ok((value, stat)) => return Ok(First::Held(Holder::new(token(stat.czxid), value))),
+                // It left meanwhile.
+                Err(ClientError::NoNode) => continue 'queue,
+                Err(e) => return Err(e),
+            }
+        }
+        return Ok(First::Free(of_queue.or(area).unwrap_or_default()));
+    }
+}
+
+/// Returns those that are contenders, in the order of their numbers.
+fn contenders(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| sequence(name).is_some());
+    names.sort_by_key(|name| sequence(name));
+    names
+}
+
+/// Returns a contender's token: the zxid of its creation.
+pub(crate) fn token(czxid: i64) -> u64 {
+    u64::try_from(czxid).unwrap_or_default()
+}
+
+/// Returns the number of a contender; `None` for what is none, such as another tool's node. Those below
+/// zero are beyond the greatest.
+fn sequence(name: &str) -> Option<u32> {
+    let (id, sequence) = name.split_at_checked(ID)?;
+    let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let sequence = sequence
+        .strip_prefix('-')
+        .filter(|digits| is_id && digits.len() >= 10 && !digits.starts_with('+'))?;
+    sequence.parse::<i32>().ok().map(|sequence| sequence as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contenders;
+
+    #[test]
+    fn a_queue_has_the_order_of_its_sequence_and_nobody_else_in_it() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let name = |sequence: &str| format!("{id}-{sequence}");
+        // The server counts beyond the greatest number.
+        let ours = ["0000000009", "0000000010", "2147483647", "-2147483648", "-2147483647"].map(name);
+        let theirs = ["x", "x-1", "-1", ".kv", "é-0000000001", id, &id[1..]].map(str::to_owned);
+        let theirs = theirs.into_iter().chain(["", "1", "+000000001", "99999999999"].map(name));
+        let mixed = ours.iter().rev().cloned().chain(theirs).collect();
+        assert_eq!(contenders(mixed), ours);
+    }
+}

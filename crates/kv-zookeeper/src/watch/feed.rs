@@ -1,0 +1,226 @@
+//! Reads what changes, once for all watches of the process: the server tells only which node.
+
+use crate::{
+    client::{
+        connection::Connection,
+        multi::{Ask, Got, request},
+        node::{Mark, Node, gone_at},
+    },
+    lock::order::first,
+    names::{Named, Names, parent},
+};
+use kv_core::{
+    Entry, Key, WatchEvent,
+    backend::{AbortOnDrop, Hub, Mutex},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, MutexGuard, Weak},
+};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinHandle},
+};
+use zookeeper_client::Error as ClientError;
+
+/// How many changed names wait to be read before all who watch have to list again.
+const MOST: usize = 16 << 10;
+/// How many are read at once.
+const AT_ONCE: usize = 32;
+
+/// What changed and was not read yet, and who wants to know.
+#[derive(Clone)]
+pub(crate) struct Feed(Arc<Shared>);
+
+struct Shared {
+    names: Names,
+    hub: Hub,
+    changed: Mutex<Changed>,
+    news: Notify,
+    /// The server's watches, by their node: one for all streams that watch the same.
+    armed: Mutex<HashMap<String, Weak<Armed>>>,
+}
+
+#[derive(Default)]
+struct Changed {
+    /// And whether the node was seen to go.
+    keys: HashMap<Key, bool>,
+    locks: HashSet<Key>,
+}
+
+/// The server's watch of one node, on one connection.
+pub(crate) struct Armed {
+    pub(crate) generation: u64,
+    _task: AbortOnDrop,
+}
+
+impl Armed {
+    /// Keeps the task that takes what the server tells, as long as this lives.
+    pub(crate) fn new(generation: u64, task: AbortHandle) -> Self {
+        Self { generation, _task: AbortOnDrop::new(task) }
+    }
+}
+
+/// What reads for one connection; dropping it ends it.
+pub(crate) struct Following(JoinHandle<()>);
+
+impl Following {
+    /// Ends it, and waits until it tells nothing more.
+    pub(crate) async fn end(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Feed {
+    pub(crate) fn new(names: Names) -> Self {
+        let (hub, changed, news, armed) = (Hub::new(), Mutex::default(), Notify::new(), Mutex::default());
+        Self(Arc::new(Shared { names, hub, changed, news, armed }))
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Returns the server's watches, by their node.
+    pub(crate) fn armed(&self) -> MutexGuard<'_, HashMap<String, Weak<Armed>>> {
+        self.0.armed.lock()
+    }
+
+    /// Reads what changes as long as this connection lives.
+    pub(crate) fn follow(&self, connection: &Arc<Connection>) -> Following {
+        let (feed, connection) = (self.clone(), connection.clone());
+        Following(tokio::spawn(async move { feed.read(connection).await }))
+    }
+
+    /// Has all who watch list again: the connection is gone, and with it what it would have told.
+    pub(crate) fn missed(&self) {
+        *self.0.changed.lock() = Changed::default();
+        self.0.hub.missed();
+    }
+
+    /// Notes that the server told of this node.
+    pub(crate) fn changed(&self, path: &str, gone: bool) {
+        let Some(named) = self.0.names.parse(path) else { return };
+        let mut changed = self.0.changed.lock();
+        match named {
+            Named::Key(key) => {
+                // The mark of a key may go, and the key stay.
+                *changed.keys.entry(key).or_default() |= gone;
+            }
+            Named::Lock(name) => drop(changed.locks.insert(name)),
+        }
+        if changed.keys.len() + changed.locks.len() > MOST {
+            *changed = Changed::default();
+            drop(changed);
+            self.0.hub.missed();
+            return;
+        }
+        drop(changed);
+        self.0.news.notify_one();
+    }
+
+    /// Takes some of what changed: keys, and one lock.
+    fn take(&self) -> (Vec<(Key, bool)>, Option<Key>) {
+        let mut changed = self.0.changed.lock();
+        let keys: Vec<_> = changed.keys.keys().take(AT_ONCE).cloned().collect();
+        let keys = keys.into_iter().filter_map(|key| changed.keys.remove_entry(&key)).collect();
+        let name = changed.locks.iter().next().cloned();
+        if let Some(name) = &name {
+            changed.locks.remove(name);
+        }
+        (keys, name)
+    }
+
+    async fn read(&self, connection: Arc<Connection>) {
+        loop {
+            let (keys, name) = self.take();
+            if keys.is_empty() && name.is_none() {
+                self.0.news.notified().await;
+                continue;
+            }
+            let read = async {
+                if !keys.is_empty() {
+                    self.read_keys(&connection, &keys).await?;
+                }
+                if let Some(name) = &name {
+                    let now = first(&connection, &self.0.names, name).await?;
+                    self.0.hub.publish_holder(&now.event(name));
+                }
+                Ok::<_, ClientError>(())
+            };
+            if let Err(e) = read.await {
+                // Who may not read it any more is told when it lists; a connection that is lost is replaced.
+                tracing::debug!(error = %e, "what changed could not be read");
+                self.0.hub.missed();
+            }
+        }
+    }
+
+    async fn read_keys(&self, connection: &Connection, keys: &[(Key, bool)]) -> Result<(), ClientError> {
+        let names = &self.0.names;
+        let mut asks = Vec::with_capacity(keys.len() * 3);
+        for (key, gone) in keys {
+            let path = names.key(key);
+            if *gone {
+                // Its parent tells when a node went. Read first: what it tells is no later than what is found.
+                asks.push(Ask::Data(parent(&path).to_owned()));
+            }
+            asks.extend(Ask::marked(path));
+        }
+        let mut got = request(connection, &asks).await?.into_iter();
+        let mut next = || got.next().unwrap_or(Got::Nothing);
+        for (key, gone) in keys {
+            let parent = if *gone { next() } else { Got::Nothing };
+            let event = match (event(key, next(), next()), parent) {
+                (Some(event), _) => event,
+                (None, Got::Data(_, stat)) => {
+                    WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) }
+                }
+                (None, _) => self.gone(connection, key).await?,
+            };
+            self.0.hub.publish(&event);
+        }
+        Ok(())
+    }
+
+    /// Returns what there is to tell of a node whose parent went too, or was not asked: the next one above tells.
+    async fn gone(&self, connection: &Connection, key: &Key) -> Result<WatchEvent, ClientError> {
+        let path = self.0.names.key(key);
+        let mut above = parent(&path);
+        loop {
+            let [node, mark] = Ask::marked(path.clone());
+            let asks = [Ask::Data(above.to_owned()), node, mark];
+            let mut got = request(connection, &asks).await?.into_iter();
+            let mut next = || got.next().unwrap_or(Got::Nothing);
+            let above_it = next();
+            if let Some(event) = event(key, next(), next()) {
+                return Ok(event);
+            }
+            if let Got::Data(_, stat) = above_it {
+                return Ok(WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) });
+            }
+            if above == "/" {
+                return Err(ClientError::NoNode);
+            }
+            above = parent(above);
+        }
+    }
+}
+
+/// Returns what there is to tell of a node that is there.
+fn event(key: &Key, node: Got, mark: Got) -> Option<WatchEvent> {
+    let Got::Data(value, stat) = node else { return None };
+    let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
+    Some(match node.at() {
+        Some(at) => WatchEvent::Put(Entry::new(key.clone(), value, at)),
+        // It is a directory since then.
+        None => WatchEvent::Delete { key: key.clone(), version: node.at },
+    })
+}

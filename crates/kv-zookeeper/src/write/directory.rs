@@ -1,0 +1,119 @@
+//! Makes directories with what lies in them, and clears them when nothing does any more; and makes the store's own nodes.
+
+use super::op::{Op, send};
+use crate::{
+    client::{node::OWNED, via::Via},
+    core::Core,
+    error::{Answer, Problem, Said},
+    list::read::look_one,
+    names::{Named, parent, slot::slot},
+};
+use kv_core::{Consistency, Deadline, ReadOptions, Result, backend::retry::RetrySafety};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+use zookeeper_client::{CreateMode, Error as ClientError};
+
+/// Makes directories, whoever makes them too, and counts each as a creation.
+pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> Result<()> {
+    if !core.is_prepared.load(Ordering::Relaxed) {
+        prepare(core, deadline).await?;
+    }
+    let create = core.client.options.create(CreateMode::Persistent);
+    let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
+        let create = create.clone();
+        async move {
+            let mut asked = Vec::with_capacity(paths.len());
+            for path in paths {
+                let mut writer = connection.session.new_multi_writer();
+                if let Some(slot) = core.names.slot_of(path) {
+                    writer.add_set_data(&core.names.slot_node(slot), OWNED, None)?;
+                }
+                writer.add_create(path, b"", &create)?;
+                asked.push(writer.commit());
+            }
+            for answer in asked {
+                are_there(answer.await.map(drop).map_err(Problem::from))?;
+            }
+            Ok(())
+        }
+    });
+    made.await?.map_err(Answer::unexpected)?;
+    core.directories.are(paths.iter().map(String::as_str));
+    Ok(())
+}
+
+/// Whoever made it, it is there; and one whose parent went is made when it is needed again.
+fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
+    match made {
+        Err(Problem { error: ClientError::NodeExists | ClientError::NoNode, .. }) => Ok(()),
+        made => made,
+    }
+}
+
+/// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
+pub(crate) async fn prepare(core: &Core, deadline: Deadline) -> Result<()> {
+    let roots: Vec<_> = core.names.roots().map(str::to_owned).collect();
+    make_each(core, &roots, &[], deadline).await?;
+    let own: Vec<_> = core.names.own_nodes().collect();
+    make_each(core, &own, OWNED, deadline).await?;
+    core.is_prepared.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Makes nodes that hold this, each for itself, one behind the other and at once.
+async fn make_each(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
+    let create = core.client.options.create(CreateMode::Persistent);
+    let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
+        let create = create.clone();
+        async move {
+            let asked: Vec<_> =
+                paths.iter().map(|path| connection.session.create(path, data, &create)).collect();
+            for answer in asked {
+                are_there(answer.await.map(drop).map_err(Problem::from))?;
+            }
+            Ok(())
+        }
+    });
+    made.await?.map_err(Answer::unexpected)
+}
+
+/// Clears several directories as [`clear`] does, the deepest first.
+pub(crate) async fn clear_all(core: &Core, paths: &BTreeSet<String>, deadline: Deadline) {
+    for path in paths.iter().rev() {
+        clear(core, path, deadline).await;
+    }
+}
+
+/// Deletes a directory that holds nothing any more, and those above it, whether or not it still is there. Nothing is lost
+/// where it fails: a directory is nothing that anyone sees.
+pub(crate) async fn clear(core: &Core, path: &str, deadline: Deadline) {
+    let mut path = path;
+    while path.len() > core.names.root().len() {
+        // Nothing else lies below the root.
+        let Some(Named::Key(key)) = core.names.parse(path) else { return };
+        // What another has just put there keeps the server from deleting it.
+        let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
+        let Ok(found) = look_one(core, &key, &read).await else { return };
+        let Some(node) = found.seen.node else {
+            path = parent(path);
+            continue;
+        };
+        let Some(epoch) = found.seen.epoch else { return };
+        if node.is_key || node.children > 0 || node.mark.is_some() {
+            return;
+        }
+        core.directories.forget(path);
+        let ops = [
+            Op::Check { path: core.names.slot_node(slot(&key)), version: Some(epoch) },
+            Op::Delete { path: path.to_owned(), version: Some(node.version) },
+        ];
+        let seen_on = [found.seen.generation].into();
+        match send(core, Via::Any(&core.client), RetrySafety::Repeatable, deadline, ops.iter(), &seen_on)
+            .await
+        {
+            Ok(Ok(_)) => path = parent(path),
+            // Another creation counted up the slot, or another connection stands; this directory may still be empty.
+            Ok(Err(Answer { said: Said::BadVersion, at: 0 | usize::MAX, .. })) if !deadline.has_passed() => {}
+            _ => return,
+        }
+    }
+}

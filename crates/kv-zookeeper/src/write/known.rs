@@ -1,0 +1,103 @@
+//! Remembers what is known of keys and directories: enough to write on condition without reading first.
+//!
+//! A node's data version begins anew when the node is made anew, so a version alone is no proof. Every creation of ours
+//! therefore counts one up in a node of the store, its key's *slot*; with the slot's count and the node's version checked in
+//! one step, the node is the one that was seen.
+
+use crate::client::node::Node;
+use kv_core::{Key, Version, backend::Mutex};
+use std::collections::{BTreeSet, HashMap};
+
+/// How many nodes are remembered, twice.
+const REMEMBERED: usize = 4096;
+
+/// What a key was when its slot had this count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) node: Option<Node>,
+    /// `None` where nothing was ever created.
+    pub(crate) epoch: Option<i32>,
+    /// The connection on which it was seen. Behind the next one the server may hold an older copy, and count anew through
+    /// what it counted before.
+    pub(crate) generation: u64,
+}
+
+impl Seen {
+    pub(crate) fn at(&self) -> Option<Version> {
+        self.node.and_then(|node| node.at())
+    }
+}
+
+/// What is remembered of keys: those of late, and those of a while ago.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    generation: u64,
+    late: HashMap<Key, Seen>,
+    before: HashMap<Key, Seen>,
+}
+
+impl Known {
+    /// Forgets all: this is the connection from now on.
+    pub(crate) fn begin(&self, generation: u64) {
+        *self.0.lock() = Remembered { generation, ..Remembered::default() };
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.lock().generation
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
+        let known = self.0.lock();
+        known.late.get(key).or_else(|| known.before.get(key)).copied()
+    }
+
+    /// Remembers it, unless it was seen on a connection of before.
+    pub(crate) fn set(&self, key: &Key, seen: Seen) {
+        let mut known = self.0.lock();
+        if known.generation != seen.generation {
+            return;
+        }
+        if known.late.len() >= REMEMBERED {
+            known.before = std::mem::take(&mut known.late);
+        }
+        known.late.insert(key.clone(), seen);
+    }
+
+    pub(crate) fn forget(&self, key: &Key) {
+        let mut known = self.0.lock();
+        known.late.remove(key);
+        known.before.remove(key);
+    }
+}
+
+/// Directories that were there when one last looked: a guess that the server corrects.
+#[derive(Debug, Default)]
+pub(crate) struct Directories(Mutex<(BTreeSet<String>, BTreeSet<String>)>);
+
+impl Directories {
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        let known = self.0.lock();
+        known.0.contains(path) || known.1.contains(path)
+    }
+
+    pub(crate) fn are<'a>(&self, paths: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.0.lock();
+        for path in paths {
+            if known.0.len() >= REMEMBERED {
+                known.1 = std::mem::take(&mut known.0);
+            }
+            if !known.0.contains(path) {
+                known.0.insert(path.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn forget(&self, path: &str) {
+        let mut known = self.0.lock();
+        known.0.remove(path);
+        known.1.remove(path);
+    }
+}

@@ -1,0 +1,111 @@
+//! Puts, deletes and transacts: each is one request of several operations.
+
+pub(crate) mod directory;
+pub(crate) mod known;
+mod op;
+mod plan;
+mod request;
+mod settle;
+pub(crate) mod tree;
+mod txn;
+
+use crate::{
+    core::Core,
+    lease::life::{Life, life},
+};
+use kv_core::{
+    Bytes, Condition, Decision, Error, ErrorKind, Expect, Key, PutOptions, Result, Transaction, Write,
+    WriteOptions, Written,
+};
+use request::{Done, Request, is_forever};
+use txn::run;
+
+/// Puts a key: [`Store::put`](kv_core::Store::put).
+pub(crate) async fn put(
+    core: &Core,
+    key: &Key,
+    value: Bytes,
+    expect: Expect,
+    options: &PutOptions,
+) -> Result<Written> {
+    let life = life(core, options, options.deadline).await?;
+    let ttl = life.ttl();
+    let request = Request {
+        conditions: &condition(key, expect),
+        writes: &[Write::Put { key: key.clone(), value, options: options.clone() }],
+        life,
+        deadline: options.deadline,
+    };
+    match run(core, &request).await? {
+        Done::Committed { at, .. } => Ok(Written::new(at, ttl)),
+        Done::Refused(_) => Err(refused(core, key, expect)),
+    }
+}
+
+fn condition(key: &Key, expect: Expect) -> Vec<Condition> {
+    match expect {
+        Expect::Anything => vec![],
+        Expect::Missing => vec![Condition::Missing(key.clone())],
+        Expect::Version(at) => vec![Condition::Version(key.clone(), at)],
+    }
+}
+
+fn refused(core: &Core, key: &Key, expect: Expect) -> Error {
+    // As it was found a moment ago.
+    let found = core.known.get(key).and_then(|seen| seen.at());
+    let other = || Error::new(ErrorKind::KeyModified, "another client wrote it meanwhile");
+    match (expect, expect.check(found)) {
+        (_, Err(e)) => e,
+        (Expect::Missing, Ok(())) => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
+        _ => other(),
+    }
+}
+
+/// Deletes a key: [`Store::delete`](kv_core::Store::delete).
+pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+    let request = Request {
+        conditions: &condition(key, expect),
+        writes: &[Write::Delete { key: key.clone() }],
+        life: Life::Forever,
+        deadline: options.deadline,
+    };
+    match run(core, &request).await? {
+        Done::Committed { were, .. } => Ok(were.first().copied().unwrap_or(false)),
+        Done::Refused(_) => Err(refused(core, key, expect)),
+    }
+}
+
+/// Does a transaction: [`Store::transact`](kv_core::Store::transact).
+pub(crate) async fn transact(
+    core: &Core,
+    transaction: Transaction,
+    options: &WriteOptions,
+) -> Result<Decision> {
+    let Transaction { conditions, writes, .. } = transaction;
+    let mut lives = writes.iter().filter(|write| !is_forever(write)).filter_map(|write| match write {
+        Write::Put { options, .. } => Some(options),
+        Write::Delete { .. } => None,
+    });
+    let first = lives.next();
+    if lives.any(|other| first.is_some_and(|first| (first.ttl, &first.lease) != (other.ttl, &other.lease))) {
+        let why = "on ZooKeeper the keys with a TTL or a lease that one transaction puts have the same one: one session owns \
+                   what a request creates";
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
+    let life = match first {
+        Some(put) => life(core, put, options.deadline).await?,
+        None => Life::Forever,
+    };
+    let ttl = life.ttl();
+    let request = Request { conditions: &conditions, writes: &writes, life, deadline: options.deadline };
+    Ok(match run(core, &request).await? {
+        Done::Refused(condition) => Decision::Refused { condition },
+        Done::Committed { at, .. } => {
+            let written = |write: &Write| {
+                let ttl = ttl.filter(|_| !is_forever(write));
+                matches!(write, Write::Put { .. }).then(|| Written::new(at, ttl))
+            };
+            Decision::Committed(writes.iter().map(written).collect())
+        }
+    })
+}

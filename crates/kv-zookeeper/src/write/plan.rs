@@ -1,0 +1,284 @@
+//! Plans a request: what it checks and what it writes, by what is known of its keys.
+
+use super::{
+    op::Op,
+    request::{Request, Subject, is_forever},
+};
+use crate::{
+    client::{
+        multi::REQUEST,
+        node::{MARK, Mark, OWNED},
+    },
+    core::Core,
+    names::{
+        Names,
+        slot::{SLOTS, slot},
+    },
+};
+use kv_core::{Bytes, Condition, Error, ErrorKind, Key, Result, Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
+use zookeeper_client::CreateMode;
+
+/// What an operation is for, which tells what a refusal of it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    Slot(usize),
+    /// The store's own nodes.
+    Own,
+    Held(usize),
+    Ancestor(String),
+    Created(String),
+    Known,
+}
+
+/// What a write makes of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Nothing,
+    Create,
+    Set,
+    /// Its node is deleted and created anew.
+    Replace,
+    Remove,
+    /// Its node stays, as a directory.
+    Empty,
+}
+
+/// What cannot be decided without a look.
+pub(crate) struct Look;
+
+/// What is sent, and what comes of it.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) ops: Vec<(Op, For)>,
+    pub(crate) acts: Vec<Act>,
+    pub(crate) were: Vec<bool>,
+    /// Slots that the request counts up, and what others had when they were checked.
+    pub(crate) bumped: BTreeSet<usize>,
+    pub(crate) epochs: [Option<i32>; SLOTS],
+    pub(crate) ancestors: Vec<String>,
+    /// Those of what is created.
+    above: BTreeSet<String>,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        core: &Core,
+        request: &Request<'_>,
+        subjects: &[Subject],
+        fresh: bool,
+    ) -> Result<Result<Self, Look>> {
+        let mut plan = Self::default();
+        let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
+        let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
+        let is_written = |key: &Key| request.writes.iter().any(|write| write.key() == key);
+        // Nobody counts what other tools create, so that a key was missing a while ago proves nothing.
+        let was_missing = |key: &Key| !fresh && subject(key).is_some_and(|subject| subject.node().is_none());
+        for condition in request.conditions {
+            if let Condition::Missing(key) = condition
+                && !is_written(key)
+                && was_missing(key)
+            {
+                return Ok(Err(Look));
+            }
+        }
+        for write in request.writes {
+            let Some(subject) = subject(write.key()) else { continue };
+            let below = subject.key.as_directory();
+            let has_children = subject.node().is_some_and(|node| node.children > 0)
+                || made.iter().any(|other| other.key().is_below(&below));
+            let act = match (write, subject.node()) {
+                (Write::Put { .. }, _) if !is_forever(write) && has_children => return Ok(Err(Look)),
+                (Write::Put { .. }, None) => Act::Create,
+                (Write::Put { .. }, Some(node)) if node.ephemeral || !is_forever(write) => Act::Replace,
+                (Write::Put { .. }, Some(_)) => Act::Set,
+                // Whether it still has children, one has to look.
+                (Write::Delete { .. }, Some(node)) if node.is_key && node.children > 0 && !fresh => {
+                    return Ok(Err(Look));
+                }
+                (Write::Delete { .. }, Some(node)) if node.is_key => {
+                    if has_children {
+                        Act::Empty
+                    } else {
+                        Act::Remove
+                    }
+                }
+                (Write::Delete { key }, _) if was_missing(key) => return Ok(Err(Look)),
+                (Write::Delete { .. }, _) => Act::Nothing,
+            };
+            plan.acts.push(act);
+            plan.were.push(subject.node().is_some_and(|node| node.is_key));
+        }
+        plan.creates(core, request, subjects);
+        plan.checks(core, request, subjects);
+        plan.writes(request, subjects);
+        let acl = core.client.options.acl_size();
+        let size: usize = plan.ops.iter().map(|(op, _)| op.size(acl)).sum();
+        if size > REQUEST {
+            let why = format!(
+                "the request is {size} bytes long with all its names and ACLs, and a server takes {REQUEST}; write less at once"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, why));
+        }
+        Ok(Ok(plan))
+    }
+
+    fn push(&mut self, op: Op, why: For) {
+        self.ops.push((op, why));
+    }
+
+    /// Which keys and directories come into being, and whose creations are counted for it. A directory's is one too: its node
+    /// may have been a key's, with the same data version.
+    fn creates(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
+        let mut created = BTreeSet::new();
+        for (write, act) in request.writes.iter().zip(&self.acts) {
+            let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
+            let was_directory = subject.node().is_some_and(|node| !node.is_key);
+            if matches!(act, Act::Create | Act::Replace) {
+                created.insert(&*subject.path);
+            }
+            if matches!(act, Act::Create | Act::Replace) || (*act == Act::Set && was_directory) {
+                self.bumped.insert(slot(&subject.key));
+            }
+        }
+        let is_there = |path: &str| {
+            core.directories.knows(path) || subjects.iter().any(|s| s.path == path && s.node().is_some())
+        };
+        for path in created.iter().flat_map(|path| core.names.ancestors(path)) {
+            if !created.contains(path) && !is_there(path) {
+                self.bumped.extend(core.names.slot_of(path));
+                self.above.insert(path.to_owned());
+            }
+        }
+    }
+
+    /// What must be as it was seen, but for the nodes that are written.
+    fn checks(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
+        for (index, condition) in request.conditions.iter().enumerate() {
+            if let Condition::Held(fence) = condition {
+                let path = String::from_utf8_lossy(fence.proof()).into_owned();
+                self.push(Op::Check { path, version: None }, For::Held(index));
+            }
+        }
+        let act = |key: &Key| {
+            let at = request.writes.iter().position(|write| write.key() == key)?;
+            self.acts.get(at).copied()
+        };
+        let mut relied = BTreeSet::new();
+        let mut known = Vec::new();
+        for subject in subjects {
+            let act = act(&subject.key);
+            let Some(seen) = subject.seen else { continue };
+            // That a node is missing is told by its creation too.
+            if seen.epoch.is_some() && act != Some(Act::Create) {
+                relied.insert(slot(&subject.key));
+                self.epochs[slot(&subject.key)] = seen.epoch;
+            }
+            if let Some(node) = seen.node
+                && matches!(act, None | Some(Act::Nothing))
+            {
+                known.push(Op::Check { path: subject.path.clone(), version: Some(node.version) });
+            }
+        }
+        if !self.bumped.is_empty() && !core.is_prepared.load(Ordering::Relaxed) {
+            for path in core.names.roots().filter(|path| !core.directories.knows(path)) {
+                self.ancestors.push(path.to_owned());
+            }
+            for path in std::mem::take(&mut self.ancestors) {
+                let op = Op::Create { path: path.clone(), data: Bytes::new(), mode: CreateMode::Persistent };
+                self.push(op, For::Ancestor(path));
+            }
+            for path in core.names.own_nodes() {
+                let data = Bytes::from_static(OWNED);
+                self.push(Op::Create { path, data, mode: CreateMode::Persistent }, For::Own);
+            }
+        }
+        for slot in relied.union(&self.bumped).copied().collect::<Vec<_>>() {
+            let (path, version) =
+                (core.names.slot_node(slot), self.epochs[slot].filter(|_| relied.contains(&slot)));
+            let op = match self.bumped.contains(&slot) {
+                true => Op::Set { path, data: Bytes::from_static(OWNED), version },
+                false => Op::Check { path, version },
+            };
+            self.push(op, For::Slot(slot));
+        }
+        self.ops.extend(known.into_iter().map(|op| (op, For::Known)));
+    }
+
+    fn writes(&mut self, request: &Request<'_>, subjects: &[Subject]) {
+        // Children go before their parents, and come behind them: paths are in that order.
+        let (mut gone, mut created, mut rest) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (write, act) in request.writes.iter().zip(&self.acts) {
+            let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
+            let (path, node) = (&subject.path, subject.node());
+            let value = match write {
+                Write::Put { value, .. } => value.clone(),
+                Write::Delete { .. } => Bytes::new(),
+            };
+            let mark = node.and_then(|node| node.mark);
+            let version = node.map(|node| node.version);
+            let mode = if is_forever(write) { CreateMode::Persistent } else { CreateMode::Ephemeral };
+            let marked = value.is_empty() && is_forever(write);
+            if matches!(act, Act::Remove | Act::Replace) {
+                gone.insert(path.clone(), (version, mark.is_some()));
+            }
+            match act {
+                Act::Create | Act::Replace => {
+                    created.insert(path.clone(), (value, mode, For::Created(path.clone())));
+                    if marked {
+                        let mark = (Bytes::from_static(MARK), mode, For::Created(path.clone()));
+                        created.insert(Names::mark(path), mark);
+                    }
+                }
+                Act::Set => {
+                    rest.push(Op::Set { path: path.clone(), data: value, version });
+                    if marked {
+                        rest.extend(set_mark(path, mark));
+                    }
+                }
+                Act::Empty => {
+                    rest.push(Op::Set { path: path.clone(), data: value, version });
+                    rest.extend(clear_mark(path, mark));
+                }
+                Act::Nothing | Act::Remove => {}
+            }
+        }
+        for path in std::mem::take(&mut self.above) {
+            self.ancestors.push(path.clone());
+            created.insert(path.clone(), (Bytes::new(), CreateMode::Persistent, For::Ancestor(path)));
+        }
+        for (path, (version, has_mark)) in gone.into_iter().rev() {
+            if has_mark {
+                self.push(Op::Delete { path: Names::mark(&path), version: None }, For::Known);
+            }
+            self.push(Op::Delete { path, version }, For::Known);
+        }
+        self.ops.extend(rest.into_iter().map(|op| (op, For::Known)));
+        for (path, (data, mode, why)) in created {
+            self.push(Op::Create { path, data, mode }, why);
+        }
+    }
+}
+
+/// Returns what marks a node that is there as a key whose value is empty.
+fn set_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
+    let (path, data) = (Names::mark(path), Bytes::from_static(MARK));
+    match mark {
+        None => Some(Op::Create { path, data, mode: CreateMode::Persistent }),
+        Some(mark) if !mark.marks => Some(Op::Set { path, data, version: None }),
+        Some(_) => None,
+    }
+}
+
+/// Returns what makes a marked node a directory again.
+fn clear_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
+    let path = Names::mark(path);
+    let mark = mark.filter(|mark| mark.marks)?;
+    Some(match mark.has_children {
+        true => Op::Set { path, data: Bytes::from_static(OWNED), version: None },
+        false => Op::Delete { path, version: None },
+    })
+}

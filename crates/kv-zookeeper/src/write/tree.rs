@@ -1,0 +1,139 @@
+//! Deletes trees: node by node from the deepest, many a request.
+
+use super::directory::clear_all;
+use crate::{
+    client::{multi::BATCH, via::Via},
+    core::Core,
+    error::{Answer, Problem, Said},
+    list::{
+        Visited, Walk,
+        cursor::{cursor, place},
+    },
+    names::{Names, parent},
+};
+use kv_core::{
+    Batch, Cursor, Deadline, Directory, Expect, Key, ReadOptions, Result, WriteOptions,
+    backend::retry::RetrySafety,
+};
+use std::collections::BTreeSet;
+
+/// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
+const MOST: usize = 1000;
+const MOST_BYTES: usize = 1 << 20;
+
+/// Deletes one batch of a tree: [`Store::delete_tree`](kv_core::Store::delete_tree).
+pub(crate) async fn delete_tree(
+    core: &Core,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &WriteOptions,
+) -> Result<Batch> {
+    let deadline = options.deadline;
+    let from = place(from)?;
+    let (size, after) = from.map_or((None, None), |(size, after)| (Some(size), Some(after)));
+    let read = ReadOptions::default().deadline(deadline);
+    let mut walk = Walk::new(core, directory, true, after.clone(), &read);
+    walk.size = size.unwrap_or(walk.size);
+    let nodes = walk.nodes(MOST, MOST_BYTES).await?;
+    let next = nodes.last().filter(|_| !walk.is_over()).map(|last| cursor(walk.size, &last.name));
+    // Below the last one, and so below its ancestors, there may be more.
+    let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
+    // Directories that earlier batches had to leave, because what lies below them comes in this one.
+    let above = core.names.directory(directory);
+    let here: BTreeSet<_> = nodes.iter().map(|node| node.path.as_str()).collect();
+    let parents = nodes.iter().map(|node| parent(&node.path)).filter(|path| !here.contains(path));
+    let mut left: BTreeSet<_> = parents.filter(|path| *path != above).map(str::to_owned).collect();
+    left.extend(after.map(|after| core.names.node(&after)));
+    left.extend((next.is_none() && !directory.is_root()).then_some(above));
+    let (mut whole, mut cut) = (Vec::new(), Vec::new());
+    for node in nodes.into_iter().rev() {
+        let has_more = last.as_ref().is_some_and(|last| last.starts_with(&format!("{}/", node.name)));
+        if has_more { cut.push(node) } else { whole.push(node) }
+    }
+    let mut deleted = 0;
+    for nodes in whole.chunks(BATCH) {
+        forget(core, nodes);
+        if at_once(core, nodes, deadline).await? {
+            deleted += nodes.iter().filter(|node| node.node.is_key).count() as u64;
+            continue;
+        }
+        for (node, was_deleted) in nodes.iter().zip(one_by_one(core, nodes, deadline).await?) {
+            match was_deleted {
+                true => deleted += u64::from(node.node.is_key),
+                // Somebody put something below it meanwhile.
+                false => deleted += one(core, node, deadline).await?,
+            }
+        }
+    }
+    for node in &cut {
+        deleted += one(core, node, deadline).await?;
+    }
+    clear_all(core, &left, deadline).await;
+    Ok(Batch { deleted: Some(deleted), next })
+}
+
+/// Forgets what is known of nodes that may be gone.
+fn forget(core: &Core, nodes: &[Visited]) {
+    for Visited { name, .. } in nodes {
+        core.directories.forget(&core.names.node(name));
+        if let Some(key) = Key::from_stored(name) {
+            core.known.forget(&key);
+        }
+    }
+}
+
+/// Deletes all of these nodes, or none: `false` where one of them cannot be deleted.
+async fn at_once(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<bool> {
+    let done = Via::Any(&core.client)
+        .call(RetrySafety::Write, deadline, |connection| async move {
+            let mut writer = connection.session.new_multi_writer();
+            for Visited { path, node, .. } in nodes {
+                if node.mark.is_some_and(|mark| !mark.has_children) {
+                    writer.add_delete(&Names::mark(path), None)?;
+                }
+                writer.add_delete(path, None)?;
+            }
+            let done = writer.commit();
+            Ok::<_, Problem>(done.await?)
+        })
+        .await?;
+    Ok(done.is_ok())
+}
+
+/// Deletes each of these nodes for itself, and returns whether it is gone.
+async fn one_by_one(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<Vec<bool>> {
+    let done = Via::Any(&core.client)
+        .call(RetrySafety::Write, deadline, |connection| async move {
+            let mut asked = Vec::with_capacity(nodes.len());
+            for Visited { path, node, .. } in nodes {
+                let mark = Names::mark(path);
+                let marked = node.mark.filter(|mark| !mark.has_children && node.children == 0);
+                let mut writer = connection.session.new_multi_writer();
+                if marked.is_some() {
+                    writer.add_delete(&mark, None)?;
+                }
+                writer.add_delete(path, None)?;
+                asked.push(writer.commit());
+            }
+            let mut gone = Vec::with_capacity(asked.len());
+            for answer in asked {
+                gone.push(match answer.await.map_err(Problem::from) {
+                    Ok(_) => true,
+                    Err(Problem { error, at }) => match Answer::of(&error, at).map(|answer| answer.said) {
+                        Some(Said::NoNode | Said::NotEmpty | Said::BadVersion) => false,
+                        _ => return Err(Problem { error, at }),
+                    },
+                });
+            }
+            Ok(gone)
+        })
+        .await?;
+    done.map_err(Answer::unexpected)
+}
+
+/// Deletes a key whose node may have to stay, and returns how many keys were deleted.
+async fn one(core: &Core, node: &Visited, deadline: Deadline) -> Result<u64> {
+    let Some(key) = Key::from_stored(&node.name).filter(|_| node.node.is_key) else { return Ok(0) };
+    let options = WriteOptions::default().deadline(deadline);
+    super::delete(core, &key, Expect::Anything, &options).await.map(u64::from)
+}
