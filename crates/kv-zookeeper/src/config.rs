@@ -6,8 +6,9 @@ use crate::{
     store::ZooKeeper,
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{Clock, login, with_port},
+    Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
+    backend::{self, Clock, login, with_port},
+    driver::Deadline,
 };
 use std::time::Duration;
 use zookeeper_client::{Acl, AuthId, Permission};
@@ -167,7 +168,7 @@ impl Config {
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
             acl: url.take("acl")?,
-            tls: Tls::take(&mut url)?,
+            tls: backend::tls::take(&mut url)?,
             ..Self::default()
         };
         if url.take::<String>("raw_prefix")?.is_some() {
@@ -207,16 +208,12 @@ impl Config {
             Error::new(ErrorKind::InvalidArgument, why)
         })?;
         if self.user.is_none() && acls.iter().any(|acl| acl.scheme() == "auth") {
-            return Err(half(
+            return Err(backend::half(
                 "the setting `acl` with `auth`, which means the user that asks, without a user",
             ));
         }
         Ok(acls)
     }
-}
-
-fn half(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("{what}; give both, or none of them"))
 }
 
 /// Says in an error that it is one of opening this backend's store.

@@ -17,8 +17,9 @@ use crate::{
     write::known::{Directories, Known},
 };
 use kv_core::{
-    Capabilities, Deadline, Durability, Error, ErrorKind, Locking, ReadOptions, Result, Watching,
+    Capabilities, Durability, Error, ErrorKind, Locking, Result, Watching,
     backend::{Clock, Mutex, Sessions, Tasks},
+    driver::{Deadline, ReadOptions},
 };
 use std::{
     collections::HashMap,
@@ -97,7 +98,7 @@ impl Core {
         }))
     }
 
-    /// Gives back what is left, and ends all sessions: [`Store::close`](kv_core::Store::close).
+    /// Gives back what is left, and ends all sessions: [`Store::close`](kv_core::driver::Store::close).
     pub(crate) async fn close(&self) -> Result<()> {
         // What cannot be given back soon must leave time for the end of what can.
         let given_back = Deadline::after(GIVEN_BACK).limit(self.tasks.finish()).await;

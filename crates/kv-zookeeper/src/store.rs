@@ -10,10 +10,13 @@ use crate::{
     watch, write,
 };
 use kv_core::{
-    Acquired, Batch, Bytes, Capabilities, Cursor, Deadline, Decision, Directory, Entry, Expect, Health,
-    Holder, Key, LeaseOptions, Leased, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Result,
-    Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
     backend::Clock,
+    driver::{
+        Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
 };
 use std::{fmt, sync::Arc, time::Duration};
 

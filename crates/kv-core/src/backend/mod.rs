@@ -60,7 +60,7 @@ pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{directory_prefix, login, with_port};
+pub use settings::{directory_prefix, half, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;

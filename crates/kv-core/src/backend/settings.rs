@@ -6,8 +6,9 @@ pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
 }
 
-/// The error for what is given without its other half.
-pub(crate) fn half(what: &str) -> Error {
+/// Returns the error for what is given without its other half: `what` names both.
+#[must_use]
+pub fn half(what: &str) -> Error {
     refused(format!("{what}; give both, or none of them"))
 }
 

@@ -1,6 +1,6 @@
 //! What names a key or a directory in a call.
 
-use super::{Directory, Key};
+use super::{Directory, Key, stored};
 use crate::{Error, Result};
 use std::{borrow::Cow, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! Counts attempts at one thing, and says how long to pause between them, and how long each may take.
 
-use kv_core::{Deadline, backend::Backoff};
+use kv_core::{backend::Backoff, driver::Deadline};
 use std::time::Duration;
 use zookeeper_client::Error as ClientError;
 

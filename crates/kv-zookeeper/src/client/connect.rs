@@ -9,12 +9,13 @@ use super::{
 use crate::error::failed;
 use futures::future::{BoxFuture, Either, Fuse, FusedFuture, FutureExt, join_all, select};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result, Secret,
+    Error, ErrorKind, Result, Secret,
     backend::{
         Mutex,
         retry::{Effect, RequestError},
         unique,
     },
+    driver::Deadline,
 };
 use std::{
     pin::pin,

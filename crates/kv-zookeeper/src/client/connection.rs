@@ -4,7 +4,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, OptionFuture, Shared},
 };
-use kv_core::{Consistency, Deadline, backend::Mutex};
+use kv_core::{Consistency, backend::Mutex, driver::Deadline};
 use spawns_core::{Spawn, Task as ClientTask};
 use std::{
     future::{Future, poll_fn},

@@ -3,9 +3,12 @@
 use super::{Client, multi::Ask, probe::probe, read::read};
 use crate::names::Names;
 use futures::future::join_all;
-use kv_core::{Deadline, Health, ReadOptions, Result};
+use kv_core::{
+    Health, Result,
+    driver::{Deadline, ReadOptions},
+};
 
-/// Returns who leads, and which version serves: [`Store::health`](kv_core::Store::health).
+/// Returns who leads, and which version serves: [`Store::health`](kv_core::driver::Store::health).
 pub(crate) async fn health(client: &Client, names: &Names, deadline: Deadline) -> Result<Health> {
     let ask = [Ask::Children(names.own())];
     read(client, &ReadOptions::default().deadline(deadline), &ask).await?;

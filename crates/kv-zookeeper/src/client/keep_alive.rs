@@ -7,8 +7,9 @@ use super::{
 };
 use crate::error::{closed, failed};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{Alive, Clock, Instant},
+    driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
 use zookeeper_client::Error as ClientError;

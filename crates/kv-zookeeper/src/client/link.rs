@@ -1,7 +1,7 @@
 //! Says whether a connection stands, and waits until one does.
 
 use super::connection::Connection;
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::sync::Arc;
 use tokio::sync::watch;
 

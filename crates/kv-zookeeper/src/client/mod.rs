@@ -24,11 +24,12 @@ use attempts::Attempts;
 use connect::Options;
 use connection::Connection;
 use kv_core::{
-    Deadline, Result,
+    Result,
     backend::{
         Home, Mutex, Outage,
         retry::{Effect, RequestError, Servers},
     },
+    driver::Deadline,
 };
 use link::{Link, Why, stands};
 use std::{fmt, future::Future, sync::Arc, time::Duration};

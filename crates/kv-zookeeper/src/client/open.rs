@@ -6,8 +6,9 @@ use super::{
     probe::{self, Probe},
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::retry::{Effect, RequestError, RetrySafety, Servers},
+    driver::Deadline,
 };
 
 /// Returns what a host that serves tells of itself, and grants. What no other attempt mends is told

@@ -3,7 +3,7 @@
 
 use super::{limits::Limits, tls::Tls};
 use futures::future::{BoxFuture, Fuse, FutureExt};
-use kv_core::{Deadline, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use rustls::{Error as TlsError, InvalidMessage, pki_types::ServerName};
 use std::{fmt, io, time::Duration};
 use tokio::{

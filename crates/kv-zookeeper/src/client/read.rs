@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::Problem;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
-use kv_core::{Error, ErrorKind, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::pin::pin;
 
 /// How many requests of one read are under way at once.

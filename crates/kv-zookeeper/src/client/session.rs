@@ -7,11 +7,12 @@ use super::{
     link::{Link, Why, stands},
 };
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{
         Home, LetGo, Mutex,
         retry::{RequestError, Servers},
     },
+    driver::Deadline,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};

@@ -2,7 +2,10 @@
 
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Mutex, Pem, TlsFiles},
+    backend::{
+        Mutex,
+        tls::{self, Pem, TlsFiles},
+    },
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -25,16 +28,16 @@ impl Certificates {
     /// A setting is half given, or one that the client does not know; a file cannot be read, or
     /// holds something else.
     pub(crate) fn new(settings: kv_core::Tls) -> Result<Option<Self>> {
-        if settings.name().is_some() {
+        if tls::server_name(&settings).is_some() {
             let why = "ZooKeeper's client checks certificates against the hosts alone; leave `server_name` away, and name \
                        the hosts as their certificates do";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
-        if settings.is_on()? && settings.ca_file().is_none() {
+        if tls::is_on(&settings)? && tls::ca(&settings).is_none() {
             let why = "TLS without `ca`: nobody is trusted unless named; give both, or none of them";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
-        let Some(files) = settings.read()? else { return Ok(None) };
+        let Some(files) = tls::read(&settings)? else { return Ok(None) };
         let tls = Tls::new(&files)?;
         Ok(Some(Self { settings, now: Mutex::new((files, tls)) }))
     }
@@ -42,7 +45,7 @@ impl Certificates {
     /// As they are now; while they are being replaced, and do not fit together, as they were before.
     pub(crate) fn now(&self) -> Tls {
         let mut now = self.now.lock();
-        let changed = self.settings.read().map(|files| files.filter(|files| *files != now.0));
+        let changed = tls::read(&self.settings).map(|files| files.filter(|files| *files != now.0));
         match changed.and_then(|changed| changed.map(|files| Ok((Tls::new(&files)?, files))).transpose()) {
             Ok(Some((tls, files))) => *now = (files, tls),
             Ok(None) => {}

@@ -3,11 +3,12 @@
 use super::{Client, connection::Connection, session::Ephemeral};
 use crate::error::{Answer, Problem, failed};
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Error, ErrorKind, Result,
     backend::{
         catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers},
     },
+    driver::Deadline,
 };
 use std::{future::Future, sync::Arc};
 

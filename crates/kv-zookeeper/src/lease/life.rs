@@ -6,7 +6,11 @@ use crate::{
     core::Core,
     write::directory,
 };
-use kv_core::{Deadline, Error, ErrorKind, PutOptions, Result, backend::Instant};
+use kv_core::{
+    Error, ErrorKind, Result,
+    backend::Instant,
+    driver::{Deadline, PutOptions},
+};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},

@@ -4,10 +4,13 @@ pub(crate) mod expiring;
 pub(crate) mod life;
 
 use crate::{client::keep_alive::open, core::Core, write::directory::clear_all};
-use kv_core::{Deadline, LeaseId, LeaseOptions, Leased, Result};
+use kv_core::{
+    LeaseId, Result,
+    driver::{Deadline, LeaseOptions, Leased},
+};
 use std::{sync::Arc, time::Duration};
 
-/// Opens the session of a lease: [`Store::lease`](kv_core::Store::lease).
+/// Opens the session of a lease: [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

@@ -1,6 +1,6 @@
 //! Writes and reads cursors: where the next page of a walk begins, and how many nodes it asks for.
 
-use kv_core::{Cursor, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Cursor};
 
 /// How many nodes are asked for at most.
 pub(crate) const MOST: usize = 4096;

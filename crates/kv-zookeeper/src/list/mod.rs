@@ -13,7 +13,10 @@ use crate::{
     names::OWN,
 };
 use cursor::{MOST, cursor, place};
-use kv_core::{Cursor, Directory, Entry, Item, Key, ListOptions, Page, Position, ReadOptions, Result};
+use kv_core::{
+    Directory, Entry, Item, Key, Position, Result,
+    driver::{Cursor, ListOptions, Page, ReadOptions},
+};
 use std::collections::BTreeMap;
 
 /// How many nodes the first request asks for, however large they may be; the following ones as many as fill [`BYTES`] by what
@@ -240,7 +243,7 @@ fn directory_of(place: &str) -> Option<Directory> {
     Some(Key::from_stored(place.strip_suffix('/')?)?.as_directory())
 }
 
-/// Lists one page: [`Store::list`](kv_core::Store::list).
+/// Lists one page: [`Store::list`](kv_core::driver::Store::list).
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,

@@ -12,7 +12,7 @@ use crate::{
     names::slot::{SLOTS, slot},
     write::known::Seen,
 };
-use kv_core::{Entry, Error, ErrorKind, Key, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{Entry, Error, ErrorKind, Key, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::collections::BTreeSet;
 
 /// A key as it was found.
@@ -27,19 +27,19 @@ impl Found {
     }
 }
 
-/// Reads a key: [`Store::get`](kv_core::Store::get).
+/// Reads a key: [`Store::get`](kv_core::driver::Store::get).
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     Ok(look_one(core, key, options).await?.entry(key))
 }
 
-/// Reads several keys, in their order: [`Store::get_many`](kv_core::Store::get_many).
+/// Reads several keys, in their order: [`Store::get_many`](kv_core::driver::Store::get_many).
 pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
     let asked: Vec<_> = keys.iter().collect();
     let found = look(core, &asked, options).await?;
     Ok(keys.iter().zip(found).map(|(key, found)| found.entry(key)).collect())
 }
 
-/// Returns whether a key is there, without its value: [`Store::exists`](kv_core::Store::exists).
+/// Returns whether a key is there, without its value: [`Store::exists`](kv_core::driver::Store::exists).
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let path = &core.names.key(key);
     let answer = Via::Any(&core.client).call(RetrySafety::Read, options.deadline, |connection| async move {

@@ -12,8 +12,9 @@ use crate::{
     error::Problem,
 };
 use kv_core::{
-    Deadline, ErrorKind, Key, Result,
+    ErrorKind, Key, Result,
     backend::{Mutex, queue::Position, retry::RetrySafety, unique},
+    driver::Deadline,
 };
 use std::{
     borrow::Cow,

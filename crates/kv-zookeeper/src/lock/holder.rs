@@ -10,10 +10,14 @@ use crate::{
     core::Core,
     error::Problem,
 };
-use kv_core::{Consistency, Deadline, Holder, Key, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{
+    Consistency, Holder, Key, Result,
+    backend::retry::RetrySafety,
+    driver::{Deadline, ReadOptions},
+};
 use std::time::Duration;
 
-/// Finds the first contender: [`Store::lock_holder`](kv_core::Store::lock_holder).
+/// Finds the first contender: [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let queue = core.names.queue(name);
     'queue: loop {

@@ -6,8 +6,9 @@ use crate::{
     error::{Problem, Said},
 };
 use kv_core::{
-    Deadline, ErrorKind, Result,
+    ErrorKind, Result,
     backend::{queue::Left, retry::RetrySafety},
+    driver::Deadline,
 };
 use std::sync::atomic::Ordering;
 

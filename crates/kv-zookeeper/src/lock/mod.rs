@@ -11,11 +11,12 @@ use crate::{client::session::Ephemeral, core::Core};
 use contender::Contender;
 use futures::future::BoxFuture;
 use kv_core::{
-    Acquired, Fence, Key, LockOptions, Result,
+    Fence, Key, Result,
     backend::{
         Clock, Tasks, Use,
         queue::{self, Entered, Left, Position, Queue, Sent},
     },
+    driver::{Acquired, LockOptions},
 };
 use std::{
     borrow::Cow,
@@ -26,7 +27,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Takes a lock, or a place in its queue: [`Store::lock`](kv_core::Store::lock).
+/// Takes a lock, or a place in its queue: [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;

@@ -8,8 +8,9 @@ use crate::{
     core::Core,
 };
 use kv_core::{
-    Deadline, Result,
+    Result,
     backend::{Session, Use},
+    driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -12,9 +12,9 @@ use crate::{
 use feed::{Armed, Feed};
 use futures::StreamExt;
 use kv_core::{
-    Cursor, Deadline, Entry, Error, ErrorKind, Item, ListOptions, Page, ReadOptions, Result, Target, Version,
-    WatchOptions, WatchStream,
+    Entry, Error, ErrorKind, Item, Result, Version,
     backend::{Mutex, stream},
+    driver::{Cursor, Deadline, ListOptions, Page, ReadOptions, Target, WatchOptions, WatchStream},
 };
 use std::{
     sync::{Arc, Weak},
@@ -34,7 +34,7 @@ async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
     }
 }
 
-/// Makes the stream of a watch: [`Store::watch`](kv_core::Store::watch).
+/// Makes the stream of a watch: [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn watch(core: Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
     let reading = Arc::new(Reading {
         core: core.clone(),

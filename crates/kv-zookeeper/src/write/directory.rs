@@ -8,7 +8,11 @@ use crate::{
     list::read::look_one,
     names::{Named, parent, slot::slot},
 };
-use kv_core::{Consistency, Deadline, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{
+    Consistency, Result,
+    backend::retry::RetrySafety,
+    driver::{Deadline, ReadOptions},
+};
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 use zookeeper_client::{CreateMode, Error as ClientError};
 

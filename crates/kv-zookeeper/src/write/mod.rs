@@ -14,13 +14,13 @@ use crate::{
     lease::life::{Life, life},
 };
 use kv_core::{
-    Bytes, Condition, Decision, Error, ErrorKind, Expect, Key, PutOptions, Result, Transaction, Write,
-    WriteOptions, Written,
+    Bytes, Condition, Error, ErrorKind, Key, Result, Written,
+    driver::{Decision, Expect, PutOptions, Transaction, Write, WriteOptions},
 };
 use request::{Done, Request, is_forever};
 use txn::run;
 
-/// Puts a key: [`Store::put`](kv_core::Store::put).
+/// Puts a key: [`Store::put`](kv_core::driver::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -61,7 +61,7 @@ fn refused(core: &Core, key: &Key, expect: Expect) -> Error {
     }
 }
 
-/// Deletes a key: [`Store::delete`](kv_core::Store::delete).
+/// Deletes a key: [`Store::delete`](kv_core::driver::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let request = Request {
         conditions: &condition(key, expect),
@@ -75,7 +75,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
     }
 }
 
-/// Does a transaction: [`Store::transact`](kv_core::Store::transact).
+/// Does a transaction: [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,

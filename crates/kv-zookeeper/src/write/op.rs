@@ -5,7 +5,7 @@ use crate::{
     core::Core,
     error::{Answer, Problem, Said},
 };
-use kv_core::{Bytes, Deadline, Result, backend::retry::RetrySafety};
+use kv_core::{Bytes, Result, backend::retry::RetrySafety, driver::Deadline};
 use std::collections::BTreeSet;
 use zookeeper_client::{CreateMode, MultiWriteResult};
 

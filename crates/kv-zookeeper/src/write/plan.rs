@@ -15,7 +15,7 @@ use crate::{
         slot::{SLOTS, slot},
     },
 };
-use kv_core::{Bytes, Condition, Error, ErrorKind, Key, Result, Write};
+use kv_core::{Bytes, Condition, Error, ErrorKind, Key, Result, driver::Write};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::Ordering,

@@ -2,7 +2,10 @@
 
 use super::known::Seen;
 use crate::{client::node::Node, core::Core, lease::life::Life};
-use kv_core::{Condition, Deadline, Key, Version, Write};
+use kv_core::{
+    Condition, Key, Version,
+    driver::{Deadline, Write},
+};
 use std::collections::BTreeSet;
 
 /// Conditions and writes that are done in one step.

@@ -15,7 +15,10 @@ use crate::{
         slot::{SLOTS, slot},
     },
 };
-use kv_core::{Deadline, Version, Write};
+use kv_core::{
+    Version,
+    driver::{Deadline, Write},
+};
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 /// What a request that was done tells.

@@ -12,8 +12,9 @@ use crate::{
     names::{Names, parent},
 };
 use kv_core::{
-    Batch, Cursor, Deadline, Directory, Expect, Key, ReadOptions, Result, WriteOptions,
+    Directory, Key, Result,
     backend::retry::RetrySafety,
+    driver::{Batch, Cursor, Deadline, Expect, ReadOptions, WriteOptions},
 };
 use std::collections::BTreeSet;
 
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 
-/// Deletes one batch of a tree: [`Store::delete_tree`](kv_core::Store::delete_tree).
+/// Deletes one batch of a tree: [`Store::delete_tree`](kv_core::driver::Store::delete_tree).
 pub(crate) async fn delete_tree(
     core: &Core,
     directory: &Directory,

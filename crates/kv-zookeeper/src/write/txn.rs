@@ -23,8 +23,9 @@ use crate::{
     names::slot::SLOTS,
 };
 use kv_core::{
-    Condition, Consistency, Deadline, Error, ErrorKind, Key, ReadOptions, Result, Version, Write,
+    Condition, Consistency, Error, ErrorKind, Key, Result, Version,
     backend::retry::RetrySafety,
+    driver::{Deadline, ReadOptions, Write},
 };
 use std::collections::BTreeSet;
 use zookeeper_client::{Error as ClientError, MultiWriteResult};
