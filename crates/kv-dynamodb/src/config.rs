@@ -2,14 +2,16 @@
 
 use crate::{
     Dynamo,
-    answers::Answers,
-    client::Client,
-    clock::ServiceTime,
-    login::{self, Login},
+    client::{
+        Client,
+        answers::Answers,
+        clock::ServiceTime,
+        login::{self, Login},
+        sent::Sending,
+        table::{self, Wanted},
+    },
     names::Names,
-    sent::Sending,
     shared::{Identity, Shared},
-    table::{self, Wanted},
 };
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::Credentials;

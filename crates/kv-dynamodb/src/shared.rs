@@ -1,6 +1,6 @@
 //! What the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
 
-use crate::{item::Versions, lease::Leases, tokens::Tokens, turns::Turns};
+use crate::{client::item::Versions, lease::Leases, lock::tokens::Tokens, write::turns::Turns};
 use kv_core::backend::Mutex;
 use std::{
     collections::HashMap,

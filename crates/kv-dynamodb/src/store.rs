@@ -1,17 +1,17 @@
 //! The store: its parts, and which file does what.
 
 use crate::{
-    client::Client,
-    item::{ENDS, Found, VERSION},
-    lease, list, lock,
+    client::{
+        Client,
+        item::{ENDS, Found, VERSION},
+        table::Table,
+    },
+    lease, list,
+    lock::{self, waits::Waits},
     names::Names,
-    put,
     shared::Shared,
-    stream::Feed,
-    table::Table,
-    txn,
-    waits::Waits,
-    watch,
+    watch::{self, feed::Feed},
+    write::{put, txn},
 };
 use kv_core::{
     Acquired, Batch, Bytes, Capabilities, Cursor, Deadline, Decision, Directory, Durability, Entry, Error,

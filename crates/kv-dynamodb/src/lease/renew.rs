@@ -2,14 +2,17 @@
 
 use super::{Lease, life};
 use crate::{
-    cancelled::hindered,
-    client::{Lane, corrupt},
-    clock::Millis,
+    client::{
+        Lane,
+        cancelled::hindered,
+        clock::Millis,
+        corrupt,
+        item::{ENDS, Found, LEASE, text},
+        terms::Terms,
+    },
     error::Failure,
-    item::{ENDS, Found, LEASE, text},
-    keep::{Prolonged, Renewal, prolong, renewal},
+    lease::keep::{Prolonged, Renewal, prolong, renewal},
     store::{Inner, MOST_OPS},
-    terms::Terms,
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use kv_core::{

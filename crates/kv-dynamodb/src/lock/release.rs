@@ -2,11 +2,14 @@
 
 use super::Attempt;
 use crate::{
-    client::{Lane, backoff, unknown_whether},
+    client::{
+        Lane, backoff,
+        item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number},
+        terms::Terms,
+        unknown_whether,
+    },
     error::Failure,
-    item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number},
     store::Inner,
-    terms::Terms,
 };
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,

@@ -1,11 +1,12 @@
 //! The stream of the table, on the service.
 
 use crate::{
-    client::Client,
+    client::{Client, table},
     error::Failure,
-    follow::{Begin, Read, ReadError, ShardSource},
-    shards::Shard,
-    table,
+    watch::{
+        follow::{Begin, Read, ReadError, ShardSource},
+        shards::Shard,
+    },
 };
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType, StreamStatus};
 use kv_core::{

@@ -1,15 +1,21 @@
 //! Transactions: writes of several keys, and what they depend on, in one request.
 
 use crate::{
-    cancelled::hindered,
-    client::{Lane, corrupt, unknown_whether},
-    clock::Millis,
+    client::{
+        Lane,
+        cancelled::hindered,
+        clock::Millis,
+        corrupt,
+        item::{Found, is_foreign},
+        terms::Terms,
+        unknown_whether,
+    },
     error::{Failure, code},
-    item::{Found, is_foreign},
-    put::{Life, gone},
     store::Inner,
-    terms::Terms,
-    turns::{Turn, TurnOf},
+    write::{
+        put::{Life, gone},
+        turns::{Turn, TurnOf},
+    },
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{

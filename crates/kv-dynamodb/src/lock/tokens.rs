@@ -1,6 +1,6 @@
 //! The tokens of locks.
 
-use crate::{clock::Millis, item::last_token};
+use crate::client::{clock::Millis, item::last_token};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes tokens: the service's time in milliseconds, at the latest that it may be, or one more than the last one that the

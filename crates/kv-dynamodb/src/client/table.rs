@@ -1,9 +1,11 @@
 //! The table: what it has to be, how it is made.
 
 use crate::{
-    client::{Client, backoff},
+    client::{
+        Client, backoff,
+        item::{KEY, PARTITION, TTL},
+    },
     error::{Failure, code},
-    item::{KEY, PARTITION, TTL},
     shared::Identity,
 };
 use aws_sdk_dynamodb::types::{

@@ -1,9 +1,8 @@
 //! Waiting for locks: in line within a store, and by polls that all lines share.
 
 use crate::{
-    client::{Client, backoff},
-    clock::Millis,
-    read::read_many,
+    client::{Client, backoff, clock::Millis},
+    list::read::read_many,
 };
 use kv_core::{
     Deadline, Key,

@@ -1,15 +1,18 @@
 //! Puts and deletions of one key, and what they depend on, in one request.
 
 use crate::{
-    clock::Millis,
-    error::Failure,
-    item::{
-        ENDS, Found, Item, LEASE, RENEWAL, TTL, VALUE, VERSION, bytes, is_foreign, number, text, versioned,
+    client::{
+        clock::Millis,
+        item::{
+            ENDS, Found, Item, LEASE, RENEWAL, TTL, VALUE, VERSION, bytes, is_foreign, number, text,
+            versioned,
+        },
+        terms::Terms,
     },
+    error::Failure,
     lease::Lease,
     store::Inner,
-    terms::Terms,
-    turns::{Turn, TurnOf},
+    write::turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, put_item::PutItemError},

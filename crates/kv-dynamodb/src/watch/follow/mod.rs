@@ -3,7 +3,7 @@
 use crate::{
     client::backoff,
     error::Failure,
-    shards::{Shard, Shards},
+    watch::shards::{Shard, Shards},
 };
 use kv_core::{
     Deadline, Error,

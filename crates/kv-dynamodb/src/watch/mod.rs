@@ -1,14 +1,24 @@
 //! Watches: what the engine of watches asks of the table and its stream.
 
+pub(crate) mod expiry;
+pub(crate) mod feed;
+pub(crate) mod follow;
+pub(crate) mod shards;
+pub(crate) mod stream;
+
 use crate::{
-    clock::Millis,
-    expiry::Subject,
-    item::{Found, is_foreign},
+    client::{
+        clock::Millis,
+        item::{Found, is_foreign},
+    },
     list::query,
     lock,
     names::Names,
     store::Inner,
-    stream::{End, Reading},
+    watch::{
+        expiry::Subject,
+        feed::{End, Reading},
+    },
 };
 use kv_core::{
     Deadline, Directory, Entry, Holder, Key, ReadOptions, Result, Target, Version, WatchEvent, WatchOptions,

@@ -1,6 +1,6 @@
 //! The expressions that speak of items.
 
-use crate::{
+use crate::client::{
     clock::Millis,
     item::{ENDS, OWNER, RENEWAL, TOKEN, VALUE, VERSION, bytes, number, text, versioned},
 };

@@ -1,10 +1,20 @@
 //! Requests: in which lane they wait, and what is known of one that has no answer.
 
+pub(crate) mod answers;
+pub(crate) mod cancelled;
+pub(crate) mod clock;
+pub(crate) mod item;
+pub(crate) mod login;
+pub(crate) mod sent;
+pub(crate) mod table;
+pub(crate) mod terms;
+
 use crate::{
-    clock::ServiceTime,
+    client::{
+        clock::ServiceTime,
+        login::{Login, Refusals},
+    },
     error::Failure,
-    login::{Login, Refusals},
-    sent,
 };
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
@@ -225,7 +235,7 @@ pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sent::Sending;
+    use crate::client::sent::Sending;
     use aws_config::{BehaviorVersion, Region};
     use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
     use kv_core::backend::Clock;

@@ -1,14 +1,18 @@
 //! Listings and deletions of trees: queries of a range of sort keys.
 
+pub(crate) mod read;
+
 use crate::{
-    client::{Client, corrupt},
+    client::{
+        Client, corrupt,
+        item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
+        terms::Terms,
+    },
     error::Failure,
-    item::{ENDS, Found, Item as Stored, KEY, PARTITION, VALUE, VERSION, text},
+    list::read::consistent,
     names::{Names, Range},
-    read::consistent,
     store::Inner,
-    terms::Terms,
-    turns::{Turn, TurnOf},
+    write::turns::{Turn, TurnOf},
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use kv_core::{

@@ -4,12 +4,15 @@
 //! the service refuses one that is not the latest.
 
 use crate::{
-    client::{Lane, corrupt},
-    clock::Millis,
+    client::{
+        Lane,
+        clock::Millis,
+        corrupt,
+        item::{ENDS, Found, RENEWAL, TTL, number},
+        terms::Terms,
+    },
     error::{Failure, code},
-    item::{ENDS, Found, RENEWAL, TTL, number},
     store::Inner,
-    terms::Terms,
 };
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,

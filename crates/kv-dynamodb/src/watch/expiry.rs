@@ -1,6 +1,6 @@
 //! When what is watched expires, which the stream does not tell.
 
-use crate::clock::Millis;
+use crate::client::clock::Millis;
 use kv_core::{
     Key,
     backend::{ExpiryQueue, Mutex},

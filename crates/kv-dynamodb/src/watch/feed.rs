@@ -1,15 +1,19 @@
 //! The table's stream, read once for all watches of a store.
 
 use crate::{
-    client::{Client, backoff},
-    clock::Millis,
-    expiry::{Expiries, Subject},
-    follow::{RecordHandler, follow},
-    item::{Attribute, Found, KEY, PARTITION},
+    client::{
+        Client, backoff,
+        clock::Millis,
+        item::{Attribute, Found, KEY, PARTITION},
+    },
+    list::read::read_many,
     lock,
     names::Names,
-    read::read_many,
-    source::Stream,
+    watch::{
+        expiry::{Expiries, Subject},
+        follow::{RecordHandler, follow},
+        stream::Stream,
+    },
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{

@@ -1,13 +1,19 @@
 //! Leases: a record each, and its keys, which are renewed with it.
 
+pub(crate) mod keep;
+mod renew;
+
 use crate::{
-    client::{Client, Lane, corrupt, unknown_whether},
+    client::{
+        Client, Lane, corrupt,
+        item::{ENDS, LEASE, RENEWAL, VERSION, number, text, versioned},
+        terms::Terms,
+        unknown_whether,
+    },
     error::{Failure, code},
-    item::{ENDS, LEASE, RENEWAL, VERSION, number, text, versioned},
-    keep::{Prolonged, Renewal, delete, prolong},
+    lease::keep::{Prolonged, Renewal, delete, prolong},
     store::Inner,
-    terms::Terms,
-    turns::{Turn, TurnOf},
+    write::turns::{Turn, TurnOf},
 };
 use kv_core::{
     Deadline, Error, ErrorKind, Key, LeaseId, LeaseOptions, Leased, Result, Version,
@@ -23,8 +29,6 @@ use std::{
     time::Duration,
 };
 use tokio::task::JoinSet;
-
-mod renew;
 
 /// The leases of this store, by whichever handle of this process they were made.
 #[derive(Debug, Default)]

@@ -8,15 +8,22 @@
 //! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is
 //! left as it is.
 
+mod release;
+pub(crate) mod tokens;
+pub(crate) mod waits;
+
 use crate::{
-    client::{Lane, corrupt, damaged},
-    clock::Millis,
+    client::{
+        Lane,
+        clock::Millis,
+        corrupt, damaged,
+        item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
+        terms::Terms,
+    },
     error::Failure,
-    item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
-    keep::{Prolonged, Renewal, prolong},
-    put::gone,
+    lease::keep::{Prolonged, Renewal, prolong},
     store::Inner,
-    terms::Terms,
+    write::put::gone,
 };
 use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{
@@ -30,8 +37,6 @@ use std::{
     },
     time::Duration,
 };
-
-mod release;
 
 /// Who holds a lock, by its record, which has not ended.
 pub(crate) fn holder(found: Found) -> Option<Holder> {

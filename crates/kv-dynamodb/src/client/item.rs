@@ -1,7 +1,7 @@
 //! What an item of the table looks like.
 
 use crate::{
-    clock::{Millis, ServiceTime},
+    client::clock::{Millis, ServiceTime},
     store::GREATEST,
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};

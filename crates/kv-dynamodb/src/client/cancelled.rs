@@ -1,8 +1,8 @@
 //! Why the service cancelled a transaction.
 
 use crate::{
+    client::item::Found,
     error::{FULL, Failure},
-    item::Found,
 };
 use aws_sdk_dynamodb::types::CancellationReason;
 use kv_core::{ErrorKind, backend::retry::Effect};

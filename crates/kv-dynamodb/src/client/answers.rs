@@ -3,7 +3,7 @@
 //! What stands between us and the service (a proxy, an ingress, a portal) answers by itself now and then: a text with a
 //! 404, a page with a 200. Nothing of it is believed: not that there is no such key, and no date.
 
-use crate::clock::{Millis, ServiceTime};
+use crate::client::clock::{Millis, ServiceTime};
 use aws_sdk_dynamodb::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,

@@ -1,11 +1,13 @@
 //! What is read of items: one, several, and what is there of them.
 
 use crate::{
-    client::{Client, corrupt, damaged},
+    client::{
+        Client, corrupt, damaged,
+        item::{Found, Item, KEY, PARTITION, VERSION, text},
+        terms::Terms,
+    },
     error::Failure,
-    item::{Found, Item, KEY, PARTITION, VERSION, text},
     store::Inner,
-    terms::Terms,
 };
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use kv_core::{Consistency, Deadline, ReadOptions, Result, backend::retry::RetrySafety};
