@@ -219,6 +219,38 @@ impl fmt::Display for Said {
 
 impl StdError for Said {}
 
+/// Returns the error of a request that was done, and met what is not known.
+pub(crate) fn unknown_whether(why: &'static str) -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, why)
+}
+
+/// Returns the error of an answer that the service never should give.
+pub(crate) fn corrupt(why: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// Returns the error of an item that is there, and says what makes no sense.
+pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
+    let why = format!(
+        "the attribute {attribute:?} of the {what} {name:?} is damaged, or another tool's: it is of another type than this \
+         library's, or far beyond the service's time; nothing was written; delete the item, or write it anew"
+    );
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// Returns the error of a write that others came before until its time was over.
+pub(crate) fn outpaced(deadline: Deadline) -> Error {
+    let why =
+        format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
+    Error::new(ErrorKind::Timeout, why)
+}
+
+/// Returns the error of what is asked of a store after its end.
+#[cold]
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,12 +108,12 @@
 
 mod client;
 mod config;
+mod core;
 mod error;
 mod lease;
 mod list;
 mod lock;
 mod names;
-mod shared;
 mod store;
 mod watch;
 mod write;

@@ -1,4 +1,4 @@
-//! How keys, locks and leases are spelt in the table.
+//! How keys, locks and leases are spelt in the table, and which store is which.
 
 use kv_core::{Directory, Key, Position};
 
@@ -21,6 +21,18 @@ pub(crate) struct Names {
 pub(crate) struct Range {
     pub(crate) start: String,
     pub(crate) end: String,
+}
+
+/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    /// Region, account and name of the table.
+    pub(crate) arn: Option<String>,
+    /// Which of the tables that had this name.
+    pub(crate) id: Option<String>,
+    pub(crate) made: Option<String>,
+    pub(crate) table: String,
+    pub(crate) prefix: String,
 }
 
 impl Names {

@@ -2,15 +2,12 @@
 
 use crate::{
     client::clock::{Millis, ServiceTime},
-    store::GREATEST,
+    core::limits::GREATEST,
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
-use kv_core::{Bytes, Entry, Key, Version, backend::unique};
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use kv_core::{Bytes, Entry, Holder, Key, Version};
+use std::collections::HashMap;
 
 /// The partition key, which a store has for its data, one for its locks and one for its leases.
 pub(crate) const PARTITION: &str = "p";
@@ -53,6 +50,11 @@ macro_rules! attribute {
     )* };
 }
 attribute!(AttributeValue, StreamedValue);
+
+/// Returns the key by which the table has an item.
+pub(crate) fn primary_key(partition: &str, key: &str) -> Item {
+    HashMap::from([(PARTITION.to_owned(), text(partition)), (KEY.to_owned(), text(key))])
+}
 
 pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
@@ -141,6 +143,12 @@ impl Found {
         Some(Entry::new(key, self.value?, version))
     }
 
+    /// Returns who holds a lock, by its record, which has not ended.
+    pub(crate) fn holder(self) -> Option<Holder> {
+        self.owner?;
+        Some(Holder::new(self.token?, self.value.unwrap_or_default()))
+    }
+
     /// Whether it has ended for certain.
     pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
         self.ends.is_some_and(|end| time.is_over(end))
@@ -177,7 +185,7 @@ impl Found {
 }
 
 /// So far the clocks of the service may have differed when something was written.
-const FAR: Millis = 24 * 60 * 60 * 1000;
+pub(crate) const FAR: Millis = 24 * 60 * 60 * 1000;
 
 /// No life of ours ends later.
 fn last_end(latest: Millis) -> Millis {
@@ -190,12 +198,13 @@ pub(crate) fn last_token(latest: Millis) -> u64 {
     latest.saturating_add(FAR)
 }
 
-/// The microseconds of the latest version of ours.
-fn last_version(latest: Millis) -> u64 {
+/// Returns the microseconds of the latest version of ours.
+pub(crate) fn last_version(latest: Millis) -> u64 {
     latest.saturating_add(FAR).saturating_mul(1000)
 }
 
-fn is_plausible(version: Version, latest: Millis) -> bool {
+/// Returns whether the version can be one of ours.
+pub(crate) fn is_plausible(version: Version, latest: Millis) -> bool {
     version.parts().0 <= last_version(latest)
 }
 
@@ -208,66 +217,14 @@ fn foreign(value: &[u8]) -> Version {
     Version::new(0, hash)
 }
 
+/// Returns whether another tool wrote what has this version.
 pub(crate) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
-}
-
-/// Makes versions: microseconds of the service's time at the latest, or one more than the last one that the handles of this
-/// store have made or seen in this process; and a number that nobody else uses. So they go up with the writes of a key, also
-/// where it was deleted, and are never given out twice.
-#[derive(Debug, Default)]
-pub(crate) struct Versions(AtomicU64);
-
-impl Versions {
-    pub(crate) fn next(&self, latest: Millis) -> Version {
-        let now = latest.saturating_mul(1000);
-        // A service whose clock was set back by days begins anew.
-        let known = |last: u64| if last <= last_version(latest) { last } else { 0 };
-        let step = |last: u64| known(last).saturating_add(1).max(now);
-        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(step(last)));
-        Version::new(step(last.unwrap_or_else(|last| last)), unique())
-    }
-
-    /// One that lies far in the service's future moves nothing, wherever it comes from.
-    pub(crate) fn seen(&self, version: Version, latest: Millis) {
-        if is_plausible(version, latest) {
-            self.0.fetch_max(version.parts().0, Ordering::Relaxed);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_go_up_also_when_the_time_does_not() {
-        let versions = Versions::default();
-        let mut last = versions.next(5);
-        for latest in [5, 5, 4, 0, 6, 5] {
-            let next = versions.next(latest);
-            assert!(next.parts().0 > last.parts().0, "{next} after {last}");
-            last = next;
-        }
-        let (high, low) = last.parts();
-        versions.seen(Version::new(high + 1000, low), 5);
-        assert!(versions.next(0).parts().0 > high + 1000);
-    }
-
-    #[test]
-    fn a_version_from_the_far_future_moves_nothing() {
-        let (versions, now) = (Versions::default(), 1_700_000_000_000);
-        for far in [u64::MAX, last_version(now) + 1] {
-            versions.seen(Version::new(far, 7), now);
-            assert_eq!(
-                versions.next(now).parts().0.checked_sub(now * 1000).map(|above| above < 9),
-                Some(true)
-            );
-        }
-        // And when the service's clock goes back by days, so do we.
-        versions.next(now + 9 * FAR);
-        assert!(is_plausible(versions.next(now), now));
-    }
 
     #[test]
     fn what_is_of_another_type_or_far_away_is_damaged() {

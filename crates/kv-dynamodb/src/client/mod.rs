@@ -1,11 +1,12 @@
 //! Requests: in which lane they wait, and what is known of one that has no answer.
 
-pub(crate) mod answers;
+mod answers;
 pub(crate) mod cancelled;
 pub(crate) mod clock;
 pub(crate) mod item;
-pub(crate) mod login;
-pub(crate) mod sent;
+mod login;
+pub(crate) mod open;
+mod sent;
 pub(crate) mod table;
 pub(crate) mod terms;
 
@@ -14,15 +15,16 @@ use crate::{
         clock::ServiceTime,
         login::{Login, Refusals},
     },
-    error::Failure,
+    error::{Failure, closed},
 };
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
 use kv_core::{
-    Deadline, Error, ErrorKind, Result,
+    Deadline, Result,
     backend::{
         Backoff, catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
+        unique,
     },
 };
 use std::{fmt, future::Future, pin::pin, time::Duration};
@@ -75,9 +77,14 @@ pub(crate) struct Client {
     service: Servers<Service>,
 }
 
-/// The pauses between attempts.
+/// Returns the pauses between attempts.
 pub(crate) fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_millis(800))
+}
+
+/// Returns an id that nobody else has.
+pub(crate) fn unique_id() -> String {
+    format!("{:016x}{:016x}", unique(), unique())
 }
 
 impl Client {
@@ -202,34 +209,10 @@ where
     }
 }
 
-#[cold]
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the store was closed")
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "table {:?}", self.table)
     }
-}
-
-/// It was done, and what it met is not known.
-pub(crate) fn unknown_whether(why: &'static str) -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, why)
-}
-
-/// The service answered what it never should.
-pub(crate) fn corrupt(why: &'static str) -> Error {
-    Error::new(ErrorKind::Corrupt, why)
-}
-
-/// An item is there, and what it says makes no sense.
-pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
-    let why = format!(
-        "the attribute {attribute:?} of the {what} {name:?} is damaged, or another tool's: it is of another type than this \
-         library's, or far beyond the service's time; nothing was written; delete the item, or write it anew"
-    );
-    Error::new(ErrorKind::Corrupt, why)
 }
 
 #[cfg(test)]
@@ -238,7 +221,7 @@ mod tests {
     use crate::client::sent::Sending;
     use aws_config::{BehaviorVersion, Region};
     use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-    use kv_core::backend::Clock;
+    use kv_core::{Error, ErrorKind, backend::Clock};
     use std::net::SocketAddr;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 

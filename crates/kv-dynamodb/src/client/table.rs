@@ -6,7 +6,7 @@ use crate::{
         item::{KEY, PARTITION, TTL},
     },
     error::{Failure, code},
-    shared::Identity,
+    names::Identity,
 };
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 /// The names and values of the expressions of one request: the service refuses one that is given and not used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
-    pub(crate) names: HashMap<String, String>,
-    pub(crate) values: HashMap<String, AttributeValue>,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
 }
 
 impl Terms {

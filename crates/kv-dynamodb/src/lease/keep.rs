@@ -6,13 +6,12 @@
 use crate::{
     client::{
         Lane,
-        clock::Millis,
-        corrupt,
-        item::{ENDS, Found, RENEWAL, TTL, number},
+        item::{ENDS, Found, RENEWAL, TTL, number, primary_key},
         terms::Terms,
     },
-    error::{Failure, code},
-    store::Inner,
+    core::Core,
+    error::{Failure, code, corrupt},
+    lease::state::Renewal,
 };
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
@@ -22,13 +21,7 @@ use kv_core::{
     Deadline, Result,
     backend::retry::{Answered, RetrySafety},
 };
-
-/// The end that a renewal gives, and the how-manieth of its owner's it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Renewal {
-    pub(crate) ends: Millis,
-    pub(crate) number: u64,
-}
+use std::time::Duration;
 
 /// What came of a renewal.
 #[derive(Debug)]
@@ -38,20 +31,23 @@ pub(crate) enum Prolonged {
     Hindered(Option<Found>),
 }
 
-impl Inner {
-    /// What a renewal sets, and on which condition.
-    fn prolonged(&self, terms: &mut Terms, to: Renewal, ours: &str) -> (String, String) {
-        let (end, ttl, renewal) = (terms.name(ENDS), terms.name(TTL), terms.name(RENEWAL));
-        let (at, deleted) = (terms.value(number(to.ends)), terms.value(number(self.deleted_at(to.ends))));
-        let by = terms.value(number(to.number));
-        let set = format!("SET {end} = {at}, {ttl} = {deleted}, {renewal} = {by}");
-        (set, format!("{ours} AND {}", terms.is_not_renewed(to.number)))
-    }
+/// Returns how long something is held after it was granted or renewed, by the rule of [`Alive`](kv_core::backend::Alive).
+pub(crate) fn life(ttl: Duration) -> Duration {
+    ttl - ttl / 10
 }
 
-/// The same as [`prolong`], as a part of a transaction.
+/// Returns what a renewal sets, and on which condition.
+fn prolonged(core: &Core, terms: &mut Terms, to: Renewal, ours: &str) -> (String, String) {
+    let (end, ttl, renewal) = (terms.name(ENDS), terms.name(TTL), terms.name(RENEWAL));
+    let (at, deleted) = (terms.value(number(to.ends)), terms.value(number(core.deleted_at(to.ends))));
+    let by = terms.value(number(to.number));
+    let set = format!("SET {end} = {at}, {ttl} = {deleted}, {renewal} = {by}");
+    (set, format!("{ours} AND {}", terms.is_not_renewed(to.number)))
+}
+
+/// Returns the same as [`prolong`] sends, as a part of a transaction.
 pub(crate) fn renewal(
-    inner: &Inner,
+    core: &Core,
     partition: &str,
     key: &str,
     to: Renewal,
@@ -59,10 +55,10 @@ pub(crate) fn renewal(
 ) -> Result<TransactWriteItem> {
     let mut terms = Terms::default();
     let ours = ours(&mut terms);
-    let (set, condition) = inner.prolonged(&mut terms, to, &ours);
+    let (set, condition) = prolonged(core, &mut terms, to, &ours);
     let update = Update::builder()
-        .table_name(&inner.client.table)
-        .set_key(Some(Inner::key(partition, key)))
+        .table_name(&core.client.table)
+        .set_key(Some(primary_key(partition, key)))
         .update_expression(set)
         .condition_expression(condition)
         .set_expression_attribute_names(terms.names())
@@ -75,7 +71,7 @@ pub(crate) fn renewal(
 
 /// Has an item end later, if it is as it has to be.
 pub(crate) async fn prolong(
-    inner: &Inner,
+    core: &Core,
     lane: Lane,
     partition: &str,
     key: &str,
@@ -85,14 +81,14 @@ pub(crate) async fn prolong(
 ) -> Result<Prolonged> {
     let mut terms = Terms::default();
     let ours = ours(&mut terms);
-    let (set, condition) = inner.prolonged(&mut terms, to, &ours);
+    let (set, condition) = prolonged(core, &mut terms, to, &ours);
     let update = || async {
-        let update = inner
+        let update = core
             .client
             .tables
             .update_item()
-            .table_name(&inner.client.table)
-            .set_key(Some(Inner::key(partition, key)))
+            .table_name(&core.client.table)
+            .set_key(Some(primary_key(partition, key)))
             .update_expression(&set)
             .condition_expression(&condition)
             .set_expression_attribute_names(terms.names())
@@ -108,12 +104,12 @@ pub(crate) async fn prolong(
             },
         }
     };
-    Ok(inner.client.answer(RetrySafety::Repeatable, lane, deadline, update).await?.answer)
+    Ok(core.client.answer(RetrySafety::Repeatable, lane, deadline, update).await?.answer)
 }
 
 /// Deletes an item that is bound to an id of our own, and returns what it was.
 pub(crate) async fn delete(
-    inner: &Inner,
+    core: &Core,
     lane: Lane,
     partition: &str,
     key: &str,
@@ -122,12 +118,12 @@ pub(crate) async fn delete(
     deadline: Deadline,
 ) -> Result<Answered<Option<Found>>> {
     let delete = || async {
-        let delete = inner
+        let delete = core
             .client
             .tables
             .delete_item()
-            .table_name(&inner.client.table)
-            .set_key(Some(Inner::key(partition, key)))
+            .table_name(&core.client.table)
+            .set_key(Some(primary_key(partition, key)))
             .condition_expression(ours)
             .set_expression_attribute_names(terms.names())
             .set_expression_attribute_values(terms.values())
@@ -138,5 +134,5 @@ pub(crate) async fn delete(
             Err(e) => Err(Failure::from(e)),
         }
     };
-    inner.client.answer(RetrySafety::Repeatable, lane, deadline, delete).await
+    core.client.answer(RetrySafety::Repeatable, lane, deadline, delete).await
 }

@@ -8,6 +8,7 @@
 //! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is
 //! left as it is.
 
+mod attempt;
 mod release;
 pub(crate) mod tokens;
 pub(crate) mod waits;
@@ -16,49 +17,26 @@ use crate::{
     client::{
         Lane,
         clock::Millis,
-        corrupt, damaged,
-        item::{ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
+        item::{
+            ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, primary_key, text,
+        },
         terms::Terms,
     },
-    error::Failure,
-    lease::keep::{Prolonged, Renewal, prolong},
-    store::Inner,
-    write::put::gone,
+    core::Core,
+    error::{Failure, closed, corrupt, outpaced},
+    lease::{
+        keep::{Prolonged, prolong},
+        state::Renewal,
+    },
+    list::read::{fresh_time, read_item},
+    lock::attempt::Attempt,
 };
 use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{
-    Acquired, Bytes, Deadline, Error, ErrorKind, Fence, Holder, Key, LockOptions, Result,
-    backend::{Alive, Instant, Mutex, retry::RetrySafety, unique},
+    Acquired, Error, ErrorKind, Fence, Holder, Key, LockOptions, ReadOptions, Result,
+    backend::{Alive, Instant, retry::RetrySafety},
 };
-use std::{
-    sync::{
-        Arc, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
-/// Who holds a lock, by its record, which has not ended.
-pub(crate) fn holder(found: Found) -> Option<Holder> {
-    found.owner?;
-    Some(Holder::new(found.token?, found.value.unwrap_or_default()))
-}
-
-/// One attempt to hold one lock.
-struct Attempt {
-    inner: Arc<Inner>,
-    name: Key,
-    owner: String,
-    ttl: Duration,
-    value: Bytes,
-    each_request: Duration,
-    /// The tokens of the requests for it that may still take effect, and when they were sent.
-    asked: Mutex<Vec<(u64, Instant)>>,
-    /// Until then, by our own clock, nobody else can have it.
-    held_until: Mutex<Instant>,
-    /// How many renewals were begun.
-    renewals: AtomicU64,
-}
+use std::sync::Arc;
 
 /// What came of one request for the lock.
 enum Took {
@@ -75,21 +53,11 @@ enum Asked {
     Held(Option<Millis>),
 }
 
-/// [`Store::lock`].
-pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = inner.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| inner.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    let attempt = Arc::new(Attempt {
-        inner: inner.clone(),
-        name: name.clone(),
-        owner: format!("{:016x}{:016x}", unique(), unique()),
-        ttl,
-        value: options.value.clone(),
-        each_request: options.each_request,
-        asked: Mutex::default(),
-        held_until: Mutex::new(inner.client.time.local().now()),
-        renewals: AtomicU64::new(0),
-    });
+/// [`Store::lock`](kv_core::Store::lock).
+pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
+    let attempt = Arc::new(Attempt::new(core, name, ttl, options));
     if !options.wait {
         return match attempt.clone().ask().await? {
             Asked::Got(lock) => Ok(Some(lock)),
@@ -97,7 +65,7 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
         };
     }
     // Those of one store stand in line here; only the first of them asks the service.
-    let (turn, wait) = inner.waits.turn(name).await;
+    let (turn, wait) = core.waits.turn(name).await;
     loop {
         match attempt.clone().ask().await? {
             Asked::Got(lock) => {
@@ -109,17 +77,19 @@ pub(crate) async fn lock(inner: &Arc<Inner>, name: &Key, options: &LockOptions) 
     }
 }
 
-impl Attempt {
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.each_request)
-    }
+/// [`Store::lock_holder`](kv_core::Store::lock_holder).
+pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    let found = read_item(core, &core.names.locks, name.as_str(), &[], options).await?;
+    Ok(core.holding(name.as_str(), found)?.and_then(Found::holder))
+}
 
+impl Attempt {
     /// Asks for the lock. The request goes on when the caller stops waiting, and what it got is given
     /// back: a request that is cut off could still be done by the service.
     async fn ask(self: Arc<Self>) -> Result<Asked> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attempt = self.clone();
-        self.inner.tasks.spawn(async move {
+        self.core.tasks.spawn(async move {
             let asked = attempt.clone().enter().await;
             let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
             // A lock that nobody takes is released: here, or by its drop.
@@ -133,40 +103,41 @@ impl Attempt {
         });
         match answered.await {
             Ok(asked) => asked,
-            Err(_) => Err(Error::new(ErrorKind::Closed, "the store was closed")),
+            Err(_) => Err(closed()),
         }
     }
 
+    /// Asks until it is known who has the lock.
     async fn enter(self: Arc<Self>) -> Result<Asked> {
-        self.inner.fresh_time(self.deadline()).await?;
-        let (client, deadline) = (&self.inner.client, self.deadline());
+        fresh_time(&self.core, self.deadline()).await?;
+        let (client, deadline) = (&self.core.client, self.deadline());
         loop {
             let found = match client.call(RetrySafety::Repeatable, deadline, || self.take()).await? {
                 Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
                 Took::Hindered(found) => found,
             };
             let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
-            self.inner.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
+            self.core.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
             let ours = found.token.filter(|_| self.is_ours(&found));
             if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
                 // An earlier request, whose answer was lost, has got it.
                 return Ok(Asked::Got(self.clone().held(token, since)));
             }
-            if self.inner.holding(self.name.as_str(), Some(found.clone()))?.is_some() {
+            if self.core.holding(self.name.as_str(), Some(found.clone()))?.is_some() {
                 return Ok(Asked::Held(found.ends));
             }
             // It is free by now, or its token was above ours.
             if deadline.has_passed() {
-                return Err(gone(deadline));
+                return Err(outpaced(deadline));
             }
         }
     }
 
     /// Takes it, if it is free.
     async fn take(&self) -> Result<Took, Failure> {
-        let (client, time) = (&self.inner.client, &self.inner.client.time);
+        let (client, time) = (&self.core.client, &self.core.client.time);
         let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
-        let token = self.inner.shared.tokens.next(time.latest());
+        let token = self.core.shared.tokens.next(time.latest());
         self.asks(token, since);
         let mut terms = Terms::default();
         let condition =
@@ -174,7 +145,7 @@ impl Attempt {
         let set = [
             (OWNER, text(&self.owner)),
             (ENDS, number(ends)),
-            (TTL, number(self.inner.deleted_at(ends))),
+            (TTL, number(self.core.deleted_at(ends))),
             (VALUE, bytes(self.value.clone())),
             (RENEWAL, number(0)),
             (TOKEN, number(token)),
@@ -184,7 +155,7 @@ impl Attempt {
             .tables
             .update_item()
             .table_name(&client.table)
-            .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
+            .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))
             .update_expression(format!("SET {}", set.join(", ")))
             .condition_expression(condition)
             .set_expression_attribute_names(terms.names())
@@ -201,55 +172,25 @@ impl Attempt {
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<(u64, Instant)>> {
-        self.asked.lock()
-    }
-
-    /// A request with this token is sent then. What earlier ones got has ended after a while.
-    fn asks(&self, token: u64, now: Instant) {
-        let mut asked = self.asked();
-        asked.retain(|(_, since)| now.since(*since) < self.life());
-        asked.push((token, now));
-    }
-
-    fn asked_at(&self, token: u64) -> Option<Instant> {
-        self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
-    }
-
-    /// How long it is held after it was granted or renewed, by the rule of [`Alive`].
-    fn life(&self) -> Duration {
-        self.ttl - self.ttl / 10
-    }
-
+    /// Returns the lock, which is kept alive, and given back once.
     fn held(self: Arc<Self>, token: u64, since: Instant) -> Acquired {
         self.lives_since(since);
-        let alive = Alive::keep(self.inner.client.time.local(), self.ttl, since, {
+        let alive = Alive::keep(self.core.client.time.local(), self.ttl, since, {
             let attempt = self.clone();
             move || attempt.clone().renew()
         });
-        let release = self.inner.tasks.undo(self.clone().release());
+        let release = self.core.tasks.undo(self.clone().release());
         let fence = Fence::new(self.name.clone(), token, self.owner.clone().into_bytes());
         Acquired { fence, alive, release }
     }
 
-    /// It was granted or renewed by a request that was sent then.
-    fn lives_since(&self, since: Instant) {
-        let mut until = self.held_until.lock();
-        *until = (*until).max(since + self.life());
-    }
-
-    fn is_held_for_certain(&self) -> bool {
-        let until = *self.held_until.lock();
-        self.inner.client.time.local().now() < until
-    }
-
     async fn renew(self: Arc<Self>) -> Result<()> {
-        let (inner, name, locks) = (&self.inner, self.name.as_str(), &self.inner.names.locks);
-        let began = inner.client.time.local().now();
-        let number = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
-        let to = Renewal { ends: inner.client.time.end_of(self.ttl), number };
+        let (core, name, locks) = (&self.core, self.name.as_str(), &self.core.names.locks);
+        let began = core.client.time.local().now();
+        let number = self.next_renewal();
+        let to = Renewal { ends: core.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
-        match prolong(inner, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
+        match prolong(core, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
             Prolonged::Done => {}
             // By an earlier attempt, whose answer was lost.
             Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
@@ -261,18 +202,5 @@ impl Attempt {
         }
         self.lives_since(began);
         Ok(())
-    }
-
-    /// A record whose owner is damaged may be put right and be ours again: nobody else gets it
-    /// meanwhile.
-    fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
-        match found.and_then(|found| found.damaged_lock(self.inner.client.time.latest())) {
-            Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),
-            _ => Ok(()),
-        }
-    }
-
-    fn is_ours(&self, found: &Found) -> bool {
-        found.owner.as_deref() == Some(&self.owner)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, backoff, clock::Millis},
-    list::read::read_many,
+    list::batch_get::read_many,
 };
 use kv_core::{
     Deadline, Key,

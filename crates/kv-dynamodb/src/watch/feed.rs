@@ -6,8 +6,8 @@ use crate::{
         clock::Millis,
         item::{Attribute, Found, KEY, PARTITION},
     },
-    list::read::read_many,
-    lock,
+    error::closed,
+    list::batch_get::read_many,
     names::Names,
     watch::{
         expiry::{Expiries, Subject},
@@ -17,7 +17,7 @@ use crate::{
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{
-    Deadline, Entry, Error, ErrorKind, Result, Version, WatchEvent,
+    Deadline, Entry, Error, Result, Version, WatchEvent,
     backend::{AbortOnDrop, Home, Hub, Mutex},
 };
 use std::{
@@ -71,7 +71,7 @@ impl Feed {
     pub(crate) fn join(&self) -> Result<Arc<Reading>> {
         let mut reading = self.reading.lock();
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the store was closed"));
+            return Err(closed());
         }
         if let Some(there) = reading.upgrade().filter(|there| there.goes_on()) {
             return Ok(there);
@@ -207,7 +207,7 @@ impl Teller {
             Subject::Holder(name) => {
                 let at = |token| Version::new(token, 0);
                 let last = [&now, &before].into_iter().flatten().find_map(|found| found.token);
-                match (now.filter(lives).and_then(lock::holder), last) {
+                match (now.filter(lives).and_then(Found::holder), last) {
                     (Some(holder), _) => {
                         let entry = Entry::new(name, holder.value, at(holder.token));
                         self.hub.publish_holder(&WatchEvent::Put(entry));

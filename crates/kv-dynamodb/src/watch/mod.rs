@@ -1,20 +1,22 @@
 //! Watches: what the engine of watches asks of the table and its stream.
 
-pub(crate) mod expiry;
+mod expiry;
 pub(crate) mod feed;
-pub(crate) mod follow;
-pub(crate) mod shards;
-pub(crate) mod stream;
+mod follow;
+mod shards;
+mod stream;
 
 use crate::{
     client::{
         clock::Millis,
         item::{Found, is_foreign},
     },
-    list::query,
-    lock,
+    core::Core,
+    list::{
+        query::query,
+        read::{read_item, read_items},
+    },
     names::Names,
-    store::Inner,
     watch::{
         expiry::Subject,
         feed::{End, Reading},
@@ -22,7 +24,7 @@ use crate::{
 };
 use kv_core::{
     Deadline, Directory, Entry, Holder, Key, ReadOptions, Result, Target, Version, WatchEvent, WatchOptions,
-    WatchStream,
+    WatchStream, Watching,
     backend::{
         Subscription,
         watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
@@ -36,14 +38,18 @@ const MAX_KEYS: usize = 4000;
 /// How many values are fetched at once.
 const MAX_FETCHED: usize = 100;
 
-pub(crate) fn start(inner: Arc<Inner>, target: &Target, options: &WatchOptions) -> WatchStream {
+/// [`Store::watch`](kv_core::Store::watch).
+pub(crate) fn start(core: Arc<Core>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+    if core.capabilities.watch == Watching::Unsupported {
+        return Err(core.capabilities.unsupported("watches"));
+    }
     let (target, each_request) = (target.clone(), options.each_request);
-    watch::start(Watched { inner, target, each_request, following: None, lost: None })
+    Ok(watch::start(Watched { core, target, each_request, following: None, lost: None }))
 }
 
 /// What one watch is about.
 struct Watched {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
     target: Target,
     each_request: Duration,
     following: Option<Following>,
@@ -82,9 +88,9 @@ impl Source for Watched {
 
     async fn subscribe(&mut self) -> Result<()> {
         loop {
-            let reading = self.inner.feed.join()?;
+            let reading = self.core.feed.join()?;
             // What changes until the list is complete waits here.
-            let changes = self.inner.hub.subscribe(&self.target);
+            let changes = self.core.hub.subscribe(&self.target);
             match reading.live().await {
                 Ok(()) => {
                     self.following = Some(Following { reading, changes });
@@ -117,7 +123,7 @@ impl Source for Watched {
     async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let keys = &keys[..keys.len().min(MAX_FETCHED)];
         let names = keys.iter().map(Key::as_str);
-        let mut found = self.inner.items(&self.inner.names.data, names, &self.read()).await?;
+        let mut found = read_items(&self.core, &self.core.names.data, names, &self.read()).await?;
         keys.iter().map(|key| self.entry(key.clone(), found.remove(key.as_str()))).collect()
     }
 
@@ -162,22 +168,22 @@ impl Watched {
 
     /// Returns what is there of a key; what is damaged is an error.
     fn entry(&self, key: Key, found: Option<Found>) -> Result<Option<Entry>> {
-        let Some(found) = self.inner.living(key.as_str(), found)? else { return Ok(None) };
+        let Some(found) = self.core.living(key.as_str(), found)? else { return Ok(None) };
         self.note_expiry(|| Subject::Key(key.clone()), found.ends);
         Ok(found.entry(key))
     }
 
     async fn key(&self, key: &Key) -> Result<Option<Entry>> {
-        let found = self.inner.item(&self.inner.names.data, key.as_str(), &[], &self.read()).await?;
+        let found = read_item(&self.core, &self.core.names.data, key.as_str(), &[], &self.read()).await?;
         self.entry(key.clone(), found)
     }
 
     async fn holder(&self, name: &Key) -> Result<Option<Entry>> {
-        let found = self.inner.item(&self.inner.names.locks, name.as_str(), &[], &self.read()).await?;
-        let Some(found) = self.inner.holding(name.as_str(), found)? else { return Ok(None) };
+        let found = read_item(&self.core, &self.core.names.locks, name.as_str(), &[], &self.read()).await?;
+        let Some(found) = self.core.holding(name.as_str(), found)? else { return Ok(None) };
         self.note_expiry(|| Subject::Holder(name.clone()), found.ends);
         let entry = |holder: Holder| Entry::new(name.clone(), holder.value, Version::new(holder.token, 0));
-        Ok(lock::holder(found).map(entry))
+        Ok(found.holder().map(entry))
     }
 
     async fn list_tree(
@@ -192,14 +198,14 @@ impl Watched {
         }
         let has_values = detail == Detail::Values;
         let max = if has_values { MAX_VALUES } else { MAX_KEYS };
-        let (client, data) = (&self.inner.client, &self.inner.names.data);
+        let (client, data) = (&self.core.client, &self.core.names.data);
         let page = query(client, data, &range, Some(max), has_values, &self.read()).await?;
         let mut entries = Vec::with_capacity(page.rows.len());
         for (name, found) in page.rows {
             let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
             if has_values {
                 entries.extend(self.entry(key, Some(found))?.map(Listed::Entry));
-            } else if let Some(found) = self.inner.living(&name, Some(found))? {
+            } else if let Some(found) = self.core.living(&name, Some(found))? {
                 self.note_expiry(|| Subject::Key(key.clone()), found.ends);
                 entries.push(match found.version {
                     Some(version) => Listed::Version(key, version),

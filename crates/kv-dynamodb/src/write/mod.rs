@@ -1,5 +1,15 @@
-//! Writes: puts and deletions, and transactions.
+//! Writes: puts and deletions of one key, transactions, and deletions of trees.
 
-pub(crate) mod put;
+mod delete;
+mod life;
+mod precondition;
+mod put;
+mod tree;
 pub(crate) mod turns;
-pub(crate) mod txn;
+mod txn;
+pub(crate) mod versions;
+
+pub(crate) use delete::delete;
+pub(crate) use put::put;
+pub(crate) use tree::delete_batch;
+pub(crate) use txn::transact;

@@ -5,15 +5,15 @@ use crate::{
         Lane,
         cancelled::hindered,
         clock::Millis,
-        corrupt,
-        item::{Found, is_foreign},
+        item::{Found, is_foreign, primary_key},
         terms::Terms,
-        unknown_whether,
+        unique_id,
     },
-    error::{Failure, code},
-    store::Inner,
+    core::Core,
+    error::{Failure, code, corrupt, outpaced, unknown_whether},
     write::{
-        put::{Life, gone},
+        life::{Life, put_item},
+        precondition::foreign_value,
         turns::{Turn, TurnOf},
     },
 };
@@ -27,7 +27,6 @@ use kv_core::{
     backend::{
         Instant, Mutex,
         retry::{Answered, Effect, RetrySafety},
-        unique,
     },
 };
 use std::{collections::HashMap, time::Duration};
@@ -54,7 +53,7 @@ enum Ended {
 
 /// A transaction, by items.
 struct Plan<'a> {
-    inner: &'a Inner,
+    core: &'a Core,
     transaction: &'a Transaction,
     places: Vec<(&'a str, &'a str)>,
     actions: Vec<Action>,
@@ -64,9 +63,9 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    async fn new(inner: &'a Inner, transaction: &'a Transaction, deadline: Deadline) -> Result<Self> {
+    async fn new(core: &'a Core, transaction: &'a Transaction, deadline: Deadline) -> Result<Self> {
         let mut plan = Self {
-            inner,
+            core,
             transaction,
             places: Vec::new(),
             actions: Vec::new(),
@@ -75,15 +74,15 @@ impl<'a> Plan<'a> {
         };
         for (n, condition) in transaction.conditions.iter().enumerate() {
             let (partition, key) = match condition {
-                Condition::Held(fence) => (&inner.names.locks, fence.lock()),
+                Condition::Held(fence) => (&core.names.locks, fence.lock()),
                 Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => {
-                    (&inner.names.data, key)
+                    (&core.names.data, key)
                 }
             };
             if let Condition::Version(key, at) = condition {
-                inner.shared.versions.seen(*at, inner.client.time.latest());
+                core.shared.versions.seen(*at, core.client.time.latest());
                 if is_foreign(*at)
-                    && let Some(value) = inner.foreign_value(key, *at, deadline).await?
+                    && let Some(value) = foreign_value(core, key, *at, deadline).await?
                 {
                     plan.foreign.insert(n, value);
                 }
@@ -91,9 +90,9 @@ impl<'a> Plan<'a> {
             plan.action(partition, key.as_str()).conditions.push(n);
         }
         for (n, write) in transaction.writes.iter().enumerate() {
-            plan.action(&inner.names.data, write.key().as_str()).write = Some(n);
+            plan.action(&core.names.data, write.key().as_str()).write = Some(n);
             plan.lives.push(match write {
-                Write::Put { options, .. } => Some(Life::of(inner, options, deadline).await?),
+                Write::Put { options, .. } => Some(Life::of(core, options, deadline).await?),
                 Write::Delete { .. } => None,
             });
         }
@@ -127,9 +126,9 @@ impl<'a> Plan<'a> {
     /// What the service found there, unless it is damaged or has ended.
     fn there(&self, n: usize, found: Option<&Found>) -> Result<Option<Found>> {
         match &self.transaction.conditions[n] {
-            Condition::Held(fence) => self.inner.holding(fence.lock().as_str(), found.cloned()),
+            Condition::Held(fence) => self.core.holding(fence.lock().as_str(), found.cloned()),
             Condition::Exists(key) | Condition::Missing(key) | Condition::Version(key, _) => {
-                self.inner.living(key.as_str(), found.cloned())
+                self.core.living(key.as_str(), found.cloned())
             }
         }
     }
@@ -148,8 +147,8 @@ impl<'a> Plan<'a> {
 
     /// The actions, in which each put has its version.
     fn items(&self, versions: &[Option<Version>]) -> Result<Vec<TransactWriteItem>> {
-        let now = self.inner.client.time.earliest();
-        let table = &self.inner.client.table;
+        let now = self.core.client.time.earliest();
+        let table = &self.core.client.table;
         let odd = |_| corrupt("the SDK refused a transaction");
         let old = ReturnValuesOnConditionCheckFailure::AllOld;
         let mut items = Vec::with_capacity(self.actions.len());
@@ -168,7 +167,7 @@ impl<'a> Plan<'a> {
                     Some((Write::Put { key, value, .. }, Some(version), Some(life))) => item.put(
                         Put::builder()
                             .table_name(table)
-                            .set_item(Some(self.inner.put_item(key, value, version, life)?))
+                            .set_item(Some(put_item(self.core, key, value, version, life)?))
                             .set_condition_expression(condition)
                             .set_expression_attribute_names(terms.names())
                             .set_expression_attribute_values(terms.values())
@@ -179,7 +178,7 @@ impl<'a> Plan<'a> {
                     Some(_) => item.delete(
                         Delete::builder()
                             .table_name(table)
-                            .set_key(Some(Inner::key(partition, key)))
+                            .set_key(Some(primary_key(partition, key)))
                             .set_condition_expression(condition)
                             .set_expression_attribute_names(terms.names())
                             .set_expression_attribute_values(terms.values())
@@ -190,7 +189,7 @@ impl<'a> Plan<'a> {
                     None => item.condition_check(
                         ConditionCheck::builder()
                             .table_name(table)
-                            .set_key(Some(Inner::key(partition, key)))
+                            .set_key(Some(primary_key(partition, key)))
                             .set_condition_expression(condition)
                             .set_expression_attribute_names(terms.names())
                             .set_expression_attribute_values(terms.values())
@@ -207,7 +206,7 @@ impl<'a> Plan<'a> {
 
     /// How it ended, when it was made, and whether an earlier attempt may still be done.
     async fn send(&self, versions: &[Option<Version>], deadline: Deadline) -> Result<(Ended, Instant, bool)> {
-        let client = &self.inner.client;
+        let client = &self.core.client;
         // What an attempt sent that may have taken effect, for the repeat.
         let sent = Mutex::new(None::<Sent>);
         let kept = || sent.lock();
@@ -222,7 +221,7 @@ impl<'a> Plan<'a> {
                 None => Sent {
                     items: self.items(versions).map_err(Failure::refused)?,
                     // By it the service knows a repeat, for ten minutes.
-                    token: format!("{:016x}{:016x}", unique(), unique()),
+                    token: unique_id(),
                     made: client.time.local().now(),
                 },
             };
@@ -267,13 +266,14 @@ struct Sent {
     made: Instant,
 }
 
+/// [`Store::transact`](kv_core::Store::transact).
 pub(crate) async fn transact(
-    inner: &Inner,
+    core: &Core,
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
     let deadline = options.deadline;
-    let plan = Plan::new(inner, &transaction, deadline).await?;
+    let plan = Plan::new(core, &transaction, deadline).await?;
     if plan.actions.is_empty() {
         return Ok(Decision::Committed(Vec::new()));
     }
@@ -281,10 +281,10 @@ pub(crate) async fn transact(
         Write::Put { key, .. } => (key, TurnOf::Puts),
         Write::Delete { .. } => (write.key(), TurnOf::Deletes),
     });
-    let turn = Turn::of(&inner.shared.turns, writes, deadline).await;
+    let turn = Turn::of(&core.shared.turns, writes, deadline).await;
     loop {
         let versions: Vec<_> =
-            plan.lives.iter().map(|life| life.as_ref().map(|_| inner.next_version())).collect();
+            plan.lives.iter().map(|life| life.as_ref().map(|_| core.next_version())).collect();
         for (life, write) in plan.lives.iter().zip(&transaction.writes) {
             life.as_ref().map_or(Ok(()), |life| life.begin(write.key()))?;
         }
@@ -302,9 +302,9 @@ pub(crate) async fn transact(
             let mut written = Vec::with_capacity(versions.len());
             for ((life, version), write) in plan.lives.iter().zip(versions).zip(&transaction.writes) {
                 if let Some((life, version)) = life.as_ref().zip(version) {
-                    life.is_whole(inner, write.key(), version).await?;
+                    life.is_whole(core, write.key(), version).await?;
                 }
-                let ttl = life.as_ref().and_then(|life| life.granted(inner, made));
+                let ttl = life.as_ref().and_then(|life| life.granted(core, made));
                 written.push(version.map(|version| Written::new(version, ttl)));
             }
             return Ok(Decision::Committed(written));
@@ -326,12 +326,12 @@ pub(crate) async fn transact(
         // What is damaged lets no put through.
         for ((action, (_, key)), found) in plan.actions.iter().zip(&plan.places).zip(hindered) {
             if action.write.is_some() {
-                inner.living(key, found.flatten())?;
+                core.living(key, found.flatten())?;
             }
         }
         // Something has ended by now, or there was a newer version than ours.
         if deadline.has_passed() {
-            return Err(gone(deadline));
+            return Err(outpaced(deadline));
         }
     }
 }

@@ -1,24 +1,18 @@
 //! What the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
 
-use crate::{client::item::Versions, lease::Leases, lock::tokens::Tokens, write::turns::Turns};
+use crate::{
+    lease::state::Leases,
+    lock::tokens::Tokens,
+    names::Identity,
+    write::{turns::Turns, versions::Versions},
+};
 use kv_core::backend::Mutex;
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, Weak},
 };
 
-/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
-    /// Region, account and name of the table.
-    pub(crate) arn: Option<String>,
-    /// Which of the tables that had this name.
-    pub(crate) id: Option<String>,
-    pub(crate) made: Option<String>,
-    pub(crate) table: String,
-    pub(crate) prefix: String,
-}
-
+/// The state that is one for all handles of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) versions: Versions,
@@ -30,7 +24,7 @@ pub(crate) struct Shared {
 static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Shared>>>> = LazyLock::new(Mutex::default);
 
 impl Shared {
-    /// That of this store, as long as one handle has it.
+    /// Returns that of this store, as long as one handle has it.
     pub(crate) fn of(store: Identity) -> Arc<Self> {
         let mut open = OPEN.lock();
         if let Some(there) = open.get(&store).and_then(Weak::upgrade) {
