@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! Holds the settings by which a store is opened.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! How keys, locks and leases are spelt in the table, and which store is which.
+//! Spells keys, locks and leases as the table has them, and tells which store is which.
 
 use kv_core::{Directory, Key, Position};
 
@@ -45,17 +45,17 @@ impl Names {
         &self.prefix
     }
 
-    /// The most bytes that a prefix may have.
+    /// Returns the most bytes that a prefix may have.
     pub(crate) fn longest_prefix() -> usize {
         LONGEST - "kv-lease:".len()
     }
 
-    /// The key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for what is not ours.
     pub(crate) fn parse(name: &str) -> Option<Key> {
         Key::from_stored(name)
     }
 
-    /// Everything strictly below a directory, and nothing else.
+    /// Returns the range of everything strictly below a directory, and of nothing else.
     pub(crate) fn below(directory: &Directory) -> Range {
         let start = directory.start();
         let end = format!("{start}{LAST}");
@@ -63,12 +63,12 @@ impl Names {
         Range { start: if start.is_empty() { "\0".into() } else { start }, end }
     }
 
-    /// The first sort key behind this one.
+    /// Returns the first sort key behind this one.
     pub(crate) fn after(name: &str) -> String {
         format!("{name}\0")
     }
 
-    /// The first sort key behind this place.
+    /// Returns the first sort key behind this place.
     pub(crate) fn behind(place: &Position) -> String {
         match place {
             Position::Key(key) => Self::after(key.as_str()),
@@ -76,7 +76,7 @@ impl Names {
         }
     }
 
-    /// The first sort key behind everything in a directory.
+    /// Returns the first sort key behind everything in a directory.
     pub(crate) fn behind_all(directory: &Directory) -> String {
         format!("{}0", directory.as_str())
     }

@@ -1,4 +1,4 @@
-//! The store: each method of the trait, and the room that does it.
+//! Implements the store: each method of the trait calls the room that does it.
 
 use crate::{
     core::Core,

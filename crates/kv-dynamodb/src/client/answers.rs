@@ -1,4 +1,4 @@
-//! Whether an answer is the service's own, and what time it was there.
+//! Tells whether an answer is the service's own, and what time it was there.
 //!
 //! What stands between us and the service (a proxy, an ingress, a portal) answers by itself now and then: a text with a
 //! 404, a page with a 200. Nothing of it is believed: not that there is no such key, and no date.
@@ -36,7 +36,7 @@ impl fmt::Display for NotTheService {
 
 impl StdError for NotTheService {}
 
-/// The service, and every emulator of it, marks its answers in one of these ways.
+/// Returns whether the answer is marked in one of the ways of the service, and of every emulator of it.
 fn is_the_services(answer: &HttpResponse) -> bool {
     let headers = answer.headers();
     let is_json = headers.get("content-type").is_some_and(|kind| kind.starts_with(JSON));

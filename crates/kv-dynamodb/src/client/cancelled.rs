@@ -1,4 +1,4 @@
-//! Why the service cancelled a transaction.
+//! Tells why the service cancelled a transaction.
 
 use crate::{
     client::item::Found,
@@ -7,7 +7,7 @@ use crate::{
 use aws_sdk_dynamodb::types::CancellationReason;
 use kv_core::{ErrorKind, backend::retry::Effect};
 
-/// What was found where a condition was not true; an error where something else hindered the transaction.
+/// Returns what was found where a condition was not true; an error where something else hindered the transaction.
 pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failure> {
     let mut found = Vec::with_capacity(reasons.len());
     for reason in reasons {

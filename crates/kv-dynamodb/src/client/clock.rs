@@ -1,4 +1,4 @@
-//! The service's time, from the `Date` of its answers.
+//! Keeps the service's time, from the `Date` of its answers.
 //!
 //! A date has whole seconds, and says what time it was somewhere between the request and the answer. So one answer bounds
 //! the time from both sides, many of them closely. A life is made to end counted from the latest moment that it may be now,
@@ -43,13 +43,13 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl Bounds {
-    /// An answer of this date, to a request sent at the one moment and answered at the other.
+    /// Returns what an answer of this date tells, to a request sent at the one moment and answered at the other.
     fn of(date: Millis, sent: Instant, answered: Instant) -> Self {
         let earliest = date.saturating_mul(MILLI);
         Self { at: answered, earliest, latest: earliest.saturating_add(nanos(SECOND + answered.since(sent))) }
     }
 
-    /// What is known of a later moment.
+    /// Returns what is known of a later moment.
     fn later(self, now: Instant) -> Self {
         let passed = nanos(now.since(self.at));
         Self {
@@ -71,12 +71,12 @@ impl Bounds {
 }
 
 impl ServiceTime {
-    /// Not known yet.
+    /// Makes one that is not known yet.
     pub(crate) fn new(local: Clock) -> Self {
         Self { local, bounds: Arc::default() }
     }
 
-    /// Our own clock, which counts no date.
+    /// Returns our own clock, which counts no date.
     pub(crate) fn local(&self) -> &Clock {
         &self.local
     }
@@ -85,19 +85,19 @@ impl ServiceTime {
         self.bounds.lock()
     }
 
-    /// An answer had this date, to a request that was sent then.
+    /// Notes that an answer had this date, to a request that was sent then.
     pub(crate) fn heard(&self, date: Millis, sent: Instant) {
         let mut bounds = self.bounds();
         let heard = Bounds::of(date, sent, self.local.now());
         *bounds = Some(bounds.map_or(heard, |known| known.later(heard.at).and(heard)));
     }
 
-    /// Whether no answer has told the time for too long, or ever.
+    /// Returns whether no answer has told the time for too long, or ever.
     pub(crate) fn is_stale(&self) -> bool {
         self.bounds().is_none_or(|known| self.local.now().since(known.at) > STALE)
     }
 
-    /// Whether an answer has told the time.
+    /// Returns whether an answer has told the time.
     pub(crate) fn is_known(&self) -> bool {
         self.bounds().is_some()
     }
@@ -106,27 +106,27 @@ impl ServiceTime {
         self.bounds().map(|known| known.later(self.local.now()))
     }
 
-    /// It is not earlier than this. Nothing has ended for certain while the time is not known.
+    /// Returns the earliest moment that it may be. Nothing has ended for certain while the time is not known.
     pub(crate) fn earliest(&self) -> Millis {
         self.now().map_or(0, |now| now.earliest / MILLI)
     }
 
-    /// It is not later than this.
+    /// Returns the latest moment that it may be.
     pub(crate) fn latest(&self) -> Millis {
         self.now().map_or(0, |now| now.latest.div_ceil(MILLI))
     }
 
-    /// When something ends that begins now and lasts so long.
+    /// Returns when something ends that begins now and lasts so long.
     pub(crate) fn end_of(&self, life: Duration) -> Millis {
         self.latest().saturating_add(Millis::try_from(life.as_millis()).unwrap_or(Millis::MAX))
     }
 
-    /// Whether the end has passed for certain.
+    /// Returns whether the end has passed for certain.
     pub(crate) fn is_over(&self, end: Millis) -> bool {
         end <= self.earliest()
     }
 
-    /// How long until the end may have passed for certain, unless an answer tells more.
+    /// Returns how long it is until the end may have passed for certain, unless an answer tells more.
     pub(crate) fn until(&self, end: Millis) -> Duration {
         let left = end.saturating_sub(self.earliest());
         Duration::from_millis(left.saturating_add(left.div_ceil(DRIFT - 1)))

@@ -1,4 +1,4 @@
-//! What an item of the table looks like.
+//! Reads and makes the attributes of the table's items.
 
 use crate::{
     client::clock::{Millis, ServiceTime},
@@ -89,7 +89,7 @@ pub(crate) struct Found {
     odd: Vec<&'static str>,
 }
 
-/// The attribute, if it is there and of our type; else its name is noted.
+/// Returns the attribute, if it is there and of our type; if it is of another, notes its name.
 fn read<A, T>(
     item: &HashMap<String, A>,
     name: &'static str,
@@ -123,17 +123,17 @@ impl Found {
         }
     }
 
-    /// Whether its end is by this renewal of its owner's, or a later one.
+    /// Returns whether its end is by this renewal of its owner's, or a later one.
     pub(crate) fn is_renewed(&self, number: u64) -> bool {
         self.renewal.is_some_and(|last| last >= number)
     }
 
-    /// Whether nobody can tell under which lease it is.
+    /// Returns whether nobody can tell under which lease it is.
     pub(crate) fn has_odd_lease(&self) -> bool {
         self.odd.contains(&LEASE)
     }
 
-    /// The version; for what another tool wrote, one made of the value.
+    /// Returns the version; for what another tool wrote, one made of the value.
     pub(crate) fn version(&self) -> Option<Version> {
         self.version.or_else(|| self.value.as_deref().map(foreign))
     }
@@ -149,12 +149,12 @@ impl Found {
         Some(Holder::new(self.token?, self.value.unwrap_or_default()))
     }
 
-    /// Whether it has ended for certain.
+    /// Returns whether it has ended for certain.
     pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
         self.ends.is_some_and(|end| time.is_over(end))
     }
 
-    /// The attribute of a key's item that is damaged: what is of another type, and what lies far in the service's future.
+    /// Returns the attribute of a key's item that is damaged: of another type, or far in the service's future.
     pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {
         let is_odd = |name| self.odd.contains(&name);
         if is_odd(VERSION) || self.version.is_some_and(|version| !is_plausible(version, latest)) {
@@ -166,7 +166,7 @@ impl Found {
         }
     }
 
-    /// The same of the record of a lock, which has all of them or no owner.
+    /// Returns the same of the record of a lock, which has all of them or no owner.
     pub(crate) fn damaged_lock(&self, latest: Millis) -> Option<&'static str> {
         let (is_odd, is_held) = (|name| self.odd.contains(&name), self.owner.is_some());
         if is_odd(OWNER) {
@@ -187,13 +187,13 @@ impl Found {
 /// So far the clocks of the service may have differed when something was written.
 pub(crate) const FAR: Millis = 24 * 60 * 60 * 1000;
 
-/// No life of ours ends later.
+/// Returns the end of the longest life of ours.
 fn last_end(latest: Millis) -> Millis {
     let longest = Millis::try_from(GREATEST.as_millis()).unwrap_or(Millis::MAX);
     latest.saturating_add(FAR).saturating_add(longest)
 }
 
-/// No token of ours is greater: the first is the time, and no lock is taken once a millisecond.
+/// Returns the greatest token of ours: the first is the time, and no lock is taken once a millisecond.
 pub(crate) fn last_token(latest: Millis) -> u64 {
     latest.saturating_add(FAR)
 }
@@ -208,7 +208,7 @@ pub(crate) fn is_plausible(version: Version, latest: Millis) -> bool {
     version.parts().0 <= last_version(latest)
 }
 
-/// The version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
+/// Returns the version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
 fn foreign(value: &[u8]) -> Version {
     // FNV-1a: the same in every process, for as long as anybody keeps a version.
     let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

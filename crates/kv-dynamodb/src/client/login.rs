@@ -1,4 +1,4 @@
-//! Credentials, which age: they are had anew once the service refuses those that there are.
+//! Keeps the credentials, which age: they are had anew once the service refuses those that there are.
 
 use crate::error::{Failure, Refusal};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, identity::IdentityCache};
@@ -51,7 +51,7 @@ struct State {
     last: Option<Credentials>,
 }
 
-/// With the region and profile that were asked for, and for the rest what the environment says.
+/// Makes a loader with the region and profile that were asked for, and for the rest with what the environment says.
 pub(crate) fn loader(region: Option<&str>, profile: Option<&str>) -> ConfigLoader {
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = region {

@@ -1,4 +1,4 @@
-//! Requests: in which lane they wait, and what is known of one that has no answer.
+//! Sends requests: each waits in its lane, and of one without an answer it tells what is known.
 
 mod answers;
 pub(crate) mod cancelled;

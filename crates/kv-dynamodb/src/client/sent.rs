@@ -1,4 +1,4 @@
-//! Whether a request ever had a connection: one without was not sent, however its time ended.
+//! Tells whether a request ever had a connection: one without was not sent, however its time ended.
 
 use aws_sdk_dynamodb::{
     config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef},
@@ -19,7 +19,7 @@ tokio::task_local! {
 pub(crate) struct Sent(Arc<OnceLock<Option<CaptureSmithyConnection>>>);
 
 impl Sent {
-    /// Whether it may have left.
+    /// Returns whether it may have left.
     pub(crate) fn maybe(&self) -> bool {
         match self.0.get() {
             None => false,

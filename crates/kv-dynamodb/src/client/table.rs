@@ -1,4 +1,4 @@
-//! The table: what it has to be, how it is made.
+//! Checks the table, or makes it.
 
 use crate::{
     client::{
@@ -231,7 +231,7 @@ async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
     client.call(RetrySafety::Repeatable, deadline, switch_on).await
 }
 
-/// Why there are no watches, and what to do.
+/// Returns why there are no watches, and what to do.
 pub(crate) fn no_stream(name: &str, table: &TableDescription) -> Option<String> {
     let stream = table.stream_specification();
     let on = stream.is_some_and(|s| {

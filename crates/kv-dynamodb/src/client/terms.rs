@@ -1,4 +1,4 @@
-//! The expressions that speak of items.
+//! Makes the expressions that speak of items.
 
 use crate::client::{
     clock::Millis,
@@ -16,7 +16,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The attribute, under a name that is no word of the service's.
+    /// Returns what the attribute is called here, which is no word of the service's.
     pub(crate) fn name(&mut self, attribute: &str) -> String {
         let alias = format!("#{attribute}");
         self.names.insert(alias.clone(), attribute.to_owned());
@@ -37,18 +37,18 @@ impl Terms {
         (!self.values.is_empty()).then(|| self.values.clone())
     }
 
-    /// It has not ended, as far as can be told: what is damaged is for those to see who asked.
+    /// Says that it has not ended, as far as can be told: what is damaged is for those to see who asked.
     pub(crate) fn lives(&mut self, now: Millis) -> String {
         let (ends, now, kind) = (self.name(ENDS), self.value(number(now)), self.value(text("N")));
         format!("(attribute_not_exists({ends}) OR {ends} > {now} OR NOT attribute_type({ends}, {kind}))")
     }
 
-    /// It ends later, for certain.
+    /// Says that it ends later, for certain.
     pub(crate) fn is_held(&mut self, now: Millis) -> String {
         format!("{} > {}", self.name(ENDS), self.value(number(now)))
     }
 
-    /// It is a key of ours or another tool's, and has not ended.
+    /// Says that it is a key of ours or another tool's, and has not ended.
     pub(crate) fn exists(&mut self, now: Millis) -> String {
         let (value, kind) = (self.name(VALUE), self.value(text("B")));
         format!("(attribute_type({value}, {kind}) AND {})", self.lives(now))
@@ -59,38 +59,38 @@ impl Terms {
         format!("({name} = {version} AND {})", self.lives(now))
     }
 
-    /// It is what another tool wrote.
+    /// Says that it is what another tool wrote.
     pub(crate) fn is_foreign(&mut self, value: Bytes, now: Millis) -> String {
         let (version, name) = (self.name(VERSION), self.name(VALUE));
         let value = self.value(bytes(value));
         format!("(attribute_not_exists({version}) AND {name} = {value} AND {})", self.lives(now))
     }
 
-    /// What is there is older, so that versions go up.
+    /// Says that what is there is older, so that versions go up.
     pub(crate) fn is_older(&mut self, than: Version) -> String {
         let (name, than) = (self.name(VERSION), self.value(versioned(than)));
         format!("(attribute_not_exists({name}) OR {name} < {than})")
     }
 
-    /// Its holder is the one of this id.
+    /// Says that its holder is the one of this id.
     pub(crate) fn is_owned(&mut self, owner: &str) -> String {
         let (name, owner) = (self.name(OWNER), self.value(text(owner)));
         format!("{name} = {owner}")
     }
 
-    /// No renewal of this number or a later one has moved its end.
+    /// Says that no renewal of this number or a later one has moved its end.
     pub(crate) fn is_not_renewed(&mut self, by: u64) -> String {
         let (name, renewal) = (self.name(RENEWAL), self.value(number(by)));
         format!("(attribute_not_exists({name}) OR NOT ({name} >= {renewal}))")
     }
 
-    /// Its token, if it has one, is lower.
+    /// Says that its token, if it has one, is lower.
     pub(crate) fn has_token_below(&mut self, token: u64) -> String {
         let (name, token) = (self.name(TOKEN), self.value(number(token)));
         format!("(attribute_not_exists({name}) OR {name} < {token})")
     }
 
-    /// It is the record of a lock that nobody holds now, and what it says of the lock makes sense.
+    /// Says that it is the record of a lock that nobody holds now, and that makes sense.
     pub(crate) fn is_free(&mut self, now: Millis, most: u64) -> String {
         let (owner, ends, token) = (self.name(OWNER), self.name(ENDS), self.name(TOKEN));
         let (text_type, number_type) = (self.value(text("S")), self.value(text("N")));

@@ -1,4 +1,4 @@
-//! The limits of the service, and what the store can do within them.
+//! Holds the limits of the service, and tells what a store can do within them.
 
 use kv_core::{Capabilities, Durability, Locking, TtlRange, Watching};
 use std::time::Duration;

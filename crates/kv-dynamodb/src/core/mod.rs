@@ -1,4 +1,4 @@
-//! What every room takes: the client, the names, the limits, and the state that lives as long as the store.
+//! Keeps what every room takes: the client, the names, the limits, and the state that lives as long as the store.
 
 pub(crate) mod limits;
 mod shared;

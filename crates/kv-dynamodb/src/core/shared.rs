@@ -1,4 +1,4 @@
-//! What the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
+//! Keeps what the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
 
 use crate::{
     lease::state::Leases,

@@ -1,4 +1,4 @@
-//! What renewals and revocations send: bound to an id of our own, so that a repeat is harmless in its effect.
+//! Sends renewals and revocations: bound to an id of our own, so that a repeat is harmless in its effect.
 //!
 //! A renewal sets an end that was fixed when it began, and may arrive much later, behind others: so renewals are counted, and
 //! the service refuses one that is not the latest.

@@ -1,4 +1,4 @@
-//! Leases: a record each, and its keys, which are renewed with it.
+//! Grants leases: a record each, and its keys, which are renewed with it.
 
 pub(crate) mod keep;
 mod put;

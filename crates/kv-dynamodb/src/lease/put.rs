@@ -1,4 +1,4 @@
-//! Puts of keys under a lease, of which a renewal or a revocation that is under way may know nothing.
+//! Looks after keys that were put under a lease, of which a renewal or a revocation that is under way may know nothing.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! Renewing a lease: its record, and the keys under it.
+//! Renews a lease: its record, and the keys under it.
 
 use crate::{
     client::{
@@ -57,7 +57,7 @@ impl Lease {
         joined(self.renewals(&core, put, to, deadline)).await
     }
 
-    /// The clause of a key that is still under it. An end that is damaged is none: it is written anew.
+    /// Returns the clause of a key that is still under it. An end that is damaged is none: it is written anew.
     fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
         let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
         format!("{of} = {id} AND {}", terms.lives(now))
@@ -79,12 +79,12 @@ impl Lease {
         }
     }
 
-    /// An earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
+    /// Returns whether an earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
     fn has_renewed(&self, found: &Found, to: Renewal) -> bool {
         found.lease.as_deref() == Some(&self.id) && found.is_renewed(to.number)
     }
 
-    /// What it means that the record could not be renewed.
+    /// Returns what it means that the record could not be renewed.
     fn record(&self, found: Option<&Found>, to: Renewal) -> Result<()> {
         if found.is_some_and(|found| found.is_renewed(to.number)) {
             return Ok(());
@@ -95,7 +95,7 @@ impl Lease {
         Err(Error::new(ErrorKind::LeaseLost, why))
     }
 
-    /// All in one transaction, from which keys that are another's now are left out.
+    /// Renews all in one transaction, from which keys that are another's now are left out.
     async fn renew_together(&self, core: &Core, keys: &[Key], to: Renewal, deadline: Deadline) -> Result<()> {
         let mut keys: Vec<&Key> = keys.iter().collect();
         loop {
@@ -143,7 +143,7 @@ impl Lease {
         }
     }
 
-    /// One by one.
+    /// Renews the record and the keys one by one.
     async fn renew_each(
         self: &Arc<Self>,
         core: &Arc<Core>,

@@ -1,4 +1,4 @@
-//! Revoking a lease: its keys are deleted, and then its record.
+//! Revokes a lease: deletes its keys, and then its record.
 
 use crate::{
     client::{

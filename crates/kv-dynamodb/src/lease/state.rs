@@ -1,4 +1,4 @@
-//! The leases of a store, and what is known of each.
+//! Keeps the leases of a store, and what is known of each.
 
 use crate::client::{Client, clock::Millis, unique_id};
 use kv_core::{

@@ -1,4 +1,4 @@
-//! Reads of many items, in batches.
+//! Reads many items, in batches.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! Cursors: where the next page of a listing or of a deletion begins.
+//! Tells where the next page of a listing or of a deletion begins.
 
 use kv_core::{Cursor, Error, ErrorKind, Result};
 

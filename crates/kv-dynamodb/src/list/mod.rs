@@ -1,4 +1,4 @@
-//! Listings: pages of what lies below a directory.
+//! Lists what lies below a directory, by pages.
 
 pub(crate) mod batch_get;
 pub(crate) mod cursor;
@@ -78,7 +78,7 @@ impl Row {
     }
 }
 
-/// The items, and the child directory that was met last.
+/// Returns the items, and the child directory that was met last.
 fn items(
     core: &Core,
     directory: &Directory,

@@ -1,4 +1,4 @@
-//! Queries: what the table has of a range of sort keys.
+//! Asks what the table has of a range of sort keys.
 
 use crate::{
     client::{

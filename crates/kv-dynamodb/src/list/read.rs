@@ -1,4 +1,4 @@
-//! Reads of keys: one, several, and whether there is one.
+//! Reads keys: one, several, and whether there is one.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! An attempt to hold a lock, and what this side knows of it.
+//! Keeps what this side knows of an attempt to hold a lock.
 
 use crate::{
     client::{
@@ -88,8 +88,7 @@ impl Attempt {
         self.renewals.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A record whose owner is damaged may be put right and be ours again: nobody else gets it
-    /// meanwhile.
+    /// Refuses a record whose owner is damaged: it may be put right and be ours again, and nobody else gets it meanwhile.
     pub(super) fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
         match found.and_then(|found| found.damaged_lock(self.core.client.time.latest())) {
             Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),

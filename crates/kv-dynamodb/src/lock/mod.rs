@@ -1,4 +1,4 @@
-//! Locks: a record each, whose owner holds it until its end.
+//! Acquires and renews locks: a record each, whose owner holds it until its end.
 //!
 //! The record stays after a release, because it holds the token; a day later, unless it is taken
 //! again, the service deletes it. A token is the service's time in milliseconds, at the latest that

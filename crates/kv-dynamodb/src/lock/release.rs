@@ -1,4 +1,4 @@
-//! Giving a lock back, as long as the service may have it.
+//! Gives a lock back, as long as the service may have it.
 
 use crate::{
     client::{
@@ -40,7 +40,7 @@ impl Attempt {
         tokio::spawn(async move { self.until_given_back().await });
     }
 
-    /// Whether it was still held.
+    /// Gives the lock back; whether it was still held.
     async fn give_back(&self) -> Result<bool> {
         let client = &self.core.client;
         let mut terms = Terms::default();

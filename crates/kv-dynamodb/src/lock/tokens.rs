@@ -1,4 +1,4 @@
-//! The tokens of locks.
+//! Makes the tokens of locks.
 
 use crate::client::{clock::Millis, item::last_token};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ impl Tokens {
         step(last.unwrap_or_else(|last| last))
     }
 
-    /// One that lies far in the service's future moves nothing.
+    /// Notes a token that was met. One that lies far in the service's future moves nothing.
     pub(crate) fn seen(&self, token: u64, latest: Millis) {
         if token <= last_token(latest) {
             self.0.fetch_max(token, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Waiting for locks: in line within a store, and by polls that all lines share.
+//! Waits for locks: in line within a store, and by polls that all lines share.
 
 use crate::{
     client::{Client, backoff, clock::Millis},
@@ -74,7 +74,7 @@ impl Shared {
         self.lines.lock()
     }
 
-    /// The lines whose first waits.
+    /// Returns the lines whose first waits.
     fn waiting(&self) -> Vec<(Key, Arc<Line>)> {
         let lines = self.lines();
         let lines = lines.iter().filter_map(|(name, line)| Some((name.clone(), line.upgrade()?)));
@@ -145,8 +145,8 @@ impl Waits {
         (wait.line.turn.clone().lock_owned().await, wait)
     }
 
-    /// A lock of this store was given back: who waits for it here need not wait for the next poll; but now and then, so
-    /// that other clients have a chance.
+    /// Notes that a lock of this store was given back: who waits for it here need not wait for the next poll; but now and
+    /// then, so that other clients have a chance.
     pub(crate) fn released(&self, name: &Key) {
         let Some(line) = self.0.lines().get(name).and_then(Weak::upgrade) else { return };
         let mut state = line.state();

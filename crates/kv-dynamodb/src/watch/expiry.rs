@@ -1,4 +1,4 @@
-//! When what is watched expires, which the stream does not tell.
+//! Keeps when what is watched expires, which the stream does not tell.
 
 use crate::client::clock::Millis;
 use kv_core::{

@@ -1,4 +1,4 @@
-//! The table's stream, read once for all watches of a store.
+//! Reads the table's stream once for all watches of a store.
 
 use crate::{
     client::{
@@ -115,7 +115,7 @@ impl Reading {
         !is_over && self.state.has_changed().is_ok() && !self.home.is_gone()
     }
 
-    /// Ready when every change from here on is told.
+    /// Returns when every change from here on is told.
     pub(crate) async fn live(&self) -> Result<(), End> {
         let mut state = self.state.clone();
         let live = async {
@@ -131,7 +131,7 @@ impl Reading {
         }
     }
 
-    /// Ready when nothing is told any more.
+    /// Returns when nothing is told any more.
     pub(crate) async fn over(&self) -> End {
         let mut state = self.state.clone();
         let over = async {
@@ -173,7 +173,7 @@ impl Teller {
         }
     }
 
-    /// Whether it is for anybody to hear, and can be told.
+    /// Returns whether it is for anybody to hear, and can be told.
     fn is_told<'f>(&self, subject: &Subject, mut found: impl Iterator<Item = &'f Found>) -> bool {
         let time = &self.client.time;
         let is_watched = match subject {
@@ -248,7 +248,7 @@ impl Teller {
         }
     }
 
-    /// A key may have been given a longer life, of which the stream has not told yet.
+    /// Looks whether they have ended: each may have been given a longer life, of which the stream has not told yet.
     async fn look(&self, subjects: &[Subject]) -> Result<()> {
         let deadline = Deadline::default();
         let of = |is_data: bool| {

@@ -1,4 +1,4 @@
-//! Watches: what the engine of watches asks of the table and its stream.
+//! Answers what the engine of watches asks of the table and its stream.
 
 mod expiry;
 pub(crate) mod feed;

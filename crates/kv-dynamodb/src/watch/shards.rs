@@ -1,4 +1,4 @@
-//! Which shards of a stream are to be read, in which order.
+//! Decides which shards of a stream are to be read, in which order.
 //!
 //! A shard takes records for some hours, is closed, and goes on in one child, or in two when its part of the table was
 //! split. Each key's records lie in one line of shards, so that a child is begun when its parent has been read to its end.
@@ -27,8 +27,8 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Those to begin with, at their newest record: the last of each line, closed ones too, whose children are not listed
-    /// yet. What the others hold is older.
+    /// Returns those to begin with, at their newest record: the last of each line, closed ones too, whose children are not
+    /// listed yet. What the others hold is older.
     pub(crate) fn begin(&mut self, listed: &[Shard]) -> Vec<String> {
         let parents: HashSet<_> = listed.iter().filter_map(|shard| shard.parent.as_deref()).collect();
         let mut begun = Vec::new();
@@ -42,13 +42,13 @@ impl Shards {
         begun
     }
 
-    /// The shard was read to its end.
+    /// Notes that the shard was read to its end.
     pub(crate) fn done(&mut self, id: &str) {
         self.met.insert(id.to_owned(), State::Done);
         self.childless.insert(id.to_owned());
     }
 
-    /// Those to begin now, at their oldest record.
+    /// Returns those to begin now, at their oldest record.
     pub(crate) fn next(&mut self, listed: &[Shard]) -> Vec<String> {
         let there: HashSet<_> = listed.iter().map(|shard| shard.id.as_str()).collect();
         let mut begun = Vec::new();
@@ -73,7 +73,7 @@ impl Shards {
         begun
     }
 
-    /// Whether a shard has ended whose children are still to be listed.
+    /// Returns whether a shard has ended whose children are still to be listed.
     pub(crate) fn awaits_children(&self) -> bool {
         !self.childless.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The stream of the table, on the service.
+//! Asks the service for the table's stream.
 
 use crate::{
     client::{Client, table},

@@ -1,4 +1,4 @@
-//! Deletions of one key, and what they depend on, in one request.
+//! Deletes one key, if it is as expected, in one request.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! How long what is put lives, by its TTL or its lease.
+//! Tells how long what is put lives, by its TTL or its lease.
 
 use crate::{
     client::item::{Item, LEASE, RENEWAL, VALUE, VERSION, bytes, number, primary_key, text, versioned},

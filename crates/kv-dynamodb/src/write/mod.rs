@@ -1,4 +1,4 @@
-//! Writes: puts and deletions of one key, transactions, and deletions of trees.
+//! Writes keys: puts and deletions of one, transactions, and deletions of trees.
 
 mod delete;
 mod life;

@@ -1,4 +1,4 @@
-//! Preconditions: what a write expects of its key, as a clause of its request.
+//! Makes a clause of what a write expects of its key.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! Puts of one key, and what they depend on, in one request.
+//! Puts one key, if it is as expected, in one request.
 
 use crate::{
     client::{
@@ -101,7 +101,7 @@ async fn put_once(
     core.client.call(RetrySafety::Write, deadline, put).await
 }
 
-/// After a put whose answer was lost: its version is nobody else's, so that one look can tell that it happened.
+/// Looks whether a put happened whose answer was lost: its version is nobody else's, so that one look can tell.
 async fn settle(
     core: &Core,
     key: &Key,

@@ -1,4 +1,4 @@
-//! Deletions of trees, by batches.
+//! Deletes trees, by batches.
 
 use crate::{
     client::{

@@ -1,4 +1,4 @@
-//! Puts and deletions of one key take turns within a process.
+//! Has puts and deletions of one key take turns within a process.
 //!
 //! A put is refused by the service where something newer is there, and is sent again with a newer version. A deletion leaves
 //! nothing to compare with: a put that was under way meanwhile could bring a version older than the one that was deleted. So
@@ -62,7 +62,7 @@ impl Drop for KeyTurn {
 }
 
 impl Turn {
-    /// The turn of a write of these keys. Cancel safe.
+    /// Waits for the turn of a write of these keys. Cancel safe.
     pub(crate) async fn of<'k>(
         turns: &Arc<Turns>,
         writes: impl IntoIterator<Item = (&'k Key, TurnOf)>,

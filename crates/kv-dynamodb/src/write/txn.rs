@@ -1,4 +1,4 @@
-//! Transactions: writes of several keys, and what they depend on, in one request.
+//! Sends transactions: writes of several keys, and what they depend on, in one request.
 
 use crate::{
     client::{
@@ -123,7 +123,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What the service found there, unless it is damaged or has ended.
+    /// Returns what the service found there, unless it is damaged or has ended.
     fn there(&self, n: usize, found: Option<&Found>) -> Result<Option<Found>> {
         match &self.transaction.conditions[n] {
             Condition::Held(fence) => self.core.holding(fence.lock().as_str(), found.cloned()),
@@ -145,7 +145,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The actions, in which each put has its version.
+    /// Returns the actions, in which each put has its version.
     fn items(&self, versions: &[Option<Version>]) -> Result<Vec<TransactWriteItem>> {
         let now = self.core.client.time.earliest();
         let table = &self.core.client.table;
@@ -204,7 +204,7 @@ impl<'a> Plan<'a> {
         Ok(items)
     }
 
-    /// How it ended, when it was made, and whether an earlier attempt may still be done.
+    /// Sends it; returns how it ended, when it was made, and whether an earlier attempt may still be done.
     async fn send(&self, versions: &[Option<Version>], deadline: Deadline) -> Result<(Ended, Instant, bool)> {
         let client = &self.core.client;
         // What an attempt sent that may have taken effect, for the repeat.

@@ -1,4 +1,4 @@
-//! The versions of writes, which go up with the writes of a key.
+//! Makes the versions of writes, which go up with the writes of a key.
 
 use crate::client::{
     clock::Millis,
@@ -23,7 +23,7 @@ impl Versions {
         Version::new(step(last.unwrap_or_else(|last| last)), unique())
     }
 
-    /// One that lies far in the service's future moves nothing, wherever it comes from.
+    /// Notes a version that was met. One that lies far in the service's future moves nothing, wherever it comes from.
     pub(crate) fn seen(&self, version: Version, latest: Millis) {
         if is_plausible(version, latest) {
             self.0.fetch_max(version.parts().0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A stream's shards, each followed to its end, and what comes after it.
+//! Follows a stream's shards, each to its end, and then what comes after it.
 
 use crate::{
     client::backoff,
