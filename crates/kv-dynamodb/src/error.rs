@@ -145,7 +145,7 @@ fn wants_credentials(error: &(dyn StdError + 'static)) -> bool {
 
 /// Returns what the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
 fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind, &'static str) {
-    use ErrorKind::*;
+    use ErrorKind::{NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
     // The service names what went wrong; who does not is something else.
     let Some(code) = code else {
         return (Effect::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
