@@ -1,17 +1,15 @@
-//! How a store is opened.
+//! Holds the settings by which a store is opened.
 
 use crate::{
-    Dynamo,
-    answers::Answers,
-    client::Client,
-    clock::ServiceTime,
-    login::{self, Login},
+    client::{
+        clock::ServiceTime,
+        open::{Settings, open},
+        table::{self, Wanted},
+    },
+    core::Core,
     names::Names,
-    sent::Sending,
-    shared::{Identity, Shared},
-    table::{self, Wanted},
+    store::Dynamo,
 };
-use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::Credentials;
 use kv_core::{
     Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl,
@@ -19,8 +17,6 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How long making a connection may take, TLS included.
-const CONNECT: Duration = Duration::from_secs(2);
 /// How long an item stays behind its end unless told otherwise.
 const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -182,16 +178,15 @@ impl Config {
         self.check()?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let time = ServiceTime::new(self.clock.clone());
-        let client = match deadline.limit(Box::pin(self.client(time))).await {
+        let client = match deadline.limit(Box::pin(open(self.settings(), time))).await {
             Some(client) => client?,
             None => return Err(Error::new(ErrorKind::Timeout, "the SDK's settings were not read in time")),
         };
         let slack = self.slack_seconds.map_or(SLACK, Duration::from_secs);
         let wanted = Wanted { create: self.create, replicas: self.replicas };
         let table = Box::pin(table::open(&client, wanted, deadline)).await?;
-        let prefix = self.whole_prefix();
-        let shared = Shared::of(Identity { prefix: prefix.clone(), ..table.identity.clone() });
-        Ok(Dynamo::new(client, Names::new(prefix), slack, table, shared))
+        let names = Names::new(self.whole_prefix());
+        Ok(Dynamo::new(Core::new(client, names, slack, table)))
     }
 
     /// What the partition keys end in.
@@ -237,38 +232,19 @@ impl Config {
         Ok(())
     }
 
-    async fn client(&self, time: ServiceTime) -> Result<Client> {
-        let given = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
+    /// What the client is made of.
+    fn settings(&self) -> Settings {
+        let credentials = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
             let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
             Credentials::new(id, secret.reveal(), token, None, "kv-dynamodb")
         });
-        let login = Login::new(given, self.region.clone(), self.profile.clone());
-        // How often a request may be sent is for this crate to say: the SDK would repeat what must not be.
-        let mut loader = login::loader(self.region.as_deref(), self.profile.as_deref())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
-            .time_source(time.clone())
-            .identity_cache(login.clone())
-            .credentials_provider(login.clone());
-        if let Some(endpoint) = &self.endpoint {
-            loader = loader.endpoint_url(endpoint);
+        Settings {
+            table: self.table.clone(),
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+            profile: self.profile.clone(),
+            credentials,
         }
-        let shared = loader.load().await;
-        if shared.region().is_none() {
-            let why = "no region is known; set AWS_REGION, put one into the profile, or give `region`";
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
-        let answers = Answers(time.clone());
-        let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
-        let tables = tables.interceptor(answers.clone()).interceptor(Sending).build();
-        let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(answers).build();
-        Ok(Client::new(
-            aws_sdk_dynamodb::Client::from_conf(tables),
-            aws_sdk_dynamodbstreams::Client::from_conf(streams),
-            self.table.clone(),
-            time,
-            login,
-        ))
     }
 
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.

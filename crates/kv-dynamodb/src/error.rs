@@ -1,4 +1,4 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! Tells what a failed request means: whether it took effect, and what to do about it.
 
 use aws_sdk_dynamodb::{
     config::http::HttpResponse,
@@ -46,17 +46,17 @@ impl Failure {
         Self { effect, error, is_silent: false, is_gone: false, refusal: None, is_mended: false }
     }
 
-    /// Nothing was sent, because of this.
+    /// Returns the failure of what was not sent, because of this.
     pub(crate) fn refused(error: Error) -> Self {
         Self::of(Effect::Refused, error)
     }
 
-    /// The service asks for a pause.
+    /// Returns the failure of what the service asks a pause for.
     pub(crate) fn throttled() -> Self {
         Self::new(Effect::RefusedHere, ErrorKind::Unavailable, format!("DynamoDB: {THROTTLED}"))
     }
 
-    /// Nothing was heard by then.
+    /// Returns the failure of what nothing was heard of by then.
     pub(crate) fn silent(effect: Effect, of_what: &str, by: Deadline) -> Self {
         let why = format!("DynamoDB: no {of_what} within {:?}", by.within());
         Self { is_silent: true, ..Self::new(effect, ErrorKind::Timeout, why) }
@@ -69,7 +69,7 @@ impl From<Failure> for RequestError {
     }
 }
 
-/// The service's name of what went wrong.
+/// Returns the service's name of what went wrong.
 pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }
@@ -134,7 +134,7 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
     std::iter::successors(Some(error), |&e| e.source())
 }
 
-/// The connection was never made, so that nothing was sent.
+/// Returns whether the connection was never made, so that nothing was sent.
 fn never_connected(error: &(dyn StdError + 'static)) -> bool {
     chain(error).any(|e| e.downcast_ref::<HttpError>().is_some_and(HttpError::is_connect))
 }
@@ -143,9 +143,9 @@ fn wants_credentials(error: &(dyn StdError + 'static)) -> bool {
     chain(error).any(|e| e.is::<aws_credential_types::provider::error::CredentialsError>())
 }
 
-/// What the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
+/// Returns what the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
 fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind, &'static str) {
-    use ErrorKind::*;
+    use ErrorKind::{NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
     // The service names what went wrong; who does not is something else.
     let Some(code) = code else {
         return (Effect::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
@@ -188,7 +188,7 @@ fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind,
     }
 }
 
-/// One line, in the words of the service, or of the last cause.
+/// Returns one line, in the words of the service, or of the last cause.
 fn summary<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -218,6 +218,38 @@ impl fmt::Display for Said {
 }
 
 impl StdError for Said {}
+
+/// Returns the error of a request that was done, and met what is not known.
+pub(crate) fn unknown_whether(why: &'static str) -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, why)
+}
+
+/// Returns the error of an answer that the service never should give.
+pub(crate) fn corrupt(why: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// Returns the error of an item that is there, and says what makes no sense.
+pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
+    let why = format!(
+        "the attribute {attribute:?} of the {what} {name:?} is damaged, or another tool's: it is of another type than this \
+         library's, or far beyond the service's time; nothing was written; delete the item, or write it anew"
+    );
+    Error::new(ErrorKind::Corrupt, why)
+}
+
+/// Returns the error of a write that others came before until its time was over.
+pub(crate) fn outpaced(deadline: Deadline) -> Error {
+    let why =
+        format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
+    Error::new(ErrorKind::Timeout, why)
+}
+
+/// Returns the error of what is asked of a store after its end.
+#[cold]
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed")
+}
 
 #[cfg(test)]
 mod tests {

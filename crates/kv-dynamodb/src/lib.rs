@@ -106,36 +106,17 @@
 //! # Ok(()) }
 //! ```
 
-mod answers;
-mod cancelled;
 mod client;
-mod clock;
 mod config;
+mod core;
 mod error;
-mod expiry;
-mod follow;
-mod item;
-mod keep;
 mod lease;
 mod list;
 mod lock;
-mod login;
 mod names;
-mod put;
-mod read;
-mod sent;
-mod shards;
-mod shared;
-mod source;
 mod store;
-mod stream;
-mod table;
-mod terms;
-mod tokens;
-mod turns;
-mod txn;
-mod waits;
 mod watch;
+mod write;
 
 pub use config::Config;
 pub use store::Dynamo;

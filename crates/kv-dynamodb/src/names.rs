@@ -1,4 +1,4 @@
-//! How keys, locks and leases are spelt in the table.
+//! Spells keys, locks and leases as the table has them, and tells which store is which.
 
 use kv_core::{Directory, Key, Position};
 
@@ -23,6 +23,18 @@ pub(crate) struct Range {
     pub(crate) end: String,
 }
 
+/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    /// Region, account and name of the table.
+    pub(crate) arn: Option<String>,
+    /// Which of the tables that had this name.
+    pub(crate) id: Option<String>,
+    pub(crate) made: Option<String>,
+    pub(crate) table: String,
+    pub(crate) prefix: String,
+}
+
 impl Names {
     pub(crate) fn new(prefix: String) -> Self {
         let of = |area: &str| format!("{area}:{prefix}");
@@ -33,17 +45,17 @@ impl Names {
         &self.prefix
     }
 
-    /// The most bytes that a prefix may have.
+    /// Returns the most bytes that a prefix may have.
     pub(crate) fn longest_prefix() -> usize {
         LONGEST - "kv-lease:".len()
     }
 
-    /// The key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for what is not ours.
     pub(crate) fn parse(name: &str) -> Option<Key> {
         Key::from_stored(name)
     }
 
-    /// Everything strictly below a directory, and nothing else.
+    /// Returns the range of everything strictly below a directory, and of nothing else.
     pub(crate) fn below(directory: &Directory) -> Range {
         let start = directory.start();
         let end = format!("{start}{LAST}");
@@ -51,12 +63,12 @@ impl Names {
         Range { start: if start.is_empty() { "\0".into() } else { start }, end }
     }
 
-    /// The first sort key behind this one.
+    /// Returns the first sort key behind this one.
     pub(crate) fn after(name: &str) -> String {
         format!("{name}\0")
     }
 
-    /// The first sort key behind this place.
+    /// Returns the first sort key behind this place.
     pub(crate) fn behind(place: &Position) -> String {
         match place {
             Position::Key(key) => Self::after(key.as_str()),
@@ -64,7 +76,7 @@ impl Names {
         }
     }
 
-    /// The first sort key behind everything in a directory.
+    /// Returns the first sort key behind everything in a directory.
     pub(crate) fn behind_all(directory: &Directory) -> String {
         format!("{}0", directory.as_str())
     }

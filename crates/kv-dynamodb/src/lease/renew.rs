@@ -1,21 +1,23 @@
-//! Renewing a lease: its record, and the keys under it.
+//! Renews a lease: its record, and the keys under it.
 
-use super::{Lease, life};
 use crate::{
-    cancelled::hindered,
-    client::{Lane, corrupt},
-    clock::Millis,
-    error::Failure,
-    item::{ENDS, Found, LEASE, text},
-    keep::{Prolonged, Renewal, prolong, renewal},
-    store::{Inner, MOST_OPS},
-    terms::Terms,
+    client::{
+        Lane,
+        cancelled::hindered,
+        clock::Millis,
+        item::{ENDS, Found, LEASE, text},
+        terms::Terms,
+        unique_id,
+    },
+    core::{Core, limits::MOST_OPS},
+    error::{Failure, corrupt},
+    lease::{
+        keep::{Prolonged, life, prolong, renewal},
+        state::{Lease, Renewal},
+    },
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use kv_core::{
-    Deadline, Error, ErrorKind, Key, Result,
-    backend::{retry::RetrySafety, unique},
-};
+use kv_core::{Deadline, Error, ErrorKind, Key, Result, backend::retry::RetrySafety};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
@@ -27,7 +29,7 @@ impl Lease {
     /// Has the record and every key end anew.
     pub(super) async fn renew(
         self: Arc<Self>,
-        inner: Arc<Inner>,
+        core: Arc<Core>,
         ttl: Duration,
         each_request: Duration,
     ) -> Result<()> {
@@ -41,9 +43,9 @@ impl Lease {
         };
         // In one request where they fit, so that an outage leaves as much as it can of the TTL.
         if (1..MOST_OPS).contains(&keys.len()) {
-            self.renew_together(&inner, &keys, to, deadline).await?;
+            self.renew_together(&core, &keys, to, deadline).await?;
         } else {
-            self.renew_each(&inner, keys, to, deadline).await?;
+            self.renew_each(&core, keys, to, deadline).await?;
         }
         let put = {
             let mut state = self.state();
@@ -52,10 +54,10 @@ impl Lease {
             std::mem::take(&mut state.put)
         };
         // It may have passed them by, and the next one may come too late.
-        joined(self.renewals(&inner, put, to, deadline)).await
+        joined(self.renewals(&core, put, to, deadline)).await
     }
 
-    /// The clause of a key that is still under it. An end that is damaged is none: it is written anew.
+    /// Returns the clause of a key that is still under it. An end that is damaged is none: it is written anew.
     fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
         let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
         format!("{of} = {id} AND {}", terms.lives(now))
@@ -77,12 +79,12 @@ impl Lease {
         }
     }
 
-    /// An earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
+    /// Returns whether an earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
     fn has_renewed(&self, found: &Found, to: Renewal) -> bool {
         found.lease.as_deref() == Some(&self.id) && found.is_renewed(to.number)
     }
 
-    /// What it means that the record could not be renewed.
+    /// Returns what it means that the record could not be renewed.
     fn record(&self, found: Option<&Found>, to: Renewal) -> Result<()> {
         if found.is_some_and(|found| found.is_renewed(to.number)) {
             return Ok(());
@@ -93,28 +95,22 @@ impl Lease {
         Err(Error::new(ErrorKind::LeaseLost, why))
     }
 
-    /// All in one transaction, from which keys that are another's now are left out.
-    async fn renew_together(
-        &self,
-        inner: &Inner,
-        keys: &[Key],
-        to: Renewal,
-        deadline: Deadline,
-    ) -> Result<()> {
+    /// Renews all in one transaction, from which keys that are another's now are left out.
+    async fn renew_together(&self, core: &Core, keys: &[Key], to: Renewal, deadline: Deadline) -> Result<()> {
         let mut keys: Vec<&Key> = keys.iter().collect();
         loop {
             let now = self.client.time.latest();
-            let mut items = vec![renewal(inner, &inner.names.leases, &self.id, to, |terms| {
+            let mut items = vec![renewal(core, &core.names.leases, &self.id, to, |terms| {
                 format!("attribute_exists({})", terms.name(ENDS))
             })?];
             for key in &keys {
                 let ours = |terms: &mut Terms| self.is_under(terms, now);
-                items.push(renewal(inner, &inner.names.data, key.as_str(), to, ours)?);
+                items.push(renewal(core, &core.names.data, key.as_str(), to, ours)?);
             }
-            let token = format!("{:016x}{:016x}", unique(), unique());
+            let token = unique_id();
             let send = || async {
                 let transact =
-                    inner.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
+                    core.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
                 match transact.client_request_token(&token).send().await {
                     Ok(_) => Ok(Vec::new()),
                     Err(e) => match e.as_service_error() {
@@ -126,7 +122,7 @@ impl Lease {
                 }
             };
             let hindered =
-                inner.client.answer(RetrySafety::Repeatable, Lane::KeepAlive, deadline, send).await?;
+                core.client.answer(RetrySafety::Repeatable, Lane::KeepAlive, deadline, send).await?;
             let mut hindered = hindered.answer.into_iter();
             let is_done = hindered.len() == 0;
             if let Some(Some(found)) = hindered.next() {
@@ -147,18 +143,18 @@ impl Lease {
         }
     }
 
-    /// One by one.
+    /// Renews the record and the keys one by one.
     async fn renew_each(
         self: &Arc<Self>,
-        inner: &Arc<Inner>,
+        core: &Arc<Core>,
         keys: Vec<Key>,
         to: Renewal,
         deadline: Deadline,
     ) -> Result<()> {
-        let renewals = self.renewals(inner, keys, to, deadline);
+        let renewals = self.renewals(core, keys, to, deadline);
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
-        let record = &inner.names.leases;
-        let answer = prolong(inner, Lane::KeepAlive, record, &self.id, to, exists, deadline).await?;
+        let record = &core.names.leases;
+        let answer = prolong(core, Lane::KeepAlive, record, &self.id, to, exists, deadline).await?;
         if let Prolonged::Hindered(found) = answer {
             self.record(found.as_ref(), to)?;
         }
@@ -168,19 +164,19 @@ impl Lease {
     /// Renews keys, each by a request of its own.
     fn renewals(
         self: &Arc<Self>,
-        inner: &Arc<Inner>,
+        core: &Arc<Core>,
         keys: impl IntoIterator<Item = Key>,
         to: Renewal,
         deadline: Deadline,
     ) -> JoinSet<Result<()>> {
         let mut renewals = JoinSet::new();
         for key in keys {
-            let (lease, inner) = (self.clone(), inner.clone());
+            let (lease, core) = (self.clone(), core.clone());
             renewals.spawn(async move {
                 let now = lease.client.time.latest();
                 let ours = |terms: &mut Terms| lease.is_under(terms, now);
-                let (data, key_of) = (&inner.names.data, key.as_str());
-                let answer = prolong(&inner, Lane::LeaseKeys, data, key_of, to, ours, deadline).await?;
+                let (data, key_of) = (&core.names.data, key.as_str());
+                let answer = prolong(&core, Lane::LeaseKeys, data, key_of, to, ours, deadline).await?;
                 lease.renewed(&key, to, &answer);
                 Ok(())
             });

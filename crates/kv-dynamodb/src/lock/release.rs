@@ -1,12 +1,13 @@
-//! Giving a lock back, as long as the service may have it.
+//! Gives a lock back, as long as the service may have it.
 
-use super::Attempt;
 use crate::{
-    client::{Lane, backoff, unknown_whether},
-    error::Failure,
-    item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number},
-    store::Inner,
-    terms::Terms,
+    client::{
+        Lane, backoff,
+        item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number, primary_key},
+        terms::Terms,
+    },
+    error::{Failure, unknown_whether},
+    lock::attempt::Attempt,
 };
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
@@ -32,21 +33,21 @@ impl Attempt {
     /// fails then.
     fn give_back_later(self: Arc<Self>) {
         let left = Arc::downgrade(&self);
-        self.inner.tasks.left(move || {
+        self.core.tasks.left(move || {
             let attempt = left.upgrade()?;
             Some(async move { attempt.give_back().await.map(drop).map_err(|e| attempt.is_left(e)) })
         });
         tokio::spawn(async move { self.until_given_back().await });
     }
 
-    /// Whether it was still held.
+    /// Gives the lock back; whether it was still held.
     async fn give_back(&self) -> Result<bool> {
-        let client = &self.inner.client;
+        let client = &self.core.client;
         let mut terms = Terms::default();
         let ours = terms.is_owned(&self.owner);
         let (owner, end, value) = (terms.name(OWNER), terms.name(ENDS), terms.name(VALUE));
         let (ttl, token) = (terms.name(TTL), terms.name(TOKEN));
-        let deleted = terms.value(number(self.inner.deleted_at(client.time.latest())));
+        let deleted = terms.value(number(self.core.deleted_at(client.time.latest())));
         let update = format!("SET {ttl} = {deleted} REMOVE {owner}, {end}, {value}");
         // An item without a token was never a lock's.
         let condition = format!("{ours} AND attribute_exists({token})");
@@ -55,7 +56,7 @@ impl Attempt {
                 .tables
                 .update_item()
                 .table_name(&client.table)
-                .set_key(Some(Inner::key(&self.inner.names.locks, self.name.as_str())))
+                .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))
                 .update_expression(&update)
                 .condition_expression(&condition)
                 .set_expression_attribute_names(terms.names())
@@ -76,7 +77,7 @@ impl Attempt {
         };
         let answered =
             client.answer(RetrySafety::Repeatable, Lane::KeepAlive, self.deadline(), give_back).await?;
-        self.inner.waits.released(&self.name);
+        self.core.waits.released(&self.name);
         match answered.answer {
             Some(found) => Ok(!found.is_over(&client.time)),
             None if !answered.is_repeat => Ok(false),
@@ -95,7 +96,7 @@ impl Attempt {
 
     /// Returns when it is given back, or has ended by itself.
     async fn until_given_back(&self) {
-        let (mut backoff, local) = (backoff(), self.inner.client.time.local());
+        let (mut backoff, local) = (backoff(), self.core.client.time.local());
         let end = local.now() + self.ttl;
         while local.now() < end {
             backoff.pause().await;

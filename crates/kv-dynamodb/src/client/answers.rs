@@ -1,0 +1,90 @@
+//! Tells whether an answer is the service's own, and what time it was there.
+//!
+//! What stands between us and the service (a proxy, an ingress, a portal) answers by itself now and then: a text with a
+//! 404, a page with a 200. Nothing of it is believed: not that there is no such key, and no date.
+
+use crate::client::clock::{Millis, ServiceTime};
+use aws_sdk_dynamodb::{
+    config::{
+        ConfigBag, Intercept, RuntimeComponents,
+        http::HttpResponse,
+        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+    },
+    error::BoxError,
+    primitives::{DateTime, DateTimeFormat},
+};
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use kv_core::backend::Instant;
+use std::{error::Error as StdError, fmt};
+
+/// The type of all that the service says.
+const JSON: &str = "application/x-amz-json-1.0";
+
+/// Something that is not the service has answered.
+#[derive(Debug)]
+pub(crate) struct NotTheService(u16);
+
+impl fmt::Display for NotTheService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the answer, with status {}, does not come from DynamoDB: is there a proxy in between?",
+            self.0
+        )
+    }
+}
+
+impl StdError for NotTheService {}
+
+/// Returns whether the answer is marked in one of the ways of the service, and of every emulator of it.
+fn is_the_services(answer: &HttpResponse) -> bool {
+    let headers = answer.headers();
+    let is_json = headers.get("content-type").is_some_and(|kind| kind.starts_with(JSON));
+    is_json || headers.contains_key("x-amzn-requestid") || headers.contains_key("x-amz-crc32")
+}
+
+/// Looks at every answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers(pub(crate) ServiceTime);
+
+#[derive(Debug)]
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Answers {
+    fn name(&self) -> &'static str {
+        "Answers"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(Sent(self.0.local().now()));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        if !is_the_services(answer) {
+            return Err(NotTheService(answer.status().as_u16()).into());
+        }
+        let date = answer.headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        let date = date.and_then(|date| Millis::try_from(date.to_millis().ok()?).ok());
+        if let Some((date, sent)) = date.zip(bag.load::<Sent>()) {
+            self.0.heard(date, sent.0);
+        }
+        Ok(())
+    }
+}

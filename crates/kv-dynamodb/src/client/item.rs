@@ -1,0 +1,262 @@
+//! Reads and makes the attributes of the table's items.
+
+use crate::{
+    client::clock::{Millis, ServiceTime},
+    core::limits::GREATEST,
+};
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
+use kv_core::{Bytes, Entry, Holder, Key, Version};
+use std::collections::HashMap;
+
+/// The partition key, which a store has for its data, one for its locks and one for its leases.
+pub(crate) const PARTITION: &str = "p";
+/// The sort key: the key, the lock's name or the lease's id.
+pub(crate) const KEY: &str = "k";
+pub(crate) const VALUE: &str = "v";
+pub(crate) const VERSION: &str = "ver";
+/// When it ends, in milliseconds of the service's time.
+pub(crate) const ENDS: &str = "ends";
+/// When the service may delete it, in seconds.
+pub(crate) const TTL: &str = "ttl";
+pub(crate) const LEASE: &str = "lease";
+/// The how-manieth renewal its end is by.
+pub(crate) const RENEWAL: &str = "renewal";
+pub(crate) const OWNER: &str = "owner";
+pub(crate) const TOKEN: &str = "token";
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// An attribute, read from the table or from its stream.
+pub(crate) trait Attribute {
+    fn bytes(&self) -> Option<&[u8]>;
+    fn text(&self) -> Option<&str>;
+    fn number(&self) -> Option<u64>;
+}
+
+macro_rules! attribute {
+    ($($kind:ty),*) => { $(
+        impl Attribute for $kind {
+            fn bytes(&self) -> Option<&[u8]> {
+                self.as_b().ok().map(AsRef::as_ref)
+            }
+            fn text(&self) -> Option<&str> {
+                self.as_s().ok().map(String::as_str)
+            }
+            fn number(&self) -> Option<u64> {
+                self.as_n().ok()?.parse().ok()
+            }
+        }
+    )* };
+}
+attribute!(AttributeValue, StreamedValue);
+
+/// Returns the key by which the table has an item.
+pub(crate) fn primary_key(partition: &str, key: &str) -> Item {
+    HashMap::from([(PARTITION.to_owned(), text(partition)), (KEY.to_owned(), text(key))])
+}
+
+pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+pub(crate) fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+pub(crate) fn bytes(bytes: impl Into<Vec<u8>>) -> AttributeValue {
+    AttributeValue::B(Blob::new(bytes))
+}
+
+pub(crate) fn versioned(version: Version) -> AttributeValue {
+    let (high, low) = version.parts();
+    bytes([high.to_be_bytes(), low.to_be_bytes()].concat())
+}
+
+/// What an item says of itself, as far as it can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// `None` where it was not asked for, or is of another type than ours.
+    pub(crate) value: Option<Bytes>,
+    /// `None` for what another tool wrote.
+    pub(crate) version: Option<Version>,
+    pub(crate) ends: Option<Millis>,
+    pub(crate) owner: Option<String>,
+    pub(crate) token: Option<u64>,
+    pub(crate) lease: Option<String>,
+    pub(crate) renewal: Option<u64>,
+    /// Attributes that are there, and say nothing that we understand.
+    odd: Vec<&'static str>,
+}
+
+/// Returns the attribute, if it is there and of our type; if it is of another, notes its name.
+fn read<A, T>(
+    item: &HashMap<String, A>,
+    name: &'static str,
+    odd: &mut Vec<&'static str>,
+    as_ours: impl Fn(&A) -> Option<T>,
+) -> Option<T> {
+    let read = as_ours(item.get(name)?);
+    if read.is_none() {
+        odd.push(name);
+    }
+    read
+}
+
+impl Found {
+    pub(crate) fn of<A: Attribute>(item: &HashMap<String, A>) -> Self {
+        let mut odd = Vec::new();
+        let version = |attribute: &A| {
+            let (high, low) = attribute.bytes()?.split_first_chunk::<8>()?;
+            let version = Version::new(u64::from_be_bytes(*high), u64::from_be_bytes(low.try_into().ok()?));
+            (!is_foreign(version)).then_some(version)
+        };
+        Self {
+            value: item.get(VALUE).and_then(A::bytes).map(Bytes::copy_from_slice),
+            version: read(item, VERSION, &mut odd, version),
+            ends: read(item, ENDS, &mut odd, A::number),
+            owner: read(item, OWNER, &mut odd, |owner| owner.text().map(str::to_owned)),
+            token: read(item, TOKEN, &mut odd, A::number),
+            lease: read(item, LEASE, &mut odd, |lease| lease.text().map(str::to_owned)),
+            renewal: item.get(RENEWAL).and_then(A::number),
+            odd,
+        }
+    }
+
+    /// Returns whether its end is by this renewal of its owner's, or a later one.
+    pub(crate) fn is_renewed(&self, number: u64) -> bool {
+        self.renewal.is_some_and(|last| last >= number)
+    }
+
+    /// Returns whether nobody can tell under which lease it is.
+    pub(crate) fn has_odd_lease(&self) -> bool {
+        self.odd.contains(&LEASE)
+    }
+
+    /// Returns the version; for what another tool wrote, one made of the value.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.version.or_else(|| self.value.as_deref().map(foreign))
+    }
+
+    pub(crate) fn entry(self, key: Key) -> Option<Entry> {
+        let version = self.version()?;
+        Some(Entry::new(key, self.value?, version))
+    }
+
+    /// Returns who holds a lock, by its record, which has not ended.
+    pub(crate) fn holder(self) -> Option<Holder> {
+        self.owner?;
+        Some(Holder::new(self.token?, self.value.unwrap_or_default()))
+    }
+
+    /// Returns whether it has ended for certain.
+    pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
+        self.ends.is_some_and(|end| time.is_over(end))
+    }
+
+    /// Returns the attribute of a key's item that is damaged: of another type, or far in the service's future.
+    pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {
+        let is_odd = |name| self.odd.contains(&name);
+        if is_odd(VERSION) || self.version.is_some_and(|version| !is_plausible(version, latest)) {
+            Some(VERSION)
+        } else if is_odd(ENDS) || self.ends.is_some_and(|ends| ends > last_end(latest)) {
+            Some(ENDS)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the same of the record of a lock, which has all of them or no owner.
+    pub(crate) fn damaged_lock(&self, latest: Millis) -> Option<&'static str> {
+        let (is_odd, is_held) = (|name| self.odd.contains(&name), self.owner.is_some());
+        if is_odd(OWNER) {
+            Some(OWNER)
+        } else if is_odd(TOKEN)
+            || self.token.is_some_and(|token| token > last_token(latest))
+            || is_held && self.token.is_none()
+        {
+            Some(TOKEN)
+        } else if is_held && self.ends.is_none_or(|ends| ends > last_end(latest)) {
+            Some(ENDS)
+        } else {
+            None
+        }
+    }
+}
+
+/// So far the clocks of the service may have differed when something was written.
+pub(crate) const FAR: Millis = 24 * 60 * 60 * 1000;
+
+/// Returns the end of the longest life of ours.
+fn last_end(latest: Millis) -> Millis {
+    let longest = Millis::try_from(GREATEST.as_millis()).unwrap_or(Millis::MAX);
+    latest.saturating_add(FAR).saturating_add(longest)
+}
+
+/// Returns the greatest token of ours: the first is the time, and no lock is taken once a millisecond.
+pub(crate) fn last_token(latest: Millis) -> u64 {
+    latest.saturating_add(FAR)
+}
+
+/// Returns the microseconds of the latest version of ours.
+pub(crate) fn last_version(latest: Millis) -> u64 {
+    latest.saturating_add(FAR).saturating_mul(1000)
+}
+
+/// Returns whether the version can be one of ours.
+pub(crate) fn is_plausible(version: Version, latest: Millis) -> bool {
+    version.parts().0 <= last_version(latest)
+}
+
+/// Returns the version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
+fn foreign(value: &[u8]) -> Version {
+    // FNV-1a: the same in every process, for as long as anybody keeps a version.
+    let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Version::new(0, hash)
+}
+
+/// Returns whether another tool wrote what has this version.
+pub(crate) fn is_foreign(version: Version) -> bool {
+    version.parts().0 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_another_type_or_far_away_is_damaged() {
+        let now = 1_700_000_000_000;
+        let damaged =
+            |name: &str, value| Found::of(&HashMap::from([(name.to_owned(), value)])).damaged_key(now);
+        assert_eq!(damaged(VERSION, bytes([0xff; 16])), Some(VERSION));
+        assert_eq!(damaged(VERSION, bytes([0; 16])), Some(VERSION));
+        assert_eq!(damaged(VERSION, text("words")), Some(VERSION));
+        assert_eq!(damaged(VERSION, versioned(Version::new(now * 1000, 5))), None);
+        assert_eq!(damaged(ENDS, text("words")), Some(ENDS));
+        assert_eq!(damaged(ENDS, number(u64::MAX)), Some(ENDS));
+        assert_eq!(damaged(ENDS, number(now)), None);
+        // Another tool's own attributes are its own.
+        assert_eq!(damaged(OWNER, number(7)), None);
+    }
+
+    #[test]
+    fn a_version_is_stored_in_its_order() {
+        let stored = |high, low| match versioned(Version::new(high, low)) {
+            AttributeValue::B(blob) => blob.into_inner(),
+            other => panic!("{other:?}"),
+        };
+        assert!(stored(1, u64::MAX) < stored(2, 0));
+        assert!(stored(255, 0) < stored(256, 0));
+        let item = HashMap::from([(VERSION.to_owned(), versioned(Version::new(7, 8)))]);
+        assert_eq!(Found::of(&item).version, Some(Version::new(7, 8)));
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_no_entry() {
+        let item = HashMap::from([(VALUE.to_owned(), text("words"))]);
+        assert!(Found::of(&item).entry(Key::parse("a").unwrap()).is_none());
+    }
+}

@@ -1,0 +1,183 @@
+//! Keeps the credentials, which age: they are had anew once the service refuses those that there are.
+
+use crate::error::{Failure, Refusal};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, identity::IdentityCache};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
+};
+use aws_sdk_dynamodb::config::{ConfigBag, RuntimeComponents};
+use aws_smithy_runtime_api::client::identity::{
+    IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
+};
+use kv_core::{
+    Error, ErrorKind,
+    backend::{Mutex, retry::Effect},
+};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, MutexGuard},
+};
+
+/// The credentials of one store, for calls and streams alike. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Login(Arc<Inner>);
+
+struct Inner {
+    /// Given with the settings, so that there are no others.
+    given: Option<Credentials>,
+    region: Option<String>,
+    profile: Option<String>,
+    state: Mutex<State>,
+}
+
+/// What the service has refused of one call so far.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<Refused>);
+
+#[derive(Default)]
+struct Refused {
+    date: bool,
+    credentials: Option<Credentials>,
+}
+
+struct State {
+    /// How many times they were had anew.
+    round: usize,
+    /// Where they come from: files and environment as they were when it was made.
+    provider: Option<SharedCredentialsProvider>,
+    cache: SharedIdentityCache,
+    last: Option<Credentials>,
+}
+
+/// Makes a loader with the region and profile that were asked for, and for the rest with what the environment says.
+pub(crate) fn loader(region: Option<&str>, profile: Option<&str>) -> ConfigLoader {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    loader
+}
+
+impl Login {
+    pub(crate) fn new(given: Option<Credentials>, region: Option<String>, profile: Option<String>) -> Self {
+        let state = State { round: 0, provider: None, cache: IdentityCache::lazy().build(), last: None };
+        Self(Arc::new(Inner { given, region, profile, state: Mutex::new(state) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock()
+    }
+
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        if let Some(given) = &self.0.given {
+            return Ok(given.clone());
+        }
+        let there = self.state().provider.clone();
+        let provider = match there {
+            Some(provider) => provider,
+            None => {
+                let loader = loader(self.0.region.as_deref(), self.0.profile.as_deref());
+                let loaded = Box::pin(loader.load()).await;
+                let provider = loaded.credentials_provider();
+                provider.ok_or_else(|| CredentialsError::not_loaded("the SDK knows of none"))?
+            }
+        };
+        let credentials = provider.provide_credentials().await?;
+        let mut state = self.state();
+        (state.provider, state.last) = (Some(provider), Some(credentials.clone()));
+        Ok(credentials)
+    }
+
+    /// Has the next request have its credentials anew, from files and environment as they are now;
+    /// unless that was done since this round.
+    fn renew(&self, round: usize) {
+        let mut state = self.state();
+        if state.round == round {
+            state.round += 1;
+            state.provider = None;
+            state.cache = IdentityCache::lazy().build();
+        }
+    }
+
+    /// Sends a request, and mends what is refused of its credentials or its date: so it took no
+    /// effect, and may be sent again.
+    pub(crate) async fn send<T>(
+        &self,
+        refusals: &Refusals,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let round = self.state().round;
+        match request.await {
+            Err(Failure { refusal: Some(refusal), error, .. }) => {
+                Err(self.mend(refusal, error, round, refusals))
+            }
+            answer => answer,
+        }
+    }
+
+    /// Returns what a refusal of a request means, whose credentials were of this round. What is
+    /// still refused with the same credentials, after they were had anew, is refused.
+    fn mend(&self, refusal: Refusal, error: Error, round: usize, refusals: &Refusals) -> Failure {
+        let (used, mut before) = (self.state().last.clone(), refusals.0.lock());
+        let passes = |why| {
+            let error = Error::new(ErrorKind::Unavailable, why).with_cause(error.clone());
+            Failure::of(Effect::RefusedHere, error)
+        };
+        match refusal {
+            // The answer told the date.
+            Refusal::Date => {
+                let is_first = !std::mem::replace(&mut before.date, true);
+                Failure { is_mended: is_first, ..passes(DATES) }
+            }
+            // Those that there were have run out, and where they come from is away for now.
+            Refusal::Missing if used.is_some() => {
+                self.renew(round);
+                passes(RAN_OUT)
+            }
+            Refusal::Missing => Failure::refused(error),
+            Refusal::Unknown => {
+                let has_others = self.0.given.is_none() && (used.is_none() || before.credentials != used);
+                if has_others {
+                    before.credentials = used;
+                    self.renew(round);
+                }
+                Failure { is_mended: has_others, ..Failure::refused(error) }
+            }
+        }
+    }
+}
+
+const DATES: &str = "the service refuses the date of the signature, and its answers tell no other";
+const RAN_OUT: &str = "the credentials cannot be had anew";
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("profile", &self.0.profile).finish_non_exhaustive()
+    }
+}
+
+impl ProvideCredentials for Login {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.credentials())
+    }
+}
+
+impl ResolveCachedIdentity for Login {
+    fn resolve_cached_identity<'a>(
+        &'a self,
+        resolver: SharedIdentityResolver,
+        components: &'a RuntimeComponents,
+        bag: &'a ConfigBag,
+    ) -> IdentityFuture<'a> {
+        let cache = self.state().cache.clone();
+        IdentityFuture::new(async move { cache.resolve_cached_identity(resolver, components, bag).await })
+    }
+}

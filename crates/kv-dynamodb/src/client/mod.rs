@@ -1,0 +1,272 @@
+//! Sends requests: each waits in its lane, and of one without an answer it tells what is known.
+
+mod answers;
+pub(crate) mod cancelled;
+pub(crate) mod clock;
+pub(crate) mod item;
+mod login;
+pub(crate) mod open;
+mod sent;
+pub(crate) mod table;
+pub(crate) mod terms;
+
+use crate::{
+    client::{
+        clock::ServiceTime,
+        login::{Login, Refusals},
+    },
+    error::{Failure, closed},
+};
+use aws_sdk_dynamodb::Client as Tables;
+use aws_sdk_dynamodbstreams::Client as Streams;
+use kv_core::{
+    Deadline, Result,
+    backend::{
+        Backoff, catch_up,
+        retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
+        unique,
+    },
+};
+use std::{fmt, future::Future, pin::pin, time::Duration};
+use tokio::sync::Semaphore;
+
+/// How many requests of a lane are under way at once: each has a connection of its own.
+const MAX_CALLS: usize = 64;
+const MAX_KEEP_ALIVES: usize = 16;
+const MAX_LEASE_KEYS: usize = 32;
+
+/// The queues in which requests wait for their connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// What callers ask for.
+    Calls,
+    /// What keeps a lock or lease, or gives it back: it never waits behind calls.
+    KeepAlive,
+    /// The keys of large leases, behind which no lock waits.
+    LeaseKeys,
+}
+
+struct Lanes {
+    calls: Semaphore,
+    keep_alives: Semaphore,
+    lease_keys: Semaphore,
+}
+
+impl Lanes {
+    fn of(&self, lane: Lane) -> &Semaphore {
+        match lane {
+            Lane::Calls => &self.calls,
+            Lane::KeepAlive => &self.keep_alives,
+            Lane::LeaseKeys => &self.lease_keys,
+        }
+    }
+}
+
+/// What attempts go through on their way to the service.
+struct Service {
+    lanes: Lanes,
+    login: Login,
+}
+
+/// The table, its stream, and what time it is there.
+pub(crate) struct Client {
+    pub(crate) tables: Tables,
+    pub(crate) streams: Streams,
+    pub(crate) table: String,
+    pub(crate) time: ServiceTime,
+    service: Servers<Service>,
+}
+
+/// Returns the pauses between attempts.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_millis(800))
+}
+
+/// Returns an id that nobody else has.
+pub(crate) fn unique_id() -> String {
+    format!("{:016x}{:016x}", unique(), unique())
+}
+
+impl Client {
+    pub(crate) fn new(
+        tables: Tables,
+        streams: Streams,
+        table: String,
+        time: ServiceTime,
+        login: Login,
+    ) -> Self {
+        let lanes = Lanes {
+            calls: Semaphore::new(MAX_CALLS),
+            keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
+            lease_keys: Semaphore::new(MAX_LEASE_KEYS),
+        };
+        let service = Servers::one(Service { lanes, login }).with_backoff(backoff());
+        Self { tables, streams, table, time, service }
+    }
+
+    /// Returns the answer to a call, as the rules of [`Servers::run`] have it sent again.
+    pub(crate) async fn call<T, F>(
+        &self,
+        safety: RetrySafety,
+        deadline: Deadline,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        Ok(self.answer(safety, Lane::Calls, deadline, request).await?.answer)
+    }
+
+    /// Returns the answer to a request of this lane, and whether it may be one to our own doing.
+    pub(crate) async fn answer<T, F>(
+        &self,
+        safety: RetrySafety,
+        lane: Lane,
+        deadline: Deadline,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<Answered<T>>
+    where
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let (request, refusals) = (&request, &Refusals::default());
+        // Boxed, as the SDK's futures are so deep that compilers of programs give up on what is
+        // around them.
+        let attempt = |attempt| Box::pin(once(attempt, safety, lane, refusals, request));
+        self.service.run(safety, deadline, attempt).await
+    }
+
+    /// Sends a request to the stream, and again only with other credentials: whoever follows the
+    /// stream rides out the rest, and has to know of it.
+    pub(crate) async fn stream<T, F>(
+        &self,
+        within: Duration,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let (request, refusals) = (&request, &Refusals::default());
+        let attempt = |attempt| Box::pin(once_of_stream(attempt, refusals, request));
+        let answered = self.service.run(RetrySafety::Read, Deadline::after(within), attempt).await;
+        answered.map_err(Failure::refused)?.answer
+    }
+
+    /// Ends what waits for its turn.
+    pub(crate) fn close(&self) {
+        let Lanes { calls, keep_alives, lease_keys } = &self.service.preferred().lanes;
+        [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
+    }
+}
+
+/// Makes one attempt at a request.
+async fn once<T, F>(
+    attempt: Attempt<'_, Service>,
+    safety: RetrySafety,
+    lane: Lane,
+    refusals: &Refusals,
+    request: &(impl Fn() -> F + Sync),
+) -> Result<T, RequestError>
+where
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let Service { lanes, login } = attempt.server;
+    let _slot = match before(attempt.deadline, lanes.of(lane).acquire()).await {
+        Some(Ok(slot)) => slot,
+        Some(Err(_)) => return Err(RequestError::new(Effect::Refused, closed())),
+        None => return Err(Failure::silent(Effect::None, "free connection", attempt.deadline).into()),
+    };
+    if safety == RetrySafety::Write {
+        catch_up(attempt.deadline, || false).await;
+    }
+    let (connect_patience, patience) = (attempt.connect_patience(), attempt.patience());
+    let (asked, sent) = sent::watched(login.send(refusals, request()));
+    let mut asked = pin!(asked);
+    let answer = match before(connect_patience, &mut asked).await {
+        None if sent.maybe() => before(patience, asked).await,
+        answer => answer,
+    };
+    match answer {
+        Some(answer) => Ok(answer?),
+        None if sent.maybe() => Err(Failure::silent(Effect::Unknown, "answer", patience).into()),
+        None => Err(Failure::silent(Effect::None, "connection", connect_patience).into()),
+    }
+}
+
+/// Makes one attempt at a request to the stream, which fails where other credentials may help.
+async fn once_of_stream<T, F>(
+    attempt: Attempt<'_, Service>,
+    refusals: &Refusals,
+    request: &(impl Fn() -> F + Sync),
+) -> Result<Result<T, Failure>, RequestError>
+where
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let asked = attempt.server.login.send(refusals, request());
+    match before(attempt.deadline, asked).await {
+        Some(Err(failure)) if failure.is_mended => Err(failure.into()),
+        Some(answer) => Ok(answer),
+        None => Ok(Err(Failure::silent(Effect::Unknown, "answer of the stream", attempt.deadline))),
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {:?}", self.table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::sent::Sending;
+    use aws_config::{BehaviorVersion, Region};
+    use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+    use kv_core::{Error, ErrorKind, backend::Clock};
+    use std::net::SocketAddr;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    async fn write_to(address: SocketAddr) -> Error {
+        let shared = aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(format!("http://{address}"))
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "id", "secret", None, None, "tests",
+            )))
+            .build();
+        let config = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
+        let (tables, streams) = (Tables::from_conf(config), Streams::new(&shared));
+        let (time, login) = (ServiceTime::new(Clock::system()), Login::new(None, None, None));
+        let client = Client::new(tables, streams, "t".into(), time, login);
+        let write = || async {
+            let written = client.tables.delete_item().table_name("t").send().await;
+            written.map(drop).map_err(Failure::from)
+        };
+        let within = Deadline::after(Duration::from_millis(300));
+        client.call(RetrySafety::Write, within, write).await.expect_err("nobody answers")
+    }
+
+    #[tokio::test]
+    async fn a_write_that_never_had_a_connection_did_not_happen() -> std::io::Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let full = socket.listen(1)?;
+        let address = full.local_addr()?;
+        let mut queue = Vec::new();
+        // Whoever comes behind these is neither let in nor refused.
+        while let Ok(there) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queue.push(there?);
+        }
+        assert_eq!(write_to(address).await.kind(), ErrorKind::Timeout);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn of_a_write_that_was_sent_nobody_knows() -> std::io::Result<()> {
+        let silent = TcpListener::bind("127.0.0.1:0").await?;
+        assert_eq!(write_to(silent.local_addr()?).await.kind(), ErrorKind::OutcomeUnknown);
+        Ok(())
+    }
+}

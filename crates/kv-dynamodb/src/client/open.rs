@@ -1,0 +1,57 @@
+//! Makes the client: those of the SDK, which repeat nothing by themselves, with this crate's login, time and look at answers.
+
+use crate::client::{
+    Client,
+    answers::Answers,
+    clock::ServiceTime,
+    login::{Login, loader},
+    sent::Sending,
+};
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::Credentials;
+use kv_core::{Error, ErrorKind, Result};
+use std::time::Duration;
+
+/// How long making a connection may take, TLS included.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Where the table is, and who asks; what is missing comes from the environment.
+pub(crate) struct Settings {
+    pub(crate) table: String,
+    pub(crate) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) profile: Option<String>,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// Reads what the SDK has from its files and the environment, and makes the client; sends nothing to the service.
+pub(crate) async fn open(settings: Settings, time: ServiceTime) -> Result<Client> {
+    let Settings { table, region, endpoint, profile, credentials } = settings;
+    let login = Login::new(credentials, region.clone(), profile.clone());
+    // How often a request may be sent is for this crate to say: the SDK would repeat what must not be.
+    let mut loader = loader(region.as_deref(), profile.as_deref())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .time_source(time.clone())
+        .identity_cache(login.clone())
+        .credentials_provider(login.clone());
+    if let Some(endpoint) = &endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    let shared = loader.load().await;
+    if shared.region().is_none() {
+        let why = "no region is known; set AWS_REGION, put one into the profile, or give `region`";
+        return Err(Error::new(ErrorKind::InvalidArgument, why));
+    }
+    let answers = Answers(time.clone());
+    let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
+    let tables = tables.interceptor(answers.clone()).interceptor(Sending).build();
+    let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(answers).build();
+    Ok(Client::new(
+        aws_sdk_dynamodb::Client::from_conf(tables),
+        aws_sdk_dynamodbstreams::Client::from_conf(streams),
+        table,
+        time,
+        login,
+    ))
+}

@@ -1,0 +1,58 @@
+//! Reads many items, in batches.
+
+use crate::{
+    client::{
+        Client,
+        item::{Found, Item, KEY, primary_key},
+    },
+    error::{Failure, corrupt},
+};
+use aws_sdk_dynamodb::types::KeysAndAttributes;
+use kv_core::{Deadline, Result, backend::retry::RetrySafety};
+use std::collections::{BTreeMap, HashMap};
+
+/// The most items of one batch of reads.
+const MOST_READS: usize = 100;
+
+/// Reads several items of one partition, by as few requests as the service allows.
+pub(crate) async fn read_many(
+    client: &Client,
+    partition: &str,
+    keys: impl IntoIterator<Item = &str>,
+    consistent: bool,
+    deadline: Deadline,
+) -> Result<BTreeMap<String, Found>> {
+    let mut keys: Vec<&str> = keys.into_iter().collect();
+    // The service refuses to be asked for one twice.
+    keys.sort_unstable();
+    keys.dedup();
+    let mut all = BTreeMap::new();
+    for keys in keys.chunks(MOST_READS) {
+        let mut left: Vec<Item> = keys.iter().map(|key| primary_key(partition, key)).collect();
+        while !left.is_empty() {
+            let ask = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(consistent).build();
+            let ask = ask.map_err(|_| corrupt("the SDK refused a batch of keys"))?;
+            let get = || async {
+                let get = client.tables.batch_get_item().request_items(&client.table, ask.clone());
+                let answer = get.send().await.map_err(Failure::from)?;
+                let found = answer.responses().and_then(|tables| tables.get(&client.table));
+                // Nothing at all: more was asked than the table gives now.
+                if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty)
+                {
+                    return Err(Failure::throttled());
+                }
+                Ok(answer)
+            };
+            let mut answer = client.call(RetrySafety::Read, deadline, get).await?;
+            let items = answer.responses.as_mut().and_then(|tables| tables.remove(&client.table));
+            for item in items.unwrap_or_default() {
+                if let Some(key) = item.get(KEY).and_then(|key| key.as_s().ok()) {
+                    all.insert(key.clone(), Found::of(&item));
+                }
+            }
+            let rest = answer.unprocessed_keys.as_mut().and_then(|tables| tables.remove(&client.table));
+            left = rest.map_or_else(Vec::new, |rest| rest.keys);
+        }
+    }
+    Ok(all)
+}

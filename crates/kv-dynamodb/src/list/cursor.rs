@@ -1,0 +1,29 @@
+//! Tells where the next page of a listing or of a deletion begins.
+
+use kv_core::{Cursor, Error, ErrorKind, Result};
+
+/// Where a page begins.
+pub(crate) struct PageToken {
+    /// How many keys to ask for.
+    pub(crate) size: usize,
+    pub(crate) start: String,
+}
+
+impl PageToken {
+    fn of(cursor: &Cursor) -> Option<Self> {
+        let (size, start) = cursor.as_bytes().split_first_chunk::<4>()?;
+        let size = usize::try_from(u32::from_be_bytes(*size)).ok()?;
+        Some(Self { size, start: std::str::from_utf8(start).ok()?.to_owned() })
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        let size = u32::try_from(self.size).unwrap_or(u32::MAX).to_be_bytes();
+        Cursor::new([&size[..], self.start.as_bytes()].concat())
+    }
+}
+
+/// Reads a cursor, if there is one.
+pub(crate) fn page_token(from: Option<&Cursor>) -> Result<Option<PageToken>> {
+    let odd = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
+    from.map(|cursor| PageToken::of(cursor).ok_or_else(odd)).transpose()
+}

@@ -1,0 +1,102 @@
+//! Keeps what this side knows of an attempt to hold a lock.
+
+use crate::{
+    client::{
+        item::{Found, OWNER},
+        unique_id,
+    },
+    core::Core,
+    error::damaged,
+    lease::keep::life,
+};
+use kv_core::{
+    Bytes, Deadline, Key, LockOptions, Result,
+    backend::{Instant, Mutex},
+};
+use std::{
+    sync::{
+        Arc, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// One attempt to hold one lock.
+pub(super) struct Attempt {
+    pub(super) core: Arc<Core>,
+    pub(super) name: Key,
+    pub(super) owner: String,
+    pub(super) ttl: Duration,
+    pub(super) value: Bytes,
+    pub(super) each_request: Duration,
+    /// The tokens of the requests for it that may still take effect, and when they were sent.
+    asked: Mutex<Vec<(u64, Instant)>>,
+    /// Until then, by our own clock, nobody else can have it.
+    held_until: Mutex<Instant>,
+    /// How many renewals were begun.
+    renewals: AtomicU64,
+}
+
+impl Attempt {
+    /// Makes one that has asked for nothing yet.
+    pub(super) fn new(core: &Arc<Core>, name: &Key, ttl: Duration, options: &LockOptions) -> Self {
+        Self {
+            core: core.clone(),
+            name: name.clone(),
+            owner: unique_id(),
+            ttl,
+            value: options.value.clone(),
+            each_request: options.each_request,
+            asked: Mutex::default(),
+            held_until: Mutex::new(core.client.time.local().now()),
+            renewals: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.each_request)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<(u64, Instant)>> {
+        self.asked.lock()
+    }
+
+    /// Notes that a request with this token is sent then. What earlier ones got has ended after a while.
+    pub(super) fn asks(&self, token: u64, now: Instant) {
+        let mut asked = self.asked();
+        asked.retain(|(_, since)| now.since(*since) < life(self.ttl));
+        asked.push((token, now));
+    }
+
+    pub(super) fn asked_at(&self, token: u64) -> Option<Instant> {
+        self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
+    }
+
+    /// Notes that it was granted or renewed by a request that was sent then.
+    pub(super) fn lives_since(&self, since: Instant) {
+        let mut until = self.held_until.lock();
+        *until = (*until).max(since + life(self.ttl));
+    }
+
+    pub(super) fn is_held_for_certain(&self) -> bool {
+        let until = *self.held_until.lock();
+        self.core.client.time.local().now() < until
+    }
+
+    /// Counts a renewal that begins.
+    pub(super) fn next_renewal(&self) -> u64 {
+        self.renewals.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Refuses a record whose owner is damaged: it may be put right and be ours again, and nobody else gets it meanwhile.
+    pub(super) fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
+        match found.and_then(|found| found.damaged_lock(self.core.client.time.latest())) {
+            Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_ours(&self, found: &Found) -> bool {
+        found.owner.as_deref() == Some(&self.owner)
+    }
+}

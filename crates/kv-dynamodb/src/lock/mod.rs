@@ -1,0 +1,206 @@
+//! Acquires and renews locks: a record each, whose owner holds it until its end.
+//!
+//! The record stays after a release, because it holds the token; a day later, unless it is taken
+//! again, the service deletes it. A token is the service's time in milliseconds, at the latest that
+//! it may be, and above the one before: so none is given out twice, also where the record was
+//! deleted or is that of an older copy of the table.
+//!
+//! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is
+//! left as it is.
+
+mod attempt;
+mod release;
+pub(crate) mod tokens;
+pub(crate) mod waits;
+
+use crate::{
+    client::{
+        Lane,
+        clock::Millis,
+        item::{
+            ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, primary_key, text,
+        },
+        terms::Terms,
+    },
+    core::Core,
+    error::{Failure, closed, corrupt, outpaced},
+    lease::{
+        keep::{Prolonged, prolong},
+        state::Renewal,
+    },
+    list::read::{fresh_time, read_item},
+    lock::attempt::Attempt,
+};
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
+use kv_core::{
+    Acquired, Error, ErrorKind, Fence, Holder, Key, LockOptions, ReadOptions, Result,
+    backend::{Alive, Instant, retry::RetrySafety},
+};
+use std::sync::Arc;
+
+/// What came of one request for the lock.
+enum Took {
+    /// With this token, by a request that was sent then.
+    Done(u64, Instant),
+    /// This is there.
+    Hindered(Option<Found>),
+}
+
+/// What came of asking for the lock.
+enum Asked {
+    Got(Acquired),
+    /// Another holds it until then.
+    Held(Option<Millis>),
+}
+
+/// [`Store::lock`](kv_core::Store::lock).
+pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
+    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
+    let attempt = Arc::new(Attempt::new(core, name, ttl, options));
+    if !options.wait {
+        return match attempt.clone().ask().await? {
+            Asked::Got(lock) => Ok(Some(lock)),
+            Asked::Held(_) => Ok(None),
+        };
+    }
+    // Those of one store stand in line here; only the first of them asks the service.
+    let (turn, wait) = core.waits.turn(name).await;
+    loop {
+        match attempt.clone().ask().await? {
+            Asked::Got(lock) => {
+                drop(turn);
+                return Ok(Some(lock));
+            }
+            Asked::Held(ends) => wait.free(ends).await,
+        }
+    }
+}
+
+/// [`Store::lock_holder`](kv_core::Store::lock_holder).
+pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    let found = read_item(core, &core.names.locks, name.as_str(), &[], options).await?;
+    Ok(core.holding(name.as_str(), found)?.and_then(Found::holder))
+}
+
+impl Attempt {
+    /// Asks for the lock. The request goes on when the caller stops waiting, and what it got is given
+    /// back: a request that is cut off could still be done by the service.
+    async fn ask(self: Arc<Self>) -> Result<Asked> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let attempt = self.clone();
+        self.core.tasks.spawn(async move {
+            let asked = attempt.clone().enter().await;
+            let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
+            // A lock that nobody takes is released: here, or by its drop.
+            if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
+                lock.release.run().await?;
+            }
+            if unknown {
+                attempt.release().await?;
+            }
+            Ok(())
+        });
+        match answered.await {
+            Ok(asked) => asked,
+            Err(_) => Err(closed()),
+        }
+    }
+
+    /// Asks until it is known who has the lock.
+    async fn enter(self: Arc<Self>) -> Result<Asked> {
+        fresh_time(&self.core, self.deadline()).await?;
+        let (client, deadline) = (&self.core.client, self.deadline());
+        loop {
+            let found = match client.call(RetrySafety::Repeatable, deadline, || self.take()).await? {
+                Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
+                Took::Hindered(found) => found,
+            };
+            let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
+            self.core.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
+            let ours = found.token.filter(|_| self.is_ours(&found));
+            if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
+                // An earlier request, whose answer was lost, has got it.
+                return Ok(Asked::Got(self.clone().held(token, since)));
+            }
+            if self.core.holding(self.name.as_str(), Some(found.clone()))?.is_some() {
+                return Ok(Asked::Held(found.ends));
+            }
+            // It is free by now, or its token was above ours.
+            if deadline.has_passed() {
+                return Err(outpaced(deadline));
+            }
+        }
+    }
+
+    /// Takes it, if it is free.
+    async fn take(&self) -> Result<Took, Failure> {
+        let (client, time) = (&self.core.client, &self.core.client.time);
+        let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
+        let token = self.core.shared.tokens.next(time.latest());
+        self.asks(token, since);
+        let mut terms = Terms::default();
+        let condition =
+            format!("{} AND {}", terms.is_free(now, last_token(time.latest())), terms.has_token_below(token));
+        let set = [
+            (OWNER, text(&self.owner)),
+            (ENDS, number(ends)),
+            (TTL, number(self.core.deleted_at(ends))),
+            (VALUE, bytes(self.value.clone())),
+            (RENEWAL, number(0)),
+            (TOKEN, number(token)),
+        ];
+        let set = set.map(|(name, value)| format!("{} = {}", terms.name(name), terms.value(value)));
+        let update = client
+            .tables
+            .update_item()
+            .table_name(&client.table)
+            .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))
+            .update_expression(format!("SET {}", set.join(", ")))
+            .condition_expression(condition)
+            .set_expression_attribute_names(terms.names())
+            .set_expression_attribute_values(terms.values())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match update.send().await {
+            Ok(_) => Ok(Took::Done(token, since)),
+            Err(e) => match e.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Took::Hindered(failed.item().map(Found::of)))
+                }
+                _ => Err(Failure::from(e)),
+            },
+        }
+    }
+
+    /// Returns the lock, which is kept alive, and given back once.
+    fn held(self: Arc<Self>, token: u64, since: Instant) -> Acquired {
+        self.lives_since(since);
+        let alive = Alive::keep(self.core.client.time.local(), self.ttl, since, {
+            let attempt = self.clone();
+            move || attempt.clone().renew()
+        });
+        let release = self.core.tasks.undo(self.clone().release());
+        let fence = Fence::new(self.name.clone(), token, self.owner.clone().into_bytes());
+        Acquired { fence, alive, release }
+    }
+
+    async fn renew(self: Arc<Self>) -> Result<()> {
+        let (core, name, locks) = (&self.core, self.name.as_str(), &self.core.names.locks);
+        let began = core.client.time.local().now();
+        let number = self.next_renewal();
+        let to = Renewal { ends: core.client.time.end_of(self.ttl), number };
+        let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
+        match prolong(core, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
+            Prolonged::Done => {}
+            // By an earlier attempt, whose answer was lost.
+            Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
+            Prolonged::Hindered(found) => {
+                self.is_anybodys(found.as_ref())?;
+                let why = "its record was taken by another, or deleted on the service";
+                return Err(Error::new(ErrorKind::LockLost, why));
+            }
+        }
+        self.lives_since(began);
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! Waits for locks: in line within a store, and by polls that all lines share.
+
+use crate::{
+    client::{Client, backoff, clock::Millis},
+    list::batch_get::read_many,
+};
+use kv_core::{
+    Deadline, Key,
+    backend::{Home, Mutex, unique},
+};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, MutexGuard, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OwnedMutexGuard},
+    task::AbortHandle,
+};
+
+/// How often the records of all locks that this store waits for are looked at, in one request a hundred.
+const POLL: Duration = Duration::from_millis(250);
+/// How many times in a row a lock is handed on within this store before others have a whole round of polls to come first.
+const IN_A_ROW: u32 = 8;
+
+/// The locks that this store waits for, and what is known of them.
+pub(crate) struct Waits(Arc<Shared>);
+
+struct Shared {
+    client: Arc<Client>,
+    partition: String,
+    lines: Mutex<HashMap<Key, Weak<Line>>>,
+    poller: Mutex<Option<Poller>>,
+}
+
+/// Who polls, and on which runtime.
+struct Poller {
+    task: AbortHandle,
+    home: Home,
+}
+
+/// Those who wait for one lock.
+#[derive(Default)]
+struct Line {
+    /// Whose turn it is to ask the service.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Asks again now.
+    free: Notify,
+    state: Mutex<LineState>,
+}
+
+#[derive(Default)]
+struct LineState {
+    /// Whether the first in line looks at what the polls find.
+    waits: bool,
+    handed_on: u32,
+}
+
+/// The first in line.
+pub(crate) struct Wait {
+    line: Arc<Line>,
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock()
+    }
+}
+
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Key, Weak<Line>>> {
+        self.lines.lock()
+    }
+
+    /// Returns the lines whose first waits.
+    fn waiting(&self) -> Vec<(Key, Arc<Line>)> {
+        let lines = self.lines();
+        let lines = lines.iter().filter_map(|(name, line)| Some((name.clone(), line.upgrade()?)));
+        lines.filter(|(_, line)| line.state().waits).collect()
+    }
+
+    /// Looks at the records as long as somebody waits.
+    async fn poll(self: Arc<Self>) {
+        let mut backoff = backoff();
+        loop {
+            tokio::time::sleep(POLL - POLL / 8 + Duration::from_millis(unique() % 64)).await;
+            let waiting = self.waiting();
+            if waiting.is_empty() {
+                let mut poller = self.poller.lock();
+                // Who began to wait meanwhile has seen this poller.
+                if self.waiting().is_empty() {
+                    *poller = None;
+                    return;
+                }
+                continue;
+            }
+            let names = waiting.iter().map(|(name, _)| name.as_str());
+            // From the past will do: who asks is told the truth.
+            let found = read_many(&self.client, &self.partition, names, false, Deadline::default()).await;
+            let found = match found {
+                Ok(found) => found,
+                Err(e) => {
+                    // What lasts is for those to hear who wait.
+                    if e.is_lasting() {
+                        waiting.iter().for_each(|(_, line)| line.free.notify_one());
+                    }
+                    backoff.pause().await;
+                    continue;
+                }
+            };
+            backoff.reset();
+            for (name, line) in waiting {
+                let held = found.get(name.as_str()).is_some_and(|record| {
+                    let over = record.ends.is_some_and(|end| self.client.time.is_over(end));
+                    record.owner.is_some() && !over
+                });
+                if !held {
+                    line.free.notify_one();
+                }
+            }
+        }
+    }
+}
+
+impl Waits {
+    pub(crate) fn new(client: Arc<Client>, partition: String) -> Self {
+        Self(Arc::new(Shared { client, partition, lines: Mutex::default(), poller: Mutex::default() }))
+    }
+
+    /// Waits in line behind the others of this store.
+    pub(crate) async fn turn(&self, name: &Key) -> (OwnedMutexGuard<()>, Wait) {
+        let line = {
+            let mut lines = self.0.lines();
+            lines.retain(|_, line| line.strong_count() > 0);
+            let there = lines.get(name).and_then(Weak::upgrade);
+            there.unwrap_or_else(|| {
+                let line = Arc::<Line>::default();
+                lines.insert(name.clone(), Arc::downgrade(&line));
+                line
+            })
+        };
+        let wait = Wait { line, shared: self.0.clone() };
+        (wait.line.turn.clone().lock_owned().await, wait)
+    }
+
+    /// Notes that a lock of this store was given back: who waits for it here need not wait for the next poll; but now and
+    /// then, so that other clients have a chance.
+    pub(crate) fn released(&self, name: &Key) {
+        let Some(line) = self.0.lines().get(name).and_then(Weak::upgrade) else { return };
+        let mut state = line.state();
+        state.handed_on += 1;
+        if !state.handed_on.is_multiple_of(IN_A_ROW) {
+            line.free.notify_one();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        if let Some(poller) = self.0.poller.lock().take() {
+            poller.task.abort();
+        }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Wait {
+    /// Has somebody poll; ready when the runtime on which that goes on has ended.
+    fn poll(&self) -> impl Future<Output = ()> + use<> {
+        let mut poller = self.shared.poller.lock();
+        let goes_on = |poller: &Poller| !poller.task.is_finished() && !poller.home.is_gone();
+        if !poller.as_ref().is_some_and(goes_on) {
+            let task = tokio::spawn(self.shared.clone().poll()).abort_handle();
+            *poller = Some(Poller { task, home: Home::here() });
+        }
+        let gone = poller.as_ref().map(|poller| poller.home.gone());
+        async move {
+            match gone {
+                Some(gone) => gone.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ready when the lock may be free. Cancel safe.
+    pub(crate) async fn free(&self, ends: Option<Millis>) {
+        let watched = Watched::new(self);
+        let time = &self.shared.client.time;
+        // A holder that was killed gives no notice.
+        let over = async {
+            match ends {
+                Some(ends) => loop {
+                    match time.until(ends) {
+                        Duration::ZERO => return,
+                        left => time.local().sleep(left).await,
+                    }
+                },
+                None => std::future::pending().await,
+            }
+        };
+        let mut over = std::pin::pin!(over);
+        loop {
+            // The runtime on which is polled may end before that of this wait.
+            let gone = self.poll();
+            tokio::select! {
+                () = self.line.free.notified() => break,
+                () = &mut over => break,
+                () = gone => {}
+            }
+        }
+        drop(watched);
+    }
+}
+
+/// Has the polls look at a lock as long as it lives.
+struct Watched<'a>(&'a Line);
+
+impl<'a> Watched<'a> {
+    fn new(wait: &'a Wait) -> Self {
+        wait.line.state().waits = true;
+        Self(&wait.line)
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.state().waits = false;
+    }
+}

@@ -1,0 +1,311 @@
+//! Reads the table's stream once for all watches of a store.
+
+use crate::{
+    client::{
+        Client, backoff,
+        clock::Millis,
+        item::{Attribute, Found, KEY, PARTITION},
+    },
+    error::closed,
+    list::batch_get::read_many,
+    names::Names,
+    watch::{
+        expiry::{Expiries, Subject},
+        follow::{RecordHandler, follow},
+        stream::Stream,
+    },
+};
+use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
+use kv_core::{
+    Deadline, Entry, Error, Result, Version, WatchEvent,
+    backend::{AbortOnDrop, Home, Hub, Mutex},
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// The one reader of the stream, which runs while somebody watches.
+pub(crate) struct Feed {
+    client: Arc<Client>,
+    names: Names,
+    hub: Hub,
+    reading: Mutex<Weak<Reading>>,
+    closed: AtomicBool,
+}
+
+/// A share in the reader: it ends with the last of them.
+pub(crate) struct Reading {
+    home: Home,
+    tasks: [AbortOnDrop; 2],
+    state: watch::Receiver<State>,
+    expiries: Arc<Expiries>,
+}
+
+/// Why nothing is told any more.
+pub(crate) enum End {
+    /// Something is in the way that lasts.
+    Lasting(Error),
+    /// The runtime on which it was read has ended: it can be read on another.
+    Gone,
+}
+
+#[derive(Debug)]
+enum State {
+    Beginning,
+    /// Every change from here on is told.
+    Live,
+    Over(Error),
+}
+
+impl Feed {
+    pub(crate) fn new(client: Arc<Client>, names: Names, hub: Hub) -> Self {
+        Self { client, names, hub, reading: Mutex::default(), closed: AtomicBool::new(false) }
+    }
+
+    /// Takes part in reading, and begins it if nobody does.
+    pub(crate) fn join(&self) -> Result<Arc<Reading>> {
+        let mut reading = self.reading.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        if let Some(there) = reading.upgrade().filter(|there| there.goes_on()) {
+            return Ok(there);
+        }
+        let (told, state) = watch::channel(State::Beginning);
+        let expiries = Arc::<Expiries>::default();
+        let teller = Arc::new(Teller {
+            client: self.client.clone(),
+            names: self.names.clone(),
+            hub: self.hub.clone(),
+            state: told,
+            expiries: expiries.clone(),
+        });
+        let source = Arc::new(Stream::new(self.client.clone()));
+        let watcher = tokio::spawn(teller.clone().watch_expiries());
+        let follower = tokio::spawn(async move {
+            let why = follow(source, teller.clone()).await;
+            teller.state.send_replace(State::Over(why));
+        });
+        let tasks = [watcher.abort_handle(), follower.abort_handle()].map(AbortOnDrop::new);
+        let new = Arc::new(Reading { home: Home::here(), tasks, state, expiries });
+        *reading = Arc::downgrade(&new);
+        Ok(new)
+    }
+
+    pub(crate) fn close(&self) {
+        let reading = {
+            let reading = self.reading.lock();
+            self.closed.store(true, Ordering::Release);
+            reading.upgrade()
+        };
+        if let Some(reading) = reading {
+            reading.tasks.iter().for_each(AbortOnDrop::abort);
+        }
+    }
+}
+
+impl Reading {
+    fn goes_on(&self) -> bool {
+        let is_over = matches!(&*self.state.borrow(), State::Over(_));
+        !is_over && self.state.has_changed().is_ok() && !self.home.is_gone()
+    }
+
+    /// Returns when every change from here on is told.
+    pub(crate) async fn live(&self) -> Result<(), End> {
+        let mut state = self.state.clone();
+        let live = async {
+            match state.wait_for(|state| !matches!(state, State::Beginning)).await.as_deref() {
+                Ok(State::Over(why)) => Err(End::Lasting(why.clone())),
+                Ok(_) => Ok(()),
+                Err(_) => Err(End::Gone),
+            }
+        };
+        tokio::select! {
+            live = live => live,
+            () = self.home.gone() => Err(End::Gone),
+        }
+    }
+
+    /// Returns when nothing is told any more.
+    pub(crate) async fn over(&self) -> End {
+        let mut state = self.state.clone();
+        let over = async {
+            match state.wait_for(|state| matches!(state, State::Over(_))).await.as_deref() {
+                Ok(State::Over(why)) => End::Lasting(why.clone()),
+                _ => End::Gone,
+            }
+        };
+        tokio::select! {
+            over = over => over,
+            () = self.home.gone() => End::Gone,
+        }
+    }
+
+    /// Has it looked at when it expires, as a list says.
+    pub(crate) fn expires(&self, subject: Subject, at: Millis) {
+        self.expiries.set_earlier(subject, at);
+    }
+}
+
+/// Tells the watches what the stream says.
+struct Teller {
+    client: Arc<Client>,
+    names: Names,
+    hub: Hub,
+    state: watch::Sender<State>,
+    expiries: Arc<Expiries>,
+}
+
+impl Teller {
+    /// Tells what a record says of a subject: what is there, or that there is nothing any more, by
+    /// what it was before.
+    fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
+        let lives = |found: &&Found| !found.is_over(&self.client.time);
+        if self.is_told(&subject, now.iter().chain(&before)) {
+            let expiry = now.as_ref().filter(lives).and_then(|found| found.ends);
+            self.expiries.set(subject.clone(), expiry);
+            self.publish(subject, now, before);
+        }
+    }
+
+    /// Returns whether it is for anybody to hear, and can be told.
+    fn is_told<'f>(&self, subject: &Subject, mut found: impl Iterator<Item = &'f Found>) -> bool {
+        let time = &self.client.time;
+        let is_watched = match subject {
+            Subject::Key(key) => self.hub.is_watched(key),
+            Subject::Holder(name) => self.hub.is_holder_watched(name),
+        };
+        let damaged = |found: &Found| match subject {
+            Subject::Key(_) => found.damaged_key(time.latest()),
+            Subject::Holder(_) => found.damaged_lock(time.latest()),
+        };
+        let is_damaged = is_watched && found.any(|found| damaged(found).is_some());
+        // Neither "gone" nor "there": who watches it finds out by reading.
+        if is_damaged {
+            self.hub.missed();
+        }
+        is_watched && !is_damaged
+    }
+
+    fn publish(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
+        let lives = |found: &Found| !found.is_over(&self.client.time);
+        match subject {
+            Subject::Key(key) => {
+                let last = [&now, &before].into_iter().flatten().find_map(Found::version);
+                let entry = now.filter(lives).and_then(|found| found.entry(key.clone()));
+                match (entry, last) {
+                    (Some(entry), _) => self.hub.publish(&WatchEvent::Put(entry)),
+                    (None, Some(version)) => self.hub.publish(&WatchEvent::Delete { key, version }),
+                    (None, None) => {}
+                }
+            }
+            Subject::Holder(name) => {
+                let at = |token| Version::new(token, 0);
+                let last = [&now, &before].into_iter().flatten().find_map(|found| found.token);
+                match (now.filter(lives).and_then(Found::holder), last) {
+                    (Some(holder), _) => {
+                        let entry = Entry::new(name, holder.value, at(holder.token));
+                        self.hub.publish_holder(&WatchEvent::Put(entry));
+                    }
+                    (None, Some(token)) => {
+                        self.hub.publish_holder(&WatchEvent::Delete { key: name, version: at(token) });
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
+    /// Looks at what has ended, and tells it.
+    async fn watch_expiries(self: Arc<Self>) {
+        let (time, mut backoff) = (&self.client.time, backoff());
+        loop {
+            let first = self.expiries.first();
+            let passed = async {
+                match first {
+                    Some(end) => time.local().sleep(time.until(end)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = passed => {}
+                () = self.expiries.changed() => continue,
+            }
+            let expired = self.expiries.take(|end| time.is_over(end));
+            if let Err(e) = self.look(&expired).await {
+                tracing::debug!(error = %e, "what has ended cannot be looked at");
+                let now = time.earliest();
+                expired.into_iter().for_each(|subject| self.expiries.set_earlier(subject, now));
+                backoff.pause().await;
+            } else {
+                backoff.reset();
+            }
+        }
+    }
+
+    /// Looks whether they have ended: each may have been given a longer life, of which the stream has not told yet.
+    async fn look(&self, subjects: &[Subject]) -> Result<()> {
+        let deadline = Deadline::default();
+        let of = |is_data: bool| {
+            let names = subjects.iter().filter_map(move |subject| match subject {
+                Subject::Key(key) if is_data => Some(key.as_str()),
+                Subject::Holder(name) if !is_data => Some(name.as_str()),
+                _ => None,
+            });
+            names.collect::<Vec<_>>()
+        };
+        let data = read_many(&self.client, &self.names.data, of(true), true, deadline).await?;
+        let locks = read_many(&self.client, &self.names.locks, of(false), true, deadline).await?;
+        for subject in subjects {
+            let found = match subject {
+                Subject::Key(key) => data.get(key.as_str()),
+                Subject::Holder(name) => locks.get(name.as_str()),
+            };
+            // Of what is deleted, or was written anew, the stream tells, and may have told more by now.
+            match found {
+                Some(found) if !self.is_told(subject, std::iter::once(found)) => {}
+                Some(found) if found.is_over(&self.client.time) => {
+                    self.publish(subject.clone(), Some(found.clone()), None);
+                }
+                Some(Found { ends: Some(at), .. }) => self.expiries.set_earlier(subject.clone(), *at),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RecordHandler<Record> for Teller {
+    fn live(&self) {
+        self.state.send_if_modified(|state| {
+            let begins = matches!(state, State::Beginning);
+            *state = State::Live;
+            begins
+        });
+    }
+
+    fn record(&self, record: Record) {
+        let Some(change) = record.dynamodb else { return };
+        let at = |name: &str| change.keys()?.get(name).and_then(Attribute::text);
+        let (Some(partition), Some(key)) = (at(PARTITION), at(KEY)) else { return };
+        let is_data = partition == self.names.data;
+        if !is_data && partition != self.names.locks {
+            return;
+        }
+        let Some(key) = Names::parse(key) else { return };
+        let subject = if is_data { Subject::Key(key) } else { Subject::Holder(key) };
+        let image = |image: Option<&HashMap<String, AttributeValue>>| {
+            image.filter(|image| !image.is_empty()).map(Found::of)
+        };
+        self.tell(subject, image(change.new_image()), image(change.old_image()));
+    }
+
+    fn missed(&self) {
+        self.hub.missed();
+    }
+}

@@ -1,0 +1,247 @@
+//! Follows a stream's shards, each to its end, and then what comes after it.
+
+use crate::{
+    client::backoff,
+    error::Failure,
+    watch::shards::{Shard, Shards},
+};
+use kv_core::{
+    Deadline, Error,
+    backend::{
+        Backoff, Outage,
+        retry::{RequestError, RetrySafety, Servers},
+    },
+};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// How often a shard is asked for records. Each shard may be read by two processes, each five times
+/// a second.
+const POLL: Duration = Duration::from_millis(200);
+/// So many records at once: there may be more already.
+const MANY: usize = 500;
+/// How often the shards are listed while one has ended whose children are not listed yet.
+const LIST: Duration = Duration::from_millis(500);
+/// How often they are listed anyway: of two children of one shard, the other may be listed later.
+const LIST_ANYWAY: Duration = Duration::from_secs(30);
+/// So long after the end of a shard they are listed with every look.
+const LATELY: Duration = Duration::from_secs(60);
+/// How often one looks whether it still is the table's stream: a table that was deleted and made
+/// anew has another.
+const LOOK: Duration = Duration::from_secs(5);
+/// So long a stream may be off, as it is while its view is changed, before watches end.
+const OFF: Duration = Duration::from_secs(60);
+
+/// Why a request to the stream failed.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// What is to be read is gone: more than 24 hours old, or the iterator more than 15 minutes.
+    Gap,
+    /// The stream is switched off, and why that matters.
+    Off(Error),
+    Failed(Failure),
+}
+
+impl From<Failure> for ReadError {
+    fn from(failed: Failure) -> Self {
+        if failed.is_gone { Self::Gap } else { Self::Failed(failed) }
+    }
+}
+
+/// Where one begins to read a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Behind its newest record.
+    Latest,
+    TrimHorizon,
+}
+
+/// What was read: records, and where to go on; nowhere at the end of a shard.
+pub(crate) type Read<R> = (Vec<R>, Option<String>);
+
+/// The stream of a table.
+pub(crate) trait ShardSource: Send + Sync + 'static {
+    type Record: Send + 'static;
+
+    /// Finds the stream: what was known of it may be of the past. Another than before is a gap.
+    fn find(&self, anew: bool) -> impl Future<Output = Result<(), ReadError>> + Send;
+    /// All shards, those that are closed too.
+    fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, ReadError>> + Send;
+    fn iterator(&self, shard: &str, begin: Begin) -> impl Future<Output = Result<String, ReadError>> + Send;
+    fn records(&self, iterator: &str) -> impl Future<Output = Result<Read<Self::Record>, ReadError>> + Send;
+}
+
+/// Who is told what the stream says.
+pub(crate) trait RecordHandler<R>: Send + Sync + 'static {
+    /// From here on every record is told.
+    fn live(&self);
+    /// A record, behind those of the same key that came before it.
+    fn record(&self, record: R);
+    /// The stream could not be read for a while, or not whole: read what is there.
+    fn missed(&self);
+}
+
+/// What is ridden out.
+struct Ride {
+    backoff: Backoff,
+    outage: Outage,
+    off: Option<Instant>,
+    /// The stream was followed before.
+    again: bool,
+}
+
+/// Follows the stream until something is in the way that is known to last.
+pub(crate) async fn follow<S: ShardSource>(
+    source: Arc<S>,
+    sink: Arc<impl RecordHandler<S::Record>>,
+) -> Error {
+    let outage = Outage::new("reading the table's stream", "dynamodb");
+    let mut ride = Ride { backoff: backoff(), outage, off: None, again: false };
+    loop {
+        let end = follow_once(&source, &sink, &mut ride).await;
+        ride.again = true;
+        match end {
+            ReadError::Gap => {}
+            ReadError::Failed(failed) if failed.error.is_lasting() => return failed.error,
+            ReadError::Failed(failed) => ride.outage.failed(&failed.error),
+            ReadError::Off(why) => {
+                ride.outage.failed(&why);
+                if ride.off.get_or_insert_with(Instant::now).elapsed() >= OFF {
+                    return why;
+                }
+            }
+        }
+        ride.backoff.pause().await;
+    }
+}
+
+async fn follow_once<S: ShardSource>(
+    source: &Arc<S>,
+    sink: &Arc<impl RecordHandler<S::Record>>,
+    ride: &mut Ride,
+) -> ReadError {
+    let mut shards = Shards::default();
+    let mut readers = JoinSet::new();
+    match begin(source, sink, &mut shards).await {
+        Ok(begun) => {
+            for (id, at) in begun {
+                readers.spawn(read(source.clone(), sink.clone(), id, at));
+            }
+        }
+        Err(error) => return error,
+    }
+    sink.live();
+    if ride.again {
+        sink.missed();
+    }
+    ride.outage.over();
+    ride.off = None;
+    let (mut look, mut listed_at, mut ended_at) = (Instant::now() + LOOK, Instant::now(), None::<Instant>);
+    loop {
+        let ended = tokio::select! {
+            ended = readers.join_next(), if !readers.is_empty() => ended,
+            () = tokio::time::sleep(LIST), if shards.awaits_children() || readers.is_empty() => None,
+            () = tokio::time::sleep_until(look) => {
+                if let Err(error) = patiently(|| source.find(false)).await {
+                    return error;
+                }
+                ride.backoff.reset();
+                look = Instant::now() + LOOK;
+                let has_ended_lately = ended_at.is_some_and(|at| at.elapsed() < LATELY);
+                if !has_ended_lately && listed_at.elapsed() < LIST_ANYWAY {
+                    continue;
+                }
+                None
+            }
+        };
+        match ended {
+            Some(Ok(Ok(id))) => {
+                shards.done(&id);
+                ended_at = Some(Instant::now());
+            }
+            Some(Ok(Err(error))) => return error,
+            Some(Err(_)) => return ReadError::Gap,
+            None => {}
+        }
+        let listed = match patiently(|| source.shards()).await {
+            Ok(listed) => listed,
+            Err(error) => return error,
+        };
+        listed_at = Instant::now();
+        for id in shards.next(&listed) {
+            match patiently(|| source.iterator(&id, Begin::TrimHorizon)).await {
+                Ok(at) => drop(readers.spawn(read(source.clone(), sink.clone(), id, Some(at)))),
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+/// Begins at the newest record of every line of shards, and has read once from there: so the
+/// positions are fixed.
+async fn begin<S: ShardSource>(
+    source: &Arc<S>,
+    sink: &Arc<impl RecordHandler<S::Record>>,
+    shards: &mut Shards,
+) -> Result<Vec<(String, Option<String>)>, ReadError> {
+    source.find(true).await?;
+    let mut begun = Vec::new();
+    for id in shards.begin(&source.shards().await?) {
+        let at = source.iterator(&id, Begin::Latest).await?;
+        let (records, next) = source.records(&at).await?;
+        records.into_iter().for_each(|record| sink.record(record));
+        begun.push((id, next));
+    }
+    Ok(begun)
+}
+
+/// Reads a shard to its end.
+async fn read<S: ShardSource>(
+    source: Arc<S>,
+    sink: Arc<impl RecordHandler<S::Record>>,
+    id: String,
+    mut at: Option<String>,
+) -> Result<String, ReadError> {
+    while let Some(iterator) = at {
+        let (records, next) = patiently(|| source.records(&iterator)).await?;
+        let many = records.len() >= MANY;
+        records.into_iter().for_each(|record| sink.record(record));
+        at = next;
+        if at.is_some() && !many {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(id)
+}
+
+/// Asks until there is an answer. When the service was away one begins anew, for it may have come
+/// back as an older copy of itself.
+async fn patiently<T, F>(ask: impl Fn() -> F + Sync) -> Result<T, ReadError>
+where
+    F: Future<Output = Result<T, ReadError>> + Send,
+{
+    let (ask, was_silent) = (&ask, &AtomicBool::new(false));
+    let attempt = |_| async move {
+        match ask().await {
+            Err(ReadError::Failed(failure)) => {
+                was_silent.fetch_or(failure.is_silent, Ordering::Relaxed);
+                Err(RequestError::from(failure))
+            }
+            answer => Ok(answer),
+        }
+    };
+    let stream = Servers::one(()).with_backoff(backoff());
+    let answered = stream.run(RetrySafety::Read, Deadline::NEVER, attempt).await;
+    let answer = answered.map_err(|error| ReadError::Failed(Failure::refused(error)))?.answer?;
+    if was_silent.load(Ordering::Relaxed) { Err(ReadError::Gap) } else { Ok(answer) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Deletes one key, if it is as expected, in one request.
+
+use crate::{
+    client::{
+        item::{Found, primary_key},
+        terms::Terms,
+    },
+    core::Core,
+    error::{Failure, outpaced},
+    write::{
+        precondition::{Wrote, expected},
+        turns::{Turn, TurnOf},
+    },
+};
+use aws_sdk_dynamodb::{
+    operation::delete_item::DeleteItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use kv_core::{Expect, Key, Result, WriteOptions, backend::retry::RetrySafety};
+
+/// [`Store::delete`](kv_core::Store::delete).
+pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+    let deadline = options.deadline;
+    let _turn = Turn::of(&core.shared.turns, [(key, TurnOf::Deletes)], deadline).await;
+    loop {
+        let mut terms = Terms::default();
+        let clause = expected(core, &mut terms, key, expect, deadline).await?;
+        let delete = || async {
+            let delete = core
+                .client
+                .tables
+                .delete_item()
+                .table_name(&core.client.table)
+                .set_key(Some(primary_key(&core.names.data, key.as_str())))
+                .set_condition_expression(clause.clone())
+                .set_expression_attribute_names(terms.names())
+                .set_expression_attribute_values(terms.values())
+                .return_values(ReturnValue::AllOld)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            match delete.send().await {
+                Ok(answer) => Ok(Wrote::Done(answer.attributes().map(Found::of))),
+                Err(e) => match e.as_service_error() {
+                    Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
+                        Ok(Wrote::Refused(failed.item().map(Found::of)))
+                    }
+                    _ => Err(Failure::from(e)),
+                },
+            }
+        };
+        match core.client.call(RetrySafety::Write, deadline, delete).await? {
+            Wrote::Done(found) => {
+                // What was damaged is gone too, and was there.
+                if let Some(version) = found.as_ref().and_then(|found| found.version) {
+                    core.shared.versions.seen(version, core.client.time.latest());
+                }
+                return Ok(
+                    found.is_some_and(|found| found.value.is_some() && !found.is_over(&core.client.time))
+                );
+            }
+            Wrote::Refused(found) => {
+                expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;
+                if deadline.has_passed() {
+                    return Err(outpaced(deadline));
+                }
+            }
+        }
+    }
+}

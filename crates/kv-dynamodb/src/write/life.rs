@@ -1,0 +1,85 @@
+//! Tells how long what is put lives, by its TTL or its lease.
+
+use crate::{
+    client::item::{Item, LEASE, RENEWAL, VALUE, VERSION, bytes, number, primary_key, text, versioned},
+    core::Core,
+    lease::state::Lease,
+    list::read::fresh_time,
+};
+use aws_sdk_dynamodb::types::AttributeValue;
+use kv_core::{Bytes, Deadline, Key, PutOptions, Result, Version, backend::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// A put of which the service could have known for so long is told what is left of its TTL.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How long a key that is put lives.
+#[derive(Debug)]
+pub(super) struct Life {
+    ttl: Option<Duration>,
+    lease: Option<Arc<Lease>>,
+    /// The lease's renewal by which the key ends, as it was sent last.
+    by: AtomicU64,
+}
+
+impl Life {
+    pub(super) async fn of(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Self> {
+        let ttl = match (&core.capabilities.ttl, options.ttl) {
+            (Some(range), Some(ttl)) => Some(range.grant(ttl)?),
+            _ => None,
+        };
+        let lease = options.lease.as_ref().map(|id| core.shared.leases.get(id)).transpose()?;
+        if ttl.is_some() {
+            fresh_time(core, deadline).await?;
+        }
+        Ok(Self { ttl, lease, by: AtomicU64::new(0) })
+    }
+
+    /// Returns the attributes that say so, for a write that is sent now.
+    fn attributes(&self, core: &Core) -> Result<Vec<(String, AttributeValue)>> {
+        if let Some(lease) = &self.lease {
+            let to = lease.ends()?;
+            self.by.store(to.number, Ordering::Relaxed);
+            let mut all = core.ends(to.ends);
+            all.push((LEASE.to_owned(), text(lease.id())));
+            all.push((RENEWAL.to_owned(), number(to.number)));
+            return Ok(all);
+        }
+        let ends = self.ttl.map(|ttl| core.client.time.end_of(ttl));
+        Ok(ends.map_or_else(Vec::new, |ends| core.ends(ends)))
+    }
+
+    /// Returns what is told of its TTL after a write that was made then: when that took longer than a second, what is left.
+    pub(super) fn granted(&self, core: &Core, made: Instant) -> Option<Duration> {
+        let took = core.client.time.local().now().since(made);
+        self.ttl.map(|ttl| if took < SLOW { ttl } else { ttl.saturating_sub(took) })
+    }
+
+    /// Makes sure that the key ends with its lease, after the write was acknowledged.
+    pub(super) async fn is_whole(&self, core: &Core, key: &Key, version: Version) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.is_whole(core, key, version, self.by.load(Ordering::Relaxed)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Has the lease know of the key, before the write is sent.
+    pub(super) fn begin(&self, key: &Key) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.add(key))
+    }
+}
+
+/// Returns the item that puts the key.
+pub(super) fn put_item(core: &Core, key: &Key, value: &Bytes, version: Version, life: &Life) -> Result<Item> {
+    let mut item = primary_key(&core.names.data, key.as_str());
+    item.insert(VALUE.to_owned(), bytes(value.clone()));
+    item.insert(VERSION.to_owned(), versioned(version));
+    item.extend(life.attributes(core)?);
+    Ok(item)
+}

@@ -1,0 +1,56 @@
+//! Makes a clause of what a write expects of its key.
+
+use crate::{
+    client::{
+        item::{Found, is_foreign},
+        terms::Terms,
+    },
+    core::Core,
+    list::read::read_item,
+};
+use kv_core::{Bytes, Deadline, Expect, Key, ReadOptions, Result, Version};
+
+/// Whether a write happened, or what hindered it.
+#[derive(Debug)]
+pub(super) enum Wrote<T> {
+    Done(T),
+    /// The condition is not true of what was found.
+    Refused(Option<Found>),
+}
+
+/// Returns the clause of what is expected of a key.
+pub(super) async fn expected(
+    core: &Core,
+    terms: &mut Terms,
+    key: &Key,
+    expect: Expect,
+    deadline: Deadline,
+) -> Result<Option<String>> {
+    let now = core.client.time.earliest();
+    Ok(match expect {
+        Expect::Anything => None,
+        Expect::Missing => Some(format!("NOT {}", terms.exists(now))),
+        Expect::Version(at) if is_foreign(at) => match foreign_value(core, key, at, deadline).await? {
+            Some(value) => Some(terms.is_foreign(value, now)),
+            // What no item is, so that the service tells what is there.
+            None => Some(terms.is_at(at, now)),
+        },
+        Expect::Version(at) => {
+            core.shared.versions.seen(at, core.client.time.latest());
+            Some(terms.is_at(at, now))
+        }
+    })
+}
+
+/// Reads the value that another tool wrote and that was read at this version, if it still is there.
+pub(super) async fn foreign_value(
+    core: &Core,
+    key: &Key,
+    at: Version,
+    deadline: Deadline,
+) -> Result<Option<Bytes>> {
+    let read = ReadOptions::default().deadline(deadline);
+    let found = read_item(core, &core.names.data, key.as_str(), &[], &read).await?;
+    let found = core.living(key.as_str(), found)?;
+    Ok(found.filter(|found| found.version() == Some(at)).and_then(|found| found.value))
+}
