@@ -12,8 +12,9 @@ use crate::{
 };
 use aws_credential_types::Credentials;
 use kv_core::{
-    Deadline, Error, ErrorKind, Kv, Result, Secret, StoreUrl,
+    Error, ErrorKind, Kv, Result, Secret, StoreUrl,
     backend::{Clock, directory_prefix},
+    driver::Deadline,
 };
 use std::time::Duration;
 

@@ -6,8 +6,9 @@ use aws_sdk_dynamodb::{
 };
 use hyper_util::client::legacy::Error as HttpError;
 use kv_core::{
-    Deadline, Error, ErrorKind,
+    Error, ErrorKind,
     backend::retry::{Effect, RequestError},
+    driver::Deadline,
 };
 use std::{error::Error as StdError, fmt};
 

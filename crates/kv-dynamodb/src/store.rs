@@ -7,9 +7,12 @@ use crate::{
     lock, watch, write,
 };
 use kv_core::{
-    Acquired, Batch, Bytes, Capabilities, Cursor, Decision, Directory, Entry, Expect, Health, Holder, Key,
-    LeaseOptions, Leased, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Result, Store, Target,
-    Transaction, WatchOptions, WatchStream, WriteOptions, Written, async_trait,
+    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    driver::{
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
+        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
 };
 use std::{fmt, sync::Arc, time::Duration};
 

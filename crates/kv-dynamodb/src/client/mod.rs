@@ -20,12 +20,13 @@ use crate::{
 use aws_sdk_dynamodb::Client as Tables;
 use aws_sdk_dynamodbstreams::Client as Streams;
 use kv_core::{
-    Deadline, Result,
+    Result,
     backend::{
         Backoff, catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
         unique,
     },
+    driver::Deadline,
 };
 use std::{fmt, future::Future, pin::pin, time::Duration};
 use tokio::sync::Semaphore;

@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
     StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use kv_core::{Deadline, Error, ErrorKind, Result, backend::retry::RetrySafety};
+use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::Deadline};
 use std::time::Duration;
 
 /// How long making a table may take.

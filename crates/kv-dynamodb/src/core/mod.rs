@@ -18,8 +18,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::AttributeValue;
 use kv_core::{
-    Capabilities, Deadline, Error, ErrorKind, Result, Version,
+    Capabilities, Error, ErrorKind, Result, Version,
     backend::{Hub, Tasks},
+    driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -18,8 +18,9 @@ use aws_sdk_dynamodb::{
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
 use kv_core::{
-    Deadline, Result,
+    Result,
     backend::retry::{Answered, RetrySafety},
+    driver::Deadline,
 };
 use std::time::Duration;
 

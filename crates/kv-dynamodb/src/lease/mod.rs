@@ -20,12 +20,13 @@ use crate::{
     list::read::fresh_time,
 };
 use kv_core::{
-    Deadline, LeaseId, LeaseOptions, Leased, Result,
+    LeaseId, Result,
     backend::{Alive, retry::RetrySafety},
+    driver::{Deadline, LeaseOptions, Leased},
 };
 use std::{sync::Arc, time::Duration};
 
-/// [`Store::lease`](kv_core::Store::lease).
+/// [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

@@ -14,7 +14,7 @@ use crate::{
     },
     write::turns::{Turn, TurnOf},
 };
-use kv_core::{Deadline, Key, Result, Version};
+use kv_core::{Key, Result, Version, driver::Deadline};
 
 impl Lease {
     /// Looks after a key that was put, and that ends by this renewal: takes it back if the lease was revoked meanwhile, and

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use kv_core::{Deadline, Error, ErrorKind, Key, Result, backend::retry::RetrySafety};
+use kv_core::{Error, ErrorKind, Key, Result, backend::retry::RetrySafety, driver::Deadline};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 

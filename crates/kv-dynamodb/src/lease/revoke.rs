@@ -11,7 +11,7 @@ use crate::{
     lease::{keep::delete, state::Lease},
     write::turns::{Turn, TurnOf},
 };
-use kv_core::{Deadline, Result, backend::retry::Answered};
+use kv_core::{Result, backend::retry::Answered, driver::Deadline};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 

@@ -8,7 +8,7 @@ use crate::{
     error::{Failure, corrupt},
 };
 use aws_sdk_dynamodb::types::KeysAndAttributes;
-use kv_core::{Deadline, Result, backend::retry::RetrySafety};
+use kv_core::{Result, backend::retry::RetrySafety, driver::Deadline};
 use std::collections::{BTreeMap, HashMap};
 
 /// The most items of one batch of reads.

@@ -1,6 +1,6 @@
 //! Tells where the next page of a listing or of a deletion begins.
 
-use kv_core::{Cursor, Error, ErrorKind, Result};
+use kv_core::{Error, ErrorKind, Result, driver::Cursor};
 
 /// Where a page begins.
 pub(crate) struct PageToken {

@@ -15,14 +15,17 @@ use crate::{
     },
     names::{Names, Range},
 };
-use kv_core::{Bytes, Cursor, Directory, Item, Key, ListOptions, Page, Position, Result};
+use kv_core::{
+    Bytes, Directory, Item, Key, Position, Result,
+    driver::{Cursor, ListOptions, Page},
+};
 
 /// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
 const FIRST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// [`Store::list`](kv_core::Store::list): one page of it.
+/// [`Store::list`](kv_core::driver::Store::list): one page of it.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,

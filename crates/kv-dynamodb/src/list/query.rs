@@ -9,7 +9,7 @@ use crate::{
     error::Failure,
     names::{Names, Range},
 };
-use kv_core::{Consistency, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{Consistency, Result, backend::retry::RetrySafety, driver::ReadOptions};
 
 /// What a query found, and where the next one begins.
 pub(crate) struct Rows {

@@ -9,16 +9,20 @@ use crate::{
     error::Failure,
     list::{batch_get::read_many, query::consistent},
 };
-use kv_core::{Consistency, Deadline, Entry, Health, Key, ReadOptions, Result, backend::retry::RetrySafety};
+use kv_core::{
+    Consistency, Entry, Health, Key, Result,
+    backend::retry::RetrySafety,
+    driver::{Deadline, ReadOptions},
+};
 use std::collections::BTreeMap;
 
-/// [`Store::get`](kv_core::Store::get).
+/// [`Store::get`](kv_core::driver::Store::get).
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let found = read_item(core, &core.names.data, key.as_str(), &[], options).await?;
     Ok(core.living(key.as_str(), found)?.and_then(|found| found.entry(key.clone())))
 }
 
-/// [`Store::get_many`](kv_core::Store::get_many).
+/// [`Store::get_many`](kv_core::driver::Store::get_many).
 pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
     let found = read_items(core, &core.names.data, keys.iter().map(Key::as_str), options).await?;
     let entry = |key: &Key| {
@@ -28,7 +32,7 @@ pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -
     keys.iter().map(entry).collect()
 }
 
-/// [`Store::exists`](kv_core::Store::exists).
+/// [`Store::exists`](kv_core::driver::Store::exists).
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let found = read_item(core, &core.names.data, key.as_str(), &[VERSION, ENDS], options).await?;
     match core.living(key.as_str(), found)? {
@@ -39,7 +43,7 @@ pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Res
     }
 }
 
-/// [`Store::health`](kv_core::Store::health).
+/// [`Store::health`](kv_core::driver::Store::health).
 pub(crate) async fn health(core: &Core, options: &ReadOptions) -> Result<Health> {
     let read = ReadOptions::default().deadline(options.deadline);
     read_item(core, &core.names.data, "\0", &[VERSION], &read).await?;

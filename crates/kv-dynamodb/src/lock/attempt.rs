@@ -10,8 +10,9 @@ use crate::{
     lease::keep::life,
 };
 use kv_core::{
-    Bytes, Deadline, Key, LockOptions, Result,
+    Bytes, Key, Result,
     backend::{Instant, Mutex},
+    driver::{Deadline, LockOptions},
 };
 use std::{
     sync::{

@@ -33,8 +33,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{
-    Acquired, Error, ErrorKind, Fence, Holder, Key, LockOptions, ReadOptions, Result,
+    Error, ErrorKind, Fence, Holder, Key, Result,
     backend::{Alive, Instant, retry::RetrySafety},
+    driver::{Acquired, LockOptions, ReadOptions},
 };
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ enum Asked {
     Held(Option<Millis>),
 }
 
-/// [`Store::lock`](kv_core::Store::lock).
+/// [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
@@ -77,7 +78,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     }
 }
 
-/// [`Store::lock_holder`](kv_core::Store::lock_holder).
+/// [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let found = read_item(core, &core.names.locks, name.as_str(), &[], options).await?;
     Ok(core.holding(name.as_str(), found)?.and_then(Found::holder))

@@ -5,8 +5,9 @@ use crate::{
     list::batch_get::read_many,
 };
 use kv_core::{
-    Deadline, Key,
+    Key,
     backend::{Home, Mutex, unique},
+    driver::Deadline,
 };
 use std::{
     collections::HashMap,

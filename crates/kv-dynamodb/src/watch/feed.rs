@@ -17,8 +17,9 @@ use crate::{
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{
-    Deadline, Entry, Error, Result, Version, WatchEvent,
+    Entry, Error, Result, Version, WatchEvent,
     backend::{AbortOnDrop, Home, Hub, Mutex},
+    driver::Deadline,
 };
 use std::{
     collections::HashMap,

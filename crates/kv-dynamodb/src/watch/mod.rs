@@ -23,12 +23,12 @@ use crate::{
     },
 };
 use kv_core::{
-    Deadline, Directory, Entry, Holder, Key, ReadOptions, Result, Target, Version, WatchEvent, WatchOptions,
-    WatchStream, Watching,
+    Directory, Entry, Holder, Key, Result, Version, WatchEvent, Watching,
     backend::{
         Subscription,
         watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
     },
+    driver::{Deadline, ReadOptions, Target, WatchOptions, WatchStream},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ const MAX_KEYS: usize = 4000;
 /// How many values are fetched at once.
 const MAX_FETCHED: usize = 100;
 
-/// [`Store::watch`](kv_core::Store::watch).
+/// [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn start(core: Arc<Core>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     if core.capabilities.watch == Watching::Unsupported {
         return Err(core.capabilities.unsupported("watches"));

@@ -10,8 +10,9 @@ use crate::{
 };
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType, StreamStatus};
 use kv_core::{
-    Deadline, Error, ErrorKind,
+    Error, ErrorKind,
     backend::{Mutex, retry::Effect},
+    driver::Deadline,
 };
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -16,9 +16,13 @@ use aws_sdk_dynamodb::{
     operation::delete_item::DeleteItemError,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use kv_core::{Expect, Key, Result, WriteOptions, backend::retry::RetrySafety};
+use kv_core::{
+    Key, Result,
+    backend::retry::RetrySafety,
+    driver::{Expect, WriteOptions},
+};
 
-/// [`Store::delete`](kv_core::Store::delete).
+/// [`Store::delete`](kv_core::driver::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let deadline = options.deadline;
     let _turn = Turn::of(&core.shared.turns, [(key, TurnOf::Deletes)], deadline).await;

@@ -7,7 +7,11 @@ use crate::{
     list::read::fresh_time,
 };
 use aws_sdk_dynamodb::types::AttributeValue;
-use kv_core::{Bytes, Deadline, Key, PutOptions, Result, Version, backend::Instant};
+use kv_core::{
+    Bytes, Key, Result, Version,
+    backend::Instant,
+    driver::{Deadline, PutOptions},
+};
 use std::{
     sync::{
         Arc,

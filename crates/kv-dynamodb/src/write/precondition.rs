@@ -8,7 +8,10 @@ use crate::{
     core::Core,
     list::read::read_item,
 };
-use kv_core::{Bytes, Deadline, Expect, Key, ReadOptions, Result, Version};
+use kv_core::{
+    Bytes, Key, Result, Version,
+    driver::{Deadline, Expect, ReadOptions},
+};
 
 /// Whether a write happened, or what hindered it.
 #[derive(Debug)]

@@ -16,11 +16,12 @@ use crate::{
 };
 use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{
-    Bytes, Deadline, Error, ErrorKind, Expect, Key, PutOptions, ReadOptions, Result, Version, Written,
+    Bytes, Error, ErrorKind, Key, Result, Version, Written,
     backend::{Mutex, retry::RetrySafety},
+    driver::{Deadline, Expect, PutOptions, ReadOptions},
 };
 
-/// [`Store::put`](kv_core::Store::put).
+/// [`Store::put`](kv_core::driver::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,

@@ -16,7 +16,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use kv_core::{
-    Batch, Cursor, Deadline, Directory, ReadOptions, Result, WriteOptions, backend::retry::RetrySafety,
+    Directory, Result,
+    backend::retry::RetrySafety,
+    driver::{Batch, Cursor, Deadline, ReadOptions, WriteOptions},
 };
 use std::{collections::HashMap, sync::Arc};
 use tokio::task::JoinSet;
@@ -25,7 +27,7 @@ use tokio::task::JoinSet;
 const DELETED: usize = 200;
 const DELETIONS: usize = 25;
 
-/// [`Store::delete_tree`](kv_core::Store::delete_tree): one batch of it.
+/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): one batch of it.
 pub(crate) async fn delete_batch(
     core: &Core,
     directory: &Directory,

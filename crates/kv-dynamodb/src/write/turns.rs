@@ -4,7 +4,7 @@
 //! nothing to compare with: a put that was under way meanwhile could bring a version older than the one that was deleted. So
 //! a deletion waits for the puts of its key that are under way, and later puts wait for it. Puts wait for no other puts.
 
-use kv_core::{Deadline, Key, backend::Mutex};
+use kv_core::{Key, backend::Mutex, driver::Deadline};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},

@@ -22,12 +22,12 @@ use aws_sdk_dynamodb::types::{
     ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use kv_core::{
-    Bytes, Condition, Deadline, Decision, ErrorKind, Result, Transaction, Version, Write, WriteOptions,
-    Written,
+    Bytes, Condition, ErrorKind, Result, Version, Written,
     backend::{
         Instant, Mutex,
         retry::{Answered, Effect, RetrySafety},
     },
+    driver::{Deadline, Decision, Transaction, Write, WriteOptions},
 };
 use std::{collections::HashMap, time::Duration};
 
@@ -266,7 +266,7 @@ struct Sent {
     made: Instant,
 }
 
-/// [`Store::transact`](kv_core::Store::transact).
+/// [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,

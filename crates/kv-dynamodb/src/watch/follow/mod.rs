@@ -6,11 +6,12 @@ use crate::{
     watch::shards::{Shard, Shards},
 };
 use kv_core::{
-    Deadline, Error,
+    Error,
     backend::{
         Backoff, Outage,
         retry::{RequestError, RetrySafety, Servers},
     },
+    driver::Deadline,
 };
 use std::{
     future::Future,
