@@ -311,6 +311,28 @@ fn a_session_whose_runtime_has_ended_is_not_shared() {
 }
 
 #[tokio::test]
+async fn a_session_whose_last_user_goes_outside_a_runtime_ends() {
+    let (clock, ended) = (Clock::manual(), Arc::new(AtomicU32::new(0)));
+    let sessions = Sessions::new(clock.clone());
+    let grant = || async {
+        let (alive, ended) =
+            (Alive::keep(&clock, 8 * SECOND, clock.now(), || async { Ok(()) }), ended.clone());
+        let end = Undo::new(async move {
+            ended.fetch_add(1, SeqCst);
+            Ok(true)
+        });
+        Ok(Session { session: (), alive, end })
+    };
+    let used = sessions.get(8 * SECOND, grant).await.unwrap();
+    std::thread::spawn(move || drop(used)).join().unwrap();
+    settle().await;
+    assert_eq!(ended.load(SeqCst), 0, "who locks again soon needs no new one");
+    clock.advance(2 * SECOND);
+    settle().await;
+    assert_eq!(ended.load(SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_ended_is_told_where_something_hangs_on_it() {
     let clock = Clock::manual();
     let grant = || async {

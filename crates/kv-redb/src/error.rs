@@ -130,6 +130,13 @@ pub(crate) fn caught<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
+/// Returns the error of a store whose writer has ended by a panic.
+#[cold]
+pub(crate) fn panicked(path: &Path) -> Error {
+    let why = format!("the writer of {} has panicked; open the store again", path.display());
+    Error::new(ErrorKind::Other, why)
+}
+
 #[cold]
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store was closed")

@@ -107,6 +107,8 @@ impl<S> Drop for Slot<S> {
 struct User<S: Send + Sync + 'static> {
     slot: Arc<Slot<S>>,
     open: Weak<Open<S>>,
+    /// The runtime that it was looked up in: guards are dropped outside of any as well.
+    runtime: Option<Handle>,
 }
 
 impl<S: Send + Sync + 'static> Drop for User<S> {
@@ -119,7 +121,7 @@ impl<S: Send + Sync + 'static> Drop for User<S> {
         }
         let (weak, open, ttl, clock) =
             (Arc::downgrade(slot), self.open.clone(), slot.ttl, slot.clock.clone());
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) else { return };
         let end = runtime.spawn(async move {
             clock.sleep(ttl / 4).await;
             if let (Some(slot), Some(open)) = (weak.upgrade(), open.upgrade()) {
@@ -239,7 +241,8 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
             Arc::new(Slot { ttl, clock: self.clock.clone(), granted, users })
         });
         lock(&slot.users).count += 1;
-        Ok(User { slot: slot.clone(), open: Arc::downgrade(&self.open) })
+        let (slot, open) = (slot.clone(), Arc::downgrade(&self.open));
+        Ok(User { slot, open, runtime: Handle::try_current().ok() })
     }
 
     /// Gives this session to nobody new: it is over, or nobody knows what hangs on it.

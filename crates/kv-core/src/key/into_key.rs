@@ -1,6 +1,6 @@
 //! What names a key or a directory in a call.
 
-use super::{Directory, Key, stored};
+use super::{Directory, Key};
 use crate::{Error, Result};
 use std::{borrow::Cow, sync::Arc};
 
@@ -73,7 +73,7 @@ macro_rules! conversions {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
                 let name = <Cow<'de, str>>::deserialize(from)?;
                 // What came out of a listing may be longer than what a user gives.
-                let known = stored(&name).filter(|_| !name.is_empty());
+                let known = super::stored(&name).filter(|_| !name.is_empty());
                 known.map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
             }
         }

@@ -123,15 +123,20 @@ impl Engine {
         let (job, ticket, answer) = job::job(size, work);
         match deadline.limit(self.jobs.send(job)).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => return Err(error::closed()),
+            Some(Err(_)) => return Err(self.why_ended()),
             None => return Err(error::not_begun(deadline)),
         }
         match deadline.limit(answer).await {
             Some(Ok(answer)) => answer,
-            Some(Err(_)) if ticket.leave() => Err(error::closed()),
+            Some(Err(_)) if ticket.leave() => Err(self.why_ended()),
             None if ticket.leave() => Err(error::not_begun(deadline)),
             Some(Err(_)) | None => Err(error::committing(deadline)),
         }
+    }
+
+    /// Returns why the writer takes no more jobs.
+    fn why_ended(&self) -> Error {
+        self.database().as_ref().err().cloned().unwrap_or_else(error::closed)
     }
 
     /// Has the writer do this, without waiting for it: for who is dropped, perhaps where no runtime is left. `false` when

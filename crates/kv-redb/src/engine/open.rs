@@ -6,7 +6,7 @@ use super::{
     format::{self, Refused},
     options::Options,
     places::{self, Client},
-    writer::Writer,
+    writer::{End, Writer},
 };
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
@@ -29,7 +29,15 @@ fn start(path: PathBuf, options: &Options) -> Result<Arc<Engine>> {
     })?;
     let file = Identity::of_open(&path)?;
     let (engine, queue, state) = Engine::new(path, file, database, stored, options);
-    let writer = Writer { engine: engine.clone(), jobs: queue, state, doubt: None, pause: None, full: false };
+    let writer = Writer {
+        engine: engine.clone(),
+        jobs: queue,
+        state,
+        doubt: None,
+        pause: None,
+        full: false,
+        _end: End(engine.clone()),
+    };
     let no_thread = |e| {
         Error::new(ErrorKind::Other, "no thread for the writer; raise the limit of threads").with_cause(e)
     };

@@ -55,6 +55,10 @@ impl Client {
             };
         }
         let Some(Place::Open(engine, clients)) = places.get_mut(&self.engine.path) else { return None };
+        if !Arc::ptr_eq(engine, &self.engine) {
+            // The writer ended by itself, and the file was opened anew.
+            return None;
+        }
         *clients -= 1;
         if *clients > 0 {
             return None;

@@ -41,6 +41,22 @@ pub(crate) struct Writer {
     pub(crate) pause: Option<Instant>,
     /// Whether the last batch found no space: then what makes room goes first, and on its own.
     pub(crate) full: bool,
+    /// The last field: who waits for a job or a lock learns of the end before the file is free.
+    pub(crate) _end: End,
+}
+
+/// Frees the file when its writer ends, by a panic as well: nobody waits for a writer that is gone.
+pub(crate) struct End(pub(crate) Arc<Engine>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let engine = &self.0;
+        let why = if std::thread::panicking() { error::panicked(&engine.path) } else { error::closed() };
+        // redb may panic on what it writes when it ends a file.
+        let _ = catch_unwind(AssertUnwindSafe(|| *engine.database_mut() = Err(why)));
+        places::gone(&engine.path);
+        engine.gone.send_replace(true);
+    }
 }
 
 pub(crate) struct Doubt {
@@ -84,16 +100,6 @@ impl Writer {
             waiting.push(job);
         }
         self.turn(waiting.into());
-        self.shut();
-    }
-
-    fn shut(self) {
-        let Self { engine, jobs, state, .. } = self;
-        // Who waits for a lock learns of the end by the end of these.
-        drop((jobs, state));
-        *engine.database_mut() = Err(error::closed());
-        places::gone(&engine.path);
-        engine.gone.send_replace(true);
     }
 
     /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for more than one batch.
@@ -200,7 +206,8 @@ impl Writer {
     fn look(&mut self) {
         let serves = match self.engine.database().as_ref() {
             Ok(database) => {
-                database.begin_write().map_err(redb::Error::from).and_then(|w| Ok(w.abort()?)).is_ok()
+                let write = || database.begin_write().map_err(redb::Error::from).and_then(|w| Ok(w.abort()?));
+                matches!(catch_unwind(AssertUnwindSafe(write)), Ok(Ok(())))
             }
             Err(_) => false,
         };

@@ -73,6 +73,8 @@ impl Drop for Session {
 /// The right to hang something on a session; it is open as long as there is one.
 pub(crate) struct Use {
     pub(crate) session: Arc<Session>,
+    /// The runtime that it was asked for in: guards are dropped outside of any as well.
+    runtime: Option<Handle>,
 }
 
 impl Drop for Use {
@@ -86,7 +88,7 @@ impl Drop for Use {
         // again soon needs no new one.
         let (weak, clock, wait) =
             (Arc::downgrade(&self.session), self.session.core.clock.clone(), self.session.ttl / 4);
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) else { return };
         let end = runtime.spawn(async move {
             clock.sleep(wait).await;
             let Some(session) = weak.upgrade() else { return };
@@ -125,7 +127,7 @@ impl Sessions {
         let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
         let session = open.entry(ttl).or_insert_with(new).clone();
         session.users.lock().count += 1;
-        Use { session }
+        Use { session, runtime: Handle::try_current().ok() }
     }
 
     /// Ends all sessions. What cannot be ended in time ends by its TTL.

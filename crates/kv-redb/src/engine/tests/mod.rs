@@ -50,6 +50,41 @@ async fn put(engine: Arc<Engine>, name: &'static str, within: Duration) -> Resul
     engine.write(Deadline::after(within), 1, put).await
 }
 
+/// An answer that nobody takes, and whose end is a panic.
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("nobody took it");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_frees_its_file() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = || Config::new(folder.path().join("a.redb")).options();
+    let client = super::open(options()).await?;
+    let engine = client.engine()?.clone();
+    put(engine.clone(), "first", LONG).await?;
+    let (go_on, wait) = mpsc::channel::<()>();
+    let held = engine.write(Deadline::after(TTL), 0, move |_| {
+        let _ = wait.recv();
+        Ok(Ok(Panics))
+    });
+    assert_eq!(held.await.err().expect("it is held").kind(), ErrorKind::OutcomeUnknown);
+    drop(go_on);
+    let mut gone = engine.gone.subscribe();
+    let ended = Deadline::after(LONG).limit(gone.wait_for(|gone| *gone)).await;
+    assert!(ended.is_some_and(|ended| ended.is_ok()), "the writer's end is told");
+    let e = put(engine.clone(), "second", LONG).await.expect_err("nobody writes");
+    assert!(e.kind() == ErrorKind::Other && e.to_string().contains("has panicked"), "{e}");
+    let again = super::open(options()).await?;
+    // Whoever had it open before closes nothing of it.
+    assert!(client.close().is_none());
+    put(again.engine()?.clone(), "third", LONG).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()> {
     const SHORT: Duration = Duration::from_millis(20);
