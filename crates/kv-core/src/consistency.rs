@@ -1,6 +1,6 @@
-//! How fresh a read must be.
+//! The freshness of a read.
 
-/// How fresh a read must be.
+/// The freshness that a read must have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Consistency {
     /// Sees every write that was acknowledged before the read began.

@@ -1,4 +1,4 @@
-//! What a store holds and answers: versions, entries, holders.
+//! The content and the answers of a store: versions, entries, holders.
 
 use crate::{Error, ErrorKind, Key};
 use bytes::Bytes;
@@ -117,7 +117,7 @@ impl Entry {
     }
 }
 
-/// What a put answers.
+/// The answer to a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Written {
@@ -136,7 +136,7 @@ impl Written {
     }
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Holder {
@@ -153,7 +153,7 @@ impl Holder {
     }
 }
 
-/// What [`Kv::health`](crate::Kv::health) found by one linearizable read.
+/// The answer of [`Kv::health`](crate::Kv::health), found by one linearizable read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
-/// What every call of the library gives.
+/// The result of every call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What to do about an [`Error`].
+/// The kind of an [`Error`], by which a program decides what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -82,7 +82,8 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why a call failed: a [kind](ErrorKind) to act on, the operation, the key, the backend, and the source.
+/// The failure of a call: a [kind](ErrorKind) to act on, the operation, the key, the backend, and
+/// the source.
 ///
 /// `Display` gives one line that names all of them, ending in the source's own words; as with
 /// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that [`cause`](Self::cause)
@@ -139,7 +140,7 @@ impl Error {
         self
     }
 
-    /// What to do about it.
+    /// Returns the kind, by which a program decides what to do about the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -169,23 +170,25 @@ impl Error {
         self.0.cause.as_deref()
     }
 
-    /// Whether the same call can succeed when it is made again, and is safe to make again:
-    /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other kind.
+    /// Tells whether the same call can succeed when it is made again, and is safe to make again:
+    /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other
+    /// kind.
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// Whether it is known to last, so that a watch and a wait for a lock end by it:
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied), [`Unauthenticated`](ErrorKind::Unauthenticated),
-    /// [`Unsupported`](ErrorKind::Unsupported), [`Closed`](ErrorKind::Closed), [`Corrupt`](ErrorKind::Corrupt), and no
-    /// other kind. Everything else, known or unknown, is ridden out.
+    /// Tells whether the error is known to last, so that it ends a watch and a wait for a lock:
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied),
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated), [`Unsupported`](ErrorKind::Unsupported),
+    /// [`Closed`](ErrorKind::Closed), [`Corrupt`](ErrorKind::Corrupt), and no other kind. Every
+    /// other error, known or unknown, is ridden out.
     pub fn is_lasting(&self) -> bool {
         use ErrorKind::*;
         matches!(self.0.kind, PermissionDenied | Unauthenticated | Unsupported | Closed | Corrupt)
     }
 
-    /// Whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or
-    /// [`KeyModified`](ErrorKind::KeyModified). Read again, decide again.
+    /// Tells whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or
+    /// [`KeyModified`](ErrorKind::KeyModified). Read again, and decide again.
     pub fn is_conflict(&self) -> bool {
         matches!(self.0.kind, ErrorKind::KeyExists | ErrorKind::KeyModified)
     }

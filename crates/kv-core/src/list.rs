@@ -1,4 +1,4 @@
-//! What a listing gives: items, and places in its order.
+//! The items of a listing, and the places in its order.
 
 use crate::{Directory, Entry, Key, Version};
 use std::cmp::Ordering;

@@ -1,4 +1,4 @@
-//! Which backend opens which URL.
+//! The backends of a program, by the schemes of the URLs that they open.
 
 use crate::{Error, ErrorKind, IntoStoreUrl, Kv, Result, StoreUrl, driver::Store};
 use futures_core::future::BoxFuture;

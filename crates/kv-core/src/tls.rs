@@ -1,4 +1,4 @@
-//! How a store's servers are trusted, and trust us.
+//! The TLS settings of a store.
 
 use std::path::PathBuf;
 

@@ -30,7 +30,7 @@ impl Fence {
         self.0.1
     }
 
-    /// What else the backend needs.
+    /// Returns what else the backend needs to check the proof.
     pub fn proof(&self) -> &Bytes {
         &self.0.2
     }
@@ -42,7 +42,8 @@ impl fmt::Debug for Fence {
     }
 }
 
-/// What must be true for a [`Transaction`](crate::driver::Transaction) to happen.
+/// A condition of a [`Transaction`](crate::driver::Transaction), which must be true for it to
+/// happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The key is at this version.
@@ -55,7 +56,7 @@ pub enum Condition {
     Held(Fence),
 }
 
-/// How a transaction ended. That a condition was not true is an answer, not an error.
+/// The end of a transaction. That a condition was not true is an answer, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a refused transaction has written nothing"]
 pub enum Outcome {
@@ -66,12 +67,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the writes happened.
+    /// Tells whether the writes happened.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed(_))
     }
 
-    /// Why nothing happened; `None` when it did.
+    /// Returns why nothing happened; `None` when the writes happened.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Committed(_) => None,

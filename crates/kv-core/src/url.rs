@@ -108,7 +108,7 @@ impl StoreUrl {
         })
     }
 
-    /// What stands before `://`, in lower case.
+    /// Returns the part before `://`, in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -202,8 +202,8 @@ impl StoreUrl {
     }
 }
 
-/// Whether what stands behind `://` reads as a login that a `/` or `?` in it cuts off: something with a `:` in front of one, which
-/// is no port, and an `@` behind it.
+/// Tells whether the part behind `://` reads as a login that is cut off by a `/` or `?` in it: the
+/// text in front of the first of them has a `:` that begins no port, and an `@` comes behind.
 fn has_torn_login(rest: &str) -> bool {
     let Some(end) = rest.find(['/', '?']) else { return false };
     let (front, behind) = rest.split_at(end);
@@ -240,7 +240,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// What can be given as the URL of a store: text, or one that was read already.
+/// A type that can be given as the URL of a store: text, or a URL that was read already.
 pub trait IntoStoreUrl {
     /// The URL.
     ///

@@ -25,7 +25,7 @@ struct Troubled {
     releases: Arc<AtomicU32>,
     refuses_release: bool,
     releases_at_once: bool,
-    /// Whether a request for a lock is never answered.
+    /// Tells whether requests for a lock are never answered.
     is_silent: bool,
     tasks: backend::Tasks,
 }

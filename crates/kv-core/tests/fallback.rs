@@ -20,7 +20,7 @@ struct Minimal {
     inner: Memory,
     clock: Clock,
     tasks: Tasks,
-    /// How long each call takes before it does anything, and as long again behind it.
+    /// The time that each call takes before it does anything, and takes again behind it.
     slow: Duration,
     capabilities: Arc<Capabilities>,
 }

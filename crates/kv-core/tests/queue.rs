@@ -38,7 +38,7 @@ async fn holds(client: &Arc<Client>) -> Acquired {
     lock(&client.lock(true), true).await.unwrap().unwrap()
 }
 
-/// How a wait ends.
+/// Returns the result of a wait.
 async fn ended(waits: JoinHandle<Result<Option<Acquired>>>) -> Result<Option<Acquired>> {
     tokio::time::timeout(PATIENCE, waits).await.expect("it waits for ever").unwrap()
 }

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many histories there are of each style.
+/// The number of histories of each style.
 const HISTORIES: u64 = 400;
 
 /// Says which history failed.
@@ -39,7 +39,7 @@ impl Drop for Which {
     }
 }
 
-/// What hangs fails, by the paused clock at once.
+/// Fails work that hangs, by the paused clock at once.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), work).await.expect("the watch hangs")
 }

@@ -137,14 +137,14 @@ impl Alive {
         end(&self.ended, why.into());
     }
 
-    /// What does the same as [`end`](Self::end) and keeps nothing alive, for the side that sees the lock or lease on the
-    /// server and must not be what keeps it.
+    /// Returns a function that does the same as [`end`](Self::end) and keeps nothing alive, for
+    /// the side that sees the lock or lease on the server and must not be what keeps it.
     pub fn ending(&self) -> impl Fn(&str) + Send + Sync + use<> {
         let ended = self.ended.clone();
         move |why| end(&ended, why.into())
     }
 
-    /// Whether its time is not over, by the owner's clock, and somebody still renews it; no I/O.
+    /// Tells whether the life is not over, by the owner's clock, and is still renewed. No I/O.
     pub fn is_held(&self) -> bool {
         !self.remaining().is_zero()
     }
@@ -154,7 +154,8 @@ impl Alive {
         self.ttl
     }
 
-    /// How long it lives at least if no further renewal succeeds, by the owner's clock; zero when it is over.
+    /// Returns how long it lives at least if no further renewal succeeds, by the owner's clock;
+    /// zero when it is over.
     pub fn remaining(&self) -> Duration {
         // Without a keeper (its runtime has ended) nobody knows what the server did meanwhile.
         if self.session.has_changed().is_err() || self.ended.borrow().is_some() {

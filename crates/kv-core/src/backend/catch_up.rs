@@ -1,10 +1,10 @@
-//! What a runtime that stood still has to hear first.
+//! A pause in which a runtime that stood still hears which connections have ended.
 
 use crate::driver::Deadline;
 
-/// How many turns the tasks get. A runtime that has just been entered gives the first one back at
-/// once; then a connection's end passes from the driver to its reader, to its owner, and to whoever
-/// hands requests to it.
+/// The turns that the tasks get. A runtime that has just been entered gives the first one back at
+/// once; then the news of a connection's end passes from the driver to the connection's reader, to
+/// its owner, and to whoever hands requests to it.
 const TURNS: usize = 8;
 
 /// Lets a runtime that stood still (`block_on` now and then, a process that was stopped) hear which

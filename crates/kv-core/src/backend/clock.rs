@@ -25,7 +25,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// What measures the lives of locks, leases and TTLs on this side.
+/// The clock that measures the lives of locks, leases and TTLs on this side.
 ///
 /// The system's counts the time in which the machine is suspended (`CLOCK_BOOTTIME` on Linux), as the runtime's own
 /// does not: a woken machine must not believe in a lock that its server gave to another. A manual one stands still
@@ -70,7 +70,7 @@ impl Clock {
         Self(Source::Tokio)
     }
 
-    /// Whether only [`advance`](Self::advance) moves it.
+    /// Tells whether only [`advance`](Self::advance) moves the clock.
     pub fn is_manual(&self) -> bool {
         matches!(self.0, Source::Manual(_))
     }
@@ -91,7 +91,7 @@ impl Clock {
         })
     }
 
-    /// What is left until the moment; zero when it has passed.
+    /// Returns the time that is left until the moment; zero when it has passed.
     pub fn until(&self, moment: Instant) -> Duration {
         moment.since(self.now())
     }

@@ -1,4 +1,4 @@
-//! When each of many things ends.
+//! A queue of keys in the order of their expiries.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -23,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-/// What the lock's key holds: the token, 0 until it is known; the id of the attempt; the holder's value.
+/// The content of the lock's key: the token, 0 until it is known; the id of the attempt; the
+/// holder's value.
 struct Record {
     token: u64,
     id: u64,

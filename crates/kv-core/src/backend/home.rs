@@ -1,4 +1,4 @@
-//! Whether a runtime still runs.
+//! A runtime that can be asked whether it still runs.
 
 use std::fmt;
 use tokio::{sync::watch, task::AbortHandle};
@@ -36,7 +36,7 @@ impl Home {
         Self { lives, keeper: keeper.abort_handle() }
     }
 
-    /// Whether that runtime has ended.
+    /// Tells whether that runtime has ended.
     pub fn is_gone(&self) -> bool {
         self.lives.has_changed().is_err()
     }

@@ -96,19 +96,20 @@ impl Hub {
         Subscription { hub: self.clone(), target: target.clone(), reader }
     }
 
-    /// Whether anybody watches this key, or a directory above it: for backends that would do more than publish.
+    /// Tells whether anybody watches this key, or a directory above it, for backends that would do
+    /// more than publish.
     pub fn is_watched(&self, key: &Key) -> bool {
         let topics = self.0.lock();
         let of_trees = || !topics.trees.is_empty() && key.ancestors().any(|d| topics.trees.contains_key(d));
         topics.keys.contains_key(key) || of_trees()
     }
 
-    /// Whether anybody watches the holder of this lock.
+    /// Tells whether anybody watches the holder of this lock.
     pub fn is_holder_watched(&self, name: &Key) -> bool {
         self.0.lock().holders.contains_key(name)
     }
 
-    /// How many listen, for tests that a dropped watch leaves nothing behind.
+    /// Counts the subscriptions, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
         self.0.lock().readers().count()
     }
@@ -134,7 +135,8 @@ struct Listening<R> {
     backend: &'static str,
     changes: Subscription,
     read: R,
-    /// What waits then was published since the watch was asked for, and is told.
+    /// True until the first `subscribe`: changes that wait by then were published after the watch
+    /// was asked for, and are told.
     is_first: bool,
 }
 
@@ -185,7 +187,7 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// What a [`Subscription`] gives.
+/// The answer of [`Subscription::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A change.

@@ -1,4 +1,4 @@
-//! What waits for one reader, bounded.
+//! A bounded queue for one reader.
 
 use super::Mutex;
 use crate::{Error, Result};

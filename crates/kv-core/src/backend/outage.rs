@@ -1,4 +1,4 @@
-//! What is logged of an outage.
+//! The log lines of an outage.
 
 use crate::Error;
 use std::time::Instant;

@@ -17,7 +17,7 @@ use tokio::{
 /// A session that the server has just granted.
 #[derive(Debug)]
 pub struct Session<S> {
-    /// What the backend knows it by.
+    /// The value by which the backend knows it.
     pub session: S,
     /// Its life, which the backend renews.
     pub alive: Alive,
@@ -153,7 +153,7 @@ pub struct Use<S: Send + Sync + 'static> {
 }
 
 impl<S: Send + Sync + 'static> Use<S> {
-    /// What the backend knows the session by.
+    /// Returns the value by which the backend knows the session.
     pub fn session(&self) -> &S {
         &self.session
     }

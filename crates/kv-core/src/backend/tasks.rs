@@ -1,4 +1,4 @@
-//! What runs in the background, counted.
+//! The work that runs in the background, counted.
 
 use super::{AbortOnDrop, Undo, lock};
 use crate::{Error, ErrorKind, Result};

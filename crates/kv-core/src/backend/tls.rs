@@ -1,4 +1,5 @@
-//! What [`Tls`] means to a backend: where it is read from, whether it is on, and the files that it names.
+//! The settings of [`Tls`] as a backend reads them: from a URL, whether TLS is on, and the files
+//! that they name.
 
 use super::settings::{half, refused};
 use crate::{Error, Result, StoreUrl, Tls};
@@ -87,7 +88,7 @@ pub fn read(tls: &Tls) -> Result<Option<TlsFiles>> {
 /// equality tells whether they have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Who is trusted; the system's roots where there is none.
+    /// The authorities that are trusted; the system's roots where there are none.
     pub ca: Option<Pem>,
     /// Our own certificate, and its key.
     pub identity: Option<(Pem, Pem)>,
@@ -95,7 +96,7 @@ pub struct TlsFiles {
     pub server_name: Option<String>,
 }
 
-/// What a file holds that a TLS setting names. `Debug` shows nothing of it.
+/// The content of a file that a TLS setting names. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     setting: &'static str,
@@ -111,7 +112,7 @@ impl Pem {
         Ok(Self { setting, file: file.to_owned(), bytes })
     }
 
-    /// What the file holds.
+    /// Returns the content of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

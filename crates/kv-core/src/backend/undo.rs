@@ -1,4 +1,4 @@
-//! What must be undone, once.
+//! Work that undoes something, and is done once.
 
 use super::{Tasks, lock};
 use crate::{Error, ErrorKind, Result};
@@ -45,7 +45,7 @@ struct Work {
     work: Option<BoxFuture<'static, Result<bool>>>,
 }
 
-/// What came of beginning it.
+/// The result of beginning it.
 enum Begun {
     /// It runs.
     Now(JoinHandle<Result<bool>>),

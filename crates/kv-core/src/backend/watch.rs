@@ -114,7 +114,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What other servers do:
+//! Sources of other kinds of servers:
 //!
 //! - One that lists at one revision, counts its writes and tells each (etcd): `position` is the
 //!   revision. A list by versions gives `Name` for a key whose version may have been given out
@@ -160,7 +160,7 @@ pub fn start<S: Source>(source: S) -> WatchStream {
 /// while (credentials that are about to be exchanged) gives another kind until it is certain. Any
 /// other error is ridden out, as the [module](self) says.
 pub trait Source: Send + 'static {
-    /// Where a page of the list begins, as the page before it said.
+    /// The place at which a page of the list begins, as the page before it said.
     type Token: Send + Sync;
 
     /// Returns the name of the backend, for the log.
@@ -217,19 +217,19 @@ pub trait Source: Send + 'static {
     }
 }
 
-/// What [`Source::list`] answers.
+/// The answer of [`Source::list`].
 #[derive(Debug)]
 pub enum Listing<T> {
     /// One page.
     Page {
-        /// What is there.
+        /// The keys that are there.
         entries: Vec<Listed>,
         /// The greatest version that had been given out before the list was taken: a key that the
         /// list did not have, and a change of this version or an older one, is known to be over.
         /// That of the first page counts. `None` where the versions of different keys have no
         /// order.
         position: Option<Version>,
-        /// Where the next page begins; `None` at the end.
+        /// The place at which the next page begins; `None` at the end.
         next: Option<T>,
     },
     /// The server is seen to go on with another history than the one delivered (restored, wiped),
@@ -248,7 +248,7 @@ pub enum Listed {
     Name(Key),
 }
 
-/// What [`Source::next`] answers.
+/// The answer of [`Source::next`].
 #[derive(Debug)]
 pub enum Change {
     /// A whole change, in the order of the changes of its key. One that was delivered, or is older,

@@ -1,4 +1,4 @@
-//! When a call has to end.
+//! The moment by which a call has to end.
 
 use std::{
     future::{Future, poll_fn},
@@ -33,7 +33,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// What a handle gives each call unless told otherwise.
+    /// The time that a handle gives each call unless told otherwise.
     pub const DEFAULT: Duration = Duration::from_secs(5);
     /// No deadline.
     pub const NEVER: Self = Self { at: None, within: Duration::MAX };
@@ -48,12 +48,12 @@ impl Deadline {
         self.within
     }
 
-    /// What is left, [`Duration::MAX`] without a deadline.
+    /// Returns the time that is left; [`Duration::MAX`] without a deadline.
     pub fn remaining(self) -> Duration {
         self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether it has passed.
+    /// Tells whether the deadline has passed.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }

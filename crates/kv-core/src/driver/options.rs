@@ -5,7 +5,7 @@ use crate::{Consistency, Error, ErrorKind, LeaseId, Position, Result, Version};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What must be true of the key for a write to happen.
+/// The precondition of a write: what must be true of the key for the write to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// Nothing.
@@ -55,9 +55,9 @@ macro_rules! setters {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// How fresh the answer must be.
+    /// The freshness that the answer must have.
     pub consistency: Consistency,
-    /// When the call has to end.
+    /// The moment by which the call has to end.
     pub deadline: Deadline,
 }
 setters!(ReadOptions {
@@ -71,7 +71,7 @@ setters!(ReadOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// When the call has to end.
+    /// The moment by which the call has to end.
     pub deadline: Deadline,
 }
 setters!(WriteOptions {
@@ -83,11 +83,13 @@ setters!(WriteOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
-    /// How long the key lives after this write; `None` makes it permanent. Not together with `lease`.
+    /// The time that the key lives after this write; `None` makes it permanent. Not together with
+    /// `lease`.
     pub ttl: Option<Duration>,
     /// The lease that the key lives under.
     pub lease: Option<LeaseId>,
-    /// When the call has to end. In a [`Transaction`](super::Transaction) the transaction's own counts.
+    /// The moment by which the call has to end. In a [`Transaction`](super::Transaction) the
+    /// transaction's own counts.
     pub deadline: Deadline,
 }
 setters!(PutOptions {
@@ -111,7 +113,7 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// Only what comes behind this place in the order.
     pub start_after: Option<Position>,
-    /// How fresh the answer must be, and when this page has to be there.
+    /// The freshness that the answer must have, and the moment by which this page has to be there.
     pub read: ReadOptions,
 }
 
@@ -161,7 +163,7 @@ setters!(WatchOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LeaseOptions {
-    /// When the grant has to be there.
+    /// The moment by which the grant has to be there.
     pub deadline: Deadline,
     /// The time that each renewal and the revocation have.
     pub each_request: Duration,
@@ -183,11 +185,12 @@ setters!(LeaseOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// How long the lock outlives its holder's last renewal.
+    /// The time that the lock outlives its holder's last renewal.
     pub ttl: Duration,
-    /// What others read of the holder.
+    /// The value that others read of the holder.
     pub value: Bytes,
-    /// Whether to wait in line; without it a lock that another holds, or waits for, gives `None` at once.
+    /// Tells whether to wait in line. Without waiting, a lock that another holds, or waits for,
+    /// gives `None` at once.
     pub wait: bool,
     /// The time that each single request has: of the acquisition, of each renewal, of the release. Waiting in
     /// line has no end.
@@ -195,7 +198,7 @@ pub struct LockOptions {
 }
 
 impl LockOptions {
-    /// How long a lock outlives its holder's last renewal unless told otherwise.
+    /// The time that a lock outlives its holder's last renewal, unless told otherwise.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
 }
 

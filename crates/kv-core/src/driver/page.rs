@@ -22,9 +22,9 @@ impl Cursor {
 /// A part of a listing, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What was found, in ascending order of [`Position`].
+    /// The items that were found, in ascending order of [`Position`].
     pub items: Vec<Item>,
-    /// Where the next page begins; `None` at the end.
+    /// The place at which the next page begins; `None` at the end.
     pub next: Option<Cursor>,
 }
 
@@ -88,11 +88,11 @@ impl Page {
     }
 }
 
-/// What one step of a `delete_tree` did.
+/// The result of one step of a `delete_tree`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// How many keys were deleted, where the server tells.
+    /// The number of keys that were deleted, where the server tells it.
     pub deleted: Option<u64>,
-    /// Where the next batch begins; `None` at the end.
+    /// The place at which the next batch begins; `None` at the end.
     pub next: Option<Cursor>,
 }

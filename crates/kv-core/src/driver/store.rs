@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
-/// What a backend's author writes: six methods make a backend, the others have an answer already.
+/// The trait that a backend's author implements: six methods make a backend, the others are
+/// provided.
 ///
 /// Users never call it: they hold a [`Kv`](crate::Kv), which has checked names and options against the
 /// [`Capabilities`] before a method here is called, so that an implementation need not check again. What it must
@@ -39,7 +40,7 @@ use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 /// would box each future twice.
 #[async_trait]
 pub trait Store: AsStore + Any + Send + Sync + Debug {
-    /// What this store can do: complete and fixed once it is open.
+    /// Returns what this store can do: complete and fixed once it is open.
     fn capabilities(&self) -> &Capabilities;
 
     /// The entry; `None` when it is missing or expired.
@@ -65,9 +66,10 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions)
     -> Result<Page>;
 
-    /// What is there as `Put`s, then `Synced`, then every change; after an outage what differs, then `Synced`.
-    /// What does not exist yet is watched just the same. [`backend::watch`] makes such a stream of a
-    /// source that tells what its server can.
+    /// Watches a target: the stream gives what is there as `Put`s, then `Synced`, then every
+    /// change; after an outage it gives what differs, then `Synced`. A target that does not exist
+    /// yet is watched just the same. [`backend::watch`] makes such a stream of a source that says
+    /// what its server can tell.
     ///
     /// Outages are ridden out inside the stream; its first `Err` is its end. Dropping it stops all its work, on the
     /// server too. A slow reader holds back this stream alone.
@@ -82,7 +84,8 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Ok(found)
     }
 
-    /// Whether the key is there, without its value where the server allows it. Provided: by `get`.
+    /// Returns whether the key is there, without reading its value where the server allows it.
+    /// Provided: by `get`.
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         Ok(self.get(key, options).await?.is_some())
     }
@@ -127,7 +130,7 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("locks"))
     }
 
-    /// Who holds the lock. Provided: `Unsupported`.
+    /// Returns who holds the lock; `None` when it is free. Provided: `Unsupported`.
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         let _ = (name, options);
         Err(self.capabilities().unsupported("locks"))
@@ -146,7 +149,8 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("health"))
     }
 
-    /// What a layer stands on, for `find`, the method of `dyn Store`; a backend stands on nothing. Provided: `None`.
+    /// Returns the store that a layer stands on, for `find`, the method of `dyn Store`. Provided:
+    /// `None`, for a backend, which stands on no other store.
     fn inner(&self) -> Option<&dyn Store> {
         None
     }
@@ -198,7 +202,7 @@ impl dyn Store {
 pub struct Acquired {
     /// The proof, with the token.
     pub fence: Fence,
-    /// Whether it is still held, by the owner's clock.
+    /// The life of the lock, which tells whether it is still held, by the owner's clock.
     pub alive: backend::Alive,
     /// Gives it back; `true` when it was still held.
     pub release: backend::Undo,
@@ -211,7 +215,7 @@ pub struct Leased {
     pub id: LeaseId,
     /// The TTL as granted.
     pub ttl: Duration,
-    /// Whether it still lives, by the owner's clock.
+    /// The life of the lease, which tells whether it is not over, by the owner's clock.
     pub alive: backend::Alive,
     /// Ends it, and its keys; `true` when it was still alive.
     pub revoke: backend::Undo,

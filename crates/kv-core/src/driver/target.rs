@@ -1,9 +1,9 @@
-//! What a store watches, and the stream that it gives.
+//! The targets of watches, and the stream of a watch.
 
 use crate::{Directory, Key, Result, WatchEvent};
 use futures_core::stream::BoxStream;
 
-/// What is watched.
+/// The target of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// One key.
@@ -16,8 +16,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether an event of this data key belongs to the watch. Never true for a [`Target::Holder`], whose events
-    /// come from another place.
+    /// Tells whether an event of this data key belongs to the watch. It never does for a
+    /// [`Target::Holder`], whose events come from another place.
     pub fn concerns(&self, key: &Key) -> bool {
         match self {
             Self::Key(watched) => watched == key,

@@ -1,4 +1,4 @@
-//! What a store is asked to do all or nothing, and what it decides.
+//! Transactions as a store gets them, and the decision of the store.
 
 use crate::{Condition, Key, Written, driver::PutOptions};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ impl Write {
 pub struct Transaction {
     /// All of them must be true, at one moment.
     pub conditions: Vec<Condition>,
-    /// What happens then, at the same moment. No key is written twice.
+    /// The writes that happen then, at the same moment. No key is written twice.
     pub writes: Vec<Write>,
 }
 
@@ -59,7 +59,8 @@ impl Transaction {
     }
 }
 
-/// What a store decided about a [`Transaction`]: what [`Store::transact`](crate::driver::Store::transact) answers.
+/// The decision of a store about a [`Transaction`], which is the answer of
+/// [`Store::transact`](crate::driver::Store::transact).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a refused transaction has written nothing"]
 pub enum Decision {
@@ -73,7 +74,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Whether the writes happened.
+    /// Tells whether the writes happened.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed(_))
     }

@@ -1,10 +1,11 @@
-//! What names a key or a directory in a call.
+//! The types that name a key or a directory in a call.
 
 use super::{Directory, Key, stored};
 use crate::{Error, Result};
 use std::{borrow::Cow, sync::Arc};
 
-/// What names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and references to them.
+/// A type that names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and
+/// references to them.
 ///
 /// The name is checked when the call is awaited, so that calls can be chained.
 pub trait IntoKey {

@@ -66,7 +66,7 @@ fn refused(name: &str, why: fmt::Arguments<'_>) -> Error {
     Error::new(ErrorKind::InvalidKey, format!("the name {shown:?}{cut} {why}"))
 }
 
-/// Why a segment is not allowed.
+/// Says why a segment is not allowed; `None` for one that is.
 fn fault(segment: &str) -> Option<&'static str> {
     if matches!(segment, "." | ".." | RESERVED) {
         return Some("has a segment `.`, `..` or `.kv`, which are reserved; rename that segment");
@@ -156,7 +156,7 @@ impl Key {
         Self(Arc::from(format!("{RESERVED}/{area}/{name}")))
     }
 
-    /// Whether this is one of the library's own keys, which no listing and no watch shows.
+    /// Tells whether this is one of the library's own keys, which no listing and no watch shows.
     pub fn is_internal(&self) -> bool {
         self.0.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -195,7 +195,7 @@ impl Key {
         Directory(self.0.clone())
     }
 
-    /// Whether the key lies strictly below the directory.
+    /// Tells whether the key lies strictly below the directory.
     pub fn is_below(&self, directory: &Directory) -> bool {
         let d = &*directory.0;
         d.is_empty()
@@ -226,12 +226,12 @@ impl Directory {
         if self.is_root() { Cow::Borrowed("/") } else { Cow::Owned(self.start()) }
     }
 
-    /// Whether this is the directory of all keys.
+    /// Tells whether this is the directory of all keys.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What every key below begins with: `app/`, or nothing for the root.
+    /// Returns the beginning of every key below: `app/`, or nothing for the root.
     pub fn start(&self) -> String {
         if self.is_root() { String::new() } else { format!("{}/", self.0) }
     }
@@ -281,7 +281,7 @@ impl Directory {
         Ok(Arc::from(joined))
     }
 
-    /// What is left of the key below this directory; `None` when it does not lie below.
+    /// Returns what is left of the key below this directory; `None` when it does not lie below.
     pub fn strip(&self, key: &Key) -> Option<Key> {
         if self.is_root() {
             return Some(key.clone());
@@ -289,7 +289,8 @@ impl Directory {
         key.is_below(self).then(|| Key(Arc::from(&key.0[self.0.len() + 1..])))
     }
 
-    /// What is left of the directory below this one; the root for the same; `None` when it does not lie below.
+    /// Returns what is left of the directory below this one: the root when the two are the same,
+    /// `None` when it does not lie below.
     pub fn strip_directory(&self, directory: &Directory) -> Option<Directory> {
         if self == directory {
             return Some(Self::root());

@@ -47,13 +47,15 @@ impl Guard {
         self.ttl
     }
 
-    /// How long it is held at least if no further renewal succeeds, by this side's clock; zero when it is lost. No I/O.
+    /// Returns how long the lock is held at least if no further renewal succeeds, by this side's
+    /// clock; zero when it is lost. No I/O.
     pub fn remaining(&self) -> Duration {
         if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
-    /// Whether it is held, by this side's clock, which counts suspend; no I/O. `false` from the moment that (start of the
-    /// last successful renewal + TTL - a tenth of it) has passed. One failed renewal is no loss.
+    /// Tells whether the lock is held, by this side's clock, which counts suspend. No I/O. The
+    /// answer is `false` from the moment that (start of the last successful renewal + TTL - a
+    /// tenth of it) has passed. One failed renewal is no loss.
     ///
     /// Between this answer and what you do next the lock can be lost; a write that must not happen then is
     /// [`fenced`](crate::Put::fenced).

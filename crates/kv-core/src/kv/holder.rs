@@ -1,4 +1,4 @@
-//! Who holds a lock.
+//! `lock_holder`.
 
 use super::{Does, Kv, WatchCall, awaitable, deadline};
 use crate::{

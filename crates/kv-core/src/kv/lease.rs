@@ -93,12 +93,14 @@ impl Lease {
         self.ttl
     }
 
-    /// How long it lives at least if no further renewal succeeds, by this side's clock; zero when it is over. No I/O.
+    /// Returns how long the lease lives at least if no further renewal succeeds, by this side's
+    /// clock; zero when it is over. No I/O.
     pub fn remaining(&self) -> Duration {
         if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
-    /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`](crate::Guard::is_held).
+    /// Tells whether the lease is alive, by this side's clock and by the rule of
+    /// [`Guard::is_held`](crate::Guard::is_held).
     pub fn is_held(&self) -> bool {
         self.alive.is_held() && !self.kv.is_closed()
     }

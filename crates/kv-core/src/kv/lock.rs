@@ -42,12 +42,13 @@ impl Lock {
         let (ttl, value, within) = (LockOptions::DEFAULT_TTL, Bytes::new(), kv.deadline);
         Self { kv: kv.clone(), name: name.map_err(Arc::new), ttl, value, within }
     }
-    /// How long the lock outlives its holder's last renewal: 15 s unless told otherwise. It is rounded as a key's TTL.
+    /// Sets how long the lock outlives its holder's last renewal: 15 s unless it is set. It is
+    /// rounded as a key's TTL.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
-    /// What others read of the holder.
+    /// Sets the value that others read of the holder.
     pub fn value(mut self, value: impl IntoValue) -> Self {
         self.value = value.into_value();
         self
@@ -187,7 +188,8 @@ impl Wait {
         }
     }
 
-    /// Why it is not in line, if it is not: a try that has lasted longer than a request may last waits in line.
+    /// Returns the last error when the wait is not in line. A try that has lasted longer than a
+    /// request may last is in line.
     fn outage(&self) -> Option<Error> {
         let (error, trying) = guarded(&self.outage).clone();
         error.filter(|_| trying.is_none_or(|since| since.elapsed() < self.within))
@@ -209,7 +211,7 @@ fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquir
     }
 }
 
-/// What ends a wait: what lasts, and what no server has to be asked for.
+/// Tells whether an error ends a wait: one that lasts, or one for which no server has to be asked.
 fn ends(error: &Error) -> bool {
     use ErrorKind::*;
     error.is_lasting() || matches!(error.kind(), InvalidKey | InvalidArgument | TooLarge)

@@ -76,11 +76,11 @@ struct Shared {
     done: flag::Sender<Option<Result<()>>>,
     /// Guards and leases to give back when the handle is closed.
     held: Mutex<Vec<Undoing>>,
-    /// What gives them back in the background.
+    /// The work that gives them back in the background.
     tasks: Tasks,
 }
 
-/// What a call that is cut off may have done.
+/// The kind of a call, which says what the call may have done when it is cut off.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
     Read,
@@ -205,8 +205,9 @@ impl fmt::Debug for Kv {
     }
 }
 
-/// How long beyond a write's deadline the store's own word on it is waited for: on a machine that stood still both fall due
-/// at once.
+/// The time beyond a write's deadline in which the store may still say what became of the write:
+/// on a machine that stood still, the deadline of the handle and that of the store fall due at
+/// once.
 const LAST_WORD: Duration = Duration::from_millis(50);
 
 #[cold]

@@ -66,9 +66,10 @@ impl WatchCall {
 }
 awaitable!(WatchCall => Watch, WatchCall::run);
 
-/// What happens to a key, below a directory, or to the holder of a lock: what is there as `Put`s, then `Synced`, then
-/// every change, without end; outages are ridden out inside. Folding the events over an empty map always arrives at what
-/// a listing shows. Also a [`Stream`], which ends behind its first error.
+/// The events of a key, of the keys below a directory, or of the holder of a lock: what is there
+/// as `Put`s, then `Synced`, then every change, without end. Outages are ridden out inside.
+/// Folding the events over an empty map always arrives at what a listing shows. It is also a
+/// [`Stream`], which ends behind its first error.
 ///
 /// A reader that is slow holds back this watch alone. Dropping it stops all its work, on the server too.
 ///

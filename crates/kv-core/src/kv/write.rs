@@ -34,8 +34,10 @@ impl Put {
         let options = PutOptions { deadline: Deadline::NEVER, ttl: None, lease: None };
         Self { kv: kv.clone(), key, value, expect, options, fence: None, within: kv.deadline }
     }
-    /// How long the key lives after this write, at least; rounded up to the server's unit and raised to its least, as
-    /// the answer tells. How much longer it may be seen, [`Capabilities::lateness`](crate::Capabilities::lateness) tells.
+    /// Sets how long the key lives after this write, at least. The TTL is rounded up to the
+    /// server's unit and raised to its least, and the answer tells what was granted.
+    /// [`Capabilities::lateness`](crate::Capabilities::lateness) tells how much longer the key may
+    /// be seen.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.options.ttl = Some(ttl);
         self

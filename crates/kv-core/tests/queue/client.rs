@@ -23,10 +23,10 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// How long a test waits for what comes, or has failed.
+/// The time that a test waits for what is to come, before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
-/// What happens to the next request to enter.
+/// The fault that meets the next request to enter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// It is applied, and no attempt is answered.
@@ -58,7 +58,7 @@ pub(crate) struct Faults {
     /// Each request to leave is refused by one, `None` being an answer that was lost, after which
     /// the repeat finds nothing.
     pub(crate) leave: VecDeque<Option<ErrorKind>>,
-    /// What refuses all requests to leave, cancelling ones too.
+    /// The kind of error that refuses all requests to leave, cancelling ones too.
     pub(crate) leaves: Option<ErrorKind>,
 }
 
@@ -119,7 +119,7 @@ impl Client {
         *self.sent.lock().unwrap()
     }
 
-    /// What is late arrives now.
+    /// Has the requests that are late arrive now.
     pub(crate) fn arrive(&self) {
         self.server.send_modify(|server| {
             for (name, session) in std::mem::take(&mut server.late) {

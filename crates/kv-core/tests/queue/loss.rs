@@ -26,7 +26,7 @@ fn sessions(client: &Client) -> Vec<u64> {
     client.server.borrow().members.iter().map(|member| member.session).collect()
 }
 
-/// Why a life is over.
+/// Returns why a life is over.
 async fn lost(lost: impl Future<Output = Error>) -> String {
     tokio::time::timeout(PATIENCE, lost).await.expect("nobody hears of it").to_string()
 }

@@ -141,7 +141,8 @@ async fn without_a_deadline_a_call_goes_on() {
     assert!(!run.await.unwrap().is_repeat);
 }
 
-/// How long 2000 calls pause before their attempt of this number, where all before it failed.
+/// Returns how long 2000 calls pause before their attempt of this number, where all before it
+/// failed.
 async fn pauses_before(attempt: usize, within: Duration) -> Vec<Duration> {
     let calls = (0..2000).map(|_| async move {
         let (servers, mut attempts, mut last) = (Servers::one(()), 0, Instant::now());

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What an attempt fails with: its effect, the kind of its error, and how much the error tells.
+/// The failure of an attempt: its effect, the kind of its error, and how much the error tells.
 type Failure = (Effect, ErrorKind, u8);
 const FAILURES: [Failure; 8] = [
     (Effect::None, ErrorKind::Timeout, 0),
@@ -29,7 +29,7 @@ struct Step {
     is_mended: bool,
 }
 
-/// What becomes of a call whose attempts have all failed as its steps say.
+/// The end of a call whose attempts have all failed as its steps say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The next attempt is answered.
@@ -48,13 +48,13 @@ struct Case {
     end: End,
 }
 
-/// What is seen of a call.
+/// The behaviour of a call as it is seen from outside.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     /// Each attempt: the server, and whether it was called a repeat.
     attempts: Vec<(usize, bool)>,
-    /// Whether the answer is one to a repeat; or the error's kind, and the attempt that it is
-    /// about.
+    /// `Ok` with whether the answer is one to a repeat; or the error's kind, and the attempt that
+    /// the error is about.
     result: Result<bool, (ErrorKind, Option<usize>)>,
     /// The server that the next call would ask first.
     preferred: usize,
@@ -177,7 +177,7 @@ impl Case {
     }
 }
 
-/// Which attempt the error is about, of which the one behind the steps had no answer.
+/// Returns the attempt that the error is about; the attempt behind the steps had no answer.
 fn told(error: &Error, steps: usize) -> Option<usize> {
     let text = error.to_string();
     let of_step = (0..steps).find(|i| text.ends_with(&format!("attempt {i}")));

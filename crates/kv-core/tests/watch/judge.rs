@@ -1,4 +1,4 @@
-//! Whether the events of a watch are true.
+//! A judge of whether the events of a watch are true.
 
 use super::server::{Server, is_foreign};
 use kv_core::{Entry, Key, Version, WatchEvent};
@@ -9,10 +9,12 @@ use std::collections::HashMap;
 pub(super) struct Judge {
     /// The entries, with their places in the history.
     fold: HashMap<Key, (Entry, usize)>,
-    /// What was told last of each key, also of those that are gone.
+    /// The version that was told last of each key, also of those that are gone, and its place in
+    /// the history.
     last: HashMap<Key, (Version, usize)>,
     pub(super) synced: u64,
-    /// When the list began that the last `Synced` ended, where it has a position.
+    /// The place in the history at which the list began that the last `Synced` ended, where the
+    /// list has a position.
     positioned: usize,
 }
 

@@ -6,7 +6,7 @@ use kv_core::{
 };
 use std::collections::VecDeque;
 
-/// What a source answers, in its order.
+/// The answers of a source, in their order.
 #[derive(Default)]
 struct Script {
     /// With what the watch asks for.

@@ -1,4 +1,4 @@
-//! What a client of the server makes of it.
+//! A client of the server, as a source of watches.
 
 use super::server::{Data, Random, Server, Style, is_foreign};
 use futures::FutureExt;
@@ -12,7 +12,7 @@ use std::sync::{
 };
 use tokio::sync::Notify;
 
-/// What a page and a fetch have at most.
+/// The number of keys that a page and a fetch have at most.
 const PAGE: usize = 3;
 
 /// Those that pass.
@@ -25,14 +25,14 @@ const PASSING: [ErrorKind; 6] = [
     ErrorKind::TooLarge,
 ];
 
-/// What the test knows of a source.
+/// The test's knowledge of a source.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) lists: AtomicU64,
     /// Answers that are worth a new list.
     pub(super) reasons: AtomicU64,
     pub(super) fetched: AtomicU64,
-    /// When the last list began that has a position.
+    /// The place in the history at which the last list with a position began.
     pub(super) positioned: AtomicUsize,
     /// Nothing happens any more, and all was told.
     pub(super) quiet: Notify,
@@ -41,7 +41,7 @@ pub(super) struct Seen {
 pub(super) struct Client {
     pub(super) server: Arc<Mutex<Server>>,
     pub(super) seen: Arc<Seen>,
-    /// How it ends, once nothing happens any more.
+    /// The error by which it ends, once nothing happens any more.
     pub(super) end: Option<ErrorKind>,
     /// The list that is taken, where it is one moment's.
     snapshot: Data,
@@ -218,7 +218,7 @@ fn ordered(change: Change, delivered: &WatchState) -> Change {
     if is_unordered { Change::Changed(key.clone()) } else { change }
 }
 
-/// How a history ends: sometimes by an error that lasts.
+/// Returns the end of a history: sometimes an error that lasts.
 pub(super) fn any_end(seed: u64) -> Option<ErrorKind> {
     let lasting = [
         ErrorKind::PermissionDenied,

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// What became of one contender.
+/// The result of one contender's attempt.
 pub(super) enum Outcome {
     Granted(Acquired),
     /// Another one has the lock or is before us, and the caller does not wait.
@@ -30,7 +30,8 @@ struct Attempt<Q: Queue> {
     used: Use<Q::Session>,
 }
 
-/// What takes a contender out of the queue needs. It does not keep the session alive.
+/// The part of a contender that is needed to take it out of the queue. It does not keep the
+/// session alive.
 struct Entry<Q: Queue> {
     queue: Arc<Q>,
     contender: Q::Contender,
@@ -70,7 +71,7 @@ pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outc
     Ok(Outcome::Granted(attempt.grant(token, cleanup)))
 }
 
-/// How a wait in the queue ends.
+/// The end of a wait in the queue.
 enum Wait {
     First,
     Behind,
@@ -275,8 +276,9 @@ impl<E: Fn(&str)> Drop for EndOnDrop<E> {
     }
 }
 
-/// Whether an error of this kind says that the request did nothing. A server may have done what it
-/// has no room for, or half of what it stopped.
+/// Tells whether an error of this kind says that the request did nothing. `NoSpace` does not: a
+/// server may have done what it has no room for. Nor do the other kinds: a server may have done
+/// half of a request that it stopped.
 fn did_nothing(kind: ErrorKind) -> bool {
     use ErrorKind::{
         InvalidArgument, InvalidKey, PermissionDenied, Timeout, TooLarge, Unauthenticated, Unavailable,

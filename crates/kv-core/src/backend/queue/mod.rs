@@ -151,7 +151,7 @@ use crate::{Fence, Result, driver::Acquired};
 use attempt::{Outcome, attempt};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// What [`Queue::enter`] did.
+/// The result of [`Queue::enter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered<P> {
     /// The contender is in the queue.
@@ -169,7 +169,7 @@ pub enum Entered<P> {
     Lost,
 }
 
-/// Where a contender is in its queue.
+/// The place of a contender in its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position<P> {
     /// Nobody is before it: it holds the lock.
@@ -180,7 +180,7 @@ pub enum Position<P> {
     Lost,
 }
 
-/// What [`Queue::leave`] and [`Queue::cancel`] did. In every case the contender is not in the
+/// The result of [`Queue::leave`] and [`Queue::cancel`]. In every case the contender is not in the
 /// queue any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -205,12 +205,12 @@ pub enum Left {
 /// that the server has ended the session, that everything of the session is gone, and that
 /// nothing of it can arrive any more.
 pub trait Queue: Send + Sync + 'static {
-    /// What the backend knows a session by.
+    /// The value by which the backend knows a session.
     type Session: Clone + Send + Sync + 'static;
-    /// What the backend knows a contender by. It must not hold the [`Use`] of the session, which
-    /// would keep alive what could not be taken out.
+    /// The value by which the backend knows a contender. It must not hold the [`Use`] of the
+    /// session, which would keep alive a contender that could not be taken out.
     type Contender: Send + Sync + 'static;
-    /// What the backend knows the one before a contender by.
+    /// The value by which the backend knows the contender directly before another one.
     type Predecessor: Send + Sync + 'static;
 
     /// Returns the background work of the store, which `close` awaits.

@@ -1,4 +1,4 @@
-//! What is known of the requests that put one contender in a queue.
+//! The knowledge of the requests that put one contender in a queue.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

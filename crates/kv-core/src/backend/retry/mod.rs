@@ -138,7 +138,7 @@ pub use servers::Servers;
 use crate::{Error, ErrorKind, driver::Deadline};
 use std::{fmt, future::Future, time::Duration};
 
-/// What repeating a request would do.
+/// The consequence of sending a request again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetrySafety {
     /// It changes nothing, and may always be sent again.
@@ -152,7 +152,7 @@ pub enum RetrySafety {
     Write,
 }
 
-/// What a failed attempt did.
+/// The effect of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// It certainly never reached the server, or did nothing there: sending it again is safe.
@@ -171,13 +171,13 @@ pub enum Effect {
 /// An attempt that failed.
 #[derive(Clone, Debug)]
 pub struct RequestError {
-    /// What went wrong, with the name of the server. A transient kind ([`Error::is_transient`])
-    /// says that it can pass.
+    /// The failure, with the name of the server. A transient kind ([`Error::is_transient`]) says
+    /// that it can pass.
     pub error: Error,
-    /// What the attempt did.
+    /// The effect of the attempt.
     pub effect: Effect,
-    /// Whether the client has mended the cause (read a token anew, logged in again), so that the
-    /// same server may take the request now, without a pause.
+    /// Tells whether the client has mended the cause (read a token anew, logged in again), so that
+    /// the same server may take the request now, without a pause.
     pub is_mended: bool,
 }
 
@@ -200,9 +200,11 @@ impl RequestError {
 pub struct Attempt<'a, S> {
     /// The server to ask.
     pub server: &'a S,
-    /// When the whole call ends. Who has heard from the server meanwhile may wait until then.
+    /// The moment at which the whole call ends. An attempt that has heard from the server
+    /// meanwhile may wait until then.
     pub deadline: Deadline,
-    /// Whether an earlier attempt of the same call may have taken effect. It never is in a read.
+    /// Tells whether an earlier attempt of the same call may have taken effect. In a read it is
+    /// always false.
     pub is_repeat: bool,
     safety: RetrySafety,
 }
@@ -245,13 +247,13 @@ impl<S: fmt::Debug> fmt::Debug for Attempt<'_, S> {
     }
 }
 
-/// What a call gave.
+/// The answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered<T> {
     /// The answer of the last attempt.
     pub answer: T,
-    /// Whether an attempt before the answered one may have taken effect, so that the answer may be
-    /// about its own doing. It never is in a read.
+    /// Tells whether an attempt before the answered one may have taken effect, so that the answer
+    /// may describe what this call itself did. In a read it is always false.
     pub is_repeat: bool,
 }
 

@@ -9,11 +9,11 @@ const MOMENT: Duration = Duration::from_millis(25);
 /// The times of one call, as its deadline gives them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// When attempts end, a moment before the call's own deadline: there is time to tell what is
-    /// known.
+    /// The end of all attempts, a moment before the call's own deadline, so that there is time to
+    /// tell what is known.
     pub(super) attempts: Deadline,
-    /// When an attempt that did not end by itself is dropped, half a moment later: what knows
-    /// whether it was sent tells first.
+    /// The time at which an attempt that did not end by itself is dropped, half a moment later: an
+    /// attempt that knows whether anything was sent tells that first.
     pub(super) cut: Deadline,
     /// With so little left before the end of attempts, none is begun anew.
     late: Duration,

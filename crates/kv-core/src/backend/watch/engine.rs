@@ -14,7 +14,7 @@ const LASTED: Duration = Duration::from_secs(5);
 const MAX_PAGE_FAILURES: u32 = 2;
 const MAX_KEY_FAILURES: u32 = 4;
 
-/// Where a watch stands.
+/// The state of a watch.
 enum State<T> {
     /// Changes are not heard, or some of them were lost.
     Subscribe,
@@ -34,7 +34,7 @@ pub(super) struct Watch<S: Source> {
     out: Emit<WatchEvent>,
     delivered: WatchState,
     state: State<S::Token>,
-    /// Whether the next list has to give values, since versions are in doubt.
+    /// Tells whether the next list has to give values, since versions are in doubt.
     doubt: bool,
     outage: Outage,
     failures: Backoff,

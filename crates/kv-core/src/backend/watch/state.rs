@@ -1,4 +1,4 @@
-//! What a watch delivered, and which events it still owes.
+//! The record of what a watch delivered, and the events that it still owes.
 
 use crate::{Entry, Key, Version, WatchEvent};
 use std::{
@@ -6,11 +6,11 @@ use std::{
     hash::BuildHasher,
 };
 
-/// How many of the keys that were found to be gone are remembered: as many as changes may wait in
-/// an [`Inbox`](crate::backend::Inbox).
+/// The number of keys found to be gone that are remembered: as many as changes may wait in an
+/// [`Inbox`](crate::backend::Inbox).
 const MAX_GONE: usize = 4096;
 
-/// What a list has to give, by [`WatchState::detail`].
+/// The content that a list has to give, as [`WatchState::detail`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Values: nothing was delivered yet, or versions were seen not to tell writes apart, since the
@@ -31,7 +31,7 @@ pub enum Detail {
 pub struct WatchState {
     delivered: HashMap<Key, Delivered>,
     detail: Detail,
-    /// What was written at this version or before is part of the list.
+    /// The version up to which the list has every write.
     position: Option<Version>,
     pass: Pass,
     gone: Gone,
