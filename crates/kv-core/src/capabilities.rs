@@ -27,17 +27,18 @@ pub struct Capabilities {
     pub linearizable: Linearizable,
     /// The largest value, in bytes; at least 256 KiB.
     pub max_value: usize,
-    /// TTLs of keys; `None` where keys cannot expire.
+    /// The TTLs of keys; `None` where keys cannot expire.
     pub ttl: Option<TtlRange>,
     /// Tells whether a key that expires may have children, and a key with children a TTL.
     pub children_of_expiring: bool,
-    /// Leases; `None` where there are none.
+    /// The TTLs of leases; `None` where there are no leases.
     pub lease: Option<TtlRange>,
     /// The changes that a watch delivers.
     pub watch: Watching,
-    /// Locks; `None` where there are none.
+    /// The abilities of locks; `None` where there are no locks.
     pub lock: Option<Locking>,
-    /// The most conditions and writes of one transaction together; 0 where there are no transactions.
+    /// The most conditions and writes of one transaction together; 0 where there are no
+    /// transactions.
     pub max_txn_ops: usize,
     /// The most bytes of keys and values in one transaction.
     pub max_txn_bytes: usize,
@@ -57,7 +58,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The least: a store that gets, puts, deletes, lists and watches, linearizably.
+    /// Returns the least: a store that gets, puts, deletes, lists and watches, linearizably.
     pub fn new(backend: &'static str) -> Self {
         Self {
             backend,
@@ -95,7 +96,8 @@ pub enum Durability {
     Quorum,
     /// A crash of the one machine: it was flushed to its disk.
     Fsync,
-    /// Not every crash or failover; and a lock is only as exclusive as the server is lossless.
+    /// Not every crash or failover: either can lose the write. A lock is then only as exclusive as
+    /// the server is lossless.
     MayLose,
 }
 
@@ -148,7 +150,7 @@ pub struct Locking {
 }
 
 impl Locking {
-    /// Fair locks with fenced writes.
+    /// Returns the abilities of fair locks with fenced writes.
     pub fn new(ttl: TtlRange) -> Self {
         Self { ttl, fair: true, fenced_writes: true }
     }
@@ -158,11 +160,11 @@ impl Locking {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TtlRange {
-    /// Shorter ones are raised to this.
+    /// The least duration; shorter ones are raised to it.
     pub least: Duration,
-    /// Longer ones are refused.
+    /// The greatest duration; longer ones are refused.
     pub greatest: Duration,
-    /// Others are rounded up to a multiple of this.
+    /// The unit; other durations are rounded up to a multiple of it.
     pub unit: Duration,
     /// The lateness of the server, as a share of the TTL.
     pub late_share: f64,
@@ -171,17 +173,19 @@ pub struct TtlRange {
 }
 
 impl TtlRange {
-    /// Durations between these, to the millisecond, acted on within 250 ms.
+    /// Makes the range between these durations, to the millisecond, whose end the server acts on
+    /// within 250 ms.
     pub fn new(least: Duration, greatest: Duration) -> Self {
         let (unit, late_by) = (Duration::from_millis(1), Duration::from_millis(250));
         Self { least, greatest, unit, late_share: 0.0, late_by }
     }
 
-    /// The duration that a server grants for this one: rounded up to the unit, raised to the least.
+    /// Returns the duration that a server grants for this one: rounded up to the unit, raised to
+    /// the least.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which elsewhere means
-    /// *no TTL*: leave the option away for that.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which
+    /// elsewhere means *no TTL*: for that, leave the option away.
     pub fn grant(&self, ttl: Duration) -> Result<Duration> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
         if ttl.is_zero() {
@@ -203,7 +207,7 @@ impl TtlRange {
     }
 }
 
-/// A duration as a person says it: long ones in days or years.
+/// Writes a duration as a person says it: long ones in days or years.
 fn words(duration: Duration) -> String {
     const DAY: u64 = 24 * 60 * 60;
     match duration.as_secs() / DAY {
@@ -214,7 +218,7 @@ fn words(duration: Duration) -> String {
 }
 
 impl Capabilities {
-    /// The error of a call that this store does not offer.
+    /// Returns the error of a call that this store does not offer.
     pub fn unsupported(&self, what: &str) -> Error {
         let backend = self.backend;
         let hint = self.hint.as_deref().unwrap_or("its `Capabilities` and docs say what it offers");

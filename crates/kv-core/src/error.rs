@@ -19,11 +19,12 @@ pub enum ErrorKind {
     KeyExists,
     /// A write that was to replace or delete one version found another, or no key.
     KeyModified,
-    /// A value or a transaction is above what the store takes ([`Capabilities`](crate::Capabilities)); nothing
-    /// was written.
+    /// A value or a transaction is above what the store takes
+    /// ([`Capabilities`](crate::Capabilities)); nothing was written.
     TooLarge,
-    /// The server has no room left (disk, quota, memory) and refused the write; nothing was written. Reading, deleting,
-    /// revoking and releasing still work wherever the server allows them: make room, or have an operator do so.
+    /// The server has no room left (disk, quota, memory) and refused the write; nothing was
+    /// written. Reading, deleting, revoking and releasing still work wherever the server allows
+    /// them: make room, or have an operator do so.
     NoSpace,
     /// The backend does not offer this; [`Capabilities`](crate::Capabilities) says what it offers.
     Unsupported,
@@ -50,8 +51,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Its name in lower case, words joined by `_`: `outcome_unknown`; for labels of metrics and for logs. `Display` is
-    /// the same.
+    /// Returns its name in lower case, with words joined by `_`: `outcome_unknown`. It is for
+    /// labels of metrics and for logs; `Display` writes the same.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,9 +86,9 @@ impl fmt::Display for ErrorKind {
 /// The failure of a call: a [kind](ErrorKind) to act on, the operation, the key, the backend, and
 /// the source.
 ///
-/// `Display` gives one line that names all of them, ending in the source's own words; as with
-/// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that [`cause`](Self::cause)
-/// gives. No secret is in either: backends put none in.
+/// `Display` gives one line that names all of them, ending in the source's own words. As with
+/// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that
+/// [`cause`](Self::cause) gives. No secret is in either: backends put none in.
 ///
 /// ```
 /// use kv_core::{Error, ErrorKind};
@@ -109,7 +110,8 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of this kind. The message names the thing, the value and the way out; no secret.
+    /// Makes an error of this kind. The message names the thing, the value and the way out, and no
+    /// secret.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), call: None, key: None, cause: None }))
@@ -122,8 +124,8 @@ impl Error {
         self
     }
 
-    /// Adds the operation, the backend and the key, unless they are there already. [`Kv`](crate::Kv) does so for
-    /// every call.
+    /// Adds the operation, the backend and the key, unless they are there already.
+    /// [`Kv`](crate::Kv) does so for every call.
     #[must_use]
     pub fn in_call(mut self, operation: &'static str, backend: &'static str, key: Option<&str>) -> Self {
         if self.0.call.is_none() {
@@ -133,7 +135,7 @@ impl Error {
         self
     }
 
-    /// The same error with another kind, for a caller that knows better what it means.
+    /// Returns the same error with another kind, for a caller that knows better what it means.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
@@ -145,27 +147,28 @@ impl Error {
         self.0.kind
     }
 
-    /// The message alone, without operation, key, backend and cause.
+    /// Returns the message alone, without operation, key, backend and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The call that failed: `put`, `list`, …
+    /// Returns the call that failed: `put`, `list`, …
     pub fn operation(&self) -> Option<&'static str> {
         self.0.call.map(|c| c.0)
     }
 
-    /// The name of the backend, as in [`Capabilities::backend`](crate::Capabilities::backend).
+    /// Returns the name of the backend, as in
+    /// [`Capabilities::backend`](crate::Capabilities::backend).
     pub fn backend(&self) -> Option<&'static str> {
         self.0.call.map(|c| c.1)
     }
 
-    /// The key, directory or lock that the call was about.
+    /// Returns the key, directory or lock that the call was about.
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// The error behind this one, for a look at a client's own type.
+    /// Returns the error behind this one, for a look at a client's own type.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }

@@ -4,7 +4,8 @@ use crate::{Key, Version, Written};
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
 
-/// Proof of holding a lock, for [`Condition::Held`]. Opaque: only the backend that granted it reads it.
+/// The proof of holding a lock, for [`Condition::Held`]. Only the backend that granted the lock
+/// reads it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Fence(Arc<(Key, u64, Bytes)>);
 
@@ -15,17 +16,18 @@ impl AsRef<Fence> for Fence {
 }
 
 impl Fence {
-    /// For backends: the lock by the backend's own name for it, the token, and what else is needed to check.
+    /// Makes, for backends, a proof of the lock by the backend's own name for it, the token, and
+    /// what else is needed to check it.
     pub fn new(lock: Key, token: u64, proof: impl Into<Bytes>) -> Self {
         Self(Arc::new((lock, token, proof.into())))
     }
 
-    /// The backend's own name of the lock.
+    /// Returns the backend's own name of the lock.
     pub fn lock(&self) -> &Key {
         &self.0.0
     }
 
-    /// The fencing token: grows with every acquisition of the lock.
+    /// Returns the fencing token, which grows with every acquisition of the lock.
     pub fn token(&self) -> u64 {
         self.0.1
     }
@@ -85,8 +87,8 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// Its index, in the order in which conditions were added, those of the steps (`if_version`, `if_missing`, `fenced`)
-    /// among them.
+    /// The index of the condition, in the order in which conditions were added, those of the steps
+    /// (`if_version`, `if_missing`, `fenced`) among them.
     pub index: usize,
     /// The condition itself.
     pub condition: Condition,

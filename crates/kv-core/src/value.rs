@@ -20,7 +20,7 @@ use std::borrow::Cow;
 /// # }
 /// ```
 pub trait IntoValue {
-    /// The bytes.
+    /// Returns the bytes.
     fn into_value(self) -> Bytes;
 }
 

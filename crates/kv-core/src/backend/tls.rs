@@ -38,7 +38,7 @@ pub fn server_name(tls: &Tls) -> Option<&str> {
     tls.server_name.as_deref()
 }
 
-/// Returns whether TLS is asked for. Reads nothing.
+/// Returns whether TLS is asked for. It reads no file.
 ///
 /// # Errors
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for settings that are half given or
@@ -84,8 +84,8 @@ pub fn read(tls: &Tls) -> Result<Option<TlsFiles>> {
     Ok(Some(TlsFiles { ca, identity, server_name: tls.server_name.clone() }))
 }
 
-/// TLS, with the files that the settings name, as they are now: [`read`] reads them again, and
-/// equality tells whether they have changed.
+/// The settings of TLS that is on, with the files that they name, as they were read. [`read`]
+/// reads them again, and equality tells whether they have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The authorities that are trusted; the system's roots where there are none.
@@ -117,7 +117,8 @@ impl Pem {
         &self.bytes
     }
 
-    /// The error for a file that holds something else. The parser's own words are left out: they may show what it read.
+    /// Returns the error for a file that holds something else. The parser's own words are left
+    /// out, since they may show what it read.
     pub fn wrong(&self) -> Error {
         refused(format!("the TLS settings: {} is no PEM file for `{}`", self.file.display(), self.setting))
     }

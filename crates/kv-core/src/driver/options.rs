@@ -18,10 +18,11 @@ pub enum Expect {
 }
 
 impl Expect {
-    /// For backends: compares with what was found.
+    /// Compares, for backends, the precondition with the version that was found.
     ///
     /// # Errors
-    /// [`KeyExists`](ErrorKind::KeyExists) or [`KeyModified`](ErrorKind::KeyModified), with both versions.
+    /// [`KeyExists`](ErrorKind::KeyExists) or [`KeyModified`](ErrorKind::KeyModified), with both
+    /// versions.
     pub fn check(self, found: Option<Version>) -> Result<()> {
         match (self, found) {
             (Self::Anything, _) | (Self::Missing, None) => Ok(()),
@@ -105,13 +106,15 @@ setters!(PutOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListOptions {
-    /// All descendants (the default), or only the immediate children, keys and directories told apart.
+    /// Tells whether all descendants are listed (the default), or only the immediate children,
+    /// keys and directories told apart.
     pub recursive: bool,
-    /// [`Item::Key`](crate::Item::Key)s in place of entries; no value is fetched where the server allows it.
+    /// Tells whether the answer has [`Item::Key`](crate::Item::Key)s in place of entries; no value
+    /// is fetched then where the server allows it.
     pub keys_only: bool,
-    /// At most so many items in the answer; the page may hold fewer and still have a next one.
+    /// The most items in the answer; the page may hold fewer and still have a next one.
     pub limit: Option<usize>,
-    /// Only what comes behind this place in the order.
+    /// The place behind which the listing begins.
     pub start_after: Option<Position>,
     /// The freshness that the answer must have, and the moment by which this page has to be there.
     pub read: ReadOptions,
@@ -137,7 +140,7 @@ setters!(ListOptions {
     limit: Option<usize>,
     /// Sets the place behind which the listing begins.
     start_after: Option<Position>,
-    /// Sets the options of the read behind it.
+    /// Sets the options of the read behind the listing.
     read: ReadOptions,
 });
 
@@ -145,7 +148,7 @@ setters!(ListOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WatchOptions {
-    /// The time that each single request behind the watch has. The watch itself has no end.
+    /// The time that each single request of the watch has. The watch itself has no end.
     pub each_request: Duration,
 }
 
@@ -192,8 +195,8 @@ pub struct LockOptions {
     /// Tells whether to wait in line. Without waiting, a lock that another holds, or waits for,
     /// gives `None` at once.
     pub wait: bool,
-    /// The time that each single request has: of the acquisition, of each renewal, of the release. Waiting in
-    /// line has no end.
+    /// The time that each single request has: of the acquisition, of each renewal, of the release.
+    /// Waiting in line has no end.
     pub each_request: Duration,
 }
 

@@ -10,8 +10,9 @@ pub enum Target {
     Key(Key),
     /// All keys strictly below a directory.
     Tree(Directory),
-    /// The holder of the lock of this name: a `Put` whose value is the holder's and whose version is the
-    /// fencing token, `Version::new(token, 0)`; a `Delete` when nobody holds it.
+    /// The holder of the lock of this name. The events are a `Put` whose value is the holder's and
+    /// whose version is the fencing token, `Version::new(token, 0)`, and a `Delete` when nobody
+    /// holds the lock.
     Holder(Key),
 }
 
@@ -26,7 +27,7 @@ impl Target {
         }
     }
 
-    /// The name of the key, directory or lock.
+    /// Returns the name of the key, directory or lock.
     pub fn name(&self) -> &str {
         match self {
             Self::Key(name) | Self::Holder(name) => name.as_str(),
@@ -35,6 +36,6 @@ impl Target {
     }
 }
 
-/// The events of a watch: endless until its first `Err`, which means that the watch is over for good. Dropping it
-/// stops all its work.
+/// The events of a watch: endless until the first `Err`, which means that the watch is over for
+/// good. Dropping the stream stops all its work.
 pub type WatchStream = BoxStream<'static, Result<WatchEvent>>;

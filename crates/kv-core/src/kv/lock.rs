@@ -1,4 +1,4 @@
-//! `new_lock`, `lock_holder`.
+//! `new_lock`.
 
 use super::{Does, Guard, Kv, closing::closed};
 use crate::{
@@ -13,9 +13,10 @@ use std::{
 
 /// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
 ///
-/// One holder at a time, also within one process, task and handle: there is no re-entrancy. Waiters get it in the order
-/// of asking where [`Locking::fair`](crate::Locking::fair) says so. It is kept alive in the background until the guard is dropped; a killed
-/// holder's is free after the TTL and its lateness.
+/// A lock has one holder at a time, also within one process, task and handle: there is no
+/// re-entrancy. Waiters get it in the order of asking where
+/// [`Locking::fair`](crate::Locking::fair) says so. It is kept alive in the background until the
+/// guard is dropped; the lock of a killed holder is free after the TTL and its lateness.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -53,19 +54,22 @@ impl Lock {
         self.value = value.into_value();
         self
     }
-    /// The time that each single request has, in place of the handle's. Waiting in line has no end.
+    /// Sets the time that each single request has, in place of the handle's. Waiting in line has
+    /// no end.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// Waits in line until the lock is held, over outages too, as a watch does: a lost place is taken anew, and what ends
-    /// the wait is what [`Error::is_lasting`] names. A lock whose time was over before it came is never given. Whoever wants
-    /// an end uses [`acquire_within`](Self::acquire_within).
+    /// Waits in line until the lock is held. Outages are ridden out, as by a watch: a lost place
+    /// is taken anew, and an error that [`Error::is_lasting`] names ends the wait. A lock whose
+    /// time was over before it came is never given. To wait for a limited time, use
+    /// [`acquire_within`](Self::acquire_within).
     ///
     /// # Errors
-    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey),
+    /// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument)
+    /// for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals, such as
     /// [`PermissionDenied`](ErrorKind::PermissionDenied).
     ///
@@ -81,26 +85,30 @@ impl Lock {
         self.get(Some(wait)).await?.ok_or_else(ended)
     }
 
-    /// The lock if it is free and nobody waits for it, else `None`; leaves no contender behind.
+    /// Acquires the lock if it is free and nobody waits for it; returns `None` otherwise. It
+    /// leaves no contender behind.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), and those of the one request: [`Unavailable`](ErrorKind::Unavailable),
-    /// [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline; what was begun is then given back in
-    /// the background. [`LockLost`](ErrorKind::LockLost) when the answer took longer than the TTL.
+    /// Those of [`acquire`](Self::acquire), and those of the one request:
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) when there was no
+    /// answer within the deadline; what was begun is then given back in the background.
+    /// [`LockLost`](ErrorKind::LockLost) when the answer took longer than the TTL.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// That of [`acquire`](Self::acquire).
     pub async fn try_acquire(self) -> Result<Option<Guard>> {
         self.get(None).await
     }
 
-    /// As [`acquire`](Self::acquire), but gives `None` when it was not got within this time.
+    /// Acquires the lock as [`acquire`](Self::acquire) does, but returns `None` when the lock was
+    /// not acquired within this time.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); when the time ends in an outage, the error of the last try.
+    /// Those of [`acquire`](Self::acquire); when the time ends in an outage, the error of the last
+    /// try.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// That of [`acquire`](Self::acquire).
     pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
         let (kv, name, waiting) = (self.kv.clone(), self.name.clone(), Wait::new(&self));
         let answer = Deadline::after(wait).limit(self.get(Some(waiting.clone()))).await;
@@ -152,9 +160,10 @@ impl Lock {
 struct Wait {
     backend: &'static str,
     tasks: Tasks,
-    /// The error of the last try, and when the try that runs now began: `None` while there is a pause before it.
+    /// The error of the last try, and the moment at which the try that runs now began: `None`
+    /// while there is a pause before it.
     outage: Mutex<(Option<Error>, Option<tokio::time::Instant>)>,
-    /// Within this time a request of a try is answered.
+    /// The time within which a request of a try is answered.
     within: Duration,
 }
 
@@ -196,7 +205,8 @@ impl Wait {
     }
 }
 
-/// Gives back what was lost before it came: a server may keep our place for longer than our session lives.
+/// Gives back a lock that was lost before it came: a server may keep our place for longer than our
+/// session lives.
 fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquired>> {
     match acquired {
         Some(mut late) if !late.alive.is_held() => {

@@ -71,7 +71,7 @@ impl State {
     }
 }
 
-/// Ends a session when nobody has renewed it, and late.
+/// Ends a session that nobody has renewed, and does so late.
 pub(crate) async fn expire(server: watch::Sender<State>, id: u64) {
     while let Some(ends) = { server.borrow().sessions.get(&id).copied() } {
         match Instant::now() < ends + LATE {

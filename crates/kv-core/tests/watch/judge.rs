@@ -30,7 +30,7 @@ impl Judge {
     fn put(&mut self, entry: Entry, server: &Server) {
         let Some(at) = server.past.written(&entry) else { panic!("false put: {entry:?} was never written") };
         let went_back = |at: usize| server.past.went_back_since(at);
-        // A list by versions may leave to be compared what was told before the server went back.
+        // A list by versions may leave for later what was told before the server went back.
         let was_hidden = self.last.get(&entry.key).is_some_and(|(_, told)| went_back(*told));
         let is_old = self.synced > 0 && at <= self.positioned && !went_back(at);
         assert!(!is_old || was_hidden, "old put: the list knew of {entry:?}");
@@ -56,7 +56,7 @@ impl Judge {
         assert!(server.past.has_ended_since(at, key), "false delete: {entry:?} has not ended");
     }
 
-    /// Once all was told.
+    /// Judges the fold, once all was told.
     pub(super) fn end(&self, server: &Server) {
         let fold = self.fold.iter().map(|(key, (entry, _))| (key.clone(), entry.clone()));
         assert_eq!(fold.collect::<super::server::Data>(), server.data, "the fold is not the tree");

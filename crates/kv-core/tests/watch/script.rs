@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// The answers of a source, in their order.
 #[derive(Default)]
 struct Script {
-    /// With what the watch asks for.
+    /// The lists, each with what the watch asks for.
     lists: VecDeque<(Detail, Vec<Listed>, Option<()>)>,
     fetched: VecDeque<Entry>,
     changes: VecDeque<Change>,

@@ -51,7 +51,7 @@ impl Style {
 
 pub(super) type Data = BTreeMap<Key, Entry>;
 
-/// Of the version of a write that was none of ours.
+/// Tells whether a version is that of a write that was none of ours.
 pub(super) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
 }
@@ -198,14 +198,14 @@ impl Server {
         };
         self.past.went_back = Some(self.past.tick());
         self.went_back += 1;
-        // What is written before anybody connects again hides it.
+        // Writes before anybody connects again hide that it went back.
         self.cut();
         for _ in 0..self.random.below(8) {
             self.put_any();
         }
     }
 
-    /// Some of what happens meanwhile.
+    /// Lets some things happen meanwhile.
     pub(super) fn live(&mut self) {
         for _ in 0..self.random.below(4) {
             if self.budget == 0 {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 /// The number of keys that a page and a fetch have at most.
 const PAGE: usize = 3;
 
-/// Those that pass.
+/// The kinds of errors that pass.
 const PASSING: [ErrorKind; 6] = [
     ErrorKind::Unavailable,
     ErrorKind::Timeout,
@@ -29,12 +29,12 @@ const PASSING: [ErrorKind; 6] = [
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) lists: AtomicU64,
-    /// Answers that are worth a new list.
+    /// The number of answers that are worth a new list.
     pub(super) reasons: AtomicU64,
     pub(super) fetched: AtomicU64,
     /// The place in the history at which the last list with a position began.
     pub(super) positioned: AtomicUsize,
-    /// Nothing happens any more, and all was told.
+    /// Notified when nothing happens any more, and all was told.
     pub(super) quiet: Notify,
 }
 
@@ -61,7 +61,7 @@ impl Client {
         self.server.lock().unwrap()
     }
 
-    /// A request: things happen before it is answered, or it fails.
+    /// Makes a request: things happen before it is answered, or it fails.
     fn request(&self) -> Result<MutexGuard<'_, Server>> {
         let mut server = self.server();
         server.live();
@@ -78,7 +78,8 @@ impl Client {
         Err(Error::new(kind, "the server is away"))
     }
 
-    /// The snapshot that a list begins with; whether the server is seen to have gone back.
+    /// Takes the snapshot that a list begins with, and returns whether the server is seen to have
+    /// gone back.
     fn begin(&mut self) -> Result<bool> {
         let (data, counter, is_compacted) = {
             let mut server = self.request()?;
@@ -107,7 +108,7 @@ impl Client {
         }
     }
 
-    /// A value that the list took for known, as it is now, unless a change tells it.
+    /// Returns a value that the list took for known, as it is now, unless a change tells it.
     fn compare(&mut self) -> Option<Change> {
         let server = self.server.lock().unwrap();
         if server.style != Style::Revision {
@@ -207,7 +208,8 @@ impl Source for Client {
     }
 }
 
-/// Beside a write without a version of ours nobody knows which change is old: the key is read.
+/// Has the key read where a write has no version of ours, beside which nobody knows which change
+/// is old.
 fn ordered(change: Change, delivered: &WatchState) -> Change {
     let (key, version) = match &change {
         Change::Event(WatchEvent::Put(entry)) => (&entry.key, entry.version),

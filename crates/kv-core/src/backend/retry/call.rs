@@ -57,7 +57,7 @@ impl Call {
         Self { safety, servers, maybe_done: false, best: None, mends: 0, refusals: 0 }
     }
 
-    /// Notes a failed attempt; what follows, where there is time.
+    /// Notes a failed attempt, and returns the step that follows where there is time.
     pub(super) fn note(&mut self, failed: RequestError) -> Step {
         let RequestError { error, effect, is_mended } = failed;
         let is_unknown = effect == Effect::Unknown && self.safety != RetrySafety::Read;
@@ -86,7 +86,8 @@ impl Call {
         }
     }
 
-    /// The error of a call that ends without an answer, `untried` where no attempt was made.
+    /// Returns the error of a call that ends without an answer, `untried` where no attempt was
+    /// made.
     pub(super) fn error(self, untried: impl FnOnce() -> Error) -> Error {
         let error = self.best.map_or_else(untried, |(_, error)| error);
         if self.maybe_done { outcome_unknown(error) } else { error }

@@ -3,7 +3,7 @@
 use crate::driver::Deadline;
 use std::time::Duration;
 
-/// So long before its deadline a call ends at least, where that leaves most of it.
+/// The least time by which a call ends before its deadline, where that leaves most of its time.
 const MOMENT: Duration = Duration::from_millis(25);
 
 /// The times of one call, as its deadline gives them.
@@ -15,7 +15,7 @@ pub(super) struct Times {
     /// The time at which an attempt that did not end by itself is dropped, half a moment later: an
     /// attempt that knows whether anything was sent tells that first.
     pub(super) cut: Deadline,
-    /// With so little left before the end of attempts, none is begun anew.
+    /// No attempt is begun anew with less time than this before the end of attempts.
     late: Duration,
 }
 
