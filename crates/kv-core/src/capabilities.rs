@@ -1,11 +1,11 @@
-//! What a store can do, complete and fixed once it is open.
+//! The abilities of a store, complete and fixed once it is open.
 
 use crate::{Error, ErrorKind, Result};
 use std::{sync::Arc, time::Duration};
 
-/// What a store can do: complete and fixed once it is open, learnt from the server where it depends on the
-/// server's configuration. [`Kv`](crate::Kv) refuses a call that they rule out with
-/// [`Unsupported`](ErrorKind::Unsupported), before any I/O.
+/// The abilities of a store: complete and fixed once it is open, and learnt from the server where
+/// they depend on the server's configuration. [`Kv`](crate::Kv) refuses a call that they rule out
+/// with [`Unsupported`](ErrorKind::Unsupported), before any I/O.
 ///
 /// ```
 /// use kv_core::{Capabilities, Durability, TtlRange};
@@ -21,43 +21,44 @@ use std::{sync::Arc, time::Duration};
 pub struct Capabilities {
     /// The backend's name: `etcd`, `redb`, … It stands in errors, spans and metrics.
     pub backend: &'static str,
-    /// What an acknowledged write survives.
+    /// The losses that an acknowledged write survives.
     pub durability: Durability,
-    /// When a read that is not asked to be stale sees every acknowledged write.
+    /// The times at which a read that is not asked to be stale sees every acknowledged write.
     pub linearizable: Linearizable,
     /// The largest value, in bytes; at least 256 KiB.
     pub max_value: usize,
-    /// TTLs of keys; `None` where keys cannot expire.
+    /// The TTLs of keys; `None` where keys cannot expire.
     pub ttl: Option<TtlRange>,
-    /// Whether a key that expires may have children, and a key with children a TTL.
+    /// Tells whether a key that expires may have children, and a key with children a TTL.
     pub children_of_expiring: bool,
-    /// Leases; `None` where there are none.
+    /// The TTLs of leases; `None` where there are no leases.
     pub lease: Option<TtlRange>,
-    /// What a watch delivers.
+    /// The changes that a watch delivers.
     pub watch: Watching,
-    /// Locks; `None` where there are none.
+    /// The abilities of locks; `None` where there are no locks.
     pub lock: Option<Locking>,
-    /// The most conditions and writes of one transaction together; 0 where there are no transactions.
+    /// The most conditions and writes of one transaction together; 0 where there are no
+    /// transactions.
     pub max_txn_ops: usize,
     /// The most bytes of keys and values in one transaction.
     pub max_txn_bytes: usize,
-    /// Whether a listing shows one moment, also over several pages.
+    /// Tells whether a listing shows one moment, also over several pages.
     pub list_snapshot: bool,
-    /// Whether `delete_tree` is one atomic step; else it is restartable.
+    /// Tells whether `delete_tree` is one atomic step; else it is restartable.
     pub delete_tree_atomic: bool,
-    /// Whether `delete_tree` returns a count.
+    /// Tells whether `delete_tree` returns a count.
     pub delete_tree_counts: bool,
-    /// When keys that other tools wrote are listed and watched.
+    /// The time from which keys that other tools wrote are listed and watched.
     pub foreign_keys: ForeignKeys,
-    /// Whether `health` asks the server.
+    /// Tells whether `health` asks the server.
     pub health: bool,
-    /// What an administrator can do about what is not offered, for the errors of refused calls: which setting of the
-    /// server to change, and how.
+    /// The advice to an administrator about what is not offered, for the errors of refused calls:
+    /// which setting of the server to change, and how.
     pub hint: Option<Arc<str>>,
 }
 
 impl Capabilities {
-    /// The least: a store that gets, puts, deletes, lists and watches, linearizably.
+    /// Returns the least: a store that gets, puts, deletes, lists and watches, linearizably.
     pub fn new(backend: &'static str) -> Self {
         Self {
             backend,
@@ -80,14 +81,14 @@ impl Capabilities {
         }
     }
 
-    /// How long after its TTL a key may still be seen, counted while the server has a leader. Zero where keys
-    /// cannot expire.
+    /// Returns how long after its TTL a key may still be seen, counted while the server has a
+    /// leader. It is zero where keys cannot expire.
     pub fn lateness(&self, ttl: Duration) -> Duration {
         self.ttl.as_ref().map_or(Duration::ZERO, |range| range.lateness(ttl))
     }
 }
 
-/// What an acknowledged write survives.
+/// The losses that an acknowledged write survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {
@@ -95,11 +96,12 @@ pub enum Durability {
     Quorum,
     /// A crash of the one machine: it was flushed to its disk.
     Fsync,
-    /// Not every crash or failover; and a lock is only as exclusive as the server is lossless.
+    /// Not every crash or failover: either can lose the write. A lock is then only as exclusive as
+    /// the server is lossless.
     MayLose,
 }
 
-/// When a read that is not asked to be stale sees every acknowledged write.
+/// The times at which a read that is not asked to be stale sees every acknowledged write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Linearizable {
@@ -111,7 +113,7 @@ pub enum Linearizable {
     Never,
 }
 
-/// What a watch delivers.
+/// The changes that a watch delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Watching {
@@ -123,7 +125,8 @@ pub enum Watching {
     Unsupported,
 }
 
-/// When keys that other tools wrote are listed and watched. They can be read in any case.
+/// The time from which keys that other tools wrote are listed and watched. They can be read in any
+/// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForeignKeys {
@@ -133,20 +136,21 @@ pub enum ForeignKeys {
     AfterAdoption,
 }
 
-/// What locks can do.
+/// The abilities of locks.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Locking {
     /// The TTLs of locks, and how late a dead holder's lock is free.
     pub ttl: TtlRange,
-    /// Whether waiters get it in the order of asking.
+    /// Tells whether waiters get the lock in the order of asking.
     pub fair: bool,
-    /// Whether a transaction, and so a put or delete, can be made conditional on still holding it.
+    /// Tells whether a transaction, and so a put or delete, can be made conditional on still
+    /// holding the lock.
     pub fenced_writes: bool,
 }
 
 impl Locking {
-    /// Fair locks with fenced writes.
+    /// Returns the abilities of fair locks with fenced writes.
     pub fn new(ttl: TtlRange) -> Self {
         Self { ttl, fair: true, fenced_writes: true }
     }
@@ -156,30 +160,32 @@ impl Locking {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TtlRange {
-    /// Shorter ones are raised to this.
+    /// The least duration; shorter ones are raised to it.
     pub least: Duration,
-    /// Longer ones are refused.
+    /// The greatest duration; longer ones are refused.
     pub greatest: Duration,
-    /// Others are rounded up to a multiple of this.
+    /// The unit; other durations are rounded up to a multiple of it.
     pub unit: Duration,
-    /// How late the server acts, as a share of the TTL.
+    /// The lateness of the server, as a share of the TTL.
     pub late_share: f64,
-    /// How late the server acts beyond that share.
+    /// The lateness of the server beyond that share.
     pub late_by: Duration,
 }
 
 impl TtlRange {
-    /// Durations between these, to the millisecond, acted on within 250 ms.
+    /// Makes the range between these durations, to the millisecond, whose end the server acts on
+    /// within 250 ms.
     pub fn new(least: Duration, greatest: Duration) -> Self {
         let (unit, late_by) = (Duration::from_millis(1), Duration::from_millis(250));
         Self { least, greatest, unit, late_share: 0.0, late_by }
     }
 
-    /// The duration that a server grants for this one: rounded up to the unit, raised to the least.
+    /// Returns the duration that a server grants for this one: rounded up to the unit, raised to
+    /// the least.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which elsewhere means
-    /// *no TTL*: leave the option away for that.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which
+    /// elsewhere means *no TTL*: for that, leave the option away.
     pub fn grant(&self, ttl: Duration) -> Result<Duration> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
         if ttl.is_zero() {
@@ -195,13 +201,13 @@ impl TtlRange {
         Ok(rounded.clamp(self.least, self.greatest.max(self.least)))
     }
 
-    /// How long after this TTL its end may still not be acted on.
+    /// Returns how long after this TTL the server may still not have acted on its end.
     pub fn lateness(&self, ttl: Duration) -> Duration {
         ttl.mul_f64(self.late_share) + self.late_by
     }
 }
 
-/// A duration as a person says it: long ones in days or years.
+/// Writes a duration as a person says it: long ones in days or years.
 fn words(duration: Duration) -> String {
     const DAY: u64 = 24 * 60 * 60;
     match duration.as_secs() / DAY {
@@ -212,7 +218,7 @@ fn words(duration: Duration) -> String {
 }
 
 impl Capabilities {
-    /// The error of a call that this store does not offer.
+    /// Returns the error of a call that this store does not offer.
     pub fn unsupported(&self, what: &str) -> Error {
         let backend = self.backend;
         let hint = self.hint.as_deref().unwrap_or("its `Capabilities` and docs say what it offers");

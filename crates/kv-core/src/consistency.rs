@@ -1,12 +1,12 @@
-//! How fresh a read must be.
+//! The freshness of a read.
 
-/// How fresh a read must be.
+/// The freshness that a read must have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Consistency {
-    /// Sees every write that was acknowledged before the read began.
+    /// The read sees every write that was acknowledged before it began.
     #[default]
     Linearizable,
-    /// May be answered by any member, from the past; cheaper, and works without a leader where the server
-    /// allows it.
+    /// Any member may answer the read, from the past. This is cheaper, and works without a leader
+    /// where the server allows it.
     Stale,
 }

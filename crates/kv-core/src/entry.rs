@@ -1,4 +1,4 @@
-//! What a store holds and answers: versions, entries, holders.
+//! The content and the answers of a store: versions, entries, holders.
 
 use crate::{Error, ErrorKind, Key};
 use bytes::Bytes;
@@ -6,9 +6,9 @@ use std::{fmt, str::FromStr, time::Duration};
 
 /// A version of a key: every write gives a new one, also a write of the same bytes.
 ///
-/// Equality decides a compare-and-swap. Order is meaningful between versions of one key. A version can be
-/// printed, and parsed again for the same kind of backend; it survives restarts of client and server, and a
-/// stale one never matches again, even after the key was deleted and made anew.
+/// Equality decides a compare-and-swap. Order is meaningful between versions of one key. A version
+/// can be printed, and parsed again for the same kind of backend; it survives restarts of client
+/// and server, and a stale one never matches again, even after the key was deleted and made anew.
 ///
 /// ```
 /// use kv_core::Version;
@@ -25,12 +25,13 @@ use std::{fmt, str::FromStr, time::Duration};
 pub struct Version(u128);
 
 impl Version {
-    /// For backends: a version of two numbers, the first of which decides the order.
+    /// Makes, for backends, a version of two numbers; in the order, the first counts before the
+    /// second.
     pub const fn new(high: u64, low: u64) -> Self {
         Self((high as u128) << 64 | low as u128)
     }
 
-    /// For backends: the two numbers.
+    /// Returns, for backends, the two numbers.
     pub const fn parts(self) -> (u64, u64) {
         ((self.0 >> 64) as u64, self.0 as u64)
     }
@@ -54,7 +55,8 @@ impl fmt::Debug for Version {
 impl FromStr for Version {
     type Err = Error;
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what no version prints as.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for text that is neither a number of 64
+    /// bits, nor two of them joined by a dot.
     fn from_str(text: &str) -> Result<Self, Error> {
         let number = |digits: &str| {
             let plain = digits.bytes().all(|b| b.is_ascii_digit());
@@ -98,7 +100,8 @@ impl From<Version> for String {
 pub struct Entry {
     /// The key, in normal form.
     pub key: Key,
-    /// The value: any bytes, empty ones included. By serde it is text where it is UTF-8, else a list of bytes.
+    /// The value: any bytes, empty ones included. Serde writes it as text where it is UTF-8 and
+    /// the format is one that people read, else as bytes, which JSON has as a list of numbers.
     #[cfg_attr(feature = "serde", serde(with = "crate::serial::value"))]
     pub value: Bytes,
     /// The version that the last write gave the key.
@@ -106,58 +109,59 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry.
+    /// Makes an entry.
     pub fn new(key: Key, value: impl Into<Bytes>, version: Version) -> Self {
         Self { key, value: value.into(), version }
     }
 
-    /// The value as text, or `None` where it is not UTF-8.
+    /// Returns the value as text; `None` where it is not UTF-8.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.value).ok()
     }
 }
 
-/// What a put answers.
+/// The answer to a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Written {
     /// The version that the key has now.
     pub version: Version,
-    /// The TTL as granted: the one asked for, rounded up to the server's unit and raised to its least; what is left of it
-    /// where the put took so long that some of it was over (etcd, whose TTLs are granted before the key is put). `None` for a
-    /// key without one.
+    /// The TTL as granted: the one that was asked for, rounded up to the server's unit and raised
+    /// to its least. Where the put took so long that a part of the TTL had passed (etcd, whose
+    /// TTLs are granted before the key is put), it is what is left of that. `None` for a key
+    /// without a TTL.
     pub ttl: Option<Duration>,
 }
 
 impl Written {
-    /// The answer to a put.
+    /// Makes the answer to a put.
     pub fn new(version: Version, ttl: Option<Duration>) -> Self {
         Self { version, ttl }
     }
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Holder {
     /// The fencing token of this acquisition.
     pub token: u64,
-    /// The value that the holder gave, [`Lock::value`](crate::Lock::value).
+    /// The value that the holder gave by [`Lock::value`](crate::Lock::value).
     pub value: Bytes,
 }
 
 impl Holder {
-    /// A holder.
+    /// Makes a holder.
     pub fn new(token: u64, value: impl Into<Bytes>) -> Self {
         Self { token, value: value.into() }
     }
 }
 
-/// What [`Kv::health`](crate::Kv::health) found by one linearizable read.
+/// The answer of [`Kv::health`](crate::Kv::health), found by one linearizable read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// The server's version, as it names it.
+    /// The server's version, as the server names it.
     pub version: String,
     /// The leader, where there is one and it is known.
     pub leader: Option<String>,
@@ -166,7 +170,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Health of a server of this version.
+    /// Makes the answer of a server of this version, without leader and members.
     pub fn new(version: impl Into<String>) -> Self {
         Self { version: version.into(), ..Self::default() }
     }

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
-/// What every call of the library gives.
+/// The result of every call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What to do about an [`Error`].
+/// The kind of an [`Error`], by which a program decides what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -19,11 +19,12 @@ pub enum ErrorKind {
     KeyExists,
     /// A write that was to replace or delete one version found another, or no key.
     KeyModified,
-    /// A value or a transaction is above what the store takes ([`Capabilities`](crate::Capabilities)); nothing
-    /// was written.
+    /// A value or a transaction is above what the store takes
+    /// ([`Capabilities`](crate::Capabilities)); nothing was written.
     TooLarge,
-    /// The server has no room left (disk, quota, memory) and refused the write; nothing was written. Reading, deleting,
-    /// revoking and releasing still work wherever the server allows them: make room, or have an operator do so.
+    /// The server has no room left (disk, quota, memory) and refused the write; nothing was
+    /// written. Reading, deleting, revoking and releasing still work wherever the server allows
+    /// them: make room, or have an operator do so.
     NoSpace,
     /// The backend does not offer this; [`Capabilities`](crate::Capabilities) says what it offers.
     Unsupported,
@@ -50,8 +51,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Its name in lower case, words joined by `_`: `outcome_unknown`; for labels of metrics and for logs. `Display` is
-    /// the same.
+    /// Returns its name in lower case, with words joined by `_`: `outcome_unknown`. It is for
+    /// labels of metrics and for logs; `Display` writes the same.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,11 +83,12 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why a call failed: a [kind](ErrorKind) to act on, the operation, the key, the backend, and the source.
+/// The failure of a call: a [kind](ErrorKind) to act on, the operation, the key, the backend, and
+/// the source.
 ///
-/// `Display` gives one line that names all of them, ending in the source's own words; as with
-/// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that [`cause`](Self::cause)
-/// gives. No secret is in either: backends put none in.
+/// `Display` gives one line that names all of them, ending in the source's own words. As with
+/// [`std::io::Error`], [`source`](StdError::source) therefore goes on behind the error that
+/// [`cause`](Self::cause) gives. No secret is in either: backends put none in.
 ///
 /// ```
 /// use kv_core::{Error, ErrorKind};
@@ -108,7 +110,8 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of this kind. The message names the thing, the value and the way out; no secret.
+    /// Makes an error of this kind. The message names the thing, the value and the way out, and no
+    /// secret.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), call: None, key: None, cause: None }))
@@ -121,8 +124,8 @@ impl Error {
         self
     }
 
-    /// Adds the operation, the backend and the key, unless they are there already. [`Kv`](crate::Kv) does so for
-    /// every call.
+    /// Adds the operation, the backend and the key, unless they are there already.
+    /// [`Kv`](crate::Kv) does so for every call.
     #[must_use]
     pub fn in_call(mut self, operation: &'static str, backend: &'static str, key: Option<&str>) -> Self {
         if self.0.call.is_none() {
@@ -132,60 +135,63 @@ impl Error {
         self
     }
 
-    /// The same error with another kind, for a caller that knows better what it means.
+    /// Returns the same error with another kind, for a caller that knows better what it means.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What to do about it.
+    /// Returns the kind, by which a program decides what to do about the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The message alone, without operation, key, backend and cause.
+    /// Returns the message alone, without operation, key, backend and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The call that failed: `put`, `list`, …
+    /// Returns the call that failed: `put`, `list`, …
     pub fn operation(&self) -> Option<&'static str> {
         self.0.call.map(|c| c.0)
     }
 
-    /// The name of the backend, as in [`Capabilities::backend`](crate::Capabilities::backend).
+    /// Returns the name of the backend, as in
+    /// [`Capabilities::backend`](crate::Capabilities::backend).
     pub fn backend(&self) -> Option<&'static str> {
         self.0.call.map(|c| c.1)
     }
 
-    /// The key, directory or lock that the call was about.
+    /// Returns the key, directory or lock that the call was about.
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// The error behind this one, for a look at a client's own type.
+    /// Returns the error behind this one, for a look at a client's own type.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }
 
-    /// Whether the same call can succeed when it is made again, and is safe to make again:
-    /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other kind.
+    /// Tells whether the same call can succeed when it is made again, and is safe to make again:
+    /// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout), and no other
+    /// kind.
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// Whether it is known to last, so that a watch and a wait for a lock end by it:
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied), [`Unauthenticated`](ErrorKind::Unauthenticated),
-    /// [`Unsupported`](ErrorKind::Unsupported), [`Closed`](ErrorKind::Closed), [`Corrupt`](ErrorKind::Corrupt), and no
-    /// other kind. Everything else, known or unknown, is ridden out.
+    /// Tells whether the error is known to last, so that it ends a watch and a wait for a lock:
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied),
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated), [`Unsupported`](ErrorKind::Unsupported),
+    /// [`Closed`](ErrorKind::Closed), [`Corrupt`](ErrorKind::Corrupt), and no other kind. Every
+    /// other error, known or unknown, is ridden out.
     pub fn is_lasting(&self) -> bool {
         use ErrorKind::*;
         matches!(self.0.kind, PermissionDenied | Unauthenticated | Unsupported | Closed | Corrupt)
     }
 
-    /// Whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or
-    /// [`KeyModified`](ErrorKind::KeyModified). Read again, decide again.
+    /// Tells whether a compare-and-swap lost: [`KeyExists`](ErrorKind::KeyExists) or
+    /// [`KeyModified`](ErrorKind::KeyModified). Read again, and decide again.
     pub fn is_conflict(&self) -> bool {
         matches!(self.0.kind, ErrorKind::KeyExists | ErrorKind::KeyModified)
     }

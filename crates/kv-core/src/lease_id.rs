@@ -7,12 +7,12 @@ use std::sync::Arc;
 pub struct LeaseId(Arc<str>);
 
 impl LeaseId {
-    /// For backends: a lease of this name.
+    /// Makes, for backends, the name of a lease.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,8 @@
 //! One small API over key/value stores: the successor of libkv and valkeyrie in Rust.
 //!
-//! Metadata, configuration, discovery and locks, in programs that must run on whichever store their operator has. This
-//! crate defines the API and holds no network; a backend's crate opens a store:
+//! It is for metadata, configuration, discovery and locks, in programs that must run on whichever
+//! store their operator has. This crate defines the API and does no network I/O; a backend's crate
+//! opens a store:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -20,14 +21,16 @@
 //! ```
 //!
 //! # Two sides
-//! * [`Kv`] is what a user holds: a handle, cheap to clone. It checks names and options before any I/O, keeps deadlines,
-//!   opens the tracing span, and says in every [`Error`] which call failed on which key of which backend.
-//! * [`Store`](crate::driver::Store) is what a backend's author writes: object-safe and small, every option explicit. Six methods make a
-//!   backend; [`backend`] has the mechanics that each would write again.
+//! * [`Kv`] is what a user holds: a handle, cheap to clone. It checks names and options before any
+//!   I/O, keeps deadlines, opens the tracing span, and says in every [`Error`] which call failed
+//!   on which key of which backend.
+//! * [`Store`](crate::driver::Store) is what a backend's author writes: object-safe and small,
+//!   every option explicit. Six methods make a backend; [`backend`] has the mechanics that each
+//!   would write again.
 //!
-//! Every promise of an operation stands at its method on [`Kv`]; a backend's own crate says where its server cannot keep
-//! one, and [`Capabilities`] say it to programs: a call that they rule out is refused with
-//! [`Unsupported`](ErrorKind::Unsupported), never half done.
+//! Every promise of an operation stands at its method on [`Kv`]. A backend's own crate says where
+//! its server cannot keep one, and [`Capabilities`] say it to programs: a call that they rule out
+//! is refused with [`Unsupported`](ErrorKind::Unsupported), never half done.
 //!
 //! # A watcher that keeps a map
 //! ```
@@ -84,13 +87,14 @@
 //! ```
 //!
 //! # Backends
-//! A backend's crate gives `open(url)`, a `Config` with the same settings for code, and `from_url` for a [`Registry`],
-//! which opens any URL of the backends that a program links. `store-template` in the repository is a whole backend to
-//! copy, and the suite in `testsuite` says when it is done.
+//! A backend's crate gives `open(url)`, a `Config` with the same settings for code, and `from_url`
+//! for a [`Registry`], which opens any URL of the backends that a program links. `store-template`
+//! in the repository is a whole backend to copy, and the suite in `testsuite` says when it is
+//! done.
 //!
 //! # Cost
-//! A `get` through the handle costs at most two allocations and one dynamic call more than the store's own work. Cloning a handle,
-//! a key or a value copies a pointer.
+//! A `get` through the handle costs at most two allocations and one dynamic call more than the
+//! store's own work. Cloning a handle, a key or a value copies a pointer.
 
 pub mod backend;
 mod capabilities;

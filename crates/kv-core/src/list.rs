@@ -1,10 +1,10 @@
-//! What a listing gives: items, and places in its order.
+//! The items of a listing, and the places in its order.
 
 use crate::{Directory, Entry, Key, Version};
 use std::cmp::Ordering;
 
-/// A place in the order of a listing: a directory counts as its name plus `/`, so that `a` and `a/` are two
-/// places, with `a.b` between them.
+/// A place in the order of a listing: a directory counts as its name plus `/`, so that `a` and
+/// `a/` are two places, with `a.b` between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Position {
     /// The place of a key.
@@ -14,7 +14,8 @@ pub enum Position {
 }
 
 impl Position {
-    /// The name that decides the order, without the directory's slash.
+    /// Returns the name that decides the order in two parts, the second of which is a directory's
+    /// slash.
     fn parts(&self) -> (&str, &'static str) {
         match self {
             Self::Key(key) => (key.as_str(), ""),
@@ -22,7 +23,7 @@ impl Position {
         }
     }
 
-    /// The name that decides the order: the key, or the directory with a slash at its end.
+    /// Returns the name that decides the order: the key, or the directory with a slash at its end.
     pub fn start(&self) -> String {
         let (name, slash) = self.parts();
         format!("{name}{slash}")
@@ -78,7 +79,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// The key, unless this is a directory.
+    /// Returns the key, unless this is a directory.
     pub fn key(&self) -> Option<&Key> {
         match self {
             Self::Entry(entry) => Some(&entry.key),
@@ -87,7 +88,7 @@ impl Item {
         }
     }
 
-    /// Its place in the order.
+    /// Returns its place in the order.
     pub fn position(&self) -> Position {
         match self {
             Self::Entry(entry) => Position::Key(entry.key.clone()),

@@ -1,4 +1,4 @@
-//! Which backend opens which URL.
+//! The backends of a program, by the schemes of the URLs that they open.
 
 use crate::{Error, ErrorKind, IntoStoreUrl, Kv, Result, StoreUrl, driver::Store};
 use futures_core::future::BoxFuture;
@@ -24,13 +24,13 @@ type Open = dyn Fn(StoreUrl) -> BoxFuture<'static, Result<Kv>> + Send + Sync;
 pub struct Registry(BTreeMap<String, Arc<Open>>);
 
 impl Registry {
-    /// One that knows no backend.
+    /// Makes a registry that knows no backend.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens URLs of this scheme, in lower case, by this function: a backend's `from_url`, or your own. The last one
-    /// given for a scheme counts.
+    /// Has URLs of this scheme, in lower case, opened by this function: a backend's `from_url`, or
+    /// your own. The last function given for a scheme counts.
     #[must_use]
     pub fn with<F, S>(
         mut self,
@@ -49,7 +49,7 @@ impl Registry {
         self
     }
 
-    /// The schemes that are known, in order.
+    /// Returns the schemes that are known, in order.
     pub fn schemes(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
@@ -57,8 +57,9 @@ impl Registry {
     /// Opens the store of this URL, which is text or a [`StoreUrl`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no URL, for a scheme that nobody registered (the
-    /// message lists the known ones) and for parameters that the backend does not know; else the backend's own.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no URL, for a scheme that
+    /// nobody registered (the message lists the known ones) and for parameters that the backend
+    /// does not know; else the backend's own.
     pub async fn open(&self, url: impl IntoStoreUrl) -> Result<Kv> {
         let url = url.into_store_url()?;
         let Some(open) = self.0.get(url.scheme()) else {

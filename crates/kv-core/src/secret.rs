@@ -16,12 +16,12 @@ use std::fmt;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Keeps this secret.
+    /// Makes a secret of this text.
     pub fn new(secret: impl Into<Box<str>>) -> Self {
         Self(secret.into())
     }
 
-    /// The secret itself, for the one who sends it.
+    /// Returns the secret itself, for the code that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! How serde writes what has no form of its own.
+//! The forms in which serde writes types that have none of their own.
 
 /// A value: text where it is UTF-8 and the format is one that people read, else bytes.
 pub(crate) mod value {

@@ -1,4 +1,4 @@
-//! How a store's servers are trusted, and trust us.
+//! The TLS settings of a store.
 
 use std::path::PathBuf;
 
@@ -25,8 +25,8 @@ use std::path::PathBuf;
 /// # kv.close().await }
 /// ```
 ///
-/// In a configuration that is read with serde: `"tls": {"ca": "/etc/app/ca.pem"}`; in URLs the
-/// parameters `tls`, `ca`, `cert`, `key` and `server_name`.
+/// A configuration that is read with serde has `"tls": {"ca": "/etc/app/ca.pem"}`. In URLs the
+/// settings are the parameters `tls`, `ca`, `cert`, `key` and `server_name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -50,14 +50,14 @@ impl Tls {
         Self::from(true)
     }
 
-    /// Sets whether TLS is spoken. It is by itself when one of the other settings is given; to
-    /// switch it off beside them is refused when the store is opened.
+    /// Sets whether TLS is spoken. Without this, it is spoken when one of the other settings is
+    /// given; to switch it off beside them is refused when the store is opened.
     pub fn enabled(self, enabled: bool) -> Self {
         Self { enabled: Some(enabled), ..self }
     }
 
-    /// Sets the file of the authorities that may have signed the servers' certificates, in place of
-    /// the system's.
+    /// Sets the file of the authorities that may have signed the servers' certificates, in place
+    /// of the system's.
     pub fn ca(self, file: impl Into<PathBuf>) -> Self {
         Self { ca: Some(file.into()), ..self }
     }
@@ -74,7 +74,7 @@ impl Tls {
     }
 }
 
-/// `true` is [`Tls::new`], `false` is plain text.
+/// Makes [`Tls::new`] of `true`, and plain text of `false`.
 impl From<bool> for Tls {
     fn from(enabled: bool) -> Self {
         Self { enabled: Some(enabled), ..Self::default() }

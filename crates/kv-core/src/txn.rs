@@ -4,7 +4,8 @@ use crate::{Key, Version, Written};
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
 
-/// Proof of holding a lock, for [`Condition::Held`]. Opaque: only the backend that granted it reads it.
+/// The proof of holding a lock, for [`Condition::Held`]. Only the backend that granted the lock
+/// reads it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Fence(Arc<(Key, u64, Bytes)>);
 
@@ -15,22 +16,23 @@ impl AsRef<Fence> for Fence {
 }
 
 impl Fence {
-    /// For backends: the lock by the backend's own name for it, the token, and what else is needed to check.
+    /// Makes, for backends, a proof of the lock by the backend's own name for it, the token, and
+    /// what else is needed to check it.
     pub fn new(lock: Key, token: u64, proof: impl Into<Bytes>) -> Self {
         Self(Arc::new((lock, token, proof.into())))
     }
 
-    /// The backend's own name of the lock.
+    /// Returns the backend's own name of the lock.
     pub fn lock(&self) -> &Key {
         &self.0.0
     }
 
-    /// The fencing token: grows with every acquisition of the lock.
+    /// Returns the fencing token, which grows with every acquisition of the lock.
     pub fn token(&self) -> u64 {
         self.0.1
     }
 
-    /// What else the backend needs.
+    /// Returns what else the backend needs to check the proof.
     pub fn proof(&self) -> &Bytes {
         &self.0.2
     }
@@ -42,7 +44,8 @@ impl fmt::Debug for Fence {
     }
 }
 
-/// What must be true for a [`Transaction`](crate::driver::Transaction) to happen.
+/// A condition of a [`Transaction`](crate::driver::Transaction), which must be true for it to
+/// happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The key is at this version.
@@ -55,7 +58,7 @@ pub enum Condition {
     Held(Fence),
 }
 
-/// How a transaction ended. That a condition was not true is an answer, not an error.
+/// The end of a transaction. That a condition was not true is an answer, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a refused transaction has written nothing"]
 pub enum Outcome {
@@ -66,12 +69,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the writes happened.
+    /// Tells whether the writes happened.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed(_))
     }
 
-    /// Why nothing happened; `None` when it did.
+    /// Returns why nothing happened; `None` when the writes happened.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Committed(_) => None,
@@ -84,8 +87,8 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// Its index, in the order in which conditions were added, those of the steps (`if_version`, `if_missing`, `fenced`)
-    /// among them.
+    /// The index of the condition, in the order in which conditions were added, those of the steps
+    /// (`if_version`, `if_missing`, `fenced`) among them.
     pub index: usize,
     /// The condition itself.
     pub condition: Condition,

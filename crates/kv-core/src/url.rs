@@ -5,11 +5,12 @@ use std::{fmt, str::FromStr};
 
 const FORM: &str = "expected scheme://[user[:password]@]host[:port][,host[:port]…][/prefix][?name=value&…]";
 
-/// The URL of a store: `etcd://user:password@h1:2379,h2:2379/prefix?ca=ca.pem`, `redb:///path/to/file`, …
+/// The URL of a store: `etcd://user:password@h1:2379,h2:2379/prefix?ca=ca.pem`,
+/// `redb:///path/to/file`, …
 ///
-/// Several hosts are allowed, `%` and two hex digits stand for a byte in every part. A backend takes the parameters
-/// that it knows and then calls [`finish`](Self::finish), which refuses the others by name. `Debug` and `Display` show
-/// no user, no password and no parameter's value.
+/// Several hosts are allowed. In every part, `%` and two hex digits stand for a byte. A backend
+/// takes the parameters that it knows and then calls [`finish`](Self::finish), which refuses the
+/// others by name. `Debug` and `Display` show no user, no password and no parameter's value.
 ///
 /// ```
 /// use kv_core::StoreUrl;
@@ -36,7 +37,7 @@ pub struct StoreUrl {
     path: String,
     parameters: Vec<(String, String)>,
     known: Vec<&'static str>,
-    /// As it was given, for serde alone.
+    /// The URL as it was given, for serde alone.
     #[cfg(feature = "serde")]
     text: Secret,
 }
@@ -45,8 +46,8 @@ impl StoreUrl {
     /// Reads a URL.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the form that is expected and without the URL's own text,
-    /// which may hold a password.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the form that is expected and without
+    /// the URL's own text, which may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
         let refused =
             |why: &str| Error::new(ErrorKind::InvalidArgument, format!("a store's URL {why}; {FORM}"));
@@ -108,12 +109,12 @@ impl StoreUrl {
         })
     }
 
-    /// What stands before `://`, in lower case.
+    /// Returns the part before `://`, in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// For backends: refuses a URL of any but these schemes.
+    /// Refuses, for backends, a URL of any scheme but these.
     ///
     /// ```
     /// use kv_core::StoreUrl;
@@ -124,7 +125,8 @@ impl StoreUrl {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the scheme and those that are expected.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the scheme and those that are
+    /// expected.
     pub fn expect(&self, schemes: &[&str]) -> Result<()> {
         if schemes.contains(&self.scheme()) {
             return Ok(());
@@ -135,43 +137,45 @@ impl StoreUrl {
         Err(Error::new(ErrorKind::InvalidArgument, why))
     }
 
-    /// The user, where one is given.
+    /// Returns the user, where one is given.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The password, where one is given.
+    /// Returns the password, where one is given.
     pub fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
     }
 
-    /// The hosts with their ports, as given.
+    /// Returns the hosts with their ports, as given.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
     }
 
-    /// The hosts, each with this port where it has none; IPv6 addresses stand in brackets.
+    /// Returns the hosts, each with this port where it has none. IPv6 addresses stand in brackets.
     pub fn hosts_or(&self, port: u16) -> Vec<String> {
         let has_port = |h: &str| h.rsplit_once(':').is_some_and(|(_, p)| !p.contains(']'));
         self.hosts.iter().map(|h| if has_port(h) { h.clone() } else { format!("{h}:{port}") }).collect()
     }
 
-    /// For stores on servers: the path without its first slash, decoded. It means the directory of that name:
-    /// [`directory_prefix`](crate::backend::directory_prefix) adds the slash where it is not given.
+    /// Returns, for stores on servers, the path without its first slash, decoded. It means the
+    /// directory of that name: [`directory_prefix`](crate::backend::directory_prefix) adds the
+    /// slash at its end where it is not given.
     pub fn prefix(&self) -> &str {
         self.path.strip_prefix('/').unwrap_or(&self.path)
     }
 
-    /// For stores in files: all between `://` and `?`, so that `redb:///var/app.redb` is an absolute path and
-    /// `redb://app.redb` one below the working directory.
+    /// Returns, for stores in files, all between `://` and `?`, so that `redb:///var/app.redb` is
+    /// an absolute path and `redb://app.redb` one below the working directory.
     pub fn file(&self) -> String {
         format!("{}{}", self.authority, self.path)
     }
 
-    /// Takes a parameter; `None` where it is not given.
+    /// Takes a parameter and returns its value; `None` where it is not given.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the parameter and its type, when it cannot be read.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), naming the parameter and its type, when it
+    /// cannot be read.
     pub fn take<T: FromStr>(&mut self, parameter: &'static str) -> Result<Option<T>> {
         self.known.push(parameter);
         let Some(at) = self.parameters.iter().position(|(name, _)| name == parameter) else {
@@ -179,7 +183,7 @@ impl StoreUrl {
         };
         let (_, value) = self.parameters.swap_remove(at);
         value.parse().map(Some).map_err(|_| {
-            // Without the value, which may be a secret in the wrong place.
+            // The message leaves out the value, which may be a secret in the wrong place.
             Error::new(
                 ErrorKind::InvalidArgument,
                 format!("the parameter {parameter:?} of the {} URL must be {}", self.scheme, expected::<T>()),
@@ -187,11 +191,11 @@ impl StoreUrl {
         })
     }
 
-    /// Refuses what was not taken.
+    /// Refuses a URL with parameters that were not taken.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming the first parameter that nobody took, and all that are
-    /// known.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) naming the first parameter that nobody
+    /// took, and all that are known.
     pub fn finish(self) -> Result<()> {
         let Some((unknown, _)) = self.parameters.first() else { return Ok(()) };
         let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
@@ -202,8 +206,8 @@ impl StoreUrl {
     }
 }
 
-/// Whether what stands behind `://` reads as a login that a `/` or `?` in it cuts off: something with a `:` in front of one, which
-/// is no port, and an `@` behind it.
+/// Tells whether the part behind `://` reads as a login that is cut off by a `/` or `?` in it: the
+/// text in front of the first of them has a `:` that begins no port, and an `@` comes behind.
 fn has_torn_login(rest: &str) -> bool {
     let Some(end) = rest.find(['/', '?']) else { return false };
     let (front, behind) = rest.split_at(end);
@@ -213,7 +217,7 @@ fn has_torn_login(rest: &str) -> bool {
     !front.contains('@') && behind.contains('@') && !front.split(',').all(is_host)
 }
 
-/// In words what a parameter of this type looks like.
+/// Describes in words a parameter of this type.
 fn expected<T>() -> String {
     let kind = std::any::type_name::<T>();
     match kind {
@@ -227,7 +231,8 @@ fn expected<T>() -> String {
     }
 }
 
-/// Bytes written as `%` and two hex digits, undone; `None` where they are not well-formed.
+/// Decodes bytes written as `%` and two hex digits; `None` where they are not well-formed, or give
+/// no UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let (mut out, mut bytes) = (Vec::with_capacity(text.len()), text.bytes());
     let hex = |digit: u8| (digit as char).to_digit(16).map(|d| d as u8);
@@ -240,9 +245,9 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// What can be given as the URL of a store: text, or one that was read already.
+/// A type that can be given as the URL of a store: text, or a URL that was read already.
 pub trait IntoStoreUrl {
-    /// The URL.
+    /// Returns the URL.
     ///
     /// # Errors
     /// Those of [`StoreUrl::parse`].
@@ -293,7 +298,8 @@ impl TryFrom<String> for StoreUrl {
     }
 }
 
-/// Writes the URL as it was given, password included: to be kept where the settings are.
+/// Writes the URL as it was given, password included, since it is to be kept where the settings
+/// are.
 #[cfg(feature = "serde")]
 impl serde::Serialize for StoreUrl {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

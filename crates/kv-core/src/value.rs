@@ -1,10 +1,11 @@
-//! What can be given as a value.
+//! The types that can be given as a value.
 
 use bytes::Bytes;
 use std::borrow::Cow;
 
-/// What can be given as a value: text and bytes, owned or borrowed. What is borrowed is copied once; an owned `String`,
-/// `Vec<u8>` or [`Bytes`] is handed on as it is, and so is [`Bytes::from_static`].
+/// A type that can be given as a value: text and bytes, owned or borrowed. Borrowed ones are
+/// copied once; an owned `String`, `Vec<u8>` or [`Bytes`] is handed on as it is, and so is
+/// [`Bytes::from_static`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -19,7 +20,7 @@ use std::borrow::Cow;
 /// # }
 /// ```
 pub trait IntoValue {
-    /// The bytes.
+    /// Returns the bytes.
     fn into_value(self) -> Bytes;
 }
 

@@ -1,4 +1,5 @@
-//! Waits for a lock that ride outages out, ends that are true, and the store's last word on a write.
+//! Waits for a lock that ride outages out, ends that are true, and the store's last word on a
+//! write.
 
 use futures::poll;
 use kv_core::{driver::*, *};
@@ -13,8 +14,8 @@ use std::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A store whose locks fail with these errors, one after another, are then granted too late, this often, and then held;
-/// whose releases take a second.
+/// A store whose locks fail with these errors, one after another, are then granted too late so
+/// many times, and are then held. Its releases take a second.
 #[derive(Debug)]
 struct Troubled {
     capabilities: Capabilities,
@@ -25,13 +26,13 @@ struct Troubled {
     releases: Arc<AtomicU32>,
     refuses_release: bool,
     releases_at_once: bool,
-    /// Whether a request for a lock is never answered.
+    /// Tells whether requests for a lock are never answered.
     is_silent: bool,
     tasks: backend::Tasks,
 }
 
 impl Troubled {
-    /// The last error comes first.
+    /// Makes a store whose locks fail with these errors, the last one first.
     fn new(errors: &[ErrorKind]) -> Self {
         let mut capabilities = Capabilities::new("troubled");
         capabilities.lock = Some(Locking::new(TtlRange::new(SECOND, 100 * SECOND)));
@@ -210,7 +211,7 @@ async fn closing_says_what_could_not_be_given_back() {
     assert_eq!(kv.close().await.unwrap_err().kind(), ErrorKind::Unavailable, "by every clone");
 }
 
-/// Those that fail at once fail before `close` waits for anything.
+/// Releases that fail at once fail before `close` waits for anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn closing_says_it_of_what_fails_at_once_too() {
     for round in 0..200 {

@@ -1,4 +1,5 @@
-//! The lock made of put-if-missing, TTL and watch, on a store that has locks of its own and does not use them here.
+//! The lock made of put-if-missing, TTL and watch, on a store that has locks of its own and does
+//! not use them here.
 
 use kv_core::{
     backend::{Clock, Tasks, fallback},
@@ -14,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-/// A minimal backend's view of a store: its own locks are not there.
+/// A store as a minimal backend has it: its own locks are not there.
 #[derive(Clone, Debug)]
 struct Minimal {
     inner: Memory,
     clock: Clock,
     tasks: Tasks,
-    /// How long each call takes before it does anything, and as long again behind it.
+    /// The time that each call takes before it does anything, and takes again behind it.
     slow: Duration,
     capabilities: Arc<Capabilities>,
 }
@@ -36,7 +37,7 @@ impl Minimal {
         Self { inner, clock, tasks, slow, capabilities: Arc::new(capabilities) }
     }
 
-    /// As far away as a server.
+    /// Makes the call, as far away as a server.
     async fn away<T>(&self, call: impl Future<Output = T>) -> T {
         if self.slow.is_zero() {
             return call.await;
@@ -115,7 +116,7 @@ async fn it_is_kept_alive_and_freed_when_its_holder_is_gone() {
     assert!(kv.new_lock("l").try_acquire().await.unwrap().is_none());
     assert!(kv.new_lock("l").acquire_within(3 * ttl).await.unwrap().is_none(), "held over three TTLs");
     assert!(guard.is_held());
-    // A foreign hand ends it.
+    // Another tool ends it.
     let key = Key::internal("lock", &Key::parse("l").unwrap());
     kv.store().as_ref().delete(&key, Expect::Anything, &WriteOptions::default()).await.unwrap();
     let next = kv.new_lock("l").acquire().await.unwrap();
@@ -157,7 +158,8 @@ async fn the_holder_is_watched_without_its_renewals() {
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Delete { key: name, version });
 }
 
-/// A renewal is under way whenever it is released: at a third of the TTL, and as long as four calls take.
+/// A renewal is under way whenever the lock is released: at a third of the TTL, and as long as
+/// four calls take.
 #[tokio::test]
 async fn a_release_that_meets_a_renewal_releases() {
     let slow = Duration::from_millis(30);
@@ -184,7 +186,8 @@ async fn it_lives_for_what_was_granted() {
     assert!(guard.remaining() > Duration::from_millis(200), "{:?}", guard.remaining());
 }
 
-/// Its request is under way when nobody waits for it any more, and nothing of it is left when the handle is closed.
+/// The request of the acquisition is under way when nobody waits for it any more, and nothing of
+/// it is left when the handle is closed.
 #[tokio::test]
 async fn an_acquisition_that_is_dropped_is_not_overtaken_by_its_undoing() {
     let minimal = Minimal { slow: Duration::from_millis(40), ..Minimal::new() };

@@ -1,4 +1,4 @@
-//! What stands under a handle is found, whatever holds it.
+//! A store under a handle is found, whatever holds it.
 
 use kv_core::{Kv, driver::Store};
 use kv_memory::Memory;

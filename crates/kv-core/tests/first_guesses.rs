@@ -1,4 +1,4 @@
-//! What a newcomer types first compiles, and does what it says.
+//! Code as a newcomer first types it compiles, and does what it says.
 
 #![expect(clippy::needless_borrows_for_generic_args, reason = "it is what people write")]
 

@@ -1,4 +1,5 @@
-//! What the handle does once for all backends: refusals before any I/O, deadlines, the context of errors, closing.
+//! The work that the handle does for all backends: refusals before any I/O, deadlines, the context
+//! of errors, closing.
 
 mod common;
 

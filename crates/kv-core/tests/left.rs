@@ -1,4 +1,4 @@
-//! What a release could not give back: closing tries it once more, and tells what fails then.
+//! Things that a release could not give back: closing tries once more, and tells what fails then.
 
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Key, Kv, Locking, Result, TtlRange,
@@ -20,7 +20,7 @@ use std::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the server has, and refuses to delete so many times.
+/// A thing on the server, which refuses so many times to delete it.
 #[derive(Debug, Default)]
 struct Kept {
     refusals: AtomicU32,

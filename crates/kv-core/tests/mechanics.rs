@@ -278,7 +278,7 @@ async fn a_deadline_polls_first() {
     assert_eq!(Deadline::default().within(), Deadline::DEFAULT);
 }
 
-/// A runtime that ends: what was made in it is given back.
+/// Makes something on a runtime that ends then, and returns it.
 fn elsewhere<T>(make: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(make)

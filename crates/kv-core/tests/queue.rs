@@ -38,7 +38,7 @@ async fn holds(client: &Arc<Client>) -> Acquired {
     lock(&client.lock(true), true).await.unwrap().unwrap()
 }
 
-/// How a wait ends.
+/// Returns the result of a wait.
 async fn ended(waits: JoinHandle<Result<Option<Acquired>>>) -> Result<Option<Acquired>> {
     tokio::time::timeout(PATIENCE, waits).await.expect("it waits for ever").unwrap()
 }
@@ -80,7 +80,8 @@ async fn who_does_not_wait_overtakes_nobody_and_stays_nowhere() {
     let others = client.names();
     assert!(lock(&client.lock(false), false).await.unwrap().is_none());
     assert_eq!((client.names(), client.count().leave), (others.clone(), 0));
-    // On a server whose request to enter depends on nothing, it is seen in the queue only.
+    // Where the request to enter depends on nothing, the server tells only in the queue that it is
+    // taken.
     assert!(lock(&client.lock(true), false).await.unwrap().is_none());
     assert_eq!((client.names(), client.count().leave), (others, 1));
     drop(held);
@@ -130,7 +131,7 @@ async fn an_outage_costs_a_waiter_nothing_and_a_lasting_error_ends_it() {
     }
 }
 
-/// Not random, so that a failure comes again.
+/// Numbers by a seed, so that a failure comes again.
 struct Dice(u64);
 
 impl Dice {
@@ -177,7 +178,7 @@ async fn one_holder_at_a_time_in_the_order_of_entering_whatever_fails_and_whoeve
         for client in &clients {
             client.faults(|faults| *faults = client::Faults::default());
             client.arrive();
-            // What could not leave before, leaves now.
+            // A contender that could not leave before leaves now.
             let _ = client.tasks.finish().await;
             client.tasks.finish().await.unwrap();
             client.arrive();

@@ -1,4 +1,4 @@
-//! What settings files and logs hold: names, versions, entries, URLs, kinds of error.
+//! The content of settings files and logs: names, versions, entries, URLs, kinds of error.
 
 #![cfg(feature = "serde")]
 

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many histories there are of each style.
+/// The number of histories of each style.
 const HISTORIES: u64 = 400;
 
 /// Says which history failed.
@@ -39,7 +39,7 @@ impl Drop for Which {
     }
 }
 
-/// What hangs fails, by the paused clock at once.
+/// Fails work that hangs, by the paused clock at once.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), work).await.expect("the watch hangs")
 }
@@ -60,7 +60,7 @@ impl History {
         Self { server, seen, watch: watch::start(client), judge: Judge::default() }
     }
 
-    /// The next event; `None` once nothing happens any more.
+    /// Returns the next event; `None` once nothing happens any more.
     async fn next(&mut self) -> Option<Result<WatchEvent, Error>> {
         tokio::select! {
             biased;
@@ -69,7 +69,7 @@ impl History {
         }
     }
 
-    /// Judges all events; what ended the watch.
+    /// Judges all events, and returns the error that ended the watch.
     async fn run(&mut self) -> Option<Error> {
         while let Some(event) = soon(self.next()).await {
             match event {
@@ -129,7 +129,7 @@ async fn records_and_foreign_writes() {
     histories(Style::Records).await;
 }
 
-/// A page, or a failure, as often as it is asked for.
+/// The answers that a hub's watch reads, in turn: a page, or a failure.
 type Answers = Arc<Mutex<VecDeque<Result<Vec<Item>, ErrorKind>>>>;
 
 fn hub_watch(hub: &Hub, answers: &Answers) -> WatchStream {

@@ -1,4 +1,4 @@
-//! Tasks that end with what they are for.
+//! Tasks that end with the value that owns them.
 
 use tokio::task::AbortHandle;
 
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 pub struct AbortOnDrop(AbortHandle);
 
 impl AbortOnDrop {
-    /// Of this task.
+    /// Makes the owner of this task.
     pub fn new(task: AbortHandle) -> Self {
         Self(task)
     }

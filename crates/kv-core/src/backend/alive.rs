@@ -11,9 +11,9 @@ enum Life {
     Over(Arc<str>),
 }
 
-/// The life of a lock or lease, kept by renewals: by the owner's clock it is over when (start of the last successful
-/// renewal + granted TTL - margin) has passed, the margin being a tenth of the TTL; and earlier when the server says
-/// so.
+/// The life of a lock or lease, kept by renewals. By the owner's clock it is over when (start of
+/// the last successful renewal + granted TTL - margin) has passed, the margin being a tenth of the
+/// TTL; it is over earlier when the server says so.
 ///
 /// Clones share one life; renewing stops with the last of them.
 ///
@@ -41,16 +41,17 @@ pub struct Alive {
     #[expect(dead_code, reason = "it is only ever dropped")]
     keeper: watch::Receiver<()>,
     ttl: Duration,
-    /// The end of this one alone.
+    /// The end of this life alone, while others on the session go on.
     ended: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Alive {
-    /// Renews at a third of the TTL, again and again until its time is over. `granted` is the moment *before* the
-    /// request that was granted was sent. `renew` answers [`LockLost`](ErrorKind::LockLost) or
-    /// [`LeaseLost`](ErrorKind::LeaseLost) when the server says that it is over; any other error is tried again. It is
-    /// dropped after a quarter of the TTL, or when the time is over meanwhile: a renewal whose request has a deadline of
-    /// its own is better kept by [`keep_by`](Self::keep_by).
+    /// Renews at a third of the TTL, again and again until the life is over. `granted` is the
+    /// moment *before* the request that was granted was sent. `renew` answers
+    /// [`LockLost`](ErrorKind::LockLost) or [`LeaseLost`](ErrorKind::LeaseLost) when the server
+    /// says that the life is over; after any other error it is tried again. A renewal is dropped
+    /// after a quarter of the TTL, or when the life is over meanwhile: one whose request has a
+    /// deadline of its own is better kept by [`keep_by`](Self::keep_by).
     pub fn keep<F, R>(clock: &Clock, ttl: Duration, granted: Instant, mut renew: R) -> Self
     where
         R: FnMut() -> F + Send + 'static,
@@ -62,7 +63,7 @@ impl Alive {
     /// Renews as [`keep`](Self::keep) does, and gives each renewal the deadline by which its
     /// request has to be answered: a fifth of the TTL, or what is left of the life if that is
     /// less. So a request that hangs turns to another connection before the renewal is dropped,
-    /// and none is under way when the time is over.
+    /// and none is under way when the life is over.
     pub fn keep_by<F, R>(clock: &Clock, ttl: Duration, granted: Instant, mut renew: R) -> Self
     where
         R: FnMut(Deadline) -> F + Send + 'static,
@@ -93,7 +94,8 @@ impl Alive {
                     }
                     .into();
                 }
-                // A renewal that hangs must leave time for another one, perhaps by another way.
+                // A renewal that hangs must leave time for another one, perhaps over another
+                // connection.
                 let deadline = Deadline::after((ttl / 5).min(until.since(began)));
                 let answer = tokio::select! {
                     biased;
@@ -102,7 +104,7 @@ impl Alive {
                     () = clock.sleep_until(until.min(began + ttl / 4)) => None,
                 };
                 match answer {
-                    // Its owner may have seen that it is over, as after a suspend.
+                    // The owner may have seen meanwhile that the life is over, as after a suspend.
                     Some(Ok(())) if clock.now() >= until => {
                         break "the answer to its renewal came after its time".into();
                     }
@@ -126,7 +128,7 @@ impl Alive {
         alive
     }
 
-    /// Another life that hangs on the same session, with an [`end`](Self::end) of its own.
+    /// Returns another life that hangs on the same session, with an [`end`](Self::end) of its own.
     #[must_use]
     pub fn another(&self) -> Self {
         Self { ended: watch::Sender::new(None), ..self.clone() }
@@ -137,24 +139,25 @@ impl Alive {
         end(&self.ended, why.into());
     }
 
-    /// What does the same as [`end`](Self::end) and keeps nothing alive, for the side that sees the lock or lease on the
-    /// server and must not be what keeps it.
+    /// Returns a function that does the same as [`end`](Self::end) and keeps nothing alive, for
+    /// the side that sees the lock or lease on the server and must not be what keeps it.
     pub fn ending(&self) -> impl Fn(&str) + Send + Sync + use<> {
         let ended = self.ended.clone();
         move |why| end(&ended, why.into())
     }
 
-    /// Whether its time is not over, by the owner's clock, and somebody still renews it; no I/O.
+    /// Tells whether the life is not over, by the owner's clock, and is still renewed. No I/O.
     pub fn is_held(&self) -> bool {
         !self.remaining().is_zero()
     }
 
-    /// The TTL as granted.
+    /// Returns the TTL as granted.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// How long it lives at least if no further renewal succeeds, by the owner's clock; zero when it is over.
+    /// Returns how long it lives at least if no further renewal succeeds, by the owner's clock;
+    /// zero when it is over.
     pub fn remaining(&self) -> Duration {
         // Without a keeper (its runtime has ended) nobody knows what the server did meanwhile.
         if self.session.has_changed().is_err() || self.ended.borrow().is_some() {
@@ -166,10 +169,11 @@ impl Alive {
         }
     }
 
-    /// Ready when it is over, with the reason, as a [`LockLost`](ErrorKind::LockLost). It keeps nothing alive.
+    /// Waits until the life is over, and returns the reason, as a
+    /// [`LockLost`](ErrorKind::LockLost). The future keeps nothing alive.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let (mut session, mut ended) = (self.session.clone(), self.ended.subscribe());
-        // The life is kept by receivers, so waiting must not be one more: it looks at a clone only while polled.
+        // A `keeper` would have the life renewed for as long as somebody waits: this holds none.
         async move {
             let by_time = async {
                 match session.wait_for(|life| matches!(life, Life::Over(_))).await.as_deref() {
@@ -189,7 +193,7 @@ impl Alive {
     }
 }
 
-/// The first reason counts.
+/// Ends a life; the first reason counts.
 fn end(ended: &watch::Sender<Option<Arc<str>>>, why: Arc<str>) {
     ended.send_if_modified(|end| {
         let first = end.is_none();

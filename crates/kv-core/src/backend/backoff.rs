@@ -6,9 +6,9 @@ use std::time::Duration;
 /// The pauses between attempts at one thing, with exponential backoff and full jitter.
 ///
 /// Each pause is chosen at random between nothing and a ceiling that doubles with every pause, so
-/// that many clients that lost one server do not come back together. Whoever reconnects pauses
-/// before the first attempt as well, since all that were connected notice the loss at once, and
-/// calls [`reset`](Self::reset) once it succeeded.
+/// that many clients that lost one server do not come back together. A client that reconnects
+/// pauses before the first attempt as well, since all that were connected notice the loss at once,
+/// and calls [`reset`](Self::reset) once it succeeded.
 ///
 /// ```
 /// use kv_core::backend::Backoff;
@@ -30,8 +30,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Makes one whose first pause lasts `min` at the longest, and the later ones up to `max`,
-    /// which counts where it is the shorter one.
+    /// Makes a backoff whose first pause lasts `min` at the longest, and whose later ones last up
+    /// to `max`. Where `max` is the shorter one, it counts for all.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         let min = min.min(max);
@@ -50,8 +50,8 @@ impl Backoff {
     }
 
     /// Does the same as [`delay`](Self::delay), with a pause that lasts `limit` at the longest. It
-    /// is as random as any other: who has little time left does not come at the same moment as all
-    /// who have as little.
+    /// is as random as any other: clients that have little time left do not all come back at one
+    /// moment.
     pub fn delay_within(&mut self, limit: Duration) -> Duration {
         let ceiling = self.ceiling.min(limit);
         self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
@@ -64,20 +64,20 @@ impl Backoff {
         tokio::time::sleep(self.delay()).await;
     }
 
-    /// Begins anew, after a success.
+    /// Sets the ceiling back to the first one, after a success.
     pub fn reset(&mut self) {
         self.ceiling = self.min;
     }
 }
 
 impl Default for Backoff {
-    /// Makes one for reconnects: from 50 ms to two seconds.
+    /// Makes a backoff for reconnects: from 50 ms to two seconds.
     fn default() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(2))
     }
 }
 
-/// Above 584 years it is as for those.
+/// Returns a random time below the ceiling; a ceiling above 584 years counts as 584 years.
 fn random_below(ceiling: Duration) -> Duration {
     let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(((u128::from(nanos) * u128::from(unique())) >> 64) as u64)

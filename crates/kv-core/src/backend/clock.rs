@@ -3,8 +3,8 @@
 use std::{fmt, ops::Add, sync::LazyLock, time::Duration};
 use tokio::sync::watch;
 
-/// The longest nap of a timer: one that began before the machine was suspended notices soon after waking, although
-/// the runtime's own clock stood still.
+/// The longest nap of a timer: a timer that began before the machine was suspended notices the
+/// time soon after waking, although the runtime's own clock stood still.
 const NAP: Duration = Duration::from_millis(200);
 
 /// A moment on a [`Clock`].
@@ -12,7 +12,7 @@ const NAP: Duration = Duration::from_millis(200);
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The time from `earlier` to this moment; zero when it is not earlier.
+    /// Returns the time from `earlier` to this moment; zero when `earlier` is not earlier.
     pub fn since(self, earlier: Instant) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -25,12 +25,13 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// What measures the lives of locks, leases and TTLs on this side.
+/// The clock that measures the lives of locks, leases and TTLs on this side.
 ///
-/// The system's counts the time in which the machine is suspended (`CLOCK_BOOTTIME` on Linux), as the runtime's own
-/// does not: a woken machine must not believe in a lock that its server gave to another. A manual one stands still
-/// until a test moves it, and tokio's follows the runtime's, paused ones included. Clones are the same clock; clocks are
-/// equal when they are the same.
+/// The system's clock counts the time in which the machine is suspended (`CLOCK_BOOTTIME` on
+/// Linux), which the runtime's own does not count: a woken machine must not believe in a lock that
+/// its server gave to another. A manual clock stands still until a test moves it. Tokio's clock
+/// follows the runtime's, paused ones included. Clones are the same clock; clocks are equal when
+/// they are the same.
 ///
 /// ```
 /// use kv_core::backend::Clock;
@@ -53,36 +54,39 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that only [`advance`](Self::advance) moves.
+    /// Makes a clock that only [`advance`](Self::advance) moves.
     pub fn manual() -> Self {
         Self(Source::Manual(watch::Sender::new(Duration::ZERO)))
     }
 
-    /// The clock of the runtime that asks: for tests under `#[tokio::test(start_paused = true)]`, in which
-    /// `tokio::time::advance` and the runtime's own jumps move it. It does not count suspend, and runtimes whose time was
-    /// paused differ from others, so that it is no clock for production, nor for a store that several runtimes share.
+    /// Returns the clock of the runtime that asks. It is for tests under
+    /// `#[tokio::test(start_paused = true)]`, in which `tokio::time::advance` and the runtime's
+    /// own jumps move it. It does not count suspend, and runtimes whose time was paused differ
+    /// from others, so that it is no clock for production, nor for a store that several runtimes
+    /// share.
     pub fn tokio() -> Self {
         Self(Source::Tokio)
     }
 
-    /// Whether only [`advance`](Self::advance) moves it.
+    /// Tells whether only [`advance`](Self::advance) moves the clock.
     pub fn is_manual(&self) -> bool {
         matches!(self.0, Source::Manual(_))
     }
 
-    /// Moves a manual clock, and wakes who sleeps until a moment that is passed now. Others are left alone.
+    /// Moves a manual clock, and wakes the tasks that sleep until a moment that is passed now.
+    /// Other clocks are left alone.
     pub fn advance(&self, time: Duration) {
         if let Source::Manual(now) = &self.0 {
             now.send_modify(|now| *now = now.saturating_add(time));
         }
     }
 
-    /// The moment.
+    /// Returns the present moment.
     pub fn now(&self) -> Instant {
         Instant(match &self.0 {
             Source::System => system(),
@@ -91,7 +95,7 @@ impl Clock {
         })
     }
 
-    /// What is left until the moment; zero when it has passed.
+    /// Returns the time that is left until the moment; zero when it has passed.
     pub fn until(&self, moment: Instant) -> Duration {
         moment.since(self.now())
     }
@@ -105,7 +109,7 @@ impl Clock {
                 return;
             }
             Source::System => NAP,
-            // Its sleeper and the clock stand still together.
+            // The runtime's timers and this clock stand still together.
             Source::Tokio => Duration::MAX,
         };
         loop {
@@ -145,8 +149,8 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The runtime's time on the scale of all runtimes of the process: a paused one may lie before or behind the first that
-/// asked, so the scale begins long before it.
+/// Returns the runtime's time on one scale for all runtimes of the process. A paused runtime may
+/// be before or behind the first that asked, so the scale begins long before that one.
 fn tokio_time() -> Duration {
     const BEFORE: Duration = Duration::from_secs(1 << 33);
     static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
@@ -162,7 +166,8 @@ fn system() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// On Darwin and on Windows the monotonic clock counts sleep; elsewhere it is the best there is.
+/// Returns the time of the monotonic clock. On Darwin and on Windows that clock counts sleep;
+/// elsewhere it is the best there is.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 fn system() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -1,12 +1,13 @@
-//! When each of many things ends.
+//! A queue of keys in the order of their expiries.
 
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
 };
 
-/// Keeps the expiry of each key, and gives the keys in the order of their expiries. `T` is a moment
-/// by whatever clock counts: a [`backend::Instant`](super::Instant), or a server's milliseconds.
+/// Keeps the expiry of each key, and gives the keys in the order of their expiries. `T` is a
+/// moment by whatever clock counts: a [`backend::Instant`](super::Instant), or a server's
+/// milliseconds.
 ///
 /// Each call costs the logarithm of the number of keys; a key that is set again leaves nothing of
 /// its former expiry behind. It has no timer: whoever sleeps until [`first`](Self::first) looks
@@ -36,8 +37,8 @@ impl<K, T> Default for ExpiryQueue<K, T> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, T: Copy + Ord> ExpiryQueue<K, T> {
-    /// Sets the expiry of a key, in place of the one it had; whether the first expiry of all is
-    /// another now.
+    /// Sets the expiry of a key, in place of the one it had, and returns whether the first expiry
+    /// of all is another now.
     pub fn set(&mut self, key: K, at: T) -> bool {
         let first = self.first_at();
         let before = self.at.insert(key.clone(), at);
@@ -50,9 +51,9 @@ impl<K: Clone + Eq + Hash + Ord, T: Copy + Ord> ExpiryQueue<K, T> {
         self.first_at() != first
     }
 
-    /// Sets the expiry of a key unless an earlier one is known, for news that may be older than
-    /// what is known: looking too early costs a look, too late is late. Whether the first expiry of
-    /// all is another now.
+    /// Sets the expiry of a key unless an earlier one is known, and returns whether the first
+    /// expiry of all is another now. It is for news that may be older than what is known: to look
+    /// too early costs one look, to look too late is late.
     pub fn set_earlier(&mut self, key: K, at: T) -> bool {
         match self.at.get(&key) {
             Some(known) if *known <= at => false,
@@ -60,7 +61,8 @@ impl<K: Clone + Eq + Hash + Ord, T: Copy + Ord> ExpiryQueue<K, T> {
         }
     }
 
-    /// Removes a key that has no expiry any more; whether the first expiry of all is another now.
+    /// Removes a key that has no expiry any more, and returns whether the first expiry of all is
+    /// another now.
     pub fn remove(&mut self, key: &K) -> bool {
         let first = self.first_at();
         if let Some((key, at)) = self.at.remove_entry(key) {

@@ -1,9 +1,9 @@
 //! A lock out of put-if-missing, TTL and watch, for a backend that has none of its own.
 //!
-//! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any store that keeps the
-//! promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`] included. It is not fair, and a
-//! transaction cannot be made conditional on it: say so in [`Locking`](crate::Locking). An acquisition takes four
-//! requests.
+//! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any
+//! store that keeps the promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`]
+//! included. It is not fair, and a transaction cannot be made conditional on it: say so in
+//! [`Locking`](crate::Locking). An acquisition takes four requests.
 
 use super::{Alive, Clock, Tasks, lock as guard, stream};
 use crate::{
@@ -23,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-/// What the lock's key holds: the token, 0 until it is known; the id of the attempt; the holder's value.
+/// The content of the lock's key: the token, 0 until it is known; the id of the attempt; the
+/// holder's value.
 struct Record {
     token: u64,
     id: u64,
@@ -72,7 +73,7 @@ impl<S: Store> Attempt<S> {
         PutOptions::default().ttl(Some(self.ttl)).deadline(Deadline::after(self.each_request))
     }
 
-    /// The version of the lock's key, if it is this attempt's.
+    /// Returns the version of the lock's key, if it is this attempt's.
     async fn ours(&self) -> Result<Option<Version>> {
         let Some(entry) = self.store.get(&self.lock, &self.read()).await? else { return Ok(None) };
         Ok((Record::of(&entry)?.id == self.record.id).then_some(entry.version))
@@ -82,7 +83,7 @@ impl<S: Store> Attempt<S> {
         while let Some(version) = self.ours().await? {
             let write = WriteOptions::default().deadline(Deadline::after(self.each_request));
             match self.store.delete(&self.lock, Expect::Version(version), &write).await {
-                // A renewal came first, or another has it by now.
+                // A renewal came first, or another has the lock by now.
                 Err(e) if e.kind() == ErrorKind::KeyModified => {}
                 answer => return answer,
             }
@@ -99,7 +100,7 @@ impl<S: Store> Attempt<S> {
             Err(e) if e.kind() == ErrorKind::KeyModified => match self.ours().await? {
                 Some(version) => {
                     *guard(&self.version) = Some(version);
-                    return Err(Error::new(ErrorKind::Unavailable, "to be renewed from the version found"));
+                    return Err(Error::new(ErrorKind::Unavailable, "the lock's version was old; try again"));
                 }
                 None => return Err(lost("the store gave it to another, or its TTL passed")),
             },
@@ -123,7 +124,8 @@ impl<S: Store> Attempt<S> {
         Err(Error::new(ErrorKind::Other, "the watch of the lock ended"))
     }
 
-    /// Counts one up while the lock is held, so that tokens grow in the order of holding.
+    /// Counts the token up by one while the lock is held, so that tokens grow in the order of
+    /// holding.
     async fn next_token(&self) -> Result<u64> {
         let found = self.store.get(&self.counter, &self.read()).await?;
         let (last, expect) = match &found {
@@ -150,11 +152,12 @@ fn lost(why: &'static str) -> Error {
     Error::new(ErrorKind::LockLost, why)
 }
 
-/// [`Store::lock`] for a store of clones that share one connection. What it gives back in the background is counted by `tasks`,
-/// for which the store's `close` waits.
+/// Acquires a lock, as [`Store::lock`], for a store whose clones share one connection. `tasks`
+/// counts what is given back in the background; the store's `close` waits for them.
 ///
 /// # Errors
-/// Those of the store's own calls; [`TooLarge`](ErrorKind::TooLarge) for a value within 16 bytes of the largest.
+/// Those of the store's own calls; [`TooLarge`](ErrorKind::TooLarge) for a value above the store's
+/// largest less 16 bytes.
 pub async fn lock<S>(
     store: &S,
     clock: &Clock,
@@ -209,7 +212,7 @@ where
             Err(e) => return Err(e),
         }
         let token = match attempt.next_token().await {
-            // Another counted meanwhile: the lock was lost.
+            // Another holder counted meanwhile: the lock was lost.
             Err(e) if e.is_conflict() => continue,
             token => token?,
         };
@@ -231,17 +234,17 @@ where
     }
 }
 
-/// [`Store::lock_holder`] for such locks.
+/// Reads the holder of such a lock, as [`Store::lock_holder`].
 ///
 /// # Errors
-/// Those of `get`; [`Corrupt`](ErrorKind::Corrupt) for what no lock wrote.
+/// Those of `get`; [`Corrupt`](ErrorKind::Corrupt) for a record that no lock wrote.
 pub async fn lock_holder<S: Store>(store: &S, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let Some(entry) = store.get(&Key::internal("lock", name), options).await? else { return Ok(None) };
     let record = Record::of(&entry)?;
     Ok((record.token > 0).then(|| Holder::new(record.token, record.value)))
 }
 
-/// [`Store::watch`] of a [`Target::Holder`] for such locks.
+/// Watches the holder of such a lock, as [`Store::watch`] of a [`Target::Holder`].
 ///
 /// # Errors
 /// Those of `watch`.

@@ -1,10 +1,11 @@
-//! Whether a runtime still runs.
+//! A runtime that can be asked whether it still runs.
 
 use std::fmt;
 use tokio::{sync::watch, task::AbortHandle};
 
-/// The runtime in which it was made: tells when that has ended, and with it every task and every connection that lived
-/// there. Who keeps such a thing for others keeps its home beside it, and makes both anew when the home is gone.
+/// The runtime in which it was made. It tells when that runtime has ended, and with it every task
+/// and every connection that lived there. Code that keeps such a thing for others keeps its home
+/// beside it, and makes both anew when the home is gone.
 ///
 /// ```
 /// use kv_core::backend::Home;
@@ -21,14 +22,14 @@ pub struct Home {
 }
 
 impl Home {
-    /// The current runtime.
+    /// Returns the home in the current runtime.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     #[must_use]
     pub fn here() -> Self {
         let (kept, lives) = watch::channel(());
-        // It only lies there: its runtime drops it, and the sender with it.
+        // The task does nothing: its runtime drops it, and the sender with it.
         let keeper = tokio::spawn(async move {
             let _kept = kept;
             std::future::pending::<()>().await;
@@ -36,12 +37,12 @@ impl Home {
         Self { lives, keeper: keeper.abort_handle() }
     }
 
-    /// Whether that runtime has ended.
+    /// Tells whether that runtime has ended.
     pub fn is_gone(&self) -> bool {
         self.lives.has_changed().is_err()
     }
 
-    /// Ready when that runtime has ended. It borrows nothing. Cancel safe.
+    /// Waits until that runtime has ended. The future borrows nothing. Cancel safe.
     pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut lives = self.lives.clone();
         async move { while lives.changed().await.is_ok() {} }

@@ -10,10 +10,12 @@ use crate::{
 };
 use std::{borrow::Borrow, collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
 
-/// Hands the changes of a store to the watches of this process: a change costs its own watchers, whatever else is
-/// watched, and a slow reader costs the others nothing. Clones are the same hub.
+/// Hands the changes of a store to the watches of this process. The cost of a change is that of
+/// its own watchers, whatever else is watched, and a slow reader costs the others nothing. Clones
+/// are the same hub.
 ///
-/// Publish in the order of the changes, after they are certain and before anyone is told that they happened.
+/// Publish in the order of the changes, after they are certain and before anyone is told that they
+/// happened.
 #[derive(Clone, Default)]
 pub struct Hub(Arc<Mutex<Topics>>);
 
@@ -53,12 +55,12 @@ impl Topics {
 }
 
 impl Hub {
-    /// A hub that nobody listens to.
+    /// Makes a hub that nobody listens to.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells a change of a data key to those who watch it, or a directory above it.
+    /// Tells a change of a data key to those who watch the key, or a directory above it.
     pub fn publish(&self, event: &WatchEvent) {
         let Some(key) = event.key() else { return };
         let topics = self.0.lock();
@@ -77,13 +79,13 @@ impl Hub {
         }
     }
 
-    /// Has all who listen read again what is there: the source of the changes was cut, and nobody knows what it did not
-    /// tell.
+    /// Has all who listen read again what is there, after the source of the changes was cut:
+    /// nobody knows which changes it did not tell.
     pub fn missed(&self) {
         self.0.lock().readers().for_each(|reader| reader.lag());
     }
 
-    /// Listens from now on.
+    /// Returns a subscription to the changes of this target from now on.
     pub fn subscribe(&self, target: &Target) -> Subscription {
         let reader = Reader::default();
         let mut topics = self.0.lock();
@@ -96,30 +98,32 @@ impl Hub {
         Subscription { hub: self.clone(), target: target.clone(), reader }
     }
 
-    /// Whether anybody watches this key, or a directory above it: for backends that would do more than publish.
+    /// Tells whether anybody watches this key, or a directory above it, for backends that would do
+    /// more than publish.
     pub fn is_watched(&self, key: &Key) -> bool {
         let topics = self.0.lock();
         let of_trees = || !topics.trees.is_empty() && key.ancestors().any(|d| topics.trees.contains_key(d));
         topics.keys.contains_key(key) || of_trees()
     }
 
-    /// Whether anybody watches the holder of this lock.
+    /// Tells whether anybody watches the holder of this lock.
     pub fn is_holder_watched(&self, name: &Key) -> bool {
         self.0.lock().holders.contains_key(name)
     }
 
-    /// How many listen, for tests that a dropped watch leaves nothing behind.
+    /// Counts the subscriptions, for tests that a dropped watch leaves nothing behind.
     pub fn subscribers(&self) -> usize {
         self.0.lock().readers().count()
     }
 
-    /// Starts a whole watch under the engine: reads what is there by `read`, page by page, then tells
-    /// what changes; after [`missed`](Self::missed), and to a reader that was too slow, it tells the
-    /// difference to a new reading. It listens from this call on. `backend` is for the log.
+    /// Starts a whole watch under the engine: it reads what is there by `read`, page by page, then
+    /// tells what changes. After [`missed`](Self::missed), and to a reader that was too slow, it
+    /// tells the difference to a new reading. It listens from this call on. `backend` is for the
+    /// log.
     ///
-    /// The entries that `read` gives are those of the target; items without a value are left out. Of
-    /// its errors, those that [last](crate::Error::is_lasting) end the watch; all others are ridden
-    /// out, so that `read` need not try again.
+    /// The entries that `read` gives are those of the target; items without a value are left out.
+    /// Of its errors, those that [last](crate::Error::is_lasting) end the watch; all others are
+    /// ridden out, so that `read` need not try again.
     pub fn watch<R, F>(&self, backend: &'static str, target: &Target, read: R) -> WatchStream
     where
         R: FnMut(Option<Cursor>) -> F + Send + 'static,
@@ -129,12 +133,13 @@ impl Hub {
     }
 }
 
-/// The changes of a hub, and what is there, as a source.
+/// The changes of a hub, and a reader of what is there, as a source.
 struct Listening<R> {
     backend: &'static str,
     changes: Subscription,
     read: R,
-    /// What waits then was published since the watch was asked for, and is told.
+    /// True until the first `subscribe`: changes that wait by then were published after the watch
+    /// was asked for, and are told.
     is_first: bool,
 }
 
@@ -160,7 +165,8 @@ where
         Ok(())
     }
 
-    // Not an `async fn`, whose future would hold `self`, and with it `read`, which need not be `Sync`.
+    // This is no `async fn`: its future would hold `self`, and with it `read`, which need not be
+    // `Sync`.
     fn list(
         &mut self,
         _: &WatchState,
@@ -185,13 +191,13 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// What a [`Subscription`] gives.
+/// The answer of [`Subscription::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A change.
     Event(WatchEvent),
-    /// Changes were dropped, since the reader was too slow or by [`Hub::missed`]: read again what is there. Changes from
-    /// here on come.
+    /// Changes were dropped, since the reader was too slow or by [`Hub::missed`]: read again what
+    /// is there. The changes from here on come.
     Missed,
 }
 
@@ -203,7 +209,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Drops what waits, also that changes were dropped, for a reader that is about to list.
+    /// Drops the changes that wait, and the note that some were dropped, for a reader that is
+    /// about to list.
     pub fn clear(&self) {
         self.reader.clear();
     }

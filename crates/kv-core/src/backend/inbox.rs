@@ -1,4 +1,4 @@
-//! What waits for one reader, bounded.
+//! A bounded queue for one reader.
 
 use super::Mutex;
 use crate::{Error, Result};
@@ -69,23 +69,23 @@ impl<T> Inbox<T> {
         self.arrived.notify_one();
     }
 
-    /// Drops what waits and has the reader list again: nobody knows what was not told. Items that
-    /// are pushed after the reader received this arrive.
+    /// Drops the items that wait and has the reader list again, since nobody knows what was not
+    /// told. Items that are pushed after the reader received this arrive.
     pub fn lag(&self) {
         self.queue.lock().lag();
         self.arrived.notify_one();
     }
 
-    /// Drops what waits, also that the reader lagged, for a reader that is about to list. An
-    /// [`end`](Self::end) stays.
+    /// Drops the items that wait, and the note that the reader lagged, for a reader that is about
+    /// to list. An [`end`](Self::end) stays.
     pub fn clear(&self) {
         let mut queue = self.queue.lock();
         queue.lag();
         queue.has_lagged = false;
     }
 
-    /// Ends the inbox with an error that lasts, which the reader receives behind what waits, each
-    /// time that it asks.
+    /// Ends the inbox with an error that lasts. The reader receives it behind the items that wait,
+    /// each time that it asks.
     pub fn end(&self, error: Error) {
         self.queue.lock().end = Some(error);
         self.arrived.notify_one();
@@ -95,7 +95,7 @@ impl<T> Inbox<T> {
     /// again. For one reader at a time.
     ///
     /// # Errors
-    /// Returns what [`end`](Self::end) was given.
+    /// The error that [`end`](Self::end) was given.
     ///
     /// # Cancel safety
     /// Loses nothing when it is dropped.

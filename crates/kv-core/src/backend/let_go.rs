@@ -1,10 +1,11 @@
-//! A session that whoever waits by it is to leave.
+//! A sign to all who wait under a session that they are to leave it.
 
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Has whoever waits by a session take another one: something hangs on it that only its end takes
-/// away, such as a lock whose release was refused, and who waits would keep it alive.
+/// Has all who wait under a session take another one. Something hangs on the session that only its
+/// end takes away, such as a lock whose release was refused, and those who wait would keep it
+/// alive.
 ///
 /// It does not keep the session alive itself. Clones are one.
 ///
@@ -33,7 +34,7 @@ impl LetGo {
         *self.0.borrow()
     }
 
-    /// Is ready once it has begun. Cancel safe.
+    /// Waits until it has begun. Cancel safe.
     pub async fn begun(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.0.subscribe().wait_for(|is_on| *is_on).await;

@@ -1,4 +1,4 @@
-//! For authors of backends: what every one would write again.
+//! Mechanics for authors of backends, which each of them would write again.
 //!
 //! | for | there is |
 //! |---|---|
@@ -15,13 +15,13 @@
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
-//! | sessions that locks share, one per TTL; one that is to end although others wait by it | [`Sessions`], [`LetGo`] |
+//! | sessions that locks share, one per TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
 //! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`tls`], [`login`], [`with_port`], [`directory_prefix`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
-//! Two more helpers are with their types: [`Page::select`](crate::driver::Page::select), for servers
-//! that list whole, and [`Expect::check`](crate::driver::Expect::check).
+//! Two more helpers are with their types: [`Page::select`](crate::driver::Page::select), for
+//! servers that list whole, and [`Expect::check`](crate::driver::Expect::check).
 
 mod abort;
 mod alive;
@@ -69,7 +69,8 @@ pub use unique::unique;
 
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 
-/// A panic elsewhere while the lock was held does not make ours: what these mutexes guard is changed in one step.
+/// Locks a mutex, also after a panic of a thread that held it: the values that these mutexes guard
+/// are changed in one step.
 pub(crate) fn lock<T: ?Sized>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

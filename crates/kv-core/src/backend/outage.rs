@@ -1,10 +1,11 @@
-//! What is logged of an outage.
+//! The log lines of an outage.
 
 use crate::Error;
 use std::time::Instant;
 
-/// Logs an outage that is ridden out: one line at `WARN` when it begins, with what failed, and one at `INFO` when it is
-/// over, with how long it lasted. Nothing in between, however many tries there are.
+/// Logs an outage that is ridden out: one line at `WARN` when it begins, with what failed, and one
+/// at `INFO` when it is over, with how long it lasted. It logs nothing in between, however many
+/// tries there are.
 ///
 /// ```
 /// use kv_core::{backend::Outage, Error, ErrorKind};
@@ -21,7 +22,8 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// None yet, of this piece of work (`watch`, `wait for a lock`, `renewal`) on this backend.
+    /// Makes one that has not begun, for this piece of work (`watch`, `wait for a lock`,
+    /// `renewal`) on this backend.
     #[must_use]
     pub fn new(what: &'static str, backend: &'static str) -> Self {
         Self { what, backend, since: None }

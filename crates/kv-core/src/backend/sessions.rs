@@ -17,16 +17,17 @@ use tokio::{
 /// A session that the server has just granted.
 #[derive(Debug)]
 pub struct Session<S> {
-    /// What the backend knows it by.
+    /// The value by which the backend knows the session.
     pub session: S,
-    /// Its life, which the backend renews.
+    /// The life of the session, which the backend renews.
     pub alive: Alive,
-    /// Ends it on the server.
+    /// Ends the session on the server.
     pub end: Undo,
 }
 
-/// The sessions of one store that locks hang on: one per TTL, granted when a lock first needs it, and ended a quarter of
-/// its TTL after the last lock is gone, so that who locks again soon needs no new one.
+/// The sessions of one store that its locks hang on, one per TTL. A session is granted when a lock
+/// first needs it, and ended a quarter of its TTL after the last lock is gone, so that a program
+/// that locks again soon needs no new one.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -91,7 +92,7 @@ struct Granted<S> {
 #[derive(Default)]
 struct Users {
     count: usize,
-    /// Ends a session that nobody uses.
+    /// The task that ends a session that nobody uses.
     end: Option<AbortHandle>,
 }
 
@@ -103,7 +104,7 @@ impl<S> Drop for Slot<S> {
     }
 }
 
-/// A user of a place, from the moment on in which it is looked up.
+/// A user of a slot, from the moment at which the slot is looked up.
 struct User<S: Send + Sync + 'static> {
     slot: Arc<Slot<S>>,
     open: Weak<Open<S>>,
@@ -142,12 +143,12 @@ fn end_if_unused<S>(slot: &Arc<Slot<S>>, open: &Open<S>) {
         users.count == 0
     };
     if is_unused {
-        // Ended in the background by its drop.
+        // The drop of the slot ends the session in the background.
         open.remove(slot);
     }
 }
 
-/// The right to hang something on a session; it is open as long as there is one.
+/// The right to hang something on a session, which is open as long as there is one.
 pub struct Use<S: Send + Sync + 'static> {
     user: User<S>,
     session: S,
@@ -155,32 +156,32 @@ pub struct Use<S: Send + Sync + 'static> {
 }
 
 impl<S: Send + Sync + 'static> Use<S> {
-    /// What the backend knows the session by.
+    /// Returns the value by which the backend knows the session.
     pub fn session(&self) -> &S {
         &self.session
     }
 
-    /// The session's life.
+    /// Returns the session's life.
     pub fn alive(&self) -> &Alive {
         &self.alive
     }
 }
 
 impl<S: Clone + Send + Sync + 'static> Sessions<S> {
-    /// None yet; unused ones end by this clock.
+    /// Makes an empty set, whose unused sessions end by this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { open: Arc::default(), clock }
     }
 
-    /// Returns a session of this TTL, as [`get`](Self::get) does, that `fits`: one that does not gets
-    /// no new users, and another one is granted in its place.
+    /// Returns a session of this TTL, as [`get`](Self::get) does, that `fits`. A session that does
+    /// not fit gets no new users, and another one is granted in its place.
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
     ///
     /// # Cancel safety
-    /// As [`get`](Self::get).
+    /// That of [`get`](Self::get).
     pub async fn get_where<F>(
         &self,
         ttl: Duration,
@@ -203,7 +204,7 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     ///
     /// # Errors
     /// Those of `grant`; [`Closed`](ErrorKind::Closed) after [`end`](Self::end), also when `end`
-    /// came while `grant` was under way: what that brought is ended then.
+    /// came while `grant` was under way: the session that `grant` brought is ended then.
     ///
     /// # Cancel safety
     /// It is cancel safe, as far as `grant` is.
@@ -230,7 +231,7 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         }
     }
 
-    /// A user of the place of this TTL, which may have no session yet.
+    /// Returns a user of the slot of this TTL, which may have no session yet.
     fn user(&self, ttl: Duration) -> Result<User<S>> {
         let mut open = lock(&self.open);
         if open.is_ended {
@@ -251,12 +252,12 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     }
 
     /// Ends all sessions, side by side, and gives none from then on: every [`get`](Self::get)
-    /// answers [`Closed`](ErrorKind::Closed), and one that is under way ends what it brought, in
-    /// the background. A session that cannot be ended in time ends by its TTL.
+    /// answers [`Closed`](ErrorKind::Closed), and one that is under way ends the session that it
+    /// brought, in the background. A session that cannot be ended in time ends by its TTL.
     ///
     /// # Errors
-    /// The first failure of those on which something hangs still: it could not be given back
-    /// before, and was to go with its session.
+    /// The first failure to end a session on which something still hangs: that could not be given
+    /// back before, and was to go with its session.
     pub async fn end(&self) -> Result<()> {
         let open = {
             let mut open = lock(&self.open);
@@ -278,7 +279,8 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
 
 impl<S: Send + Sync + 'static> Slot<S> {
     async fn end(self: Arc<Self>) -> Result<()> {
-        // Whoever has one granted now ends it: its runtime may stand still.
+        // A `get` that is under way ends its session itself. This must not wait for it: its
+        // runtime may stand still.
         let Some(granted) = self.granted.get() else { return Ok(()) };
         let is_used = lock(&self.users).count > 0;
         let end = std::mem::replace(&mut *lock(&granted.end), Undo::nothing());

@@ -6,13 +6,14 @@ pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
 }
 
-/// Returns the error for what is given without its other half: `what` names both.
+/// Returns the error for a setting that is given without its other half: `what` names both.
 #[must_use]
 pub fn half(what: &str) -> Error {
     refused(format!("{what}; give both, or none of them"))
 }
 
-/// The address with this port, where it has none: `host`, `host:port`, `[v6]` and `[v6]:port` are known.
+/// Returns the address with this port, where it has none: `host`, `host:port`, `[v6]` and
+/// `[v6]:port` are known.
 ///
 /// ```
 /// use kv_core::backend::with_port;
@@ -26,7 +27,8 @@ pub fn with_port(host: &str, port: u16) -> String {
     if has_port { host.to_owned() } else { format!("{host}:{port}") }
 }
 
-/// The prefix that means the directory of this name: with the slash that it lacks, unless it is empty.
+/// Returns the prefix that means the directory of this name: with the slash that it lacks, unless
+/// it is empty.
 ///
 /// ```
 /// use kv_core::backend::directory_prefix;
@@ -44,7 +46,7 @@ pub fn directory_prefix(prefix: impl Into<String>) -> String {
     prefix
 }
 
-/// A user and a password, or none of them.
+/// Returns a user and a password, or none of them.
 ///
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) where one is given without the other.

@@ -11,12 +11,13 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The pen of the async block behind a [`stream`].
+/// The sender of the async block behind a [`stream`].
 pub struct Emit<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Emit<T> {
-    /// Gives one item to the reader, and goes on when the reader asks for the next: nothing is buffered. Only to be
-    /// awaited within the block that [`stream`] was given, not in a task of its own.
+    /// Gives one item to the reader, and goes on when the reader asks for the next: nothing is
+    /// buffered. It must be awaited within the block that [`stream`] was given, not in a task of
+    /// its own.
     pub async fn send(&self, item: T) {
         *lock(&self.0) = Some(item);
         poll_fn(|_| if lock(&self.0).is_some() { Poll::Pending } else { Poll::Ready(()) }).await;
@@ -29,8 +30,9 @@ impl<T> fmt::Debug for Emit<T> {
     }
 }
 
-/// A stream of what the async block sends; an `Err` of the block is its last item. No task, no channel: the block runs
-/// while the stream is polled, and dropping the stream drops it where it stands.
+/// Returns a stream of what the async block sends; an `Err` of the block is its last item. There
+/// is no task and no channel: the block runs while the stream is polled, and dropping the stream
+/// drops it where it stands.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {

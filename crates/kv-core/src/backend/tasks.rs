@@ -1,4 +1,4 @@
-//! What runs in the background, counted.
+//! The work that runs in the background, counted.
 
 use super::{AbortOnDrop, Undo, lock};
 use crate::{Error, ErrorKind, Result};
@@ -12,9 +12,9 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// The work of one store that goes on in the background: what a dropped future, guard or lease has to give back. `close`
-/// waits for it by [`finish`](Self::finish), so that nothing is cut off by the end of the connections. Clones count
-/// together.
+/// The work of one store that goes on in the background: what a dropped future, guard or lease has
+/// to give back. `close` waits for it by [`finish`](Self::finish), so that nothing is cut off by
+/// the end of the connections. Clones count together.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -36,13 +36,13 @@ struct Inner {
     left: Mutex<Vec<Left>>,
 }
 
-/// Another try at what could not be given back; `None` when nothing is left of it.
+/// Another try at something that could not be given back; `None` when nothing is left of it.
 type Left = Box<dyn Fn() -> Option<BoxFuture<'static, Result<()>>> + Send>;
 
-/// So many of those that are done meanwhile are kept at least.
+/// The length from which on the list is cleared of tries at things that are done meanwhile.
 const MOST_DONE: usize = 64;
 
-/// Failures count from the moment on in which somebody waits for the end.
+/// The failures, which count from the moment on in which somebody waits for the end.
 #[derive(Default)]
 struct Failed {
     matters: bool,
@@ -73,14 +73,15 @@ impl Tasks {
     /// Runs the work in the background, on the current runtime.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     pub fn spawn<T>(&self, work: impl Future<Output = Result<T>> + Send + 'static) {
         let counted = self.count();
         tokio::spawn(async move { counted.note(&work.await) });
     }
 
-    /// Runs the work in the background to its end, also when its caller stops waiting for it: then the answer is dropped, and
-    /// whatever undoes it runs. For a request that could otherwise be overtaken by its own undoing.
+    /// Runs the work in the background to its end, also when its caller stops waiting for it. The
+    /// answer is dropped then, and an [`Undo`] in it runs. It is for a request that could
+    /// otherwise be overtaken by its own undoing.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) when the runtime ends meanwhile.
@@ -96,15 +97,16 @@ impl Tasks {
         told.await.map_err(|e| Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e))
     }
 
-    /// An [`Undo`] that is counted once it runs.
+    /// Makes an [`Undo`] that is counted once it runs.
     pub fn undo(&self, work: impl Future<Output = Result<bool>> + Send + 'static) -> Undo {
         let mut undo = Undo::new(work);
         undo.count_in(self);
         undo
     }
 
-    /// Notes what could not be given back, though it is tried again elsewhere: [`finish`](Self::finish) tries it once more,
-    /// and tells what fails then. `again` gives `None` when nothing is left of it, and keeps nothing alive.
+    /// Notes something that could not be given back, though it is tried again elsewhere:
+    /// [`finish`](Self::finish) tries it once more, and tells what fails then. `again` returns
+    /// `None` when nothing is left of it, and keeps nothing alive.
     pub fn left<F>(&self, again: impl Fn() -> Option<F> + Send + 'static)
     where
         F: Future<Output = Result<()>> + Send + 'static,
@@ -116,15 +118,16 @@ impl Tasks {
         left.push(Box::new(move || again().map(|work| Box::pin(work) as BoxFuture<'static, _>)));
     }
 
-    /// From now on failures count, for one who is about to [`finish`](Self::finish).
+    /// Has failures count from now on, for a caller that is about to [`finish`](Self::finish).
     pub(crate) fn note_failures(&self) {
         lock(&self.0.failed).matters = true;
     }
 
-    /// Waits until nothing runs, and nothing is left that can be given back. Cancel safe: what runs goes on.
+    /// Waits until nothing runs, and nothing is left that can be given back. Cancel safe: the work
+    /// that runs goes on.
     ///
     /// # Errors
-    /// The first failure of what runs now, which tells what could not be given back.
+    /// The first failure of the work that runs now, which tells what could not be given back.
     pub async fn finish(&self) -> Result<()> {
         self.note_failures();
         self.idle().await;
@@ -139,12 +142,13 @@ impl Tasks {
         let _ = self.0.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// Runs the work, which ends when its caller stops waiting. From the first moment on in which it has to wait it is a task
-    /// of its own: it hears what ends it, though its caller waits for something else and does not poll it. It is counted
-    /// until it is over, and has begun what it has to give back.
+    /// Runs the work, which ends when its caller stops waiting. From the first moment on in which
+    /// it has to wait, it is a task of its own, so that it hears what ends it even while its
+    /// caller waits for something else and does not poll it. It is counted until it is over, and
+    /// has begun what it has to give back.
     pub(crate) async fn apart<T: Send + 'static>(&self, work: BoxFuture<'static, Result<T>>) -> Result<T> {
         let mut apart = Apart { work, _counted: self.count() };
-        // Whoever asks first is first in line.
+        // The first poll is made here, so that whoever asks first is first in line.
         if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(apart.work.as_mut().poll(cx))).await {
             return answer;
         }

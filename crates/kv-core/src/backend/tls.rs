@@ -1,4 +1,5 @@
-//! What [`Tls`] means to a backend: where it is read from, whether it is on, and the files that it names.
+//! The settings of [`Tls`] as a backend reads them: from a URL, whether TLS is on, and the files
+//! that they name.
 
 use super::settings::{half, refused};
 use crate::{Error, Result, StoreUrl, Tls};
@@ -37,7 +38,7 @@ pub fn server_name(tls: &Tls) -> Option<&str> {
     tls.server_name.as_deref()
 }
 
-/// Returns whether TLS is asked for. Reads nothing.
+/// Returns whether TLS is asked for. It reads no file.
 ///
 /// # Errors
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for settings that are half given or
@@ -83,11 +84,11 @@ pub fn read(tls: &Tls) -> Result<Option<TlsFiles>> {
     Ok(Some(TlsFiles { ca, identity, server_name: tls.server_name.clone() }))
 }
 
-/// TLS, with the files that the settings name, as they are now: [`read`] reads them again, and
-/// equality tells whether they have changed.
+/// The settings of TLS that is on, with the files that they name, as they were read. [`read`]
+/// reads them again, and equality tells whether they have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Who is trusted; the system's roots where there is none.
+    /// The authorities that are trusted; the system's roots where there are none.
     pub ca: Option<Pem>,
     /// Our own certificate, and its key.
     pub identity: Option<(Pem, Pem)>,
@@ -95,7 +96,7 @@ pub struct TlsFiles {
     pub server_name: Option<String>,
 }
 
-/// What a file holds that a TLS setting names. `Debug` shows nothing of it.
+/// The content of a file that a TLS setting names. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     setting: &'static str,
@@ -111,12 +112,13 @@ impl Pem {
         Ok(Self { setting, file: file.to_owned(), bytes })
     }
 
-    /// What the file holds.
+    /// Returns the content of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The error for a file that holds something else. The parser's own words are left out: they may show what it read.
+    /// Returns the error for a file that holds something else. The parser's own words are left
+    /// out, since they may show what it read.
     pub fn wrong(&self) -> Error {
         refused(format!("the TLS settings: {} is no PEM file for `{}`", self.file.display(), self.setting))
     }

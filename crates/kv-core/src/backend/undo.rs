@@ -1,4 +1,4 @@
-//! What must be undone, once.
+//! Work that undoes something, and is done once.
 
 use super::{Tasks, lock};
 use crate::{Error, ErrorKind, Result};
@@ -9,14 +9,16 @@ use std::{
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// Something that must happen once: by [`run`](Self::run), in the background when this is dropped, or when the handle
-/// is closed. The answer is whether there still was something to undo.
+/// Work that must happen once: by [`run`](Self::run), in the background when this is dropped, or
+/// when the handle is closed. The answer tells whether there still was something to undo.
 ///
-/// Make it *before* the request whose effect it undoes is sent: then there is no point at which a dropped future
-/// leaves something behind. Made by [`Tasks::undo`], `close` can wait for what a drop began.
+/// Make it *before* the request whose effect it undoes is sent: then there is no point at which a
+/// dropped future leaves something behind. If [`Tasks::undo`] made it, `close` can wait for what a
+/// drop began.
 ///
-/// It runs on the runtime in which it was made, or, where that has ended, on the one in which it is run or dropped. With
-/// neither (a program that leaves `main`) nothing is undone, and what it was for ends by its TTL.
+/// It runs on the runtime in which it was made, or, where that has ended, on the one in which it
+/// is run or dropped. With neither (a program that leaves `main`) nothing is undone, and what was
+/// to be undone ends by its TTL.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -39,13 +41,13 @@ struct Todo(Mutex<Work>);
 
 #[derive(Default)]
 struct Work {
-    /// Somebody has it done.
+    /// Somebody has begun it.
     begun: bool,
-    /// Until a task has taken it up.
+    /// The work, until a task has taken it up.
     work: Option<BoxFuture<'static, Result<bool>>>,
 }
 
-/// What came of beginning it.
+/// The result of beginning it.
 enum Begun {
     /// It runs.
     Now(JoinHandle<Result<bool>>),
@@ -55,7 +57,7 @@ enum Begun {
     Nowhere,
 }
 
-/// The handle's end of an [`Undo`], for `close`.
+/// The weak reference to an [`Undo`] that the handle keeps for `close`.
 pub(crate) struct Undoing(Weak<Todo>);
 
 impl Todo {
@@ -64,9 +66,10 @@ impl Todo {
         todo.begun || todo.work.is_none()
     }
 
-    /// Has it done on the first of these runtimes that still runs.
+    /// Has the work done on the first of these runtimes that still runs.
     fn begin(self: &Arc<Self>, runtimes: impl IntoIterator<Item = Handle>, tasks: &Tasks) -> Begun {
-        // Counted before anybody can see that it has begun, so that nobody who waits for all of them misses it.
+        // It is counted before anybody can see that it has begun: whoever waits for all work
+        // misses none.
         let _counted = {
             let mut todo = lock(&self.0);
             if todo.begun || todo.work.is_none() {
@@ -93,27 +96,29 @@ impl Todo {
 }
 
 impl Undo {
-    /// Undoes by this future.
+    /// Makes an undo by this future.
     pub fn new(work: impl Future<Output = Result<bool>> + Send + 'static) -> Self {
         let work = Work { begun: false, work: Some(Box::pin(work)) };
         let (todo, runtime) = (Todo(Mutex::new(work)), Handle::try_current().ok());
         Self { todo: Arc::new(todo), runtime, tasks: Tasks::default() }
     }
 
-    /// Nothing to undo.
+    /// Makes an undo that has nothing to do.
     pub fn nothing() -> Self {
         Self { todo: Arc::default(), runtime: None, tasks: Tasks::default() }
     }
 
-    /// Undoes, and goes on in the background when the caller stops waiting; `false` when it was done before.
+    /// Undoes, and goes on in the background when the caller stops waiting; `false` when it was
+    /// done before.
     ///
     /// # Errors
-    /// What the future gives; [`Closed`](ErrorKind::Closed) when the runtime ended meanwhile.
+    /// Those of the future; [`Closed`](ErrorKind::Closed) when the runtime ended meanwhile.
     pub async fn run(self) -> Result<bool> {
         let ended = || Error::new(ErrorKind::Closed, "the runtime has ended");
         match self.todo.begin(self.runtimes(), &self.tasks) {
             Begun::Now(task) => task.await.unwrap_or_else(|e| Err(ended().with_cause(e))),
-            // What another has begun is that one's to do, also while it has not taken the work up yet.
+            // Work that another has begun is the other's to do, also while no task has taken it up
+            // yet.
             Begun::Before => Ok(false),
             Begun::Nowhere => {
                 let work = lock(&self.todo.0).work.take();
@@ -126,12 +131,13 @@ impl Undo {
         }
     }
 
-    /// Leaves it as it is: nothing will be undone.
+    /// Drops the work: nothing will be undone.
     pub fn forget(self) {
         lock(&self.todo.0).work.take();
     }
 
-    /// Has it counted by these once it runs, in place of those before.
+    /// Has the work counted by these tasks once it runs, in place of the tasks that counted it
+    /// before.
     pub(crate) fn count_in(&mut self, tasks: &Tasks) {
         self.tasks = tasks.clone();
     }
@@ -150,7 +156,7 @@ impl Undoing {
         self.0.upgrade().is_none_or(|todo| todo.is_over())
     }
 
-    /// Has it done on the current runtime, counted by these.
+    /// Has the work done on the current runtime, counted by these tasks.
     pub(crate) fn begin(&self, tasks: &Tasks) {
         if let Some(todo) = self.0.upgrade() {
             todo.begin(Handle::try_current(), tasks);

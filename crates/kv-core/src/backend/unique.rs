@@ -20,7 +20,7 @@ use std::{
 /// ```
 #[must_use]
 pub fn unique() -> u64 {
-    // Keys differ with every `RandomState`, those of two threads or processes by the system's
-    // randomness. A process that was forked has the keys of its parent, and another id.
+    // Keys differ with every `RandomState`, and between threads and processes by the system's
+    // randomness. A process that was forked has the keys of its parent, but another id.
     RandomState::new().hash_one(process::id())
 }

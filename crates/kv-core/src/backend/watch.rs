@@ -1,9 +1,9 @@
 //! The engine of watches: lists, follows the changes, and lists again where some were lost.
 //!
-//! A backend says by a [`Source`] what its server can tell; [`start`] makes a
-//! [`WatchStream`] of it. The engine remembers what it delivered
-//! ([`WatchState`]), and from it decides what is owed: a source may tell the same thing twice, tell
-//! a change that the list had already, or lose changes, as long as it says so.
+//! A backend says by a [`Source`] what its server can tell; [`start`] makes a [`WatchStream`] of
+//! it. The engine remembers what it delivered ([`WatchState`]), and decides from that which events
+//! are owed. A source may tell the same thing twice, tell a change that the list had already, or
+//! lose changes, as long as it says that it lost some.
 //!
 //! ```text
 //! subscribe ──▶ list a page ──▶ fetch its values ──▶ follow ──▶ read a key that changed
@@ -12,27 +12,28 @@
 //!     └───────────── lagged, restored, failed ◀────────┘
 //! ```
 //!
-//! - *Subscribe* comes before the list, so that nothing is missed: changes from then on wait in the
-//!   source, best in an [`Inbox`](super::Inbox), which is bounded.
+//! - *Subscribe* comes before the list, so that nothing is missed: changes from then on wait in
+//!   the source, best in an [`Inbox`](super::Inbox), which is bounded.
 //! - *List*: pages are handed on as they come. The first list gives values; later ones may give
-//!   versions, and the engine *fetches* the values of those that differ. What was delivered and is
-//!   not in the list is deleted. Then comes `Synced`.
+//!   versions, and the engine *fetches* the values of those that differ. A key that was delivered
+//!   and is not in the list is told as deleted. Then comes `Synced`.
 //! - *Follow*: each [`Change`] becomes an event, or none where it is known already.
 //! - `Lagged` has the engine subscribe and list again, after a pause at random (full jitter, 50 ms
 //!   at first) that grows while this repeats within 5 s.
 //! - *Errors*: one that [lasts](crate::Error::is_lasting) ends the watch. Any other is ridden out
-//!   with [`Backoff`](super::Backoff), and logged once when it begins and once when the list is
-//!   complete again. A page that fails is asked for once more, then all is subscribed and listed
-//!   anew; so is all after an error of `next`, for nobody knows what was not told.
+//!   with [`Backoff`](super::Backoff), and logged once when the outage begins and once when the
+//!   list is complete again. A page that fails is asked for once more, a key that changed three
+//!   times more; then all is subscribed and listed anew. So is all after an error of `next`, for
+//!   nobody knows what was not told.
 //! - *A server that goes back* (restored from a copy, wiped, failed over to an older member) shows
-//!   a version that does not follow the one delivered, or another value under the same version. The
-//!   key is deleted and put, and where others were taken for unchanged by their versions alone, all
-//!   is listed again with [`Detail::Values`].
+//!   a version that does not follow the one delivered, or another value under the same version.
+//!   The key is told as deleted and put. Where other keys were taken for unchanged by their
+//!   versions alone, all is listed again with [`Detail::Values`].
 //!
 //! Nothing runs while the stream is not polled, and dropping the stream drops the source.
 //!
 //! # How a backend becomes a source
-//! A server that tells each change in order, and lists values:
+//! This server tells each change in order, and lists values:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -73,7 +74,7 @@
 //!     }
 //!
 //!     async fn subscribe(&mut self) -> Result<()> {
-//!         // What waited is older than the list that comes now.
+//!         // The changes that waited are older than the list that comes now.
 //!         self.inbox.clear();
 //!         *self.server.watches.lock().unwrap() = vec![self.inbox.clone()];
 //!         Ok(())
@@ -114,22 +115,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What other servers do:
+//! Sources of other kinds of servers:
 //!
-//! - One that lists at one revision, counts its writes and tells each (etcd): `position` is the
-//!   revision. A list by versions gives `Name` for a key whose version may have been given out
-//!   twice, else `Version`; it says `Restored` where the server's history is another. Values that
-//!   it did not compare come later, as `Found`.
-//! - One that answers whole, again and again (Consul): watches share one query by a
+//! - A server that lists at one revision, counts its writes and tells each (etcd): `position` is
+//!   the revision. A list by versions gives `Name` for a key whose version may have been given out
+//!   twice, else `Version`; it is `Restored` where the server's history is another. Values that it
+//!   did not compare come later, as `Found`.
+//! - A server that answers whole, again and again (Consul): watches share one query by a
 //!   [`Hub`](super::Hub). Each pair is an `Entry`; the changes are those of the hub's
 //!   [`Subscription`](super::Subscription), which become a [`Change`] by `into`.
-//! - One that publishes names and lists versions (Redis): `Version` once something was delivered,
-//!   and a `fetch`; `Changed` for what was published without its value, `Gone` for what expired,
-//!   and an [`ExpiryQueue`](super::ExpiryQueue) for when to look.
-//! - One with a stream of records, which others write without a version (DynamoDB): `Name` for
-//!   those entries; `Changed` for a record of such a write, and for any record of a key that was
-//!   [delivered](WatchState::version) from one, since nobody knows which is the older; and
-//!   [`follows`](Source::follows), for they follow anything.
+//! - A server that publishes names and lists versions (Redis): `Version` once something was
+//!   delivered, and a `fetch`; `Changed` for a key that was published without its value, `Gone`
+//!   for one that expired, and an [`ExpiryQueue`](super::ExpiryQueue) for when to look.
+//! - A server with a stream of records, to which others write without a version (DynamoDB): `Name`
+//!   for those entries; `Changed` for a record of such a write, and for any record of a key that
+//!   was [delivered](WatchState::version) from one, since nobody knows which is the older; and
+//!   [`follows`](Source::follows), since such writes follow anything.
 //! - This process, or one reader for all watches (memory, redb, ZooKeeper):
 //!   [`Hub::watch`](super::Hub::watch).
 
@@ -143,8 +144,8 @@ use crate::{Entry, Error, ErrorKind, Key, Result, Version, WatchEvent, driver::W
 use std::future::Future;
 
 /// Starts a watch of a source: what is there as `Put`s, then `Synced`, then every change; after an
-/// outage what differs, then `Synced`. It ends with the first error that lasts. Nothing runs before
-/// the stream is polled; dropping it drops the source.
+/// outage what differs, then `Synced`. It ends with the first error that lasts. Nothing runs
+/// before the stream is polled; dropping it drops the source.
 pub fn start<S: Source>(source: S) -> WatchStream {
     stream(|out| engine::Watch::new(source, out).run())
 }
@@ -157,37 +158,38 @@ pub fn start<S: Source>(source: S) -> WatchStream {
 ///
 /// # Errors
 /// An error that [lasts](Error::is_lasting) ends the watch. A source whose server refuses for a
-/// while (credentials that are about to be exchanged) gives another kind until it is certain. Any
-/// other error is ridden out, as the [module](self) says.
+/// while (credentials that are about to be exchanged) gives another kind until it is certain that
+/// the refusal lasts. Any other error is ridden out, as the [module](self) says.
 pub trait Source: Send + 'static {
-    /// Where a page of the list begins, as the page before it said.
+    /// The place at which a page of the list begins, as the page before it said.
     type Token: Send + Sync;
 
     /// Returns the name of the backend, for the log.
     fn backend(&self) -> &'static str;
 
     /// Sees to it that every change from now on comes out of [`next`](Self::next), or `Lagged` in
-    /// its place. It is called before each list. What stands already may be kept; what waited so
-    /// far is dropped ([`Inbox::clear`](super::Inbox::clear)), since the list is taken after it.
-    /// Otherwise the watch may tell an old change anew, unless the list has a position.
+    /// its place. It is called before each list. A subscription that stands already may be kept;
+    /// the changes that waited so far are dropped ([`Inbox::clear`](super::Inbox::clear)), since
+    /// the list is taken after them. A watch whose source keeps them may tell an old change anew,
+    /// unless the list has a position.
     fn subscribe(&mut self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads one page of what is there, as of now or later, never from the past. The whole of the
-    /// list holds each key that is there all the while, once. The first call of a list has no
-    /// token; a call that failed may be made again with the same one.
+    /// Reads one page of what is there, as of now or later, never from the past. The whole list
+    /// holds once each key that is there all the while. The first call of a list has no token; a
+    /// call that failed may be made again with the same one.
     ///
-    /// `delivered` says what the list is for: values where its [`detail`](WatchState::detail) is
-    /// [`Detail::Values`], versions where that is cheaper otherwise.
+    /// `delivered` says what the list has to give: values where its [`detail`](WatchState::detail)
+    /// is [`Detail::Values`]; otherwise versions, where they are cheaper.
     fn list(
         &mut self,
         delivered: &WatchState,
         from: Option<&Self::Token>,
     ) -> impl Future<Output = Result<Listing<Self::Token>>> + Send;
 
-    /// Reads the values of the first of these keys, as many as the server gives at once, and one at
-    /// least: an answer for each, in their order, `None` for a key that is gone by now. As of now
-    /// or of the list, never of an earlier time. For a key that is gone in the list the watch tells
-    /// so when the list is complete.
+    /// Reads the values of the first of these keys, as many as the server gives at once, and one
+    /// at least. It returns an answer for each, in their order; `None` for a key that is gone by
+    /// now. The values are as of now or of the list, never of an earlier time. When the list is
+    /// complete, the watch tells which of its keys are gone.
     ///
     /// Provided: for sources whose lists and changes give values.
     ///
@@ -198,38 +200,38 @@ pub trait Source: Send + 'static {
         async { Err(Error::new(ErrorKind::Unsupported, why)) }
     }
 
-    /// Waits for the next change, for as long as there is none. What is slow to read is bounded,
-    /// best by an [`Inbox`](super::Inbox).
+    /// Waits for the next change, for as long as there is none. The changes that wait for a slow
+    /// reader are bounded, best by an [`Inbox`](super::Inbox).
     ///
     /// # Errors
-    /// After an error that does not last the engine subscribes and lists anew. A request that
-    /// failed without a change being lost (whether a key has expired) is better made again inside.
+    /// After an error that does not last the engine subscribes and lists anew. A request whose
+    /// failure loses no change (it asks whether a key has expired) is better made again inside.
     fn next(&mut self, delivered: &WatchState) -> impl Future<Output = Result<Change>> + Send;
 
     /// Returns whether a key can have come from the delivered version to the found one by writes
     /// alone. Where it cannot, a change of that version is an old one, and an entry that was read
-    /// is of a server that went back. It is asked of two that differ.
+    /// is of a server that went back. The two versions differ.
     ///
-    /// Provided: whether the found one is greater. For versions that have no order, as those made
-    /// of a value that another tool wrote, a backend says `true`.
+    /// Provided: it returns whether the found one is greater. For versions that have no order, as
+    /// those made of a value that another tool wrote, a backend returns `true`.
     fn follows(&self, delivered: Version, found: Version) -> bool {
         found > delivered
     }
 }
 
-/// What [`Source::list`] answers.
+/// The answer of [`Source::list`].
 #[derive(Debug)]
 pub enum Listing<T> {
     /// One page.
     Page {
-        /// What is there.
+        /// The keys that are there.
         entries: Vec<Listed>,
-        /// The greatest version that had been given out before the list was taken: a key that the
-        /// list did not have, and a change of this version or an older one, is known to be over.
-        /// That of the first page counts. `None` where the versions of different keys have no
+        /// The greatest version that had been given out before the list was taken. For a key that
+        /// is not in the list, a change of this version or an older one is known to be over. The
+        /// position of the first page counts. `None` where the versions of different keys have no
         /// order.
         position: Option<Version>,
-        /// Where the next page begins; `None` at the end.
+        /// The place at which the next page begins; `None` at the end.
         next: Option<T>,
     },
     /// The server is seen to go on with another history than the one delivered (restored, wiped),
@@ -240,30 +242,31 @@ pub enum Listing<T> {
 /// One key of a list.
 #[derive(Debug)]
 pub enum Listed {
-    /// With its value.
+    /// The key with its value.
     Entry(Entry),
-    /// By its version, which alone tells whether it was delivered: fetched where it differs.
+    /// The key by its version, which alone tells whether it was delivered: the value is fetched
+    /// where the version differs.
     Version(Key, Version),
-    /// By name: fetched, and compared by its version and value.
+    /// The key by its name: the entry is fetched, and compared by its version and value.
     Name(Key),
 }
 
-/// What [`Source::next`] answers.
+/// The answer of [`Source::next`].
 #[derive(Debug)]
 pub enum Change {
-    /// A whole change, in the order of the changes of its key. One that was delivered, or is older,
-    /// gives no event, nor does a `Synced`, which is the engine's.
+    /// A whole change, in the order of the changes of its key. One that was delivered, or is
+    /// older, gives no event, nor does a `Synced`, which is the engine's.
     Event(WatchEvent),
-    /// An entry that was read after every change that this source gave before: newer than what was
-    /// delivered, or the same, whatever its version. Where it does not follow, the server went
-    /// back.
+    /// An entry that was read after every change that this source gave before: it is newer than
+    /// what was delivered, or the same, whatever its version. Where the version does not follow,
+    /// the server went back.
     Found(Entry),
     /// A key that is gone, where the server tells no version of its end.
     Gone {
         /// The key.
         key: Key,
-        /// The version of its last write, at most: of a newer write nothing is said. `None` where
-        /// the key was seen to be gone after every change that this source gave before.
+        /// The version of its last write, at most; this says nothing of a newer write. `None`
+        /// where the key was seen to be gone after every change that this source gave before.
         last: Option<Version>,
     },
     /// This key has changed: it is fetched.

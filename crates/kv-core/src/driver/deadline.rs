@@ -1,4 +1,4 @@
-//! When a call has to end.
+//! The moment by which a call has to end.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,7 +13,8 @@ use tokio::{
 
 /// The moment by which a call has to end.
 ///
-/// The default is five seconds from now, so that a store called without a handle cannot hang either.
+/// The default is five seconds from now, so that a store called without a handle cannot hang
+/// either.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -33,35 +34,36 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// What a handle gives each call unless told otherwise.
+    /// The time that a handle gives each call unless told otherwise.
     pub const DEFAULT: Duration = Duration::from_secs(5);
     /// No deadline.
     pub const NEVER: Self = Self { at: None, within: Duration::MAX };
 
-    /// This long from now; never for a time that the clock cannot count.
+    /// Makes a deadline this long from now. It never passes where the clock cannot count the time.
     pub fn after(within: Duration) -> Self {
         Self { at: Instant::now().checked_add(within), within }
     }
 
-    /// The time that there was at first.
+    /// Returns the time that there was at first.
     pub fn within(self) -> Duration {
         self.within
     }
 
-    /// What is left, [`Duration::MAX`] without a deadline.
+    /// Returns the time that is left; [`Duration::MAX`] without a deadline.
     pub fn remaining(self) -> Duration {
         self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether it has passed.
+    /// Tells whether the deadline has passed.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }
 
-    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A timer
-    /// is armed only when the answer is not there at once.
+    /// Runs `work` until the deadline; `None` when it was not done by then, and was dropped. A
+    /// timer is armed only when the answer is not there at once.
     ///
-    /// Each turn asks `work` once, so that what yields within any number of these lets others run.
+    /// Each turn polls `work` once, so that work that yields lets other tasks run, within any
+    /// number of these limits.
     pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, mut timer) = (pin!(work), pin!(None));
         poll_fn(|cx| {
@@ -70,7 +72,7 @@ impl Deadline {
             }
             let Some(at) = self.at else { return Poll::Pending };
             if timer.is_none() {
-                // Work that uses up what a task may do in one turn does not keep it from its end.
+                // Work that uses up what a task may do in one turn must not hold back the timer.
                 timer.set(Some(unconstrained(sleep_until(at))));
             }
             match timer.as_mut().as_pin_mut() {

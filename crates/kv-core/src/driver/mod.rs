@@ -1,5 +1,6 @@
-//! For authors of backends and layers: the trait [`Store`], what its methods take, and what they
-//! answer. The mechanisms that every backend needs are in [`backend`](crate::backend).
+//! The interface for authors of backends and layers: the trait [`Store`], what its methods take,
+//! and what they answer. The mechanisms that every backend needs are in
+//! [`backend`](crate::backend).
 //!
 //! | method | takes | answers |
 //! |---|---|---|

@@ -5,7 +5,7 @@ use crate::{Consistency, Error, ErrorKind, LeaseId, Position, Result, Version};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What must be true of the key for a write to happen.
+/// The precondition of a write: what must be true of the key for the write to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// Nothing.
@@ -18,10 +18,11 @@ pub enum Expect {
 }
 
 impl Expect {
-    /// For backends: compares with what was found.
+    /// Compares, for backends, the precondition with the version that was found.
     ///
     /// # Errors
-    /// [`KeyExists`](ErrorKind::KeyExists) or [`KeyModified`](ErrorKind::KeyModified), with both versions.
+    /// [`KeyExists`](ErrorKind::KeyExists) or [`KeyModified`](ErrorKind::KeyModified), with both
+    /// versions.
     pub fn check(self, found: Option<Version>) -> Result<()> {
         match (self, found) {
             (Self::Anything, _) | (Self::Missing, None) => Ok(()),
@@ -55,9 +56,9 @@ macro_rules! setters {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// How fresh the answer must be.
+    /// The freshness that the answer must have.
     pub consistency: Consistency,
-    /// When the call has to end.
+    /// The moment by which the call has to end.
     pub deadline: Deadline,
 }
 setters!(ReadOptions {
@@ -71,7 +72,7 @@ setters!(ReadOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// When the call has to end.
+    /// The moment by which the call has to end.
     pub deadline: Deadline,
 }
 setters!(WriteOptions {
@@ -83,11 +84,13 @@ setters!(WriteOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
-    /// How long the key lives after this write; `None` makes it permanent. Not together with `lease`.
+    /// The time that the key lives after this write; `None` makes it permanent. Not together with
+    /// `lease`.
     pub ttl: Option<Duration>,
     /// The lease that the key lives under.
     pub lease: Option<LeaseId>,
-    /// When the call has to end. In a [`Transaction`](super::Transaction) the transaction's own counts.
+    /// The moment by which the call has to end. In a [`Transaction`](super::Transaction) the
+    /// transaction's own counts.
     pub deadline: Deadline,
 }
 setters!(PutOptions {
@@ -103,15 +106,17 @@ setters!(PutOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListOptions {
-    /// All descendants (the default), or only the immediate children, keys and directories told apart.
+    /// Tells whether all descendants are listed (the default), or only the immediate children,
+    /// keys and directories told apart.
     pub recursive: bool,
-    /// [`Item::Key`](crate::Item::Key)s in place of entries; no value is fetched where the server allows it.
+    /// Tells whether the answer has [`Item::Key`](crate::Item::Key)s in place of entries; no value
+    /// is fetched then where the server allows it.
     pub keys_only: bool,
-    /// At most so many items in the answer; the page may hold fewer and still have a next one.
+    /// The most items in the answer; the page may hold fewer and still have a next one.
     pub limit: Option<usize>,
-    /// Only what comes behind this place in the order.
+    /// The place behind which the listing begins.
     pub start_after: Option<Position>,
-    /// How fresh the answer must be, and when this page has to be there.
+    /// The freshness that the answer must have, and the moment by which this page has to be there.
     pub read: ReadOptions,
 }
 
@@ -135,7 +140,7 @@ setters!(ListOptions {
     limit: Option<usize>,
     /// Sets the place behind which the listing begins.
     start_after: Option<Position>,
-    /// Sets the options of the read behind it.
+    /// Sets the options of the read behind the listing.
     read: ReadOptions,
 });
 
@@ -143,7 +148,7 @@ setters!(ListOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WatchOptions {
-    /// The time that each single request behind the watch has. The watch itself has no end.
+    /// The time that each single request of the watch has. The watch itself has no end.
     pub each_request: Duration,
 }
 
@@ -161,7 +166,7 @@ setters!(WatchOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LeaseOptions {
-    /// When the grant has to be there.
+    /// The moment by which the grant has to be there.
     pub deadline: Deadline,
     /// The time that each renewal and the revocation have.
     pub each_request: Duration,
@@ -183,19 +188,20 @@ setters!(LeaseOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// How long the lock outlives its holder's last renewal.
+    /// The time that the lock outlives its holder's last renewal.
     pub ttl: Duration,
-    /// What others read of the holder.
+    /// The value that others read of the holder.
     pub value: Bytes,
-    /// Whether to wait in line; without it a lock that another holds, or waits for, gives `None` at once.
+    /// Tells whether to wait in line. Without waiting, a lock that another holds, or waits for,
+    /// gives `None` at once.
     pub wait: bool,
-    /// The time that each single request has: of the acquisition, of each renewal, of the release. Waiting in
-    /// line has no end.
+    /// The time that each single request has: of the acquisition, of each renewal, of the release.
+    /// Waiting in line has no end.
     pub each_request: Duration,
 }
 
 impl LockOptions {
-    /// How long a lock outlives its holder's last renewal unless told otherwise.
+    /// The time that a lock outlives its holder's last renewal, unless told otherwise.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
 }
 

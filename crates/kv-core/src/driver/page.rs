@@ -8,12 +8,12 @@ use bytes::Bytes;
 pub struct Cursor(Bytes);
 
 impl Cursor {
-    /// A note of this content.
+    /// Makes a note of this content.
     pub fn new(note: impl Into<Bytes>) -> Self {
         Self(note.into())
     }
 
-    /// The content.
+    /// Returns the content.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -22,16 +22,18 @@ impl Cursor {
 /// A part of a listing, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What was found, in ascending order of [`Position`].
+    /// The items that were found, in ascending order of [`Position`].
     pub items: Vec<Item>,
-    /// Where the next page begins; `None` at the end.
+    /// The place at which the next page begins; `None` at the end.
     pub next: Option<Cursor>,
 }
 
 impl Page {
-    /// For backends whose server answers whole: sorts, drops what the options leave out and what is the
-    /// library's own, folds what lies deeper into directories, and cuts at the limit. The result has no next page
-    /// unless it was cut, and then goes on behind its last item.
+    /// Makes a page, for backends whose server answers with the whole listing. It sorts the
+    /// entries, drops those that the options leave out and those that are the library's own, folds
+    /// deeper ones into directories where the options ask for children alone, and cuts at the
+    /// limit. The result has no next page unless it was cut; the next one then begins behind the
+    /// last item.
     ///
     /// ```
     /// use kv_core::{Directory, Entry, Error, Key, Version, driver::{ListOptions, Page}};
@@ -72,12 +74,13 @@ impl Page {
         Self { items: at.into_iter().map(|(_, item)| item).collect(), next }
     }
 
-    /// For backends whose server seeks by name: the cursor of a page that begins behind this place.
+    /// Returns, for backends whose server seeks by name, the cursor of a page that begins behind
+    /// this place.
     pub fn behind(place: &Position) -> Cursor {
         Cursor::new(place.start())
     }
 
-    /// For backends: the place that [`behind`](Self::behind) noted.
+    /// Returns, for backends, the place that [`behind`](Self::behind) noted.
     pub fn place(cursor: &Cursor) -> Option<Position> {
         let name = std::str::from_utf8(cursor.as_bytes()).ok()?;
         match name.strip_suffix('/') {
@@ -88,11 +91,11 @@ impl Page {
     }
 }
 
-/// What one step of a `delete_tree` did.
+/// The result of one step of a `delete_tree`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// How many keys were deleted, where the server tells.
+    /// The number of keys that were deleted, where the server tells it.
     pub deleted: Option<u64>,
-    /// Where the next batch begins; `None` at the end.
+    /// The place at which the next batch begins; `None` at the end.
     pub next: Option<Cursor>,
 }

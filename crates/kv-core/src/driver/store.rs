@@ -11,69 +11,80 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
-/// What a backend's author writes: six methods make a backend, the others have an answer already.
+/// The trait that a backend's author implements: six methods make a backend, the others are
+/// provided.
 ///
-/// Users never call it: they hold a [`Kv`](crate::Kv), which has checked names and options against the
-/// [`Capabilities`] before a method here is called, so that an implementation need not check again. What it must
-/// do is in the text of each method; whether it does is what the conformance suite tells.
+/// Users never call it: they hold a [`Kv`](crate::Kv), which checks names and options against the
+/// [`Capabilities`] before it calls a method here, so that an implementation need not check them
+/// again. The text of each method says what an implementation must do; the conformance suite tells
+/// whether it does so.
 ///
 /// # Deadlines
-/// Every call ends within its options' [`Deadline`](crate::driver::Deadline). The handle cuts it off there, and then can only say
-/// [`Timeout`](crate::ErrorKind::Timeout) for a read and [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) for a write; a
-/// backend that knows better (the request never left) answers first.
+/// Every call ends within its options' [`Deadline`](crate::driver::Deadline). The handle cuts a
+/// call off there, a write 50 ms later, and can then only answer
+/// [`Timeout`](crate::ErrorKind::Timeout) for a read and
+/// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) for a write; a backend that knows better
+/// (the request never left) answers first.
 ///
 /// # Errors
-/// A write that may have reached the server is never sent again, and its error is
-/// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) unless it is certain that it took no effect:
-/// [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout) then. Reads may be sent again until
-/// the deadline. No failure reads as success, as *missing* or as a conflict. No secret is in a message.
+/// A write that may have reached the server is never sent again. Its error is
+/// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), or, where it is certain that the write
+/// took no effect, [`Unavailable`](crate::ErrorKind::Unavailable) or
+/// [`Timeout`](crate::ErrorKind::Timeout). Reads may be sent again until the deadline. No failure
+/// reads as success, as *missing* or as a conflict. No secret is in a message.
 ///
 /// # Cancel safety
-/// Any future may be dropped at any point. What was begun is undone in the background ([`backend::Undo`]), or ends
-/// by its TTL.
+/// Any future may be dropped at any point. The work that it began is undone in the background
+/// ([`backend::Undo`]), or ends by its TTL.
 ///
 /// # Wrappers
-/// A layer is a `Store` over a `Store`; it forwards every method, which `#[deny(clippy::missing_trait_methods)]`
-/// on its impl checks, and tells by [`inner`](Self::inner) what it stands on. On an `Arc<dyn Store>` call methods through
-/// `as_ref()`: the `Arc` is a `Store` too, and
-/// would box each future twice.
+/// A layer is a `Store` over a `Store`. It forwards every method, which
+/// `#[deny(clippy::missing_trait_methods)]` on its impl checks, and tells by
+/// [`inner`](Self::inner) what it stands on. Call the methods of an `Arc<dyn Store>` through
+/// `as_ref()`: the `Arc` is a `Store` too, and would box each future twice.
 #[async_trait]
 pub trait Store: AsStore + Any + Send + Sync + Debug {
-    /// What this store can do: complete and fixed once it is open.
+    /// Returns what this store can do: complete and fixed once it is open.
     fn capabilities(&self) -> &Capabilities;
 
-    /// The entry; `None` when it is missing or expired.
+    /// Returns the entry of a key; `None` when the key is missing or expired.
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>>;
 
-    /// Creates or replaces the key if it is as expected, with a new version also for the same bytes. A put without
-    /// a TTL makes the key permanent, one with a TTL starts it anew.
+    /// Creates or replaces the key if it is as expected. The key gets a new version, also for the
+    /// same bytes. A put without a TTL makes the key permanent; a put with one starts the TTL
+    /// anew.
     ///
     /// # Errors
-    /// [`KeyExists`](crate::ErrorKind::KeyExists) for [`Expect::Missing`], [`KeyModified`](crate::ErrorKind::KeyModified) for
-    /// [`Expect::Version`], also when the key is gone. [`LeaseLost`](crate::ErrorKind::LeaseLost) when the lease has ended.
+    /// [`KeyExists`](crate::ErrorKind::KeyExists) for [`Expect::Missing`],
+    /// [`KeyModified`](crate::ErrorKind::KeyModified) for [`Expect::Version`], also when the key
+    /// is gone. [`LeaseLost`](crate::ErrorKind::LeaseLost) when the lease has ended.
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written>;
 
-    /// Deletes the key if it is as expected; whether it was there.
+    /// Deletes the key if it is as expected, and returns whether it was there.
     ///
     /// # Errors
-    /// [`KeyModified`](crate::ErrorKind::KeyModified) for [`Expect::Version`], also when the key is gone.
+    /// [`KeyModified`](crate::ErrorKind::KeyModified) for [`Expect::Version`], also when the key
+    /// is gone.
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool>;
 
-    /// One page of what lies strictly below the directory, in ascending order of [`Position`](crate::Position), beginning where
-    /// `from` noted or else behind `options.start_after`. Over all pages a key present throughout appears once and
-    /// a key absent throughout never. A page may be empty and still have a next one.
+    /// Returns one page of what lies strictly below the directory, in ascending order of
+    /// [`Position`](crate::Position). It begins where `from` noted, or else behind
+    /// `options.start_after`. Over all pages, a key that is there all the time appears once, and a
+    /// key that is never there does not appear. A page may be empty and still have a next one.
     async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions)
     -> Result<Page>;
 
-    /// What is there as `Put`s, then `Synced`, then every change; after an outage what differs, then `Synced`.
-    /// What does not exist yet is watched just the same. [`backend::watch`] makes such a stream of a
-    /// source that tells what its server can.
+    /// Watches a target: the stream gives what is there as `Put`s, then `Synced`, then every
+    /// change; after an outage it gives what differs, then `Synced`. A target that does not exist
+    /// yet is watched just the same. [`backend::watch`] makes such a stream of a source that says
+    /// what its server can tell.
     ///
-    /// Outages are ridden out inside the stream; its first `Err` is its end. Dropping it stops all its work, on the
-    /// server too. A slow reader holds back this stream alone.
+    /// Outages are ridden out inside the stream; its first `Err` is its end. Dropping the stream
+    /// stops all its work, on the server too. A slow reader holds back this stream alone.
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream>;
 
-    /// Several keys, in their order, in as few requests as the server allows. Provided: a `get` each.
+    /// Reads several keys, in as few requests as the server allows. The answers are in the order
+    /// of the keys. Provided: a `get` for each.
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
@@ -82,14 +93,16 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Ok(found)
     }
 
-    /// Whether the key is there, without its value where the server allows it. Provided: by `get`.
+    /// Returns whether the key is there, without reading its value where the server allows it.
+    /// Provided: by `get`.
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
         Ok(self.get(key, options).await?.is_some())
     }
 
-    /// One batch of deleting everything strictly below the directory, never the library's own keys: all of it where
-    /// the server can, beginning where `from` noted. Restartable. Provided: lists a page and deletes it key by key;
-    /// right where a [`Cursor`] notes a name, as those of [`Page`] do.
+    /// Deletes one batch of what lies strictly below the directory, beginning where `from` noted:
+    /// all of it where the server can, and never the library's own keys. It can be called again
+    /// after a failure. Provided: lists a page and deletes it key by key, which is right where a
+    /// [`Cursor`] notes a name, as those of [`Page`] do.
     async fn delete_tree(
         &self,
         directory: &Directory,
@@ -106,61 +119,65 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Ok(Batch { deleted: Some(deleted), next: page.next })
     }
 
-    /// Conditions and writes, all or nothing. Provided: `Unsupported`.
+    /// Makes all writes if all conditions are true, else none. Provided: `Unsupported`.
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
         let _ = (transaction, options);
         Err(self.capabilities().unsupported("transactions"))
     }
 
-    /// A lease of the granted TTL, kept alive by [`backend::Alive`] as long as the answer lives. Renewing changes no
-    /// version and yields no event. Provided: `Unsupported`.
+    /// Grants a lease, whose granted TTL is in the answer. [`backend::Alive`] keeps it alive as
+    /// long as the answer lives. Renewing changes no version and yields no event. Provided:
+    /// `Unsupported`.
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
         let _ = (ttl, options);
         Err(self.capabilities().unsupported("leases"))
     }
 
-    /// The lock; `None` when it is not free and `options.wait` is false. Two acquisitions exclude each other also
-    /// within one handle. Dropping the future leaves nothing behind. Provided: `Unsupported`; a backend with TTLs
-    /// and watches can answer with [`backend::fallback::lock`].
+    /// Acquires the lock; `None` when it is not free and `options.wait` is false. Two acquisitions
+    /// exclude each other also within one handle. Dropping the future leaves nothing behind.
+    /// Provided: `Unsupported`; a backend with TTLs and watches can answer with
+    /// [`backend::fallback::lock`].
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
         let _ = (name, options);
         Err(self.capabilities().unsupported("locks"))
     }
 
-    /// Who holds the lock. Provided: `Unsupported`.
+    /// Returns who holds the lock; `None` when it is free. Provided: `Unsupported`.
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         let _ = (name, options);
         Err(self.capabilities().unsupported("locks"))
     }
 
-    /// Brings keys that other tools wrote below the directory into listings and watches; how many. Provided: 0, for
-    /// backends that see them anyway.
+    /// Brings keys that other tools wrote below the directory into listings and watches, and
+    /// returns how many. Provided: 0, for backends that see them anyway.
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         let _ = (directory, options);
         Ok(0)
     }
 
-    /// One linearizable read that needs the quorum. Provided: `Unsupported`.
+    /// Makes one linearizable read that needs the quorum. Provided: `Unsupported`.
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let _ = options;
         Err(self.capabilities().unsupported("health"))
     }
 
-    /// What a layer stands on, for `find`, the method of `dyn Store`; a backend stands on nothing. Provided: `None`.
+    /// Returns the store that a layer stands on, for `find`, the method of `dyn Store`. Provided:
+    /// `None`, for a backend, which stands on no other store.
     fn inner(&self) -> Option<&dyn Store> {
         None
     }
 
-    /// Ends the connections, once and for all: the handle has ended guards, leases, waits and watches before.
-    /// Idempotent. Provided: nothing to do.
+    /// Ends the connections, once and for all. The handle has ended guards, leases, waits and
+    /// watches before. It may be called again. Provided: does nothing.
     async fn close(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// A store as an object, which pointers to what may be one already cannot make; every store has it, nobody writes it.
+/// Gives a store as a `&dyn Store`, which a pointer to a type that may itself be `dyn Store`
+/// cannot make. Every store has it; nobody writes it.
 pub trait AsStore {
-    /// The store itself.
+    /// Returns the store itself.
     fn as_store(&self) -> &dyn Store;
 }
 
@@ -171,8 +188,9 @@ impl<T: Store> AsStore for T {
 }
 
 impl dyn Store {
-    /// The store of this type: this one, or the first below it that is; `None` where there is none. For what a backend
-    /// offers beside the trait, from any handle:
+    /// Returns the store of this type: this one, or the first below it that is of the type; `None`
+    /// where there is none. It gives access, from any handle, to what a backend offers beside the
+    /// trait:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -193,27 +211,27 @@ impl dyn Store {
     }
 }
 
-/// A lock that was got: what [`Store::lock`] answers.
+/// A lock that was acquired: the answer of [`Store::lock`].
 #[derive(Debug)]
 pub struct Acquired {
-    /// The proof, with the token.
+    /// The proof of holding the lock, with its token.
     pub fence: Fence,
-    /// Whether it is still held, by the owner's clock.
+    /// The life of the lock, which tells whether it is still held, by the owner's clock.
     pub alive: backend::Alive,
-    /// Gives it back; `true` when it was still held.
+    /// Gives the lock back; `true` when it was still held.
     pub release: backend::Undo,
 }
 
-/// A lease that was granted: what [`Store::lease`] answers.
+/// A lease that was granted: the answer of [`Store::lease`].
 #[derive(Debug)]
 pub struct Leased {
-    /// The backend's name of it.
+    /// The backend's name of the lease.
     pub id: LeaseId,
     /// The TTL as granted.
     pub ttl: Duration,
-    /// Whether it still lives, by the owner's clock.
+    /// The life of the lease, which tells whether it is not over, by the owner's clock.
     pub alive: backend::Alive,
-    /// Ends it, and its keys; `true` when it was still alive.
+    /// Ends the lease, and its keys; `true` when it was still alive.
     pub revoke: backend::Undo,
 }
 

@@ -1,23 +1,24 @@
-//! What a store watches, and the stream that it gives.
+//! The targets of watches, and the stream of a watch.
 
 use crate::{Directory, Key, Result, WatchEvent};
 use futures_core::stream::BoxStream;
 
-/// What is watched.
+/// The target of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// One key.
     Key(Key),
     /// All keys strictly below a directory.
     Tree(Directory),
-    /// The holder of the lock of this name: a `Put` whose value is the holder's and whose version is the
-    /// fencing token, `Version::new(token, 0)`; a `Delete` when nobody holds it.
+    /// The holder of the lock of this name. The events are a `Put` whose value is the holder's and
+    /// whose version is the fencing token, `Version::new(token, 0)`, and a `Delete` when nobody
+    /// holds the lock.
     Holder(Key),
 }
 
 impl Target {
-    /// Whether an event of this data key belongs to the watch. Never true for a [`Target::Holder`], whose events
-    /// come from another place.
+    /// Tells whether an event of this data key belongs to the watch. It never does for a
+    /// [`Target::Holder`], whose events come from another place.
     pub fn concerns(&self, key: &Key) -> bool {
         match self {
             Self::Key(watched) => watched == key,
@@ -26,7 +27,7 @@ impl Target {
         }
     }
 
-    /// The name of the key, directory or lock.
+    /// Returns the name of the key, directory or lock.
     pub fn name(&self) -> &str {
         match self {
             Self::Key(name) | Self::Holder(name) => name.as_str(),
@@ -35,6 +36,6 @@ impl Target {
     }
 }
 
-/// The events of a watch: endless until its first `Err`, which means that the watch is over for good. Dropping it
-/// stops all its work.
+/// The events of a watch: endless until the first `Err`, which means that the watch is over for
+/// good. Dropping the stream stops all its work.
 pub type WatchStream = BoxStream<'static, Result<WatchEvent>>;

@@ -1,4 +1,4 @@
-//! What a store is asked to do all or nothing, and what it decides.
+//! Transactions as a store gets them, and the decision of the store.
 
 use crate::{Condition, Key, Written, driver::PutOptions};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ pub enum Write {
         key: Key,
         /// The value.
         value: Bytes,
-        /// As of a put.
+        /// The options, as of a put.
         options: PutOptions,
     },
     /// Deletes the key, if it is there.
@@ -23,7 +23,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// The key that is written.
+    /// Returns the key that is written.
     pub fn key(&self) -> &Key {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => key,
@@ -35,19 +35,19 @@ impl Write {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Transaction {
-    /// All of them must be true, at one moment.
+    /// The conditions, all of which must be true at one moment.
     pub conditions: Vec<Condition>,
-    /// What happens then, at the same moment. No key is written twice.
+    /// The writes that happen then, at the same moment. No key is written twice.
     pub writes: Vec<Write>,
 }
 
 impl Transaction {
-    /// A transaction.
+    /// Makes a transaction.
     pub fn new(conditions: Vec<Condition>, writes: Vec<Write>) -> Self {
         Self { conditions, writes }
     }
 
-    /// Every key in it, for a layer that renames.
+    /// Returns every key in the transaction, for a layer that renames keys.
     pub fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         let conditions = self.conditions.iter_mut().filter_map(|c| match c {
             Condition::Version(key, _) | Condition::Exists(key) | Condition::Missing(key) => Some(key),
@@ -59,7 +59,8 @@ impl Transaction {
     }
 }
 
-/// What a store decided about a [`Transaction`]: what [`Store::transact`](crate::driver::Store::transact) answers.
+/// The decision of a store about a [`Transaction`], which is the answer of
+/// [`Store::transact`](crate::driver::Store::transact).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a refused transaction has written nothing"]
 pub enum Decision {
@@ -73,7 +74,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Whether the writes happened.
+    /// Tells whether the writes happened.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed(_))
     }

@@ -1,22 +1,23 @@
-//! What names a key or a directory in a call.
+//! The types that name a key or a directory in a call.
 
 use super::{Directory, Key};
 use crate::{Error, Result};
 use std::{borrow::Cow, sync::Arc};
 
-/// What names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and references to them.
+/// A type that names a key or a directory in a call: `&str`, `String`, [`Key`], [`Directory`] and
+/// references to them.
 ///
 /// The name is checked when the call is awaited, so that calls can be chained.
 pub trait IntoKey {
-    /// As a key.
+    /// Returns the name as a key.
     ///
     /// # Errors
-    /// As [`Key::parse`].
+    /// Those of [`Key::parse`].
     fn into_key(self) -> Result<Key>;
-    /// As a directory.
+    /// Returns the name as a directory.
     ///
     /// # Errors
-    /// As [`Directory::parse`].
+    /// Those of [`Directory::parse`].
     fn into_directory(self) -> Result<Directory>;
 }
 
@@ -72,7 +73,7 @@ macro_rules! conversions {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
                 let name = <Cow<'de, str>>::deserialize(from)?;
-                // What came out of a listing may be longer than what a user gives.
+                // A name out of a listing may be longer than one that a user may give.
                 let known = super::stored(&name).filter(|_| !name.is_empty());
                 known.map(Self).map_or_else(|| Self::parse(&name), Ok).map_err(serde::de::Error::custom)
             }

@@ -14,22 +14,23 @@ use std::{
 
 /// The longest name that a user may give, in bytes.
 pub(crate) const MAX_GIVEN: usize = 512;
-/// The longest name that a [`Store`](crate::driver::Store) is handed, in bytes: a user's name with a layer's prefix.
+/// The longest name that a [`Store`](crate::driver::Store) is handed, in bytes: a user's name with
+/// a layer's prefix.
 pub(crate) const MAX_STORED: usize = 1000;
 /// The segment that the library keeps for itself.
 const RESERVED: &str = ".kv";
 
 /// The name of a value: UTF-8 segments joined by `/`.
 ///
-/// A key is always in its normal form: leading, trailing and doubled slashes are dropped, so `/a//b/` and
-/// `a/b` are one key on every backend. Keys order by their bytes. Cloning is cheap.
+/// A key is always in its normal form: leading, trailing and doubled slashes are dropped, so
+/// `/a//b/` and `a/b` are one key on every backend. Keys order by their bytes. Cloning is cheap.
 ///
-/// A name that is given as text has at most 512 bytes. Longer ones, up to 1,000, which other tools wrote, come out of
-/// listings and watches as keys, and every call takes those.
+/// A name that is given as text has at most 512 bytes. Longer names, up to 1,000 bytes, which
+/// other tools wrote, come out of listings and watches as keys, and every call takes them.
 ///
-/// A segment is refused when it is `.`, `..` or `.kv` (reserved for the library), begins or ends with white
-/// space, or holds a control character or a noncharacter. Every other character works on every backend,
-/// whatever the server's own quoting.
+/// A segment is refused when it is `.`, `..` or `.kv` (reserved for the library), begins or ends
+/// with white space, or holds a control character or a noncharacter. Every other character works
+/// on every backend, whatever the server's own quoting.
 ///
 /// ```
 /// use kv_core::{ErrorKind, Key};
@@ -44,8 +45,9 @@ pub struct Key(Arc<str>);
 
 /// A prefix of keys that ends at a segment border; the empty one is the root.
 ///
-/// `app` is the directory of `app/x` and never of `application/x`. Nothing creates or deletes a directory: it
-/// is where keys are. [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show it with a `/` at its end.
+/// `app` is the directory of `app/x` and never of `application/x`. Nothing creates or deletes a
+/// directory: it is where keys are. [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show it
+/// with a `/` at its end.
 ///
 /// ```
 /// use kv_core::{Directory, Key};
@@ -66,7 +68,7 @@ fn refused(name: &str, why: fmt::Arguments<'_>) -> Error {
     Error::new(ErrorKind::InvalidKey, format!("the name {shown:?}{cut} {why}"))
 }
 
-/// Why a segment is not allowed.
+/// Says why a segment is not allowed; `None` for one that is.
 fn fault(segment: &str) -> Option<&'static str> {
     if matches!(segment, "." | ".." | RESERVED) {
         return Some("has a segment `.`, `..` or `.kv`, which are reserved; rename that segment");
@@ -84,7 +86,7 @@ fn fault(segment: &str) -> Option<&'static str> {
     None
 }
 
-/// The normal form of a name that a user gave.
+/// Returns the normal form of a name that a user gave.
 fn normal(name: &str) -> Result<Arc<str>> {
     if name.len() > MAX_GIVEN {
         return Err(refused(
@@ -110,24 +112,24 @@ fn normal(name: &str) -> Result<Arc<str>> {
     Ok(Arc::from(out))
 }
 
-/// No slash is leading, trailing or doubled.
+/// Tells whether no slash is leading, trailing or doubled.
 fn is_joined(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.first() != Some(&b'/') && bytes.last() != Some(&b'/') && !bytes.windows(2).any(|w| w == b"//")
 }
 
-/// A name that a server holds, if it is in normal form.
+/// Returns a name that a server holds; `None` when it is not in normal form.
 fn stored(name: &str) -> Option<Arc<str>> {
     let fine = name.len() <= MAX_STORED && is_joined(name) && name.split('/').all(|s| fault(s).is_none());
     fine.then(|| Arc::from(name))
 }
 
 impl Key {
-    /// The key that `name` spells, in its normal form.
+    /// Returns the key that `name` spells, in its normal form.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey), naming the rule, for a name that is empty, longer than 512 bytes
-    /// as given, or has a segment that is not allowed.
+    /// [`InvalidKey`](ErrorKind::InvalidKey), naming the rule, for a name that is empty, longer
+    /// than 512 bytes as given, or has a segment that is not allowed.
     pub fn parse(name: &str) -> Result<Self> {
         let key = normal(name)?;
         if key.is_empty() {
@@ -136,8 +138,9 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// For backends: the key that a server holds under exactly this name, or `None` where the name is not in
-    /// normal form, longer than 1,000 bytes, or the library's own. Such names are other tools' and are skipped.
+    /// Returns, for backends, the key that a server holds under exactly this name; `None` where
+    /// the name is not in normal form, is longer than 1,000 bytes, or is the library's own. Names
+    /// without a key are to be skipped.
     ///
     /// ```
     /// use kv_core::Key;
@@ -151,17 +154,18 @@ impl Key {
         if name.is_empty() { None } else { stored(name).map(Self) }
     }
 
-    /// For backends: a key of the library itself, `.kv/AREA/NAME`, which no user's key can be.
+    /// Returns, for backends, a key of the library itself, `.kv/AREA/NAME`, which no user's key
+    /// can be.
     pub fn internal(area: &str, name: &Key) -> Self {
         Self(Arc::from(format!("{RESERVED}/{area}/{name}")))
     }
 
-    /// Whether this is one of the library's own keys, which no listing and no watch shows.
+    /// Tells whether this is one of the library's own keys, which no listing and no watch shows.
     pub fn is_internal(&self) -> bool {
         self.0.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The key in its normal form.
+    /// Returns the key in its normal form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -170,32 +174,32 @@ impl Key {
         Cow::Borrowed(&self.0)
     }
 
-    /// The segments, at least one.
+    /// Returns the segments, at least one.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// The last segment.
+    /// Returns the last segment.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The directory that the key lies directly in.
+    /// Returns the directory that the key lies directly in.
     pub fn parent(&self) -> Directory {
         Directory(Arc::from(self.0.rsplit_once('/').map_or("", |(parent, _)| parent)))
     }
 
-    /// The names of all directories above the key, the root first; no allocation.
+    /// Returns the names of all directories above the key, the root first, without allocating.
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
         std::iter::once("").chain(self.0.match_indices('/').map(|(at, _)| &self.0[..at]))
     }
 
-    /// The directory of the keys below this one.
+    /// Returns the directory of the keys below this one.
     pub fn as_directory(&self) -> Directory {
         Directory(self.0.clone())
     }
 
-    /// Whether the key lies strictly below the directory.
+    /// Tells whether the key lies strictly below the directory.
     pub fn is_below(&self, directory: &Directory) -> bool {
         let d = &*directory.0;
         d.is_empty()
@@ -204,20 +208,21 @@ impl Key {
 }
 
 impl Directory {
-    /// The directory of all keys.
+    /// Returns the directory of all keys.
     pub fn root() -> Self {
         Self(Arc::from(""))
     }
 
-    /// The directory that `name` spells, in its normal form; an empty name or `/` is the root.
+    /// Returns the directory that `name` spells, in its normal form; an empty name or `/` is the
+    /// root.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey), as [`Key::parse`], but for the empty name.
+    /// [`InvalidKey`](ErrorKind::InvalidKey), as [`Key::parse`], except for the empty name.
     pub fn parse(name: &str) -> Result<Self> {
         normal(name).map(Self)
     }
 
-    /// The name, without a slash at its end; empty for the root.
+    /// Returns the name, without a slash at its end; empty for the root.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -226,18 +231,18 @@ impl Directory {
         if self.is_root() { Cow::Borrowed("/") } else { Cow::Owned(self.start()) }
     }
 
-    /// Whether this is the directory of all keys.
+    /// Tells whether this is the directory of all keys.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What every key below begins with: `app/`, or nothing for the root.
+    /// Returns the beginning of every key below: `app/`, or nothing for the root.
     pub fn start(&self) -> String {
         if self.is_root() { String::new() } else { format!("{}/", self.0) }
     }
 
-    /// The directory directly below this one that the key lies in; `None` when the key is a child itself, or
-    /// not below this directory.
+    /// Returns the directory directly below this one that the key lies in; `None` when the key is
+    /// a child itself, or not below this directory.
     pub fn child_of(&self, key: &Key) -> Option<Directory> {
         if !key.is_below(self) {
             return None;
@@ -247,7 +252,7 @@ impl Directory {
         Some(Directory(Arc::from(&key.0[..from + at])))
     }
 
-    /// The key `rest` below this directory.
+    /// Returns the key `rest` below this directory.
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
@@ -255,7 +260,7 @@ impl Directory {
         self.joined(&rest.0).map(Key)
     }
 
-    /// The directory `rest` below this one.
+    /// Returns the directory `rest` below this one.
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
@@ -281,7 +286,7 @@ impl Directory {
         Ok(Arc::from(joined))
     }
 
-    /// What is left of the key below this directory; `None` when it does not lie below.
+    /// Returns what is left of the key below this directory; `None` when it does not lie below.
     pub fn strip(&self, key: &Key) -> Option<Key> {
         if self.is_root() {
             return Some(key.clone());
@@ -289,7 +294,8 @@ impl Directory {
         key.is_below(self).then(|| Key(Arc::from(&key.0[self.0.len() + 1..])))
     }
 
-    /// What is left of the directory below this one; the root for the same; `None` when it does not lie below.
+    /// Returns what is left of the directory below this one: the root when the two are the same,
+    /// `None` when it does not lie below.
     pub fn strip_directory(&self, directory: &Directory) -> Option<Directory> {
         if self == directory {
             return Some(Self::root());

@@ -13,15 +13,17 @@ use crate::{
 use std::time::Duration;
 
 impl Kv {
-    /// Reads a key: its entry, or `None` when it is missing or expired. The read sees every write that was
-    /// acknowledged before it began, unless it is [`stale`](Get::stale).
+    /// Reads a key: its entry, or `None` when it is missing or expired. The read sees every write
+    /// that was acknowledged before it began, unless it is [`stale`](Get::stale).
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`Timeout`](ErrorKind::Timeout),
-    /// [`Unavailable`](ErrorKind::Unavailable), and the server's refusals. A missing key is no error.
+    /// [`Unavailable`](ErrorKind::Unavailable), and the server's refusals. A missing key is no
+    /// error.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```
@@ -37,14 +39,15 @@ impl Kv {
         Get::new(self, key.into_key())
     }
 
-    /// Reads several keys, in as few requests as the server allows. The answers are in the order of the
-    /// keys. Without keys there is no request.
+    /// Reads several keys, in as few requests as the server allows. The answers are in the order
+    /// of the keys. Without keys there is no request.
     ///
     /// # Errors
     /// Those of [`get`](Self::get), for all keys at once.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```
@@ -65,7 +68,8 @@ impl Kv {
     /// Those of [`get`](Self::get).
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```
@@ -81,18 +85,19 @@ impl Kv {
     }
 
     /// Creates or replaces a key, and returns its new version and the granted TTL. Without
-    /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before. The value
-    /// is borrowed or owned text or bytes.
+    /// [`ttl`](Put::ttl) and [`lease`](Put::lease) the key is permanent, whatever it was before.
+    /// The value is borrowed or owned text or bytes.
     ///
     /// # Errors
     /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
-    /// [`Unsupported`](ErrorKind::Unsupported) and [`InvalidArgument`](ErrorKind::InvalidArgument); then what
-    /// its conditions ask for, the server's refusals, and [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when
-    /// the answer was lost: [`Put`] has them all.
+    /// [`Unsupported`](ErrorKind::Unsupported) and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument); then what its conditions ask for, the
+    /// server's refusals, and [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was
+    /// lost: [`Put`] has them all.
     ///
     /// # Cancel safety
-    /// A future that is dropped may have sent the write: it happens once or not at all, and the caller
-    /// does not know which.
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
     ///
     /// # Example
     /// ```
@@ -116,11 +121,12 @@ impl Kv {
     ///
     /// # Errors
     /// [`KeyModified`](ErrorKind::KeyModified) when the key is at another version or gone,
-    /// [`KeyExists`](ErrorKind::KeyExists) when it was to be created; else those of [`put`](Self::put).
+    /// [`KeyExists`](ErrorKind::KeyExists) when it was to be created; else those of
+    /// [`put`](Self::put).
     ///
     /// # Cancel safety
-    /// A future that is dropped may have sent the write: it happens once or not at all, and the caller
-    /// does not know which.
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
     ///
     /// # Example
     /// ```
@@ -147,15 +153,16 @@ impl Kv {
         Put::new(self, key.into_key(), value.into_value(), expect)
     }
 
-    /// Deletes a key; returns whether it was there. What lies below the key stays.
+    /// Deletes a key, and returns whether it was there. The keys below it stay.
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; the server's refusals, and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing key is no error.
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing key is no
+    /// error.
     ///
     /// # Cancel safety
-    /// A future that is dropped may have sent the write: it happens once or not at all, and the caller
-    /// does not know which.
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
     ///
     /// # Example
     /// ```
@@ -174,12 +181,12 @@ impl Kv {
     /// [`if_version`](Delete::if_version).
     ///
     /// # Errors
-    /// [`KeyModified`](ErrorKind::KeyModified) when the key is at another version or gone; else those of
-    /// [`delete`](Self::delete).
+    /// [`KeyModified`](ErrorKind::KeyModified) when the key is at another version or gone; else
+    /// those of [`delete`](Self::delete).
     ///
     /// # Cancel safety
-    /// A future that is dropped may have sent the write: it happens once or not at all, and the caller
-    /// does not know which.
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
     ///
     /// # Example
     /// ```
@@ -195,17 +202,19 @@ impl Kv {
         Delete::new(self, key.into_key(), Expect::Version(version))
     }
 
-    /// Lists what lies strictly below a directory, in ascending byte order. A directory that is not there
-    /// has nothing in it. Awaited it is a `Vec` of entries; [`List::entries`], [`List::keys`] and
-    /// [`List::children`] are streams that fetch page by page. Whether all pages show one moment is in
-    /// [`Capabilities::list_snapshot`].
+    /// Lists the keys strictly below a directory, in ascending byte order. A directory that is not
+    /// there has nothing in it. Awaited it is a `Vec` of entries; [`List::entries`],
+    /// [`List::keys`] and [`List::children`] are streams that fetch page by page.
+    /// [`Capabilities::list_snapshot`] tells whether all pages show one moment.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`Timeout`](ErrorKind::Timeout) for a page that
-    /// takes longer than the deadline, [`Unavailable`](ErrorKind::Unavailable), and the server's refusals.
+    /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`Timeout`](ErrorKind::Timeout) for a
+    /// page that takes longer than the deadline, [`Unavailable`](ErrorKind::Unavailable), and the
+    /// server's refusals.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```
@@ -225,13 +234,14 @@ impl Kv {
         List::new(self, directory.into_directory())
     }
 
-    /// Deletes everything strictly below a directory; returns the count, where the server tells it for
-    /// free. It is one atomic step where [`Capabilities::delete_tree_atomic`] says so, else batches.
+    /// Deletes everything strictly below a directory; returns the count, where the server tells it
+    /// for free. It is one atomic step where [`Capabilities::delete_tree_atomic`] says so, else
+    /// batches.
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; the server's refusals, and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost. After any error it can be called
-    /// again.
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost. After any error it
+    /// can be called again.
     ///
     /// # Cancel safety
     /// A future that is dropped may have deleted a part, or all. It can be called again.
@@ -252,13 +262,14 @@ impl Kv {
         DeleteTree::new(self, directory.into_directory())
     }
 
-    /// Watches one key, which need not be there: first what is there, then `Synced`, then every change
-    /// (or the newest state, as [`Capabilities::watch`] says). Outages are ridden out inside the stream; only
-    /// what [`Error::is_lasting`] names ends it.
+    /// Watches one key, which need not be there: first what is there, then `Synced`, then every
+    /// change (or the newest state, as [`Capabilities::watch`] says). Outages are ridden out
+    /// inside the stream; only what [`Error::is_lasting`] names ends it.
     ///
     /// # Errors
-    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`Unsupported`](ErrorKind::Unsupported) where
-    /// the store has no watches. Later ones come from [`Watch::event`].
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and
+    /// [`Unsupported`](ErrorKind::Unsupported) where the store has no watches. Later ones come
+    /// from [`Watch::event`].
     ///
     /// # Cancel safety
     /// A future that is dropped leaves no watch behind.
@@ -280,8 +291,8 @@ impl Kv {
         WatchCall::new(self, key.into_key().map(Target::Key))
     }
 
-    /// Watches everything strictly below a directory, as [`watch`](Self::watch) does a key. Folding the
-    /// events over an empty map arrives at what a listing shows.
+    /// Watches everything strictly below a directory, as [`watch`](Self::watch) does a key.
+    /// Folding the events over an empty map arrives at what a listing shows.
     ///
     /// # Errors
     /// Those of [`watch`](Self::watch).
@@ -307,15 +318,16 @@ impl Kv {
         WatchCall::new(self, directory.into_directory().map(Target::Tree))
     }
 
-    /// Begins a transaction: conditions and writes, all or nothing. It is sent when it is awaited. How many
-    /// steps it may have is in [`Capabilities::max_txn_ops`].
+    /// Begins a transaction: conditions and writes, all or nothing. It is sent when it is awaited.
+    /// [`Capabilities::max_txn_ops`] is the most conditions and writes that it may have.
     ///
     /// # Errors
-    /// Those of [`Txn`], when it is awaited. A condition that is not true is no error: the outcome names it.
+    /// Those of [`Txn`], when it is awaited. A condition that is not true is no error: the outcome
+    /// names it.
     ///
     /// # Cancel safety
-    /// A future that is dropped may have sent the write: it happens once or not at all, and the caller
-    /// does not know which.
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
     ///
     /// # Example
     /// ```
@@ -333,14 +345,14 @@ impl Kv {
         Txn::new(self)
     }
 
-    /// Asks for a lease, which is kept alive in the background; keys that are put under it live as long.
-    /// The TTL is rounded up to the server's unit and raised to its least: [`Lease::ttl`] tells what was
-    /// granted.
+    /// Asks for a lease, which is kept alive in the background; keys that are put under it live as
+    /// long. The TTL is rounded up to the server's unit and raised to its least: [`Lease::ttl`]
+    /// tells what was granted.
     ///
     /// # Errors
     /// Before any I/O [`Unsupported`](ErrorKind::Unsupported), and
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL; then the server's refusals, and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL; then the server's refusals,
+    /// and [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
     ///
     /// # Cancel safety
     /// A future that is dropped gives back in the background what was granted.
@@ -364,8 +376,8 @@ impl Kv {
         LeaseCall::new(self, ttl)
     }
 
-    /// Returns the lock of this name, which is acquired by [`Lock::acquire`] and its like. Names follow the
-    /// rules of keys, and live apart from the data. No I/O.
+    /// Returns the lock of this name, which is acquired by [`Lock::acquire`] and its like. Names
+    /// follow the rules of keys, and live apart from the data. No I/O.
     ///
     /// # Example
     /// ```
@@ -383,14 +395,16 @@ impl Kv {
         Lock::new(self, name.into_key())
     }
 
-    /// Reads who holds the lock of this name; `None` when it is free. [`LockHolder::watch`] watches it.
+    /// Reads who holds the lock of this name; `None` when it is free. [`LockHolder::watch`]
+    /// watches it.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey) and [`Unsupported`](ErrorKind::Unsupported) before any I/O; else
-    /// those of [`get`](Self::get).
+    /// [`InvalidKey`](ErrorKind::InvalidKey) and [`Unsupported`](ErrorKind::Unsupported) before
+    /// any I/O; else those of [`get`](Self::get).
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```
@@ -409,11 +423,13 @@ impl Kv {
     }
 
     /// Brings keys that other tools wrote below the directory into listings and watches, where
-    /// [`Capabilities::foreign_keys`] says that this is needed; returns how many. Elsewhere it does nothing.
+    /// [`Capabilities::foreign_keys`] says that this is needed; returns how many. Elsewhere it
+    /// does nothing.
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; the server's refusals, and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost. It can be called again.
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost. It can be called
+    /// again.
     ///
     /// # Cancel safety
     /// A future that is dropped may have adopted a part. It can be called again.
@@ -429,15 +445,17 @@ impl Kv {
         Adopt::new(self, directory.into_directory())
     }
 
-    /// Makes one linearizable read that needs the quorum, and returns the server's version, and leader and
-    /// members where they are known.
+    /// Makes one linearizable read that needs the quorum, and returns the server's version, and
+    /// leader and members where they are known.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) where the store has none; [`Timeout`](ErrorKind::Timeout),
-    /// [`Unavailable`](ErrorKind::Unavailable), and the server's refusals.
+    /// [`Unsupported`](ErrorKind::Unsupported) where the store has none;
+    /// [`Timeout`](ErrorKind::Timeout), [`Unavailable`](ErrorKind::Unavailable), and the server's
+    /// refusals.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind: the request may still be answered, to nobody.
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
     ///
     /// # Example
     /// ```

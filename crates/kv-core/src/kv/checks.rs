@@ -1,4 +1,4 @@
-//! What is refused before any I/O, by what the store can do.
+//! Checks of a call against the capabilities of the store, before any I/O.
 
 use crate::{Bytes, Capabilities, Consistency, Error, ErrorKind, Linearizable, Result, driver::PutOptions};
 

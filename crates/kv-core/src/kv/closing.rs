@@ -31,13 +31,15 @@ impl Drop for Closing {
 }
 
 impl Kv {
-    /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits and watches end
-    /// with [`Closed`](ErrorKind::Closed), and so does every later call. It answers when all of that, and what others
-    /// dropped meanwhile, is gone from the server. Idempotent. What was lost before, while no server could be asked, is nothing
-    /// that it gives back: a server that comes back may keep it for up to its TTL more.
+    /// Closes all clones of this handle: guards become lost and are released, leases are revoked,
+    /// waits and watches end with [`Closed`](ErrorKind::Closed), and so does every later call. It
+    /// returns when all of that, and what others dropped meanwhile, is gone from the server. It
+    /// may be called again. It does not give back what was lost before, while no server could be
+    /// asked: a server that comes back may keep that for up to its TTL more.
     ///
-    /// A program that ends without it leaves its locks and leases to their TTLs, for what a drop begins in the background
-    /// ends with the runtime: [`scope`](Self::scope) closes on success and failure alike.
+    /// A program that ends without it leaves its locks and leases to their TTLs, since what a drop
+    /// begins in the background ends with the runtime. [`scope`](Self::scope) closes on success
+    /// and failure alike.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -49,8 +51,8 @@ impl Kv {
     /// ```
     ///
     /// # Errors
-    /// The first of what could not be given back within the deadline, which ends by its TTL then; the store's own, of
-    /// ending its connections. The handle is closed all the same.
+    /// The first failure to give something back within the deadline, which ends by its TTL then;
+    /// else the failure of the store to end its connections. The handle is closed all the same.
     ///
     /// # Cancel safety
     /// It goes on in the background when the caller stops waiting.
@@ -60,13 +62,14 @@ impl Kv {
         let shared = &self.shared;
         if !shared.shut.swap(true, Ordering::AcqRel) {
             shared.tasks.note_failures();
-            // Begun before anybody hears of the end: who drops a guard then finds nothing left to do that could overtake
-            // the end of the connections.
+            // These begin before anybody hears of the end. A guard that is dropped on that news
+            // then finds nothing left to do, which would come too late for the connections.
             for undoing in guarded(&shared.held).drain(..) {
                 undoing.begin(&shared.tasks);
             }
             shared.closed.send_replace(true);
-            // Made here, so that a runtime that ends before the task has begun is heard of too.
+            // It is made here, so that the end of a runtime in which the task never began is told
+            // too.
             let (closing, within) = (Closing(shared.clone()), self.deadline);
             tokio::spawn(async move {
                 let (shared, all) = (&closing.0, Deadline::after(within));
@@ -83,8 +86,9 @@ impl Kv {
         ended.map_err(|e| self.in_call(e, "close", None))
     }
 
-    /// Runs the work with this handle, and [closes](Self::close) it behind it, on success and on failure alike: for
-    /// `main`, and for tests. The work's error counts before that of closing.
+    /// Runs the work with this handle, and [closes](Self::close) the handle behind it, on success
+    /// and on failure alike. It is for `main`, and for tests. The work's error counts before that
+    /// of closing.
     ///
     /// ```
     /// # async fn open() -> kv_core::Result<kv_core::Kv> { kv_memory::open("memory://").await }
@@ -105,10 +109,11 @@ impl Kv {
     /// ```
     ///
     /// # Errors
-    /// The work's own, else those of [`close`](Self::close).
+    /// Those of the work, else those of [`close`](Self::close).
     ///
     /// # Cancel safety
-    /// Dropping it, or a panic of the work, closes in the background, as far as the runtime goes on.
+    /// If the future is dropped, or the work panics, the handle is closed in the background, as
+    /// far as the runtime goes on.
     #[doc(alias = "close_after")]
     #[doc(alias = "with")]
     #[doc(alias = "defer")]
@@ -139,7 +144,7 @@ impl Kv {
         self.shared.shut.load(Ordering::Acquire)
     }
 
-    /// Has the handle give it back at `close`, and wait for it; refused when it is closed already.
+    /// Has `close` undo this and wait for it; refuses when the handle is closed already.
     pub(super) fn hold(&self, undo: &mut Undo) -> Result<()> {
         undo.count_in(&self.shared.tasks);
         let mut held = guarded(&self.shared.held);
@@ -153,7 +158,8 @@ impl Kv {
         Ok(())
     }
 
-    /// Runs what gets something to hold; what comes too late for an end of the handle is not given out.
+    /// Runs work that brings something to hold. What it brings after the handle was closed is not
+    /// given out.
     pub(super) async fn acquiring<T: Send + 'static>(
         &self,
         operation: &'static str,

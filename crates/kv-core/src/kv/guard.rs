@@ -8,11 +8,11 @@ use crate::{
 };
 use std::{future::Future, time::Duration};
 
-/// A lock that is held while this lives; dropping it releases the lock in the background.
+/// A lock that is held while this value lives; dropping it releases the lock in the background.
 ///
-/// The background is the runtime: a program that leaves `main` (by `?` too) with the lock held does not release it, and
-/// the next one gets it after the TTL and its lateness. [`release`](Self::release), [`Kv::close`] and [`Kv::scope`] wait
-/// until it is free.
+/// The background is the runtime: a program that leaves `main` (by `?` too) with the lock held
+/// does not release it, and the next contender gets it after the TTL and its lateness.
+/// [`release`](Self::release), [`Kv::close`] and [`Kv::scope`] wait until the lock is free.
 #[derive(Debug)]
 #[must_use = "dropping the guard releases the lock"]
 pub struct Guard {
@@ -26,50 +26,56 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The name of the lock.
+    /// Returns the name of the lock.
     pub fn name(&self) -> &Key {
         &self.name
     }
 
-    /// The fencing token: grows with every acquisition of this lock, over restarts and failovers too. Hand it to
-    /// resources outside the store, which refuse a token smaller than one they have seen.
+    /// Returns the fencing token, which grows with every acquisition of this lock, over restarts
+    /// and failovers too. Hand it to resources outside the store, which refuse a token smaller
+    /// than one they have seen.
     pub fn token(&self) -> u64 {
         self.fence.token()
     }
 
-    /// The proof of holding it, for [`Condition::Held`](crate::Condition::Held).
+    /// Returns the proof of holding the lock, for [`Condition::Held`](crate::Condition::Held).
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// The TTL as granted: how long the lock outlives the last renewal at least.
+    /// Returns the TTL as granted: how long the lock outlives the last renewal at least.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// How long it is held at least if no further renewal succeeds, by this side's clock; zero when it is lost. No I/O.
+    /// Returns how long the lock is held at least if no further renewal succeeds, by this side's
+    /// clock; zero when it is lost. No I/O.
     pub fn remaining(&self) -> Duration {
         if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
-    /// Whether it is held, by this side's clock, which counts suspend; no I/O. `false` from the moment that (start of the
-    /// last successful renewal + TTL - a tenth of it) has passed. One failed renewal is no loss.
+    /// Tells whether the lock is held, by this side's clock, which counts suspend. No I/O. The
+    /// answer is `false` from the moment that (start of the last successful renewal + TTL - a
+    /// tenth of it) has passed. One failed renewal is no loss.
     ///
-    /// Between this answer and what you do next the lock can be lost; a write that must not happen then is
-    /// [`fenced`](crate::Put::fenced).
+    /// Between this answer and what you do next the lock can be lost. Make a write that must not
+    /// happen then [`fenced`](crate::Put::fenced).
     pub fn is_held(&self) -> bool {
         self.alive.is_held() && !self.kv.is_closed()
     }
 
-    /// Ready, with the reason, within 250 ms of the loss or of waking from suspend, and as soon as an end by the server
-    /// or an administrator is seen; [`Closed`](ErrorKind::Closed) after [`Kv::close`]. It borrows nothing of the guard.
+    /// Waits until the lock is lost, and returns the reason. The answer comes within 250 ms of the
+    /// loss or of waking from suspend, and as soon as an end by the server or an administrator is
+    /// seen; it is [`Closed`](ErrorKind::Closed) after [`Kv::close`]. The future borrows nothing
+    /// of the guard.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LockLost);
         let (name, backend) = (self.name.clone(), self.kv.capabilities().backend);
         async move { lost.await.in_call("lock", backend, Some(name.as_str())) }
     }
 
-    /// Runs the work until it ends, or until the lock is lost: then the work is dropped where it stands.
+    /// Runs the work until it ends, or until the lock is lost: the work is then dropped where it
+    /// stands.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -86,8 +92,8 @@ impl Guard {
     /// ```
     ///
     /// # Errors
-    /// [`LockLost`](ErrorKind::LockLost), [`Closed`](ErrorKind::Closed), or the work's own, of any type that they turn
-    /// into.
+    /// [`LockLost`](ErrorKind::LockLost) and [`Closed`](ErrorKind::Closed), or those of the work,
+    /// whose type can be any that these turn into.
     pub async fn while_held<T, E: From<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -99,10 +105,12 @@ impl Guard {
         }
     }
 
-    /// Releases the lock; whether it was still held. It goes on in the background when the caller stops waiting.
+    /// Releases the lock, and returns whether it was still held. It goes on in the background when
+    /// the caller stops waiting.
     ///
     /// # Errors
-    /// The server's; the lock is free after its TTL then. `Ok(false)` after [`Kv::close`], which released it.
+    /// Those of the server; the lock is free after its TTL then. After [`Kv::close`], which
+    /// released it, the answer is `Ok(false)`.
     pub async fn release(self) -> Result<bool> {
         let Self { kv, name, release, within, .. } = self;
         let deadline = Deadline::after(within);
@@ -119,7 +127,7 @@ impl AsRef<Fence> for Guard {
     }
 }
 
-/// Ready when the handle is closed or the life is over.
+/// Waits until the handle is closed or the life is over, and returns the reason.
 pub(super) fn until_lost(
     kv: &Kv,
     alive: &Alive,

@@ -1,4 +1,4 @@
-//! Who holds a lock.
+//! `lock_holder`.
 
 use super::{Does, Kv, WatchCall, awaitable, deadline};
 use crate::{
@@ -7,10 +7,11 @@ use crate::{
 };
 use std::time::Duration;
 
-/// [`Kv::lock_holder`], to be awaited: who holds the lock, or `None`.
+/// [`Kv::lock_holder`], to be awaited: it returns the holder of the lock, or `None`.
 ///
 /// # Errors
-/// Before any I/O [`InvalidKey`](crate::ErrorKind::InvalidKey) and [`Unsupported`](crate::ErrorKind::Unsupported); else as a get.
+/// Before any I/O [`InvalidKey`](crate::ErrorKind::InvalidKey) and
+/// [`Unsupported`](crate::ErrorKind::Unsupported); else those of a get.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct LockHolder {
@@ -31,8 +32,9 @@ impl LockHolder {
     }
     deadline!();
 
-    /// Watches the holder: `Put`s whose value is the holder's and whose version is `Version::new(token, 0)`, a `Delete`
-    /// when nobody holds it. This is what an election builds on.
+    /// Watches the holder: the events are `Put`s whose value is the holder's and whose version is
+    /// `Version::new(token, 0)`, and a `Delete` when nobody holds the lock. An election builds on
+    /// this.
     pub fn watch(self) -> WatchCall {
         WatchCall::new(&self.kv, self.name.map(Target::Holder)).deadline(self.within)
     }

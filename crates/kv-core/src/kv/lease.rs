@@ -11,8 +11,10 @@ use std::{future::Future, time::Duration};
 /// [`Kv::lease`], to be awaited.
 ///
 /// # Errors
-/// Before any I/O [`Unsupported`](ErrorKind::Unsupported), and [`InvalidArgument`](ErrorKind::InvalidArgument) for the
-/// TTL; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost: what was granted ends by its TTL.
+/// Before any I/O [`Unsupported`](ErrorKind::Unsupported), and
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL;
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost: what was granted ends
+/// by its TTL.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct LeaseCall {
@@ -54,11 +56,13 @@ impl LeaseCall {
 }
 awaitable!(LeaseCall => Lease, LeaseCall::run);
 
-/// A lease: kept alive in the background while this lives, and the keys put under it with it, whoever deletes or replaces
-/// them. Dropping it revokes it in the background.
+/// A lease. It is kept alive in the background while this value lives, whoever deletes or replaces
+/// its keys, and the keys that are put under it live as long. Dropping it revokes it in the
+/// background.
 ///
-/// The background is the runtime: a program that leaves `main` (by `?` too) with a lease alive does not revoke it, and it
-/// ends by its TTL, as a killed process's does. [`Kv::close`] and [`Kv::scope`] wait until it is gone.
+/// The background is the runtime: a program that leaves `main` (by `?` too) with a lease alive
+/// does not revoke it, and the lease ends by its TTL, as that of a killed process does.
+/// [`Kv::close`] and [`Kv::scope`] wait until it is gone.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -83,39 +87,42 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The backend's own name of it.
+    /// Returns the backend's own name of the lease.
     pub fn id(&self) -> &LeaseId {
         &self.id
     }
 
-    /// The TTL as granted.
+    /// Returns the TTL as granted.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// How long it lives at least if no further renewal succeeds, by this side's clock; zero when it is over. No I/O.
+    /// Returns how long the lease lives at least if no further renewal succeeds, by this side's
+    /// clock; zero when it is over. No I/O.
     pub fn remaining(&self) -> Duration {
         if self.kv.is_closed() { Duration::ZERO } else { self.alive.remaining() }
     }
 
-    /// Whether it is alive, by this side's clock; by the rule of [`Guard::is_held`](crate::Guard::is_held).
+    /// Tells whether the lease is alive, by this side's clock and by the rule of
+    /// [`Guard::is_held`](crate::Guard::is_held).
     pub fn is_held(&self) -> bool {
         self.alive.is_held() && !self.kv.is_closed()
     }
 
-    /// Ready when it is over, by the rule of [`Guard::lost`](crate::Guard::lost), with a [`LeaseLost`](ErrorKind::LeaseLost). It borrows
-    /// nothing of the lease.
+    /// Waits until the lease is over, by the rule of [`Guard::lost`](crate::Guard::lost), and
+    /// returns the reason, as a [`LeaseLost`](ErrorKind::LeaseLost). The future borrows nothing of
+    /// the lease.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LeaseLost);
         let backend = self.kv.capabilities().backend;
         async move { lost.await.in_call("lease", backend, None) }
     }
 
-    /// Ends it, and removes its keys at once; whether it was still alive. It goes on in the background when the caller
-    /// stops waiting.
+    /// Ends the lease, removes its keys at once, and returns whether it was still alive. It goes
+    /// on in the background when the caller stops waiting.
     ///
     /// # Errors
-    /// The server's; the lease ends by its TTL then.
+    /// Those of the server; the lease ends by its TTL then.
     pub async fn revoke(self) -> Result<bool> {
         let Self { kv, revoke, within, .. } = self;
         let deadline = Deadline::after(within);

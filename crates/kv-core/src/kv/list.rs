@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-/// [`Kv::list`]: awaited a `Vec` of entries, or one of its streams, whose pages are fetched as they are read.
+/// [`Kv::list`]. Awaited it is a `Vec` of entries; its methods give streams, whose pages are
+/// fetched as they are read.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -30,8 +31,9 @@ use std::{
 /// ```
 ///
 /// # Errors
-/// [`InvalidKey`](crate::ErrorKind::InvalidKey) before any I/O, [`Timeout`](crate::ErrorKind::Timeout) for a page that takes longer
-/// than the deadline, and the server's refusals. A stream ends with its first error.
+/// [`InvalidKey`](crate::ErrorKind::InvalidKey) before any I/O,
+/// [`Timeout`](crate::ErrorKind::Timeout) for a page that takes longer than the deadline, and the
+/// server's refusals. A stream ends with its first error.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct List {
@@ -45,12 +47,12 @@ impl List {
     pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
         Self { kv: kv.clone(), directory, options: ListOptions::default(), within: kv.deadline }
     }
-    /// At most so many.
+    /// Lists at most so many items.
     pub fn limit(mut self, most: usize) -> Self {
         self.options.limit = Some(most);
         self
     }
-    /// Only what comes behind this key or directory.
+    /// Lists only what comes behind this key or directory.
     pub fn start_after(mut self, place: impl Into<Position>) -> Self {
         self.options.start_after = Some(place.into());
         self
@@ -60,19 +62,20 @@ impl List {
         self.options.read.consistency = Consistency::Stale;
         self
     }
-    /// The time that each page has, in place of the handle's.
+    /// Sets the time that each page has, in place of the handle's.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// All descendants, with their values.
+    /// Returns all descendants, with their values.
     pub fn entries(mut self) -> Listing<Entry> {
         (self.options.recursive, self.options.keys_only) = (true, false);
         self.stream(|item| if let Item::Entry(entry) = item { Some(entry) } else { None })
     }
 
-    /// All descendants, without their values: none on the wire where the server can.
+    /// Returns all descendants, without their values, which are not sent where the server can
+    /// leave them out.
     pub fn keys(mut self) -> Listing<Key> {
         (self.options.recursive, self.options.keys_only) = (true, true);
         self.stream(|item| match item {
@@ -82,13 +85,15 @@ impl List {
         })
     }
 
-    /// The immediate children, keys and directories told apart; a name that is both gives two items.
+    /// Returns the immediate children, keys and directories told apart; a name that is both gives
+    /// two items.
     pub fn children(mut self) -> Listing<Item> {
         (self.options.recursive, self.options.keys_only) = (false, false);
         self.stream(Some)
     }
 
-    /// The immediate children without their values: none on the wire where the server can.
+    /// Returns the immediate children without their values, which are not sent where the server
+    /// can leave them out.
     pub fn child_keys(mut self) -> Listing<Item> {
         (self.options.recursive, self.options.keys_only) = (false, true);
         self.stream(Some)
@@ -131,7 +136,8 @@ awaitable!(List => Vec<Entry>, List::run);
 
 /// A stream of what a listing finds; also a [`Stream`]. Awaited it is a `Vec` of all.
 #[must_use = "a stream does nothing until it is read"]
-// Never locked: the mutex makes it `Sync`, so that structs that hold one can be shared.
+// The mutex is never locked: it makes the type `Sync`, so that structs that hold one can be
+// shared.
 pub struct Listing<T>(Mutex<BoxStream<'static, Result<T>>>);
 
 impl<T> Listing<T> {
@@ -139,7 +145,8 @@ impl<T> Listing<T> {
         Self(Mutex::new(stream))
     }
 
-    /// The next one; `None` at the end. Cancel safe: what was not given is given by the next call.
+    /// Returns the next item; `None` at the end. Cancel safe: an item that was not given is given
+    /// by the next call.
     pub async fn next(&mut self) -> Option<Result<T>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -1,4 +1,4 @@
-//! `new_lock`, `lock_holder`.
+//! `new_lock`.
 
 use super::{Does, Guard, Kv, closing::closed};
 use crate::{
@@ -13,9 +13,10 @@ use std::{
 
 /// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
 ///
-/// One holder at a time, also within one process, task and handle: there is no re-entrancy. Waiters get it in the order
-/// of asking where [`Locking::fair`](crate::Locking::fair) says so. It is kept alive in the background until the guard is dropped; a killed
-/// holder's is free after the TTL and its lateness.
+/// A lock has one holder at a time, also within one process, task and handle: there is no
+/// re-entrancy. Waiters get it in the order of asking where
+/// [`Locking::fair`](crate::Locking::fair) says so. It is kept alive in the background until the
+/// guard is dropped; the lock of a killed holder is free after the TTL and its lateness.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -42,29 +43,33 @@ impl Lock {
         let (ttl, value, within) = (LockOptions::DEFAULT_TTL, Bytes::new(), kv.deadline);
         Self { kv: kv.clone(), name: name.map_err(Arc::new), ttl, value, within }
     }
-    /// How long the lock outlives its holder's last renewal: 15 s unless told otherwise. It is rounded as a key's TTL.
+    /// Sets how long the lock outlives its holder's last renewal: 15 s unless it is set. It is
+    /// rounded as a key's TTL.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
-    /// What others read of the holder.
+    /// Sets the value that others read of the holder.
     pub fn value(mut self, value: impl IntoValue) -> Self {
         self.value = value.into_value();
         self
     }
-    /// The time that each single request has, in place of the handle's. Waiting in line has no end.
+    /// Sets the time that each single request has, in place of the handle's. Waiting in line has
+    /// no end.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// Waits in line until the lock is held, over outages too, as a watch does: a lost place is taken anew, and what ends
-    /// the wait is what [`Error::is_lasting`] names. A lock whose time was over before it came is never given. Whoever wants
-    /// an end uses [`acquire_within`](Self::acquire_within).
+    /// Waits in line until the lock is held. Outages are ridden out, as by a watch: a lost place
+    /// is taken anew, and an error that [`Error::is_lasting`] names ends the wait. A lock whose
+    /// time was over before it came is never given. To wait for a limited time, use
+    /// [`acquire_within`](Self::acquire_within).
     ///
     /// # Errors
-    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), [`Unsupported`](ErrorKind::Unsupported),
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey),
+    /// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument)
+    /// for the TTL, [`TooLarge`](ErrorKind::TooLarge) for the value. Then
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals, such as
     /// [`PermissionDenied`](ErrorKind::PermissionDenied).
     ///
@@ -80,26 +85,30 @@ impl Lock {
         self.get(Some(wait)).await?.ok_or_else(ended)
     }
 
-    /// The lock if it is free and nobody waits for it, else `None`; leaves no contender behind.
+    /// Acquires the lock if it is free and nobody waits for it; returns `None` otherwise. It
+    /// leaves no contender behind.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), and those of the one request: [`Unavailable`](ErrorKind::Unavailable),
-    /// [`Timeout`](ErrorKind::Timeout) when there was no answer within the deadline; what was begun is then given back in
-    /// the background. [`LockLost`](ErrorKind::LockLost) when the answer took longer than the TTL.
+    /// Those of [`acquire`](Self::acquire), and those of the one request:
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) when there was no
+    /// answer within the deadline; what was begun is then given back in the background.
+    /// [`LockLost`](ErrorKind::LockLost) when the answer took longer than the TTL.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// That of [`acquire`](Self::acquire).
     pub async fn try_acquire(self) -> Result<Option<Guard>> {
         self.get(None).await
     }
 
-    /// As [`acquire`](Self::acquire), but gives `None` when it was not got within this time.
+    /// Acquires the lock as [`acquire`](Self::acquire) does, but returns `None` when the lock was
+    /// not acquired within this time.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); when the time ends in an outage, the error of the last try.
+    /// Those of [`acquire`](Self::acquire); when the time ends in an outage, the error of the last
+    /// try.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// That of [`acquire`](Self::acquire).
     pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
         let (kv, name, waiting) = (self.kv.clone(), self.name.clone(), Wait::new(&self));
         let answer = Deadline::after(wait).limit(self.get(Some(waiting.clone()))).await;
@@ -151,9 +160,10 @@ impl Lock {
 struct Wait {
     backend: &'static str,
     tasks: Tasks,
-    /// The error of the last try, and when the try that runs now began: `None` while there is a pause before it.
+    /// The error of the last try, and the moment at which the try that runs now began: `None`
+    /// while there is a pause before it.
     outage: Mutex<(Option<Error>, Option<tokio::time::Instant>)>,
-    /// Within this time a request of a try is answered.
+    /// The time within which a request of a try is answered.
     within: Duration,
 }
 
@@ -187,14 +197,16 @@ impl Wait {
         }
     }
 
-    /// Why it is not in line, if it is not: a try that has lasted longer than a request may last waits in line.
+    /// Returns the last error when the wait is not in line. A try that has lasted longer than a
+    /// request may last is in line.
     fn outage(&self) -> Option<Error> {
         let (error, trying) = guarded(&self.outage).clone();
         error.filter(|_| trying.is_none_or(|since| since.elapsed() < self.within))
     }
 }
 
-/// Gives back what was lost before it came: a server may keep our place for longer than our session lives.
+/// Gives back a lock that was lost before it came: a server may keep our place for longer than our
+/// session lives.
 fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquired>> {
     match acquired {
         Some(mut late) if !late.alive.is_held() => {
@@ -209,7 +221,7 @@ fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquir
     }
 }
 
-/// What ends a wait: what lasts, and what no server has to be asked for.
+/// Tells whether an error ends a wait: one that lasts, or one for which no server has to be asked.
 fn ends(error: &Error) -> bool {
     use ErrorKind::*;
     error.is_lasting() || matches!(error.kind(), InvalidKey | InvalidArgument | TooLarge)

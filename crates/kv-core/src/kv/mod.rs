@@ -41,13 +41,17 @@ use tracing::Instrument;
 
 /// A handle on an open store, cheap to clone; all clones are one.
 ///
-/// Every call is a builder that does nothing until it is awaited, takes its options chained, and ends within its
-/// deadline (five seconds unless told otherwise): a read that is cut off gives [`Timeout`](ErrorKind::Timeout), a write
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), up to 50 ms later, in which the store may still say that nothing was sent.
-/// A call that the store's [`Capabilities`] rule out, and every bad name and option, is refused before any I/O. The builders
-/// borrow nothing: their futures are `'static` and `Send`. What takes a future and no more (`tokio::spawn`, `join_all`, `JoinSet`) takes `kv.get("a").into_future()`.
+/// Every call is a builder that does nothing until it is awaited, takes its options chained, and
+/// ends within its deadline (five seconds unless told otherwise). A read that is cut off gives
+/// [`Timeout`](ErrorKind::Timeout). A write that is cut off gives
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), up to 50 ms later: in that time the store may
+/// still say that nothing was sent. A call that the store's [`Capabilities`] rule out, and every
+/// bad name and option, is refused before any I/O. The builders borrow nothing: their futures are
+/// `'static` and `Send`. A function that takes a future and no more (`tokio::spawn`, `join_all`,
+/// `JoinSet`) takes `kv.get("a").into_future()`.
 ///
-/// Dropping the future of a call is safe at any point. A write that is dropped may or may not happen.
+/// Dropping the future of a call is safe at any point. A write that is dropped may or may not
+/// happen.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -72,15 +76,15 @@ struct Shared {
     shut: AtomicBool,
     /// Wakes what waits when the handle is closed.
     closed: flag::Sender<bool>,
-    /// The result of closing, once it is there.
+    /// The result of closing; `None` until it is there.
     done: flag::Sender<Option<Result<()>>>,
     /// Guards and leases to give back when the handle is closed.
     held: Mutex<Vec<Undoing>>,
-    /// What gives them back in the background.
+    /// The work that gives them back in the background.
     tasks: Tasks,
 }
 
-/// What a call that is cut off may have done.
+/// The kind of a call, which says what the call may have done when it is cut off.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
     Read,
@@ -103,8 +107,8 @@ impl Kv {
         Self::from(Arc::new(store) as Arc<dyn Store>)
     }
 
-    /// Returns the same handle with this deadline for each call that is not given one of its own: five
-    /// seconds unless it is set. Clones that exist keep theirs.
+    /// Returns the same handle with this deadline for each call that is not given one of its own.
+    /// Unless set, it is five seconds. Clones that exist keep theirs.
     ///
     /// # Example
     /// ```
@@ -125,13 +129,13 @@ impl Kv {
         self
     }
 
-    /// Returns the store, for layers and tests. What is called on it directly is not checked.
+    /// Returns the store, for layers and tests. Calls made on it directly are not checked.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
     }
 
-    /// Returns what the store can do: limits, what it survives, and which promises its server rules out.
-    /// No I/O: it is known since the store was opened.
+    /// Returns what the store can do: its limits, what an acknowledged write survives, and which
+    /// promises its server rules out. No I/O: all of it is known since the store was opened.
     ///
     /// # Example
     /// ```
@@ -151,7 +155,8 @@ impl Kv {
         error.in_call(operation, self.capabilities().backend, key)
     }
 
-    /// The one way of every call to the store: closed or not, span, deadline, context of the error.
+    /// Makes a call to the store. Every call goes this way: it looks whether the handle is closed,
+    /// opens the span, keeps the deadline, and adds the context to the error.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -169,7 +174,8 @@ impl Kv {
         let answer = async {
             let mut work = pin!(work);
             match deadline.limit(work.as_mut()).await {
-                // The store keeps the deadline itself, and it alone knows whether a write was sent.
+                // The store keeps the deadline itself, and it alone knows whether a write was
+                // sent.
                 None if does == Does::Write => Deadline::after(LAST_WORD).limit(work).await,
                 answer => answer,
             }
@@ -178,7 +184,7 @@ impl Kv {
         answer.unwrap_or_else(|| Err(cut_off(does, deadline))).map_err(|e| self.in_call(e, operation, key))
     }
 
-    /// The store and the deadline of a call that begins now.
+    /// Returns the store and the deadline of a call that begins now.
     fn begin(&self, within: Duration) -> (&dyn Store, Deadline) {
         (self.shared.store.as_ref(), Deadline::after(within))
     }
@@ -205,8 +211,9 @@ impl fmt::Debug for Kv {
     }
 }
 
-/// How long beyond a write's deadline the store's own word on it is waited for: on a machine that stood still both fall due
-/// at once.
+/// The time beyond a write's deadline in which the store may still say what became of the write:
+/// on a machine that stood still, the deadline of the handle and that of the store fall due at
+/// once.
 const LAST_WORD: Duration = Duration::from_millis(50);
 
 #[cold]
@@ -240,7 +247,7 @@ use awaitable;
 /// The setter that every builder has.
 macro_rules! deadline {
     () => {
-        /// The time that this call has, in place of the handle's.
+        /// Sets the time that this call has, in place of the handle's.
         #[doc(alias = "timeout")]
         pub fn deadline(mut self, within: std::time::Duration) -> Self {
             self.within = within;

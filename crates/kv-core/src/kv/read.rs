@@ -7,8 +7,9 @@ use std::time::Duration;
 /// [`Kv::get`], to be awaited.
 ///
 /// # Errors
-/// [`InvalidKey`](crate::ErrorKind::InvalidKey); [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable) and
-/// the server's refusals. A missing key is no error.
+/// [`InvalidKey`](crate::ErrorKind::InvalidKey); [`Timeout`](crate::ErrorKind::Timeout),
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and the server's refusals. A missing key is no
+/// error.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Get {
@@ -22,7 +23,8 @@ impl Get {
     pub(super) fn new(kv: &Kv, key: Result<Key>) -> Self {
         Self { kv: kv.clone(), key, consistency: Consistency::default(), within: kv.deadline }
     }
-    /// Lets any member answer, from the past; cheaper, and without a leader where the server allows it.
+    /// Lets any member answer, from the past. This is cheaper, and works without a leader where
+    /// the server allows it.
     pub fn stale(mut self) -> Self {
         self.consistency = Consistency::Stale;
         self
@@ -42,10 +44,10 @@ impl Get {
 }
 awaitable!(Get => Option<Entry>, Get::run);
 
-/// [`Kv::get_many`], to be awaited. No keys, no request.
+/// [`Kv::get_many`], to be awaited. Without keys there is no request.
 ///
 /// # Errors
-/// As [`Get`].
+/// Those of [`Get`].
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct GetMany {
@@ -85,7 +87,7 @@ awaitable!(GetMany => Vec<Option<Entry>>, GetMany::run);
 /// [`Kv::exists`], to be awaited.
 ///
 /// # Errors
-/// As [`Get`].
+/// Those of [`Get`].
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Exists {
@@ -122,8 +124,9 @@ awaitable!(Exists => bool, Exists::run);
 /// [`Kv::health`], to be awaited.
 ///
 /// # Errors
-/// [`Unsupported`](crate::ErrorKind::Unsupported) where the store has none; [`Timeout`](crate::ErrorKind::Timeout),
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and the server's refusals.
+/// [`Unsupported`](crate::ErrorKind::Unsupported) where the store has none;
+/// [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable) and the
+/// server's refusals.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct HealthCall {

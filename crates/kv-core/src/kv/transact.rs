@@ -9,8 +9,8 @@ use std::{collections::HashSet, time::Duration};
 
 /// [`Kv::transact`], to be awaited: conditions and writes, all or nothing, at one moment.
 ///
-/// Conditions count in the order in which they are added, by `when…` and by the steps of [`then`](Self::then); the first
-/// that is not true is what [`Outcome::Refused`] names, with its index.
+/// Conditions count in the order in which they are added, by `when…` and by the steps of
+/// [`then`](Self::then). [`Outcome::Refused`] names the first that is not true, with its index.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -32,10 +32,11 @@ use std::{collections::HashSet, time::Duration};
 /// ```
 ///
 /// # Errors
-/// Before any I/O: [`Unsupported`](ErrorKind::Unsupported); [`InvalidArgument`](ErrorKind::InvalidArgument) for a key
-/// that is written twice; [`TooLarge`](ErrorKind::TooLarge) for more than the store's [`Capabilities`] allow; what a
-/// [`Put`] refuses. Then [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A condition that is not
-/// true is no error.
+/// Before any I/O: [`Unsupported`](ErrorKind::Unsupported);
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for a key that is written twice;
+/// [`TooLarge`](ErrorKind::TooLarge) for more than the store's [`Capabilities`] allow; what a
+/// [`Put`] refuses. Then [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A
+/// condition that is not true is no error.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Txn {
@@ -62,28 +63,28 @@ impl Txn {
         self
     }
 
-    /// Only if this is true.
+    /// Adds a condition.
     pub fn when(self, condition: Condition) -> Self {
         self.add(Ok((vec![condition], None)))
     }
-    /// Only if the key is at this version.
+    /// Adds the condition that the key is at this version.
     pub fn when_version(self, key: impl IntoKey, version: Version) -> Self {
         self.add(key.into_key().map(|key| (vec![Condition::Version(key, version)], None)))
     }
-    /// Only if the key is there.
+    /// Adds the condition that the key is there.
     pub fn when_exists(self, key: impl IntoKey) -> Self {
         self.add(key.into_key().map(|key| (vec![Condition::Exists(key)], None)))
     }
-    /// Only if the key is not there.
+    /// Adds the condition that the key is not there.
     pub fn when_missing(self, key: impl IntoKey) -> Self {
         self.add(key.into_key().map(|key| (vec![Condition::Missing(key)], None)))
     }
-    /// Only while the lock is held: takes its guard, or its [`Fence`].
+    /// Adds the condition that the lock is held; it takes the lock's guard, or its [`Fence`].
     pub fn when_held(self, lock: impl AsRef<Fence>) -> Self {
         self.when(Condition::Held(lock.as_ref().clone()))
     }
-    /// Writes: `kv.put(..)` or `kv.delete(..)` with their options, not awaited. Their own conditions become conditions of
-    /// the transaction, their deadlines do not count.
+    /// Adds a write: `kv.put(..)` or `kv.delete(..)` with its options, not awaited. Its own
+    /// conditions become conditions of the transaction; its deadline does not count.
     pub fn then(self, step: impl Into<Step>) -> Self {
         self.add(step.into().0.map(|(conditions, write)| (conditions, Some(write))))
     }
@@ -99,10 +100,10 @@ impl Txn {
                 Decision::Refused { condition: index } if index < conditions.len() => {
                     Ok(Outcome::Refused(Refusal { index, condition: conditions.swap_remove(index) }))
                 }
-                // Nothing was written, says the store, and nobody asked for what it says was not true.
+                // The store says that nothing was written, for a condition that nobody asked for.
                 Decision::Refused { condition } => Err(Error::new(
                     ErrorKind::Corrupt,
-                    format!("the store names a condition {condition} that there is not"),
+                    format!("the store refused by condition {condition}; there is none of that number"),
                 )),
             }
         };
@@ -145,7 +146,8 @@ pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> R
     Ok(())
 }
 
-/// One write of a transaction, with its own conditions: made of a [`Put`] or a [`Delete`] that is not awaited.
+/// One write of a transaction, with its own conditions: made of a [`Put`] or a [`Delete`] that is
+/// not awaited.
 #[derive(Debug)]
 pub struct Step(Result<(Vec<Condition>, Write)>);
 

@@ -15,11 +15,13 @@ use std::{
     time::Duration,
 };
 
-/// [`Kv::watch`], [`Kv::watch_tree`] and [`LockHolder::watch`](crate::LockHolder::watch), to be awaited.
+/// [`Kv::watch`], [`Kv::watch_tree`] and [`LockHolder::watch`](crate::LockHolder::watch), to be
+/// awaited.
 ///
 /// # Errors
-/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`Unsupported`](ErrorKind::Unsupported) where the store has
-/// no watches. A server that is away is waited for inside the stream.
+/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and
+/// [`Unsupported`](ErrorKind::Unsupported) where the store has no watches. A server that is away
+/// is waited for inside the stream.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct WatchCall {
@@ -32,8 +34,8 @@ impl WatchCall {
     pub(super) fn new(kv: &Kv, target: Result<Target>) -> Self {
         Self { kv: kv.clone(), target, within: kv.deadline }
     }
-    /// The time that beginning the watch, and each single request behind it, has, in place of the handle's. The watch
-    /// itself has no end.
+    /// Sets the time that the beginning of the watch and each single request of it have, in place
+    /// of the handle's. The watch itself has no end.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -66,11 +68,13 @@ impl WatchCall {
 }
 awaitable!(WatchCall => Watch, WatchCall::run);
 
-/// What happens to a key, below a directory, or to the holder of a lock: what is there as `Put`s, then `Synced`, then
-/// every change, without end; outages are ridden out inside. Folding the events over an empty map always arrives at what
-/// a listing shows. Also a [`Stream`], which ends behind its first error.
+/// The events of a key, of the keys below a directory, or of the holder of a lock: what is there
+/// as `Put`s, then `Synced`, then every change, without end. Outages are ridden out inside.
+/// Folding the events over an empty map always arrives at what a listing shows. It is also a
+/// [`Stream`], which ends behind its first error.
 ///
-/// A reader that is slow holds back this watch alone. Dropping it stops all its work, on the server too.
+/// A reader that is slow holds back this watch alone. Dropping the watch stops all its work, on
+/// the server too.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -95,7 +99,8 @@ awaitable!(WatchCall => Watch, WatchCall::run);
 /// ```
 #[must_use = "a watch does nothing until it is read"]
 pub struct Watch {
-    /// `None` once it has ended. Never locked: the mutex makes it `Sync`, so that structs that hold one can be shared.
+    /// `None` once it has ended. The mutex is never locked: it makes the watch `Sync`, so that
+    /// structs that hold one can be shared.
     inner: Mutex<Option<Inner>>,
     operation: &'static str,
     backend: &'static str,
@@ -108,11 +113,12 @@ struct Inner {
 }
 
 impl Watch {
-    /// The next event. Cancel safe: what was not given is given by the next call.
+    /// Returns the next event. Cancel safe: an event that was not given is given by the next call.
     ///
     /// # Errors
-    /// The end of the watch, for good: [`Closed`](ErrorKind::Closed) by [`Kv::close`] and after any other error, or the
-    /// server's refusal, such as [`PermissionDenied`](ErrorKind::PermissionDenied).
+    /// The error that ended the watch for good: [`Closed`](ErrorKind::Closed) by [`Kv::close`] and
+    /// after any other error, or the server's refusal, such as
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied).
     pub async fn event(&mut self) -> Result<WatchEvent> {
         let next = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await;
         next.unwrap_or_else(|| Err(self.context(Error::new(ErrorKind::Closed, "the watch has ended"))))

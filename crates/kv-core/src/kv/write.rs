@@ -7,19 +7,21 @@ use crate::{
 };
 use std::time::Duration;
 
-/// [`Kv::put`] and [`Kv::atomic_put`], to be awaited, or to be a [`Step`](crate::Step) of a transaction.
+/// [`Kv::put`] and [`Kv::atomic_put`], to be awaited, or to be a [`Step`](crate::Step) of a
+/// transaction.
 ///
 /// # Errors
 /// Before any I/O: [`InvalidKey`](ErrorKind::InvalidKey), [`TooLarge`](ErrorKind::TooLarge),
-/// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument) for a TTL together with a
-/// lease or above the greatest, and for two conditions of a kind that differ. Then [`KeyExists`](ErrorKind::KeyExists),
-/// [`KeyModified`](ErrorKind::KeyModified), [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
+/// [`Unsupported`](ErrorKind::Unsupported), [`InvalidArgument`](ErrorKind::InvalidArgument) for a
+/// TTL together with a lease or above the greatest, and for two conditions of one kind that
+/// differ. Then [`KeyExists`](ErrorKind::KeyExists), [`KeyModified`](ErrorKind::KeyModified),
+/// [`LockLost`](ErrorKind::LockLost), [`LeaseLost`](ErrorKind::LeaseLost) as asked for;
 /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Put {
     kv: Kv,
-    /// Or what is wrong with the call.
+    /// The key, or what is wrong with the call.
     key: Result<Key>,
     value: Bytes,
     expect: Expect,
@@ -34,8 +36,10 @@ impl Put {
         let options = PutOptions { deadline: Deadline::NEVER, ttl: None, lease: None };
         Self { kv: kv.clone(), key, value, expect, options, fence: None, within: kv.deadline }
     }
-    /// How long the key lives after this write, at least; rounded up to the server's unit and raised to its least, as
-    /// the answer tells. How much longer it may be seen, [`Capabilities::lateness`](crate::Capabilities::lateness) tells.
+    /// Sets how long the key lives after this write, at least. The TTL is rounded up to the
+    /// server's unit and raised to its least, and the answer tells what was granted.
+    /// [`Capabilities::lateness`](crate::Capabilities::lateness) tells how much longer the key may
+    /// be seen.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.options.ttl = Some(ttl);
         self
@@ -45,19 +49,22 @@ impl Put {
         self.options.lease = Some(lease.id().clone());
         self
     }
-    /// Only if the key is not there, else [`KeyExists`](ErrorKind::KeyExists).
+    /// Makes the put only if the key is not there; else it fails with
+    /// [`KeyExists`](ErrorKind::KeyExists).
     pub fn if_missing(mut self) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Missing);
         self
     }
-    /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
+    /// Makes the write only if the key is at this version; else it fails with
+    /// [`KeyModified`](ErrorKind::KeyModified), also when the key is gone.
     pub fn if_version(mut self, version: Version) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
     }
-    /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost).
+    /// Makes the put only while the lock is held, which the store decides in the same step; else
+    /// it fails with [`LockLost`](ErrorKind::LockLost).
     ///
-    /// Takes a guard, or its [`Fence`] where another task has the guard.
+    /// It takes a guard, or the guard's [`Fence`] where another task has the guard.
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
         depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
@@ -76,7 +83,7 @@ impl Put {
                 return store.put(key, value, expect, &options).await;
             };
             let write = Write::Put { key: key.clone(), value, options };
-            // On the heap of its own: every put would carry its size.
+            // It is boxed apart: every put would carry its size.
             let written = Box::pin(fenced(store, fence, expect, write, deadline)).await?;
             written.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store gave a put no version"))
         };
@@ -92,18 +99,20 @@ impl Put {
 }
 awaitable!(Put => Written, Put::run);
 
-/// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`](crate::Step) of a transaction.
+/// [`Kv::delete`] and [`Kv::atomic_delete`], to be awaited, or to be a [`Step`](crate::Step) of a
+/// transaction.
 ///
 /// # Errors
-/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and [`InvalidArgument`](ErrorKind::InvalidArgument) for two
-/// conditions of a kind that differ; [`KeyModified`](ErrorKind::KeyModified) and [`LockLost`](ErrorKind::LockLost) as asked
-/// for; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing
-/// key is no error unless a version was expected.
+/// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey), and
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for two conditions of one kind that differ;
+/// [`KeyModified`](ErrorKind::KeyModified) and [`LockLost`](ErrorKind::LockLost) as asked for;
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. A missing key is no
+/// error unless a version was expected.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Delete {
     kv: Kv,
-    /// Or what is wrong with the call.
+    /// The key, or what is wrong with the call.
     key: Result<Key>,
     expect: Expect,
     fence: Option<Fence>,
@@ -114,15 +123,17 @@ impl Delete {
     pub(super) fn new(kv: &Kv, key: Result<Key>, expect: Expect) -> Self {
         Self { kv: kv.clone(), key, expect, fence: None, within: kv.deadline }
     }
-    /// Only if the key is at this version, else [`KeyModified`](ErrorKind::KeyModified), also when it is gone.
+    /// Makes the write only if the key is at this version; else it fails with
+    /// [`KeyModified`](ErrorKind::KeyModified), also when the key is gone.
     pub fn if_version(mut self, version: Version) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
     }
-    /// Only while the lock is held, decided by the store in the same step, else [`LockLost`](ErrorKind::LockLost). The
-    /// answer is then `true` whether the key was there or not, unless a version is expected too.
+    /// Makes the deletion only while the lock is held, which the store decides in the same step;
+    /// else it fails with [`LockLost`](ErrorKind::LockLost). The answer is then `true` whether the
+    /// key was there or not, unless a version is expected too.
     ///
-    /// Takes a guard, or its [`Fence`] where another task has the guard.
+    /// It takes a guard, or the guard's [`Fence`] where another task has the guard.
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
         depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
@@ -151,7 +162,7 @@ impl Delete {
 }
 awaitable!(Delete => bool, Delete::run);
 
-/// Notes what is expected of the key: neither of two that differ may be dropped in silence.
+/// Notes the precondition of the key: neither of two that differ may be dropped in silence.
 fn expects(key: &mut Result<Key>, expect: &mut Expect, new: Expect) {
     if *expect != Expect::Anything && *expect != new {
         contradicts(
@@ -162,7 +173,7 @@ fn expects(key: &mut Result<Key>, expect: &mut Expect, new: Expect) {
     *expect = new;
 }
 
-/// Likewise of the locks that the write depends on.
+/// Notes the lock that the write depends on, by the same rule.
 fn depends_on(key: &mut Result<Key>, fence: &mut Option<Fence>, new: &Fence) {
     if let Some(before) = fence.as_ref().filter(|before| *before != new) {
         let why = format!(
@@ -189,7 +200,7 @@ fn conditions(fence: Option<Fence>, key: &Key, expect: Expect) -> Vec<Condition>
     fence.map(Condition::Held).into_iter().chain(expected).collect()
 }
 
-/// One write that depends on a lock: a transaction, whose refusal is an error here.
+/// Makes one write that depends on a lock: by a transaction, whose refusal is an error here.
 async fn fenced(
     store: &dyn Store,
     fence: Fence,
@@ -214,8 +225,8 @@ async fn fenced(
 /// [`Kv::delete_tree`], to be awaited.
 ///
 /// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer
-/// was lost: call it again.
+/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O;
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost: call it again.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct DeleteTree {
@@ -228,7 +239,7 @@ impl DeleteTree {
     pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
         Self { kv: kv.clone(), directory, within: kv.deadline }
     }
-    /// The time that each batch has, in place of the handle's.
+    /// Sets the time that each batch has, in place of the handle's.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -256,8 +267,8 @@ awaitable!(DeleteTree => Option<u64>, DeleteTree::run);
 /// [`Kv::adopt`], to be awaited.
 ///
 /// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer
-/// was lost: call it again.
+/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O;
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost: call it again.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Adopt {

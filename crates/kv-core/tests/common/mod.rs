@@ -20,7 +20,7 @@ impl Silent {
     pub(crate) fn new(capabilities: Capabilities) -> Self {
         Self { capabilities, calls: Arc::default() }
     }
-    /// One that offers everything.
+    /// Makes one that offers everything.
     pub(crate) fn able() -> Self {
         let mut c = Capabilities::new("silent");
         let range = TtlRange::new(Duration::from_secs(1), Duration::from_secs(100));

@@ -23,10 +23,10 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// How long a test waits for what comes, or has failed.
+/// The time that a test waits for what is to come, before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
-/// What happens to the next request to enter.
+/// The fault that meets the next request to enter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// It is applied, and no attempt is answered.
@@ -55,10 +55,10 @@ pub(crate) enum Fault {
 pub(crate) struct Faults {
     pub(crate) enter: VecDeque<Fault>,
     pub(crate) position: VecDeque<ErrorKind>,
-    /// Each request to leave is refused by one, `None` being an answer that was lost, after which
-    /// the repeat finds nothing.
+    /// The fate of each request to leave, in turn: an error that refuses it, or `None` for an
+    /// answer that was lost, after which the repeat finds nothing.
     pub(crate) leave: VecDeque<Option<ErrorKind>>,
-    /// What refuses all requests to leave, cancelling ones too.
+    /// The kind of error that refuses all requests to leave, cancelling ones too.
     pub(crate) leaves: Option<ErrorKind>,
 }
 
@@ -102,7 +102,7 @@ impl Client {
         })
     }
 
-    /// A client of a server of its own, whose time is the runtime's.
+    /// Makes a client of a server of its own, whose time is the runtime's.
     pub(crate) fn alone() -> Arc<Self> {
         Self::new(&watch::Sender::default(), Clock::tokio())
     }
@@ -119,7 +119,7 @@ impl Client {
         *self.sent.lock().unwrap()
     }
 
-    /// What is late arrives now.
+    /// Has the requests that are late arrive now.
     pub(crate) fn arrive(&self) {
         self.server.send_modify(|server| {
             for (name, session) in std::mem::take(&mut server.late) {
@@ -128,12 +128,12 @@ impl Client {
         });
     }
 
-    /// An administrator deletes a contender.
+    /// Deletes a contender, as an administrator does.
     pub(crate) fn takes_out(&self, name: u64) {
         self.server.send_modify(|server| _ = server.leave(name));
     }
 
-    /// An administrator ends a session.
+    /// Ends a session, as an administrator does.
     pub(crate) fn ends(&self, session: u64) {
         self.server.send_modify(|server| _ = server.end_session(session));
     }
@@ -147,7 +147,7 @@ impl Client {
         self.until(|server| server.members.len() == count).await;
     }
 
-    /// Waits until the server is so.
+    /// Waits until this is true of the server.
     pub(crate) async fn until(&self, is: impl FnMut(&State) -> bool) {
         let mut server = self.server.subscribe();
         let waited = tokio::time::timeout(PATIENCE, server.wait_for(is)).await;
@@ -160,7 +160,7 @@ impl Client {
         answer.unwrap()
     }
 
-    /// A request on its way.
+    /// Has a request reach the server, unless that is down.
     async fn reach(&self, count: impl FnOnce(&mut Count)) -> Result<()> {
         tokio::task::yield_now().await;
         if self.is_down.load(SeqCst) {
@@ -208,7 +208,7 @@ pub(crate) struct Contender {
 }
 
 impl OneLock {
-    /// The answer to a request that was applied.
+    /// Applies a request to enter, and returns its answer.
     fn applied(&self, own: &Contender) -> Result<Entered<u64>> {
         self.client.change(|server| server.enter(own.name, own.session, !self.wait))
     }
@@ -229,7 +229,7 @@ impl OneLock {
             }
             Ok(server.leave(own.name))
         })?;
-        // What others see of it comes before the answer.
+        // Others see the change before the answer comes.
         tokio::task::yield_now().await;
         Ok(if fault.is_some() { Left::Maybe } else { left })
     }

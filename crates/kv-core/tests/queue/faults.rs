@@ -9,7 +9,7 @@ use crate::{
 use kv_core::{ErrorKind, backend::queue::lock};
 use std::{sync::Arc, time::Duration};
 
-/// Nobody is in the queue, and nobody comes.
+/// Checks that nobody is in the queue, and nobody comes.
 async fn nobody(client: &Arc<Client>) {
     client.tasks.finish().await.unwrap();
     assert!(client.names().is_empty(), "{:?} stay in the queue", client.names());
@@ -87,7 +87,7 @@ async fn a_dropped_future_leaves_nobody_wherever_it_stood() {
         assert_eq!((after.enter - before.enter, after.cancel - before.cancel), (was_sent, was_sent));
         assert_eq!(after.leave, before.leave, "{fault:?}: what was never sent is taken out");
     }
-    // In the queue, and with the lock in hand.
+    // The same in the queue, and with the lock in hand.
     let held = holds(&client).await;
     let waiting = waits(&client);
     client.until_members(2).await;
@@ -119,7 +119,7 @@ async fn what_could_not_leave_is_tried_again_and_nobody_new_gets_its_session() {
     client.faults(|faults| faults.leave.push_back(Some(ErrorKind::Unavailable)));
     assert_eq!(held.release.run().await.unwrap_err().kind(), ErrorKind::Unavailable);
     let session = client.server.borrow().members[0].session;
-    // In the background, while the other one keeps the session alive.
+    // It leaves in the background, while the other one keeps the session alive.
     let other = got(other).await;
     assert_eq!(client.server.borrow().members[0].session, session);
     let next = waits(&client);

@@ -26,7 +26,7 @@ fn sessions(client: &Client) -> Vec<u64> {
     client.server.borrow().members.iter().map(|member| member.session).collect()
 }
 
-/// Why a life is over.
+/// Returns why a life is over.
 async fn lost(lost: impl Future<Output = Error>) -> String {
     tokio::time::timeout(PATIENCE, lost).await.expect("nobody hears of it").to_string()
 }
@@ -122,7 +122,7 @@ async fn who_enters_under_a_session_that_the_server_has_ended_enters_under_anoth
     let held = holds(&client).await;
     let ended = sessions(&client)[0];
     client.ends(ended);
-    // No renewal has told yet.
+    // No renewal has told the client yet.
     let next = holds(&client).await;
     assert!(sessions(&client)[0] != ended && client.count().enter == 3);
     assert_eq!(client.count().cancel, 0, "what cannot enter any more is taken out");

@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) const TTL: Duration = Duration::from_secs(10);
-/// How long the server keeps a session behind its TTL.
+/// The time that the server keeps a session behind its TTL.
 pub(crate) const LATE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) struct Member {
 pub(crate) struct State {
     pub(crate) members: Vec<Member>,
     last: u64,
-    /// When the server ends each.
+    /// The end of each session's TTL.
     pub(crate) sessions: BTreeMap<u64, Instant>,
     pub(crate) cancelled: HashSet<u64>,
     /// Requests to enter that arrive later: name and session.
@@ -71,7 +71,7 @@ impl State {
     }
 }
 
-/// Ends a session when nobody has renewed it, and late.
+/// Ends a session that nobody has renewed, and does so late.
 pub(crate) async fn expire(server: watch::Sender<State>, id: u64) {
     while let Some(ends) = { server.borrow().sessions.get(&id).copied() } {
         match Instant::now() < ends + LATE {

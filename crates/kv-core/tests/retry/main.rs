@@ -25,7 +25,7 @@ fn failed(effect: Effect) -> RequestError {
     RequestError::new(effect, Error::new(ErrorKind::Unavailable, "a:1: as the test wants it"))
 }
 
-/// Polls it once.
+/// Polls the work once.
 async fn begin<F: Future>(mut work: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
 }
@@ -141,7 +141,8 @@ async fn without_a_deadline_a_call_goes_on() {
     assert!(!run.await.unwrap().is_repeat);
 }
 
-/// How long 2000 calls pause before their attempt of this number, where all before it failed.
+/// Returns how long 2000 calls pause before their attempt of this number, where all before it
+/// failed.
 async fn pauses_before(attempt: usize, within: Duration) -> Vec<Duration> {
     let calls = (0..2000).map(|_| async move {
         let (servers, mut attempts, mut last) = (Servers::one(()), 0, Instant::now());
@@ -159,7 +160,8 @@ async fn pauses_before(attempt: usize, within: Duration) -> Vec<Duration> {
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_lost_one_server_do_not_come_back_together() {
-    // The whole ceiling; and half of the 54 ms that are left for attempts, where the time is short.
+    // The whole ceiling; and half of the 54 ms that are left for attempts, where the time is
+    // short.
     for (within, most) in [(60_000, 40), (80, 27)] {
         let seconds = pauses_before(2, Duration::from_millis(within)).await;
         let fits =
@@ -238,7 +240,7 @@ async fn a_late_failure_takes_nobody_from_the_server_that_answers() {
     proceed.notify_one();
     assert!(begin(slow.as_mut()).await.is_pending());
     assert_eq!(*servers.preferred(), 2);
-    // It went on in its own order, and now this one has answered last.
+    // The slow call went on in its own order, and its server has answered last now.
     proceed.notify_one();
     assert_eq!(slow.await.unwrap().answer, 1);
     assert_eq!(*servers.preferred(), 1);
@@ -249,7 +251,7 @@ async fn calls_of_many_threads_find_the_server_that_answers() {
     let servers = Arc::new(Servers::new(0..3).unwrap());
     let calls = (0..64).map(|_| {
         let servers = servers.clone();
-        // What a store's methods return: boxed, borrowing, and for any thread.
+        // As the methods of a store return it: boxed, borrowing, and for any thread.
         let call: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
             for _ in 0..100 {
                 let run = servers.run(Write, Deadline::default(), |attempt: Attempt<'_, usize>| async move {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What an attempt fails with: its effect, the kind of its error, and how much the error tells.
+/// The failure of an attempt: its effect, the kind of its error, and how much the error tells.
 type Failure = (Effect, ErrorKind, u8);
 const FAILURES: [Failure; 8] = [
     (Effect::None, ErrorKind::Timeout, 0),
@@ -29,7 +29,7 @@ struct Step {
     is_mended: bool,
 }
 
-/// What becomes of a call whose attempts have all failed as its steps say.
+/// The end of a call whose attempts have all failed as its steps say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The next attempt is answered.
@@ -48,13 +48,13 @@ struct Case {
     end: End,
 }
 
-/// What is seen of a call.
+/// The behaviour of a call as it is seen from outside.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     /// Each attempt: the server, and whether it was called a repeat.
     attempts: Vec<(usize, bool)>,
-    /// Whether the answer is one to a repeat; or the error's kind, and the attempt that it is
-    /// about.
+    /// `Ok` with whether the answer is one to a repeat; or the error's kind, and the attempt that
+    /// the error is about.
     result: Result<bool, (ErrorKind, Option<usize>)>,
     /// The server that the next call would ask first.
     preferred: usize,
@@ -62,13 +62,13 @@ struct Seen {
 
 /// The rules, as a statement about the whole sequence.
 impl Case {
-    /// A mended cause counts, but for the third one in a row.
+    /// Tells whether a mended cause counts as such: every third one in a row does not.
     fn repeats_at_once(&self, i: usize) -> bool {
         let in_a_row = self.steps[..=i].iter().rev().take_while(|step| step.is_mended).count();
         !in_a_row.is_multiple_of(3)
     }
 
-    /// The failures that count as a server's own, up to the attempt `i`.
+    /// Returns the failures that count as a server's own, up to the attempt `i`.
     fn turns(&self, i: usize) -> Vec<Failure> {
         (0..i.min(self.steps.len()))
             .filter(|&i| !self.repeats_at_once(i))
@@ -128,8 +128,8 @@ impl Case {
         Seen { attempts, result, preferred }
     }
 
-    /// The longest that the pauses may take together: between rounds, not between servers, nor
-    /// behind what was mended.
+    /// Returns the longest time that the pauses may take together: between rounds, not between
+    /// servers, nor behind a mended cause.
     fn longest_pauses(&self, attempts: usize) -> Duration {
         let turn_ends =
             |i: &usize| !self.repeats_at_once(*i) && self.turns(*i + 1).len().is_multiple_of(self.servers);
@@ -162,7 +162,7 @@ impl Case {
         (Seen { attempts, result, preferred: *servers.preferred() }, began.elapsed())
     }
 
-    /// The attempt of this number.
+    /// Makes the attempt of this number.
     async fn attempt(&self, i: usize) -> Result<usize, RequestError> {
         let Some(step) = self.steps.get(i) else {
             assert_eq!(i, self.steps.len(), "an attempt behind the last one");
@@ -177,14 +177,14 @@ impl Case {
     }
 }
 
-/// Which attempt the error is about, of which the one behind the steps had no answer.
+/// Returns the attempt that the error is about; the attempt behind the steps had no answer.
 fn told(error: &Error, steps: usize) -> Option<usize> {
     let text = error.to_string();
     let of_step = (0..steps).find(|i| text.ends_with(&format!("attempt {i}")));
     of_step.or_else(|| text.ends_with("no answer within 60s").then_some(steps))
 }
 
-/// All sequences of so many steps.
+/// Returns all sequences of so many steps.
 fn sequences(len: usize) -> Vec<Vec<Step>> {
     let mut all = vec![Vec::new()];
     for _ in 0..len {

@@ -1,4 +1,4 @@
-//! Whether the events of a watch are true.
+//! A judge of whether the events of a watch are true.
 
 use super::server::{Server, is_foreign};
 use kv_core::{Entry, Key, Version, WatchEvent};
@@ -9,10 +9,12 @@ use std::collections::HashMap;
 pub(super) struct Judge {
     /// The entries, with their places in the history.
     fold: HashMap<Key, (Entry, usize)>,
-    /// What was told last of each key, also of those that are gone.
+    /// The version that was told last of each key, also of those that are gone, and its place in
+    /// the history.
     last: HashMap<Key, (Version, usize)>,
     pub(super) synced: u64,
-    /// When the list began that the last `Synced` ended, where it has a position.
+    /// The place in the history at which the list began that the last `Synced` ended, where the
+    /// list has a position.
     positioned: usize,
 }
 
@@ -28,7 +30,7 @@ impl Judge {
     fn put(&mut self, entry: Entry, server: &Server) {
         let Some(at) = server.past.written(&entry) else { panic!("false put: {entry:?} was never written") };
         let went_back = |at: usize| server.past.went_back_since(at);
-        // A list by versions may leave to be compared what was told before the server went back.
+        // A list by versions may leave for later what was told before the server went back.
         let was_hidden = self.last.get(&entry.key).is_some_and(|(_, told)| went_back(*told));
         let is_old = self.synced > 0 && at <= self.positioned && !went_back(at);
         assert!(!is_old || was_hidden, "old put: the list knew of {entry:?}");
@@ -54,7 +56,7 @@ impl Judge {
         assert!(server.past.has_ended_since(at, key), "false delete: {entry:?} has not ended");
     }
 
-    /// Once all was told.
+    /// Judges the fold, once all was told.
     pub(super) fn end(&self, server: &Server) {
         let fold = self.fold.iter().map(|(key, (entry, _))| (key.clone(), entry.clone()));
         assert_eq!(fold.collect::<super::server::Data>(), server.data, "the fold is not the tree");

@@ -6,10 +6,10 @@ use kv_core::{
 };
 use std::collections::VecDeque;
 
-/// What a source answers, in its order.
+/// The answers of a source, in their order.
 #[derive(Default)]
 struct Script {
-    /// With what the watch asks for.
+    /// The lists, each with what the watch asks for.
     lists: VecDeque<(Detail, Vec<Listed>, Option<()>)>,
     fetched: VecDeque<Entry>,
     changes: VecDeque<Change>,

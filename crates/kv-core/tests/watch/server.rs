@@ -6,7 +6,7 @@ use kv_core::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// How many changes overflow an inbox.
+/// The number of changes that overflow an inbox.
 const FLOOD: u64 = 4200;
 
 /// Random numbers by a seed (SplitMix64).
@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// What a server can tell, as one of those that there are.
+/// The kind of a server, after those that there are: what it can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     /// Lists at one revision, and counts anew after it went back.
@@ -51,12 +51,12 @@ impl Style {
 
 pub(super) type Data = BTreeMap<Key, Entry>;
 
-/// Of the version of a write that was none of ours.
+/// Tells whether a version is that of a write that was none of ours.
 pub(super) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
 }
 
-/// What happened, counted.
+/// The history of the server, in which each event has a number.
 #[derive(Default)]
 pub(super) struct Past {
     now: usize,
@@ -75,7 +75,7 @@ impl Past {
         self.now
     }
 
-    /// When this very write happened, at first.
+    /// Returns when this very write happened at first.
     pub(super) fn written(&self, entry: &Entry) -> Option<usize> {
         self.written.get(entry).copied()
     }
@@ -84,7 +84,7 @@ impl Past {
         self.went_back.is_some_and(|back| back > at)
     }
 
-    /// Whether the key has ended since, or the server went back.
+    /// Tells whether the key has ended since, or the server went back.
     pub(super) fn has_ended_since(&self, at: usize, key: &Key) -> bool {
         self.ended.get(key).is_some_and(|ended| *ended > at) || self.went_back_since(at)
     }
@@ -103,7 +103,7 @@ pub(super) struct Server {
     pub(super) is_connected: bool,
     /// The connection broke, and the client finds out by an error.
     pub(super) is_broken: bool,
-    /// How many requests fail from now on.
+    /// The number of requests that fail from now on.
     pub(super) failing: u64,
     nonce: u64,
     backup: (Data, u64),
@@ -198,14 +198,14 @@ impl Server {
         };
         self.past.went_back = Some(self.past.tick());
         self.went_back += 1;
-        // What is written before anybody connects again hides it.
+        // Writes before anybody connects again hide that it went back.
         self.cut();
         for _ in 0..self.random.below(8) {
             self.put_any();
         }
     }
 
-    /// Some of what happens meanwhile.
+    /// Lets some things happen meanwhile.
     pub(super) fn live(&mut self) {
         for _ in 0..self.random.below(4) {
             if self.budget == 0 {

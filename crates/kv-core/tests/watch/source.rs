@@ -1,4 +1,4 @@
-//! What a client of the server makes of it.
+//! A client of the server, as a source of watches.
 
 use super::server::{Data, Random, Server, Style, is_foreign};
 use futures::FutureExt;
@@ -12,10 +12,10 @@ use std::sync::{
 };
 use tokio::sync::Notify;
 
-/// What a page and a fetch have at most.
+/// The number of keys that a page and a fetch have at most.
 const PAGE: usize = 3;
 
-/// Those that pass.
+/// The kinds of errors that pass.
 const PASSING: [ErrorKind; 6] = [
     ErrorKind::Unavailable,
     ErrorKind::Timeout,
@@ -25,23 +25,23 @@ const PASSING: [ErrorKind; 6] = [
     ErrorKind::TooLarge,
 ];
 
-/// What the test knows of a source.
+/// The test's knowledge of a source.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) lists: AtomicU64,
-    /// Answers that are worth a new list.
+    /// The number of answers that are worth a new list.
     pub(super) reasons: AtomicU64,
     pub(super) fetched: AtomicU64,
-    /// When the last list began that has a position.
+    /// The place in the history at which the last list with a position began.
     pub(super) positioned: AtomicUsize,
-    /// Nothing happens any more, and all was told.
+    /// Notified when nothing happens any more, and all was told.
     pub(super) quiet: Notify,
 }
 
 pub(super) struct Client {
     pub(super) server: Arc<Mutex<Server>>,
     pub(super) seen: Arc<Seen>,
-    /// How it ends, once nothing happens any more.
+    /// The error by which it ends, once nothing happens any more.
     pub(super) end: Option<ErrorKind>,
     /// The list that is taken, where it is one moment's.
     snapshot: Data,
@@ -61,7 +61,7 @@ impl Client {
         self.server.lock().unwrap()
     }
 
-    /// A request: things happen before it is answered, or it fails.
+    /// Makes a request: things happen before it is answered, or it fails.
     fn request(&self) -> Result<MutexGuard<'_, Server>> {
         let mut server = self.server();
         server.live();
@@ -78,7 +78,8 @@ impl Client {
         Err(Error::new(kind, "the server is away"))
     }
 
-    /// The snapshot that a list begins with; whether the server is seen to have gone back.
+    /// Takes the snapshot that a list begins with, and returns whether the server is seen to have
+    /// gone back.
     fn begin(&mut self) -> Result<bool> {
         let (data, counter, is_compacted) = {
             let mut server = self.request()?;
@@ -107,7 +108,7 @@ impl Client {
         }
     }
 
-    /// A value that the list took for known, as it is now, unless a change tells it.
+    /// Returns a value that the list took for known, as it is now, unless a change tells it.
     fn compare(&mut self) -> Option<Change> {
         let server = self.server.lock().unwrap();
         if server.style != Style::Revision {
@@ -207,7 +208,8 @@ impl Source for Client {
     }
 }
 
-/// Beside a write without a version of ours nobody knows which change is old: the key is read.
+/// Has the key read where a write has no version of ours, beside which nobody knows which change
+/// is old.
 fn ordered(change: Change, delivered: &WatchState) -> Change {
     let (key, version) = match &change {
         Change::Event(WatchEvent::Put(entry)) => (&entry.key, entry.version),
@@ -218,7 +220,7 @@ fn ordered(change: Change, delivered: &WatchState) -> Change {
     if is_unordered { Change::Changed(key.clone()) } else { change }
 }
 
-/// How a history ends: sometimes by an error that lasts.
+/// Returns the end of a history: sometimes an error that lasts.
 pub(super) fn any_end(seed: u64) -> Option<ErrorKind> {
     let lasting = [
         ErrorKind::PermissionDenied,

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// What became of one contender.
+/// The result of one contender's attempt.
 pub(super) enum Outcome {
     Granted(Acquired),
     /// Another one has the lock or is before us, and the caller does not wait.
@@ -30,26 +30,27 @@ struct Attempt<Q: Queue> {
     used: Use<Q::Session>,
 }
 
-/// What takes a contender out of the queue needs. It does not keep the session alive.
+/// The part of a contender that is needed to take it out of the queue. It does not keep the
+/// session alive.
 struct Entry<Q: Queue> {
     queue: Arc<Q>,
     contender: Q::Contender,
     sent: Sent,
     is_given_back: AtomicBool,
-    /// Watches over a holder's contender; there once the lock was granted.
+    /// The task that watches over a holder's contender; there once the lock was granted.
     watch: Mutex<Option<AbortOnDrop>>,
 }
 
 /// Puts one contender in the queue, and waits until it is first.
 ///
 /// # Errors
-/// Those of the requests. What may have entered is taken out in the background.
+/// Those of the requests. A contender that may have entered is taken out in the background.
 pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outcome> {
     if !wait && queue.is_taken().await? {
         return Ok(Outcome::Taken);
     }
     let attempt = Attempt::new(queue, queue.session().await?)?;
-    // Made before anything is sent, so that a dropped future leaves nothing behind.
+    // The cleanup is made before anything is sent, so that a dropped future leaves nothing behind.
     let cleanup = attempt.cleanup();
     let entry = &attempt.entry;
     let (token, position) = match queue.enter(&entry.contender, &entry.sent).await {
@@ -63,14 +64,14 @@ pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outc
         Wait::Behind => return cleanup.run().await.map(|_| Outcome::Taken),
         Wait::Lost => return Ok(Outcome::Lost),
     }
-    // The server may keep the place for longer than the session's life is sure.
+    // The server may keep the place for longer than the session is sure to live by our clock.
     if !attempt.used.alive().is_held() {
         return Ok(Outcome::Lost);
     }
     Ok(Outcome::Granted(attempt.grant(token, cleanup)))
 }
 
-/// How a wait in the queue ends.
+/// The end of a wait in the queue.
 enum Wait {
     First,
     Behind,
@@ -89,7 +90,7 @@ impl<Q: Queue> Attempt<Q> {
         Ok(Arc::new(Self { entry: Arc::new(entry), used }))
     }
 
-    /// The server says that the contender is not in the queue.
+    /// Ends an attempt of which the server says that the contender is not in the queue.
     fn is_outside(&self, cleanup: Undo, outcome: Outcome) -> Outcome {
         match self.entry.sent.may_have_entered() {
             true => drop(cleanup),
@@ -98,16 +99,16 @@ impl<Q: Queue> Attempt<Q> {
         outcome
     }
 
-    /// The request to enter failed.
+    /// Ends an attempt whose request to enter failed.
     fn is_refused(&self, cleanup: Undo, error: Error) -> Result<Outcome> {
         match error.kind() {
             ErrorKind::LeaseLost => {
-                // With the session goes what entered, and nothing can enter any more.
+                // A contender that entered goes with the session, and none can enter any more.
                 cleanup.forget();
                 self.entry.queue.forget(&self.used);
                 return Ok(Outcome::Lost);
             }
-            // Whatever was noted before: a request is on its way, or was done.
+            // A request is on its way, or was done, whatever was noted before.
             ErrorKind::OutcomeUnknown => self.entry.sent.sending(),
             kind if did_nothing(kind) && self.entry.sent.is_unanswered() => {
                 cleanup.forget();
@@ -165,23 +166,24 @@ impl<Q: Queue> Attempt<Q> {
                 Ok(true) => backoff.reset(),
                 Ok(false) => backoff.pause().await,
                 Err(e) if e.is_lasting() || e.kind() == ErrorKind::LeaseLost => return Err(e),
-                // The place is kept by the session, whatever the connection does meanwhile.
+                // The session keeps the place, whatever the connection does meanwhile.
                 Err(_) => backoff.pause().await,
             }
         }
     }
 
-    /// The cleanup of the contender becomes the release of the lock.
+    /// Grants the lock: the cleanup of the contender becomes the release of the lock.
     fn grant(&self, token: u64, release: Undo) -> Acquired {
         let (entry, alive) = (&self.entry, self.used.alive().another());
-        // Made here, for a task that was never polled ends with its runtime too.
+        // It is made outside of the task, since a task can end with its runtime before it is
+        // polled.
         let end = EndOnDrop(alive.ending());
         let watch = tokio::spawn(entry.clone().watch_own(token, end));
         *lock(&entry.watch) = Some(AbortOnDrop::new(watch.abort_handle()));
         Acquired { fence: entry.queue.fence(&entry.contender, token), alive, release }
     }
 
-    /// Takes the contender out: `true` when it was still in the queue.
+    /// Makes the work that takes the contender out: `true` when it was still in the queue.
     fn cleanup(self: &Arc<Self>) -> Undo {
         let attempt = self.clone();
         self.entry.queue.tasks().undo(async move {
@@ -205,9 +207,9 @@ impl<Q: Queue> Attempt<Q> {
         })
     }
 
-    /// Goes on in the background as long as the server may still have the contender. Nobody new
-    /// gets the session, which keeps the contender alive; who uses it already goes on, and nothing
-    /// here keeps the session from its end.
+    /// Goes on taking the contender out, in the background, as long as the server may still have
+    /// it. Nobody new gets the session, which keeps the contender alive. Those who use the session
+    /// already go on, and nothing here keeps the session from its end.
     fn take_out_later(self: Arc<Self>) {
         let queue = self.entry.queue.clone();
         queue.forget(&self.used);
@@ -237,7 +239,7 @@ impl<Q: Queue> Entry<Q> {
             false => self.queue.leave(&self.contender).await,
         };
         match left {
-            // With the session goes what entered, and nothing can enter any more.
+            // A contender that entered goes with the session, and none can enter any more.
             Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(Left::NotThere),
             left => left,
         }
@@ -256,10 +258,10 @@ impl<Q: Queue> Entry<Q> {
 
     /// Ends a guard whose contender is gone, or which nobody looks after any more.
     async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
-        // It lives until the holder was told: what it keeps from ending ends behind that.
+        // The future lives until the holder was told: what it keeps from ending ends behind that.
         let mut gone = pin!(self.queue.own_gone(&self.contender, token));
         let why = gone.as_mut().await;
-        // That it goes is its own doing then.
+        // A holder that gives the lock back takes its contender out itself.
         if !self.is_given_back.load(Ordering::Acquire) {
             (end.0)(&why);
         }
@@ -275,8 +277,9 @@ impl<E: Fn(&str)> Drop for EndOnDrop<E> {
     }
 }
 
-/// Whether an error of this kind says that the request did nothing. A server may have done what it
-/// has no room for, or half of what it stopped.
+/// Tells whether an error of this kind says that the request did nothing. `NoSpace` does not: a
+/// server may have done what it has no room for. Nor do the other kinds: a server may have done
+/// half of a request that it stopped.
 fn did_nothing(kind: ErrorKind) -> bool {
     use ErrorKind::{
         InvalidArgument, InvalidKey, PermissionDenied, Timeout, TooLarge, Unauthenticated, Unavailable,

@@ -1,7 +1,7 @@
 //! The fair lock of servers that keep a queue, out of a few requests.
 //!
-//! A backend implements [`Queue`] for one call of [`Store::lock`](crate::driver::Store::lock) and calls
-//! [`lock()`]. The engine does the rest, the same on every server:
+//! A backend implements [`Queue`] for one call of [`Store::lock`](crate::driver::Store::lock) and
+//! calls [`lock()`]. The engine does the rest, the same on every server:
 //!
 //! | step | what the engine takes care of |
 //! |---|---|
@@ -9,10 +9,10 @@
 //! | wait | A waiter looks only at its predecessor. Outages are ridden out while the session lives; a lasting error ([`Error::is_lasting`](crate::Error::is_lasting)) ends the wait. A lost place or session is taken anew. |
 //! | grant | The session is looked at before every grant: a lock whose session is lost is never given. |
 //! | hold | A holder hears when its session is lost, or its contender is gone from the queue. |
-//! | leave | What could not leave is tried again as long as the server may have it, nobody new gets the session, and [`Tasks::finish`] tries once more and tells what is left. |
+//! | leave | A contender that could not leave is taken out again and again as long as the server may have it, and nobody new gets its session. [`Tasks::finish`] tries once more and tells what is left. |
 //!
-//! Requests of an uncontended lock whose session is open: what [`Queue::enter`] sends, plus one
-//! [`Queue::position`] unless the answer to `enter` told the position; one [`Queue::leave`] to
+//! An uncontended lock whose session is open costs the requests that [`Queue::enter`] sends, one
+//! [`Queue::position`] unless the answer to `enter` told the position, and one [`Queue::leave`] to
 //! release it. A handover costs one `position` of one waiter.
 //!
 //! # Example
@@ -28,7 +28,7 @@
 //!
 //! const TTL: Duration = Duration::from_secs(10);
 //!
-//! /// What the store has open, and the "server": contenders by their tokens.
+//! /// The sessions and tasks of the store, and the "server": contenders by their tokens.
 //! struct Store {
 //!     sessions: Sessions<u64>,
 //!     tasks: Tasks,
@@ -151,7 +151,7 @@ use crate::{Fence, Result, driver::Acquired};
 use attempt::{Outcome, attempt};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// What [`Queue::enter`] did.
+/// The result of [`Queue::enter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered<P> {
     /// The contender is in the queue.
@@ -169,7 +169,7 @@ pub enum Entered<P> {
     Lost,
 }
 
-/// Where a contender is in its queue.
+/// The place of a contender in its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position<P> {
     /// Nobody is before it: it holds the lock.
@@ -180,7 +180,7 @@ pub enum Position<P> {
     Lost,
 }
 
-/// What [`Queue::leave`] and [`Queue::cancel`] did. In every case the contender is not in the
+/// The result of [`Queue::leave`] and [`Queue::cancel`]. In every case the contender is not in the
 /// queue any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -193,9 +193,9 @@ pub enum Left {
     Maybe,
 }
 
-/// The queue of one lock on a server, as one call of [`Store::lock`](crate::driver::Store::lock) sees it:
-/// it knows the name, the TTL as granted, the value, and the time that each request has. The
-/// [module](self) has an example.
+/// The queue of one lock on a server, as one call of [`Store::lock`](crate::driver::Store::lock)
+/// sees it: it knows the name, the TTL as granted, the value, and the time that each request has.
+/// The [module](self) has an example.
 ///
 /// Every method sends one request (or what the server needs for one step) with a deadline of its
 /// own; only the two that wait have none. Dropping any future must be safe: the engine drops them
@@ -205,12 +205,12 @@ pub enum Left {
 /// that the server has ended the session, that everything of the session is gone, and that
 /// nothing of it can arrive any more.
 pub trait Queue: Send + Sync + 'static {
-    /// What the backend knows a session by.
+    /// The value by which the backend knows a session.
     type Session: Clone + Send + Sync + 'static;
-    /// What the backend knows a contender by. It must not hold the [`Use`] of the session, which
-    /// would keep alive what could not be taken out.
+    /// The value by which the backend knows a contender. It must not hold the [`Use`] of the
+    /// session, which would keep alive a contender that could not be taken out.
     type Contender: Send + Sync + 'static;
-    /// What the backend knows the one before a contender by.
+    /// The value by which the backend knows the contender directly before another one.
     type Predecessor: Send + Sync + 'static;
 
     /// Returns the background work of the store, which `close` awaits.
@@ -236,7 +236,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Makes a contender under a name that nobody else uses, and sends nothing.
     ///
     /// # Errors
-    /// Those of a name that the server cannot have.
+    /// Those for a name that the server cannot have.
     fn contender(&self, session: &Self::Session) -> Result<Self::Contender>;
 
     /// Returns whether somebody is in the queue, for servers where one request cannot both look
@@ -249,7 +249,7 @@ pub trait Queue: Send + Sync + 'static {
         async { Ok(false) }
     }
 
-    /// Puts the contender at the end of the queue. The request may be sent again, for a repeat
+    /// Puts the contender at the end of the queue. The request may be sent again, since a repeat
     /// finds the contender that an earlier attempt made. Notes in `sent` what is known of the
     /// request: [`Sent::answered`] with the answer, and where the backend can tell when a request
     /// leaves, [`Sent::nothing_yet`] first and [`Sent::sending`] before each attempt.
@@ -294,8 +294,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Waits until the contender of a holder is gone from the queue, over all outages, and returns
     /// the reason for the holder. It never returns early.
     ///
-    /// The future is dropped once the holder was told, or has given the lock back: what it holds can
-    /// keep the server's side of a lost session from ending before that.
+    /// The future is dropped once the holder was told, or has given the lock back. What the future
+    /// holds can keep the server's side of a lost session from ending before that.
     fn own_gone(
         &self,
         contender: &Self::Contender,
@@ -320,13 +320,14 @@ pub trait Queue: Send + Sync + 'static {
     fn fence(&self, contender: &Self::Contender, token: u64) -> Fence;
 }
 
-/// Acquires the lock of this queue. With `wait` it waits until it is held; without, it gives
-/// `None` when another contender holds the lock or waits for it. A lock is never given whose
-/// session is lost, and a lost place is taken anew.
+/// Acquires the lock of this queue. With `wait` it waits until the lock is held; without, it
+/// returns `None` when another contender holds the lock or waits for it. A lock whose session is
+/// lost is never given, and a lost place is taken anew.
 ///
 /// # Errors
 /// Those of [`Queue::session`] and [`Queue::enter`], and the lasting ones of the other requests;
-/// without `wait` also the others. What may have entered is taken out in the background.
+/// without `wait` also the others. A contender that may have entered is taken out in the
+/// background.
 ///
 /// # Cancel safety
 /// Dropping the future at any point leaves nobody in the queue: the contender is taken out in the
@@ -337,7 +338,7 @@ pub async fn lock<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Option<Acquire
         match attempt(queue, wait).await? {
             Outcome::Granted(acquired) => return Ok(Some(acquired)),
             Outcome::Taken => return Ok(None),
-            // At random, so that many who lost one session do not come back together.
+            // The pause is random, so that many that lost one session do not come back together.
             Outcome::Lost => backoff.pause().await,
         }
     }

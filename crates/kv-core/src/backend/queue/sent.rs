@@ -1,4 +1,4 @@
-//! What is known of the requests that put one contender in a queue.
+//! Notes about the requests that put one contender in a queue.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -35,9 +35,9 @@ impl Sent {
         self.0.fetch_or(SENT, Ordering::AcqRel);
     }
 
-    /// Notes an answer: whether it says that the contender is in the queue, and whether an earlier
-    /// attempt of the same request may have been applied or may still arrive. What was said to
-    /// have entered, or to be able to arrive, stays so.
+    /// Notes an answer: `entered` says whether the contender is in the queue, and `is_repeat`
+    /// whether an earlier attempt of the same request may have been applied or may still arrive.
+    /// An earlier note that the contender has entered, or that an attempt may still arrive, stays.
     pub fn answered(&self, entered: bool, is_repeat: bool) {
         let told = if entered { ENTERED } else { 0 } | if is_repeat { LATE } else { 0 };
         self.0.fetch_or(SENT | ANSWERED | told, Ordering::AcqRel);

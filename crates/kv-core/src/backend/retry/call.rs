@@ -1,13 +1,13 @@
-//! What is known of one call, and what follows from it.
+//! The state of one call, and the step that follows from it.
 
 use super::{Effect, RequestError, RetrySafety, outcome_unknown};
 use crate::{Error, ErrorKind};
 
-/// How often in a row a cause that was mended counts as that: a server can have two, who asks and
-/// whom one trusts.
+/// The number of mended causes in a row after which the same server is asked again. Two can meet
+/// at one server: the credentials of the client, and the certificates that the client trusts.
 const MAX_MENDS: u32 = 2;
 
-/// What follows a failed attempt.
+/// The step that follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The same server is asked again, at once.
@@ -20,7 +20,7 @@ pub(super) enum Step {
     EndUnknown,
 }
 
-/// How much an error tells, the least first.
+/// The amount that an error tells, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Tells {
     Silence,
@@ -39,16 +39,16 @@ impl Tells {
     }
 }
 
-/// What is known of one call.
+/// The state of one call.
 #[derive(Debug)]
 pub(super) struct Call {
     safety: RetrySafety,
     servers: usize,
-    /// Whether an attempt may have taken effect. It never is in a read.
+    /// Tells whether an attempt may have taken effect. In a read it is always false.
     pub(super) maybe_done: bool,
     best: Option<(Tells, Error)>,
     mends: u32,
-    /// How many servers in succession refused with a lasting error.
+    /// Counts the servers in succession that refused with an error that is not transient.
     refusals: usize,
 }
 
@@ -57,7 +57,7 @@ impl Call {
         Self { safety, servers, maybe_done: false, best: None, mends: 0, refusals: 0 }
     }
 
-    /// Notes a failed attempt; what follows, where there is time.
+    /// Notes a failed attempt, and returns the step that follows where there is time.
     pub(super) fn note(&mut self, failed: RequestError) -> Step {
         let RequestError { error, effect, is_mended } = failed;
         let is_unknown = effect == Effect::Unknown && self.safety != RetrySafety::Read;
@@ -86,7 +86,8 @@ impl Call {
         }
     }
 
-    /// The error of a call that ends without an answer, `untried` where no attempt was made.
+    /// Returns the error of a call that ends without an answer, `untried` where no attempt was
+    /// made.
     pub(super) fn error(self, untried: impl FnOnce() -> Error) -> Error {
         let error = self.best.map_or_else(untried, |(_, error)| error);
         if self.maybe_done { outcome_unknown(error) } else { error }

@@ -1,9 +1,9 @@
-//! One loop for every request to a server: what may be sent again, where, when, and what is said of
-//! it in the end.
+//! One loop for every request to a server. It decides what may be sent again, where and when, and
+//! which error a call ends with.
 //!
-//! A backend says two things and nothing else: what repeating a request would do ([`RetrySafety`]),
-//! and what became of an attempt that failed ([`Effect`]). [`Servers::run`] does the rest, by these
-//! rules:
+//! A backend says two things and nothing else: what repeating a request would do
+//! ([`RetrySafety`]), and what became of an attempt that failed ([`Effect`]). [`Servers::run`]
+//! does the rest, by these rules:
 //!
 //! | effect | `Read` | `Repeatable` | `Write` |
 //! |---|---|---|---|
@@ -16,21 +16,22 @@
 //!   the call pauses, by a [`Backoff`](crate::backend::Backoff) with full jitter, before the next
 //!   round.
 //! * Where the client mended the cause ([`RequestError::mended`]), the same server is asked again
-//!   at once, whatever the effect was but for a write that may have been done. It counts twice in a
-//!   row at the most; then the effect counts.
-//! * A refusal by every server in succession, each with a lasting error (one that is not
-//!   [`is_transient`](crate::Error::is_transient)), ends the call: no server would take it.
-//! * The call ends a moment before its deadline, a fiftieth of its time, so that its answer still
-//!   reaches the caller. Nothing is begun anew with less than a tenth of its time left.
-//! * Of several errors, what a server answered is told rather than that none was reached, and any
-//!   cause rather than mere silence; of equals, the newest.
-//! * A call that may have taken effect, and ends without an answer, is
+//!   at once, whatever the effect was, except for a write that may have been done. Mended causes
+//!   count as such twice in a row at the most; then the effect counts.
+//! * A refusal by every server in succession, each with an error that is not
+//!   [`is_transient`](crate::Error::is_transient), ends the call: no server would take it.
+//! * The call ends a moment before its deadline, so that its answer still reaches the caller. The
+//!   moment is a fiftieth of its time; 25 ms at least, and a quarter of its time at most. Nothing
+//!   is begun anew with less than a tenth of its time left.
+//! * Of several errors, one that a server answered is told rather than one that says that none was
+//!   reached, and any cause rather than mere silence; of equals, the newest.
+//! * A call that may have taken effect, and ends without an answer, fails with
 //!   [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), also where only an attempt before the
-//!   last one may have done it. A read never is.
+//!   last one may have done it. A read never does.
 //!
 //! # How a backend uses it
-//! It classifies its client's errors, and calls [`Servers::run`] with a closure that makes one
-//! attempt:
+//! A backend classifies its client's errors, and calls [`Servers::run`] with a closure that makes
+//! one attempt:
 //!
 //! ```
 //! use kv_core::backend::retry::{
@@ -46,7 +47,7 @@
 //! #     }
 //! # }
 //!
-//! /// What the client of this server can say.
+//! /// The errors of this server's client.
 //! enum ClientError {
 //!     NotConnected,
 //!     ConnectionLost,
@@ -118,15 +119,16 @@
 //!
 //! * What the server says of the *data* (no such key, another version, the session is gone) is an
 //!   answer, and the attempt returns it as `Ok`: it settles what earlier attempts did, or the
-//!   caller decides so by [`Answered::is_repeat`].
+//!   caller decides that by [`Answered::is_repeat`].
 //! * An error that ends the call whatever its effect was is an answer as well: `Ok(Err(error))`.
-//!   Where it may have been done, wrap it by [`outcome_unknown`].
+//!   Where the request may have been done, wrap the error by [`outcome_unknown`].
 //! * A closed store is [`Refused`](Effect::Refused), with [`Closed`](crate::ErrorKind::Closed).
-//! * What passes by itself (a token that the server does not know yet) is [`None`](Effect::None),
-//!   for as long as the backend hopes for it, and [`Refused`](Effect::Refused) from then on.
-//! * An attempt that makes a connection gives that up at [`Attempt::connect_patience`]: nothing has
-//!   been sent then, so that another server may be asked, also for a write.
-//! * A request that may be repeated for a limited time alone gets a deadline that is no later.
+//! * A refusal that passes by itself (of a token that the server does not know yet) is
+//!   [`None`](Effect::None) for as long as the backend expects it to pass, and
+//!   [`Refused`](Effect::Refused) from then on.
+//! * An attempt that makes a connection gives that up at [`Attempt::connect_patience`]: nothing
+//!   has been sent by then, so that another server may be asked, also for a write.
+//! * A request that may be repeated for a limited time alone gets a deadline no later than that.
 //! * A backend with one server, or one that finds its server itself, uses [`Servers::one`].
 
 mod call;
@@ -138,51 +140,53 @@ pub use servers::Servers;
 use crate::{Error, ErrorKind, driver::Deadline};
 use std::{fmt, future::Future, time::Duration};
 
-/// What repeating a request would do.
+/// The consequence of sending a request again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetrySafety {
-    /// It changes nothing, and may always be sent again.
+    /// The request changes nothing, and may always be sent again.
     Read,
     /// A second application does nothing more than the first one, since the effect is bound to an
-    /// id of our own: it may be sent again. The first one may have taken effect, which can make the
-    /// second answer another one.
+    /// id of our own: the request may be sent again. If the first one took effect, the answer to
+    /// the second one can be another.
     Repeatable,
-    /// It must never be sent again once it may have taken effect: another client may write between
-    /// the two.
+    /// The request must never be sent again once it may have taken effect: another client may
+    /// write between the two.
     Write,
 }
 
-/// What a failed attempt did.
+/// The effect of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It certainly never reached the server, or did nothing there: sending it again is safe.
+    /// The request certainly never reached the server, or did nothing there: sending it again is
+    /// safe.
     None,
-    /// The server answered a lasting refusal, nothing was done, and every server would say the
+    /// The server answered with a lasting refusal and did nothing, and every server would say the
     /// same.
     Refused,
-    /// This server cannot, and did nothing; another one may, or this one later: it is not the
-    /// leader, is busy, starting, without a quorum. With an error that is not transient (its
-    /// certificate is not trusted, its disk is full) it ends the call once every server refuses so.
+    /// This server cannot do it, and did nothing; another one may do it, or this one later: it is
+    /// not the leader, is busy, is starting, or has no quorum. With an error that is not transient
+    /// (its certificate is not trusted, its disk is full) the call ends once every server refuses
+    /// so.
     RefusedHere,
-    /// It may have taken effect.
+    /// The request may have taken effect.
     Unknown,
 }
 
 /// An attempt that failed.
 #[derive(Clone, Debug)]
 pub struct RequestError {
-    /// What went wrong, with the name of the server. A transient kind ([`Error::is_transient`])
-    /// says that it can pass.
+    /// The failure, with the name of the server. A transient kind ([`Error::is_transient`]) says
+    /// that it can pass.
     pub error: Error,
-    /// What the attempt did.
+    /// The effect of the attempt.
     pub effect: Effect,
-    /// Whether the client has mended the cause (read a token anew, logged in again), so that the
-    /// same server may take the request now, without a pause.
+    /// Tells whether the client has mended the cause (read a token anew, logged in again), so that
+    /// the same server may take the request now, without a pause.
     pub is_mended: bool,
 }
 
 impl RequestError {
-    /// Makes one whose cause is not mended.
+    /// Makes a failure whose cause is not mended.
     #[must_use]
     pub fn new(effect: Effect, error: Error) -> Self {
         Self { error, effect, is_mended: false }
@@ -200,9 +204,11 @@ impl RequestError {
 pub struct Attempt<'a, S> {
     /// The server to ask.
     pub server: &'a S,
-    /// When the whole call ends. Who has heard from the server meanwhile may wait until then.
+    /// The moment at which the whole call ends. An attempt that has heard from the server
+    /// meanwhile may wait until then.
     pub deadline: Deadline,
-    /// Whether an earlier attempt of the same call may have taken effect. It never is in a read.
+    /// Tells whether an earlier attempt of the same call may have taken effect. In a read it is
+    /// always false.
     pub is_repeat: bool,
     safety: RetrySafety,
 }
@@ -211,12 +217,12 @@ impl<S> Attempt<'_, S> {
     /// The least patience: a server on a busy machine is not given up sooner.
     const MIN_PATIENCE: Duration = Duration::from_millis(50);
 
-    /// Returns how long this attempt may take at most, counted from this call: ask when the request
-    /// is about to be sent.
+    /// Returns how long this attempt may take at most, counted from this call. Ask for it when the
+    /// request is about to be sent.
     ///
     /// It is half of what is left, so that a silent server leaves time for another one or for
     /// another connection; 50 ms at least. A write has all that is left, since giving it up would
-    /// only make its outcome unknown. It is never behind the deadline.
+    /// only make its outcome unknown. The end is never behind the deadline.
     #[must_use]
     pub fn patience(&self) -> Deadline {
         match self.safety {
@@ -226,13 +232,13 @@ impl<S> Attempt<'_, S> {
     }
 
     /// Returns how long may pass, counted from this call, until the request can be sent: half of
-    /// what is left, 50 ms at least, never behind the deadline. It is the same for a write, which
-    /// took no effect when it is given up by then.
+    /// what is left, 50 ms at least, never behind the deadline. It is the same for a write: one
+    /// that is given up by then took no effect.
     #[must_use]
     pub fn connect_patience(&self) -> Deadline {
         let left = self.deadline.remaining();
         let part = (left / 2).max(Self::MIN_PATIENCE);
-        // Counted from now, it could be behind the deadline.
+        // Counted from now, a longer time could end behind the deadline.
         if part < left { Deadline::after(part) } else { self.deadline }
     }
 }
@@ -245,13 +251,13 @@ impl<S: fmt::Debug> fmt::Debug for Attempt<'_, S> {
     }
 }
 
-/// What a call gave.
+/// The answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered<T> {
     /// The answer of the last attempt.
     pub answer: T,
-    /// Whether an attempt before the answered one may have taken effect, so that the answer may be
-    /// about its own doing. It never is in a read.
+    /// Tells whether an attempt before the answered one may have taken effect, so that the answer
+    /// may describe what this call itself did. In a read it is always false.
     pub is_repeat: bool,
 }
 
@@ -263,9 +269,9 @@ impl<T> Answered<T> {
     }
 }
 
-/// Returns the error of a call that may have taken effect, and ended without an answer that settles
-/// it: of the kind [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), with what to do, and this one as
-/// its cause. One that is of that kind stays as it is.
+/// Returns the error of a call that may have taken effect, and ended without an answer that
+/// settles it. It is of the kind [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), says what to do,
+/// and has the given error as its cause. An error that is of that kind already stays as it is.
 #[must_use]
 pub fn outcome_unknown(error: Error) -> Error {
     if error.kind() == ErrorKind::OutcomeUnknown {
@@ -278,8 +284,8 @@ pub fn outcome_unknown(error: Error) -> Error {
 /// Runs `work`, but not past the deadline: returns `None` when it was not done by then, and was
 /// dropped.
 ///
-/// Nothing of it is begun once the deadline has passed, unlike by [`Deadline::limit`]: who is woken
-/// too late sends nothing.
+/// Unlike [`Deadline::limit`], it begins nothing once the deadline has passed: a task that is
+/// woken too late sends nothing.
 pub async fn before<T>(deadline: Deadline, work: impl Future<Output = T>) -> Option<T> {
     if deadline.has_passed() { None } else { deadline.limit(work).await }
 }

@@ -14,8 +14,8 @@ use std::{
 
 /// The servers that a call may go to: the members of a cluster, or the only one.
 ///
-/// The one that answered last is asked first, by all calls. They may run at the same time: what
-/// they share is one atomic number.
+/// The one that answered last is asked first, by all calls. Calls may run at the same time: all
+/// that they share is one atomic number.
 #[derive(Debug)]
 pub struct Servers<S> {
     /// At least one.
@@ -26,10 +26,10 @@ pub struct Servers<S> {
 }
 
 impl<S> Servers<S> {
-    /// Makes one of these, the first of which is asked first.
+    /// Makes the list of these servers, the first of which is asked first.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where there is none.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where there is no server.
     pub fn new(servers: impl IntoIterator<Item = S>) -> Result<Self> {
         let servers: Box<[S]> = servers.into_iter().collect();
         if servers.is_empty() {
@@ -39,7 +39,7 @@ impl<S> Servers<S> {
         Ok(Self::of(servers))
     }
 
-    /// Makes one of a single server, or of what finds its server itself.
+    /// Makes the list of a single server, or of a client that finds its server itself.
     pub fn one(server: S) -> Self {
         Self::of(Box::new([server]))
     }
@@ -49,8 +49,8 @@ impl<S> Servers<S> {
         Self { servers, preferred: AtomicUsize::new(0), pauses }
     }
 
-    /// Sets the pauses between the rounds of a call: each call begins with this one's ceiling. They
-    /// are from 40 ms to 640 ms unless set.
+    /// Sets the pauses between the rounds of a call. Each call begins with the ceiling of
+    /// `pauses`. Unless set, the ceilings go from 40 ms to 640 ms.
     #[must_use]
     pub fn with_backoff(self, pauses: Backoff) -> Self {
         Self { pauses, ..self }
@@ -61,7 +61,7 @@ impl<S> Servers<S> {
         &self.servers[self.first()]
     }
 
-    /// Returns all of them, in their order.
+    /// Returns all servers, in their order.
     pub fn all(&self) -> &[S] {
         &self.servers
     }
@@ -70,17 +70,16 @@ impl<S> Servers<S> {
     /// module](super) end it.
     ///
     /// `attempt` makes one: it asks the server that it is given, ends by itself at
-    /// [`Attempt::patience`], and says what its failure did. Calls may run at the same time. Cancel
-    /// safe: a future that is dropped drops the attempt under way and leaves nothing running, and
-    /// whether that attempt took effect is not known then.
+    /// [`Attempt::patience`], and says what its failure did. Calls may run at the same time.
+    /// Cancel safe: a future that is dropped drops the attempt under way and leaves nothing
+    /// running; whether that attempt took effect is not known then.
     ///
     /// # Errors
     /// * [`OutcomeUnknown`](ErrorKind::OutcomeUnknown): an attempt may have taken effect, unless
     ///   the request is a read.
     /// * [`Timeout`](ErrorKind::Timeout): there was no time to send anything, or nothing but
     ///   silence was heard, and the request took no effect.
-    /// * Whatever the attempts failed with, the one that tells the most; the request took no
-    ///   effect.
+    /// * The error of the attempts that tells the most; the request took no effect.
     pub async fn run<'a, T, F>(
         &'a self,
         safety: RetrySafety,
@@ -119,7 +118,7 @@ impl<S> Servers<S> {
                     self.prefer(at);
                     break;
                 }
-                // Who does nothing but write would stay with a server that hangs.
+                // Otherwise a program that only writes would stay with a server that hangs.
                 Step::EndUnknown => {
                     self.pass_over(at);
                     break;
@@ -134,16 +133,16 @@ impl<S> Servers<S> {
         self.preferred.load(Ordering::Relaxed)
     }
 
-    /// This one has answered.
+    /// Notes that this server has answered.
     fn prefer(&self, at: usize) {
-        // Written only where it changes: all calls read it.
+        // It is written only where it changes, since all calls read it.
         if self.first() != at {
             self.preferred.store(at, Ordering::Relaxed);
         }
     }
 
-    /// This one has failed: the one behind it is asked first, unless another call has found one.
-    /// The one behind it.
+    /// Notes that this server has failed, so that the one behind it is asked first, unless another
+    /// call has found a server that answers. Returns the one behind it.
     fn pass_over(&self, at: usize) -> usize {
         let next = (at + 1) % self.servers.len();
         let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -153,14 +152,14 @@ impl<S> Servers<S> {
 
 /// Waits between two rounds, and leaves time for another one.
 async fn pause(pauses: &mut Backoff, left: Duration) {
-    // Not even a pause of nothing once the time is over: it would end with the next tick of the
-    // timer.
+    // Once the time is over there is no pause, not even of zero: it would end with the next tick
+    // of the timer.
     if !left.is_zero() {
         tokio::time::sleep(pauses.delay_within(left / 2)).await;
     }
 }
 
-/// The attempt did not end by itself, so that nobody knows what it did.
+/// Returns the failure of an attempt that did not end by itself, so that nobody knows what it did.
 #[cold]
 fn no_answer(deadline: Deadline) -> RequestError {
     let why = format!("no answer within {:?}", deadline.within());
@@ -169,6 +168,6 @@ fn no_answer(deadline: Deadline) -> RequestError {
 
 #[cold]
 fn not_sent(deadline: Deadline) -> Error {
-    let why = format!("nothing was sent: of {:?} no time was left; give the call more", deadline.within());
+    let why = format!("the call sent nothing: no time was left of {:?}; give it more", deadline.within());
     Error::new(ErrorKind::Timeout, why)
 }

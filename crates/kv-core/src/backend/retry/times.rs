@@ -3,19 +3,19 @@
 use crate::driver::Deadline;
 use std::time::Duration;
 
-/// So long before its deadline a call ends at least, where that leaves most of it.
+/// The least time by which a call ends before its deadline, where that leaves most of its time.
 const MOMENT: Duration = Duration::from_millis(25);
 
 /// The times of one call, as its deadline gives them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// When attempts end, a moment before the call's own deadline: there is time to tell what is
-    /// known.
+    /// The end of all attempts, a moment before the call's own deadline, so that there is time to
+    /// tell what is known.
     pub(super) attempts: Deadline,
-    /// When an attempt that did not end by itself is dropped, half a moment later: what knows
-    /// whether it was sent tells first.
+    /// The time at which an attempt that did not end by itself is dropped, half a moment later: an
+    /// attempt that knows whether anything was sent tells that first.
     pub(super) cut: Deadline,
-    /// With so little left before the end of attempts, none is begun anew.
+    /// No attempt is begun anew with less time than this before the end of attempts.
     late: Duration,
 }
 

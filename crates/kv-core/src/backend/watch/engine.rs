@@ -8,13 +8,13 @@ use crate::{
 use std::{slice, time::Duration, vec};
 use tokio::{runtime::Handle, time::Instant};
 
-/// A watch that followed changes for so long has no need to spread its lists any more.
+/// A watch that followed changes for so long begins anew with the shortest pause before a list.
 const LASTED: Duration = Duration::from_secs(5);
 /// After so many failures in a row at one page, or at one key that changed, all is read anew.
 const MAX_PAGE_FAILURES: u32 = 2;
 const MAX_KEY_FAILURES: u32 = 4;
 
-/// Where a watch stands.
+/// The state of a watch.
 enum State<T> {
     /// Changes are not heard, or some of them were lost.
     Subscribe,
@@ -34,7 +34,7 @@ pub(super) struct Watch<S: Source> {
     out: Emit<WatchEvent>,
     delivered: WatchState,
     state: State<S::Token>,
-    /// Whether the next list has to give values, since versions are in doubt.
+    /// Tells whether the next list has to give values, since versions are in doubt.
     doubt: bool,
     outage: Outage,
     failures: Backoff,
@@ -83,7 +83,8 @@ impl<S: Source> Watch<S> {
         }
     }
 
-    /// A failed page is asked for again, unless what it is a part of may have passed away.
+    /// Notes a failure. A page or a key is asked for again, until it has failed so often that the
+    /// list that it is a part of may be gone.
     fn failed(&mut self, error: &Error) {
         self.outage.failed(error);
         self.failed_in_a_row += 1;
@@ -130,7 +131,8 @@ impl<S: Source> Watch<S> {
         Ok(())
     }
 
-    /// Reads a part of what a page left out; after all of it comes the next page, or the end.
+    /// Reads some of the values that a page left out. After all of them come the next page, or the
+    /// end.
     async fn fetch(&mut self) -> Result<()> {
         let State::Fetch { keys, next } = &mut self.state else { return Ok(()) };
         if keys.as_slice().is_empty() {
@@ -148,7 +150,7 @@ impl<S: Source> Watch<S> {
             let why = format!("a fetch of {} keys answered for none", keys.len());
             return Err(Error::new(ErrorKind::Other, why));
         }
-        // What is gone by now is not in the list: its end is told with the others'.
+        // A key that is gone by now is not part of the list: its end is told with the others'.
         let read = keys.by_ref().take(found.len()).count();
         for entry in found.into_iter().take(read).flatten() {
             self.observe(entry).await;
@@ -207,7 +209,7 @@ impl<S: Source> Watch<S> {
     async fn found(&mut self, entry: Entry) {
         self.observe(entry).await;
         if self.delivered.is_restored() {
-            // The server went back, and nobody knows what else is another than was told.
+            // The server went back, and nobody knows which other keys differ from what was told.
             self.doubt = true;
             self.list_again().await;
         }
@@ -227,8 +229,9 @@ impl<S: Source> Watch<S> {
         }
     }
 
-    /// Has the list taken again after a pause at random: many watches that lost one server do not
-    /// all list at once, and one that loses its changes again and again does not list all the time.
+    /// Has the list taken again after a pause at random, so that many watches that lost one server
+    /// do not all list at once, and one that loses its changes again and again does not list all
+    /// the time.
     async fn list_again(&mut self) {
         self.state = State::Subscribe;
         if self.synced.take().is_some_and(|since| since.elapsed() > LASTED) {

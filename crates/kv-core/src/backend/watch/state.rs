@@ -1,4 +1,4 @@
-//! What a watch delivered, and which events it still owes.
+//! The record of what a watch delivered, and the events that it still owes.
 
 use crate::{Entry, Key, Version, WatchEvent};
 use std::{
@@ -6,18 +6,19 @@ use std::{
     hash::BuildHasher,
 };
 
-/// How many of the keys that were found to be gone are remembered: as many as changes may wait in
-/// an [`Inbox`](crate::backend::Inbox).
+/// The number of keys found to be gone that are remembered: as many as changes may wait in an
+/// [`Inbox`](crate::backend::Inbox).
 const MAX_GONE: usize = 4096;
 
-/// What a list has to give, by [`WatchState::detail`].
+/// The content that a list has to give, as [`WatchState::detail`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Values: nothing was delivered yet, or versions were seen not to tell writes apart, since the
-    /// server went back and counts anew. What the list gives by version alone is believed all the
-    /// same: only a source whose versions are never given out twice may do so now.
+    /// Values, since nothing was delivered yet, or since the server went back and counts anew, so
+    /// that versions were seen not to tell writes apart. What the list gives by version alone is
+    /// believed all the same: only a source that never gives a version out twice may do so now.
     Values,
-    /// Versions: the watch fetches the values of those that differ from what was delivered.
+    /// Versions: the watch fetches the values of the keys whose version differs from what was
+    /// delivered.
     Versions,
 }
 
@@ -25,13 +26,13 @@ pub enum Detail {
 /// turns lists and changes into the events that are owed. Sources read it; the watch alone writes
 /// it.
 ///
-/// It holds 48 bytes and a shared name for each key that is there, and of those that were found to
-/// be gone the last 4,096.
+/// It holds 48 bytes and a shared name for each key that is there. Of the keys that were found to
+/// be gone it remembers the last 4,096.
 #[derive(Debug)]
 pub struct WatchState {
     delivered: HashMap<Key, Delivered>,
     detail: Detail,
-    /// What was written at this version or before is part of the list.
+    /// The version up to which the list has every write.
     position: Option<Version>,
     pass: Pass,
     gone: Gone,
@@ -45,8 +46,8 @@ struct Delivered {
     pass: u64,
 }
 
-/// The last keys that were found to be gone, with what had been delivered of them. What is found
-/// may be ahead of the changes: those that come then are old.
+/// The last keys that were found to be gone, with the versions that had been delivered of them.
+/// What was found may be ahead of the changes: changes of these keys that come behind it are old.
 #[derive(Debug, Default)]
 struct Gone {
     versions: HashMap<Key, Version>,
@@ -74,7 +75,7 @@ struct Pass {
     is_restored: bool,
     /// A key was taken for unchanged by its version alone.
     has_trusted: bool,
-    /// A page that showed nothing of it came before the one that showed that the server went back.
+    /// A page that did not show that the server went back came before the one that did.
     is_mixed: bool,
     has_page: bool,
 }
@@ -91,7 +92,8 @@ impl WatchState {
     }
 
     /// Returns whether a write of this version is known: it, or a later one, was delivered, or the
-    /// list was taken after it. A source that would have to read its value need not.
+    /// list was taken after it. A source that would have to read the value of such a write need
+    /// not.
     pub fn has(&self, key: &Key, version: Version) -> bool {
         match self.version(key) {
             Some(delivered) => delivered >= version,
@@ -139,9 +141,9 @@ impl WatchState {
         self.pass.has_page = true;
     }
 
-    /// Returns the events owed for an entry that was read after all that was delivered. One that
-    /// does not follow what was delivered is of a server that went back: the key ends before it is
-    /// put.
+    /// Returns the events owed for an entry that was read after all that was delivered. An entry
+    /// that does not follow what was delivered is of a server that went back: the key ends before
+    /// it is put.
     pub(super) fn observe(
         &mut self,
         entry: Entry,
@@ -170,7 +172,7 @@ impl WatchState {
         [ended, Some(WatchEvent::Put(entry))]
     }
 
-    /// Notes that a list has the key at this version; whether its value is owed.
+    /// Notes that a list has the key at this version, and returns whether its value is owed.
     pub(super) fn observe_version(&mut self, key: &Key, version: Version) -> bool {
         match self.delivered.get_mut(key) {
             Some(known) if known.version == version => {
@@ -182,7 +184,7 @@ impl WatchState {
         }
     }
 
-    /// Ends a list: the end of every key that was delivered and that the list did not have.
+    /// Ends a list, and returns the end of every key that was delivered and is not in the list.
     pub(super) fn finish_list(&mut self) -> impl Iterator<Item = WatchEvent> + Send {
         let number = self.pass.number;
         let gone = self.delivered.extract_if(move |_, known| known.pass != number);
@@ -206,8 +208,8 @@ impl WatchState {
         self.pass.is_restored
     }
 
-    /// Returns the event owed for a change that came in the order of the changes. The list knows
-    /// what came before it.
+    /// Returns the event owed for a change that came in the order of the changes. A change that
+    /// the list knows already owes none.
     pub(super) fn change(
         &mut self,
         event: WatchEvent,
@@ -244,8 +246,8 @@ impl WatchState {
         true
     }
 
-    /// Returns the event owed for a key that was found to be gone, whose last write was of this
-    /// version or an earlier one; of any version for `None`.
+    /// Returns the event owed for a key that was found to be gone, and whose last write was of
+    /// this version or an earlier one; with `None` it may have been of any version.
     pub(super) fn gone(&mut self, key: &Key, last: Option<Version>) -> Option<WatchEvent> {
         if last.is_some_and(|last| self.version(key).is_none_or(|known| known > last)) {
             return None;
