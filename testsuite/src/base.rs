@@ -60,14 +60,14 @@ impl Base {
         }
     }
 
-    /// What the server calls the key: behind the URL's own prefix.
+    /// Returns the name under which the server has the key: the URL's own prefix, then the key.
     #[must_use]
     pub fn name_of(&self, key: &str) -> String {
         format!("{}{key}", self.parsed.prefix())
     }
 
-    /// Whether the server asks for nothing but its address, so that tests can speak to it without the library, and
-    /// through a proxy.
+    /// Tells whether the URL has neither a user nor parameters: then tests can speak to the server
+    /// without the library, and through a proxy.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.parsed.user().is_none() && !self.url.contains('?')

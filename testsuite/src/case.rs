@@ -22,9 +22,9 @@ use tokio::{
 pub struct Case {
     /// The name.
     pub name: &'static str,
-    /// What must hold, in one sentence, for the matrix and the docs.
+    /// The promise in one sentence, as the matrix and the docs show it.
     pub promise: &'static str,
-    /// What tries it: panics, or gives an error, when the promise is broken.
+    /// Tries the promise; panics, or returns an error, when it is broken.
     pub run: fn(Trial) -> BoxFuture<'static, Verdict>,
 }
 
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// How a case ended, when its promise was not broken.
+/// The end of a case whose promise was not broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The promise held.
@@ -58,10 +58,10 @@ impl Ended {
     }
 }
 
-/// What a case gives: an error is a broken promise, as a panic is.
+/// The result of a case: an error says that the promise is broken, as a panic does.
 pub type Verdict = Result<Ended, Failure>;
 
-/// What a case works with: the backend under test, and a prefix that nobody else uses.
+/// One run of a case: has the backend under test, and a prefix that nobody else uses.
 #[derive(Clone)]
 pub struct Trial(Arc<Inner>);
 
@@ -75,7 +75,7 @@ struct Inner {
     turn: Mutex<Turn>,
 }
 
-/// What a case is at, for the report of one that gets stuck.
+/// The step that a case is at, for the report of a case that gets stuck.
 struct Stage {
     /// `None` while it waits for its turn, which takes none of its time.
     since: Option<Instant>,
@@ -109,7 +109,7 @@ impl Trial {
         &self.0.harness
     }
 
-    /// What it can do.
+    /// Returns what the backend under test can do.
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }
@@ -185,7 +185,8 @@ impl Trial {
         *self.turn() = Turn::None;
     }
 
-    /// How long a case waits for something that must come, before it calls the promise broken.
+    /// Returns how long a case waits for something that must come, before it calls the promise
+    /// broken.
     pub fn patience(&self) -> Duration {
         self.0.patience
     }
@@ -201,7 +202,8 @@ impl Trial {
         self.stage().waits_for = waits_for.into();
     }
 
-    /// What was noted last, and since when the case has had its turn.
+    /// Returns since when the case has had its turn (now, while it waits for it), and what it
+    /// noted last.
     pub(crate) fn noted(&self) -> (Instant, String) {
         let stage = self.stage();
         (stage.since.unwrap_or_else(Instant::now), stage.waits_for.clone())

@@ -11,9 +11,9 @@ use tempfile::TempDir;
 pub struct Certificates(TempDir);
 
 impl Certificates {
-    /// What a server has of them.
+    /// The names of the files that a server needs.
     pub const OF_SERVER: [&str; 4] = ["ca.pem", "server.pem", "server.key", "server.both"];
-    /// What a client has of them.
+    /// The names of the files that a client needs.
     pub const OF_CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client.key"];
     /// The names of all.
     pub const ALL: [&str; 6] =
@@ -42,13 +42,13 @@ impl Certificates {
         self.0.path().join(name)
     }
 
-    /// What a server is started with to speak TLS.
+    /// Returns the settings with which a server is started to speak TLS.
     #[must_use]
     pub fn of_server(&self) -> Tls {
         Tls::within(self.0.path())
     }
 
-    /// What a client is opened with to speak TLS to it, and to be known.
+    /// Returns the settings with which a client speaks TLS to the server, and proves who it is.
     pub fn of_client(&self) -> kv_core::Tls {
         let [ca, cert, key] = Self::OF_CLIENT.map(|name| self.file(name));
         kv_core::Tls::new().ca(ca).client_certificate(cert, key)

@@ -1,10 +1,10 @@
-//! What cases say: few words, each of which gives a message with what was expected and what was found.
+//! Checks for cases; one that fails gives a message with what was expected and what was found.
 
 use futures::FutureExt;
 use kv_core::{Error, ErrorKind, Guard, Lease, Outcome};
 use std::{fmt::Debug, panic::Location};
 
-/// Why a promise is broken.
+/// The reason for which a promise is broken.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[track_caller]
@@ -25,7 +25,7 @@ pub fn holds(what: impl AsRef<str>, holds: bool) -> Result<(), Failure> {
 
 /// A lock or a lease, which can be lost.
 pub trait Holding {
-    /// Whether it is held, and why not.
+    /// Returns what `is_held()` says, and the error of `lost()`, if that is ready.
     fn state(&self) -> (bool, Option<Error>);
 }
 
@@ -56,7 +56,7 @@ pub fn still_held(what: impl AsRef<str>, it: &impl Holding) -> Result<(), Failur
     }
 }
 
-/// What was found is what was expected.
+/// Checks that what was found is what was expected.
 ///
 /// # Errors
 /// That it is not, with both.
@@ -72,7 +72,7 @@ where
     Err(at(format!("{}: expected {}, found {}", what.as_ref(), short(&expected), short(&found))))
 }
 
-/// What was found differs from the other.
+/// Checks that the two differ.
 ///
 /// # Errors
 /// That it does not.

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::time::{sleep, timeout};
 
-/// How often it is asked who leads, and how long they may take to know.
+/// The pause between two questions for the leader, and the longest time until one leads.
 const LOOK: Duration = Duration::from_millis(20);
 const ELECTS: Duration = Duration::from_secs(60);
 
@@ -25,9 +25,9 @@ const ELECTS: Duration = Duration::from_secs(60);
 pub trait Member: Sized + Send + Sync + 'static {
     /// Its process.
     fn daemon(&self) -> &Daemon;
-    /// Where its data lie; the copy is kept beside it.
+    /// Returns the folder of its data; the copy that [`Server::save`] makes lies beside it.
     fn data(&self) -> PathBuf;
-    /// Whether it leads, by its own word; `false` when it cannot be asked.
+    /// Tells whether it leads, as it says itself; `false` when it cannot be asked.
     async fn leads(&self) -> bool;
     /// Returns when it serves as one of these, all of which run.
     ///

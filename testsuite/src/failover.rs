@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// What must come has come by then.
+/// The longest wait for something that must come.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for what must come soon.

@@ -1,10 +1,11 @@
-//! What a backend gives the suite.
+//! The hooks of a backend, by which the suite runs on it.
 
 use crate::{Failure, Proxy, torture::nemesis::Stroke};
 use kv_core::{Bytes, Capabilities, Kv, Result, driver::async_trait};
 use std::{net::SocketAddr, sync::Arc};
 
-/// What a backend gives the suite: a way to open clients of one server, and what it has of hooks into that server.
+/// A backend for the suite: opens clients of one server, and gives the hooks into that server that
+/// there are.
 ///
 /// Only the first two methods must be written; the cases that need a hook are shown as ignored without it, with the
 /// reason.
@@ -24,13 +25,16 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
-    /// Where the server listens, for the proxy in front of it.
+    /// Returns the address at which the server listens, for the proxy in front of it. `None` where
+    /// no proxy can stand there.
     fn address(&self) -> Option<SocketAddr> {
         None
     }
 
-    /// Where else it listens, for clients that speak to it in another way, by TLS say; those under fire come by each in
-    /// turn. [`open_through`](Self::open_through) knows by [`Proxy::server`] which way a proxy leads.
+    /// Returns the further addresses at which the server listens, for clients that speak to it in
+    /// another way, by TLS say; the clients of workloads under fire take each in turn.
+    /// [`open_through`](Self::open_through) knows by [`Proxy::server`] to which address a proxy
+    /// leads.
     fn other_addresses(&self) -> Vec<SocketAddr> {
         Vec::new()
     }
@@ -66,9 +70,10 @@ pub trait Harness: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What of ours is on the server under the prefix at this moment, one line each, while clients are open: keys of users,
-    /// contenders and holders of locks, marks, leases and sessions that have names there. Cases compare two answers, to see
-    /// that what was given up does not stay. `None`, where it cannot tell.
+    /// Lists what the library has on the server under the prefix at this moment, one line each,
+    /// while clients are open: keys of users, contenders and holders of locks, marks, leases and
+    /// sessions that have names there. Cases compare two answers, to see that what was given up
+    /// does not stay. `None` where the harness cannot tell.
     async fn internals(&self, prefix: &str) -> Option<Vec<String>> {
         let _ = prefix;
         None
@@ -80,14 +85,14 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
-    /// What else can happen to this kind of server while workloads are under fire. `None` where there is nothing but what
-    /// [`Server`] and proxies do.
+    /// Returns the hook of the further troubles that this kind of server can have while workloads
+    /// are under fire. `None` where there are none but those that [`Server`] and proxies make.
     fn troubles(&self) -> Option<Arc<dyn Troubles>> {
         None
     }
 
-    /// Whether the backend speaks HTTP/1 with its server, so that something between the two may answer in the server's
-    /// place, as [`Proxy::answer_for_server`] does.
+    /// Tells whether the backend speaks HTTP/1 with its server, so that something between the two
+    /// may answer in the server's place, as [`Proxy::answer_for_server`] does.
     fn speaks_http(&self) -> bool {
         false
     }
@@ -99,13 +104,14 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
-    /// Whether the results belong into the tables of the documentation.
+    /// Tells whether the results belong into the tables of the documentation.
     fn is_documented(&self) -> bool {
         true
     }
 
-    /// What of ours is left on the server under the prefix after everything was deleted and closed: internals, leases,
-    /// sessions, watchers. Nothing, where it cannot tell.
+    /// Lists what the library has left on the server under the prefix after everything was deleted
+    /// and closed: internals, leases, sessions, watchers. The list is empty where the harness
+    /// cannot tell.
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let _ = prefix;
         Vec::new()
@@ -135,7 +141,8 @@ pub trait Server: Send + Sync {
     async fn restore_saved(&self) {}
 }
 
-/// What can happen to one kind of server, or to a cluster, besides what [`Server`] and proxies do.
+/// The troubles that one kind of server, or a cluster, can have besides those that [`Server`] and
+/// proxies make.
 #[async_trait]
 pub trait Troubles: Send + Sync {
     /// Those that can be brought about here, of those that [`Stroke::is_the_servers`] tells.
@@ -151,7 +158,7 @@ pub trait Troubles: Send + Sync {
     /// # Errors
     /// It does not.
     async fn end(&self, stroke: Stroke) -> Result<(), Failure>;
-    /// How many members there are.
+    /// Returns the number of members.
     fn members(&self) -> usize {
         1
     }
@@ -175,7 +182,7 @@ pub trait Full: Send + Sync {
 pub trait Foreign: Send + Sync {
     /// Writes these bytes under this name. A name that the server cannot hold is left out.
     async fn put(&self, name: &str, value: Bytes);
-    /// What the server holds under this name.
+    /// Reads the bytes that the server holds under this name.
     async fn get(&self, name: &str) -> Option<Bytes>;
     /// Deletes the name.
     async fn delete(&self, name: &str);

@@ -30,7 +30,7 @@ pub(crate) enum Call {
     Transact(Vec<When>, Vec<(&'static str, Option<&'static [u8]>)>),
 }
 
-/// Which version: the key's own now, or one of those that were seen, counted from the newest.
+/// A version of a key: the one that it has now, or one that was seen, counted from the newest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seen {
     Now,
@@ -237,7 +237,7 @@ impl Side {
     }
 }
 
-/// Whether the store can take the call.
+/// Tells whether the store can take the call.
 pub(crate) fn is_supported(capabilities: &Capabilities, call: &Call) -> bool {
     match call {
         Call::Transact(when, writes) => {
@@ -247,7 +247,8 @@ pub(crate) fn is_supported(capabilities: &Capabilities, call: &Call) -> bool {
     }
 }
 
-/// Whether the two answers are one, but for what the store declares not to tell.
+/// Tells whether the two answers are the same, but for a count that the store declares not to
+/// give. Two refusals of one kind are the same.
 pub(crate) fn agree(capabilities: &Capabilities, call: &Call, found: &Answer, expected: &Answer) -> bool {
     let is_counted = !matches!(call, Call::DeleteTree(_)) || capabilities.delete_tree_counts;
     match (found, expected) {

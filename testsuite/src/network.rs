@@ -28,8 +28,8 @@ use std::{
 /// Tells the test that it has namespaces of its own.
 const INSIDE: &str = "KV_TESTSUITE_INSIDE";
 
-/// Whether the calling test has a network of its own. The first time it has not: then the test of this name runs again, as
-/// a process that has one, and `false` tells that it succeeded.
+/// Tells whether the calling test has a network of its own. At first it has none: then the test of
+/// this name is run again, in a process that has one, and `false` says that it succeeded there.
 ///
 /// # Errors
 /// Namespaces are not to be had, or the test failed in there.
@@ -146,13 +146,13 @@ impl Network {
         Ok(network)
     }
 
-    /// Where the test reaches the host.
+    /// Returns the address at which the test reaches the host.
     #[must_use]
     pub fn address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 1, host, 2)
     }
 
-    /// Where the other hosts reach it.
+    /// Returns the address at which the other hosts reach this one.
     #[must_use]
     pub fn peer_address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 2, 0, host)
@@ -178,7 +178,7 @@ impl Network {
         ip(&format!("link set peer{host} down"))
     }
 
-    /// What the host sends to the other hosts is lost without a word, and what they send arrives.
+    /// Has what the host sends to the other hosts be lost without a word; what they send arrives.
     ///
     /// # Errors
     /// `ip` failed.

@@ -1,4 +1,4 @@
-//! How a store is opened: one shape for all backends.
+//! A check that all backends open their stores in the same way.
 
 /// Asserts, when it is compiled, that a backend's `Config` has the shape that all have: `from_url`
 /// and a `prefix`; `build`, which gives the store, and `open`, which gives the [`Kv`](kv_core::Kv);

@@ -12,7 +12,7 @@ use std::{net::SocketAddr, time::Duration};
 #[derive(Debug)]
 pub struct Cluster<'a, O> {
     network: &'a Network,
-    /// What [`health`](Kv::health) calls each as a leader, and where clients reach it.
+    /// The name that [`health`](Kv::health) gives each as the leader, and the address for clients.
     members: Vec<(String, SocketAddr)>,
     open: O,
 }
@@ -61,7 +61,8 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         self.network.join(u8::try_from(place + 1)?)
     }
 
-    /// Who leads, and is not this one, as the members at these places say.
+    /// Waits until the members at these places name a leader other than `not`, and returns its
+    /// place.
     async fn leads(&self, places: &[usize], not: Option<usize>) -> Result<usize, Failure> {
         let kv = self.open(places).await?;
         let leads = soon("a leader", async {

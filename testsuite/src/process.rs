@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long a server may take to serve, on a machine that is busy.
+/// The longest time until a server serves, on a machine that is busy.
 const READY: Duration = Duration::from_secs(60);
 
 /// The server of a kind of `ci/servers`, to be started.
@@ -107,7 +107,7 @@ impl Port {
         Ok(Self { address: socket.local_addr()?, _socket: socket })
     }
 
-    /// Where the server that gets it listens.
+    /// Returns the address at which the server that gets the port listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -18,7 +18,7 @@ use std::{
 ///
 /// A run without a filter ends with a matrix, clause by clause, which is written to a file too: see [`matrix`].
 ///
-/// When the harness cannot be made, the program says why and fails; it never skips.
+/// The program says why and fails when the harness cannot be made; it never skips.
 pub fn main<H, F>(make: impl FnOnce() -> F) -> !
 where
     H: Harness,

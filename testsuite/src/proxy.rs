@@ -47,7 +47,7 @@ pub struct Proxy {
     acceptor: JoinHandle<()>,
 }
 
-/// What went through a [`Proxy`] since its start.
+/// The connections and bytes that went through a [`Proxy`] since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Connections that were accepted.
@@ -73,7 +73,7 @@ enum Way {
     ToClient,
 }
 
-/// What holds for every connection.
+/// The rules for all connections.
 #[derive(Clone, Default)]
 struct Rules {
     hold_requests: bool,
@@ -84,7 +84,7 @@ struct Rules {
     /// Answers are held as soon as a request with these bytes passes.
     trap: Option<Arc<[u8]>>,
     trapped: bool,
-    /// What connections get in place of the server's answers.
+    /// The answer that connections get in place of the server's.
     answer: Option<Arc<[u8]>>,
     /// Connections of an earlier generation end.
     generation: u64,
@@ -131,12 +131,12 @@ impl Proxy {
         Self { server, address, shared, orders, acceptor }
     }
 
-    /// Where it listens.
+    /// Returns the address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it leads to.
+    /// Returns the address of the server.
     pub fn server(&self) -> SocketAddr {
         self.server
     }
@@ -229,7 +229,7 @@ impl Proxy {
         let _ = self.shared.to_client.subscribe().wait_for(|count| *count > bytes).await;
     }
 
-    /// What went through since the start.
+    /// Returns the connections and bytes that went through since the start.
     pub fn traffic(&self) -> Traffic {
         Traffic {
             connections: self.shared.connections.load(Ordering::SeqCst),
@@ -332,7 +332,7 @@ struct Link {
 }
 
 impl Link {
-    /// What is ordered from here on holds for it, though its task may not have begun.
+    /// Notes the connection: orders from here on hold for it, though its task may not have begun.
     fn new(client: TcpStream, shared: Arc<Shared>) -> Self {
         let number = shared.connections.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::{sync::RwLock, time::Instant};
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The promise held.
@@ -26,13 +26,14 @@ pub enum Outcome {
     Broken(String),
 }
 
-/// How cases are run.
+/// The options of a run of cases.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// How many cases at once.
+    /// The number of cases that run at once.
     pub at_once: usize,
-    /// How long each may take, beyond what the backend's TTLs need: one that takes longer is broken.
+    /// The time that each case may take, beyond what the backend's TTLs need; one that takes
+    /// longer is broken.
     pub limit: Duration,
     /// [`Trial::patience`].
     pub patience: Duration,
@@ -67,20 +68,20 @@ impl Options {
     }
 }
 
-/// How the cases ended on one backend.
+/// The outcomes of the cases on one backend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The harness's name.
     pub backend: String,
-    /// What the backend can do.
+    /// The capabilities of the backend.
     pub capabilities: Arc<Capabilities>,
     /// The cases, in their order, and how each ended.
     pub results: Vec<(Case, Outcome)>,
 }
 
 impl Report {
-    /// How the case of this name ended; `None` when it was not run.
+    /// Returns the outcome of the case of this name; `None` when it was not run.
     pub fn outcome(&self, case: &str) -> Option<&Outcome> {
         self.results.iter().find(|(c, _)| c.name == case).map(|(_, outcome)| outcome)
     }
@@ -111,7 +112,7 @@ pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -
     Ok(runner.report(results))
 }
 
-/// What the runs of cases on one backend share.
+/// Runs cases on one backend, and holds what the runs share.
 #[derive(Clone)]
 pub(crate) struct Runner {
     harness: Arc<dyn Harness>,
@@ -143,7 +144,8 @@ impl Runner {
         Report { backend: self.harness.name(), capabilities: self.capabilities.clone(), results }
     }
 
-    /// What the slowest expiry of this backend adds to a case's time: several of them in a row.
+    /// Returns the time that a case may take: the limit, and six times the slowest expiry of this
+    /// backend, for a case may wait for several in a row.
     fn limit(&self) -> Duration {
         let c = &*self.capabilities;
         let ranges = [c.ttl.as_ref(), c.lease.as_ref(), c.lock.as_ref().map(|l| &l.ttl)];

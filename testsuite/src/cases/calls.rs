@@ -244,7 +244,7 @@ async fn two(t: &Trial) -> kv_core::Result<impl Fn(usize) -> Kv + use<>> {
     Ok(move |n: usize| clients[n % 2].clone())
 }
 
-/// How many of them succeeded; a failure that is no conflict is an error.
+/// Counts the answers that are successes; a failure that is no conflict is an error.
 fn winners<T>(answers: Vec<kv_core::Result<T>>) -> Result<usize, Failure> {
     let mut won = 0;
     for answer in answers {

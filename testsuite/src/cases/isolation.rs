@@ -18,7 +18,7 @@ cases! {
     "foreign.names/long": "names of 513 to 1,000 bytes of other tools are listed, watched and read" => long_names,
 }
 
-/// How long nothing is waited for, where nothing must come.
+/// The time for which a case waits where nothing must come.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn watches(t: &Trial) -> bool {
@@ -60,7 +60,7 @@ async fn reserved(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// What a store has beside its keys.
+/// A lock and a lease that a store holds beside its keys.
 struct Holdings {
     guard: Option<Guard>,
     lease: Option<Lease>,

@@ -193,7 +193,7 @@ async fn longest(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// What servers, shells, URLs, globs, escapes and reserved words might trip over.
+/// Segments that servers, shells, URLs, globs or escapes might misread, and reserved words.
 const ODD: &[&str] = &[
     "a b",
     "a  b",

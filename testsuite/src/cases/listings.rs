@@ -261,7 +261,7 @@ impl Writer {
         Self { count, stop, task }
     }
 
-    /// Whether it has not yet written so often, and still can.
+    /// Tells whether the writer has written fewer times than `count`, and still runs.
     async fn is_below(&self, count: usize) -> bool {
         tokio::task::yield_now().await;
         self.count.load(Ordering::Relaxed) < count && !self.task.is_finished()

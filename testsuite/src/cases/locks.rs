@@ -96,7 +96,7 @@ pub(super) async fn take(t: &Trial, kv: &Kv, name: &str) -> Result<Guard, Failur
     Ok(t.soon(&format!("the lock {name:?}"), kv.new_lock(name).acquire()).await??)
 }
 
-/// What only one may use at a time: notes who does.
+/// A resource that one contender may use at a time: notes who comes in, by token, and every fault.
 #[derive(Default)]
 struct Resource(Mutex<(usize, Vec<u64>, Vec<String>)>);
 

@@ -98,7 +98,7 @@ fn each(puts: impl IntoIterator<Item = Put>) -> BoxFuture<'static, Result<()>> {
     })
 }
 
-/// What a watch has told, folded over an empty map.
+/// The events of a watch, folded over an empty map.
 #[derive(Debug, Default)]
 struct Mirror(BTreeMap<String, Entry>);
 

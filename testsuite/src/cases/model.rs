@@ -20,7 +20,7 @@ cases! {
 
 /// The name of the variable that sets the seed.
 const SEED: &str = "KV_SUITE_SEED";
-/// How many sequences are tried, unless they take longer than this.
+/// The number of sequences that are tried, unless `TIME` is over before.
 const MANY: u64 = 256;
 const TIME: Duration = Duration::from_secs(8);
 

@@ -80,7 +80,7 @@ struct Linked {
     direct: Kv,
 }
 
-/// Why a case about a link is not run.
+/// The reason for which a case about a link is not run.
 pub(super) const NO_LINK: &str = "embedded, or behind TLS: nothing to stand between";
 
 /// Runs the case where there is a network; the client's own deadline is short.
@@ -120,7 +120,7 @@ where
 const DEADLINE: Duration = Duration::from_millis(600);
 /// That of calls which prepare the case, on a machine that is busy.
 const PATIENT: Duration = Duration::from_secs(20);
-/// What a busy machine may add to a time.
+/// The time that a busy machine may add.
 const SLACK: Duration = Duration::from_secs(1);
 
 type Call = BoxFuture<'static, Result<String>>;

@@ -68,7 +68,8 @@ where
     Ok(Ended::Kept)
 }
 
-/// What all of these give, so many at once; the first error ends it.
+/// Makes all the calls, at most `at_once` at a time, and returns their answers in the order in
+/// which they come. The first error ends this.
 pub(super) fn all<'a, T: Send + 'a, E: Send + 'a>(
     at_once: usize,
     calls: impl IntoIterator<Item = BoxFuture<'a, Result<T, E>>>,

@@ -30,7 +30,7 @@ where
     answer.await.map_err(|_| "what ran in the other runtime panicked")?
 }
 
-/// What is taken in a runtime, and goes on to the next.
+/// A lock and a lease that are taken in one runtime, and go on to the next.
 struct Held {
     guard: Option<Guard>,
     lease: Option<Lease>,
@@ -119,7 +119,7 @@ async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Fai
     Ok(guard)
 }
 
-/// What was taken last is kept alive.
+/// Checks that the lock and the lease are held after more than their TTLs, and gives them back.
 async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
     let ranges =
         [t.capabilities().lock.as_ref().map(|locking| &locking.ttl), t.capabilities().lease.as_ref()];

@@ -1,4 +1,4 @@
-//! How locks end: released, given up, lost, closed, killed.
+//! Ends of locks: releases, waits that are given up, losses, `close`, holders that are killed.
 
 use super::{in_line, lock_ttl, locking, take};
 use crate::{
@@ -243,7 +243,7 @@ pub(super) async fn released(t: Trial) -> Verdict {
     .await
 }
 
-/// What became of the lock of a holder that was killed.
+/// The times after which another got the lock of a holder that was killed.
 struct Orphaned {
     ttl: Duration,
     /// From before it was asked for to when another got it.

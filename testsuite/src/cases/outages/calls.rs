@@ -12,18 +12,19 @@ use kv_core::{
 use std::time::Instant;
 use tokio::{task::JoinSet, time::timeout};
 
-/// How a write whose answer was lost came out.
+/// The outcome of a write whose answer was lost.
 struct Lost<T> {
     answer: Result<T>,
-    /// What another client found when the write had taken effect.
+    /// The entry that another client found when the write had taken effect.
     effect: Option<Entry>,
-    /// What another client wrote after that.
+    /// The version of what another client wrote after that.
     others: Version,
-    /// What is there at last.
+    /// The entry that is there in the end.
     end: Option<Entry>,
 }
 
-/// How long a write may take from the server's door to its effect, before its request is taken for a look.
+/// The longest time from a request of a write to its effect. A request without an effect by then
+/// was a read, which some backends make before they write.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Has the server do a write of this key and loses the answer; another client writes the key before the link is whole.

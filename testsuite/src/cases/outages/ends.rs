@@ -4,7 +4,8 @@ use super::*;
 use crate::{cases::locks::lock_ttl, check::holds};
 use tokio::task::JoinSet;
 
-/// How long an end may take from the server's door to its effect, before its request is taken for a look.
+/// The longest time from a request that gives back to its effect. A request without an effect by
+/// then was a read, which some backends make first.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longer than the link is away.
 const LONG: Duration = Duration::from_secs(6);

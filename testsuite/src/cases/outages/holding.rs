@@ -9,7 +9,7 @@ use kv_core::{Guard, TtlRange, driver::Deadline};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// Where locks are: with a network.
+/// Runs the case where there are locks, and a network.
 async fn locked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
@@ -24,7 +24,7 @@ fn locks_late(t: &Trial, ttl: Duration) -> Duration {
     t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl))
 }
 
-/// When a holder whose link is frozen saw its loss, counted from the freeze.
+/// The times after which a holder whose link was frozen knew of its loss, counted from the freeze.
 struct Loss {
     ttl: Duration,
     /// `is_held()` was false.
@@ -117,7 +117,7 @@ pub(super) async fn one_failure(t: Trial) -> Verdict {
 struct Replaced {
     ttl: Duration,
     first: Guard,
-    /// Whether the first believed in it when the second had got it.
+    /// `first.is_held()` at the moment at which the second had got the lock.
     both: bool,
     second: Guard,
     /// From the cut to the second's acquisition.
@@ -312,7 +312,7 @@ pub(super) async fn lost_place(t: Trial) -> Verdict {
     .await
 }
 
-/// Where leases are: with a network.
+/// Runs the case where there are leases, and a network.
 async fn leased<F>(t: Trial, case: impl FnOnce(Trial, Linked, TtlRange) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,

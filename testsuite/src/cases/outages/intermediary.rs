@@ -1,4 +1,4 @@
-//! What stands between and answers in the server's place: reverse proxies, ingresses, captive portals.
+//! Intermediaries that answer in the server's place: reverse proxies, ingresses, captive portals.
 
 use super::*;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use kv_core::{WatchEvent, Watching};
 use tokio::time::timeout;
 
-/// What such a thing says: what of it, the status, the kind of text, the text.
+/// Answers of intermediaries: a name for messages, the status, the content's type, the content.
 const ANSWERS: [(&str, &str, &str, &str); 4] = [
     ("a 404 of text", "404 Not Found", "text/plain", "404 page not found\n"),
     ("a page of HTML", "200 OK", "text/html", "<html><body>Welcome</body></html>"),

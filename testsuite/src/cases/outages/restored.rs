@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::Watching;
 
-/// How often each key is written behind the copy.
+/// The number of times that each key is written after the copy was made.
 const WRITES: usize = 30;
 
 /// Reads on until the follower has this of the key, or nothing.

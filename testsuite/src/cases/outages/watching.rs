@@ -44,7 +44,7 @@ async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
     Follower::of_tree(t, kv, "d").await
 }
 
-/// What happens while the watch cannot see it.
+/// Makes the changes that happen while the watch cannot see them.
 async fn meanwhile(kv: &Kv) -> Result<(), Failure> {
     kv.put("d/new", "new").await?;
     kv.put("d/changed", "changed").await?;

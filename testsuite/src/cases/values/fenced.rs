@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const SIZE: usize = 256 << 10;
 
-/// What another client finds.
+/// Returns the length and the first byte of the key's value.
 async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
     Ok(kv.get(key).await?.map(|entry| (entry.value.len(), entry.value[0])))
 }

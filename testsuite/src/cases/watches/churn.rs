@@ -20,10 +20,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long things change, and how many watches begin meanwhile at most.
+/// The time for which things change, and the greatest number of watches that begin meanwhile.
 const TIME: Duration = Duration::from_secs(5);
 const WATCHES: usize = 150;
-/// What is read of each watch.
+/// The greatest number of events that are read of each watch, and the time that this may take.
 const EVENTS: usize = 8;
 const READING: Duration = Duration::from_millis(400);
 

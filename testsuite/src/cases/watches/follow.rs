@@ -9,13 +9,13 @@ pub(in crate::cases) struct Follower {
     t: Trial,
     what: String,
     watch: Watch,
-    /// What the events come to.
+    /// The entries that the events come to.
     pub(in crate::cases) map: BTreeMap<Key, Entry>,
     /// The version that was told last of each key, of its end too.
     last: HashMap<Key, Version>,
-    /// What was told since the last `Synced`.
+    /// The puts that were told since the last `Synced`.
     since: HashSet<(Key, Version)>,
-    /// What broke `watch.order`; for the cases about it.
+    /// Breaches of the clause `watch.order`, for the cases about it.
     pub(in crate::cases) disorder: Vec<String>,
 }
 
