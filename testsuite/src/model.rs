@@ -8,7 +8,7 @@ const KEYS: &[&str] = &["a", "a/b", "a/b/c", "a!", "ab", "a/😀", "b", "b/x y",
 const DIRECTORIES: &[&str] = &["", "a", "a/b", "b", "none"];
 const VALUES: &[&[u8]] = &[b"", b"x", b"y", b"\0\xff", b"a longer value, a longer value, a longer value"];
 
-/// One call, by names below a root.
+/// One call, with names below a root.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Get(&'static str),
@@ -50,7 +50,7 @@ pub(crate) enum When {
     Missing(&'static str),
 }
 
-/// Any of them.
+/// Returns a strategy that makes any of the calls.
 pub(crate) fn call() -> impl Strategy<Value = Call> {
     let key = || select(KEYS);
     let value = || select(VALUES);
@@ -81,9 +81,9 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// One of the two stores, with the versions of its keys numbered in the order in which they were first seen: two stores
-/// that answer alike give the same numbers. A version is one of its key: a server may give the same to all that one
-/// transaction writes.
+/// One of the two stores, with the versions of its keys numbered in the order in which they were
+/// first seen: two stores that answer alike give the same numbers. A number is that of a key and a
+/// version, for a server may give one version to all keys that a transaction writes.
 pub(crate) struct Side {
     pub(crate) kv: Kv,
     root: Directory,
@@ -136,7 +136,7 @@ impl Side {
         format!("#{}", self.number(key, written.version))
     }
 
-    /// The answer as text in which both sides must agree.
+    /// Makes the call, and returns its answer as text, in which both sides must agree.
     pub(crate) async fn answer(&mut self, call: &Call) -> Answer {
         let kv = self.kv.clone();
         match *call {
@@ -258,7 +258,7 @@ pub(crate) fn agree(capabilities: &Capabilities, call: &Call, found: &Answer, ex
     }
 }
 
-/// Refusals that a sequence may meet; an outage is none.
+/// Tells whether the error is a refusal that a sequence may meet; an outage is none.
 pub(crate) fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::KeyExists | ErrorKind::KeyModified | ErrorKind::InvalidArgument)
 }

@@ -1,4 +1,4 @@
-//! Running cases, each on its own, so that none takes another down.
+//! Runs cases, each in a task of its own, so that none takes another down.
 
 use crate::{Case, Ended, Harness, Trial, Verdict};
 use futures::{StreamExt, stream};
@@ -20,7 +20,7 @@ use tokio::{sync::RwLock, time::Instant};
 pub enum Outcome {
     /// The promise held.
     Kept,
-    /// It could not be tried, for this reason.
+    /// The promise could not be tried, for this reason.
     Ignored(String),
     /// The promise was broken, in this way.
     Broken(String),
@@ -35,7 +35,7 @@ pub struct Options {
     /// The time that each case may take, beyond what the backend's TTLs need; one that takes
     /// longer is broken.
     pub limit: Duration,
-    /// [`Trial::patience`].
+    /// The time of [`Trial::patience`].
     pub patience: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Options {
         self
     }
 
-    /// Sets how long each may take.
+    /// Sets how long each case may take, beyond what the backend's TTLs need.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -76,7 +76,7 @@ pub struct Report {
     pub backend: String,
     /// The capabilities of the backend.
     pub capabilities: Arc<Capabilities>,
-    /// The cases, in their order, and how each ended.
+    /// The cases, in their order, and the outcome of each.
     pub results: Vec<(Case, Outcome)>,
 }
 
@@ -86,7 +86,7 @@ impl Report {
         self.results.iter().find(|(c, _)| c.name == case).map(|(_, outcome)| outcome)
     }
 
-    /// The cases whose promise was broken, and how.
+    /// Returns the cases whose promise was broken, and how.
     pub fn broken(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.results.iter().filter_map(|(case, outcome)| match outcome {
             Outcome::Broken(why) => Some((case.name, why.as_str())),
@@ -177,7 +177,7 @@ impl Runner {
         }
     }
 
-    /// On a task of its own, with an eye on the time that it takes.
+    /// Runs the case in a task of its own, and aborts it when it takes longer than its limit.
     async fn watched(&self, case: Case, trial: &Trial) -> Outcome {
         let limit = self.limit();
         let mut task = tokio::spawn((case.run)(trial.clone()));
@@ -199,7 +199,7 @@ impl Runner {
         }
     }
 
-    /// Deletes the case's keys, and sees that nothing of the library's own is left.
+    /// Deletes the case's keys, and checks that nothing of the library's own is left.
     async fn clean(&self, trial: &Trial) -> Result<(), String> {
         for prefix in trial.prefixes() {
             empty(trial, &prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;

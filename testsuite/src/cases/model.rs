@@ -1,4 +1,5 @@
-//! Random sequences of calls, on the backend and on the store in memory side by side: every answer must be the same.
+//! Random sequences of calls, on the backend and on the store in memory side by side: every answer
+//! must be the same.
 
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -62,7 +63,7 @@ async fn compare(t: &Trial, kv: &Kv, root: &str, calls: &[Call]) -> Result<(), F
     Ok(())
 }
 
-/// One sequence of this seed, shrunk when it fails.
+/// Tries one sequence of this seed, and shrinks it when it fails.
 fn one(t: &Trial, kv: &Kv, runtime: &tokio::runtime::Handle, seed: u64) -> Result<(), Failure> {
     let config = Config {
         cases: 1,
@@ -114,7 +115,7 @@ async fn sequences(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Another one for each run.
+/// Returns another seed for each run.
 fn rand_seed() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(std::process::id())
