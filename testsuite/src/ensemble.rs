@@ -117,7 +117,7 @@ impl<M: Member> Troubles for Ensemble<M> {
             PauseMember => daemon.pause(),
             CutOffLeader | CutOffMember => self.network.cut_off(host)?,
             OneWay => self.network.mute(host)?,
-            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+            other => return Err(format!("the stroke `{}` does not meet one member", other.name()).into()),
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl<M: Member> Troubles for Ensemble<M> {
             PauseMember => daemon.resume(),
             CutOffLeader | CutOffMember => self.network.join(host)?,
             OneWay => self.network.unmute(host)?,
-            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+            other => return Err(format!("the stroke `{}` does not meet one member", other.name()).into()),
         }
         self.serve().await
     }

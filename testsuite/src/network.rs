@@ -44,11 +44,11 @@ pub fn inside(test: &str) -> Result<bool, Failure> {
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .status()
-        .map_err(|e| format!("unshare: {e}"))?;
+        .map_err(|e| format!("unshare (of util-linux) cannot be run: {e}"))?;
     if status.success() {
         Ok(false)
     } else {
-        Err(format!("{test}, in a network of its own: {status}").into())
+        Err(format!("{test}, run again in a network of its own, failed: {status}").into())
     }
 }
 

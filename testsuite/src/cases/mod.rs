@@ -170,5 +170,5 @@ where
         // The case may have been given up.
         let _ = told.send(done);
     });
-    answer.await.map_err(|_| "the other life panicked")?
+    answer.await.map_err(|_| "the work on a runtime of its own panicked")?
 }

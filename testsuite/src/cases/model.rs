@@ -99,7 +99,7 @@ fn one(t: &Trial, kv: &Kv, runtime: &tokio::runtime::Handle, seed: u64) -> Resul
 async fn sequences(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let given = std::env::var(SEED).ok().map(|seed| seed.parse::<u64>());
-    let given = given.transpose().map_err(|e| format!("{SEED} is not a number: {e}"))?;
+    let given = given.transpose().map_err(|e| format!("{SEED} must be a whole number below 2^64: {e}"))?;
     let runtime = tokio::runtime::Handle::current();
     t.note("random sequences");
     let work = tokio::task::spawn_blocking(move || {
