@@ -205,7 +205,7 @@ impl Runner {
             empty(trial, &prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;
             let patience = Instant::now() + self.options.patience;
             loop {
-                // What is given back in the background may take a moment.
+                // Giving back in the background may take a moment.
                 let left = self.harness.leftovers(&prefix).await;
                 if left.is_empty() {
                     break;

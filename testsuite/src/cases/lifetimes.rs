@@ -89,9 +89,9 @@ async fn acquiring(t: Trial) -> Verdict {
     for round in 0..ROUNDS {
         let kv = t.open().await?;
         let mut acquire = pin!(kv.new_lock("l").ttl(ttl).acquire());
-        // A program that is told to end stops polling its wait for the lock, and closes: in each
-        // round after another part of the time that an acquisition takes. A timer would know
-        // milliseconds only.
+        // A program that is told to end polls its acquisition no more, and closes the handle. Each
+        // round ends it after another part of the time that an acquisition takes. A timer would
+        // know milliseconds only.
         let (began, polled) = (Instant::now(), takes * round / ROUNDS);
         let mut got = poll!(acquire.as_mut());
         while got.is_pending() && began.elapsed() < polled {

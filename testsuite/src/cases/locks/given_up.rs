@@ -16,7 +16,7 @@ pub(super) async fn beside_a_holder(t: Trial) -> Verdict {
         let ttl = lock_ttl(&t, Duration::from_secs(30));
         let other = t.open().await?;
         for name in ["busy", "free"] {
-            // What a lock that was ever used leaves on the server does not count.
+            // A lock that was once used may leave something on the server, which does not count.
             take(&t, &other, name).await?.release().await?;
             let mine = t.soon("a free lock", kv.new_lock(name).ttl(ttl).acquire()).await??;
             mine.release().await?;

@@ -118,7 +118,7 @@ fn true_ends(what: &str, ends: Vec<End>, lives: &Lives) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A client whose connections can be reset, where there is a network.
+/// Opens a client, behind a proxy that can reset its connections where there is a network.
 async fn unsteady(t: &Trial) -> Result<(Kv, Option<Proxy>), Failure> {
     Ok(match t.open_behind_proxy().await {
         Some(opened) => {
