@@ -4,8 +4,8 @@ use crate::Failure;
 use kv_core::StoreUrl;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// The URL of the server under test, of one that the test started or of a live one; the suite's prefixes are put behind
-/// what it has of path.
+/// The URL of the server under test, which the test started or which is a live one. The suite's
+/// prefixes are put behind the URL's path.
 ///
 /// ```
 /// # fn main() -> Result<(), kv_testsuite::Failure> {
@@ -24,10 +24,11 @@ pub struct Base {
 }
 
 impl Base {
-    /// A base with this URL, whose path is empty or ends with a slash.
+    /// Makes a base of this URL, which ends, but for its parameters, with a slash.
     ///
     /// # Errors
-    /// It is no URL of a store, or its path ends without a slash, so that a prefix would run into it.
+    /// `url` is no URL of a store, or its path does not end with a slash, so that a prefix would
+    /// run into it.
     pub fn new(url: impl Into<String>) -> Result<Self, Failure> {
         let url = url.into();
         let parsed = StoreUrl::parse(&url)?;
@@ -41,17 +42,17 @@ impl Base {
         Ok(Self { url, parsed })
     }
 
-    /// The live server that this variable of the environment names; `None` if it is not set, and the tests start a
-    /// server of their own.
+    /// Returns the live server that this variable of the environment names; `None` if the variable
+    /// is not set, so that the tests start a server of their own.
     ///
     /// # Errors
-    /// As [`new`](Self::new), with the variable's name.
+    /// Those of [`new`](Self::new), with the variable's name.
     pub fn live(variable: &str) -> Result<Option<Self>, Failure> {
         let Ok(url) = std::env::var(variable) else { return Ok(None) };
         Self::new(url).map(Some).map_err(|e| format!("{variable}: {e}").into())
     }
 
-    /// The URL with this prefix.
+    /// Returns the URL with this prefix.
     #[must_use]
     pub fn with_prefix(&self, prefix: &str) -> String {
         match self.url.split_once('?') {
@@ -60,26 +61,27 @@ impl Base {
         }
     }
 
-    /// What the server calls the key: behind the URL's own prefix.
+    /// Returns the name under which the server has the key: the URL's own prefix, then the key.
     #[must_use]
     pub fn name_of(&self, key: &str) -> String {
         format!("{}{key}", self.parsed.prefix())
     }
 
-    /// Whether the server asks for nothing but its address, so that tests can speak to it without the library, and
-    /// through a proxy.
+    /// Tells whether the URL has neither a user nor parameters: then tests can speak to the server
+    /// without the library, and through a proxy.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.parsed.user().is_none() && !self.url.contains('?')
     }
 
-    /// The first address, with this port where it names none.
+    /// Returns the first address of the URL's first host, with this port where the URL names none.
+    /// `None` where there is no host, or its name cannot be resolved.
     #[must_use]
     pub fn address(&self, port: u16) -> Option<SocketAddr> {
         self.parsed.hosts_or(port).first()?.to_socket_addrs().ok()?.next()
     }
 
-    /// Without secrets, for messages.
+    /// Returns the URL without secrets, for messages.
     #[must_use]
     pub fn shown(&self) -> String {
         self.parsed.to_string()

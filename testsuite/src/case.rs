@@ -1,4 +1,4 @@
-//! Cases: one promise each, by the name of the contract's clause.
+//! Cases, each of which tries one promise, and is named after the contract's clause.
 
 use crate::{Harness, Proxy, Server, check::Failure, server::Borrowed};
 use futures::future::BoxFuture;
@@ -16,20 +16,20 @@ use tokio::{
     time::Instant,
 };
 
-/// One promise, tried. Its name is the clause's, or the clause's with `/` and what of it is tried:
-/// `watch.gapless/startup`.
+/// One promise, and the function that tries it. The name is the clause's, or the clause's with `/`
+/// and the part of it that is tried: `watch.gapless/startup`.
 #[derive(Clone, Copy)]
 pub struct Case {
     /// The name.
     pub name: &'static str,
-    /// What must hold, in one sentence, for the matrix and the docs.
+    /// The promise in one sentence, as the matrix and the docs show it.
     pub promise: &'static str,
-    /// What tries it: panics, or gives an error, when the promise is broken.
+    /// Tries the promise; panics, or returns an error, when it is broken.
     pub run: fn(Trial) -> BoxFuture<'static, Verdict>,
 }
 
 impl Case {
-    /// The clause that the case belongs to.
+    /// Returns the clause that the case belongs to.
     pub fn clause(&self) -> &'static str {
         self.name.split('/').next().unwrap_or(self.name)
     }
@@ -41,27 +41,27 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// How a case ended, when its promise was not broken.
+/// The end of a case whose promise was not broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The promise held.
     Kept,
-    /// It could not be tried, for this reason: a capability that rules it out (the refused call was seen to give
-    /// `Unsupported`), or a hook that the harness does not have.
+    /// The promise could not be tried, for this reason: a capability that rules it out (the
+    /// refused call was seen to give `Unsupported`), or a hook that the harness does not have.
     Ignored(String),
 }
 
 impl Ended {
-    /// Not tried, for this reason.
+    /// Returns the verdict of a case that was not tried, for this reason.
     pub fn ignored(reason: impl Into<String>) -> Verdict {
         Ok(Self::Ignored(reason.into()))
     }
 }
 
-/// What a case gives: an error is a broken promise, as a panic is.
+/// The result of a case: an error says that the promise is broken, as a panic does.
 pub type Verdict = Result<Ended, Failure>;
 
-/// What a case works with: the backend under test, and a prefix that nobody else uses.
+/// One run of a case: has the backend under test, and a prefix that nobody else uses.
 #[derive(Clone)]
 pub struct Trial(Arc<Inner>);
 
@@ -75,14 +75,15 @@ struct Inner {
     turn: Mutex<Turn>,
 }
 
-/// What a case is at, for the report of one that gets stuck.
+/// The step that a case is at, for the report of a case that gets stuck.
 struct Stage {
-    /// `None` while it waits for its turn, which takes none of its time.
+    /// `None` while the case waits for its turn, which takes none of its time.
     since: Option<Instant>,
     waits_for: String,
 }
 
-/// Cases run side by side, but for those that take the server away, each of which runs alone.
+/// The turn of a case. Cases run side by side, but for those that take the server away, each of
+/// which runs alone.
 enum Turn {
     None,
     Shared { _held: OwnedRwLockReadGuard<()>, turns: Arc<RwLock<()>> },
@@ -90,7 +91,8 @@ enum Turn {
 }
 
 impl Trial {
-    /// For one run of one case. `prefix` ends with a slash.
+    /// Makes the trial of one run of one case, as soon as no case runs that must run alone.
+    /// `prefix` ends with a slash.
     pub(crate) async fn new(
         harness: Arc<dyn Harness>,
         prefix: String,
@@ -104,28 +106,28 @@ impl Trial {
         Self(Arc::new(Inner { harness, prefix, capabilities, patience, elsewhere, stage, turn }))
     }
 
-    /// The backend under test.
+    /// Returns the backend under test.
     pub fn harness(&self) -> &Arc<dyn Harness> {
         &self.0.harness
     }
 
-    /// What it can do.
+    /// Returns what the backend under test can do.
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }
 
-    /// The prefix of this run of the case.
+    /// Returns the prefix of this run of the case.
     pub fn prefix(&self) -> &str {
         &self.0.prefix
     }
 
-    /// A new client under the case's prefix; every call gives one with connections of its own. Its deadline is
-    /// [`patience`](Self::patience): no case is about the speed of a machine.
+    /// Opens a new client under the case's prefix; each client has connections of its own. Its
+    /// deadline is [`patience`](Self::patience): no case is about the speed of a machine.
     pub async fn open(&self) -> kv_core::Result<Kv> {
         self.open_under(&self.0.prefix).await
     }
 
-    /// A new client under another prefix, unique and beside the case's own.
+    /// Opens a new client under another prefix, which is unique and beside the case's own.
     pub async fn open_elsewhere(&self) -> kv_core::Result<Kv> {
         let n = self.0.elsewhere.fetch_add(1, Ordering::Relaxed);
         self.open_under(&self.beside(n)).await
@@ -139,22 +141,23 @@ impl Trial {
         format!("{}-{n}/", self.0.prefix.trim_end_matches('/'))
     }
 
-    /// The prefixes that this run has used so far.
+    /// Returns the prefixes that this run has used so far.
     pub(crate) fn prefixes(&self) -> Vec<String> {
         let elsewhere = self.0.elsewhere.load(Ordering::Relaxed);
         std::iter::once(self.0.prefix.clone()).chain((0..elsewhere).map(|n| self.beside(n))).collect()
     }
 
-    /// A client behind a new proxy; `None` for a backend without a network.
+    /// Opens a client behind a new proxy; `None` for a backend without a network.
     pub async fn open_behind_proxy(&self) -> Option<kv_core::Result<(Kv, Proxy)>> {
         let proxy = Proxy::start(self.0.harness.address()?).await;
         let kv = self.0.harness.open_through(&proxy, &self.0.prefix).await?;
         Some(kv.map(|kv| (kv, proxy)))
     }
 
-    /// The server, to be taken away and given back: waits until no other case runs, and lets none begin before this one
-    /// has ended. What the case leaves stopped or frozen is put right behind it. `None` where the harness has no such
-    /// hook. A case calls it before anything else, and never the harness's own.
+    /// Returns the server, to be taken away and given back: waits until no other case runs, and
+    /// lets none begin before this one has ended. A server that the case leaves stopped or frozen
+    /// is put right after the case. `None` where the harness has no such hook. A case calls this
+    /// before anything else, and never the harness's own hook.
     pub async fn server(&self) -> Option<Arc<dyn Server>> {
         let server = self.0.harness.server()?;
         let turns = match &*self.turn() {
@@ -185,23 +188,25 @@ impl Trial {
         *self.turn() = Turn::None;
     }
 
-    /// How long a case waits for something that must come, before it calls the promise broken.
+    /// Returns how long a case waits for something that must come, before it calls the promise
+    /// broken.
     pub fn patience(&self) -> Duration {
         self.0.patience
     }
 
-    /// A TTL that the server grants, short, and at least this long.
+    /// Returns the least TTL that the server has for keys, or `at_least`, where that is longer.
     pub fn short_ttl(&self, at_least: Duration) -> Duration {
         let least = self.0.capabilities.ttl.as_ref().map_or(Duration::ZERO, |range| range.least);
         at_least.max(least)
     }
 
-    /// Notes what the case is at, for the report if it gets stuck.
+    /// Notes what the case waits for, for the report if it gets stuck.
     pub fn note(&self, waits_for: impl Into<String>) {
         self.stage().waits_for = waits_for.into();
     }
 
-    /// What was noted last, and since when the case has had its turn.
+    /// Returns since when the case has had its turn (now, while it waits for it), and what it
+    /// noted last.
     pub(crate) fn noted(&self) -> (Instant, String) {
         let stage = self.stage();
         (stage.since.unwrap_or_else(Instant::now), stage.waits_for.clone())
@@ -210,7 +215,7 @@ impl Trial {
     /// Waits for what must come, as long as [`patience`](Self::patience) lasts.
     ///
     /// # Errors
-    /// That it did not come.
+    /// It did not come in time.
     pub async fn soon<T>(&self, what: &str, coming: impl Future<Output = T>) -> Result<T, Failure> {
         self.within(self.patience(), what, coming).await
     }
@@ -218,7 +223,7 @@ impl Trial {
     /// Waits for what must come within this time.
     ///
     /// # Errors
-    /// That it did not come.
+    /// It did not come in time.
     pub async fn within<T>(
         &self,
         time: Duration,
@@ -230,10 +235,11 @@ impl Trial {
         came.map_err(|_| format!("waited {time:?} in vain for {what}").into())
     }
 
-    /// Asks again and again until the answer is true, as long as [`patience`](Self::patience) lasts.
+    /// Asks again and again until the answer is true, as long as [`patience`](Self::patience)
+    /// lasts.
     ///
     /// # Errors
-    /// That it did not become true, or the first error of the asking.
+    /// The answer did not become true in time, or the asking failed: its first error.
     pub async fn until<F>(&self, what: &str, ask: impl FnMut() -> F) -> Result<(), Failure>
     where
         F: Future<Output = kv_core::Result<bool>>,
@@ -244,7 +250,7 @@ impl Trial {
     /// Asks again and again until the answer is true, for this time.
     ///
     /// # Errors
-    /// As [`until`](Self::until).
+    /// Those of [`until`](Self::until).
     pub async fn until_within<F>(
         &self,
         time: Duration,

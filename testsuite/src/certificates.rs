@@ -5,21 +5,22 @@ use kv_servers::certificates::make;
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
-/// A CA, and the certificates that it signed for a server on loopback and for a client, each in a file of its own: `ca.pem`,
-/// `server.pem`, `server.key`, `client.pem`, `client.key`; and `server.both`, the server's key and certificate in one.
+/// A CA, and the certificates that it signed for a server on loopback and for a client, each in a
+/// file of its own: `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`; and
+/// `server.both`, the server's key and certificate in one.
 #[derive(Debug)]
 pub struct Certificates(TempDir);
 
 impl Certificates {
-    /// What a server has of them.
+    /// The names of the files that a server needs.
     pub const OF_SERVER: [&str; 4] = ["ca.pem", "server.pem", "server.key", "server.both"];
-    /// What a client has of them.
+    /// The names of the files that a client needs.
     pub const OF_CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client.key"];
-    /// The names of all.
+    /// The names of all files.
     pub const ALL: [&str; 6] =
         ["ca.pem", "server.pem", "server.key", "server.both", "client.pem", "client.key"];
 
-    /// Those of a new CA.
+    /// Makes the certificates of a new CA.
     ///
     /// # Errors
     /// The folder for temporary files cannot be written.
@@ -31,37 +32,38 @@ impl Certificates {
         Ok(Self(folder))
     }
 
-    /// A folder for some.
+    /// Makes a folder without files.
     fn none() -> Result<Self, Failure> {
         Ok(Self(tempfile::tempdir()?))
     }
 
-    /// The path of the file with this name.
+    /// Returns the path of the file with this name.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// What a server is started with to speak TLS.
+    /// Returns the settings with which a server is started to speak TLS.
     #[must_use]
     pub fn of_server(&self) -> Tls {
         Tls::within(self.0.path())
     }
 
-    /// What a client is opened with to speak TLS to it, and to be known.
+    /// Returns the settings with which a client speaks TLS to the server, and proves who it is.
     pub fn of_client(&self) -> kv_core::Tls {
         let [ca, cert, key] = Self::OF_CLIENT.map(|name| self.file(name));
         kv_core::Tls::new().ca(ca).client_certificate(cert, key)
     }
 
-    /// The parameters of a URL that name what a client has.
+    /// Returns the parameters of a URL that name the client's files.
     #[must_use]
     pub fn parameters(&self) -> String {
         let [ca, cert, key] = Self::OF_CLIENT.map(|name| self.file(name));
         format!("ca={}&cert={}&key={}", ca.display(), cert.display(), key.display())
     }
 
-    /// Replaces these files by those of another. Nobody reads half of one; one after another they are new.
+    /// Replaces these files by those of `from`, one after another. Each is replaced at once, so
+    /// that nobody reads half of it.
     ///
     /// # Errors
     /// One of the folders is gone.
@@ -75,18 +77,18 @@ impl Certificates {
     }
 }
 
-/// The certificates that a server has, and those that its clients have, in folders of their own: each side's can be replaced
-/// before the other's.
+/// The certificates that a server has, and those that its clients have, in folders of their own:
+/// each side's can be replaced before the other's.
 #[derive(Debug)]
 pub struct Rotation {
-    /// The server's, from which the first ones of clients come.
+    /// Those of the server; the first ones of clients are copies of them.
     pub server: Certificates,
     /// Those of clients.
     pub client: Certificates,
 }
 
 impl Rotation {
-    /// Both of one new CA.
+    /// Makes the certificates of both sides, of one new CA.
     ///
     /// # Errors
     /// Those of [`Certificates::new`].
@@ -96,7 +98,7 @@ impl Rotation {
         Ok(rotation)
     }
 
-    /// Replaces the server's files by those of a new CA; clients do not know it yet.
+    /// Replaces the server's files by those of a new CA, which clients do not know yet.
     ///
     /// # Errors
     /// Those of [`Certificates::new`] and [`Certificates::take`].

@@ -1,10 +1,10 @@
-//! What cases say: few words, each of which gives a message with what was expected and what was found.
+//! Checks for cases; one that fails gives a message with what was expected and what was found.
 
 use futures::FutureExt;
 use kv_core::{Error, ErrorKind, Guard, Lease, Outcome};
 use std::{fmt::Debug, panic::Location};
 
-/// Why a promise is broken.
+/// The reason for which a promise is broken.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[track_caller]
@@ -14,10 +14,10 @@ fn at(message: String) -> Failure {
     format!("{message} ({file}:{})", place.line()).into()
 }
 
-/// It holds.
+/// Checks that something holds.
 ///
 /// # Errors
-/// That it does not.
+/// It does not hold.
 #[track_caller]
 pub fn holds(what: impl AsRef<str>, holds: bool) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(at(format!("broken: {}", what.as_ref()))) }
@@ -25,7 +25,7 @@ pub fn holds(what: impl AsRef<str>, holds: bool) -> Result<(), Failure> {
 
 /// A lock or a lease, which can be lost.
 pub trait Holding {
-    /// Whether it is held, and why not.
+    /// Returns what `is_held()` says, and the error of `lost()`, if that is ready.
     fn state(&self) -> (bool, Option<Error>);
 }
 
@@ -41,10 +41,10 @@ impl Holding for Lease {
     }
 }
 
-/// It is held.
+/// Checks that the lock or lease is held.
 ///
 /// # Errors
-/// That it is not, and why it was lost.
+/// It is not held; the message says why it was lost.
 #[track_caller]
 pub fn still_held(what: impl AsRef<str>, it: &impl Holding) -> Result<(), Failure> {
     match it.state() {
@@ -56,10 +56,10 @@ pub fn still_held(what: impl AsRef<str>, it: &impl Holding) -> Result<(), Failur
     }
 }
 
-/// What was found is what was expected.
+/// Checks that what was found is what was expected.
 ///
 /// # Errors
-/// That it is not, with both.
+/// The two are not the same; the message has both.
 #[track_caller]
 pub fn same<F, E>(what: impl AsRef<str>, found: F, expected: E) -> Result<(), Failure>
 where
@@ -72,10 +72,10 @@ where
     Err(at(format!("{}: expected {}, found {}", what.as_ref(), short(&expected), short(&found))))
 }
 
-/// What was found differs from the other.
+/// Checks that the two differ.
 ///
 /// # Errors
-/// That it does not.
+/// They are the same.
 #[track_caller]
 pub fn differ<T: Debug + PartialEq>(what: impl AsRef<str>, one: T, other: T) -> Result<(), Failure> {
     if one != other {
@@ -84,19 +84,19 @@ pub fn differ<T: Debug + PartialEq>(what: impl AsRef<str>, one: T, other: T) -> 
     Err(at(format!("{}: expected two different ones, found {} twice", what.as_ref(), short(&one))))
 }
 
-/// The transaction was refused by the condition of this index.
+/// Checks that the transaction was refused by the condition of this index.
 ///
 /// # Errors
-/// That it was not, or by another one.
+/// It was not refused, or by another condition.
 #[track_caller]
 pub fn refused_at(what: impl AsRef<str>, outcome: &Outcome, index: usize) -> Result<(), Failure> {
     same(what, outcome.refusal().map(|refusal| refusal.index), Some(index))
 }
 
-/// The call was refused with this kind of error.
+/// Checks that the call was refused with this kind of error, and returns the error.
 ///
 /// # Errors
-/// That it succeeded, or failed in another way.
+/// The call succeeded, or failed in another way.
 #[track_caller]
 pub fn refused<T: Debug>(
     what: impl AsRef<str>,
@@ -114,7 +114,7 @@ pub fn refused<T: Debug>(
     }
 }
 
-/// Values can be long.
+/// Returns the value as text, which is cut after 2,000 characters.
 fn short(value: &impl Debug) -> String {
     const SHOWN: usize = 2_000;
     let text = format!("{value:?}");

@@ -1,4 +1,5 @@
-//! Members of a cluster on hosts of their own: together one server of the suite's, and what can befall each of them.
+//! Members of a cluster, each on a host of its own: together they are one server of the suite, and
+//! each can have troubles of its own.
 
 use crate::{
     Failure, Server, Troubles,
@@ -16,39 +17,39 @@ use std::{
 };
 use tokio::time::{sleep, timeout};
 
-/// How often it is asked who leads, and how long they may take to know.
+/// The pause between two questions for the leader, and the longest time until one leads.
 const LOOK: Duration = Duration::from_millis(20);
 const ELECTS: Duration = Duration::from_secs(60);
 
-/// One member, as its kind of server knows it.
+/// A member of a cluster, of one kind of server.
 #[async_trait]
 pub trait Member: Sized + Send + Sync + 'static {
-    /// Its process.
+    /// Returns the member's process.
     fn daemon(&self) -> &Daemon;
-    /// Where its data lie; the copy is kept beside it.
+    /// Returns the folder of its data; the copy that [`Server::save`] makes lies beside it.
     fn data(&self) -> PathBuf;
-    /// Whether it leads, by its own word; `false` when it cannot be asked.
+    /// Tells whether it leads, as it says itself; `false` when it cannot be asked.
     async fn leads(&self) -> bool;
-    /// Returns when it serves as one of these, all of which run.
+    /// Waits until the member serves together with `all`, which run.
     ///
     /// # Errors
-    /// It does not in time.
+    /// It does not serve in time.
     async fn serves(&self, all: &[Self]) -> Result<(), Failure>;
 }
 
-/// The members, each on the host whose number is its place and one.
+/// The members; each is on the host whose number is the member's place and one.
 pub struct Ensemble<M> {
     members: Vec<M>,
     network: Network,
-    /// The place of the one that the stroke met.
+    /// The place of the member that the stroke met.
     met: Mutex<Option<usize>>,
 }
 
 impl<M: Member> Ensemble<M> {
-    /// Starts them, and returns when all serve.
+    /// Starts the members, and returns when all serve.
     ///
     /// # Errors
-    /// They do not.
+    /// A member cannot be started, or does not serve in time.
     pub async fn start(network: Network, members: Vec<M>) -> Result<Self, Failure> {
         let new = Self { members, network, met: Mutex::default() };
         new.spawn()?;
@@ -56,7 +57,7 @@ impl<M: Member> Ensemble<M> {
         Ok(new)
     }
 
-    /// The members by their places.
+    /// Returns the members by their places.
     pub fn members(&self) -> &[M] {
         &self.members
     }
@@ -86,7 +87,7 @@ impl<M: Member> Ensemble<M> {
         timeout(ELECTS, leader).await.map_err(|_| format!("no member leads within {ELECTS:?}").into())
     }
 
-    /// Does it to all side by side: each takes its time, and may wait for the others.
+    /// Does this to all members side by side: a member may take its time, and wait for the others.
     fn all(&self, to_one: impl Fn(&M) + Sync) {
         let to_one = &to_one;
         thread::scope(|threads| {
@@ -116,7 +117,7 @@ impl<M: Member> Troubles for Ensemble<M> {
             PauseMember => daemon.pause(),
             CutOffLeader | CutOffMember => self.network.cut_off(host)?,
             OneWay => self.network.mute(host)?,
-            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+            other => return Err(format!("the stroke `{}` does not meet one member", other.name()).into()),
         }
         Ok(())
     }
@@ -131,7 +132,7 @@ impl<M: Member> Troubles for Ensemble<M> {
             PauseMember => daemon.resume(),
             CutOffLeader | CutOffMember => self.network.join(host)?,
             OneWay => self.network.unmute(host)?,
-            other => return Err(format!("{} is nothing that befalls one member", other.name()).into()),
+            other => return Err(format!("the stroke `{}` does not meet one member", other.name()).into()),
         }
         self.serve().await
     }
@@ -141,7 +142,7 @@ impl<M: Member> Troubles for Ensemble<M> {
     }
 }
 
-/// All members at once.
+/// Takes away and gives back all members at once.
 #[async_trait]
 impl<M: Member> Server for Ensemble<M> {
     async fn stop(&self) {

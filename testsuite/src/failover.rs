@@ -1,4 +1,4 @@
-//! Clusters: a member is taken away, and everything goes on.
+//! Checks that everything goes on while a member of a cluster is taken away.
 
 use crate::Failure;
 use kv_core::{ErrorKind, Kv, Result, WatchEvent};
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// What must come has come by then.
+/// The longest wait for something that must come.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for what must come soon.
@@ -26,11 +26,11 @@ pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> Result<T, F
     timeout(SOON, coming).await.map_err(|_| format!("waited {SOON:?} in vain for {what}").into())
 }
 
-/// Someone who writes a growing number all the time.
+/// A task that writes a growing number all the time.
 struct Writer {
     task: tokio::task::JoinHandle<Result<Vec<u64>, Failure>>,
     end: Arc<AtomicBool>,
-    /// The number that was acknowledged last, and how many were.
+    /// The number that was acknowledged last, and the count of those that were.
     sure: watch::Receiver<(u64, u64)>,
 }
 
@@ -64,15 +64,16 @@ impl Writer {
         Self { task, end, sure }
     }
 
-    /// Waits until some more were acknowledged.
+    /// Waits until some more writes were acknowledged.
     async fn some_more(&mut self) -> Result<(), Failure> {
         let before = self.sure.borrow().1;
         soon("acknowledged writes", self.sure.wait_for(|(_, count)| *count > before + 3)).await??;
         Ok(())
     }
 
-    /// The numbers that may be there in the end: the last that was acknowledged, and those of which nobody knows, which
-    /// may arrive as late as the link or the member comes back.
+    /// Ends the task. Returns the numbers that may be there in the end: the last that was
+    /// acknowledged, and those of which nobody knows, which may arrive as late as the link or the
+    /// member comes back.
     async fn end(self) -> Result<Vec<u64>, Failure> {
         self.end.store(true, Ordering::Relaxed);
         let mut possible = self.task.await??;
@@ -81,9 +82,13 @@ impl Writer {
     }
 }
 
-/// Writes until it is done.
+/// Writes the key again and again until a write is done.
+///
 /// # Errors
-/// It was refused, or not done in half a minute.
+/// None was done within half a minute.
+///
+/// # Panics
+/// A write was refused.
 pub async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
     soon("a write", async {
         while let Err(e) = kv.put(key, "").await {
@@ -93,7 +98,8 @@ pub async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
     .await
 }
 
-/// Reads until there is an answer: while a leader is chosen a read may fail, and must not be wrong.
+/// Reads until there is an answer: while a leader is chosen a read may fail, and must not be
+/// wrong.
 async fn read<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: IntoFuture<Output = kv_core::Result<T>>,
@@ -109,16 +115,17 @@ where
     .await
 }
 
-/// Everything goes on while a member is taken away, and when it is back: reads see what was written, a watch misses
-/// nothing, a lease and a lock are kept, a fenced write is taken, nobody else gets the lock; whoever asks the others
-/// notices no more than a pause. `kv` has a short deadline. Its keys are apart from those of any other run, whose writes may
-/// still be on their way.
+/// Checks that everything goes on while a member is taken away, and when it is back: reads see
+/// what was written, a watch misses nothing, a lease and a lock are kept, a fenced write is taken,
+/// nobody else gets the lock; a client that asks the other members notices no more than a pause.
+/// `kv` has a short deadline. The keys of a run are apart from those of any other, whose writes
+/// may still be on their way.
 ///
 /// # Errors
-/// What did not.
+/// Something did not go on in time.
 ///
 /// # Panics
-/// What was broken.
+/// A promise was broken.
 pub async fn goes_on(
     kv: &Kv,
     away: impl AsyncFnOnce() -> Result<(), Failure>,

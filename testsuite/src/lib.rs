@@ -1,4 +1,4 @@
-//! One conformance suite, run by every backend.
+//! The conformance suite, which every backend runs.
 //!
 //! A backend gives a [`Harness`], and its whole `tests/conformance.rs` is:
 //!
@@ -37,13 +37,15 @@
 //! harness = false
 //! ```
 //!
-//! Each promise of the contract is a [`Case`], whose name begins with the clause's. `cargo test` runs them all, each on
-//! its own line; a case that the backend's [`Capabilities`](kv_core::Capabilities) rule out is shown as ignored, with the
-//! reason, after the refused call was seen to answer `Unsupported`. What needs a look into the server beyond the library
-//! asks the harness for a hook, and is ignored without it.
+//! Each promise of the contract is a [`Case`], whose name begins with the clause's. `cargo test`
+//! runs them all, each on its own line; a case that the backend's
+//! [`Capabilities`](kv_core::Capabilities) rule out is shown as ignored, with the reason, after
+//! the refused call was seen to answer `Unsupported`. A case that needs a look into the server
+//! beyond the library asks the harness for a hook, and is ignored without it.
 //!
-//! Beside the suite there is what a network backend's tests need: [`process`] for servers of their own, [`Base`] for a live
-//! one, [`Proxy`] for what a link does, [`repeat`], [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
+//! Beside the suite the crate has what the tests of a network backend need: [`process`] for
+//! servers of their own, [`Base`] for a live one, [`Proxy`] for the troubles of a link,
+//! [`repeat`], [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
 
 mod base;
 mod case;

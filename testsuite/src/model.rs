@@ -8,7 +8,7 @@ const KEYS: &[&str] = &["a", "a/b", "a/b/c", "a!", "ab", "a/😀", "b", "b/x y",
 const DIRECTORIES: &[&str] = &["", "a", "a/b", "b", "none"];
 const VALUES: &[&[u8]] = &[b"", b"x", b"y", b"\0\xff", b"a longer value, a longer value, a longer value"];
 
-/// One call, by names below a root.
+/// One call, with names below a root.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Get(&'static str),
@@ -30,7 +30,7 @@ pub(crate) enum Call {
     Transact(Vec<When>, Vec<(&'static str, Option<&'static [u8]>)>),
 }
 
-/// Which version: the key's own now, or one of those that were seen, counted from the newest.
+/// A version of a key: the one that it has now, or one that was seen, counted from the newest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seen {
     Now,
@@ -50,7 +50,7 @@ pub(crate) enum When {
     Missing(&'static str),
 }
 
-/// Any of them.
+/// Returns a strategy that makes any of the calls.
 pub(crate) fn call() -> impl Strategy<Value = Call> {
     let key = || select(KEYS);
     let value = || select(VALUES);
@@ -81,9 +81,9 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// One of the two stores, with the versions of its keys numbered in the order in which they were first seen: two stores
-/// that answer alike give the same numbers. A version is one of its key: a server may give the same to all that one
-/// transaction writes.
+/// One of the two stores, with the versions of its keys numbered in the order in which they were
+/// first seen: two stores that answer alike give the same numbers. A number is that of a key and a
+/// version, for a server may give one version to all keys that a transaction writes.
 pub(crate) struct Side {
     pub(crate) kv: Kv,
     root: Directory,
@@ -136,7 +136,7 @@ impl Side {
         format!("#{}", self.number(key, written.version))
     }
 
-    /// The answer as text in which both sides must agree.
+    /// Makes the call, and returns its answer as text, in which both sides must agree.
     pub(crate) async fn answer(&mut self, call: &Call) -> Answer {
         let kv = self.kv.clone();
         match *call {
@@ -237,7 +237,7 @@ impl Side {
     }
 }
 
-/// Whether the store can take the call.
+/// Tells whether the store can take the call.
 pub(crate) fn is_supported(capabilities: &Capabilities, call: &Call) -> bool {
     match call {
         Call::Transact(when, writes) => {
@@ -247,7 +247,8 @@ pub(crate) fn is_supported(capabilities: &Capabilities, call: &Call) -> bool {
     }
 }
 
-/// Whether the two answers are one, but for what the store declares not to tell.
+/// Tells whether the two answers are the same, but for a count that the store declares not to
+/// give. Two refusals of one kind are the same.
 pub(crate) fn agree(capabilities: &Capabilities, call: &Call, found: &Answer, expected: &Answer) -> bool {
     let is_counted = !matches!(call, Call::DeleteTree(_)) || capabilities.delete_tree_counts;
     match (found, expected) {
@@ -257,7 +258,7 @@ pub(crate) fn agree(capabilities: &Capabilities, call: &Call, found: &Answer, ex
     }
 }
 
-/// Refusals that a sequence may meet; an outage is none.
+/// Tells whether the error is a refusal that a sequence may meet; an outage is none.
 pub(crate) fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::KeyExists | ErrorKind::KeyModified | ErrorKind::InvalidArgument)
 }

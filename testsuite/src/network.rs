@@ -1,8 +1,9 @@
 //! Members of a cluster as hosts of their own, joined by links that a test takes down.
 //!
-//! Each host is a network namespace with two links: one to the test, which plays the clients, and one to the other hosts.
-//! Linux alone; whoever is not root needs the right to make user namespaces (`unshare -rn true` tells). A test that needs
-//! this is `#[ignore]`d, with that reason, and begins with [`inside`]:
+//! Each host is a network namespace with two links: one to the test, which plays the clients, and
+//! one to the other hosts. This works on Linux alone; users other than root need the right to make
+//! user namespaces (`unshare -rn true` tells whether they have it). A test that needs this is
+//! `#[ignore]`d, with that reason, and begins with [`inside`]:
 //!
 //! ```no_run
 //! use kv_testsuite::{Failure, network::{Network, inside}};
@@ -25,14 +26,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Tells the test that it has namespaces of its own.
+/// The name of the variable that tells a process that it has namespaces of its own.
 const INSIDE: &str = "KV_TESTSUITE_INSIDE";
 
-/// Whether the calling test has a network of its own. The first time it has not: then the test of this name runs again, as
-/// a process that has one, and `false` tells that it succeeded.
+/// Tells whether the calling test has a network of its own. At first it has none: then the test of
+/// this name is run again, in a process that has one, and `false` says that it succeeded there.
 ///
 /// # Errors
-/// Namespaces are not to be had, or the test failed in there.
+/// Namespaces cannot be made, or the test failed in there.
 pub fn inside(test: &str) -> Result<bool, Failure> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(true);
@@ -43,16 +44,16 @@ pub fn inside(test: &str) -> Result<bool, Failure> {
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .status()
-        .map_err(|e| format!("unshare: {e}"))?;
+        .map_err(|e| format!("unshare (of util-linux) cannot be run: {e}"))?;
     if status.success() {
         Ok(false)
     } else {
-        Err(format!("{test}, in a network of its own: {status}").into())
+        Err(format!("{test}, run again in a network of its own, failed: {status}").into())
     }
 }
 
-/// Has the whole of the program run in a network of its own: as another process, whose exit is that of this one. Ends with
-/// 77 where namespaces are not to be had.
+/// Runs the whole program in a network of its own: as another process, whose exit code becomes
+/// that of this one. Ends the program with 77 where namespaces cannot be made.
 pub fn enter() {
     if std::env::var_os(INSIDE).is_some() {
         return;
@@ -76,13 +77,13 @@ pub struct Network {
     hosts: Vec<Host>,
 }
 
-/// Lives as long as its namespace is needed, and does nothing.
+/// A process that does nothing, and keeps its namespace as long as it lives.
 #[derive(Debug)]
 struct Host(Child);
 
 impl Host {
     fn new() -> Result<Self, Failure> {
-        // It answers when its namespace is there, and ends when we do.
+        // The process answers when its namespace is there, and ends when the test does.
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo; exec cat"])
             .stdin(Stdio::piped())
@@ -115,7 +116,7 @@ fn ip(arguments: &str) -> Result<(), Failure> {
 }
 
 impl Network {
-    /// So many hosts, all reaching each other.
+    /// Makes so many hosts, which all reach each other.
     ///
     /// # Errors
     /// The test is not [`inside`], or the machine lacks `ip` (iproute2).
@@ -146,19 +147,19 @@ impl Network {
         Ok(network)
     }
 
-    /// Where the test reaches the host.
+    /// Returns the address at which the test reaches the host.
     #[must_use]
     pub fn address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 1, host, 2)
     }
 
-    /// Where the other hosts reach it.
+    /// Returns the address at which the other hosts reach this one.
     #[must_use]
     pub fn peer_address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 2, 0, host)
     }
 
-    /// The command, on the host.
+    /// Returns a command that runs this one on the host.
     ///
     /// # Panics
     /// There is no such host.
@@ -170,7 +171,8 @@ impl Network {
         within
     }
 
-    /// The host loses the other hosts, and they lose it: what is sent is lost without a word. Clients still reach it.
+    /// Cuts the host off from the other hosts: what either sends is lost without a word. Clients
+    /// still reach the host.
     ///
     /// # Errors
     /// `ip` failed.
@@ -178,12 +180,12 @@ impl Network {
         ip(&format!("link set peer{host} down"))
     }
 
-    /// What the host sends to the other hosts is lost without a word, and what they send arrives.
+    /// Loses without a word what the host sends to the other hosts; what they send arrives.
     ///
     /// # Errors
     /// `ip` failed.
     pub fn mute(&self, host: u8) -> Result<(), Failure> {
-        // To an address of the link that nobody has.
+        // The host sends to an address of the link that nobody has.
         self.others(host, |address| {
             format!("replace {address} lladdr 02:00:00:00:00:01 nud permanent dev peer")
         })
@@ -197,7 +199,7 @@ impl Network {
         self.others(host, |address| format!("delete {address} dev peer"))
     }
 
-    /// `ip neighbour`, on the host, for each of the others.
+    /// Runs `ip neighbour` on the host, for each of the others.
     fn others(&self, host: u8, arguments: impl Fn(Ipv4Addr) -> String) -> Result<(), Failure> {
         for other in (1_u8..).zip(&self.hosts).map(|(other, _)| other).filter(|other| *other != host) {
             let mut ip = self.hosts[usize::from(host) - 1].enter("ip");

@@ -1,9 +1,9 @@
-//! How a store is opened: one shape for all backends.
+//! A check that all backends open their stores in the same way.
 
 /// Asserts, when it is compiled, that a backend's `Config` has the shape that all have: `from_url`
-/// and a `prefix`; `build`, which gives the store, and `open`, which gives the [`Kv`](kv_core::Kv);
-/// it can be cloned, shown, and sent to another thread; with the feature `serde` it is read and
-/// written alike.
+/// and a `prefix`; `build`, which gives the store, and `open`, which gives the
+/// [`Kv`](kv_core::Kv); it can be cloned, shown, and sent to another thread; with the feature
+/// `serde` it is read and written alike.
 ///
 /// ```
 /// kv_testsuite::opens_as_all_do!(kv_memory::Config, kv_memory::Memory);

@@ -1,4 +1,5 @@
-//! Clusters whose leader is cut off from its peers, and not from us: it does not know yet that it leads nobody.
+//! Clusters whose leader is cut off from its peers, and not from clients: it does not know yet
+//! that it leads nobody.
 
 use crate::{
     Failure,
@@ -8,17 +9,18 @@ use crate::{
 use kv_core::{Error, ErrorKind, Kv, Linearizable, Result};
 use std::{net::SocketAddr, time::Duration};
 
-/// Three members, each on the host whose number is its place and one.
+/// Three members; each is on the host whose number is the member's place and one.
 #[derive(Debug)]
 pub struct Cluster<'a, O> {
     network: &'a Network,
-    /// What [`health`](Kv::health) calls each as a leader, and where clients reach it.
+    /// The name that [`health`](Kv::health) gives each as the leader, and the address for clients.
     members: Vec<(String, SocketAddr)>,
     open: O,
 }
 
 impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
-    /// Of members that serve. `open` opens a store on the hosts that it gets, with commas between them.
+    /// Makes a cluster of members that serve. `open` opens a store on the hosts that it gets, with
+    /// commas between them.
     pub fn new(
         network: &'a Network,
         members: impl IntoIterator<Item = (String, SocketAddr)>,
@@ -27,25 +29,25 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         Self { network, members: members.into_iter().collect(), open }
     }
 
-    /// A store on the members at these places, in this order, with a short deadline.
+    /// Opens a store on the members at these places, in this order, with a short deadline.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The store cannot be opened.
     pub async fn open(&self, places: &[usize]) -> Result<Kv, Failure> {
         let hosts: Vec<_> = places.iter().map(|&place| self.members[place].1.to_string()).collect();
         Ok((self.open)(hosts.join(",")).await?.with_deadline(Duration::from_secs(2)))
     }
 
-    /// The place of the one that leads, and those of the others.
+    /// Returns the place of the member that leads, and those of the others.
     ///
     /// # Errors
-    /// None does soon.
+    /// No member leads soon.
     pub async fn leader(&self) -> Result<(usize, [usize; 2]), Failure> {
         let leads = self.leads(&[0, 1, 2], None).await?;
         Ok((leads, [(leads + 1) % 3, (leads + 2) % 3]))
     }
 
-    /// Cuts the one at this place off from the others.
+    /// Cuts the member at this place off from the others.
     ///
     /// # Errors
     /// Those of [`Network::cut_off`].
@@ -61,12 +63,13 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         self.network.join(u8::try_from(place + 1)?)
     }
 
-    /// Who leads, and is not this one, as the members at these places say.
+    /// Waits until the members at these places name a leader other than `not`, and returns its
+    /// place.
     async fn leads(&self, places: &[usize], not: Option<usize>) -> Result<usize, Failure> {
         let kv = self.open(places).await?;
         let leads = soon("a leader", async {
             loop {
-                // Until there is one, the question may fail.
+                // Until there is a leader, `health` may fail.
                 let leads = kv.health().await.ok().and_then(|health| health.leader);
                 let place = self.members.iter().position(|(name, _)| Some(name) == leads.as_ref());
                 if let Some(place) = place.filter(|place| Some(*place) != not) {
@@ -79,14 +82,14 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         Ok(leads)
     }
 
-    /// [`goes_on`] while the leader is cut off from its peers. Whoever asks it first must find another; whoever asks another
-    /// first must not need it.
+    /// Runs [`goes_on`] while the leader is cut off from its peers. A client that asks the leader
+    /// first must find another member; a client that asks another first must not need the leader.
     ///
     /// # Errors
-    /// What did not.
+    /// Something did not go on in time.
     ///
     /// # Panics
-    /// What was broken.
+    /// A promise was broken.
     pub async fn goes_on(&self) -> Result<(), Failure> {
         for first in [true, false] {
             let (leads, others @ [next, last]) = self.leader().await?;
@@ -101,14 +104,15 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         Ok(())
     }
 
-    /// A leader goes on for a while when it is cut off from its peers, and may renew what it is asked to: not so long that
-    /// somebody else has the lock by then. What is read there is not answered.
+    /// Checks a leader that is cut off from its peers. It may go on for a while, and renew what it
+    /// is asked to renew, but not so long that somebody else has the lock by then. It must not
+    /// answer reads.
     ///
     /// # Errors
-    /// What went wrong.
+    /// A call failed, or nobody else got the lock in time.
     ///
     /// # Panics
-    /// What was broken.
+    /// A promise was broken.
     pub async fn loses_in_time(&self) -> Result<(), Failure> {
         let (leads, others) = self.leader().await?;
         let (kv, others) = (self.open(&[leads]).await?, self.open(&others).await?);

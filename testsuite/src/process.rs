@@ -1,4 +1,5 @@
-//! Servers of a backend's tests: on loopback, on free ports, gone with the test however it ends.
+//! Servers for a backend's tests: they run on free ports of loopback, and end with the test,
+//! however that ends.
 
 pub use kv_servers::launch;
 
@@ -18,21 +19,22 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long a server may take to serve, on a machine that is busy.
+/// The longest time until a server serves, on a machine that is busy.
 const READY: Duration = Duration::from_secs(60);
 
-/// The server of a kind of `ci/servers`, to be started.
+/// Returns the path of the server of a kind that `ci/servers` gets.
 ///
 /// # Errors
-/// It is not there; the message names the command that gets it, and the variable that names a running server instead.
+/// The server is not there; the message names the command that gets it, and the variable that
+/// names a running server instead.
 pub fn server(kind: &str, variable: &str) -> Result<PathBuf, Failure> {
     program(kind, variable, Folder::server)
 }
 
-/// The command-line client of a kind of `ci/servers`.
+/// Returns the path of the command-line client of a kind that `ci/servers` gets.
 ///
 /// # Errors
-/// As of [`server`].
+/// Those of [`server`].
 pub fn client(kind: &str, variable: &str) -> Result<PathBuf, Failure> {
     program(kind, variable, Folder::client)
 }
@@ -42,16 +44,17 @@ fn program(
     variable: &str,
     of: impl FnOnce(&Folder, &Kind) -> Result<PathBuf, kv_servers::Error>,
 ) -> Result<PathBuf, Failure> {
-    // A relative folder is meant from the root, whence people run things; tests run in their crate's folder.
+    // A relative folder counts from the root, where people run things; tests run in their crate's
+    // folder.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     of(&Folder::from_env(&root), Kind::named(kind)?)
         .map_err(|e| format!("{e}; or set {variable} to the URL of a running server").into())
 }
 
-/// Runs it with this on its standard input; what it printed.
+/// Runs the command with this on its standard input, and returns what it printed.
 ///
 /// # Errors
-/// It cannot be run, or fails; with what it said.
+/// The command cannot be run, or fails; the message has what it said.
 pub fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -64,7 +67,8 @@ pub fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
-/// Makes the second folder a copy of the first; what was in it is gone. A folder that is not there is an empty one.
+/// Makes the folder `to` a copy of `from`; what was in `to` is gone. A folder `from` that is not
+/// there counts as empty.
 ///
 /// # Errors
 /// One of the two cannot be read or written.
@@ -88,7 +92,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A port of loopback that stays ours as long as this lives: bound, and never listening.
+/// A port of loopback that stays ours as long as this lives: it is bound, and never listens.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
@@ -96,10 +100,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// A free one.
+    /// Takes a free port.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no free port.
     pub fn new() -> Result<Self, Failure> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -107,14 +111,15 @@ impl Port {
         Ok(Self { address: socket.local_addr()?, _socket: socket })
     }
 
-    /// Where the server that gets it listens.
+    /// Returns the address at which the server that gets the port listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// A server that a test takes away and gives back: the same command each time, so the same addresses and data.
+/// A server that a test takes away and gives back. The same command starts it each time, so that
+/// addresses and data are the same.
 pub struct Daemon {
     command: Command,
     log: PathBuf,
@@ -122,16 +127,17 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Not started yet. What it prints goes to the end of the file `log`.
+    /// Makes a daemon that is not started yet. What the server prints goes to the end of the file
+    /// `log`.
     #[must_use]
     pub fn new(command: Command, log: PathBuf) -> Self {
         Self { command, log, process: Mutex::default() }
     }
 
-    /// Starts it, unless it runs, and does not wait until it serves.
+    /// Starts the server, unless it runs, and does not wait until it serves.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The server cannot be started.
     pub fn spawn(&self) -> Result<(), Failure> {
         let mut process = self.process();
         if process.is_none() {
@@ -140,11 +146,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts it anew with a pipe as its standard input, which ends when what is given here is dropped; one that runs is
-    /// killed before.
+    /// Starts the server anew with a pipe as its standard input, which ends when the writer that
+    /// this returns is dropped; a server that runs is killed before.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The server cannot be started.
     pub fn spawn_with_input(&self) -> Result<PipeWriter, Failure> {
         self.kill();
         let (reader, writer) = std::io::pipe()?;
@@ -152,10 +158,10 @@ impl Daemon {
         Ok(writer)
     }
 
-    /// Waits until the probe says that it serves.
+    /// Waits until the probe says that the server serves.
     ///
     /// # Errors
-    /// It does not within a minute; with its log.
+    /// It does not serve within a minute; the message has its log.
     pub async fn serves<F>(&self, mut probe: impl FnMut() -> F) -> Result<(), Failure>
     where
         F: Future<Output = bool>,
@@ -173,7 +179,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Asks it to end, and returns when it has; killed, if it refuses for ten seconds.
+    /// Asks the server to end, and returns when it has ended; kills it if it has not within ten
+    /// seconds.
     pub fn stop(&self) {
         let process = self.process().take();
         if let Some(process) = process {
@@ -181,20 +188,20 @@ impl Daemon {
         }
     }
 
-    /// Kills it without warning; returns when it is gone.
+    /// Kills the server without warning; returns when it is gone.
     pub fn kill(&self) {
         let process = self.process().take();
         drop(process);
     }
 
-    /// Freezes it; returns when it stands still.
+    /// Freezes the server; returns when it stands still.
     pub fn pause(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("STOP");
         }
     }
 
-    /// Ends a freeze; returns when it may run.
+    /// Ends a freeze; returns when the server may run.
     pub fn resume(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("CONT");
@@ -215,9 +222,11 @@ impl fmt::Debug for Daemon {
     }
 }
 
-/// Starts the server, passes on signals that it reads and says so, and kills it when its input ends, which it does with our
-/// death. A server may refuse to end when asked: it is killed then. What it prints goes to the log, on either output. The
-/// keeper is given the log's name, and what the server reads as its own output of errors, for it has no other left.
+/// The script of the keeper: starts the server, passes on signals whose names it reads and says
+/// so, and kills the server when its own input ends, which it does when our process dies. A server
+/// may refuse to end when asked: it is killed after ten seconds. What the server prints goes to
+/// the log, on either output. The keeper gets the log's name as its first argument, and the
+/// server's standard input as its own standard error, for it has no other descriptor left.
 const KEEPER: &str = r#"
 log=$1
 shift
@@ -248,7 +257,7 @@ struct Process {
 
 impl Process {
     fn spawn(command: &Command, log: &Path, input: Stdio) -> Result<Self, Failure> {
-        // That it can be written is seen here.
+        // An error here tells that the log cannot be written.
         fs::File::options().create(true).append(true).open(log)?;
         let mut keeper = Command::new("/bin/sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(log).arg(command.get_program()).args(command.get_args());
@@ -261,7 +270,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Returns when it has been sent.
+    /// Sends the signal, and returns when it has been sent.
     fn signal(&mut self, name: &str) {
         self.order(name);
         self.answer();
@@ -286,7 +295,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // The keeper kills what it keeps, and waits for it.
+        // The keeper kills its server, and waits for it.
         let _ = self.keeper.wait();
     }
 }

@@ -12,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-/// The whole of a backend's `tests/conformance.rs`, with `harness = false` in its `Cargo.toml`: makes the harness, runs
-/// every case on it as a test program does (`cargo test -p kv-mine -- ttl --test-threads 1`), one line a case, drops the
-/// harness, and ends the program.
+/// Does all that a backend's `tests/conformance.rs` has to do, with `harness = false` in its
+/// `Cargo.toml`: makes the harness, runs every case on it as a test program does
+/// (`cargo test -p kv-mine -- ttl --test-threads 1`), one line a case, drops the harness, and
+/// ends the program.
 ///
-/// A run without a filter ends with a matrix, clause by clause, which is written to a file too: see [`matrix`].
+/// A run without a filter ends with a matrix, clause by clause, which is written to a file too:
+/// see [`matrix`].
 ///
-/// When the harness cannot be made, the program says why and fails; it never skips.
+/// The program says why and fails when the harness cannot be made; it never skips.
 pub fn main<H, F>(make: impl FnOnce() -> F) -> !
 where
     H: Harness,
@@ -49,7 +51,8 @@ fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'st
     let code = match ready {
         Ok(Ok((harness, runner))) => {
             let code = all(&arguments, &*harness, runner, runtime.handle());
-            // Here, where it may still need the runtime to stop its servers.
+            // The harness is dropped here, where it may still need the runtime to stop its
+            // servers.
             let _inside = runtime.enter();
             drop(harness);
             code

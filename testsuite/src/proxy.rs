@@ -21,10 +21,12 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// A TCP proxy on loopback in front of a server, on a free port: what a network does to a client, at will.
+/// A TCP proxy on loopback in front of a server, on a free port: does to a client what a network
+/// does, at will.
 ///
-/// It forwards any number of connections. What it is told holds for all of them, those to come included, until
-/// [`heal`](Self::heal). Dropping it resets its connections and gives its port free; nothing of it runs on.
+/// It forwards any number of connections. An order holds for all of them, those to come included,
+/// until [`heal`](Self::heal). Dropping the proxy resets its connections and frees its port; no
+/// task of it runs on.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
@@ -47,7 +49,7 @@ pub struct Proxy {
     acceptor: JoinHandle<()>,
 }
 
-/// What went through a [`Proxy`] since its start.
+/// The connections and bytes that went through a [`Proxy`] since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Connections that were accepted.
@@ -73,7 +75,7 @@ enum Way {
     ToClient,
 }
 
-/// What holds for every connection.
+/// The rules for all connections.
 #[derive(Clone, Default)]
 struct Rules {
     hold_requests: bool,
@@ -84,7 +86,7 @@ struct Rules {
     /// Answers are held as soon as a request with these bytes passes.
     trap: Option<Arc<[u8]>>,
     trapped: bool,
-    /// What connections get in place of the server's answers.
+    /// The answer that connections get in place of the server's.
     answer: Option<Arc<[u8]>>,
     /// Connections of an earlier generation end.
     generation: u64,
@@ -109,12 +111,13 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Starts one in front of this address.
+    /// Starts a proxy in front of this address.
     ///
     /// # Panics
-    /// When loopback has no free port.
+    /// Loopback has no free port.
     pub async fn start(server: SocketAddr) -> Self {
-        // Bound and never listening, it keeps the port ours while connections are refused.
+        // This socket, bound and never listening, keeps the port ours while connections are
+        // refused.
         let reserved = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port of loopback");
         let address = reserved.local_addr().expect("the address of a bound socket");
         let listener = listen(address).expect("to listen on a port of our own");
@@ -131,39 +134,41 @@ impl Proxy {
         Self { server, address, shared, orders, acceptor }
     }
 
-    /// Where it listens.
+    /// Returns the address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it leads to.
+    /// Returns the address of the server.
     pub fn server(&self) -> SocketAddr {
         self.server
     }
 
-    /// Resets every connection, what they hold is lost, and refuses new ones until [`heal`](Self::heal): a server that is
-    /// gone. Returns when it is so.
+    /// Resets every connection, and refuses new ones until [`heal`](Self::heal), as if the server
+    /// were gone; what the connections hold is lost. Returns when this is done.
     pub async fn cut(&self) {
         self.order(Order::Cut).await;
     }
 
-    /// Resets every connection, what they hold is lost; new ones are accepted. Returns when it is so.
+    /// Resets every connection, and accepts new ones; what the connections hold is lost. Returns
+    /// when this is done.
     pub async fn reset(&self) {
         self.order(Order::Reset).await;
     }
 
-    /// Ends every trouble: new connections are accepted, what was held goes on, there is no delay. Returns when it is so.
+    /// Ends every trouble: new connections are accepted, what was held goes on, there is no delay.
+    /// Returns when this is done.
     pub async fn heal(&self) {
         self.change(|rules| {
-            // Connections that the proxy answers by itself do not become the server's.
+            // Connections that the proxy answers by itself end: they do not become the server's.
             let generation = rules.generation + u64::from(rules.answer.is_some());
             *rules = Rules { generation, ..Rules::default() };
         });
         self.order(Order::Accept).await;
     }
 
-    /// Stops moving bytes in both directions; connections stay open and new ones are accepted: a server that hangs, or a
-    /// network that swallows everything.
+    /// Stops moving bytes in both directions; connections stay open and new ones are accepted, as
+    /// with a server that hangs, or a network that swallows everything.
     pub fn freeze(&self) {
         self.change(|rules| (rules.hold_requests, rules.hold_answers) = (true, true));
     }
@@ -183,7 +188,8 @@ impl Proxy {
         self.change(|rules| (rules.hold_requests, rules.hold_answers, rules.stranded) = (false, false, 0));
     }
 
-    /// Freezes the connections that there are, for good, while new ones work: a router that forgot them.
+    /// Freezes the connections that there are, as a router does that forgot them, until
+    /// [`thaw`](Self::thaw) or [`heal`](Self::heal); new ones work.
     pub fn strand(&self) {
         let next = self.shared.connections.load(Ordering::SeqCst);
         self.change(|rules| rules.stranded = next);
@@ -194,42 +200,46 @@ impl Proxy {
         self.change(|rules| rules.delay = time);
     }
 
-    /// Freezes the answers of all connections when a request that holds these bytes goes to the server. The request
-    /// arrives; to have its answer lost, wait until the server has done it, then [`cut`](Self::cut) or
-    /// [`reset`](Self::reset) and [`heal`](Self::heal). [`trapped`](Self::trapped) tells when it went. Answers that were held
-    /// before move on.
+    /// Freezes the answers of all connections when a request that holds these bytes goes to the
+    /// server. The request arrives; to have its answer lost, wait until the server has done it,
+    /// then [`cut`](Self::cut) or [`reset`](Self::reset) and [`heal`](Self::heal).
+    /// [`trapped`](Self::trapped) tells when the request went. Answers that were held before move
+    /// on.
     pub fn hold_answer_to(&self, request: impl AsRef<[u8]>) {
         let trap = Some(request.as_ref().into());
         self.change(|rules| (rules.trap, rules.trapped, rules.hold_answers) = (trap, false, false));
     }
 
-    /// As [`hold_answer_to`](Self::hold_answer_to), for whatever is asked next, by whomever: where a request has no bytes
-    /// that can be told.
+    /// Freezes the answers as [`hold_answer_to`](Self::hold_answer_to) does, at the next request,
+    /// from whichever client: for requests without bytes by which they can be told.
     pub fn hold_next_answer(&self) {
         self.hold_answer_to([]);
     }
 
-    /// Has the proxy answer every request by itself with these bytes, a whole answer of HTTP/1 that says `Connection:
-    /// close`, as a reverse proxy or an ingress does behind which no server stands; the server hears nothing. Resets the
-    /// connections that there are. Until [`heal`](Self::heal). Returns when it is so.
+    /// Has the proxy answer every request by itself until [`heal`](Self::heal), with these bytes:
+    /// a whole answer of HTTP/1 that says `Connection: close`. So does a reverse proxy or an
+    /// ingress without a server; the server hears nothing. Resets the connections that there are.
+    /// Returns when this is done.
     pub async fn answer_for_server(&self, answer: impl AsRef<[u8]>) {
         let answer = Some(answer.as_ref().into());
         self.change(|rules| rules.answer = answer);
         self.order(Order::Reset).await;
     }
 
-    /// Ready when the request that [`hold_answer_to`](Self::hold_answer_to) waits for went to the server. Cancel safe.
+    /// Waits until the request that [`hold_answer_to`](Self::hold_answer_to) names has gone to the
+    /// server. Cancel safe.
     pub async fn trapped(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.shared.rules.subscribe().wait_for(|rules| rules.trapped).await;
     }
 
-    /// Ready when more than so many bytes have reached clients, as [`Traffic::to_client`] counts them. Cancel safe.
+    /// Waits until more than so many bytes have reached clients, as [`Traffic::to_client`] counts
+    /// them. Cancel safe.
     pub async fn answered_beyond(&self, bytes: u64) {
         let _ = self.shared.to_client.subscribe().wait_for(|count| *count > bytes).await;
     }
 
-    /// What went through since the start.
+    /// Returns the connections and bytes that went through since the start.
     pub fn traffic(&self) -> Traffic {
         Traffic {
             connections: self.shared.connections.load(Ordering::SeqCst),
@@ -311,7 +321,7 @@ impl Acceptor {
                             while links.join_next().await.is_some() {}
                         }
                     }
-                    // Who gave the order may have stopped waiting.
+                    // The caller may have stopped waiting.
                     let _ = done.send(());
                 }
                 Ok((client, _)) = accept => {
@@ -332,7 +342,7 @@ struct Link {
 }
 
 impl Link {
-    /// What is ordered from here on holds for it, though its task may not have begun.
+    /// Notes the connection: orders from here on hold for it, though its task may not have begun.
     fn new(client: TcpStream, shared: Arc<Shared>) -> Self {
         let number = shared.connections.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
@@ -340,9 +350,10 @@ impl Link {
         Self { client, number, generation, shared }
     }
 
-    /// Until both sides have ended it, or it is cut.
+    /// Carries bytes until both sides have ended the connection, or it is cut.
     async fn run(mut self, server: SocketAddr) {
-        // An aborted task closes by a reset as well; a connection that both sides ended is past that.
+        // A task that is aborted closes by a reset as well. A connection that both sides have
+        // ended is past that.
         let reset = |stream: &TcpStream| stream.set_zero_linger().and_then(|()| stream.set_nodelay(true));
         if reset(&self.client).is_err() {
             return;
@@ -355,7 +366,8 @@ impl Link {
             }
             let mut server = TcpStream::connect(server).await?;
             reset(&server)?;
-            // Not the owned halves: those say good-bye when they are dropped, before the reset.
+            // Owned halves would end the connection in order when they are dropped, before the
+            // reset.
             let ((from_client, to_client), (from_server, to_server)) = (self.client.split(), server.split());
             tokio::try_join!(
                 pump(from_client, to_server, Way::ToServer, number, shared),
@@ -367,7 +379,7 @@ impl Link {
         tokio::select! {
             biased;
             _ = rules.wait_for(|rules| rules.generation != self.generation) => {}
-            // What ended one side ends the other: both halves are dropped.
+            // An error of one side ends the other: both halves are dropped.
             _ = carry => {}
         }
     }
@@ -389,14 +401,14 @@ async fn pump(
 ) -> io::Result<()> {
     let mut rules = shared.rules.subscribe();
     let mut piece = vec![0; 16 << 10];
-    // The end of what passed, in which a trap's bytes may have begun.
+    // The last bytes that passed, among which those of a trap may have begun.
     let mut passed = Vec::new();
     let gone = |_| io::Error::other("the proxy is gone");
     loop {
         rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
         let read = from.read(&mut piece).await?;
         if read == 0 {
-            // An end is news as bytes are: held, it must not arrive.
+            // An end is held as bytes are: it must not arrive during a freeze.
             rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
             return to.shutdown().await;
         }
@@ -420,7 +432,7 @@ async fn pump(
     }
 }
 
-/// Holds the answers when what passes has the trap's bytes.
+/// Holds the answers from now on, if the bytes that pass complete those of the trap.
 fn spring(shared: &Shared, passed: &mut Vec<u8>, bytes: &[u8]) {
     let Some(trap) = shared.rules.borrow().trap.clone() else {
         passed.clear();

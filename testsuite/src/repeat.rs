@@ -4,19 +4,21 @@ use crate::{Failure, Harness, Proxy, failover::soon, torture::nemesis::Stroke};
 use kv_core::ErrorKind;
 use std::time::Duration;
 
-/// Longer than all of it takes, so that nothing ends by itself.
+/// Longer than the whole check takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
-/// Time for the rights to go before the request is taken for lost.
+/// Long enough for the rights to go before the request is taken for lost.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// Has a request for a lock be done while its answer is lost, withdraws the rights before it is repeated, and gives them back:
-/// nobody is left in the lock's line, though another lock keeps the session alive that the two share.
+/// Has the server do a request for a lock while its answer is lost, withdraws the rights before
+/// the request is repeated, and gives them back. Checks that nobody is left in the lock's line,
+/// though another lock keeps the session alive that the two share.
 ///
 /// # Errors
-/// Somebody is; or the harness has no [`Troubles`](crate::Troubles) with [`Stroke::Rights`], or no address.
+/// Somebody is left in line; or the harness has no [`Troubles`](crate::Troubles) with
+/// [`Stroke::Rights`], or no address.
 pub async fn is_refused<H: Harness>(harness: H) -> Result<(), Failure> {
     let tried = tried(&harness).await;
-    // It may wait for its server.
+    // The harness may wait for its server to end.
     let ended = tokio::task::spawn_blocking(move || drop(harness)).await;
     tried.and(ended.map_err(Failure::from))
 }
@@ -26,7 +28,7 @@ async fn tried(harness: &dyn Harness) -> Result<(), Failure> {
     let proxy = Proxy::start(harness.address().ok_or("a harness without an address")?).await;
     let kv = harness.open_through(&proxy, "refused/").await.ok_or("a harness without proxies")??;
     let (kv, observer) = (kv.with_deadline(DEADLINE), harness.open("refused/").await?);
-    // The first one makes what all of them need.
+    // The first lock makes what all of them need.
     kv.new_lock("lock").ttl(TTL).acquire().await?.release().await?;
     let other = kv.new_lock("other").ttl(TTL).acquire().await?;
     proxy.hold_next_answer();

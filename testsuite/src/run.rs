@@ -1,4 +1,4 @@
-//! Running cases, each on its own, so that none takes another down.
+//! Runs cases, each in a task of its own, so that none takes another down.
 
 use crate::{Case, Ended, Harness, Trial, Verdict};
 use futures::{StreamExt, stream};
@@ -15,26 +15,27 @@ use std::{
 };
 use tokio::{sync::RwLock, time::Instant};
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The promise held.
     Kept,
-    /// It could not be tried, for this reason.
+    /// The promise could not be tried, for this reason.
     Ignored(String),
     /// The promise was broken, in this way.
     Broken(String),
 }
 
-/// How cases are run.
+/// The options of a run of cases.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// How many cases at once.
+    /// The number of cases that run at once.
     pub at_once: usize,
-    /// How long each may take, beyond what the backend's TTLs need: one that takes longer is broken.
+    /// The time that each case may take, beyond what the backend's TTLs need; one that takes
+    /// longer is broken.
     pub limit: Duration,
-    /// [`Trial::patience`].
+    /// The time of [`Trial::patience`].
     pub patience: Duration,
 }
 
@@ -52,7 +53,7 @@ impl Options {
         self
     }
 
-    /// Sets how long each may take.
+    /// Sets how long each case may take, beyond what the backend's TTLs need.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -67,25 +68,25 @@ impl Options {
     }
 }
 
-/// How the cases ended on one backend.
+/// The outcomes of the cases on one backend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The harness's name.
     pub backend: String,
-    /// What the backend can do.
+    /// The capabilities of the backend.
     pub capabilities: Arc<Capabilities>,
-    /// The cases, in their order, and how each ended.
+    /// The cases, in their order, and the outcome of each.
     pub results: Vec<(Case, Outcome)>,
 }
 
 impl Report {
-    /// How the case of this name ended; `None` when it was not run.
+    /// Returns the outcome of the case of this name; `None` when it was not run.
     pub fn outcome(&self, case: &str) -> Option<&Outcome> {
         self.results.iter().find(|(c, _)| c.name == case).map(|(_, outcome)| outcome)
     }
 
-    /// The cases whose promise was broken, and how.
+    /// Returns the cases whose promise was broken, and how.
     pub fn broken(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.results.iter().filter_map(|(case, outcome)| match outcome {
             Outcome::Broken(why) => Some((case.name, why.as_str())),
@@ -111,7 +112,7 @@ pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -
     Ok(runner.report(results))
 }
 
-/// What the runs of cases on one backend share.
+/// Runs cases on one backend, and holds what the runs share.
 #[derive(Clone)]
 pub(crate) struct Runner {
     harness: Arc<dyn Harness>,
@@ -143,7 +144,8 @@ impl Runner {
         Report { backend: self.harness.name(), capabilities: self.capabilities.clone(), results }
     }
 
-    /// What the slowest expiry of this backend adds to a case's time: several of them in a row.
+    /// Returns the time that a case may take: the limit, and six times the slowest expiry of this
+    /// backend, for a case may wait for several in a row.
     fn limit(&self) -> Duration {
         let c = &*self.capabilities;
         let ranges = [c.ttl.as_ref(), c.lease.as_ref(), c.lock.as_ref().map(|l| &l.ttl)];
@@ -175,7 +177,7 @@ impl Runner {
         }
     }
 
-    /// On a task of its own, with an eye on the time that it takes.
+    /// Runs the case in a task of its own, and aborts it when it takes longer than its limit.
     async fn watched(&self, case: Case, trial: &Trial) -> Outcome {
         let limit = self.limit();
         let mut task = tokio::spawn((case.run)(trial.clone()));
@@ -197,13 +199,13 @@ impl Runner {
         }
     }
 
-    /// Deletes the case's keys, and sees that nothing of the library's own is left.
+    /// Deletes the case's keys, and checks that nothing of the library's own is left.
     async fn clean(&self, trial: &Trial) -> Result<(), String> {
         for prefix in trial.prefixes() {
             empty(trial, &prefix).await.map_err(|e| format!("cleaning up behind the case: {e}"))?;
             let patience = Instant::now() + self.options.patience;
             loop {
-                // What is given back in the background may take a moment.
+                // Giving back in the background may take a moment.
                 let left = self.harness.leftovers(&prefix).await;
                 if left.is_empty() {
                     break;

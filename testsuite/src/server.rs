@@ -11,7 +11,7 @@ const UP: u8 = 0;
 const FROZEN: u8 = 1;
 const DOWN: u8 = 2;
 
-/// Knows how the case left the server.
+/// A borrowed server; knows how the case left it.
 pub(crate) struct Borrowed {
     server: Arc<dyn Server>,
     state: AtomicU8,
@@ -22,7 +22,7 @@ impl Borrowed {
         Self { server, state: AtomicU8::new(UP) }
     }
 
-    /// Has it serve again, whatever the case did.
+    /// Has the server serve again, whatever the case did.
     pub(crate) async fn restore(&self) {
         match self.state.load(Ordering::Relaxed) {
             FROZEN => self.resume().await,
@@ -36,7 +36,8 @@ impl Borrowed {
     }
 }
 
-// The state is set before what may be dropped half-way, but for what puts it right.
+// A call that may be dropped half-way notes the new state before it begins; a call that puts the
+// server right notes it at its end.
 #[async_trait]
 impl Server for Borrowed {
     async fn stop(&self) {

@@ -1,8 +1,9 @@
 //! Workloads under fire: clients work while servers and links fail, and what they saw is checked.
 //!
-//! A backend gives its harness, and its whole `tests/torture.rs` is as that of the suite, with [`main`] in place of the
-//! suite's. Everything that chance decides comes from one seed, which is printed; the moments at which calls meet strokes
-//! are the machine's, so that a seed finds again what it found often, not always.
+//! A backend's whole `tests/torture.rs` is as its `tests/conformance.rs`, with this [`main`] in
+//! place of the suite's. Everything that chance decides comes from one seed, which is printed. The
+//! moments at which calls meet strokes depend on the machine, so that a seed often finds again
+//! what it found, and not always.
 
 pub mod bank;
 mod chance;

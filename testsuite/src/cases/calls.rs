@@ -1,4 +1,4 @@
-//! The calls on single keys, and close. Listings and transactions have files of their own.
+//! The calls on single keys, and `close`. Listings and transactions have files of their own.
 
 use super::{names, put_all, text};
 use crate::{
@@ -79,7 +79,7 @@ async fn one_write(t: Trial) -> Verdict {
     let writing = tokio::spawn(async move {
         let mut written = HashMap::new();
         for n in 0..WRITES {
-            // Of many lengths, so that half of one shows.
+            // The values have many lengths, so that half of one shows.
             let value = format!("{n}").repeat(n % 50 + 1);
             written.insert(writer.put("d/k", value.clone()).await?.version, value);
             tokio::task::yield_now().await;
@@ -238,13 +238,13 @@ async fn other_key(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Two clients, in turn.
+/// Opens two clients, and returns a function that gives them in turn.
 async fn two(t: &Trial) -> kv_core::Result<impl Fn(usize) -> Kv + use<>> {
     let clients = [t.open().await?, t.open().await?];
     Ok(move |n: usize| clients[n % 2].clone())
 }
 
-/// How many of them succeeded; a failure that is no conflict is an error.
+/// Counts the answers that are successes; a failure that is no conflict is an error.
 fn winners<T>(answers: Vec<kv_core::Result<T>>) -> Result<usize, Failure> {
     let mut won = 0;
     for answer in answers {
@@ -300,7 +300,7 @@ async fn count_up(kv: &Kv) -> Result<(), Failure> {
     }
 }
 
-/// For calls that queue behind many others on a slow machine.
+/// The deadline of calls that queue behind many others on a slow machine.
 const QUEUED: Duration = Duration::from_secs(30);
 
 async fn one_winner(t: Trial) -> Verdict {
@@ -401,7 +401,7 @@ async fn close_waits(t: Trial) -> Verdict {
     given_back(&t, &other, guard, lease).await
 }
 
-/// Reads it to its end.
+/// Reads the watch to its end, and returns the error that ends it.
 async fn end_of(watch: &mut Watch) -> Error {
     loop {
         if let Err(e) = watch.event().await {
@@ -412,7 +412,7 @@ async fn end_of(watch: &mut Watch) -> Error {
 
 type Waiting = tokio::task::JoinHandle<kv_core::Result<Guard>>;
 
-/// A lock that is held, and one that is waited for.
+/// Takes a lock, and begins to wait for it a second time; `None` where there are no locks.
 async fn held(t: &Trial, kv: &Kv) -> Result<Option<(Guard, Waiting)>, Failure> {
     if t.capabilities().lock.is_none() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Errors, as far as no outage is needed.
+//! Errors that need no outage.
 
 use super::{names, text};
 use crate::{
@@ -20,7 +20,7 @@ cases! {
     "error.secret/debug": "neither `Debug` nor an error shows the password of the URL" => secret,
 }
 
-/// The error says where it comes from.
+/// Checks that the error names its operation, backend and key, in its text too, and says more.
 fn complete(t: &Trial, e: &Error, operation: &str, key: Option<&str>) -> Result<(), Failure> {
     let backend = t.capabilities().backend;
     same("the operation", e.operation(), Some(operation))?;
@@ -136,7 +136,7 @@ async fn cut_off(t: Trial) -> Verdict {
             Err(e) => return Err(format!("a put that was cut off: {e:?}").into()),
         }
     }
-    // On its own connection, behind whatever is still on its way.
+    // This put goes over the client's own connection, behind whatever is still on its way.
     kv.put("last", "").await?;
     for entry in t.open().await?.list("d").await? {
         same("the value", entry.text(), Some(entry.key.as_str()))?;
@@ -154,7 +154,7 @@ async fn dropped(t: Trial) -> Verdict {
     let version = kv.put("k", "0").await?.version;
     for n in 0..100_u64 {
         let put = kv.put(format!("d/{}", n % 10), format!("{n}")).into_future();
-        // What is dropped half-way is the point; whether it had ended by then is not.
+        // The put may be dropped half-way, or have ended by then: either is fine.
         let _ = tokio::time::timeout(Duration::from_micros(n * 10), put).await;
     }
     same("the key beside them", kv.get("k").await?.map(|e| e.version), Some(version))?;

@@ -33,7 +33,8 @@ cases! {
     "ttl.refused/rounded": "a TTL is rounded up to the unit and raised to the least, and the granted one is answered" => rounded,
 }
 
-/// The range of TTLs; without any, a put with one was seen to be refused.
+/// Returns the range of TTLs. Where keys do not expire, sees that a put with a TTL is refused, and
+/// returns the end of the case.
 async fn range(t: &Trial) -> Result<Result<TtlRange, Ended>, Failure> {
     if let Some(range) = &t.capabilities().ttl {
         return Ok(Ok(range.clone()));
@@ -56,7 +57,7 @@ macro_rules! needs_ttl {
     };
 }
 
-/// A life of a key, by this side's clock: the write happened between the two moments.
+/// A life of a key, by the test's clock: the write happened between `sent` and `answered`.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     version: Version,
@@ -73,12 +74,14 @@ impl Life {
         Ok(Self { version: written.version, sent, answered: Instant::now(), granted })
     }
 
-    /// A key that is found missing before this moment was gone too early, for certain; a hundredth is the clocks'.
+    /// Returns the moment before which the key must not be found missing; one percent is left for
+    /// the difference of clocks.
     fn until(&self) -> Instant {
         self.sent + self.granted.mul_f64(0.99)
     }
 
-    /// A key that is still found by a read begun after this moment is late, for certain.
+    /// Returns the moment after which no read may begin that still finds the key; one percent is
+    /// left for the difference of clocks.
     fn over(&self, t: &Trial) -> Instant {
         self.answered + (self.granted + t.capabilities().lateness(self.granted)).mul_f64(1.01)
     }
@@ -89,7 +92,7 @@ impl Life {
     }
 }
 
-/// Reads the key until it is gone, and tells when that was known; fails when it was too early or too late.
+/// Reads the key until it is gone; fails when that is too early or too late.
 async fn dies_in_time(t: &Trial, kv: &Kv, key: &str, life: Life) -> Result<(), Failure> {
     loop {
         let asked = Instant::now();
@@ -163,8 +166,9 @@ async fn raced(t: Trial) -> Verdict {
     for n in 0..100_u64 {
         let kv = kv.clone();
         rounds.spawn(async move {
-            // Each with a TTL of its own: what ends one key ends no other. Another key has it too, for a moment: what a client
-            // has to set up for a TTL holds up none of the two writes.
+            // Each key has a TTL of its own: what ends one key ends no other. Another key gets the
+            // same TTL before: what a client has to set up for a TTL then holds up neither of the
+            // two writes.
             let (key, warm, ttl) = (format!("d/{n}"), format!("w/{n}"), ttl + Duration::from_millis(n));
             kv.put(&warm, "").ttl(ttl).await?;
             let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
@@ -179,7 +183,7 @@ async fn raced(t: Trial) -> Verdict {
     while let Some(round) = t.soon("writes of one key at the same time", rounds.join_next()).await? {
         last.push(round??);
     }
-    // Whatever a client clears away behind its writes it has cleared away by now.
+    // By now a client has cleared away whatever it clears away behind its writes.
     sleep_until(begun + ttl.mul_f64(0.8)).await;
     for (key, version) in last {
         let found = kv.get(&key).await?.map(|entry| entry.version);
@@ -307,7 +311,7 @@ async fn permanent(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let ttl = t.short_ttl(Duration::from_millis(500));
     let keys = ["put", "same-bytes", "swapped", "by-transact", "moved"];
-    // A put finds the key there or not; a swap must find it.
+    // The swap must find its key, which has a longer TTL; a put may find its key or not.
     let swapped = Life::of(kv.put("swapped", "v").ttl(t.short_ttl(Duration::from_secs(4)))).await?;
     let mut lives = vec![swapped];
     for key in keys.iter().filter(|key| **key != "swapped") {
@@ -435,7 +439,7 @@ async fn and_lease(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Every kind of put refuses this TTL, and writes nothing.
+/// Checks that every kind of put refuses this TTL, and writes nothing.
 async fn refuses(t: &Trial, kv: &Kv, ttl: Duration) -> Result<(), Failure> {
     let old = kv.put("old", "v").await?.version;
     let of = |what: &str| format!("{what} with a TTL of {ttl:?}");

@@ -1,4 +1,4 @@
-//! Servers that are full: what needs no room works, and makes room.
+//! Servers that are full: calls that need no room work.
 
 use super::names;
 use crate::{
@@ -17,7 +17,8 @@ cases! {
     "server.full/watches": "watches of a full server go on, and tell what is deleted" => watches,
 }
 
-/// Runs the case on a server of its own with little room, with a client and two keys that are there.
+/// Runs the case on a server of its own with little room, with a client and four keys that are
+/// there.
 async fn filling<F>(t: Trial, case: impl FnOnce(Trial, Arc<dyn Full>, Kv) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,

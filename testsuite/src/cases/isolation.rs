@@ -18,7 +18,7 @@ cases! {
     "foreign.names/long": "names of 513 to 1,000 bytes of other tools are listed, watched and read" => long_names,
 }
 
-/// How long nothing is waited for, where nothing must come.
+/// The time for which a case waits where nothing must come.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn watches(t: &Trial) -> bool {
@@ -60,7 +60,7 @@ async fn reserved(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// What a store has beside its keys.
+/// A lock and a lease that a store holds beside its keys.
 struct Holdings {
     guard: Option<Guard>,
     lease: Option<Lease>,
@@ -79,10 +79,10 @@ impl Holdings {
         Ok(Self { guard, lease })
     }
 
-    /// All of it is there, for others too.
+    /// Checks that the lock and the lease are held, for other clients too.
     async fn stand(&self, t: &Trial, kv: &Kv, other: &Kv, after: &str) -> Result<(), Failure> {
         if let Some(guard) = &self.guard {
-            // What was lost on the server is known here soon, not at once.
+            // A loss on the server is known to the client soon, not at once.
             let lost = timeout(QUIET, guard.lost()).await;
             holds(format!("a lock is held after {after}; found {lost:?}"), lost.is_err() && guard.is_held())?;
             let holder = other.lock_holder("l").await?.map(|holder| holder.token);
@@ -213,7 +213,7 @@ async fn dimension(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// The two see nothing of each other.
+/// Checks that the two stores see nothing of each other.
 async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
     let kept = kv.put("k", "one's").await?.version;
     let mut trees = Vec::new();
@@ -258,7 +258,7 @@ async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
     }
     for (tree, (store, own)) in trees.iter_mut().zip([(kv, ["k", "k"]), (other, ["x", "y"])]) {
         let mut events = tree.rest(store, "mark").await?;
-        // The other's own `k` came and went.
+        // The other store's own `k` came and went.
         let theirs = |name: &str| own.contains(&name) || (own[0] == "x" && name == "k");
         events.retain(|event| event.key().is_some_and(|key| !theirs(key.as_str())));
         same("what a watch tells of keys that are not of its store", events, vec![])?;
@@ -277,12 +277,13 @@ async fn long_names(t: Trial) -> Verdict {
     let Some(foreign) = t.harness().foreign() else {
         return Ended::ignored("the harness has no foreign tool");
     };
-    // Where a directory is a node, a name of many segments is as many nodes, one below the other.
+    // Where a directory is a node, a name of many segments is as many nodes, one below the other,
+    // which takes time.
     let kv = t.open().await?.with_deadline(Duration::from_secs(60));
     let longest = 1_000 - t.prefix().len().min(200);
     let mut theirs = Vec::new();
     for length in [513, 700, longest] {
-        // Of one segment, and of many.
+        // One name is of one segment, the other of many.
         for name in ["s".repeat(length), "d/".repeat(length / 2) + if length % 2 == 0 { "" } else { "e" }] {
             let name = name.trim_end_matches('/').to_owned();
             foreign.put(&format!("{}{name}", t.prefix()), Bytes::from("theirs")).await;

@@ -132,7 +132,7 @@ async fn bad_names(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Every call with a key or a lock's name refuses it.
+/// Checks that every call with a key or a lock's name refuses this name.
 async fn every_call(t: &Trial, kv: &Kv, name: &str) -> Result<(), crate::Failure> {
     let version = kv.put("good", "1").await?.version;
     let of = |call: &str| format!("{call} of {name:?}");
@@ -193,7 +193,7 @@ async fn longest(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// What servers, shells, URLs, globs, escapes and reserved words might trip over.
+/// Segments that servers, shells, URLs, globs or escapes might misread, and reserved words.
 const ODD: &[&str] = &[
     "a b",
     "a  b",
@@ -307,7 +307,7 @@ async fn odd_names(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// A directory `app`, a key of the same name, and what sorts closely around both.
+/// Names that sort closely around those below the directory `app`; the key `app` is one of them.
 const AROUND: [&str; 9] =
     ["ap", "app", "app!x", "app-x/y", "app.d/x", "app0", "app\u{e9}", "application/x", "apq/app/x"];
 const BELOW: [&str; 4] = ["app/!", "app/a", "app/a/b", "app/\u{10000}"];
@@ -343,7 +343,7 @@ async fn watch_segments(t: Trial) -> Verdict {
     put_all(&kv, AROUND.iter().chain(&BELOW[2..]).copied()).await?;
     let last = kv.put("app/last", "").await?.version;
     told(&t, &mut watch, "app/last", last).await?.into_iter().for_each(|event| mirror.fold(event));
-    // The order is that of each key's own changes.
+    // Only the changes of one key are told in order.
     while mirror.names().len() <= BELOW.len() {
         mirror.fold(t.soon("what is below `app`", watch.event()).await??);
     }
@@ -428,7 +428,7 @@ async fn nothing_left(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// The places of the immediate children.
+/// Lists the positions of the immediate children.
 async fn children(kv: &Kv, directory: &str) -> kv_core::Result<Vec<String>> {
     let (mut children, mut names) = (kv.list(directory).children(), Vec::new());
     while let Some(item) = children.next().await {
@@ -485,7 +485,7 @@ async fn expiring(t: Trial) -> Verdict {
     same("what is there", names(&kv, "").await?, ["p", "q", "q/c"])?;
     same("q", text(&kv, "q").await?, Some("old".to_owned()))?;
     same("the version of p", kv.get("p").await?.map(|e| e.version), Some(version))?;
-    // Once it is permanent it is a directory as any other.
+    // A key that was made permanent is a directory as any other.
     kv.put("p", "new").await?;
     kv.put("p/c", "").await?;
     same("what is there in the end", names(&kv, "").await?, ["p", "p/c", "q", "q/c"])?;

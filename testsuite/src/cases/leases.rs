@@ -47,7 +47,7 @@ macro_rules! needs_lease {
     };
 }
 
-/// One that is not lost for lack of time.
+/// Takes a lease that no busy machine loses: its TTL is 15 s, or the nearest that is granted.
 async fn long(kv: &Kv, range: &TtlRange) -> kv_core::Result<Lease> {
     kv.lease(range.least.max(Duration::from_secs(15)).min(range.greatest)).await
 }
@@ -55,7 +55,7 @@ async fn long(kv: &Kv, range: &TtlRange) -> kv_core::Result<Lease> {
 async fn renewed(t: Trial) -> Verdict {
     let range = needs_lease!(t);
     let kv = t.open().await?;
-    // A server that is busy for two seconds ends none.
+    // With this TTL a server that is busy for two seconds ends no lease.
     let ttl = range.least.max(Duration::from_secs(4));
     let lease = kv.lease(ttl).await?;
     let version = kv.put("d/k", "v").lease(&lease).await?.version;
@@ -64,7 +64,7 @@ async fn renewed(t: Trial) -> Verdict {
     if let Some(watch) = &mut watch {
         snapshot(&t, watch).await?;
     }
-    // Long enough that a lease which is not renewed has ended for certain.
+    // By then a lease that is not renewed has ended for certain.
     let long = (lease.ttl() + range.lateness(lease.ttl())).mul_f64(1.5).max(lease.ttl() * 3);
     t.note(format!("{long:?} of a lease of {:?} to pass", lease.ttl()));
     let end = Instant::now() + long;
@@ -137,7 +137,7 @@ async fn revoke_event(t: Trial) -> Verdict {
 async fn dropped(t: Trial) -> Verdict {
     let range = needs_lease!(t);
     let (kv, other) = (t.open().await?, t.open().await?);
-    // So long that only the revocation explains the end.
+    // The TTL is so long that only the revocation explains the end.
     let ttl = Duration::from_secs(600).clamp(range.least, range.greatest);
     let lease = kv.lease(ttl).await?;
     kv.put("k", "v").lease(&lease).await?;

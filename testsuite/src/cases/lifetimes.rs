@@ -1,4 +1,5 @@
-//! Handles that are closed while others drop what they hold, and handles that outlive the runtime that they were made in.
+//! Handles that are closed while others drop what they hold, and handles that outlive the runtime
+//! that they were made in.
 
 mod outlived;
 
@@ -40,12 +41,13 @@ async fn dropped_meanwhile(t: Trial) -> Verdict {
         if let Some(lease) = &lease {
             kv.put("member", round.to_string()).lease(lease).await?;
         }
-        // Now and then: a lock costs more than a lease.
+        // A lock costs more than a lease, so that it is taken only now and then.
         let guard = match locks && (round % 4 == 0 || lease.is_none()) {
             true => Some(t.soon("the lock, which was given back", kv.new_lock("l").acquire()).await??),
             false => None,
         };
-        // The natural end of one who registers: it waits for the loss, and drops what it has.
+        // The task does as a program that has registered: it waits for the loss, and drops what it
+        // has.
         let member = tokio::spawn(async move {
             let _ = began.send(());
             match (&lease, &guard) {
@@ -74,7 +76,7 @@ async fn acquiring(t: Trial) -> Verdict {
     const ROUNDS: u32 = 60;
     let other = t.open().await?;
     let Some(locking) = t.capabilities().lock.clone() else { return Ended::ignored("no locks") };
-    // Far longer than the case waits.
+    // The TTL is far longer than the case waits.
     let ttl = locking.ttl.grant(Duration::from_secs(60).clamp(locking.ttl.least, locking.ttl.greatest))?;
     let mut takes = Duration::MAX;
     for _ in 0..5 {
@@ -87,8 +89,9 @@ async fn acquiring(t: Trial) -> Verdict {
     for round in 0..ROUNDS {
         let kv = t.open().await?;
         let mut acquire = pin!(kv.new_lock("l").ttl(ttl).acquire());
-        // One who waits for the lock and for the end of the program, and is told of the latter: at a moment of each part
-        // of the time that it takes. A timer would know milliseconds only.
+        // A program that is told to end polls its acquisition no more, and closes the handle. Each
+        // round ends it after another part of the time that an acquisition takes. A timer would
+        // know milliseconds only.
         let (began, polled) = (Instant::now(), takes * round / ROUNDS);
         let mut got = poll!(acquire.as_mut());
         while got.is_pending() && began.elapsed() < polled {

@@ -62,7 +62,8 @@ async fn missing(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// The places of all, in the order in which they came; a directory ends with a slash.
+/// Returns the positions of all items, in the order in which they came; a directory ends with a
+/// slash.
 async fn places(mut listing: Listing<Item>) -> kv_core::Result<Vec<String>> {
     let mut places = Vec::new();
     while let Some(item) = listing.next().await {
@@ -71,7 +72,7 @@ async fn places(mut listing: Listing<Item>) -> kv_core::Result<Vec<String>> {
     Ok(places)
 }
 
-/// `both` is a key and a directory; others sort between the two.
+/// A tree in which `d/both` is a key and a directory; other names sort between the two.
 const TREE: [&str; 8] =
     ["d/a", "d/both", "d/both!", "d/both.x/y", "d/both/1", "d/both/2/3", "d/deep/er/est", "d/z"];
 const CHILDREN: [&str; 7] = ["d/a", "d/both", "d/both!", "d/both.x/", "d/both/", "d/deep/", "d/z"];
@@ -154,7 +155,7 @@ async fn start_after(t: Trial) -> Verdict {
     }
     for place in ["d/both", "d/deep", "d", "c", "e", "d/m", ""] {
         let place = Directory::parse(place)?;
-        // The place of the root is before everything.
+        // The position of the root is before everything.
         let start = if place.is_root() { "/".to_owned() } else { place.start() };
         let expected: Vec<_> = TREE.into_iter().filter(|key| *key > start.as_str()).collect();
         let found: Vec<_> =
@@ -180,7 +181,7 @@ async fn start_after_children(t: Trial) -> Verdict {
         let found = places(kv.list("d").start_after(Directory::parse(place)?).children()).await?;
         same(format!("behind the directory {place:?}"), found, expected)?;
     }
-    // One by one, as a program that shows pages does.
+    // The children are listed one by one, as a program that shows pages does.
     let (mut found, mut last) = (Vec::new(), None::<kv_core::Position>);
     loop {
         let mut list = kv.list("d").limit(1);
@@ -235,7 +236,7 @@ async fn large_values(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Writes until it is ended, beside what the case does.
+/// A task that writes until it is ended, beside what the case does.
 struct Writer {
     count: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -261,7 +262,7 @@ impl Writer {
         Self { count, stop, task }
     }
 
-    /// Whether it has not yet written so often, and still can.
+    /// Tells whether the writer has written fewer times than `count`, and still runs.
     async fn is_below(&self, count: usize) -> bool {
         tokio::task::yield_now().await;
         self.count.load(Ordering::Relaxed) < count && !self.task.is_finished()
@@ -277,7 +278,7 @@ async fn concurrent(t: Trial) -> Verdict {
     let (kv, writing) = (t.open().await?, t.open().await?);
     let there: BTreeSet<_> = (0..400).map(|n| format!("d/{:04}", n * 3)).collect();
     put_all(&kv, there.iter()).await?;
-    // Between those that are there others come and go, and those that are there are written again.
+    // Keys between those that stay come and go, and those that stay are written again.
     let writer = Writer::start(move |n| {
         let kv = writing.clone();
         async move {
@@ -315,7 +316,7 @@ async fn one_moment(t: Trial) -> Verdict {
     put_all(&kv, (0..1_200).map(|n| format!("d/m{n:04}"))).await?;
     kv.put("d/a", "0").await?;
     kv.put("d/z", "0").await?;
-    // First `a`, then `z`: at every moment `a` is as far as `z`, or one ahead.
+    // `a` is written first, then `z`: at every moment `a` is as far as `z`, or one ahead.
     let writer = Writer::start(move |n| {
         let kv = writing.clone();
         async move {

@@ -85,7 +85,8 @@ where
     Ended::ignored("no writes that depend on a lock")
 }
 
-/// A TTL for locks that the server grants as it is, short, and at least this long.
+/// Returns the shortest TTL that the server grants to locks and that is at least this long, or the
+/// greatest, where that is shorter.
 pub(super) fn lock_ttl(t: &Trial, at_least: Duration) -> Duration {
     let range = t.capabilities().lock.as_ref().map(|locking| &locking.ttl);
     range.and_then(|range| range.grant(at_least.min(range.greatest)).ok()).unwrap_or(at_least)
@@ -96,7 +97,8 @@ pub(super) async fn take(t: &Trial, kv: &Kv, name: &str) -> Result<Guard, Failur
     Ok(t.soon(&format!("the lock {name:?}"), kv.new_lock(name).acquire()).await??)
 }
 
-/// What only one may use at a time: notes who does.
+/// A resource that one contender may use at a time: notes the fencing tokens of those who come in,
+/// and faults.
 #[derive(Default)]
 struct Resource(Mutex<(usize, Vec<u64>, Vec<String>)>);
 
@@ -166,7 +168,7 @@ async fn tries(t: Trial) -> Verdict {
 
 async fn renewed(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
-        // A server that is busy for two seconds loses none.
+        // With this TTL a server that is busy for two seconds loses no lock.
         let (other, ttl) = (t.open().await?, lock_ttl(&t, Duration::from_secs(4)));
         let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
         for _ in 0..15 {
@@ -236,7 +238,7 @@ async fn fenced_while_held(t: Trial) -> Verdict {
         let (guard, other) = (take(&t, &kv, "l").await?, t.open().await?);
         let version = kv.put("d/a", "1").fenced(&guard).await?.version;
         same("the version of a fenced put", kv.get("d/a").await?.map(|e| e.version), Some(version))?;
-        // The proof is the guard's, whoever shows it.
+        // Another client's write can depend on the guard too.
         let next = other.put("d/a", "2").if_version(version).fenced(&guard).await?.version;
         refused(
             "a fenced put at a stale version",
@@ -252,7 +254,8 @@ async fn fenced_while_held(t: Trial) -> Verdict {
     .await
 }
 
-/// Every kind of write that depends on this lock is refused, and nothing is written.
+/// Checks that every kind of write that depends on this lock is refused, and that nothing is
+/// written.
 async fn refuses(what: &str, kv: &Kv, held: Condition) -> Result<(), Failure> {
     kv.put("d/kept", "kept").await?;
     let writes: [kv_core::Txn; 2] = [
@@ -287,7 +290,8 @@ async fn fenced_when_taken(t: Trial) -> Verdict {
         let taken = take(&t, &other, "l").await?;
         refuses("a lock that another holds", &kv, held.clone()).await?;
         other.put("d/a", "").fenced(&taken).await?;
-        // Taken again by the first: another acquisition, another proof.
+        // The first client takes the lock again: the fence of its earlier acquisition must not
+        // count.
         taken.release().await?;
         other.delete("d/a").await?;
         let _again = take(&t, &kv, "l").await?;
@@ -309,8 +313,8 @@ async fn fenced_when_closed(t: Trial) -> Verdict {
     .await
 }
 
-/// Has the acquisition come into line behind a holder: drives it for as many round trips of its client as no backend
-/// needs to ask for a lock.
+/// Has the acquisition come into line behind a holder: drives it for more round trips of its
+/// client than any backend needs to ask for a lock.
 async fn in_line(
     kv: &Kv,
     waiting: &mut (impl Future<Output = kv_core::Result<Guard>> + Unpin),
@@ -329,7 +333,8 @@ async fn in_line(
     }
 }
 
-/// Waits for fairness where it is promised.
+/// Returns the verdict of a case about fairness where the server promises none; `None` where it
+/// does, or has no locks.
 fn unfair(t: &Trial) -> Option<Verdict> {
     let locking = t.capabilities().lock.as_ref()?;
     (!locking.fair).then(|| Ended::ignored("the server does not keep an order of waiters"))
@@ -342,7 +347,7 @@ async fn fair_order(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
         let clients = [kv.clone(), t.open().await?, t.open().await?];
         for kv in &clients {
-            // What a client has to set up once does not count.
+            // A client's first lock may need more requests, which do not count here.
             take(&t, kv, "warm").await?.release().await?;
         }
         let guard = take(&t, &kv, "l").await?;
@@ -376,7 +381,7 @@ async fn one_woken(t: Trial) -> Verdict {
         return Ended::ignored(super::outages::NO_LINK);
     }
     locking(t, async |t, kv| {
-        // Long, so that no renewal comes in between.
+        // The TTL is long, so that no renewal comes in between.
         let ttl = lock_ttl(&t, Duration::from_secs(60));
         let mut guard = t.soon("the lock", kv.new_lock("l").ttl(ttl).acquire()).await??;
         let (mut line, mut proxies) = (Vec::new(), Vec::new());
@@ -384,7 +389,7 @@ async fn one_woken(t: Trial) -> Verdict {
             let (kv, proxy) = t.open_behind_proxy().await.ok_or("a client behind a proxy")??;
             let mut acquire = kv.new_lock("l").ttl(ttl).acquire().boxed();
             in_line(&kv, &mut acquire).await?;
-            // Driven on, each by itself, as those who wait are.
+            // Each wait goes on in a task of its own, as waits in programs do.
             line.push((kv, tokio::spawn(acquire)));
             proxies.push(proxy);
         }
@@ -392,7 +397,8 @@ async fn one_woken(t: Trial) -> Verdict {
         let said = || last.iter().map(|proxy| proxy.traffic().to_server).collect::<Vec<_>>();
         let mut fewest = last.len();
         for _ in 0..ROUNDS {
-            // Who is woken by the first release has asked by the time of the second acquisition.
+            // A contender that the first release wakes has asked the server by the second
+            // acquisition.
             let before = said();
             for (_, next) in line.drain(..2) {
                 guard.release().await?;
@@ -400,7 +406,7 @@ async fn one_woken(t: Trial) -> Verdict {
             }
             fewest = fewest.min(said().iter().zip(&before).filter(|(now, before)| now != before).count());
         }
-        // They may say something for a reason of their own, but not at every release.
+        // A contender may ask for a reason of its own, but not at every release.
         holds(format!("at least {fewest} of {} at the end of the line were woken", last.len()), fewest <= 1)?;
         guard.release().await?;
         for (kv, waiting) in line {

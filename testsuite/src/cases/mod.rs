@@ -1,11 +1,12 @@
-//! The one list of cases, in the order of the contract.
+//! The list of all cases, in the order of the contract.
 
 use crate::{Case, Failure, Trial};
 use futures::{StreamExt, future::BoxFuture, stream};
 use kv_core::{Entry, Kv, Put, Result, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, future::Future};
 
-/// The cases of a file: name, promise, and the function that tries it.
+/// Makes `CASES`, the cases of a file: of each its name, its promise, and the function that tries
+/// it.
 macro_rules! cases {
     ($($name:literal: $promise:literal => $run:path,)*) => {
         pub(super) const CASES: &[$crate::Case] =
@@ -53,12 +54,12 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     ("Outages", outages::CASES),
 ];
 
-/// Every case.
+/// Returns every case.
 pub fn all() -> Vec<Case> {
     CHAPTERS.iter().flat_map(|(_, cases)| *cases).copied().collect()
 }
 
-/// The names of the keys below a directory, as listed.
+/// Lists the names of the keys below a directory.
 async fn names(kv: &Kv, directory: &str) -> Result<Vec<String>> {
     let mut keys = kv.list(directory).keys();
     let mut names = Vec::new();
@@ -68,26 +69,27 @@ async fn names(kv: &Kv, directory: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// In the order of a listing.
+/// Sorts names in the order of a listing.
 fn in_order<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Vec<String> {
     let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
     names.sort();
     names
 }
 
-/// The value of a key as text.
+/// Reads the value of a key as text.
 async fn text(kv: &Kv, key: &str) -> Result<Option<String>> {
     Ok(kv.get(key).await?.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
 }
 
-/// Puts all of these at once, with their own names as values.
+/// Puts all of these, 16 at a time, with their own names as values.
 fn put_all<S: Into<String>>(kv: &Kv, keys: impl IntoIterator<Item = S>) -> BoxFuture<'static, Result<()>> {
     each(keys.into_iter().map(Into::into).map(|key: String| kv.put(&key, key.clone())))
 }
 
-/// All of these puts, a few at a time; the first error ends it.
+/// Makes all of these puts, 16 at a time; the first error ends this.
 fn each(puts: impl IntoIterator<Item = Put>) -> BoxFuture<'static, Result<()>> {
-    // Collected here: a stream of closures would make every case's future one that is not known to be `Send`.
+    // They are collected here: a stream of closures would make every case's future one that is not
+    // known to be `Send`.
     let puts: Vec<_> = puts.into_iter().map(IntoFuture::into_future).collect();
     Box::pin(async move {
         let mut done = stream::iter(puts).buffer_unordered(16);
@@ -98,7 +100,7 @@ fn each(puts: impl IntoIterator<Item = Put>) -> BoxFuture<'static, Result<()>> {
     })
 }
 
-/// What a watch has told, folded over an empty map.
+/// The events of a watch, folded over an empty map.
 #[derive(Debug, Default)]
 struct Mirror(BTreeMap<String, Entry>);
 
@@ -149,8 +151,8 @@ async fn told(t: &Trial, watch: &mut Watch, key: &str, version: Version) -> Resu
     Ok(events)
 }
 
-/// Runs the work on a runtime of its own, which then dies with all its tasks and connections, as a killed process does:
-/// nothing is given back.
+/// Runs the work on a runtime of its own. This then dies with all its tasks and connections, as a
+/// killed process does: nothing is given back.
 async fn in_a_life_that_ends<T, W, F>(t: &Trial, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -168,5 +170,5 @@ where
         // The case may have been given up.
         let _ = told.send(done);
     });
-    answer.await.map_err(|_| "the other life panicked")?
+    answer.await.map_err(|_| "the work on a runtime of its own panicked")?
 }

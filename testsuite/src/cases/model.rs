@@ -1,4 +1,5 @@
-//! Random sequences of calls, on the backend and on the store in memory side by side: every answer must be the same.
+//! Random sequences of calls, on the backend and on the store in memory side by side: every answer
+//! must be the same.
 
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -20,7 +21,7 @@ cases! {
 
 /// The name of the variable that sets the seed.
 const SEED: &str = "KV_SUITE_SEED";
-/// How many sequences are tried, unless they take longer than this.
+/// The number of sequences that are tried, unless `TIME` is over before.
 const MANY: u64 = 256;
 const TIME: Duration = Duration::from_secs(8);
 
@@ -62,7 +63,7 @@ async fn compare(t: &Trial, kv: &Kv, root: &str, calls: &[Call]) -> Result<(), F
     Ok(())
 }
 
-/// One sequence of this seed, shrunk when it fails.
+/// Tries one sequence of this seed, and shrinks it when it fails.
 fn one(t: &Trial, kv: &Kv, runtime: &tokio::runtime::Handle, seed: u64) -> Result<(), Failure> {
     let config = Config {
         cases: 1,
@@ -98,7 +99,7 @@ fn one(t: &Trial, kv: &Kv, runtime: &tokio::runtime::Handle, seed: u64) -> Resul
 async fn sequences(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let given = std::env::var(SEED).ok().map(|seed| seed.parse::<u64>());
-    let given = given.transpose().map_err(|e| format!("{SEED} is not a number: {e}"))?;
+    let given = given.transpose().map_err(|e| format!("{SEED} must be a whole number below 2^64: {e}"))?;
     let runtime = tokio::runtime::Handle::current();
     t.note("random sequences");
     let work = tokio::task::spawn_blocking(move || {
@@ -114,7 +115,7 @@ async fn sequences(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Another one for each run.
+/// Returns another seed for each run.
 fn rand_seed() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(std::process::id())

@@ -170,7 +170,7 @@ async fn parameter(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// An error of opening a store says so, as those of calls do.
+/// Checks that an error of opening a store names operation and backend, as those of calls do.
 fn in_open(t: &Trial, e: &Error) -> Result<(), Failure> {
     same(
         "the operation and the backend",
@@ -231,7 +231,7 @@ async fn valkeyrie(t: Trial) -> Verdict {
     let Some(foreign) = t.harness().foreign() else {
         return Ended::ignored("the harness has no foreign tool");
     };
-    // Keys without a leading slash, raw values.
+    // valkeyrie writes keys without a leading slash, and raw values.
     let written: [(&str, &[u8]); 4] = [
         ("plain", b"value"),
         ("docker/nodes/1", b"10.0.0.1:2375"),

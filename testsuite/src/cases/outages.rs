@@ -80,7 +80,7 @@ struct Linked {
     direct: Kv,
 }
 
-/// Why a case about a link is not run.
+/// The reason for which a case about a link is not run.
 pub(super) const NO_LINK: &str = "embedded, or behind TLS: nothing to stand between";
 
 /// Runs the case where there is a network; the client's own deadline is short.
@@ -93,7 +93,7 @@ where
     };
     let (kv, proxy) = opened?;
     let link = Linked { kv: kv.with_deadline(DEADLINE), proxy, direct: t.open().await? };
-    // The connection is up before it fails.
+    // The connection must be up before it fails.
     link.kv.get("up").deadline(PATIENT).await?;
     case(t, link).await?;
     Ok(Ended::Kept)
@@ -118,19 +118,19 @@ where
 
 /// The deadline of calls that are to fail.
 const DEADLINE: Duration = Duration::from_millis(600);
-/// That of calls which prepare the case, on a machine that is busy.
+/// The deadline of calls that prepare the case, on a machine that is busy.
 const PATIENT: Duration = Duration::from_secs(20);
-/// What a busy machine may add to a time.
+/// The time that a busy machine may add.
 const SLACK: Duration = Duration::from_secs(1);
 
 type Call = BoxFuture<'static, Result<String>>;
 
-/// The call, with its answer as text.
+/// Returns the call, with its answer as text.
 fn call<T: Debug>(call: impl IntoFuture<Output = Result<T>, IntoFuture: Send + 'static>) -> Call {
     call.into_future().map(|answer| answer.map(|answer| format!("{answer:?}"))).boxed()
 }
 
-/// One of each call that reads.
+/// Returns one of each call that reads.
 fn reads(kv: &Kv) -> Vec<(&'static str, Call)> {
     let mut calls = vec![
         ("get", call(kv.get("d/there"))),
@@ -147,7 +147,7 @@ fn reads(kv: &Kv) -> Vec<(&'static str, Call)> {
     calls
 }
 
-/// One of each call that writes, all of different keys but for `d/there`.
+/// Returns one of each call that writes, all of different keys but for `d/there`.
 fn writes(kv: &Kv, there: Version) -> Vec<(&'static str, Call)> {
     let c = kv.capabilities();
     let mut calls = vec![
@@ -165,7 +165,7 @@ fn writes(kv: &Kv, there: Version) -> Vec<(&'static str, Call)> {
     calls
 }
 
-/// One of each call that asks for a lock or lease, and has an end.
+/// Returns one of each call that asks for a lock or a lease without a wait in line.
 fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
     let c = kv.capabilities();
     let mut calls = Vec::new();
@@ -179,7 +179,7 @@ fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
     calls
 }
 
-/// The kinds of error that an outage has.
+/// Tells whether the error is of a kind that an outage gives.
 fn of_an_outage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown)
 }

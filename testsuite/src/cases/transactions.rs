@@ -25,7 +25,8 @@ cases! {
     "transact/fenced": "a write on condition of a lock happens while it is held, and not after" => fenced,
 }
 
-/// Why the case cannot be tried; the refusal was seen.
+/// Returns why the case cannot be tried: there are no transactions, and one was seen to be
+/// refused, or they have fewer operations than `least`. `None` where it can.
 async fn ruled_out(t: &Trial, least: usize) -> Result<Option<Ended>, Failure> {
     let most = t.capabilities().max_txn_ops;
     if most == 0 {

@@ -99,12 +99,12 @@ async fn empty(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Bytes in which a cut or a shift shows.
+/// Returns bytes in which a cut or a shift shows.
 fn pattern(length: usize) -> Bytes {
     (0..length).map(|n| (n * 31 + n / 251) as u8).collect::<Vec<_>>().into()
 }
 
-/// The lengths alone: nobody reads a message of megabytes.
+/// Checks that the value came whole. The message shows lengths alone: nobody reads megabytes.
 fn whole(what: &str, found: Option<Bytes>, expected: &Bytes) -> Result<(), Failure> {
     same(format!("the length of {what}"), found.as_ref().map(Bytes::len), Some(expected.len()))?;
     holds(format!("the bytes of {what} are those put"), found.as_ref() == Some(expected))
@@ -316,7 +316,7 @@ async fn printed(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// Neither a write nor a delete nor a condition takes it for the key's version.
+/// Checks that neither a write nor a delete nor a condition takes this for the key's version.
 async fn never_matches(t: &Trial, kv: &Kv, key: &str, stale: Version) -> Result<(), Failure> {
     let found = kv.get(key).await?;
     let of = |what: &str| format!("{what} at the stale version {stale} of {key:?}");
@@ -371,7 +371,7 @@ async fn remade_by_another(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// A count of writes of one life is no version.
+/// Checks that versions do not count the writes since a key was made.
 async fn as_often(t: Trial) -> Verdict {
     let (kv, other) = (t.open().await?, t.open().await?);
     let mut lives = Vec::new();
@@ -431,7 +431,7 @@ async fn late(t: Trial) -> Verdict {
     let mut writes = vec![put("a"), put("d/b")];
     writes.extend(transacts.then_some(transact));
     for write in &mut writes {
-        // They are on their way now.
+        // Polled once, the write is on its way.
         holds("a write does not get through", futures::poll!(write).is_pending())?;
     }
     let mut before = Vec::new();
@@ -447,7 +447,7 @@ async fn late(t: Trial) -> Verdict {
         Ok::<_, kv_core::Error>(())
     };
     let mut deletions = std::pin::pin!(deletions);
-    // They may wait for what is under way.
+    // The deletions may wait for the writes that are under way.
     let deleted = tokio::time::timeout(Duration::from_millis(100), &mut deletions).await;
     proxy.thaw();
     let late = futures::future::try_join_all(writes).await?;

@@ -68,7 +68,8 @@ where
     Ok(Ended::Kept)
 }
 
-/// What all of these give, so many at once; the first error ends it.
+/// Makes all the calls, at most `at_once` at a time, and returns their answers in the order in
+/// which they come. The first error ends this.
 pub(super) fn all<'a, T: Send + 'a, E: Send + 'a>(
     at_once: usize,
     calls: impl IntoIterator<Item = BoxFuture<'a, Result<T, E>>>,
@@ -77,7 +78,7 @@ pub(super) fn all<'a, T: Send + 'a, E: Send + 'a>(
     stream::iter(calls).buffer_unordered(at_once).try_collect().boxed()
 }
 
-/// Puts all of these at once, with their own names as values.
+/// Puts all of these, 16 at a time, with their own names as values.
 pub(super) fn put_all<S: Into<String>>(
     kv: &Kv,
     keys: impl IntoIterator<Item = S>,
@@ -145,7 +146,7 @@ async fn snapshot_of_many(t: Trial) -> Verdict {
     .await
 }
 
-/// Writes to a few keys, again and again, in ways that differ: the `n`th step of a writer.
+/// Makes the `n`th step of a writer that puts and deletes a few keys again and again.
 async fn scribble(kv: &Kv, writer: usize, n: usize) -> kv_core::Result<()> {
     let key = format!("d/{}/{}", (n * 7 + writer) % 3, (n * 5 + writer * 3) % 7);
     match (n + writer) % 4 {
@@ -161,7 +162,7 @@ async fn startup(t: Trial) -> Verdict {
         let write = async {
             for n in 0.. {
                 scribble(&writer, 0, n).await?;
-                // A store in memory never waits: the others need their turn.
+                // A store in memory never waits, and the others need their turn.
                 tokio::task::yield_now().await;
                 if n > 50 && done.load(Ordering::Relaxed) {
                     break;
@@ -355,7 +356,7 @@ async fn dropped_reads(t: Trial) -> Verdict {
     .await
 }
 
-/// A tree of many keys, watched.
+/// Puts a tree of many keys, and watches it.
 async fn large(t: &Trial, kv: &Kv) -> Result<Follower, Failure> {
     put_all(kv, (0..300).map(|n| format!("d/{}/{n:03}", n % 5))).await?;
     Follower::of_tree(t, kv, "d").await
@@ -558,7 +559,7 @@ async fn closed(t: Trial) -> Verdict {
             t.soon("`close` to end the waits for events", events).await
         };
         let closing = async {
-            // The waits have begun before.
+            // The waits begin before `close`.
             tokio::task::yield_now().await;
             kv.close().await
         };

@@ -9,7 +9,7 @@ use crate::{
 use kv_core::{Kv, Lease};
 use std::time::Duration;
 
-/// Long enough for cleaning in the background to have looked.
+/// The time within which cleaning in the background has seen leases without keys.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The ways in which the last key of a lease goes.

@@ -1,4 +1,5 @@
-//! Handles that outlive a runtime: that of a part of a program, or of a test which shared a handle.
+//! Handles that outlive a runtime, be it that of a part of a program, or of a test that shared a
+//! handle.
 
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -9,7 +10,8 @@ use kv_core::{Guard, Kv, Lease, WatchEvent, Watching};
 use std::{future::Future, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
-/// Runs the work on a runtime of its own, with all tasks that it leaves, which ends before this answers.
+/// Runs the work on a runtime of its own, which ends, with all tasks that the work leaves, before
+/// the answer is returned.
 async fn in_a_runtime_that_ends<T, W, F>(work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -30,7 +32,7 @@ where
     answer.await.map_err(|_| "what ran in the other runtime panicked")?
 }
 
-/// What is taken in a runtime, and goes on to the next.
+/// A lock and a lease that are taken in one runtime, and go on to the next.
 struct Held {
     guard: Option<Guard>,
     lease: Option<Lease>,
@@ -68,7 +70,7 @@ async fn use_all(t: &Trial, kv: &Kv, turn: &str) -> Result<Held, Failure> {
     Ok(Held { guard, lease })
 }
 
-/// It is held, and `lost()` says so too.
+/// Checks that something is held, and that `lost()` says so too.
 async fn stays<T: std::fmt::Debug>(
     what: &str,
     is_held: impl Fn() -> bool,
@@ -79,7 +81,7 @@ async fn stays<T: std::fmt::Debug>(
     holds(format!("{what} is held; `is_held()` is {held}, `lost()` gave {lost:?}"), held && lost.is_err())
 }
 
-/// `is_held()` and `lost()` say the same.
+/// Checks that `is_held()` and `lost()` say the same.
 async fn agree(what: &str, is_held: bool, lost: impl Future<Output = kv_core::Error>) -> Result<(), Failure> {
     let lost = timeout(Duration::from_millis(300), lost).await.ok().map(|e| e.to_string());
     let both = format!("`is_held()` is {is_held}, `lost()` gave {lost:?}");
@@ -89,20 +91,20 @@ async fn agree(what: &str, is_held: bool, lost: impl Future<Output = kv_core::Er
     )
 }
 
-/// A wait in line that is woken by the release, and a lock that is held and kept.
+/// Checks that a release wakes a wait in line, and returns a lock that is held and renewed.
 async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Failure> {
-    // What a runtime that ends leaves on the server goes by these.
+    // A lock that a runtime leaves on the server when it ends goes after one of these.
     let (ttl, long) = (lock_ttl(t, Duration::from_secs(4)), lock_ttl(t, Duration::from_secs(12)));
     let name = format!("l/{turn}");
     let theirs = t.soon("a free lock", other.new_lock(&name).ttl(long).acquire());
     let theirs = theirs.await??;
     let waiting = tokio::spawn(kv.new_lock(&name).ttl(long).acquire());
     for _ in 0..20 {
-        // Round trips, in which the waiter comes into line.
+        // By these round trips the waiter comes into line.
         kv.lock_holder(&name).await?;
     }
     theirs.release().await?;
-    // Woken by the release, not by a look at its next renewal, which is four seconds away.
+    // The release must wake the waiter, not a read at its next renewal, four seconds away.
     let woken = t.within(Duration::from_secs(3), "a waiter to be woken by a release", waiting).await;
     let guard = woken.map_err(|e| format!("{turn}: {e}"))???;
     guard.release().await?;
@@ -119,7 +121,7 @@ async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Fai
     Ok(guard)
 }
 
-/// What was taken last is kept alive.
+/// Checks that the lock and the lease are still held after their TTLs, and gives them back.
 async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
     let ranges =
         [t.capabilities().lock.as_ref().map(|locking| &locking.ttl), t.capabilities().lease.as_ref()];
@@ -140,7 +142,7 @@ async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives back what was held in another runtime, whatever that says.
+/// Gives back what was held in another runtime, and ignores the answers.
 async fn give_back(held: Held) {
     if let Some(guard) = held.guard {
         let _ = guard.release().await;
@@ -158,7 +160,7 @@ pub(super) async fn opened(t: Trial) -> Verdict {
         Ok(kv)
     })
     .await?;
-    // On a thread of its own as well: nothing may be left of the one that ended.
+    // The second runtime has a thread of its own too, on which nothing is left of the first.
     let there = t.clone();
     in_a_runtime_that_ends(move || async move {
         let held = use_all(&there, &kv, "in the second").await?;
@@ -201,7 +203,7 @@ pub(super) async fn held(t: Trial) -> Verdict {
         agree("a lease", lease.is_held(), lease.lost()).await?;
     }
     give_back(Held { guard, lease }).await;
-    // What is taken anew is held, though the last was lost.
+    // A lock and a lease that are taken anew are held, though the last ones were lost.
     let held = use_all(&t, &kv, "in the one that stays").await?;
     kept(&t, held).await?;
     Ok(Ended::Kept)

@@ -1,4 +1,4 @@
-//! How locks end: released, given up, lost, closed, killed.
+//! Ends of locks: releases, waits that are given up, losses, `close`, holders that are killed.
 
 use super::{in_line, lock_ttl, locking, take};
 use crate::{
@@ -20,7 +20,8 @@ use std::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-/// Nothing is left of earlier attempts: the lock is got within one deadline, and then nobody has it.
+/// Checks that nothing is left of earlier attempts: the lock is got within the default deadline,
+/// and after its release nobody has it.
 async fn is_free(t: &Trial, kv: &Kv, after: &str) -> Result<(), Failure> {
     t.note(format!("the lock to be free after {after}"));
     let got = kv.new_lock("l").acquire_within(Deadline::DEFAULT).await?;
@@ -38,7 +39,7 @@ pub(super) async fn loss_by_close(t: Trial) -> Verdict {
         holds("a lock that was got is held", first.is_held() && second.is_held())?;
         let closing = kv.close();
         let mut closing = pin!(closing);
-        // Polled once, it has begun.
+        // Polled once, `close` has begun.
         let begun = closing.as_mut().now_or_never();
         holds("no lock is held once `close` has begun", !first.is_held() && !second.is_held())?;
         if let Some(done) = begun { done } else { closing.await }?;
@@ -66,7 +67,7 @@ pub(super) async fn lost_owns_nothing(t: Trial) -> Verdict {
     .await
 }
 
-/// Tells when it is dropped.
+/// Sets its flag when it is dropped.
 struct Bell(Arc<AtomicBool>);
 
 impl Drop for Bell {
@@ -99,7 +100,8 @@ pub(super) async fn while_held(t: Trial) -> Verdict {
     .await
 }
 
-/// Polls the future at most so often, and drops it then, or when it does not move any more.
+/// Polls the future at most `times` times, for 30 ms at most, and drops it then; returns its
+/// answer, if it gave one.
 async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
     let (mut future, mut left) = (pin!(future), times);
     let polling = poll_fn(|cx| {
@@ -140,7 +142,7 @@ pub(super) async fn cancelled_in_line(t: Trial) -> Verdict {
             guard.release().await?;
             is_free(&t, &other, &format!("a waiter was dropped after {times} polls")).await?;
         }
-        // At the moment at which it is handed over.
+        // These waiters are dropped at the moment at which the lock is handed over to them.
         for _ in 0..5 {
             let guard = take(&t, &holder, "l").await?;
             let mut waiting = kv.new_lock("l").acquire().boxed();
@@ -167,7 +169,7 @@ pub(super) async fn aborted(t: Trial) -> Verdict {
             task.abort();
         }
         while let Some(ended) = tasks.join_next().await {
-            // Some were through before they were aborted.
+            // Some tasks had ended before they were aborted.
             if let Ok(done) = ended {
                 done?;
             }
@@ -243,12 +245,12 @@ pub(super) async fn released(t: Trial) -> Verdict {
     .await
 }
 
-/// What became of the lock of a holder that was killed.
+/// The times after which another got the lock of a holder that was killed.
 struct Orphaned {
     ttl: Duration,
-    /// From before it was asked for to when another got it.
+    /// The time from just before the lock was asked for until another got it.
     since_asked: Duration,
-    /// From the holder's end to when another got it.
+    /// The time from the holder's end until another got the lock.
     since_killed: Duration,
 }
 
@@ -276,7 +278,7 @@ pub(super) async fn freed_in_time(t: Trial) -> Verdict {
     locking(t, async |t, _| {
         let Orphaned { ttl, since_killed, .. } = orphaned(&t).await?;
         let lateness = t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl));
-        // A second for this machine to run whose turn it is.
+        // One second is for this machine to run the waiter whose turn it is.
         let most = ttl + lateness + Duration::from_secs(1);
         holds(
             format!("it is free within {most:?} of the holder's end; it took {since_killed:?}"),
@@ -289,7 +291,7 @@ pub(super) async fn freed_in_time(t: Trial) -> Verdict {
 pub(super) async fn freed_not_early(t: Trial) -> Verdict {
     locking(t, async |t, _| {
         let Orphaned { ttl, since_asked, .. } = orphaned(&t).await?;
-        // Clocks differ by one percent.
+        // Clocks may differ by one percent.
         holds(
             format!("it is not free within {ttl:?}; it was after {since_asked:?}"),
             since_asked >= ttl.mul_f64(0.99),

@@ -1,4 +1,4 @@
-//! Acquisitions that are given up again and again, by who goes on holding another lock.
+//! Acquisitions that a client gives up again and again while it goes on holding another lock.
 
 use super::{lock_ttl, locking, take};
 use crate::{Ended, Trial, Verdict};
@@ -12,11 +12,11 @@ pub(super) async fn beside_a_holder(t: Trial) -> Verdict {
         return Ended::ignored("the harness cannot look into the server");
     }
     locking(t, async |t, kv| {
-        // One TTL for all: what they share lives as long as the one that is held.
+        // All locks have one TTL: what they share lives as long as the lock that is held.
         let ttl = lock_ttl(&t, Duration::from_secs(30));
         let other = t.open().await?;
         for name in ["busy", "free"] {
-            // What is left of a lock that was ever used does not count.
+            // A lock that was once used may leave something on the server, which does not count.
             take(&t, &other, name).await?.release().await?;
             let mine = t.soon("a free lock", kv.new_lock(name).ttl(ttl).acquire()).await??;
             mine.release().await?;

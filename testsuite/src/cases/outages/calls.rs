@@ -12,21 +12,23 @@ use kv_core::{
 use std::time::Instant;
 use tokio::{task::JoinSet, time::timeout};
 
-/// How a write whose answer was lost came out.
+/// The outcome of a write whose answer was lost.
 struct Lost<T> {
     answer: Result<T>,
-    /// What another client found when the write had taken effect.
+    /// The entry that another client found when the write had taken effect.
     effect: Option<Entry>,
-    /// What another client wrote after that.
+    /// The version of what another client wrote after that.
     others: Version,
-    /// What is there at last.
+    /// The entry that is there in the end.
     end: Option<Entry>,
 }
 
-/// How long a write may take from the server's door to its effect, before its request is taken for a look.
+/// The longest time from a request of a write to its effect. A request without an effect by then
+/// was a read, which some backends make before they write.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Has the server do a write of this key and loses the answer; another client writes the key before the link is whole.
+/// Has the server do a write of this key, and loses the answer; another client writes the key
+/// before the link is whole.
 async fn lose<T: Send + 'static>(
     t: &Trial,
     link: &Linked,
@@ -56,7 +58,8 @@ async fn lose<T: Send + 'static>(
         if effect.await.is_ok() {
             break None;
         }
-        // A backend that looks before it writes has asked for the key first; the write comes behind that answer.
+        // The trapped request was a read that the backend makes before it writes; the write comes
+        // behind its answer.
         proxy.hold_answer_to(key);
     };
     let effect = direct.get(key).await?;
@@ -75,7 +78,7 @@ async fn lose<T: Send + 'static>(
     Ok(Lost { answer, effect, others, end: direct.get(key).await? })
 }
 
-/// The answer is `OutcomeUnknown`, or the truth.
+/// Checks that the answer is `OutcomeUnknown`, or the truth.
 fn honest<T: Debug>(what: &str, answer: &Result<T>, truth: impl Fn(&T) -> bool) -> Result<(), Failure> {
     let fine = match answer {
         Ok(answer) => truth(answer),
@@ -89,7 +92,7 @@ fn wrote(effect: &Option<Entry>) -> impl Fn(&Written) -> bool {
     move |written| Some(written.version) == version
 }
 
-/// Longer than the link is away.
+/// A deadline that is longer than the link is away.
 const LONG: Duration = Duration::from_secs(5);
 
 pub(super) async fn lost_reply(t: Trial) -> Verdict {
@@ -164,7 +167,7 @@ async fn notice(kv: &Kv) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The answers of these calls, which are made at once.
+/// Makes these calls at once, and returns their answers.
 async fn answers(
     t: &Trial,
     calls: impl IntoIterator<Item = (&'static str, Call)>,
@@ -173,7 +176,7 @@ async fn answers(
     t.soon("the answers of calls in an outage", futures::future::join_all(calls.collect::<Vec<_>>())).await
 }
 
-/// Writes that cannot have left say so.
+/// Checks that writes that cannot have left say so.
 async fn never_sent(t: &Trial, kv: &Kv, there: Version) -> Result<(), Failure> {
     notice(kv).await?;
     for (what, answer) in answers(t, writes(kv, there)).await? {
@@ -220,7 +223,7 @@ pub(super) async fn frozen_write(t: Trial) -> Verdict {
         let error = answer.as_ref().err().map(Error::kind);
         holds(format!("a put over a frozen link fails; found {answer:?}"), error.is_some())?;
         proxy.heal().await;
-        // What is still on its way arrives before the answers to these.
+        // A put that is still on its way arrives before the answers to these.
         for _ in 0..10 {
             let read = || async { Ok(kv.get("d/frozen").await.is_ok()) };
             t.until("reads to succeed again", read).await?;
@@ -274,7 +277,7 @@ pub(super) async fn read_after_cut(t: Trial) -> Verdict {
     .await
 }
 
-/// No call succeeds, finds nothing, or has a conflict.
+/// Checks that no call succeeds, finds nothing, or has a conflict.
 async fn all_fail(t: &Trial, kv: &Kv, there: Version) -> Result<(), Failure> {
     let calls = reads(kv).into_iter().chain(writes(kv, there)).chain(acquisitions(kv));
     for (what, answer) in answers(t, calls).await? {
@@ -305,7 +308,8 @@ pub(super) async fn down_is_honest(t: Trial) -> Verdict {
     .await
 }
 
-/// Every call ends in time; all at once, so that none waits for another's turn.
+/// Checks that every call ends in time. All are made at once, so that none waits for another's
+/// turn.
 async fn in_time(kv: &Kv, there: Version) -> Result<(), Failure> {
     let mut calls = JoinSet::new();
     for (what, call) in reads(kv).into_iter().chain(writes(kv, there)).chain(acquisitions(kv)) {
@@ -400,7 +404,7 @@ pub(super) async fn frozen_close(t: Trial) -> Verdict {
     linked(t, async |t, link| {
         let Linked { kv, proxy, .. } = &link;
         let guard = match &t.capabilities().lock {
-            // What could not be given back ends by its TTL.
+            // A lock that could not be given back ends by its TTL.
             Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(1))).acquire().await?),
             None => None,
         };
@@ -409,9 +413,9 @@ pub(super) async fn frozen_close(t: Trial) -> Verdict {
             _ => Some(kv.watch("d/a").await?),
         };
         proxy.freeze();
-        // Each of giving back and ending the connections has the deadline.
+        // Giving back and ending the connections have the deadline each.
         let most = DEADLINE * 2 + SLACK;
-        // Whether it says that something failed is the server's matter.
+        // It depends on the server whether `close` says that something failed.
         let closed = t.within(most, "`close` over a frozen link", kv.close()).await?;
         t.note(format!("`close` gave {closed:?}"));
         holds("no lock is held after `close`", !guard.is_some_and(|guard| guard.is_held()))

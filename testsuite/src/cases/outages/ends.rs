@@ -1,15 +1,18 @@
-//! Ends whose answers are lost: what a repeat says of the first attempt's work is not the truth.
+//! Releases and revocations whose answers are lost: a repeat finds nothing to give back, and that
+//! is not the truth about the first attempt.
 
 use super::*;
 use crate::{cases::locks::lock_ttl, check::holds};
 use tokio::task::JoinSet;
 
-/// How long an end may take from the server's door to its effect, before its request is taken for a look.
+/// The longest time from a request that gives back to its effect. A request without an effect by
+/// then was a read, which some backends make first.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longer than the link is away.
+/// A deadline that is longer than the link is away.
 const LONG: Duration = Duration::from_secs(6);
 
-/// Has the server end it, and loses the answer; so often, if it is asked again. What the client says of it.
+/// Has the server do the release or revocation, and loses its answer, and those of repeats,
+/// `losses` in all. Returns what the client says.
 async fn lose(
     t: &Trial,
     link: &Linked,
@@ -35,13 +38,14 @@ async fn lose(
         if t.until_within(LOOK, "it to be given back", || gone(direct)).await.is_ok() {
             break;
         }
-        // A backend that looks first has asked; what ends it comes behind that answer.
+        // The trapped request was a read that the backend makes first; the one that gives back
+        // comes behind its answer.
         proxy.hold_next_answer();
     }
     for _ in 1..losses {
         proxy.hold_next_answer();
         proxy.reset().await;
-        // Whether anything is asked again is the backend's matter.
+        // It depends on the backend whether anything is asked again.
         let _ = tokio::time::timeout(LOOK, proxy.trapped()).await;
     }
     proxy.reset().await;
@@ -50,7 +54,7 @@ async fn lose(
     Ok(answer.ok_or("it was begun")??)
 }
 
-/// `true`, or that it is not known.
+/// Checks that the answer is `true`, or `OutcomeUnknown`.
 fn honest(what: &str, answer: &Result<bool>) -> Result<(), Failure> {
     let fine = match answer {
         Ok(was_held) => *was_held,
@@ -65,7 +69,7 @@ pub(super) async fn lost_release(t: Trial) -> Verdict {
         return Ended::ignored("no locks");
     }
     linked(t, async |t, link| {
-        // So long that none is lost, and so short that nothing is left for long.
+        // No lock is lost within this TTL, and nothing is left on the server for long.
         let ttl = lock_ttl(&t, Duration::from_secs(15));
         for losses in [1, 2] {
             let acquire = link.kv.new_lock("l").ttl(ttl).deadline(LONG).acquire();
@@ -74,7 +78,7 @@ pub(super) async fn lost_release(t: Trial) -> Verdict {
             let answer = lose(&t, &link, losses, guard.release(), free).await?;
             honest("a release", &answer)?;
         }
-        // While there is a link to give back by what is shared.
+        // The handle is closed while there is a link, by which what locks share is given back.
         link.kv.close().await.or_else(|e| if of_an_outage(&e) { Ok(()) } else { Err(e.into()) })
     })
     .await

@@ -9,7 +9,7 @@ use kv_core::{Guard, TtlRange, driver::Deadline};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// Where locks are: with a network.
+/// Runs the case where there are locks, and a network.
 async fn locked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
@@ -24,12 +24,12 @@ fn locks_late(t: &Trial, ttl: Duration) -> Duration {
     t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl))
 }
 
-/// When a holder whose link is frozen saw its loss, counted from the freeze.
+/// The times after which a holder whose link was frozen knew of its loss, counted from the freeze.
 struct Loss {
     ttl: Duration,
-    /// `is_held()` was false.
+    /// The time until `is_held()` was false.
     seen: Duration,
-    /// `lost()` was ready.
+    /// The time until `lost()` was ready.
     told: Duration,
 }
 
@@ -57,7 +57,8 @@ async fn frozen(t: &Trial, link: &Linked) -> Result<Loss, Failure> {
 pub(super) async fn frozen_moment(t: Trial) -> Verdict {
     locked(t, async |t, link| {
         let Loss { ttl, seen, .. } = frozen(&t, &link).await?;
-        // From the start of the last renewal, which is a third of the TTL ago at most, but for a busy machine.
+        // The life counts from the start of the last renewal, which was a third of the TTL before
+        // the freeze at most, but for a busy machine.
         let (life, last) = (ttl - ttl / 10, ttl / 3);
         let busy = Duration::from_millis(300);
         let range = life.saturating_sub(last + busy)..=life + busy;
@@ -79,13 +80,13 @@ pub(super) async fn frozen_told(t: Trial) -> Verdict {
     .await
 }
 
-/// Cuts the link for so much of the TTL, right after a renewal or whatever else of this client was answered, that the next
-/// renewal fails, and the one after it has time.
+/// Cuts the link for half of the TTL, right after a renewal or something else of this client was
+/// answered: the next renewal fails, and the one after it has time.
 async fn short_cut(t: &Trial, proxy: &Proxy, ttl: Duration) -> Result<(), Failure> {
     let before = proxy.traffic().to_client;
     t.within(ttl + t.patience(), "the answer to a renewal", proxy.answered_beyond(before)).await?;
     proxy.cut().await;
-    // A renewal falls due after a third of it, on a busy machine a little later.
+    // A renewal falls due after a third of the TTL, on a busy machine a little later.
     tokio::time::sleep(ttl.mul_f64(0.5)).await;
     proxy.heal().await;
     Ok(())
@@ -98,7 +99,7 @@ pub(super) async fn one_failure(t: Trial) -> Verdict {
         let lost = guard.lost();
         let kept = async {
             short_cut(&t, &link.proxy, ttl).await?;
-            // Long enough to be lost, were it not renewed since.
+            // By then the lock would be lost, were it not renewed since.
             tokio::time::sleep(ttl).await;
             Ok::<_, Failure>(())
         };
@@ -113,14 +114,14 @@ pub(super) async fn one_failure(t: Trial) -> Verdict {
     .await
 }
 
-/// A holder who was cut off, and the one who got the lock then.
+/// A holder that was cut off, and the contender that got the lock then.
 struct Replaced {
     ttl: Duration,
     first: Guard,
-    /// Whether the first believed in it when the second had got it.
+    /// `first.is_held()` at the moment at which the second had got the lock.
     both: bool,
     second: Guard,
-    /// From the cut to the second's acquisition.
+    /// The time from the cut to the second's acquisition.
     took: Duration,
 }
 
@@ -162,7 +163,7 @@ pub(super) async fn freed_when_lost(t: Trial) -> Verdict {
         t.within(ttl + t.patience(), "the answer to a renewal", renewed).await?;
         link.proxy.freeze();
         t.within(ttl + t.patience(), "the loss of the lock", guard.lost()).await?;
-        // What keeps it alive on the server must not go on now.
+        // The client must not go on to keep the lock alive on the server now.
         link.proxy.thaw();
         let most = ttl + locks_late(&t, ttl) + SLACK;
         let second = link.direct.new_lock("l").ttl(ttl).acquire_within(most).await?;
@@ -217,7 +218,7 @@ pub(super) async fn exclusive_restart(t: Trial) -> Verdict {
         server.start().await;
         let other = t.open().await?;
         let began = Instant::now();
-        // A holder that was lost meanwhile may be missed as late as any that died.
+        // A lock that was lost meanwhile may be free as late as that of a holder that died.
         let late = ttl + locks_late(&t, ttl) + SLACK;
         while began.elapsed() < if guard.is_held() { ttl + ttl / 4 } else { late } {
             let got = match other.new_lock("l").ttl(ttl).try_acquire().await {
@@ -264,13 +265,13 @@ pub(super) async fn lost_acquisition(t: Trial) -> Verdict {
     locked(t, async |t, link| {
         let Linked { kv, proxy, direct } = &link;
         let ttl = lock_ttl(&t, Duration::from_secs(1));
-        // What a client has to set up once does not count.
+        // A client's first lock may need more requests, which do not count here.
         kv.new_lock("warm").ttl(ttl).acquire().await?.release().await?;
         proxy.hold_answer_to("lost-lock");
         let mut waiting = JoinSet::new();
         waiting.spawn(kv.new_lock("lost-lock").ttl(ttl).acquire());
         t.soon("a request with the lock's name to pass the proxy", proxy.trapped()).await?;
-        // It need not have been the request that gets it.
+        // The trapped request need not be the one that gets the lock.
         let held = || async { Ok(direct.lock_holder("lost-lock").await?.is_some()) };
         let _ = t.until_within(DEADLINE / 2, "the lock to be held", held).await;
         proxy.reset().await;
@@ -297,7 +298,7 @@ pub(super) async fn lost_place(t: Trial) -> Verdict {
             let mut waiting = JoinSet::new();
             waiting.spawn(kv.new_lock("l").acquire());
             for _ in 0..20 {
-                // Round trips, in which the waiter comes into line.
+                // By these round trips the waiter comes into line.
                 kv.lock_holder("l").await?;
             }
             proxy.reset().await;
@@ -312,7 +313,7 @@ pub(super) async fn lost_place(t: Trial) -> Verdict {
     .await
 }
 
-/// Where leases are: with a network.
+/// Runs the case where there are leases, and a network.
 async fn leased<F>(t: Trial, case: impl FnOnce(Trial, Linked, TtlRange) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
@@ -335,7 +336,8 @@ pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
     .await
 }
 
-/// With the deadline of whoever sets none, and no other call that could find out what became of the connection.
+/// Runs with the default deadline, and without another call that could find out what became of the
+/// connection.
 pub(super) async fn dead_link(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
         let kv = link.kv.with_deadline(Deadline::DEFAULT);
@@ -356,7 +358,7 @@ pub(super) async fn dead_link(t: Trial) -> Verdict {
     .await
 }
 
-/// A cut that the client has noticed, and that is just over.
+/// Cuts the link until the client has noticed it, and heals it.
 async fn cut_and_heal(kv: &Kv, proxy: &Proxy) -> Result<(), Failure> {
     proxy.cut().await;
     let asked = kv.get("up").deadline(Duration::from_millis(400)).await;

@@ -1,4 +1,4 @@
-//! What stands between and answers in the server's place: reverse proxies, ingresses, captive portals.
+//! Intermediaries that answer in the server's place: reverse proxies, ingresses, captive portals.
 
 use super::*;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use kv_core::{WatchEvent, Watching};
 use tokio::time::timeout;
 
-/// What such a thing says: what of it, the status, the kind of text, the text.
+/// Answers of intermediaries: a name for messages, the status, the content's type, the content.
 const ANSWERS: [(&str, &str, &str, &str); 4] = [
     ("a 404 of text", "404 Not Found", "text/plain", "404 page not found\n"),
     ("a page of HTML", "200 OK", "text/html", "<html><body>Welcome</body></html>"),
@@ -68,7 +68,7 @@ pub(super) async fn calls(t: Trial) -> Verdict {
     .await
 }
 
-/// The answers of these calls, which are made at once.
+/// Makes these calls at once, and returns their answers.
 async fn answers(
     t: &Trial,
     calls: impl Iterator<Item = (&'static str, Call)>,
@@ -99,13 +99,13 @@ pub(super) async fn watches(t: Trial) -> Verdict {
                         event = key.watch().event() => ("the key", event),
                         event = late.event() => break ("a tree, begun late", event),
                     };
-                    // What was told of the last answer's end may have waited.
+                    // The `Synced` after the end of the last answer may come only now.
                     if !matches!(event, Ok(WatchEvent::Synced)) {
                         break (watch, event);
                     }
                 }
             };
-            // Longer than a request may take: it is asked again and again.
+            // The watches ask again and again, for this is longer than a request may take.
             if let Ok((watch, event)) = timeout(DEADLINE * 4, told).await {
                 return Err(format!("{what} is told to the watch of {watch} as {event:?}").into());
             }
@@ -135,7 +135,8 @@ pub(super) async fn holding(t: Trial) -> Verdict {
     }
     speaking(t, async |t, link| {
         let Linked { kv, proxy, direct } = &link;
-        // A machine that stands still for a second must not end it: from the last answer on a third of this is left.
+        // A machine that stands still for a second must not end what is held: a third of the TTL
+        // is left after the last of these answers.
         let ttl = lock_ttl(&t, Duration::from_secs(8));
         for pair in ANSWERS.chunks(2) {
             let what = format!("{} and {}", pair[0].0, pair[1].0);
@@ -150,7 +151,8 @@ pub(super) async fn holding(t: Trial) -> Verdict {
             if let Some(lease) = &lease {
                 kv.put("d/leased", "").lease(lease).deadline(PATIENT).await?;
             }
-            // The next renewals, which are due after a third of the TTL, meet each of them; then there is time for another.
+            // The next renewals, which are due after a third of the TTL, meet both answers; then
+            // there is time for another renewal.
             tokio::time::sleep(ttl.mul_f64(0.3)).await;
             for theirs in pair {
                 answer(proxy, *theirs).await;
@@ -164,7 +166,7 @@ pub(super) async fn holding(t: Trial) -> Verdict {
                 }
             }
             proxy.heal().await;
-            // Long enough to be lost, were it not renewed since.
+            // By then what is held would be lost, were it not renewed since.
             tokio::time::sleep(ttl.mul_f64(0.4)).await;
             if let Some(guard) = guard {
                 still_held(format!("a lock is renewed after {what}"), &guard)?;

@@ -1,4 +1,4 @@
-//! A server whose counter goes back: restored from a copy that is older than what watches have told.
+//! A server that is restored from a copy older than what watches have told: its counter goes back.
 
 use super::*;
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
 };
 use kv_core::Watching;
 
-/// How often each key is written behind the copy.
+/// The number of times that each key is written after the copy was made.
 const WRITES: usize = 30;
 
-/// Reads on until the follower has this of the key, or nothing.
+/// Reads until the follower has this value of the key, or no value, for `None`.
 async fn comes_to(
     t: &Trial,
     follower: &mut Follower,
@@ -26,7 +26,7 @@ async fn comes_to(
         }
         Ok::<_, Failure>(())
     };
-    // What is silent for ever may take a while to be noticed.
+    // It may take a while to notice a connection that is silent for ever.
     t.within(t.patience() * 2, &format!("{what} to tell {value:?}"), reading).await?
 }
 

@@ -12,14 +12,14 @@ pub(super) async fn outage(t: Trial) -> Verdict {
         return Ended::ignored("no locks");
     }
     served(t, async |t, server, kv| {
-        // Long enough to be held over the outage.
+        // With this TTL the lock is held over the outage.
         let (holder, long) = (t.open().await?, lock_ttl(&t, Duration::from_secs(60)));
         for away in ["hangs", "is stopped", "is killed"] {
             let guard = t.soon("a free lock", holder.new_lock("l").ttl(long).acquire()).await??;
             let mut waiting = JoinSet::new();
             waiting.spawn(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(10))).acquire());
             for _ in 0..20 {
-                // Round trips, in which the waiter comes into line.
+                // By these round trips the waiter comes into line.
                 kv.lock_holder("l").deadline(PATIENT).await?;
             }
             match away {
@@ -27,7 +27,7 @@ pub(super) async fn outage(t: Trial) -> Verdict {
                 "is stopped" => server.stop().await,
                 _ => server.kill().await,
             }
-            // Longer than any request of the waiter's may take.
+            // This is longer than any request of the waiter's may take.
             let early = tokio::time::timeout(DEADLINE * 4, waiting.join_next()).await;
             holds(format!("a wait goes on while the server {away}; found {early:?}"), early.is_err())?;
             match away {
@@ -36,7 +36,7 @@ pub(super) async fn outage(t: Trial) -> Verdict {
             }
             t.until("reads to succeed again", || async { Ok(holder.get("up").await.is_ok()) }).await?;
             let first = guard.token();
-            // It may have been lost in the outage.
+            // The lock may have been lost in the outage.
             let _ = guard.release().await;
             let what = format!("a waiter to get the lock after the server {away}");
             let got = t.within(t.patience() * 2, &what, waiting.join_next()).await?;

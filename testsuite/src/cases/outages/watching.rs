@@ -36,7 +36,7 @@ where
     }
 }
 
-/// A tree, watched through the proxy, or to the server that will be away.
+/// Makes a tree, and watches it by `kv`: through the proxy, or on the server that will be away.
 async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
     let direct = &direct.clone().with_deadline(PATIENT);
     put_all(direct, (0..UNCHANGED).map(|n| format!("d/same/{n:02}"))).await?;
@@ -44,7 +44,7 @@ async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
     Follower::of_tree(t, kv, "d").await
 }
 
-/// What happens while the watch cannot see it.
+/// Makes the changes that happen while the watch cannot see them.
 async fn meanwhile(kv: &Kv) -> Result<(), Failure> {
     kv.put("d/new", "new").await?;
     kv.put("d/changed", "changed").await?;
@@ -54,7 +54,7 @@ async fn meanwhile(kv: &Kv) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The stream goes on: what is written over and over is told at last.
+/// Checks that the watch goes on: what is written over and over is told in the end.
 async fn goes_on(t: &Trial, follower: &mut Follower, kv: &Kv) -> Result<(), Failure> {
     let told = async {
         loop {
@@ -67,7 +67,7 @@ async fn goes_on(t: &Trial, follower: &mut Follower, kv: &Kv) -> Result<(), Fail
     };
     let write = async {
         loop {
-            // The server may still be on its way back.
+            // The write may fail: the server may still be on its way back.
             let _ = kv.put("d/on", "").await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -78,7 +78,7 @@ async fn goes_on(t: &Trial, follower: &mut Follower, kv: &Kv) -> Result<(), Fail
             never = write => never,
         }
     };
-    // What is silent for ever may take a while to be noticed.
+    // It may take a while to notice a connection that is silent for ever.
     t.within(t.patience() * 2, "an event after the outage", either).await?
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn survives_cut(t: Trial) -> Verdict {
         for _ in 0..2 {
             link.proxy.cut().await;
             meanwhile(&link.direct).await?;
-            // Longer than a request may take: it is not given up.
+            // The watch is not given up, though this is longer than a request may take.
             let early = tokio::time::timeout(DEADLINE * 2, follower.watch().event()).await;
             holds(format!("a cut ends no watch; found {early:?}"), !matches!(early, Ok(Err(_))))?;
             link.proxy.heal().await;
@@ -218,7 +218,8 @@ pub(super) async fn order_after_outage(t: Trial) -> Verdict {
         for _ in 0..2 {
             link.proxy.cut().await;
             meanwhile(&link.direct).await?;
-            // So long that a watch which polls has seen it: who missed nothing tells no outage.
+            // By then a watch that polls has met the outage; one that missed nothing tells no
+            // `Synced`.
             tokio::time::sleep(DEADLINE).await;
             link.proxy.heal().await;
             let came = follower.synced().await.map_err(|e| format!("up to Synced after an outage: {e}"))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const SIZE: usize = 256 << 10;
 
-/// What another client finds.
+/// Returns the length and the first byte of the key's value.
 async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
     Ok(kv.get(key).await?.map(|entry| (entry.value.len(), entry.value[0])))
 }
@@ -17,7 +17,7 @@ async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
 pub(super) async fn every_way(t: Trial) -> Verdict {
     let (kv, other, c) = (t.open().await?, t.open().await?, t.capabilities());
     let mut last = 0;
-    // Each has other bytes, so that none passes for another.
+    // Each value has other bytes, so that none passes for another.
     let mut value = || {
         last += 1;
         (Bytes::from(vec![last; SIZE]), Some((SIZE, last)))

@@ -1,5 +1,5 @@
-//! Watches that begin while what they watch changes all the time: what was told before they had read must not follow what
-//! they read.
+//! Watches that begin while their target changes all the time: an event from before a watch's
+//! first read must not be told after what that read found.
 
 use super::{Follower, watching};
 use crate::{
@@ -20,14 +20,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long things change, and how many watches begin meanwhile at most.
+/// The time for which things change, and the greatest number of watches that begin meanwhile.
 const TIME: Duration = Duration::from_secs(5);
 const WATCHES: usize = 150;
-/// What is read of each watch.
+/// The greatest number of events that are read of each watch, and the time that this may take.
 const EVENTS: usize = 8;
 const READING: Duration = Duration::from_millis(400);
 
-/// Until when each version was there for certain, unless a newer one replaced it, and when it was asked for.
+/// The lives of versions: the moment at which each was asked for, and the moment until which it
+/// was there for certain, unless a newer one replaced it.
 #[derive(Default)]
 struct Lives(Mutex<HashMap<Version, Life>>);
 
@@ -43,11 +44,11 @@ impl Lives {
     }
 }
 
-/// A `Delete` that was told: when, and the version that it ends.
+/// A `Delete` that was told: the moment, and the version that it ends.
 type End = (Instant, Version);
 
-/// Begins watches, one after the other, while `changing` runs, and looks at what each is told first. The ends that were
-/// told.
+/// Begins watches, one after the other, reads the first events of each, and clears `changing` in
+/// the end. Returns the ends that were told.
 async fn begin_many(
     t: &Trial,
     what: &str,
@@ -75,7 +76,7 @@ async fn begin_many(
         if let (Some(proxy), 0) = (proxy, n % 10) {
             proxy.reset().await;
         }
-        // What a long-lived one has to tell by now.
+        // These are the events that a long-lived watch has to tell by now.
         while let Ok(event) = timeout(Duration::from_millis(1), look(&mut kept, &mut ends)).await {
             event?;
         }
@@ -89,7 +90,7 @@ async fn begin_many(
     Ok(ends)
 }
 
-/// Reads one event; notes when an end was told, and of what.
+/// Reads one event; notes an end that is told, with the moment and the version that it ends.
 async fn look(follower: &mut Follower, ends: &mut Vec<End>) -> Result<(), Failure> {
     let event = follower.watch().event().await?;
     if let WatchEvent::Delete { key, .. } = &event
@@ -101,12 +102,12 @@ async fn look(follower: &mut Follower, ends: &mut Vec<End>) -> Result<(), Failur
     Ok(())
 }
 
-/// Nothing was told to be gone that was there.
+/// Checks that nothing was told to be gone while it was there.
 fn true_ends(what: &str, ends: Vec<End>, lives: &Lives) -> Result<(), Failure> {
     let lives = lives.all();
     for (told, version) in ends {
         let Some(life) = lives.get(&version).filter(|life| told < life.until) else { continue };
-        // Whoever replaced it may have been gone again before it was told.
+        // The newer version that replaced it may have gone, too, before the end was told.
         let is_replaced = lives.iter().any(|(newer, other)| *newer > version && other.sent < told);
         let early = life.until - told;
         holds(
@@ -117,7 +118,7 @@ fn true_ends(what: &str, ends: Vec<End>, lives: &Lives) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A client whose connections can be reset, where there is a network.
+/// Opens a client, behind a proxy that can reset its connections where there is a network.
 async fn unsteady(t: &Trial) -> Result<(Kv, Option<Proxy>), Failure> {
     Ok(match t.open_behind_proxy().await {
         Some(opened) => {
@@ -157,7 +158,7 @@ pub(super) async fn holders(t: Trial) -> Verdict {
             done??;
         }
         true_ends("a holder", ends, &lives)?;
-        // In the end it comes to who holds it.
+        // A watch that begins in the end tells who holds the lock.
         let guard = t.soon("a free lock", kv.new_lock("l").acquire()).await??;
         let mut follower = Follower::new(&t, "a watch of a lock's holder", watch()).await?;
         follower.told("l", Version::new(guard.token(), 0)).await?;
@@ -187,7 +188,7 @@ pub(super) async fn ttls(t: Trial) -> Verdict {
                     while changing.load(Ordering::Relaxed) && kv.exists("d/k").await? {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
-                    // A listing is where some backends see what has ended.
+                    // Some backends see by a listing what has ended.
                     kv.list("d").await?;
                 }
                 Ok::<_, kv_core::Error>(())

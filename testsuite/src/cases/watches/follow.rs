@@ -4,18 +4,18 @@ use crate::{Failure, Trial};
 use kv_core::{Entry, Key, Kv, Result, Version, Watch, WatchCall, WatchEvent};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Reads a watch, folds its events over a map, and keeps an eye on their order.
+/// Reads a watch, folds its events over a map, and checks their order.
 pub(in crate::cases) struct Follower {
     t: Trial,
     what: String,
     watch: Watch,
-    /// What the events come to.
+    /// The entries that the events come to.
     pub(in crate::cases) map: BTreeMap<Key, Entry>,
-    /// The version that was told last of each key, of its end too.
+    /// The last version that was told of each key, by a `Put` or by a `Delete`.
     last: HashMap<Key, Version>,
-    /// What was told since the last `Synced`.
+    /// The puts that were told since the last `Synced`.
     since: HashSet<(Key, Version)>,
-    /// What broke `watch.order`; for the cases about it.
+    /// Breaches of the clause `watch.order`, for the cases about it.
     pub(in crate::cases) disorder: Vec<String>,
 }
 
@@ -49,12 +49,12 @@ impl Follower {
         Ok(follower)
     }
 
-    /// The watch itself.
+    /// Returns the watch itself.
     pub(in crate::cases) fn watch(&mut self) -> &mut Watch {
         &mut self.watch
     }
 
-    /// The next event, which must come soon.
+    /// Reads the next event, which must come soon.
     pub(in crate::cases) async fn next(&mut self) -> Result<WatchEvent, Failure> {
         let what = format!("an event of {}", self.what);
         let event = self.t.soon(&what, self.watch.event()).await?;
@@ -92,7 +92,7 @@ impl Follower {
         }
     }
 
-    /// Reads up to the next `Synced`: what came before it.
+    /// Reads up to the next `Synced`, and returns what came before it.
     pub(in crate::cases) async fn synced(&mut self) -> Result<Vec<WatchEvent>, Failure> {
         let mut before = Vec::new();
         loop {
@@ -103,7 +103,7 @@ impl Follower {
         }
     }
 
-    /// Reads until the key is told at this version or a newer one: all that came.
+    /// Reads until the key is told at this version or a newer one, and returns all that came.
     pub(in crate::cases) async fn told(
         &mut self,
         key: &str,
@@ -116,7 +116,7 @@ impl Follower {
         Ok(came)
     }
 
-    /// Reads until the key is told to be gone: all that came.
+    /// Reads until the key is told to be gone, and returns all that came.
     pub(in crate::cases) async fn gone(&mut self, key: &str) -> Result<Vec<WatchEvent>, Failure> {
         let mut came = Vec::new();
         while self.map.contains_key(key) {
@@ -125,9 +125,9 @@ impl Follower {
         Ok(came)
     }
 
-    /// Everything that is told of what happened before the call: writes this key, which must be watched and nobody
-    /// else's, and reads until it is told; twice, because changes that are told together may come in any order. The key's
-    /// own events are left out.
+    /// Returns everything that is told of what happened before the call: writes this key, which
+    /// must be watched and nobody else's, and reads until it is told; twice, because changes that
+    /// are told together may come in any order. The key's own events are left out.
     pub(in crate::cases) async fn rest(&mut self, kv: &Kv, key: &str) -> Result<Vec<WatchEvent>, Failure> {
         let mut came = Vec::new();
         for _ in 0..2 {
@@ -147,7 +147,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads until the events come to what the directory's listing shows. Nobody may write meanwhile.
+    /// Reads until the events come to what the directory's listing shows. Nobody may write
+    /// meanwhile.
     pub(in crate::cases) async fn agrees(&mut self, kv: &Kv, directory: &str) -> Result<(), Failure> {
         let listed = kv.list(directory).await?;
         let (t, what) = (self.t.clone(), format!("{} to come to what the listing shows", self.what));

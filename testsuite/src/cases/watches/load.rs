@@ -50,19 +50,21 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
             kv.put(format!("d/{n}"), vec![b'x'; VALUE]).await?;
         }
         follower.agrees(&kv, "d").await?;
-        // The proxy counts what it passed on a moment after it did so.
+        // The proxy counts bytes a moment after it passed them on.
         let told = proxy.answered_beyond(before + (BATCH * VALUE) as u64 - 1);
         t.soon("what a watch tells to come from the server, through the proxy", told).await?;
         drop(follower);
-        // It ends in the background: at last changes cost nothing any more.
+        // The watch ends in the background: in the end changes cost nothing any more.
         let quiet = async {
             let mut rounds = 0;
             while rounds < 3 {
                 let before = proxy.traffic().to_client;
-                // At once: three rounds are to fit into the time on a slow server too.
+                // The puts are made at once, so that three rounds fit into the time on a slow
+                // server too.
                 let puts = (0..BATCH).map(|n| kv.put(format!("d/{n}"), vec![b'y'; VALUE]).into_future());
                 all(BATCH, puts).await?;
-                // An answer that comes behind what the server had to tell, or most of it; the rest has a moment.
+                // The answer comes behind what the server had to tell, or most of it; the rest has
+                // a moment.
                 watched.get("elsewhere").await?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let quiet = proxy.traffic().to_client - before < (BATCH * VALUE / 4) as u64;
@@ -112,7 +114,7 @@ pub(super) async fn many(t: Trial) -> Verdict {
         other.delete(&*key).await?;
         let event = follower.next().await?;
         holds(format!("the watches go on; found {event:?}"), matches!(event, WatchEvent::Delete { .. }))?;
-        // What the guards give back goes through the proxy too.
+        // The proxy is needed until `close` has ended: the guards give back through it.
         Ok(kv.close().await?)
     })
     .await
