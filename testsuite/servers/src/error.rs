@@ -1,4 +1,4 @@
-//! What goes wrong, in words for the person who asked.
+//! Errors, in words for the person who asked.
 
 use std::{fmt, io, path::Path};
 

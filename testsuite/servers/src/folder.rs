@@ -1,4 +1,4 @@
-//! Where servers lie.
+//! The folder in which servers lie.
 
 use crate::{error::Error, kinds::Kind};
 use std::{

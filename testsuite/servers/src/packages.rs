@@ -9,7 +9,7 @@ pub enum Suite {
     Bullseye,
     /// Debian 12.
     Bookworm,
-    /// What was built for Debian 12 later.
+    /// The packages that were built for Debian 12 later.
     Backports,
     /// Debian 13.
     Trixie,

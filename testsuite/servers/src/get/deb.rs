@@ -8,7 +8,7 @@ use std::{
 };
 use tar::{Archive, EntryType};
 
-/// What no server needs.
+/// The folders that no server needs.
 const LEFT_OUT: [&str; 5] =
     ["var", "usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale"];
 
@@ -68,8 +68,8 @@ fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// What leads to a place of the system leads to the same place of this folder, wherever that is
-/// moved.
+/// Makes a link that leads to a place of the system lead to the same place of this folder,
+/// wherever that is moved.
 fn link(path: &Path, target: &Path, at: &Path) -> io::Result<()> {
     let up: PathBuf = path.components().skip(1).map(|_| Component::ParentDir).collect();
     let from = at.join(path);

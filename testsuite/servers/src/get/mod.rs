@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one waits for another that fetches.
+/// The time that one waits for another that fetches.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Returns the sha256 of some bytes, in hexadecimal.

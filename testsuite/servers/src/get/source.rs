@@ -1,6 +1,5 @@
-//! Where packages come from: from Debian's suites through the machine's own apt, whose lists Debian
-//! has signed; on a machine without one from a mirror, or from a folder, by the sums of our own
-//! list.
+//! The sources of packages: Debian's suites through the machine's own apt, whose lists Debian has
+//! signed; on a machine without apt a mirror, or a folder, by the sums of our own list.
 
 use super::{apt::Apt, http, sha256};
 use crate::{error::Error, kinds::Kind, packages::Suite, program::say};

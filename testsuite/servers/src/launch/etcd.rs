@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-/// How often a leader is heard of, and after how long without it another is elected.
+/// The times of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// Between two of a leader's signs of life.
     pub heartbeat: Duration,
-    /// How long one waits for the next.
+    /// The time without a sign of life after which another leader is elected.
     pub election: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Timing {
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Where its data lie.
+    /// The folder of its data.
     pub data: PathBuf,
     /// The URL for clients.
     pub clients: String,
@@ -40,7 +40,7 @@ pub struct Member {
     pub peers: String,
     /// All members, itself too, by their names and the URLs for one another.
     pub cluster: Vec<(String, String)>,
-    /// How soon a leader is missed.
+    /// The times that tell how soon a leader is missed.
     pub timing: Timing,
 }
 

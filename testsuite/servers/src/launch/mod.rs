@@ -15,7 +15,7 @@ pub mod zookeeper;
 /// The files of a server that speaks TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// Who signs.
+    /// The certificate of the CA.
     pub ca: PathBuf,
     /// The server's certificate.
     pub cert: PathBuf,

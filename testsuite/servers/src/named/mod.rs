@@ -1,5 +1,5 @@
-//! What a server of each family is under a name: started with the table's settings and its own
-//! options, told to be ready, and spoken to.
+//! The servers of each family under a name: they are started with the table's settings and their
+//! own options, found to be ready, and spoken to.
 
 mod consul;
 mod dynamodb;
@@ -14,9 +14,9 @@ use crate::{
 };
 use std::{process::Command, time::Duration};
 
-/// How long a command-line client may take.
+/// The time that a command-line client may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one may take that only asks whether a server is ready.
+/// The time that a client may take that only asks whether a server is ready.
 const PROBE: Duration = Duration::from_secs(3);
 
 /// One family.

@@ -18,12 +18,12 @@ use std::{
 
 /// Between two looks at what is awaited.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
-/// How long one that was asked may take to end: a Redis that writes its first file refuses to for
-/// ever.
+/// The time that a process that was asked to end may take: a Redis that writes its first file
+/// refuses for ever.
 const ENDS: Duration = Duration::from_secs(5);
 const IS_KILLED: Duration = Duration::from_secs(10);
 
-/// What a node's process is doing.
+/// The state of a node's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Running,
@@ -162,7 +162,7 @@ pub(crate) fn end_now(nodes: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
-/// What a command said.
+/// The output of a command, and whether it succeeded.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) is_success: bool,

@@ -21,7 +21,7 @@ use std::{
 
 /// Longer than any command waits for anything.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long those that are left may take to have a leader.
+/// The time that the nodes that are left may take to have a leader.
 const ELECTS: Duration = Duration::from_secs(10);
 
 pub(super) fn selftest(folder: &Folder, given: &[String]) -> Result<ExitCode, Error> {
@@ -43,13 +43,13 @@ pub(super) fn selftest(folder: &Folder, given: &[String]) -> Result<ExitCode, Er
 
 struct Trials<'a> {
     folder: &'a Folder,
-    /// What the names of all that is started begin with.
+    /// The beginning of the names of all that is started.
     own: String,
     passed: usize,
     failed: usize,
 }
 
-/// What was started is gone, however the rest went.
+/// Wipes what was started, however the rest went.
 impl Drop for Trials<'_> {
     fn drop(&mut self) {
         for name in names(self.folder).into_iter().filter(|name| name.starts_with(&self.own)) {

@@ -1,5 +1,5 @@
-//! What a name is: it keeps its ports, its options and its data from start to start, until it is
-//! wiped. `run/NAME/spec` says it, `run/NAME/NODE/` holds one process.
+//! The names of servers: each keeps its ports, its options and its data from start to start, until
+//! it is wiped. `run/NAME/spec` has its ports and options, `run/NAME/NODE/` holds one process.
 
 use crate::{error::Error, folder::Folder, kinds::Kind};
 use std::{
