@@ -13,7 +13,7 @@ use tokio::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-/// How long nothing is waited for; only where nothing must come.
+/// The time for which a test waits where nothing must come.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// An echo server, and what it received, piece by piece.

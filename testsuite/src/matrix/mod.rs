@@ -164,7 +164,7 @@ impl Column {
     }
 }
 
-/// Where the columns are: `$KV_MATRIX_DIR`, or `kv-matrix` in Cargo's target folder.
+/// Returns the folder of the columns: `$KV_MATRIX_DIR`, or `kv-matrix` in Cargo's target folder.
 ///
 /// # Errors
 /// [`NotFound`](io::ErrorKind::NotFound) when this program is in no target folder and the variable is not set.

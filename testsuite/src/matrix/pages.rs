@@ -28,7 +28,7 @@ impl<'a> Server<'a> {
         format!("{} {}", self.name, versions.join(", ")).trim_end().to_owned()
     }
 
-    /// What all versions say; each for itself where they differ.
+    /// Returns what all versions say, or what each says where they differ.
     fn cell(&self, of: impl Fn(&Column) -> String) -> String {
         let said: Vec<_> = self.columns.iter().map(|column| of(column)).collect();
         if said.windows(2).all(|pair| pair[0] == pair[1]) {

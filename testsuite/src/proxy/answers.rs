@@ -23,7 +23,8 @@ pub(super) async fn give(client: &mut TcpStream, answer: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Whether this is a request with all of its body. What is no HTTP has neither head nor body, and is answered at once.
+/// Tells whether this is a request with all of its body. Bytes that are no HTTP have neither head
+/// nor body, and are answered at once.
 fn is_whole(asked: &[u8]) -> bool {
     let Some(first) = asked.windows(2).position(|two| two == b"\r\n") else {
         // The longest line is that of a request, with a name of a thousand bytes, escaped.

@@ -137,7 +137,7 @@ async fn all(kv: &Kv) -> Result<Option<Vec<Option<i64>>>, Error> {
     Ok(at_once.then(|| entries.iter().map(|entry| entry.as_ref().map(balance)).collect()))
 }
 
-/// What is wrong with the accounts.
+/// Returns what is wrong with the accounts, if anything is.
 fn audit(client: &str, accounts: &[Option<i64>], began: u64, ended: u64) -> Option<Violation> {
     let sum: i64 = accounts.iter().flatten().sum();
     let expected = EACH * ACCOUNTS as i64;

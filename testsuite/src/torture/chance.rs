@@ -32,7 +32,7 @@ impl Chance {
         &of[self.below(of.len())]
     }
 
-    /// Whether something comes true that does so once in so many times.
+    /// Tells whether something comes true that does so once in so many times.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

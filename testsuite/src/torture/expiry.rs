@@ -27,9 +27,9 @@ const OWNERS: usize = 2;
 const READ: usize = 24;
 /// Answered calls without which nothing was shown.
 const LEAST: u64 = 50;
-/// What was sent and had no answer is done within this, once all is calm.
+/// The time within which a request without an answer is done, once all is calm.
 const SETTLES: Duration = Duration::from_secs(2);
-/// How long a key may stay beyond its time before its last reading gives up.
+/// The time after which the last reading gives up, when keys stay beyond their end.
 const GIVES_UP: Duration = Duration::from_secs(180);
 
 /// Some clients that put keys of their own that end, and all look at them.

@@ -1,4 +1,4 @@
-//! Where a round takes place: one server, clients behind proxies of their own, and one clock.
+//! The field of a round: one server, clients behind proxies of their own, and one clock.
 
 use super::{Chance, nemesis::Stroke, patience, round::Plan};
 use crate::{Failure, Harness, Proxy};
@@ -12,10 +12,10 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long one request of a client may take: short, so that an outage costs little.
+/// The deadline of a client's calls: short, so that an outage costs little.
 pub(super) const DEADLINE: Duration = Duration::from_millis(1500);
 
-/// What the workloads of a round share.
+/// All that the workloads of a round share.
 pub struct Field {
     harness: Arc<dyn Harness>,
     capabilities: Capabilities,
@@ -29,11 +29,11 @@ pub struct Field {
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
     denials: Denials,
-    /// Why the round shows nothing.
+    /// The reason why the round shows nothing, if there is one.
     spoilt: Mutex<Option<String>>,
 }
 
-/// Whether an error says that the call had no effect, or that nobody knows; anything else must not be.
+/// The effect of a call that failed: none, or nobody knows; any other error must not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failed {
     /// It had no effect.
@@ -44,13 +44,14 @@ pub(super) enum Failed {
     Absurd,
 }
 
-/// What clients may be denied in a round, and nowhere else: calls then fail without an effect, and watches and waits for locks
-/// end by it.
+/// The denials that clients may meet in a round, and in no other: calls then fail without an
+/// effect, and watches and waits for locks end by them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Denials {
-    /// What they ask for: rights or credentials are withdrawn.
+    /// Tells whether rights or credentials are withdrawn, so that clients are denied what they ask
+    /// for.
     pub(super) access: bool,
-    /// What cannot be read: records are damaged.
+    /// Tells whether records are damaged, so that they cannot be read.
     pub(super) records: bool,
 }
 
@@ -60,7 +61,7 @@ impl Denials {
         Self { access: any(Stroke::denies), records: any(Stroke::damages) }
     }
 
-    /// Whether this is such an error.
+    /// Tells whether these denials explain the error.
     pub(super) fn explain(self, error: &Error) -> bool {
         match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => self.access,
@@ -70,13 +71,14 @@ impl Denials {
     }
 }
 
-/// Whether a call of this name may need room on the server.
+/// Tells whether a call of this name may need room on the server.
 fn takes_room(operation: &str) -> bool {
     matches!(operation, "put" | "atomic_put" | "transact" | "adopt" | "lock" | "lease")
 }
 
 impl Failed {
-    /// Where clients may be denied this.
+    /// Returns the effect of a call that failed with this error, where clients may meet these
+    /// denials.
     pub(super) fn of(error: &Error, denials: Denials) -> Self {
         use ErrorKind::*;
         match error.kind() {
@@ -93,13 +95,13 @@ impl Failed {
 /// One stroke of the nemesis, as it fell.
 #[derive(Clone, Debug)]
 pub struct Blow {
-    /// What it was.
+    /// The kind of stroke.
     pub stroke: Stroke,
-    /// What it was, with whom it met.
+    /// The name of the stroke, with what it met.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When all was put right again.
+    /// The moment at which all was put right again, in microseconds of the run.
     pub ended: u64,
 }
 
@@ -134,7 +136,7 @@ impl Field {
         &self.harness
     }
 
-    /// What it can do.
+    /// Returns the store's capabilities.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -159,7 +161,7 @@ impl Field {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Whether workloads are to end.
+    /// Tells whether workloads are to end.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
@@ -216,17 +218,17 @@ impl Field {
         lock(&self.proxies).clone()
     }
 
-    /// What clients may be denied in this round.
+    /// Returns the denials that clients may meet in this round.
     pub(super) fn denials(&self) -> Denials {
         self.denials
     }
 
-    /// Whether this error says that a client was denied what it asked for, which may be in this round.
+    /// Tells whether the error is a denial that clients may meet in this round.
     pub(super) fn denies(&self, error: &Error) -> bool {
         self.denials.explain(error)
     }
 
-    /// What a call's error says in this round.
+    /// Returns the effect of a call that failed with this error in this round.
     pub(super) fn failed(&self, error: &Error) -> Failed {
         Failed::of(error, self.denials)
     }

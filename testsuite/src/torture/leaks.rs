@@ -26,7 +26,7 @@ const WARM: u64 = 100;
 const WARMING: Duration = Duration::from_secs(5);
 /// Cycles without which nothing is shown.
 const LEAST: u64 = 20;
-/// How long what ends in the background may take.
+/// The time that whatever ends in the background may take.
 const SETTLES: Duration = Duration::from_secs(30);
 
 /// Clients that are opened, used in every way, and closed.
@@ -61,7 +61,7 @@ impl Workload for Leaks {
     }
 }
 
-/// What there is when nothing ends any more.
+/// Returns what the process has when nothing ends any more.
 async fn settled() -> Measure {
     let (mut last, mut same) = (Measure::now(), 0);
     let end = Instant::now() + SETTLES;
@@ -159,7 +159,7 @@ async fn lock(kv: &Kv, place: &str, number: u64) -> Result<()> {
     Ok(())
 }
 
-/// What is left on the server of all of that, once the keys are deleted.
+/// Returns what all of that left on the server, once the keys are deleted.
 async fn left(field: &Field, name: &str) -> Result<Vec<String>, Failure> {
     let (kv, prefix) = (patience::observer(field, name).await?, field.under(name));
     kv.delete_tree("").await?;

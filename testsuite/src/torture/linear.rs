@@ -1,4 +1,4 @@
-//! Whether a history of calls can be explained by one order of their effects.
+//! The check whether one order of effects explains a history of calls.
 //!
 //! The search is that of Wing and Gong (1993) with Lowe's memory of what was seen (2017): calls are put into an order in
 //! which each took effect between its beginning and its answer, and every answer is what the calls before it explain. A
@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashSet};
 /// A value that was written; each write writes another one.
 pub type Id = u32;
 
-/// What was true of a register when a call took effect.
+/// The state of a register when a call took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Is {
     /// It held this value.
@@ -35,7 +35,7 @@ impl Is {
         }
     }
 
-    /// Whether it is true of a register that holds this.
+    /// Tells whether this is true of a register that holds `held`.
     #[must_use]
     pub fn of(self, held: Option<Id>) -> bool {
         match self {
@@ -47,28 +47,29 @@ impl Is {
     }
 }
 
-/// What a call says of a group of registers: all of it at one moment.
+/// A call, and what it says of a group of registers: all of it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Who made it.
+    /// The client that made it.
     pub client: String,
-    /// What it was, and was answered.
+    /// The call and its answer, in words.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When it was answered; `None` when its outcome is unknown: then it did its writes at any time after its beginning, if
-    /// what is true `when` it happens was true then, or never.
+    /// The moment at which it was answered; `None` when its outcome is unknown: then it did its
+    /// writes at any time after its beginning, if `when` was true at that time, or never.
     pub ended: Option<u64>,
-    /// What was true then: the register, and what of it.
+    /// The registers whose state it tells, and that state when it took effect.
     pub when: Vec<(usize, Is)>,
-    /// What it wrote: the register, and the value, or `None` where it emptied it.
+    /// The registers that it wrote, each with its value, or `None` where it emptied the register.
     pub writes: Vec<(usize, Option<Id>)>,
     /// Puts all registers back to what they were together at some moment before, as the restoring of a copy does.
     pub reverts: bool,
 }
 
 impl Call {
-    /// What the registers hold after it, if it can happen; values that no call speaks of are all one.
+    /// Returns what the registers hold after the call, if it can happen; all values that no call
+    /// speaks of count as one.
     fn happens(&self, state: &[Option<Id>], spoken: &HashSet<Id>) -> Option<State> {
         self.when.iter().all(|(register, is)| is.of(state[*register])).then(|| {
             let mut after = state.to_vec();
@@ -81,7 +82,7 @@ impl Call {
 
 type State = Vec<Option<Id>>;
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is such an order.
@@ -95,7 +96,8 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Whether there is an order that explains every answer. The registers are numbered from 0, and empty at the beginning.
+/// Searches for an order that explains every answer. The registers are numbered from 0, and empty
+/// at the beginning.
 #[must_use]
 pub fn check(calls: &[Call]) -> Verdict {
     let of_call = |c: &Call| {

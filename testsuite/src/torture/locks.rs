@@ -41,7 +41,7 @@ const CLIENTS: usize = 2;
 const WITHOUT_CHILDREN: usize = 2;
 /// The shortest TTL that is asked for.
 const TTL: Duration = Duration::from_secs(2);
-/// What a lock may take longer than its TTL and the lateness, and a watch to tell of it: the machine may be busy.
+/// The time that getting a lock may take beyond its TTL and the lateness: the machine may be busy.
 const SLACK: Duration = Duration::from_secs(10);
 /// Within this time a watch arrives at what is there.
 const ARRIVES: Duration = Duration::from_secs(30);
@@ -246,7 +246,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// When all troubles are over: gets every lock, has the watches see it, gives it back, and looks whether all is free.
+    /// Gets every lock when all troubles are over, has the watches see it, gives it back, and
+    /// looks whether all is free.
     async fn end(&self) -> Result<(), Failure> {
         let is_over = || true;
         let contender = self.contender(END, self.observer().await?, &is_over);
@@ -286,7 +287,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What was told, and what is wrong with it.
+    /// Returns what was told, and what is wrong with it.
     fn seen(self) -> Result<Seen, Failure> {
         let zero_now = zero(self.field);
         if zero_now.abs_diff(self.zero) > 5_000 {

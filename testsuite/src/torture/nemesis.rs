@@ -1,4 +1,4 @@
-//! What happens to servers and links while the workloads run.
+//! The nemesis: it strikes servers and links while the workloads run.
 
 use super::{
     Chance,
@@ -19,7 +19,7 @@ use Stroke::*;
 
 const LONGEST_CALM: Duration = Duration::from_secs(6);
 
-/// What did not come from the server: an answer of HTTP/1, or nothing.
+/// Returns an answer that does not come from the server: one of HTTP/1, or nothing.
 fn answer(stroke: Stroke) -> String {
     let (status, kind, body) = match stroke {
         HangUp => return String::new(),
@@ -108,7 +108,7 @@ async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
     field.struck(Blow { stroke, label, began, ended: field.now() });
 }
 
-/// What the server's own kind can have; what it met.
+/// Brings about a stroke that the server's own kind can have, and ends it; returns what it met.
 async fn troubles(field: &Field, stroke: Stroke, chance: &mut Chance) -> String {
     let Some(troubles) = field.harness().troubles() else { return "nothing".into() };
     let member = chance.below(troubles.members());

@@ -1,11 +1,12 @@
-//! What is asked for until it comes, for servers and links may be in trouble meanwhile.
+//! Calls that are repeated until they succeed, since servers and links may be in trouble
+//! meanwhile.
 
 use super::field::Field;
 use crate::Failure;
 use kv_core::Kv;
 use std::{fmt::Display, time::Duration};
 
-/// How long the end of a round waits for what must come when all troubles are over.
+/// The time that the end of a round waits for what must come when all troubles are over.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls until it succeeds.

@@ -167,7 +167,7 @@ fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> 
     plans
 }
 
-/// Where pictures and tallies go.
+/// Returns the folder for pictures and tallies.
 #[must_use]
 pub fn folder() -> PathBuf {
     // That of Cargo, in which every program of a build lies: `target/debug/deps`, or one above.

@@ -68,10 +68,10 @@ impl Workload for Registers {
     }
 }
 
-/// What a client knows of a register.
+/// The values and versions that a client knows of registers.
 type Known = HashMap<(String, usize), (Id, Version)>;
 
-/// What is to be done, before it is.
+/// A call that is to be made.
 struct Asked {
     group: String,
     began: u64,

@@ -15,7 +15,8 @@ pub trait Workload: Send + Sync {
     /// Its name, in one word.
     fn name(&self) -> &'static str;
 
-    /// Why it cannot run where this is what the store can do, and these strokes fall; `None` where it can.
+    /// Returns why it cannot run with these capabilities, when these strokes fall; `None` where it
+    /// can.
     fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String>;
 
     /// Works until [`Field::is_over`], and, when all troubles are over, looks at what is left.
@@ -25,7 +26,7 @@ pub trait Workload: Send + Sync {
     async fn run(&self, field: &Field) -> Result<Seen, Failure>;
 }
 
-/// What a workload saw.
+/// All that a workload saw.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Calls whose answer is known.
@@ -36,7 +37,7 @@ pub struct Seen {
     pub failed: u64,
     /// Groups of calls that the checker gave up.
     pub undecided: u64,
-    /// What must not be.
+    /// The promises that were broken.
     pub violations: Vec<Violation>,
 }
 
@@ -54,9 +55,9 @@ impl Seen {
 /// One promise that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What must not be, in one sentence.
+    /// One sentence that says what must not be.
     pub what: String,
-    /// When it was seen, in microseconds of the run.
+    /// The moment at which it was seen, in microseconds of the run.
     pub at: u64,
     /// The calls that show it.
     pub calls: Vec<Bar>,
@@ -65,24 +66,24 @@ pub struct Violation {
 /// A call, or another thing that takes time, as it is drawn.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// Who.
+    /// The name of the client.
     pub client: String,
-    /// What, and what was answered.
+    /// The call and its answer, in words.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When it ended; `None` when nobody knows.
+    /// The moment at which it ended, in microseconds of the run; `None` when nobody knows.
     pub ended: Option<u64>,
 }
 
-/// What a round is made of.
+/// The parts of a round.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What decides chance.
+    /// The number that decides chance.
     pub seed: u64,
-    /// How long it strikes.
+    /// The time for which strokes fall.
     pub time: Duration,
-    /// What may happen.
+    /// The strokes that may fall.
     pub strokes: Vec<Stroke>,
     /// The shortest and longest time between two strokes, in milliseconds.
     pub calm: (u64, u64),
@@ -90,14 +91,14 @@ pub struct Plan {
     pub workloads: Vec<&'static str>,
 }
 
-/// How a round went.
+/// The results of a round.
 #[derive(Debug)]
 pub struct Report {
     /// The workloads, and what each saw.
     pub seen: Vec<(&'static str, Seen)>,
     /// Those that could not run, and why.
     pub unsuited: Vec<(&'static str, String)>,
-    /// What happened to them.
+    /// The strokes that fell.
     pub blows: Vec<Blow>,
 }
 

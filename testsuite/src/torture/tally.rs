@@ -1,21 +1,21 @@
-//! What rounds have shown, kept in a file each for the page of the documentation.
+//! The results of rounds, kept in a file each for the page of the documentation.
 
 use super::round::{Plan, Report};
 use crate::Failure;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-/// What one workload saw in one round.
+/// The numbers of what one workload saw in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// The name of the column in the matrix.
     pub backend: String,
     /// The name of the round: a stroke's, or `all`.
     pub round: String,
-    /// What decided chance.
+    /// The number that decided chance.
     pub seed: u64,
-    /// How long it struck.
+    /// The number of seconds for which strokes fell.
     pub seconds: u64,
-    /// How often.
+    /// The number of strokes.
     pub strokes: u64,
     /// The workload's name.
     pub workload: String,
@@ -27,7 +27,7 @@ pub struct Tally {
     pub failed: u64,
     /// Groups of calls that the checker gave up.
     pub undecided: u64,
-    /// What must not be.
+    /// The number of promises that were broken.
     pub violations: u64,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn save(
     Ok(())
 }
 
-/// What the rounds of this folder have shown.
+/// Reads the results of the rounds of this folder.
 ///
 /// # Errors
 /// It cannot be read, or a file in it is none of these.

@@ -22,7 +22,7 @@ const WRITERS: usize = 3;
 /// Answered writes, and events, without which nothing was shown.
 const LEAST: u64 = 20;
 
-/// Who may delete a key.
+/// The writers that may delete a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deleted {
     Never,
@@ -54,7 +54,7 @@ const BRIEF: &str = "tree/brief";
 /// A key whose first segment begins as the name does that backends keep for themselves.
 const LIKE_OURS: &str = ".kvx";
 
-/// What is written beside the watched tree.
+/// The keys that are written beside the watched tree.
 const BESIDE: &[&str] = &["tree", "tree-other/a", "tree-other/dir/b", "tree0", "beside", "dir/a", LIKE_OURS];
 
 /// Some clients that write a tree, and some that follow it.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// What is known of leases.
+/// All leases that were granted, with what is known of them.
 #[derive(Default)]
 pub(crate) struct Leases(Mutex<HashMap<LeaseId, Known>>);
 

@@ -155,7 +155,7 @@ pub(crate) async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
     }
 }
 
-/// What a careless `delete_tree` of the root does.
+/// Frees all locks, as a careless `delete_tree` of the root does.
 pub(crate) async fn free_all(store: &Broken) {
     let all = std::mem::take(&mut *guard(&store.state.releases));
     for release in all {

@@ -57,7 +57,7 @@ fn proves(server: Server, names: &'static [&'static str]) -> Result<(), Failed> 
     Ok(())
 }
 
-/// What the faults of such servers prove, one without a fault passes.
+/// Checks that a server without a fault passes the cases that the faults of such servers prove.
 fn control(server: Server) -> Result<(), Failed> {
     let alike = |other: Server| matches!(other, Server::Here(_)) == matches!(server, Server::Here(_));
     let proven = |case: &Case| servers().iter().any(|(s, _, names)| alike(*s) && names.contains(&case.name));

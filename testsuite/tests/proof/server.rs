@@ -101,7 +101,7 @@ impl Faulty {
     }
 }
 
-/// What looks at the server from outside.
+/// A tool that looks at the server from outside.
 struct Tool(Memory);
 
 #[async_trait]

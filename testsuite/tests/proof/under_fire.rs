@@ -28,9 +28,9 @@ use server::Server;
 use std::time::Duration;
 use wire::Fault as Net;
 
-/// How long each runs.
+/// The time that each workload runs.
 const TIME: Duration = Duration::from_secs(8);
-/// How many seeds may be needed to meet a fault.
+/// The number of seeds that it may take to meet a fault.
 const SEEDS: u64 = 10;
 
 const fn here(fault: Fault) -> Server {

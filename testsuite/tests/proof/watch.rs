@@ -48,7 +48,7 @@ fn by_text(target: &Target) -> Option<(Target, String)> {
     }
 }
 
-/// What a watch that has just read what is there tells behind it.
+/// Returns what a faulty watch tells after it has read what is there.
 fn behind(fault: Fault, told: &HashMap<Key, Version>) -> Vec<WatchEvent> {
     let event = |(key, version): (&Key, &Version)| match fault {
         Fault::GoesBackWhenSynced => {

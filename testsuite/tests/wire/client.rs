@@ -29,7 +29,7 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-/// How often the client shows that it is there.
+/// The time after which the client shows again that it is there.
 const PING: Duration = Duration::from_millis(500);
 /// A connection from which nothing came for so long is dead: pings are answered.
 const IDLE: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ struct Link {
     out: mpsc::UnboundedSender<Request>,
     waiting: Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
     alive: watch::Receiver<bool>,
-    /// Whether something else than the server answered.
+    /// Tells whether something else than the server answered.
     foreign: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -69,7 +69,7 @@ impl Drop for Link {
 /// The connection was lost before the answer came.
 struct Lost;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 enum Without {
     /// There was no connection to send the request on.
     Unsent(Error),
@@ -240,7 +240,7 @@ impl Wire {
         }
     }
 
-    /// Whether what something else answered is taken for "there is no such thing".
+    /// Tells whether what something else answered is taken for "there is no such thing".
     fn believes(&self, link: &Link) -> bool {
         self.has(Fault::BelievesIntermediaries) && link.foreign.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What goes over the wire: frames of a length and a message.
+//! The messages of the protocol, in frames of a length and a message.
 
 mod behind;
 
@@ -140,7 +140,7 @@ pub(super) enum Event {
     Synced,
 }
 
-/// What is said of an answer that is not the server's.
+/// The message of the error for an answer that is not the server's.
 pub(super) const FOREIGN: &str = "an answer of HTTP, which the server does not speak";
 
 pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>> {

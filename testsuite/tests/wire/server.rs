@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Who says nothing for so long is gone; clients send pings.
+/// The time without a message after which a client is gone; clients send pings.
 const IDLE: Duration = Duration::from_secs(3);
 /// The TTL in memory of what a session keeps by its own.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -55,7 +55,7 @@ struct Shared {
     saved: Mutex<Vec<Entry>>,
     /// By how much the numbers are smaller that clients see: what was restored goes on where the copy was taken.
     behind: AtomicU64,
-    /// What clients hold, by the ids that they gave.
+    /// The sessions of clients, by the ids that they gave.
     sessions: Mutex<HashMap<Id, Session>>,
     /// Something was given back.
     ended: Notify,
@@ -211,7 +211,7 @@ async fn down(up: &mut watch::Receiver<bool>) {
     let _ = up.wait_for(|up| !up).await;
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 struct Link {
     shared: Arc<Shared>,
     store: Memory,

@@ -1,9 +1,11 @@
-//! Which events a watch still owes: kept by hand, since the faults of the client's watch are in how it is used.
+//! The events that a watch still owes. The client keeps them by hand, since the faults of its
+//! watch are in how they are kept.
 
 use kv_core::{Entry, Key, Version, WatchEvent};
 use std::collections::HashMap;
 
-/// What a watch has told so far, as key and version: turns listings and raw changes into the events still owed.
+/// The keys and versions that a watch has told so far. It turns listings and raw changes into the
+/// events still owed.
 ///
 /// Versions that were told already, or are older, give nothing; so a listing may overlap the changes around it.
 /// Subscribe to changes *before* reading the listing, and nothing is missed.

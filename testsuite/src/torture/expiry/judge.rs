@@ -1,4 +1,5 @@
-//! What reads may find of keys that end, each written by one client alone, one write after another.
+//! The rules for what reads may find of keys that end. Each key is written by one client alone,
+//! one write after another.
 
 use crate::torture::{
     field::Blow,
@@ -15,7 +16,7 @@ const SETTLES: u64 = 3_000_000;
 /// An order that was under way when a handle was dropped may come as late as the link lets it, within this.
 const UNDER_WAY: u64 = 2_000_000;
 
-/// What a write makes of the key.
+/// The life that a write gives the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// It is gone.
@@ -39,7 +40,7 @@ pub(super) struct Write {
     pub(super) ended: Option<u64>,
 }
 
-/// What was found.
+/// The answer of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
@@ -73,22 +74,23 @@ pub(super) struct History {
 pub(super) struct Lease {
     /// The TTL as granted, in microseconds.
     pub(super) ttl: u64,
-    /// When it was seen to be held for the last time.
+    /// The last moment at which it was seen to be held.
     pub(super) held: u64,
-    /// When nobody renewed it any more: its handle was dropped, or its revocation was begun.
+    /// The moment since which nobody renews it for certain: its handle was dropped or closed, or
+    /// its revocation was answered.
     pub(super) dropped: Option<u64>,
-    /// When it was known that the server has ended it.
+    /// The moment at which it was known that the server had ended it.
     pub(super) revoked: Option<u64>,
 }
 
-/// When ends must have come.
+/// The facts by which the latest end of a key or a lease is known.
 #[derive(Debug)]
 pub(super) struct Times {
-    /// How late the end of a key's TTL may be.
+    /// The range of TTLs of keys, which tells how late their end may be.
     pub(super) of_keys: Option<TtlRange>,
-    /// How late that of a lease may be.
+    /// The range of TTLs of leases, which tells how late their end may be.
     pub(super) of_leases: Option<TtlRange>,
-    /// What fell on servers and links.
+    /// The strokes that fell on servers and links.
     pub(super) blows: Vec<Blow>,
     /// After this, what was of unknown outcome was done, or never will be.
     pub(super) settled: u64,
@@ -115,7 +117,7 @@ impl Times {
         links.map(|blow| blow.ended).fold(dropped, u64::max)
     }
 
-    /// Whether what was written may be gone at this moment.
+    /// Tells whether what was written may be gone at this moment.
     fn may_be_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
         match write.life {
             Life::Gone => true,
@@ -125,7 +127,7 @@ impl Times {
         }
     }
 
-    /// Whether it is gone for certain.
+    /// Tells whether what was written is gone for certain at this moment.
     fn is_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
         match write.life {
             Life::Gone => true,
@@ -141,7 +143,8 @@ impl Times {
         }
     }
 
-    /// Whether what was found stays, when all is settled, or should have gone before this moment.
+    /// Tells whether no further read is needed: what was found stays, when all is settled, or
+    /// should have gone before this moment.
     pub(super) fn is_final(&self, history: &History, leases: &[Lease], found: Found, at: u64) -> bool {
         let Found::Value(id) = found else { return true };
         let write = history.writes.iter().find(|write| write.id == id && write.life != Life::Gone);
@@ -166,7 +169,7 @@ pub(super) fn judge(key: &str, history: &History, leases: &[Lease], times: &Time
     wrong.take(TOLD).collect()
 }
 
-/// What is wrong with what was found, if anything is.
+/// Returns what is wrong with what was found, if anything is.
 fn blame(history: &History, look: &Look, leases: &[Lease], times: &Times) -> Option<String> {
     let (writes, base) = match look.after {
         Some(count) => {

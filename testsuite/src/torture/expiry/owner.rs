@@ -12,7 +12,7 @@ use std::time::Duration;
 const SLOTS: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where the keys of an owner are.
+/// Returns the directory of an owner's keys.
 pub(super) fn directory(number: usize) -> String {
     format!("owner{number}")
 }
@@ -20,9 +20,10 @@ pub(super) fn directory(number: usize) -> String {
 /// A key that is written.
 struct Slot {
     key: String,
-    /// What was written last, if that is known and something.
+    /// The value that was written last and its version, if they are known and the key was not
+    /// deleted.
     last: Option<(u32, Version)>,
-    /// How many writes were noted.
+    /// The number of writes that were noted.
     writes: usize,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Owner<'a> {
     lease: Option<(usize, kv_core::Lease)>,
 }
 
-/// What a write asks of what is there.
+/// The precondition of a write.
 #[derive(Clone, Copy)]
 enum Expects {
     Anything,

@@ -1,4 +1,4 @@
-//! What a process has.
+//! The resources that a process has.
 
 use std::{
     fmt, fs,
@@ -13,7 +13,7 @@ const EACH: u64 = 256;
 /// Cycles without which nothing is said of memory: a process that is young grows by some MiB.
 const LEAST: usize = 2000;
 
-/// What this process has at one moment. What the machine cannot tell is 0.
+/// The resources that this process has at one moment. One that the machine cannot tell is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Measure {
     /// Open descriptors.
@@ -46,12 +46,12 @@ impl Measure {
         }
     }
 
-    /// Whether descriptors and tasks are no more than they were.
+    /// Tells whether there are no more descriptors and tasks than before.
     pub(super) fn is_back_at(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors && self.tasks <= before.tasks
     }
 
-    /// What has grown over so many cycles.
+    /// Returns what has grown over so many cycles.
     pub(super) fn grown(&self, before: &Self, cycles: u64) -> Vec<String> {
         let mut grown = Vec::new();
         let (had, has) = (before.descriptors, self.descriptors);
@@ -66,8 +66,9 @@ impl Measure {
     }
 }
 
-/// What is wrong with the memory after each cycle: both the least and the most of the second half lie above those of the first
-/// one. An allocator takes and gives back some MiB at any moment, which moves the one or the other.
+/// Returns what is wrong with the memory after each cycle: both the least and the most of the
+/// second half lie above those of the first half. An allocator takes and gives back some MiB at
+/// any moment, which moves only one of the two.
 pub(super) fn crept(memory: &[u64]) -> Option<String> {
     if memory.len() < LEAST {
         return None;

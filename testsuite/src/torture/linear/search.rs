@@ -3,7 +3,7 @@
 use super::{Call, Id, State, Verdict};
 use std::collections::{HashMap, HashSet};
 
-/// How many steps the search takes before it gives up.
+/// The number of steps after which the search gives up.
 const STEPS: usize = 3_000_000;
 
 /// One event: a call's beginning, or its answer. They are a list from which calls that have an order are lifted.
@@ -18,7 +18,7 @@ struct Step {
     call: usize,
     state: State,
     used: Vec<usize>,
-    /// Which of the ways that there are is next.
+    /// The number of the way that is tried next.
     next: usize,
 }
 
@@ -28,7 +28,7 @@ struct Step {
 #[derive(Debug)]
 struct Alike {
     writes: Vec<(usize, Option<Id>)>,
-    /// When they began, the first first.
+    /// The moments at which they began, the earliest first.
     began: Vec<u64>,
 }
 
@@ -39,14 +39,15 @@ pub(super) struct Search<'a> {
     begins: Vec<usize>,
     answers: Vec<Option<usize>>,
     alike: Vec<Alike>,
-    /// How many of each of the alike have happened.
+    /// The number of writes of each [`Alike`] that have happened.
     used: Vec<usize>,
-    /// What the registers hold after the steps.
+    /// The state of the registers after the steps.
     state: State,
     steps: Vec<Step>,
     /// One bit for each call that has its place in the order.
     ordered: Vec<u64>,
-    /// Where the search was already, and with how many of the alike.
+    /// The states in which the search was already, each with the numbers of alike writes that had
+    /// happened.
     seen: HashMap<(Vec<u64>, State), Vec<Vec<usize>>>,
     /// Calls with an answer that have no place yet.
     unanswered: usize,
@@ -127,7 +128,8 @@ impl<'a> Search<'a> {
         self.events[self.begins[call]].after
     }
 
-    /// Whether the search was not yet where it would be, with as many of the alike left, or more.
+    /// Notes where the search would be, and tells whether it was not there yet with as many of the
+    /// alike writes left, or more.
     fn is_new(&mut self, state: &State, used: &[usize]) -> bool {
         let there = self.seen.entry((self.ordered.clone(), state.clone())).or_default();
         let at_most = |one: &[usize], other: &[usize]| one.iter().zip(other).all(|(one, other)| one <= other);
@@ -182,7 +184,8 @@ impl<'a> Search<'a> {
         if self.calls[call].reverts { self.steps.len() + 1 } else { 1 + alike + alike * alike }
     }
 
-    /// What the registers hold after the call, in one of the ways, and how many of the alike have happened then.
+    /// Returns what the registers hold after the call, in one of the ways, and how many of the
+    /// alike writes have happened then; `None` where it cannot happen so.
     fn after(&self, call: usize, way: usize) -> Option<(State, Vec<usize>)> {
         let (this, alike) = (&self.calls[call], self.alike.len());
         if this.reverts {
@@ -226,7 +229,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether the call has no place of its own.
+/// Tells whether the call is one of the alike writes, which have no place of their own.
 fn is_alike(call: &Call, spoken: &HashSet<Id>) -> bool {
     let is_spoken_of = call.writes.iter().any(|(_, id)| id.is_some_and(|id| spoken.contains(&id)));
     call.ended.is_none() && !call.reverts && call.when.is_empty() && !is_spoken_of

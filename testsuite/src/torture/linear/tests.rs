@@ -179,7 +179,8 @@ fn one_stale_answer_among_hundreds_is_seen() {
     assert!(found > 10);
 }
 
-/// What a correct register answers; the last call is a read that began when all others were answered.
+/// Returns the answers of a correct register; the last call is a read that began when all others
+/// were answered.
 fn random(seed: u64, count: u64, twist: impl FnOnce(&mut Vec<Call>, Option<Is>)) -> Vec<Call> {
     let mut chance = super::super::Chance::new(seed, "history");
     let (mut calls, mut held, mut past) = (Vec::new(), None, Vec::new());

@@ -31,7 +31,7 @@ pub(crate) const CHILD: &str = "KV_TORTURE_CHILD";
 /// Within this time a process that is to end has ended: what it does then, and the close.
 const ENDS: Duration = Duration::from_secs(60);
 
-/// What a process works with.
+/// The settings that a process works with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     client: String,
@@ -118,11 +118,11 @@ pub(super) struct Children<'a> {
     pub(super) ttl: Duration,
     pub(super) is_fenced: bool,
     pub(super) url: String,
-    /// Where they write what they tell.
+    /// The folder into which they write what they tell.
     pub(super) folder: PathBuf,
 }
 
-/// How the life of one ended.
+/// The way in which the life of one ended.
 enum End {
     Killed,
     /// It is to end by itself.
@@ -210,7 +210,7 @@ impl Children<'_> {
     }
 }
 
-/// Whether it tells in time that it ends.
+/// Tells whether the process says in time that it ends.
 async fn has_ended(log: &Path) -> Result<bool, Failure> {
     let deadline = Instant::now() + ENDS + CLOSE;
     loop {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(super) const LOCKS: usize = 3;
 /// Tasks of one handle that contend.
 const TASKS: usize = 2;
-/// How long `close` may take. Its deadline is far shorter; the machine may be busy.
+/// The time that `close` may take. Its deadline is far shorter; the machine may be busy.
 pub(super) const CLOSE: Duration = Duration::from_secs(30);
 
 /// The name of a lock.
@@ -27,15 +27,15 @@ pub(super) fn name(lock: usize) -> String {
     format!("l{lock}")
 }
 
-/// Where holders write.
+/// The directory in which holders write.
 pub(super) const RESOURCES: &str = "resource";
 
-/// What the holder of a lock writes.
+/// Returns the key that the holder of a lock writes.
 pub(super) fn resource(lock: usize) -> String {
     format!("{RESOURCES}/l{lock}")
 }
 
-/// Where a contender's events go, with the wall clock's time of each.
+/// The function that takes a contender's events, each with the wall clock's time.
 pub(super) type Tell = Arc<dyn Fn(u64, Event) + Send + Sync>;
 
 /// A handle, and what it works with.
@@ -44,12 +44,12 @@ pub(super) struct Contender<'a> {
     pub(super) client: String,
     pub(super) kv: Kv,
     pub(super) ttl: Duration,
-    /// Whether writes can be fenced.
+    /// Tells whether writes can be fenced.
     pub(super) is_fenced: bool,
-    /// What it may be denied.
+    /// The denials that it may meet.
     pub(super) denials: Denials,
     pub(super) tell: Tell,
-    /// Whether it is to end.
+    /// Tells whether it is to end.
     pub(super) is_over: &'a (dyn Fn() -> bool + Send + Sync),
     pub(super) attempts: AtomicU32,
 }
@@ -181,7 +181,7 @@ impl Contender<'_> {
         None
     }
 
-    /// Whether the guard says that it is held.
+    /// Asks the guard whether it is held, and tells so.
     pub(super) fn asks_guard(&self, attempt: &str, guard: &Guard) -> bool {
         let (at, is_held) = (wall(), guard.is_held());
         if is_held {

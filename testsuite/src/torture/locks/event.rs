@@ -1,4 +1,4 @@
-//! What contenders tell, one line each, from whichever process.
+//! The events that contenders tell, one line each, from whichever process.
 
 use kv_core::Version;
 use std::{
@@ -12,7 +12,7 @@ pub(super) fn wall() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What became of a fenced write that was not acknowledged.
+/// The fate of a fenced write that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwritten {
     /// The lock was lost.
@@ -145,7 +145,7 @@ impl Event {
     }
 }
 
-/// What every line of a process begins with that tells an event.
+/// The word that begins every line by which a process tells an event.
 const MARK: &str = "told";
 
 /// The line of an event.

@@ -1,4 +1,4 @@
-//! What was told, put together.
+//! All that was told of locks, put together.
 
 use super::event::{Event, Unwritten};
 use crate::torture::round::Bar;
@@ -15,11 +15,12 @@ pub(super) struct Attempt {
     pub(super) client: String,
     pub(super) lock: usize,
     pub(super) began: u64,
-    /// When it was granted, and under which token; `None` when it was not, or nobody knows.
+    /// The moment at which it was granted, and its token; `None` when it was not granted, or
+    /// nobody knows.
     pub(super) granted: Option<(u64, u64)>,
     /// The last moment of which is known that it was held then or later, and by which call.
     pub(super) held: Option<(u64, String)>,
-    /// When its release had freed the lock.
+    /// The moment at which its release had freed the lock.
     pub(super) released: Option<u64>,
 }
 
@@ -113,18 +114,19 @@ pub(super) enum Told {
     Anew,
 }
 
-/// What a watch of a lock's holder told.
+/// The events that a watch of a lock's holder told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watched {
     pub(super) client: String,
     pub(super) lock: usize,
     pub(super) told: Vec<(u64, Told)>,
-    /// Why it ended before it was dropped.
+    /// The moment and the reason of its end, if it ended before it was dropped.
     pub(super) ended: Option<(u64, String)>,
 }
 
 impl Watched {
-    /// Who holds the lock, by what was told; `None` when it never was in step.
+    /// Returns the token of the holder, or that there is none, by what was told; `None` when the
+    /// watch never was in step.
     pub(super) fn fold(&self) -> Option<Option<u64>> {
         let mut holder = None;
         for (_, told) in &self.told {

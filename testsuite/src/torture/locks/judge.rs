@@ -1,22 +1,22 @@
-//! What is wrong with a history of locks.
+//! The rules that a history of locks must keep.
 
 use super::history::{Attempt, Closing, END, Fenced, History, Told, Watched};
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
 use std::{collections::BTreeMap, time::Duration};
 
-/// What the store promises, as far as a judgement hangs on it.
+/// The promises of the store on which a judgement hangs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promises {
-    /// How many locks there are.
+    /// The number of locks.
     pub(super) locks: usize,
     /// Within this time a lock is got when all troubles are over.
     pub(super) within: Duration,
-    /// How long a lock lives that is not renewed.
+    /// The time that a lock lives without a renewal.
     pub(super) ttl: Duration,
     /// Within this time a watch tells who holds a lock, if it is held so long.
     pub(super) arrives: Duration,
-    /// Whether reads see every write before them.
+    /// Tells whether reads see every write before them.
     pub(super) is_linearizable: bool,
 }
 
@@ -144,8 +144,9 @@ fn released(history: &History, lock: usize, token: u64, before: u64) -> Option<&
     grants.find(|(attempt, ..)| attempt.released.is_some_and(|at| at < before)).map(|(attempt, ..)| attempt)
 }
 
-/// What is wrong with somebody's being told to hold a lock by this moment. A try that was not granted may have been it all
-/// the same, and one that was may have had a place before, which it lost.
+/// Returns what is wrong when somebody is told to hold a lock by this moment. A try that was not
+/// granted may have held it all the same, and one that was granted may have had a place before,
+/// which it lost.
 fn named(history: &History, lock: usize, token: u64, value: &str, at: u64) -> Option<(String, Vec<Bar>)> {
     let Some(attempt) = history.attempt(value) else {
         return Some((format!("l{lock} is held by {value:?}, which is nobody"), Vec::new()));
@@ -259,7 +260,7 @@ pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -
     wrong
 }
 
-/// When all troubles are over each lock can be got in time.
+/// Checks that each lock can be got in time when all troubles are over.
 pub(super) fn progress(history: &History, promises: &Promises) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for lock in 0..promises.locks {

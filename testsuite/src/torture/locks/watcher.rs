@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// What the watches told so far, by the wall clock.
+/// The watches, and what they told so far, by the wall clock.
 #[derive(Default)]
 pub(super) struct Watches(Mutex<Vec<Watched>>);
 
@@ -87,7 +87,7 @@ impl Watches {
         }
     }
 
-    /// What they told, on the clock of a run that began then.
+    /// Returns what the watches told, on the clock of a run that began at `zero`.
     pub(super) fn told(self, zero: u64) -> Vec<Watched> {
         let mut all = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         for watch in &mut all {

@@ -1,4 +1,4 @@
-//! What another tool writes between our keys, and what of our own records it damages.
+//! Another tool, which writes between our keys and damages records of our own.
 
 use crate::{
     Foreign,

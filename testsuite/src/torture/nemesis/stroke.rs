@@ -50,10 +50,10 @@ pub enum Stroke {
     Clock,
     /// Clients may not write for a while.
     Rights,
-    /// What clients prove themselves by is not accepted for a while.
+    /// The clients' credentials are not accepted for a while.
     Credentials,
-    /// What the store keeps of its own beside the values (numbers, notes, the lines and records of locks) makes no sense for a
-    /// while: another tool wrote over it, and puts it back.
+    /// The records that the store keeps beside the values (numbers, notes, the queues and records
+    /// of locks) make no sense for a while: another tool wrote over them, and puts them back.
     Damage,
     /// All certificates are replaced, of who signs them too: the server starts with its new ones a while before clients have
     /// theirs.
@@ -68,7 +68,7 @@ pub enum Stroke {
     CutOffLeader,
     /// A member is cut off from its peers, and not from its clients.
     CutOffMember,
-    /// What a member sends to its peers is lost; what they send arrives.
+    /// A member's messages to its peers are lost; theirs arrive.
     OneWay,
     /// A member that has writes is killed, and another takes its place.
     Failover,
@@ -127,7 +127,7 @@ impl Stroke {
         }
     }
 
-    /// Whether it can be brought about here.
+    /// Tells whether it can be brought about here.
     pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
         match self {
             KillClient | PauseClient => false,
@@ -141,7 +141,7 @@ impl Stroke {
         }
     }
 
-    /// Whether [`Troubles`](crate::Troubles) bring it about, each in the way of its server.
+    /// Tells whether [`Troubles`](crate::Troubles) bring it about, each in the way of its server.
     #[must_use]
     pub fn is_the_servers(self) -> bool {
         matches!(
@@ -162,7 +162,7 @@ impl Stroke {
         )
     }
 
-    /// Whether something between answers in the place of the server.
+    /// Tells whether something between clients and server answers in the place of the server.
     pub(super) fn is_answer(self) -> bool {
         matches!(self, HangUp | Page | NotFound | Forbidden | TooMany)
     }
@@ -172,7 +172,7 @@ impl Stroke {
         matches!(self, Kill | Stop | Pause | Restore | Foreign) || self.is_the_servers()
     }
 
-    /// Whether acknowledged writes may be gone after it.
+    /// Tells whether acknowledged writes may be gone after it.
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
         // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
@@ -180,8 +180,8 @@ impl Stroke {
         self == Restore || takes_places && durability == Durability::MayLose
     }
 
-    /// Whether servers do not do their work meanwhile, so that what ends by time ends later: whoever leads then grants it
-    /// anew.
+    /// Tells whether servers do not do their work meanwhile, so that what ends by time ends later:
+    /// the leader that comes then grants it anew.
     #[must_use]
     pub fn stops_members(self) -> bool {
         let of_one = matches!(self, Kill | Stop | Pause | Restore | Certificates);
@@ -192,28 +192,29 @@ impl Stroke {
         of_one || of_cluster
     }
 
-    /// Whether the server refuses clients meanwhile for what lasts elsewhere: calls may fail with
-    /// [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) or
+    /// Tells whether the server refuses clients meanwhile with errors that are lasting elsewhere:
+    /// calls may fail with [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) or
     /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and watches end by it.
     #[must_use]
     pub fn denies(self) -> bool {
         matches!(self, Rights | Credentials)
     }
 
-    /// Whether records of the store's own cannot be read meanwhile: calls may fail with
+    /// Tells whether records of the store's own cannot be read meanwhile: calls may fail with
     /// [`Corrupt`](kv_core::ErrorKind::Corrupt), and watches end by it.
     #[must_use]
     pub fn damages(self) -> bool {
         self == Damage
     }
 
-    /// Whether what ends by the server's wall clock may end at any moment.
+    /// Tells whether what ends by the server's wall clock may end at any moment.
     #[must_use]
     pub fn moves_time(self) -> bool {
         self == Clock
     }
 
-    /// Whether it is put right by seconds rather than at once, so that it falls in rounds of its own, further apart.
+    /// Tells whether it takes seconds to put right, so that it falls in rounds of its own, further
+    /// apart.
     #[must_use]
     pub fn is_slow(self) -> bool {
         matches!(self, Restore | Failover)

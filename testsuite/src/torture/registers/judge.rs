@@ -1,4 +1,4 @@
-//! What is wrong with what the clients of registers saw.
+//! The rules for what the clients of registers saw.
 
 use super::super::{
     field::{Blow, Field},
@@ -14,7 +14,7 @@ pub(super) struct Told {
     pub(super) key: String,
     pub(super) id: Id,
     pub(super) version: Version,
-    /// When the write began and was answered, for what a write was told.
+    /// The moments at which the write began and was answered, where a write was told this.
     pub(super) written: Option<(u64, u64)>,
 }
 
@@ -62,8 +62,9 @@ pub(super) fn judge(field: &Field, log: Log) -> Seen {
     seen
 }
 
-/// What a call says where a member that was replaced may go on to answer until it knows: a read beside that says nothing, and
-/// a write beside it may be another's, of a history that is lost.
+/// Returns what a call says where a member that was replaced may go on to answer until it knows: a
+/// read at that time says nothing, and a write may belong to a history that is lost, so that its
+/// outcome is unknown.
 fn in_change(call: Call, losses: &[Blow]) -> Option<Call> {
     let is_beside = |loss: &Blow| loss.began <= call.ended.unwrap_or(u64::MAX) && loss.ended >= call.began;
     match losses.iter().any(is_beside) {

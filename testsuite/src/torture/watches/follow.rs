@@ -12,10 +12,10 @@ use kv_core::{Error, ErrorKind, Kv, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, time::Duration};
 
 const TREE: Scope = Scope::Tree("tree");
-/// What one client watches key by key.
+/// The keys that one client watches one by one.
 const SINGLE: &[Scope] =
     &[Scope::Key("tree/dir"), Scope::Key("tree/c"), Scope::Key(super::BRIEF), Scope::Key(super::LIKE_OURS)];
-/// What may be watched anew.
+/// The targets that may be watched anew.
 const ANEW: &[Scope] =
     &[TREE, TREE, Scope::Tree("tree/dir"), Scope::Key("tree/dir"), Scope::Key("tree/dir/b")];
 
@@ -229,7 +229,7 @@ impl Follower {
     }
 }
 
-/// What is there of what is watched.
+/// Returns what is there of the watched target.
 async fn listed(kv: &Kv, scope: Scope) -> Result<Map, Error> {
     let entries = match scope {
         Scope::Tree(directory) => kv.list(directory).await?,

@@ -1,4 +1,4 @@
-//! What streams of events may tell.
+//! The rules for what streams of events may tell.
 
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
@@ -9,10 +9,10 @@ const TOLD: usize = 5;
 /// Events, and writes, of a key that are shown with a violation.
 const SHOWN: usize = 6;
 
-/// What is watched.
+/// The target of a watch.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope {
-    /// What lies below.
+    /// All keys below this directory.
     Tree(&'static str),
     /// One key.
     Key(&'static str),
@@ -41,7 +41,7 @@ pub(super) struct Write {
     pub(super) fate: Fate,
 }
 
-/// What became of a write.
+/// The fate of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It was done; a value got this version.
@@ -52,7 +52,7 @@ pub(super) enum Fate {
 }
 
 impl Write {
-    /// Whether it may have taken effect after this moment.
+    /// Tells whether it may have taken effect after this moment.
     fn may_follow(&self, since: u64) -> bool {
         match self.fate {
             Fate::Done(_) => self.ended >= since,
@@ -61,7 +61,7 @@ impl Write {
         }
     }
 
-    /// Whether it may have ended the key, after one moment and before another.
+    /// Tells whether it may have ended the key, after one moment and before another.
     fn may_end(&self, since: u64, until: u64) -> bool {
         let ends_from = match (&self.value, self.ttl) {
             (None, _) => self.began,
@@ -87,7 +87,7 @@ impl Write {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     of: HashMap<String, Vec<Write>>,
-    /// Where each value of a key stands there.
+    /// The index in `of` of the write of each value of a key.
     at: HashMap<(String, String), usize>,
 }
 
@@ -136,13 +136,13 @@ impl Event {
 pub(super) struct Stream {
     pub(super) client: String,
     pub(super) scope: Scope,
-    /// When it was asked for.
+    /// The moment at which it was asked for.
     pub(super) began: u64,
-    /// What it told, and when.
+    /// The events that it told, each with its moment.
     pub(super) heard: Vec<(u64, Event)>,
 }
 
-/// When acknowledged writes may have been lost.
+/// The times in which acknowledged writes may have been lost.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     /// From where each of the strokes began until all was put right.
@@ -162,13 +162,13 @@ impl Losses {
         losses
     }
 
-    /// Whether what was there at one moment may be gone at another for that reason.
+    /// Tells whether what was there at one moment may be gone at another for that reason.
     fn between(&self, since: u64, at: u64) -> bool {
         self.spans.iter().any(|(began, ended)| *began <= at && *ended >= since)
     }
 }
 
-/// What each version was told of, in any stream.
+/// The versions and values that were told of each other, in any stream.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     of_value: HashMap<(String, String), Version>,
@@ -176,7 +176,7 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// What was told before that does not agree with this.
+    /// Returns how this disagrees with what was told before, if it does.
     fn disagrees(&mut self, key: &str, value: &str, version: Version, fate: Fate) -> Option<String> {
         let known = match fate {
             Fate::Done(Some(known)) => known,
@@ -190,15 +190,16 @@ impl Versions {
     }
 }
 
-/// What was told last of a key.
+/// The last that was told of a key.
 struct Last {
     version: Version,
     /// Told between the same two `Synced`.
     section: usize,
     is_there: bool,
-    /// When the write of the last value that was told began.
+    /// The moment at which the write of the last value that was told began.
     since: u64,
-    /// What was told of it, and taken back for what is older: lost.
+    /// The versions that were told of the key, and then taken back for an older one: they were
+    /// lost.
     lost: HashSet<Version>,
 }
 
@@ -314,7 +315,7 @@ impl Writes {
     }
 }
 
-/// How what was told differs from what is there, if it does.
+/// Returns how what was told differs from what is there, if it does.
 pub(super) fn difference(
     told: &BTreeMap<String, (String, Version)>,
     there: &BTreeMap<String, (String, Version)>,

@@ -17,7 +17,7 @@ struct Asked<'a> {
     ttl: Option<Duration>,
 }
 
-/// What a writer knows of versions.
+/// The versions that a writer knows.
 type Known = HashMap<&'static str, Version>;
 
 impl Work<'_> {

@@ -23,7 +23,7 @@ fn end(version: u64) -> Event {
     Event::Delete("tree/k".into(), v(version))
 }
 
-/// What is wrong with a watch of `tree`, asked for at 50.
+/// Returns what is wrong with a watch of `tree` that was asked for at 50.
 fn wrong(writes: Vec<Write>, heard: Vec<(u64, Event)>, losses: &Losses) -> Vec<String> {
     let stream = Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard };
     let violations = judge(&stream, &Writes::new(writes), &mut Versions::default(), losses);
