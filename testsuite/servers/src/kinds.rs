@@ -19,7 +19,7 @@ pub enum Family {
     Redis,
     /// An emulator of DynamoDB.
     Dynamodb,
-    /// Not a server: what builds and tests need besides.
+    /// No server, but what builds and tests need besides.
     Tool,
 }
 

@@ -38,14 +38,14 @@ impl Pin {
 
 pub(super) struct Source {
     apt: Option<Apt>,
-    /// Asked where there is no apt.
+    /// The mirror that is asked where there is no apt.
     mirror: Option<String>,
     extra: Option<PathBuf>,
 }
 
 impl Source {
-    /// Reads apt's lists for these kinds. What hinders it is said and no more: a kind may still be
-    /// had from elsewhere.
+    /// Reads apt's lists for these kinds. An obstacle is told, and ends nothing: a kind may still
+    /// be had from elsewhere.
     pub(super) fn new(work: &Path, kinds: &[&Kind]) -> Self {
         let named = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let mirror = named("KV_SERVERS_MIRROR").map(|url| format!("{}/", url.trim_end_matches('/')));

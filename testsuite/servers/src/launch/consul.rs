@@ -65,7 +65,7 @@ pub fn tls(files: &Tls) -> Value {
     })
 }
 
-/// Returns the settings of one that asks for tokens, and knows this one, which may do everything.
+/// Returns the settings of one that asks for tokens, and knows `root`, which may do everything.
 #[must_use]
 pub fn tokens(root: &str) -> Value {
     json!({ "acl": {

@@ -1,4 +1,4 @@
-//! etcd: all it knows are flags.
+//! etcd, which takes all its settings as flags.
 
 use super::Tls;
 use std::{
@@ -10,14 +10,14 @@ use std::{
 /// The times of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between two of a leader's signs of life.
+    /// The time between two of a leader's signs of life.
     pub heartbeat: Duration,
     /// The time without a sign of life after which another leader is elected.
     pub election: Duration,
 }
 
 impl Timing {
-    /// Returns that of a cluster of so many members.
+    /// Returns the timing of a cluster of so many members.
     #[must_use]
     pub fn of(members: usize) -> Self {
         let heartbeat = Duration::from_millis(if members > 1 { 50 } else { 10 });

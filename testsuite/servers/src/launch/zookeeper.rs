@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns its settings, but for where it listens.
+    /// Returns its settings, without the address at which it listens.
     #[must_use]
     pub fn settings(&self) -> Vec<String> {
         let mut lines = vec![

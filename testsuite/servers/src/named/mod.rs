@@ -39,7 +39,7 @@ pub(crate) trait Named: Sync {
         Ok(())
     }
 
-    /// Tells who may come when there are users.
+    /// Returns who may come when there are users, in words.
     fn users(&self) -> String {
         String::new()
     }
@@ -64,11 +64,11 @@ pub(crate) trait Named: Sync {
     /// Writes a key with the server's own client.
     fn put(&self, spec: &Spec, key: &str, value: &str) -> Result<(), Error>;
 
-    /// Reads it.
+    /// Reads a key with the server's own client.
     fn get(&self, spec: &Spec, key: &str) -> Result<String, Error>;
 }
 
-/// Returns that of a kind, of which there are servers.
+/// Returns the family of a kind, which must be one of servers.
 pub(crate) fn of(kind: &Kind) -> &'static dyn Named {
     match kind.family {
         Family::Etcd => &etcd::Etcd,
