@@ -18,7 +18,8 @@ pub(super) async fn give(client: &mut TcpStream, answer: &[u8]) -> io::Result<()
     }
     client.write_all(answer).await?;
     client.shutdown().await?;
-    // Until the client has read it: to end before that would be a reset, which may overtake the answer.
+    // The client reads the answer first: to end the connection before that would be a reset, which
+    // may overtake the answer.
     while client.read(&mut piece).await? > 0 {}
     Ok(())
 }

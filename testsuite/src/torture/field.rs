@@ -36,11 +36,11 @@ pub struct Field {
 /// The effect of a call that failed: none, or nobody knows; any other error must not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// It had no effect.
+    /// The call had no effect.
     Nothing,
-    /// Nobody knows.
+    /// Nobody knows whether the call had an effect.
     Unknown,
-    /// No trouble of servers and links explains it.
+    /// No trouble of servers and links explains the error.
     Absurd,
 }
 
@@ -83,7 +83,7 @@ impl Failed {
         use ErrorKind::*;
         match error.kind() {
             OutcomeUnknown => Self::Unknown,
-            // What is full can be read, and emptied.
+            // A server that is full can be read, and emptied.
             NoSpace if !error.operation().is_some_and(takes_room) => Self::Absurd,
             Unavailable | Timeout | NoSpace | Other => Self::Nothing,
             _ if denials.explain(error) => Self::Nothing,
@@ -106,7 +106,7 @@ pub struct Blow {
 }
 
 impl Field {
-    /// On this server.
+    /// Makes the field of a round on this server.
     ///
     /// # Errors
     /// The store cannot be opened.
@@ -131,7 +131,7 @@ impl Field {
         })
     }
 
-    /// The backend under fire.
+    /// Returns the harness of the backend under fire.
     pub fn harness(&self) -> &Arc<dyn Harness> {
         &self.harness
     }
@@ -141,22 +141,22 @@ impl Field {
         &self.capabilities
     }
 
-    /// The prefix of the round.
+    /// Returns the prefix of the round.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The names of the workloads of the round.
+    /// Returns the names of the workloads of the round.
     pub fn workloads(&self) -> Vec<&'static str> {
         self.workloads.clone()
     }
 
-    /// The chance of this user of the seed.
+    /// Returns the random numbers of the round's seed for this user.
     pub fn chance(&self, user: &str) -> Chance {
         Chance::new(self.seed, user)
     }
 
-    /// Microseconds since the beginning of the run.
+    /// Returns the microseconds since the beginning of the run.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -170,7 +170,7 @@ impl Field {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Ready when the strokes of the round are over too, and all is put right.
+    /// Waits until the strokes of the round are over too, and all is put right.
     pub async fn calm(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.is_calm.subscribe().wait_for(|is_calm| *is_calm).await;
@@ -180,10 +180,11 @@ impl Field {
         self.is_calm.send_replace(true);
     }
 
-    /// A client of this workload, behind a proxy of its own where the backend has a network; with its name.
+    /// Opens a client of this workload, behind a proxy of its own where the backend has a network;
+    /// returns its name too.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The store cannot be opened.
     pub async fn client(&self, workload: &str) -> Result<(String, Kv), Failure> {
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let name = format!("{workload}-{opened}");
@@ -200,20 +201,20 @@ impl Field {
         Ok((name, kv.with_deadline(DEADLINE)))
     }
 
-    /// A client of this workload without a proxy.
+    /// Opens a client of this workload without a proxy.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The store cannot be opened.
     pub async fn observer(&self, workload: &str) -> Result<Kv, Failure> {
         Ok(self.harness.open(&self.under(workload)).await?.with_deadline(DEADLINE))
     }
 
-    /// The prefix of this workload.
+    /// Returns the prefix of this workload.
     pub fn under(&self, workload: &str) -> String {
         format!("{}{workload}/", self.prefix)
     }
 
-    /// The proxies of the clients.
+    /// Returns the proxies of the clients.
     pub fn proxies(&self) -> Vec<Arc<Proxy>> {
         lock(&self.proxies).clone()
     }
@@ -233,7 +234,7 @@ impl Field {
         Failed::of(error, self.denials)
     }
 
-    /// The round shows nothing, for this reason.
+    /// Notes the reason why the round shows nothing; the first one counts.
     pub(super) fn spoil(&self, why: String) {
         lock(&self.spoilt).get_or_insert(why);
     }
@@ -247,7 +248,7 @@ impl Field {
         lock(&self.strokes).push(blow);
     }
 
-    /// The strokes so far.
+    /// Returns the strokes so far.
     pub fn blows(&self) -> Vec<Blow> {
         lock(&self.strokes).clone()
     }

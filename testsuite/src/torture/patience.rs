@@ -12,7 +12,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Calls until it succeeds.
 ///
 /// # Errors
-/// It does not for a minute; with the last error.
+/// The call does not succeed for a minute; the message has the last error.
 pub(super) async fn until_done<T, E, F>(what: &str, mut call: impl FnMut() -> F) -> Result<T, Failure>
 where
     E: Display,
@@ -32,18 +32,18 @@ where
     answer.map_err(|_| format!("{what} fails for a minute: {last}").into())
 }
 
-/// A [`Field::client`], opened under fire.
+/// Opens a [`Field::client`] under fire.
 ///
 /// # Errors
-/// None can be opened for a minute.
+/// It cannot be opened for a minute.
 pub(super) async fn client(field: &Field, workload: &str) -> Result<(String, Kv), Failure> {
     until_done("opening a client", || field.client(workload)).await
 }
 
-/// A [`Field::observer`], opened under fire.
+/// Opens a [`Field::observer`] under fire.
 ///
 /// # Errors
-/// None can be opened for a minute.
+/// It cannot be opened for a minute.
 pub(super) async fn observer(field: &Field, workload: &str) -> Result<Kv, Failure> {
     until_done("opening a client", || field.observer(workload)).await
 }

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc, time:
 /// Clients that do one thing all the time, and the checker of what they saw.
 #[async_trait]
 pub trait Workload: Send + Sync {
-    /// Its name, in one word.
+    /// Returns its name, in one word.
     fn name(&self) -> &'static str;
 
     /// Returns why it cannot run with these capabilities, when these strokes fall; `None` where it
@@ -29,13 +29,13 @@ pub trait Workload: Send + Sync {
 /// All that a workload saw.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Calls whose answer is known.
+    /// The number of calls whose answer is known.
     pub answered: u64,
-    /// Calls whose outcome is unknown.
+    /// The number of calls whose outcome is unknown.
     pub unknown: u64,
-    /// Calls that failed without an effect.
+    /// The number of calls that failed without an effect.
     pub failed: u64,
-    /// Groups of calls that the checker gave up.
+    /// The number of groups of calls that the checker gave up.
     pub undecided: u64,
     /// The promises that were broken.
     pub violations: Vec<Violation>,
@@ -76,7 +76,7 @@ pub struct Bar {
     pub ended: Option<u64>,
 }
 
-/// The parts of a round.
+/// The plan of a round.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The number that decides chance.
@@ -96,7 +96,7 @@ pub struct Plan {
 pub struct Report {
     /// The workloads, and what each saw.
     pub seen: Vec<(&'static str, Seen)>,
-    /// Those that could not run, and why.
+    /// The workloads that could not run, and why.
     pub unsuited: Vec<(&'static str, String)>,
     /// The strokes that fell.
     pub blows: Vec<Blow>,
@@ -137,7 +137,7 @@ pub async fn run(
         (_, Some(why)) => Err(why.into()),
         (seen, None) => seen,
     };
-    // What happened to them may tell why.
+    // The strokes may tell the reason.
     let seen = seen.map_err(|e| format!("{e}\n{}", strokes(&field.blows())))?;
     for (name, _) in &seen {
         let observer = patience::observer(&field, name).await?;
@@ -147,7 +147,7 @@ pub async fn run(
     Ok(Report { seen, unsuited, blows: field.blows() })
 }
 
-/// Microseconds.
+/// The number of microseconds in a second.
 const SECOND: f64 = 1_000_000.0;
 
 fn strokes(blows: &[Blow]) -> String {
@@ -160,12 +160,12 @@ fn strokes(blows: &[Blow]) -> String {
 }
 
 impl Report {
-    /// All that must not be.
+    /// Returns the promises that were broken, each with its workload.
     pub fn violations(&self) -> impl Iterator<Item = (&'static str, &Violation)> {
         self.seen.iter().flat_map(|(name, seen)| seen.violations.iter().map(|violation| (*name, violation)))
     }
 
-    /// Some lines: the strokes with their times, and what each workload saw.
+    /// Returns some lines: the strokes with their times, and what each workload saw.
     #[must_use]
     pub fn text(&self) -> String {
         let (mut text, second) = (strokes(&self.blows), SECOND);
@@ -203,7 +203,7 @@ impl Report {
         text
     }
 
-    /// Draws each violation into a file of this folder; the files.
+    /// Draws each violation into a file of this folder; returns the files.
     ///
     /// # Errors
     /// The folder cannot be written.

@@ -1,4 +1,5 @@
-//! Watches: a small tree that is written, and streams of its events that must arrive at what is there.
+//! Watches: a small tree that is written, and streams of its events, which must arrive at what is
+//! there.
 
 mod follow;
 mod judge;
@@ -19,7 +20,7 @@ use std::sync::{
 };
 
 const WRITERS: usize = 3;
-/// Answered writes, and events, without which nothing was shown.
+/// The least number of answered writes, and of events, that shows anything.
 const LEAST: u64 = 20;
 
 /// The writers that may delete a key.
@@ -110,7 +111,7 @@ impl Work<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A value that nothing else has.
+    /// Returns a value that nothing else has.
     fn value(&self) -> String {
         self.next.fetch_add(1, Ordering::Relaxed).to_string()
     }
@@ -121,7 +122,7 @@ impl Work<'_> {
     }
 }
 
-/// Looks at all streams.
+/// Judges all streams.
 fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
     let Log { writes, streams, mut seen } = log;
     let durability = field.capabilities().durability;

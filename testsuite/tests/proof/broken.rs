@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 pub(crate) struct State {
     /// Counts calls, for faults that show now and then.
     pub(crate) turn: AtomicU64,
-    /// By the whole name, the prefix included.
+    /// The memory of faults, by whole names, the prefix included.
     memory: Mutex<HashMap<String, Remembered>>,
-    /// Events that watches have not been asked for yet.
+    /// The counts of events that watches have not been asked for yet.
     pub(crate) unread: Mutex<Vec<Weak<AtomicU64>>>,
     /// Tells whether a client was closed.
     closed: AtomicBool,
@@ -39,7 +39,8 @@ pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// All that a fault remembers of a key.
 #[derive(Clone, Default)]
 struct Remembered {
-    /// The version that the store under it knows, and how often the key was written since it was made.
+    /// The version that the store under it knows, and how often the key was written since it was
+    /// made.
     written: Option<(Version, u64)>,
     /// The entry that the key held before.
     before: Option<Option<Entry>>,
@@ -128,7 +129,7 @@ impl Broken {
         Key::from_stored(&spelt).unwrap_or_else(|| key.clone())
     }
 
-    /// The version that this server shows for one that the store under it gave.
+    /// Returns the version that this server shows for one that the store under it gave.
     pub(crate) fn shown(&self, key: &Key, version: Version) -> Version {
         match self.fault {
             Fault::VersionsRestart => {
@@ -147,7 +148,8 @@ impl Broken {
         }
     }
 
-    /// The version that the store under it knows, for one that was shown.
+    /// Returns the precondition as the store under this server knows it, for one with a version
+    /// that was shown.
     pub(crate) fn known(&self, key: &Key, expect: Expect) -> Expect {
         let Expect::Version(version) = expect else { return expect };
         Expect::Version(match self.fault {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// A server with a fault.
 pub(crate) struct Faulty {
     server: Memory,
-    /// Another, which has all names as well.
+    /// Another server, which has all names as well.
     beside: Memory,
     fault: Fault,
     pub(crate) state: Arc<State>,
@@ -119,7 +119,7 @@ impl Foreign for Tool {
     }
 }
 
-/// A server of which one promise is broken, or of the two kinds that keep all.
+/// A server of which one promise is broken, or one of the two kinds that keep all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     /// In this process.

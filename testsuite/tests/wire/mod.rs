@@ -1,6 +1,6 @@
-//! A small networked store, for the suite's own tests: a server over TCP with a store in memory behind it, and a client
-//! that keeps the contract over a bad network, so that the cases about outages are seen green; and, with one deliberate
-//! [`Fault`] at a time, red.
+//! A small networked store, for the suite's own tests: a server over TCP with a store in memory
+//! behind it, and a client that keeps the contract over a bad network, so that the cases about
+//! outages are seen green; and, with one deliberate [`Fault`] at a time, red.
 
 mod client;
 mod protocol;
@@ -120,7 +120,7 @@ impl Harness for Net {
     }
 
     fn speaks_http(&self) -> bool {
-        // It does not, but knows HTTP when it reads it.
+        // The store does not speak HTTP, but knows it when it reads it.
         true
     }
 

@@ -1,4 +1,4 @@
-//! One who owns keys that end.
+//! One client that owns keys that end.
 
 use super::{
     Work,
@@ -8,7 +8,7 @@ use crate::torture::Chance;
 use kv_core::{Error, ErrorKind, Kv, Outcome, Put, Version, Written};
 use std::time::Duration;
 
-/// Keys that are written by turns.
+/// The number of keys that an owner writes by turns.
 const SLOTS: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -64,13 +64,13 @@ impl<'a> Owner<'a> {
             self.look_at_lease();
             tokio::time::sleep(self.chance.millis(0, 12)).await;
         }
-        // One ends under fire, another when all is calm.
+        // One owner ends under fire, the other when all is calm.
         if self.number == 1 {
             self.work.field.calm().await;
         }
         match self.chance.below(3) {
             0 => self.revoke().await,
-            // Who closes waits for what was dropped.
+            // `close` waits for the end of what was dropped before.
             1 => {
                 let dropped = self.drop_lease();
                 self.close(dropped).await;
@@ -85,7 +85,7 @@ impl<'a> Owner<'a> {
         let _ = self.kv.close().await;
     }
 
-    /// A key that was never used.
+    /// Begins a key that was never used.
     fn begin(&mut self) -> Slot {
         self.begun += 1;
         let key = format!("{}/k{}", directory(self.number), self.begun);
@@ -130,7 +130,8 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// The lease, or a new one.
+    /// Returns the number of the lease, and makes a new one if there is none; `None` when that
+    /// fails.
     async fn leased(&mut self) -> Option<usize> {
         if let Some((number, _)) = &self.lease {
             return Some(*number);
@@ -295,7 +296,7 @@ impl<'a> Owner<'a> {
                     Expects::Missing => self.saw(at, "condition", began, Found::Nothing),
                     Expects::Last(was, _) => self.saw(at, "condition", began, Found::Value(was)),
                 }
-                // Where the put took long, less is left, and told.
+                // A put that took long tells the shorter TTL that is left.
                 let life = match (life, written.ttl.map(micros)) {
                     (Life::For(asked), Some(told)) if told <= asked => Life::For(told),
                     (Life::For(_), _) | (_, Some(_)) => {
@@ -311,7 +312,7 @@ impl<'a> Owner<'a> {
                 self.saw(at, "condition", began, Found::Something);
             }
             Err(e) if e.kind() == ErrorKind::KeyModified && matches!(expects, Expects::Last(..)) => {
-                // Nobody else writes it.
+                // Nobody else writes the key: it has ended.
                 self.saw(at, "condition", began, Found::Nothing);
                 self.slots[at].last = None;
             }
@@ -326,7 +327,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Leaves a key alone when nobody knows what became of it.
+    /// Notes a write that failed, and leaves its key alone when nobody knows what became of it.
     fn write_failed(&mut self, at: usize, began: u64, id: u32, life: Life, error: &Error) {
         self.work.failed(error);
         if error.kind() == ErrorKind::OutcomeUnknown {

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 /// The number of steps after which the search gives up.
 const STEPS: usize = 3_000_000;
 
-/// One event: a call's beginning, or its answer. They are a list from which calls that have an order are lifted.
+/// One event: a call's beginning, or its answer. The events are a linked list, from which the
+/// calls that have a place in the order are lifted.
 struct Event {
     call: usize,
     is_answer: bool,
@@ -22,9 +23,10 @@ struct Step {
     next: usize,
 }
 
-/// Writes of unknown outcome that do the same as far as anybody can tell: those that empty the same registers, and those that
-/// fill them with values of which no call speaks. One that happened unseen need not have happened, and one that was seen
-/// may have happened just before it was: so they have no place of their own in the order.
+/// Writes of unknown outcome that nobody can tell apart: those that empty the same registers, and
+/// those that fill them with values of which no call speaks. A write that happened unseen need not
+/// have happened, and one that was seen may have happened just before it was: so they have no
+/// place of their own in the order.
 #[derive(Debug)]
 struct Alike {
     writes: Vec<(usize, Option<Id>)>,
@@ -49,9 +51,9 @@ pub(super) struct Search<'a> {
     /// The states in which the search was already, each with the numbers of alike writes that had
     /// happened.
     seen: HashMap<(Vec<u64>, State), Vec<Vec<usize>>>,
-    /// Calls with an answer that have no place yet.
+    /// The number of calls with an answer that have no place yet.
     unanswered: usize,
-    /// The values that some call says were there, or were not; all others are one.
+    /// The values that some call says were there, or were not; all others count as one.
     spoken: HashSet<Id>,
 }
 
@@ -78,7 +80,7 @@ impl<'a> Search<'a> {
         let begins = (0..calls.len()).filter(own).map(|call| (calls[call].began, false, call));
         let answers = calls.iter().enumerate().filter_map(|(call, c)| Some((c.ended?, true, call)));
         let mut order: Vec<_> = begins.chain(answers).collect();
-        // What begins at the microsecond of an answer may have been before it.
+        // A call that begins at the microsecond of an answer may have been before it.
         order.sort_unstable();
         for (_, is_answer, call) in order {
             let at = search.events.len();
@@ -105,8 +107,8 @@ impl<'a> Search<'a> {
         self.events[after].before = at;
     }
 
-    /// Gives the call its place, if it can have it, by the first of the ways from this number on that leads to somewhere
-    /// new; where to go on.
+    /// Gives the call its place, if it can have one, in the first of the ways from this number on
+    /// that leads to a new state; returns the event to go on with.
     fn place(&mut self, call: usize, from: usize) -> usize {
         self.ordered[call / 64] |= 1 << (call % 64);
         for way in from..self.ways(call) {
@@ -141,7 +143,8 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Takes the last place back, and gives it in another way or to another call; where to go on.
+    /// Takes the last place back, and gives it in another way or to another call; returns the
+    /// event to go on with.
     fn take_back(&mut self) -> Option<usize> {
         let Step { call, state, used, next } = self.steps.pop()?;
         if let Some(answer) = self.answers[call] {
@@ -165,7 +168,7 @@ impl<'a> Search<'a> {
                 at = self.place(call, 0);
                 continue;
             }
-            // An answer that nothing before explains.
+            // Nothing before this answer explains it.
             if at != end {
                 furthest = furthest.max((self.calls[call].ended.unwrap_or_default(), call));
             }
@@ -177,8 +180,9 @@ impl<'a> Search<'a> {
         Verdict::Undecided
     }
 
-    /// In how many ways the call may happen: at once; just behind one of the alike, or two of them; or, where it puts all
-    /// registers back, to each of the states that there were.
+    /// Returns the number of ways in which the call may happen: at once; just behind one alike
+    /// write, or two of them; or, where it puts all registers back, to each of the states that
+    /// there were.
     fn ways(&self, call: usize) -> usize {
         let alike = self.alike.len();
         if self.calls[call].reverts { self.steps.len() + 1 } else { 1 + alike + alike * alike }
@@ -202,7 +206,7 @@ impl<'a> Search<'a> {
             n => [Some((n - 1 - alike) / alike), Some((n - 1 - alike) % alike)],
         };
         if way > 0 && this.happens(&state, &self.spoken).is_some() {
-            // Nobody needs them.
+            // The call can happen without the alike writes.
             return None;
         }
         for one in before.into_iter().flatten() {
@@ -216,7 +220,8 @@ impl<'a> Search<'a> {
         Some((this.happens(&state, &self.spoken)?, used))
     }
 
-    /// The moment of the first answer of a call that has no place yet: all that has no place happens before it.
+    /// Returns the moment of the first answer of a call that has no place yet: the next call in
+    /// the order happens before it.
     fn first_answer(&self) -> u64 {
         let mut at = self.events[0].after;
         while !self.events[at].is_answer {

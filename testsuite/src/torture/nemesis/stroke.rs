@@ -30,7 +30,7 @@ pub enum Stroke {
     Strand,
     /// Everything is late.
     Slow,
-    /// Something between takes connections, and ends each at its first request.
+    /// Something between clients and server takes connections, and ends each at its first request.
     HangUp,
     /// Something between answers for the server, whatever that speaks: `200` of HTTP, with a page.
     Page,
@@ -40,7 +40,8 @@ pub enum Stroke {
     Forbidden,
     /// Something between answers for the server: `429`.
     TooMany,
-    /// Another tool writes names and types of data that are none of ours between our keys, and takes them away again.
+    /// Another tool writes names and types of data that are none of ours between our keys, and
+    /// takes them away again.
     Foreign,
     /// The server has no room for further writes for a while.
     Full,
@@ -55,8 +56,8 @@ pub enum Stroke {
     /// The records that the store keeps beside the values (numbers, notes, the queues and records
     /// of locks) make no sense for a while: another tool wrote over them, and puts them back.
     Damage,
-    /// All certificates are replaced, of who signs them too: the server starts with its new ones a while before clients have
-    /// theirs.
+    /// All certificates are replaced, that of the CA too: the server starts with its new ones a
+    /// while before clients have theirs.
     Certificates,
     /// The member that leads is killed and started again.
     KillLeader,
@@ -72,15 +73,16 @@ pub enum Stroke {
     OneWay,
     /// A member that has writes is killed, and another takes its place.
     Failover,
-    /// A process that is a client is killed; by a workload that has such processes, not by the nemesis.
+    /// A process that is a client is killed, by a workload that has such processes, not by the
+    /// nemesis.
     KillClient,
-    /// A process that is a client stands still for a while; likewise.
+    /// A process that is a client stands still for a while, by such a workload too.
     PauseClient,
 }
 
 use Stroke::*;
 
-/// All that the nemesis of a round can do, by name.
+/// All that the nemesis of a round can do, with their names.
 pub const ALL: &[(Stroke, &str)] = &[
     (Kill, "kill"),
     (Stop, "stop"),
@@ -117,7 +119,7 @@ pub const ALL: &[(Stroke, &str)] = &[
 ];
 
 impl Stroke {
-    /// Its name in lower case, words joined by `-`.
+    /// Returns its name in lower case, words joined by `-`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -167,7 +169,8 @@ impl Stroke {
         matches!(self, HangUp | Page | NotFound | Forbidden | TooMany)
     }
 
-    /// Two at once meet different things: the server, and links.
+    /// Tells whether it meets the server, and not links. Of two strokes at once, one meets the
+    /// server and one meets links.
     pub(super) fn is_on_server(self) -> bool {
         matches!(self, Kill | Stop | Pause | Restore | Foreign) || self.is_the_servers()
     }
@@ -175,7 +178,8 @@ impl Stroke {
     /// Tells whether acknowledged writes may be gone after it.
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
-        // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
+        // A member that stands still, or is cut off, for so long that it is missed loses its
+        // place, as one that is killed does.
         let takes_places = self.stops_members() && !matches!(self, Stop | Pause | Certificates);
         self == Restore || takes_places && durability == Durability::MayLose
     }

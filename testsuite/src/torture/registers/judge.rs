@@ -26,7 +26,7 @@ pub(super) struct Log {
     pub(super) seen: Seen,
 }
 
-/// Looks at all that was seen.
+/// Judges all that was seen.
 pub(super) fn judge(field: &Field, log: Log) -> Seen {
     let Log { calls, told, mut seen } = log;
     let durability = field.capabilities().durability;
@@ -55,7 +55,7 @@ pub(super) fn judge(field: &Field, log: Log) -> Seen {
             linear::Verdict::Violated { .. } => seen.violations.push(violation(&linear::shrunk(&calls))),
         }
     }
-    // A copy has the counter of versions with it.
+    // A copy that is put back brings its counter of versions with it.
     if losses.iter().all(|loss| loss.stroke != Stroke::Restore) {
         seen.violations.extend(versions(&told));
     }
@@ -89,7 +89,8 @@ fn violation(calls: &[Call]) -> Violation {
     Violation { what, at, calls: calls.iter().map(bar).collect() }
 }
 
-/// A value has one version, a version of a key has one value, and versions grow from write to write.
+/// Checks that a value has one version, that a version of a key has one value, and that versions
+/// grow from write to write.
 fn versions(told: &[Told]) -> Vec<Violation> {
     let (mut of_value, mut of_version) = (HashMap::new(), HashMap::new());
     let (mut wrong, mut writes) = (Vec::new(), BTreeMap::<&str, Vec<_>>::new());
@@ -140,7 +141,7 @@ mod tests {
             told(2, 2, None),
         ];
         assert!(versions(&right).is_empty());
-        // Side by side, either may be the first.
+        // Either of two writes that are side by side may be the first.
         assert!(versions(&[told(1, 2, Some((0, 9))), told(2, 1, Some((5, 20)))]).is_empty());
     }
 

@@ -4,9 +4,9 @@ use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Violations of one stream that are told; more of them say no more.
+/// The most violations that are told of one stream; more of them say nothing new.
 const TOLD: usize = 5;
-/// Events, and writes, of a key that are shown with a violation.
+/// The most events, and the most writes, of a key that are shown with a violation.
 const SHOWN: usize = 6;
 
 /// The target of a watch.
@@ -44,10 +44,10 @@ pub(super) struct Write {
 /// The fate of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It was done; a value got this version.
+    /// The write was done; a value got this version.
     Done(Option<Version>),
     Unknown,
-    /// It had no effect.
+    /// The write had no effect.
     Failed,
 }
 
@@ -65,7 +65,7 @@ impl Write {
     fn may_end(&self, since: u64, until: u64) -> bool {
         let ends_from = match (&self.value, self.ttl) {
             (None, _) => self.began,
-            // A hundredth is the clocks'.
+            // Clocks may run apart by a hundredth.
             (Some(_), Some(ttl)) => self.began + ttl * 99 / 100,
             (Some(_), None) => return false,
         };
@@ -145,14 +145,16 @@ pub(super) struct Stream {
 /// The times in which acknowledged writes may have been lost.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// From where each of the strokes began until all was put right.
+    /// The time from the beginning of each of the strokes until all was put right.
     spans: Vec<(u64, u64)>,
-    /// A copy was put back: what counts versions too, so that one may be given twice.
+    /// Tells whether a copy was put back, with its counter of versions, so that a version may be
+    /// given twice.
     is_restored: bool,
 }
 
 impl Losses {
-    /// Of strokes, each with its beginning, its end, and whether it put a copy back.
+    /// Makes the losses of strokes, each with its beginning, its end, and whether it put a copy
+    /// back.
     pub(super) fn new(strokes: impl IntoIterator<Item = (u64, u64, bool)>) -> Self {
         let mut losses = Self::default();
         for (began, ended, is_restored) in strokes {
@@ -168,7 +170,7 @@ impl Losses {
     }
 }
 
-/// The versions and values that were told of each other, in any stream.
+/// The version that was told of each value, and the value of each version, in any stream.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     of_value: HashMap<(String, String), Version>,
@@ -193,7 +195,7 @@ impl Versions {
 /// The last that was told of a key.
 struct Last {
     version: Version,
-    /// Told between the same two `Synced`.
+    /// The number of the section, between two `Synced`, in which it was told.
     section: usize,
     is_there: bool,
     /// The moment at which the write of the last value that was told began.
@@ -203,8 +205,9 @@ struct Last {
     lost: HashSet<Version>,
 }
 
-/// Looks at one stream. Where writes were lost meanwhile, that explains ends, and versions that go back behind an end; what
-/// was lost does not come again. The versions of values are remembered from stream to stream.
+/// Judges one stream. Where writes were lost meanwhile, that explains ends, and versions that go
+/// back after an end; a version that was lost does not come again. The versions of values are
+/// remembered from stream to stream.
 pub(super) fn judge(
     stream: &Stream,
     writes: &Writes,
@@ -298,8 +301,8 @@ pub(super) fn judge(
 }
 
 impl Writes {
-    /// The keys that nobody ever ends, with the newest version that was told before the stream was asked for, and not lost
-    /// until this moment.
+    /// Returns the keys that nobody ever ends, each with the newest version that was answered
+    /// before the stream was asked for, and not lost until this moment.
     fn lasting(&self, stream: &Stream, losses: &Losses, at: u64) -> impl Iterator<Item = (&str, Version)> {
         let watched = self.of.iter().filter(|(key, _)| stream.scope.concerns(key));
         let lasting = watched.filter(|(_, of)| of.iter().all(|write| !write.may_end(0, u64::MAX)));
@@ -331,7 +334,7 @@ pub(super) fn difference(
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// With the last events and writes of the key.
+/// Makes a violation, with the last events and writes of the key.
 fn violation(what: String, at: u64, key: &str, stream: &Stream, nth: usize, writes: &Writes) -> Violation {
     let events = stream.heard[..=nth].iter().rev();
     let events = events.filter(|(_, event)| event.key().is_none_or(|of| of == key)).take(SHOWN);
