@@ -43,8 +43,9 @@ const LEAKS: &str = "leaks";
 const CHILDREN: usize = 2;
 
 /// Runs the whole of a backend's `tests/torture.rs`, with `harness = false` in its `Cargo.toml`:
-/// makes the harness, runs the rounds on it one after another, each with every workload, and ends
-/// the program. Its arguments are those of a test program.
+/// makes the harness, runs the rounds on it one after another, each with every workload but
+/// `leaks`, which has a round of its own, and ends the program. Its arguments are those of a test
+/// program.
 ///
 /// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does.
 /// `KV_TORTURE_SECONDS` is the number of seconds that a round lasts. With `KV_TORTURE_LONG` there

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 pub struct Tally {
     /// The name of the column in the matrix.
     pub backend: String,
-    /// The name of the round: a stroke's, or `all`.
+    /// The name of the round: a stroke's, `all`, `calm` or `leaks`.
     pub round: String,
     /// The number that decided chance.
     pub seed: u64,
