@@ -1,4 +1,4 @@
-//! Servers of a test, with a shell in the place of one.
+//! The processes of a test's servers, with a shell in the place of a server.
 
 use kv_testsuite::{Failure, process::Daemon};
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// One that prints lines all the time, and what it printed.
+/// A process that prints lines all the time, and the file of what it printed.
 struct Talker {
     daemon: Daemon,
     log: PathBuf,
@@ -47,7 +47,7 @@ impl Talker {
         Ok(())
     }
 
-    /// That nothing is said from now on.
+    /// Checks that nothing is said from now on.
     fn is_silent(&self) -> Result<(), Failure> {
         let before = self.said()?;
         sleep(Duration::from_millis(20));

@@ -13,10 +13,10 @@ use tokio::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-/// How long nothing is waited for; only where nothing must come.
+/// The time for which a test waits where nothing must come.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// An echo server, and what it received, piece by piece.
+/// Starts an echo server; returns its address, and what it received, piece by piece.
 async fn echo() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -127,7 +127,7 @@ async fn a_cut_ends_a_connection_that_has_just_come() {
     let (server, _received) = echo().await;
     let proxy = Proxy::start(server).await;
     for n in 0..2000 {
-        // Accepted at the moment of the cut, or not yet.
+        // The connection is accepted at the moment of the cut, or not yet.
         let mut stream = connect(&proxy).await;
         timeout(SOON, proxy.cut()).await.unwrap_or_else(|_| panic!("cut {n} waits for a connection"));
         assert!(answer(&mut stream, 1).await.is_err(), "cut {n} left a connection");

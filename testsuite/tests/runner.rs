@@ -221,7 +221,8 @@ fn every_case_has_a_name_of_its_own_a_clause_and_a_promise() {
     assert_eq!(names.len(), all, "two cases have one name");
 }
 
-/// The program that makes the docs' tables: what it writes, and that it sees what is not up to date.
+/// Checks the program that makes the docs' tables: what it writes, and that it sees what is not up
+/// to date.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_matrix_is_written_and_checked() {
     let root =

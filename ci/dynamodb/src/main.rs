@@ -1,9 +1,10 @@
-//! An emulator of DynamoDB on loopback: dynoxide's, with the deletion of items past their TTL, which its own program
-//! leaves out.
+//! An emulator of DynamoDB on loopback: dynoxide's, with the deletion of items past their TTL,
+//! which its own program leaves out.
 //!
 //!     dynamodb --port PORT [--db-path FILE]
 //!
-//! Without a file everything is gone with the process. It serves until SIGTERM; what it acknowledged survives SIGKILL.
+//! Without a file everything is gone with the process. It serves until SIGTERM; what it
+//! acknowledged survives SIGKILL.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +14,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// The real service takes days.
+/// The time between two looks for items past their TTL; the real service takes days to delete
+/// them.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// dynoxide looks through all records of all streams at every write and every read of a stream.
+/// Without these, dynoxide looks through all records of all streams at every write and every read
+/// of a stream.
 const INDEXES: &str = "
     CREATE INDEX IF NOT EXISTS by_table ON _stream_records (table_name, CAST(sequence_number AS INTEGER));
     CREATE INDEX IF NOT EXISTS by_shard ON _stream_records (table_name, shard_id, CAST(sequence_number AS INTEGER));

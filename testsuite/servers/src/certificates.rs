@@ -15,9 +15,9 @@ use std::{
 const OF_SERVER: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const OF_CLIENT: [&str; 1] = ["client"];
 
-/// Makes a CA, and signed by it what a server on loopback and a client have: `ca.pem`, `ca.key`,
-/// `server.pem`, `server.key`, `client.pem`, `client.key` of the folder, which is made if need be.
-/// Keys are P-256 in PKCS #8; nobody else can read the files.
+/// Makes a CA, and certificates signed by it for a server on loopback and a client: `ca.pem`,
+/// `ca.key`, `server.pem`, `server.key`, `client.pem`, `client.key` in the folder, which is made
+/// if need be. The keys are P-256 in PKCS #8; no other user can read the files.
 ///
 /// # Errors
 /// The folder cannot be written.
@@ -38,8 +38,8 @@ pub fn make(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a pair of RSA keys, by which a server signs tokens and others know its hand: `NAME.key`,
-/// in PKCS #8, and `NAME.pub` of the folder. Nobody else can read them.
+/// Makes a pair of RSA keys, by which a server signs tokens and others check them: `NAME.key`, in
+/// PKCS #8, and `NAME.pub` in the folder. No other user can read them.
 ///
 /// # Errors
 /// The folder cannot be written.
@@ -49,7 +49,8 @@ pub fn make_signing_keys(folder: &Path, name: &str) -> Result<(), Error> {
     write(folder, name, [("pub", &pair.public_key_pem()), ("key", &pair.serialize_pem())])
 }
 
-/// Good at any time that a test may give a process.
+/// Returns the parameters of a certificate that is valid at any time that a test may give a
+/// process.
 fn named(who: &str, names: &[&str]) -> Result<CertificateParams, rcgen::Error> {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names)?;

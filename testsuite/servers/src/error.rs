@@ -1,4 +1,4 @@
-//! What goes wrong, in words for the person who asked.
+//! Errors, in words for the person who asked.
 
 use std::{fmt, io, path::Path};
 
@@ -20,7 +20,7 @@ impl Error {
         Self { message: message.into(), is_misuse: true }
     }
 
-    /// Makes the error of a file or folder that could not be used so.
+    /// Makes the error of a file or folder with which this could not be done.
     pub fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(format!("{} cannot be {verb}: {error}", path.display()))
     }

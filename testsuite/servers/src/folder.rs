@@ -1,4 +1,4 @@
-//! Where servers lie.
+//! The folder in which servers lie.
 
 use crate::{error::Error, kinds::Kind};
 use std::{
@@ -6,13 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder into which servers are fetched: `KIND/bin/…` has the programs, `run/` what runs.
+/// The folder into which servers are fetched: `KIND/bin/…` has the programs, `run/` the servers
+/// that were started.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Returns the one that `KV_SERVERS_DIR` names, and `.servers/` of the repository without it. A
-    /// relative one is meant from `base`.
+    /// Returns the folder that `KV_SERVERS_DIR` names, or `.servers/` of the repository without
+    /// it. A relative path starts at `base`.
     #[must_use]
     pub fn from_env(base: &Path) -> Self {
         let named = env::var_os("KV_SERVERS_DIR").filter(|named| !named.is_empty());

@@ -19,7 +19,7 @@ pub enum Family {
     Redis,
     /// An emulator of DynamoDB.
     Dynamodb,
-    /// Not a server: what builds and tests need besides.
+    /// No server, but what builds and tests need besides.
     Tool,
 }
 
@@ -27,13 +27,13 @@ pub enum Family {
 pub struct Kind {
     /// Its name, which is also that of its folder.
     pub name: &'static str,
-    /// How it is started and spoken to.
+    /// The way in which it is started and spoken to.
     pub family: Family,
     /// Its server's name below `bin/`; a tool's own.
     pub server: &'static str,
     /// Its command-line client's name below `bin/`.
     pub client: Option<&'static str>,
-    /// What it is unpacked from, by Debian's suites; empty for what is built.
+    /// The packages that it is unpacked from, by Debian's suites; empty for what is built.
     pub packages: &'static [(Suite, &'static [&'static str])],
 }
 

@@ -4,8 +4,8 @@
 //! [`KINDS`] lists the kinds of servers and tools; [`Folder`] tells where they lie; [`launch`]
 //! makes the commands and settings that a server is started with. With the feature `certificates`,
 //! [`certificates::make`] signs those that servers on loopback and their clients need. With the
-//! feature `program` there is [`program::main`] besides: the program that fetches, starts and stops
-//! them, which `ci/servers` runs.
+//! feature `program` there is [`program::main`] besides: the program that fetches, starts and
+//! stops them, which `ci/servers` runs.
 
 #[cfg(feature = "certificates")]
 pub mod certificates;

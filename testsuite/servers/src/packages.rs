@@ -9,7 +9,7 @@ pub enum Suite {
     Bullseye,
     /// Debian 12.
     Bookworm,
-    /// What was built for Debian 12 later.
+    /// The packages that were built for Debian 12 later.
     Backports,
     /// Debian 13.
     Trixie,
@@ -75,6 +75,6 @@ pub(crate) static VALKEY: Packages<2> =
 pub(crate) static PROTOC: Packages<1> =
     [(Bookworm, &["protobuf-compiler", "libprotoc32", "libprotobuf32", "libprotobuf-dev", "zlib1g"])];
 pub(crate) static FAKETIME: Packages<1> = [(Bookworm, &["libfaketime"])];
-// What a server without a screen loads of it, and no fonts, printers or sound.
+// The parts that a server without a screen loads, and no fonts, printers or sound.
 pub(crate) static JAVA: Packages<1> =
     [(Bookworm, &["openjdk-17-jre-headless", "libstdc++6", "libgcc-s1", "zlib1g"])];

@@ -1,5 +1,6 @@
-//! Makes `docs/compatibility.md`, and the table of backends in `README.md`, of what the runs of the suite left behind,
-//! and `docs/contract.md` of its cases; with `--check` tells whether they are up to date. Run in the workspace's folder, or with it as argument.
+//! Makes `docs/compatibility.md`, and the table of backends in `README.md`, from what the runs of
+//! the suite left behind, and `docs/contract.md` from its cases; with `--check` it tells whether
+//! they are up to date. It runs in the workspace's folder, or has that as its argument.
 
 use kv_testsuite::{Failure, matrix};
 use std::{fs, io, path::PathBuf, process::ExitCode};
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The files that are not as they should be, when they are only to be checked.
+/// Writes the files that are not up to date, or only returns their names when they are to be
+/// checked.
 fn work() -> Result<Vec<&'static str>, Failure> {
     let (mut check, mut root) = (false, PathBuf::from("."));
     for argument in std::env::args().skip(1) {
@@ -64,7 +66,7 @@ fn work() -> Result<Vec<&'static str>, Failure> {
     Ok(stale)
 }
 
-/// `None` where there is no such file.
+/// Reads a file; `None` where there is none.
 fn read(path: &PathBuf) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -72,7 +74,7 @@ fn read(path: &PathBuf) -> io::Result<Option<String>> {
     }
 }
 
-/// The text with another table between the markers; `None` without markers.
+/// Returns the text with another table between the markers; `None` without markers.
 fn between(text: &str, table: &str) -> Option<String> {
     let begin = text.find(BEGIN)? + BEGIN.len();
     let end = begin + text[begin..].find(END)?;

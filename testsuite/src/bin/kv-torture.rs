@@ -1,9 +1,10 @@
-//! Workloads under fire on every backend, or on some: `kv-torture [--long] [--seed N] [--seeds N] [--seconds N] [--only
-//! WORKLOAD,...] [--write] [--last] [BACKEND...]`, run in the workspace's folder.
+//! Runs workloads under fire on every backend, or on some: `kv-torture [--long] [--seed N]
+//! [--seeds N] [--seconds N] [--only WORKLOAD,...] [--write] [--last] [BACKEND...]`, in the
+//! workspace's folder.
 //!
-//! Each backend's `tests/torture.rs` is run as a test program, once for each seed. It ends with a table of what was seen, and
-//! fails when there was a violation; `--write` puts the table into `docs/torture.md`. `--last` runs nothing: the table is of
-//! the last run.
+//! The program runs each backend's `tests/torture.rs` as a test program, once for each seed. It
+//! ends with a table of what was seen, and fails when there was a violation; `--write` puts the
+//! table into `docs/torture.md`. `--last` runs nothing: the table is of the last run.
 
 use kv_testsuite::{
     Failure,
@@ -11,7 +12,7 @@ use kv_testsuite::{
 };
 use std::{fs, process::Command, process::ExitCode, time::SystemTime};
 
-/// By name, each with its crate and test program.
+/// The backends by name, each with its crate and test program.
 const BACKENDS: &[(&str, &str, &str)] = &[
     ("memory", "kv-memory", "torture"),
     ("redb", "kv-redb", "torture"),
@@ -112,7 +113,7 @@ fn work() -> Result<bool, Failure> {
             }
             match test.status()?.code() {
                 Some(0) => {}
-                // As the program says, namespaces are not to be had here.
+                // The program says so when this machine has no namespaces.
                 Some(77) => not_run.push(*name),
                 _ => went_well = false,
             }

@@ -1,8 +1,9 @@
 //! Clause by backend: how the runs ended, kept in files from which the docs' tables are made.
 //!
-//! Every whole run of a backend's suite writes a file of its own into the folder `kv-matrix` of Cargo's target folder, or
-//! into `$KV_MATRIX_DIR`; the program `kv-matrix` makes `docs/compatibility.md` and a table in `README.md` of all that
-//! are there, and `docs/contract.md` of the cases themselves.
+//! Every whole run of a backend's suite writes a file of its own into the folder `kv-matrix` of
+//! Cargo's target folder, or into `$KV_MATRIX_DIR`. From all files that are there the program
+//! `kv-matrix` makes `docs/compatibility.md` and a table in `README.md`, and from the cases
+//! themselves `docs/contract.md`.
 
 mod pages;
 mod words;
@@ -56,7 +57,7 @@ impl Cell {
     }
 }
 
-/// The clauses in the order of the contract.
+/// Returns the clauses in the order of the contract.
 fn clauses() -> Vec<&'static str> {
     let mut clauses = Vec::new();
     for case in cases::all() {
@@ -68,13 +69,13 @@ fn clauses() -> Vec<&'static str> {
 }
 
 impl Column {
-    /// The version of its server, where the name of the backend ends with one: `etcd-3.5`.
+    /// Returns the version of its server, where the name of the backend ends with one: `etcd-3.5`.
     fn version(&self) -> Option<&str> {
         let (_, version) = self.backend.rsplit_once('-')?;
         version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
     }
 
-    /// Its name without the version.
+    /// Returns its name without the version.
     fn server(&self) -> &str {
         match self.version() {
             Some(version) => &self.backend[..self.backend.len() - version.len() - 1],
@@ -97,7 +98,8 @@ impl Column {
         cell
     }
 
-    /// A line for each clause: how many of its cases were kept, and what became of the others.
+    /// Returns a line for each clause: how many of its cases were kept, and what became of the
+    /// others.
     pub fn summary(&self) -> String {
         let mut out = format!("{}, clause by clause\n", self.backend);
         for clause in clauses() {
@@ -117,7 +119,7 @@ impl Column {
     /// Writes the column's file into this folder, as a rule [`folder`].
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system refuses it.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
@@ -164,10 +166,11 @@ impl Column {
     }
 }
 
-/// Where the columns are: `$KV_MATRIX_DIR`, or `kv-matrix` in Cargo's target folder.
+/// Returns the folder of the columns: `$KV_MATRIX_DIR`, or `kv-matrix` in Cargo's target folder.
 ///
 /// # Errors
-/// [`NotFound`](io::ErrorKind::NotFound) when this program is in no target folder and the variable is not set.
+/// [`NotFound`](io::ErrorKind::NotFound) when this program is in no target folder and the variable
+/// is not set.
 pub fn folder() -> io::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("KV_MATRIX_DIR") {
         return Ok(folder.into());
@@ -180,10 +183,11 @@ pub fn folder() -> io::Result<PathBuf> {
     })
 }
 
-/// All columns of a folder, by name.
+/// Reads all columns of a folder, in the order of their names.
 ///
 /// # Errors
-/// The file system's; [`InvalidData`](io::ErrorKind::InvalidData) for a file that no run wrote.
+/// The file system refuses it; [`InvalidData`](io::ErrorKind::InvalidData) for a file that no run
+/// wrote.
 pub fn load(folder: &Path) -> io::Result<Vec<Column>> {
     let mut columns = Vec::new();
     for file in fs::read_dir(folder)? {

@@ -1,4 +1,4 @@
-//! The pages that are made of the cases and of their runs.
+//! The pages that are made from the cases and from their runs.
 
 use super::{Column, clauses};
 use crate::{Case, Outcome, cases};
@@ -28,7 +28,7 @@ impl<'a> Server<'a> {
         format!("{} {}", self.name, versions.join(", ")).trim_end().to_owned()
     }
 
-    /// What all versions say; each for itself where they differ.
+    /// Returns what all versions say, or what each says where they differ.
     fn cell(&self, of: impl Fn(&Column) -> String) -> String {
         let said: Vec<_> = self.columns.iter().map(|column| of(column)).collect();
         if said.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -127,12 +127,12 @@ pub fn contract() -> String {
     out
 }
 
-/// The anchor of a heading, as renderers of Markdown make it.
+/// Returns the anchor of a heading, as renderers of Markdown make it.
 fn anchor(clause: &str) -> String {
     clause.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
-/// The table for the README, one backend a line.
+/// Returns the table for the README, one backend a line.
 pub fn brief(columns: &[Column]) -> String {
     const SHOWN: [&str; 5] = ["survives", "TTLs", "watches", "locks", "transactions"];
     let mut out = format!(

@@ -3,7 +3,7 @@
 use kv_core::{Capabilities, Durability, ForeignKeys, Linearizable, TtlRange, Watching};
 use std::time::Duration;
 
-/// Each by its name, in words.
+/// Returns the capabilities in words, each with its name.
 pub(super) fn capabilities(c: &Capabilities) -> Vec<(String, String)> {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let range = |r: Option<&TtlRange>| r.map_or_else(|| "none".to_owned(), in_words);
@@ -86,12 +86,12 @@ fn late(range: &TtlRange) -> String {
 }
 
 fn times(share: f64) -> String {
-    // What a share was computed from leaves digits behind.
+    // The computation of a share leaves digits behind that mean nothing.
     let share = (share * 100.0).round() / 100.0;
     if share == 1.0 { "the TTL".to_owned() } else { format!("{share} × the TTL") }
 }
 
-/// In the largest unit of which there are two or more, rounded down.
+/// Returns the time in the largest unit of which there are two or more, rounded down.
 fn time(d: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(365 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min")];
     let s = d.as_secs();

@@ -18,12 +18,14 @@ pub(super) async fn give(client: &mut TcpStream, answer: &[u8]) -> io::Result<()
     }
     client.write_all(answer).await?;
     client.shutdown().await?;
-    // Until the client has read it: to end before that would be a reset, which may overtake the answer.
+    // The client reads the answer first: to end the connection before that would be a reset, which
+    // may overtake the answer.
     while client.read(&mut piece).await? > 0 {}
     Ok(())
 }
 
-/// Whether this is a request with all of its body. What is no HTTP has neither head nor body, and is answered at once.
+/// Tells whether this is a request with all of its body. Bytes that are no HTTP have neither head
+/// nor body, and are answered at once.
 fn is_whole(asked: &[u8]) -> bool {
     let Some(first) = asked.windows(2).position(|two| two == b"\r\n") else {
         // The longest line is that of a request, with a name of a thousand bytes, escaped.

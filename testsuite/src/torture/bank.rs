@@ -34,7 +34,7 @@ impl Workload for Bank {
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
         let observer = patience::observer(field, self.name()).await?;
-        // An account may be there of a try whose answer was lost.
+        // An earlier try, whose answer was lost, may have opened the account.
         for account in 0..ACCOUNTS {
             let open = || observer.put(name(account), EACH.to_string()).into_future();
             until_done("opening an account", open).await?;
@@ -78,7 +78,8 @@ async fn client(field: &Field, seen: &Mutex<Seen>, name: String, kv: Kv) {
     let _ = kv.close().await;
 }
 
-/// Notes an answer: all accounts at one moment, or nothing of them.
+/// Notes the answer of a call: all accounts at one moment, or `None` where it tells nothing of
+/// them.
 fn note(
     field: &Field,
     seen: &Mutex<Seen>,
@@ -106,11 +107,11 @@ fn note(
 }
 
 fn balance(entry: &Entry) -> i64 {
-    // What is no number is seen by the audit.
+    // A value that is no number makes a sum that the audit sees.
     entry.text().and_then(|text| text.parse().ok()).unwrap_or(i64::MIN / 100)
 }
 
-/// Moves money, if there is enough and nobody moves any of the two meanwhile.
+/// Moves money, if there is enough and nobody writes either account meanwhile.
 async fn transfer(kv: &Kv, from: usize, to: usize, amount: i64) -> Result<(), Error> {
     let (from, to) = (name(from), name(to));
     let (Some(source), Some(target)) = (kv.get(&from).await?, kv.get(&to).await?) else { return Ok(()) };
@@ -123,7 +124,8 @@ async fn transfer(kv: &Kv, from: usize, to: usize, amount: i64) -> Result<(), Er
     txn.then(kv.put(&to, (balance(&target) + amount).to_string())).await.map(drop)
 }
 
-/// All accounts at one moment: those that were read, if all still had their versions together.
+/// Returns all accounts at one moment: those that were read, if all of them still had their
+/// versions together; else `None`.
 async fn all(kv: &Kv) -> Result<Option<Vec<Option<i64>>>, Error> {
     let entries = kv.get_many((0..ACCOUNTS).map(name)).await?;
     let mut txn = kv.transact();
@@ -137,7 +139,7 @@ async fn all(kv: &Kv) -> Result<Option<Vec<Option<i64>>>, Error> {
     Ok(at_once.then(|| entries.iter().map(|entry| entry.as_ref().map(balance)).collect()))
 }
 
-/// What is wrong with the accounts.
+/// Returns what is wrong with the accounts, if anything is.
 fn audit(client: &str, accounts: &[Option<i64>], began: u64, ended: u64) -> Option<Violation> {
     let sum: i64 = accounts.iter().flatten().sum();
     let expected = EACH * ACCOUNTS as i64;

@@ -1,4 +1,5 @@
-//! Expiry: keys with a TTL and keys under leases, which are there as long as promised, and gone in time.
+//! Expiry: keys with a TTL and keys under leases, which are there as long as promised, and gone in
+//! time.
 
 mod judge;
 mod owner;
@@ -23,23 +24,23 @@ use std::{
 };
 
 const OWNERS: usize = 2;
-/// The newest keys are those that are read.
+/// The number of keys that are read: the newest ones.
 const READ: usize = 24;
-/// Answered calls without which nothing was shown.
+/// The least number of answered calls that shows anything.
 const LEAST: u64 = 50;
-/// What was sent and had no answer is done within this, once all is calm.
+/// The time within which a request without an answer is done, once all is calm.
 const SETTLES: Duration = Duration::from_secs(2);
-/// How long a key may stay beyond its time before its last reading gives up.
+/// The time after which the last reading gives up, when keys stay beyond their end.
 const GIVES_UP: Duration = Duration::from_secs(180);
 
-/// Some clients that put keys of their own that end, and all look at them.
+/// Clients that put and read keys of their own that end, and one that reads all of them.
 #[derive(Debug, Default)]
 pub struct Expiry(());
 
 #[derive(Default)]
 struct Log {
     keys: BTreeMap<String, History>,
-    /// Those keys in the order in which they were begun.
+    /// The same keys in the order in which they were begun.
     newest: Vec<String>,
     leases: Vec<Lease>,
     seen: Seen,
@@ -95,7 +96,7 @@ impl Workload for Expiry {
     }
 }
 
-/// Looks at all keys.
+/// Judges all keys.
 fn verdict(log: Log, times: &Times) -> Result<Seen, Failure> {
     let Log { keys, leases, mut seen, .. } = log;
     let has_ended = |history: &&History| {
@@ -123,7 +124,7 @@ impl<'a> Work<'a> {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// One of the newest keys, if there are any.
+    /// Returns one of the newest keys, if there are any.
     fn some_key(&self, nth: usize) -> Option<String> {
         let log = self.log();
         let newest = &log.newest[log.newest.len().saturating_sub(READ)..];
@@ -146,7 +147,8 @@ impl<'a> Work<'a> {
         let _ = kv.close().await;
     }
 
-    /// Reads a key, or asks whether it is there; what was found.
+    /// Reads a key, or asks whether it is there; returns what was found, or `None` when the call
+    /// failed.
     async fn look(
         &self,
         client: &str,
@@ -179,7 +181,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Lists what one owner has.
+    /// Lists the keys of one owner.
     async fn list(&self, client: &str, kv: &Kv, owner: usize) {
         let directory = owner::directory(owner);
         let asked: Vec<String> = {
@@ -204,7 +206,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Reads every key until it is as it stays.
+    /// Reads every key until it will not change any more.
     async fn read_all(&self, observer: &Kv, times: &Times) -> Result<(), Failure> {
         let mut open: BTreeSet<String> = self.log().keys.keys().cloned().collect();
         let end = Instant::now() + GIVES_UP;

@@ -1,4 +1,4 @@
-//! Where a round takes place: one server, clients behind proxies of their own, and one clock.
+//! The field of a round: one server, clients behind proxies of their own, and one clock.
 
 use super::{Chance, nemesis::Stroke, patience, round::Plan};
 use crate::{Failure, Harness, Proxy};
@@ -12,10 +12,10 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long one request of a client may take: short, so that an outage costs little.
+/// The deadline of a client's calls: short, so that an outage costs little.
 pub(super) const DEADLINE: Duration = Duration::from_millis(1500);
 
-/// What the workloads of a round share.
+/// All that the workloads of a round share.
 pub struct Field {
     harness: Arc<dyn Harness>,
     capabilities: Capabilities,
@@ -29,28 +29,29 @@ pub struct Field {
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
     denials: Denials,
-    /// Why the round shows nothing.
+    /// The reason why the round shows nothing, if there is one.
     spoilt: Mutex<Option<String>>,
 }
 
-/// Whether an error says that the call had no effect, or that nobody knows; anything else must not be.
+/// The effect of a call that failed: none, or nobody knows; any other error must not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// It had no effect.
+    /// The call had no effect.
     Nothing,
-    /// Nobody knows.
+    /// Nobody knows whether the call had an effect.
     Unknown,
-    /// No trouble of servers and links explains it.
+    /// No trouble of servers and links explains the error.
     Absurd,
 }
 
-/// What clients may be denied in a round, and nowhere else: calls then fail without an effect, and watches and waits for locks
-/// end by it.
+/// The denials that clients may meet in a round, and in no other: calls then fail without an
+/// effect, and watches and waits for locks end by them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Denials {
-    /// What they ask for: rights or credentials are withdrawn.
+    /// Tells whether rights or credentials are withdrawn, so that clients are denied what they ask
+    /// for.
     pub(super) access: bool,
-    /// What cannot be read: records are damaged.
+    /// Tells whether records are damaged, so that they cannot be read.
     pub(super) records: bool,
 }
 
@@ -60,7 +61,7 @@ impl Denials {
         Self { access: any(Stroke::denies), records: any(Stroke::damages) }
     }
 
-    /// Whether this is such an error.
+    /// Tells whether these denials explain the error.
     pub(super) fn explain(self, error: &Error) -> bool {
         match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => self.access,
@@ -70,18 +71,19 @@ impl Denials {
     }
 }
 
-/// Whether a call of this name may need room on the server.
+/// Tells whether a call of this name may need room on the server.
 fn takes_room(operation: &str) -> bool {
     matches!(operation, "put" | "atomic_put" | "transact" | "adopt" | "lock" | "lease")
 }
 
 impl Failed {
-    /// Where clients may be denied this.
+    /// Returns the effect of a call that failed with this error, where clients may meet these
+    /// denials.
     pub(super) fn of(error: &Error, denials: Denials) -> Self {
         use ErrorKind::*;
         match error.kind() {
             OutcomeUnknown => Self::Unknown,
-            // What is full can be read, and emptied.
+            // A server that is full can be read, and emptied.
             NoSpace if !error.operation().is_some_and(takes_room) => Self::Absurd,
             Unavailable | Timeout | NoSpace | Other => Self::Nothing,
             _ if denials.explain(error) => Self::Nothing,
@@ -93,18 +95,18 @@ impl Failed {
 /// One stroke of the nemesis, as it fell.
 #[derive(Clone, Debug)]
 pub struct Blow {
-    /// What it was.
+    /// The kind of stroke.
     pub stroke: Stroke,
-    /// What it was, with whom it met.
+    /// The name of the stroke, with what it met.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When all was put right again.
+    /// The moment at which all was put right again, in microseconds of the run.
     pub ended: u64,
 }
 
 impl Field {
-    /// On this server.
+    /// Makes the field of a round on this server.
     ///
     /// # Errors
     /// The store cannot be opened.
@@ -129,37 +131,37 @@ impl Field {
         })
     }
 
-    /// The backend under fire.
+    /// Returns the harness of the backend under fire.
     pub fn harness(&self) -> &Arc<dyn Harness> {
         &self.harness
     }
 
-    /// What it can do.
+    /// Returns the store's capabilities.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
 
-    /// The prefix of the round.
+    /// Returns the prefix of the round.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The names of the workloads of the round.
+    /// Returns the names of the workloads of the round.
     pub fn workloads(&self) -> Vec<&'static str> {
         self.workloads.clone()
     }
 
-    /// The chance of this user of the seed.
+    /// Returns the random numbers of the round's seed for this user.
     pub fn chance(&self, user: &str) -> Chance {
         Chance::new(self.seed, user)
     }
 
-    /// Microseconds since the beginning of the run.
+    /// Returns the microseconds since the beginning of the run.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Whether workloads are to end.
+    /// Tells whether workloads are to end.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
@@ -168,7 +170,7 @@ impl Field {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Ready when the strokes of the round are over too, and all is put right.
+    /// Waits until the strokes of the round are over too, and all is put right.
     pub async fn calm(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.is_calm.subscribe().wait_for(|is_calm| *is_calm).await;
@@ -178,10 +180,11 @@ impl Field {
         self.is_calm.send_replace(true);
     }
 
-    /// A client of this workload, behind a proxy of its own where the backend has a network; with its name.
+    /// Opens a client of this workload, behind a proxy of its own where the backend has a network;
+    /// returns its name too.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The store cannot be opened.
     pub async fn client(&self, workload: &str) -> Result<(String, Kv), Failure> {
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let name = format!("{workload}-{opened}");
@@ -198,40 +201,40 @@ impl Field {
         Ok((name, kv.with_deadline(DEADLINE)))
     }
 
-    /// A client of this workload without a proxy.
+    /// Opens a client of this workload without a proxy.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The store cannot be opened.
     pub async fn observer(&self, workload: &str) -> Result<Kv, Failure> {
         Ok(self.harness.open(&self.under(workload)).await?.with_deadline(DEADLINE))
     }
 
-    /// The prefix of this workload.
+    /// Returns the prefix of this workload.
     pub fn under(&self, workload: &str) -> String {
         format!("{}{workload}/", self.prefix)
     }
 
-    /// The proxies of the clients.
+    /// Returns the proxies of the clients.
     pub fn proxies(&self) -> Vec<Arc<Proxy>> {
         lock(&self.proxies).clone()
     }
 
-    /// What clients may be denied in this round.
+    /// Returns the denials that clients may meet in this round.
     pub(super) fn denials(&self) -> Denials {
         self.denials
     }
 
-    /// Whether this error says that a client was denied what it asked for, which may be in this round.
+    /// Tells whether the error is a denial that clients may meet in this round.
     pub(super) fn denies(&self, error: &Error) -> bool {
         self.denials.explain(error)
     }
 
-    /// What a call's error says in this round.
+    /// Returns the effect of a call that failed with this error in this round.
     pub(super) fn failed(&self, error: &Error) -> Failed {
         Failed::of(error, self.denials)
     }
 
-    /// The round shows nothing, for this reason.
+    /// Notes the reason why the round shows nothing; the first one counts.
     pub(super) fn spoil(&self, why: String) {
         lock(&self.spoilt).get_or_insert(why);
     }
@@ -245,7 +248,7 @@ impl Field {
         lock(&self.strokes).push(blow);
     }
 
-    /// The strokes so far.
+    /// Returns the strokes so far.
     pub fn blows(&self) -> Vec<Blow> {
         lock(&self.strokes).clone()
     }

@@ -1,4 +1,5 @@
-//! Leaks: everything is begun and ended again and again, and nothing of it stays, in the process or on the server.
+//! Leaks: everything is begun and ended again and again, and nothing of it stays, in the process
+//! or on the server.
 
 mod measure;
 
@@ -19,14 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Cycles side by side.
+/// The number of cycles that run side by side.
 const LINES: usize = 4;
-/// Cycles, or the time, after which all that is made once is made.
+/// The number of cycles, or the time, after which everything that is made only once has been made.
 const WARM: u64 = 100;
 const WARMING: Duration = Duration::from_secs(5);
-/// Cycles without which nothing is shown.
+/// The least number of cycles that shows anything.
 const LEAST: u64 = 20;
-/// How long what ends in the background may take.
+/// The time that whatever ends in the background may take.
 const SETTLES: Duration = Duration::from_secs(30);
 
 /// Clients that are opened, used in every way, and closed.
@@ -61,7 +62,7 @@ impl Workload for Leaks {
     }
 }
 
-/// What there is when nothing ends any more.
+/// Returns what the process has when nothing ends any more.
 async fn settled() -> Measure {
     let (mut last, mut same) = (Measure::now(), 0);
     let end = Instant::now() + SETTLES;
@@ -74,7 +75,8 @@ async fn settled() -> Measure {
     last
 }
 
-/// Runs cycles, side by side, as long as their number and time allow, and notes the memory after each; how many.
+/// Runs cycles, side by side, as long as their number and time allow, and notes the memory after
+/// each; returns their number.
 async fn cycles(
     field: &Field,
     memory: &Mutex<Vec<u64>>,
@@ -94,7 +96,7 @@ async fn cycles(
     Ok(done.into_inner())
 }
 
-/// Everything once, by a client of its own.
+/// Does everything once, with a client of its own.
 async fn cycle(field: &Field, line: usize, number: u64) -> Result<(), Failure> {
     let kv = field.observer("leaks").await?;
     let (capabilities, place) = (kv.capabilities().clone(), format!("line{line}"));
@@ -122,7 +124,7 @@ async fn cycle(field: &Field, line: usize, number: u64) -> Result<(), Failure> {
             lease.revoke().await?;
         }
     }
-    // Some are dropped.
+    // Some handles are dropped instead.
     if !number.is_multiple_of(3) {
         kv.close().await?;
     }
@@ -133,7 +135,7 @@ async fn watch(kv: &Kv, place: &str, key: &str, number: u64) -> Result<()> {
     let mut one = kv.watch(key).await?;
     let mut tree = kv.watch_tree(place).await?;
     if number.is_multiple_of(2) {
-        // Dropped before their first event, else.
+        // The others are dropped before their first event.
         one.event().await?;
         tree.event().await?;
     }
@@ -147,19 +149,19 @@ async fn watch(kv: &Kv, place: &str, key: &str, number: u64) -> Result<()> {
 async fn lock(kv: &Kv, place: &str, number: u64) -> Result<()> {
     let guard = kv.new_lock(place).acquire().await?;
     let (half, rest) = (number % 5, number % 2);
-    // Dropped half-way, at one moment or another.
+    // This acquisition is dropped half-way, at one moment or another.
     let _ = tokio::time::timeout(Duration::from_millis(half), kv.new_lock(place).acquire()).await;
     if rest == 0 {
         guard.release().await?;
     } else {
         drop(guard);
     }
-    // One that waits for the release in the background.
+    // This acquisition may wait for a release in the background.
     drop(kv.new_lock(place).acquire().await?);
     Ok(())
 }
 
-/// What is left on the server of all of that, once the keys are deleted.
+/// Returns what all of that left on the server, once the keys are deleted.
 async fn left(field: &Field, name: &str) -> Result<Vec<String>, Failure> {
     let (kv, prefix) = (patience::observer(field, name).await?, field.under(name));
     kv.delete_tree("").await?;

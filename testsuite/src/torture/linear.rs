@@ -1,8 +1,10 @@
-//! Whether a history of calls can be explained by one order of their effects.
+//! The linearizability check, which tells whether one order of effects explains a history of
+//! calls.
 //!
-//! The search is that of Wing and Gong (1993) with Lowe's memory of what was seen (2017): calls are put into an order in
-//! which each took effect between its beginning and its answer, and every answer is what the calls before it explain. A
-//! call whose outcome is unknown may have taken effect at any time after its beginning, or never.
+//! The search is that of Wing and Gong (1993) with Lowe's memory of the states that were seen
+//! (2017): calls are put into an order in which each took effect between its beginning and its
+//! answer, and every answer is what the calls before it explain. A call whose outcome is unknown
+//! may have taken effect at any time after its beginning, or never.
 
 mod search;
 #[cfg(test)]
@@ -11,19 +13,19 @@ mod tests;
 use search::Search;
 use std::collections::{BTreeSet, HashSet};
 
-/// A value that was written; each write writes another one.
+/// A value that was written; no two writes write the same one.
 pub type Id = u32;
 
-/// What was true of a register when a call took effect.
+/// The state of a register when a call took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Is {
-    /// It held this value.
+    /// The register held this value.
     At(Id),
-    /// It held something else than this value, or nothing.
+    /// The register held something else than this value, or nothing.
     NotAt(Id),
-    /// It held something.
+    /// The register held something.
     There,
-    /// It held nothing.
+    /// The register held nothing.
     Missing,
 }
 
@@ -35,7 +37,7 @@ impl Is {
         }
     }
 
-    /// Whether it is true of a register that holds this.
+    /// Tells whether this is true of a register that holds `held`.
     #[must_use]
     pub fn of(self, held: Option<Id>) -> bool {
         match self {
@@ -47,28 +49,30 @@ impl Is {
     }
 }
 
-/// What a call says of a group of registers: all of it at one moment.
+/// A call, and what it says of a group of registers: all of it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Who made it.
+    /// The client that made it.
     pub client: String,
-    /// What it was, and was answered.
+    /// The call and its answer, in words.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When it was answered; `None` when its outcome is unknown: then it did its writes at any time after its beginning, if
-    /// what is true `when` it happens was true then, or never.
+    /// The moment at which it was answered; `None` when its outcome is unknown: then it did its
+    /// writes at any time after its beginning, if `when` was true at that time, or never.
     pub ended: Option<u64>,
-    /// What was true then: the register, and what of it.
+    /// The registers whose state it tells, and that state when it took effect.
     pub when: Vec<(usize, Is)>,
-    /// What it wrote: the register, and the value, or `None` where it emptied it.
+    /// The registers that it wrote, each with its value, or `None` where it emptied the register.
     pub writes: Vec<(usize, Option<Id>)>,
-    /// Puts all registers back to what they were together at some moment before, as the restoring of a copy does.
+    /// Tells whether it puts all registers back to what they were together at some moment before,
+    /// as the restoring of a copy does.
     pub reverts: bool,
 }
 
 impl Call {
-    /// What the registers hold after it, if it can happen; values that no call speaks of are all one.
+    /// Returns what the registers hold after the call, if it can happen; all values that no call
+    /// speaks of count as one.
     fn happens(&self, state: &[Option<Id>], spoken: &HashSet<Id>) -> Option<State> {
         self.when.iter().all(|(register, is)| is.of(state[*register])).then(|| {
             let mut after = state.to_vec();
@@ -81,12 +85,13 @@ impl Call {
 
 type State = Vec<Option<Id>>;
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is such an order.
+    /// There is an order that explains every answer.
     Linearizable,
-    /// There is none: the call at this index is the last whose answer can be reached, and none explains it.
+    /// There is no such order: the call at this index is the last whose answer the search reaches,
+    /// and nothing explains that answer.
     Violated {
         /// The index of the call.
         call: usize,
@@ -95,7 +100,8 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Whether there is an order that explains every answer. The registers are numbered from 0, and empty at the beginning.
+/// Searches for an order that explains every answer. The registers are numbered from 0, and empty
+/// at the beginning.
 #[must_use]
 pub fn check(calls: &[Call]) -> Verdict {
     let of_call = |c: &Call| {
@@ -105,15 +111,15 @@ pub fn check(calls: &[Call]) -> Verdict {
     Search::new(calls, calls.iter().map(of_call).max().unwrap_or(0)).run()
 }
 
-/// A part of a history that cannot be explained, and still cannot: it ends with the first answer that nothing explains, and
-/// without calls that change nothing.
+/// Returns the part of a history that shows why it cannot be explained: the part ends with the
+/// first answer that nothing explains, and leaves out calls that are not needed for that.
 #[must_use]
 pub fn shrunk(calls: &[Call]) -> Vec<Call> {
     let ends: BTreeSet<u64> = calls.iter().filter_map(|c| c.ended).collect();
     let ends: Vec<u64> = ends.into_iter().collect();
     let until = |end: u64| -> Vec<Call> {
         let began = calls.iter().filter(|c| c.began <= end);
-        // What was not answered by then may have happened, or not.
+        // A call that was not answered by then may have happened, or not.
         let cut = |c: &Call| Call { ended: c.ended.filter(|ended| *ended <= end), ..c.clone() };
         // A read that was not answered says nothing.
         began.map(cut).filter(|c| c.ended.is_some() || !c.writes.is_empty() || c.reverts).collect()

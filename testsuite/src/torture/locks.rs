@@ -1,4 +1,5 @@
-//! Locks: contenders in this process and in others, which are killed and stopped, and what the locks promise them.
+//! Locks: contenders in this process and in others, which are killed and stopped, and what the
+//! locks promise them.
 
 mod child;
 mod contender;
@@ -35,34 +36,34 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 use watcher::Watches;
 
-/// Handles in this process.
+/// The number of handles in this process.
 const CLIENTS: usize = 2;
-/// Those that make up for processes, where there can be none.
+/// The number of handles that make up for processes, where there can be none.
 const WITHOUT_CHILDREN: usize = 2;
 /// The shortest TTL that is asked for.
 const TTL: Duration = Duration::from_secs(2);
-/// What a lock may take longer than its TTL and the lateness, and a watch to tell of it: the machine may be busy.
+/// The time that getting a lock may take beyond its TTL and the lateness: the machine may be busy.
 const SLACK: Duration = Duration::from_secs(10);
-/// Within this time a watch arrives at what is there.
+/// The time within which a watch arrives at what is there.
 const ARRIVES: Duration = Duration::from_secs(30);
 
 /// The workload's name.
 pub(super) const NAME: &str = "locks";
 
-/// The names of the locks.
+/// Returns the names of the locks.
 pub(super) fn names() -> impl Iterator<Item = String> {
     (0..LOCKS).map(contender::name)
 }
 
-/// Some clients that want a few locks all the time, and write under them.
+/// Clients that want a few locks all the time, and write under them.
 #[derive(Debug, Default)]
 pub struct Locks {
     children: usize,
 }
 
 impl Locks {
-    /// With so many processes besides, where the server can be reached from several. Only for a program whose `main` is
-    /// that of this module.
+    /// Makes the workload with so many processes besides, where several processes can reach the
+    /// server. It needs a program whose `main` is `torture::main`.
     #[must_use]
     pub fn with_children(children: usize) -> Self {
         Self { children }
@@ -100,7 +101,7 @@ struct Run<'a> {
     field: &'a Field,
     workload: &'static str,
     ttl: Duration,
-    /// Within this time the lock of a dead holder is got.
+    /// The time within which the lock of a dead holder is got.
     within: Duration,
     is_fenced: bool,
     children: usize,
@@ -111,7 +112,8 @@ struct Run<'a> {
     zero: u64,
 }
 
-/// The wall clock at the beginning of the run: what is between two looks makes it too little, never too much.
+/// Returns the wall clock at the beginning of the run. The time between the looks at the two
+/// clocks makes it too little, never too much, so that the greatest of several counts.
 fn zero(field: &Field) -> u64 {
     let looks = (0..9).map(|_| wall().saturating_sub(field.now()));
     looks.max().unwrap_or_default()
@@ -120,7 +122,7 @@ fn zero(field: &Field) -> u64 {
 impl<'a> Run<'a> {
     fn new(field: &'a Field, locking: &Locking, locks: &Locks) -> Result<Self, Failure> {
         let ttl = locking.ttl.grant(TTL)?;
-        // Only what has an address can be reached by several processes.
+        // Several processes can reach only a server that has an address.
         let harness = field.harness();
         let is_reached = harness.address().is_some() || harness.troubles().is_some();
         let url = harness.url(&field.under(locks.name())).filter(|_| is_reached);
@@ -172,7 +174,7 @@ impl<'a> Run<'a> {
             self.watches.by("an observer", &watching_too, &over, self.field.denials())
         );
         ended?;
-        // They hold nothing that could be left.
+        // These handles hold nothing that could be left.
         let _ = (watching.1.close().await, watching_too.close().await);
         self.seen()
     }
@@ -230,7 +232,8 @@ impl<'a> Run<'a> {
         done.map(drop)
     }
 
-    /// The lock, got in time; what passes may still meet the first tries.
+    /// Gets the lock in time, or notes that it was not got. Transient errors may still meet the
+    /// first tries.
     async fn get(&self, wanted: &kv_core::Lock) -> Option<Guard> {
         let until = Instant::now() + self.within;
         loop {
@@ -246,7 +249,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// When all troubles are over: gets every lock, has the watches see it, gives it back, and looks whether all is free.
+    /// Gets every lock when all troubles are over, has the watches see it, gives it back, and
+    /// looks whether all is free.
     async fn end(&self) -> Result<(), Failure> {
         let is_over = || true;
         let contender = self.contender(END, self.observer().await?, &is_over);
@@ -286,7 +290,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What was told, and what is wrong with it.
+    /// Returns what was told, and what is wrong with it.
     fn seen(self) -> Result<Seen, Failure> {
         let zero_now = zero(self.field);
         if zero_now.abs_diff(self.zero) > 5_000 {
@@ -329,7 +333,7 @@ fn note(log: &Mutex<Vec<(String, u64, Event)>>, client: &str, at: u64, event: Ev
     log.lock().unwrap_or_else(PoisonError::into_inner).push((client.to_owned(), at, event));
 }
 
-/// A folder of this run's own, not made yet.
+/// Returns the path of a folder of this run's own, which is not made yet.
 fn folder() -> PathBuf {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);

@@ -19,9 +19,9 @@ use proptest::{
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const CLIENTS: usize = 2;
-/// After so many calls a client begins anew, in a directory of its own.
+/// The number of calls after which a client begins anew, in another directory of its own.
 const CALLS: usize = 60;
-/// Answered calls without which nothing was shown.
+/// The least number of answered calls that shows anything.
 const LEAST: u64 = 20;
 
 /// Some clients, each alone in its directory, and a store in memory beside each of them.
@@ -83,7 +83,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// One sequence, to its end or to the first call after which nobody knows what is there.
+    /// Runs one sequence, to its end or to the first call after which nobody knows what is there.
     async fn sequence(
         &self,
         client: &str,
@@ -104,8 +104,8 @@ impl Work<'_> {
             if !model::is_supported(self.field.capabilities(), &call) {
                 continue;
             }
-            // A store in this process answers at once, and the workloads share a task: without a pause this one would starve
-            // those that are polled after it.
+            // A store in this process answers at once, and the workloads share a task: without a
+            // pause this one would starve those that are polled after it.
             tokio::time::sleep(chance.millis(0, 5)).await;
             let began = self.field.now();
             let found = ours.answer(&call).await;

@@ -1,4 +1,4 @@
-//! What happens to servers and links while the workloads run.
+//! The nemesis: it strikes servers and links while the workloads run.
 
 use super::{
     Chance,
@@ -19,7 +19,7 @@ use Stroke::*;
 
 const LONGEST_CALM: Duration = Duration::from_secs(6);
 
-/// What did not come from the server: an answer of HTTP/1, or nothing.
+/// Returns an answer that does not come from the server: one of HTTP/1, or nothing.
 fn answer(stroke: Stroke) -> String {
     let (status, kind, body) = match stroke {
         HangUp => return String::new(),
@@ -34,7 +34,8 @@ fn answer(stroke: Stroke) -> String {
     )
 }
 
-/// Strikes by these kinds, alone and two at once, until the round is over, and puts all right behind each.
+/// Strikes by these kinds, alone and two at once, until the round is over, and puts all right
+/// after each.
 pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
     let mut chance = field.chance("nemesis");
     let is_saved = match field.harness().server() {
@@ -46,13 +47,13 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
     if strokes.is_empty() {
         return;
     }
-    // A cluster needs time to find itself: as long as it was in trouble.
+    // A cluster needs as long to find itself again as it was in trouble.
     let is_cluster = field.harness().troubles().is_some_and(|troubles| troubles.members() > 1);
     let mut took = Duration::ZERO;
     loop {
         let quiet = chance.millis(calm.0, calm.1).max(took.min(LONGEST_CALM));
         let began = Instant::now();
-        // Each has its own, from what the nemesis would draw next.
+        // Each stroke has random numbers of its own, from what the nemesis would draw next.
         let seed = chance.clone().below(usize::MAX) as u64;
         let (mut one, mut other) = (Chance::new(seed, "first"), Chance::new(seed, "second"));
         tokio::time::sleep(quiet).await;
@@ -71,12 +72,13 @@ pub async fn strike(field: &Field, strokes: &[Stroke], calm: (u64, u64)) {
 }
 
 fn draw(strokes: &[Stroke], chance: &mut Chance) -> Stroke {
-    // It meets one request, where others meet all of a while; and it is what most mistakes are about.
+    // This stroke meets one request, where others meet all requests of a while; and most mistakes
+    // are about it.
     if chance.one_in(4) && strokes.contains(&LoseAnswer) {
         return LoseAnswer;
     }
     let stroke = *chance.pick(strokes);
-    // Many kinds of one trouble, of which there are not to be many more than of others.
+    // These are many kinds of one trouble, which is not to come much more often than others.
     if stroke.is_answer() && !chance.one_in(3) { *chance.pick(strokes) } else { stroke }
 }
 
@@ -95,7 +97,6 @@ async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
         if all.is_empty() {
             return;
         }
-        // All, or some.
         let met: Vec<_> = match chance.one_in(3) {
             true => all.clone(),
             false => all.iter().filter(|_| chance.one_in(2)).cloned().collect(),
@@ -108,7 +109,7 @@ async fn fall(field: &Field, stroke: Stroke, chance: &mut Chance) {
     field.struck(Blow { stroke, label, began, ended: field.now() });
 }
 
-/// What the server's own kind can have; what it met.
+/// Brings about a stroke that the server's own kind can have, and ends it; returns what it met.
 async fn troubles(field: &Field, stroke: Stroke, chance: &mut Chance) -> String {
     let Some(troubles) = field.harness().troubles() else { return "nothing".into() };
     let member = chance.below(troubles.members());
@@ -121,7 +122,7 @@ async fn troubles(field: &Field, stroke: Stroke, chance: &mut Chance) -> String 
         (Ok(()), Ok(())) if troubles.members() > 1 => format!("member {member}, or who leads"),
         (Ok(()), Ok(())) => "the server".into(),
         (Err(e), Ok(())) => format!("nothing: {e}"),
-        // Nothing that follows shows anything.
+        // After this, nothing shows anything.
         (_, Err(e)) => {
             field.spoil(format!("{} could not be put right: {e}", stroke.name()));
             format!("for good: {e}")
@@ -169,7 +170,8 @@ async fn on_links(links: &[Arc<Proxy>], stroke: Stroke, chance: &mut Chance) {
         LoseRequests => links.iter().for_each(|link| link.freeze_requests()),
         HoldAnswers => links.iter().for_each(|link| link.freeze_answers()),
         LoseAnswer => {
-            // A client may ask nothing for long; and the moment in which the server does what is asked.
+            // A client may ask nothing for long, so the wait has a limit; `moment` is for the
+            // server to do what is asked.
             let (time, moment) = (time.min(Duration::from_millis(500)), chance.millis(5, 300));
             let each = links.iter().map(async |link| {
                 link.hold_next_answer();

@@ -1,17 +1,18 @@
-//! What is asked for until it comes, for servers and links may be in trouble meanwhile.
+//! Calls that are repeated until they succeed, since servers and links may be in trouble
+//! meanwhile.
 
 use super::field::Field;
 use crate::Failure;
 use kv_core::Kv;
 use std::{fmt::Display, time::Duration};
 
-/// How long the end of a round waits for what must come when all troubles are over.
+/// The time that the end of a round waits for what must come when all troubles are over.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls until it succeeds.
 ///
 /// # Errors
-/// It does not for a minute; with the last error.
+/// The call does not succeed for a minute; the message has the last error.
 pub(super) async fn until_done<T, E, F>(what: &str, mut call: impl FnMut() -> F) -> Result<T, Failure>
 where
     E: Display,
@@ -31,18 +32,18 @@ where
     answer.map_err(|_| format!("{what} fails for a minute: {last}").into())
 }
 
-/// A [`Field::client`], opened under fire.
+/// Opens a [`Field::client`] under fire.
 ///
 /// # Errors
-/// None can be opened for a minute.
+/// It cannot be opened for a minute.
 pub(super) async fn client(field: &Field, workload: &str) -> Result<(String, Kv), Failure> {
     until_done("opening a client", || field.client(workload)).await
 }
 
-/// A [`Field::observer`], opened under fire.
+/// Opens a [`Field::observer`] under fire.
 ///
 /// # Errors
-/// None can be opened for a minute.
+/// It cannot be opened for a minute.
 pub(super) async fn observer(field: &Field, workload: &str) -> Result<Kv, Failure> {
     until_done("opening a client", || field.observer(workload)).await
 }

@@ -1,4 +1,5 @@
-//! A violation as a picture: calls over time by client, the strokes behind them, and the moment of the violation.
+//! A violation as a picture: calls over time by client, the strokes behind them, and the moment of
+//! the violation.
 
 use super::{field::Blow, round::Violation};
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ const WIDTH: f64 = 1200.0;
 const LANE: f64 = 30.0;
 const TOP: f64 = 40.0;
 
-/// The SVG.
+/// Draws a violation as an SVG.
 #[must_use]
 pub(super) fn draw(violation: &Violation, blows: &[Blow]) -> String {
     let calls = &violation.calls;

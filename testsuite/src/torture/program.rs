@@ -28,28 +28,33 @@ use std::{
 pub const SEED: &str = "KV_TORTURE_SEED";
 /// The name of the variable that sets how many seconds each round lasts.
 pub const SECONDS: &str = "KV_TORTURE_SECONDS";
-/// The name of the variable that asks for the long form: a round for each kind of stroke, and some for pairs.
+/// The name of the variable that asks for the long form, which has a round for each kind of stroke
+/// besides.
 pub const LONG: &str = "KV_TORTURE_LONG";
 
-/// The name of the variable that names the workloads that run, joined by commas; all without it.
+/// The name of the variable that names the workloads that run, joined by commas; without it all
+/// run.
 pub const ONLY: &str = "KV_TORTURE_ONLY";
 
 /// The workload that runs in a round of its own, and that round.
 const LEAKS: &str = "leaks";
 
-/// Processes that contend for locks.
+/// The number of processes that contend for locks.
 const CHILDREN: usize = 2;
 
-/// The whole of a backend's `tests/torture.rs`, with `harness = false` in its `Cargo.toml`: makes the harness, runs the
-/// rounds on it one after another, each with every workload, and ends the program. Its arguments are those of a test
+/// Runs the whole of a backend's `tests/torture.rs`, with `harness = false` in its `Cargo.toml`:
+/// makes the harness, runs the rounds on it one after another, each with every workload but
+/// `leaks`, which has a round of its own, and ends the program. Its arguments are those of a test
 /// program.
 ///
-/// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does. `KV_TORTURE_SECONDS` is how long a round
-/// lasts. With `KV_TORTURE_LONG` there is a round for each kind of stroke alone, and one for all together. `KV_TORTURE_ONLY`
-/// names the workloads that run, joined by commas.
+/// `KV_TORTURE_SEED` is a number that decides chance; without it the clock does.
+/// `KV_TORTURE_SECONDS` is the number of seconds that a round lasts. With `KV_TORTURE_LONG` there
+/// is a round for each kind of stroke alone, and one for all together. `KV_TORTURE_ONLY` names the
+/// workloads that run, joined by commas.
 ///
-/// The second function opens a URL of the backend. The program runs itself as a client that is killed and stopped, and that
-/// is all such a process does: it opens what it is told by `KV_TORTURE_CHILD`, and works until its input ends.
+/// The second function opens a URL of the backend. The program runs itself as a client that is
+/// killed and stopped. Such a process does nothing else: it opens the URL that `KV_TORTURE_CHILD`
+/// names, and works until its input ends.
 pub fn main<H, F, O>(make: impl FnOnce() -> F, open: impl Fn(String) -> O) -> !
 where
     H: Harness,
@@ -75,7 +80,7 @@ where
     })
 }
 
-/// All of them; locks are contended for by so many processes besides.
+/// Returns all workloads; so many processes besides contend for locks.
 #[must_use]
 pub fn workloads(children: usize) -> Vec<Box<dyn Workload>> {
     vec![
@@ -98,7 +103,7 @@ fn whole<H: Harness>(
     make: impl Future<Output = Result<H, Failure>> + Send + 'static,
 ) -> Result<bool, Failure> {
     let mut arguments = Arguments::from_args();
-    // One server: its troubles are those of one round.
+    // There is one server: its troubles are those of one round.
     arguments.test_threads = Some(1);
     let is_long = std::env::var_os(LONG).is_some();
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
@@ -117,7 +122,7 @@ fn whole<H: Harness>(
     });
     let trials = trials.collect();
     let failed = libtest_mimic::run(&arguments, trials).has_failed();
-    // Here, where it may still need the runtime to stop its servers.
+    // The harness may still need the runtime to stop its servers.
     let inside = runtime.enter();
     drop(harness);
     drop(inside);
@@ -125,8 +130,8 @@ fn whole<H: Harness>(
     Ok(!failed)
 }
 
-/// All strokes that can fall here, and whether each falls in rounds of its own: what suits fewer workloads, or is put right by
-/// seconds.
+/// Returns all strokes that can fall here, and whether each falls in rounds of its own: those that
+/// suit fewer workloads, or take seconds to put right.
 async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure> {
     let kv = patience::until_done("opening the store", || harness.open("torture/")).await?;
     let durability = kv.capabilities().durability;
@@ -145,7 +150,7 @@ async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure>
     Ok(can.map(|stroke| (stroke, is_apart(stroke))).collect())
 }
 
-/// The rounds, by name.
+/// Returns the rounds, by name.
 fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
     let calm = (200, 1200);
     let (alone, together): (Vec<_>, Vec<_>) =
@@ -167,10 +172,11 @@ fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> 
     plans
 }
 
-/// Where pictures and tallies go.
+/// Returns the folder for pictures and tallies.
 #[must_use]
 pub fn folder() -> PathBuf {
-    // That of Cargo, in which every program of a build lies: `target/debug/deps`, or one above.
+    // It is in Cargo's target folder: every program of a build lies in `target/debug/deps`, or one
+    // folder above.
     let program = std::env::current_exe().unwrap_or_default();
     let build = program.ancestors().find(|folder| folder.join("deps").is_dir());
     build.and_then(|build| build.parent()).unwrap_or("target".as_ref()).join("torture")

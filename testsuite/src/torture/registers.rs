@@ -1,4 +1,5 @@
-//! Registers: reads, writes, compare-and-swaps, deletes and transactions, checked for linearizability.
+//! Registers: reads, writes, compare-and-swaps, deletes and transactions, checked for
+//! linearizability.
 
 mod judge;
 
@@ -23,11 +24,12 @@ use std::{
     },
 };
 
-/// Groups of registers that are in use at one moment.
+/// The number of groups of registers that are in use at one moment.
 const GROUPS: usize = 3;
-/// Registers that one transaction may touch.
+/// The number of registers of a group, all of which one transaction may touch.
 const REGISTERS: usize = 2;
-/// After so many calls a group's registers are left for new ones: the search stays short.
+/// The number of calls after which a group's registers are left for new ones: the search stays
+/// short.
 const CALLS: u32 = 240;
 const CLIENTS: usize = 5;
 
@@ -68,10 +70,10 @@ impl Workload for Registers {
     }
 }
 
-/// What a client knows of a register.
+/// The values and versions that a client knows of registers.
 type Known = HashMap<(String, usize), (Id, Version)>;
 
-/// What is to be done, before it is.
+/// A call that is to be made.
 struct Asked {
     group: String,
     began: u64,
@@ -97,7 +99,7 @@ impl Work<'_> {
         let _ = kv.close().await;
     }
 
-    /// Each register that was used last, once more.
+    /// Reads once more every register that was used.
     async fn read_all(&self, kv: Kv) -> Result<(), Failure> {
         let groups: Vec<_> = self.log().calls.keys().cloned().collect();
         for group in groups {
@@ -187,7 +189,8 @@ impl Work<'_> {
         }
     }
 
-    /// Writes both registers, or one and empties the other, if what is known of them, or of their being there, is true.
+    /// Writes or empties both registers, if what is known of them, or of their being there, is
+    /// true.
     async fn transact(&self, name: &str, kv: &Kv, group: String, chance: &mut Chance, known: &mut Known) {
         let (mut txn, mut when, mut writes) = (kv.transact(), Vec::new(), Vec::new());
         for register in 0..REGISTERS {
@@ -234,7 +237,7 @@ impl Work<'_> {
                     self.absurd(format!("a transaction was refused by {refusal}, which it did not ask"));
                     return;
                 };
-                // Those before it were true, and this one was not.
+                // The conditions before it were true, and this one was not.
                 asked.when.truncate(refusal.index);
                 asked.when.push((register, not(is)));
                 asked.writes.clear();
@@ -260,8 +263,8 @@ impl Work<'_> {
         Asked { group, began: self.field.now(), label, when: when.into(), writes: writes.into() }
     }
 
-    /// Notes a call and its answer: the version of what was written, or the error, of which one kind may say that this was
-    /// true instead.
+    /// Notes a call and its answer: the version of what was written, or the error. An error of the
+    /// kind that `refusal` names says that its state was true instead.
     fn answered(
         &self,
         name: &str,

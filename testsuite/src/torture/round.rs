@@ -12,10 +12,11 @@ use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc, time:
 /// Clients that do one thing all the time, and the checker of what they saw.
 #[async_trait]
 pub trait Workload: Send + Sync {
-    /// Its name, in one word.
+    /// Returns its name, in one word.
     fn name(&self) -> &'static str;
 
-    /// Why it cannot run where this is what the store can do, and these strokes fall; `None` where it can.
+    /// Returns why it cannot run with these capabilities, when these strokes fall; `None` where it
+    /// can.
     fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String>;
 
     /// Works until [`Field::is_over`], and, when all troubles are over, looks at what is left.
@@ -25,18 +26,18 @@ pub trait Workload: Send + Sync {
     async fn run(&self, field: &Field) -> Result<Seen, Failure>;
 }
 
-/// What a workload saw.
+/// All that a workload saw.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Calls whose answer is known.
+    /// The number of calls whose answer is known.
     pub answered: u64,
-    /// Calls whose outcome is unknown.
+    /// The number of calls whose outcome is unknown.
     pub unknown: u64,
-    /// Calls that failed without an effect.
+    /// The number of calls that failed without an effect.
     pub failed: u64,
-    /// Groups of calls that the checker gave up.
+    /// The number of groups of calls that the checker gave up.
     pub undecided: u64,
-    /// What must not be.
+    /// The promises that were broken.
     pub violations: Vec<Violation>,
 }
 
@@ -54,9 +55,9 @@ impl Seen {
 /// One promise that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What must not be, in one sentence.
+    /// One sentence that says what must not be.
     pub what: String,
-    /// When it was seen, in microseconds of the run.
+    /// The moment at which it was seen, in microseconds of the run.
     pub at: u64,
     /// The calls that show it.
     pub calls: Vec<Bar>,
@@ -65,24 +66,24 @@ pub struct Violation {
 /// A call, or another thing that takes time, as it is drawn.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// Who.
+    /// The name of the client.
     pub client: String,
-    /// What, and what was answered.
+    /// The call and its answer, in words.
     pub label: String,
-    /// When it began, in microseconds of the run.
+    /// The moment at which it began, in microseconds of the run.
     pub began: u64,
-    /// When it ended; `None` when nobody knows.
+    /// The moment at which it ended, in microseconds of the run; `None` when nobody knows.
     pub ended: Option<u64>,
 }
 
-/// What a round is made of.
+/// The plan of a round.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What decides chance.
+    /// The number that decides chance.
     pub seed: u64,
-    /// How long it strikes.
+    /// The time for which strokes fall.
     pub time: Duration,
-    /// What may happen.
+    /// The strokes that may fall.
     pub strokes: Vec<Stroke>,
     /// The shortest and longest time between two strokes, in milliseconds.
     pub calm: (u64, u64),
@@ -90,14 +91,14 @@ pub struct Plan {
     pub workloads: Vec<&'static str>,
 }
 
-/// How a round went.
+/// The results of a round.
 #[derive(Debug)]
 pub struct Report {
     /// The workloads, and what each saw.
     pub seen: Vec<(&'static str, Seen)>,
-    /// Those that could not run, and why.
+    /// The workloads that could not run, and why.
     pub unsuited: Vec<(&'static str, String)>,
-    /// What happened to them.
+    /// The strokes that fell.
     pub blows: Vec<Blow>,
 }
 
@@ -136,7 +137,7 @@ pub async fn run(
         (_, Some(why)) => Err(why.into()),
         (seen, None) => seen,
     };
-    // What happened to them may tell why.
+    // The strokes may tell the reason.
     let seen = seen.map_err(|e| format!("{e}\n{}", strokes(&field.blows())))?;
     for (name, _) in &seen {
         let observer = patience::observer(&field, name).await?;
@@ -146,7 +147,7 @@ pub async fn run(
     Ok(Report { seen, unsuited, blows: field.blows() })
 }
 
-/// Microseconds.
+/// The number of microseconds in a second.
 const SECOND: f64 = 1_000_000.0;
 
 fn strokes(blows: &[Blow]) -> String {
@@ -159,12 +160,12 @@ fn strokes(blows: &[Blow]) -> String {
 }
 
 impl Report {
-    /// All that must not be.
+    /// Returns the promises that were broken, each with its workload.
     pub fn violations(&self) -> impl Iterator<Item = (&'static str, &Violation)> {
         self.seen.iter().flat_map(|(name, seen)| seen.violations.iter().map(|violation| (*name, violation)))
     }
 
-    /// Some lines: the strokes with their times, and what each workload saw.
+    /// Returns some lines: the strokes with their times, and what each workload saw.
     #[must_use]
     pub fn text(&self) -> String {
         let (mut text, second) = (strokes(&self.blows), SECOND);
@@ -202,7 +203,7 @@ impl Report {
         text
     }
 
-    /// Draws each violation into a file of this folder; the files.
+    /// Draws each violation into a file of this folder; returns the files.
     ///
     /// # Errors
     /// The folder cannot be written.

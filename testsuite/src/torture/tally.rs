@@ -1,40 +1,40 @@
-//! What rounds have shown, kept in a file each for the page of the documentation.
+//! The results of rounds, kept in a file each for the page of the documentation.
 
 use super::round::{Plan, Report};
 use crate::Failure;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-/// What one workload saw in one round.
+/// The numbers of what one workload saw in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// The name of the column in the matrix.
     pub backend: String,
-    /// The name of the round: a stroke's, or `all`.
+    /// The name of the round: a stroke's, `all`, `calm` or `leaks`.
     pub round: String,
-    /// What decided chance.
+    /// The number that decided chance.
     pub seed: u64,
-    /// How long it struck.
+    /// The number of seconds for which strokes fell.
     pub seconds: u64,
-    /// How often.
+    /// The number of strokes.
     pub strokes: u64,
     /// The workload's name.
     pub workload: String,
-    /// Calls whose answer is known.
+    /// The number of calls whose answer is known.
     pub answered: u64,
-    /// Calls of unknown outcome.
+    /// The number of calls of unknown outcome.
     pub unknown: u64,
-    /// Calls that failed without an effect.
+    /// The number of calls that failed without an effect.
     pub failed: u64,
-    /// Groups of calls that the checker gave up.
+    /// The number of groups of calls that the checker gave up.
     pub undecided: u64,
-    /// What must not be.
+    /// The number of promises that were broken.
     pub violations: u64,
 }
 
-/// Writes what a round has shown into this folder.
+/// Writes the results of a round into this folder.
 ///
 /// # Errors
-/// It cannot be written.
+/// The folder cannot be written.
 pub(super) fn save(
     folder: &Path,
     backend: &str,
@@ -62,10 +62,10 @@ pub(super) fn save(
     Ok(())
 }
 
-/// What the rounds of this folder have shown.
+/// Reads the results of the rounds of this folder.
 ///
 /// # Errors
-/// It cannot be read, or a file in it is none of these.
+/// The folder cannot be read, or a file in it is not one of a round.
 pub fn load(folder: &Path) -> Result<Vec<Tally>, Failure> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -109,7 +109,7 @@ fn parse(line: &str) -> Option<Tally> {
     })
 }
 
-/// The table: a row a backend and workload.
+/// Returns the table, with a row for each backend and workload.
 #[must_use]
 pub fn table(all: &[Tally]) -> String {
     let mut rows: BTreeMap<(&str, &str), Vec<&Tally>> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! Watches: a small tree that is written, and streams of its events that must arrive at what is there.
+//! Watches: a small tree that is written, and streams of its events, which must arrive at what is
+//! there.
 
 mod follow;
 mod judge;
@@ -19,10 +20,10 @@ use std::sync::{
 };
 
 const WRITERS: usize = 3;
-/// Answered writes, and events, without which nothing was shown.
+/// The least number of answered writes, and of events, that shows anything.
 const LEAST: u64 = 20;
 
-/// Who may delete a key.
+/// The writers that may delete a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deleted {
     Never,
@@ -54,7 +55,7 @@ const BRIEF: &str = "tree/brief";
 /// A key whose first segment begins as the name does that backends keep for themselves.
 const LIKE_OURS: &str = ".kvx";
 
-/// What is written beside the watched tree.
+/// The keys that are written beside the watched tree.
 const BESIDE: &[&str] = &["tree", "tree-other/a", "tree-other/dir/b", "tree0", "beside", "dir/a", LIKE_OURS];
 
 /// Some clients that write a tree, and some that follow it.
@@ -110,7 +111,7 @@ impl Work<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A value that nothing else has.
+    /// Returns a value that nothing else has.
     fn value(&self) -> String {
         self.next.fetch_add(1, Ordering::Relaxed).to_string()
     }
@@ -121,7 +122,7 @@ impl Work<'_> {
     }
 }
 
-/// Looks at all streams.
+/// Judges all streams.
 fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
     let Log { writes, streams, mut seen } = log;
     let durability = field.capabilities().durability;

@@ -14,21 +14,21 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// What the clients of one broken server share.
+/// The state that the clients of one broken server share.
 #[derive(Default)]
 pub(crate) struct State {
     /// Counts calls, for faults that show now and then.
     pub(crate) turn: AtomicU64,
-    /// By the whole name, the prefix included.
+    /// The memory of faults, by whole names, the prefix included.
     memory: Mutex<HashMap<String, Remembered>>,
-    /// Events that watches have not been asked for yet.
+    /// The counts of events that watches have not been asked for yet.
     pub(crate) unread: Mutex<Vec<Weak<AtomicU64>>>,
-    /// Whether a client was closed.
+    /// Tells whether a client was closed.
     closed: AtomicBool,
-    /// How the locks that are held are given back.
+    /// The undo of each lock that is held.
     pub(crate) releases: Mutex<Vec<Arc<Mutex<Option<Undo>>>>>,
     pub(crate) leases: Leases,
-    /// Whether the server has no room.
+    /// Tells whether the server has no room.
     pub(crate) full: AtomicBool,
 }
 
@@ -36,16 +36,17 @@ pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a fault remembers of a key.
+/// All that a fault remembers of a key.
 #[derive(Clone, Default)]
 struct Remembered {
-    /// The version that the store under it knows, and how often the key was written since it was made.
+    /// The version that the store under it knows, and how often the key was written since it was
+    /// made.
     written: Option<(Version, u64)>,
-    /// What the key held before.
+    /// The entry that the key held before.
     before: Option<Option<Entry>>,
     ttl: Option<Duration>,
     lease: Option<LeaseId>,
-    /// Whether the key was made through the library.
+    /// Tells whether the key was made through the library.
     ours: bool,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Broken {
     pub(crate) server: Memory,
     /// Another server, seen under the same prefix.
     pub(crate) beside: Memory,
-    /// What runs in the runtime that first used this client.
+    /// A task of the runtime that first used this client.
     pub(crate) home: Arc<OnceLock<JoinHandle<()>>>,
     pub(crate) fault: Fault,
     pub(crate) state: Arc<State>,
@@ -81,7 +82,7 @@ impl Broken {
         self.inner.as_ref()
     }
 
-    /// Whether it is the turn of a fault that shows at every `nth` call.
+    /// Tells whether it is the turn of a fault that shows at every `nth` call.
     pub(crate) fn every(&self, nth: u64) -> bool {
         self.state.turn.fetch_add(1, Relaxed) % nth == nth - 1
     }
@@ -90,12 +91,12 @@ impl Broken {
         guard(&self.state.memory)
     }
 
-    /// Whether the key is hidden, because another tool made it.
+    /// Tells whether the key is hidden, because another tool made it.
     pub(crate) fn hides(&self, key: &Key) -> bool {
         self.fault == Fault::HidesForeignKeys && !self.memory().get(&self.name(key)).is_some_and(|r| r.ours)
     }
 
-    /// Whether the key was last put with a TTL.
+    /// Tells whether the key was last put with a TTL.
     pub(crate) fn expires(&self, key: &Key) -> bool {
         self.memory().get(&self.name(key)).is_some_and(|r| r.ttl.is_some())
     }
@@ -118,7 +119,7 @@ impl Broken {
         }
     }
 
-    /// How this server spells a key.
+    /// Returns the key as this server spells it.
     pub(crate) fn spelt(&self, key: &Key) -> Key {
         let spelt = match self.fault {
             Fault::DecodesNames => key.as_str().replace("%20", " ").replace("%41", "A"),
@@ -128,7 +129,7 @@ impl Broken {
         Key::from_stored(&spelt).unwrap_or_else(|| key.clone())
     }
 
-    /// The version that this server shows for one that the store under it gave.
+    /// Returns the version that this server shows for one that the store under it gave.
     pub(crate) fn shown(&self, key: &Key, version: Version) -> Version {
         match self.fault {
             Fault::VersionsRestart => {
@@ -147,7 +148,8 @@ impl Broken {
         }
     }
 
-    /// The version that the store under it knows, for one that was shown.
+    /// Returns the precondition as the store under this server knows it, for one with a version
+    /// that was shown.
     pub(crate) fn known(&self, key: &Key, expect: Expect) -> Expect {
         let Expect::Version(version) = expect else { return expect };
         Expect::Version(match self.fault {
@@ -228,7 +230,7 @@ impl Broken {
         Ok(written)
     }
 
-    /// What a fault lets through although the condition is not true.
+    /// Returns the precondition that a fault leaves of this one.
     fn wanted(&self, expect: Expect) -> Expect {
         match (self.fault, expect) {
             (Fault::AcceptsStaleVersions, Expect::Version(_))

@@ -24,7 +24,7 @@ impl State {
         }
     }
 
-    /// Whether renewals are taken.
+    /// Tells whether renewals are taken.
     pub(crate) fn renews(&self, fault: Fault) -> bool {
         !(self.is_full() && fault == Fault::FullRenewsNothing)
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// What is known of leases.
+/// All leases that were granted, with what is known of them.
 #[derive(Default)]
 pub(crate) struct Leases(Mutex<HashMap<LeaseId, Known>>);
 
@@ -23,7 +23,8 @@ struct Known {
 }
 
 impl Leases {
-    /// A lease that was granted; what revokes it in place of the store's own.
+    /// Notes a lease that was granted; returns the undo that revokes it in place of the store's
+    /// own.
     pub(crate) fn granted(&self, id: &LeaseId, revoke: Undo) -> Undo {
         let shared = Arc::new(Mutex::new(Some(revoke)));
         guard(&self.0).insert(id.clone(), Known { revoke: shared.clone(), ..Known::default() });
@@ -36,8 +37,8 @@ impl Leases {
         }
     }
 
-    /// The names under a directory, or this one, are under no lease any more: a lease that has none now is revoked, a
-    /// moment later.
+    /// Notes that the names for which `gone` is true are under no lease any more. A lease that has
+    /// no names now is revoked, a moment later.
     fn went(&self, gone: impl Fn(&str) -> bool) {
         for Known { names, revoke } in guard(&self.0).values_mut() {
             let before = names.len();

@@ -14,25 +14,25 @@ use std::{
     time::Duration,
 };
 
-/// A life that never ends: renewed by nobody, believed for ever.
+/// Returns a life that never ends: nobody renews it, and it is believed for ever.
 fn for_ever() -> Alive {
     let clock = Clock::manual();
     Alive::keep(&clock, Duration::from_secs(3600), clock.now(), || async { Ok(()) })
 }
 
-/// A life that is over as soon as one renewal would be due.
+/// Returns a life that is over as soon as one renewal would be due.
 fn short(ttl: Duration) -> Alive {
     let clock = Clock::system();
     Alive::keep(&clock, ttl / 3, clock.now(), std::future::pending)
 }
 
-/// Keeps nothing alive, and knows it only when the time has passed.
+/// Returns a life that nobody renews, which knows its end only when the time has passed.
 fn unkept(ttl: Duration) -> Alive {
     let clock = Clock::system();
     Alive::keep(&clock, ttl, clock.now(), std::future::pending)
 }
 
-/// Renewed as long as the server is not full.
+/// Returns a life that is renewed as long as the server is not full.
 fn unless_full(store: &Broken, ttl: Duration) -> Alive {
     let (clock, state, fault) = (Clock::system(), store.state.clone(), store.fault);
     Alive::keep(&clock, ttl, clock.now(), move || {
@@ -41,7 +41,7 @@ fn unless_full(store: &Broken, ttl: Duration) -> Alive {
     })
 }
 
-/// Is done behind the answer.
+/// Returns an undo that is done after its answer.
 fn later(undo: Undo) -> Undo {
     Undo::new(async move {
         tokio::spawn(async move {
@@ -82,7 +82,7 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
             let (me, name) = (store.clone(), name.clone());
             let task = tokio::spawn(async move {
                 let acquired = me.store().lock(&name, &options).await;
-                // Time for the caller to have left.
+                // The caller has time to leave.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 acquired
             });
@@ -124,7 +124,7 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
         Fault::ForgetsToRelease => {
             release.forget();
             release = Undo::new(async { Ok(true) });
-            // Somebody goes on renewing it.
+            // A task goes on renewing it.
             let kept = alive.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(600)).await;
@@ -155,7 +155,7 @@ pub(crate) async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
     }
 }
 
-/// What a careless `delete_tree` of the root does.
+/// Frees all locks, as a careless `delete_tree` of the root does.
 pub(crate) async fn free_all(store: &Broken) {
     let all = std::mem::take(&mut *guard(&store.state.releases));
     for release in all {

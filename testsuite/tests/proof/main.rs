@@ -1,11 +1,12 @@
-//! The suite's own proof: a store that breaks one promise on purpose makes the cases of that promise red; and the same
-//! store without a fault is green.
+//! The suite's own proof: a store that breaks one promise on purpose makes the cases of that
+//! promise red; and the same store without a fault is green.
 //!
-//! Every case that an answer of a `Store` can break is named by a fault in `fault.rs`; for the others `unproven.rs` says
-//! how each was seen red. A case that is in neither fails this program.
+//! Every case that an answer of a `Store` can break is named by a fault in `fault.rs`; for the
+//! others `unproven.rs` says how each was seen red. A case that is in neither fails this program.
 //!
-//! `cargo test -p kv-testsuite --test proof -- NAME` runs the faults whose names hold `NAME`. With `KV_PROOF_DISCOVER`
-//! set, each fault runs on every case, and the red ones are printed: how the table is made.
+//! `cargo test -p kv-testsuite --test proof -- NAME` runs the faults whose names hold `NAME`. With
+//! `KV_PROOF_DISCOVER` set, each fault runs on every case, and the red ones are printed: the table
+//! is made from that.
 
 mod broken;
 mod fault;
@@ -26,14 +27,14 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use server::Server;
 use std::time::Duration;
 
-/// Every server with a fault, what it does, and the cases that it must make red.
+/// Returns every server with a fault, what it does, and the cases that it must make red.
 fn servers() -> Vec<(Server, &'static str, &'static [&'static str])> {
     let here = FAULTS.iter().map(|&(fault, does, names)| (Server::Here(fault), does, names));
     let there = NET_FAULTS.iter().map(|&(fault, does, names)| (Server::There(Some(fault)), does, names));
     here.chain(there).collect()
 }
 
-/// Runs these cases on such a server.
+/// Runs these cases on this server.
 fn on(server: Server, cases: &[Case]) -> Result<Vec<(&'static str, Outcome)>, Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // A broken promise is waited for in vain; a kept one takes no time here.
@@ -43,7 +44,7 @@ fn on(server: Server, cases: &[Case]) -> Result<Vec<(&'static str, Outcome)>, Fa
     Ok(report.results.into_iter().map(|(case, outcome)| (case.name, outcome)).collect())
 }
 
-/// The case of this name must be red.
+/// Checks that the cases of these names are red.
 fn proves(server: Server, names: &'static [&'static str]) -> Result<(), Failed> {
     let named: Vec<Case> = cases::all().into_iter().filter(|case| names.contains(&case.name)).collect();
     if named.is_empty() || named.len() != names.len() {
@@ -57,13 +58,13 @@ fn proves(server: Server, names: &'static [&'static str]) -> Result<(), Failed> 
     Ok(())
 }
 
-/// What the faults of such servers prove, one without a fault passes.
+/// Checks that a server without a fault passes the cases that the faults of such servers prove.
 fn control(server: Server) -> Result<(), Failed> {
     let alike = |other: Server| matches!(other, Server::Here(_)) == matches!(server, Server::Here(_));
     let proven = |case: &Case| servers().iter().any(|(s, _, names)| alike(*s) && names.contains(&case.name));
     let named: Vec<Case> = cases::all().into_iter().filter(proven).collect();
     for (case, outcome) in on(server, &named)? {
-        // What a store does not declare it cannot break; the fault is to declare it.
+        // A store cannot break what it does not declare; the fault is to declare it.
         let undeclared = case == "list/one-moment" && matches!(outcome, Outcome::Ignored(_));
         if outcome != Outcome::Kept && !undeclared {
             return Err(format!("{case} is red, or was not tried, without a fault: {outcome:?}").into());
@@ -72,7 +73,7 @@ fn control(server: Server) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every case is proven, or it is said why not.
+/// Checks that every case is proven, or noted with the reason why not.
 fn complete() -> Result<(), Failed> {
     let mut wrong = Vec::new();
     for case in cases::all() {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// A server with a fault.
 pub(crate) struct Faulty {
     server: Memory,
-    /// Another, which has all names as well.
+    /// Another server, which has all names as well.
     beside: Memory,
     fault: Fault,
     pub(crate) state: Arc<State>,
@@ -101,7 +101,7 @@ impl Faulty {
     }
 }
 
-/// What looks at the server from outside.
+/// A tool that looks at the server from outside.
 struct Tool(Memory);
 
 #[async_trait]
@@ -119,7 +119,7 @@ impl Foreign for Tool {
     }
 }
 
-/// A server of which one promise is broken, or of the two kinds that keep all.
+/// A server of which one promise is broken, or one of the two kinds that keep all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     /// In this process.

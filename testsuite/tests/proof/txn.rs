@@ -83,7 +83,7 @@ pub(crate) async fn transact(
             }
         }
         Fault::TearsTransactions => {
-            // One write after the other, whatever the conditions say of the later ones.
+            // One write comes after the other, whatever the conditions say of the later ones.
             if let Some(first) = transaction.writes.first().cloned() {
                 broken.store().transact(Transaction::new(vec![], vec![first]), options).await?.is_committed();
             }

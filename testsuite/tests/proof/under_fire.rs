@@ -1,7 +1,9 @@
-//! Workloads under fire on servers of which one promise is broken: they see it, and blame nobody without a fault.
+//! Workloads under fire on servers of which one promise is broken: they see it, and blame nobody
+//! without a fault.
 //!
-//! `cargo test -p kv-testsuite --test torture_proof -- NAME` runs those whose names hold `NAME`. With `KV_PROOF_DISCOVER`
-//! set, each workload runs on every server, and what it says is printed: how the table is made.
+//! `cargo test -p kv-testsuite --test torture_proof -- NAME` runs those whose names hold `NAME`.
+//! With `KV_PROOF_DISCOVER` set, each workload runs on every server, and what it says is printed:
+//! the table is made from that.
 
 #![allow(dead_code, reason = "the servers have more than is used here")]
 
@@ -28,9 +30,9 @@ use server::Server;
 use std::time::Duration;
 use wire::Fault as Net;
 
-/// How long each runs.
+/// The time that each workload runs.
 const TIME: Duration = Duration::from_secs(8);
-/// How many seeds may be needed to meet a fault.
+/// The number of seeds that it may take to meet a fault.
 const SEEDS: u64 = 10;
 
 const fn here(fault: Fault) -> Server {
@@ -43,7 +45,7 @@ const fn there(fault: Net) -> Server {
 
 const RIGHT: &[&str] = &[];
 
-/// A workload, a server, and what is said of it: one of these, or nothing.
+/// A workload, a server, and what must be said of it: one of these, or nothing.
 const TRIED: &[(&str, Server, &[&str])] = &[
     // Registers
     ("registers", here(Fault::AnswersStale), &["no order of effects"]),
@@ -104,7 +106,7 @@ const TRIED: &[(&str, Server, &[&str])] = &[
     ("locks", there(Net::AnswersForRepeats), &["says that it was lost"]),
 ];
 
-/// The workloads that have a network to fail, or not.
+/// The workloads that run with a network that can fail, or without one.
 const ALL: &[&str] = &["registers", "bank", "model", "locks", "watches", "expiry"];
 
 fn workload(name: &str) -> Option<Box<dyn Workload>> {
@@ -126,7 +128,8 @@ fn run(name: &'static str, server: Server, seed: u64) -> Result<Report, Failed> 
     Ok(report?)
 }
 
-/// Runs a workload on a server: one of these must be said by one of some seeds, or nothing.
+/// Runs a workload on a server. If nothing is to be said, it runs with one seed; else one of these
+/// must be said with one of some seeds.
 fn tries(name: &'static str, server: Server, says: &[&str]) -> Result<(), Failed> {
     let mut last = String::new();
     for seed in 1..=if says.is_empty() { 1 } else { SEEDS } {

@@ -1,6 +1,6 @@
 //! The cases that no answer of a `Store` can break, and how each was seen red.
 
-/// Names of cases, and how they were seen red.
+/// The names of cases, and how they were seen red.
 pub(crate) const NOTES: &[(&[&str], &str)] = &[
     (
         &["key.refused/names", "key.refused/lock"],

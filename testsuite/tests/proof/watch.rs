@@ -20,7 +20,7 @@ impl Broken {
         guard(&self.state.unread)
     }
 
-    /// Every write waits until no watch is too far behind.
+    /// Waits, before a write, until no watch is too far behind.
     pub(crate) async fn wait_for_readers(&self) {
         loop {
             let behind = {
@@ -39,7 +39,8 @@ impl Broken {
     }
 }
 
-/// Watches a directory by its text, as a prefix of bytes.
+/// Returns the watch of all keys, and the text, by which a key or a directory is watched as a
+/// prefix of bytes.
 fn by_text(target: &Target) -> Option<(Target, String)> {
     match target {
         Target::Tree(d) if !d.is_root() => Some((Target::Tree(Directory::root()), d.as_str().to_owned())),
@@ -48,7 +49,7 @@ fn by_text(target: &Target) -> Option<(Target, String)> {
     }
 }
 
-/// What a watch that has just read what is there tells behind it.
+/// Returns what a faulty watch tells after it has read what is there.
 fn behind(fault: Fault, told: &HashMap<Key, Version>) -> Vec<WatchEvent> {
     let event = |(key, version): (&Key, &Version)| match fault {
         Fault::GoesBackWhenSynced => {
@@ -61,7 +62,7 @@ fn behind(fault: Fault, told: &HashMap<Key, Version>) -> Vec<WatchEvent> {
     told.iter().filter_map(event).collect()
 }
 
-/// Tells what is behind the first `Synced`.
+/// Tells these events after the first `Synced`.
 fn with_what_is_behind(fault: Fault, mut inner: WatchStream) -> WatchStream {
     stream(move |out| async move {
         let (mut told, mut synced) = (HashMap::new(), false);

@@ -1,4 +1,5 @@
-//! The client: one connection for all, made anew when it is lost; reads are asked again, writes never.
+//! The client: one connection for all, made anew when it is lost; reads are asked again, writes
+//! never.
 
 use super::{Fault, protocol::*, told::Told};
 use kv_core::{
@@ -29,12 +30,12 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-/// How often the client shows that it is there.
+/// The time after which the client shows again that it is there.
 const PING: Duration = Duration::from_millis(500);
-/// A connection from which nothing came for so long is dead: pings are answered.
+/// The time without a byte after which a connection is dead: pings are answered.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// A client of the server, with the contract in mind, or with one [`Fault`].
+/// A client of the server, which keeps the contract, or has one [`Fault`].
 #[derive(Clone)]
 pub(crate) struct Wire(Arc<Client>);
 
@@ -55,7 +56,7 @@ struct Link {
     out: mpsc::UnboundedSender<Request>,
     waiting: Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
     alive: watch::Receiver<bool>,
-    /// Whether something else than the server answered.
+    /// Tells whether something else than the server answered.
     foreign: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -69,11 +70,11 @@ impl Drop for Link {
 /// The connection was lost before the answer came.
 struct Lost;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 enum Without {
     /// There was no connection to send the request on.
     Unsent(Error),
-    /// It was sent, and the connection was lost, or the time was over.
+    /// The request was sent, and the connection was lost, or the time was over.
     Unanswered,
 }
 
@@ -128,7 +129,7 @@ impl Link {
                         .ok()?;
                     let waiting = answers.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(waits) = waiting.get(&number) {
-                        // Who asked may have stopped waiting.
+                        // The asker may have stopped waiting.
                         let _ = waits.send(answer);
                     }
                 }
@@ -146,7 +147,7 @@ impl Link {
     fn ask(&self, number: u64, ask: Ask) -> Answers<'_> {
         let (answer, answers) = mpsc::unbounded_channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, answer);
-        // A connection that has ended shows it to who waits.
+        // When the connection has ended, the waiter sees it by `alive`.
         let _ = self.out.send(Request(number, ask));
         Answers(self, number, answers)
     }
@@ -157,7 +158,7 @@ impl Wire {
         let memory = kv_memory::Memory::new();
         let mut capabilities = memory.capabilities().clone();
         (capabilities.backend, capabilities.health) = ("wire", false);
-        // Beyond that, one message takes long, and a connection looks dead behind it.
+        // A longer message takes so long that its connection looks dead meanwhile.
         (capabilities.max_value, capabilities.max_txn_bytes) = (1 << 20, 2 << 20);
         Self(Arc::new(Client {
             address,
@@ -184,8 +185,8 @@ impl Wire {
         if self.has(Fault::IgnoresDeadline) { Deadline::NEVER } else { deadline }
     }
 
-    /// The connection; one attempt to make it, if there is none. On a task of its own: a watch that nobody reads must not
-    /// stand still with the lock that others wait for.
+    /// Returns the connection; makes one attempt to connect, if there is none. That has a task of
+    /// its own: a watch that nobody reads must not stand still with the lock that others wait for.
     async fn link(&self) -> Result<Arc<Link>> {
         let client = &*self.0;
         if let Ok(link) = client.link.try_lock()
@@ -214,9 +215,9 @@ impl Wire {
         Ok(link.insert(Arc::new(made)).clone())
     }
 
-    /// The connection, tried for again and again until shortly before the deadline.
+    /// Returns the connection; tries to connect again and again until shortly before the deadline.
     async fn connected(&self, deadline: Deadline) -> Result<Arc<Link>> {
-        // Who calls cuts off at the deadline and then knows less.
+        // The caller cuts off at the deadline and then knows less.
         let within = deadline.remaining().saturating_sub(deadline.within() / 10);
         let (deadline, mut pause) = (self.limit(Deadline::after(within)), Duration::from_millis(5));
         loop {
@@ -240,17 +241,18 @@ impl Wire {
         }
     }
 
-    /// Whether what something else answered is taken for "there is no such thing".
+    /// Tells whether what something else answered is taken for "there is no such thing".
     fn believes(&self, link: &Link) -> bool {
         self.has(Fault::BelievesIntermediaries) && link.foreign.load(Ordering::Relaxed)
     }
 
-    /// Asks again and again until the deadline: a read, or what the server takes twice without harm.
+    /// Asks again and again until the deadline: a read, or what the server takes twice without
+    /// harm.
     async fn again(&self, ask: Ask, deadline: Deadline) -> Result<Answer> {
         self.repeated(ask, deadline).await.0
     }
 
-    /// As [`again`](Self::again), and whether it was asked without an answer.
+    /// Asks as [`again`](Self::again) does, and tells whether a request had no answer.
     async fn repeated(&self, ask: Ask, deadline: Deadline) -> (Result<Answer>, bool) {
         let mut unanswered = false;
         let answer = loop {
@@ -303,7 +305,7 @@ impl Wire {
         }
     }
 
-    /// Gives a lock, a place in line or a lease back, whenever it runs.
+    /// Returns the undo that gives a lock, a place in the queue or a lease back.
     fn undo(&self, id: Id, each_request: Duration) -> Undo {
         let wire = self.clone();
         let work = async move {
@@ -319,7 +321,7 @@ impl Wire {
             let ended = ended.and_then(done).map(|ended| ended || wire.has(Fault::ReleaseIsAlwaysTrue));
             match ended {
                 Ok(true) => Ok(true),
-                // What a repeat does not find may have been ended by the first attempt.
+                // A lock that a repeat does not find may have been ended by the first attempt.
                 _ if unanswered && !wire.has(Fault::AnswersForRepeats) => Err(unknown()),
                 ended => ended,
             }
@@ -357,7 +359,7 @@ impl Wire {
         })
     }
 
-    /// Waits in line over lost connections; the id makes a repeated request the same one.
+    /// Waits in the queue over lost connections; the id makes a repeated request the same one.
     async fn queue(&self, id: Id, name: &Key, ttl: Duration, options: &LockOptions) -> Result<Option<u64>> {
         let ask =
             Ask::Lock { id, name: name.to_string(), ttl, value: options.value.to_vec(), wait: options.wait };
@@ -607,7 +609,7 @@ impl Store for Wire {
                 return Ok(None);
             };
             if self.0.clock.now().since(granted) > ttl / 10 {
-                // When it was granted is not known: its life begins with a renewal.
+                // The moment of the grant is not known: the life begins with a renewal.
                 granted = self.0.clock.now();
                 if !done(self.again(Ask::Renew(id), Deadline::after(each)).await?)? {
                     continue;

@@ -1,4 +1,5 @@
-//! The whole suite on a small networked store of its own: what proves that the cases about outages can be kept.
+//! The whole suite on a small networked store of its own, which proves that the cases about
+//! outages can be kept.
 
 #[path = "mod.rs"]
 mod wire;

@@ -1,6 +1,6 @@
-//! A small networked store, for the suite's own tests: a server over TCP with a store in memory behind it, and a client
-//! that keeps the contract over a bad network, so that the cases about outages are seen green; and, with one deliberate
-//! [`Fault`] at a time, red.
+//! A small networked store, for the suite's own tests: a server over TCP with a store in memory
+//! behind it, and a client that keeps the contract over a bad network, so that the cases about
+//! outages are seen green; and, with one deliberate [`Fault`] at a time, red.
 
 mod client;
 mod protocol;
@@ -14,7 +14,7 @@ use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{Harness, Proxy};
 use std::{net::SocketAddr, sync::Arc};
 
-/// What a client does wrong.
+/// One mistake of a client or of the server.
 #[allow(dead_code, reason = "not every test program has them all")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     TakesOutagesForRefusals,
     /// A watch takes for granted that versions only go up.
     TrustsTheCounter,
-    /// What something else answers is taken for the server's word.
+    /// The answer of something else is taken for the server's word.
     BelievesIntermediaries,
     /// A write whose answer is lost is sent again.
     RetriesBlindly,
@@ -30,13 +30,14 @@ pub(crate) enum Fault {
     LostReplyIsConflict,
     /// A write whose answer is lost is said to have succeeded.
     LostReplyIsSuccess,
-    /// What was begun on a connection that is lost since is not ended.
+    /// A lock or lease that was begun on a connection that is lost since is not ended.
     EndsOnOneLink,
-    /// What is given back twice, because the first answer was lost, is said not to have been held.
+    /// A lock or lease that is given back twice, because the first answer was lost, is said not to
+    /// have been held.
     AnswersForRepeats,
     /// A put has a version that was made when it was sent.
     VersionsAtSending,
-    /// What cannot be read is said to be missing.
+    /// A key that cannot be read is said to be missing.
     DownIsMissing,
     /// A watch goes on after an outage as if nothing had happened meanwhile.
     WatchForgetsOutage,
@@ -60,7 +61,7 @@ pub(crate) enum Fault {
     NeverUnwatches,
     /// A release says that the lock was still held.
     ReleaseIsAlwaysTrue,
-    /// What was begun of an acquisition is not undone when it fails.
+    /// A failed acquisition is not undone on the server.
     LeavesLocksBehind,
     /// Closing ends the connections before all is given back.
     ClosesTooSoon,
@@ -119,7 +120,7 @@ impl Harness for Net {
     }
 
     fn speaks_http(&self) -> bool {
-        // It does not, but knows HTTP when it reads it.
+        // The store does not speak HTTP, but knows it when it reads it.
         true
     }
 

@@ -1,4 +1,4 @@
-//! What goes over the wire: frames of a length and a message.
+//! The messages of the protocol, in frames of a length and a message.
 
 mod behind;
 
@@ -25,7 +25,7 @@ pub(super) struct Response(pub(super) u64, pub(super) Answer);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
-    /// The first of a connection: what all names begin with.
+    /// The first request of a connection: the prefix of all names.
     Hello(String),
     Ping,
     Get(String),
@@ -59,7 +59,7 @@ pub(super) enum Ask {
         begin: Option<Watched>,
     },
     Unwatch(Id),
-    /// Answered by `Queued` first when it has to wait.
+    /// Asks for a lock; the first answer is `Queued` when the request has to wait.
     Lock {
         id: Id,
         name: String,
@@ -71,9 +71,9 @@ pub(super) enum Ask {
         id: Id,
         ttl: Duration,
     },
-    /// Of a lock or lease.
+    /// Renews a lock or lease.
     Renew(Id),
-    /// Gives a lock, a place in line or a lease back.
+    /// Gives a lock, a place in the queue or a lease back.
     End(Id),
     Holder(String),
 }
@@ -140,7 +140,7 @@ pub(super) enum Event {
     Synced,
 }
 
-/// What is said of an answer that is not the server's.
+/// The message of the error for an answer that is not the server's.
 pub(super) const FOREIGN: &str = "an answer of HTTP, which the server does not speak";
 
 pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>> {
@@ -184,7 +184,7 @@ pub(super) fn directory(name: &str) -> Result<Directory> {
     if name.is_empty() { Ok(Directory::root()) } else { Ok(key(name)?.as_directory()) }
 }
 
-/// A place in a listing, as [`Position::start`] gives it.
+/// Reads a place in a listing, as [`Position::start`] gives it.
 pub(super) fn position(name: &str) -> Result<Position> {
     Ok(match name.strip_suffix('/') {
         Some(name) => directory(name)?.into(),

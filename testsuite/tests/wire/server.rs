@@ -1,4 +1,5 @@
-//! The server: a store in memory, sessions of locks and leases that end by their TTL, and connections.
+//! The server: a store in memory, sessions of locks and leases that end by their TTL, and
+//! connections.
 
 use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
@@ -32,9 +33,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Who says nothing for so long is gone; clients send pings.
+/// The time without a message after which a client is gone; clients send pings.
 const IDLE: Duration = Duration::from_secs(3);
-/// The TTL in memory of what a session keeps by its own.
+/// The TTL in memory of a lock or lease that a session keeps by its own TTL.
 const LONG: Duration = Duration::from_secs(86_400);
 
 /// A server whose data outlives its stops.
@@ -53,11 +54,12 @@ struct Shared {
     /// The data, and the copy of them.
     memory: Mutex<Memory>,
     saved: Mutex<Vec<Entry>>,
-    /// By how much the numbers are smaller that clients see: what was restored goes on where the copy was taken.
+    /// The number by which the versions and tokens that clients see are smaller: a restored server
+    /// goes on counting where the copy was taken.
     behind: AtomicU64,
-    /// What clients hold, by the ids that they gave.
+    /// The sessions of clients, by the ids that they gave.
     sessions: Mutex<HashMap<Id, Session>>,
-    /// Something was given back.
+    /// Wakes waiters when something was given back.
     ended: Notify,
     up: watch::Sender<bool>,
     paused: watch::Sender<bool>,
@@ -65,7 +67,8 @@ struct Shared {
 
 /// A lock that is waited for or held, or a lease.
 enum Session {
-    /// Ready when another connection asks with the same id, or the place is given back.
+    /// Tells the waiter that another connection asks with the same id, or that the place is given
+    /// back.
     Waiting(oneshot::Sender<Leaving>),
     Held {
         until: Instant,
@@ -76,11 +79,12 @@ enum Session {
     },
 }
 
-/// Dropped by who waited as soon as nothing is left of the place, nor of what it brought meanwhile.
+/// The sender that a waiter drops as soon as nothing is left of its place, nor of what the place
+/// brought meanwhile.
 type Leaving = oneshot::Sender<()>;
 
 impl Server {
-    /// Starts one on a free port of loopback.
+    /// Starts a server on a free port of loopback.
     pub(crate) async fn start(fault: Option<Fault>) -> Self {
         let reserved = bind(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = reserved.local_addr().unwrap();
@@ -136,7 +140,7 @@ impl kv_testsuite::Server for Server {
             let everything = (Directory::root(), WriteOptions::default());
             let _ = self.shared.memory().delete_tree(&everything.0, None, &everything.1).await;
         }
-        // Time in which nobody could renew does not count.
+        // The time in which nobody could renew does not count.
         for session in self.shared.sessions().values_mut() {
             if let Session::Held { until, ttl, .. } = session {
                 *until = Instant::now() + *ttl;
@@ -174,7 +178,7 @@ impl kv_testsuite::Server for Server {
             first.get_or_insert(put.version.parts().0);
         }
         self.shared.behind.store(first.unwrap() - copied + self.shared.behind.load(Relaxed), Relaxed);
-        // What was held is held of the data that are gone.
+        // The locks and leases that were held belong to the data that are gone.
         let held = std::mem::take(&mut *self.shared.sessions());
         *self.shared.memory.lock().unwrap() = memory;
         drop(held);
@@ -211,7 +215,7 @@ async fn down(up: &mut watch::Receiver<bool>) {
     let _ = up.wait_for(|up| !up).await;
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 struct Link {
     shared: Arc<Shared>,
     store: Memory,
@@ -222,7 +226,7 @@ struct Link {
 /// A watch, between two requests for its events or during one.
 enum Reading {
     Idle(WatchStream),
-    /// Ready when the watch is given up.
+    /// The sender is dropped when the watch is given up.
     Busy {
         _end: oneshot::Sender<()>,
     },
@@ -254,7 +258,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
             }
             let Ok(Ok(Request(number, ask))) = read else { return };
             match ask.up(shared.behind.load(Relaxed)) {
-                // In the order of asking: a place in line that is given back has been asked for before.
+                // This is done in the order of asking: a place in the queue that is given back has
+                // been asked for before.
                 Ask::Lock { id, name, ttl, value, wait } => {
                     let cancelled = link.shared.come(id);
                     let link = link.clone();
@@ -298,7 +303,8 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that this id waits; `None` when it holds already. Who waited by it before is sent away.
+    /// Notes that this id waits; returns `None` when it holds already. An earlier waiter with this
+    /// id is sent away.
     fn come(&self, id: Id) -> Option<oneshot::Receiver<Leaving>> {
         let mut sessions = self.sessions();
         if matches!(sessions.get(&id), Some(Session::Held { .. })) {
@@ -306,13 +312,14 @@ impl Shared {
         }
         let (cancel, cancelled) = oneshot::channel();
         if let Some(Session::Waiting(earlier)) = sessions.insert(id, Session::Waiting(cancel)) {
-            // Nobody waits until it is gone.
+            // Nobody waits until the earlier one is gone.
             let _ = earlier.send(oneshot::channel().0);
         }
         Some(cancelled)
     }
 
-    /// Keeps it until its TTL has passed without a renewal; not when it was given back meanwhile: then it is to be undone.
+    /// Keeps the lock or lease until its TTL has passed without a renewal. If it was given back
+    /// meanwhile, it is not kept, and the undo that is to run is returned.
     fn hold(
         self: &Arc<Self>,
         id: Id,
@@ -344,7 +351,7 @@ impl Shared {
                     return;
                 }
                 if over && *shared.up.borrow() {
-                    // What is dropped is undone.
+                    // A session that is dropped is undone.
                     sessions.remove(&id);
                     return;
                 }
@@ -376,7 +383,8 @@ impl Shared {
                 }
                 Some(Session::Waiting(cancel)) => {
                     let (leaving, left) = oneshot::channel();
-                    // Before anyone else sees the sessions: what is got from now on is not kept.
+                    // The message goes before anyone else sees the sessions: a lock that is got
+                    // from now on is not kept.
                     let _ = cancel.send(leaving);
                     Err(left)
                 }
@@ -398,13 +406,13 @@ impl Shared {
     }
 }
 
-/// Leaves the line when the connection ends.
+/// A place in the queue, which is left when the connection ends.
 struct Place<'a>(&'a Shared, Id);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut sessions = self.0.sessions();
-        // Another connection may have come with the same id, which has a receiver that lives.
+        // Another connection may have come with the same id; its receiver lives.
         if matches!(sessions.get(&self.1), Some(Session::Waiting(cancel)) if cancel.is_closed()) {
             sessions.remove(&self.1);
         }
@@ -467,7 +475,7 @@ impl Link {
         let (token, alive, release) = (acquired.fence.token(), acquired.alive, acquired.release);
         self.shared.given.store(token, Relaxed);
         let token = token - self.shared.forgotten.load(Relaxed);
-        // Its life in memory is the session's.
+        // The lock in memory lives as long as the session.
         let end = Undo::new(async move {
             drop(alive);
             release.run().await
@@ -537,7 +545,8 @@ impl Link {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the watch to read from it, if it was begun; with what is ready when it is given up meanwhile.
+    /// Takes the watch to read from it, if it was begun; the receiver is ready when the watch is
+    /// given up meanwhile.
     fn busy(&self, id: Id) -> (Option<WatchStream>, oneshot::Receiver<()>) {
         let (end, ended) = oneshot::channel();
         match self.watches().insert(id, Reading::Busy { _end: end }) {
@@ -546,7 +555,7 @@ impl Link {
         }
     }
 
-    /// At least one event, and what else is there; a reader who does not ask costs nothing.
+    /// Reads at least one event, and what else is there; a reader who does not ask costs nothing.
     async fn next(&self, id: Id, idle: Option<WatchStream>, begin: Option<Watched>) -> Result<Vec<Event>> {
         let begun = match begin {
             Some(watched) => Some(self.store.watch(&watched.target()?, &WatchOptions::default()).await?),

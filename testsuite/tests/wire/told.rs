@@ -1,12 +1,14 @@
-//! Which events a watch still owes: kept by hand, since the faults of the client's watch are in how it is used.
+//! The events that a watch still owes. The client keeps them by hand, since the faults of its
+//! watch are in how [`Told`] is used.
 
 use kv_core::{Entry, Key, Version, WatchEvent};
 use std::collections::HashMap;
 
-/// What a watch has told so far, as key and version: turns listings and raw changes into the events still owed.
+/// The keys and versions that a watch has told so far. It turns listings and raw changes into the
+/// events still owed.
 ///
-/// Versions that were told already, or are older, give nothing; so a listing may overlap the changes around it.
-/// Subscribe to changes *before* reading the listing, and nothing is missed.
+/// A version that was told already, or is older, gives nothing; so a listing may overlap the
+/// changes around it. Subscribe to changes *before* reading the listing, and nothing is missed.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     seen: HashMap<Key, Seen>,
@@ -20,7 +22,7 @@ struct Seen {
 }
 
 impl Told {
-    /// The event owed for this entry, of a change or of a listing.
+    /// Returns the event owed for this entry, of a change or of a listing.
     pub(super) fn put(&mut self, entry: Entry) -> Option<WatchEvent> {
         let now = Seen { version: entry.version, pass: self.pass };
         match self.seen.get_mut(&entry.key) {
@@ -36,7 +38,8 @@ impl Told {
         Some(WatchEvent::Put(entry))
     }
 
-    /// The event owed for the end of the key at this version; none when a newer version was told.
+    /// Returns the event owed for the end of the key at this version; none when a newer version
+    /// was told.
     pub(super) fn delete(&mut self, key: Key, version: Version) -> Option<WatchEvent> {
         if self.seen.get(&key)?.version > version {
             return None;
@@ -45,13 +48,14 @@ impl Told {
         Some(WatchEvent::Delete { key, version })
     }
 
-    /// The event owed for a key that is known to be gone, from a server that tells no version of the end.
+    /// Returns the event owed for a key that is known to be gone, from a server that tells no
+    /// version of the end.
     pub(super) fn gone(&mut self, key: &Key) -> Option<WatchEvent> {
         let (key, seen) = self.seen.remove_entry(key)?;
         Some(WatchEvent::Delete { key, version: seen.version })
     }
 
-    /// The event owed for a raw change.
+    /// Returns the event owed for a raw change.
     pub(super) fn change(&mut self, event: WatchEvent) -> Option<WatchEvent> {
         match event {
             WatchEvent::Put(entry) => self.put(entry),
@@ -61,14 +65,16 @@ impl Told {
     }
 
     /// Begins a listing: give each of its entries to [`listed`](Self::listed), then take what
-    /// [`rest`](Self::rest) says is gone. A listing must be read after everything that was told, never from the past.
+    /// [`rest`](Self::rest) says is gone. A listing must be read after everything that was told,
+    /// never from the past.
     pub(super) fn relist(&mut self) {
         self.pass += 1;
     }
 
-    /// The events owed for an entry of a listing: none when it was told at this version. One that is *older* than what
-    /// was told comes from a server whose counter went back (restored from a copy, failed over to an older member): what
-    /// was told is gone then, and the entry is told behind it.
+    /// Returns the events owed for an entry of a listing: none when it was told at this version.
+    /// An entry that is *older* than what was told comes from a server whose counter went back
+    /// (restored from a copy, failed over to an older member): what was told is gone then, and the
+    /// entry is told after that.
     pub(super) fn listed(&mut self, entry: Entry) -> impl Iterator<Item = WatchEvent> + use<> {
         let gone = match self.version(&entry.key) {
             Some(told) if told > entry.version => self.gone(&entry.key),
@@ -77,14 +83,15 @@ impl Told {
         gone.into_iter().chain(self.put(entry))
     }
 
-    /// Ends a listing: the end of every key that was told and that the listing did not have.
+    /// Ends a listing: returns the end of every key that was told and that the listing did not
+    /// have.
     pub(super) fn rest(&mut self) -> Vec<WatchEvent> {
         let pass = self.pass;
         let gone = self.seen.extract_if(|_, seen| seen.pass != pass);
         gone.map(|(key, seen)| WatchEvent::Delete { key, version: seen.version }).collect()
     }
 
-    /// The version that was told last for the key.
+    /// Returns the version that was told last for the key.
     pub(super) fn version(&self, key: &Key) -> Option<Version> {
         self.seen.get(key).map(|seen| seen.version)
     }

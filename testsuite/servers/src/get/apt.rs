@@ -1,4 +1,5 @@
-//! The machine's own apt: its mirror, its proxy, its keys; lists and cache of ours.
+//! The machine's own apt, with its mirror, its proxy and its keys, but with lists and a cache of
+//! our own.
 
 use super::source::Pin;
 use crate::kinds::Kind;
@@ -11,20 +12,20 @@ use std::{
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const HELPER: &str = "/usr/lib/apt/apt-helper";
-/// Suites by whose mirror the machine is known to have one of Debian's.
+/// The names of suites by which a mirror of the machine is known to be one of Debian's.
 const SUITES: [&str; 9] =
     ["bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"];
 
 pub(super) struct Apt {
     mirror: String,
     downloads: PathBuf,
-    /// By PACKAGE/SUITE.
+    /// The packages that were found, by PACKAGE/SUITE.
     found: BTreeMap<String, Pin>,
 }
 
 impl Apt {
-    /// Reads the signed lists of the suites that these kinds come from. `None`: there is no apt,
-    /// and a mirror is named.
+    /// Reads the signed lists of the suites that these kinds come from. Returns `None` when there
+    /// is no apt, and a mirror is named.
     pub(super) fn read_lists(
         work: &Path,
         kinds: &[&Kind],
@@ -70,7 +71,7 @@ impl Apt {
         self.found.get(package)
     }
 
-    /// Returns its bytes; apt takes them only if their sha256 is the one given.
+    /// Returns the bytes of a package; apt takes them only if their sha256 is the one given.
     pub(super) fn download(&self, pin: &Pin) -> Result<Vec<u8>, String> {
         let file = self.downloads.join(pin.file());
         if !file.exists() {
@@ -98,7 +99,7 @@ fn mirror_of_machine() -> Option<String> {
     String::from_utf8_lossy(&output.stdout).lines().find_map(known)
 }
 
-/// Returns what apt said.
+/// Updates the lists; returns what apt said.
 fn update(work: &Path, mirror: &str, suites: &BTreeSet<&str>) -> std::io::Result<String> {
     let sources: String =
         suites.iter().map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
@@ -136,7 +137,7 @@ fn list_of(work: &Path, suite: &str) -> Option<String> {
     fs::read_to_string(list.path()).ok()
 }
 
-/// Takes down those of the list that the kinds are unpacked from; of two versions the later one.
+/// Notes the packages of the list that the kinds are unpacked from; of two versions the later one.
 fn read(list: &str, suite: &str, kinds: &[&Kind], found: &mut BTreeMap<String, Pin>) {
     let of = kinds.iter().flat_map(|kind| kind.packages).filter(|(of, _)| of.name() == suite);
     let wanted: BTreeSet<_> = of.flat_map(|(_, names)| names.iter().copied()).collect();

@@ -8,12 +8,12 @@ use std::{
 };
 use tar::{Archive, EntryType};
 
-/// What no server needs.
+/// The folders that no server needs.
 const LEFT_OUT: [&str; 5] =
     ["var", "usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale"];
 
-/// Unpacks what a server needs of it below the folder; settings of the system, `etc`, only if they
-/// are asked for.
+/// Unpacks the files that a server needs below the folder; settings of the system, `etc`, only if
+/// they are asked for.
 pub(super) fn unpack(package: &[u8], at: &Path, with_settings: bool) -> io::Result<()> {
     let (name, data) = data(package)?;
     match name.strip_prefix("data.tar") {
@@ -36,7 +36,7 @@ fn data(package: &[u8]) -> io::Result<(&str, &[u8])> {
         if name.starts_with("data.tar") {
             return Ok((name, member));
         }
-        // Each begins at an even place.
+        // Each member begins at an even place.
         rest = after.get(size + size % 2..).unwrap_or_default();
     }
     Err(broken())
@@ -48,7 +48,7 @@ fn files(mut archive: Archive<impl Read>, at: &Path, with_settings: bool) -> io:
         let path = plain(&entry.path()?);
         let is_left_out = LEFT_OUT.iter().any(|name| path.starts_with(name))
             || (!with_settings && path.starts_with("etc"))
-            // Of static libraries there are more megabytes than of all else.
+            // Static libraries take more megabytes than all else.
             || path.extension().is_some_and(|kind| kind == "a");
         if is_left_out {
             continue;
@@ -68,8 +68,8 @@ fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// What leads to a place of the system leads to the same place of this folder, wherever that is
-/// moved.
+/// Makes a link that leads to a place of the system lead to the same place of this folder,
+/// wherever that is moved.
 fn link(path: &Path, target: &Path, at: &Path) -> io::Result<()> {
     let up: PathBuf = path.components().skip(1).map(|_| Component::ParentDir).collect();
     let from = at.join(path);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// To be connected, and between two pieces of an answer.
+/// The time that connecting may take, and the time between two pieces of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
 
@@ -38,7 +38,7 @@ fn ask(url: &str) -> Result<Answer, String> {
         None => (host, path),
     };
     let mut stream = connect(at)?;
-    // 1.0, so that the end of the connection is that of the answer.
+    // HTTP/1.0 is asked for, so that the end of the connection is that of the answer.
     let request = format!("GET {target} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: kv-servers\r\n\r\n");
     let mut answer = Vec::new();
     stream

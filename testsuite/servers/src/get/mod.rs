@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one waits for another that fetches.
+/// The time that one `get` waits for another.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Returns the sha256 of some bytes, in hexadecimal.
@@ -35,8 +35,8 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns what is written beside a kind, and makes it anew when it differs: its packages, or the
-/// sources of what is built.
+/// Returns the text that is written beside a kind; a kind whose text differs is made anew. It
+/// lists the packages, or the sources of what is built.
 fn packages(kind: &Kind) -> Result<String, Error> {
     if kind.is_built() {
         return sources();
@@ -57,7 +57,7 @@ fn sources() -> Result<String, Error> {
         .collect()
 }
 
-/// Tells whether it is there, and made of what it would be made of now.
+/// Tells whether a kind is there, and made of what it would be made of now.
 pub(crate) fn is_present(folder: &Folder, kind: &Kind) -> bool {
     let of = fs::read_to_string(folder.of(kind).join("PACKAGES"));
     matches!((of, packages(kind)), (Ok(of), Ok(now)) if of.trim_end() == now.trim_end())
@@ -99,7 +99,8 @@ pub(crate) fn get(folder: &Folder, names: &[String]) -> Result<(), Error> {
     }
 }
 
-/// A Java is wanted by who asks for it, and where a server needs one and the machine has none.
+/// Returns the kinds that are to be there. A Java is one of them if it is asked for, or if a
+/// server needs one and the machine has none.
 fn wanted(names: &[String]) -> Result<Vec<&'static Kind>, Error> {
     let mut kinds = names.iter().map(|name| Kind::named(name)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
@@ -148,7 +149,8 @@ fn lock(folder: &Folder) -> Result<File, Error> {
     Ok(lock)
 }
 
-/// A folder that goes away, with what one that was killed has left.
+/// A folder that is deleted when it is dropped; making it deletes those that killed processes have
+/// left.
 struct Work(PathBuf);
 
 impl Work {
@@ -203,15 +205,15 @@ fn unpack(kind: &Kind, at: &Path, source: &Source) -> Result<(), Error> {
     programs::write(kind, at).map_err(|e| Error::file("filled", &at.join("bin"), &e))
 }
 
-/// Built aside, so that the project's own build neither waits for it nor keeps it.
+/// Builds the emulator aside, so that the project's own build neither waits for it nor keeps it.
 fn build(at: &Path, work: &Path) -> Result<(), Error> {
     say("dynamodb is built from ci/dynamodb, which takes a minute or two");
     let target = work.join("target");
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--locked", "--manifest-path"]);
     cargo.arg(repository().join("ci/dynamodb/Cargo.toml")).env("CARGO_TARGET_DIR", &target);
-    // From the root folder, for it is no part of the workspace, whose .cargo/config.toml is found
-    // from every folder below.
+    // Cargo runs in the root folder, for the emulator is no part of the workspace, whose
+    // .cargo/config.toml is found from every folder below.
     let status = cargo.current_dir("/").status().map_err(|e| Error::new(format!("cargo: {e}")))?;
     if !status.success() {
         return Err(Error::new("cannot be built (see above)"));

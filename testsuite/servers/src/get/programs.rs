@@ -13,13 +13,14 @@ for jar in zookeeper zookeeper-jute commons-cli commons-io metrics-core slf4j-ap
     jctools-core netty-buffer netty-codec netty-common netty-handler netty-resolver netty-transport \\
     netty-transport-classes-epoll netty-transport-native-epoll netty-transport-native-unix-common
 do C=$C:$D/usr/share/java/$jar.jar; done";
-/// The one that is named, the machine's, or the one that was fetched.
+/// The lines that choose a Java: the one that is named, the machine's, or the one that was
+/// fetched.
 const JAVA: &str = "if [ -n \"${JAVA_HOME:-}\" ]; then J=$JAVA_HOME/bin/java
 elif command -v java >/dev/null; then J=java
 else J=$D/../java/bin/java; fi";
 const QUICK: &str = "exec \"$J\" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData";
 
-/// Writes those of a kind that was unpacked there.
+/// Writes the programs of a kind that was unpacked there.
 pub(super) fn write(kind: &Kind, at: &Path) -> io::Result<()> {
     fs::create_dir_all(at.join("bin"))?;
     let client = kind.client.unwrap_or_default();
@@ -36,15 +37,15 @@ pub(super) fn write(kind: &Kind, at: &Path) -> io::Result<()> {
             let path = libraries(at)?;
             both(at, [kind.server, client], |program| plain(&path, program))
         }
-        // It finds its include folder by itself, from where its binary lies.
+        // protoc finds its include folder by itself, from where its binary lies.
         "protoc" => script(at, kind.server, &plain(&libraries(at)?, kind.server)),
         "java" => java(kind, at),
-        // The one for processes of several threads.
+        // This library is the one for processes of several threads.
         "faketime" => symlink(
             Path::new("..").join(own(at)?).join("faketime/libfaketimeMT.so.1"),
             at.join("bin").join(kind.server),
         ),
-        other => Err(io::Error::other(format!("nobody has said what the programs of {other} are"))),
+        other => Err(io::Error::other(format!("the programs of {other} are not in get/programs.rs"))),
     }
 }
 
@@ -89,14 +90,14 @@ fn java(kind: &Kind, at: &Path) -> io::Result<()> {
     script(at, kind.server, &lines)
 }
 
-/// Returns the folder of its libraries, below its own.
+/// Returns the folder of a kind's libraries, below the kind's own.
 fn own(at: &Path) -> io::Result<PathBuf> {
     let name = first(&at.join("usr/lib"), |name| name.contains("-linux-gnu"))?;
     Ok(Path::new("usr/lib").join(name))
 }
 
-/// Returns what has a program find its libraries: some of a suite's lie in one folder, some in the
-/// other.
+/// Returns the setting by which a program finds its libraries: some of a suite's lie in one
+/// folder, some in the other.
 fn libraries(at: &Path) -> io::Result<String> {
     let usr = own(at)?;
     let usr = usr.display();
@@ -117,7 +118,7 @@ fn first(folder: &Path, is_it: impl Fn(&str) -> bool) -> io::Result<String> {
     names
         .into_iter()
         .next()
-        .ok_or_else(|| io::Error::other(format!("{} has not what its packages had so far", folder.display())))
+        .ok_or_else(|| io::Error::other(format!("{} lacks what its packages had so far", folder.display())))
 }
 
 fn script(at: &Path, program: &str, lines: &str) -> io::Result<()> {

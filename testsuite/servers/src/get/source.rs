@@ -1,6 +1,5 @@
-//! Where packages come from: from Debian's suites through the machine's own apt, whose lists Debian
-//! has signed; on a machine without one from a mirror, or from a folder, by the sums of our own
-//! list.
+//! The sources of packages: Debian's suites through the machine's own apt, whose lists Debian has
+//! signed; on a machine without apt a mirror, or a folder, by the sums of our own list.
 
 use super::{apt::Apt, http, sha256};
 use crate::{error::Error, kinds::Kind, packages::Suite, program::say};
@@ -39,14 +38,14 @@ impl Pin {
 
 pub(super) struct Source {
     apt: Option<Apt>,
-    /// Asked where there is no apt.
+    /// The mirror that is asked where there is no apt.
     mirror: Option<String>,
     extra: Option<PathBuf>,
 }
 
 impl Source {
-    /// Reads apt's lists for these kinds. What hinders it is said and no more: a kind may still be
-    /// had from elsewhere.
+    /// Reads apt's lists for these kinds. An obstacle is told, and ends nothing: a kind may still
+    /// be had from elsewhere.
     pub(super) fn new(work: &Path, kinds: &[&Kind]) -> Self {
         let named = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let mirror = named("KV_SERVERS_MIRROR").map(|url| format!("{}/", url.trim_end_matches('/')));

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 /// 1999-12-31 12:00:00, as a number of seconds and as the library of other clocks is told it.
 const OTHER_TIME: (u64, &str) = (946_641_600, "1999-12-31 12:00:00");
 
-/// Tries it; the error is what it said last.
+/// Tries the kind; the error is what it said last.
 pub(super) fn works(kind: &Kind, at: &Path) -> Result<(), String> {
     let bin = |name: &str| at.join("bin").join(name);
     let client = kind.client.unwrap_or_default();
@@ -37,7 +37,7 @@ fn tool(kind: &Kind, at: &Path) -> Result<(), String> {
     }
 }
 
-/// Tells whether the library gives a process another time.
+/// Checks that the library gives a process another time.
 pub(crate) fn lies(library: &Path) -> Result<(), String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut clock = Command::new(own);

@@ -13,15 +13,15 @@ use std::{
 pub struct Server {
     /// Its name.
     pub name: String,
-    /// Where its data lie.
+    /// The folder of its data.
     pub data: PathBuf,
-    /// Where it takes requests.
+    /// The address at which it takes requests.
     pub http: SocketAddr,
-    /// Where it speaks to other servers.
+    /// The address at which it speaks to other servers.
     pub rpc: SocketAddr,
-    /// Where it hears who else is there.
+    /// The address at which it hears who else is there.
     pub serf: SocketAddr,
-    /// Where every server of its datacenter, itself too, hears who else is there.
+    /// The addresses at which the servers of its datacenter, itself too, hear who else is there.
     pub all: Vec<SocketAddr>,
 }
 
@@ -65,7 +65,7 @@ pub fn tls(files: &Tls) -> Value {
     })
 }
 
-/// Returns the settings of one that asks for tokens, and knows this one, which may do everything.
+/// Returns the settings of one that asks for tokens, and knows `root`, which may do everything.
 #[must_use]
 pub fn tokens(root: &str) -> Value {
     json!({ "acl": {

@@ -1,4 +1,4 @@
-//! etcd: all it knows are flags.
+//! etcd, which takes all its settings as flags.
 
 use super::Tls;
 use std::{
@@ -7,17 +7,17 @@ use std::{
     time::Duration,
 };
 
-/// How often a leader is heard of, and after how long without it another is elected.
+/// The times of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between two of a leader's signs of life.
+    /// The time between two of a leader's signs of life.
     pub heartbeat: Duration,
-    /// How long one waits for the next.
+    /// The time without a sign of life after which another leader is elected.
     pub election: Duration,
 }
 
 impl Timing {
-    /// Returns that of a cluster of so many members.
+    /// Returns the timing of a cluster of so many members.
     #[must_use]
     pub fn of(members: usize) -> Self {
         let heartbeat = Duration::from_millis(if members > 1 { 50 } else { 10 });
@@ -30,7 +30,7 @@ impl Timing {
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Where its data lie.
+    /// The folder of its data.
     pub data: PathBuf,
     /// The URL for clients.
     pub clients: String,
@@ -40,7 +40,7 @@ pub struct Member {
     pub peers: String,
     /// All members, itself too, by their names and the URLs for one another.
     pub cluster: Vec<(String, String)>,
-    /// How soon a leader is missed.
+    /// The times that tell how soon a leader is missed.
     pub timing: Timing,
 }
 

@@ -20,8 +20,8 @@ pub fn settings(at: SocketAddr, data: &Path) -> Settings {
     ]
 }
 
-/// Returns the settings of a cluster's node, which speaks to the others there and misses one after
-/// so long.
+/// Returns the settings of a cluster's node, which speaks to the others at `bus`, and misses one
+/// after so many milliseconds.
 #[must_use]
 pub fn cluster(bus: SocketAddr, patience_in_ms: u32) -> Settings {
     vec![
@@ -63,14 +63,14 @@ pub fn lines(settings: &Settings) -> String {
     settings.iter().map(|(name, value)| format!("{name} {}\n", quoted(value))).collect()
 }
 
-/// Returns them as arguments.
+/// Returns the settings as arguments.
 #[must_use]
 pub fn arguments(settings: &Settings) -> Vec<String> {
     settings.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]).collect()
 }
 
-/// Several words are several values; an empty one, and a path, which may have spaces, stand in
-/// quotes.
+/// Puts an empty value, and a path, which may have spaces, into quotes. Several words are several
+/// values.
 fn quoted(value: &str) -> String {
     match value.is_empty() || value.starts_with('/') {
         true => format!("{value:?}"),

@@ -12,15 +12,15 @@ use std::{
 pub struct Server {
     /// Its number among the members, from one.
     pub id: u8,
-    /// Where its data lie.
+    /// The folder of its data.
     pub data: PathBuf,
-    /// Where the members, itself too, speak to one another, and where they elect; empty for one
-    /// that is alone.
+    /// The addresses at which the members, itself too, speak to one another, and those at which
+    /// they elect; empty for one that is alone.
     pub members: Vec<(SocketAddr, SocketAddr)>,
 }
 
 impl Server {
-    /// Returns its settings, but for where it listens.
+    /// Returns its settings, without the address at which it listens.
     #[must_use]
     pub fn settings(&self) -> Vec<String> {
         let mut lines = vec![

@@ -41,7 +41,7 @@ fn client_at(spec: &Spec, at: SocketAddr) -> Result<Command, Error> {
     Ok(command)
 }
 
-/// A new leader needs a moment before it takes tokens.
+/// Runs a command of `consul acl`, again and again while a new leader does not take tokens yet.
 fn step(spec: &Spec, arguments: &[&str]) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -99,21 +99,21 @@ impl Named for Consul {
         Ok(command(&spec.folder.server(spec.kind)?, &file))
     }
 
-    /// For the first node that answers: the tool takes one.
+    /// Returns the client for the first node that answers: the tool takes one address.
     fn client(&self, spec: &Spec) -> Result<Command, Error> {
         let answers = spec.addresses(0).into_iter().find(|at| TcpStream::connect(at).is_ok());
         client_at(spec, answers.unwrap_or(spec.address(1, 0)))
     }
 
-    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this
-    /// one leaves nothing.
+    /// Tells whether a node takes writes, by a write that leaves nothing: a leader is known a
+    /// little earlier than writes are taken.
     fn is_ready(&self, spec: &Spec, number: usize) -> bool {
         client_at(spec, spec.address(number, 0)).is_ok_and(|mut client| {
             Said::by(client.args(["kv", "delete", "ci-servers-ready"]), "", PROBE).is_success
         })
     }
 
-    /// Makes tokens as docs/servers.md names them, once, when the server is new.
+    /// Makes the tokens that docs/servers.md names, once, when the server is new.
     fn prepare(&self, spec: &Spec) -> Result<(), Error> {
         if !spec.has_users || spec.is_done(USERS_MADE) {
             return Ok(());

@@ -11,13 +11,13 @@ use std::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The emulator looks at no signature.
+/// The header of a signature, at which the emulator does not look.
 const SIGNED: &str = "AWS4-HMAC-SHA256 \
     Credential=AKIDEXAMPLE/20200101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=none";
 
 pub(super) struct Dynamodb;
 
-/// Returns the body of the answer, if that is a good one.
+/// Returns the body of the answer, if its status is 200.
 fn http(at: SocketAddr, head: &str, body: &str) -> Result<String, Error> {
     let ask = || {
         let mut stream = TcpStream::connect(at)?;

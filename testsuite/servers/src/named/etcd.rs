@@ -82,7 +82,7 @@ impl Named for Etcd {
             .is_ok_and(|mut client| Said::by(client.args(["endpoint", "health"]), "", PROBE).is_success)
     }
 
-    /// Makes users as docs/servers.md names them, once, when the server is new.
+    /// Makes the users that docs/servers.md names, once, when the server is new.
     fn prepare(&self, spec: &Spec) -> Result<(), Error> {
         if !spec.has_users || spec.is_done(USERS_MADE) {
             return Ok(());

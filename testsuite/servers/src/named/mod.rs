@@ -1,5 +1,5 @@
-//! What a server of each family is under a name: started with the table's settings and its own
-//! options, told to be ready, and spoken to.
+//! The servers of each family under a name: they are started with the table's settings and their
+//! own options, found to be ready, and spoken to.
 
 mod consul;
 mod dynamodb;
@@ -14,9 +14,9 @@ use crate::{
 };
 use std::{process::Command, time::Duration};
 
-/// How long a command-line client may take.
+/// The time that a command-line client may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one may take that only asks whether a server is ready.
+/// The time that a client may take that only asks whether a server is ready.
 const PROBE: Duration = Duration::from_secs(3);
 
 /// One family.
@@ -39,7 +39,7 @@ pub(crate) trait Named: Sync {
         Ok(())
     }
 
-    /// Tells who may come when there are users.
+    /// Returns who may come when there are users, in words.
     fn users(&self) -> String {
         String::new()
     }
@@ -64,11 +64,11 @@ pub(crate) trait Named: Sync {
     /// Writes a key with the server's own client.
     fn put(&self, spec: &Spec, key: &str, value: &str) -> Result<(), Error>;
 
-    /// Reads it.
+    /// Reads a key with the server's own client.
     fn get(&self, spec: &Spec, key: &str) -> Result<String, Error>;
 }
 
-/// Returns that of a kind, of which there are servers.
+/// Returns the family of a kind, which must be one of servers.
 pub(crate) fn of(kind: &Kind) -> &'static dyn Named {
     match kind.family {
         Family::Etcd => &etcd::Etcd,

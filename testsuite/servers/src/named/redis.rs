@@ -108,7 +108,8 @@ impl Named for Redis {
         Ok(command)
     }
 
-    /// For the first node that answers; in a cluster it leads to the one that has the key.
+    /// Returns the client for the first node that answers; in a cluster that node leads the client
+    /// to the one that has the key.
     fn client(&self, spec: &Spec) -> Result<Command, Error> {
         let answers = spec.numbers().find(|number| self.is_ready(spec, *number));
         let mut command = client_at(spec, answers.unwrap_or(1))?;
@@ -123,7 +124,8 @@ impl Named for Redis {
             .is_ok_and(|mut client| Said::by(client.arg("ping"), "", PROBE).out.trim_end() == "PONG")
     }
 
-    /// Makes a new server's nodes a cluster, and waits until each of those that run knows it whole.
+    /// Makes a new server's nodes a cluster, and waits until each of those that run knows it
+    /// whole.
     fn prepare(&self, spec: &Spec) -> Result<(), Error> {
         if spec.nodes == 1 {
             return Ok(());

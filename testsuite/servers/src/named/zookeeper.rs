@@ -20,7 +20,7 @@ pub(super) struct Zookeeper;
 
 const ANSWERS: Duration = Duration::from_secs(2);
 
-/// Java wants a key and its certificate in one file.
+/// Writes a key and its certificate into one file, as Java wants them.
 fn join(spec: &Spec, who: &str, into: &Path) -> Result<(), Error> {
     let mut both = String::new();
     for name in [format!("{who}.key"), format!("{who}.pem")] {
@@ -30,7 +30,7 @@ fn join(spec: &Spec, who: &str, into: &Path) -> Result<(), Error> {
     write(into, &both)
 }
 
-/// Asks a command of four letters.
+/// Asks `srvr`, a command of four letters.
 fn ask(spec: &Spec, at: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(at).ok()?;
     stream.set_read_timeout(Some(ANSWERS)).ok()?;
@@ -43,7 +43,8 @@ fn ask(spec: &Spec, at: SocketAddr) -> Option<String> {
     Some(answer)
 }
 
-/// A command given to the client as its arguments is run before anyone has told a name.
+/// Runs a command of the client. With users the command is given as input: one that is given as
+/// arguments is run before anyone has told a name.
 fn run(spec: &Spec, words: &[&str]) -> Result<String, Error> {
     let mut client = Zookeeper.client(spec)?;
     if !spec.has_users {
@@ -116,7 +117,7 @@ impl Named for Zookeeper {
         Ok(client)
     }
 
-    /// "Mode:" is in the answer as soon as requests are served.
+    /// Tells whether requests are served: as soon as they are, "Mode:" is in the answer.
     fn is_ready(&self, spec: &Spec, number: usize) -> bool {
         ask(spec, spec.address(number, 0)).is_some_and(|answer| answer.contains("Mode:"))
     }

@@ -22,16 +22,16 @@ use std::{
 };
 
 const USAGE: &str = include_str!("usage.txt");
-/// Runs what follows in a session of its own; not for people.
+/// The command that runs what follows in a session of its own; it is not for people.
 const APART: &str = "apart";
 
-/// Says something to the person, whom stdout may not belong to.
+/// Says something to the person, by stderr: stdout may belong to a program.
 pub(crate) fn say(what: &str) {
     eprintln!("ci/servers: {what}");
 }
 
-/// Does what the arguments of this process ask for; 1 is returned when it could not be done, 2 when
-/// it makes no sense.
+/// Does what the arguments of this process ask for; returns 1 when it could not be done, 2 when it
+/// makes no sense.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -88,10 +88,11 @@ fn with_folder(command: &str, rest: &[String]) -> Result<ExitCode, Error> {
 fn folder() -> Result<Folder, Error> {
     let here = env::current_dir().map_err(|e| Error::new(format!("the current folder: {e}")))?;
     let folder = Folder::from_env(&here);
-    // It is written into search paths and settings files, where these would end it.
+    // The path is written into search paths and settings files, where these characters would end
+    // it.
     let shown = folder.path().display().to_string();
     match shown.contains(['"', ':', '\\']) {
-        true => Err(Error::new(format!("KV_SERVERS_DIR: no quotes, colons or backslashes, please: {shown}"))),
+        true => Err(Error::new(format!("KV_SERVERS_DIR must have no quote, colon or backslash: {shown}"))),
         false => Ok(folder),
     }
 }

@@ -1,4 +1,4 @@
-//! Brings nodes up: what does not run is started, and all of them are waited for.
+//! Brings nodes up: starts those that do not run, and waits for all of them.
 
 use super::{
     ports,
@@ -17,7 +17,7 @@ use std::{
 const READY: Duration = Duration::from_secs(30);
 const SHOWN: usize = 5;
 
-/// Ends what was started when the rest fails.
+/// The nodes that were started; they are ended when the rest fails.
 struct Started(Vec<PathBuf>);
 
 impl Drop for Started {

@@ -1,4 +1,4 @@
-//! Ports of servers that outlive who chose them.
+//! The ports of servers, which outlive the program that chose them.
 
 use crate::error::Error;
 use rustix::process::Pid;
@@ -12,9 +12,9 @@ use std::{
 const SPAN: u16 = 10240;
 const TRIES: usize = 1000;
 
-/// Chooses as many, none of which anybody listens on or another name keeps: below the range from
-/// which the system hands out ports, so that no client's connection and no test that binds port 0
-/// sits on one.
+/// Chooses `count` ports, `first` among them if it is given. Nobody listens on them, and no other
+/// name keeps them. Those that are not given lie below the range from which the system hands out
+/// ports, so that no client's connection and no test that binds port 0 sits on one.
 pub(super) fn choose(first: Option<u16>, count: usize, kept: &BTreeSet<u16>) -> Result<Vec<u16>, Error> {
     let mut ports = Vec::new();
     if let Some(first) = first {
@@ -42,7 +42,7 @@ fn lowest_handed_out() -> u16 {
     low.filter(|low| *low >= 2 * SPAN).unwrap_or(32768)
 }
 
-/// A number by chance.
+/// Returns a random number below this one.
 fn any_below(end: u16) -> u16 {
     let number = RandomState::new().build_hasher().finish() % u64::from(end);
     u16::try_from(number).unwrap_or_default()
@@ -52,7 +52,8 @@ pub(super) fn is_taken(port: u16) -> bool {
     TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
 }
 
-/// Returns what a process listens on that others could reach, as the kernel shows it.
+/// Returns the addresses at which a process listens and that others could reach, as the kernel
+/// shows them.
 pub(super) fn beyond_loopback(pid: Pid) -> Vec<String> {
     let sockets = sockets(pid);
     let listed = |table: &str| {
@@ -84,7 +85,8 @@ fn reachable(line: &str, is_udp: bool, sockets: &BTreeSet<String>) -> Option<Str
     (listens && sockets.contains(inode) && !is_loopback(address)).then(|| local.to_owned())
 }
 
-/// In words of four bytes, each the other way round: 127.x.y.z, the same within IPv6, and ::1.
+/// Tells whether an address of the kernel's tables, in words of four bytes, each the other way
+/// round, is loopback: 127.x.y.z, the same within IPv6, or ::1.
 fn is_loopback(address: &str) -> bool {
     let v4 = address.strip_prefix("0000000000000000FFFF0000").unwrap_or(address);
     (v4.len() == 8 && v4.ends_with("7F")) || address == "00000000000000000000000001000000"

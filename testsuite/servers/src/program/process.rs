@@ -1,5 +1,5 @@
-//! Processes, known by a file `PID START` in the node's folder: the time of its start tells a pid
-//! that another was given.
+//! Processes, known by a file `PID START` in the node's folder: by the time of its start a process
+//! is told from another that was given its pid.
 
 use super::{APART, say};
 use crate::error::Error;
@@ -16,20 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two looks at what is awaited.
+/// The time between two looks at what is awaited.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
-/// How long one that was asked may take to end: a Redis that writes its first file refuses to for
-/// ever.
+/// The time that a process that was asked to end may take: a Redis that writes its first file
+/// refuses to end.
 const ENDS: Duration = Duration::from_secs(5);
 const IS_KILLED: Duration = Duration::from_secs(10);
 
-/// What a node's process is doing.
+/// The state of a node's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Running,
     Paused,
     Stopped,
-    /// By a kill, or by itself.
+    /// Ended by a kill, or by itself.
     Ended,
 }
 
@@ -50,7 +50,7 @@ fn stat(pid: i32) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let (state, threads, start) = (fields.first()?, fields.get(17)?, fields.get(19)?);
-    // The first thread may be dead before others are, with whom its sockets stay open.
+    // The first thread may be dead before the others, which keep its sockets open.
     let is_dead = matches!(*state, "Z" | "X") && matches!(*threads, "0" | "1");
     (!is_dead).then(|| ((*state).to_owned(), (*start).to_owned()))
 }
@@ -119,7 +119,7 @@ pub(crate) fn without_settings(command: &mut Command) -> &mut Command {
 
 pub(crate) fn signal(node: &Path, signal: Signal) {
     if let Some(pid) = pid_of(node) {
-        // It may have ended meanwhile.
+        // The process may have ended meanwhile.
         let _ = kill_process(pid, signal);
     }
 }
@@ -137,7 +137,8 @@ fn are_gone_within(patience: Duration, nodes: &[PathBuf]) -> bool {
     true
 }
 
-/// Ends them one after another, so that a cluster's leader still has somebody to hand over to.
+/// Ends the nodes' processes one after another, so that a cluster's leader still has somebody to
+/// hand over to.
 pub(crate) fn end(nodes: &[PathBuf]) -> Result<(), Error> {
     for node in nodes {
         signal(node, Signal::TERM);
@@ -162,7 +163,7 @@ pub(crate) fn end_now(nodes: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
-/// What a command said.
+/// The output of a command, and whether it succeeded.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) is_success: bool,
@@ -171,7 +172,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Runs the command with this as its input, and kills it when it takes longer.
+    /// Runs the command with this as its input, and kills it when it takes longer than this.
     pub(crate) fn by(command: &mut Command, input: &str, patience: Duration) -> Self {
         let piped = without_settings(command).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match piped.stderr(Stdio::piped()).spawn() {
@@ -183,7 +184,7 @@ impl Said {
         };
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
         if let Some(mut stdin) = child.stdin.take() {
-            // It need not read all of it.
+            // The command need not read all of its input.
             let _ = stdin.write_all(input.as_bytes());
         }
         let deadline = Instant::now() + patience;
@@ -202,7 +203,7 @@ impl Said {
         Self { is_success: status.is_some_and(|it| it.success()), out: text(out), err: text(err) }
     }
 
-    /// Returns all of it, or that as an error.
+    /// Returns all of the output, or its last line as an error.
     pub(crate) fn ok(self) -> Result<String, Error> {
         match self.is_success {
             true => Ok(self.out),

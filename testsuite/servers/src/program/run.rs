@@ -54,7 +54,7 @@ impl Target {
     }
 }
 
-/// One at a time may choose ports and start or stop.
+/// Takes the lock of the folder: only one program at a time may choose ports and start or stop.
 fn lock(folder: &Folder) -> Result<File, Error> {
     let at = spec::running(folder);
     let refused = |e| {
@@ -104,7 +104,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Tells whether it is what the name was made with, as far as anything is asked for.
+    /// Tells whether the name was made with these options, as far as they are given.
     fn fit(&self, spec: &Spec) -> bool {
         self.port.is_none_or(|port| port == spec.ports[0])
             && self.nodes.is_none_or(|nodes| nodes == spec.nodes)
@@ -230,14 +230,14 @@ pub(super) fn wipe(folder: &Folder, arguments: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Does it to nodes of which all must run.
+/// Does something to nodes, all of which must run.
 fn to_running(
     folder: &Folder,
     arguments: &[String],
     act: impl FnOnce(&[PathBuf]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let [what] = arguments else {
-        return Err(Error::misuse("one NAME or NAME/NODE, please"));
+        return Err(Error::misuse("one NAME or NAME/NODE is needed"));
     };
     let _lock = lock(folder)?;
     let target = Target::named(folder, what)?;

@@ -1,4 +1,4 @@
-//! Every kind that is there, as a person would use it: start, write, kill, start, read, stop, wipe.
+//! Uses every kind that is there as a person would: start, write, kill, start, read, stop, wipe.
 
 use super::{
     process::{LOOK, Said},
@@ -19,9 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longer than any command waits for anything.
+/// A time that is longer than any command waits for anything.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long those that are left may take to have a leader.
+/// The time that the nodes that are left may take to have a leader.
 const ELECTS: Duration = Duration::from_secs(10);
 
 pub(super) fn selftest(folder: &Folder, given: &[String]) -> Result<ExitCode, Error> {
@@ -43,13 +43,13 @@ pub(super) fn selftest(folder: &Folder, given: &[String]) -> Result<ExitCode, Er
 
 struct Trials<'a> {
     folder: &'a Folder,
-    /// What the names of all that is started begin with.
+    /// The beginning of the names of all that is started.
     own: String,
     passed: usize,
     failed: usize,
 }
 
-/// What was started is gone, however the rest went.
+/// Wipes what was started, however the rest went.
 impl Drop for Trials<'_> {
     fn drop(&mut self) {
         for name in names(self.folder).into_iter().filter(|name| name.starts_with(&self.own)) {
@@ -156,7 +156,7 @@ fn reads(folder: &Folder, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Until those that are left have a leader.
+/// Reads again and again until the nodes that are left have a leader, or the time is over.
 fn reads_in_time(folder: &Folder, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + ELECTS;
     loop {

@@ -1,5 +1,5 @@
-//! What a name is: it keeps its ports, its options and its data from start to start, until it is
-//! wiped. `run/NAME/spec` says it, `run/NAME/NODE/` holds one process.
+//! The names of servers: each keeps its ports, its options and its data from start to start, until
+//! it is wiped. `run/NAME/spec` has its ports and options, `run/NAME/NODE/` holds one process.
 
 use crate::{error::Error, folder::Folder, kinds::Kind};
 use std::{
@@ -83,7 +83,7 @@ impl Spec {
                 folder: folder.clone(),
             })
         };
-        of(&text).ok_or_else(|| Error::new(format!("{} says nothing that is known here", file.display())))
+        of(&text).ok_or_else(|| Error::new(format!("{} makes no sense; delete its folder", file.display())))
     }
 
     pub(crate) fn write(&self) -> Result<(), Error> {
@@ -118,24 +118,24 @@ impl Spec {
         self.node(number).join("data")
     }
 
-    /// Returns an address of a node: that for clients is the first.
+    /// Returns an address of a node by its number; the first is that for clients.
     pub(crate) fn address(&self, number: usize, nth: usize) -> SocketAddr {
         let a_node = self.ports.len() / self.nodes;
         SocketAddr::from(([127, 0, 0, 1], self.ports[(number - 1) * a_node + nth]))
     }
 
-    /// Returns that address of every node.
+    /// Returns the address of this number of every node.
     pub(crate) fn addresses(&self, nth: usize) -> Vec<SocketAddr> {
         self.numbers().map(|number| self.address(number, nth)).collect()
     }
 
-    /// Returns the addresses for clients, each behind this, with commas.
+    /// Returns the addresses for clients, each with this in front, joined by commas.
     pub(crate) fn hosts(&self, before: &str) -> String {
         let all: Vec<_> = self.addresses(0).iter().map(|at| format!("{before}{at}")).collect();
         all.join(",")
     }
 
-    /// Returns what stands for TLS in a URL.
+    /// Returns the parameters of a URL for TLS.
     pub(crate) fn tls_parameters(&self) -> String {
         match self.is_tls {
             true => {
@@ -161,7 +161,7 @@ impl Spec {
         }
     }
 
-    /// Tells whether something was done already that is done once, when the server is new.
+    /// Tells whether a step was done already that is done once, when the server is new.
     pub(crate) fn is_done(&self, what: &str) -> bool {
         self.at().join(what).exists()
     }

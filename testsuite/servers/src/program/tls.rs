@@ -11,8 +11,8 @@ use std::{
     sync::Arc,
 };
 
-/// Returns what it answers a client with these certificates until it ends; `None` when anything is
-/// in the way.
+/// Returns what the server answers a client with these certificates until the connection ends;
+/// `None` when anything is in the way.
 pub(crate) fn ask(stream: TcpStream, certificates: &Path, question: &[u8]) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificates.join("ca.pem")).ok()?).ok()?;
@@ -25,7 +25,7 @@ pub(crate) fn ask(stream: TcpStream, certificates: &Path, question: &[u8]) -> Op
     let mut stream = StreamOwned::new(connection, stream);
     stream.write_all(question).ok()?;
     let mut answer = Vec::new();
-    // It may end without saying so to TLS.
+    // The server may end the connection without telling TLS so.
     let _ = stream.read_to_end(&mut answer);
     Some(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -1,4 +1,4 @@
-//! What the machine must have, told before anything else is done.
+//! The tools that the machine must have; what is missing is told before anything else is done.
 
 use crate::{error::Error, folder::Folder, kinds::Kind};
 use std::{env, path::Path};

@@ -1,4 +1,5 @@
-//! What reads may find of keys that end, each written by one client alone, one write after another.
+//! The rules for what reads may find of keys that end. Each key is written by one client alone,
+//! one write after another.
 
 use crate::torture::{
     field::Blow,
@@ -7,24 +8,26 @@ use crate::torture::{
 use kv_core::TtlRange;
 use std::time::Duration;
 
-/// Violations of one key that are told; more of them say no more.
+/// The most violations that are told of one key; more of them say nothing new.
 const TOLD: usize = 2;
-/// Time that a server has after a stroke, beside the TTL, until ends are in time again: it elects its leader, and
-/// grants what lives its whole TTL anew.
+/// The time that a server has after a stroke, beside the TTL, until keys and leases end in time
+/// again, in microseconds: it elects its leader, and grants what lives its whole TTL anew.
 const SETTLES: u64 = 3_000_000;
-/// An order that was under way when a handle was dropped may come as late as the link lets it, within this.
+/// The time after the drop of a lease's handle in which a renewal may still be under way, in
+/// microseconds: a stroke on links that begins within it holds the renewal back until the stroke
+/// ends.
 const UNDER_WAY: u64 = 2_000_000;
 
-/// What a write makes of the key.
+/// The life that a write gives the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// It is gone.
+    /// The key is gone.
     Gone,
-    /// It stays.
+    /// The key stays.
     Forever,
-    /// It lives for this time, in microseconds.
+    /// The key lives for this time, in microseconds.
     For(u64),
-    /// It lives under the lease of this number.
+    /// The key lives under the lease of this number.
     Under(usize),
 }
 
@@ -35,15 +38,16 @@ pub(super) struct Write {
     pub(super) id: u32,
     pub(super) life: Life,
     pub(super) began: u64,
-    /// `None`: nobody knows whether and when it was done. It is the last of its key then.
+    /// The moment of the answer; `None` when nobody knows whether and when the write was done. It
+    /// is the last of its key then.
     pub(super) ended: Option<u64>,
 }
 
-/// What was found.
+/// The answer of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    /// Something, of which nothing else is known.
+    /// Something whose value is not known.
     Something,
     Value(u32),
 }
@@ -52,12 +56,13 @@ pub(super) enum Found {
 #[derive(Clone, Debug)]
 pub(super) struct Look {
     pub(super) client: String,
-    /// The call.
+    /// The name of the call.
     pub(super) by: &'static str,
     pub(super) began: u64,
     pub(super) ended: u64,
     pub(super) found: Found,
-    /// It came after so many writes, and before all others; known for looks of the writer alone.
+    /// The number of writes that came before it; all others came after it. Known for looks of the
+    /// writer alone.
     pub(super) after: Option<usize>,
 }
 
@@ -73,35 +78,37 @@ pub(super) struct History {
 pub(super) struct Lease {
     /// The TTL as granted, in microseconds.
     pub(super) ttl: u64,
-    /// When it was seen to be held for the last time.
+    /// The last moment at which it was seen to be held.
     pub(super) held: u64,
-    /// When nobody renewed it any more: its handle was dropped, or its revocation was begun.
+    /// The moment since which nobody renews it for certain: its handle was dropped or closed, or
+    /// its revocation was answered.
     pub(super) dropped: Option<u64>,
-    /// When it was known that the server has ended it.
+    /// The moment at which it was known that the server had ended it.
     pub(super) revoked: Option<u64>,
 }
 
-/// When ends must have come.
+/// The facts by which the latest end of a key or a lease is known.
 #[derive(Debug)]
 pub(super) struct Times {
-    /// How late the end of a key's TTL may be.
+    /// The range of TTLs of keys, which tells how late their end may be.
     pub(super) of_keys: Option<TtlRange>,
-    /// How late that of a lease may be.
+    /// The range of TTLs of leases, which tells how late their end may be.
     pub(super) of_leases: Option<TtlRange>,
-    /// What fell on servers and links.
+    /// The strokes that fell on servers and links.
     pub(super) blows: Vec<Blow>,
-    /// After this, what was of unknown outcome was done, or never will be.
+    /// The moment after which a write of unknown outcome was done, or never will be.
     pub(super) settled: u64,
 }
 
 impl Times {
-    /// The moment after which what lived this long from then on is gone for certain.
+    /// Returns the moment after which a key or lease that lived for this TTL from `from` on is
+    /// gone for certain.
     fn over(&self, from: u64, ttl: u64, range: Option<&TtlRange>) -> u64 {
         let late = range.map_or(Duration::ZERO, |range| range.lateness(Duration::from_micros(ttl)));
-        // A hundredth is the clocks'.
+        // Clocks may run apart by a hundredth.
         let mut over = from + (ttl + micros(late)) * 101 / 100;
         for blow in self.blows.iter().filter(|blow| is_on_server(blow)) {
-            // Lateness counts while the server has a leader.
+            // The declared lateness holds while the server has a leader.
             if blow.began < over && blow.ended + SETTLES + ttl > from {
                 over += blow.ended.saturating_sub(blow.began.max(from)) + SETTLES + ttl;
             }
@@ -109,13 +116,14 @@ impl Times {
         over
     }
 
-    /// The last moment at which a renewal may have come that was under way then.
+    /// Returns the last moment at which a renewal may have arrived that was under way when the
+    /// lease was dropped.
     fn renewed(&self, dropped: u64) -> u64 {
         let links = self.blows.iter().filter(|blow| !is_on_server(blow) && blow.began <= dropped + UNDER_WAY);
         links.map(|blow| blow.ended).fold(dropped, u64::max)
     }
 
-    /// Whether what was written may be gone at this moment.
+    /// Tells whether what was written may be gone at this moment.
     fn may_be_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
         match write.life {
             Life::Gone => true,
@@ -125,7 +133,7 @@ impl Times {
         }
     }
 
-    /// Whether it is gone for certain.
+    /// Tells whether what was written is gone for certain at this moment.
     fn is_gone(&self, write: &Write, leases: &[Lease], at: u64) -> bool {
         match write.life {
             Life::Gone => true,
@@ -141,7 +149,8 @@ impl Times {
         }
     }
 
-    /// Whether what was found stays, when all is settled, or should have gone before this moment.
+    /// Tells whether no further read is needed: what was found stays, when all is settled, or
+    /// should have gone before this moment.
     pub(super) fn is_final(&self, history: &History, leases: &[Lease], found: Found, at: u64) -> bool {
         let Found::Value(id) = found else { return true };
         let write = history.writes.iter().find(|write| write.id == id && write.life != Life::Gone);
@@ -157,7 +166,7 @@ fn is_on_server(blow: &Blow) -> bool {
     blow.stroke.stops_members()
 }
 
-/// Looks at all that was found of one key.
+/// Judges all that was found of one key.
 pub(super) fn judge(key: &str, history: &History, leases: &[Lease], times: &Times) -> Vec<Violation> {
     let wrong = history.looks.iter().filter_map(|look| {
         let what = blame(history, look, leases, times)?;
@@ -166,7 +175,7 @@ pub(super) fn judge(key: &str, history: &History, leases: &[Lease], times: &Time
     wrong.take(TOLD).collect()
 }
 
-/// What is wrong with what was found, if anything is.
+/// Returns what is wrong with what was found, if anything is.
 fn blame(history: &History, look: &Look, leases: &[Lease], times: &Times) -> Option<String> {
     let (writes, base) = match look.after {
         Some(count) => {
@@ -178,7 +187,8 @@ fn blame(history: &History, look: &Look, leases: &[Lease], times: &Times) -> Opt
             (&history.writes[..], history.writes.iter().rposition(before))
         }
     };
-    // What was there when the look began, and what may have come since.
+    // These are the write that was in effect when the look began, and those that may have come
+    // since.
     let mut possible = writes[base.unwrap_or(0)..].iter().filter(|write| write.began < look.ended);
     match look.found {
         Found::Nothing => {

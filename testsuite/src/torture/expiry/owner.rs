@@ -1,4 +1,4 @@
-//! One who owns keys that end.
+//! One client that owns keys that end.
 
 use super::{
     Work,
@@ -8,11 +8,11 @@ use crate::torture::Chance;
 use kv_core::{Error, ErrorKind, Kv, Outcome, Put, Version, Written};
 use std::time::Duration;
 
-/// Keys that are written by turns.
+/// The number of keys that an owner writes by turns.
 const SLOTS: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where the keys of an owner are.
+/// Returns the directory of an owner's keys.
 pub(super) fn directory(number: usize) -> String {
     format!("owner{number}")
 }
@@ -20,9 +20,10 @@ pub(super) fn directory(number: usize) -> String {
 /// A key that is written.
 struct Slot {
     key: String,
-    /// What was written last, if that is known and something.
+    /// The value that was written last and its version, if they are known and the key was not
+    /// deleted.
     last: Option<(u32, Version)>,
-    /// How many writes were noted.
+    /// The number of writes that were noted.
     writes: usize,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Owner<'a> {
     lease: Option<(usize, kv_core::Lease)>,
 }
 
-/// What a write asks of what is there.
+/// The precondition of a write.
 #[derive(Clone, Copy)]
 enum Expects {
     Anything,
@@ -63,13 +64,13 @@ impl<'a> Owner<'a> {
             self.look_at_lease();
             tokio::time::sleep(self.chance.millis(0, 12)).await;
         }
-        // One ends under fire, another when all is calm.
+        // One owner ends under fire, the other when all is calm.
         if self.number == 1 {
             self.work.field.calm().await;
         }
         match self.chance.below(3) {
             0 => self.revoke().await,
-            // Who closes waits for what was dropped.
+            // `close` waits for the end of what was dropped before.
             1 => {
                 let dropped = self.drop_lease();
                 self.close(dropped).await;
@@ -84,7 +85,7 @@ impl<'a> Owner<'a> {
         let _ = self.kv.close().await;
     }
 
-    /// A key that was never used.
+    /// Begins a key that was never used.
     fn begin(&mut self) -> Slot {
         self.begun += 1;
         let key = format!("{}/k{}", directory(self.number), self.begun);
@@ -129,7 +130,8 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// The lease, or a new one.
+    /// Returns the number of the lease, and makes a new one if there is none; `None` when that
+    /// fails.
     async fn leased(&mut self) -> Option<usize> {
         if let Some((number, _)) = &self.lease {
             return Some(*number);
@@ -294,7 +296,7 @@ impl<'a> Owner<'a> {
                     Expects::Missing => self.saw(at, "condition", began, Found::Nothing),
                     Expects::Last(was, _) => self.saw(at, "condition", began, Found::Value(was)),
                 }
-                // Where the put took long, less is left, and told.
+                // A put that took long tells the shorter TTL that is left.
                 let life = match (life, written.ttl.map(micros)) {
                     (Life::For(asked), Some(told)) if told <= asked => Life::For(told),
                     (Life::For(_), _) | (_, Some(_)) => {
@@ -310,7 +312,7 @@ impl<'a> Owner<'a> {
                 self.saw(at, "condition", began, Found::Something);
             }
             Err(e) if e.kind() == ErrorKind::KeyModified && matches!(expects, Expects::Last(..)) => {
-                // Nobody else writes it.
+                // Nobody else writes the key: it has ended.
                 self.saw(at, "condition", began, Found::Nothing);
                 self.slots[at].last = None;
             }
@@ -325,7 +327,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Leaves a key alone when nobody knows what became of it.
+    /// Notes a write that failed, and leaves its key alone when nobody knows what became of it.
     fn write_failed(&mut self, at: usize, began: u64, id: u32, life: Life, error: &Error) {
         self.work.failed(error);
         if error.kind() == ErrorKind::OutcomeUnknown {

@@ -1,4 +1,4 @@
-//! What a process has.
+//! The resources that a process has.
 
 use std::{
     fmt, fs,
@@ -6,19 +6,19 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Bytes by which memory may grow whatever is done: what an allocator keeps in pieces.
+/// The number of bytes by which memory may grow whatever is done: an allocator keeps pieces.
 const NOISE: u64 = 256 << 10;
-/// Bytes by which it may grow with each cycle.
+/// The number of bytes by which memory may grow with each cycle.
 const EACH: u64 = 256;
-/// Cycles without which nothing is said of memory: a process that is young grows by some MiB.
+/// The least number of cycles after which memory is judged: a young process grows by some MiB.
 const LEAST: usize = 2000;
 
-/// What this process has at one moment. What the machine cannot tell is 0.
+/// The resources that this process has at one moment. One that the machine cannot tell is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Measure {
-    /// Open descriptors.
+    /// The number of open descriptors.
     pub(super) descriptors: usize,
-    /// Tasks of the runtime that have not ended.
+    /// The number of tasks of the runtime that have not ended.
     pub(super) tasks: usize,
     /// Resident memory, in bytes.
     pub(super) memory: u64,
@@ -34,7 +34,7 @@ impl Measure {
         }
     }
 
-    /// Waits until it is so; what it is then, or when this time is over.
+    /// Waits until this is so, or the time is over; returns the measure of that moment.
     pub(super) async fn until(within: Duration, is_so: impl Fn(&Self) -> bool) -> Self {
         let end = Instant::now() + within;
         loop {
@@ -46,12 +46,12 @@ impl Measure {
         }
     }
 
-    /// Whether descriptors and tasks are no more than they were.
+    /// Tells whether there are no more descriptors and tasks than before.
     pub(super) fn is_back_at(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors && self.tasks <= before.tasks
     }
 
-    /// What has grown over so many cycles.
+    /// Returns what has grown over so many cycles.
     pub(super) fn grown(&self, before: &Self, cycles: u64) -> Vec<String> {
         let mut grown = Vec::new();
         let (had, has) = (before.descriptors, self.descriptors);
@@ -66,8 +66,9 @@ impl Measure {
     }
 }
 
-/// What is wrong with the memory after each cycle: both the least and the most of the second half lie above those of the first
-/// one. An allocator takes and gives back some MiB at any moment, which moves the one or the other.
+/// Returns what is wrong with the memory after each cycle: both the least and the most of the
+/// second half lie above those of the first half. An allocator takes and gives back some MiB at
+/// any moment, which moves only one of the two.
 pub(super) fn crept(memory: &[u64]) -> Option<String> {
     if memory.len() < LEAST {
         return None;
@@ -116,13 +117,13 @@ mod tests {
 
     #[test]
     fn a_leak_of_memory_is_seen_through_noise() {
-        // Saw teeth of 4 MiB.
+        // The memory moves in saw teeth of 4 MiB.
         let memory =
             |leak: u64| (0..2000_u64).map(|n| (50 << 20) + (n % 300) * 14_000 + n * leak).collect::<Vec<_>>();
         assert!(crept(&memory(1024)).is_some());
         assert!(crept(&memory(0)).is_none() && crept(&memory(100)).is_none());
         assert!(crept(&[]).is_none() && crept(&memory(1024)[..1000]).is_none(), "too few");
-        // What is taken once, and what is given back, are none.
+        // Memory that is taken once, or given back, is no leak.
         let mut once = memory(0);
         once[1500] += 9 << 20;
         assert!(crept(&once).is_none());

@@ -3,10 +3,11 @@
 use super::{Call, Id, State, Verdict};
 use std::collections::{HashMap, HashSet};
 
-/// How many steps the search takes before it gives up.
+/// The number of steps after which the search gives up.
 const STEPS: usize = 3_000_000;
 
-/// One event: a call's beginning, or its answer. They are a list from which calls that have an order are lifted.
+/// One event: a call's beginning, or its answer. The events are a linked list, from which the
+/// calls that have a place in the order are lifted.
 struct Event {
     call: usize,
     is_answer: bool,
@@ -18,17 +19,18 @@ struct Step {
     call: usize,
     state: State,
     used: Vec<usize>,
-    /// Which of the ways that there are is next.
+    /// The number of the way that is tried next.
     next: usize,
 }
 
-/// Writes of unknown outcome that do the same as far as anybody can tell: those that empty the same registers, and those that
-/// fill them with values of which no call speaks. One that happened unseen need not have happened, and one that was seen
-/// may have happened just before it was: so they have no place of their own in the order.
+/// Writes of unknown outcome that nobody can tell apart: those that empty the same registers, and
+/// those that fill them with values of which no call speaks. A write that happened unseen need not
+/// have happened, and one that was seen may have happened just before it was: so they have no
+/// place of their own in the order.
 #[derive(Debug)]
 struct Alike {
     writes: Vec<(usize, Option<Id>)>,
-    /// When they began, the first first.
+    /// The moments at which they began, the earliest first.
     began: Vec<u64>,
 }
 
@@ -39,18 +41,19 @@ pub(super) struct Search<'a> {
     begins: Vec<usize>,
     answers: Vec<Option<usize>>,
     alike: Vec<Alike>,
-    /// How many of each of the alike have happened.
+    /// The number of writes of each [`Alike`] that have happened.
     used: Vec<usize>,
-    /// What the registers hold after the steps.
+    /// The state of the registers after the steps.
     state: State,
     steps: Vec<Step>,
     /// One bit for each call that has its place in the order.
     ordered: Vec<u64>,
-    /// Where the search was already, and with how many of the alike.
+    /// The states in which the search was already, each with the numbers of alike writes that had
+    /// happened.
     seen: HashMap<(Vec<u64>, State), Vec<Vec<usize>>>,
-    /// Calls with an answer that have no place yet.
+    /// The number of calls with an answer that have no place yet.
     unanswered: usize,
-    /// The values that some call says were there, or were not; all others are one.
+    /// The values that some call says were there, or were not; all others count as one.
     spoken: HashSet<Id>,
 }
 
@@ -77,7 +80,7 @@ impl<'a> Search<'a> {
         let begins = (0..calls.len()).filter(own).map(|call| (calls[call].began, false, call));
         let answers = calls.iter().enumerate().filter_map(|(call, c)| Some((c.ended?, true, call)));
         let mut order: Vec<_> = begins.chain(answers).collect();
-        // What begins at the microsecond of an answer may have been before it.
+        // A call that begins at the microsecond of an answer may have been before it.
         order.sort_unstable();
         for (_, is_answer, call) in order {
             let at = search.events.len();
@@ -104,8 +107,8 @@ impl<'a> Search<'a> {
         self.events[after].before = at;
     }
 
-    /// Gives the call its place, if it can have it, by the first of the ways from this number on that leads to somewhere
-    /// new; where to go on.
+    /// Gives the call its place, if it can have one, in the first of the ways from this number on
+    /// that leads to a new state; returns the event to go on with.
     fn place(&mut self, call: usize, from: usize) -> usize {
         self.ordered[call / 64] |= 1 << (call % 64);
         for way in from..self.ways(call) {
@@ -127,7 +130,8 @@ impl<'a> Search<'a> {
         self.events[self.begins[call]].after
     }
 
-    /// Whether the search was not yet where it would be, with as many of the alike left, or more.
+    /// Notes where the search would be, and tells whether it was not there yet with as many of the
+    /// alike writes left, or more.
     fn is_new(&mut self, state: &State, used: &[usize]) -> bool {
         let there = self.seen.entry((self.ordered.clone(), state.clone())).or_default();
         let at_most = |one: &[usize], other: &[usize]| one.iter().zip(other).all(|(one, other)| one <= other);
@@ -139,7 +143,8 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Takes the last place back, and gives it in another way or to another call; where to go on.
+    /// Takes the last place back, and gives it in another way or to another call; returns the
+    /// event to go on with.
     fn take_back(&mut self) -> Option<usize> {
         let Step { call, state, used, next } = self.steps.pop()?;
         if let Some(answer) = self.answers[call] {
@@ -163,7 +168,7 @@ impl<'a> Search<'a> {
                 at = self.place(call, 0);
                 continue;
             }
-            // An answer that nothing before explains.
+            // Nothing before this answer explains it.
             if at != end {
                 furthest = furthest.max((self.calls[call].ended.unwrap_or_default(), call));
             }
@@ -175,14 +180,16 @@ impl<'a> Search<'a> {
         Verdict::Undecided
     }
 
-    /// In how many ways the call may happen: at once; just behind one of the alike, or two of them; or, where it puts all
-    /// registers back, to each of the states that there were.
+    /// Returns the number of ways in which the call may happen: at once; just behind one alike
+    /// write, or two of them; or, where it puts all registers back, to each of the states that
+    /// there were.
     fn ways(&self, call: usize) -> usize {
         let alike = self.alike.len();
         if self.calls[call].reverts { self.steps.len() + 1 } else { 1 + alike + alike * alike }
     }
 
-    /// What the registers hold after the call, in one of the ways, and how many of the alike have happened then.
+    /// Returns what the registers hold after the call, in one of the ways, and how many of the
+    /// alike writes have happened then; `None` where it cannot happen so.
     fn after(&self, call: usize, way: usize) -> Option<(State, Vec<usize>)> {
         let (this, alike) = (&self.calls[call], self.alike.len());
         if this.reverts {
@@ -199,7 +206,7 @@ impl<'a> Search<'a> {
             n => [Some((n - 1 - alike) / alike), Some((n - 1 - alike) % alike)],
         };
         if way > 0 && this.happens(&state, &self.spoken).is_some() {
-            // Nobody needs them.
+            // The call can happen without the alike writes.
             return None;
         }
         for one in before.into_iter().flatten() {
@@ -213,7 +220,8 @@ impl<'a> Search<'a> {
         Some((this.happens(&state, &self.spoken)?, used))
     }
 
-    /// The moment of the first answer of a call that has no place yet: all that has no place happens before it.
+    /// Returns the moment of the first answer of a call that has no place yet: the next call in
+    /// the order happens before it.
     fn first_answer(&self) -> u64 {
         let mut at = self.events[0].after;
         while !self.events[at].is_answer {
@@ -226,7 +234,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether the call has no place of its own.
+/// Tells whether the call is one of the alike writes, which have no place of their own.
 fn is_alike(call: &Call, spoken: &HashSet<Id>) -> bool {
     let is_spoken_of = call.writes.iter().any(|(_, id)| id.is_some_and(|id| spoken.contains(&id)));
     call.ended.is_none() && !call.reverts && call.when.is_empty() && !is_spoken_of

@@ -1,4 +1,4 @@
-//! Histories that are right, and such that are wrong on purpose.
+//! Histories that are right, and others that are wrong on purpose.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn a_write_that_was_acknowledged_and_is_gone_is_seen() {
 #[test]
 fn a_value_that_nobody_wrote_is_seen() {
     is_wrong(&[put("a", 0, 10, 1), get("b", 20, 30, 7)]);
-    // One of a write that failed is not in the history either.
+    // The value of a write that failed is not in the history either.
     is_wrong(&[get("b", 20, 30, 1)]);
 }
 
@@ -91,7 +91,7 @@ fn an_unknown_outcome_may_be_either_and_late() {
     let unknown = put("a", 0, None, 1);
     is_right(&[unknown.clone(), says("b", 10, 20, Is::Missing), says("b", 30, 40, Is::Missing)]);
     is_right(&[unknown.clone(), says("b", 10, 20, Is::Missing), get("b", 30, 40, 1)]);
-    // Not before it began, and not twice.
+    // The write happens not before it began, and not twice.
     is_wrong(&[get("b", 0, 5, 1), put("a", 10, None, 1)]);
     is_wrong(&[unknown, get("b", 10, 20, 1), put("c", 30, 40, 2), get("b", 50, 60, 1)]);
 }
@@ -109,7 +109,8 @@ fn half_a_transaction_is_seen() {
     let reads = |zero: Is, one: Is| Call { when: vec![(0, zero), (1, one)], ..call("b", 20, 30) };
     is_right(&[both.clone(), reads(Is::At(1), Is::At(2))]);
     is_wrong(&[both.clone(), reads(Is::At(1), Is::Missing)]);
-    // By two reads, one after the other, while it happens: the second must not be older than the first.
+    // Two reads come one after the other while it happens: the second must not be older than the
+    // first.
     let one = |began, register, is| Call { when: vec![(register, is)], ..call("b", began, began + 1) };
     is_right(&[both.clone(), one(2, 0, Is::Missing), one(5, 1, Is::At(2))]);
     is_wrong(&[both, one(2, 0, Is::At(1)), one(5, 1, Is::Missing)]);
@@ -149,7 +150,8 @@ fn what_is_shown_ends_at_the_violation() {
     assert!(shrunk.len() <= 3, "{shrunk:#?}");
 }
 
-/// Effects in one order, by clients that begin before and are answered after: right, whatever the order of answers.
+/// Makes effects in one order, each between the beginning and the answer of its call: such a
+/// history is right, whatever the order of answers.
 #[test]
 fn long_histories_that_are_right_are_not_blamed() {
     for seed in 0..15 {
@@ -158,7 +160,7 @@ fn long_histories_that_are_right_are_not_blamed() {
     }
 }
 
-/// The same, with one answer that is older than what was there when its call began.
+/// Makes one answer of such a history older than what was there when its call began.
 #[test]
 fn one_stale_answer_among_hundreds_is_seen() {
     let mut found = 0;
@@ -179,12 +181,13 @@ fn one_stale_answer_among_hundreds_is_seen() {
     assert!(found > 10);
 }
 
-/// What a correct register answers; the last call is a read that began when all others were answered.
+/// Returns the answers of a correct register; the last call is a read that began when all others
+/// were answered.
 fn random(seed: u64, count: u64, twist: impl FnOnce(&mut Vec<Call>, Option<Is>)) -> Vec<Call> {
     let mut chance = super::super::Chance::new(seed, "history");
     let (mut calls, mut held, mut past) = (Vec::new(), None, Vec::new());
     for n in 0..count {
-        // It takes effect at 10 n.
+        // The call takes effect at 1000 + 10 n.
         let at = 1000 + 10 * n;
         let began = at - 1 - chance.below(60) as u64;
         let ended = Some(at + 1 + chance.below(60) as u64);
@@ -197,7 +200,7 @@ fn random(seed: u64, count: u64, twist: impl FnOnce(&mut Vec<Call>, Option<Is>))
                 Some(id)
             }
             2 => {
-                // Of unknown outcome, and it happened, or did not.
+                // The outcome is unknown: the write happened, or did not.
                 let happened = chance.one_in(2);
                 calls.push(put(&client, began, None, id));
                 if happened { Some(id) } else { held }
@@ -217,7 +220,8 @@ fn random(seed: u64, count: u64, twist: impl FnOnce(&mut Vec<Call>, Option<Is>))
         held = new;
     }
     let is = held.map_or(Is::Missing, Is::At);
-    // Whatever has an unknown outcome may come late: the end is a write whose value nobody else has.
+    // Whatever has an unknown outcome may come late: the end is a write whose value nobody else
+    // has.
     let end = 1000 + 10 * count + 100;
     calls.push(put("end", end, end + 1, 1_000_000));
     calls.push(get("end", end + 2, end + 3, 1_000_000));

@@ -28,10 +28,10 @@ use tokio::{
 
 /// The name of the variable that makes a process such a contender, and tells what it works with.
 pub(crate) const CHILD: &str = "KV_TORTURE_CHILD";
-/// Within this time a process that is to end has ended: what it does then, and the close.
+/// The time that a process that is to end may take beside the close.
 const ENDS: Duration = Duration::from_secs(60);
 
-/// What a process works with.
+/// The settings that a process works with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     client: String,
@@ -62,10 +62,10 @@ impl Order {
     }
 }
 
-/// The whole of such a process: opens the store, and contends until its input ends.
+/// Runs such a process: opens the store, and contends until its input ends.
 ///
 /// # Errors
-/// It was told nothing that makes sense, or has no runtime.
+/// The order makes no sense, or the runtime cannot be made.
 pub(crate) fn main<F>(order: &str, open: impl Fn(String) -> F) -> Result<(), Failure>
 where
     F: Future<Output = Result<Kv>>,
@@ -118,19 +118,20 @@ pub(super) struct Children<'a> {
     pub(super) ttl: Duration,
     pub(super) is_fenced: bool,
     pub(super) url: String,
-    /// Where they write what they tell.
+    /// The folder into which they write what they tell.
     pub(super) folder: PathBuf,
 }
 
-/// How the life of one ended.
+/// The way in which the life of one ended.
 enum End {
     Killed,
-    /// It is to end by itself.
+    /// The process is to end by itself.
     Asked,
 }
 
 impl Children<'_> {
-    /// Has one contend, in one process after another, and strikes it until the round is over; gives what each told.
+    /// Has one child contend, in one process after another, and strikes it until the round is
+    /// over; hands on what each process told.
     ///
     /// # Errors
     /// A process cannot be started.
@@ -175,12 +176,12 @@ impl Children<'_> {
         Ok(())
     }
 
-    /// Stops it now and then, until its time is over. It runs, or is gone.
+    /// Stops the process now and then, until its time is over. After that it runs, or is gone.
     async fn strike(&self, daemon: &Daemon, client: &str, chance: &mut Chance) -> End {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 4);
         loop {
             sleep(chance.millis(400, 3000)).await;
-            // Some are killed at the end, too.
+            // Some are killed at the end of the round, too.
             let kind = chance.below(6);
             if self.field.is_over() && kind > 2 {
                 return End::Asked;
@@ -210,7 +211,7 @@ impl Children<'_> {
     }
 }
 
-/// Whether it tells in time that it ends.
+/// Tells whether the process says in time that it ends.
 async fn has_ended(log: &Path) -> Result<bool, Failure> {
     let deadline = Instant::now() + ENDS + CLOSE;
     loop {

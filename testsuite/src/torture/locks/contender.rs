@@ -15,27 +15,27 @@ use std::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// Locks that are contended for.
+/// The number of locks that are contended for.
 pub(super) const LOCKS: usize = 3;
-/// Tasks of one handle that contend.
+/// The number of tasks of one handle that contend.
 const TASKS: usize = 2;
-/// How long `close` may take. Its deadline is far shorter; the machine may be busy.
+/// The time that `close` may take. Its deadline is far shorter; the machine may be busy.
 pub(super) const CLOSE: Duration = Duration::from_secs(30);
 
-/// The name of a lock.
+/// Returns the name of a lock.
 pub(super) fn name(lock: usize) -> String {
     format!("l{lock}")
 }
 
-/// Where holders write.
+/// The directory in which holders write.
 pub(super) const RESOURCES: &str = "resource";
 
-/// What the holder of a lock writes.
+/// Returns the key that the holder of a lock writes.
 pub(super) fn resource(lock: usize) -> String {
     format!("{RESOURCES}/l{lock}")
 }
 
-/// Where a contender's events go, with the wall clock's time of each.
+/// The function that takes a contender's events, each with the wall clock's time.
 pub(super) type Tell = Arc<dyn Fn(u64, Event) + Send + Sync>;
 
 /// A handle, and what it works with.
@@ -44,18 +44,18 @@ pub(super) struct Contender<'a> {
     pub(super) client: String,
     pub(super) kv: Kv,
     pub(super) ttl: Duration,
-    /// Whether writes can be fenced.
+    /// Tells whether writes can be fenced.
     pub(super) is_fenced: bool,
-    /// What it may be denied.
+    /// The denials that it may meet.
     pub(super) denials: Denials,
     pub(super) tell: Tell,
-    /// Whether it is to end.
+    /// Tells whether it is to end.
     pub(super) is_over: &'a (dyn Fn() -> bool + Send + Sync),
     pub(super) attempts: AtomicU32,
 }
 
 impl Contender<'_> {
-    /// Contends until it is to end, and closes its handle then.
+    /// Contends until it is to end, and then closes its handle.
     pub(super) async fn work(&self, chance: &mut Chance) {
         let of_task = std::iter::repeat_with(|| Chance::new(chance.below(usize::MAX) as u64, "task"));
         let tasks: Vec<_> = of_task.take(TASKS).map(|chance| self.turns(chance)).collect();
@@ -81,7 +81,8 @@ impl Contender<'_> {
         self.tell(Event::Wrong { what: what.into() });
     }
 
-    /// A guard that `close` is to give back, if there is one.
+    /// Takes turns until it is to end; returns the guard that `close` is to give back, if there is
+    /// one.
     async fn turns(&self, mut chance: Chance) -> Option<Guard> {
         while !(self.is_over)() {
             let kept = self.turn(&mut chance).await;
@@ -98,7 +99,8 @@ impl Contender<'_> {
         let (attempt, wanted) = self.asks(lock);
         let got = match chance.below(6) {
             0 => wanted.try_acquire().await.map(|got| (got, true)),
-            // Given up wherever it stands, or after so long that outages have begun and ended meanwhile.
+            // The wait is given up wherever it stands, or after so long that outages have begun
+            // and ended meanwhile.
             n @ 1..3 => {
                 let patience = if n == 1 { chance.millis(0, 300) } else { chance.millis(2000, 6000) };
                 match timeout(patience, wanted.acquire()).await {
@@ -118,7 +120,7 @@ impl Contender<'_> {
                 None
             }
             Err(e) => {
-                // One that took longer than its TTL is lost before it is given.
+                // A lock whose acquisition took longer than its TTL is lost before it is given.
                 if matches!(Failed::of(&e, self.denials), Failed::Absurd) && e.kind() != ErrorKind::LockLost {
                     self.wrong(e.to_string());
                 }
@@ -128,14 +130,14 @@ impl Contender<'_> {
         }
     }
 
-    /// A wait that has no end of its own is ended by what lasts alone.
+    /// Checks what ended a wait that has no end of its own: only lasting errors may.
     fn ended(&self, e: &kv_core::Error) {
         if !e.is_lasting() {
             self.wrong(format!("a wait for a lock was ended by what passes: {e}"));
         }
     }
 
-    /// Tells that it asks for a lock; the attempt's name, and the lock to be acquired.
+    /// Tells that it asks for a lock; returns the attempt's name, and the lock to be acquired.
     pub(super) fn asks(&self, lock: usize) -> (String, kv_core::Lock) {
         let attempt = format!("{}/{}", self.client, self.attempts.fetch_add(1, Ordering::Relaxed));
         self.tell(Event::Asks { attempt: attempt.clone(), lock });
@@ -143,12 +145,13 @@ impl Contender<'_> {
         (attempt, wanted)
     }
 
-    /// Holds it for a while, writes, and gives it back in one of the ways that there are.
+    /// Holds the lock for a while, writes, and gives it back in one of the ways that there are.
+    /// Returns the guard if it is kept for `close`.
     async fn hold(&self, lock: usize, attempt: &str, guard: Guard, chance: &mut Chance) -> Option<Guard> {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         let time = if chance.one_in(10) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 200) };
         let until = Instant::now() + time;
-        // Who has lost it writes all the same, some times.
+        // A contender that has lost the lock writes all the same, some times.
         let mut late = chance.below(4);
         while Instant::now() < until || late > 0 && !guard.is_held() {
             let is_held = self.asks_guard(attempt, &guard);
@@ -181,7 +184,7 @@ impl Contender<'_> {
         None
     }
 
-    /// Whether the guard says that it is held.
+    /// Asks the guard whether it is held, and tells so.
     pub(super) fn asks_guard(&self, attempt: &str, guard: &Guard) -> bool {
         let (at, is_held) = (wall(), guard.is_held());
         if is_held {
@@ -190,8 +193,9 @@ impl Contender<'_> {
         is_held
     }
 
-    /// Releases it: one that was held then was held at the beginning, or later, and is not behind the answer. Whether it was.
-    /// One that was lost before may be held on the server until its TTL is over.
+    /// Releases the lock, and tells whether it was still held: then it was held at the beginning
+    /// of the call, or later, and is not after the answer. A lock that was lost before may be held
+    /// on the server until its TTL is over.
     pub(super) async fn release(&self, attempt: &str, guard: Guard) -> bool {
         let (at, began, left) = (wall(), Instant::now(), guard.remaining());
         let answer = guard.release().await;
@@ -206,7 +210,7 @@ impl Contender<'_> {
         was_held
     }
 
-    /// Puts the token of a lock, if it is still held.
+    /// Puts the token of a lock, if the lock is still held.
     pub(super) async fn write(&self, lock: usize, attempt: &str, fence: impl AsRef<Fence>) {
         let (began, attempt, fence) = (wall(), attempt.to_owned(), fence.as_ref());
         match self.kv.put(resource(lock), fence.token().to_string()).fenced(fence).await {
@@ -241,7 +245,7 @@ impl Contender<'_> {
         }
     }
 
-    /// Reads who holds the lock; whether somebody does, or `None` without an answer.
+    /// Reads who holds the lock; returns whether somebody does, or `None` without an answer.
     pub(super) async fn look(&self, lock: usize) -> Option<bool> {
         let began = wall();
         match self.kv.lock_holder(name(lock)).await {

@@ -1,4 +1,4 @@
-//! What contenders tell, one line each, from whichever process.
+//! The events that contenders tell, one line each, from whichever process.
 
 use kv_core::Version;
 use std::{
@@ -6,32 +6,34 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Microseconds of the wall clock, which all processes of a machine share.
+/// Returns the microseconds of the wall clock, which all processes of a machine share.
 pub(super) fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What became of a fenced write that was not acknowledged.
+/// The fate of a fenced write that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwritten {
-    /// The lock was lost.
+    /// It was refused, since the lock was lost.
     Refused,
     /// It had no effect, for another reason.
     Failed,
-    /// Nobody knows.
+    /// Nobody knows whether it had an effect.
     Unknown,
 }
 
-/// One thing that a contender did or saw. An attempt has one name in all the run, which is what others read of the holder.
-/// Unless another time is told of, that of an event was taken behind it.
+/// One thing that a contender did or saw. An attempt has one name in the whole run, which others
+/// read as the holder's value. The time of an event was taken after it, unless the variant says
+/// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Asks for the lock of this number; the time was taken before.
     Asks { attempt: String, lock: usize },
-    /// Has it.
+    /// Has the lock.
     Granted { attempt: String, token: u64 },
-    /// Was told that it does not have it, or gave up, or had an error: only the first is an answer.
+    /// Was told that it does not have the lock, or gave up, or had an error: only the first is an
+    /// answer.
     Missed { attempt: String, is_answer: bool },
     /// Was told that it still holds the lock, by this call; the time was taken before.
     Held { attempt: String, by: String },
@@ -47,7 +49,8 @@ pub(super) enum Event {
     Holder { lock: usize, began: u64, holder: Option<(u64, String)> },
     /// A read had no answer.
     Unread,
-    /// Has closed its handle; whether that gave all back, or `None` when it never answered.
+    /// Has closed its handle; `is_ok` tells whether that gave all back, and is `None` when `close`
+    /// never answered.
     Closed { began: u64, is_ok: Option<bool> },
     /// Saw what must not be.
     Wrong { what: String },
@@ -91,7 +94,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// An event from its text.
+    /// Reads an event from its text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split(' ').collect();
         Some(match *words.as_slice() {
@@ -145,16 +148,16 @@ impl Event {
     }
 }
 
-/// What every line of a process begins with that tells an event.
+/// The word that begins every line by which a process tells an event.
 const MARK: &str = "told";
 
-/// The line of an event.
+/// Returns the line of an event.
 pub(super) fn line(at: u64, event: &Event) -> String {
     format!("{MARK} {at} {event}")
 }
 
-/// The events of what a process printed, and the panics. What a process that was killed did not print to the end of its
-/// line is left out.
+/// Reads the events of what a process printed, and the panics. A last line that a killed process
+/// did not print to its end is left out.
 pub(super) fn read(printed: &str) -> Vec<(u64, Event)> {
     let whole = printed.rfind('\n').map_or("", |end| &printed[..end]);
     let event = |text: &str| {

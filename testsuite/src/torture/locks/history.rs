@@ -1,4 +1,4 @@
-//! What was told, put together.
+//! All that was told of locks, put together.
 
 use super::event::{Event, Unwritten};
 use crate::torture::round::Bar;
@@ -15,11 +15,13 @@ pub(super) struct Attempt {
     pub(super) client: String,
     pub(super) lock: usize,
     pub(super) began: u64,
-    /// When it was granted, and under which token; `None` when it was not, or nobody knows.
+    /// The moment at which it was granted, and its token; `None` when it was not granted, or
+    /// nobody knows.
     pub(super) granted: Option<(u64, u64)>,
-    /// The last moment of which is known that it was held then or later, and by which call.
+    /// The last moment of which it is known that the lock was held then or later, and the call
+    /// that said so.
     pub(super) held: Option<(u64, String)>,
-    /// When its release had freed the lock.
+    /// The moment at which its release had freed the lock.
     pub(super) released: Option<u64>,
 }
 
@@ -33,7 +35,7 @@ impl Attempt {
         Bar { client: self.client.clone(), label, began: self.began, ended }
     }
 
-    /// The time from its grant to the last moment at which it was held.
+    /// Returns the bar from its grant to the last moment at which it was held.
     pub(super) fn held_bar(&self) -> Option<Bar> {
         let ((began, token), (ended, by)) = (self.granted?, self.held.clone()?);
         let label = format!("holds l{} under {token}: {by}", self.lock);
@@ -109,22 +111,23 @@ pub(super) enum Told {
     Delete {
         version: Version,
     },
-    /// Its stream had ended, and another one begins.
+    /// The stream had ended, and another one begins.
     Anew,
 }
 
-/// What a watch of a lock's holder told.
+/// The events that a watch of a lock's holder told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watched {
     pub(super) client: String,
     pub(super) lock: usize,
     pub(super) told: Vec<(u64, Told)>,
-    /// Why it ended before it was dropped.
+    /// The moment and the reason of its end, if it ended before it was dropped.
     pub(super) ended: Option<(u64, String)>,
 }
 
 impl Watched {
-    /// Who holds the lock, by what was told; `None` when it never was in step.
+    /// Returns the token of the holder, or that there is none, by what was told; `None` when the
+    /// watch never was in step.
     pub(super) fn fold(&self) -> Option<Option<u64>> {
         let mut holder = None;
         for (_, told) in &self.told {
@@ -143,7 +146,7 @@ impl Watched {
 pub(super) struct History {
     /// The wall clock at the beginning of the run.
     pub(super) zero: u64,
-    /// In the order of asking.
+    /// The attempts, in the order of asking.
     pub(super) attempts: Vec<Attempt>,
     pub(super) by_name: BTreeMap<String, usize>,
     pub(super) fenced: Vec<Fenced>,
@@ -154,12 +157,13 @@ pub(super) struct History {
     pub(super) answered: u64,
     pub(super) unknown: u64,
     pub(super) failed: u64,
-    /// Fenced writes that were refused because the lock was lost.
+    /// The number of fenced writes that were refused because the lock was lost.
     pub(super) refused: u64,
 }
 
 impl History {
-    /// Adds what a client told; the attempts of one client come in the order in which it told of them.
+    /// Adds what a client told; the attempts of one client come in the order in which it told of
+    /// them.
     pub(super) fn add(&mut self, client: &str, at: u64, event: Event) {
         let zero = self.zero;
         let run = |wall: u64| wall.saturating_sub(zero);
@@ -230,7 +234,7 @@ impl History {
         }
     }
 
-    /// The lock and the token of an attempt that writes.
+    /// Returns the lock and the token of an attempt that writes.
     fn under(&mut self, at: u64, name: &str) -> Option<(usize, u64)> {
         let under = self.attempt(name).and_then(|attempt| Some((attempt.lock, attempt.granted?.1)));
         if under.is_none() {
@@ -239,7 +243,7 @@ impl History {
         under
     }
 
-    /// The attempts that were granted, with the moment and the token.
+    /// Returns the attempts that were granted, each with the moment and the token.
     pub(super) fn grants(&self) -> impl Iterator<Item = (&Attempt, u64, u64)> {
         self.attempts.iter().filter_map(|attempt| attempt.granted.map(|(at, token)| (attempt, at, token)))
     }

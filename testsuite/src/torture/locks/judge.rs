@@ -1,26 +1,26 @@
-//! What is wrong with a history of locks.
+//! The rules that a history of locks must keep.
 
 use super::history::{Attempt, Closing, END, Fenced, History, Told, Watched};
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
 use std::{collections::BTreeMap, time::Duration};
 
-/// What the store promises, as far as a judgement hangs on it.
+/// The promises of the store on which a judgement hangs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promises {
-    /// How many locks there are.
+    /// The number of locks.
     pub(super) locks: usize,
-    /// Within this time a lock is got when all troubles are over.
+    /// The time within which a lock is got when all troubles are over.
     pub(super) within: Duration,
-    /// How long a lock lives that is not renewed.
+    /// The time that a lock lives without a renewal.
     pub(super) ttl: Duration,
-    /// Within this time a watch tells who holds a lock, if it is held so long.
+    /// The time within which a watch tells who holds a lock, if the lock is held so long.
     pub(super) arrives: Duration,
-    /// Whether reads see every write before them.
+    /// Tells whether reads see every write before them.
     pub(super) is_linearizable: bool,
 }
 
-/// All that is wrong.
+/// Returns all that is wrong.
 pub(super) fn judge(history: &History, promises: &Promises) -> Vec<Violation> {
     let wrong = history.wrong.iter().map(|(at, what)| violation(what.clone(), *at, Vec::new()));
     let mut all: Vec<_> = wrong.collect();
@@ -40,7 +40,8 @@ fn violation(what: String, at: u64, calls: Vec<Bar>) -> Violation {
     Violation { what, at, calls }
 }
 
-/// An acquisition that began after another one of the same lock was answered has a greater token; none is granted twice.
+/// Checks that an acquisition that began after another one of the same lock was answered has a
+/// greater token, and that no token is granted twice.
 pub(super) fn tokens(history: &History) -> Vec<Violation> {
     let (mut wrong, mut of_token, mut of_lock) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
     for (attempt, at, token) in history.grants() {
@@ -70,7 +71,7 @@ pub(super) fn tokens(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// Nobody is told that it holds a lock after a newer acquisition was answered.
+/// Checks that nobody is told that it holds a lock after a newer acquisition was answered.
 pub(super) fn exclusive(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for (old, _, token) in history.grants() {
@@ -86,12 +87,13 @@ pub(super) fn exclusive(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// In the order of versions the tokens never go down, each is one that was granted, and nobody writes under an old one when
-/// a newer acquisition was answered before, or its own release.
+/// Checks that in the order of versions the tokens never go down, that each is one that was
+/// granted, and that nobody writes under an old token when a newer acquisition, or its own
+/// release, was answered before.
 pub(super) fn fenced(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     let mut in_order: Vec<&Fenced> = history.fenced.iter().collect();
-    // A write before what was found of it.
+    // A write comes before the reads that found it.
     in_order.sort_by_key(|fenced| (fenced.lock, fenced.version, !fenced.is_write, fenced.ended));
     for two in in_order.windows(2) {
         let (one, next) = (two[0], two[1]);
@@ -138,14 +140,16 @@ pub(super) fn fenced(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// The one who had this lock, where its release was answered before this moment.
+/// Returns the attempt that had this lock under this token, if its release was answered before
+/// this moment.
 fn released(history: &History, lock: usize, token: u64, before: u64) -> Option<&Attempt> {
     let mut grants = history.grants().filter(|(attempt, _, of)| attempt.lock == lock && *of == token);
     grants.find(|(attempt, ..)| attempt.released.is_some_and(|at| at < before)).map(|(attempt, ..)| attempt)
 }
 
-/// What is wrong with somebody's being told to hold a lock by this moment. A try that was not granted may have been it all
-/// the same, and one that was may have had a place before, which it lost.
+/// Returns what is wrong when somebody is told to hold a lock by this moment. A try that was not
+/// granted may have held it all the same, and one that was granted may have had a place before,
+/// which it lost.
 fn named(history: &History, lock: usize, token: u64, value: &str, at: u64) -> Option<(String, Vec<Bar>)> {
     let Some(attempt) = history.attempt(value) else {
         return Some((format!("l{lock} is held by {value:?}, which is nobody"), Vec::new()));
@@ -163,7 +167,7 @@ fn named(history: &History, lock: usize, token: u64, value: &str, at: u64) -> Op
     Some((what, vec![attempt.bar(), other.bar()]))
 }
 
-/// A read names the one who holds the lock then.
+/// Checks that a read names the one who holds the lock then.
 pub(super) fn holders(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for read in &history.holders {
@@ -199,8 +203,9 @@ pub(super) fn holders(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// The tokens of a watch grow, and only a new beginning may tell one again; each is somebody's; it goes on to the end, and
-/// says who is the last to hold the lock, and then that nobody does.
+/// Checks that the tokens of a watch grow, and that only a new beginning tells one again; that
+/// each is somebody's; that the watch goes on to the end, and tells who is the last to hold the
+/// lock, and then that nobody does.
 pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -> Vec<Violation> {
     let Watched { client, lock, told, ended } = watch;
     let mut wrong = Vec::new();
@@ -208,7 +213,7 @@ pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -
     if let Some((at, why)) = ended {
         wrong.push(violation(format!("the watch of l{lock} ended: {why}"), *at, vec![bar(*at, why.clone())]));
     }
-    // What was told last, and whether it was since the last `Synced`.
+    // The event that was told last, and whether it was told since the last `Synced`.
     let mut last: Option<(u64, Version, bool)> = None;
     for (at, told) in told {
         let (at, is_put, version) = match told {
@@ -259,7 +264,7 @@ pub(super) fn watched(history: &History, watch: &Watched, promises: &Promises) -
     wrong
 }
 
-/// When all troubles are over each lock can be got in time.
+/// Checks that each lock can be got in time when all troubles are over.
 pub(super) fn progress(history: &History, promises: &Promises) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for lock in 0..promises.locks {
@@ -281,7 +286,8 @@ pub(super) fn progress(history: &History, promises: &Promises) -> Vec<Violation>
     wrong
 }
 
-/// Every handle is closed in the end, holds nothing behind that, and at the very end nobody holds anything.
+/// Checks that every handle is closed in the end and holds nothing after that, and that at the
+/// very end nobody holds anything.
 pub(super) fn closings(history: &History, promises: &Promises) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for closing in &history.closings {
@@ -295,7 +301,8 @@ pub(super) fn closings(history: &History, promises: &Promises) -> Vec<Violation>
             continue;
         };
         let closed = history.closings.iter().find(|closing| closing.client == holder.client);
-        // What was lost before has nothing to give back, and may live on by a server that comes back.
+        // A lock that was lost before has nothing to give back, and may live on with a server that
+        // comes back.
         let ttl = u64::try_from(promises.ttl.as_micros()).unwrap_or(u64::MAX);
         let was_lost = |closing: &Closing| {
             holder.held.as_ref().is_some_and(|(held, _)| held.saturating_add(ttl) < closing.began)

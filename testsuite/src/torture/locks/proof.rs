@@ -9,7 +9,7 @@ use crate::torture::round::Violation;
 use kv_core::Version;
 use std::time::Duration;
 
-/// A history from lines of a client, a time and an event.
+/// Makes a history from lines, each of a client, a time and an event.
 fn history(lines: &[&str]) -> History {
     let mut history = History::default();
     for line in lines {
@@ -23,7 +23,7 @@ fn history(lines: &[&str]) -> History {
     history
 }
 
-/// Two that hold one lock one after the other.
+/// Two contenders that hold one lock one after the other.
 const TURNS: &[&str] = &[
     "a 10 asks a/0 0",
     "a 20 granted a/0 5",
@@ -89,7 +89,8 @@ fn of_what_a_process_printed_the_broken_end_is_left_out_and_a_panic_is_not() {
 #[test]
 fn tokens_that_grow_are_not_blamed() {
     none(&judge::tokens(&turns(&[])));
-    // Side by side, either may be the first; and another lock has tokens of its own.
+    // Either of two that are side by side may be the first; and another lock has tokens of its
+    // own.
     none(&judge::tokens(&history(&[
         "a 10 asks a/0 0",
         "b 15 asks b/0 0",
@@ -115,7 +116,7 @@ fn a_token_that_is_less_than_an_earlier_one_is_seen() {
 #[test]
 fn holders_one_after_the_other_are_not_blamed() {
     none(&judge::exclusive(&turns(&[])));
-    // The answer of the first came late, and said that it was lost.
+    // An older grant may be answered late, and the lock be lost by then.
     none(&judge::exclusive(&turns(&["c 5 asks c/0 0", "c 90 granted c/0 4"])));
 }
 
@@ -135,9 +136,9 @@ fn reads_of_the_holder_that_are_right_are_not_blamed() {
         "r 90 nobody 0 61",
     ];
     none(&judge::holders(&turns(&right)));
-    // It was granted, and its holder never heard of it.
+    // `c` was granted the lock, and never heard of it.
     none(&judge::holders(&turns(&["c 70 asks c/0 0", "c 75 missed c/0 false", "r 80 holder 0 72 7 c/0"])));
-    // It had a place before the one it got at last.
+    // `a` had a place before the one that it got at last.
     none(&judge::holders(&turns(&["r 16 holder 0 15 4 a/0"])));
 }
 
@@ -163,11 +164,11 @@ fn fenced_writes_in_the_order_of_tokens_are_not_blamed() {
         "a 90 unwritten a/0 70 refused",
         "b 58 wrote b/0 51 101",
         "r 80 found 0 52 100 5",
-        // It began before the newer one was answered, and was done before.
+        // The write began before the newer acquisition was answered, and was done before it.
         "a 95 wrote a/0 42 100.1",
     ];
     none(&judge::fenced(&turns(&right)));
-    // Of a write whose answer was lost.
+    // The read found a write whose answer was lost.
     none(&judge::fenced(&turns(&["a 40 unwritten a/0 22 unknown", "r 80 found 0 70 100 5"])));
 }
 
@@ -221,7 +222,7 @@ fn watches_that_tell_what_happens_are_not_blamed() {
         put(21, 5, "a/0"),
         delete(41, 5),
         put(51, 6, "b/0"),
-        // An outage, after which it is told again; and one whose grant its holder never heard of.
+        // After an outage the holder is told again; and `d` never heard that it was granted.
         synced(55),
         put(56, 6, "b/0"),
         synced(57),
@@ -298,7 +299,7 @@ fn handles_that_close_are_not_blamed() {
         ["a 90 closed 80 ok", "r 88 holder 0 87 7 a/0", "b 95 closed 80 failed", "r 99 holder 0 98 6 b/0"];
     let closed = [&closed[..], &["END 120 nobody 0 110"]].concat();
     none(&judge::closings(&at_the_end(&closed), &promises(1)));
-    // It had lost the lock long before.
+    // `a` had lost the lock long before.
     let lost = ["a 190 closed 180 ok", "r 199 holder 0 198 5 a/0", "END 220 nobody 0 210"];
     none(&judge::closings(&at_the_end(&lost), &promises(1)));
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// What the watches told so far, by the wall clock.
+/// The watches, and what they told so far, by the wall clock.
 #[derive(Default)]
 pub(super) struct Watches(Mutex<Vec<Watched>>);
 
@@ -42,7 +42,8 @@ impl Watches {
         futures::future::join_all(each).await;
     }
 
-    /// Watches one lock; the error that ends it. One that was denied begins anew, where that may be.
+    /// Watches one lock; returns the error that ends the watch. A watch that was denied begins
+    /// anew, where that may happen.
     async fn one(&self, number: usize, lock: usize, kv: &Kv, denials: Denials) -> kv_core::Error {
         loop {
             let ended = self.once(number, lock, kv, denials).await;
@@ -75,7 +76,7 @@ impl Watches {
         }
     }
 
-    /// Waits until all say this of their locks, for so long.
+    /// Waits until all watches say this of their locks, but no longer than this.
     pub(super) async fn all_say(&self, within: Duration, holders: &[Option<u64>]) {
         let deadline = Instant::now() + within;
         let says = |watch: &Watched| match holders.get(watch.lock) {
@@ -87,7 +88,7 @@ impl Watches {
         }
     }
 
-    /// What they told, on the clock of a run that began then.
+    /// Returns what the watches told, on the clock of a run that began at `zero`.
     pub(super) fn told(self, zero: u64) -> Vec<Watched> {
         let mut all = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         for watch in &mut all {

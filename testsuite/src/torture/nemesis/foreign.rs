@@ -1,4 +1,4 @@
-//! What another tool writes between our keys, and what of our own records it damages.
+//! Another tool, which writes between our keys and damages records of our own.
 
 use crate::{
     Foreign,
@@ -8,7 +8,7 @@ use futures::{FutureExt, future::join_all};
 use kv_core::Bytes;
 use std::panic::AssertUnwindSafe;
 
-/// Names that are in no normal form, so that they are keys to nobody here.
+/// Names that are not in the normal form, so that they are keys to nobody here.
 const NAMES: [&str; 9] = [
     "/lead",
     "double//slash",
@@ -20,10 +20,11 @@ const NAMES: [&str; 9] = [
     "end ",
     "tree/.kv/x",
 ];
-/// A name of a key, below which another type of data lies, where the server has types.
+/// The name of a key under which another type of data lies, where the server has types.
 const OTHER_TYPE: &str = "another-type";
 
-/// Writes between the keys of each workload, and takes away again what was written; what it met.
+/// Writes between the keys of each workload, and takes away again what was written; returns what
+/// the stroke met.
 pub(super) async fn write(field: &Field, chance: &mut Chance) -> String {
     let Some(tool) = field.harness().foreign() else { return "nothing".into() };
     let under: Vec<_> = field.workloads().into_iter().map(|workload| field.under(workload)).collect();
@@ -54,7 +55,7 @@ pub(super) async fn write(field: &Field, chance: &mut Chance) -> String {
     }
 }
 
-/// In the lines of all locks.
+/// Returns the names of damaged records in the queues of all locks.
 fn damaged(field: &Field, tool: &dyn Foreign) -> Vec<String> {
     let Some(workload) = field.workloads().into_iter().find(|name| *name == locks::NAME) else {
         return Vec::new();

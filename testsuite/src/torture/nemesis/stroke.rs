@@ -30,7 +30,7 @@ pub enum Stroke {
     Strand,
     /// Everything is late.
     Slow,
-    /// Something between takes connections, and ends each at its first request.
+    /// Something between clients and server takes connections, and ends each at its first request.
     HangUp,
     /// Something between answers for the server, whatever that speaks: `200` of HTTP, with a page.
     Page,
@@ -40,7 +40,8 @@ pub enum Stroke {
     Forbidden,
     /// Something between answers for the server: `429`.
     TooMany,
-    /// Another tool writes names and types of data that are none of ours between our keys, and takes them away again.
+    /// Another tool writes names and types of data that are none of ours between our keys, and
+    /// takes them away again.
     Foreign,
     /// The server has no room for further writes for a while.
     Full,
@@ -50,13 +51,13 @@ pub enum Stroke {
     Clock,
     /// Clients may not write for a while.
     Rights,
-    /// What clients prove themselves by is not accepted for a while.
+    /// The clients' credentials are not accepted for a while.
     Credentials,
-    /// What the store keeps of its own beside the values (numbers, notes, the lines and records of locks) makes no sense for a
-    /// while: another tool wrote over it, and puts it back.
+    /// The records that the store keeps beside the values (numbers, notes, the queues and records
+    /// of locks) make no sense for a while: another tool wrote over them, and puts them back.
     Damage,
-    /// All certificates are replaced, of who signs them too: the server starts with its new ones a while before clients have
-    /// theirs.
+    /// All certificates are replaced, that of the CA too: the server starts with its new ones a
+    /// while before clients have theirs.
     Certificates,
     /// The member that leads is killed and started again.
     KillLeader,
@@ -68,19 +69,20 @@ pub enum Stroke {
     CutOffLeader,
     /// A member is cut off from its peers, and not from its clients.
     CutOffMember,
-    /// What a member sends to its peers is lost; what they send arrives.
+    /// A member's messages to its peers are lost; theirs arrive.
     OneWay,
     /// A member that has writes is killed, and another takes its place.
     Failover,
-    /// A process that is a client is killed; by a workload that has such processes, not by the nemesis.
+    /// A process that is a client is killed, by a workload that has such processes, not by the
+    /// nemesis.
     KillClient,
-    /// A process that is a client stands still for a while; likewise.
+    /// A process that is a client stands still for a while, by such a workload too.
     PauseClient,
 }
 
 use Stroke::*;
 
-/// All that the nemesis of a round can do, by name.
+/// All that the nemesis of a round can do, with their names.
 pub const ALL: &[(Stroke, &str)] = &[
     (Kill, "kill"),
     (Stop, "stop"),
@@ -117,7 +119,7 @@ pub const ALL: &[(Stroke, &str)] = &[
 ];
 
 impl Stroke {
-    /// Its name in lower case, words joined by `-`.
+    /// Returns its name in lower case, words joined by `-`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -127,7 +129,7 @@ impl Stroke {
         }
     }
 
-    /// Whether it can be brought about here.
+    /// Tells whether it can be brought about here.
     pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
         match self {
             KillClient | PauseClient => false,
@@ -141,7 +143,7 @@ impl Stroke {
         }
     }
 
-    /// Whether [`Troubles`](crate::Troubles) bring it about, each in the way of its server.
+    /// Tells whether [`Troubles`](crate::Troubles) bring it about, each in the way of its server.
     #[must_use]
     pub fn is_the_servers(self) -> bool {
         matches!(
@@ -162,26 +164,28 @@ impl Stroke {
         )
     }
 
-    /// Whether something between answers in the place of the server.
+    /// Tells whether something between clients and server answers in the place of the server.
     pub(super) fn is_answer(self) -> bool {
         matches!(self, HangUp | Page | NotFound | Forbidden | TooMany)
     }
 
-    /// Two at once meet different things: the server, and links.
+    /// Tells whether it meets the server, and not links. Of two strokes at once, one meets the
+    /// server and one meets links.
     pub(super) fn is_on_server(self) -> bool {
         matches!(self, Kill | Stop | Pause | Restore | Foreign) || self.is_the_servers()
     }
 
-    /// Whether acknowledged writes may be gone after it.
+    /// Tells whether acknowledged writes may be gone after it.
     #[must_use]
     pub fn may_lose(self, durability: Durability) -> bool {
-        // Who stands still, or is cut off, for so long that it is missed loses its place as who is killed does.
+        // A member that stands still, or is cut off, for so long that it is missed loses its
+        // place, as one that is killed does.
         let takes_places = self.stops_members() && !matches!(self, Stop | Pause | Certificates);
         self == Restore || takes_places && durability == Durability::MayLose
     }
 
-    /// Whether servers do not do their work meanwhile, so that what ends by time ends later: whoever leads then grants it
-    /// anew.
+    /// Tells whether servers do not do their work meanwhile, so that what ends by time ends later:
+    /// the leader that comes then grants it anew.
     #[must_use]
     pub fn stops_members(self) -> bool {
         let of_one = matches!(self, Kill | Stop | Pause | Restore | Certificates);
@@ -192,28 +196,29 @@ impl Stroke {
         of_one || of_cluster
     }
 
-    /// Whether the server refuses clients meanwhile for what lasts elsewhere: calls may fail with
-    /// [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) or
+    /// Tells whether the server refuses clients meanwhile with errors that are lasting elsewhere:
+    /// calls may fail with [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) or
     /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and watches end by it.
     #[must_use]
     pub fn denies(self) -> bool {
         matches!(self, Rights | Credentials)
     }
 
-    /// Whether records of the store's own cannot be read meanwhile: calls may fail with
+    /// Tells whether records of the store's own cannot be read meanwhile: calls may fail with
     /// [`Corrupt`](kv_core::ErrorKind::Corrupt), and watches end by it.
     #[must_use]
     pub fn damages(self) -> bool {
         self == Damage
     }
 
-    /// Whether what ends by the server's wall clock may end at any moment.
+    /// Tells whether what ends by the server's wall clock may end at any moment.
     #[must_use]
     pub fn moves_time(self) -> bool {
         self == Clock
     }
 
-    /// Whether it is put right by seconds rather than at once, so that it falls in rounds of its own, further apart.
+    /// Tells whether it takes seconds to put right, so that it falls in rounds of its own, further
+    /// apart.
     #[must_use]
     pub fn is_slow(self) -> bool {
         matches!(self, Restore | Failover)

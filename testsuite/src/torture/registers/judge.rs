@@ -1,4 +1,4 @@
-//! What is wrong with what the clients of registers saw.
+//! The rules for what the clients of registers saw.
 
 use super::super::{
     field::{Blow, Field},
@@ -14,7 +14,7 @@ pub(super) struct Told {
     pub(super) key: String,
     pub(super) id: Id,
     pub(super) version: Version,
-    /// When the write began and was answered, for what a write was told.
+    /// The moments at which the write began and was answered, where a write was told this.
     pub(super) written: Option<(u64, u64)>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Log {
     pub(super) seen: Seen,
 }
 
-/// Looks at all that was seen.
+/// Judges all that was seen.
 pub(super) fn judge(field: &Field, log: Log) -> Seen {
     let Log { calls, told, mut seen } = log;
     let durability = field.capabilities().durability;
@@ -55,15 +55,16 @@ pub(super) fn judge(field: &Field, log: Log) -> Seen {
             linear::Verdict::Violated { .. } => seen.violations.push(violation(&linear::shrunk(&calls))),
         }
     }
-    // A copy has the counter of versions with it.
+    // A copy that is put back brings its counter of versions with it.
     if losses.iter().all(|loss| loss.stroke != Stroke::Restore) {
         seen.violations.extend(versions(&told));
     }
     seen
 }
 
-/// What a call says where a member that was replaced may go on to answer until it knows: a read beside that says nothing, and
-/// a write beside it may be another's, of a history that is lost.
+/// Returns what a call says where a member that was replaced may go on to answer until it knows: a
+/// read at that time says nothing, and a write may belong to a history that is lost, so that its
+/// outcome is unknown.
 fn in_change(call: Call, losses: &[Blow]) -> Option<Call> {
     let is_beside = |loss: &Blow| loss.began <= call.ended.unwrap_or(u64::MAX) && loss.ended >= call.began;
     match losses.iter().any(is_beside) {
@@ -88,7 +89,8 @@ fn violation(calls: &[Call]) -> Violation {
     Violation { what, at, calls: calls.iter().map(bar).collect() }
 }
 
-/// A value has one version, a version of a key has one value, and versions grow from write to write.
+/// Checks that a value has one version, that a version of a key has one value, and that versions
+/// grow from write to write.
 fn versions(told: &[Told]) -> Vec<Violation> {
     let (mut of_value, mut of_version) = (HashMap::new(), HashMap::new());
     let (mut wrong, mut writes) = (Vec::new(), BTreeMap::<&str, Vec<_>>::new());
@@ -139,7 +141,7 @@ mod tests {
             told(2, 2, None),
         ];
         assert!(versions(&right).is_empty());
-        // Side by side, either may be the first.
+        // Either of two writes that are side by side may be the first.
         assert!(versions(&[told(1, 2, Some((0, 9))), told(2, 1, Some((5, 20)))]).is_empty());
     }
 

@@ -1,4 +1,4 @@
-//! Those who follow the tree.
+//! The clients that follow the tree.
 
 use super::{
     Work,
@@ -12,23 +12,23 @@ use kv_core::{Error, ErrorKind, Kv, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, time::Duration};
 
 const TREE: Scope = Scope::Tree("tree");
-/// What one client watches key by key.
+/// The keys that one client watches one by one.
 const SINGLE: &[Scope] =
     &[Scope::Key("tree/dir"), Scope::Key("tree/c"), Scope::Key(super::BRIEF), Scope::Key(super::LIKE_OURS)];
-/// What may be watched anew.
+/// The targets that may be watched anew.
 const ANEW: &[Scope] =
     &[TREE, TREE, Scope::Tree("tree/dir"), Scope::Key("tree/dir"), Scope::Key("tree/dir/b")];
 
 type Map = BTreeMap<String, (String, Version)>;
 
-/// One who reads a stream.
+/// One reader of a stream.
 pub(super) struct Follower {
     kv: Kv,
     watch: Watch,
     stream: Stream,
     fold: Map,
     is_over: bool,
-    /// The stream ended because its reader was denied it, which may be.
+    /// Tells whether the stream ended because its reader was denied it, which may happen.
     is_denied: bool,
 }
 
@@ -61,7 +61,7 @@ impl Work<'_> {
         Some(follower)
     }
 
-    /// One that was denied what it watches begins anew.
+    /// Begins the watch of a follower anew if it was denied; returns `None` when that fails.
     async fn again(&self, follower: &mut Follower) -> Option<()> {
         if follower.is_denied {
             let (client, scope) = (follower.stream.client.clone(), follower.stream.scope);
@@ -71,7 +71,7 @@ impl Work<'_> {
         Some(())
     }
 
-    /// Stands still for some seconds now and then.
+    /// Follows the tree, and stands still for some seconds now and then.
     async fn slow(&self, name: String, kv: Kv) -> Option<Follower> {
         let mut chance = self.field.chance(&name);
         let mut follower = self.begin(&name, &kv, TREE).await?;
@@ -125,7 +125,7 @@ impl Work<'_> {
         Some(Follower { kv: kv.clone(), watch, stream, fold: Map::new(), is_over: false, is_denied: false })
     }
 
-    /// Reads one event, if one comes within this time; whether one did.
+    /// Reads one event, if one comes within this time; returns whether one did.
     async fn hear(&self, follower: &mut Follower, within: Duration) -> bool {
         match tokio::time::timeout(within, follower.watch.event()).await {
             Err(_) => false,
@@ -154,7 +154,7 @@ impl Work<'_> {
             }
             follower
         });
-        // Some share a handle, which none closes before all have arrived.
+        // Some followers share a handle, which none closes before all have arrived.
         for mut follower in futures::future::join_all(arriving).await {
             if !follower.is_over {
                 self.close(&mut follower).await;
@@ -168,7 +168,7 @@ impl Work<'_> {
         let arrived = async {
             loop {
                 while self.hear(follower, Duration::from_millis(50)).await {}
-                // What ends it for a denial may come late.
+                // A denial may end the stream late.
                 if self.again(follower).await.is_none() {
                     return;
                 }
@@ -229,7 +229,7 @@ impl Follower {
     }
 }
 
-/// What is there of what is watched.
+/// Returns what is there of the watched target.
 async fn listed(kv: &Kv, scope: Scope) -> Result<Map, Error> {
     let entries = match scope {
         Scope::Tree(directory) => kv.list(directory).await?,

@@ -1,18 +1,18 @@
-//! What streams of events may tell.
+//! The rules for what streams of events may tell.
 
 use crate::torture::round::{Bar, Violation};
 use kv_core::Version;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Violations of one stream that are told; more of them say no more.
+/// The most violations that are told of one stream; more of them say nothing new.
 const TOLD: usize = 5;
-/// Events, and writes, of a key that are shown with a violation.
+/// The most events, and the most writes, of a key that are shown with a violation.
 const SHOWN: usize = 6;
 
-/// What is watched.
+/// The target of a watch.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope {
-    /// What lies below.
+    /// All keys below this directory.
     Tree(&'static str),
     /// One key.
     Key(&'static str),
@@ -41,18 +41,18 @@ pub(super) struct Write {
     pub(super) fate: Fate,
 }
 
-/// What became of a write.
+/// The fate of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It was done; a value got this version.
+    /// The write was done; a value got this version.
     Done(Option<Version>),
     Unknown,
-    /// It had no effect.
+    /// The write had no effect.
     Failed,
 }
 
 impl Write {
-    /// Whether it may have taken effect after this moment.
+    /// Tells whether it may have taken effect after this moment.
     fn may_follow(&self, since: u64) -> bool {
         match self.fate {
             Fate::Done(_) => self.ended >= since,
@@ -61,11 +61,11 @@ impl Write {
         }
     }
 
-    /// Whether it may have ended the key, after one moment and before another.
+    /// Tells whether it may have ended the key, after one moment and before another.
     fn may_end(&self, since: u64, until: u64) -> bool {
         let ends_from = match (&self.value, self.ttl) {
             (None, _) => self.began,
-            // A hundredth is the clocks'.
+            // Clocks may run apart by a hundredth.
             (Some(_), Some(ttl)) => self.began + ttl * 99 / 100,
             (Some(_), None) => return false,
         };
@@ -87,7 +87,7 @@ impl Write {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     of: HashMap<String, Vec<Write>>,
-    /// Where each value of a key stands there.
+    /// The index in `of` of the write of each value of a key.
     at: HashMap<(String, String), usize>,
 }
 
@@ -136,23 +136,25 @@ impl Event {
 pub(super) struct Stream {
     pub(super) client: String,
     pub(super) scope: Scope,
-    /// When it was asked for.
+    /// The moment at which it was asked for.
     pub(super) began: u64,
-    /// What it told, and when.
+    /// The events that it told, each with its moment.
     pub(super) heard: Vec<(u64, Event)>,
 }
 
-/// When acknowledged writes may have been lost.
+/// The times in which acknowledged writes may have been lost.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// From where each of the strokes began until all was put right.
+    /// The time from the beginning of each of the strokes until all was put right.
     spans: Vec<(u64, u64)>,
-    /// A copy was put back: what counts versions too, so that one may be given twice.
+    /// Tells whether a copy was put back, with its counter of versions, so that a version may be
+    /// given twice.
     is_restored: bool,
 }
 
 impl Losses {
-    /// Of strokes, each with its beginning, its end, and whether it put a copy back.
+    /// Makes the losses of strokes, each with its beginning, its end, and whether it put a copy
+    /// back.
     pub(super) fn new(strokes: impl IntoIterator<Item = (u64, u64, bool)>) -> Self {
         let mut losses = Self::default();
         for (began, ended, is_restored) in strokes {
@@ -162,13 +164,13 @@ impl Losses {
         losses
     }
 
-    /// Whether what was there at one moment may be gone at another for that reason.
+    /// Tells whether what was there at one moment may be gone at another for that reason.
     fn between(&self, since: u64, at: u64) -> bool {
         self.spans.iter().any(|(began, ended)| *began <= at && *ended >= since)
     }
 }
 
-/// What each version was told of, in any stream.
+/// The version that was told of each value, and the value of each version, in any stream.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     of_value: HashMap<(String, String), Version>,
@@ -176,7 +178,7 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// What was told before that does not agree with this.
+    /// Returns how this disagrees with what was told before, if it does.
     fn disagrees(&mut self, key: &str, value: &str, version: Version, fate: Fate) -> Option<String> {
         let known = match fate {
             Fate::Done(Some(known)) => known,
@@ -190,20 +192,22 @@ impl Versions {
     }
 }
 
-/// What was told last of a key.
+/// The last that was told of a key.
 struct Last {
     version: Version,
-    /// Told between the same two `Synced`.
+    /// The number of the section, between two `Synced`, in which it was told.
     section: usize,
     is_there: bool,
-    /// When the write of the last value that was told began.
+    /// The moment at which the write of the last value that was told began.
     since: u64,
-    /// What was told of it, and taken back for what is older: lost.
+    /// The versions that were told of the key, and then taken back for an older one: they were
+    /// lost.
     lost: HashSet<Version>,
 }
 
-/// Looks at one stream. Where writes were lost meanwhile, that explains ends, and versions that go back behind an end; what
-/// was lost does not come again. The versions of values are remembered from stream to stream.
+/// Judges one stream. Where writes were lost meanwhile, that explains ends, and versions that go
+/// back after an end; a version that was lost does not come again. The versions of values are
+/// remembered from stream to stream.
 pub(super) fn judge(
     stream: &Stream,
     writes: &Writes,
@@ -297,8 +301,8 @@ pub(super) fn judge(
 }
 
 impl Writes {
-    /// The keys that nobody ever ends, with the newest version that was told before the stream was asked for, and not lost
-    /// until this moment.
+    /// Returns the keys that nobody ever ends, each with the newest version that was answered
+    /// before the stream was asked for, and not lost until this moment.
     fn lasting(&self, stream: &Stream, losses: &Losses, at: u64) -> impl Iterator<Item = (&str, Version)> {
         let watched = self.of.iter().filter(|(key, _)| stream.scope.concerns(key));
         let lasting = watched.filter(|(_, of)| of.iter().all(|write| !write.may_end(0, u64::MAX)));
@@ -314,7 +318,7 @@ impl Writes {
     }
 }
 
-/// How what was told differs from what is there, if it does.
+/// Returns how what was told differs from what is there, if it does.
 pub(super) fn difference(
     told: &BTreeMap<String, (String, Version)>,
     there: &BTreeMap<String, (String, Version)>,
@@ -330,7 +334,7 @@ pub(super) fn difference(
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// With the last events and writes of the key.
+/// Makes a violation, with the last events and writes of the key.
 fn violation(what: String, at: u64, key: &str, stream: &Stream, nth: usize, writes: &Writes) -> Violation {
     let events = stream.heard[..=nth].iter().rev();
     let events = events.filter(|(_, event)| event.key().is_none_or(|of| of == key)).take(SHOWN);

@@ -1,4 +1,4 @@
-//! Those who write the tree, and beside it.
+//! The clients that write the tree, and beside it.
 
 use super::{
     BESIDE, BRIEF, ByAll, ByOne, KEYS, Work,
@@ -8,7 +8,7 @@ use crate::torture::{Chance, field::Failed};
 use kv_core::{Error, ErrorKind, Kv, Outcome, Version};
 use std::{collections::HashMap, time::Duration};
 
-/// Writes of one call, before it.
+/// The writes of one call that is to be made.
 struct Asked<'a> {
     client: &'a str,
     began: u64,
@@ -17,7 +17,7 @@ struct Asked<'a> {
     ttl: Option<Duration>,
 }
 
-/// What a writer knows of versions.
+/// The versions that a writer knows.
 type Known = HashMap<&'static str, Version>;
 
 impl Work<'_> {
@@ -106,7 +106,7 @@ impl Work<'_> {
         }
     }
 
-    /// Writes this key and two others, if what is known of it is true.
+    /// Writes this key and two others, if this key has the version that is known, if any is.
     async fn transact(
         &self,
         name: &str,
@@ -123,7 +123,7 @@ impl Work<'_> {
         let mut writes = vec![(key, (!may_delete || !chance.one_in(4)).then(|| self.value()))];
         for _ in 0..2 {
             let (other, deleted) = *chance.pick(KEYS);
-            // What nobody, or one alone, deletes is put.
+            // A key that nobody deletes, or only one writer, is put.
             let value = (deleted != ByAll || !chance.one_in(4)).then(|| self.value());
             if writes.iter().all(|(of, _)| *of != other) {
                 writes.push((other, value));
@@ -160,7 +160,7 @@ impl Work<'_> {
     fn deleted(&self, asked: Asked<'_>, answer: Result<bool, Error>, known: &mut Known) {
         match answer {
             Ok(true) => self.answered(asked, Ok(vec![None]), known),
-            // There was nothing, and so there is no event of it.
+            // There was nothing, and so no event.
             Ok(false) => {
                 self.log().seen.answered += 1;
                 self.note(asked, |_| Fate::Failed);

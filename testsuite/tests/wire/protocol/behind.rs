@@ -3,7 +3,8 @@
 use super::{Answer, Ask, Event, Expected, If, Listed, Row};
 
 impl Ask {
-    /// As the store under the server counts, for a server that shows numbers which are smaller by so many.
+    /// Turns the numbers that the server shows into those of the store under it, which are greater
+    /// by this.
     pub(in crate::wire) fn up(mut self, by: u64) -> Self {
         let up = |n: &mut u64| *n += by;
         match &mut self {
@@ -27,7 +28,8 @@ impl Ask {
 }
 
 impl Answer {
-    /// As the server shows it: with numbers that are smaller by so many.
+    /// Turns the numbers of the store under the server into those that it shows, which are smaller
+    /// by this.
     pub(in crate::wire) fn down(mut self, by: u64) -> Self {
         let down = |n: &mut u64| *n -= by;
         match &mut self {

@@ -15,7 +15,7 @@ fn blow(stroke: Stroke, began: u64, ended: u64) -> Blow {
     Blow { stroke, label: stroke.name().into(), began, ended }
 }
 
-/// TTLs end within 250 ms.
+/// Tells whether a look is blamed, where the end of a TTL is at most 250 ms late.
 fn wrong(writes: &[Write], look: &Look, leases: &[Lease], blows: &[Blow]) -> bool {
     let range = Some(TtlRange::new(Duration::from_secs(1), Duration::from_secs(60)));
     let (blows, settled) = (blows.to_vec(), 100 * SECOND);
@@ -24,7 +24,7 @@ fn wrong(writes: &[Write], look: &Look, leases: &[Lease], blows: &[Blow]) -> boo
     !judge("k", &history, leases, &times).is_empty()
 }
 
-/// A key that was put for a second, between 10 and 20.
+/// Returns a put of a key for a second, between the moments 10 and 20.
 fn brief() -> Write {
     write(1, Life::For(SECOND), 10, 20)
 }
@@ -52,7 +52,8 @@ fn a_late_end_is_seen() {
 #[test]
 fn an_outage_of_the_server_explains_a_late_end() {
     let late = |began, blow| wrong(&[brief()], &look(began, began + 9, Found::Value(1)), &[], &[blow]);
-    // The TTL, its lateness, the stroke, and 3 s and the TTL after it.
+    // The key may live for its TTL, its lateness, the stroke, and 3 s and the TTL after the
+    // stroke.
     assert!(!late(6 * SECOND, blow(Stroke::Kill, SECOND, 2 * SECOND)));
     assert!(late(7 * SECOND, blow(Stroke::Kill, SECOND, 2 * SECOND)), "it is over at last");
     assert!(
@@ -114,7 +115,7 @@ fn what_is_unknown_may_be_or_not() {
     assert!(plain(&writes, 102 * SECOND, 103 * SECOND, Found::Value(1)), "it is too late for it at last");
 }
 
-/// Put under a lease of a second that was seen to be held at 5 s.
+/// Returns a key under a lease of a second that was seen to be held at 5 s.
 fn leased(dropped: Option<u64>, revoked: Option<u64>) -> ([Write; 1], [Lease; 1]) {
     let lease = Lease { ttl: SECOND, held: 5 * SECOND, dropped, revoked };
     ([write(1, Life::Under(0), 10, 20)], [lease])

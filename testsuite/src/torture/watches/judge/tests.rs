@@ -4,7 +4,7 @@ fn v(version: u64) -> Version {
     Version::new(version, 0)
 }
 
-/// A put that was answered.
+/// Returns a put that was answered.
 fn put(value: &str, version: u64, began: u64, ended: u64) -> Write {
     let fate = Fate::Done(Some(v(version)));
     let (client, key, value) = ("w".into(), "tree/k".into(), Some(value.into()));
@@ -23,25 +23,25 @@ fn end(version: u64) -> Event {
     Event::Delete("tree/k".into(), v(version))
 }
 
-/// What is wrong with a watch of `tree`, asked for at 50.
+/// Returns what is wrong with a watch of `tree` that was asked for at 50.
 fn wrong(writes: Vec<Write>, heard: Vec<(u64, Event)>, losses: &Losses) -> Vec<String> {
     let stream = Stream { client: "f".into(), scope: Scope::Tree("tree"), began: 50, heard };
     let violations = judge(&stream, &Writes::new(writes), &mut Versions::default(), losses);
     violations.into_iter().map(|violation| violation.what).collect()
 }
 
-/// A copy was put back while all of it went on.
+/// Returns the losses of a copy that was put back while all of it went on.
 fn restored() -> Losses {
     Losses::new([(0, 1000, true)])
 }
 
-/// Another member took over between these moments.
+/// Returns the losses of another member that took over between these moments.
 fn failed_over(began: u64, ended: u64) -> Losses {
     Losses::new([(began, ended, false)])
 }
 
 fn one(writes: Vec<Write>, heard: Vec<(u64, Event)>, says: &str) {
-    // Who has lost writes is blamed for less.
+    // A store that has lost writes is blamed for less.
     let (blamed, _) =
         (wrong(writes.clone(), heard.clone(), &Losses::default()), wrong(writes, heard, &restored()));
     assert!(blamed.len() == 1 && blamed[0].contains(says), "{blamed:?}");
@@ -64,7 +64,7 @@ fn streams_that_are_right_are_not_blamed() {
     ];
     assert!(wrong(writes.clone(), heard.clone(), &Losses::default()).is_empty());
     assert!(wrong(writes, heard, &restored()).is_empty());
-    // An end with the version that was told last, and again in another section.
+    // An end may have the version that was told last, and be told again in another section.
     let heard =
         vec![(51, told("a", 1)), (52, Event::Synced), (61, end(1)), (62, Event::Synced), (63, end(1))];
     assert!(wrong(vec![put("a", 1, 0, 9), delete(60, 61)], heard, &Losses::default()).is_empty());
@@ -188,7 +188,7 @@ fn an_event_from_outside_is_seen() {
 fn a_snapshot_without_what_was_there_is_seen() {
     one(vec![put("a", 1, 0, 9)], vec![(51, Event::Synced)], "in sync without");
     one(vec![put("a", 1, 0, 9), put("b", 2, 10, 49)], vec![(51, told("a", 1)), (52, Event::Synced)], "at 2");
-    // Written while it began, or ended by somebody perhaps.
+    // The key was written while the watch began, or somebody may have ended it.
     assert!(wrong(vec![put("a", 1, 45, 55)], vec![(51, Event::Synced)], &Losses::default()).is_empty());
     assert!(
         wrong(vec![put("a", 1, 0, 9), delete(40, 60)], vec![(51, Event::Synced)], &Losses::default())
@@ -217,7 +217,7 @@ fn what_a_failover_lost_goes_back_behind_an_end() {
     let back =
         vec![(51, told("b", 2)), (52, Event::Synced), (63, end(2)), (64, told("a", 1)), (91, told("c", 3))];
     assert!(wrong(writes.clone(), back.clone(), &failed_over(55, 62)).is_empty());
-    // Not before there was one, not without the end, and not forth again.
+    // Values go back not before there was a failover, not without the end, and not forth again.
     assert_eq!(wrong(writes.clone(), back, &failed_over(70, 75)).len(), 2);
     let without = vec![(51, told("b", 2)), (52, Event::Synced), (64, told("a", 1))];
     assert_eq!(wrong(writes.clone(), without, &failed_over(55, 62)).len(), 1);
