@@ -1,4 +1,5 @@
-//! What all rooms take: the client, the names, the clock, the limits, and what lives as long as the store.
+//! The state that all modules of the store share: the client, the names, the clock, the limits,
+//! and what lives as long as the store.
 
 use crate::{
     client::{
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// How long `close` waits for what others dropped.
+/// Limits how long `close` waits for the tasks that give back what was dropped.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
 
 /// One opened store, as the rooms take it.
@@ -33,9 +34,9 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-    /// What was made and has to be given back.
+    /// Holds the tasks that give back what was made on the server.
     pub(crate) tasks: Tasks,
-    /// What looks after leases without keys, which end by themselves.
+    /// Holds the tasks that revoke leases without keys; such leases also end by themselves.
     pub(crate) sweeps: Tasks,
     /// The revision of the last answer.
     seen: AtomicI64,
@@ -50,8 +51,8 @@ impl Core {
         deadline: Deadline,
     ) -> Result<Self> {
         let client = Arc::new(client);
-        // Both are answered by any member, without a leader, by one that is full and by a learner: what can be done there,
-        // the calls will tell.
+        // Both are answered by any member, without a leader, by one that is full and by a learner:
+        // what can be done there, the calls will tell.
         version::check(status(&client, Purpose::Stale, deadline).await?.version())?;
         let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
         // Nothing else here needs a user.

@@ -1,4 +1,4 @@
-//! What a failed request means: what it did, and what to do about it.
+//! The meaning of a failed request: its effect, and what to do about it.
 
 use etcd_client::{Error as ClientError, WatchResponse};
 use kv_core::{
@@ -21,7 +21,7 @@ pub(crate) struct Failure {
     pub(crate) about: About,
 }
 
-/// What a failure is about, beyond what it did.
+/// The subject of a failure, besides its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
     /// The server says something of the data: an answer like any other, by which one sees what an
@@ -150,8 +150,8 @@ fn of_status(status: &Status, was_right: bool) -> Meaning {
     if let Some(tls) = chain(status).find_map(tls) {
         return of_tls(tls, was_right);
     }
-    // What one hears as the first thing from a server is about TLS, also where the client kept only the words. Later it
-    // is an outage.
+    // What one hears as the first thing from a server is about TLS, also where the client kept
+    // only the words. Later it is an outage.
     let heard =
         |words: &str| !was_right && chain(status).last().is_some_and(|e| e.to_string().contains(words));
     if heard("received fatal alert") {
@@ -224,8 +224,8 @@ fn code(status: &Status) -> Code {
     }
 }
 
-/// What the server's own words mean. A refusal by its front door took no effect; a time-out behind
-/// it may have.
+/// Returns the meaning of the server's own words. A request that was refused at once took no
+/// effect; one that timed out later may have taken effect.
 fn of_answer(status: &Status, was_right: bool) -> Meaning {
     use ErrorKind::{
         InvalidArgument, LeaseLost, NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated,
@@ -234,7 +234,8 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
     if says("larger than max") && status.code() == Code::ResourceExhausted {
         return refused(TooLarge, Some("allows less than etcd's defaults"));
     }
-    // The words of whatever stands between us and it, which had the request and may have handed it on.
+    // The words of whatever stands between us and it, which had the request and may have handed it
+    // on.
     if !says(MARK) {
         let is_no_grpc = says("HTTP status code") || says("h2 protocol error") && !was_right;
         let why = is_no_grpc.then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
@@ -286,17 +287,17 @@ pub(crate) fn unexpected(why: &'static str) -> Error {
     Error::new(ErrorKind::Other, why)
 }
 
-/// Whether the server says that there is a lease of this number.
+/// Tells whether the server says that a lease of this number exists.
 pub(crate) fn is_lease_there(error: &Error) -> bool {
     says(error, LEASE_EXISTS)
 }
 
-/// Whether a login failed because nobody needs to log in.
+/// Tells whether a login failed because authentication is switched off.
 pub(crate) fn needs_no_login(error: &ClientError) -> bool {
     matches!(error, ClientError::GRpcStatus(status) if status.message().contains(NOT_ENABLED))
 }
 
-/// Whether the client's error behind this one has these words of the server.
+/// Tells whether the server's message behind this error contains these words.
 pub(crate) fn says(error: &Error, part: &str) -> bool {
     let cause = error.cause().and_then(|c| c.downcast_ref::<Said>());
     matches!(cause, Some(Said(ClientError::GRpcStatus(status))) if status.message().contains(part))

@@ -1,5 +1,6 @@
-//! Leases: granted under numbers of our own, so that a grant can be undone whatever became of its answer. The number also
-//! tells what the lease is for: only one that was made for a TTL is ever revoked because its keys are gone.
+//! Leases: granted under numbers of our own, so that a grant can be undone whatever became of its
+//! answer. The number also tells what the lease is for: only one that was made for a TTL is ever
+//! revoked because its keys are gone.
 
 use crate::{
     client::{Client, Purpose},
@@ -14,8 +15,9 @@ use kv_core::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
-/// random. Nobody knows such a lease but that transaction, so that no other key can come.
+/// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one
+/// transaction, and then what is random. Nobody knows such a lease but that transaction, so that
+/// no other key can come.
 const TTL: i64 = 0x6b54 << 48;
 const MARK: i64 = 0x7fff << 48;
 const KEYS: u32 = 41;
@@ -24,11 +26,12 @@ const RANDOM: i64 = (1 << KEYS) - 1;
 /// All others, of users and of locks, have random numbers that are smaller.
 const OTHERS: i64 = i64::MAX >> 1;
 
-/// How many leases without keys are revoked at once, and one after another.
+/// Limits how many tasks revoke leases without keys side by side; each revokes at least `SWEPT`,
+/// one after another.
 const SWEEPERS: usize = 8;
 const SWEPT: usize = 4;
 
-/// What a lease is for.
+/// The use of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     /// So many keys, which one transaction puts.
@@ -53,7 +56,8 @@ impl For {
     }
 }
 
-/// Those of these leases, each of which lost so many keys at once, that were made for a TTL and have none any more.
+/// Those of these leases, each of which lost so many keys at once, that were made for a TTL and
+/// have none any more.
 pub(crate) fn emptied(leases: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut lost = BTreeMap::<i64, i64>::new();
     for lease in leases {
@@ -69,7 +73,7 @@ pub(crate) struct Grant {
     pub(crate) id: i64,
     /// A moment before it was granted.
     pub(crate) at: Instant,
-    /// What the server made of the TTL.
+    /// Holds the TTL that the server granted.
     pub(crate) ttl: Duration,
     pub(crate) revoke: Undo,
 }
@@ -86,7 +90,8 @@ pub(crate) async fn grant(
     loop {
         let id = what.number();
         let (at, client, tasks) = (core.clock.now(), core.client.clone(), core.tasks.clone());
-        // Only behind the answer it can be revoked for certain: it is heard, also when nobody waits any more.
+        // Only behind the answer it can be revoked for certain: it is heard, also when nobody
+        // waits any more.
         let asked = core.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Purpose::Repeatable, deadline, |service| {
@@ -110,7 +115,8 @@ pub(crate) async fn grant(
                 let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
                 return Ok(Grant { id, at, ttl, revoke });
             }
-            // Ours, if the answer to an earlier attempt was lost, or somebody else's: left to its TTL.
+            // Ours, if the answer to an earlier attempt was lost, or somebody else's: left to its
+            // TTL.
             Err(e) if is_lease_there(&e) => revoke.forget(),
             Err(e) => {
                 // A server that becomes full by a request has done it all the same.
@@ -140,7 +146,8 @@ async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answ
     }
 }
 
-/// What a repeat found to be gone, which the copy before it may have ended.
+/// Returns the error of a repeat that found nothing: the attempt before it may have ended what is
+/// gone.
 pub(crate) fn gone(what: &str) -> Error {
     let why = format!("{what} is gone; whether it was there until now is not known, for an answer was lost");
     Error::new(ErrorKind::OutcomeUnknown, why)
@@ -162,7 +169,8 @@ pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
     })
 }
 
-/// Revokes in the background the leases of TTLs that lost all their keys by a write, which found these there.
+/// Revokes in the background the leases of TTLs that lost all their keys by a write, which found
+/// these there.
 pub(crate) fn replaced<'a>(core: &Core, there: impl IntoIterator<Item = &'a KeyValue>) {
     sweep(core, emptied(there.into_iter().map(KeyValue::lease)));
 }

@@ -4,7 +4,8 @@ use kv_core::{Directory, Key};
 
 /// Begins what the library keeps for itself: no key can begin with a control character.
 const OWN: char = '\u{1}';
-/// The first byte of a key is greater than this one's predecessor, so that a directory's range begins behind our own.
+/// The first byte of a key is greater than this one's predecessor, so that a directory's range
+/// begins behind our own.
 const BEHIND_OWN: u8 = 2;
 
 /// A range of names, the end not included; one name where the end is empty.
@@ -61,25 +62,28 @@ impl Names {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
     }
 
-    /// Whether a name in the line of a lock, with this lease, is that of a contender, and not what another tool put there.
-    /// Without a lease it is a copy of one, or one that was taken from its session: nobody's, which nothing would ever end.
+    /// Tells whether a name in the queue of a lock, with this lease, is that of a contender, and
+    /// not what another tool put there. A name without a lease is the copy of a contender, or one
+    /// that was taken from its session: it belongs to nobody, and nothing would ever end it.
     pub(crate) fn is_contender(line: &Range, name: &[u8], lease: i64) -> bool {
         let id = name.strip_prefix(&*line.start).unwrap_or_default();
         lease != 0 && id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
     }
 
-    /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    /// Returns the name that is read to see whether the server answers: a name of our own, below
+    /// the prefix, where the store has rights.
     pub(crate) fn health(&self) -> Vec<u8> {
         self.key(&format!("{OWN}health"))
     }
 
-    /// What a session notes of the attempts that were given up.
+    /// Returns the name at which a session notes the acquisitions that were given up.
     pub(crate) fn floor(&self, lease: i64) -> Vec<u8> {
         self.key(&format!("{OWN}floor/{lease:016x}"))
     }
 }
 
-/// The range of the own keys of a store that this name is one of; `None` for a name that may be a key.
+/// The range of the own keys of a store that this name is one of; `None` for a name that may be a
+/// key.
 pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     let at = name.iter().position(|&byte| byte == OWN as u8)?;
     let start = name[..=at].to_vec();
@@ -87,7 +91,8 @@ pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     Some(Range { start, end })
 }
 
-/// The first name behind all that begin with this one; etcd's word for *the end of all* where there is none.
+/// The first name behind all that begin with this one; etcd's word for *the end of all* where
+/// there is none.
 pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.last_mut() {

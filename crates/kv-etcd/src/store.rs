@@ -12,7 +12,8 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store on one cluster, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store on one cluster, below one prefix; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct Etcd(Arc<Core>);
 

@@ -1,4 +1,5 @@
-//! Three members: the leader is killed, paused, cut off from us; and a member is left without a quorum.
+//! Three members: the leader is killed, paused, cut off from us; and a member is left without a
+//! quorum.
 
 mod common;
 

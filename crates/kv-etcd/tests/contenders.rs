@@ -9,10 +9,11 @@ use std::time::Duration;
 /// Longer than all of it takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
 
-/// In the request by which one in line asks who is before it: one name, the last created, no value, up to a revision.
+/// In the request by which one in line asks who is before it: one name, the last created, no
+/// value, up to a revision.
 const WHO_IS_BEFORE: [u8; 9] = [0x18, 1, 0x28, 2, 0x30, 2, 0x40, 1, 0x68];
 
-/// How many stand in the line of the lock `l`.
+/// Counts the names in the queue of the lock `l`.
 async fn in_line(node: &Node, prefix: &str) -> Result<usize, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     let all = etcd_client::GetOptions::new().with_prefix().with_keys_only();

@@ -1,4 +1,5 @@
-//! Trees that change by tens of thousands of keys at once, and trees of large values on a link that takes its time.
+//! Trees that change by tens of thousands of keys at once, and trees of large values on a link
+//! that takes its time.
 
 mod common;
 

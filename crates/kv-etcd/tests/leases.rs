@@ -1,4 +1,4 @@
-//! What becomes of leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
+//! Leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
 
 mod common;
 
@@ -13,7 +13,7 @@ async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_etcd::open(&format!("etcd://{}/leases/", node.address)).await?)
 }
 
-/// How many leases the server has.
+/// Counts the leases of the server.
 async fn leases(node: &Node) -> Result<usize, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     Ok(tool.lease_client().leases().await?.leases().len())
@@ -33,7 +33,8 @@ async fn a_users_lease_outlives_its_keys() -> Result<(), Failure> {
         let node = &single(kind).await?;
         let (kv, other) = (open(node).await?, open(node).await?);
         let lease = kv.lease(TTL).await?;
-        // The leases of the TTLs go, so that what looks after leases is seen to have done its work.
+        // The leases of the TTLs go, so that what looks after leases is seen to have done its
+        // work.
         let emptied = async |what: &str| {
             other.put("mark", "").ttl(TTL).await?;
             other.delete("mark").await?;

@@ -1,4 +1,5 @@
-//! What acquires that were given up leave behind, and what is told when an answer was lost.
+//! Acquisitions that were given up and what they leave behind, and what is told when an answer was
+//! lost.
 
 mod common;
 
@@ -108,7 +109,8 @@ async fn line(tool: &etcd_client::Client, line: &str) -> Result<Vec<(Vec<u8>, Ve
     Ok(found.into_iter().map(etcd_client::KeyValue::into_key_value).collect())
 }
 
-/// A tree that was copied key by key, as `etcdctl make-mirror` does, or from a dump: no lease comes with a key.
+/// A tree that was copied key by key, as `etcdctl make-mirror` does, or from a dump: no lease
+/// comes with a key.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_copied_without_a_lease_holds_nothing() -> Result<(), Failure> {
     let node = &single("etcd").await?;
@@ -147,7 +149,8 @@ async fn who_was_copied_without_a_lease_holds_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A contender that another tool writes over has no lease any more: whose it was has lost the lock, and nobody waits for it.
+/// A contender that another tool writes over has no lease any more: whose it was has lost the
+/// lock, and nobody waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_overwritten_holds_nothing_any_more() -> Result<(), Failure> {
     let node = &single("etcd").await?;

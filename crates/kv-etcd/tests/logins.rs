@@ -66,7 +66,8 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server waits for the moment of the log-in to come again, which may be never, before it looks at a token.
+/// The server waits for the moment of the log-in to come again, which may be never, before it
+/// looks at a token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
     let node = common::single("etcd").await?;

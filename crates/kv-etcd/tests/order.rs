@@ -7,7 +7,7 @@ use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
 
-/// What was put and deleted before the snapshot is told by the snapshot alone.
+/// Checks that what was put and deleted before the snapshot is told by the snapshot alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_told_behind_a_snapshot_that_knows_better() -> Result<(), Failure> {
     let node = single("etcd").await?;

@@ -114,7 +114,7 @@ async fn a_watch_that_comes_late_is_not_deceived_by_revisions() -> Result<(), Fa
     folds_to(&mut tree, &mut fold, &other, "c/").await
 }
 
-/// What is written after the restore has the very revision of what was told before it.
+/// A write after the restore has the very revision of a write that was told before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failure> {
     let node = &single("etcd").await?;
@@ -151,8 +151,9 @@ async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failur
     Ok(())
 }
 
-/// A server whose data are gone is filled by the same script, so that all keys have the very revisions that were told, and so
-/// many have been written since that the changed ones are none of the newest.
+/// A server whose data are gone is filled by the same script, so that all keys have the very
+/// revisions that were told, and so many have been written since that the changed ones are none of
+/// the newest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
     let node = &single("etcd").await?;

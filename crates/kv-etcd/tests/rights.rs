@@ -21,7 +21,7 @@ fn withdraw_l(node: &Node) -> Result<(), Failure> {
     as_root(node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])
 }
 
-/// What may not be given back is there until its TTL is over, and whoever closes is told.
+/// A lock that may not be given back is there until its TTL is over, and `close` tells so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     let node = single("etcd").await?;
@@ -36,7 +36,8 @@ async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waiting by the same session, one would keep it, and the lock with it, for as long as others hold what one waits for.
+/// Waiting by the same session, one would keep it, and the lock with it, for as long as others
+/// hold what one waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let node = single("etcd").await?;

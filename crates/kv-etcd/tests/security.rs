@@ -100,7 +100,8 @@ async fn a_server_without_tls_is_named() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_tls_is_named() -> Result<(), Failure> {
-    // It closes the connection, which a server that is starting may do too: so this is tried until the deadline.
+    // It closes the connection, which a server that is starting may do too: so this is tried until
+    // the deadline.
     let certificates = Certificates::new()?;
     let node = server(&certificates, false).await?;
     let e =

@@ -7,10 +7,11 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// What is kept alive by renewals that have little time.
+/// Sets a TTL that leaves renewals little time.
 const TTL: Duration = Duration::from_secs(5);
 
-/// Has a lock and a lease be kept while there are no other calls; `silence` begins what would keep renewals from the server.
+/// Has a lock and a lease be kept while there are no other calls; `silence` begins what would keep
+/// renewals from the server.
 async fn is_kept(kv: &Kv, silence: impl FnOnce()) -> Result<(), Failure> {
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     let lease = kv.lease(TTL).await?;

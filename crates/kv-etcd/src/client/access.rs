@@ -1,4 +1,4 @@
-//! How one reaches the members, and as whom: the same for all of them.
+//! The settings by which the members are reached, the same for all of them.
 
 use kv_core::{Secret, Tls};
 use std::sync::{Arc, atomic::AtomicBool};

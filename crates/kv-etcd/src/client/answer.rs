@@ -28,8 +28,8 @@ pub(crate) fn token(create_revision: i64) -> u64 {
     u64::try_from(create_revision).unwrap_or_default()
 }
 
-/// Returns the revision at which the contender with this token was created; one that nothing has for what is no token of
-/// etcd's.
+/// Returns the revision at which the contender with this token was created; one that nothing has
+/// for what is no token of etcd's.
 pub(crate) fn create_revision(token: u64) -> i64 {
     i64::try_from(token).unwrap_or(-1)
 }

@@ -1,4 +1,5 @@
-//! The channels to one member: each runtime has one of its own, because it lives and ends with the tasks there.
+//! The channels to one member: each runtime has one of its own, because it lives and ends with the
+//! tasks there.
 
 use super::{
     access::Access,
@@ -14,12 +15,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::runtime::{self, Handle};
 use tonic::transport::{self, Channel, Endpoint};
 
-/// How long making a connection may take, TLS included, before the next member is tried.
+/// Limits how long making a connection may take, TLS included, before the next member is tried.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Servers end a connection that is pinged more often than every five seconds.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
-/// What a watch that is not read may hold back, each; together they must not hold back one another.
+/// Limits the bytes that one watch holds back while it is not read. The window of the connection
+/// is larger, so that watches do not hold back one another.
 pub(super) const WATCH_WINDOW: u32 = 128 << 10;
 pub(super) const CALL_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;

@@ -1,21 +1,24 @@
-//! What etcd takes in one request, and what a store on it can do.
+//! The limits of etcd's requests, and what a store on etcd can do.
 
 use kv_core::{Capabilities, Durability, Locking, TtlRange};
 use std::time::Duration;
 
-/// What a request may have by etcd's defaults.
+/// Limits the bytes of a request, by etcd's defaults.
 const REQUEST: usize = 3 << 19;
-/// What a request holds besides values and keys.
+/// Counts the bytes that a request has besides values and keys.
 const OVERHEAD: usize = 4 << 10;
-/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for
+/// values.
 const NAME: usize = 2 << 10;
-/// Conditions and writes of one transaction, and the most keys that are read at once, by etcd's defaults.
+/// Conditions and writes of one transaction, and the most keys that are read at once, by etcd's
+/// defaults.
 pub(crate) const MOST_OPS: usize = 128;
 /// The longest lease that the server grants, less the second that a TTL's has besides.
 const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
-/// What a server of etcd's defaults grants at least: one and a half of its election time-outs, rounded up. One with longer
-/// ones grants more, which only a grant tells, and the answer to it says so. Shorter ones are of no use: what is kept alive
-/// needs time for more than one renewal on a busy machine.
+/// Sets the least TTL. A server with etcd's defaults grants at least one and a half of its
+/// election time-outs, rounded up. A server with longer time-outs grants more, which only the
+/// answer to a grant tells, and so does the answer to the call. A shorter TTL would be of no use:
+/// what is kept alive needs time for more than one renewal on a busy machine.
 const SHORTEST: Duration = Duration::from_secs(2);
 /// Answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;

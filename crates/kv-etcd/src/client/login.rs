@@ -21,7 +21,7 @@ pub(crate) struct LoggedIn {
 #[derive(Clone, Copy)]
 pub(crate) struct Login {
     pub(crate) number: u64,
-    /// Whether it was made for this very request: another one would say no more.
+    /// Tells whether the login was made for this very request: another login would help no more.
     pub(crate) is_new: bool,
 }
 
@@ -69,8 +69,8 @@ impl LoggedIn {
         self.doubted.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// A request had no answer: a server that was put back to an older copy of its data looks at no
-    /// token before it has come to where that was given.
+    /// A request had no answer: a server that was put back to an older copy of its data looks at
+    /// no token before it has come to where that was given.
     pub(crate) fn doubt_all(&self) {
         self.doubt(self.last.load(Ordering::Relaxed));
     }

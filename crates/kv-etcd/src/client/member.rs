@@ -68,7 +68,8 @@ impl Member {
         }
     }
 
-    /// Sends the request with a login that is trusted, for which it logs in first where there is none.
+    /// Sends the request with a login that is trusted, for which it logs in first where there is
+    /// none.
     async fn logged_in_attempt<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -103,7 +104,8 @@ impl Member {
         answer.map_err(|failure| self.after_login(failure, purpose, client, login))
     }
 
-    /// Sends the request once. It is given up at its patience, unless the member says anything meanwhile.
+    /// Sends the request once. It is given up at its patience, unless the member says anything
+    /// meanwhile.
     async fn once<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -117,7 +119,8 @@ impl Member {
         let link = &channel.link;
         if purpose == Purpose::Write {
             // A runtime of one thread may have stood still while the server ended the connection.
-            // Whoever hands requests to the connection hears of its end last, so that all turns are needed.
+            // Whoever hands requests to the connection hears of its end last, so that all turns
+            // are needed.
             if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
                 catch_up(attempt.deadline, || false).await;
             }
@@ -157,7 +160,7 @@ impl Member {
         Err(self.silent(if was_sent { Effect::Unknown } else { Effect::None }, within))
     }
 
-    /// Whether the settings are known to be right.
+    /// Tells whether the settings are known to be right.
     fn was_right(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) || self.access.was_opened.load(Ordering::Relaxed)
     }
@@ -180,8 +183,9 @@ impl Member {
         }
     }
 
-    /// Reads what a failure says of the login by which the request was sent: an ended token is mended by
-    /// another login. A server before 3.4.20 says of a watch with such a token that it is denied.
+    /// Reads what a failure says of the login by which the request was sent: an ended token is
+    /// mended by another login. A server before 3.4.20 says of a watch with such a token that it
+    /// is denied.
     fn after_login(&self, failure: Failure, purpose: Purpose, client: &LoggedIn, login: Login) -> Failure {
         if self.access.login.is_none() {
             return failure;
@@ -242,8 +246,8 @@ impl Member {
     }
 }
 
-/// How long a member may be silent. A renewal has little time, and gives most of it to the first
-/// attempt, which is the only one on a connection that stands.
+/// Returns how long a member may be silent. A renewal has little time, and gives most of it to the
+/// first attempt, which is the only one on a connection that stands.
 fn patience(attempt: &Attempt<'_, Member>, purpose: Purpose) -> Deadline {
     match purpose {
         Purpose::Renewal => Deadline::after(attempt.deadline.remaining() * 3 / 4),

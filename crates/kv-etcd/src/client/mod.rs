@@ -60,7 +60,8 @@ impl Client {
         self.access.was_opened.store(true, Ordering::Relaxed);
     }
 
-    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask) does.
+    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask)
+    /// does.
     pub(crate) async fn call<T, F>(
         &self,
         purpose: Purpose,

@@ -1,8 +1,8 @@
-//! What a request is for, which says whether it may be repeated and how it is sent.
+//! The purposes of requests: they tell whether a request may be repeated, and how it is sent.
 
 use kv_core::backend::retry::RetrySafety;
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// It changes nothing.

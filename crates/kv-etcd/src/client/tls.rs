@@ -7,8 +7,8 @@ use kv_core::{
 use std::sync::Arc;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-/// Whether the files hold something else by now. Those that cannot be read may be about to be
-/// replaced.
+/// Tells whether the files hold something else by now; `false` for files that cannot be read,
+/// which may be about to be replaced.
 pub(crate) async fn have_changed(settings: &Arc<Tls>, files: &Arc<TlsFiles>) -> bool {
     let (settings, files) = (settings.clone(), files.clone());
     let changed = move || matches!(backend::tls::read(&settings), Ok(Some(now)) if now != *files);

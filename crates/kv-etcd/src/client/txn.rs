@@ -3,8 +3,8 @@
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, TxnOp, TxnOpResponse, TxnResponse};
 use kv_core::Version;
 
-/// Returns what a version is on the server. One that none of etcd's can be equals nothing there, not even *missing*, which
-/// is 0.
+/// Returns what a version is on the server. One that none of etcd's can be equals nothing there,
+/// not even *missing*, which is 0.
 pub(crate) fn mod_revision(version: Version) -> i64 {
     match version.parts() {
         (revision @ 1.., 0) => i64::try_from(revision).unwrap_or(-1),

@@ -1,4 +1,5 @@
-//! What an attempt to hold a lock puts in its queue, and what keeps a late request out.
+//! The contender of one acquisition, which waits in the queue of a lock, and the condition that
+//! keeps a late request out.
 
 use super::{
     delete_watcher::DeleteWatcher,
@@ -38,8 +39,8 @@ impl Contender {
         }
     }
 
-    /// Whether no attempt of a greater number was given up, as far as it is known whether there is
-    /// a floor.
+    /// Compares the floor: true unless an acquisition of this or a greater number was given up.
+    /// `is_made` tells whether the floor exists, as far as it is known.
     pub(crate) fn may_enter(&self, is_made: bool) -> Compare {
         match is_made {
             true => Compare::value(self.floor_name.clone(), CompareOp::Less, Floor::spelt(self.number)),

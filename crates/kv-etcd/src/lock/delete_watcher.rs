@@ -1,4 +1,5 @@
-//! The watches that locks need, of single names until they are deleted: one stream for all of a session.
+//! The watches that locks need, of single names until they are deleted: one stream for all of a
+//! session.
 
 use crate::{
     client::{Client, Purpose, answer::revision},
@@ -51,7 +52,8 @@ impl DeleteWatcher {
         Self(orders)
     }
 
-    /// Waits until the name is deleted at this revision or later (`true`), or until one has to look (`false`).
+    /// Waits until the name is deleted at this revision or later (`true`), or until one has to
+    /// look (`false`).
     pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
         let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
         let (gone, seen) = oneshot::channel();
@@ -143,8 +145,9 @@ async fn follow(
     }
 }
 
-/// Whether the server has come to where a watch begins. One that has not lags, or was put back to an older copy of its data,
-/// and would tell nothing of what happens until then.
+/// Tells whether the server has come to where a watch begins. A server that has not lags behind,
+/// or was restored from an older copy of its data, and would tell nothing of what happens until
+/// then.
 fn knows(created: &WatchResponse, from: i64) -> bool {
     revision(created.header()).is_ok_and(|at| at + 1 >= from)
 }
@@ -152,7 +155,8 @@ fn knows(created: &WatchResponse, from: i64) -> bool {
 /// Tells who waits, if it is over; whether the server still has the watch then.
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
-    // Overwritten by another tool, it is in the queue no more. A request to enter that came twice leaves it there.
+    // Overwritten by another tool, it is in the queue no more. A request to enter that came twice
+    // leaves it there.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
     let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
     if (is_deleted

@@ -1,4 +1,4 @@
-//! How a contender gets into the queue of a lock, and how a request that comes late is kept out.
+//! Puts a contender into the queue of a lock, and keeps a request out that comes late.
 
 use super::{
     contender::Contender,
@@ -21,12 +21,12 @@ use kv_core::{
     },
 };
 
-/// What an answer says that refused a contender.
+/// The reason for which a contender was refused.
 enum Refused {
     Is(Entered<Before>),
     /// Only names that are no contenders keep us from holding the lock at once.
     AmongJunk,
-    /// Whether there is a floor is known better now.
+    /// The floor exists, or is missing, against what was assumed.
     Floor,
 }
 

@@ -14,7 +14,8 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many names of a queue are looked at at once to see whether there is a contender among them.
+/// Limits how many names of a queue are read at once to see whether there is a contender among
+/// them.
 pub(super) const JUNK: i64 = 128;
 
 /// The queue of one lock, for one call.
@@ -53,7 +54,8 @@ impl LockQueue {
         GetOptions::new().with_range(self.range.end.clone()).with_keys_only()
     }
 
-    /// Whether what was found in the queue is a contender, and not what another tool put there.
+    /// Tells whether a name that was found in the queue is that of a contender, and not what
+    /// another tool put there.
     pub(super) fn is_contender(&self, kv: &KeyValue) -> bool {
         Names::is_contender(&self.range, kv.key(), kv.lease())
     }

@@ -27,13 +27,14 @@ pub(crate) struct LockSession {
     pub(crate) let_go: LetGo,
 }
 
-/// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
-/// was under way; a request to enter a queue is done only if its number is greater. So one key is enough for any number of
-/// requests that may still arrive, and it goes with the session.
+/// Attempts of one session are numbered. A key of the session holds the greatest number that was
+/// given up while its request was under way; a request to enter a queue is done only if its number
+/// is greater. So one key is enough for any number of requests that may still arrive, and it goes
+/// with the session.
 #[derive(Debug, Default)]
 pub(crate) struct Floor {
     last: AtomicU64,
-    /// Whether the key is there: the first attempt that enters a queue makes it.
+    /// Tells whether the key exists: the first acquisition that enters a queue makes it.
     made: AtomicBool,
 }
 
@@ -43,7 +44,7 @@ impl Floor {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether the key is there, as far as it is known.
+    /// Tells whether the key exists, as far as it is known.
     pub(crate) fn is_made(&self) -> bool {
         self.made.load(Ordering::Relaxed)
     }
@@ -63,7 +64,8 @@ pub(crate) type Use = backend::Use<LockSession>;
 type Here = backend::Sessions<LockSession>;
 type ByRuntime = HashMap<runtime::Id, (Home, Arc<Here>)>;
 
-/// The sessions of each runtime that takes locks: it renews and watches its own, and another one may end or stand still.
+/// The sessions of each runtime that takes locks: it renews and watches its own, and another one
+/// may end or stand still.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     clock: Clock,

@@ -18,8 +18,8 @@ pub(crate) struct Feed {
 impl Feed {
     /// Opens a watch on the server.
     pub(crate) async fn open(core: &Core, range: &Range, each_request: Duration) -> Result<Self> {
-        // Not in fragments: the server measures each anew for every event in it, minutes for a tree
-        // that is deleted at once.
+        // Not in fragments: the server measures each anew for every event in it, minutes for a
+        // tree that is deleted at once.
         let mut options = WatchOptions::new();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
@@ -62,7 +62,7 @@ impl Feed {
     }
 }
 
-/// Whether a change is a deletion: what is gone was never created.
+/// Tells whether a change is a deletion: a deleted key has no revision at which it was created.
 pub(crate) fn is_deletion(change: &KeyValue) -> bool {
     change.create_revision() == 0
 }

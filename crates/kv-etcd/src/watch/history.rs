@@ -1,4 +1,5 @@
-//! Whether a server goes on with the history of which it told before.
+//! The history of a server, by which a watch tells whether the server goes on with what it told
+//! before.
 
 use crate::client::answer::revision;
 use etcd_client::ResponseHeader;
@@ -7,14 +8,15 @@ use kv_core::Result;
 /// So many revisions back from the latest that was told, values are compared with every reading.
 const WINDOW: i64 = 1024;
 
-/// What a watch has seen of the server's history. A server that was wiped, or put back to an older copy of its data, tells of
-/// it by no word of its own; but what it tells then mostly cannot be true of the history that was seen.
+/// The history of the server as far as a watch has seen it. A server that was wiped, or restored
+/// from an older copy of its data, does not say so; but what it tells then mostly cannot be true
+/// of the history that was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
     cluster: u64,
     /// Of the leader: terms never go back.
     term: u64,
-    /// What was written up to this revision was told.
+    /// Holds the revision up to which all writes were told.
     told: i64,
     /// The latest write that was told.
     latest: i64,
@@ -33,7 +35,7 @@ impl History {
         self.told
     }
 
-    /// Whether a reading may be a later one of the same history.
+    /// Tells whether a reading may be a later one of the same history.
     pub(crate) fn may_go_on(&self, now: &Self) -> bool {
         let is_first = *self == Self { latest: self.latest, ..Self::default() };
         is_first || self.cluster == now.cluster && self.term <= now.term && self.told <= now.told
@@ -44,7 +46,7 @@ impl History {
         *self = Self { latest: self.latest, ..now };
     }
 
-    /// What was written at this revision was told, and so was what had been before.
+    /// Notes that a write of this revision was told, and so was everything before it.
     pub(crate) fn told(&mut self, revision: i64) {
         // The same revision may have written more.
         self.told = self.told.max(revision - 1);
@@ -56,12 +58,13 @@ impl History {
         self.latest = self.latest.max(revision);
     }
 
-    /// Whether what was written at this revision must have been told.
+    /// Tells whether a write of this revision must have been told.
     pub(crate) fn has(&self, revision: i64) -> bool {
         revision <= self.told
     }
 
-    /// Whether a write is so new that its value is compared at once: a copy that is put back is rarely an old one.
+    /// Tells whether a write is so new that its value is compared at once: a copy that is restored
+    /// is rarely an old one.
     pub(crate) fn is_recent(&self, revision: i64) -> bool {
         revision > self.latest - WINDOW
     }

@@ -23,17 +23,17 @@ use std::{
     vec,
 };
 
-/// How many contenders are asked for at once.
+/// Limits how many contenders are read at once.
 const MANY: i64 = 128;
 
-/// What the server tells of the holder of one lock.
+/// The source of the watch of one lock's holder.
 struct Holders {
     core: Arc<Core>,
     name: Key,
     queue: Range,
     each_request: Duration,
     feed: Option<Feed>,
-    /// What the feed gave and was not looked at yet.
+    /// Holds the changes that the feed gave and that were not looked at yet.
     changes: Peekable<vec::IntoIter<KeyValue>>,
     /// The revision of the list.
     listed: i64,
@@ -58,7 +58,8 @@ impl Source for Holders {
         Ok(())
     }
 
-    /// Who waits is older than what is told of it later, so that the list has no position.
+    /// Lists the holder, without a position: a contender that waits is older than what is told of
+    /// it later.
     async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
         self.read_queue().await?;
         let entries = self.holder().map(Listed::Entry).into_iter().collect();
@@ -138,7 +139,7 @@ impl Holders {
         Some(Entry::new(self.name.clone(), value.clone(), version(*token)))
     }
 
-    /// What is to be told, where another holder was told, or none.
+    /// Returns the change to tell, where another holder was told, or none.
     fn owed(&self, told: Option<Version>) -> Option<Change> {
         match self.waiting.first_key_value() {
             Some(((token, _), _)) if told == Some(version(*token)) => None,

@@ -1,5 +1,5 @@
-//! Watches of keys: the changes from now on, and then a list at one revision, which the changes may
-//! overlap. In this order nothing can come between the two, however slowly the list is read: a
+//! Watches of keys: the changes from now on, and then a list at one revision, which the changes
+//! may overlap. In this order nothing can come between the two, however slowly the list is read: a
 //! server that ends ends the changes too.
 
 use super::{
@@ -25,10 +25,12 @@ use kv_core::{
 use std::{sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
-/// How many keys the first page of a list asks for, with values, and each page without.
+/// Counts the keys that the first page of a list asks for, with values; `KEYS` counts those of
+/// each page without.
 const FIRST: usize = 64;
 const KEYS: usize = 4096;
-/// How long the server is left alone between two pages of what is compared behind a list.
+/// Sets how long the server is left alone between two parts of the values that are compared behind
+/// a list.
 const CALM: Duration = Duration::from_millis(500);
 
 /// Watches the keys of a range.
@@ -48,7 +50,7 @@ pub(super) fn watch_range(core: Arc<Core>, range: Range, options: &WatchOptions)
     })
 }
 
-/// How many keys the next request for values asks for.
+/// The number of keys that the next request for values asks for.
 struct PartSize {
     next: usize,
     max: usize,
@@ -60,30 +62,32 @@ impl PartSize {
         self.next = next_size(kvs).min(self.max);
     }
 
-    /// What is too much for the connection within a deadline comes in smaller parts.
+    /// Makes the parts smaller, after one that was too much for the connection within its
+    /// deadline.
     fn failed(&mut self) {
         self.max = (self.next / 4).max(1);
         self.next = self.max;
     }
 }
 
-/// What the server tells of the keys of one watch.
+/// The source of a watch of keys.
 struct Changes {
     core: Arc<Core>,
     range: Range,
     each_request: Duration,
     feed: Option<Feed>,
-    /// What the feed gave and the watch has not.
+    /// Holds the changes that the feed gave and that the watch has not taken yet.
     changes: vec::IntoIter<KeyValue>,
-    /// What was delivered.
+    /// Holds the history of what was delivered.
     history: History,
     /// The revision of the list that is being read, or was read last and not followed yet.
     listed: Option<History>,
     size: PartSize,
-    /// Where the values begin that the list did not compare, though it may be of another history.
+    /// Holds the name at which the values begin that the list did not compare, though they may be
+    /// of another history.
     compare_from: Option<Vec<u8>>,
     compare_at: Instant,
-    /// What was read to compare it.
+    /// Holds the entries that were read to be compared.
     compared: vec::IntoIter<Entry>,
 }
 
@@ -264,7 +268,7 @@ impl Changes {
     }
 }
 
-/// What a change of the feed tells; nothing of what is no key.
+/// Returns the event of a change of the feed; `None` for a name that is no key.
 fn event(core: &Core, history: &mut History, kv: KeyValue) -> Option<WatchEvent> {
     let key = core.names.parse(kv.key())?;
     history.told(kv.mod_revision());

@@ -25,7 +25,8 @@ pub(super) fn condition(names: &Names, condition: &Condition) -> (Vec<u8>, Compa
     }
 }
 
-/// Asks whether a contender still hangs on its session: what another tool wrote over it is in line no more.
+/// Asks whether a contender still hangs on its session: what another tool wrote over it is in line
+/// no more.
 pub(super) fn is_kept(condition: &Condition) -> Option<Compare> {
     match condition {
         Condition::Held(fence) => Some(Compare::lease(fence.proof().to_vec(), CompareOp::NotEqual, 0)),
@@ -33,7 +34,7 @@ pub(super) fn is_kept(condition: &Condition) -> Option<Compare> {
     }
 }
 
-/// Whether a condition is true of what was found where it looks.
+/// Tells whether a condition is true of what was found at its name.
 pub(super) fn is_true(condition: &Condition, found: Option<&KeyValue>) -> bool {
     match condition {
         Condition::Version(_, at) => found.is_some_and(|f| f.mod_revision() == mod_revision(*at)),

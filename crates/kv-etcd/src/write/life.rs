@@ -1,4 +1,5 @@
-//! What a put hangs on: nothing, the lease of a user, or one that is made for its TTL.
+//! The life of a key that is put: it has no end, or hangs on the lease of a user, or on one that
+//! is made for its TTL.
 
 use crate::{
     client::answer::version,
@@ -13,11 +14,11 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
-/// and is renewed once in a put that took even more.
+/// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has:
+/// it is this much longer, and is renewed once in a put that took even more.
 const AHEAD: Duration = Duration::from_secs(1);
 
-/// What a put hangs on.
+/// The lease that a put hangs on, if any.
 #[derive(Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) lease: i64,
@@ -82,7 +83,8 @@ impl Life {
         }
     }
 
-    /// Returns what was written; renews a lease of our own first, if the write took longer than it is ahead.
+    /// Returns what was written; renews a lease of our own first, if the write took longer than it
+    /// is ahead.
     pub(crate) async fn written(&self, core: &Core, revision: i64, deadline: Deadline) -> Written {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {

@@ -49,7 +49,8 @@ pub(crate) async fn put(
     Ok(life.written(core, answer?, options.deadline).await)
 }
 
-/// Sends one write of a key that has to be as expected; returns its revision, and whether the key was there.
+/// Sends one write of a key that has to be as expected; returns its revision, and whether the key
+/// was there.
 async fn write_if(
     core: &Core,
     name: Vec<u8>,

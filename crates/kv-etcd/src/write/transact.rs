@@ -95,7 +95,8 @@ fn ended(core: &Core, lives: &[Option<Life>]) {
     lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(core));
 }
 
-/// Makes what each put hangs on; `None` for a deletion. Puts of one TTL share a lease: they end at one moment.
+/// Makes what each put hangs on; `None` for a deletion. Puts of one TTL share a lease: they end at
+/// one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
     let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
     let grant = |ttl: Option<Duration>| match (ttl, &core.capabilities.ttl) {

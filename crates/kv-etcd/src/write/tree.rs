@@ -19,16 +19,18 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How many names a deletion of a tree looks at in one request.
+/// Limits how many names a deletion of a tree reads in one request.
 const MOST_NAMES: i64 = 10_000;
-/// How often a deletion of a tree begins anew because others write there.
+/// Limits how often a deletion of a tree begins anew because others write there.
 const TRIES: usize = 8;
 
-/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
-/// around whose prefixes it lies keep there for themselves.
+/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a
+/// directory, in one step; but for what stores around whose prefixes it lies keep there for
+/// themselves.
 ///
-/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
-/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
+/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one
+/// request. Else the names are read, and what lies between those of other stores is deleted if
+/// nobody wrote there meanwhile.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let all = core.names.below(directory);
     let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
@@ -65,7 +67,7 @@ fn deletion(part: &Range) -> TxnOp {
     TxnOp::delete(part.start.clone(), Some(DeleteOptions::new().with_range(part.end.clone())))
 }
 
-/// Whether nothing was written there since this revision.
+/// Compares whether nothing was written in this part since this revision.
 fn unchanged(part: &Range, at: i64) -> Compare {
     Compare::mod_revision(part.start.clone(), CompareOp::Less, at + 1).with_range(part.end.clone())
 }
@@ -93,7 +95,7 @@ async fn names_below(
     Ok((at, seen))
 }
 
-/// What of the range lies before, between and behind these.
+/// Returns the parts of the range that lie before, between and behind the others.
 fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
     let (mut parts, mut start) = (Vec::new(), all.start.clone());
     for other in others {

@@ -1,4 +1,5 @@
-//! A server of our own for workloads under fire: with users, with a quota that can be reached, by TLS and without.
+//! A server of our own for workloads under fire: with users, with a quota that can be reached, by
+//! TLS and without.
 
 use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
@@ -11,12 +12,13 @@ use kv_testsuite::{
 use std::sync::Arc;
 use tonic::Code;
 
-/// The server's room: more than what the workloads write until history goes, so that they do not fill it.
+/// The server's room: more than what the workloads write until history goes, so that they do not
+/// fill it.
 const ROOM: u32 = 64 << 20;
-/// What fills it, in few requests.
+/// Sets the size of what fills the room, in few requests.
 const PIECE: usize = 8 << 20;
 const FILLER: &str = "\u{1}filler";
-/// What a user of each kind is called, its role too; and its password.
+/// Names the user of each kind, and its role; the second word is the password.
 const TOOL: (&str, &str) = ("root", "root-word");
 const CLIENTS: (&str, &str) = ("clients", "their-word");
 
@@ -130,7 +132,8 @@ impl Drop for Fire {
 }
 
 impl Guarded {
-    /// Takes all the room. The server writes what is there again and again: only the first request is large.
+    /// Takes all the room. The server writes what is there again and again: only the first request
+    /// is large.
     async fn fill(&self) -> Result<(), Failure> {
         let (mut value, mut options) = (vec![0; PIECE], PutOptions::new());
         loop {
@@ -163,7 +166,8 @@ impl Troubles for Guarded {
     }
 
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
-        // The token of before went with the process that gave it, and this part of the protocol gets none by itself.
+        // The token of before went with the process that gave it, and this part of the protocol
+        // gets none by itself.
         self.tool.refresh_token().await?;
         match stroke {
             Stroke::Full => self.fill().await,

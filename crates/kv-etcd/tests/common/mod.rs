@@ -26,7 +26,7 @@ pub mod users;
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_ETCD_URL";
 
-/// What a node is started with besides its own addresses.
+/// The settings with which a node is started, besides its own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// `etcd`, which is 3.5, or `etcd34`.
@@ -35,7 +35,7 @@ pub struct Setup {
     pub election: u32,
     pub more: Vec<String>,
     pub tls: bool,
-    /// Where one that is alone speaks TLS besides plain text.
+    /// Sets where a server that is alone speaks TLS, besides plain text.
     pub tls_too: Option<SocketAddr>,
 }
 
@@ -61,7 +61,7 @@ impl Setup {
     }
 }
 
-/// Where a member listens: for clients, for the others, for questions about itself.
+/// The addresses of a member: for clients, for its peers, and for questions about itself.
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
     clients: SocketAddr,
@@ -138,7 +138,8 @@ impl Node {
     ) -> Result<Self, Failure> {
         let Addresses { clients, peers, metrics } = at;
         let scheme = if setup.tls { "https" } else { "http" };
-        // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
+        // Its data have to outlive the process alone: a disk that is busy with others' would be
+        // waited for by every write.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let member = Member {
             name: name.into(),
@@ -182,7 +183,8 @@ impl Node {
         self.start().await
     }
 
-    /// Puts the copy that was saved last in the place of the data, as an operator restores a backup.
+    /// Puts the copy that was saved last in the place of the data, as an operator restores a
+    /// backup.
     pub async fn restore_saved(&self) -> Result<(), Failure> {
         self.daemon.stop();
         self.put_copy_back()?;

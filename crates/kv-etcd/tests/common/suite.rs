@@ -102,7 +102,7 @@ impl Harness for Suite {
     }
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks, when the last case has ended, that a server of our own shows nothing of ours.
 impl Drop for Suite {
     fn drop(&mut self) {
         let (Some(node), Some(tool)) = (self.node.take(), self.tool.take()) else { return };
@@ -113,7 +113,8 @@ impl Drop for Suite {
     }
 }
 
-/// Panics unless the members soon show nothing of ours. For a harness that ends, within the runtime.
+/// Panics unless the members soon show nothing of ours. For a harness that ends, within the
+/// runtime.
 pub fn shows_nothing(nodes: &[&Node], tool: &Client) {
     let left = async {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -217,7 +218,8 @@ impl Full for Small {
     }
 }
 
-/// Makes room as an operator does: deletes what has this prefix, gives back what that took, and clears the alarm.
+/// Makes room as an operator does: deletes what has this prefix, gives back what that took, and
+/// clears the alarm.
 pub async fn relieve(tool: &Client, filler: &str) -> Result<(), Failure> {
     let all = DeleteOptions::new().with_prefix();
     tool.kv_client().delete(filler, Some(all)).await?;

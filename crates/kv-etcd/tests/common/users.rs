@@ -36,7 +36,8 @@ pub fn told_as_root(node: &Node, arguments: &[&str]) -> Result<String, Failure> 
     Ok(String::from_utf8(run(command, b"")?)?)
 }
 
-/// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who may read it.
+/// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who
+/// may read it.
 pub fn with_users(node: &Node) -> Result<(), Failure> {
     ctl(node, &["user", "add", "root:root-word"])?;
     ctl(node, &["role", "add", "root"])?;
