@@ -1,4 +1,5 @@
-//! Keeps what all rooms take: the client, the names, the clock, the limits, and the state that lives as long as the store.
+//! Keeps what all rooms take: the client, the names, the clock, the limits, and the state that
+//! lives as long as the store.
 
 use crate::{
     client::{
@@ -21,14 +22,15 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What the server grants unless it says otherwise.
+/// Sets the least TTL of a session, unless the server tells another one.
 const LEAST_SESSION: Duration = Duration::from_secs(10);
 const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
-/// What a transaction, and a value, may have unless the server says otherwise.
+/// Limits the bytes of a transaction, and of a value, unless the server tells another limit.
 const LARGEST: usize = 512 << 10;
 /// The longest key.
 const KEY: usize = 1000;
-/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for
+/// values.
 const NAME: usize = 2 << 10;
 
 /// One opened store.
@@ -40,19 +42,21 @@ pub(crate) struct Core {
     pub(crate) lock_sessions: LockSessions,
     pub(crate) ttl_sessions: TtlSessions,
     pub(crate) polls: Polls,
-    /// What is given back in the background.
+    /// Holds the tasks that give things back in the background.
     pub(crate) tasks: Tasks,
-    /// Whether the store is being closed, which waits for that.
+    /// Tells whether the store is being closed, which waits for these tasks.
     pub(crate) closing: watch::Sender<bool>,
-    /// Where sessions live, in another datacenter than the agent's.
+    /// Names the node on which sessions live, in another datacenter than the agent's; `None` in
+    /// the agent's own.
     node: Arc<RwLock<Option<String>>>,
-    /// How many bytes a transaction's body may have.
+    /// Limits the bytes of a transaction's body.
     pub(crate) largest_txn: usize,
     version: String,
 }
 
 impl Core {
-    /// Asks the agent what it can do, and whether the prefix may be read, and makes the store of it.
+    /// Asks the agent what it can do, and whether the prefix may be read, and makes the store of
+    /// it.
     ///
     /// # Errors
     /// Those of [`Config::open`](crate::Config::open).
@@ -100,8 +104,8 @@ impl Core {
         self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come and go. What is not found by the
-    /// deadline is looked for in the background.
+    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come
+    /// and go. What is not found by the deadline is looked for in the background.
     pub(crate) async fn renew_node(&self, deadline: Deadline, each_request: Duration) {
         if self.node().is_none() {
             return;
@@ -154,8 +158,9 @@ impl Core {
         Ok(health)
     }
 
-    /// Ends the polls and the sessions, once all is given back, and then the connections. It goes on in the background when the
-    /// caller stops waiting, so that the connections end behind what needs them.
+    /// Ends the polls and the sessions, once all is given back, and then the connections. It goes
+    /// on in the background when the caller stops waiting, so that the connections end behind what
+    /// needs them.
     pub(crate) async fn close(self: Arc<Self>) -> Result<()> {
         self.polls.end();
         self.closing.send_replace(true);
@@ -214,13 +219,14 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let (txn, value) = (about.largest_txn().unwrap_or(LARGEST), about.largest_value().unwrap_or(LARGEST));
     let mut c = Capabilities::new("consul");
     c.durability = Durability::Quorum;
-    // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
+    // A put names its key three times at most; in JSON each of its bytes may be two, and a value
+    // is in base64.
     let name = OP_OVERHEAD + 2 * NAME.max(KEY + prefix.len());
     c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
     // A put is a deletion and a write.
     c.max_txn_ops = MOST_OPS / 2;
-    // A value of the greatest size and its key. With many long names it can be less: what comes to more than the server takes
-    // is refused when it is known, before it is sent.
+    // A value of the greatest size and its key. With many long names it can be less: what comes to
+    // more than the server takes is refused when it is known, before it is sent.
     c.max_txn_bytes = txn.saturating_sub(3 * name) / 4 * 3 + KEY;
     c.lease = Some(lease.clone());
     c.lock = Some(Locking::new(lease));

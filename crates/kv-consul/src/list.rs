@@ -14,7 +14,8 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How often the immediate children are read anew because one of them changed between the requests.
+/// Limits how often the immediate children are read anew because one of them changed between the
+/// requests.
 const TRIES: usize = 3;
 /// Keys are read one by one only where this many names lie beside each of them.
 const SPARSE: usize = 4;
@@ -108,8 +109,8 @@ fn listed(core: &Core, pair: &Pair, with_value: bool) -> Result<Option<Entry>> {
     Ok(Some(Entry::new(key, value, pair.version())))
 }
 
-/// Reads the immediate children, without the values of what lies deeper; `None` when they are better read whole, or were not seen
-/// at one moment.
+/// Reads the immediate children, without the values of what lies deeper; `None` when they are
+/// better read whole, or were not seen at one moment.
 async fn children(
     core: &Core,
     prefix: &str,

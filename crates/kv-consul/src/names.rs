@@ -38,7 +38,8 @@ impl Names {
         format!("{}{key}", self.prefix)
     }
 
-    /// Returns the key of this name, also one of the library's own; `None` for what other tools wrote.
+    /// Returns the key of this name, also one of the library's own; `None` for what other tools
+    /// wrote.
     pub(crate) fn parse(&self, name: &str) -> Option<Key> {
         let key = name.strip_prefix(&self.prefix)?;
         match key.strip_prefix(LOCKS) {
@@ -62,7 +63,8 @@ impl Names {
         self.name(&format!(".kv/gone/{id}"))
     }
 
-    /// Returns what is read to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    /// Returns what is read to see whether there is an answer: a name of our own, below the
+    /// prefix, where we have rights.
     pub(crate) fn health(&self) -> String {
         self.name(".kv/health")
     }
@@ -70,8 +72,8 @@ impl Names {
 
 const LOCKS: &str = ".kv/lock/";
 
-/// The contenders of a lock lie in a directory. The number of the name's segments comes first, so that no lock's directory lies
-/// in another's.
+/// The contenders of a lock lie in a directory. The number of the name's segments comes first, so
+/// that no lock's directory lies in another's.
 fn line(lock: &Key) -> String {
     format!("{LOCKS}{}/{lock}", lock.segments().count())
 }
@@ -86,7 +88,8 @@ pub(crate) fn contender(lock: &Key, id: &str) -> Result<Key> {
     Ok(Key::internal(&area, &lock.as_directory().join(&id)?))
 }
 
-/// Reads the key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there: it is another tool's.
+/// Reads the key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there:
+/// it is another tool's.
 fn own(contender: &str) -> Option<Key> {
     let (count, name) = contender.split_once('/')?;
     let (lock, id) = name.rsplit_once('/')?;
@@ -109,8 +112,8 @@ fn is_id(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one
-/// whose prefix lies inside of it.
+/// Returns whether what lies here, behind the prefix of a store, is what the library keeps for
+/// itself: for this store, or for one whose prefix lies inside of it.
 pub(crate) fn is_somebodys_own(name: &str) -> bool {
     end_of_own(name).is_some()
 }
@@ -124,7 +127,8 @@ pub(crate) fn end_of_own(name: &str) -> Option<usize> {
     ends.into_iter().flatten().min()
 }
 
-/// Returns the part of a name up to its last slash, that one included: what its siblings begin with.
+/// Returns the part of a name up to its last slash, that one included: what its siblings begin
+/// with.
 pub(crate) fn parent(name: &str) -> &str {
     let trimmed = name.strip_suffix('/').unwrap_or(name);
     trimmed.rfind('/').map_or("", |at| &name[..=at])
@@ -152,8 +156,8 @@ pub(crate) fn encoded(name: &str) -> String {
     out
 }
 
-/// Returns whether the server takes the name in a request's path for sure: it refuses there what it holds for unprintable, by
-/// tables of its own.
+/// Returns whether the server takes the name in a request's path for sure: it refuses there what
+/// it holds for unprintable, by tables of its own.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| (b' '..=b'~').contains(&b))
 }

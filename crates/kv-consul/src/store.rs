@@ -11,11 +11,12 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store in one datacenter, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store in one datacenter, below one prefix; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct Consul(Arc<Open>);
 
-/// What the last clone ends.
+/// The part of a store that ends with its last clone.
 struct Open(Arc<Core>);
 
 impl Drop for Open {

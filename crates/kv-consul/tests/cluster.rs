@@ -1,4 +1,5 @@
-//! Three servers: the leader is killed, paused, cut off from us; and a server is left without a quorum.
+//! Three servers: the leader is killed, paused, cut off from us; and a server is left without a
+//! quorum.
 
 mod common;
 
@@ -11,7 +12,8 @@ use kv_testsuite::{
 use serde_json::json;
 use std::time::Duration;
 
-/// Short, so that what a lost leader costs is paid often; longer than a server waits for a leader to be found.
+/// Short, so that what a lost leader costs is paid often; longer than a server waits for a leader
+/// to be found.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 struct Cluster(Vec<Node>);

@@ -1,4 +1,4 @@
-//! What other tools leave where the library keeps its own: it stands in nobody's way.
+//! Names that other tools leave where the library keeps its own: they stand in nobody's way.
 
 mod common;
 
@@ -18,7 +18,8 @@ async fn open(node: &Node, prefix: &str) -> kv_core::Result<Kv> {
     kv_consul::open(&format!("consul://{}/{prefix}", node.address)).await
 }
 
-/// Names as people and tools make them, in a lock's line and wherever else the library keeps its own.
+/// Names as people and tools make them, in a lock's line and wherever else the library keeps its
+/// own.
 const JUNK: [&str; 15] = [
     ".kv/",
     ".kv/lock",

@@ -8,11 +8,12 @@ use kv_testsuite::{Failure, failover::soon};
 use serde_json::json;
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
-/// Where the small disk is.
+/// Names the variable that says where the small disk is.
 const DISK: &str = "KV_CONSUL_SMALL_DISK";
 const TTL: Duration = Duration::from_secs(60);
 
-/// What a write says that a full server did not take. It does not lead any more then, until it is elected again.
+/// Tells whether a write may fail in this way that a full server did not take. The server does not
+/// lead any more then, until it is elected again.
 fn is_refusal(kind: ErrorKind) -> bool {
     use ErrorKind::*;
     matches!(kind, NoSpace | Unavailable | Timeout | OutcomeUnknown)

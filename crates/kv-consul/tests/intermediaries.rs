@@ -1,4 +1,4 @@
-//! What stands between us and the agents answers in their place: nothing of that is believed.
+//! Something between us and the agents answers in their place: nothing of that is believed.
 
 mod common;
 
@@ -139,7 +139,7 @@ async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure
     Ok(())
 }
 
-/// Who is not believed hears the same question again, and not all the time.
+/// A sender that is not believed hears the same question again, and not all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_answers_in_the_agents_place_is_not_flooded() -> Result<(), Failure> {
     let node = single().await?;

@@ -1,5 +1,5 @@
-//! What the suite's outages do not hold: a server that hangs for half a minute, one that is restored from an older copy, and a
-//! deletion that the server does not wake for.
+//! Outages that the suite does not have: a server that hangs for half a minute, one that is
+//! restored from an older copy, and a deletion that the server does not wake for.
 
 mod common;
 
@@ -135,7 +135,8 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
     Ok(())
 }
 
-/// An operator puts an older copy back: keys have lower versions than were told, and the server's index goes back.
+/// An operator puts an older copy back: keys have lower versions than were told, and the server's
+/// index goes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
     let node = single().await?;
@@ -179,7 +180,8 @@ async fn set(node: &Node, key: &str, value: &str) -> Result<u64, Failure> {
     done["Results"][0]["KV"]["ModifyIndex"].as_u64().ok_or_else(|| format!("no index: {done}").into())
 }
 
-/// A server whose data are gone is filled by the same script with other values: keys have the very indices that were told.
+/// A server whose data are gone is filled by the same script with other values: keys have the very
+/// indices that were told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
     let node = single().await?;
@@ -238,7 +240,8 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
     Ok(())
 }
 
-/// The server's index goes back with an older copy of its data: what is written then is not taken for older than what was.
+/// The server's index goes back with an older copy of its data: what is written then is not taken
+/// for older than what was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_a_ttl_lives_though_the_servers_index_went_back() -> Result<(), Failure> {
     let node = single().await?;
@@ -278,7 +281,8 @@ fn a_write_after_a_restart_that_nobody_heard_of() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who took the lock after the copy was made is not its holder any more; who held it then is, though others wait already.
+/// A contender that took the lock after the copy was made is not its holder any more; the holder
+/// of the copy is, though others wait already.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_holder_of_an_older_copy_is_told() -> Result<(), Failure> {
     let node = single().await?;
@@ -306,7 +310,8 @@ async fn the_holder_of_an_older_copy_is_told() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server does not wake a poll of a directory in which something was deleted before when one above it is deleted whole.
+/// The server does not wake a poll of a directory in which something was deleted before when one
+/// above it is deleted whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_above_is_deleted() -> Result<(), Failure> {
     let node = single().await?;

@@ -23,7 +23,8 @@ const TTL: Duration = Duration::from_secs(120);
 /// Time for the rights to go before a request is taken for lost.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// The repeat is refused, the token is exchanged for it, and the next one finds nothing: the first one may have released the lock.
+/// The repeat is refused, the token is exchanged for it, and the next one finds nothing: the first
+/// one may have released the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_know() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -60,7 +61,8 @@ async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_kno
     Ok(())
 }
 
-/// A way to a server that, when it is told to, swallows what comes back, and then says something else in its place.
+/// A way to a server that, when it is told to, swallows what comes back, and then says something
+/// else in its place.
 struct Spoils {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -163,7 +165,7 @@ async fn who_only_writes_does_not_stay_with_an_agent_that_hangs() -> Result<(), 
     Ok(())
 }
 
-/// How many transactions the server has answered, by its own counters.
+/// Counts the transactions that the server has answered, by its own counters.
 async fn transactions(node: &Node) -> Result<u64, Failure> {
     let all = http(node.address, "GET /v1/agent/metrics?format=prometheus", b"").await?;
     let all = String::from_utf8(all.body)?;
@@ -171,7 +173,8 @@ async fn transactions(node: &Node) -> Result<u64, Failure> {
     Ok(count.unwrap_or("0").parse()?)
 }
 
-/// An agent stands still with a request for a lock, another one is asked, and the lock is given back before the first one goes on.
+/// An agent stands still with a request for a lock, another one is asked, and the lock is given
+/// back before the first one goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Failure> {
     let node = single().await?;

@@ -1,4 +1,5 @@
-//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+//! The cost of each call, by the server's own counters; and that nothing is left when a store is
+//! closed.
 
 mod common;
 
@@ -9,7 +10,8 @@ use kv_testsuite::{Failure, failover::soon};
 use serde_json::json;
 use std::time::Duration;
 
-/// Requests to the server, without those of the counting itself. It counts them when they have been answered.
+/// Requests to the server, without those of the counting itself. It counts them when they have
+/// been answered.
 async fn requests(node: &Node) -> Result<u64, Failure> {
     let mut before = None;
     loop {
@@ -85,7 +87,8 @@ async fn requests_per_call() -> Result<(), Failure> {
     Ok(())
 }
 
-/// An event costs one poll; whoever waits costs nothing meanwhile, and all who wait for one directory cost as much as one.
+/// An event costs one poll; whoever waits costs nothing meanwhile, and all who wait for one
+/// directory cost as much as one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_costs_one_poll() -> Result<(), Failure> {
     const EVENTS: u64 = 20;
@@ -166,7 +169,8 @@ async fn a_store_fits_into_the_default_limit_of_connections() -> Result<(), Fail
     Ok(())
 }
 
-/// The handles of one process share what an agent takes of it, and what keeps a lock goes before what watches.
+/// The handles of one process share what an agent takes of it, and what keeps a lock goes before
+/// what watches.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), Failure> {
     const STORES: usize = 12;

@@ -1,4 +1,5 @@
-//! Large trees that are deleted, or may no longer be read, over a link that is far away; tokens that are exchanged.
+//! Large trees that are deleted, or may no longer be read, over a link that is far away; tokens
+//! that are exchanged.
 
 mod common;
 
@@ -118,7 +119,8 @@ async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(
     Ok(())
 }
 
-/// The new token is in the file, and the old one may read less before the server is told to forget it.
+/// The new token is in the file, and the old one may read less before the server is told to forget
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -152,7 +154,7 @@ async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Resul
     Ok(())
 }
 
-/// Who reads slowly lists again, and the listing leaves out what is hidden since.
+/// A user who reads slowly lists again, and the listing leaves out what is hidden since.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -197,7 +199,8 @@ async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lock `l` of `kv` whose release is refused, and one who waits by the same session for the lock of this name.
+/// A lock `l` of `kv` whose release is refused, and one who waits by the same session for the lock
+/// of this name.
 struct Refused {
     _guarded: Guarded,
     kv: Kv,
@@ -242,7 +245,8 @@ impl Refused {
     }
 }
 
-/// Waiting by the same session, one would keep it, and the lock with it, for as long as others hold what one waits for.
+/// Waiting by the same session, one would keep it, and the lock with it, for as long as others
+/// hold what one waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let Refused { _guarded, kv, root, other, waits } = Refused::begin("other").await?;

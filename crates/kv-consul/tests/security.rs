@@ -1,4 +1,5 @@
-//! TLS, client certificates and tokens; what one gets for wrong ones, and for rights that are withdrawn.
+//! TLS, client certificates and tokens; what one gets for wrong ones, and for rights that are
+//! withdrawn.
 
 mod common;
 
@@ -202,7 +203,8 @@ async fn tokens() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token that is rotated: the file of the new one is there before the old one is gone, or a moment later.
+/// A token that is rotated: the file of the new one is there before the old one is gone, or a
+/// moment later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -315,7 +317,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a token may not read any more is left out of listings by the server, with nothing that tells.
+/// The server leaves out of listings what a token may not read any more, with nothing that tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -339,7 +341,8 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     guarded.change("mine", &less).await?;
     let withdrawn = async { while kv.get("secret/a").await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), withdrawn).await?;
-    // Of a watch the server looks at rights when something happens, or when it was held long enough.
+    // Of a watch the server looks at rights when something happens, or when it was held long
+    // enough.
     root.put("secret/b", "2").await?;
     for (name, watch) in [("tree", &mut secret), ("key", &mut one), ("root", &mut all)] {
         let end = loop {

@@ -27,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-/// What all requests have.
+/// The settings that all requests share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) token: Token,
@@ -88,8 +88,8 @@ impl Agent {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files of the TLS settings again, and tells whether they are others now. Of files that cannot be read, or are
-    /// half replaced, nothing is taken.
+    /// Reads the files of the TLS settings again, and tells whether they are others now. Of files
+    /// that cannot be read, or are half replaced, nothing is taken.
     pub(crate) fn renew_tls(&self) -> bool {
         let Ok(new) = read_tls(&self.settings) else { return false };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +156,8 @@ impl Agent {
         Ok(sent)
     }
 
-    /// Makes one attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
+    /// Makes one attempt. `read` makes of an answer what was asked for, or nothing, when it is not
+    /// what Consul answers.
     pub(crate) async fn attempt<T>(
         &self,
         purpose: Purpose,
@@ -204,8 +205,8 @@ impl Agent {
     }
 }
 
-/// Waits for the answer to a write. Without a connection nothing is sent, so that it is given up while there is time for another
-/// agent.
+/// Waits for the answer to a write. Without a connection nothing is sent, so that it is given up
+/// while there is time for another agent.
 async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     let answered = times.connect.limit(answer.as_mut()).await;

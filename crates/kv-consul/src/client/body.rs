@@ -23,8 +23,8 @@ pub(super) const WAITS: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// The body of a request, which notes when it begins to be sent, unless it was given up before: without its body no request has
-/// an effect.
+/// The body of a request, which notes when it begins to be sent, unless it was given up before:
+/// without its body no request has an effect.
 pub(super) struct Body {
     pub(super) bytes: Option<Bytes>,
     pub(super) sending: Arc<AtomicU8>,

@@ -58,7 +58,8 @@ impl Client {
         agents.ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))
     }
 
-    /// Notes that the store is open: from now on what was right when the store was opened is not taken for wrong.
+    /// Notes that the store is open: from now on what was right when the store was opened is not
+    /// taken for wrong.
     pub(crate) fn opened(&self) {
         if let Ok(agents) = self.agents() {
             agents.all().iter().for_each(Agent::opened);
@@ -70,8 +71,8 @@ impl Client {
         self.agents().ok().and_then(|agents| agents.preferred().token())
     }
 
-    /// Reads the file of the token again, and tells whether it is another one now than this. Another request may have read it
-    /// meanwhile.
+    /// Reads the file of the token again, and tells whether it is another one now than this.
+    /// Another request may have read it meanwhile.
     pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
         self.agents().is_ok_and(|agents| agents.preferred().renews(token))
     }
@@ -130,18 +131,18 @@ impl Client {
     }
 }
 
-/// What the attempts of one call have in common.
+/// The state that the attempts of one call share.
 struct Call<'a> {
     purpose: Purpose,
     request: &'a Request,
-    /// Whether there is nobody else to ask.
+    /// Tells whether there is no other agent to ask.
     is_alone: bool,
     pool: &'a Pool,
     turns: &'a Turns,
     turn: OnceCell<Option<SemaphorePermit<'a>>>,
     /// Since when the token is not known.
     unknown: OnceLock<Instant>,
-    /// How the only attempt of a blocking query failed.
+    /// Holds the error of the only attempt of a blocking query.
     failed: OnceLock<Error>,
 }
 

@@ -5,7 +5,7 @@ use kv_core::{Consistency, backend::retry::RetrySafety, driver::ReadOptions};
 use reqwest::Method;
 use std::sync::{Arc, atomic::AtomicUsize};
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// It changes nothing.

@@ -1,4 +1,5 @@
-//! Reads what is given in files, and reads it again when the other side says that it is out of date.
+//! Reads what is given in files, and reads it again when the other side says that it is out of
+//! date.
 
 use kv_core::{
     Error, ErrorKind, Result, Secret,

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// has read what it had.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
-/// How long one attempt may take.
+/// The time that one attempt may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// Until it is sent, where it is a write.

@@ -26,8 +26,8 @@ pub(crate) struct Session {
     pub(crate) end: Undo,
 }
 
-/// Asks for a session for this. The server gives it an id, so that those whose answers were lost are
-/// found by a name of our own, which all attempts have in common, and ended.
+/// Asks for a session for this. The server gives it an id, so that those whose answers were lost
+/// are found by a name of our own, which all attempts have in common, and ended.
 pub(crate) async fn create(
     core: &Core,
     what: &str,
@@ -58,7 +58,7 @@ pub(crate) async fn create(
 /// taken.
 struct Tries {
     name: String,
-    /// How many requests were sent that may have made one that nobody knows.
+    /// Counts the requests that were sent and may have made a session that nobody knows.
     unknown: Arc<AtomicUsize>,
     taken: Arc<OnceLock<Arc<str>>>,
     end: Mutex<Undo>,
@@ -122,7 +122,8 @@ fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration)
     })
 }
 
-/// Ends the sessions that requests may have made whose answers were lost, but not the one that was taken.
+/// Ends the sessions that requests may have made whose answers were lost, but not the one that was
+/// taken.
 fn end_named(
     core: &Core,
     name: String,
@@ -133,7 +134,8 @@ fn end_named(
     let (client, closing) = (core.client.clone(), core.closing.clone());
     core.tasks.undo(async move {
         let (mut seen, mut ended) = (Ok(false), 0);
-        // Requests may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
+        // Requests may arrive after the first looks. What comes later still ends by its TTL, and
+        // holds nothing.
         for pause in [0, 1, 4].map(Duration::from_secs) {
             let mut closing = closing.subscribe();
             let hurry = async {

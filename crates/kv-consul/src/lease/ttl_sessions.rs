@@ -1,4 +1,5 @@
-//! Keeps the sessions of puts with a TTL: puts of one TTL that follow each other closely share one.
+//! Keeps the sessions of puts with a TTL: puts of one TTL that follow each other closely share
+//! one.
 
 use crate::client::{Client, api};
 use kv_core::{
@@ -17,7 +18,8 @@ use std::{
 };
 use tokio::{sync::OnceCell, task::AbortHandle};
 
-/// A session outlives the TTL by this part of it, and for so long after it was asked for it is given to further puts.
+/// A session outlives the TTL by this part of it, and for so long after it was asked for it is
+/// given to further puts.
 const AHEAD: u32 = 10;
 /// Of how many keys it is known by which session they live.
 const MOST_KEYS: usize = 1 << 16;
@@ -37,7 +39,7 @@ pub(crate) struct TtlSession {
     pub(crate) id: Arc<str>,
     pub(crate) ttl: Duration,
     at: Instant,
-    /// How many keys may live by it.
+    /// Counts the keys that may live by the session.
     keys: AtomicUsize,
     end: Mutex<Undo>,
     retires: Mutex<Option<AbortHandle>>,
@@ -105,9 +107,10 @@ pub(crate) struct TtlSessions(Arc<Mutex<Table>>);
 struct Table {
     /// Those that further puts may have.
     current: HashMap<Duration, Slot>,
-    /// Which of our keys live by which, as far as this store wrote them, and the index of that write.
+    /// Holds the session that each key lives by, as far as this store wrote the key, and the index
+    /// of that write.
     keys: HashMap<String, (Arc<TtlSession>, u64)>,
-    /// How many of them call for a look at which are over.
+    /// Counts the keys at which those are looked for whose time is over.
     look_at: usize,
 }
 
@@ -122,7 +125,8 @@ impl Table {
 }
 
 impl TtlSessions {
-    /// Returns the place of the session that a put with this TTL may have: of one that is there or under way, or of a new one.
+    /// Returns the place of the session that a put with this TTL may have: of one that is there or
+    /// under way, or of a new one.
     pub(super) fn slot(&self, ttl: Duration) -> Slot {
         let mut table = self.0.lock();
         let cell = table.current.entry(ttl).or_default();
@@ -133,7 +137,8 @@ impl TtlSessions {
         cell.clone()
     }
 
-    /// Takes in a session that was asked for at this moment, and gives it to puts until its time for that is over.
+    /// Takes in a session that was asked for at this moment, and gives it to puts until its time
+    /// for that is over.
     pub(super) fn begin(&self, id: Arc<str>, end: Undo, ttl: Duration, at: Instant) -> Arc<TtlSession> {
         let session = Arc::new(TtlSession {
             id,
@@ -167,15 +172,15 @@ impl TtlSessions {
         }
     }
 
-    /// Notes that the key was written at this index: it lives by this session, or for ever. Answers may come in another order
-    /// than writes happened.
+    /// Notes that the key was written at this index: it lives by this session, or for ever.
+    /// Answers may come in another order than writes happened.
     pub(crate) fn wrote(&self, name: &str, at: u64, session: Option<&Arc<TtlSession>>) {
         let mut table = self.0.lock();
         let _before = table.left(name, at);
         let Some(session) = session else { return };
         if table.keys.contains_key(name) {
-            // Something newer is there; or the server's index went back, and this is what is there. A session that may have a
-            // key ends by its time.
+            // Something newer is there; or the server's index went back, and this is what is
+            // there. A session that may have a key ends by its time.
             return;
         }
         if table.keys.len() >= table.look_at {
@@ -189,7 +194,8 @@ impl TtlSessions {
         }
     }
 
-    /// Returns what a deletion that is about to be sent will have deleted, as far as is known now: a key, or all that begin so.
+    /// Returns what a deletion that is about to be sent will have deleted, as far as is known now:
+    /// a key, or all that begin so.
     pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(String, u64)> {
         let table = self.0.lock();
         if !is_tree {

@@ -31,7 +31,7 @@ pub(crate) struct Contender {
     entry: watch::Sender<Entry>,
 }
 
-/// What is known of the request to enter.
+/// The state of the request to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     /// Nothing was sent, or nothing was done and nothing will be.
@@ -84,9 +84,9 @@ impl Contender {
         self.core.names.given_up(&self.id)
     }
 
-    /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It goes
-    /// on when its caller does not, since the answer alone tells whether there is something to take
-    /// out.
+    /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It
+    /// goes on when its caller does not, since the answer alone tells whether there is something
+    /// to take out.
     pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Option<Vec<Pair>>>> {
         let ops = [
             Op::check_missing(&self.mark()),
@@ -126,9 +126,10 @@ impl Contender {
         left
     }
 
-    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it
-    /// do nothing: it would take the place anew, and make a fence true again that was given back. The
-    /// mark goes with the session, as the copy does: nobody knows how long a server hangs.
+    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has
+    /// it do nothing: it would take the place anew, and make a fence true again that was given
+    /// back. The mark goes with the session, as the copy does: nobody knows how long a server
+    /// hangs.
     async fn delete(&self, is_late: bool) -> Result<Left> {
         let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
         if is_late {
@@ -136,8 +137,8 @@ impl Contender {
         }
         let deadline = on_a_task(self.each_request);
         let asked = match self.core.ask(Purpose::Release, deadline, &ops).await {
-            // With the session everything of ours is gone, and nothing can come. An earlier attempt
-            // may have done it.
+            // With the session everything of ours is gone, and nothing can come. An earlier
+            // attempt may have done it.
             Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
             asked => asked?,
         };

@@ -10,8 +10,9 @@ use crate::{
 };
 use kv_core::{Entry, Key, Result, Version, driver::Deadline};
 
-/// Returns the key of a contender; `None` for what other tools put in its place, which stands in nobody's way. A contender has a
-/// session from its first moment on: without one it was released by hand.
+/// Returns the key of a contender; `None` for what other tools put in its place, which stands in
+/// nobody's way. A contender has a session from its first moment on: without one it was released
+/// by hand.
 pub(crate) fn contends(names: &Names, pair: &Pair) -> Option<Key> {
     names.parse(&pair.name).filter(|_| pair.is_held)
 }
@@ -27,8 +28,8 @@ pub(crate) fn held_by(lock: Key, first: &Pair) -> Result<Entry> {
     Ok(Entry::new(lock, first.value()?, Version::new(first.created, 0)))
 }
 
-/// Asks whether the token may read a line. A listing leaves out what it may not; one name that is checked is refused, and to get
-/// it in a transaction is not.
+/// Asks whether the token may read a line. A listing leaves out what it may not; one name that is
+/// checked is refused, and to get it in a transaction is not.
 pub(crate) async fn may_read(core: &Core, purpose: Purpose, deadline: Deadline, line: &str) -> Result<()> {
     core.txn(purpose, deadline, &[Op::check_index(&format!("{line}-"), 0)]).await.map(drop)
 }

@@ -32,7 +32,7 @@ const LONG: Duration = Duration::from_secs(30);
 pub(super) struct LockQueue {
     core: Arc<Core>,
     lock: Key,
-    /// What the names of its contenders begin with.
+    /// Holds what the names of the lock's contenders begin with.
     prefix: String,
     ttl: Duration,
     value: Bytes,
@@ -162,7 +162,8 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
     core.lock_sessions.get_where(ttl, |own| !own.let_go.is_on(), new).await
 }
 
-/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
+/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to
+/// look (`false`).
 async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
     let name = core.names.name(contender.as_str());
     let range = Range::Name(name.as_str().into());

@@ -1,4 +1,5 @@
-//! Finds out what became of names that a listing left out: what a token may not read is left out as well, in silence.
+//! Finds out what became of names that a listing left out: what a token may not read is left out
+//! as well, in silence.
 
 use crate::{
     client::api::{self, MOST_OPS, OP_OVERHEAD, Op},
@@ -16,7 +17,8 @@ pub(super) struct Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Gone,
-    /// It is there, and was written since: it was gone for a moment, or the listing was read by who might not see it.
+    /// It is there, and was written since: it was gone for a moment, or the listing was read by
+    /// who might not see it.
     Written,
     /// It was never gone: the listing was read by who might not see it.
     Same,

@@ -40,16 +40,16 @@ impl Used {
     }
 }
 
-/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its permit stays
-/// taken, and who wants the same meanwhile has it.
+/// The server goes on with what it was asked until something changes or the wait is over, so a
+/// poll goes on too, its permit stays taken, and who wants the same meanwhile has it.
 impl Drop for Used {
     fn drop(&mut self) {
         self.core.polls.leave(&self.poll);
     }
 }
 
-/// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what changes afterwards by
-/// [`news`](Self::news).
+/// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what
+/// changes afterwards by [`news`](Self::news).
 pub(crate) struct Joined {
     core: Arc<Core>,
     range: Range,
@@ -88,8 +88,8 @@ impl Joined {
         self.news.clear();
     }
 
-    /// Asks what is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
-    /// are older. Waits for a server that is away.
+    /// Asks what is there, of this range or a wider one. Events that come afterwards are of what
+    /// changed since, but for some that are older. Waits for a server that is away.
     ///
     /// # Errors
     /// The server's refusal, [`Unsupported`](ErrorKind::Unsupported) where no poll is wide enough,
@@ -119,7 +119,8 @@ impl Joined {
     /// The refusal, where none is.
     fn other_width(&self, refusal: &Refusal) -> Result<Width> {
         match (refusal.kind, self.width) {
-            // The server takes no path with a character that it holds for unprintable: a directory above may have none.
+            // The server takes no path with a character that it holds for unprintable: a directory
+            // above may have none.
             (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
                 Ok(Width::AtLeast(width + 1))
             }
@@ -138,7 +139,8 @@ impl Joined {
         }
     }
 
-    /// Looks for a refusal: what was refused before a listing came is no part of it, and was not deleted.
+    /// Looks for a refusal: what was refused before a listing came is no part of it, and was not
+    /// deleted.
     fn unrefused(&mut self) -> Result<()> {
         loop {
             match self.refusals.try_recv() {
@@ -165,7 +167,8 @@ impl Joined {
                     Ok(_) => {}
                     Err(_) => return Ok(Change::Missed),
                 },
-                // Nothing will be told any more: another poll is needed, which begins with a listing.
+                // Nothing will be told any more: another poll is needed, which begins with a
+                // listing.
                 () = self.used.poll.joins.closed() => return Ok(Change::Missed),
                 change = self.news.next() => return Ok(change),
             }

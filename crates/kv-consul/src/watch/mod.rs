@@ -36,7 +36,7 @@ struct Watched {
     /// The time of each request.
     within: Duration,
     joined: Option<Joined>,
-    /// Whether a list was given.
+    /// Tells whether a list was given.
     has_begun: bool,
 }
 
@@ -73,8 +73,8 @@ impl Watched {
         Ok(entries)
     }
 
-    /// Tells who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one that is hidden looks
-    /// empty.
+    /// Tells who holds the lock. Where nobody is seen at first, whether the queue may be read is
+    /// asked: one that is hidden looks empty.
     async fn holder(&self, name: &Key, answer: &Answer) -> Result<Vec<Listed>> {
         let line = self.core.names.line(name);
         let waiting = answer.pairs.iter().filter(|pair| pair.name.starts_with(&line));

@@ -1,7 +1,9 @@
-//! Keeps the polls of a store: blocking queries, each shared by all who wait for changes of the same names.
+//! Keeps the polls of a store: blocking queries, each shared by all who wait for changes of the
+//! same names.
 //!
-//! A poll asks the server for a range again and again, each time as soon as it may have changed, tells what differs from the
-//! answer before, and gives whoever joins the newest answer, of which all that is told afterwards is the continuation.
+//! A poll asks the server for a range again and again, each time as soon as it may have changed,
+//! tells what differs from the answer before, and gives whoever joins the newest answer, of which
+//! all that is told afterwards is the continuation.
 
 use super::{
     refusal::Refusal,
@@ -26,7 +28,7 @@ use std::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// What a poll waits for an answer at the longest.
+/// Limits how long a poll waits for an answer.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The polls of one store.
@@ -37,17 +39,18 @@ pub(crate) struct Polls {
     is_dismissed: AtomicBool,
 }
 
-/// How wide a poll may be.
+/// The width that a poll may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     /// The wider the more of them there are, this many steps at least.
     AtLeast(usize),
-    /// What was asked for: for a token that may not read more.
+    /// The range that was asked for, for a token that may not read more.
     Exact,
 }
 
 impl Polls {
-    /// Returns the poll of this range or of a wider one, to one more user. Where there is none yet, `start` begins it.
+    /// Returns the poll of this range or of a wider one, to one more user. Where there is none
+    /// yet, `start` begins it.
     ///
     /// # Errors
     /// [`Closed`](kv_core::ErrorKind::Closed).

@@ -4,7 +4,7 @@ use crate::names::lock_of;
 use kv_core::{Error, ErrorKind, Key, driver::Target};
 use std::sync::Arc;
 
-/// Why nothing is told any more: of some keys, or of all.
+/// The reason why nothing is told any more: of some keys, or of all.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     keys: Option<Arc<[Key]>>,

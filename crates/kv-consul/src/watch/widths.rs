@@ -6,8 +6,9 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
-/// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
+/// Limits how many polls all stores of a process have at one agent: of the very names that are
+/// wanted, of the directories of the others, and of the top-level directories of the rest. Each
+/// store may poll the whole of itself besides.
 pub(super) const MOST: [usize; 3] = [20, 8, 4];
 pub(super) const WIDEST: usize = MOST.len();
 

@@ -11,7 +11,7 @@ use kv_core::{
 };
 use std::sync::Arc;
 
-/// What ends a key that is put.
+/// The lifetime of a key that is put, by what ends the key.
 pub(super) enum Lifetime {
     Permanent,
     /// The lease of this session.

@@ -13,8 +13,9 @@ use kv_core::{
     driver::{Batch, Cursor, Deadline, WriteOptions},
 };
 
-/// Deletes everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies
-/// inside of it. In one step where nothing of that is there, else by the parts that have none.
+/// Deletes everything below a directory, but what the library keeps for itself: of this store, and
+/// of those whose prefix lies inside of it. In one step where nothing of that is there, else by
+/// the parts that have none.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let prefix = below(&core.names, directory);
     let names = names(core, &prefix, options.deadline).await?;
@@ -70,10 +71,12 @@ enum Part {
     Tree(String),
 }
 
-/// Finds the fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
-/// their order; the store's own prefix has so many bytes of it. Names of other tools may be deeper than a stack.
+/// Finds the fewest parts that hold all of these names but the ones that somebody keeps for
+/// itself. All begin with this, and are in their order; the store's own prefix has so many bytes
+/// of it. Names of other tools may be deeper than a stack.
 fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
-    // With the length of what says that it is one of those: looked for once, however deep the name is.
+    // With the length of what says that it is one of those: looked for once, however deep the name
+    // is.
     let end = |name: &str| end_of_own(&name[base..]).map_or(usize::MAX, |end| base + end);
     let names: Vec<_> = names.iter().map(|&name| (name, end(name))).collect();
     let is_own = |(name, end): &(&str, usize)| *end <= name.len();

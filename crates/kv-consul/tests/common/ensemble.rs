@@ -12,7 +12,8 @@ use kv_testsuite::{
 use std::fs;
 use tokio::runtime::Handle;
 
-/// What members are set besides. Who is taken for dead keeps its vote: else one that is back gets it anew, ten seconds later.
+/// Returns the further settings of members. A member that is taken for dead keeps its vote:
+/// otherwise one that is back gets a vote again only ten seconds later.
 fn settings() -> Value {
     json!({
         "limits": { "http_max_conns_per_client": 4000 },
@@ -57,8 +58,8 @@ impl Member for Node {
 }
 
 impl Node {
-    /// Tells it where the others are, as an operator does: by themselves those who took each other for dead look again after
-    /// half a minute.
+    /// Tells it where the others are, as an operator does: by themselves those who took each other
+    /// for dead look again after half a minute.
     async fn bring_together(&self, all: &[Self]) {
         for other in all.iter().filter(|other| other.name != self.name) {
             // It may not be there yet, and is told again then.
@@ -148,7 +149,7 @@ impl Harness for Clustered {
     }
 }
 
-/// When the last round has ended, the members show nothing of ours.
+/// Checks, when the last round has ended, that the members show nothing of ours.
 impl Drop for Clustered {
     fn drop(&mut self) {
         let is_panicking = std::thread::panicking();

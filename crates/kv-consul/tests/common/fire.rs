@@ -1,4 +1,5 @@
-//! A server on which workloads are under fire: its clients have a token from a file, and it has the troubles of its kind.
+//! A server on which workloads are under fire: its clients have a token from a file, and it has
+//! the troubles of its kind.
 
 use super::{guarded::Guarded, suite::Suite, *};
 use kv_core::{ErrorKind, Kv, driver::async_trait};
@@ -12,7 +13,8 @@ use tokio::sync::Mutex as AsyncMutex;
 /// The policy of the clients, and what it lets them do.
 const CLIENTS: &str = "clients";
 const MAY_ALL: &str = r#"key_prefix "" { policy = "write" } session_prefix "" { policy = "write" } agent_prefix "" { policy = "read" }"#;
-/// Who has no token: the tools of the tests, and the watch over what is left on the server.
+/// Identifies the token of those who have none: the tools of the tests, and the watch over what is
+/// left on the server.
 const ANONYMOUS: &str = "00000000-0000-0000-0000-000000000002";
 /// Room for all connections, and for none but one.
 const ROOMY: u32 = 4000;
@@ -32,9 +34,10 @@ pub async fn suite() -> Result<Suite, Failure> {
 struct Fire {
     guarded: Guarded,
     certificates: Rotation,
-    /// What the clients' file holds, or is to hold.
+    /// Holds the token that the clients' file holds, or is to hold.
     token: AsyncMutex<String>,
-    /// How many troubles there were of rights and of credentials: each kind comes in several ways, one after another.
+    /// Counts the troubles with rights, and `credentials` those with credentials: each kind comes
+    /// in several ways, one after another.
     rights: AtomicUsize,
     credentials: AtomicUsize,
     /// A client from before the trouble.
@@ -43,7 +46,7 @@ struct Fire {
     taken: AsyncMutex<Option<TcpStream>>,
 }
 
-/// How the clients' token goes wrong.
+/// The way in which the clients' token goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lost {
     /// Another one is in the file before the old one is deleted: nobody should notice.
@@ -176,7 +179,8 @@ impl Fire {
         soon("further connections to be closed", closed).await
     }
 
-    /// A client that the server refused must not be refused any more: neither at its first call, nor later.
+    /// A client that the server refused must not be refused any more: neither at its first call,
+    /// nor later.
     async fn is_served(&self) -> Result<(), Failure> {
         let Some(kv) = self.before.lock().await.take() else { return Ok(()) };
         let served = soon("a client from before the trouble to be served", async {

@@ -53,8 +53,8 @@ impl Asked {
         Ok(Self { address, lines, task })
     }
 
-    /// What was asked since the last time, but for what nobody who calls asks: polls, and the first look at a contender's own
-    /// life.
+    /// Returns the requests since the last time, without those that no caller makes: polls, and
+    /// the first look at a contender's own life.
     pub fn calls(&self) -> Vec<String> {
         let mut lines = std::mem::take(&mut *self.lines.lock().expect("nobody panics"));
         let is_own_life = |line: &String| line.contains("/.kv/lock/") && !line.contains("recurse");
@@ -103,17 +103,17 @@ pub struct Node {
     pub name: String,
     pub address: SocketAddr,
     pub rpc: SocketAddr,
-    /// Where it hears who else is there.
+    /// Holds the address at which the server hears who else is there.
     pub serf: SocketAddr,
     pub daemon: Daemon,
     pub folder: TempDir,
     consul: PathBuf,
-    /// Where it speaks TLS, or to other datacenters.
+    /// Holds the address for TLS, or for other datacenters.
     more: SocketAddr,
     _ports: Vec<Port>,
 }
 
-/// Where one server listens.
+/// The addresses of one server.
 #[derive(Clone, Copy)]
 struct Addresses {
     http: SocketAddr,
@@ -122,7 +122,8 @@ struct Addresses {
     more: SocketAddr,
 }
 
-/// The servers of one datacenter, not started yet. What `more` has is set besides what all have, or in its place.
+/// The servers of one datacenter, not started yet. What `more` has is set besides what all have,
+/// or in its place.
 pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
     let mut ports = Vec::new();
     for _ in 0..count {
@@ -177,7 +178,7 @@ pub async fn with(more: &Value) -> Result<Node, Failure> {
     Ok(node)
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -229,7 +230,7 @@ pub async fn names(address: SocketAddr, prefix: &str) -> Result<Vec<String>, Fai
     Ok(found.iter().filter_map(|pair| Some(pair["KV"]["Key"].as_str()?.to_owned())).collect())
 }
 
-/// What all sessions are called, with their TTLs.
+/// Returns the names of all sessions, with their TTLs.
 pub async fn sessions(address: SocketAddr) -> Result<Vec<String>, Failure> {
     let found = http(address, "GET /v1/session/list", b"").await?.json()?;
     let shown = |session: &Value| format!("the session {} of {}", session["Name"], session["TTL"]);
@@ -252,7 +253,8 @@ impl Node {
         more: &Value,
         on: impl Fn(Command) -> Command,
     ) -> Result<Self, Failure> {
-        // In memory where there is such a folder: a server flushes each write to its disk twice, and no test is about a disk.
+        // In memory where there is such a folder: a server flushes each write to its disk twice,
+        // and no test is about a disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
         let port = |is: bool| if is { i32::from(at.more.port()) } else { -1 };
@@ -275,12 +277,13 @@ impl Node {
         Ok(Self { name, address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
-    /// Where it speaks TLS, when it was told to.
+    /// Returns the address at which the server speaks TLS, when it was told to.
     pub fn tls_address(&self) -> SocketAddr {
         self.more
     }
 
-    /// Where it speaks to other datacenters, when its own was named.
+    /// Returns the address at which the server speaks to other datacenters, when its own was
+    /// named.
     pub fn wan_address(&self) -> SocketAddr {
         self.more
     }
@@ -291,11 +294,13 @@ impl Node {
         self.ready().await
     }
 
-    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this one leaves nothing.
+    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this
+    /// one leaves nothing.
     pub async fn ready(&self) -> Result<(), Failure> {
         let takes_writes = || async {
             let answer = http(self.address, "DELETE /v1/kv/ready", b"").await;
-            // Where not everybody may write it is ready to say so; before it has read its tokens it knows none.
+            // Where not everybody may write it is ready to say so; before it has read its tokens
+            // it knows none.
             answer.is_ok_and(|answer| {
                 answer.body.starts_with(b"true") || answer.body.starts_with(b"Permission denied")
             })

@@ -26,7 +26,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// On a server of our own. It shows what is on it to those without a token, and lets them write.
+    /// On a server of our own. It shows what is on it to those without a token, and lets them
+    /// write.
     pub fn of(
         node: Arc<Node>,
         parameters: String,
@@ -117,7 +118,7 @@ impl Harness for Suite {
     }
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks, when the last case has ended, that a server of our own shows nothing of ours.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
@@ -125,7 +126,8 @@ impl Drop for Suite {
             return;
         }
         let left = Handle::current().block_on(nothing_left(&node));
-        // A case that took the server away may hold on to it until the program ends, which removes no folder.
+        // A case that took the server away may hold on to it until the program ends, which removes
+        // no folder.
         node.daemon.kill();
         let _ = std::fs::remove_dir_all(node.folder.path());
         assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
@@ -147,7 +149,8 @@ pub async fn nothing_left(node: &Node) -> Result<(), Result<Vec<String>, Failure
 
 pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     let mut left = names(node.address, "").await?;
-    // Those of keys with a TTL that another client deleted end by their time: nobody knows whether other keys live by them.
+    // Those of keys with a TTL that another client deleted end by their time: nobody knows whether
+    // other keys live by them.
     left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
     Ok(left)
 }

@@ -6,7 +6,7 @@ use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 
-/// What an agent tells of itself to those who may read it: `GET /v1/agent/self`.
+/// The settings that an agent shows to those who may read them: `GET /v1/agent/self`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct About {
@@ -90,7 +90,8 @@ pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> 
         .await
 }
 
-/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
+/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`,
+/// `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
     let leader = client
         .call(Purpose::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
@@ -104,7 +105,8 @@ pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(Strin
     ))
 }
 
-/// Asks for a node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
+/// Asks for a node of the datacenter that is asked, for sessions to live on:
+/// `GET /v1/catalog/service/consul`.
 pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<String> {
     #[derive(Deserialize)]
     struct Node {

@@ -3,13 +3,14 @@
 use kv_core::{Error, ErrorKind};
 use serde::Deserialize;
 
-/// Why an operation of a transaction failed.
+/// The reason why an operation of a transaction failed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Fault {
     #[serde(rename = "OpIndex")]
     pub(crate) at: usize,
-    /// The server's own words. They quote names, which may hold any words: what stands in front of a name and behind it counts.
+    /// The server's own words. They quote names, which may hold any words: what stands in front of
+    /// a name and behind it counts.
     pub(crate) what: String,
 }
 

@@ -15,8 +15,8 @@ pub(super) fn unwritable(e: serde_json::Error) -> Error {
     Error::new(ErrorKind::Other, "a request cannot be written as JSON").with_cause(e)
 }
 
-/// Returns whether a JSON text holds what the server puts in the place of bytes that are no UTF-8, escaped; the character itself
-/// stands there as it is.
+/// Returns whether a JSON text holds what the server puts in the place of bytes that are no UTF-8,
+/// escaped; the character itself stands there as it is.
 pub(super) fn is_replaced(json: &str) -> bool {
     let mut rest = json;
     while let Some(at) = rest.find('\\') {

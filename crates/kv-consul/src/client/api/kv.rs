@@ -42,7 +42,8 @@ pub(crate) fn hidden(name: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("the token may not read {name:?} on the server"))
 }
 
-/// Returns what is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
+/// Returns what is there, and the index of it, which Consul tells of nothing too: without it
+/// nobody knows who says *missing*.
 pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     let index = answer.index?;
     match answer.status {
@@ -52,7 +53,8 @@ pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     }
 }
 
-/// Reads all keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
+/// Reads all keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a
+/// transaction.
 pub(crate) async fn tree(
     client: &Client,
     purpose: Purpose,
@@ -69,7 +71,8 @@ pub(crate) async fn tree(
     }
 }
 
-/// Reads all names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
+/// Reads all names that begin so, and an index that none of them was modified behind:
+/// `GET /v1/kv/PREFIX?keys`.
 pub(crate) async fn names(
     client: &Client,
     purpose: Purpose,
@@ -88,7 +91,7 @@ pub(crate) async fn names(
     client.call(purpose, deadline, &request, names).await
 }
 
-/// What is asked again and again.
+/// A range of names that is asked for again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Range {
     /// One name.
@@ -97,15 +100,15 @@ pub(crate) enum Range {
     Tree(Arc<str>),
 }
 
-/// What was there, and the server's index of it.
+/// The keys of a range, and the server's index of them.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) index: u64,
 }
 
-/// Reads a range at one moment, or, when there is an index to wait behind, as soon as it may have changed since: a blocking
-/// query.
+/// Reads a range at one moment, or, when there is an index to wait behind, as soon as it may have
+/// changed since: a blocking query.
 pub(crate) async fn range(
     client: &Client,
     range: &Range,

@@ -14,7 +14,7 @@ pub(crate) struct Pair {
     pub(crate) name: String,
     pub(crate) created: u64,
     pub(crate) modified: u64,
-    /// Whether a session holds it.
+    /// Tells whether a session holds the key.
     pub(crate) is_held: bool,
     /// In base64, within the answer that it came in.
     text: Bytes,

@@ -32,8 +32,9 @@ struct Session {
     name: String,
 }
 
-/// Makes a session whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its
-/// fence. A repeat makes another one of this name; `sent` counts them.
+/// Makes a session whose end deletes its keys, at once and without a delay for the next one: who
+/// depends on having a key uses its fence. A repeat makes another one of this name; `sent` counts
+/// them.
 pub(crate) async fn create_session(
     client: &Client,
     deadline: Deadline,
@@ -58,7 +59,8 @@ fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
-/// The body of a request that needs none: of an empty one nobody hears when it is sent, and so whether a lost answer means anything.
+/// The body of a request that needs none: of an empty one nobody hears when it is sent, and so
+/// whether a lost answer means anything.
 const NO_BODY: &str = "{}";
 
 /// Begins the life of a session anew; `false` when it has ended.

@@ -16,13 +16,14 @@ use serde::{Deserialize, Deserializer};
 
 /// The most operations that the server takes in a transaction.
 pub(crate) const MOST_OPS: usize = 64;
-/// What an operation has in a transaction besides its name and value.
+/// Counts the bytes that an operation has in a transaction besides its name and value.
 pub(crate) const OP_OVERHEAD: usize = 128;
 
-/// How a transaction ended.
+/// The outcome of a transaction.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// What its operations gave, in their order; deletions and `check-not-exists` give nothing.
+    /// Everything was done. The pairs are what the operations gave, in their order; deletions and
+    /// `check-not-exists` give nothing.
     Committed(Vec<Pair>),
     /// Nothing happened. The operations that failed, in their order.
     Refused(Vec<Fault>),
@@ -83,8 +84,8 @@ pub(crate) async fn txn(
     client.ask(purpose, deadline, &Request::put("/v1/txn", body), decided).await
 }
 
-/// Tells what a transaction comes to. Of a session that has ended nothing is left, whatever an earlier attempt did; every other
-/// error says that this attempt did nothing.
+/// Tells what a transaction comes to. Of a session that has ended nothing is left, whatever an
+/// earlier attempt did; every other error says that this attempt did nothing.
 fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     let done = done(answer)?;
     let error = match &done {
@@ -98,7 +99,8 @@ fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     })
 }
 
-/// Asks what fails of operations that change nothing, each for its own reason: because the token may not, too.
+/// Asks what fails of operations that change nothing, each for its own reason: because the token
+/// may not, too.
 pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
     let request = Request::put("/v1/txn", body(ops)?);
     match client.call(Purpose::Read, deadline, &request, done).await? {

@@ -11,8 +11,8 @@ use crate::{
 use kv_core::{Error, ErrorKind, Key, Result, Version, WatchEvent, driver::Deadline};
 
 impl Poller {
-    /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well. Whatever is known is
-    /// told, though the rest may have to be asked for again.
+    /// Tells what was not in the answer, if it is gone: what a token may not read is left out as
+    /// well. Whatever is known is told, though the rest may have to be asked for again.
     pub(super) async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
         let missing = self.known.iter().filter(|(_, known)| known.pass != self.pass);
         let before =

@@ -26,9 +26,10 @@ use tokio::{
     time::Instant,
 };
 
-/// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
-/// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
-/// up for as long.
+/// Limits how long the server holds a poll while nothing changes. It is not longer, because the
+/// server does not wake a poll of a directory when one above it is deleted whole and something was
+/// deleted in it before, because the server never tells that a link is dead, and because it holds
+/// a poll that we gave up for as long.
 const WAIT: Duration = Duration::from_secs(10);
 /// The same while other polls wait for their turn.
 const TURN: Duration = Duration::from_secs(1);
@@ -36,9 +37,10 @@ const TURN: Duration = Duration::from_secs(1);
 const JITTER: u32 = 16;
 /// A poll that is answered sooner than this is one of a range that changes constantly.
 const SOON: Duration = Duration::from_millis(100);
-/// How long such a range is left alone between two polls, at most.
+/// Sets how long such a range is left alone between two polls; a range that takes long to read is
+/// left alone for longer.
 const REST: Duration = Duration::from_millis(100);
-/// How long those who were told to read anew take, until they ask for the first time.
+/// Sets how long users who were told to read anew are waited for.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// One range of the server's names, as it was told last.
@@ -49,11 +51,11 @@ pub(super) struct Poller {
     refusals: broadcast::Sender<Refusal>,
     within: Within,
     joining: mpsc::UnboundedReceiver<Join>,
-    /// Who is owed a listing.
+    /// Holds the users who wait for a listing.
     waiting: Vec<Join>,
     known: HashMap<String, Known>,
     hashes: RandomState,
-    /// Who holds which lock.
+    /// Holds the fencing token of each lock's holder.
     holders: HashMap<Key, u64>,
     pass: u64,
     /// The server's index of the newest answer.
@@ -62,10 +64,11 @@ pub(super) struct Poller {
     gathers: Option<Instant>,
 }
 
-/// What was there in the newest answer.
+/// One name, as it was in the newest answer.
 struct Known {
     modified: u64,
-    /// Of the value: a server that is put back to a copy of another history may have another one at the same index.
+    /// Of the value: a server that is put back to a copy of another history may have another one
+    /// at the same index.
     digest: u64,
     /// The newest answer in which it was.
     pass: u64,
@@ -102,7 +105,8 @@ impl Poller {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
         let (mut is_first, mut unknown) = (true, None::<Instant>);
         loop {
-            // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
+            // After an outage one reads without an index: the server's may have gone back, and it
+            // would wait for ours.
             let mut ended = self.welcome(Telling::Nobody).await;
             if ended.is_ok() {
                 backoff.reset();
@@ -172,7 +176,8 @@ impl Poller {
             }
             quick += 1;
             if quick > 2 {
-                // What changes constantly is read a third of the time at most, and not many times a second.
+                // What changes constantly is read a third of the time at most, and not many times
+                // a second.
                 let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
                 self.until(tokio::time::sleep(rest)).await?;
             }
@@ -268,7 +273,8 @@ impl Poller {
             }
         }
         if went_back {
-            // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
+            // The server was restored from a copy, or forgot old deletions: versions may be lower
+            // than those told.
             self.missed();
         }
         Ok(())
@@ -280,8 +286,8 @@ impl Poller {
         self.hub.missed();
     }
 
-    /// Tells which locks have another holder: the contender that was created first. Whether one was created before the one that
-    /// was told, which is so when the server's index went back.
+    /// Tells which locks have another holder: the contender that was created first. Whether one
+    /// was created before the one that was told, which is so when the server's index went back.
     fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
         let mut lines: HashMap<Key, &Pair> = HashMap::new();
         let locks = self.core.names.locks();
@@ -315,7 +321,7 @@ impl Poller {
     }
 }
 
-/// Whether those who listen are told what differs, or read it all anew.
+/// The users who are told what differs: all, or nobody, where all of them read everything anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Telling {
     All,
