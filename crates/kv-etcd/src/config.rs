@@ -50,22 +50,24 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the cluster of these members, `host:port` each; port 2379 where none is given. They are
-    /// tried in turn when one fails, so name all that clients may use.
+    /// Makes the settings for a cluster with these members, each `host:port`; the port is 2379
+    /// where none is given. When one member fails, the next is tried, so name all that clients may
+    /// use.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The directory on the server that the store is: all names begin with it and a slash, which
-    /// is added where it is not given. The whole server unless told otherwise.
+    /// Sets the directory on the server that the store is: all names begin with it and a slash,
+    /// which is added where it is missing. By default the store is the whole server.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// In place of a prefix: what all names on the server begin with, byte for byte, for trees
-    /// that exist. One that does not end in a slash takes in whatever begins like it: `app` has
-    /// `application/secret` as `lication/secret`.
+    /// Sets the bytes that all names on the server begin with, in place of
+    /// [`prefix`](Self::prefix): for trees that exist already. A raw prefix that does not end in a
+    /// slash takes in every name that begins with it: for `app`, the name `application/secret` is
+    /// the key `lication/secret`.
     pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.raw_prefix = Some(prefix.into());
         self
@@ -78,7 +80,7 @@ impl Config {
     }
 
     /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a
-    /// certificate. Plain text unless it is set.
+    /// certificate. By default connections are in plain text.
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = tls.into();
         self
@@ -90,7 +92,8 @@ impl Config {
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which the locks and leases of this side live: the system's by default,
+    /// another one in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -100,9 +103,9 @@ impl Config {
     ///
     /// # Errors
     /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given
-    /// or that the server does not understand,
+    /// or that the server does not understand, and
     /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates
-    /// that one of the two sides does not accept, both at once;
+    /// that one of the two sides does not accept: both come without waiting for the deadline.
     /// [`Unavailable`](kv_core::ErrorKind::Unavailable) or
     /// [`Timeout`](kv_core::ErrorKind::Timeout) when no member answered in time;
     /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
@@ -113,8 +116,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for
-    /// layers, and for [`Kv::new`].
+    /// Opens the store as [`open`](Self::open) does, and returns it without a handle: for layers,
+    /// and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -184,7 +187,7 @@ fn address(host: &str) -> Result<String> {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Notes in an error that it is one of opening this backend's store.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "etcd", None)
 }

@@ -2,10 +2,9 @@
 
 use kv_core::{Directory, Key};
 
-/// Begins what the library keeps for itself: no key can begin with a control character.
+/// Begins the names that the library keeps for itself: no key can begin with a control character.
 const OWN: char = '\u{1}';
-/// The first byte of a key is greater than this one's predecessor, so that a directory's range
-/// begins behind our own.
+/// Begins the range of the whole store, behind the names that the library keeps for itself.
 const BEHIND_OWN: u8 = 2;
 
 /// A range of names, the end not included; one name where the end is empty.
@@ -15,7 +14,7 @@ pub(crate) struct Range {
     pub(crate) end: Vec<u8>,
 }
 
-/// All keys of a store begin with its prefix.
+/// The names of one store, which all begin with its prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
@@ -30,17 +29,17 @@ impl Names {
         &self.prefix
     }
 
-    /// The server's name of a key.
+    /// Returns the server's name of a key.
     pub(crate) fn key(&self, key: &str) -> Vec<u8> {
         [self.prefix.as_bytes(), key.as_bytes()].concat()
     }
 
-    /// The key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for a name that is no key of this store.
     pub(crate) fn parse(&self, name: &[u8]) -> Option<Key> {
         Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
     }
 
-    /// Everything strictly below a directory.
+    /// Returns the range of everything strictly below a directory.
     pub(crate) fn below(&self, directory: &Directory) -> Range {
         let mut start = self.key(&directory.start());
         let end = behind(&start);
@@ -50,14 +49,15 @@ impl Names {
         Range { start, end }
     }
 
-    /// The contenders of a lock. No name of a lock holds the character that ends it here.
+    /// Returns the range of the contenders of a lock. The character that ends the lock's name here
+    /// is in no name of a lock.
     pub(crate) fn contenders(&self, lock: &Key) -> Range {
         let start = self.key(&format!("{OWN}lock/{lock}{OWN}"));
         let end = behind(&start);
         Range { start, end }
     }
 
-    /// One contender of a lock.
+    /// Returns the name of one contender of a lock.
     pub(crate) fn contender(&self, lock: &Key, id: u64) -> Vec<u8> {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
     }
@@ -82,8 +82,8 @@ impl Names {
     }
 }
 
-/// The range of the own keys of a store that this name is one of; `None` for a name that may be a
-/// key.
+/// Returns the range of the names that a store keeps for itself, this name among them; `None` for
+/// a name that may be a key.
 pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     let at = name.iter().position(|&byte| byte == OWN as u8)?;
     let start = name[..=at].to_vec();
@@ -91,8 +91,8 @@ pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     Some(Range { start, end })
 }
 
-/// The first name behind all that begin with this one; etcd's word for *the end of all* where
-/// there is none.
+/// Returns the first name behind all that begin with these bytes; where there is none, etcd's word
+/// for *the end of all*.
 pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.last_mut() {
@@ -105,7 +105,7 @@ pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     vec![0]
 }
 
-/// The first name behind this one.
+/// Returns the first name behind this one.
 pub(crate) fn after(name: &[u8]) -> Vec<u8> {
     [name, &[0]].concat()
 }

@@ -1,4 +1,4 @@
-//! The store: each call of the trait, handed to the room that it belongs to.
+//! The store, which hands each call of the trait to the module that does it.
 
 use crate::{client::Client, core::Core, lease, list, lock, watch, write};
 use kv_core::{
@@ -94,7 +94,7 @@ impl Store for Etcd {
         lock::holder(&self.0, name, options).await
     }
 
-    /// The server lists what other tools wrote.
+    /// Adopts nothing: the server lists what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)
     }

@@ -8,7 +8,8 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::Failure;
 use std::time::Duration;
 
-/// Requests to the server's own API, without those that a connection or the counting itself needs.
+/// Counts the requests to the server's own API, without those that a connection or the counting
+/// itself needs.
 async fn requests(node: &Node) -> Result<f64, Failure> {
     node.metric("grpc_server_started_total", &["etcdserverpb."]).await
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub(crate) struct Access {
     pub(crate) login: Option<(String, Secret)>,
     pub(crate) tls: Arc<Tls>,
-    /// The settings were right when the store was opened: what contradicts them later may pass.
+    /// Tells that the store was opened, so that the settings were right: what contradicts them
+    /// later may pass.
     pub(crate) was_opened: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! One connection to one member, and whether it stands.
+//! The connection to one member, and whether it stands.
 
 use super::tls;
 use hyper_util::rt::TokioIo;
@@ -40,14 +40,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The number of connections made so far, and whether one stands.
+    /// Returns the number of connections made so far, and whether one stands.
     pub(crate) fn state(&self) -> (u64, bool) {
         let ended = self.ended.load(Ordering::Acquire);
         let made = self.made.load(Ordering::Acquire);
         (made, made > ended)
     }
 
-    /// A number that grows whenever the member says something.
+    /// Returns a number that grows whenever the member says something.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
@@ -75,7 +75,7 @@ impl Link {
         self.outdated.load(Ordering::Relaxed)
     }
 
-    /// The next connection is to be one by the certificates that there are then.
+    /// Has the next connection use the certificates that the files hold then.
     pub(crate) fn outdate(&self) {
         self.outdated.store(true, Ordering::Relaxed);
     }
@@ -86,7 +86,7 @@ impl Link {
     }
 }
 
-/// Connects to one member, and keeps count.
+/// Connects to one member, and counts the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(crate) address: Arc<str>,
@@ -118,7 +118,7 @@ impl Service<Uri> for Connector {
             link.made.fetch_add(1, Ordering::AcqRel);
             let mut resets = link.reset.subscribe();
             let reset = Box::pin(async move {
-                // The link outlives its connections.
+                // The sender cannot go first: the link outlives its connections.
                 let _ = resets.changed().await;
             });
             Ok(TokioIo::new(Connection { stream, link, reset, is_hung_up: false }))
@@ -136,8 +136,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Notes that the member ended it: at once, since those who wait for answers are told before
-    /// it is dropped.
+    /// Notes that the member ended the connection. It is noted at once, since those who wait for
+    /// answers are told before the connection is dropped.
     fn hung_up(&mut self) {
         if !std::mem::replace(&mut self.is_hung_up, true) {
             self.link.hung_up.fetch_add(1, Ordering::AcqRel);
@@ -218,7 +218,7 @@ mod tests {
 
     type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-    /// A connection of a new link, and the member's end of it.
+    /// Makes a connection of a new link, and returns it with the member's end of it.
     async fn connected() -> Result<(Arc<Link>, Connection, TcpStream), Failure> {
         let member = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let link = Arc::<Link>::default();

@@ -15,7 +15,7 @@ pub(crate) async fn have_changed(settings: &Arc<Tls>, files: &Arc<TlsFiles>) -> 
     tokio::task::spawn_blocking(changed).await.unwrap_or_default()
 }
 
-/// Returns the settings of a channel by these files.
+/// Returns the TLS settings of a channel, from these files.
 pub(crate) fn config(files: &TlsFiles) -> ClientTlsConfig {
     let TlsFiles { ca, identity, server_name } = files;
     let mut tls = ClientTlsConfig::new();

@@ -24,7 +24,7 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// The place at which a page begins, as a cursor holds it.
 struct PageToken {
-    /// That of the first page; 0 before it.
+    /// Holds the revision of the first page; 0 before that page.
     revision: i64,
     /// Counts the keys to ask for.
     size: usize,
@@ -48,7 +48,7 @@ impl PageToken {
     }
 }
 
-/// [`Store::list`](kv_core::driver::Store::list): one page.
+/// Does [`Store::list`](kv_core::driver::Store::list): reads one page.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,
@@ -68,7 +68,7 @@ pub(crate) async fn page(
             PageToken { revision: 0, size: FIRST, start }
         }
     };
-    // etcd's word for *the end of all* is a small one.
+    // etcd's word for *the end of all* is smaller than most names.
     if range.end != [0] && token.start >= range.end {
         return Ok(Page::default());
     }
@@ -105,7 +105,7 @@ pub(crate) async fn page(
         items = filled.items;
     }
     let next = last.filter(|_| more).map(|last| {
-        // What lies deeper is skipped, however much it is.
+        // All that lies below the last child directory is skipped, however much it is.
         let start =
             deep.filter(|deep| last.starts_with(deep)).map_or_else(|| after(&last), |deep| behind(&deep));
         PageToken { revision: at, size: next_page, start }.cursor()
@@ -130,7 +130,7 @@ fn weight(kv: &KeyValue) -> usize {
     kv.key().len() + kv.value().len() + 32
 }
 
-/// The items, and the range of the child directory that the last name lay in.
+/// Returns the items, and what the names in the last child directory begin with.
 fn items(
     core: &Core,
     directory: &Directory,
@@ -161,15 +161,15 @@ fn items(
 /// Items with their values, as many as fill a page.
 struct Filled {
     items: Vec<Item>,
-    /// The name of the first one that had no room.
+    /// Holds the name of the first item that had no room.
     next: Option<Vec<u8>>,
     /// Counts the items like these that fill a page.
     next_size: usize,
 }
 
-/// The keys among them with their values, as of this revision. A listing of names alone does not
-/// tell how large the values are: they are asked for in parts, of so many at first, and the page
-/// ends where they fill it.
+/// Reads the values of the keys among the items, at this revision. A listing of names alone does
+/// not tell how large the values are: they are read in parts, the first of `size` keys, and the
+/// page ends where they fill it.
 async fn fill(core: &Core, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
     let (mut filled, mut items) = (Vec::with_capacity(items.len()), items.into_iter());
     let (mut size, mut bytes, mut keys) = (size.max(1), 0, 0);

@@ -5,7 +5,8 @@ use crate::client::answer::revision;
 use etcd_client::ResponseHeader;
 use kv_core::Result;
 
-/// So many revisions back from the latest that was told, values are compared with every reading.
+/// Counts the revisions, back from the latest that was told, whose values are compared with every
+/// reading.
 const WINDOW: i64 = 1024;
 
 /// The history of the server as far as a watch has seen it. A server that was wiped, or restored
@@ -14,23 +15,23 @@ const WINDOW: i64 = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
     cluster: u64,
-    /// Of the leader: terms never go back.
+    /// Holds the term of the leader: terms never go back.
     term: u64,
     /// Holds the revision up to which all writes were told.
     told: i64,
-    /// The latest write that was told.
+    /// Holds the revision of the latest write that was told.
     latest: i64,
 }
 
 impl History {
-    /// As of an answer of the leader.
+    /// Reads the history from an answer of the leader.
     pub(crate) fn of(header: Option<&ResponseHeader>) -> Result<Self> {
         let (told, header) = (revision(header)?, header.map(|h| (h.cluster_id(), h.raft_term())));
         let (cluster, term) = header.unwrap_or_default();
         Ok(Self { cluster, term, told, latest: 0 })
     }
 
-    /// The revision of this reading.
+    /// Returns the revision of this reading.
     pub(crate) fn revision(&self) -> i64 {
         self.told
     }
@@ -41,7 +42,7 @@ impl History {
         is_first || self.cluster == now.cluster && self.term <= now.term && self.told <= now.told
     }
 
-    /// All of this reading was told.
+    /// Notes that everything in this reading was told.
     pub(crate) fn read(&mut self, now: Self) {
         *self = Self { latest: self.latest, ..now };
     }
@@ -53,7 +54,7 @@ impl History {
         self.noted(revision);
     }
 
-    /// A reading told a write of this revision.
+    /// Notes that a reading told a write of this revision.
     pub(crate) fn noted(&mut self, revision: i64) {
         self.latest = self.latest.max(revision);
     }

@@ -12,21 +12,21 @@ pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(e) if e.kind() != ErrorKind::OutcomeUnknown)
 }
 
-/// The key of one put of a request, by which one can tell whether it was done.
+/// The name of one put of a request, which shows whether the request was done.
 pub(super) struct Trace {
     name: Vec<u8>,
-    /// A revision before it.
+    /// Holds a revision from before the request.
     before: i64,
 }
 
 impl Trace {
-    /// Notes the key, before the request is sent.
+    /// Notes the name, before the request is sent.
     pub(super) fn new(core: &Core, name: Vec<u8>) -> Self {
         Self { name, before: core.seen() }
     }
 
     /// Returns the error of the request. A server that becomes full by a request does it, and says
-    /// all the same that there is no space; by the key one sees whether it was so.
+    /// all the same that there is no space; the key shows whether that happened.
     pub(super) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
         if error.kind() != ErrorKind::NoSpace {
             return error;
