@@ -6,10 +6,10 @@ use kv_core::{Error, Watch, WatchEvent};
 use kv_testsuite::failover::soon;
 use std::time::Instant;
 
-/// Is the token that may do everything.
+/// Holds the token that may do everything.
 pub const ROOT: &str = "11111111-2222-3333-4444-555555555555";
 
-/// A server that asks for tokens, and knows who may do all.
+/// A server that asks for tokens, and knows the token that may do everything.
 pub struct Guarded(pub Arc<Node>);
 
 impl Guarded {
@@ -35,7 +35,7 @@ impl Guarded {
         http_with(self.0.address, request, &token, &body).await?.json()
     }
 
-    /// A policy of these rules; and the token of who has it.
+    /// Makes a policy of these rules, and returns a token that has it.
     pub async fn token(&self, name: &str, rules: &str) -> Result<String, Failure> {
         self.ask("PUT /v1/acl/policy", &json!({ "Name": name, "Rules": rules })).await?;
         let token = self.ask("PUT /v1/acl/token", &json!({ "Policies": [{ "Name": name }] })).await?;
@@ -78,7 +78,7 @@ impl Guarded {
 /// Lists the rules that a store below `mine/` needs.
 pub const MINE: &str = r#"key_prefix "mine/" { policy = "write" } session_prefix "" { policy = "write" }"#;
 
-/// The error that ends a watch, before which it tells no deletion.
+/// Returns the error that ends a watch; checks that the watch tells no deletion before.
 pub async fn end_of(watch: &mut Watch) -> Result<Error, Failure> {
     soon("the end", async {
         loop {

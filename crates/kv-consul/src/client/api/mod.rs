@@ -1,4 +1,4 @@
-//! Makes the calls of Consul's HTTP API that are used, and reads their answers:
+//! Makes those calls of Consul's HTTP API that are used, and reads their answers:
 //! <https://developer.hashicorp.com/consul/api-docs>.
 
 mod about;
