@@ -1,4 +1,4 @@
-//! Configures a store, and opens it.
+//! The settings by which a store is opened.
 
 use crate::{
     client::{Client, Common, Token},
@@ -16,8 +16,9 @@ const PORT: u16 = 8500;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// The files of [`Tls`] and `token_file` are read again when an agent refuses what they held, so that who replaces them
-/// need not open the store anew. `Debug` shows no token, and `Serialize` writes none.
+/// The files of [`Tls`] and `token_file` are read again when an agent refuses what they held, so
+/// that the store need not be opened anew when they are replaced. `Debug` shows no token, and
+/// `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -54,66 +55,73 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the datacenter of these agents, `host:port` each; port 8500 where none is given. They are tried in turn when one
-    /// fails; one that runs on the same machine is the usual choice, and finds the servers by itself.
+    /// Makes the settings for the datacenter of these agents, each `host:port`; the port is 8500
+    /// where none is given. When one agent fails, the next is tried. An agent on the same machine
+    /// is the usual choice: it finds the servers by itself.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The directory on the server in which all keys are: `app` and `app/` are the same, and have nothing to do with
-    /// `application`. The whole server unless told otherwise.
+    /// Sets the directory on the server in which all keys are: `app` and `app/` are the same, and
+    /// have nothing to do with `application`. By default the store is the whole server.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// What all names on the server begin with, byte for byte, in place of [`prefix`](Self::prefix): for trees that are there
-    /// already. One that does not end in `/` takes in whatever else begins so: `app` has `application/x` as `lication/x`.
+    /// Sets the bytes that all names on the server begin with, in place of
+    /// [`prefix`](Self::prefix): for trees that exist already. A raw prefix that does not end in
+    /// `/` takes in every name that begins with it: for `app`, the name `application/x` is the key
+    /// `lication/x`.
     pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.raw_prefix = Some(prefix.into());
         self
     }
 
-    /// The ACL token, where the datacenter asks for one. Once the server does not know it any more, calls, watches and waits for
-    /// locks end with [`Unauthenticated`](ErrorKind::Unauthenticated): a token that is rotated is better read from a file.
+    /// Sets the ACL token, for a datacenter that asks for one. Once the server does not know the
+    /// token any more, calls, watches and waits for locks end with
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated): a token that is rotated is better read
+    /// from a file.
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// A file that holds the ACL token, in place of [`token`](Self::token). It is read again when the server refuses the token.
-    /// What was begun with another token goes on: sessions belong to nobody.
+    /// Sets a file that holds the ACL token, in place of [`token`](Self::token). The file is read
+    /// again when the server refuses the token. Locks and leases that were begun with another
+    /// token go on: their sessions belong to nobody.
     pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.token_file = Some(file.into());
         self
     }
 
-    /// Another datacenter than the agents' own.
+    /// Sets another datacenter than the agents' own.
     pub fn datacenter(mut self, name: impl Into<String>) -> Self {
         self.datacenter = Some(name.into());
         self
     }
 
-    /// The namespace, where the server has them (Consul Enterprise).
+    /// Sets the namespace, where the server has namespaces (Consul Enterprise).
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
         self.namespace = Some(name.into());
         self
     }
 
-    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
-    /// it is set.
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a
+    /// certificate. By default connections are in plain text.
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = tls.into();
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets how long opening may take: five seconds by default.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which the locks and leases of this side live: the system's by default,
+    /// another one in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -122,12 +130,14 @@ impl Config {
     /// Opens the store, and learns from the agent what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given, contradict each other or that the server
-    /// does not understand, [`PermissionDenied`](ErrorKind::PermissionDenied) where the token, or who has none, may not read the
-    /// prefix, [`Unauthenticated`](ErrorKind::Unauthenticated) for a token and for certificates that one of the two
-    /// sides does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout)
-    /// when no agent answered in time, or the datacenter has no leader; [`Unsupported`](ErrorKind::Unsupported) for a
-    /// Consul before 1.7.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given, that
+    /// contradict each other or that the server does not understand;
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) where the token, or a store without one,
+    /// may not read the prefix; [`Unauthenticated`](ErrorKind::Unauthenticated) for a token and
+    /// for certificates that one of the two sides does not accept: all of these come without
+    /// waiting for the deadline. [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`Timeout`](ErrorKind::Timeout) when no agent answered in time, or the datacenter has no
+    /// leader; [`Unsupported`](ErrorKind::Unsupported) for a Consul before 1.7.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing open.
@@ -135,8 +145,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
-    /// [`Kv::new`].
+    /// Opens the store as [`open`](Self::open) does, and returns it without a handle: for layers,
+    /// and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -166,8 +176,8 @@ impl Config {
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
-    /// be read.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter
+    /// that is unknown or cannot be read.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["consul"])?;
         if url.user().is_some() || url.password().is_some() {
@@ -190,7 +200,7 @@ impl Config {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Notes in an error that it is one of opening this backend's store.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "consul", None)
 }

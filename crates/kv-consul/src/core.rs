@@ -1,4 +1,5 @@
-//! Keeps what all rooms take: the client, the names, the clock, the limits, and the state that lives as long as the store.
+//! The state that all modules of the store share: the client, the names, the clock, the limits,
+//! and what lives as long as the store.
 
 use crate::{
     client::{
@@ -21,14 +22,15 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What the server grants unless it says otherwise.
+/// Sets the least TTL of a session, unless the server tells another one.
 const LEAST_SESSION: Duration = Duration::from_secs(10);
 const GREATEST_SESSION: Duration = Duration::from_secs(24 * 3600);
-/// What a transaction, and a value, may have unless the server says otherwise.
+/// Limits the bytes of a transaction, and of a value, unless the server tells another limit.
 const LARGEST: usize = 512 << 10;
-/// The longest key.
+/// Limits the bytes of a key.
 const KEY: usize = 1000;
-/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+/// Counts the bytes of the longest name, with its prefix; only a prefix that is longer than all
+/// keys leaves less for values.
 const NAME: usize = 2 << 10;
 
 /// One opened store.
@@ -40,19 +42,20 @@ pub(crate) struct Core {
     pub(crate) lock_sessions: LockSessions,
     pub(crate) ttl_sessions: TtlSessions,
     pub(crate) polls: Polls,
-    /// What is given back in the background.
+    /// Holds the tasks that give things back in the background.
     pub(crate) tasks: Tasks,
-    /// Whether the store is being closed, which waits for that.
+    /// Tells whether the store is being closed, which waits for these tasks.
     pub(crate) closing: watch::Sender<bool>,
-    /// Where sessions live, in another datacenter than the agent's.
+    /// Names the node on which sessions live, in another datacenter than the agent's; `None` in
+    /// the agent's own.
     node: Arc<RwLock<Option<String>>>,
-    /// How many bytes a transaction's body may have.
+    /// Limits the bytes of a transaction's body.
     pub(crate) largest_txn: usize,
     version: String,
 }
 
 impl Core {
-    /// Asks the agent what it can do, and whether the prefix may be read, and makes the store of it.
+    /// Asks the agent for its limits, and whether the prefix may be read, and makes the store.
     ///
     /// # Errors
     /// Those of [`Config::open`](crate::Config::open).
@@ -65,7 +68,7 @@ impl Core {
         deadline: Deadline,
     ) -> Result<Self> {
         let (client, names) = (Arc::new(client), Names::new(prefix)?);
-        // What it tells of itself is for those who may read it.
+        // An agent shows its settings only to those who may read them.
         let about = match api::about(&client, deadline).await {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => About::default(),
             about => about?,
@@ -100,8 +103,8 @@ impl Core {
         self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks for a node anew, when sessions cannot be made on the one that there was: nodes come and go. What is not found by the
-    /// deadline is looked for in the background.
+    /// Looks for another node, when sessions cannot be made on the one that there was: nodes come
+    /// and go. A search that takes longer than the deadline goes on in the background.
     pub(crate) async fn renew_node(&self, deadline: Deadline, each_request: Duration) {
         if self.node().is_none() {
             return;
@@ -120,7 +123,8 @@ impl Core {
         self.ask(purpose, deadline, ops).await.map(|answered| answered.answer)
     }
 
-    /// Does the same, for an answer that is another one when the transaction was done before.
+    /// Sends a transaction as [`txn`](Self::txn) does, for an answer that is another one when the
+    /// transaction was done before.
     pub(crate) async fn ask(
         &self,
         purpose: Purpose,
@@ -139,10 +143,11 @@ impl Core {
         api::txn(&self.client, purpose, deadline, body).await
     }
 
-    /// Asks whether there is an answer, and who leads.
+    /// Asks whether the server answers, and who leads.
     pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
         api::get(&self.client, Purpose::Read, options.deadline, &self.names.health()).await?;
-        // It may be another one by now, and told to those who may read it.
+        // The version may be another one by now, and an agent tells it only to those who may read
+        // it.
         let version = match api::about(&self.client, options.deadline).await {
             Ok(about) => about.config.version,
             Err(_) => self.version.clone(),
@@ -154,13 +159,14 @@ impl Core {
         Ok(health)
     }
 
-    /// Ends the polls and the sessions, once all is given back, and then the connections. It goes on in the background when the
-    /// caller stops waiting, so that the connections end behind what needs them.
+    /// Ends the polls, gives everything back and ends the sessions, and then ends the connections.
+    /// Closing goes on in the background when the caller stops waiting, so that the connections
+    /// end behind what needs them.
     pub(crate) async fn close(self: Arc<Self>) -> Result<()> {
         self.polls.end();
         self.closing.send_replace(true);
         let closing = tokio::spawn(async move {
-            // What contends ends with its session too.
+            // Contenders end with their sessions too, so that neither has to wait for the other.
             let (given_back, ended) = tokio::join!(self.tasks.finish(), self.lock_sessions.end());
             self.ttl_sessions.end().await;
             self.client.close();
@@ -171,7 +177,7 @@ impl Core {
     }
 }
 
-/// Returns the error of a prefix that cannot be read: every call would be refused.
+/// Returns the error for a prefix that cannot be read, with which every call would be refused.
 fn no_rights(names: &Names, has_token: bool, error: Error) -> Error {
     let prefix = names.prefix();
     let why = match has_token {
@@ -189,7 +195,7 @@ fn no_rights(names: &Names, has_token: bool, error: Error) -> Error {
 /// Checks that the server is new enough.
 ///
 /// # Errors
-/// For one that is too old.
+/// [`Unsupported`](ErrorKind::Unsupported) for a server that is too old.
 fn check_version(version: &str) -> Result<()> {
     let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
@@ -205,7 +211,8 @@ fn check_version(version: &str) -> Result<()> {
 fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let session = about.least_session().unwrap_or(LEAST_SESSION);
     let mut lease = TtlRange::new(session, GREATEST_SESSION);
-    // The server ends a session at twice its TTL; a new leader grants each its whole life anew.
+    // The server ends a session at twice its TTL; a new leader grants each session its whole life
+    // anew.
     lease.late_share = 3.0;
     lease.late_by = Duration::from_secs(2);
     let mut ttl = TtlRange::new(session, ttl_sessions::greatest(GREATEST_SESSION));
@@ -214,13 +221,14 @@ fn capabilities(prefix: &str, about: &About) -> Capabilities {
     let (txn, value) = (about.largest_txn().unwrap_or(LARGEST), about.largest_value().unwrap_or(LARGEST));
     let mut c = Capabilities::new("consul");
     c.durability = Durability::Quorum;
-    // A put names its key three times at most; in JSON each of its bytes may be two, and a value is in base64.
+    // A put names its key three times at most; in JSON each of its bytes may be two, and a value
+    // is in base64.
     let name = OP_OVERHEAD + 2 * NAME.max(KEY + prefix.len());
     c.max_value = (txn.saturating_sub(3 * name) / 4 * 3).min(value);
     // A put is a deletion and a write.
     c.max_txn_ops = MOST_OPS / 2;
-    // A value of the greatest size and its key. With many long names it can be less: what comes to more than the server takes
-    // is refused when it is known, before it is sent.
+    // A transaction has room for a value of the greatest size and its key. Many long names leave
+    // less: a transaction that comes to more than the server takes is refused before it is sent.
     c.max_txn_bytes = txn.saturating_sub(3 * name) / 4 * 3 + KEY;
     c.lease = Some(lease.clone());
     c.lock = Some(Locking::new(lease));

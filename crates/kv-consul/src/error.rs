@@ -1,4 +1,4 @@
-//! Tells what a failed request means: whether it took effect, and what to do about it.
+//! The meaning of a failed request: its effect, and what to do about it.
 
 use kv_core::{
     Error, ErrorKind,
@@ -9,11 +9,12 @@ use std::{error::Error as StdError, io};
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
-/// What an agent does that has as many connections of one address as it takes: it ends further ones at once, in silence.
+/// Explains a connection that was ended in silence: an agent that has as many connections of one
+/// address as it takes ends further ones at once.
 pub(crate) const CROWDED: &str = "; an agent that has all the connections of one address that it takes does so \
                        (`http_max_conns_per_client` in its `limits`, 200 by default)";
 
-/// Which of our settings would have to be another one, as the other side says.
+/// The settings of ours that the other side finds wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blames {
     Nothing,
@@ -37,7 +38,7 @@ impl AgentError {
         Self { failed: RequestError::new(effect, error), blames: Blames::Nothing }
     }
 
-    /// Makes an error of the datacenter's word on an operation.
+    /// Makes the failure of an operation that the datacenter refused.
     pub(crate) fn refused(error: Error) -> Self {
         let blames = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Blames::Token,
@@ -51,16 +52,17 @@ impl AgentError {
     }
 }
 
-/// Tells what the client's error means of a request to the agent of this name. `is_sent` tells whether any of it can have been
-/// sent. Where a store `is_open`, the settings were right: what looks like wrong ones is an outage, or certificates that are
-/// exchanged on one side before the other.
+/// Returns the failure that the client's error means, for a request to the agent of this name.
+/// `is_sent` tells whether any part of the request can have been sent. `is_open` tells that the
+/// store is open, so that the settings were right: what looks like wrong settings is then an
+/// outage, or certificates that are exchanged on one side before the other.
 pub(crate) fn failed(agent: &str, is_sent: bool, is_open: bool, error: reqwest::Error) -> AgentError {
-    // The address is ours to tell, and a path may be long.
+    // The message has the address already, and a path may be long.
     let error = error.without_url();
     if let Some(tls) = chain(&error).find_map(tls) {
         let (kind, why) = of_tls(tls);
         let (effect, kind) = match is_open {
-            // What is wrong can come after what was sent was done, unless the one was never let in.
+            // A TLS error can come after the request was done, unless it is one of the handshake.
             true if is_sent && !is_of_handshakes(tls) => (Effect::Unknown, ErrorKind::Unavailable),
             true => (Effect::None, ErrorKind::Unavailable),
             false => (Effect::RefusedHere, kind),
@@ -87,12 +89,14 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdErro
     std::iter::successors(Some(error as &'a (dyn StdError + 'static)), |&e| e.source())
 }
 
-/// Finds the error of TLS. The system's errors wrap one another, and are no sources of one another then.
+/// Finds the TLS error in an error. The system's errors wrap one another, but are then not sources
+/// of one another.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     error.downcast_ref::<TlsError>().or_else(|| tls(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
-/// Returns whether it says that a certificate was not accepted: nothing behind such a handshake is read.
+/// Tells whether the error says that a certificate was not accepted: nothing that is sent after
+/// such a handshake is read.
 fn is_of_handshakes(error: &TlsError) -> bool {
     use AlertDescription::{
         BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,

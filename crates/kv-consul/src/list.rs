@@ -1,4 +1,4 @@
-//! Reads one key, several, and listings, which the server answers whole.
+//! Reads one key, several keys, and listings, which the server answers whole.
 
 use crate::{
     client::{
@@ -14,9 +14,10 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How often the immediate children are read anew because one of them changed between the requests.
+/// Limits how often the immediate children are read anew because one of them changed between the
+/// requests.
 const TRIES: usize = 3;
-/// Keys are read one by one only where this many names lie beside each of them.
+/// Counts the names that must lie beside each key for keys to be read one by one.
 const SPARSE: usize = 4;
 
 /// Reads one key.
@@ -61,7 +62,7 @@ async fn read(
         let ops: Vec<_> = now.iter().map(|&at| Op::get(&names[at])).collect();
         match core.txn(purpose, deadline, &ops).await? {
             Done::Committed(pairs) => {
-                // What one may not read is left out.
+                // The server leaves out what the token may not read.
                 let mut pairs = pairs.into_iter().peekable();
                 for &at in now {
                     match pairs.next_if(|pair| pair.name == names[at]) {
@@ -108,8 +109,8 @@ fn listed(core: &Core, pair: &Pair, with_value: bool) -> Result<Option<Entry>> {
     Ok(Some(Entry::new(key, value, pair.version())))
 }
 
-/// Reads the immediate children, without the values of what lies deeper; `None` when they are better read whole, or were not seen
-/// at one moment.
+/// Reads the immediate children, without the values of what lies deeper; `None` when the directory
+/// is better read whole, or when the children were not seen at one moment.
 async fn children(
     core: &Core,
     prefix: &str,

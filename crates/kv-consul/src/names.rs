@@ -1,21 +1,22 @@
-//! Spells keys and locks as the server has them.
+//! Spells the names that keys and locks have on the server.
 
 use kv_core::{Directory, Error, ErrorKind, Key, Result};
 
-/// All keys of a store begin with its prefix.
+/// The names of one store, which all begin with its prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
 }
 
 impl Names {
-    /// Spells keys below this prefix.
+    /// Makes the names of a store with this prefix.
     ///
     /// # Errors
-    /// For a prefix that no request's path can spell: the server would make another one of it.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a prefix that the path of no request
+    /// can spell: the server would make another one of it.
     pub(crate) fn new(prefix: String) -> Result<Self> {
         let mut segments: Vec<_> = prefix.split('/').collect();
-        // The last one is the beginning of a segment only.
+        // The last part is only the beginning of a segment.
         segments.pop();
         match segments.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
             None => Ok(Self { prefix }),
@@ -33,12 +34,13 @@ impl Names {
         &self.prefix
     }
 
-    /// Returns the server's name of a key, or of what a directory's keys begin with.
+    /// Returns the server's name of a key, or what the names in a directory begin with.
     pub(crate) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// Returns the key of this name, also one of the library's own; `None` for what other tools wrote.
+    /// Returns the key of this name, also where it is one of the library's own; `None` for what
+    /// other tools wrote.
     pub(crate) fn parse(&self, name: &str) -> Option<Key> {
         let key = name.strip_prefix(&self.prefix)?;
         match key.strip_prefix(LOCKS) {
@@ -57,12 +59,14 @@ impl Names {
         self.name(LOCKS)
     }
 
-    /// Returns the mark of a contender that was given up while its request was under way.
+    /// Returns the name of the mark of a contender that was given up while its request was under
+    /// way.
     pub(crate) fn given_up(&self, id: &str) -> String {
         self.name(&format!(".kv/gone/{id}"))
     }
 
-    /// Returns what is read to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    /// Returns the name that is read to see whether the server answers: a name of our own, below
+    /// the prefix, where the store has rights.
     pub(crate) fn health(&self) -> String {
         self.name(".kv/health")
     }
@@ -70,13 +74,13 @@ impl Names {
 
 const LOCKS: &str = ".kv/lock/";
 
-/// The contenders of a lock lie in a directory. The number of the name's segments comes first, so that no lock's directory lies
-/// in another's.
+/// Returns the directory in which the contenders of a lock lie. The number of the lock's segments
+/// comes first, so that no lock's directory lies in another's.
 fn line(lock: &Key) -> String {
     format!("{LOCKS}{}/{lock}", lock.segments().count())
 }
 
-/// Makes the key of a contender, by which its life is told.
+/// Makes the key of a contender, by which watches tell whether the contender is there.
 ///
 /// # Errors
 /// When the name of the lock is too long.
@@ -86,7 +90,8 @@ pub(crate) fn contender(lock: &Key, id: &str) -> Result<Key> {
     Ok(Key::internal(&area, &lock.as_directory().join(&id)?))
 }
 
-/// Reads the key of a contender, of a name behind [`LOCKS`]; `None` for whatever else lies there: it is another tool's.
+/// Reads the key of a contender, from a name behind [`LOCKS`]; `None` for whatever else lies
+/// there, which other tools wrote.
 fn own(contender: &str) -> Option<Key> {
     let (count, name) = contender.split_once('/')?;
     let (lock, id) = name.rsplit_once('/')?;
@@ -94,7 +99,7 @@ fn own(contender: &str) -> Option<Key> {
     is_spelt.then(|| Some(Key::internal(&format!("lock/{count}"), &Key::from_stored(name)?)))?
 }
 
-/// Returns the lock that a contender's key stands in line for.
+/// Returns the lock in whose queue a contender is.
 pub(crate) fn lock_of(contender: &Key) -> Option<Key> {
     let (_, name) = contender.as_str().strip_prefix(LOCKS)?.split_once('/')?;
     Key::from_stored(name.rsplit_once('/')?.0)
@@ -109,13 +114,14 @@ fn is_id(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns whether what lies here, behind the prefix of a store, is what the library keeps for itself: for this store, or for one
-/// whose prefix lies inside of it.
+/// Tells whether a name, behind the prefix of a store, is one that the library keeps for itself:
+/// for this store, or for one whose prefix lies inside of it.
 pub(crate) fn is_somebodys_own(name: &str) -> bool {
     end_of_own(name).is_some()
 }
 
-/// Returns how many bytes of a name say so.
+/// Returns how many bytes of a name show that the library keeps it for itself; `None` for any
+/// other name.
 pub(crate) fn end_of_own(name: &str) -> Option<usize> {
     if name == ".kv" || name.starts_with(".kv/") {
         return Some(name.len().min(".kv/".len()));
@@ -124,7 +130,8 @@ pub(crate) fn end_of_own(name: &str) -> Option<usize> {
     ends.into_iter().flatten().min()
 }
 
-/// Returns the part of a name up to its last slash, that one included: what its siblings begin with.
+/// Returns the part of a name up to its last slash, that one included: what its siblings begin
+/// with.
 pub(crate) fn parent(name: &str) -> &str {
     let trimmed = name.strip_suffix('/').unwrap_or(name);
     trimmed.rfind('/').map_or("", |at| &name[..=at])
@@ -152,8 +159,8 @@ pub(crate) fn encoded(name: &str) -> String {
     out
 }
 
-/// Returns whether the server takes the name in a request's path for sure: it refuses there what it holds for unprintable, by
-/// tables of its own.
+/// Tells whether the server certainly takes the name in a request's path: there it refuses
+/// characters that it holds for unprintable, by tables of its own.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| (b' '..=b'~').contains(&b))
 }

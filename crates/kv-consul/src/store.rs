@@ -1,4 +1,4 @@
-//! Gives the trait [`Store`]: each call is delegated to the room that does it.
+//! Implements the trait [`Store`], and hands each call to the module that does it.
 
 use crate::{core::Core, lease, list, lock, watch, write};
 use kv_core::{
@@ -11,11 +11,12 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store in one datacenter, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store in one datacenter, below one prefix; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct Consul(Arc<Open>);
 
-/// What the last clone ends.
+/// The part of a store that ends with its last clone.
 struct Open(Arc<Core>);
 
 impl Drop for Open {
@@ -99,7 +100,7 @@ impl Store for Consul {
         lock::holder(self.core(), name, options).await
     }
 
-    /// The server lists what other tools wrote.
+    /// Adopts nothing: the server lists what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)
     }

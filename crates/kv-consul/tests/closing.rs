@@ -1,4 +1,4 @@
-//! What `close` says of what was given up a moment before.
+//! The answer of `close`, of what was given up a moment before.
 
 mod common;
 
@@ -11,8 +11,8 @@ use kv_testsuite::{Failure, Proxy, failover::soon};
 use serde_json::json;
 use std::{net::SocketAddr, time::Duration};
 
-/// The store's own part of closing is given three seconds: enough on a busy machine, and not for all the looks that a lost
-/// answer has otherwise.
+/// Opens a store whose own part of closing is given three seconds: enough on a busy machine, and
+/// not for all the looks that a lost answer has otherwise.
 async fn open(address: SocketAddr) -> kv_core::Result<Kv> {
     let kv = kv_consul::open(&format!("consul://{address}/closing/")).await?;
     Ok(kv.with_deadline(Duration::from_secs(15)))
@@ -50,7 +50,7 @@ async fn a_lease_whose_answer_was_lost_is_gone_when_close_says_so() -> Result<()
     Ok(())
 }
 
-/// Nothing was made, which is not known before it has been looked for some times.
+/// Nothing was made, which is not known before the session has been looked for some times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_never_came_to_the_server_does_not_hold_close_up() -> Result<(), Failure> {
     let node = single().await?;
@@ -67,8 +67,8 @@ async fn a_lease_that_never_came_to_the_server_does_not_hold_close_up() -> Resul
     Ok(())
 }
 
-/// What may not be given back, and whose session may not be ended, is there until its TTL is over:
-/// whoever closes is told, and it is tried once more.
+/// A lock that may not be given back, and whose session may not be ended, is there until its TTL
+/// is over: `close` tries once more, and tells so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;

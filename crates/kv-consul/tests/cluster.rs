@@ -1,4 +1,5 @@
-//! Three servers: the leader is killed, paused, cut off from us; and a server is left without a quorum.
+//! Three servers: the leader is killed, paused, cut off from us; and a server is left without a
+//! quorum.
 
 mod common;
 
@@ -11,7 +12,8 @@ use kv_testsuite::{
 use serde_json::json;
 use std::time::Duration;
 
-/// Short, so that what a lost leader costs is paid often; longer than a server waits for a leader to be found.
+/// Sets a short deadline, so that many calls meet the loss of a leader; it is longer than a server
+/// waits for a leader to be found.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 struct Cluster(Vec<Node>);
@@ -26,7 +28,7 @@ impl Cluster {
         Ok(Self(nodes))
     }
 
-    /// Servers first that are to be asked first.
+    /// Opens a store on these servers, of which the first is asked first.
     async fn open<'a>(&self, servers: impl IntoIterator<Item = &'a str>) -> Result<Kv, Failure> {
         let hosts = servers.into_iter().collect::<Vec<_>>().join(",");
         let url = format!("consul://{hosts}/cluster/");
@@ -42,7 +44,7 @@ impl Cluster {
         Ok(opened.await??.with_deadline(DEADLINE))
     }
 
-    /// The leader and the others.
+    /// Returns the leader and the other servers.
     async fn leader(&self) -> Result<(&Node, Vec<&Node>), Failure> {
         let all: Vec<_> = self.0.iter().map(|node| node.address.to_string()).collect();
         let kv = self.open(all.iter().map(String::as_str)).await?;
@@ -125,7 +127,7 @@ async fn a_write_whose_answer_was_lost_goes_to_no_other_server() -> Result<(), F
     let other = cluster.open([servers[1].as_str()]).await?;
     for round in 0..5 {
         let (key, theirs) = (format!("k{round}"), "theirs");
-        // The server that is asked first is the one behind the proxy again.
+        // The server behind the proxy is asked first again.
         let kv = cluster.open(servers.iter().map(String::as_str)).await?;
         kv.get("up").await?;
         proxy.hold_answer_to(format!("cluster/{key}"));
@@ -156,7 +158,7 @@ async fn a_server_without_a_quorum() -> Result<(), Failure> {
     let address = alone.address.to_string();
     let kv = cluster.open([address.as_str()]).await?;
     let before = kv.put("k", "v").await?.version;
-    // It has the write too, which the other two alone could have acknowledged.
+    // This server has the write too, which the other two alone could have acknowledged.
     soon("the write on this server", async {
         while kv.get("k").stale().await?.is_none() {}
         Ok::<_, kv_core::Error>(())
@@ -165,7 +167,7 @@ async fn a_server_without_a_quorum() -> Result<(), Failure> {
     b.daemon.kill();
     c.daemon.kill();
     soon("the leader to be missed", async {
-        // Who lost the quorum gives its leadership up.
+        // A leader that lost the quorum gives its leadership up.
         while kv.get("k").await.is_ok() {}
     })
     .await?;

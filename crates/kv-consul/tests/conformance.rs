@@ -1,5 +1,6 @@
-//! The conformance suite on Consul, or on the live server that `KV_CONSUL_URL` names: `cargo test -p kv-consul --test
-//! conformance`, with a part of a case's name behind `--` for some of it.
+//! The conformance suite on Consul, or on the live server that `KV_CONSUL_URL` names:
+//! `cargo test -p kv-consul --test conformance`, with a part of a case's name behind `--` for some
+//! of it.
 
 mod common;
 

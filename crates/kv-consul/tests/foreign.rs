@@ -1,4 +1,4 @@
-//! What other tools leave where the library keeps its own: it stands in nobody's way.
+//! Names that other tools leave where the library keeps its own: they stand in nobody's way.
 
 mod common;
 
@@ -18,7 +18,8 @@ async fn open(node: &Node, prefix: &str) -> kv_core::Result<Kv> {
     kv_consul::open(&format!("consul://{}/{prefix}", node.address)).await
 }
 
-/// Names as people and tools make them, in a lock's line and wherever else the library keeps its own.
+/// Lists names as people and tools make them, in a lock's queue and wherever else the library
+/// keeps its own.
 const JUNK: [&str; 15] = [
     ".kv/",
     ".kv/lock",
@@ -96,7 +97,7 @@ async fn junk_in_a_line_is_no_contender() -> Result<(), Failure> {
     Ok(())
 }
 
-/// `consul kv put -release`, or the UI.
+/// A contender is released by `consul kv put -release`, or in the UI.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_contender_that_is_released_by_hand_is_none() -> Result<(), Failure> {
     let node = single().await?;
@@ -113,7 +114,7 @@ async fn a_contender_that_is_released_by_hand_is_none() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The store of another program lies inside of ours: what it keeps for itself stays.
+/// The store of another program lies inside of ours: what that store keeps for itself stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_inside_of_another_keeps_its_locks() -> Result<(), Failure> {
     let node = single().await?;

@@ -8,11 +8,12 @@ use kv_testsuite::{Failure, failover::soon};
 use serde_json::json;
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
-/// Where the small disk is.
+/// Names the variable that says where the small disk is.
 const DISK: &str = "KV_CONSUL_SMALL_DISK";
 const TTL: Duration = Duration::from_secs(60);
 
-/// What a write says that a full server did not take. It does not lead any more then, until it is elected again.
+/// Tells whether a write may fail in this way that a full server did not take. The server does not
+/// lead any more then, until it is elected again.
 fn is_refusal(kind: ErrorKind) -> bool {
     use ErrorKind::*;
     matches!(kind, NoSpace | Unavailable | Timeout | OutcomeUnknown)
@@ -32,7 +33,7 @@ fn a_full_disk_is_told_and_nothing_is_lost() -> Result<(), Failure> {
     status.success().then_some(()).ok_or_else(|| format!("on a small disk: {status}").into())
 }
 
-/// Started by a test, with a disk of its own.
+/// Runs on a disk of its own, when another test starts it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "started by another test, as a process of its own"]
 async fn on_a_small_disk() -> Result<(), Failure> {
@@ -52,7 +53,7 @@ async fn on_a_small_disk() -> Result<(), Failure> {
     let ballast = disk.join("ballast");
     fs::write(&ballast, vec![0; 32 << 20]).expect_err("the disk is small");
     let told = soon("a write to be refused for the disk", async {
-        // What the server's file has of room in itself is taken first.
+        // The room that the server's file has in itself is taken first.
         for n in 0.. {
             match kv.put(format!("filler/{n}"), vec![b'x'; 50_000]).await {
                 Err(e) if e.kind() == ErrorKind::NoSpace => return Ok(e),
@@ -64,9 +65,11 @@ async fn on_a_small_disk() -> Result<(), Failure> {
     });
     let told = told.await??;
     assert!(told.to_string().contains("disk is full"), "{told}");
-    // Nobody leads who cannot write that it does; what is read from any member is answered.
+    // A server that cannot write that it leads does not lead; reads that any member answers are
+    // answered.
     assert!(kv.get("d/a").stale().await?.is_some());
-    // A small one may still find room in the server's file: then it is done, and else it is not.
+    // A small write may still find room in the server's file: then it is done, and otherwise it is
+    // not.
     let answers = [
         ("new/put", kv.put("new/put", "").await.map(drop)),
         ("new/ttl", kv.put("new/ttl", "").ttl(TTL).await.map(drop)),

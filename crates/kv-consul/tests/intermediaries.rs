@@ -1,4 +1,4 @@
-//! What stands between us and the agents answers in their place: nothing of that is believed.
+//! Something between us and the agents answers in their place: nothing of that is believed.
 
 mod common;
 
@@ -7,7 +7,7 @@ use kv_core::{Error, ErrorKind, Kv, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// Answers as reverse proxies, ingresses, gateways and portals give them.
+/// Lists answers as reverse proxies, ingresses, gateways and portals give them.
 const ANSWERS: [(&str, &str, &str); 15] = [
     ("404 Not Found", "text/plain; charset=utf-8", "404 page not found\n"),
     ("404 Not Found", "text/html", "<html><h1>404 Not Found</h1></html>"),
@@ -119,7 +119,7 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
     Ok(())
 }
 
-/// One renewal is missed and the next one is not.
+/// One renewal is missed, and the next one is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure> {
     let node = single().await?;
@@ -139,7 +139,7 @@ async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure
     Ok(())
 }
 
-/// Who is not believed hears the same question again, and not all the time.
+/// A sender that is not believed hears the same question again, and not all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_answers_in_the_agents_place_is_not_flooded() -> Result<(), Failure> {
     let node = single().await?;
@@ -154,7 +154,7 @@ async fn what_answers_in_the_agents_place_is_not_flooded() -> Result<(), Failure
     for e in [refused("lease", kv.lease(ttl).await), refused("put", kv.put("k", "").ttl(ttl).await)] {
         assert!(e.is_transient(), "{e}");
     }
-    // What was asked in vain is looked for meanwhile.
+    // A session that was asked for in vain is looked for meanwhile.
     let asked = proxy.traffic().connections - before;
     assert!(asked < 100, "{asked} connections");
     proxy.heal().await;

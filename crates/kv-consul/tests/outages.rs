@@ -1,5 +1,5 @@
-//! What the suite's outages do not hold: a server that hangs for half a minute, one that is restored from an older copy, and a
-//! deletion that the server does not wake for.
+//! Outages that the suite does not have: a server that hangs for half a minute, one that is
+//! restored from an older copy, and a deletion that the server does not wake for.
 
 mod common;
 
@@ -33,7 +33,7 @@ async fn listed(kv: &Kv, directory: &str) -> kv_core::Result<Mirror> {
     Ok(mirror)
 }
 
-/// Reads until the mirror is what a listing shows, and that holds this key.
+/// Reads the watch until the mirror is what a listing shows, and holds this key.
 async fn agrees(kv: &Kv, watch: &mut kv_core::Watch, mirror: &mut Mirror, last: &str) -> Result<(), Failure> {
     let agreeing = async {
         while !mirror.contains_key(last) || *mirror != listed(kv, "w").await? {
@@ -59,7 +59,7 @@ async fn open(node: &Node) -> kv_core::Result<Kv> {
     kv_consul::open(&format!("consul://{}/out/", node.address)).await
 }
 
-/// Writes, as soon as there is somebody to take it.
+/// Writes, as soon as a server takes it.
 async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
     kv_testsuite::failover::written(kv, key).await
 }
@@ -122,7 +122,7 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
         node.start().await?;
         let last = format!("w/after-{kill}");
         written(&other, &last).await?;
-        // It may be refused while sessions are not known again.
+        // The deletion may be refused while sessions are not known again.
         let _ = other.delete("w/gone").await;
         agrees(&kv, &mut watch, &mut mirror, &last).await?;
         assert!(guard.is_held() && lease.is_held() && !waits.is_finished());
@@ -135,7 +135,8 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
     Ok(())
 }
 
-/// An operator puts an older copy back: keys have lower versions than were told, and the server's index goes back.
+/// An operator restores an older copy: keys have lower versions than were told, and the server's
+/// index goes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
     let node = single().await?;
@@ -171,7 +172,7 @@ async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
     agrees(&kv, &mut watch, &mut mirror, "w/on").await
 }
 
-/// A put by another tool; its index.
+/// Puts a key as another tool does; returns its index.
 async fn set(node: &Node, key: &str, value: &str) -> Result<u64, Failure> {
     let value = base64(value.as_bytes());
     let done = txn(node.address, json!([{ "KV": { "Verb": "set", "Key": key, "Value": value } }])).await?;
@@ -179,14 +180,15 @@ async fn set(node: &Node, key: &str, value: &str) -> Result<u64, Failure> {
     done["Results"][0]["KV"]["ModifyIndex"].as_u64().ok_or_else(|| format!("no index: {done}").into())
 }
 
-/// A server whose data are gone is filled by the same script with other values: keys have the very indices that were told.
+/// A server whose data are gone is filled by the same script with other values: keys have the very
+/// indices that were told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
     let node = single().await?;
     let proxy = Proxy::start(node.address).await;
     let kv = kv_consul::open(&format!("consul://{}/out/", proxy.address())).await?;
     let (mut last, mut at) = (0, BTreeMap::new());
-    // Beyond all that the server writes by itself while it starts.
+    // The index has to be beyond all that the server writes by itself while it starts.
     while last < 300 {
         // The same value would keep its index.
         last = set(&node, "filler", &last.to_string()).await?;
@@ -208,7 +210,7 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
     node.daemon.stop();
     std::fs::remove_dir_all(node.folder.path().join("data"))?;
     node.start().await?;
-    // Each key at its index, but where the server wrote something in between.
+    // Each key is written at its index, unless the server wrote something in between.
     let (mut again, mut next) = (0, 0);
     while again < 10 || at.range(next..).next().is_some() {
         let is = match at.get(&next) {
@@ -238,7 +240,8 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
     Ok(())
 }
 
-/// The server's index goes back with an older copy of its data: what is written then is not taken for older than what was.
+/// The server's index goes back with an older copy of its data: a write after that is not taken
+/// for older than one before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_a_ttl_lives_though_the_servers_index_went_back() -> Result<(), Failure> {
     let node = single().await?;
@@ -263,7 +266,7 @@ async fn a_key_with_a_ttl_lives_though_the_servers_index_went_back() -> Result<(
     Ok(())
 }
 
-/// A program that makes a call now and then, with a runtime that stands still meanwhile.
+/// A program makes a call now and then, with a runtime that stands still meanwhile.
 #[test]
 fn a_write_after_a_restart_that_nobody_heard_of() -> Result<(), Failure> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -278,7 +281,8 @@ fn a_write_after_a_restart_that_nobody_heard_of() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who took the lock after the copy was made is not its holder any more; who held it then is, though others wait already.
+/// A contender that took the lock after the copy was made is not its holder any more; the holder
+/// of the copy is, though others wait already.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_holder_of_an_older_copy_is_told() -> Result<(), Failure> {
     let node = single().await?;
@@ -306,7 +310,8 @@ async fn the_holder_of_an_older_copy_is_told() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server does not wake a poll of a directory in which something was deleted before when one above it is deleted whole.
+/// The server does not wake a poll of a directory in which something was deleted before when a
+/// directory above it is deleted whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_above_is_deleted() -> Result<(), Failure> {
     let node = single().await?;

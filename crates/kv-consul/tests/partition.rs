@@ -11,7 +11,7 @@ use kv_testsuite::{
 };
 use serde_json::json;
 
-/// Members on hosts of their own, which serve.
+/// Starts servers on hosts of their own, and returns when they serve.
 async fn started(network: &Network) -> Result<Vec<Node>, Failure> {
     let nodes = hosts(network, 3, &json!({}))?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;

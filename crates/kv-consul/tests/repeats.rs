@@ -18,12 +18,13 @@ use tokio::{
     sync::watch,
 };
 
-/// Longer than all of it takes, so that nothing ends by itself.
+/// Sets a TTL that is longer than a test takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
-/// Time for the rights to go before a request is taken for lost.
+/// Leaves time for the rights to go before a request is taken for lost.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// The repeat is refused, the token is exchanged for it, and the next one finds nothing: the first one may have released the lock.
+/// The repeat is refused, the token is exchanged for it, and the next repeat finds nothing: the
+/// first attempt may have released the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_know() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -36,7 +37,7 @@ async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_kno
     let kv = config.open().await?.with_deadline(DEADLINE);
     let root = guarded.config(ROOT).open().await?;
     let old = guarded.config(&first).open().await?;
-    // The session of both goes on.
+    // The session of both locks goes on.
     let other = kv.new_lock("other").ttl(TTL).acquire().await?;
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     proxy.hold_answer_to("delete");
@@ -60,7 +61,8 @@ async fn a_release_that_is_repeated_with_another_token_says_that_it_does_not_kno
     Ok(())
 }
 
-/// A way to a server that, when it is told to, swallows what comes back, and then says something else in its place.
+/// A way to a server that, when it is told to, swallows the answers, and then says something else
+/// in their place.
 struct Spoils {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -121,7 +123,7 @@ async fn relay(
     tokio::try_join!(tokio::io::copy(&mut asks, &mut takes), back).map(drop)
 }
 
-/// After a rotation the files differ from what a connection that goes on was made with.
+/// After a rotation the files differ from those by which a connection that goes on was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_is_not_sent_again_because_its_answer_was_no_tls() -> Result<(), Failure> {
     let ours = Certificates::new()?;
@@ -163,7 +165,7 @@ async fn who_only_writes_does_not_stay_with_an_agent_that_hangs() -> Result<(), 
     Ok(())
 }
 
-/// How many transactions the server has answered, by its own counters.
+/// Counts the transactions that the server has answered, by its own counters.
 async fn transactions(node: &Node) -> Result<u64, Failure> {
     let all = http(node.address, "GET /v1/agent/metrics?format=prometheus", b"").await?;
     let all = String::from_utf8(all.body)?;
@@ -171,7 +173,8 @@ async fn transactions(node: &Node) -> Result<u64, Failure> {
     Ok(count.unwrap_or("0").parse()?)
 }
 
-/// An agent stands still with a request for a lock, another one is asked, and the lock is given back before the first one goes on.
+/// An agent stands still with a request for a lock, another one is asked, and the lock is given
+/// back before the first one goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Failure> {
     let node = single().await?;
@@ -181,7 +184,7 @@ async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Fail
     for waits in [false, true] {
         // The agent that stands still is asked first again.
         let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(1));
-        // The session goes on.
+        // The session goes on with this lock.
         let keeps = kv.new_lock("other").ttl(TTL).acquire().await?;
         let theirs = match waits {
             true => Some(other.new_lock("l").ttl(TTL).acquire().await?),
@@ -237,7 +240,7 @@ async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Fail
     Ok(())
 }
 
-/// A session may have ended with a request that was answered by nobody.
+/// A session may have been ended by a request to whose answer nobody came to listen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_whose_answer_was_lost_says_that_it_does_not_know() -> Result<(), Failure> {
     let node = single().await?;

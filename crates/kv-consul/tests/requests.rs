@@ -1,4 +1,5 @@
-//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+//! The cost of each call, by the server's own counters; and that nothing is left when a store is
+//! closed.
 
 mod common;
 
@@ -9,7 +10,8 @@ use kv_testsuite::{Failure, failover::soon};
 use serde_json::json;
 use std::time::Duration;
 
-/// Requests to the server, without those of the counting itself. It counts them when they have been answered.
+/// Counts the requests to the server, without those of the counting itself. The server counts a
+/// request when it is answered.
 async fn requests(node: &Node) -> Result<u64, Failure> {
     let mut before = None;
     loop {
@@ -25,7 +27,7 @@ async fn requests(node: &Node) -> Result<u64, Failure> {
     }
 }
 
-/// The call asks this often, whatever is asked in the background meanwhile.
+/// Checks that the call asks this often at most, whatever is asked in the background meanwhile.
 macro_rules! costs {
     ($asked:expr, $most:expr, $call:expr) => {{
         $asked.calls();
@@ -71,7 +73,7 @@ async fn requests_per_call() -> Result<(), Failure> {
     assert_eq!(costs!(node, 1, kv.list("d")).len(), 200);
     assert_eq!(costs!(node, 1, kv.list("d").limit(10)).len(), 10);
     costs!(node, 2, kv.list("").children().try_collect::<Vec<_>>());
-    // What stores inside of it keep for themselves is looked for.
+    // The names that stores inside of the directory keep for themselves are looked for.
     costs!(node, 2, kv.delete_tree("d"));
     costs!(node, 2, kv.delete_tree(""));
 
@@ -85,7 +87,8 @@ async fn requests_per_call() -> Result<(), Failure> {
     Ok(())
 }
 
-/// An event costs one poll; whoever waits costs nothing meanwhile, and all who wait for one directory cost as much as one.
+/// An event costs one poll. Waiting costs nothing meanwhile, and all watches of one directory cost
+/// as much as one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_costs_one_poll() -> Result<(), Failure> {
     const EVENTS: u64 = 20;
@@ -131,9 +134,9 @@ async fn polls_of_what_changes_constantly_are_limited() -> Result<(), Failure> {
         puts += 1;
     }
     let polls = requests(node).await? - before - puts;
-    // Ten a second each, and some more until that is reached.
+    // Each watch has ten polls a second, and some more until that is reached.
     assert!(polls <= 2 * (4 * 10 + 20), "{polls} polls beside {puts} puts in four seconds");
-    // And yet the newest is told.
+    // And yet the newest state is told.
     let newest = other.get("d/k").await?.ok_or("it is there")?;
     loop {
         if let kv_core::WatchEvent::Put(entry) = watch.event().await?
@@ -144,7 +147,7 @@ async fn polls_of_what_changes_constantly_are_limited() -> Result<(), Failure> {
     }
 }
 
-/// By default a server takes 200 connections of one machine.
+/// A server takes 200 connections of one machine by default.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_fits_into_the_default_limit_of_connections() -> Result<(), Failure> {
     let node = &with(&json!({})).await?;
@@ -166,7 +169,8 @@ async fn a_store_fits_into_the_default_limit_of_connections() -> Result<(), Fail
     Ok(())
 }
 
-/// The handles of one process share what an agent takes of it, and what keeps a lock goes before what watches.
+/// The handles of one process share what an agent takes from it, and what keeps a lock goes before
+/// what watches.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), Failure> {
     const STORES: usize = 12;
@@ -189,7 +193,7 @@ async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), F
     for watch in &mut watches {
         assert!(matches!(soon("its event", watch.event()).await??, WatchEvent::Put(_)));
     }
-    // One more finds room, also when the lock was renewed several times beside all of them.
+    // One more store finds room, also when the lock was renewed several times beside all of them.
     while held.elapsed() < Duration::from_secs(15) {
         assert!(guard.is_held());
         let one_more = kv_consul::open(&url(STORES)).await?;
@@ -219,7 +223,7 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let waiting = tokio::spawn(kv.new_lock("l").acquire().into_future());
     let refused = kv.put("leased", "").ttl(long).if_missing().await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
-    // Keys with a TTL that are replaced, deleted, one by one or as a tree.
+    // These keys with a TTL are replaced, or deleted one by one or as a tree.
     for key in ["t/a", "t/b", "t/c/d"] {
         kv.put(key, "").ttl(long).await?;
     }
@@ -287,7 +291,7 @@ async fn the_servers_own_limits_are_learnt() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes of one key at the same time come back in any order: what counts is the server's.
+/// Writes of one key at the same time come back in any order: the server's order counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(), Failure> {
     let node = &single().await?;
@@ -297,7 +301,7 @@ async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(),
         let kv = kv.clone();
         rounds.spawn(async move {
             let key = format!("k{n}");
-            // Each has a session of its own.
+            // Each round has a session of its own.
             let ttl = Duration::from_millis(20_000 + n);
             kv.put(format!("warm{n}"), "").ttl(ttl).await?;
             let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
@@ -311,7 +315,7 @@ async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(),
         let (key, with, without) = round??;
         last.push((key, with.max(without)));
     }
-    // Longer than a session is given to further puts, and much shorter than the TTL.
+    // The pause is longer than a session is given to further puts, and much shorter than the TTL.
     tokio::time::sleep(Duration::from_secs(4)).await;
     for (key, version) in last {
         assert_eq!(kv.get(&key).await?.map(|entry| entry.version), Some(version), "{key}");

@@ -1,4 +1,5 @@
-//! Large trees that are deleted, or may no longer be read, over a link that is far away; tokens that are exchanged.
+//! Large trees that are deleted, or may no longer be read, over a link that is far away; tokens
+//! that are exchanged.
 
 mod common;
 
@@ -62,7 +63,7 @@ async fn a_large_tree_that_is_deleted_far_away_is_told() -> Result<(), Failure> 
     Ok(())
 }
 
-/// It was gone when the server was asked, and is there again when that answer is looked at.
+/// The key was gone when the server was asked, and is there again when that answer is looked at.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_made_anew_behind_an_answer_is_no_outage() -> Result<(), Failure> {
     let node = single().await?;
@@ -74,10 +75,10 @@ async fn a_key_that_is_made_anew_behind_an_answer_is_no_outage() -> Result<(), F
     synced(&mut watch).await?;
     proxy.delay(Duration::from_millis(100));
     for round in 0..5 {
-        // What was asked before is with the server when this is answered.
+        // Requests from before are with the server when this one is answered.
         far.get("other").await?;
         near.delete("d/k").await?;
-        // Some round trips, in which the server answers.
+        // These are some round trips, in which the server answers.
         for _ in 0..10 {
             near.get("other").await?;
         }
@@ -118,7 +119,8 @@ async fn rights_withdrawn_from_a_large_tree_far_away_end_its_watch() -> Result<(
     Ok(())
 }
 
-/// The new token is in the file, and the old one may read less before the server is told to forget it.
+/// The new token is in the file, and the old one may read less before the server is told to forget
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -152,7 +154,7 @@ async fn a_token_that_may_less_before_it_is_exchanged_deletes_nothing() -> Resul
     Ok(())
 }
 
-/// Who reads slowly lists again, and the listing leaves out what is hidden since.
+/// A user who reads slowly lists again, and the listing leaves out what is hidden since.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -161,7 +163,7 @@ async fn rights_withdrawn_from_a_slow_reader_are_no_deletions() -> Result<(), Fa
     root.put("d/secret/a", "").await?;
     let mut watch = kv.watch_tree("d").await?;
     synced(&mut watch).await?;
-    // More than is kept for one who does not read.
+    // This is more than is kept for a watch that is not read.
     for n in 0..16 {
         root.put(format!("d/open/{n}"), vec![0; 256 << 10]).await?;
     }
@@ -197,7 +199,8 @@ async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lock `l` of `kv` whose release is refused, and one who waits by the same session for the lock of this name.
+/// A lock `l` of `kv` whose release is refused, and a contender of the same session that waits for
+/// the lock of a given name.
 struct Refused {
     _guarded: Guarded,
     kv: Kv,
@@ -206,7 +209,7 @@ struct Refused {
     waits: JoinHandle<kv_core::Result<Guard>>,
 }
 
-/// The least that a store grants which does not know the server's limits.
+/// Sets the least TTL that a store grants which does not know the server's limits.
 const TTL: Duration = Duration::from_secs(10);
 
 impl Refused {
@@ -228,7 +231,7 @@ impl Refused {
         .await??;
         let less = format!(r#"key_prefix "mine/.kv/lock/1/l/" {{ policy = "read" }} {MINE}"#);
         guarded.change("mine", &less).await?;
-        // An attempt on it would be one of the same line.
+        // The probe is a name in the same queue.
         let probe = json!([{ "KV": { "Verb": "delete", "Key": "mine/.kv/lock/1/l/probe" } }]);
         let header = format!("X-Consul-Token: {token}\r\n");
         soon("the right to be gone", async {
@@ -242,7 +245,8 @@ impl Refused {
     }
 }
 
-/// Waiting by the same session, one would keep it, and the lock with it, for as long as others hold what one waits for.
+/// A contender that waits under the same session would keep it, and the lock with it, for as long
+/// as others hold what the contender waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let Refused { _guarded, kv, root, other, waits } = Refused::begin("other").await?;
@@ -250,7 +254,7 @@ async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() ->
     assert!(!waits.is_finished());
     assert!(other.ok_or("it is held")?.release().await?);
     let got = soon("who waited", waits).await???;
-    // It hangs on a session that is kept.
+    // The lock hangs on a session that is kept alive.
     tokio::time::sleep(2 * TTL).await;
     assert!(got.is_held() && next.is_held());
     kv.put("fenced", "").fenced(&got).await?;
@@ -261,7 +265,7 @@ async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Result<(), Failure> {
     let Refused { _guarded, kv: _kv, root, waits, .. } = Refused::begin("l").await?;
-    // Nor may one get into that line again.
+    // Nor may the contender get into that queue again.
     let refused = soon("who waited", waits).await??.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
     assert!(soon("the lock", root.new_lock("l").ttl(TTL).acquire()).await??.release().await?);

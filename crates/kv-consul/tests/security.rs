@@ -1,4 +1,5 @@
-//! TLS, client certificates and tokens; what one gets for wrong ones, and for rights that are withdrawn.
+//! TLS, client certificates and tokens; and the errors for wrong ones, and for rights that are
+//! withdrawn.
 
 mod common;
 
@@ -13,7 +14,7 @@ use kv_testsuite::{Certificates, Failure, Harness, Rotation, failover::soon, tor
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A server that speaks TLS on a port of its own.
+/// Starts a server that speaks TLS on a port of its own.
 async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
     let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.file(name));
     with(&json!({
@@ -22,7 +23,8 @@ async fn server(certificates: &Certificates, only_known_clients: bool) -> Result
     .await
 }
 
-/// Opening is refused, in this way, without waiting for the deadline.
+/// Checks that opening is refused, in this way, without waiting for the deadline; returns the
+/// error.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
     let begun = Instant::now();
     let error = match config.deadline(Duration::from_secs(30)).open().await {
@@ -170,12 +172,12 @@ async fn tokens() -> Result<(), Failure> {
             root.put(key, "").await?;
         }
     }
-    // Who may not read the prefix is told so at once, and which setting it is.
+    // A store that may not read the prefix is told so at once, and which setting is to blame.
     let nobody = || Config::new([guarded.0.address.to_string()]).prefix("mine/");
     refused(nobody(), ErrorKind::PermissionDenied, "`token`").await?;
     refused(guarded.config(&mine).prefix("yours/"), ErrorKind::PermissionDenied, "\"yours/\"").await?;
 
-    // The server's limits are for those who may read them; the defaults for others.
+    // Those who may read the server's limits know them; others take the defaults.
     let less = guarded.token("less", MINE).await?;
     let kv = guarded.config(&less).open().await?;
     let least = |kv: &Kv| kv.capabilities().lock.as_ref().map(|lock| lock.ttl.least);
@@ -202,7 +204,8 @@ async fn tokens() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token that is rotated: the file of the new one is there before the old one is gone, or a moment later.
+/// A token is rotated: the file of the new one is there before the old one is gone, or a moment
+/// later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -248,7 +251,7 @@ async fn a_token_in_a_file_is_read_again() -> Result<(), Failure> {
         Ok::<_, Failure>(())
     })
     .await??;
-    // For a while nobody knows us; what waits does not give up at once.
+    // For a while the server does not know us; what waits does not give up at once.
     assert_eq!(kv.get("a").await.map(drop).unwrap_err().kind(), ErrorKind::Unauthenticated);
     other.put("d/between", "").await?;
     std::fs::write(&file, &second)?;
@@ -296,7 +299,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     while watch.event().await? != WatchEvent::Synced {}
     let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
     let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
-    // The server's are new a moment before ours are.
+    // The server's certificates are new a moment before ours are.
     node.daemon.stop();
     certificates.renew_server()?;
     node.start().await?;
@@ -315,7 +318,7 @@ async fn certificates_are_read_again() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a token may not read any more is left out of listings by the server, with nothing that tells.
+/// The server leaves out of listings what a token may not read any more, with nothing that tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failure> {
     let guarded = Guarded::start(&json!({})).await?;
@@ -339,7 +342,8 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     guarded.change("mine", &less).await?;
     let withdrawn = async { while kv.get("secret/a").await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), withdrawn).await?;
-    // Of a watch the server looks at rights when something happens, or when it was held long enough.
+    // The server looks at the rights of a watch when something happens, or when it was held long
+    // enough.
     root.put("secret/b", "2").await?;
     for (name, watch) in [("tree", &mut secret), ("key", &mut one), ("root", &mut all)] {
         let end = loop {
@@ -360,7 +364,7 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
             event => assert!(!matches!(event, WatchEvent::Delete { .. }), "{event:?}"),
         }
     }
-    // And so does one who begins to watch now, beside many others.
+    // And so does a watch that begins now, beside many others.
     let mut watch = kv.watch("open/a").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Put(_)));
     Ok(())
@@ -381,7 +385,7 @@ async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() ->
     kv_testsuite::repeat::is_refused(common::fire::suite().await?).await
 }
 
-/// The right to write keys is gone, that to renew sessions is not.
+/// The right to write keys is gone, the right to renew sessions is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), Failure> {
     let server = common::fire::suite().await?;
@@ -399,6 +403,6 @@ async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), F
     troubles.end(Stroke::Rights).await?;
     assert!(kv.new_lock("l").acquire().await?.release().await?);
     kv.close().await?;
-    // It may wait for its server.
+    // The drop may wait for the server.
     Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
 }

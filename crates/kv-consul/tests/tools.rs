@@ -1,4 +1,4 @@
-//! Both ways with Consul's own tool, byte for byte.
+//! Data that the store writes and Consul's own tool reads, and the other way round, byte for byte.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn all_bytes() -> Vec<u8> {
     (0..=u8::MAX).chain([0, b'\n', b'\r', 0xff]).collect()
 }
 
-/// Every character that a key may hold and a path, or a query, or a pattern, may not.
+/// Holds every character that a key may hold and a path, or a query, or a pattern, may not.
 const ODD: &str = "ключ/🔑 *?#%25&=+;,:@!$'()[]{}|\\^`\"<>~/x\u{a0}x\u{200b}y/é.é/...";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,7 @@ async fn what_we_wrote_consul_reads() -> Result<(), Failure> {
         assert_eq!(read.trim_end(), common::base64(&value), "{key}");
     }
     kv.put(ODD, "odd").await?;
-    // What the server takes in no path is listed, watched and locked all the same.
+    // A name that the server takes in no path is listed, watched and locked all the same.
     let odd = Directory::parse("ключ")?;
     assert_eq!(kv.list(odd).await?.len(), 2);
     let mut watch = kv.watch(ODD).await?;
@@ -61,7 +61,7 @@ async fn what_consul_wrote_we_read() -> Result<(), Failure> {
         let found = kv.get(key).await?.ok_or("consul put it")?;
         assert_eq!(found.value, value, "{key}");
         assert!(kv.exists(key).await?);
-        // And its version is one to build on.
+        // A write can depend on its version.
         kv.put(key, "mine").if_version(found.version).await?;
     }
     assert_eq!(kv.list("").await?.len(), 2);
@@ -72,7 +72,7 @@ async fn what_consul_wrote_we_read() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A folder as the server's own pages make it is no key, and a lock of its tool is data.
+/// A folder that the server's own pages make is no key, and a lock of its tool is data.
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_and_locks_of_consul() -> Result<(), Failure> {
     let node = single().await?;
@@ -95,7 +95,8 @@ async fn folders_and_locks_of_consul() -> Result<(), Failure> {
     while kv.exists("held").await? {
         assert!(std::time::Instant::now() < ends, "the TTL of a key that another tool made");
     }
-    // The delay behind that tool's lock is the server's: a clear refusal, and nothing is written.
+    // The delay behind that tool's lock is the server's: the put is clearly refused, and nothing
+    // is written.
     let took = common::http(node.address, &format!("PUT /v1/kv/tools/held?acquire={id}"), b"theirs").await?;
     assert_eq!(took.body, b"true");
     common::http(node.address, &format!("PUT /v1/session/destroy/{id}"), b"").await?;

@@ -1,4 +1,5 @@
-//! Workloads under fire on Consul. `KV_TORTURE_LONG=1 cargo test -p kv-consul --test torture` runs the long form.
+//! Workloads under fire on Consul. `KV_TORTURE_LONG=1 cargo test -p kv-consul --test torture` runs
+//! the long form.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Workloads under fire on a cluster, in a network of its own: `cargo test -p kv-consul --test torture_cluster`. Ends with 77
-//! where nobody may make network namespaces.
+//! Workloads under fire on a cluster, in a network of its own:
+//! `cargo test -p kv-consul --test torture_cluster`. Ends with 77 where nobody may make network
+//! namespaces.
 
 mod common;
 

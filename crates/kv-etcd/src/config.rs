@@ -12,8 +12,8 @@ const PORT: u16 = 2379;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// The files of [`Tls`] are read again for every new connection, so that certificates may be replaced while the store is
-/// open. `Debug` shows no password, and `Serialize` writes none.
+/// The files of [`Tls`] are read again for every new connection, so that certificates may be
+/// replaced while the store is open. `Debug` shows no password, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -50,46 +50,50 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the cluster of these members, `host:port` each; port 2379 where none is given. They are tried in turn when one
-    /// fails, so name all that clients may use.
+    /// Makes the settings for a cluster with these members, each `host:port`; the port is 2379
+    /// where none is given. When one member fails, the next is tried, so name all that clients may
+    /// use.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The directory on the server that the store is: all names begin with it and a slash, which is added where it is not
-    /// given. The whole server unless told otherwise.
+    /// Sets the directory on the server that the store is: all names begin with it and a slash,
+    /// which is added where it is missing. By default the store is the whole server.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// In place of a prefix: what all names on the server begin with, byte for byte, for trees that exist. One that does not
-    /// end in a slash takes in whatever begins like it: `app` has `application/secret` as `lication/secret`.
+    /// Sets the bytes that all names on the server begin with, in place of
+    /// [`prefix`](Self::prefix): for trees that exist already. A raw prefix that does not end in a
+    /// slash takes in every name that begins with it: for `app`, the name `application/secret` is
+    /// the key `lication/secret`.
     pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.raw_prefix = Some(prefix.into());
         self
     }
 
-    /// Who asks, where the cluster has authentication switched on.
+    /// Sets the user and its password, for a cluster that has authentication switched on.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.user, self.password) = (Some(name.into()), Some(password.into()));
         self
     }
 
-    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
-    /// it is set.
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a
+    /// certificate. By default connections are in plain text.
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = tls.into();
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets how long opening may take: five seconds by default.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which the locks and leases of this side live: the system's by default,
+    /// another one in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -98,9 +102,11 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given or that the server does
-    /// not understand, [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one
-    /// of the two sides does not accept, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given
+    /// or that the server does not understand, and
+    /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates
+    /// that one of the two sides does not accept: both come without waiting for the deadline.
+    /// [`Unavailable`](kv_core::ErrorKind::Unavailable) or
     /// [`Timeout`](kv_core::ErrorKind::Timeout) when no member answered in time;
     /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for an etcd before 3.4.
     ///
@@ -110,8 +116,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
-    /// [`Kv::new`].
+    /// Opens the store as [`open`](Self::open) does, and returns it without a handle: for layers,
+    /// and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -138,8 +144,8 @@ impl Config {
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
-    /// be read.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter
+    /// that is unknown or cannot be read.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["etcd"])?;
         let config = Self {
@@ -181,7 +187,7 @@ fn address(host: &str) -> Result<String> {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Notes in an error that it is one of opening this backend's store.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "etcd", None)
 }

@@ -1,4 +1,5 @@
-//! What all rooms take: the client, the names, the clock, the limits, and what lives as long as the store.
+//! The state that all modules of the store share: the client, the names, the clock, the limits,
+//! and what lives as long as the store.
 
 use crate::{
     client::{
@@ -23,26 +24,26 @@ use std::{
     time::Duration,
 };
 
-/// How long `close` waits for what others dropped.
+/// Limits how long `close` waits for the tasks that give back what was dropped.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
 
-/// One opened store, as the rooms take it.
+/// One opened store, as its modules share it.
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) sessions: Sessions,
-    /// What was made and has to be given back.
+    /// Holds the tasks that give back what was made on the server.
     pub(crate) tasks: Tasks,
-    /// What looks after leases without keys, which end by themselves.
+    /// Holds the tasks that revoke leases without keys; such leases also end by themselves.
     pub(crate) sweeps: Tasks,
-    /// The revision of the last answer.
+    /// Holds the revision of the last answer.
     seen: AtomicI64,
 }
 
 impl Core {
-    /// Asks the server what it is, and makes a store on it.
+    /// Asks the server for its version, and makes a store on it.
     pub(crate) async fn open(
         client: Client,
         prefix: String,
@@ -50,11 +51,11 @@ impl Core {
         deadline: Deadline,
     ) -> Result<Self> {
         let client = Arc::new(client);
-        // Both are answered by any member, without a leader, by one that is full and by a learner: what can be done there,
-        // the calls will tell.
+        // Any member answers both requests: without a leader, when it is full, and as a learner.
+        // Later calls tell what can be done there.
         version::check(status(&client, Purpose::Stale, deadline).await?.version())?;
         let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
-        // Nothing else here needs a user.
+        // No other request here needs a user.
         let asked = client.call(Purpose::Stale, deadline, |s| {
             let (name, count) = (names.health(), GetOptions::new().with_count_only().with_serializable());
             async move { s.kv_client().get(name, Some(count)).await }
@@ -119,7 +120,7 @@ impl Core {
         self.range(Purpose::Read, deadline, &self.names.health(), count).await?;
         let status = status(&self.client, Purpose::Read, deadline).await?;
         let mut health = Health::new(status.version());
-        // Servers may keep the list of members to administrators.
+        // A server may keep the list of members to administrators.
         let members = self
             .client
             .call(Purpose::Read, deadline, |s| async move { s.cluster_client().member_list().await });
@@ -136,7 +137,8 @@ impl Core {
 
     /// Gives back what was taken, and ends the sessions and the connections.
     pub(crate) async fn close(&self) -> Result<()> {
-        // What hangs on the sessions of locks goes with them, so that neither waits for the other.
+        // Contenders end with the sessions of their locks, so that neither has to wait for the
+        // other.
         let others = Deadline::after(GIVEN_BACK).limit(self.tasks.finish());
         let sweeps = Deadline::after(GIVEN_BACK).limit(self.sweeps.finish());
         let (given_back, ended, _) = tokio::join!(others, self.sessions.end(), sweeps);

@@ -1,4 +1,4 @@
-//! What a failed request means: what it did, and what to do about it.
+//! The meaning of a failed request: its effect, and what to do about it.
 
 use etcd_client::{Error as ClientError, WatchResponse};
 use kv_core::{
@@ -21,15 +21,15 @@ pub(crate) struct Failure {
     pub(crate) about: About,
 }
 
-/// What a failure is about, beyond what it did.
+/// The subject of a failure, besides its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
-    /// The server says something of the data: an answer like any other, by which one sees what an
-    /// earlier attempt did.
+    /// The data, of which the server tells something: an answer like any other, which shows what
+    /// an earlier attempt did.
     Data,
-    /// The server does not accept the token.
+    /// The token, which the server does not accept.
     Token,
-    /// The two sides did not trust or understand one another.
+    /// TLS: the two sides did not trust or understand one another.
     Tls,
     Other,
 }
@@ -44,15 +44,15 @@ impl Failure {
         self
     }
 
-    /// Makes it a refusal that may pass.
+    /// Makes the failure a refusal that may pass.
     pub(crate) fn passing(mut self) -> Self {
         self.failed.error = Error::new(ErrorKind::Unavailable, "it may pass").with_cause(self.failed.error);
         self.with_effect(Effect::RefusedHere)
     }
 }
 
-/// Returns what a refusal with an error of this kind did: nothing. TLS, addresses and logins are
-/// each member's own; any other refusal is one answer for all members.
+/// Returns the effect of a refusal with an error of this kind: nothing was done. TLS, addresses
+/// and logins are each member's own; any other refusal holds for all members.
 pub(crate) fn refusal(kind: ErrorKind) -> Effect {
     match kind {
         ErrorKind::Unauthenticated | ErrorKind::InvalidArgument => Effect::RefusedHere,
@@ -60,9 +60,9 @@ pub(crate) fn refusal(kind: ErrorKind) -> Effect {
     }
 }
 
-/// Reads what the client says of a request to the member of this name. `was_right` says that the
-/// settings were: it has answered before, so that what looks like wrong ones is an outage, or the
-/// rotation of a certificate.
+/// Returns the failure that the client's error means, for a request to the member of this name.
+/// `was_right` tells that the settings are known to be right, since the member has answered
+/// before: what looks like wrong settings is then an outage, or the rotation of a certificate.
 pub(crate) fn classify(member: &str, was_right: bool, error: ClientError) -> Failure {
     let (effect, kind, why) = match &error {
         ClientError::GRpcStatus(status) => of_status(status, was_right),
@@ -96,7 +96,8 @@ fn about(status: &Status) -> About {
     }
 }
 
-/// Reads how the server refused a watch, which it tells in the stream: as of any other request.
+/// Returns the refusal of a watch, which the server sends in the stream, as an error like that of
+/// any other request.
 pub(crate) fn refused_watch(said: Option<&WatchResponse>) -> ClientError {
     let reason = said.map_or("", WatchResponse::cancel_reason);
     ClientError::GRpcStatus(match reason {
@@ -109,7 +110,7 @@ pub(crate) fn refused_watch(said: Option<&WatchResponse>) -> ClientError {
     })
 }
 
-/// The client's error, in the words of the server or of the system alone.
+/// The client's error, shown in the words of the server or of the system alone.
 #[derive(Debug)]
 struct Said(ClientError);
 
@@ -125,7 +126,7 @@ impl fmt::Display for Said {
     }
 }
 
-/// It has no source: what the client's error says is said.
+/// Names no source: the text says all that the client's error says.
 impl StdError for Said {}
 
 fn chain(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
@@ -138,20 +139,21 @@ fn refused(kind: ErrorKind, why: Option<&'static str>) -> Meaning {
     (refusal(kind), kind, why)
 }
 
-/// Nothing was sent.
+/// Returns the meaning of an error before which nothing was sent.
 fn unsent(why: &'static str) -> Meaning {
     (Effect::None, ErrorKind::Unavailable, Some(why))
 }
 
-/// The server answered that it did nothing, and it or another one may later.
+/// Means that the server answered that it did nothing, and that it or another member may do it
+/// later.
 const BUSY: Meaning = (Effect::RefusedHere, ErrorKind::Unavailable, None);
 
 fn of_status(status: &Status, was_right: bool) -> Meaning {
     if let Some(tls) = chain(status).find_map(tls) {
         return of_tls(tls, was_right);
     }
-    // What one hears as the first thing from a server is about TLS, also where the client kept only the words. Later it
-    // is an outage.
+    // As the first thing that is heard from a server, these words are about TLS, even where the
+    // client kept only the words. Later they are an outage.
     let heard =
         |words: &str| !was_right && chain(status).last().is_some_and(|e| e.to_string().contains(words));
     if heard("received fatal alert") {
@@ -182,7 +184,7 @@ fn of_tls(error: &TlsError, was_right: bool) -> Meaning {
         _ => (ErrorKind::Unauthenticated, "TLS failed"),
     };
     match was_right {
-        // An alert can come after what was sent.
+        // An alert can come after the request was sent.
         true if matches!(error, TlsError::AlertReceived(_)) => {
             (Effect::Unknown, ErrorKind::Unavailable, Some(why))
         }
@@ -191,16 +193,17 @@ fn of_tls(error: &TlsError, was_right: bool) -> Meaning {
     }
 }
 
-/// Begins whatever etcd says.
+/// Begins every message of etcd's own.
 const MARK: &str = "etcdserver:";
 const DENIED: &str = "etcdserver: permission denied";
-/// The token is of a time before a change of users or roles.
+/// Tells that the token is from before a change of users or roles.
 const OLD: &str = "revision of auth store is old";
-/// There was no token.
+/// Tells that there was no token.
 const EMPTY: &str = "user name is empty";
 const LEASE_EXISTS: &str = "lease already exists";
 
-/// The server's code: a proxy of etcd's own (`etcd grpc-proxy`) hands on the words alone.
+/// Returns the server's code. Where there is none it is read from the message: a proxy of etcd's
+/// own (`etcd grpc-proxy`) passes on the message alone.
 fn code(status: &Status) -> Code {
     const WORDS: &[(&str, Code)] = &[
         ("invalid auth token", Code::Unauthenticated),
@@ -224,8 +227,8 @@ fn code(status: &Status) -> Code {
     }
 }
 
-/// What the server's own words mean. A refusal by its front door took no effect; a time-out behind
-/// it may have.
+/// Returns the meaning of the server's own words. A request that was refused at once took no
+/// effect; one that timed out later may have taken effect.
 fn of_answer(status: &Status, was_right: bool) -> Meaning {
     use ErrorKind::{
         InvalidArgument, LeaseLost, NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated,
@@ -234,7 +237,8 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
     if says("larger than max") && status.code() == Code::ResourceExhausted {
         return refused(TooLarge, Some("allows less than etcd's defaults"));
     }
-    // The words of whatever stands between us and it, which had the request and may have handed it on.
+    // These are the words of something between us and the server, which had the request and may
+    // have passed it on.
     if !says(MARK) {
         let is_no_grpc = says("HTTP status code") || says("h2 protocol error") && !was_right;
         let why = is_no_grpc.then_some(if was_right { NOT_ITS_WORD } else { NO_ETCD });
@@ -267,7 +271,7 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
         {
             BUSY
         }
-        // A member that lags behind the one which told the revision.
+        // This member lags behind the one that told the revision.
         Code::OutOfRange if says("future revision") => BUSY,
         Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {
             refused(Other, None)
@@ -286,17 +290,17 @@ pub(crate) fn unexpected(why: &'static str) -> Error {
     Error::new(ErrorKind::Other, why)
 }
 
-/// Whether the server says that there is a lease of this number.
+/// Tells whether the server says that a lease of this number exists.
 pub(crate) fn is_lease_there(error: &Error) -> bool {
     says(error, LEASE_EXISTS)
 }
 
-/// Whether a login failed because nobody needs to log in.
+/// Tells whether a login failed because authentication is switched off.
 pub(crate) fn needs_no_login(error: &ClientError) -> bool {
     matches!(error, ClientError::GRpcStatus(status) if status.message().contains(NOT_ENABLED))
 }
 
-/// Whether the client's error behind this one has these words of the server.
+/// Tells whether the server's message behind this error contains these words.
 pub(crate) fn says(error: &Error, part: &str) -> bool {
     let cause = error.cause().and_then(|c| c.downcast_ref::<Said>());
     matches!(cause, Some(Said(ClientError::GRpcStatus(status))) if status.message().contains(part))

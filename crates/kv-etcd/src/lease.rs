@@ -1,5 +1,6 @@
-//! Leases: granted under numbers of our own, so that a grant can be undone whatever became of its answer. The number also
-//! tells what the lease is for: only one that was made for a TTL is ever revoked because its keys are gone.
+//! Leases, granted under numbers of our own, so that a grant can be undone whatever became of its
+//! answer. The number also tells what the lease is for: only a lease that was made for a TTL is
+//! ever revoked because its keys are gone.
 
 use crate::{
     client::{Client, Purpose},
@@ -14,28 +15,31 @@ use kv_core::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Begins the numbers of leases of TTLs. Then comes how many keys were put under it, in one transaction, and then what is
-/// random. Nobody knows such a lease but that transaction, so that no other key can come.
+/// Begins the number of a lease that was made for a TTL. Behind it stands how many keys one
+/// transaction put under the lease, and then come random bits. Only that transaction knows the
+/// lease, so that no other key can come under it.
 const TTL: i64 = 0x6b54 << 48;
 const MARK: i64 = 0x7fff << 48;
 const KEYS: u32 = 41;
 const MOST_KEYS: i64 = 127;
 const RANDOM: i64 = (1 << KEYS) - 1;
-/// All others, of users and of locks, have random numbers that are smaller.
+/// Masks the random numbers of all other leases, those of users and of locks, so that they are
+/// smaller.
 const OTHERS: i64 = i64::MAX >> 1;
 
-/// How many leases without keys are revoked at once, and one after another.
+/// Limits how many tasks revoke leases without keys side by side; each revokes at least `SWEPT`,
+/// one after another.
 const SWEEPERS: usize = 8;
 const SWEPT: usize = 4;
 
-/// What a lease is for.
+/// The use of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
-    /// So many keys, which one transaction puts.
+    /// A TTL of so many keys, which one transaction puts.
     Ttl(usize),
-    /// Whatever its owner hangs on it, and when.
+    /// Keys that its owner puts under it, at any time.
     Owner,
-    /// Locks, whose users do not ask whether it was there when it was ended.
+    /// Locks, whose users do not ask whether the lease was there when it was ended.
     Session,
 }
 
@@ -43,7 +47,8 @@ impl For {
     fn number(self) -> i64 {
         let random = unique().cast_signed();
         match self {
-            // More than the number has room for are none that are ever all known to be gone.
+            // A count that the number has no room for becomes 0: such a lease is never found
+            // empty, and ends by its TTL.
             Self::Ttl(keys) => {
                 let keys = i64::try_from(keys).ok().filter(|&keys| keys <= MOST_KEYS).unwrap_or(0);
                 TTL | keys << KEYS | random & RANDOM
@@ -53,7 +58,8 @@ impl For {
     }
 }
 
-/// Those of these leases, each of which lost so many keys at once, that were made for a TTL and have none any more.
+/// Returns those of the leases that were made for a TTL and have no key any more. `leases` has one
+/// item for each key that was lost at once.
 pub(crate) fn emptied(leases: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut lost = BTreeMap::<i64, i64>::new();
     for lease in leases {
@@ -67,9 +73,9 @@ pub(crate) fn emptied(leases: impl IntoIterator<Item = i64>) -> Vec<i64> {
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) id: i64,
-    /// A moment before it was granted.
+    /// Holds a moment before the lease was granted.
     pub(crate) at: Instant,
-    /// What the server made of the TTL.
+    /// Holds the TTL that the server granted.
     pub(crate) ttl: Duration,
     pub(crate) revoke: Undo,
 }
@@ -86,7 +92,8 @@ pub(crate) async fn grant(
     loop {
         let id = what.number();
         let (at, client, tasks) = (core.clock.now(), core.client.clone(), core.tasks.clone());
-        // Only behind the answer it can be revoked for certain: it is heard, also when nobody waits any more.
+        // A lease can be revoked for certain only after the answer, so the answer is awaited even
+        // when the caller is gone.
         let asked = core.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Purpose::Repeatable, deadline, |service| {
@@ -110,10 +117,11 @@ pub(crate) async fn grant(
                 let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
                 return Ok(Grant { id, at, ttl, revoke });
             }
-            // Ours, if the answer to an earlier attempt was lost, or somebody else's: left to its TTL.
+            // The lease is ours, if the answer to an earlier attempt was lost, or somebody else's:
+            // it is left to its TTL.
             Err(e) if is_lease_there(&e) => revoke.forget(),
             Err(e) => {
-                // A server that becomes full by a request has done it all the same.
+                // A server that becomes full by a request does it, though it refuses it.
                 if !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::NoSpace) {
                     revoke.forget();
                 }
@@ -123,12 +131,13 @@ pub(crate) async fn grant(
     }
 }
 
-/// Ends a lease, and its keys.
+/// Ends a lease, and deletes its keys; returns whether the lease was there.
 pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
     revoke(&client, id, each_request).await.map(|revoked| revoked.answer)
 }
 
-/// Ends a lease, and its keys; whether it was there.
+/// Revokes a lease, which deletes its keys; returns whether the lease was there, and whether the
+/// answer is to a repeat.
 async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answered<bool>> {
     let revoke = |service: etcd_client::Client| async move { service.lease_client().revoke(id).await };
     let revoked = client.ask(Purpose::Repeatable, Deadline::after(each_request), revoke).await?;
@@ -140,7 +149,8 @@ async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answ
     }
 }
 
-/// What a repeat found to be gone, which the copy before it may have ended.
+/// Returns the error of a repeat that found nothing: the attempt before it may have ended what is
+/// gone.
 pub(crate) fn gone(what: &str) -> Error {
     let why = format!("{what} is gone; whether it was there until now is not known, for an answer was lost");
     Error::new(ErrorKind::OutcomeUnknown, why)
@@ -153,7 +163,7 @@ pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Resul
     client.call(Purpose::Renewal, deadline, renewal).await
 }
 
-/// Keeps a lease alive as long as the answer lives.
+/// Keeps a lease alive for as long as the returned value lives.
 pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
     let (client, id) = (core.client.clone(), grant.id);
     Alive::keep_by(&core.clock, grant.ttl, grant.at, move |deadline| {
@@ -162,7 +172,8 @@ pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
     })
 }
 
-/// Revokes in the background the leases of TTLs that lost all their keys by a write, which found these there.
+/// Revokes in the background the leases of TTLs that lost all their keys by a write; `there` holds
+/// the keys that the write found.
 pub(crate) fn replaced<'a>(core: &Core, there: impl IntoIterator<Item = &'a KeyValue>) {
     sweep(core, emptied(there.into_iter().map(KeyValue::lease)));
 }
@@ -174,7 +185,7 @@ pub(crate) fn sweep(core: &Core, mut leases: Vec<i64>) {
         let client = core.client.clone();
         core.sweeps.spawn(async move {
             for lease in part {
-                // What cannot be revoked ends by its TTL.
+                // A lease that cannot be revoked ends by its TTL.
                 let _ = end(client.clone(), lease, Deadline::DEFAULT).await;
             }
             Ok(())
@@ -182,7 +193,7 @@ pub(crate) fn sweep(core: &Core, mut leases: Vec<i64>) {
     }
 }
 
-/// [`Store::lease`](kv_core::driver::Store::lease).
+/// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;

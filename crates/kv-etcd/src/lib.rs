@@ -1,6 +1,6 @@
 //! The kv store on etcd v3.
 //!
-//! What it maps onto what:
+//! The table shows by which means of the server each promise is kept:
 //!
 //! | promise | on the server |
 //! |---|---|
@@ -11,56 +11,75 @@
 //! | list | ranges, all at the revision of the first page |
 //! | delete_tree | one range deletion |
 //! | transact | one transaction |
-//! | watch | a reading, then a watch from its revision on; after an outage what differs |
-//! | lock | one contender key per waiter under a lease that the locks of one TTL share; the one created first holds it, its `create_revision` is the token; a name in its line without a lease is nobody's |
-//! | our own keys | at the prefix, then `\x01`, which no key can begin with |
+//! | watch | a watch, then a list at one revision; after an outage the list tells what differs |
+//! | lock | one key for each contender, under a lease that all locks of one TTL share; the contender created first holds the lock, and its `create_revision` is the fencing token; a name in the queue without a lease is no contender |
+//! | our own keys | below the prefix, behind `\x01`, which no key can begin with |
 //!
 //! # Limits
-//! * TTLs are whole seconds, and at least two of them, or more where the server's election time-out asks for more: what it
-//!   granted is told. A change of the leader, and so a restart of a single server, grants each lease its whole TTL anew.
-//! * A value has 1.5 MiB less what a request needs besides it; a transaction 128 conditions and writes. A server that was
-//!   told to take less answers [`TooLarge`](kv_core::ErrorKind::TooLarge) itself.
-//! * A key with a TTL that is replaced or deleted leaves a lease without a key, which is revoked in the background. The lease
-//!   of several keys with one TTL, put by one transaction, is revoked when they go together; else, and where another tool
-//!   replaces or deletes a key, it ends by its TTL. Leases of users and of locks are never touched. To know of it, every write
-//!   looks at the key in the same request: a user needs the right to read what it writes.
-//! * `delete_tree` also deletes names below the directory that other tools wrote and that are no keys. It leaves alone what
-//!   holds the character `\x01`: what stores around whose prefixes it goes keep for themselves. Where there are leases below
-//!   the directory it is two requests, and begins anew when somebody writes there meanwhile; after eight times it does not
-//!   look any more, and would delete the lock of an inner store that never had one before.
-//! * A server that is put back to an older copy of its data counts on from there: watches tell what differs, locks and leases
-//!   are lost, but versions and tokens can be given out a second time. Do not compare those of before with those of after.
-//! * etcd has no word for a server that was wiped, or put back, and written again: a watch knows it by a revision or a term that
-//!   went back, a key that it was not told of, or another value under a revision that it knows, and then reads all anew. Values
-//!   of the last 1,024 revisions are compared when a watch comes back, those of older ones behind its `Synced`, a megabyte each
-//!   half second: where nothing but such a value differs, it is told by then, before another `Synced`.
-//! * Keys that are copied by their names (`etcdctl make-mirror`, a dump) come without their leases: those with a TTL become
-//!   permanent, and contenders nobody's. Such a name stays in the line, skipped, until another tool deletes it.
-//! * A listing whose pages are read so slowly that the server compacts its revision meanwhile ends with
-//!   [`Unavailable`](kv_core::ErrorKind::Unavailable): list again.
-//! * `release` and `revoke` whose answer was lost are repeated; when the repeat finds nothing there, who ended it is not known,
-//!   and [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) says so.
+//! * A TTL is a whole number of seconds, two at least, or more where the server's election
+//!   time-out demands more; the call returns the TTL that the server granted. When the leader
+//!   changes, and so when a single server restarts, each lease gets its whole TTL anew.
+//! * A value may have 1.5 MiB, less what a request needs besides it; a transaction may have 128
+//!   conditions and writes. A server that is configured to take less refuses more with
+//!   [`TooLarge`](kv_core::ErrorKind::TooLarge).
+//! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
+//!   the background. Keys that one transaction puts with the same TTL share a lease, which is
+//!   revoked when all of them are replaced or deleted together. Otherwise, and where another tool
+//!   replaces or deletes a key, the lease ends by its TTL. Leases of users and of locks are never
+//!   revoked in this way. To find such leases, every write also reads the key in the same request:
+//!   a user needs the right to read what it writes.
+//! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
+//!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
+//!   of the directory keep for themselves. Where there are leases below the directory it takes two
+//!   requests, and begins anew when somebody writes there meanwhile. After eight times it stops
+//!   checking, and would then delete the lock of an inner store that had no lock when it last
+//!   looked.
+//! * A server that is restored from an older copy of its data continues its revisions from that
+//!   copy. Watches tell what differs, and locks and leases are lost, but versions and fencing
+//!   tokens can be given out a second time: do not compare those from before the restore with
+//!   those from after it.
+//! * etcd does not say that a server was wiped, or restored, and written again. A watch recognizes
+//!   it by a revision or a term that is lower than before, by a key that it was not told of, or by
+//!   another value at a revision that it knows; then it reads everything anew. When a watch comes
+//!   back, it compares the values of the last 1,024 revisions, and older values after its
+//!   `Synced`, a megabyte each half second: where nothing but such an older value differs, the
+//!   watch tells it then, before another `Synced`.
+//! * Tools that copy keys by their names (`etcdctl make-mirror`, a dump) copy no leases. Keys with
+//!   a TTL become permanent, and contenders belong to nobody: such a name stays in the queue,
+//!   where it is skipped, until another tool deletes it.
+//! * A listing whose pages are read so slowly that the server compacts its revision meanwhile ends
+//!   with [`Unavailable`](kv_core::ErrorKind::Unavailable): list again.
+//! * A `release` or `revoke` whose answer was lost is repeated. When the repeat finds nothing, it
+//!   is not known who ended the lock or the lease, and the error is
+//!   [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown).
 //!
 //! # A server over its quota
-//! It reads, deletes, releases and revokes, renews and opens; other writes are [`NoSpace`](kv_core::ErrorKind::NoSpace).
-//! etcd does the very write by which it becomes full and refuses it all the same: where that may be so, the error is
+//! Such a server still takes reads, deletions, releases, revocations, renewals and `open`; other
+//! writes fail with [`NoSpace`](kv_core::ErrorKind::NoSpace). etcd does the write by which it
+//! becomes full, and refuses it all the same: where that may have happened, the error is
 //! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown).
 //!
 //! # Rights
-//! All that is kept lies below the prefix, so that `etcdctl role grant-permission ROLE readwrite --prefix PREFIX` is enough;
-//! who may only read can open, read and watch. Users, roles and passwords may change while a store is open: it logs in again
-//! when the server asks for it. [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) is the answer to a login. What a
-//! proxy says in the server's place is an outage.
+//! All names of a store lie below its prefix, so that
+//! `etcdctl role grant-permission ROLE readwrite --prefix PREFIX` is enough. A user that may only
+//! read can open, read and watch. Users, roles and passwords may change while a store is open: the
+//! store logs in again when the server asks for it.
+//! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) is the server's answer to a login. An
+//! answer that a proxy gives in the server's place counts as an outage.
 //!
-//! A lock whose release is refused ends with its lease, by its TTL, once no other lock of its TTL is
-//! held on it. Who waits for a lock by that lease takes another one, and comes last in line.
+//! A lock whose release is refused ends with its lease, by its TTL, once no other lock of its TTL
+//! is held under that lease. A contender that waits under that lease moves to another one, and
+//! goes to the end of the queue.
 //!
 //! # Links
-//! Each member has one connection for calls and renewals and one for watches, made when first needed. A frozen link is
-//! noticed within ten seconds by pings, and within a fifth of its TTL by what a lock or a lease needs. Reads go to the next member when one fails; a write goes to another one only when
-//! it is certain that it took no effect. Each runtime that uses the store has connections of its own, so that a store outlives
-//! the runtime that opened it; guards and leases do not outlive theirs. A runtime that stood still (`block_on` now and then)
-//! looks for what happened to its connections before it writes, so that a restart in between is not taken for a lost answer.
+//! Each member has one connection for calls and renewals and one for watches, made when first
+//! needed. Pings notice a frozen link within ten seconds, and renewals notice it within a fifth of
+//! the TTL of a lock or a lease. Reads go to the next member when one fails; a write goes to
+//! another one only when it is certain that it took no effect. Each runtime that uses the store
+//! has connections of its own, so that a store outlives the runtime that opened it; guards and
+//! leases end with their runtime. A runtime that stands still between calls (`block_on` now and
+//! then) checks its connections before it writes, so that a restart of the server meanwhile is not
+//! taken for a lost answer.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -87,20 +106,22 @@ pub use store::Etcd;
 use kv_core::{Kv, Result, StoreUrl};
 use std::future::Future;
 
-/// Opens `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those of [`Config`]: `tls`
-/// (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, and `raw_prefix` in place of the path.
+/// Opens `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those
+/// of [`Config`]: `tls` (`true` or `false`), `ca`, `cert`, `key` (PEM files), `server_name`, and
+/// `raw_prefix` in place of the path.
 ///
 /// # Errors
-/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for what is no URL and for
-/// unknown parameters.
+/// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
+/// text that is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
     from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
 }
 
-/// The same for a [`Registry`](kv_core::Registry): `registry.with("etcd", kv_etcd::from_url)`.
+/// Opens the store for a [`Registry`](kv_core::Registry):
+/// `registry.with("etcd", kv_etcd::from_url)`. The URL is that of [`open`].
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Etcd>> + Send + 'static {
     let config = Config::from_url(url).map_err(config::in_open);
     async move { config?.build().await }

@@ -2,9 +2,9 @@
 
 use kv_core::{Directory, Key};
 
-/// Begins what the library keeps for itself: no key can begin with a control character.
+/// Begins the names that the library keeps for itself: no key can begin with a control character.
 const OWN: char = '\u{1}';
-/// The first byte of a key is greater than this one's predecessor, so that a directory's range begins behind our own.
+/// Begins the range of the whole store, behind the names that the library keeps for itself.
 const BEHIND_OWN: u8 = 2;
 
 /// A range of names, the end not included; one name where the end is empty.
@@ -14,7 +14,7 @@ pub(crate) struct Range {
     pub(crate) end: Vec<u8>,
 }
 
-/// All keys of a store begin with its prefix.
+/// The names of one store, which all begin with its prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
@@ -29,17 +29,17 @@ impl Names {
         &self.prefix
     }
 
-    /// The server's name of a key.
+    /// Returns the server's name of a key.
     pub(crate) fn key(&self, key: &str) -> Vec<u8> {
         [self.prefix.as_bytes(), key.as_bytes()].concat()
     }
 
-    /// The key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for a name that is no key of this store.
     pub(crate) fn parse(&self, name: &[u8]) -> Option<Key> {
         Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
     }
 
-    /// Everything strictly below a directory.
+    /// Returns the range of everything strictly below a directory.
     pub(crate) fn below(&self, directory: &Directory) -> Range {
         let mut start = self.key(&directory.start());
         let end = behind(&start);
@@ -49,37 +49,41 @@ impl Names {
         Range { start, end }
     }
 
-    /// The contenders of a lock. No name of a lock holds the character that ends it here.
+    /// Returns the range of the contenders of a lock. The character that ends the lock's name here
+    /// is in no name of a lock.
     pub(crate) fn contenders(&self, lock: &Key) -> Range {
         let start = self.key(&format!("{OWN}lock/{lock}{OWN}"));
         let end = behind(&start);
         Range { start, end }
     }
 
-    /// One contender of a lock.
+    /// Returns the name of one contender of a lock.
     pub(crate) fn contender(&self, lock: &Key, id: u64) -> Vec<u8> {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
     }
 
-    /// Whether a name in the line of a lock, with this lease, is that of a contender, and not what another tool put there.
-    /// Without a lease it is a copy of one, or one that was taken from its session: nobody's, which nothing would ever end.
+    /// Tells whether a name in the queue of a lock, with this lease, is that of a contender, and
+    /// not what another tool put there. A name without a lease is the copy of a contender, or one
+    /// that was taken from its session: it belongs to nobody, and nothing would ever end it.
     pub(crate) fn is_contender(line: &Range, name: &[u8], lease: i64) -> bool {
         let id = name.strip_prefix(&*line.start).unwrap_or_default();
         lease != 0 && id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit)
     }
 
-    /// What is asked for to see whether there is an answer: a name of our own, below the prefix, where we have rights.
+    /// Returns the name that is read to see whether the server answers: a name of our own, below
+    /// the prefix, where the store has rights.
     pub(crate) fn health(&self) -> Vec<u8> {
         self.key(&format!("{OWN}health"))
     }
 
-    /// What a session notes of the attempts that were given up.
+    /// Returns the name at which a session notes the acquisitions that were given up.
     pub(crate) fn floor(&self, lease: i64) -> Vec<u8> {
         self.key(&format!("{OWN}floor/{lease:016x}"))
     }
 }
 
-/// The range of the own keys of a store that this name is one of; `None` for a name that may be a key.
+/// Returns the range of the names that a store keeps for itself, this name among them; `None` for
+/// a name that may be a key.
 pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     let at = name.iter().position(|&byte| byte == OWN as u8)?;
     let start = name[..=at].to_vec();
@@ -87,7 +91,8 @@ pub(crate) fn owned(name: &[u8]) -> Option<Range> {
     Some(Range { start, end })
 }
 
-/// The first name behind all that begin with this one; etcd's word for *the end of all* where there is none.
+/// Returns the first name behind all that begin with these bytes; where there is none, etcd's word
+/// for *the end of all*.
 pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.last_mut() {
@@ -100,7 +105,7 @@ pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     vec![0]
 }
 
-/// The first name behind this one.
+/// Returns the first name behind this one.
 pub(crate) fn after(name: &[u8]) -> Vec<u8> {
     [name, &[0]].concat()
 }

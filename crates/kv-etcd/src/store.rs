@@ -1,4 +1,4 @@
-//! The store: each call of the trait, handed to the room that it belongs to.
+//! The store, which hands each call of the trait to the module that does it.
 
 use crate::{client::Client, core::Core, lease, list, lock, watch, write};
 use kv_core::{
@@ -12,7 +12,8 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store on one cluster, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store on one cluster, below one prefix; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct Etcd(Arc<Core>);
 
@@ -93,7 +94,7 @@ impl Store for Etcd {
         lock::holder(&self.0, name, options).await
     }
 
-    /// The server lists what other tools wrote.
+    /// Adopts nothing: the server lists what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)
     }

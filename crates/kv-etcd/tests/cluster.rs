@@ -1,4 +1,5 @@
-//! Three members: the leader is killed, paused, cut off from us; and a member is left without a quorum.
+//! Three members: the leader is killed, paused, cut off from us; and a member is left without a
+//! quorum.
 
 mod common;
 
@@ -10,7 +11,7 @@ use kv_testsuite::{
 };
 use std::time::Duration;
 
-/// Short, so that what a lost leader costs is paid often.
+/// Sets a short deadline, so that many calls meet the loss of a leader.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 struct Cluster(Vec<Node>);
@@ -25,13 +26,13 @@ impl Cluster {
         Ok(Self(nodes))
     }
 
-    /// Members first that are to be asked first.
+    /// Opens a store on these members, of which the first is asked first.
     async fn open<'a>(&self, members: impl IntoIterator<Item = &'a str>) -> Result<Kv, Failure> {
         let hosts = members.into_iter().collect::<Vec<_>>().join(",");
         Ok(kv_etcd::open(&format!("etcd://{hosts}/cluster/")).await?.with_deadline(DEADLINE))
     }
 
-    /// The leader and the others.
+    /// Returns the leader and the other members.
     async fn leader(&self) -> Result<(&Node, Vec<&Node>), Failure> {
         let all: Vec<_> = self.0.iter().map(|node| node.address.to_string()).collect();
         let kv = self.open(all.iter().map(String::as_str)).await?;
@@ -110,7 +111,7 @@ async fn a_write_whose_answer_was_lost_goes_to_no_other_member() -> Result<(), F
     let other = cluster.open([members[1].as_str()]).await?;
     for round in 0..5 {
         let (key, ours) = (format!("k{round}"), format!("ours, of round {round}"));
-        // The member that is asked first is the one behind the proxy again.
+        // The member behind the proxy is asked first again.
         kv.close().await?;
         let kv = cluster.open(members.iter().map(String::as_str)).await?;
         kv.get("up").await?;
@@ -142,12 +143,12 @@ async fn a_member_without_a_quorum() -> Result<(), Failure> {
     let address = alone.address.to_string();
     let kv = cluster.open([address.as_str()]).await?;
     let before = kv.put("k", "v").await?.version;
-    // It has the write too, which the other two alone could have acknowledged.
+    // This member has the write too, which the other two alone could have acknowledged.
     assert!(kv.exists("k").await?);
     b.daemon.kill();
     c.daemon.kill();
     soon("the leader to be missed", async {
-        // Who lost the quorum gives its leadership up within an election time-out.
+        // A leader that lost the quorum gives its leadership up within an election time-out.
         while kv.get("k").await.is_ok() {}
     })
     .await?;
@@ -160,10 +161,10 @@ async fn a_member_without_a_quorum() -> Result<(), Failure> {
     }
     let found = kv.get("k").stale().await?.ok_or("it is there")?;
     assert_eq!(found.version, before);
-    // One that is opened now reads what this member has, too.
+    // A store that is opened now reads what this member has, too.
     let late = cluster.open([address.as_str()]).await?;
     assert_eq!(late.get("k").stale().await?.ok_or("it is there")?.version, before);
-    // Refused at the door: it never happens.
+    // A write that is refused at once never happens.
     let refused = soon("a refusal", async {
         loop {
             let e = kv.put("k", "never").await.unwrap_err();

@@ -1,5 +1,6 @@
-//! The conformance suite on etcd 3.5, or on the live server that `KV_ETCD_URL` names: `cargo test -p kv-etcd --test
-//! conformance`, with a part of a case's name behind `--` for some of it.
+//! The conformance suite on etcd 3.5, or on the live server that `KV_ETCD_URL` names:
+//! `cargo test -p kv-etcd --test conformance`, with a part of a case's name behind `--` for some
+//! of it.
 
 mod common;
 

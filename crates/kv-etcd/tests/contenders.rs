@@ -1,4 +1,4 @@
-//! Attempts that are over, and what they leave in a lock's line.
+//! Acquisitions that are over, and what they leave in a lock's queue.
 
 mod common;
 
@@ -6,13 +6,14 @@ use common::{Node, single};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// Longer than all of it takes, so that nothing ends by itself.
+/// Sets a TTL that is longer than a test takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
 
-/// In the request by which one in line asks who is before it: one name, the last created, no value, up to a revision.
+/// Marks the request by which a contender asks who is before it: one name, the last created, no
+/// value, up to a revision.
 const WHO_IS_BEFORE: [u8; 9] = [0x18, 1, 0x28, 2, 0x30, 2, 0x40, 1, 0x68];
 
-/// How many stand in the line of the lock `l`.
+/// Counts the names in the queue of the lock `l`.
 async fn in_line(node: &Node, prefix: &str) -> Result<usize, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     let all = etcd_client::GetOptions::new().with_prefix().with_keys_only();
@@ -25,7 +26,7 @@ async fn a_request_that_arrives_after_the_answer_to_its_repeat_puts_nobody_in_li
     let proxy = Proxy::start(node.address).await;
     let other = kv_etcd::open(&format!("etcd://{}/late/", node.address)).await?;
     for round in 0..10 {
-        // The member that is asked first is the one behind the proxy.
+        // The member behind the proxy is asked first.
         let kv = kv_etcd::open(&format!("etcd://{},{}/late/", proxy.address(), node.address)).await?;
         let kv = kv.with_deadline(Duration::from_millis(1500));
         let held = kv.new_lock("held").ttl(TTL).acquire().await?;
@@ -34,7 +35,7 @@ async fn a_request_that_arrives_after_the_answer_to_its_repeat_puts_nobody_in_li
         assert!(kv.new_lock("l").ttl(TTL).try_acquire().await?.is_none());
         holder.release().await?;
         proxy.thaw();
-        // Behind the request that was held on the same connection.
+        // This request comes to the server behind the one that was held.
         let again = kv_etcd::open(&format!("etcd://{}/late/", proxy.address())).await?;
         again.get("a").await?;
         let next = soon("a lock that nobody holds", other.new_lock("l").ttl(TTL).acquire()).await?;

@@ -38,7 +38,7 @@ async fn reads_deletions_and_ends_go_on() -> Result<(), Failure> {
         let full = loop {
             match kv.put("filler", value.clone()).await {
                 Ok(_) => {}
-                // The one that makes it full is done and refused all the same.
+                // The write that makes the server full is done, and refused all the same.
                 Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
                 Err(e) => break e,
             }
@@ -82,7 +82,8 @@ async fn reads_deletions_and_ends_go_on() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The write with which a server becomes full is not told to have had no effect when it had.
+/// Checks that the write with which a server becomes full is not told to have had no effect when
+/// it had one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_write_is_not_there() -> Result<(), Failure> {
     let node = &small("etcd").await?;
@@ -115,7 +116,7 @@ async fn a_refused_write_is_not_there() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nor when somebody else has deleted it before we look.
+/// Checks the same where somebody else has deleted the key before we look.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_write_was_not_there() -> Result<(), Failure> {
     let node = &small("etcd").await?;

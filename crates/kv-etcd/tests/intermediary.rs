@@ -1,4 +1,4 @@
-//! What stands between us and the server, or in its place, and answers for it.
+//! Something stands between us and the server, or in its place, and answers for it.
 
 mod common;
 
@@ -7,7 +7,8 @@ use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::{Duration, Instant};
 
-/// What a proxy of HTTP/2 answers to the first request of a connection, without a word of gRPC.
+/// Makes the answer of an HTTP/2 proxy to the first request of a connection, without a word of
+/// gRPC.
 fn http(status: &str) -> Vec<u8> {
     let mut answer = vec![0, 0, 0, 4, 0, 0, 0, 0, 0]; // SETTINGS
     answer.extend([0, 0, 5, 1, 5, 0, 0, 0, 1]); // HEADERS, whole and last, of stream 1

@@ -1,4 +1,5 @@
-//! Trees that change by tens of thousands of keys at once, and trees of large values on a link that takes its time.
+//! Trees that change by tens of thousands of keys at once, and trees of large values on a link
+//! that takes its time.
 
 mod common;
 
@@ -22,7 +23,7 @@ async fn the_end_of_a_large_tree_is_told_soon() -> Result<(), Failure> {
     }
     let mut watch = kv.watch_tree("big").await?;
     while watch.event().await? != WatchEvent::Synced {}
-    // One request, which the server works on for as long as it takes.
+    // This is one request, on which the server works for as long as it takes.
     kv.delete_tree("big").deadline(Duration::from_secs(60)).await?;
     soon("every deletion", async {
         let mut deleted = 0;
@@ -46,7 +47,7 @@ async fn large_values_come_in_parts_by_a_slow_link() -> Result<(), Failure> {
         near.put(format!("d/{n:03}"), vec![7; 64 << 10]).await?;
     }
     let far = kv_etcd::open(&format!("etcd://{}/slow/", proxy.address())).await?;
-    // Less than all of it takes, and much more than a part.
+    // The deadline is less than all of it takes, and much more than a part takes.
     let far = far.with_deadline(Duration::from_millis(2500));
     proxy.delay(Duration::from_millis(1)); // some 10 MB/s
     let mut watch = far.watch_tree("d").await?;

@@ -1,4 +1,4 @@
-//! What becomes of leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
+//! Leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
 
 mod common;
 
@@ -13,7 +13,7 @@ async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_etcd::open(&format!("etcd://{}/leases/", node.address)).await?)
 }
 
-/// How many leases the server has.
+/// Counts the leases of the server.
 async fn leases(node: &Node) -> Result<usize, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     Ok(tool.lease_client().leases().await?.leases().len())
@@ -33,7 +33,8 @@ async fn a_users_lease_outlives_its_keys() -> Result<(), Failure> {
         let node = &single(kind).await?;
         let (kv, other) = (open(node).await?, open(node).await?);
         let lease = kv.lease(TTL).await?;
-        // The leases of the TTLs go, so that what looks after leases is seen to have done its work.
+        // The leases of TTLs go, which shows that the tasks that look after leases have done their
+        // work.
         let emptied = async |what: &str| {
             other.put("mark", "").ttl(TTL).await?;
             other.delete("mark").await?;
@@ -98,7 +99,7 @@ async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
     kv.put("a", "").ttl(TTL).await?;
     kv.delete("a").await?;
     left(node, 0).await?;
-    // Those of one transaction share one, which lives as long as one of them.
+    // The keys of one transaction share a lease, which lives as long as one of them.
     let both = || kv.transact().then(kv.put("d/a", "").ttl(TTL)).then(kv.put("d/b", "").ttl(TTL));
     assert!(both().await?.is_committed());
     left(node, 1).await?;
@@ -111,7 +112,7 @@ async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
     assert!(both().await?.is_committed());
     assert!(both().await?.is_committed());
     kv.delete_tree("d").await?;
-    // What remains is the one whose keys went one by one: it ends by its TTL.
+    // The lease whose keys went one by one remains: it ends by its TTL.
     left(node, 1).await?;
     let refused = kv
         .put("a", "")
@@ -125,7 +126,7 @@ async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server's least TTL hangs on its election time-out, and only a grant tells it.
+/// The server's least TTL depends on its election time-out, and only a grant tells it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_slow_cluster_grants_is_told() -> Result<(), Failure> {
     let node = &nodes(&Setup { heartbeat: 200, election: 4000, ..Setup::single("etcd") }, 1)?.remove(0);

@@ -1,4 +1,5 @@
-//! What acquires that were given up leave behind, and what is told when an answer was lost.
+//! Acquisitions that were given up and what they leave behind, and what is told when an answer was
+//! lost.
 
 mod common;
 
@@ -7,7 +8,7 @@ use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// The names below a prefix, our own too.
+/// Returns the names below a prefix, our own too.
 async fn names(node: &Node, prefix: &str) -> Result<Vec<String>, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     let all = etcd_client::GetOptions::new().with_prefix().with_keys_only();
@@ -101,14 +102,15 @@ async fn watches_do_not_keep_renewals_waiting() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The contenders in a lock's line, with their values.
+/// Returns the contenders in a lock's queue, with their values.
 async fn line(tool: &etcd_client::Client, line: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
     let all = etcd_client::GetOptions::new().with_prefix();
     let found = tool.kv_client().get(line, Some(all)).await?.take_kvs();
     Ok(found.into_iter().map(etcd_client::KeyValue::into_key_value).collect())
 }
 
-/// A tree that was copied key by key, as `etcdctl make-mirror` does, or from a dump: no lease comes with a key.
+/// A tree is copied key by key, as `etcdctl make-mirror` does, or from a dump: no lease comes with
+/// a key.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_copied_without_a_lease_holds_nothing() -> Result<(), Failure> {
     let node = &single("etcd").await?;
@@ -147,7 +149,8 @@ async fn who_was_copied_without_a_lease_holds_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A contender that another tool writes over has no lease any more: whose it was has lost the lock, and nobody waits for it.
+/// A contender that another tool overwrites has no lease any more: its owner has lost the lock,
+/// and nobody waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_overwritten_holds_nothing_any_more() -> Result<(), Failure> {
     let node = &single("etcd").await?;

@@ -1,4 +1,4 @@
-//! Tokens that end, and what operators change of users while handles are open.
+//! Tokens that end, and changes that operators make to users while handles are open.
 
 mod common;
 
@@ -66,7 +66,8 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server waits for the moment of the log-in to come again, which may be never, before it looks at a token.
+/// The server looks at no token before it has come again to the moment of the login, which may be
+/// never.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
     let node = common::single("etcd").await?;
@@ -181,10 +182,10 @@ async fn a_write_whose_login_is_not_answered_goes_to_another_member() -> Result<
     let proxy = Proxy::start(node.address).await;
     let hosts = [proxy.address().to_string(), node.address.to_string()];
     let config = Config::new(hosts).prefix("mine/").user("me", "my-word");
-    // A login takes a busy machine some time.
+    // A login takes some time on a busy machine.
     let kv = config.open().await?.with_deadline(Duration::from_secs(16));
     kv.put("a", "1").await?;
-    // It is told that its token is an old one, and logs in again.
+    // The server says that the token is an old one, and the store logs in again.
     as_root(&node, &["role", "add", "unrelated"])?;
     proxy.hold_answer_to("my-word");
     kv.put("a", "2").await?;

@@ -1,4 +1,4 @@
-//! In which order watches tell, and that they tell only what was.
+//! The order in which watches tell, and that they tell only what was.
 
 mod common;
 
@@ -7,7 +7,7 @@ use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
 
-/// What was put and deleted before the snapshot is told by the snapshot alone.
+/// Checks that what was put and deleted before the snapshot is told by the snapshot alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_told_behind_a_snapshot_that_knows_better() -> Result<(), Failure> {
     let node = single("etcd").await?;
@@ -49,7 +49,7 @@ async fn nothing_is_told_behind_a_snapshot_that_knows_better() -> Result<(), Fai
     Ok(())
 }
 
-/// A process that dies takes a holder and one who waits with it, at one moment.
+/// A process that dies takes a holder and a contender that waits with it, at one moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_with_the_holder_is_never_told_to_hold() -> Result<(), Failure> {
     let node = single("etcd").await?;

@@ -10,7 +10,7 @@ use kv_testsuite::{
     partition::Cluster,
 };
 
-/// Members on hosts of their own, which serve.
+/// Starts members on hosts of their own, and returns when they serve.
 async fn started(network: &Network) -> Result<Vec<Node>, Failure> {
     let nodes = hosts(&Setup::cluster("etcd"), network, 3)?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;

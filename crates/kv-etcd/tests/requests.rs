@@ -1,4 +1,5 @@
-//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+//! The cost of each call, by the server's own counters; and that nothing is left when a store is
+//! closed.
 
 mod common;
 
@@ -7,12 +8,13 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::Failure;
 use std::time::Duration;
 
-/// Requests to the server's own API, without those that a connection or the counting itself needs.
+/// Counts the requests to the server's own API, without those that a connection or the counting
+/// itself needs.
 async fn requests(node: &Node) -> Result<f64, Failure> {
     node.metric("grpc_server_started_total", &["etcdserverpb."]).await
 }
 
-/// How many requests the call makes.
+/// Makes the call, and counts its requests.
 async fn cost<T>(node: &Node, call: impl Future<Output = kv_core::Result<T>>) -> Result<(T, f64), Failure> {
     let before = requests(node).await?;
     let answer = call.await?;
@@ -89,7 +91,7 @@ async fn an_event_and_an_idle_wait_cost_no_request() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the server counts of ours.
+/// Counts the watches, keys and leases that the server has.
 async fn left(node: &Node) -> Result<(f64, f64, usize), Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     let all = etcd_client::GetOptions::new().with_all_keys().with_count_only();

@@ -69,7 +69,8 @@ async fn watches_and_locks_follow() -> Result<(), Failure> {
     }
     folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
     folds_to(&mut key, &mut of_key, &other, "c/b").await?;
-    // The guard is of a history that never was, and who waited behind it gets the lock.
+    // The guard is of a history that is gone, and the contender that waited behind it gets the
+    // lock.
     soon("the loss", guard.lost()).await?;
     assert!(!guard.is_held());
     let next = soon("the next holder", waiting).await???;
@@ -114,7 +115,7 @@ async fn a_watch_that_comes_late_is_not_deceived_by_revisions() -> Result<(), Fa
     folds_to(&mut tree, &mut fold, &other, "c/").await
 }
 
-/// What is written after the restore has the very revision of what was told before it.
+/// A write after the restore has the very revision of a write that was told before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failure> {
     let node = &single("etcd").await?;
@@ -151,8 +152,9 @@ async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failur
     Ok(())
 }
 
-/// A server whose data are gone is filled by the same script, so that all keys have the very revisions that were told, and so
-/// many have been written since that the changed ones are none of the newest.
+/// A server whose data are gone is filled by the same script, so that all keys have the very
+/// revisions that were told; and so many writes follow that the changed keys are none of the
+/// newest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<(), Failure> {
     let node = &single("etcd").await?;
@@ -163,7 +165,7 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
             let value = if n == 3 { changed } else { "same" };
             tool.kv_client().put(format!("script/k/{n:02}"), value, None).await?;
         }
-        // All alike, so that their order says nothing.
+        // These writes are all alike, so that their order says nothing.
         let mut others = tokio::task::JoinSet::new();
         for _ in 0..16 {
             let mut kv = tool.kv_client();

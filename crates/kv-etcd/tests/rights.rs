@@ -12,16 +12,17 @@ use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(5);
 
-/// Whoever is in the line of `l` may not be taken out of it by `me`, who keeps all other rights.
+/// Withdraws from `me` the right to take anybody out of the queue of `l`; `me` keeps all other
+/// rights.
 fn withdraw_l(node: &Node) -> Result<(), Failure> {
-    // No right is missing in between.
+    // At no moment is another right missing.
     for [from, to] in [["mine/", "mine/\u{1}lock/l\u{1}"], ["mine/\u{1}lock/l\u{2}", "mine0"]] {
         as_root(node, &["role", "grant-permission", "me", "readwrite", from, to])?;
     }
     as_root(node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])
 }
 
-/// What may not be given back is there until its TTL is over, and whoever closes is told.
+/// A lock that may not be given back is there until its TTL is over, and `close` tells so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     let node = single("etcd").await?;
@@ -36,7 +37,8 @@ async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waiting by the same session, one would keep it, and the lock with it, for as long as others hold what one waits for.
+/// A contender that waits under the same session would keep it, and the lock with it, for as long
+/// as others hold what the contender waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let node = single("etcd").await?;
@@ -52,7 +54,7 @@ async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() ->
     let next = soon("the lock", third.new_lock("l").ttl(TTL).acquire()).await??;
     assert!(!waits.is_finished() && other.release().await?);
     let got = soon("who waited", waits).await???;
-    // It hangs on a session that is kept.
+    // The lock hangs on a session that is kept alive.
     tokio::time::sleep(2 * TTL).await;
     assert!(got.is_held() && next.is_held());
     kv.put("fenced", "").fenced(&got).await?;
@@ -70,7 +72,7 @@ async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Resu
     two_in_line(&node, "l").await?;
     withdraw_l(&node)?;
     assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    // Nor may one get into that line again.
+    // Nor may `me` get into that queue again.
     let refused = soon("who waited", waits).await??.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
     assert!(soon("the lock", third.new_lock("l").ttl(TTL).acquire()).await??.release().await?);

@@ -1,4 +1,5 @@
-//! Handles that outlive the runtime on which they were opened or first used, and runtimes that stand still.
+//! Handles that outlive the runtime on which they were opened or first used, and runtimes that
+//! stand still.
 
 mod common;
 
@@ -78,8 +79,8 @@ fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
     Ok(())
 }
 
-/// As tests and small programs do that call `block_on` now and then: what happened in between is not known to a runtime
-/// that stood still.
+/// Tests and small programs call `block_on` now and then: a runtime that stood still does not know
+/// what happened in between.
 #[test]
 fn a_handle_is_used_by_a_runtime_while_another_stands_still() -> Result<(), Failure> {
     let stays = threads()?;

@@ -1,4 +1,4 @@
-//! TLS, client certificates, users and passwords; and what one gets for wrong ones.
+//! TLS, client certificates, users and passwords; and the errors for wrong ones.
 
 mod common;
 
@@ -8,7 +8,7 @@ use kv_etcd::Config;
 use kv_testsuite::{Certificates, Failure, Harness, failover::soon, process::run, torture::nemesis::Stroke};
 use std::time::{Duration, Instant};
 
-/// A server that speaks TLS alone.
+/// Starts a server that speaks TLS alone.
 async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
     let mut more = vec![
         format!("--cert-file={}", certificates.file("server.pem").display()),
@@ -23,7 +23,8 @@ async fn server(certificates: &Certificates, only_known_clients: bool) -> Result
     Ok(node)
 }
 
-/// Opening is refused, in this way, without waiting for the deadline.
+/// Checks that opening is refused, in this way, without waiting for the deadline; returns the
+/// error.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
     let begun = Instant::now();
     let error = match config.deadline(Duration::from_secs(30)).open().await {
@@ -100,7 +101,8 @@ async fn a_server_without_tls_is_named() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_tls_is_named() -> Result<(), Failure> {
-    // It closes the connection, which a server that is starting may do too: so this is tried until the deadline.
+    // The server closes the connection, which one that is starting may do too: so opening is tried
+    // until the deadline.
     let certificates = Certificates::new()?;
     let node = server(&certificates, false).await?;
     let e =
@@ -205,7 +207,7 @@ async fn ended_tokens_are_renewed() -> Result<(), Failure> {
     node.start().await?;
     with_users(&node)?;
     let kv = Config::new([node.address.to_string()]).prefix("mine/").user("me", "my-word").open().await?;
-    // Kept for longer than that, and not lost on a machine that is busy.
+    // The lock is held for longer than a token lives, and is not lost on a machine that is busy.
     let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
     for n in 0..4 {
         tokio::time::sleep(Duration::from_secs(2)).await; // longer than a token lives
@@ -274,6 +276,6 @@ async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), F
         assert!(lock().acquire().await?.release().await?);
     }
     kv.close().await?;
-    // It may wait for its server.
+    // The drop may wait for the server.
     Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
 }

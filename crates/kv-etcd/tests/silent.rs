@@ -1,4 +1,4 @@
-//! Connections and members that are there and say nothing.
+//! Connections and members that stay there and say nothing.
 
 mod common;
 
@@ -7,10 +7,11 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// What is kept alive by renewals that have little time.
+/// Sets a TTL that leaves renewals little time.
 const TTL: Duration = Duration::from_secs(5);
 
-/// Has a lock and a lease be kept while there are no other calls; `silence` begins what would keep renewals from the server.
+/// Checks that a lock and a lease are kept while there are no other calls; `silence` begins what
+/// would keep renewals from the server.
 async fn is_kept(kv: &Kv, silence: impl FnOnce()) -> Result<(), Failure> {
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     let lease = kv.lease(TTL).await?;
@@ -33,7 +34,7 @@ async fn a_connection_that_a_router_forgot_ends_no_lock() -> Result<(), Failure>
     is_kept(&kv, || proxy.strand()).await
 }
 
-/// Three members, which serve; one that does not lead comes first.
+/// Starts three members, and returns when they serve; one that does not lead comes first.
 async fn members() -> Result<Vec<Node>, Failure> {
     let mut nodes = nodes(&Setup::cluster("etcd"), 3)?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;

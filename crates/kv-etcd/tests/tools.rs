@@ -1,4 +1,4 @@
-//! Both ways with etcd's own tool, byte for byte.
+//! Data that the store writes and etcd's own tool reads, and the other way round, byte for byte.
 
 mod common;
 
@@ -45,7 +45,7 @@ async fn what_etcdctl_wrote_we_read() -> Result<(), Failure> {
             run(put, &value)?;
             let found = kv.get(key).await?.ok_or("etcdctl put it")?;
             assert_eq!(found.value, value, "{key} on {kind}");
-            // And its version is one to build on.
+            // A write can depend on its version.
             kv.put(key, "mine").if_version(found.version).await?;
         }
         assert_eq!(kv.list("").await?.len(), 2);

@@ -1,5 +1,6 @@
-//! Workloads under fire on etcd 3.5, with users and a quota, or on the live server that `KV_ETCD_URL` names.
-//! `KV_TORTURE_LONG=1 cargo test -p kv-etcd --test torture` runs the long form.
+//! Workloads under fire on etcd 3.5, with users and a quota, or on the live server that
+//! `KV_ETCD_URL` names. `KV_TORTURE_LONG=1 cargo test -p kv-etcd --test torture` runs the long
+//! form.
 
 mod common;
 

@@ -30,9 +30,9 @@ struct Three {
 impl Three {
     async fn start() -> Result<Self, Failure> {
         let network = Network::of(3)?;
-        // What a long run writes and nobody reads any more goes.
+        // History goes that a long run writes and nobody reads any more.
         let more = ["--auto-compaction-mode=periodic".into(), "--auto-compaction-retention=5s".into()];
-        // The server's own times: members share the machine with all the clients.
+        // These are the server's own times: members share the machine with all the clients.
         let setup = Setup { more: more.into(), heartbeat: 100, election: 1000, ..Setup::cluster("etcd") };
         let nodes = hosts(&setup, &network, 3)?;
         let all: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
@@ -44,7 +44,7 @@ impl Three {
         self.ensemble.members()[0].address
     }
 
-    /// Of all members; the first is reached here.
+    /// Returns the URL of all members; the first of them is reached at this address.
     fn url_by(&self, first: SocketAddr, prefix: &str) -> String {
         let [_, second, third] = self.ensemble.members() else { unreachable!("there are three") };
         format!("etcd://{first},{},{}/{prefix}", second.address, third.address)
@@ -63,7 +63,7 @@ impl Member for Node {
         self.metric("etcd_server_is_leader", &[]).await.is_ok_and(|leads| leads > 0.0)
     }
     async fn serves(&self, _: &[Self]) -> Result<(), Failure> {
-        // Which it says when it has a leader.
+        // A member says that it is ready when it has a leader.
         self.ready().await
     }
 }

@@ -27,12 +27,12 @@ use std::{
     time::Instant,
 };
 
-/// What all requests have.
+/// The settings that all requests share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) token: Token,
     query: String,
-    /// The store was opened: what was right then is not wrong now.
+    /// Tells whether the store was opened: settings that were right then are not wrong now.
     is_open: AtomicBool,
 }
 
@@ -88,8 +88,8 @@ impl Agent {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files of the TLS settings again, and tells whether they are others now. Of files that cannot be read, or are
-    /// half replaced, nothing is taken.
+    /// Reads the files of the TLS settings again, and tells whether they hold something else now.
+    /// Nothing is taken from files that cannot be read, or that are half replaced.
     pub(crate) fn renew_tls(&self) -> bool {
         let Ok(new) = read_tls(&self.settings) else { return false };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,8 @@ impl Agent {
         is_new
     }
 
-    /// Reads the file of the token again, and tells whether it is another one now than this.
+    /// Reads the file of the token again, and tells whether the token is another one now than
+    /// this.
     pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
         self.common.token.renew() || self.token().as_ref() != token
     }
@@ -156,7 +157,8 @@ impl Agent {
         Ok(sent)
     }
 
-    /// Makes one attempt. `read` makes of an answer what was asked for, or nothing, when it is not what Consul answers.
+    /// Makes one attempt. `read` returns what was asked for; `None` for an answer that does not
+    /// hold it.
     pub(crate) async fn attempt<T>(
         &self,
         purpose: Purpose,
@@ -165,13 +167,15 @@ impl Agent {
         read: &(impl Fn(&Answer) -> Option<Result<T, AgentError>> + Sync),
     ) -> Result<T, AgentError> {
         let (sending, began) = (Arc::new(AtomicU8::new(WAITS)), Instant::now());
-        // Before the connections are taken, so that giving them up is not missed.
+        // The subscription begins before the connections are taken, so that giving them up is not
+        // missed.
         let mut silence = self.pool.silence();
         let tls = self.tls();
         let sent = self.request(purpose, tls.as_ref(), request, &sending)?;
         let answer = async { Answer::whole(sent.send().await?).await };
         let answered = match purpose {
-            // It may be silent for good reasons, and goes by what other requests hear.
+            // A blocking query may be silent for good reasons, and goes by what other requests
+            // hear.
             Purpose::BlockingQuery => tokio::select! {
                 answered = times.whole.limit(answer) => answered,
                 _ = silence.changed() => None,
@@ -179,7 +183,7 @@ impl Agent {
             Purpose::Write => written(times, &sending, answer).await,
             _ => times.whole.limit(answer).await,
         };
-        // A connection may be about to begin with it at this moment: from now on it does not.
+        // A connection may be about to send the request at this moment: from now on it does not.
         let is_sent = !give_up(&sending);
         let is_open = self.is_open();
         match answered {
@@ -204,8 +208,8 @@ impl Agent {
     }
 }
 
-/// Waits for the answer to a write. Without a connection nothing is sent, so that it is given up while there is time for another
-/// agent.
+/// Waits for the answer to a write. Without a connection nothing is sent, so that the write is
+/// given up while there is time for another agent.
 async fn written<T>(times: Times, sending: &AtomicU8, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     let answered = times.connect.limit(answer.as_mut()).await;

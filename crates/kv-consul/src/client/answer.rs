@@ -1,4 +1,4 @@
-//! Reads answers, and tells what one means that is none of those that were asked for.
+//! Reads answers, and tells the meaning of those that do not hold what was asked for.
 
 use super::request::Purpose;
 use crate::error::{AgentError, Blames, CROWDED};
@@ -7,18 +7,19 @@ use kv_core::{ErrorKind, backend::retry::Effect};
 use reqwest::Response;
 
 const ONLY_TLS: &str = "speaks TLS alone; give the TLS setting `ca`, or `tls`";
-/// How much of what a server says is shown.
+/// Limits the bytes of a server's message that are shown.
 const SHOWN: usize = 256;
 
-/// What came back, from an agent or from something in between.
+/// An answer, from an agent or from something in between.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// `X-Consul-Index`, which all answers have that tell what is there and what is not.
+    /// Holds `X-Consul-Index`, which all answers have that tell what is there and what is not.
     pub(crate) index: Option<u64>,
-    /// Whether it is plain text, as all errors of Consul are.
+    /// Tells whether the body is plain text, as all errors of Consul are.
     pub(crate) is_text: bool,
-    /// Whether its head is as agents make it: one who refuses for good must be one.
+    /// Tells whether the head is as agents make it: only an agent is believed when it refuses for
+    /// good.
     pub(crate) is_an_agents: bool,
     pub(crate) body: Bytes,
 }
@@ -29,7 +30,7 @@ impl Answer {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let index = header("x-consul-index").and_then(|index| index.parse().ok());
         let is_text = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
-        // Agents compress on demand, and so say this of whatever they answer.
+        // Agents compress on demand, so that all of their answers have this header.
         let is_an_agents = header("vary").is_some_and(|vary| vary.contains("Accept-Encoding"))
             || response.headers().keys().any(|name| name.as_str().starts_with("x-consul-"));
         let status = response.status().as_u16();
@@ -37,8 +38,8 @@ impl Answer {
     }
 }
 
-/// What a server says when it refuses a request before anything is done: it knows no leader, or is none, or a new one, or has
-/// only just begun and is not registered as a node yet.
+/// Lists what a server says when it refuses a request before anything is done: it knows no leader,
+/// or is none, or a new one, or has only just begun and is not registered as a node yet.
 const AT_THE_DOOR: [&str; 6] = [
     "No cluster leader",
     "node is not the leader",
@@ -48,15 +49,15 @@ const AT_THE_DOOR: [&str; 6] = [
     "rate limit",
 ];
 
-/// What the system says to a server that has no room to write in, which hands it on.
+/// Lists what the system says to a server that has no room to write in; the server passes it on.
 const DISK_FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
-/// What a server says of tokens.
+/// Begins the refusal of a token that the server does not know.
 const UNKNOWN: &str = "ACL not found";
 const DENIED: &str = "Permission denied";
 const REFUSALS: [&str; 2] = [UNKNOWN, DENIED];
 
-/// What is wrong with a request, in the words of the agents.
+/// Lists what agents say of a request that is wrong.
 const MISTAKES: [&str; 8] = [
     "Missing key name",
     "Failed to parse body",
@@ -68,16 +69,18 @@ const MISTAKES: [&str; 8] = [
     "Bad request",
 ];
 
-/// Tells what an answer means that is none of those that were asked for. The texts are those of Consul's sources: it tells errors
-/// apart by nothing else, and by them it is known that Consul spoke at all. What has no mark of it is the word of something in
-/// between, which says nothing of what became of the request.
+/// Returns the failure that an answer means which does not hold what was asked for. The texts are
+/// those of Consul's sources: it tells errors apart by nothing else, and by them it is known that
+/// Consul spoke at all. An answer without a mark of Consul is the word of something in between,
+/// which says nothing of what became of the request.
 pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {
     let Answer { status, is_text, is_an_agents, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
     let speaks = *is_text && !said.starts_with(['<', '{', '[']);
     let says = |part: &str| speaks && said.contains(part);
-    // An agent puts its own words in front of a server's, and a name that is quoted behind them may hold any words.
+    // An agent puts its own words in front of a server's; a name that is quoted behind them may
+    // hold any words.
     let refusal = said.split(": ").find(|words| REFUSALS.iter().any(|refusal| words.starts_with(refusal)));
     let begins = |part: &str| speaks && refusal.is_some_and(|words| words.starts_with(part));
     let failed = |effect, kind, hint: &str| {
@@ -98,20 +101,20 @@ pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Ans
         400 if MISTAKES.iter().any(|mistake| says(mistake)) => {
             failed(Effect::RefusedHere, InvalidArgument, "")
         }
-        // A path that the agent holds for unprintable: others ask for such names in a body.
+        // The agent holds the path for unprintable: other purposes ask for such names in a body.
         400 if body.is_empty() && matches!(purpose, Purpose::WatchRead | Purpose::BlockingQuery) => {
             failed(Effect::RefusedHere, InvalidArgument, "")
         }
         413 if says("too large") || says("too many operations") => failed(Effect::Refused, TooLarge, ""),
         429 if says("too many concurrent connections") => failed(Effect::RefusedHere, Unavailable, CROWDED),
         429 | 503 if says("rate limit") => failed(Effect::RefusedHere, Unavailable, ""),
-        // So it is too while the servers there cannot be reached.
+        // The agent says so too while the servers there cannot be reached.
         500 if is_open && says("No path to datacenter") => failed(Effect::RefusedHere, Unavailable, ""),
         500 if says("No path to datacenter") || says("Invalid Session TTL") => {
             failed(Effect::RefusedHere, InvalidArgument, "")
         }
         500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Effect::RefusedHere, Unavailable, ""),
-        // What its leader could not write down is done by nobody.
+        // A write that the leader could not write down is done by nobody.
         500 if DISK_FULL.iter().any(|full| says(full)) => {
             failed(Effect::Refused, ErrorKind::NoSpace, "; the server's disk is full: make room there")
         }

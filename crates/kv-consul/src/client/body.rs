@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Gives a request up, and tells whether nothing of it was sent, and nothing will be.
+/// Gives up a request, and tells whether nothing of it was sent, and nothing will be.
 pub(super) fn give_up(sending: &AtomicU8) -> bool {
     match sending.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) | Err(GIVEN_UP) => true,
@@ -23,8 +23,8 @@ pub(super) const WAITS: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// The body of a request, which notes when it begins to be sent, unless it was given up before: without its body no request has
-/// an effect.
+/// The body of a request, which notes when it begins to be sent, unless the request was given up
+/// before: without its body no request has an effect.
 pub(super) struct Body {
     pub(super) bytes: Option<Bytes>,
     pub(super) sending: Arc<AtomicU8>,
@@ -41,7 +41,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
         let before = self.sending.compare_exchange(WAITS, SENT, Ordering::AcqRel, Ordering::Acquire);
         if before == Err(GIVEN_UP) {
-            // Ends the connection, and with it a head that may have been sent.
+            // The error ends the connection, and with it a head that may have been sent.
             return Poll::Ready(Some(Err(io::Error::other("the request was given up"))));
         }
         if let Some(count) = self.count.take() {
@@ -54,7 +54,7 @@ impl http_body::Body for Body {
         http_body::SizeHint::with_exact(self.bytes.as_ref().map_or(0, Bytes::len) as u64)
     }
 
-    // Not even an empty one may go unnoticed.
+    // Not even the sending of an empty body may go unnoticed.
     fn is_end_stream(&self) -> bool {
         false
     }

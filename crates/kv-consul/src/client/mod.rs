@@ -36,7 +36,7 @@ use tokio::sync::{OnceCell, SemaphorePermit};
 
 /// The agents of one datacenter.
 pub(crate) struct Client {
-    /// `None` once closed.
+    /// Holds the agents; `None` once the store is closed.
     agents: RwLock<Option<Arc<Servers<Agent>>>>,
 }
 
@@ -58,7 +58,8 @@ impl Client {
         agents.ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))
     }
 
-    /// Notes that the store is open: from now on what was right when the store was opened is not taken for wrong.
+    /// Notes that the store is open: from now on settings that were right then are not taken for
+    /// wrong.
     pub(crate) fn opened(&self) {
         if let Ok(agents) = self.agents() {
             agents.all().iter().for_each(Agent::opened);
@@ -70,20 +71,20 @@ impl Client {
         self.agents().ok().and_then(|agents| agents.preferred().token())
     }
 
-    /// Reads the file of the token again, and tells whether it is another one now than this. Another request may have read it
-    /// meanwhile.
+    /// Reads the file of the token again, and tells whether the token is another one now than
+    /// this. Another request may have read the file meanwhile.
     pub(crate) fn renews(&self, token: Option<&HeaderValue>) -> bool {
         self.agents().is_ok_and(|agents| agents.preferred().renews(token))
     }
 
-    /// Returns what the process has in common at the agent that is asked first.
+    /// Returns what all stores of the process share at the agent that is asked first.
     pub(crate) fn pool(&self) -> Result<Arc<Pool>> {
         Ok(self.agents()?.preferred().pool.clone())
     }
 
     /// Sends a request to the agents until one answers, by the rules of
-    /// [`retry`](kv_core::backend::retry). `read` makes of an answer what was asked for; whatever
-    /// it makes nothing of is not believed to be Consul's, but for its refusals.
+    /// [`retry`](kv_core::backend::retry). `read` returns what was asked for; an answer for which
+    /// it returns `None` is not believed to be Consul's, unless it is one of its refusals.
     pub(crate) async fn call<T>(
         &self,
         purpose: Purpose,
@@ -95,8 +96,9 @@ impl Client {
         self.ask(purpose, deadline, request, read).await.map(|answered| answered.answer)
     }
 
-    /// Does the same, for an answer that is another one when the request was done before. `read`
-    /// may also make a refusal of it, or an error that ends the call and is the whole answer.
+    /// Sends a request as [`call`](Self::call) does, for an answer that is another one when the
+    /// request was done before. `read` may also return a refusal, or an error that ends the call
+    /// and is the whole answer.
     pub(crate) async fn ask<T>(
         &self,
         purpose: Purpose,
@@ -118,7 +120,7 @@ impl Client {
             failed: OnceLock::new(),
         };
         let attempt = |attempt| call.attempt(attempt, &read);
-        // In a box: it is large, and would be a part of whatever waits for an answer.
+        // It is boxed, for it is large and would be a part of whatever waits for an answer.
         let asked = Box::pin(agents.run(purpose.safety(), deadline, attempt));
         let Answered { answer, is_repeat } = asked.await?;
         Ok(Answered { answer: answer?, is_repeat })
@@ -130,18 +132,18 @@ impl Client {
     }
 }
 
-/// What the attempts of one call have in common.
+/// The state that the attempts of one call share.
 struct Call<'a> {
     purpose: Purpose,
     request: &'a Request,
-    /// Whether there is nobody else to ask.
+    /// Tells whether there is no other agent to ask.
     is_alone: bool,
     pool: &'a Pool,
     turns: &'a Turns,
     turn: OnceCell<Option<SemaphorePermit<'a>>>,
-    /// Since when the token is not known.
+    /// Holds since when the token is not known.
     unknown: OnceLock<Instant>,
-    /// How the only attempt of a blocking query failed.
+    /// Holds the error of the only attempt of a blocking query.
     failed: OnceLock<Error>,
 }
 
@@ -151,7 +153,8 @@ impl<'a> Call<'a> {
         attempt: Attempt<'_, Agent>,
         read: &(impl Fn(&Answer) -> Option<Result<Result<T>, AgentError>> + Sync),
     ) -> Result<Result<T>, RequestError> {
-        // It waits behind an index that a server may not have any more: who asks reads anew.
+        // A blocking query waits behind an index that a server may not have any more: its caller
+        // reads anew.
         if let Some(error) = self.failed.get() {
             return Ok(Err(error.clone()));
         }
@@ -178,7 +181,7 @@ impl<'a> Call<'a> {
         Err(failed.mended(is_mended))
     }
 
-    /// Returns whether a server may come to know the token yet.
+    /// Tells whether a server may come to know the token yet.
     fn may_pass(&self) -> bool {
         self.unknown.get_or_init(Instant::now).elapsed() < GRACE
     }
@@ -186,7 +189,7 @@ impl<'a> Call<'a> {
     fn times(&self, attempt: &Attempt<'_, Agent>) -> Times {
         let whole = match self.purpose {
             Purpose::BlockingQuery => attempt.deadline,
-            // A large directory takes its time, and there is nobody else to ask.
+            // A large directory takes its time, and there is no other agent to ask.
             Purpose::WatchRead if self.is_alone => attempt.deadline,
             _ => attempt.patience(),
         };
@@ -195,7 +198,7 @@ impl<'a> Call<'a> {
 
     /// Waits until the call may be under way, once for all of its attempts.
     async fn wait_for_turn(&self, deadline: Deadline) -> Result<(), RequestError> {
-        // Who is woken too late sends nothing.
+        // A call that is woken too late sends nothing.
         if before(deadline, self.turn.get_or_init(|| self.next_turn())).await.is_some()
             && !deadline.has_passed()
         {
@@ -214,7 +217,7 @@ impl<'a> Call<'a> {
 
     async fn next_turn(&self) -> Option<SemaphorePermit<'a>> {
         let turn = match self.purpose {
-            // Those for watches are counted where they are made.
+            // The requests of watches are counted where they are made.
             Purpose::WatchRead | Purpose::BlockingQuery => None,
             Purpose::Release => self.turns.release().await,
             Purpose::Session => self.turns.session().await,
@@ -241,7 +244,8 @@ mod tests {
     use std::time::Duration;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-    /// An address to which no connection can be made, and none is refused: its queue is full.
+    /// Makes an address to which no connection can be made, and none is refused: its queue is
+    /// full.
     async fn mute() -> (TcpListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();

@@ -1,5 +1,6 @@
-//! Keeps what all stores of a process share at one agent: its connections, and how many of them there may be. An agent counts
-//! those of all programs behind one address together, 200 by default.
+//! Keeps what all stores of a process share at one agent: its connections, and the limits of their
+//! number. An agent counts the connections of all programs behind one address together, and takes
+//! 200 by default.
 
 use super::settings::Tls;
 use kv_core::backend::{Home, Mutex};
@@ -19,46 +20,49 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-/// How long making a connection may take, TLS included, before the next agent is tried.
+/// Limits how long making a connection may take, TLS included, before the next agent is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How many calls of one process are under way at once at one agent; a runtime is all of a process but in rare ones.
+/// Limits how many calls of one process are under way at once at one agent. The count is of a
+/// runtime, which is all of a process but in rare ones.
 pub(crate) const CALLS: usize = 24;
-/// The same for what keeps locks and leases, and gives them back.
+/// Limits in the same way the requests that give locks back.
 pub(crate) const RELEASES: usize = 16;
-/// The same for the sessions that they hang on.
+/// Limits in the same way the requests for the sessions that locks and leases hang on.
 pub(crate) const SESSIONS: usize = 8;
-/// The same for all polls, and for what is read as they begin. Two processes with everything in use fit into what an agent takes by
-/// default.
+/// Limits in the same way all polls; `LOOKS` limits what is read as they begin. Two processes with
+/// everything in use fit into what an agent takes by default.
 const POLLS: usize = 40;
 const LOOKS: usize = 8;
-/// Where nothing was heard for so long, connections may have ended unnoticed: the runtime may have stood still.
+/// Sets the time without an answer after which connections may have ended unnoticed: the runtime
+/// may have stood still.
 const STILL: Duration = Duration::from_millis(100);
-/// A connection that nobody uses is kept for so long; the ones of renewals for as long as the other side does, so that a
-/// renewal needs no new one.
+/// Limits how long a connection that nobody uses is kept; those of renewals are kept as long as
+/// the other side keeps them, so that a renewal needs no new one.
 const IDLE: Duration = Duration::from_secs(30);
 
 static POOLS: Mutex<Vec<(Arc<str>, Weak<Pool>)>> = Mutex::new(Vec::new());
 
-/// One agent, for all of this process.
+/// The state that all stores of this process share at one agent.
 pub(crate) struct Pool {
     agent: Arc<str>,
     links: Mutex<Vec<Links>>,
     turns: Mutex<Vec<(Id, Home, Arc<Turns>)>>,
-    /// How many polls there are of each width but the widest.
+    /// Counts the polls of each width but the widest.
     pub(crate) widths: [AtomicUsize; 3],
     /// Tells that connections went silent.
     silence: watch::Sender<()>,
     heard: Mutex<Instant>,
 }
 
-/// How much may be under way from one runtime: one that stands still must not hold up others of the process.
+/// The limits of what may be under way from one runtime: a runtime that stands still must not hold
+/// up others of the process.
 pub(crate) struct Turns {
     calls: Semaphore,
     releases: Semaphore,
     sessions: Semaphore,
     polls: Semaphore,
     looks: Semaphore,
-    /// How many polls wait for their turn.
+    /// Counts the polls that wait for their turn.
     waiting: AtomicUsize,
 }
 
@@ -90,7 +94,7 @@ impl Pool {
         })
     }
 
-    /// Returns the connections of this runtime: those whose runtime has ended are dead.
+    /// Returns the connections of this runtime, and drops those of runtimes that have ended.
     pub(crate) fn connections(&self, tls: Option<&Arc<Tls>>, keeps: bool) -> reqwest::Result<Client> {
         let runtime = Handle::current().id();
         let mut links = self.links.lock();
@@ -133,8 +137,8 @@ impl Pool {
         new
     }
 
-    /// Lets the runtime hear of connections that ended while it stood still, as between two `block_on`: a write that is sent on
-    /// one has an unknown outcome.
+    /// Lets the runtime hear of connections that ended while it stood still, as between two
+    /// `block_on`: a write that is sent on such a connection has an unknown outcome.
     pub(crate) async fn listen(&self) {
         if self.heard.lock().elapsed() > STILL {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -150,8 +154,8 @@ impl Pool {
         *self.heard.lock() = Instant::now();
     }
 
-    /// Notes that nothing came on one connection: those that nobody uses are likely no better, and where nothing came on any, all
-    /// are given up.
+    /// Notes that nothing came on one connection: the connections that nobody uses are likely no
+    /// better, and where nothing came on any, all are given up.
     pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
         let runtime = Handle::current().id();
         self.links.lock().retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
@@ -189,7 +193,7 @@ impl Turns {
         self.looks.acquire().await.ok()
     }
 
-    /// Returns whether polls wait for others to end.
+    /// Tells whether polls wait for others to end.
     pub(crate) fn is_crowded(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -241,7 +245,7 @@ fn connections(
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // What may be sent again is decided by the caller alone.
+        // The caller alone decides what may be sent again.
         .retry(reqwest::retry::never())
         .http1_only()
         .connect_timeout(CONNECT)
@@ -254,7 +258,7 @@ fn connections(
                 builder = builder.dns_resolver(Renamed(agent.clone()));
             }
         }
-        // Else it reads all certificates that the system trusts, for nothing.
+        // Otherwise the client reads all certificates that the system trusts, for nothing.
         None => builder = builder.tls_certs_only([]),
     }
     builder.build()

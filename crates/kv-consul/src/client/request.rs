@@ -1,34 +1,34 @@
-//! Describes a request: what it is for, and what is sent.
+//! Describes a request: its purpose, and what is sent.
 
 use bytes::Bytes;
 use kv_core::{Consistency, backend::retry::RetrySafety, driver::ReadOptions};
 use reqwest::Method;
 use std::sync::{Arc, atomic::AtomicUsize};
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It changes nothing.
+    /// A read, which changes nothing.
     Read,
-    /// As a read, from any server and without a leader.
+    /// A read that any server answers, without a leader.
     Stale,
     /// A read for a watch.
     WatchRead,
-    /// A read that is answered when something changes; it is asked of one agent once.
+    /// A read that is answered when something changes; it is sent to one agent, once.
     BlockingQuery,
-    /// Another client may write between it and a repeat.
+    /// A write: another client may write between it and a repeat.
     Write,
-    /// Its effect is bound to an id of our own.
+    /// A write whose effect is bound to an id of our own.
     Repeatable,
-    /// The same, for what gives a lock back: it waits for nothing else.
+    /// A repeatable write that gives a lock back: it waits for nothing else.
     Release,
-    /// The same, for sessions, on which all of that hangs: it does not even wait for what is given
-    /// back.
+    /// A repeatable write for sessions, on which locks and leases hang: it does not even wait for
+    /// what is given back.
     Session,
 }
 
 impl Purpose {
-    /// Returns what a read is for, by the consistency that it asks for.
+    /// Returns the purpose of a read, by the consistency that it asks for.
     pub(crate) fn of(read: &ReadOptions) -> Self {
         match read.consistency {
             Consistency::Linearizable => Self::Read,
@@ -36,7 +36,7 @@ impl Purpose {
         }
     }
 
-    /// Returns what repeating it would do.
+    /// Returns what repeating a request of this purpose would do.
     pub(crate) fn safety(self) -> RetrySafety {
         match self {
             Self::Read | Self::Stale | Self::WatchRead | Self::BlockingQuery => RetrySafety::Read,
@@ -45,7 +45,7 @@ impl Purpose {
         }
     }
 
-    /// Returns whether it is more than a reading.
+    /// Tells whether the request is more than a read.
     pub(crate) fn changes(self) -> bool {
         self.safety() != RetrySafety::Read
     }
@@ -58,7 +58,7 @@ pub(crate) struct Request {
     pub(super) path: String,
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Bytes,
-    /// Counts how often it was sent.
+    /// Counts how often the request was sent.
     pub(super) count: Option<Arc<AtomicUsize>>,
 }
 
@@ -71,13 +71,13 @@ impl Request {
         Self { method: Method::PUT, path: path.into(), query: Vec::new(), body: body.into(), count: None }
     }
 
-    /// Adds a parameter; for many only the presence counts.
+    /// Adds a parameter; of many parameters only the presence counts.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
         self
     }
 
-    /// Has this count each time that it begins to be sent.
+    /// Counts in `count` each time that the request begins to be sent.
     pub(crate) fn counted(self, count: Arc<AtomicUsize>) -> Self {
         Self { count: Some(count), ..self }
     }

@@ -1,4 +1,5 @@
-//! Reads what is given in files, and reads it again when the other side says that it is out of date.
+//! Reads the settings that are given in files, and reads them again when the other side says that
+//! they are out of date.
 
 use kv_core::{
     Error, ErrorKind, Result, Secret,
@@ -52,7 +53,7 @@ impl Tls {
             return Err(nonsense("`server_name` is the name of a host"));
         }
         let tls = Self { files, ca, identity };
-        // A certificate and a key that do not belong together are told by the builder alone.
+        // Only the builder tells that a certificate and a key do not belong together.
         if tls.set(reqwest::Client::builder()).build().is_err() {
             return Err(nonsense("`cert` and `key` do not belong together, or `ca` is no authority"));
         }
@@ -75,7 +76,7 @@ impl Tls {
     }
 }
 
-/// The ACL token: given, or in a file that whoever rotates it writes anew.
+/// The ACL token: it is given, or is in a file that is written anew at each rotation.
 pub(crate) struct Token {
     file: Option<PathBuf>,
     now: RwLock<Option<HeaderValue>>,

@@ -1,4 +1,4 @@
-//! Grants leases: they are sessions, by which keys live that do not live for ever.
+//! Grants leases: they are sessions on the server, on which keys hang.
 
 pub(crate) mod session;
 pub(crate) mod ttl;

@@ -21,13 +21,13 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: Arc<str>,
-    /// A moment before it was created.
+    /// Holds a moment before the session was created.
     pub(crate) at: Instant,
     pub(crate) end: Undo,
 }
 
-/// Asks for a session for this. The server gives it an id, so that those whose answers were lost are
-/// found by a name of our own, which all attempts have in common, and ended.
+/// Creates a session for this use. The server gives it an id, so that sessions whose answers were
+/// lost are found by a name of our own, which all attempts share, and are ended.
 pub(crate) async fn create(
     core: &Core,
     what: &str,
@@ -36,8 +36,8 @@ pub(crate) async fn create(
     each_request: Duration,
 ) -> Result<Session> {
     let tries = Tries::new(core, format!("kv {what} {:016x}", unique()), each_request);
-    // A dropped future leaves nothing behind: the answer comes all the same, and its session ends,
-    // since nobody takes it.
+    // A dropped future leaves nothing behind: the answer is awaited all the same, and its session
+    // ends, since nobody takes it.
     let asking = ask(core, tries, ttl, deadline, each_request);
     let error = match core.tasks.to_its_end(asking).await.flatten() {
         Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {
@@ -54,11 +54,11 @@ pub(crate) async fn create(
     Err(error)
 }
 
-/// The attempts to make one session. What is over the last one ends those that were made and not
-/// taken.
+/// The attempts to make one session. When they are over, the sessions that were made and not taken
+/// are ended.
 struct Tries {
     name: String,
-    /// How many requests were sent that may have made one that nobody knows.
+    /// Counts the requests that were sent and may have made a session that nobody knows.
     unknown: Arc<AtomicUsize>,
     taken: Arc<OnceLock<Arc<str>>>,
     end: Mutex<Undo>,
@@ -71,7 +71,7 @@ impl Tries {
         Self { name, unknown, taken, end: Mutex::new(end) }
     }
 
-    /// Notes how asking ended.
+    /// Notes how the request for the session ended.
     fn answered(&self, asked: &Result<Answered<Arc<str>>>) {
         match asked {
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
@@ -110,7 +110,8 @@ fn ask(
     }
 }
 
-/// Ends a session, and its keys; `true` when it was there.
+/// Makes the undo that ends a session, and its keys; its answer is `true` when the session was
+/// there.
 fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration) -> Undo {
     tasks.undo(async move {
         let deadline = on_a_task(each_request);
@@ -122,7 +123,8 @@ fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration)
     })
 }
 
-/// Ends the sessions that requests may have made whose answers were lost, but not the one that was taken.
+/// Makes the undo of requests whose answers were lost: it ends the sessions that they may have
+/// made, except the one that was taken.
 fn end_named(
     core: &Core,
     name: String,
@@ -133,7 +135,8 @@ fn end_named(
     let (client, closing) = (core.client.clone(), core.closing.clone());
     core.tasks.undo(async move {
         let (mut seen, mut ended) = (Ok(false), 0);
-        // Requests may arrive after the first looks. What comes later still ends by its TTL, and holds nothing.
+        // Requests may arrive after the first looks. A session that comes later still ends by its
+        // TTL, and holds nothing.
         for pause in [0, 1, 4].map(Duration::from_secs) {
             let mut closing = closing.subscribe();
             let hurry = async {
@@ -163,7 +166,7 @@ fn end_named(
     })
 }
 
-/// Keeps a session alive as long as the answer lives.
+/// Keeps a session alive for as long as the returned value lives.
 pub(crate) fn keep(core: &Core, session: &Session, ttl: Duration, each_request: Duration) -> Alive {
     let (client, id) = (core.client.clone(), session.id.clone());
     Alive::keep(&core.clock, ttl, session.at, move || {

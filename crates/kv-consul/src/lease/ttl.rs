@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 /// Returns a session for a put with this TTL that is about to be sent.
 pub(crate) async fn get(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlSession>> {
     let slot = core.ttl_sessions.slot(ttl);
-    // Another put's session is waited for no longer than one of our own.
+    // The session that another put asked for is waited for no longer than one of our own.
     let deadline = a_moment_before(deadline);
     let session = deadline.limit(slot.get_or_try_init(|| create(core, ttl, deadline))).await;
     let session = session.unwrap_or_else(|| {
@@ -21,7 +21,7 @@ pub(crate) async fn get(core: &Core, ttl: Duration, deadline: Deadline) -> Resul
         );
         Err(Error::new(ErrorKind::Timeout, why))
     })?;
-    // Counted while it is held by us, so that nobody ends it.
+    // The put is counted while we hold the session, so that nobody ends it.
     session.used();
     Ok(session.clone())
 }

@@ -1,4 +1,4 @@
-//! Enters a lock's line for one attempt, and leaves it again.
+//! Enters the queue of a lock, for one acquisition, and leaves it again.
 
 use super::sessions::LockSession;
 use crate::{
@@ -18,33 +18,33 @@ use kv_core::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// The key of one attempt. It does not keep the session alive on which the key hangs.
+/// The key of one acquisition. It does not keep alive the session that the key hangs on.
 pub(crate) struct Contender {
     core: Arc<Core>,
     session: Arc<str>,
     pub(crate) let_go: LetGo,
     id: String,
     pub(crate) key: Key,
-    /// The server's name of it.
+    /// Holds the server's name of the contender.
     pub(crate) name: String,
     each_request: Duration,
     entry: watch::Sender<Entry>,
 }
 
-/// What is known of the request to enter.
+/// The state of the request to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     /// Nothing was sent, or nothing was done and nothing will be.
     Outside,
-    /// It is under way.
+    /// The request is under way.
     Asking,
-    /// All of its copies are answered.
+    /// All copies of the request are answered.
     Inside,
-    /// A copy may still arrive: one of several was answered, or none.
+    /// A copy of the request may still arrive: one of several was answered, or none.
     Late,
 }
 
-/// Notes what became of a request that its runtime did not finish.
+/// Notes, when it is dropped, that its runtime did not finish a request.
 struct LateOnDrop(watch::Sender<Entry>);
 
 impl Drop for LateOnDrop {
@@ -74,19 +74,19 @@ impl Contender {
         Ok(Self { core: core.clone(), session, let_go, id, key, name, each_request, entry })
     }
 
-    /// Returns what a fence of it is proved by.
+    /// Returns the proof of the contender's fence.
     pub(crate) fn proof(&self) -> String {
         format!("{} {}", self.session, self.name)
     }
 
-    /// Returns the server's name of what has a late request do nothing.
+    /// Returns the server's name of the mark by which a late request does nothing.
     fn mark(&self) -> String {
         self.core.names.given_up(&self.id)
     }
 
-    /// Enters the queue, and gives all of it; `None` where the server refuses this contender. It goes
-    /// on when its caller does not, since the answer alone tells whether there is something to take
-    /// out.
+    /// Enters the queue, and returns all of it; `None` where the server refuses this contender.
+    /// The request goes on when its caller does not, since the answer alone tells whether there is
+    /// something to take out.
     pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Option<Vec<Pair>>>> {
         let ops = [
             Op::check_missing(&self.mark()),
@@ -97,7 +97,7 @@ impl Contender {
         self.entry.send_replace(Entry::Asking);
         let entry = LateOnDrop(self.entry.clone());
         let asking = async move {
-            // A repeat finds the contender that the first one made.
+            // A repeat finds the contender that the first attempt made.
             let asked = core.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
             entry.0.send_replace(known_by(&asked));
             asked
@@ -109,7 +109,7 @@ impl Contender {
         }))
     }
 
-    /// Takes it out once the request to enter is answered.
+    /// Takes the contender out, once the request to enter is answered.
     pub(crate) async fn take_out(&self) -> Result<Left> {
         let mut entry = self.entry.subscribe();
         // The sender is ours, so waiting cannot fail; the request has a deadline of its own.
@@ -120,15 +120,17 @@ impl Contender {
             Entry::Late => self.delete(true).await,
         };
         if left.as_ref().is_err_and(Error::is_lasting) {
-            // It may stay for as long as the session, which others who wait would keep.
+            // The contender may stay for as long as its session, which others who wait would keep
+            // alive.
             self.let_go.begin();
         }
         left
     }
 
-    /// Deletes it. Where a copy of the request that made it may still arrive, with a mark that has it
-    /// do nothing: it would take the place anew, and make a fence true again that was given back. The
-    /// mark goes with the session, as the copy does: nobody knows how long a server hangs.
+    /// Deletes the contender. Where a copy of the request that made it may still arrive, a mark is
+    /// written with it, by which the copy does nothing: otherwise the copy would take the place
+    /// anew, and make a fence true again that was given back. The mark goes with the session, as
+    /// the copy does: nobody knows how long a server hangs.
     async fn delete(&self, is_late: bool) -> Result<Left> {
         let mut ops = vec![Op::get(&self.name), Op::delete(&self.name)];
         if is_late {
@@ -136,8 +138,8 @@ impl Contender {
         }
         let deadline = on_a_task(self.each_request);
         let asked = match self.core.ask(Purpose::Release, deadline, &ops).await {
-            // With the session everything of ours is gone, and nothing can come. An earlier attempt
-            // may have done it.
+            // With the session everything of ours is gone, and nothing can come. An earlier
+            // attempt may have deleted the contender.
             Err(e) if e.kind() == ErrorKind::LeaseLost => return Ok(Left::Maybe),
             asked => asked?,
         };
@@ -161,7 +163,7 @@ fn known_by(asked: &Result<Answered<Done>>) -> Entry {
         Ok(Answered { is_repeat: true, .. }) => Entry::Late,
         Ok(Answered { answer: Done::Committed(_), .. }) => Entry::Inside,
         Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Entry::Late,
-        // A session that is gone takes with it what entered.
+        // A session that is gone takes the contender with it.
         Ok(Answered { answer: Done::Refused(_), .. }) | Err(_) => Entry::Outside,
     }
 }

@@ -1,4 +1,5 @@
-//! Acquires locks, and tells who holds one: the first of a line of contenders, in the order of their creation.
+//! Acquires locks, and tells who holds one: the first contender of a queue, in the order of
+//! creation.
 
 mod contender;
 pub(crate) mod line;

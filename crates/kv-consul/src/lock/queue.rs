@@ -1,4 +1,4 @@
-//! Queues for one lock, by what the server lists of its line.
+//! The queue of one lock, by what the server lists of it.
 
 use super::{
     contender::Contender,
@@ -25,14 +25,14 @@ use kv_core::{
 };
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// After so long without a listing one who waits for a lock looks by itself.
+/// Sets after how long without a listing a contender that waits looks by itself.
 const LONG: Duration = Duration::from_secs(30);
 
 /// The queue of one lock, as one call sees it.
 pub(super) struct LockQueue {
     core: Arc<Core>,
     lock: Key,
-    /// What the names of its contenders begin with.
+    /// Holds what the names of the lock's contenders begin with.
     prefix: String,
     ttl: Duration,
     value: Bytes,
@@ -58,7 +58,8 @@ impl LockQueue {
 
     fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
         if contender.let_go.is_on() {
-            // Waiting, or holding, it would keep what the session is to end with.
+            // A contender that waits, or holds, would keep the session alive, and with it what is
+            // to end.
             return Position::Lost;
         }
         let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
@@ -85,7 +86,7 @@ impl Queue for LockQueue {
         &self.core.clock
     }
 
-    /// The server ends a session at up to twice its TTL.
+    /// Returns twice the TTL: the server ends a session by then.
     fn kept_after_end(&self, ttl: Duration) -> Duration {
         2 * ttl
     }
@@ -102,7 +103,7 @@ impl Queue for LockQueue {
         Contender::new(&self.core, &self.lock, session, self.each_request)
     }
 
-    /// No transaction can depend on that a queue is empty.
+    /// Reads the queue: no transaction can depend on a queue being empty.
     async fn is_taken(&self) -> Result<bool> {
         Ok(first(&self.core.names, &self.pairs().await?).is_some())
     }
@@ -150,7 +151,7 @@ impl Queue for LockQueue {
     }
 }
 
-/// Returns the session of this TTL, which is made where there is none.
+/// Returns the session of this TTL; makes one where none may be used.
 async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
     let new = || async {
         let deadline = Deadline::after(each_request);
@@ -162,7 +163,8 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
     core.lock_sessions.get_where(ttl, |own| !own.let_go.is_on(), new).await
 }
 
-/// Waits until the contender of a lock is gone, or released by hand (`true`), or until one has to look (`false`).
+/// Waits until the contender of a lock is gone, or released by hand (`true`), or until the queue
+/// has to be read again (`false`).
 async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
     let name = core.names.name(contender.as_str());
     let range = Range::Name(name.as_str().into());
@@ -170,7 +172,7 @@ async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
         return false;
     };
     loop {
-        // Who shares the poll of a large range may be told nothing for long.
+        // One who shares the poll of a large range may be told nothing for long.
         let Ok(Ok(listing)) = tokio::time::timeout(within.max(LONG), joined.listing()).await else {
             return false;
         };
@@ -180,7 +182,7 @@ async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
         drop(listing);
         match joined.news().await {
             Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
-            // Nobody of ours writes it again.
+            // No store writes the contender again.
             Ok(_) => {}
             Err(_) => return false,
         }

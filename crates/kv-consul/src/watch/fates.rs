@@ -1,4 +1,5 @@
-//! Finds out what became of names that a listing left out: what a token may not read is left out as well, in silence.
+//! Finds out what became of names that a listing left out: names that a token may not read are
+//! left out as well, in silence.
 
 use crate::{
     client::api::{self, MOST_OPS, OP_OVERHEAD, Op},
@@ -16,15 +17,16 @@ pub(super) struct Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Gone,
-    /// It is there, and was written since: it was gone for a moment, or the listing was read by who might not see it.
+    /// The name is there, and was written since: it was gone for a moment, or the listing was read
+    /// by a token that might not see it.
     Written,
-    /// It was never gone: the listing was read by who might not see it.
+    /// The name was never gone: the listing was read by a token that might not see it.
     Same,
-    /// The token may not read it.
+    /// The token may not read the name.
     Hidden,
 }
 
-/// Returns how many of these, of the first one at least, fit into one transaction.
+/// Returns how many of these names fit into one transaction, the first one always among them.
 pub(super) fn fitting(core: &Core, names: &[Before]) -> usize {
     let mut room = core.largest_txn;
     let fits = |before: &&Before| {
@@ -36,7 +38,7 @@ pub(super) fn fitting(core: &Core, names: &[Before]) -> usize {
     names.iter().take(MOST_OPS).take_while(fits).count().clamp(1, names.len().max(1))
 }
 
-/// Asks what became of these, which fit into one transaction.
+/// Asks what became of these names, which fit into one transaction.
 pub(super) async fn fates(core: &Core, names: &[Before], deadline: Deadline) -> Result<Vec<Fate>> {
     let mut fates: Vec<Option<Fate>> = vec![None; names.len()];
     loop {
@@ -50,7 +52,7 @@ pub(super) async fn fates(core: &Core, names: &[Before], deadline: Deadline) -> 
         let denied: Vec<_> =
             faults.iter().filter(|fault| fault.is_denied()).filter_map(|fault| asked.get(fault.at)).collect();
         if !denied.is_empty() {
-            // All of them are told, and of the others nothing.
+            // The server tells all operations that are denied, and nothing of the others.
             denied.into_iter().for_each(|&at| fates[at] = Some(Fate::Hidden));
             continue;
         }

@@ -1,4 +1,4 @@
-//! Joins a poll, for one who waits for changes.
+//! Joins a poll, for a user who waits for changes.
 
 use super::{
     poller::Poller,
@@ -25,7 +25,7 @@ use tokio::sync::{
     mpsc, oneshot,
 };
 
-/// A poll in use.
+/// One use of a poll.
 struct Used {
     poll: Arc<Poll>,
     core: Arc<Core>,
@@ -40,21 +40,22 @@ impl Used {
     }
 }
 
-/// The server goes on with what it was asked until something changes or the wait is over, so a poll goes on too, its permit stays
-/// taken, and who wants the same meanwhile has it.
+/// Leaves the poll, which goes on: the server goes on with what it was asked until something
+/// changes or the wait is over. So the permit stays taken, and others who want the same names
+/// meanwhile share the poll.
 impl Drop for Used {
     fn drop(&mut self) {
         self.core.polls.leave(&self.poll);
     }
 }
 
-/// One who waits for changes: what is there is asked for by [`listing`](Self::listing), what changes afterwards by
-/// [`news`](Self::news).
+/// One user of a poll, who waits for changes: [`listing`](Self::listing) asks what is there, and
+/// [`news`](Self::news) waits for what changes afterwards.
 pub(crate) struct Joined {
     core: Arc<Core>,
     range: Range,
     target: Target,
-    /// The time of each request.
+    /// Limits the time of each request.
     within: Duration,
     width: Width,
     news: Subscription,
@@ -66,7 +67,7 @@ impl Joined {
     /// Joins a poll of this range.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Closed`](ErrorKind::Closed) once the store is closed.
     pub(crate) fn new(core: &Arc<Core>, range: Range, target: &Target, within: Duration) -> Result<Self> {
         Self::with(core, range, target, within, Width::AtLeast(0))
     }
@@ -77,19 +78,19 @@ impl Joined {
         Ok(Self { core: core.clone(), range, target: target.clone(), within, width, news, refusals, used })
     }
 
-    /// Returns whether the poll still tells: it ends with the runtime in which it began.
+    /// Tells whether the poll still runs: it ends with the runtime in which it began.
     pub(crate) fn is_told(&self) -> bool {
         !self.used.poll.joins.is_closed()
     }
 
-    /// Drops the changes that wait, for one who is about to ask what is there. Refusals stay: what
-    /// is refused is not in the listing, and was not deleted.
+    /// Drops the changes that wait, for a user that is about to ask what is there. Refusals stay:
+    /// what is refused is not in the listing, and was not deleted.
     pub(crate) fn clear(&self) {
         self.news.clear();
     }
 
-    /// Asks what is there, of this range or a wider one. Events that come afterwards are of what changed since, but for some that
-    /// are older. Waits for a server that is away.
+    /// Asks what is there, in this range or a wider one. Events that come afterwards are of what
+    /// changed since, but for some that are older. Waits for a server that is away.
     ///
     /// # Errors
     /// The server's refusal, [`Unsupported`](ErrorKind::Unsupported) where no poll is wide enough,
@@ -97,7 +98,7 @@ impl Joined {
     pub(crate) async fn listing(&mut self) -> Result<Arc<Listing>> {
         loop {
             let (join, answer) = oneshot::channel();
-            // Who has ended does not answer either.
+            // A poll that has ended does not answer either.
             let _ = self.used.poll.joins.send(join);
             let refusal = match answer.await {
                 Ok(Ok(listing)) => return self.unrefused().map(|()| listing),
@@ -113,13 +114,14 @@ impl Joined {
         }
     }
 
-    /// Returns how wide a poll is to be that is not refused so.
+    /// Returns how wide another poll is to be, which is not refused in this way.
     ///
     /// # Errors
-    /// The refusal, where none is.
+    /// The refusal, where there is no such width.
     fn other_width(&self, refusal: &Refusal) -> Result<Width> {
         match (refusal.kind, self.width) {
-            // The server takes no path with a character that it holds for unprintable: a directory above may have none.
+            // The server takes no path with a character that it holds for unprintable: the path of
+            // a directory above may have none.
             (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
                 Ok(Width::AtLeast(width + 1))
             }
@@ -138,11 +140,12 @@ impl Joined {
         }
     }
 
-    /// Looks for a refusal: what was refused before a listing came is no part of it, and was not deleted.
+    /// Looks for a refusal: what was refused before a listing came is not in the listing, and was
+    /// not deleted.
     fn unrefused(&mut self) -> Result<()> {
         loop {
             match self.refusals.try_recv() {
-                // Since then the server has answered.
+                // The server has answered since then.
                 Ok(refusal) if refusal.is_of_all() => {}
                 Ok(refusal) if refusal.concerns(&self.target) => return Err(refusal.error()),
                 Ok(_) | Err(TryRecvError::Lagged(_)) => {}
@@ -154,7 +157,7 @@ impl Joined {
     /// Waits for the next change. Cancel safe.
     ///
     /// # Errors
-    /// What ends a watch: the server's refusal.
+    /// The server's refusal, which ends a watch.
     pub(crate) async fn news(&mut self) -> Result<Change> {
         loop {
             tokio::select! {
@@ -165,7 +168,8 @@ impl Joined {
                     Ok(_) => {}
                     Err(_) => return Ok(Change::Missed),
                 },
-                // Nothing will be told any more: another poll is needed, which begins with a listing.
+                // This poll tells nothing any more: another one is needed, which begins with a
+                // listing.
                 () = self.used.poll.joins.closed() => return Ok(Change::Missed),
                 change = self.news.next() => return Ok(change),
             }

@@ -1,4 +1,4 @@
-//! Gives watches, whose source is what a poll lists and tells.
+//! Makes watches, whose source is what a poll lists and tells.
 
 mod fates;
 pub(crate) mod joined;
@@ -33,10 +33,10 @@ pub(crate) fn watch(core: Arc<Core>, target: &Target, within: Duration) -> Watch
 struct Watched {
     core: Arc<Core>,
     target: Target,
-    /// The time of each request.
+    /// Limits the time of each request.
     within: Duration,
     joined: Option<Joined>,
-    /// Whether a list was given.
+    /// Tells whether a list was given.
     has_begun: bool,
 }
 
@@ -51,7 +51,7 @@ impl Watched {
         Joined::new(&self.core, range, &self.target, self.within)
     }
 
-    /// Joins, unless the poll that it is in still runs.
+    /// Returns the poll that the watch is in; joins another one, if that has ended.
     fn joined(&mut self) -> Result<&mut Joined> {
         match self.joined.take().filter(Joined::is_told) {
             Some(joined) => Ok(self.joined.insert(joined)),
@@ -73,8 +73,8 @@ impl Watched {
         Ok(entries)
     }
 
-    /// Tells who holds the lock. Where nobody is seen at first, whether the queue may be read is asked: one that is hidden looks
-    /// empty.
+    /// Returns the holder of the lock. Where nobody is seen at first, it asks whether the queue
+    /// may be read: a hidden queue looks empty.
     async fn holder(&self, name: &Key, answer: &Answer) -> Result<Vec<Listed>> {
         let line = self.core.names.line(name);
         let waiting = answer.pairs.iter().filter(|pair| pair.name.starts_with(&line));
@@ -89,7 +89,7 @@ impl Watched {
 }
 
 impl Source for Watched {
-    /// The server answers whole.
+    /// No token: the server answers a listing whole.
     type Token = ();
 
     fn backend(&self) -> &'static str {
@@ -108,7 +108,8 @@ impl Source for Watched {
             _ => self.entries(&answer)?,
         };
         self.has_begun = true;
-        // Without a position: in a server that went back, what is new may be below the index.
+        // The page has no position: in a server that was restored from an older copy, what is new
+        // may be below the index.
         Ok(Listing::Page { entries, position: None, next: None })
     }
 

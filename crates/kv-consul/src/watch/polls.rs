@@ -1,7 +1,9 @@
-//! Keeps the polls of a store: blocking queries, each shared by all who wait for changes of the same names.
+//! Keeps the polls of a store: blocking queries, each shared by all who wait for changes of the
+//! same names.
 //!
-//! A poll asks the server for a range again and again, each time as soon as it may have changed, tells what differs from the
-//! answer before, and gives whoever joins the newest answer, of which all that is told afterwards is the continuation.
+//! A poll asks the server for a range again and again, each time as soon as it may have changed.
+//! It tells what differs from the answer before, and gives each user that joins the newest answer,
+//! of which everything that is told afterwards is the continuation.
 
 use super::{
     refusal::Refusal,
@@ -26,31 +28,32 @@ use std::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// What a poll waits for an answer at the longest.
+/// Limits how long a poll waits for an answer.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The polls of one store.
 #[derive(Default)]
 pub(crate) struct Polls {
     open: Mutex<HashMap<Range, Arc<Poll>>>,
-    /// The store is given up: a poll that nobody has any use for ends at once.
+    /// Tells whether the store is given up: then a poll that nobody uses ends at once.
     is_dismissed: AtomicBool,
 }
 
-/// How wide a poll may be.
+/// The width that a poll may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
-    /// The wider the more of them there are, this many steps at least.
+    /// As many steps as this, at least: the more polls there are, the wider the poll.
     AtLeast(usize),
-    /// What was asked for: for a token that may not read more.
+    /// The range that was asked for, for a token that may not read more.
     Exact,
 }
 
 impl Polls {
-    /// Returns the poll of this range or of a wider one, to one more user. Where there is none yet, `start` begins it.
+    /// Returns the poll of this range or of a wider one, to one more user. Where there is none
+    /// yet, `start` begins it.
     ///
     /// # Errors
-    /// [`Closed`](kv_core::ErrorKind::Closed).
+    /// [`Closed`](kv_core::ErrorKind::Closed) once the store is closed.
     pub(super) fn of(
         &self,
         client: &Client,
@@ -61,7 +64,7 @@ impl Polls {
         start: impl FnOnce(Range, Permit) -> Poll,
     ) -> Result<Arc<Poll>> {
         let (mut polls, pool) = (self.open.lock(), client.pool()?);
-        // Those whose runtime has ended.
+        // Polls whose runtime has ended are dropped.
         polls.retain(|_, poll| !poll.joins.is_closed());
         let widths = widths(prefix, range);
         let (at, permit) = match width {
@@ -94,7 +97,7 @@ impl Polls {
         self.open.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
     }
 
-    /// Takes a poll away if nobody uses it, and tells whether it did.
+    /// Removes a poll if nobody uses it, and tells whether it did.
     pub(super) fn end_unused(&self, range: &Range) -> bool {
         let mut polls = self.open.lock();
         let is_unused = polls.get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
@@ -104,19 +107,19 @@ impl Polls {
         is_unused
     }
 
-    /// Has no poll outlive its users from now on.
+    /// Lets no poll outlive its users from now on.
     pub(crate) fn dismiss(&self) {
         self.is_dismissed.store(true, Ordering::Release);
         self.open.lock().retain(|_, poll| poll.users.load(Ordering::Acquire) > 0);
     }
 
-    /// Ends all of them.
+    /// Ends all polls.
     pub(crate) fn end(&self) {
         self.open.lock().clear();
     }
 }
 
-/// One range under watch.
+/// One poll: a range under watch.
 pub(super) struct Poll {
     pub(super) range: Range,
     pub(super) hub: Hub,

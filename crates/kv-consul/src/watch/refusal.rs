@@ -1,10 +1,10 @@
-//! Tells those who wait why nothing is told any more.
+//! Refusals, which tell the users of a poll why nothing is told any more.
 
 use crate::names::lock_of;
 use kv_core::{Error, ErrorKind, Key, driver::Target};
 use std::sync::Arc;
 
-/// Why nothing is told any more: of some keys, or of all.
+/// The reason why nothing is told any more: of some keys, or of all.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     keys: Option<Arc<[Key]>>,
@@ -22,7 +22,7 @@ impl Refusal {
         Self { keys: Some(keys.into()), kind: ErrorKind::PermissionDenied, why: why.into() }
     }
 
-    /// Returns whether it is one of all keys: who is concerned asks again, and hears it.
+    /// Tells whether the refusal is of all keys: a user that it concerns asks again, and hears it.
     pub(crate) fn is_of_all(&self) -> bool {
         self.keys.is_none()
     }

@@ -6,12 +6,13 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// How many polls all stores of a process have at one agent: of the very names that are wanted, of the directories of the
-/// others, and of top-level directories of the rest. Each store may poll the whole of itself besides.
+/// Limits how many polls all stores of a process have at one agent: of the very names that are
+/// wanted, of the directories of the others, and of the top-level directories of the rest. Each
+/// store may poll the whole of itself besides.
 pub(super) const MOST: [usize; 3] = [20, 8, 4];
 pub(super) const WIDEST: usize = MOST.len();
 
-/// The right to poll, one of those that there are of a width.
+/// The right to one poll of a width; the number of such rights is limited.
 pub(super) struct Permit(Arc<Pool>, usize);
 
 impl Permit {
@@ -21,7 +22,8 @@ impl Permit {
         Some(Self(pool.clone(), width))
     }
 
-    /// Returns one that is not counted: of the whole store, or of what a narrow token may read.
+    /// Returns a permit that is not counted: for the whole store, or for what a narrow token may
+    /// read.
     pub(super) fn beyond(pool: &Arc<Pool>) -> Self {
         Self(pool.clone(), WIDEST)
     }
@@ -43,7 +45,7 @@ pub(super) fn widths(prefix: &str, range: &Range) -> [Range; 4] {
     let below = &name[prefix.len()..];
     let parent = format!("{prefix}{}", parent(below));
     let top = match below.split_once('/') {
-        // The locks are apart from each other there.
+        // In this directory the locks are apart from each other.
         Some((".kv", _)) => format!("{prefix}.kv/lock/"),
         Some((top, _)) => format!("{prefix}{top}/"),
         None => prefix.to_owned(),

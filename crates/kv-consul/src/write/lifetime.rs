@@ -11,10 +11,10 @@ use kv_core::{
 };
 use std::sync::Arc;
 
-/// What ends a key that is put.
+/// The lifetime of a key that is put, by what ends the key.
 pub(super) enum Lifetime {
     Permanent,
-    /// The lease of this session.
+    /// A lease, which is this session.
     Lease(Arc<str>),
     Ttl(Arc<TtlSession>),
 }
@@ -53,7 +53,7 @@ impl Lifetime {
         }
     }
 
-    /// Follows a write that was done.
+    /// Notes a write that was done, and returns what was written.
     pub(super) async fn written(
         &self,
         core: &Core,
@@ -69,7 +69,8 @@ impl Lifetime {
     }
 }
 
-/// Returns whether the session of a TTL, which is our own affair, has ended: others are to be had.
+/// Tells whether the session of a TTL, which is our own affair, has ended, so that the write can
+/// have another one.
 pub(super) fn is_over<'a>(
     core: &Core,
     lifetimes: impl Iterator<Item = &'a Lifetime> + Clone,

@@ -1,4 +1,5 @@
-//! Puts and deletes keys, commits transactions and deletes directories, each by one transaction on the server.
+//! Puts and deletes keys, commits transactions and deletes directories, each by one transaction on
+//! the server.
 
 mod lifetime;
 mod ops;

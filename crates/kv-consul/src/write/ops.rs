@@ -4,7 +4,8 @@ use crate::client::api::{Fault, Op, Pair};
 use kv_core::{Error, ErrorKind, Result, Version, driver::Expect};
 use std::sync::Arc;
 
-/// Returns what a version is on the server. One that none of Consul's can be equals nothing there.
+/// Returns the server's index of a version. For a version that cannot be Consul's it is one that
+/// equals nothing there.
 pub(super) fn modify_index(version: Version) -> u64 {
     match version.parts() {
         (index, 0) => index,
@@ -12,7 +13,8 @@ pub(super) fn modify_index(version: Version) -> u64 {
     }
 }
 
-/// Makes the key anew: the same bytes would keep their version otherwise, and a key its session.
+/// Adds the operations that make the key anew: otherwise the same bytes would keep their version,
+/// and the key its session.
 pub(super) fn make(ops: &mut Vec<Op>, name: &str, value: &[u8], session: Option<&Arc<str>>, may_exist: bool) {
     if may_exist {
         ops.push(Op::delete(name));
@@ -20,7 +22,7 @@ pub(super) fn make(ops: &mut Vec<Op>, name: &str, value: &[u8], session: Option<
     ops.push(Op::write(name, value, session));
 }
 
-/// Returns whether it is certain that a write that ended in this way took no effect.
+/// Tells whether a write with this answer certainly took no effect.
 pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(e) if e.kind() != ErrorKind::OutcomeUnknown)
 }

@@ -16,7 +16,7 @@ use kv_core::{
     driver::{Decision, Expect, Transaction, Write, WriteOptions},
 };
 
-/// Returns what a condition is on the server.
+/// Returns the operation that checks a condition on the server.
 fn condition(core: &Core, condition: &Condition) -> Op {
     let name = |key: &Key| core.names.name(key.as_str());
     match condition {

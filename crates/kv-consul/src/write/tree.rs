@@ -13,13 +13,15 @@ use kv_core::{
     driver::{Batch, Cursor, Deadline, WriteOptions},
 };
 
-/// Deletes everything below a directory, but what the library keeps for itself: of this store, and of those whose prefix lies
-/// inside of it. In one step where nothing of that is there, else by the parts that have none.
+/// Deletes everything below a directory, except what the library keeps there for itself: for this
+/// store, and for stores whose prefix lies inside of the directory. It takes one step where
+/// nothing of that is there; otherwise the parts are deleted that have none of it.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let prefix = below(&core.names, directory);
     let names = names(core, &prefix, options.deadline).await?;
     let mut parts = Vec::new();
-    // A lock may be taken at any moment: of the root nothing is deleted but what is seen.
+    // A lock may be taken at any moment: the root is never deleted as a whole, but by what is seen
+    // in it.
     let base = core.names.prefix().len();
     if directory.is_root() || names.iter().any(|name| is_somebodys_own(&name[base..])) {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -66,14 +68,16 @@ async fn names(core: &Core, prefix: &str, deadline: Deadline) -> Result<Vec<Stri
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Name(String),
-    /// All that begins so.
+    /// All names that begin with this.
     Tree(String),
 }
 
-/// Finds the fewest parts that hold all of these names but the ones that somebody keeps for itself. All begin with this, and are in
-/// their order; the store's own prefix has so many bytes of it. Names of other tools may be deeper than a stack.
+/// Finds the fewest parts that hold all of these names except those that a store keeps for itself.
+/// All names begin with `prefix`, and are in their order; the first `base` bytes are the store's
+/// own prefix. There is no recursion, since names of other tools may be deeper than a stack.
 fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
-    // With the length of what says that it is one of those: looked for once, however deep the name is.
+    // Each name comes with the end of what shows that it is a store's own: it is looked for once,
+    // however deep the name is.
     let end = |name: &str| end_of_own(&name[base..]).map_or(usize::MAX, |end| base + end);
     let names: Vec<_> = names.iter().map(|&name| (name, end(name))).collect();
     let is_own = |(name, end): &(&str, usize)| *end <= name.len();
@@ -96,7 +100,7 @@ fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>)
         match here.iter().any(is_own) {
             false => parts.push(Part::Tree(child.to_owned())),
             true if first.0.len() == child.len() => {
-                // A name that ends in a slash, as other tools make them.
+                // The name ends in a slash, as other tools make names.
                 parts.push(Part::Name(child.to_owned()));
                 todo.push((child.len(), &here[1..]));
             }

@@ -12,7 +12,8 @@ use kv_testsuite::{
 use std::fs;
 use tokio::runtime::Handle;
 
-/// What members are set besides. Who is taken for dead keeps its vote: else one that is back gets it anew, ten seconds later.
+/// Returns the further settings of members. A member that is taken for dead keeps its vote:
+/// otherwise one that is back gets a vote again only ten seconds later.
 fn settings() -> Value {
     json!({
         "limits": { "http_max_conns_per_client": 4000 },
@@ -20,7 +21,7 @@ fn settings() -> Value {
     })
 }
 
-/// A cluster of our own, which serves.
+/// Starts a cluster of our own, and returns when it serves.
 pub async fn suite() -> Result<Clustered, Failure> {
     let network = Network::of(3)?;
     let members = hosts(&network, 3, &settings())?;
@@ -42,7 +43,7 @@ impl Member for Node {
         leader.and_then(|answer| answer.json()).is_ok_and(|leader| leader == json!(self.rpc.to_string()))
     }
 
-    /// Takes writes, and knows all of them as well, and with a vote.
+    /// Returns when the server takes writes, and knows all members as alive and with a vote.
     async fn serves(&self, all: &[Self]) -> Result<(), Failure> {
         self.ready().await?;
         let is_whole = || async {
@@ -57,11 +58,11 @@ impl Member for Node {
 }
 
 impl Node {
-    /// Tells it where the others are, as an operator does: by themselves those who took each other for dead look again after
-    /// half a minute.
+    /// Tells the server where the others are, as an operator does: servers that took each other
+    /// for dead look again by themselves only after half a minute.
     async fn bring_together(&self, all: &[Self]) {
         for other in all.iter().filter(|other| other.name != self.name) {
-            // It may not be there yet, and is told again then.
+            // The other server may not be there yet, and is told of again then.
             let _ = http(self.address, &format!("PUT /v1/agent/join/{}", other.serf), b"").await;
         }
     }
@@ -81,7 +82,7 @@ impl Node {
 pub struct Clustered(Arc<Ensemble<Node>>);
 
 impl Clustered {
-    /// A store on the first of these, and the others when it fails.
+    /// Opens a store on the first of these, and on the others when it fails.
     async fn open_at(&self, first: SocketAddr, prefix: &str) -> kv_core::Result<Kv> {
         kv_consul::open(&self.url_at(first, prefix)).await
     }
@@ -148,7 +149,7 @@ impl Harness for Clustered {
     }
 }
 
-/// When the last round has ended, the members show nothing of ours.
+/// Checks, when the last round has ended, that the members show nothing of ours.
 impl Drop for Clustered {
     fn drop(&mut self) {
         let is_panicking = std::thread::panicking();

@@ -1,4 +1,5 @@
-//! A server on which workloads are under fire: its clients have a token from a file, and it has the troubles of its kind.
+//! A server on which workloads are under fire: its clients have a token from a file, and it has
+//! the troubles of its kind.
 
 use super::{guarded::Guarded, suite::Suite, *};
 use kv_core::{ErrorKind, Kv, driver::async_trait};
@@ -9,16 +10,17 @@ use std::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-/// The policy of the clients, and what it lets them do.
+/// Names the policy of the clients; `MAY_ALL` is what it lets them do.
 const CLIENTS: &str = "clients";
 const MAY_ALL: &str = r#"key_prefix "" { policy = "write" } session_prefix "" { policy = "write" } agent_prefix "" { policy = "read" }"#;
-/// Who has no token: the tools of the tests, and the watch over what is left on the server.
+/// Identifies the token of those who have none: the tools of the tests, and the watch over what is
+/// left on the server.
 const ANONYMOUS: &str = "00000000-0000-0000-0000-000000000002";
-/// Room for all connections, and for none but one.
+/// Leaves room for all connections; `CROWDED` leaves room for one alone.
 const ROOMY: u32 = 4000;
 const CROWDED: u32 = 1;
 
-/// A server of our own with all of that, or the live one.
+/// Opens the suite on a server of our own with all of that, or on the live one.
 pub async fn suite() -> Result<Suite, Failure> {
     if std::env::var_os(LIVE).is_some() {
         return suite::suite().await;
@@ -32,25 +34,26 @@ pub async fn suite() -> Result<Suite, Failure> {
 struct Fire {
     guarded: Guarded,
     certificates: Rotation,
-    /// What the clients' file holds, or is to hold.
+    /// Holds the token that the clients' file holds, or is to hold.
     token: AsyncMutex<String>,
-    /// How many troubles there were of rights and of credentials: each kind comes in several ways, one after another.
+    /// Counts the troubles with rights, and `credentials` those with credentials: each kind comes
+    /// in several ways, one after another.
     rights: AtomicUsize,
     credentials: AtomicUsize,
-    /// A client from before the trouble.
+    /// Holds a client from before the trouble.
     before: AsyncMutex<Option<Kv>>,
-    /// A connection that takes the only place.
+    /// Holds a connection that takes the only place.
     taken: AsyncMutex<Option<TcpStream>>,
 }
 
-/// How the clients' token goes wrong.
+/// The way in which the clients' token goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lost {
-    /// Another one is in the file before the old one is deleted: nobody should notice.
+    /// Another token is in the file before the old one is deleted: nobody should notice.
     Exchanged,
-    /// It is deleted, and made again.
+    /// The token is deleted, and made again.
     Deleted,
-    /// It is deleted, and another one is in the file a while later.
+    /// The token is deleted, and another one is in the file a while later.
     ExchangedLate,
 }
 
@@ -86,7 +89,7 @@ impl Fire {
         self.guarded.0.folder.path().join("token")
     }
 
-    /// Puts the token in the file; nobody reads half of it.
+    /// Puts the token in the file, so that nobody reads half of it.
     fn write(&self, token: &str) -> Result<(), Failure> {
         let new = self.file().with_extension("new");
         fs::write(&new, token)?;
@@ -176,7 +179,8 @@ impl Fire {
         soon("further connections to be closed", closed).await
     }
 
-    /// A client that the server refused must not be refused any more: neither at its first call, nor later.
+    /// Checks that a client that the server refused is not refused any more: neither at its first
+    /// call, nor later.
     async fn is_served(&self) -> Result<(), Failure> {
         let Some(kv) = self.before.lock().await.take() else { return Ok(()) };
         let served = soon("a client from before the trouble to be served", async {
@@ -220,7 +224,7 @@ impl Troubles for Fire {
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
         if stroke.denies() {
             let kv = self.open().await?;
-            // It has read the file, and has a connection.
+            // The client has read the file by now, and has a connection.
             kv.exists("key").await?;
             *self.before.lock().await = Some(kv);
         }

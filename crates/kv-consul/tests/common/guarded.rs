@@ -6,14 +6,14 @@ use kv_core::{Error, Watch, WatchEvent};
 use kv_testsuite::failover::soon;
 use std::time::Instant;
 
-/// Who may do all.
+/// Holds the token that may do everything.
 pub const ROOT: &str = "11111111-2222-3333-4444-555555555555";
 
-/// A server that asks for tokens, and knows who may do all.
+/// A server that asks for tokens, and knows the token that may do everything.
 pub struct Guarded(pub Arc<Node>);
 
 impl Guarded {
-    /// What `more` has is set besides.
+    /// Starts the server, with the settings of `more` besides its own.
     pub async fn start(more: &Value) -> Result<Self, Failure> {
         let acl = json!({ "enabled": true, "default_policy": "deny", "tokens": { "master": ROOT },
             "policy_ttl": "100ms", "token_ttl": "100ms", "role_ttl": "100ms" });
@@ -35,7 +35,7 @@ impl Guarded {
         http_with(self.0.address, request, &token, &body).await?.json()
     }
 
-    /// A policy of these rules; and the token of who has it.
+    /// Makes a policy of these rules, and returns a token that has it.
     pub async fn token(&self, name: &str, rules: &str) -> Result<String, Failure> {
         self.ask("PUT /v1/acl/policy", &json!({ "Name": name, "Rules": rules })).await?;
         let token = self.ask("PUT /v1/acl/token", &json!({ "Policies": [{ "Name": name }] })).await?;
@@ -63,7 +63,7 @@ impl Guarded {
         Err("no such token".into())
     }
 
-    /// Whether the server still takes the token, without the library.
+    /// Tells whether the server still takes the token; asks without the library.
     pub async fn knows(&self, token: &str) -> Result<bool, Failure> {
         let header = format!("X-Consul-Token: {token}\r\n");
         let answer = http_with(self.0.address, "GET /v1/kv/mine/x", &header, b"").await?;
@@ -75,10 +75,10 @@ impl Guarded {
     }
 }
 
-/// What a store below `mine/` needs.
+/// Lists the rules that a store below `mine/` needs.
 pub const MINE: &str = r#"key_prefix "mine/" { policy = "write" } session_prefix "" { policy = "write" }"#;
 
-/// The error that ends a watch, before which it tells no deletion.
+/// Returns the error that ends a watch; checks that the watch tells no deletion before.
 pub async fn end_of(watch: &mut Watch) -> Result<Error, Failure> {
     soon("the end", async {
         loop {

@@ -32,7 +32,7 @@ pub mod fire;
 pub mod guarded;
 pub mod suite;
 
-/// A way to a server that notes what is asked, one line each: the method and the path.
+/// A way to a server that notes each request in one line: the method and the path.
 pub struct Asked {
     pub address: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
@@ -53,8 +53,8 @@ impl Asked {
         Ok(Self { address, lines, task })
     }
 
-    /// What was asked since the last time, but for what nobody who calls asks: polls, and the first look at a contender's own
-    /// life.
+    /// Returns the requests since the last time, without those that no caller makes: polls, and
+    /// the first look at a contender's own life.
     pub fn calls(&self) -> Vec<String> {
         let mut lines = std::mem::take(&mut *self.lines.lock().expect("nobody panics"));
         let is_own_life = |line: &String| line.contains("/.kv/lock/") && !line.contains("recurse");
@@ -83,7 +83,7 @@ async fn note(
             if read == 0 {
                 return takes.shutdown().await;
             }
-            // Our heads come whole, and no body has a line like theirs.
+            // The heads of our requests come whole, and no body has a line like theirs.
             for line in String::from_utf8_lossy(&piece[..read]).lines() {
                 if let Some(line) = line.strip_suffix(" HTTP/1.1") {
                     lines.lock().expect("nobody panics").push(line.to_owned());
@@ -95,7 +95,7 @@ async fn note(
     tokio::try_join!(there, tokio::io::copy(&mut answers, &mut hears)).map(drop)
 }
 
-/// The variable that names a live server to run the suite on.
+/// Names the variable that holds the URL of a live server to run the suite on.
 pub const LIVE: &str = "KV_CONSUL_URL";
 
 /// One server.
@@ -103,17 +103,17 @@ pub struct Node {
     pub name: String,
     pub address: SocketAddr,
     pub rpc: SocketAddr,
-    /// Where it hears who else is there.
+    /// Holds the address at which the server hears who else is there.
     pub serf: SocketAddr,
     pub daemon: Daemon,
     pub folder: TempDir,
     consul: PathBuf,
-    /// Where it speaks TLS, or to other datacenters.
+    /// Holds the address for TLS, or for other datacenters.
     more: SocketAddr,
     _ports: Vec<Port>,
 }
 
-/// Where one server listens.
+/// The addresses of one server.
 #[derive(Clone, Copy)]
 struct Addresses {
     http: SocketAddr,
@@ -122,7 +122,8 @@ struct Addresses {
     more: SocketAddr,
 }
 
-/// The servers of one datacenter, not started yet. What `more` has is set besides what all have, or in its place.
+/// Makes the servers of one datacenter, not started yet. The settings of `more` are added to those
+/// of all servers, or take their place.
 pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
     let mut ports = Vec::new();
     for _ in 0..count {
@@ -140,7 +141,8 @@ pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-/// As [`nodes`], each on a host of its own: a server's place is its host's number less one.
+/// Makes servers as [`nodes`] does, each on a host of its own: a server's place is its host's
+/// number less one.
 pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
     let at = |n| {
         let peers = |port: u16| (network.peer_address(n), port).into();
@@ -165,19 +167,20 @@ fn members(
     named.map(|(at, n)| Node::new(&format!("n{n}"), &join, *at, more, |command| on(n, command))).collect()
 }
 
-/// One server on its own, which serves. Its sessions live for half a second at least.
+/// Starts a server on its own, and returns when it serves. Its sessions live for half a second at
+/// least.
 pub async fn single() -> Result<Node, Failure> {
     with(&json!({ "limits": { "http_max_conns_per_client": 4000 } })).await
 }
 
-/// The same with settings.
+/// Starts a server on its own with further settings, and returns when it serves.
 pub async fn with(more: &Value) -> Result<Node, Failure> {
     let node = nodes(1, more)?.remove(0);
     node.start().await?;
     Ok(node)
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -191,12 +194,12 @@ impl Answer {
     }
 }
 
-/// A plain request, without the library.
+/// Sends a plain request, without the library.
 pub async fn http(address: SocketAddr, request: &str, body: &[u8]) -> Result<Answer, Failure> {
     http_with(address, request, "", body).await
 }
 
-/// The same with header lines.
+/// Sends a plain request with header lines.
 pub async fn http_with(
     address: SocketAddr,
     request: &str,
@@ -217,19 +220,19 @@ pub async fn http_with(
     tokio::time::timeout(Duration::from_secs(20), ask).await?
 }
 
-/// A transaction of these operations.
+/// Sends a transaction of these operations.
 pub async fn txn(address: SocketAddr, ops: Value) -> Result<Answer, Failure> {
     http(address, "PUT /v1/txn", &serde_json::to_vec(&ops)?).await
 }
 
-/// All names that begin so.
+/// Returns all names that begin with the prefix.
 pub async fn names(address: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
     let found = txn(address, json!([{ "KV": { "Verb": "get-tree", "Key": prefix } }])).await?.json()?;
     let found = found["Results"].as_array().cloned().unwrap_or_default();
     Ok(found.iter().filter_map(|pair| Some(pair["KV"]["Key"].as_str()?.to_owned())).collect())
 }
 
-/// What all sessions are called, with their TTLs.
+/// Returns the names of all sessions, with their TTLs.
 pub async fn sessions(address: SocketAddr) -> Result<Vec<String>, Failure> {
     let found = http(address, "GET /v1/session/list", b"").await?.json()?;
     let shown = |session: &Value| format!("the session {} of {}", session["Name"], session["TTL"]);
@@ -252,7 +255,8 @@ impl Node {
         more: &Value,
         on: impl Fn(Command) -> Command,
     ) -> Result<Self, Failure> {
-        // In memory where there is such a folder: a server flushes each write to its disk twice, and no test is about a disk.
+        // The data are in memory where there is such a folder: a server flushes each write to its
+        // disk twice, and no test is about a disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
         let port = |is: bool| if is { i32::from(at.more.port()) } else { -1 };
@@ -275,27 +279,30 @@ impl Node {
         Ok(Self { name, address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
     }
 
-    /// Where it speaks TLS, when it was told to.
+    /// Returns the address at which the server speaks TLS, when it was told to.
     pub fn tls_address(&self) -> SocketAddr {
         self.more
     }
 
-    /// Where it speaks to other datacenters, when its own was named.
+    /// Returns the address at which the server speaks to other datacenters, when its own was
+    /// named.
     pub fn wan_address(&self) -> SocketAddr {
         self.more
     }
 
-    /// Returns when it serves.
+    /// Starts the server, and returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
     }
 
-    /// A leader is known a little earlier than writes are taken, so it takes a write to tell; this one leaves nothing.
+    /// Returns when the server takes writes. A leader is known a little earlier, so that only a
+    /// write tells; this one leaves nothing.
     pub async fn ready(&self) -> Result<(), Failure> {
         let takes_writes = || async {
             let answer = http(self.address, "DELETE /v1/kv/ready", b"").await;
-            // Where not everybody may write it is ready to say so; before it has read its tokens it knows none.
+            // Where not everybody may write, a server is ready when it says so; before it has read
+            // its tokens it knows none.
             answer.is_ok_and(|answer| {
                 answer.body.starts_with(b"true") || answer.body.starts_with(b"Permission denied")
             })
@@ -303,7 +310,7 @@ impl Node {
         self.daemon.serves(takes_writes).await
     }
 
-    /// `consul`, against this server.
+    /// Returns the command `consul`, against this server.
     pub fn consul(&self) -> Command {
         let mut command = Command::new(&self.consul);
         command.env("CONSUL_HTTP_ADDR", format!("http://{}", self.address));

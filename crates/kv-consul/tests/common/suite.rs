@@ -6,7 +6,7 @@ use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, process::cop
 use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};
 
-/// The live server, or one of our own.
+/// Opens the suite on the live server, or on one of our own.
 pub async fn suite() -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -18,15 +18,17 @@ pub struct Suite {
     name: String,
     base: Base,
     node: Option<Arc<Node>>,
-    /// Of the URL, behind its path.
+    /// Holds the parameters of the URL, which stand behind its path.
     parameters: String,
-    /// Of the URL of clients that speak TLS to the server, where it does too.
+    /// Holds the parameters of the URL of clients that speak TLS to the server, where the server
+    /// does too.
     with_tls: Option<String>,
     troubles: Option<Arc<dyn Troubles>>,
 }
 
 impl Suite {
-    /// On a server of our own. It shows what is on it to those without a token, and lets them write.
+    /// Makes the suite on a server of our own, which shows what is on it to those without a token,
+    /// and lets them write.
     pub fn of(
         node: Arc<Node>,
         parameters: String,
@@ -74,7 +76,7 @@ impl Harness for Suite {
         if let Some(node) = &self.node {
             return Some(node.address);
         }
-        // A live server that asks for nothing but its address can stand behind a proxy.
+        // A live server can stand behind a proxy only if it asks for nothing but its address.
         self.base.address(8500).filter(|_| self.base.is_plain())
     }
 
@@ -117,7 +119,7 @@ impl Harness for Suite {
     }
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks, when the last case has ended, that a server of our own shows nothing of ours.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
@@ -125,7 +127,8 @@ impl Drop for Suite {
             return;
         }
         let left = Handle::current().block_on(nothing_left(&node));
-        // A case that took the server away may hold on to it until the program ends, which removes no folder.
+        // A case that took the server away may hold on to the node until the program ends, which
+        // removes no folder.
         node.daemon.kill();
         let _ = std::fs::remove_dir_all(node.folder.path());
         assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
@@ -147,7 +150,8 @@ pub async fn nothing_left(node: &Node) -> Result<(), Result<Vec<String>, Failure
 
 pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     let mut left = names(node.address, "").await?;
-    // Those of keys with a TTL that another client deleted end by their time: nobody knows whether other keys live by them.
+    // Sessions of keys with a TTL that another client deleted end by their time: nobody knows
+    // whether other keys live by them.
     left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
     Ok(left)
 }
@@ -183,7 +187,7 @@ impl Server for Node {
     }
 }
 
-/// Writes past the library: at this server, behind this prefix.
+/// A tool that writes past the library: at this server, below this prefix.
 pub struct Tool(pub SocketAddr, pub String);
 
 impl Tool {

@@ -1,4 +1,4 @@
-//! How one reaches the members, and as whom: the same for all of them.
+//! The settings by which the members are reached, the same for all of them.
 
 use kv_core::{Secret, Tls};
 use std::sync::{Arc, atomic::AtomicBool};
@@ -8,6 +8,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub(crate) struct Access {
     pub(crate) login: Option<(String, Secret)>,
     pub(crate) tls: Arc<Tls>,
-    /// The settings were right when the store was opened: what contradicts them later may pass.
+    /// Tells that the store was opened, so that the settings were right: what contradicts them
+    /// later may pass.
     pub(crate) was_opened: AtomicBool,
 }

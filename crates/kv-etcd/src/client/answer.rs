@@ -1,10 +1,10 @@
-//! Reads what the server's answers speak of: revisions, tokens, and the keys with their values.
+//! Reads revisions, versions, fencing tokens and entries from the server's answers.
 
 use crate::error::unexpected;
 use etcd_client::{KeyValue, ResponseHeader};
 use kv_core::{Entry, Key, Result, Version};
 
-/// Returns the revision that an answer speaks of.
+/// Returns the revision of an answer.
 pub(crate) fn revision(header: Option<&ResponseHeader>) -> Result<i64> {
     header
         .map(ResponseHeader::revision)
@@ -17,19 +17,19 @@ pub(crate) fn version(revision: i64) -> Version {
     Version::new(u64::try_from(revision).unwrap_or_default(), 0)
 }
 
-/// Returns a key with what was found at it.
+/// Returns the entry of a key, from what was found at it.
 pub(crate) fn entry(key: Key, found: KeyValue) -> Entry {
     let version = version(found.mod_revision());
     Entry::new(key, found.into_key_value().1, version)
 }
 
-/// Returns the token of a contender that was created at this revision.
+/// Returns the fencing token of a contender that was created at this revision.
 pub(crate) fn token(create_revision: i64) -> u64 {
     u64::try_from(create_revision).unwrap_or_default()
 }
 
-/// Returns the revision at which the contender with this token was created; one that nothing has for what is no token of
-/// etcd's.
+/// Returns the revision at which the contender with this fencing token was created; for a token
+/// that is none of etcd's, a revision that nothing has.
 pub(crate) fn create_revision(token: u64) -> i64 {
     i64::try_from(token).unwrap_or(-1)
 }

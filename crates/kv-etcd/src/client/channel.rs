@@ -1,4 +1,5 @@
-//! The channels to one member: each runtime has one of its own, because it lives and ends with the tasks there.
+//! The channels to one member: each runtime has one of its own, because a channel lives and ends
+//! with the tasks there.
 
 use super::{
     access::Access,
@@ -14,12 +15,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::runtime::{self, Handle};
 use tonic::transport::{self, Channel, Endpoint};
 
-/// How long making a connection may take, TLS included, before the next member is tried.
+/// Limits how long making a connection may take, TLS included, before the next member is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Servers end a connection that is pinged more often than every five seconds.
+/// Sets the time between pings: servers end a connection that is pinged more often than every five
+/// seconds.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
-/// What a watch that is not read may hold back, each; together they must not hold back one another.
+/// Limits the bytes that one watch holds back while it is not read. The window of the connection
+/// is larger, so that watches do not hold back one another.
 pub(super) const WATCH_WINDOW: u32 = 128 << 10;
 pub(super) const CALL_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
@@ -30,12 +33,13 @@ pub(super) struct Channels {
     made: Mutex<HashMap<runtime::Id, (Home, Arc<MemberChannel>)>>,
 }
 
-/// A channel, whose connection is made when first needed, and made again when it breaks.
+/// A channel: its connection is made when first needed, and made again when it breaks.
 pub(super) struct MemberChannel {
     pub(super) transport: Channel,
     pub(super) link: Arc<Link>,
     pub(super) is_plain: bool,
-    /// Clients that want the member to know a leader, and one that does not.
+    /// Holds the client whose requests want the member to know a leader; `unled` is the one whose
+    /// requests do not.
     pub(super) led: LoggedIn,
     pub(super) unled: LoggedIn,
 }
@@ -48,7 +52,7 @@ impl Channels {
     /// Returns the channel of this runtime.
     pub(super) fn here(&self, address: &Arc<str>, access: &Access) -> Result<Arc<MemberChannel>> {
         let here = Handle::try_current().map(|runtime| runtime.id()).map_err(|e| {
-            Error::new(ErrorKind::Closed, "etcd is asked from within a runtime of tokio").with_cause(e)
+            Error::new(ErrorKind::Closed, "no tokio runtime here; call kv-etcd from within one").with_cause(e)
         })?;
         let mut all = self.made.lock();
         if let Some((_, made)) = all.get(&here)

@@ -1,30 +1,35 @@
-//! What etcd takes in one request, and what a store on it can do.
+//! The limits of etcd's requests, and what a store on etcd can do.
 
 use kv_core::{Capabilities, Durability, Locking, TtlRange};
 use std::time::Duration;
 
-/// What a request may have by etcd's defaults.
+/// Limits the bytes of a request, by etcd's defaults.
 const REQUEST: usize = 3 << 19;
-/// What a request holds besides values and keys.
+/// Counts the bytes that a request has besides values and keys.
 const OVERHEAD: usize = 4 << 10;
-/// The longest name with its prefix; only a prefix that is longer than all keys leaves less for values.
+/// Counts the bytes of the longest name, with its prefix; only a prefix that is longer than all
+/// keys leaves less for values.
 const NAME: usize = 2 << 10;
-/// Conditions and writes of one transaction, and the most keys that are read at once, by etcd's defaults.
+/// Limits the conditions and writes of one transaction, and the keys that are read at once, by
+/// etcd's defaults.
 pub(crate) const MOST_OPS: usize = 128;
-/// The longest lease that the server grants, less the second that a TTL's has besides.
+/// Limits TTLs: to the longest lease that the server grants, less the second by which the lease of
+/// a TTL is longer.
 const LONGEST: Duration = Duration::from_secs(9_000_000_000 - 1);
-/// What a server of etcd's defaults grants at least: one and a half of its election time-outs, rounded up. One with longer
-/// ones grants more, which only a grant tells, and the answer to it says so. Shorter ones are of no use: what is kept alive
-/// needs time for more than one renewal on a busy machine.
+/// Sets the least TTL. A server with etcd's defaults grants at least one and a half of its
+/// election time-outs, rounded up. A server with longer time-outs grants more, which only the
+/// answer to a grant tells, and so does the answer to the call. A shorter TTL would be of no use:
+/// what is kept alive needs time for more than one renewal on a busy machine.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// Answers are as large as the server makes them.
+/// Sets no limit to the bytes of an answer: answers are as large as the server makes them.
 pub(crate) const ANSWER: usize = i32::MAX as usize;
 
 /// Returns what a store below this prefix can do.
 pub(crate) fn capabilities(prefix: &str) -> Capabilities {
     let mut ttl = TtlRange::new(SHORTEST, LONGEST);
     ttl.unit = Duration::from_secs(1);
-    // A new leader grants each lease its whole TTL anew, and looks for ended ones twice a second.
+    // A new leader grants each lease its whole TTL anew, and looks for ended leases twice a
+    // second.
     ttl.late_share = 1.0;
     ttl.late_by = Duration::from_secs(3);
     let mut c = Capabilities::new("etcd");
@@ -33,7 +38,8 @@ pub(crate) fn capabilities(prefix: &str) -> Capabilities {
     // A conditional write names its key four times.
     c.max_value = REQUEST.saturating_sub(OVERHEAD + 4 * name);
     c.max_txn_ops = MOST_OPS;
-    // The names stand in conditions too, and once more in what is read when one is not true.
+    // Names stand in the conditions too, and once more in the reads for when a condition is not
+    // true.
     c.max_txn_bytes = c.max_value.saturating_sub(2 * MOST_OPS * name);
     c.lease = Some(ttl.clone());
     c.lock = Some(Locking::new(ttl.clone()));

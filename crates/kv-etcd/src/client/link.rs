@@ -1,4 +1,4 @@
-//! One connection to one member, and whether it stands.
+//! The connection to one member, and whether it stands.
 
 use super::tls;
 use hyper_util::rt::TokioIo;
@@ -20,59 +20,62 @@ use tokio::{
 };
 use tonic::{codegen::Service, transport::Uri};
 
-/// How many connections were made, and how many of them ended: nothing can have been sent while none stood. And how often
-/// one was heard: a member that says nothing at all is one to give up.
+/// The counts of the connections to one member: of those that were made and of those that ended,
+/// since nothing can have been sent while none stood; and of how often a member was heard, since
+/// one that says nothing at all is given up.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     made: AtomicU64,
     ended: AtomicU64,
-    /// How many of them the member ended.
+    /// Counts the connections that the member ended.
     hung_up: AtomicU64,
     heard: AtomicU64,
-    /// Whether a byte ever came.
+    /// Tells whether a byte ever came.
     spoke: AtomicBool,
-    /// Whether the first that came was no HTTP/2.
+    /// Tells whether the first bytes that came were no HTTP/2.
     is_strange: AtomicBool,
-    /// Whether its certificates are not those that the files hold by now.
+    /// Tells whether the files by now hold other certificates than this link uses.
     outdated: AtomicBool,
     reset: watch::Sender<()>,
 }
 
 impl Link {
-    /// The number of connections made so far, and whether one stands.
+    /// Returns the number of connections made so far, and whether one stands.
     pub(crate) fn state(&self) -> (u64, bool) {
         let ended = self.ended.load(Ordering::Acquire);
         let made = self.made.load(Ordering::Acquire);
         (made, made > ended)
     }
 
-    /// A number that grows whenever the member says something.
+    /// Returns a number that grows whenever the member says something.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Whether connections were made, and the member ended them all before it had said anything.
+    /// Tells whether connections were made, and the member ended them all before it had said
+    /// anything.
     pub(crate) fn is_hung_up_on(&self) -> bool {
         let made = self.made.load(Ordering::Acquire);
         made > 0 && made == self.hung_up.load(Ordering::Acquire) && !self.has_spoken()
     }
 
-    /// Whether the member ever said something.
+    /// Tells whether the member ever said something.
     pub(crate) fn has_spoken(&self) -> bool {
         self.spoke.load(Ordering::Relaxed)
     }
 
-    /// Whether what the member said first was no HTTP/2; by its bare bytes, so of plain connections alone.
+    /// Tells whether the first bytes from the member were no HTTP/2. It looks at bare bytes, so
+    /// that it is of use for connections in plain text alone.
     pub(crate) fn is_strange(&self) -> bool {
         self.is_strange.load(Ordering::Relaxed)
     }
 
-    /// Whether a channel has to be made anew, for the certificates that there are by now.
+    /// Tells whether a channel has to be made anew, because the certificates have changed.
     pub(crate) fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Relaxed)
     }
 
-    /// The next connection is to be one by the certificates that there are then.
+    /// Has the next connection use the certificates that the files hold then.
     pub(crate) fn outdate(&self) {
         self.outdated.store(true, Ordering::Relaxed);
     }
@@ -83,12 +86,12 @@ impl Link {
     }
 }
 
-/// Connects to one member, and keeps count.
+/// Connects to one member, and counts the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(crate) address: Arc<str>,
     pub(crate) link: Arc<Link>,
-    /// Where the certificates are read, and as they were when the channel was made.
+    /// Holds the TLS settings, and what their files held when the channel was made.
     pub(crate) tls: Option<(Arc<Tls>, Arc<TlsFiles>)>,
 }
 
@@ -115,7 +118,7 @@ impl Service<Uri> for Connector {
             link.made.fetch_add(1, Ordering::AcqRel);
             let mut resets = link.reset.subscribe();
             let reset = Box::pin(async move {
-                // The link outlives its connections.
+                // The sender cannot go first: the link outlives its connections.
                 let _ = resets.changed().await;
             });
             Ok(TokioIo::new(Connection { stream, link, reset, is_hung_up: false }))
@@ -123,7 +126,8 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection that tells its link when it hears something and when it ends, and that the link can end.
+/// A connection that tells its link when it hears something and when it ends, and that the link
+/// can end.
 pub(crate) struct Connection {
     stream: TcpStream,
     link: Arc<Link>,
@@ -132,7 +136,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Notes that the member ended it: at once, since those who wait for answers are told before it is dropped.
+    /// Notes that the member ended the connection. It is noted at once, since those who wait for
+    /// answers are told before the connection is dropped.
     fn hung_up(&mut self) {
         if !std::mem::replace(&mut self.is_hung_up, true) {
             self.link.hung_up.fetch_add(1, Ordering::AcqRel);
@@ -213,7 +218,7 @@ mod tests {
 
     type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-    /// A connection of a new link, and the member's end of it.
+    /// Makes a connection of a new link, and returns it with the member's end of it.
     async fn connected() -> Result<(Arc<Link>, Connection, TcpStream), Failure> {
         let member = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let link = Arc::<Link>::default();

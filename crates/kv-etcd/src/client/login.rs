@@ -12,7 +12,7 @@ use tonic::transport::Channel as Connections;
 pub(crate) struct LoggedIn {
     service: OnceCell<Service>,
     last: AtomicU64,
-    /// The last login that is not trusted any more.
+    /// Holds the number of the last login that is no longer trusted.
     doubted: AtomicU64,
     one_at_a_time: Mutex<()>,
 }
@@ -21,17 +21,17 @@ pub(crate) struct LoggedIn {
 #[derive(Clone, Copy)]
 pub(crate) struct Login {
     pub(crate) number: u64,
-    /// Whether it was made for this very request: another one would say no more.
+    /// Tells whether the login was made for this very request: another login would help no more.
     pub(crate) is_new: bool,
 }
 
 impl LoggedIn {
-    /// Returns the client and its login, where they stand and are trusted.
+    /// Returns the client and its login, if they exist and the login is trusted.
     pub(crate) fn ready(&self, access: &Access) -> Option<(Service, Login)> {
         self.service.get().cloned().zip(self.standing(access))
     }
 
-    /// Makes the client, and logs in unless a login stands by then.
+    /// Makes the client, and logs in unless there is a trusted login by then.
     pub(crate) async fn log_in(
         &self,
         channel: &Connections,
@@ -49,7 +49,7 @@ impl LoggedIn {
         };
         let login = service.clone().update_user(Some((user.clone(), password.reveal().to_owned()))).await;
         match login {
-            // It was switched off, and the server looks at no token.
+            // Authentication was switched off, and the server looks at no token.
             Err(e) if needs_no_login(&e) && access.was_opened.load(Ordering::Relaxed) => {}
             login => login?,
         }
@@ -57,20 +57,22 @@ impl LoggedIn {
         Ok((service, Login { number, is_new: true }))
     }
 
-    /// The login that is trusted. Who has none needs none.
+    /// Returns the login that is trusted. Without a user none is needed.
     fn standing(&self, access: &Access) -> Option<Login> {
         let number = self.last.load(Ordering::Relaxed);
         let is_trusted = access.login.is_none() || number > self.doubted.load(Ordering::Relaxed);
         is_trusted.then_some(Login { number, is_new: false })
     }
 
-    /// Has the next request log in anew, unless somebody has since the login of this number.
+    /// Has the next request log in anew, unless somebody has logged in since the login of this
+    /// number.
     pub(crate) fn doubt(&self, number: u64) {
         self.doubted.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// A request had no answer: a server that was put back to an older copy of its data looks at no
-    /// token before it has come to where that was given.
+    /// Has the next request log in anew, after one that had no answer: a server that was restored
+    /// from an older copy of its data looks at no token before it has come again to the point at
+    /// which the token was given.
     pub(crate) fn doubt_all(&self) {
         self.doubt(self.last.load(Ordering::Relaxed));
     }

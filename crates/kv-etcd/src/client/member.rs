@@ -1,4 +1,4 @@
-//! One member of the cluster: sends it requests, and tells what became of each.
+//! Sends requests to one member of the cluster, and tells what became of each.
 
 use super::{
     access::Access,
@@ -28,7 +28,8 @@ use std::{
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::Code;
 
-/// A connection on which nothing is heard for so long while one waits for an answer is given up.
+/// Limits how long nothing may be heard on a connection while a request waits: then the connection
+/// is given up.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// A member, with its channels for calls and for watches.
@@ -46,12 +47,12 @@ impl Member {
         Self { name, access, calls, streams, has_answered: AtomicBool::new(false) }
     }
 
-    /// Makes what settings can be wrong about, without any connection.
+    /// Checks the address and the TLS settings, by making a channel that does not connect.
     pub(crate) fn check(&self) -> Result<()> {
         MemberChannel::new(&self.name, &self.access, CALL_WINDOW).map(drop)
     }
 
-    /// Makes one attempt at a request, as the rules of retrying have it.
+    /// Makes one attempt at a request, by the rules of [`retry`](kv_core::backend::retry).
     pub(crate) async fn attempt<T, F>(
         attempt: Attempt<'_, Self>,
         purpose: Purpose,
@@ -68,7 +69,7 @@ impl Member {
         }
     }
 
-    /// Sends the request with a login that is trusted, for which it logs in first where there is none.
+    /// Sends the request with a trusted login; logs in first where there is none.
     async fn logged_in_attempt<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -87,7 +88,7 @@ impl Member {
         let (service, login) = match client.ready(&self.access) {
             Some(ready) => ready,
             None => {
-                // Only the login is sent here, so that a write may still go elsewhere.
+                // Only the login is sent here, so that a write may still go to another member.
                 let within = match purpose {
                     Purpose::Write => attempt.connect_patience(),
                     _ => patience(attempt, purpose),
@@ -103,7 +104,8 @@ impl Member {
         answer.map_err(|failure| self.after_login(failure, purpose, client, login))
     }
 
-    /// Sends the request once. It is given up at its patience, unless the member says anything meanwhile.
+    /// Sends the request once. The request is given up when its patience is over, unless the
+    /// member says anything meanwhile.
     async fn once<T, F>(
         &self,
         attempt: &Attempt<'_, Self>,
@@ -117,7 +119,8 @@ impl Member {
         let link = &channel.link;
         if purpose == Purpose::Write {
             // A runtime of one thread may have stood still while the server ended the connection.
-            // Whoever hands requests to the connection hears of its end last, so that all turns are needed.
+            // The task that hands requests to the connection hears of its end last, so that all
+            // turns are needed.
             if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
                 catch_up(attempt.deadline, || false).await;
             }
@@ -128,7 +131,7 @@ impl Member {
             return Err(self.silent(Effect::None, within));
         }
         let answer = {
-            // Dropped before one looks whether it can have been sent.
+            // The request is dropped before it is asked whether it can have been sent.
             let mut request = pin!(request());
             match before(within, request.as_mut()).await {
                 None if link.heard() != heard => before(attempt.deadline, request).await,
@@ -146,7 +149,7 @@ impl Member {
         let was_sent = stands || link.state().0 > connections;
         channel.led.doubt_all();
         channel.unled.doubt_all();
-        // A route that was lost stays so; another connection may find one.
+        // A route that was lost stays lost; another connection may find one.
         let silence = match purpose {
             Purpose::Renewal => SILENCE.min(attempt.deadline.within() / 2),
             _ => SILENCE,
@@ -157,12 +160,13 @@ impl Member {
         Err(self.silent(if was_sent { Effect::Unknown } else { Effect::None }, within))
     }
 
-    /// Whether the settings are known to be right.
+    /// Tells whether the settings are known to be right.
     fn was_right(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) || self.access.was_opened.load(Ordering::Relaxed)
     }
 
-    /// No channel could be made: after `open`, files are being replaced.
+    /// Returns the failure of a channel that could not be made: after `open`, it means that files
+    /// are being replaced.
     fn unmade(&self, error: Error) -> Failure {
         let failure = Failure::new(refusal(error.kind()), error);
         match failure.failed.error.kind() {
@@ -171,7 +175,8 @@ impl Member {
         }
     }
 
-    /// The request itself was not sent, whatever became of the login.
+    /// Returns the failure of a login: the request itself was not sent, whatever became of the
+    /// login.
     fn not_logged_in(&self, failure: Failure) -> Failure {
         match failure.failed.effect {
             Effect::Unknown => failure.with_effect(Effect::None),
@@ -180,8 +185,9 @@ impl Member {
         }
     }
 
-    /// Reads what a failure says of the login by which the request was sent: an ended token is mended by
-    /// another login. A server before 3.4.20 says of a watch with such a token that it is denied.
+    /// Returns the failure of a request, with what it says of the login by which the request was
+    /// sent: a token that has ended is mended by another login. A server before 3.4.20 answers a
+    /// watch with such a token that it is denied.
     fn after_login(&self, failure: Failure, purpose: Purpose, client: &LoggedIn, login: Login) -> Failure {
         if self.access.login.is_none() {
             return failure;
@@ -202,13 +208,13 @@ impl Member {
         failure
     }
 
-    /// Reads what the client says of a request on this channel.
+    /// Returns the failure that the client's error means, for a request on this channel.
     fn failed(&self, channel: &MemberChannel, error: ClientError) -> Failure {
-        // The connection ended before the request left.
+        // This code says that the connection ended before the request left.
         let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
         let mut failure = classify(&self.name, self.was_right(), error);
         if !channel.is_plain {
-            // Whom one trusts may have changed, the system's roots too.
+            // The trusted authorities may have changed, those of the system too.
             if failure.about == About::Tls {
                 channel.link.outdate();
             }
@@ -242,8 +248,8 @@ impl Member {
     }
 }
 
-/// How long a member may be silent. A renewal has little time, and gives most of it to the first
-/// attempt, which is the only one on a connection that stands.
+/// Returns how long a member may be silent. A renewal has little time, and gives most of it to the
+/// first attempt, which is the only one on a connection that stands.
 fn patience(attempt: &Attempt<'_, Member>, purpose: Purpose) -> Deadline {
     match purpose {
         Purpose::Renewal => Deadline::after(attempt.deadline.remaining() * 3 / 4),

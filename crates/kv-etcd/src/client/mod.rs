@@ -36,7 +36,7 @@ use std::{
 
 /// The members of one cluster.
 pub(crate) struct Client {
-    /// None once closed.
+    /// Holds the members; `None` once the store is closed.
     members: Mutex<Option<Arc<Servers<Member>>>>,
     access: Arc<Access>,
 }
@@ -60,7 +60,8 @@ impl Client {
         self.access.was_opened.store(true, Ordering::Relaxed);
     }
 
-    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask) does.
+    /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask)
+    /// does.
     pub(crate) async fn call<T, F>(
         &self,
         purpose: Purpose,
@@ -74,7 +75,7 @@ impl Client {
     }
 
     /// Sends a request by the rules of [`retry`](kv_core::backend::retry). What the server says of
-    /// the data (a lease is gone, or there already) is the answer, though as an error.
+    /// the data (a lease is gone, or is there already) is the answer, though it is an error.
     pub(crate) async fn ask<T, F>(
         &self,
         purpose: Purpose,
@@ -86,7 +87,7 @@ impl Client {
     {
         let members = self.members.lock().clone();
         let members = members.ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))?;
-        // Boxed, for it is large, and futures of callers hold it in themselves.
+        // It is boxed, for it is large and would be a part of each caller's future.
         let attempt = |attempt| Box::pin(Member::attempt(attempt, purpose, &request));
         members.run(purpose.safety(), deadline, attempt).await
     }

@@ -1,27 +1,27 @@
-//! What a request is for, which says whether it may be repeated and how it is sent.
+//! The purposes of requests: they tell whether a request may be repeated, and how it is sent.
 
 use kv_core::backend::retry::RetrySafety;
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It changes nothing.
+    /// A read, which changes nothing.
     Read,
-    /// As a read, from any member and without a leader.
+    /// A read that any member answers, without a leader.
     Stale,
-    /// Another client may write between it and a repeat.
+    /// A write: another client may write between it and a repeat.
     Write,
-    /// Its effect is bound to an id of our own: grants, revocations, releases.
+    /// A write whose effect is bound to an id of our own: grants, revocations, releases.
     Repeatable,
-    /// Renews a lease: nobody asks which attempt did, and there is little time, so that a silent
-    /// connection is given up sooner.
+    /// The renewal of a lease. Nobody asks which attempt renewed the lease, and there is little
+    /// time, so that a silent connection is given up sooner.
     Renewal,
-    /// Opens a watch, on the connection for them.
+    /// The opening of a watch, on the connection for watches.
     Watch,
 }
 
 impl Purpose {
-    /// Returns what repeating it would do.
+    /// Returns what repeating a request of this purpose would do.
     pub(super) fn safety(self) -> RetrySafety {
         match self {
             Self::Read | Self::Stale | Self::Renewal | Self::Watch => RetrySafety::Read,

@@ -7,15 +7,15 @@ use kv_core::{
 use std::sync::Arc;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-/// Whether the files hold something else by now. Those that cannot be read may be about to be
-/// replaced.
+/// Tells whether the files hold something else by now; `false` for files that cannot be read,
+/// which may be about to be replaced.
 pub(crate) async fn have_changed(settings: &Arc<Tls>, files: &Arc<TlsFiles>) -> bool {
     let (settings, files) = (settings.clone(), files.clone());
     let changed = move || matches!(backend::tls::read(&settings), Ok(Some(now)) if now != *files);
     tokio::task::spawn_blocking(changed).await.unwrap_or_default()
 }
 
-/// Returns the settings of a channel by these files.
+/// Returns the TLS settings of a channel, from these files.
 pub(crate) fn config(files: &TlsFiles) -> ClientTlsConfig {
     let TlsFiles { ca, identity, server_name } = files;
     let mut tls = ClientTlsConfig::new();

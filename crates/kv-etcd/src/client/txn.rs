@@ -3,8 +3,8 @@
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, TxnOp, TxnOpResponse, TxnResponse};
 use kv_core::Version;
 
-/// Returns what a version is on the server. One that none of etcd's can be equals nothing there, not even *missing*, which
-/// is 0.
+/// Returns the server's revision of a version. For a version that cannot be etcd's it is one that
+/// equals nothing there, not even *missing*, which is 0.
 pub(crate) fn mod_revision(version: Version) -> i64 {
     match version.parts() {
         (revision @ 1.., 0) => i64::try_from(revision).unwrap_or(-1),
@@ -36,7 +36,7 @@ pub(crate) fn found(answer: &TxnResponse) -> Vec<Vec<KeyValue>> {
     ranges.collect()
 }
 
-/// Returns how many names its deletions deleted.
+/// Returns how many names the deletions of a transaction deleted.
 pub(crate) fn deleted(answer: &TxnResponse) -> Option<u64> {
     let deletions = answer.op_responses().into_iter().filter_map(|op| match op {
         TxnOpResponse::Delete(deleted) => Some(u64::try_from(deleted.deleted()).unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! The versions of etcd that can be worked with, and those whose faults are told.
+//! The versions of etcd that are supported, and those with known faults, of which the store warns.
 
 use kv_core::{Error, ErrorKind, Result};
 

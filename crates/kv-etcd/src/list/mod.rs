@@ -16,16 +16,17 @@ use kv_core::{
     driver::{Cursor, ListOptions, Page, ReadOptions},
 };
 
-/// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
+/// Counts the keys that the first page asks for; the following pages ask for as many as fill
+/// [`PAGE_BYTES`] by what was seen.
 const FIRST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Where a page begins, as a cursor has it.
+/// The place at which a page begins, as a cursor holds it.
 struct PageToken {
-    /// That of the first page; 0 before it.
+    /// Holds the revision of the first page; 0 before that page.
     revision: i64,
-    /// How many keys to ask for.
+    /// Counts the keys to ask for.
     size: usize,
     start: Vec<u8>,
 }
@@ -47,7 +48,7 @@ impl PageToken {
     }
 }
 
-/// [`Store::list`](kv_core::driver::Store::list): one page.
+/// Does [`Store::list`](kv_core::driver::Store::list): reads one page.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,
@@ -67,7 +68,7 @@ pub(crate) async fn page(
             PageToken { revision: 0, size: FIRST, start }
         }
     };
-    // etcd's word for *the end of all* is a small one.
+    // etcd's word for *the end of all* is smaller than most names.
     if range.end != [0] && token.start >= range.end {
         return Ok(Page::default());
     }
@@ -104,7 +105,7 @@ pub(crate) async fn page(
         items = filled.items;
     }
     let next = last.filter(|_| more).map(|last| {
-        // What lies deeper is skipped, however much it is.
+        // All that lies below the last child directory is skipped, however much it is.
         let start =
             deep.filter(|deep| last.starts_with(deep)).map_or_else(|| after(&last), |deep| behind(&deep));
         PageToken { revision: at, size: next_page, start }.cursor()
@@ -112,14 +113,14 @@ pub(crate) async fn page(
     Ok(Page { items, next })
 }
 
-/// How many keys like these fill a page.
+/// Returns how many keys like these fill a page.
 pub(crate) fn next_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
     let (count, bytes) =
         kvs.into_iter().fold((0_usize, 0), |(count, bytes), kv| (count + 1, bytes + weight(kv)));
     fitting(PAGE_BYTES, bytes, count)
 }
 
-/// How many keys fit into this room, of which so many have so many bytes.
+/// Returns how many keys fit into this room, when `count` of them have so many bytes.
 fn fitting(room: usize, bytes: usize, count: usize) -> usize {
     let each = bytes.checked_div(count).unwrap_or(1).max(1);
     (room / each).clamp(1, MOST)
@@ -129,7 +130,7 @@ fn weight(kv: &KeyValue) -> usize {
     kv.key().len() + kv.value().len() + 32
 }
 
-/// The items, and the range of the child directory that the last name lay in.
+/// Returns the items, and what the names in the last child directory begin with.
 fn items(
     core: &Core,
     directory: &Directory,
@@ -160,14 +161,15 @@ fn items(
 /// Items with their values, as many as fill a page.
 struct Filled {
     items: Vec<Item>,
-    /// The name of the first one that had no room.
+    /// Holds the name of the first item that had no room.
     next: Option<Vec<u8>>,
-    /// How many like these fill a page.
+    /// Counts the items like these that fill a page.
     next_size: usize,
 }
 
-/// The keys among them with their values, as of this revision. A listing of names alone does not tell how large the values
-/// are: they are asked for in parts, of so many at first, and the page ends where they fill it.
+/// Reads the values of the keys among the items, at this revision. A listing of names alone does
+/// not tell how large the values are: they are read in parts, the first of `size` keys, and the
+/// page ends where they fill it.
 async fn fill(core: &Core, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
     let (mut filled, mut items) = (Vec::with_capacity(items.len()), items.into_iter());
     let (mut size, mut bytes, mut keys) = (size.max(1), 0, 0);

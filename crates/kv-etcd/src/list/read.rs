@@ -11,14 +11,14 @@ use kv_core::{
     driver::{Deadline, ReadOptions},
 };
 
-/// [`Store::get`](kv_core::driver::Store::get).
+/// Does [`Store::get`](kv_core::driver::Store::get).
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let name = core.names.key(key.as_str());
     let mut found = core.range(purpose(options), options.deadline, &name, reading(options)).await?;
     Ok(found.take_kvs().pop().map(|found| entry(key.clone(), found)))
 }
 
-/// [`Store::get_many`](kv_core::driver::Store::get_many).
+/// Does [`Store::get_many`](kv_core::driver::Store::get_many).
 pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
     let names: Vec<_> = keys.iter().map(|key| core.names.key(key.as_str())).collect();
     let found = read_names(core, &names, purpose(options), options.deadline, &reading(options)).await?;
@@ -26,14 +26,14 @@ pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -
     Ok(pairs.map(|(key, found)| found.map(|found| entry(key.clone(), found))).collect())
 }
 
-/// [`Store::exists`](kv_core::driver::Store::exists).
+/// Does [`Store::exists`](kv_core::driver::Store::exists).
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let name = core.names.key(key.as_str());
     let count = reading(options).with_count_only();
     Ok(core.range(purpose(options), options.deadline, &name, count).await?.count() > 0)
 }
 
-/// Returns what a read with these options is for.
+/// Returns the purpose of a read with these options.
 pub(crate) fn purpose(read: &ReadOptions) -> Purpose {
     match read.consistency {
         Consistency::Linearizable => Purpose::Read,

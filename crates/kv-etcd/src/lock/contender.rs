@@ -1,4 +1,5 @@
-//! What an attempt to hold a lock puts in its queue, and what keeps a late request out.
+//! The contender of one acquisition, which waits in the queue of a lock, and the condition that
+//! keeps a late request out.
 
 use super::{
     delete_watcher::DeleteWatcher,
@@ -12,13 +13,13 @@ use kv_core::{
 };
 use std::sync::{Arc, Weak};
 
-/// The key of one attempt. It does not keep the session alive on which the key hangs.
+/// The key of one acquisition. It does not keep alive the session that the key hangs on.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) lease: i64,
     pub(crate) floor: Arc<Floor>,
     pub(crate) let_go: LetGo,
-    /// Among those of the session.
+    /// Holds the number of the acquisition, among those of the session.
     pub(crate) number: u64,
     pub(crate) name: Vec<u8>,
     pub(crate) floor_name: Vec<u8>,
@@ -38,8 +39,8 @@ impl Contender {
         }
     }
 
-    /// Whether no attempt of a greater number was given up, as far as it is known whether there is
-    /// a floor.
+    /// Compares the floor: true unless an acquisition of this or a greater number was given up.
+    /// `is_made` tells whether the floor exists, as far as it is known.
     pub(crate) fn may_enter(&self, is_made: bool) -> Compare {
         match is_made {
             true => Compare::value(self.floor_name.clone(), CompareOp::Less, Floor::spelt(self.number)),
@@ -47,7 +48,7 @@ impl Contender {
         }
     }
 
-    /// Puts the floor, up to this number.
+    /// Puts the floor, with this number.
     pub(crate) fn raise(&self, to: u64) -> TxnOp {
         let with_session = PutOptions::new().with_lease(self.lease);
         TxnOp::put(self.floor_name.clone(), Floor::spelt(to), Some(with_session))
@@ -68,8 +69,8 @@ impl Contender {
         only_the_key(self.name.clone())
     }
 
-    /// Waits until a name of the queue is deleted at this revision or later (`true`), or until one
-    /// has to look (`false`).
+    /// Waits until a name of the queue is deleted at this revision or later (`true`), or until the
+    /// queue has to be read again (`false`).
     pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
         match self.watcher.upgrade() {
             Some(watcher) => watcher.gone(name, from).await,
@@ -77,8 +78,9 @@ impl Contender {
         }
     }
 
-    /// Notes how an attempt to take it out has ended. What is refused may stay for as long as the
-    /// session, which others who wait would keep.
+    /// Notes how the attempt to take the contender out has ended. A contender whose removal is
+    /// refused may stay for as long as its session, which other contenders that wait would keep
+    /// alive.
     pub(crate) fn left(&self, left: Result<Left>) -> Result<Left> {
         if left.as_ref().is_err_and(Error::is_lasting) {
             self.let_go.begin();

@@ -1,4 +1,5 @@
-//! The watches that locks need, of single names until they are deleted: one stream for all of a session.
+//! The watches that locks need: each is of a single name until it is deleted, and one stream has
+//! all of a session.
 
 use crate::{
     client::{Client, Purpose, answer::revision},
@@ -9,22 +10,22 @@ use kv_core::{Result, backend::unique, driver::Deadline};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
-/// Watches over names until they are deleted. It ends, with its stream, when it is dropped.
+/// Watches of names until they are deleted. The watcher ends, with its stream, when it is dropped.
 #[derive(Debug)]
 pub(crate) struct DeleteWatcher(mpsc::UnboundedSender<Order>);
 
 enum Order {
     Watch(Wanted),
-    /// Nobody waits for it any more.
+    /// Ends a watch for which nobody waits any more.
     Forget(i64),
 }
 
-/// A name that somebody waits for to be deleted.
+/// A name whose deletion somebody waits for.
 struct Wanted {
     id: i64,
     name: Vec<u8>,
     from: i64,
-    /// `true` when it was deleted, `false` when one has to look.
+    /// Takes `true` when the name was deleted, and `false` when the queue has to be read again.
     gone: oneshot::Sender<bool>,
 }
 
@@ -38,20 +39,21 @@ struct Forget<'a>(&'a DeleteWatcher, i64);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        // The task may be gone with its runtime.
+        // The task may have ended with its runtime.
         let _ = self.0.0.send(Order::Forget(self.1));
     }
 }
 
 impl DeleteWatcher {
-    /// Starts a task of this runtime that watches.
+    /// Starts the task that watches, on this runtime.
     pub(crate) fn new(client: Arc<Client>, each_request: Duration) -> Self {
         let (orders, given) = mpsc::unbounded_channel();
         tokio::spawn(keep(client, each_request, given));
         Self(orders)
     }
 
-    /// Waits until the name is deleted at this revision or later (`true`), or until one has to look (`false`).
+    /// Waits until the name is deleted at this revision or later (`true`), or until the queue has
+    /// to be read again (`false`).
     pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
         let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
         let (gone, seen) = oneshot::channel();
@@ -63,7 +65,7 @@ impl DeleteWatcher {
     }
 }
 
-/// Watches by these orders, on one stream at a time, until nobody can give any.
+/// Carries out these orders, on one stream at a time, until nobody can give any.
 async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
     loop {
         let first = match orders.recv().await {
@@ -80,7 +82,7 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
                 if follow(&mut stream, &mut wanted, &mut orders).await.is_none() {
                     return;
                 }
-                // What is dropped here looks again.
+                // Whoever waits for what is dropped here reads the queue again.
             }
             Err(e) => {
                 tracing::debug!(error = %e, "the watch of a lock could not be opened");
@@ -90,7 +92,8 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
-/// Opens the stream with its first watch; returns whether that is one of the history that we know.
+/// Opens the stream with its first watch; also returns whether the server's history has come to
+/// where the watch begins.
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
         .call(Purpose::Watch, Deadline::after(each_request), |service| {
@@ -132,7 +135,7 @@ async fn follow(
                 // A refusal may name no watch.
                 Ok(Some(message)) if message.created() && message.canceled() => return Some(()),
                 Ok(Some(message)) => {
-                    // Nobody waits for it any more, and it would be watched on.
+                    // Nobody waits for this watch any more, and the server would go on with it.
                     if tell(&message, wanted) && stream.cancel(message.watch_id()).await.is_err() {
                         return Some(());
                     }
@@ -143,16 +146,19 @@ async fn follow(
     }
 }
 
-/// Whether the server has come to where a watch begins. One that has not lags, or was put back to an older copy of its data,
-/// and would tell nothing of what happens until then.
+/// Tells whether the server has come to where a watch begins. A server that has not lags behind,
+/// or was restored from an older copy of its data, and would tell nothing of what happens until
+/// then.
 fn knows(created: &WatchResponse, from: i64) -> bool {
     revision(created.header()).is_ok_and(|at| at + 1 >= from)
 }
 
-/// Tells who waits, if it is over; whether the server still has the watch then.
+/// Tells the one who waits that the wait is over, if it is; returns whether the server still has
+/// the watch then.
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     let is_deleted = message.events().iter().any(|event| event.event_type() == EventType::Delete);
-    // Overwritten by another tool, it is in the queue no more. A request to enter that came twice leaves it there.
+    // A contender that another tool overwrote has no lease, and is no longer in the queue. A
+    // request to enter that came twice leaves the contender there, with its lease.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
     let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
     if (is_deleted
@@ -161,7 +167,7 @@ fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
         || wanted.get(&message.watch_id()).is_some_and(is_lost))
         && let Some(wanted) = wanted.remove(&message.watch_id())
     {
-        // Who waited may have gone.
+        // The one who waited may be gone.
         let _ = wanted.gone.send(is_deleted);
         return !message.canceled();
     }

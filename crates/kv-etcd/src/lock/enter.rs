@@ -1,4 +1,4 @@
-//! How a contender gets into the queue of a lock, and how a request that comes late is kept out.
+//! Puts a contender into the queue of a lock, and keeps a request out that comes late.
 
 use super::{
     contender::Contender,
@@ -21,17 +21,17 @@ use kv_core::{
     },
 };
 
-/// What an answer says that refused a contender.
+/// The reason for which a contender was refused.
 enum Refused {
     Is(Entered<Before>),
     /// Only names that are no contenders keep us from holding the lock at once.
     AmongJunk,
-    /// Whether there is a floor is known better now.
+    /// The floor exists, or is missing, against what was assumed.
     Floor,
 }
 
 impl LockQueue {
-    /// Puts a contender into the queue, where it may be.
+    /// Puts a contender into the queue, unless it is to stay out.
     pub(super) async fn enter_queue(&self, own: &Contender, sent: &Sent) -> Result<Entered<Before>> {
         sent.nothing_yet();
         let mut wait = self.wait;
@@ -43,11 +43,11 @@ impl LockQueue {
                 let txn = txn.clone();
                 async move { service.kv_client().txn(txn).await }
             };
-            // A repeat finds the contender that the first one made.
+            // A repeat finds the contender that the first attempt made.
             let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await;
             let Answered { answer, is_repeat } = asked.inspect_err(|e| {
                 if e.kind() == ErrorKind::NoSpace {
-                    // A server that becomes full by a request has done it all the same.
+                    // A server that becomes full by a request does it, though it refuses it.
                     sent.answered(true, false);
                 }
             })?;
@@ -67,8 +67,8 @@ impl LockQueue {
         }
     }
 
-    /// Puts the contender at the end of the queue, with a look at who is before it. Without `wait`
-    /// only where nobody is.
+    /// Makes the request that puts the contender at the end of the queue and reads who is before
+    /// it. Without `wait` the contender enters only an empty queue.
     fn entry(&self, own: &Contender, is_made: bool, wait: bool) -> Txn {
         let mut when = vec![own.may_enter(is_made)];
         if !wait {
@@ -87,11 +87,11 @@ impl LockQueue {
         Txn::new().when(when).and_then(then).or_else([own.look(), others, own.look_at_floor()])
     }
 
-    /// Reads an answer that took a contender in.
+    /// Reads an answer by which the contender entered.
     async fn entered(&self, own: &Contender, sent: &Sent, answer: &TxnResponse) -> Result<Entered<Before>> {
         let mut last = found(answer).into_iter().flatten();
         let Some(found) = last.next().filter(|kv| kv.key() == own.name) else {
-            // It came twice, or nobody knows what was done.
+            // The request came twice, or it is not known what was done.
             sent.answered(true, true);
             return self.look_for(own).await;
         };
@@ -111,7 +111,7 @@ impl LockQueue {
         Ok(found.kvs().first().map_or(Entered::Lost, |own| queued(own.create_revision(), None)))
     }
 
-    /// Reads an answer that refused a contender.
+    /// Reads an answer by which the contender was refused.
     fn refused(&self, own: &Contender, answer: &TxnResponse, was_made: bool) -> Refused {
         let mut found = found(answer).into_iter();
         let (there, all) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
@@ -121,16 +121,18 @@ impl LockQueue {
         }
         own.floor.set_made(floor.is_some());
         match &floor {
-            // Another attempt of a greater number was given up meanwhile.
+            // An acquisition of this or a greater number was given up meanwhile.
             Some(floor) if floor.value() >= Floor::spelt(own.number).as_bytes() => Refused::Is(Entered::Lost),
             floor if floor.is_some() != was_made => Refused::Floor,
-            // There may be one behind those that were seen: in the queue, one sees it.
+            // A contender may stand behind the names that were read: from within the queue it is
+            // seen.
             _ if !all.iter().any(|kv| self.is_contender(kv)) => Refused::AmongJunk,
             _ => Refused::Is(Entered::Taken),
         }
     }
 
-    /// Takes a contender out, and has the request that makes it do nothing should it still arrive.
+    /// Takes a contender out of the queue; the request that makes it does nothing if it still
+    /// arrives.
     pub(super) async fn refuse_late(&self, own: &Contender) -> Result<Left> {
         let (mut was_there, mut is_repeat) = (false, false);
         loop {

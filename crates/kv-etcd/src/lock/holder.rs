@@ -9,7 +9,7 @@ use crate::{
 use etcd_client::{SortOrder, SortTarget};
 use kv_core::{Holder, Key, Result, driver::ReadOptions};
 
-/// [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
+/// Does [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let line = core.names.contenders(name);
     let mut since = 0;
@@ -21,7 +21,7 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
             .with_limit(1);
         let first = core.range(purpose(options), options.deadline, &line.start, first).await?.take_kvs();
         match first.into_iter().next() {
-            // What another tool wrote there holds nothing.
+            // A name that another tool wrote there holds nothing.
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
                 since = junk.create_revision() + 1;
             }

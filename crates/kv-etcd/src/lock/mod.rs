@@ -1,4 +1,4 @@
-//! Locks: each has a queue of contenders, of whom the first holds it.
+//! Locks: each has a queue of contenders, the first of which holds it.
 
 mod contender;
 mod delete_watcher;
@@ -30,7 +30,7 @@ use queue::{Before, LockQueue, left};
 use sessions::{LockSession, Use};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// [`Store::lock`](kv_core::driver::Store::lock).
+/// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let queue = LockQueue {
@@ -45,7 +45,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     backend::queue::lock(&Arc::new(queue), options.wait).await
 }
 
-/// Returns the session of this TTL; makes one where there is none that may be used.
+/// Returns the session of this TTL; makes one where none may be used.
 async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
     let grant = || async {
         let deadline = Deadline::after(each_request);
@@ -92,7 +92,8 @@ impl Queue for LockQueue {
 
     async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Before>> {
         Ok(match self.enter_queue(contender, sent).await? {
-            // Waiting, or holding, it would keep what the session is to end with.
+            // A contender that waits, or holds, would keep the session alive, and with it what is
+            // to end.
             Entered::Queued { token, .. } if contender.let_go.is_on() => {
                 Entered::Queued { token, position: Some(Position::Lost) }
             }
@@ -142,8 +143,8 @@ impl Queue for LockQueue {
     async fn cancel(&self, contender: &Contender) -> Result<Left> {
         match self.refuse_late(contender).await {
             Err(e) if e.kind() == ErrorKind::NoSpace => {
-                // What it holds is given back at once; what may come is refused while the server
-                // is full.
+                // The contender is taken out at once. A request to enter that may still come is
+                // refused while the server is full.
                 self.leave(contender).await?;
                 let why = "it is out of the queue of the lock, and what keeps an earlier request \
                            from putting it there again needs space";

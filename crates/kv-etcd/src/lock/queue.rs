@@ -14,7 +14,8 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many names of a queue are looked at at once to see whether there is a contender among them.
+/// Limits how many names of a queue are read at once to see whether there is a contender among
+/// them.
 pub(super) const JUNK: i64 = 128;
 
 /// The queue of one lock, for one call.
@@ -28,11 +29,11 @@ pub(super) struct LockQueue {
     pub(super) each_request: Duration,
 }
 
-/// The one before a contender.
+/// The contender before another one.
 #[derive(Debug)]
 pub(super) struct Before {
     pub(super) name: Vec<u8>,
-    /// A revision at which it was there.
+    /// Holds a revision at which the contender was there.
     pub(super) at: i64,
 }
 
@@ -53,12 +54,13 @@ impl LockQueue {
         GetOptions::new().with_range(self.range.end.clone()).with_keys_only()
     }
 
-    /// Whether what was found in the queue is a contender, and not what another tool put there.
+    /// Tells whether a name that was found in the queue is that of a contender, and not what
+    /// another tool put there.
     pub(super) fn is_contender(&self, kv: &KeyValue) -> bool {
         Names::is_contender(&self.range, kv.key(), kv.lease())
     }
 
-    /// Returns who is before a contender, and the revision at which it was so.
+    /// Returns the position of a contender, and the revision at which it had that position.
     pub(super) async fn look(&self, own: &Contender, token: i64) -> Result<(Position<Before>, i64)> {
         let (mut below, mut many) = (token, 1);
         loop {
@@ -78,7 +80,7 @@ impl LockQueue {
             if let Some(before) = before.iter().find(|before| self.is_contender(before)) {
                 return Ok((Position::Behind(Before::new(before, at)), at));
             }
-            // What another tool wrote there waits for nothing.
+            // A name that another tool wrote there is no contender, and nobody waits for it.
             match before.last().map(KeyValue::create_revision) {
                 Some(last) if last > 1 => (below, many) = (last, JUNK),
                 _ => return Ok((Position::First, at)),

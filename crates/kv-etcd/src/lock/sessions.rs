@@ -1,4 +1,4 @@
-//! The sessions of locks: the leases that they hang on, and what is remembered of each.
+//! The sessions of locks: the leases that contenders hang on, and what is remembered of each.
 
 use super::delete_watcher::DeleteWatcher;
 use kv_core::{
@@ -17,43 +17,44 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A lease for locks, and what those share that stand in queues under it.
+/// A lease for locks, and what the contenders under it share.
 #[derive(Clone, Debug)]
 pub(crate) struct LockSession {
     pub(crate) lease: i64,
-    /// Looks after the contenders.
+    /// Watches the names that contenders of the session wait for.
     pub(crate) watcher: Arc<DeleteWatcher>,
     pub(crate) floor: Arc<Floor>,
     pub(crate) let_go: LetGo,
 }
 
-/// Attempts of one session are numbered. A key of the session holds the greatest number that was given up while its request
-/// was under way; a request to enter a queue is done only if its number is greater. So one key is enough for any number of
-/// requests that may still arrive, and it goes with the session.
+/// The floor of a session. The acquisitions of one session are numbered. A key of the session
+/// holds the greatest number that was given up while its request was under way; a request to enter
+/// a queue is done only if its number is greater. So one key is enough for any number of requests
+/// that may still arrive, and the key ends with the session.
 #[derive(Debug, Default)]
 pub(crate) struct Floor {
     last: AtomicU64,
-    /// Whether the key is there: the first attempt that enters a queue makes it.
+    /// Tells whether the key exists: the first acquisition that enters a queue makes it.
     made: AtomicBool,
 }
 
 impl Floor {
-    /// Returns the number of the next attempt.
+    /// Returns the number of the next acquisition.
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether the key is there, as far as it is known.
+    /// Tells whether the key exists, as far as it is known.
     pub(crate) fn is_made(&self) -> bool {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Notes whether the key is there.
+    /// Notes whether the key exists.
     pub(crate) fn set_made(&self, made: bool) {
         self.made.store(made, Ordering::Relaxed);
     }
 
-    /// Spells a number as the key holds it, so that its bytes are in the order of numbers.
+    /// Spells a number as the key holds it: the order of the bytes is that of the numbers.
     pub(crate) fn spelt(number: u64) -> String {
         format!("{number:016x}")
     }
@@ -63,11 +64,12 @@ pub(crate) type Use = backend::Use<LockSession>;
 type Here = backend::Sessions<LockSession>;
 type ByRuntime = HashMap<runtime::Id, (Home, Arc<Here>)>;
 
-/// The sessions of each runtime that takes locks: it renews and watches its own, and another one may end or stand still.
+/// The sessions of each runtime that takes locks: a runtime renews and watches its own, since
+/// another one may end or stand still.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     clock: Clock,
-    /// None once they have ended.
+    /// Holds the sessions of each runtime; `None` once they have ended.
     all: Mutex<Option<ByRuntime>>,
 }
 
@@ -76,7 +78,7 @@ impl Sessions {
         Self { clock, all: Mutex::new(Some(HashMap::new())) }
     }
 
-    /// Returns those of this runtime.
+    /// Returns the sessions of this runtime.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) once they have ended.
@@ -86,9 +88,9 @@ impl Sessions {
         let here = Handle::current().id();
         if !all.contains_key(&here) {
             for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
-                // Nobody renews them, so that whoever still has one has lost it.
+                // Nobody renews these sessions, so that whoever still has one has lost it.
                 tasks.spawn(async move {
-                    // What hangs on it has its own end.
+                    // What hangs on a session ends by itself.
                     let _ = gone.end().await;
                     Ok(())
                 });
@@ -107,10 +109,10 @@ impl Sessions {
     /// Ends all sessions, and gives none from then on.
     ///
     /// # Errors
-    /// The first failure of those on which something hangs still.
+    /// The first failure among the sessions on which something still hangs.
     pub(crate) async fn end(&self) -> Result<()> {
         let all = self.all.lock().take();
-        // Side by side: a runtime may stand still.
+        // The sessions end side by side, since a runtime may stand still.
         let mut ends = JoinSet::new();
         for (_, sessions) in all.into_iter().flat_map(HashMap::into_values) {
             ends.spawn(async move { sessions.end().await });

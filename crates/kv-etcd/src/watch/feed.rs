@@ -10,7 +10,7 @@ use etcd_client::{KeyValue, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Result, driver::Deadline};
 use std::time::Duration;
 
-/// The server's changes of a range from now on.
+/// The changes of a range, from the moment on at which the feed is opened.
 pub(crate) struct Feed {
     stream: WatchStream,
 }
@@ -18,8 +18,8 @@ pub(crate) struct Feed {
 impl Feed {
     /// Opens a watch on the server.
     pub(crate) async fn open(core: &Core, range: &Range, each_request: Duration) -> Result<Self> {
-        // Not in fragments: the server measures each anew for every event in it, minutes for a tree
-        // that is deleted at once.
+        // No fragments are asked for: the server measures a fragment anew for every event in it,
+        // which takes minutes for a tree that is deleted at once.
         let mut options = WatchOptions::new();
         if !range.end.is_empty() {
             options = options.with_range(range.end.clone());
@@ -38,8 +38,9 @@ impl Feed {
         Ok(Self { stream: open.await? })
     }
 
-    /// Waits for what changes, in its order; `None` where one has to read again: the connection
-    /// broke, the member lost its leader, or the revision was compacted. Cancel safe.
+    /// Waits for the next changes, in their order; `None` where the range has to be read again:
+    /// the connection broke, the member lost its leader, or the revision was compacted. Cancel
+    /// safe.
     pub(crate) async fn next(&mut self) -> Option<Vec<KeyValue>> {
         loop {
             let message = match self.stream.message().await {
@@ -62,7 +63,7 @@ impl Feed {
     }
 }
 
-/// Whether a change is a deletion: what is gone was never created.
+/// Tells whether a change is a deletion: a deleted key has no revision at which it was created.
 pub(crate) fn is_deletion(change: &KeyValue) -> bool {
     change.create_revision() == 0
 }

@@ -1,67 +1,71 @@
-//! Whether a server goes on with the history of which it told before.
+//! The history of a server, by which a watch tells whether the server goes on with what it told
+//! before.
 
 use crate::client::answer::revision;
 use etcd_client::ResponseHeader;
 use kv_core::Result;
 
-/// So many revisions back from the latest that was told, values are compared with every reading.
+/// Counts the revisions, back from the latest that was told, whose values are compared with every
+/// reading.
 const WINDOW: i64 = 1024;
 
-/// What a watch has seen of the server's history. A server that was wiped, or put back to an older copy of its data, tells of
-/// it by no word of its own; but what it tells then mostly cannot be true of the history that was seen.
+/// The history of the server as far as a watch has seen it. A server that was wiped, or restored
+/// from an older copy of its data, does not say so; but what it tells then mostly cannot be true
+/// of the history that was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
     cluster: u64,
-    /// Of the leader: terms never go back.
+    /// Holds the term of the leader: terms never go back.
     term: u64,
-    /// What was written up to this revision was told.
+    /// Holds the revision up to which all writes were told.
     told: i64,
-    /// The latest write that was told.
+    /// Holds the revision of the latest write that was told.
     latest: i64,
 }
 
 impl History {
-    /// As of an answer of the leader.
+    /// Reads the history from an answer of the leader.
     pub(crate) fn of(header: Option<&ResponseHeader>) -> Result<Self> {
         let (told, header) = (revision(header)?, header.map(|h| (h.cluster_id(), h.raft_term())));
         let (cluster, term) = header.unwrap_or_default();
         Ok(Self { cluster, term, told, latest: 0 })
     }
 
-    /// The revision of this reading.
+    /// Returns the revision of this reading.
     pub(crate) fn revision(&self) -> i64 {
         self.told
     }
 
-    /// Whether a reading may be a later one of the same history.
+    /// Tells whether a reading may be a later one of the same history.
     pub(crate) fn may_go_on(&self, now: &Self) -> bool {
         let is_first = *self == Self { latest: self.latest, ..Self::default() };
         is_first || self.cluster == now.cluster && self.term <= now.term && self.told <= now.told
     }
 
-    /// All of this reading was told.
+    /// Notes that everything in this reading was told.
     pub(crate) fn read(&mut self, now: Self) {
         *self = Self { latest: self.latest, ..now };
     }
 
-    /// What was written at this revision was told, and so was what had been before.
+    /// Notes that a write of this revision was told, and so was everything before it.
     pub(crate) fn told(&mut self, revision: i64) {
         // The same revision may have written more.
         self.told = self.told.max(revision - 1);
         self.noted(revision);
     }
 
-    /// A reading told a write of this revision.
+    /// Notes that a reading told a write of this revision.
     pub(crate) fn noted(&mut self, revision: i64) {
         self.latest = self.latest.max(revision);
     }
 
-    /// Whether what was written at this revision must have been told.
+    /// Tells whether a write of this revision must have been told.
     pub(crate) fn has(&self, revision: i64) -> bool {
         revision <= self.told
     }
 
-    /// Whether a write is so new that its value is compared at once: a copy that is put back is rarely an old one.
+    /// Tells whether a write is so new that its value is compared at once: a copy that is restored
+    /// is rarely an old one.
     pub(crate) fn is_recent(&self, revision: i64) -> bool {
         revision > self.latest - WINDOW
     }

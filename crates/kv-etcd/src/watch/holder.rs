@@ -1,4 +1,4 @@
-//! Watches of the holder of a lock: the line is followed, and its first is told.
+//! Watches of the holder of a lock: they follow the queue, and tell its first contender.
 
 use super::feed::{Feed, is_deletion};
 use crate::{
@@ -23,23 +23,23 @@ use std::{
     vec,
 };
 
-/// How many contenders are asked for at once.
+/// Limits how many contenders are read at once.
 const MANY: i64 = 128;
 
-/// What the server tells of the holder of one lock.
+/// The source of the watch of one lock's holder.
 struct Holders {
     core: Arc<Core>,
     name: Key,
     queue: Range,
     each_request: Duration,
     feed: Option<Feed>,
-    /// What the feed gave and was not looked at yet.
+    /// Holds the changes that the feed gave and that were not looked at yet.
     changes: Peekable<vec::IntoIter<KeyValue>>,
-    /// The revision of the list.
+    /// Holds the revision of the list.
     listed: i64,
-    /// The values of those in the queue, in the order of coming.
+    /// Holds the values of the contenders in the queue, in the order in which they came.
     waiting: BTreeMap<(i64, Vec<u8>), Vec<u8>>,
-    /// Since when each of these is in the queue.
+    /// Holds the revision at which each of these contenders came into the queue.
     since: HashMap<Vec<u8>, i64>,
 }
 
@@ -52,13 +52,15 @@ impl Source for Holders {
 
     async fn subscribe(&mut self) -> Result<()> {
         self.changes = Vec::new().into_iter().peekable();
-        // The one before ends first: it may be what the server has too many of.
+        // The feed from before ends first: its watch may be the one that the server has too many
+        // of.
         self.feed = None;
         self.feed = Some(Feed::open(&self.core, &self.queue, self.each_request).await?);
         Ok(())
     }
 
-    /// Who waits is older than what is told of it later, so that the list has no position.
+    /// Lists the holder, without a position: a contender that waits is older than what is told of
+    /// it later.
     async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
         self.read_queue().await?;
         let entries = self.holder().map(Listed::Entry).into_iter().collect();
@@ -69,7 +71,7 @@ impl Source for Holders {
         loop {
             while let Some(kv) = self.changes.next() {
                 let at = kv.mod_revision();
-                // The list knows what happened before it.
+                // The list has what happened up to its revision.
                 if at <= self.listed {
                     continue;
                 }
@@ -77,7 +79,8 @@ impl Source for Holders {
                     true => self.leaves(kv.key()),
                     false => self.enters(kv),
                 }
-                // What goes together, with its session, was never one behind the other.
+                // Contenders that go together, with their session, never held the lock one after
+                // another.
                 let is_whole = self.changes.peek().is_none_or(|next| next.mod_revision() != at);
                 if is_whole && let Some(change) = self.owed(delivered.version(&self.name)) {
                     return Ok(change);
@@ -138,7 +141,7 @@ impl Holders {
         Some(Entry::new(self.name.clone(), value.clone(), version(*token)))
     }
 
-    /// What is to be told, where another holder was told, or none.
+    /// Returns the change to tell, where another holder was told, or none.
     fn owed(&self, told: Option<Version>) -> Option<Change> {
         match self.waiting.first_key_value() {
             Some(((token, _), _)) if told == Some(version(*token)) => None,

@@ -1,6 +1,6 @@
-//! Watches of keys: the changes from now on, and then a list at one revision, which the changes may
-//! overlap. In this order nothing can come between the two, however slowly the list is read: a
-//! server that ends ends the changes too.
+//! Watches of keys: a watch asks for the changes from now on, and then for a list at one revision,
+//! which the changes may overlap. In this order nothing can come between the two, however slowly
+//! the list is read: when a server ends, the changes end too.
 
 use super::{
     feed::{Feed, is_deletion},
@@ -25,10 +25,12 @@ use kv_core::{
 use std::{sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
-/// How many keys the first page of a list asks for, with values, and each page without.
+/// Counts the keys that the first page of a list asks for, with values; `KEYS` counts those of
+/// each page without.
 const FIRST: usize = 64;
 const KEYS: usize = 4096;
-/// How long the server is left alone between two pages of what is compared behind a list.
+/// Sets how long the server is left alone between two parts of the values that are compared behind
+/// a list.
 const CALM: Duration = Duration::from_millis(500);
 
 /// Watches the keys of a range.
@@ -48,7 +50,7 @@ pub(super) fn watch_range(core: Arc<Core>, range: Range, options: &WatchOptions)
     })
 }
 
-/// How many keys the next request for values asks for.
+/// The number of keys that the next request for values asks for.
 struct PartSize {
     next: usize,
     max: usize,
@@ -60,30 +62,33 @@ impl PartSize {
         self.next = next_size(kvs).min(self.max);
     }
 
-    /// What is too much for the connection within a deadline comes in smaller parts.
+    /// Makes the parts smaller, after one that was too much for the connection within its
+    /// deadline.
     fn failed(&mut self) {
         self.max = (self.next / 4).max(1);
         self.next = self.max;
     }
 }
 
-/// What the server tells of the keys of one watch.
+/// The source of a watch of keys.
 struct Changes {
     core: Arc<Core>,
     range: Range,
     each_request: Duration,
     feed: Option<Feed>,
-    /// What the feed gave and the watch has not.
+    /// Holds the changes that the feed gave and that the watch has not taken yet.
     changes: vec::IntoIter<KeyValue>,
-    /// What was delivered.
+    /// Holds the history of what was delivered.
     history: History,
-    /// The revision of the list that is being read, or was read last and not followed yet.
+    /// Holds the history of the list that is being read, or that was read last and is not followed
+    /// yet.
     listed: Option<History>,
     size: PartSize,
-    /// Where the values begin that the list did not compare, though it may be of another history.
+    /// Holds the name at which the values begin that the list did not compare, though they may be
+    /// of another history.
     compare_from: Option<Vec<u8>>,
     compare_at: Instant,
-    /// What was read to compare it.
+    /// Holds the entries that were read to be compared.
     compared: vec::IntoIter<Entry>,
 }
 
@@ -104,7 +109,8 @@ impl Source for Changes {
 
     async fn subscribe(&mut self) -> Result<()> {
         (self.changes, self.compared) = (Vec::new().into_iter(), Vec::new().into_iter());
-        // The one before ends first: it may be what the server has too many of.
+        // The feed from before ends first: its watch may be the one that the server has too many
+        // of.
         self.feed = None;
         self.feed = Some(Feed::open(&self.core, &self.range, self.each_request).await?);
         Ok(())
@@ -126,7 +132,7 @@ impl Source for Changes {
         }
     }
 
-    /// As of the list.
+    /// Reads keys at the revision of the list.
     async fn fetch(&mut self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let keys = &keys[..keys.len().min(self.size.next).min(MOST_OPS)];
         let names: Vec<_> = keys.iter().map(|key| self.core.names.key(key.as_str())).collect();
@@ -171,7 +177,7 @@ impl Changes {
         Deadline::after(self.each_request)
     }
 
-    /// That of the list; 0, the latest, before its first page.
+    /// Returns the revision of the list; 0, which is the latest, before its first page.
     fn revision(&self) -> i64 {
         self.listed.as_ref().map_or(0, History::revision)
     }
@@ -188,7 +194,8 @@ impl Changes {
         Ok(Listing::Page { entries, position: Some(version(now.revision())), next })
     }
 
-    /// By versions, but for those that may have been given out twice, of a short while ago.
+    /// Lists keys by their versions, except those of a short while ago, whose versions may have
+    /// been given out twice.
     async fn list_versions(&mut self, start: &[u8], delivered: &WatchState) -> Result<Listing<Vec<u8>>> {
         let options =
             GetOptions::new().with_keys_only().with_limit(KEYS as i64).with_revision(self.revision());
@@ -219,7 +226,7 @@ impl Changes {
         Ok(Listing::Page { entries, position: Some(version(now.revision())), next })
     }
 
-    /// A part of the values at this revision or, where that is 0, at the latest.
+    /// Reads a part of the values, at this revision or, where it is 0, at the latest.
     async fn part(&mut self, start: &[u8], at: i64) -> Result<Part> {
         let size = i64::try_from(self.size.next).unwrap_or(1);
         let options = GetOptions::new().with_limit(size).with_revision(at);
@@ -240,8 +247,8 @@ impl Changes {
     }
 
     /// Reads a part of the values that the list did not compare. A server that was wiped and
-    /// written again by the same hand has the same keys at the same revisions, and nothing but a
-    /// value tells that it is another history.
+    /// written again by the same program has the same keys at the same revisions, and nothing but
+    /// a value tells that it is another history.
     async fn compare(&mut self, delivered: &WatchState) -> Result<()> {
         let Some(start) = self.compare_from.take() else { return Ok(()) };
         match self.part(&start, 0).await {
@@ -249,14 +256,15 @@ impl Changes {
                 self.compare_from = next;
                 let same = kvs.into_iter().filter_map(|kv| {
                     let key = self.core.names.parse(kv.key())?;
-                    // The feed tells of any other, and of all that was before it.
+                    // An entry of another version is told by the feed, and so is all that was
+                    // before it.
                     let is_delivered = delivered.version(&key) == Some(version(kv.mod_revision()));
                     is_delivered.then(|| entry(key, kv))
                 });
                 self.compared = same.collect::<Vec<_>>().into_iter();
             }
             Err(e) if e.is_lasting() => return Err(e),
-            // Nothing is lost by it.
+            // Nothing is lost: the same part is read again.
             Err(_) => self.compare_from = Some(start),
         }
         self.compare_at = Instant::now() + CALM;
@@ -264,7 +272,7 @@ impl Changes {
     }
 }
 
-/// What a change of the feed tells; nothing of what is no key.
+/// Returns the event of a change of the feed; `None` for a name that is no key.
 fn event(core: &Core, history: &mut History, kv: KeyValue) -> Option<WatchEvent> {
     let key = core.names.parse(kv.key())?;
     history.told(kv.mod_revision());

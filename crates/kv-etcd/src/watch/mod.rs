@@ -9,7 +9,7 @@ use crate::{core::Core, names::Range};
 use kv_core::driver::{Target, WatchOptions, WatchStream};
 use std::sync::Arc;
 
-/// [`Store::watch`](kv_core::driver::Store::watch).
+/// Does [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
     let range = match target {
         Target::Tree(directory) => core.names.below(directory),

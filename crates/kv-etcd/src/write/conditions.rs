@@ -10,7 +10,7 @@ use crate::{
 use etcd_client::{Compare, CompareOp, KeyValue};
 use kv_core::{Condition, Key};
 
-/// Returns what a condition compares, and where one looks when it was not true.
+/// Returns the comparison of a condition, and the name to look at when it was not true.
 pub(super) fn condition(names: &Names, condition: &Condition) -> (Vec<u8>, Compare) {
     let name = |key: &Key| names.key(key.as_str());
     match condition {
@@ -25,7 +25,8 @@ pub(super) fn condition(names: &Names, condition: &Condition) -> (Vec<u8>, Compa
     }
 }
 
-/// Asks whether a contender still hangs on its session: what another tool wrote over it is in line no more.
+/// Compares whether a contender still hangs on its session: one that another tool overwrote is no
+/// longer in the queue.
 pub(super) fn is_kept(condition: &Condition) -> Option<Compare> {
     match condition {
         Condition::Held(fence) => Some(Compare::lease(fence.proof().to_vec(), CompareOp::NotEqual, 0)),
@@ -33,7 +34,7 @@ pub(super) fn is_kept(condition: &Condition) -> Option<Compare> {
     }
 }
 
-/// Whether a condition is true of what was found where it looks.
+/// Tells whether a condition is true of what was found at its name.
 pub(super) fn is_true(condition: &Condition, found: Option<&KeyValue>) -> bool {
     match condition {
         Condition::Version(_, at) => found.is_some_and(|f| f.mod_revision() == mod_revision(*at)),

@@ -1,4 +1,5 @@
-//! What a put hangs on: nothing, the lease of a user, or one that is made for its TTL.
+//! The life of a key that is put: it has no end, or hangs on the lease of a user, or on one that
+//! is made for its TTL.
 
 use crate::{
     client::answer::version,
@@ -13,22 +14,22 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// The lease of a TTL is granted before the key is put, and must not end before the put's TTL has: it is this much longer,
-/// and is renewed once in a put that took even more.
+/// Lengthens the lease of a TTL: it is granted before the key is put, and must not end before the
+/// put's TTL has. A put that took even longer renews its lease once.
 const AHEAD: Duration = Duration::from_secs(1);
 
-/// What a put hangs on.
+/// The lease that a put hangs on, if any.
 #[derive(Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) lease: i64,
-    /// As it was asked for, and as it was granted.
+    /// Holds the TTL as it was asked for, and as it was granted.
     pub(crate) ttl: Option<(Duration, Duration)>,
-    /// For a lease of our own: when it was asked for.
+    /// Holds when a lease of our own was asked for; `None` without such a lease.
     pub(crate) ours: Option<Instant>,
 }
 
 impl Life {
-    /// Makes that of a put among so many with this TTL.
+    /// Makes the life of a put; `keys` counts the puts of the transaction that have this TTL.
     pub(crate) async fn new(
         core: &Core,
         options: &PutOptions,
@@ -52,9 +53,9 @@ impl Life {
                     _ => e,
                 }
             })?;
-        // From here on the put is under way, and may be there when its lease is revoked.
+        // From here on the put is under way: a revocation could end a key that was put.
         grant.revoke.forget();
-        // The least TTL hangs on the server's election time-out.
+        // The least TTL depends on the server's election time-out.
         let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
         Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
     }
@@ -71,7 +72,7 @@ impl Life {
         }
     }
 
-    /// Returns what the error of a write means to one who knows of no lease.
+    /// Returns the error of a write as it is told to a caller who knows of no lease.
     pub(crate) fn error(&self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::LeaseLost if self.ours.is_some() => {
@@ -82,7 +83,8 @@ impl Life {
         }
     }
 
-    /// Returns what was written; renews a lease of our own first, if the write took longer than it is ahead.
+    /// Returns what was written; first renews a lease of our own, if the write took longer than
+    /// `AHEAD`.
     pub(crate) async fn written(&self, core: &Core, revision: i64, deadline: Deadline) -> Written {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
         if let Some((asked, granted)) = self.ours.zip(ttl) {

@@ -27,7 +27,7 @@ use kv_core::{
 use life::Life;
 use trace::{Trace, is_undone};
 
-/// [`Store::put`](kv_core::driver::Store::put).
+/// Does [`Store::put`](kv_core::driver::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -49,7 +49,8 @@ pub(crate) async fn put(
     Ok(life.written(core, answer?, options.deadline).await)
 }
 
-/// Sends one write of a key that has to be as expected; returns its revision, and whether the key was there.
+/// Sends one write of a key, if the key is as expected; returns the revision of the write, and
+/// whether the key was there.
 async fn write_if(
     core: &Core,
     name: Vec<u8>,
@@ -74,7 +75,7 @@ async fn write_if(
     Err(unexpected("the server refused a write whose condition is true"))
 }
 
-/// [`Store::delete`](kv_core::driver::Store::delete).
+/// Does [`Store::delete`](kv_core::driver::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.names.key(key.as_str());
     let delete = TxnOp::delete(name.clone(), None);

@@ -7,26 +7,26 @@ use crate::{
 use etcd_client::{GetOptions, KeyValue};
 use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 
-/// Whether it is certain that a write that ended in this way took no effect.
+/// Tells whether a write with this answer certainly took no effect.
 pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(e) if e.kind() != ErrorKind::OutcomeUnknown)
 }
 
-/// The key of one put of a request, by which one can tell whether it was done.
+/// The name of one put of a request, which shows whether the request was done.
 pub(super) struct Trace {
     name: Vec<u8>,
-    /// A revision before it.
+    /// Holds a revision from before the request.
     before: i64,
 }
 
 impl Trace {
-    /// Notes the key, before the request is sent.
+    /// Notes the name, before the request is sent.
     pub(super) fn new(core: &Core, name: Vec<u8>) -> Self {
         Self { name, before: core.seen() }
     }
 
-    /// Returns the error of the request. A server that becomes full by a request does it, and says all the same that there is
-    /// no space; by the key one sees whether it was so.
+    /// Returns the error of the request. A server that becomes full by a request does it, and says
+    /// all the same that there is no space; the key shows whether that happened.
     pub(super) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
         if error.kind() != ErrorKind::NoSpace {
             return error;
@@ -46,8 +46,8 @@ impl Trace {
         }
     }
 
-    /// Whether nobody has written or deleted the key since, by what it is at this revision: what was done may be overwritten
-    /// or deleted by now.
+    /// Tells whether nobody has written or deleted the key since, by its state at this revision:
+    /// what the request did may be overwritten or deleted by now.
     fn is_untouched(&self, now: i64, written: Option<i64>) -> bool {
         match written {
             Some(written) => written <= self.before && self.before <= now,

@@ -24,7 +24,7 @@ use kv_core::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// [`Store::transact`](kv_core::driver::Store::transact).
+/// Does [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,
@@ -33,14 +33,15 @@ pub(crate) async fn transact(
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(core, &writes, options.deadline).await?;
     let (names, mut when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&core.names, c)).unzip();
-    // One more for each fence, as far as the server takes them: always for the first.
+    // Each fence has one more condition, as far as the server takes so many: the first fence
+    // always has.
     let room = MOST_OPS.saturating_sub(when.len());
     when.extend(conditions.iter().filter_map(is_kept).take(room));
     let trace = writes.iter().find_map(|write| match write {
         Write::Put { key, .. } => Some(Trace::new(core, core.names.key(key.as_str()))),
         Write::Delete { .. } => None,
     });
-    // A look at the keys for their leases, where there is room for it.
+    // The keys are read too, for their leases, where there is room for that.
     let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
     let looks = looks.iter().map(|write| only_the_key(core.names.key(write.key().as_str())));
     let mut then: Vec<_> = looks.collect();
@@ -49,7 +50,7 @@ pub(crate) async fn transact(
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
     let answer = match core.txn(Purpose::Write, options.deadline, txn).await {
         Err(e) => {
-            // With leases of users among them it is one of those that is meant.
+            // Where a user's lease is among them, the error is about that one.
             let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);
             let all_ours = on_leases().all(|life| life.ours.is_some());
             let e = match on_leases().next() {
@@ -95,7 +96,8 @@ fn ended(core: &Core, lives: &[Option<Life>]) {
     lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(core));
 }
 
-/// Makes what each put hangs on; `None` for a deletion. Puts of one TTL share a lease: they end at one moment.
+/// Makes the life of each put; `None` for a deletion. Puts of one TTL share a lease, so that they
+/// end at one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
     let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
     let grant = |ttl: Option<Duration>| match (ttl, &core.capabilities.ttl) {

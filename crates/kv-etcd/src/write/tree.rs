@@ -19,16 +19,18 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How many names a deletion of a tree looks at in one request.
+/// Limits how many names a deletion of a tree reads in one request.
 const MOST_NAMES: i64 = 10_000;
-/// How often a deletion of a tree begins anew because others write there.
+/// Limits how often a deletion of a tree begins anew because others write there.
 const TRIES: usize = 8;
 
-/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a directory, in one step; but for what stores
-/// around whose prefixes it lies keep there for themselves.
+/// Does [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a
+/// directory, in one step, except what stores with a prefix inside of the directory keep there for
+/// themselves.
 ///
-/// Their locks hang on leases, as all that the library keeps does: where nothing does, it is one request. Else the names are
-/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
+/// The locks of such stores hang on leases, as all that the library keeps does: where nothing
+/// below the directory has a lease, one request is enough. Otherwise the names are read, and what
+/// lies between those of other stores is deleted if nobody wrote there meanwhile.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let all = core.names.below(directory);
     let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
@@ -54,7 +56,7 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
             return Err(Error::new(ErrorKind::TooLarge, why));
         }
         leases = seen.iter().filter(|kv| owned(kv.key()).is_none()).map(KeyValue::lease).collect();
-        // A tree that is written all the time is deleted as it is in the end.
+        // A tree that others write all the time is in the end deleted without that condition.
         let still = parts.iter().map(|part| unchanged(part, at));
         when = if tries < TRIES { still.collect() } else { Vec::new() };
     }
@@ -65,12 +67,13 @@ fn deletion(part: &Range) -> TxnOp {
     TxnOp::delete(part.start.clone(), Some(DeleteOptions::new().with_range(part.end.clone())))
 }
 
-/// Whether nothing was written there since this revision.
+/// Compares whether nothing was written in this part since this revision.
 fn unchanged(part: &Range, at: i64) -> Compare {
     Compare::mod_revision(part.start.clone(), CompareOp::Less, at + 1).with_range(part.end.clone())
 }
 
-/// All names of the range, of which this answer has the first, and the revision of them.
+/// Reads all names of the range, the first of which are in this answer; also returns their
+/// revision.
 async fn names_below(
     core: &Core,
     all: &Range,
@@ -93,7 +96,7 @@ async fn names_below(
     Ok((at, seen))
 }
 
-/// What of the range lies before, between and behind these.
+/// Returns the parts of the range that lie before, between and behind the others.
 fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
     let (mut parts, mut start) = (Vec::new(), all.start.clone());
     for other in others {

@@ -1,4 +1,5 @@
-//! A server of our own for workloads under fire: with users, with a quota that can be reached, by TLS and without.
+//! A server of our own for workloads under fire: with users, with a quota that can be reached, by
+//! TLS and without.
 
 use super::*;
 use crate::common::suite::{Tool, leftovers, relieve, shows_nothing};
@@ -11,16 +12,17 @@ use kv_testsuite::{
 use std::sync::Arc;
 use tonic::Code;
 
-/// The server's room: more than what the workloads write until history goes, so that they do not fill it.
+/// Sets the server's room: more than the workloads write until history goes, so that they do not
+/// fill it.
 const ROOM: u32 = 64 << 20;
-/// What fills it, in few requests.
+/// Sets the size of what fills the room, in few requests.
 const PIECE: usize = 8 << 20;
 const FILLER: &str = "\u{1}filler";
-/// What a user of each kind is called, its role too; and its password.
+/// Names the user of each kind, and its role; the second word is the password.
 const TOOL: (&str, &str) = ("root", "root-word");
 const CLIENTS: (&str, &str) = ("clients", "their-word");
 
-/// One server, on which clients are one user, and its own tool another.
+/// A server on which all clients are one user, and the tool of the tests is another.
 pub struct Fire(Arc<Guarded>);
 
 struct Guarded {
@@ -36,11 +38,11 @@ impl Fire {
         let mut more = tls_of_clients(&certificates.server.of_server(), true);
         more.extend([
             format!("--quota-backend-bytes={ROOM}"),
-            // History would fill it otherwise.
+            // History would fill the room otherwise.
             "--auto-compaction-mode=periodic".into(),
             "--auto-compaction-retention=5s".into(),
             format!("--max-request-bytes={}", PIECE * 2),
-            // All clients log in at once behind each outage.
+            // All clients log in at once after each outage.
             "--bcrypt-cost=4".into(),
         ]);
         let setup = Setup { more, tls_too: Some(tls.address()), ..Setup::single(kind) };
@@ -53,7 +55,7 @@ impl Fire {
     }
 }
 
-/// Adds the users and their roles, and has the server ask who one is.
+/// Adds the users and their roles, and switches authentication on.
 async fn with_users(tool: &Client) -> Result<(), Failure> {
     let mut users = tool.auth_client();
     for (name, password) in [TOOL, CLIENTS] {
@@ -130,7 +132,8 @@ impl Drop for Fire {
 }
 
 impl Guarded {
-    /// Takes all the room. The server writes what is there again and again: only the first request is large.
+    /// Takes all the room. The server writes again and again what is there: only the first request
+    /// is large.
     async fn fill(&self) -> Result<(), Failure> {
         let (mut value, mut options) = (vec![0; PIECE], PutOptions::new());
         loop {
@@ -145,7 +148,7 @@ impl Guarded {
     }
 
     async fn give(&self, permission: Permission) -> Result<(), Failure> {
-        // A right to the same keys takes the place of the one before.
+        // A right to the same keys takes the place of the right from before.
         self.tool.auth_client().role_grant_permission(CLIENTS.0, permission.with_all_keys()).await?;
         Ok(())
     }
@@ -163,7 +166,8 @@ impl Troubles for Guarded {
     }
 
     async fn begin(&self, stroke: Stroke, _: usize) -> Result<(), Failure> {
-        // The token of before went with the process that gave it, and this part of the protocol gets none by itself.
+        // The token from before went with the process that gave it, and this part of the client
+        // does not log in by itself.
         self.tool.refresh_token().await?;
         match stroke {
             Stroke::Full => self.fill().await,

@@ -23,19 +23,19 @@ pub mod fire;
 pub mod suite;
 pub mod users;
 
-/// The variable that names a live server to run the suite on.
+/// Names the variable that holds the URL of a live server to run the suite on.
 pub const LIVE: &str = "KV_ETCD_URL";
 
-/// What a node is started with besides its own addresses.
+/// The settings with which a node is started, besides its own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// `etcd`, which is 3.5, or `etcd34`.
+    /// Names the server: `etcd`, which is 3.5, or `etcd34`.
     pub kind: String,
     pub heartbeat: u32,
     pub election: u32,
     pub more: Vec<String>,
     pub tls: bool,
-    /// Where one that is alone speaks TLS besides plain text.
+    /// Sets where a server that is alone speaks TLS, besides plain text.
     pub tls_too: Option<SocketAddr>,
 }
 
@@ -61,7 +61,7 @@ impl Setup {
     }
 }
 
-/// Where a member listens: for clients, for the others, for questions about itself.
+/// The addresses of a member: for clients, for its peers, and for questions about itself.
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
     clients: SocketAddr,
@@ -72,18 +72,18 @@ struct Addresses {
 /// One member.
 pub struct Node {
     pub name: String,
-    /// As in [`Setup`].
+    /// Names the server, as in [`Setup`].
     pub kind: String,
     pub address: SocketAddr,
     pub daemon: Daemon,
     metrics: SocketAddr,
     etcdctl: PathBuf,
-    /// Kept, so that nobody else gets them.
+    /// Keeps the ports, so that nobody else gets them.
     _ports: Vec<Port>,
     pub folder: TempDir,
 }
 
-/// The members of one cluster, on loopback, not started yet.
+/// Makes the members of one cluster, on loopback, not started yet.
 pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
     let ports = || (0..3).map(|_| Port::new()).collect::<Result<Vec<_>, Failure>>();
     let ports = (0..count).map(|_| ports()).collect::<Result<Vec<_>, Failure>>()?;
@@ -99,7 +99,7 @@ pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-/// As [`nodes`], each on a host of its own: a member's number is its host's.
+/// Makes members as [`nodes`] does, each on a host of its own: a member's number is its host's.
 pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
     let at = |n| Addresses {
         clients: (network.address(n), 2379).into(),
@@ -121,7 +121,7 @@ fn members(
     named.map(|(at, n)| Node::new(setup, &format!("n{n}"), &cluster, *at, |command| on(n, command))).collect()
 }
 
-/// One server on its own, which serves.
+/// Starts a server on its own, and returns when it serves.
 pub async fn single(kind: &str) -> Result<Node, Failure> {
     let node = nodes(&Setup::single(kind), 1)?.remove(0);
     node.start().await?;
@@ -138,7 +138,8 @@ impl Node {
     ) -> Result<Self, Failure> {
         let Addresses { clients, peers, metrics } = at;
         let scheme = if setup.tls { "https" } else { "http" };
-        // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
+        // The data have to outlive the process alone: every write would wait for a disk that is
+        // busy with other data.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let member = Member {
             name: name.into(),
@@ -164,7 +165,7 @@ impl Node {
         })
     }
 
-    /// Returns when it serves.
+    /// Starts the server, and returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
@@ -175,38 +176,40 @@ impl Node {
         self.daemon.serves(healthy).await
     }
 
-    /// Keeps a copy of its data, with the server stopped meanwhile.
+    /// Keeps a copy of the data, with the server stopped meanwhile.
     pub async fn save(&self) -> Result<(), Failure> {
         self.daemon.stop();
         self.keep_copy()?;
         self.start().await
     }
 
-    /// Puts the copy that was saved last in the place of the data, as an operator restores a backup.
+    /// Puts the copy that was saved last in the place of the data, as an operator restores a
+    /// backup.
     pub async fn restore_saved(&self) -> Result<(), Failure> {
         self.daemon.stop();
         self.put_copy_back()?;
         self.start().await
     }
 
-    /// Keeps a copy of the data of one that does not run.
+    /// Keeps a copy of the data of a server that does not run.
     pub fn keep_copy(&self) -> Result<(), Failure> {
         copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
     }
 
-    /// Puts the copy that was kept last in the place of the data of one that does not run.
+    /// Puts the copy that was kept last in the place of the data of a server that does not run.
     pub fn put_copy_back(&self) -> Result<(), Failure> {
         copy(&self.folder.path().join("saved"), &self.folder.path().join("data"))
     }
 
-    /// Starts it anew without its data.
+    /// Starts the server anew without its data.
     pub async fn wipe(&self) -> Result<(), Failure> {
         self.daemon.stop();
         std::fs::remove_dir_all(self.folder.path().join("data"))?;
         self.start().await
     }
 
-    /// The answer to a plain request to the address for metrics, which asks for no certificate.
+    /// Returns the answer to a plain request to the address for metrics, which asks for no
+    /// certificate.
     pub async fn http(&self, path: &str) -> Result<String, Failure> {
         let ask = async {
             let mut stream = TcpStream::connect(self.metrics).await?;
@@ -218,14 +221,14 @@ impl Node {
         tokio::time::timeout(Duration::from_secs(5), ask).await?
     }
 
-    /// The sum of a metric over its labels that hold all of these.
+    /// Returns the sum of a metric over all of its lines that hold all of these labels.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, Failure> {
         let all = self.http("/metrics").await?;
         let of = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
         Ok(all.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// `etcdctl`, against this node.
+    /// Returns the command `etcdctl`, against this node.
     pub fn etcdctl(&self) -> Command {
         let mut command = Command::new(&self.etcdctl);
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://{}", self.address));

@@ -10,7 +10,7 @@ use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// The live server, or one of our own.
+/// Opens the suite on the live server, or on one of our own.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -25,7 +25,8 @@ pub struct Suite {
     name: String,
     base: Base,
     node: Option<Arc<Node>>,
-    /// The server's bare protocol; `None` for a live server that asks for more than an address.
+    /// Holds a client of the server's bare protocol; `None` for a live server that asks for more
+    /// than an address.
     tool: Option<Client>,
 }
 
@@ -60,7 +61,7 @@ impl Harness for Suite {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        // A live server that asks for nothing but its address can stand behind a proxy.
+        // A live server can stand behind a proxy only if it asks for nothing but its address.
         self.tool.as_ref()?;
         self.base.address(2379)
     }
@@ -102,7 +103,7 @@ impl Harness for Suite {
     }
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks, when the last case has ended, that a server of our own shows nothing of ours.
 impl Drop for Suite {
     fn drop(&mut self) {
         let (Some(node), Some(tool)) = (self.node.take(), self.tool.take()) else { return };
@@ -113,7 +114,8 @@ impl Drop for Suite {
     }
 }
 
-/// Panics unless the members soon show nothing of ours. For a harness that ends, within the runtime.
+/// Panics unless the members soon show nothing of ours. A harness that ends calls it, within the
+/// runtime.
 pub fn shows_nothing(nodes: &[&Node], tool: &Client) {
     let left = async {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -143,7 +145,7 @@ async fn whole_server(nodes: &[&Node], tool: &Client) -> Result<Vec<String>, Fai
     Ok(left)
 }
 
-/// Keys below the prefix, and leases with such keys.
+/// Returns the keys below the prefix, and the leases with such keys.
 pub async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Failure> {
     let mut left = Vec::new();
     let all = GetOptions::new().with_prefix().with_keys_only();
@@ -152,7 +154,7 @@ pub async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Fail
     }
     for lease in tool.lease_client().leases().await?.leases() {
         let keys = LeaseTimeToLiveOptions::new().with_keys();
-        // It may have ended meanwhile.
+        // The lease may have ended meanwhile.
         let Ok(lease) = tool.lease_client().time_to_live(lease.id(), Some(keys)).await else { continue };
         if lease.keys().iter().any(|key| key.starts_with(prefix)) {
             left.push(format!("the lease {:x} of {} s", lease.id(), lease.granted_ttl()));
@@ -208,7 +210,7 @@ impl Full for Small {
                 size /= 10;
             }
         }
-        // It has the alarm by now, and keeps it until that is taken back.
+        // The server has the alarm by now, and keeps it until the alarm is taken back.
         assert!(self.tool.kv_client().put("\u{1}filler", "", None).await.is_err());
     }
 
@@ -217,7 +219,8 @@ impl Full for Small {
     }
 }
 
-/// Makes room as an operator does: deletes what has this prefix, gives back what that took, and clears the alarm.
+/// Makes room as an operator does: deletes the names with this prefix, gives back the room that
+/// they took, and clears the alarm.
 pub async fn relieve(tool: &Client, filler: &str) -> Result<(), Failure> {
     let all = DeleteOptions::new().with_prefix();
     tool.kv_client().delete(filler, Some(all)).await?;
@@ -233,7 +236,7 @@ pub async fn relieve(tool: &Client, filler: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The bare protocol, and what names begin with.
+/// A client of the bare protocol, and the prefix of the names that it writes.
 pub struct Tool(pub Client, pub String);
 
 #[async_trait]

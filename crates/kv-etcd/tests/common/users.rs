@@ -1,4 +1,4 @@
-//! Servers that ask who one is.
+//! Servers with authentication switched on.
 
 use super::{Node, Setup, nodes};
 use kv_core::Kv;
@@ -6,7 +6,8 @@ use kv_etcd::Config;
 use kv_testsuite::{Failure, failover::soon, make_signing_keys, process::run};
 use std::path::Path;
 
-/// A server whose tokens are signed, and hold the state of users and roles at the time.
+/// Starts a server whose tokens are signed, and hold the state of users and roles at the time of
+/// the login.
 pub async fn with_signed_tokens(kind: &str, folder: &Path) -> Result<Node, Failure> {
     make_signing_keys(folder, "jwt")?;
     let (key, public) = (folder.join("jwt.key"), folder.join("jwt.pub"));
@@ -36,7 +37,8 @@ pub fn told_as_root(node: &Node, arguments: &[&str]) -> Result<String, Failure> 
     Ok(String::from_utf8(run(command, b"")?)?)
 }
 
-/// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who may read it.
+/// Switches authentication on, with `me`, who may touch what lies below `mine/`, and `reader`, who
+/// may read it.
 pub fn with_users(node: &Node) -> Result<(), Failure> {
     ctl(node, &["user", "add", "root:root-word"])?;
     ctl(node, &["role", "add", "root"])?;
@@ -63,7 +65,7 @@ pub async fn opened(node: &Node, user: &str, word: &str) -> Result<Kv, Failure> 
     Ok(config.open().await?)
 }
 
-/// Ready when somebody waits for a lock that is held.
+/// Returns when somebody waits for a lock that is held.
 pub async fn two_in_line(node: &Node, lock: &str) -> Result<(), Failure> {
     let line = format!("mine/\u{1}lock/{lock}\u{1}");
     soon("the other to be in line", async {

@@ -6,13 +6,13 @@ use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 
-/// What an agent tells of itself to those who may read it: `GET /v1/agent/self`.
+/// The settings that an agent shows to those who may read them: `GET /v1/agent/self`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct About {
-    // Always there: JSON without it is somebody else's.
+    // An agent always tells this: JSON without it is somebody else's.
     pub(crate) config: Agent,
-    // What is not as it was in the versions that are known is not known.
+    // A setting that is not as it was in the known versions counts as not told.
     #[serde(default, deserialize_with = "as_known")]
     debug_config: Debug,
 }
@@ -47,12 +47,12 @@ impl About {
         duration(&self.debug_config.session_ttl_min).filter(|least| !least.is_zero())
     }
 
-    /// Returns how many bytes a transaction's body may have, where it is told.
+    /// Returns how many bytes a transaction's body may have, where the agent tells it.
     pub(crate) fn largest_txn(&self) -> Option<usize> {
         Some(self.debug_config.txn_max_req_len).filter(|&most| most > 0)
     }
 
-    /// Returns how many bytes a value may have, where it is told.
+    /// Returns how many bytes a value may have, where the agent tells it.
     pub(crate) fn largest_value(&self) -> Option<usize> {
         Some(self.debug_config.kv_max_value_size).filter(|&most| most > 0)
     }
@@ -81,7 +81,7 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(whole).ok()
 }
 
-/// Asks what the agent tells of itself.
+/// Asks the agent for its settings.
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
     client
         .call(Purpose::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| {
@@ -90,7 +90,8 @@ pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> 
         .await
 }
 
-/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`, `GET /v1/status/peers`.
+/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`,
+/// `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
     let leader = client
         .call(Purpose::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
@@ -104,7 +105,8 @@ pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(Strin
     ))
 }
 
-/// Asks for a node of the datacenter that is asked, for sessions to live on: `GET /v1/catalog/service/consul`.
+/// Asks for a node of the store's datacenter, for sessions to live on:
+/// `GET /v1/catalog/service/consul`.
 pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<String> {
     #[derive(Deserialize)]
     struct Node {

@@ -3,33 +3,34 @@
 use kv_core::{Error, ErrorKind};
 use serde::Deserialize;
 
-/// Why an operation of a transaction failed.
+/// The reason why an operation of a transaction failed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Fault {
     #[serde(rename = "OpIndex")]
     pub(crate) at: usize,
-    /// The server's own words. They quote names, which may hold any words: what stands in front of a name and behind it counts.
+    /// Holds the server's own words. They quote names, which may hold any words: only what stands
+    /// in front of a name and behind it counts.
     pub(crate) what: String,
 }
 
 impl Fault {
-    /// Returns whether the key was not there, of an operation that needs it.
+    /// Tells whether the key was not there, for an operation that needs it.
     pub(crate) fn is_missing(&self) -> bool {
         self.what.ends_with("doesn't exist")
     }
 
-    /// Returns whether the key was there, at another index than the one that was asked for.
+    /// Tells whether the key was there, at another index than the one that was asked for.
     pub(crate) fn is_modified(&self) -> bool {
         self.what.starts_with("failed index check for key")
     }
 
-    /// Returns whether the token may not do it.
+    /// Tells whether the token may not do the operation.
     pub(crate) fn is_denied(&self) -> bool {
         self.what.starts_with("Permission denied")
     }
 
-    /// Returns what it means, beyond a condition that did not hold.
+    /// Returns the error of a fault that is more than a condition that did not hold.
     pub(super) fn error(&self) -> Option<Error> {
         let begins = |part: &str| self.what.starts_with(part);
         let kind = if self.is_denied() {

@@ -5,7 +5,7 @@ use kv_core::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Reads what an answer holds; nothing where that is no JSON of this shape, and so not Consul's.
+/// Reads what an answer holds; `None` where it is no JSON of this shape, and so not Consul's.
 pub(super) fn json<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Option<T> {
     if answer.status == 200 { serde_json::from_slice(&answer.body).ok() } else { None }
 }
@@ -15,8 +15,8 @@ pub(super) fn unwritable(e: serde_json::Error) -> Error {
     Error::new(ErrorKind::Other, "a request cannot be written as JSON").with_cause(e)
 }
 
-/// Returns whether a JSON text holds what the server puts in the place of bytes that are no UTF-8, escaped; the character itself
-/// stands there as it is.
+/// Tells whether a JSON text holds the character, escaped, that the server puts in the place of
+/// bytes that are no UTF-8. Where a name has that character itself, it is not escaped.
 pub(super) fn is_replaced(json: &str) -> bool {
     let mut rest = json;
     while let Some(at) = rest.find('\\') {
@@ -24,13 +24,13 @@ pub(super) fn is_replaced(json: &str) -> bool {
         if escape.get(..5).is_some_and(|e| e.eq_ignore_ascii_case("ufffd")) {
             return true;
         }
-        // What follows a backslash is ASCII.
+        // The character behind a backslash is ASCII.
         rest = escape.get(1..).unwrap_or_default();
     }
     false
 }
 
-/// Reads a name, where it is text.
+/// Reads a name; `None` where it is no text.
 pub(super) fn name(json: &RawValue) -> Option<String> {
     if is_replaced(json.get()) { None } else { serde_json::from_str(json.get()).ok() }
 }

@@ -26,13 +26,13 @@ pub(crate) async fn get(
         let one = |answer: &Answer| {
             let (mut pairs, _) = listed(answer)?;
             let pair = pairs.pop();
-            // Another key's is somebody else's answer.
+            // An answer with another key is somebody else's.
             pair.as_ref().is_none_or(|pair| pair.name == name).then_some(pair)
         };
         return client.call(purpose, deadline, &request, one).await;
     }
     match txn(client, purpose, deadline, body(&[Op::get(name)])?).await?.answer {
-        // What one may not read is left out.
+        // The server leaves out what the token may not read.
         Done::Committed(mut pairs) => pairs.pop().map(Some).ok_or_else(|| hidden(name)),
         Done::Refused(_) => Ok(None),
     }
@@ -42,7 +42,8 @@ pub(crate) fn hidden(name: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("the token may not read {name:?} on the server"))
 }
 
-/// Returns what is there, and the index of it, which Consul tells of nothing too: without it nobody knows who says *missing*.
+/// Returns what is there, and its index. Consul tells an index also where nothing is there:
+/// without one nobody knows who says *missing*.
 pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     let index = answer.index?;
     match answer.status {
@@ -52,7 +53,8 @@ pub(super) fn listed(answer: &Answer) -> Option<(Vec<Pair>, u64)> {
     }
 }
 
-/// Reads all keys whose names begin so, at one moment: `GET /v1/kv/PREFIX?recurse`, or a transaction.
+/// Reads all keys whose names begin with these bytes, at one moment: `GET /v1/kv/PREFIX?recurse`,
+/// or a transaction.
 pub(crate) async fn tree(
     client: &Client,
     purpose: Purpose,
@@ -69,7 +71,8 @@ pub(crate) async fn tree(
     }
 }
 
-/// Reads all names that begin so, and an index that none of them was modified behind: `GET /v1/kv/PREFIX?keys`.
+/// Reads all names that begin with these bytes, and an index after which none of them was
+/// modified: `GET /v1/kv/PREFIX?keys`.
 pub(crate) async fn names(
     client: &Client,
     purpose: Purpose,
@@ -88,24 +91,24 @@ pub(crate) async fn names(
     client.call(purpose, deadline, &request, names).await
 }
 
-/// What is asked again and again.
+/// A range of names that is asked for again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Range {
     /// One name.
     Name(Arc<str>),
-    /// All names that begin so.
+    /// All names that begin with these bytes.
     Tree(Arc<str>),
 }
 
-/// What was there, and the server's index of it.
+/// The keys of a range, and the server's index of them.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) index: u64,
 }
 
-/// Reads a range at one moment, or, when there is an index to wait behind, as soon as it may have changed since: a blocking
-/// query.
+/// Reads a range at one moment. With an index to wait behind, a blocking query reads it as soon as
+/// it may have changed since.
 pub(crate) async fn range(
     client: &Client,
     range: &Range,

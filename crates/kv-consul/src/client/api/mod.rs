@@ -1,4 +1,5 @@
-//! Makes the calls of Consul's HTTP API that are used, and reads their answers: <https://developer.hashicorp.com/consul/api-docs>.
+//! Makes those calls of Consul's HTTP API that are used, and reads their answers:
+//! <https://developer.hashicorp.com/consul/api-docs>.
 
 mod about;
 mod fault;

@@ -61,7 +61,7 @@ impl Op {
         op
     }
 
-    /// Writes the key; where a session is given it goes with that.
+    /// Writes the key; with a session, the key ends when the session does.
     pub(crate) fn write(key: &str, value: &[u8], session: Option<&Arc<str>>) -> Self {
         let mut op = Self::new(if session.is_some() { "lock" } else { "set" }, key);
         op.kv.value = Some(BASE64_STANDARD.encode(value));

@@ -14,9 +14,9 @@ pub(crate) struct Pair {
     pub(crate) name: String,
     pub(crate) created: u64,
     pub(crate) modified: u64,
-    /// Whether a session holds it.
+    /// Tells whether a session holds the key.
     pub(crate) is_held: bool,
-    /// In base64, within the answer that it came in.
+    /// Holds the value in base64, as a part of the answer that it came in.
     text: Bytes,
 }
 
@@ -66,7 +66,8 @@ impl RawPair<'_> {
     }
 }
 
-/// Reads the keys of a listing, but those whose names are no text; `None` for what is no listing.
+/// Reads the keys of a listing, except those whose names are no text; `None` for a body that is no
+/// listing.
 pub(super) fn pairs(body: &Bytes) -> Option<Vec<Pair>> {
     let raw: Vec<RawPair<'_>> = serde_json::from_slice(body).ok()?;
     Some(raw.iter().filter_map(|raw| raw.pair(body)).collect())

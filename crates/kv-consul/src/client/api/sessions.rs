@@ -18,7 +18,7 @@ struct NewSession<'a> {
     ttl: String,
     behavior: &'static str,
     lock_delay: &'static str,
-    /// Nobody's health ends it: it ends by its time, or with its node.
+    /// Names no health check: the session ends by its time, or with its node.
     node_checks: [&'static str; 0],
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
@@ -32,8 +32,9 @@ struct Session {
     name: String,
 }
 
-/// Makes a session whose end deletes its keys, at once and without a delay for the next one: who depends on having a key uses its
-/// fence. A repeat makes another one of this name; `sent` counts them.
+/// Makes a session whose end deletes its keys, at once and without a lock delay: a program that
+/// depends on having a key uses its fence. A repeat makes another session of this name; `sent`
+/// counts the requests.
 pub(crate) async fn create_session(
     client: &Client,
     deadline: Deadline,
@@ -53,15 +54,16 @@ pub(crate) async fn create_session(
     client.ask(Purpose::Repeatable, deadline, &request, created).await
 }
 
-/// Returns whether it is the id of a session, as the server makes them.
+/// Tells whether a text is the id of a session, as the server makes them.
 fn is_id(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
-/// The body of a request that needs none: of an empty one nobody hears when it is sent, and so whether a lost answer means anything.
+/// Fills the body of a request that needs none: nobody hears when an empty body is sent, and so
+/// whether a lost answer means anything.
 const NO_BODY: &str = "{}";
 
-/// Begins the life of a session anew; `false` when it has ended.
+/// Begins the life of a session anew; `false` when the session has ended.
 pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
     let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
     let renewed = |answer: &Answer| match answer.status {
@@ -72,7 +74,7 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
     client.call(Purpose::Session, deadline, &request, renewed).await
 }
 
-/// Ends a session, and its keys.
+/// Ends a session, and deletes its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
     let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
     client.call(Purpose::Session, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await

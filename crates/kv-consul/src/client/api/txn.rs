@@ -14,31 +14,32 @@ use bytes::Bytes;
 use kv_core::{ErrorKind, Result, backend::retry::Answered, driver::Deadline};
 use serde::{Deserialize, Deserializer};
 
-/// The most operations that the server takes in a transaction.
+/// Limits the operations that the server takes in a transaction.
 pub(crate) const MOST_OPS: usize = 64;
-/// What an operation has in a transaction besides its name and value.
+/// Counts the bytes that an operation has in a transaction besides its name and value.
 pub(crate) const OP_OVERHEAD: usize = 128;
 
-/// How a transaction ended.
+/// The outcome of a transaction.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// What its operations gave, in their order; deletions and `check-not-exists` give nothing.
+    /// Everything was done. The pairs are what the operations gave, in their order; deletions and
+    /// `check-not-exists` give nothing.
     Committed(Vec<Pair>),
-    /// Nothing happened. The operations that failed, in their order.
+    /// Nothing was done. The faults are those of the operations that failed, in their order.
     Refused(Vec<Fault>),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawDone<'a> {
-    // Both are always there: other JSON is somebody else's.
+    // The server always sends both fields: other JSON is somebody else's.
     #[serde(borrow, deserialize_with = "present")]
     results: Option<Vec<RawResult<'a>>>,
     #[serde(deserialize_with = "present")]
     errors: Option<Vec<Fault>>,
 }
 
-/// Reads a field that may be `null`, and not missing.
+/// Reads a field that may be `null`, but may not be missing.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(field)
 }
@@ -72,7 +73,7 @@ pub(crate) fn body(ops: &[Op]) -> Result<Bytes> {
 /// Sends operations that happen together or not at all: `PUT /v1/txn`.
 ///
 /// # Errors
-/// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; what the server refuses for
+/// [`LeaseLost`](ErrorKind::LeaseLost) for a session that has ended; the server's refusals for
 /// rights or sizes.
 pub(crate) async fn txn(
     client: &Client,
@@ -83,8 +84,8 @@ pub(crate) async fn txn(
     client.ask(purpose, deadline, &Request::put("/v1/txn", body), decided).await
 }
 
-/// Tells what a transaction comes to. Of a session that has ended nothing is left, whatever an earlier attempt did; every other
-/// error says that this attempt did nothing.
+/// Returns what a transaction comes to. Of a session that has ended nothing is left, whatever an
+/// earlier attempt did; every other error says that this attempt did nothing.
 fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     let done = done(answer)?;
     let error = match &done {
@@ -98,7 +99,8 @@ fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
     })
 }
 
-/// Asks what fails of operations that change nothing, each for its own reason: because the token may not, too.
+/// Asks which of these operations fail, and why, where they change nothing; a reason can also be
+/// that the token may not do one.
 pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
     let request = Request::put("/v1/txn", body(ops)?);
     match client.call(Purpose::Read, deadline, &request, done).await? {

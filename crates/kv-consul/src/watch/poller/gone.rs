@@ -1,4 +1,4 @@
-//! Tells what an answer left out, where it is gone.
+//! Tells the deletion of names that an answer left out, where they are gone.
 
 use super::{Known, Poller, Telling};
 use crate::{
@@ -11,8 +11,9 @@ use crate::{
 use kv_core::{Error, ErrorKind, Key, Result, Version, WatchEvent, driver::Deadline};
 
 impl Poller {
-    /// Tells what was not in the answer, if it is gone: what a token may not read is left out as well. Whatever is known is
-    /// told, though the rest may have to be asked for again.
+    /// Tells the deletion of what was not in the answer, if it is gone: what a token may not read
+    /// is left out as well. Whatever is known is told, though the rest may have to be asked for
+    /// again.
     pub(super) async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
         let missing = self.known.iter().filter(|(_, known)| known.pass != self.pass);
         let before =
@@ -24,7 +25,7 @@ impl Poller {
             let (now, later) = rest.split_at(fitting(&self.core, rest));
             rest = later;
             let fates = match self.range {
-                // A key alone that may not be read is refused, and not left out.
+                // A single key that may not be read is refused, and not left out.
                 Range::Name(_) => Ok(vec![Fate::Gone; now.len()]),
                 Range::Tree(_) => fates(&self.core, now, Deadline::after(self.within.get())).await,
             };
@@ -42,13 +43,13 @@ impl Poller {
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
         if !hidden.is_empty() {
-            // Nobody may listen.
+            // It may be that nobody listens.
             let _ = self.refusals.send(Refusal::of(hidden));
         }
         ended
     }
 
-    /// Notes what one of them comes to.
+    /// Notes the fate of one name.
     fn forget(&mut self, gone: &Before, fate: Fate, telling: Telling, hidden: &mut Vec<Key>) -> Result<()> {
         if fate == Fate::Same {
             let why = "the server left out what is there: the token was exchanged, or its rights were others a moment ago";

@@ -1,4 +1,4 @@
-//! Polls a range, as the task behind a poll: asks, and tells what differs.
+//! Polls a range, as the task behind a poll: it asks, and tells what differs.
 
 mod gone;
 
@@ -26,22 +26,24 @@ use tokio::{
     time::Instant,
 };
 
-/// How long the server holds a poll that nothing changes for. Not longer: it does not wake a poll of a directory when one above
-/// is deleted whole and something was deleted in it before, it never tells that a link is dead, and it holds a poll that we gave
-/// up for as long.
+/// Limits how long the server holds a poll while nothing changes. It is not longer, because the
+/// server does not wake a poll of a directory when one above it is deleted whole and something was
+/// deleted in it before, because the server never tells that a link is dead, and because it holds
+/// a poll that we gave up for as long.
 const WAIT: Duration = Duration::from_secs(10);
-/// The same while other polls wait for their turn.
+/// Limits the same while other polls wait for their turn.
 const TURN: Duration = Duration::from_secs(1);
-/// The server adds a sixteenth of the wait, so that not all polls end at once.
+/// Divides the wait: the server adds a sixteenth of it, so that not all polls end at once.
 const JITTER: u32 = 16;
-/// A poll that is answered sooner than this is one of a range that changes constantly.
+/// Tells a range that changes constantly: its polls are answered sooner than this.
 const SOON: Duration = Duration::from_millis(100);
-/// How long such a range is left alone between two polls, at most.
+/// Sets how long such a range is left alone between two polls; a range that takes long to read is
+/// left alone for longer.
 const REST: Duration = Duration::from_millis(100);
-/// How long those who were told to read anew take, until they ask for the first time.
+/// Sets how long users who were told to read anew are waited for.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// One range of the server's names, as it was told last.
+/// The poller of one range, with the range as it was told last.
 pub(super) struct Poller {
     core: Arc<Core>,
     range: Range,
@@ -49,25 +51,27 @@ pub(super) struct Poller {
     refusals: broadcast::Sender<Refusal>,
     within: Within,
     joining: mpsc::UnboundedReceiver<Join>,
-    /// Who is owed a listing.
+    /// Holds the users who wait for a listing.
     waiting: Vec<Join>,
     known: HashMap<String, Known>,
     hashes: RandomState,
-    /// Who holds which lock.
+    /// Holds the fencing token of each lock's holder.
     holders: HashMap<Key, u64>,
     pass: u64,
-    /// The server's index of the newest answer.
+    /// Holds the server's index of the newest answer.
     index: u64,
-    /// Until then those who were told to read anew are waited for: one answer serves them all.
+    /// Holds until when users who were told to read anew are waited for: one answer serves them
+    /// all.
     gathers: Option<Instant>,
 }
 
-/// What was there in the newest answer.
+/// One name, as it was in the newest answer.
 struct Known {
     modified: u64,
-    /// Of the value: a server that is put back to a copy of another history may have another one at the same index.
+    /// Holds the digest of the value: a server that is restored from a copy of another history may
+    /// have another value at the same index.
     digest: u64,
-    /// The newest answer in which it was.
+    /// Holds the number of the newest answer in which the name was.
     pass: u64,
 }
 
@@ -97,19 +101,20 @@ impl Poller {
         }
     }
 
-    /// Runs until nobody has any use for it.
+    /// Polls until nobody uses the poll any more.
     pub(super) async fn run(mut self) {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("watch", "consul"));
         let (mut is_first, mut unknown) = (true, None::<Instant>);
         loop {
-            // After an outage one reads without an index: the server's may have gone back, and it would wait for ours.
+            // After an outage the range is read without an index: the server's may have gone back,
+            // and the server would wait until it reaches ours.
             let mut ended = self.welcome(Telling::Nobody).await;
             if ended.is_ok() {
                 backoff.reset();
                 outage.over();
                 unknown = None;
                 if !std::mem::take(&mut is_first) {
-                    // All who listen are told that an outage is over, and what differs.
+                    // All users are told that an outage is over, and what differs.
                     self.missed();
                 }
                 ended = self.follow().await;
@@ -133,7 +138,8 @@ impl Poller {
         }
     }
 
-    /// Asks for the range; with an index, as soon as it may have changed since.
+    /// Asks for the range; with an index, for an answer as soon as the range may have changed
+    /// since.
     fn ask(&self, behind: Option<u64>) -> impl Future<Output = Result<Arc<Listing>>> + Send + 'static {
         let (core, range, within) = (self.core.clone(), self.range.clone(), self.within.get());
         async move {
@@ -150,13 +156,13 @@ impl Poller {
         }
     }
 
-    /// Polls until the link breaks, or nobody is there any more.
+    /// Polls until the link breaks, or nobody uses the poll any more.
     async fn follow(&mut self) -> Result<()> {
         let mut quick = 0_u32;
         loop {
             let began = Instant::now();
             let poll = self.ask(Some(self.index.max(1)));
-            // An answer that may be older than one which was told meanwhile says nothing.
+            // An answer that may be older than one which was told meanwhile is dropped.
             let listing = self.until(poll).await?;
             let answered = Instant::now();
             if let Some(listing) = listing {
@@ -172,14 +178,15 @@ impl Poller {
             }
             quick += 1;
             if quick > 2 {
-                // What changes constantly is read a third of the time at most, and not many times a second.
+                // A range that changes constantly is read a third of the time at most, and not
+                // many times a second.
                 let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
                 self.until(tokio::time::sleep(rest)).await?;
             }
         }
     }
 
-    /// Waits, and welcomes who joins meanwhile; `None` when one did.
+    /// Waits until `ready` is done, and welcomes users who join meanwhile; `None` when one did.
     async fn until<T>(&mut self, ready: impl Future<Output = T> + Send) -> Result<Option<T>> {
         let mut ready = std::pin::pin!(ready);
         let mut is_overtaken = false;
@@ -199,7 +206,7 @@ impl Poller {
         }
     }
 
-    /// Reads what is there now, for all who have just joined.
+    /// Reads what is there now, for all users who have just joined.
     async fn welcome(&mut self, telling: Telling) -> Result<()> {
         while let Ok(join) = self.joining.try_recv() {
             self.waiting.push(join);
@@ -207,13 +214,13 @@ impl Poller {
         let listing = self.ask(None).await?;
         self.tell(&listing, telling).await?;
         for join in self.waiting.drain(..) {
-            // Who asked may have gone.
+            // The user who asked may be gone.
             let _ = join.send(Ok(listing.clone()));
         }
         Ok(())
     }
 
-    /// Tells those who listen what may end them.
+    /// Tells all users of the poll an error that may end their watches.
     fn refuse(&mut self, error: &Error) {
         let refusal = Refusal::of_all(error);
         while let Ok(join) = self.joining.try_recv() {
@@ -222,7 +229,7 @@ impl Poller {
         for join in self.waiting.drain(..) {
             let _ = join.send(Err(refusal.clone()));
         }
-        // They ask again, and hear it.
+        // Users who do not wait for a listing ask again, and hear the refusal.
         let _ = self.refusals.send(refusal);
     }
 
@@ -234,7 +241,7 @@ impl Poller {
                 known.pass = self.pass;
             }
         }
-        // What comes behind is changed once the server has said all that it is asked here.
+        // The state behind this line changes once the server has said all that it is asked here.
         self.forget_gone(telling).await?;
         let mut went_back = listing.index < self.index;
         let mut changed: Vec<&Pair> = Vec::new();
@@ -252,7 +259,7 @@ impl Poller {
                     self.known.insert(pair.name.clone(), now);
                     changed.push(pair);
                 }
-                // What other tools wrote, and is no key.
+                // Another tool wrote this name, which is no key.
                 None => {}
             }
         }
@@ -268,20 +275,22 @@ impl Poller {
             }
         }
         if went_back {
-            // The server was restored from a copy, or forgot old deletions: versions may be lower than those told.
+            // The server was restored from a copy, or forgot old deletions: versions may be lower
+            // than those told.
             self.missed();
         }
         Ok(())
     }
 
-    /// Has all who listen read anew. They do so one by one, each after a pause at random.
+    /// Has all users read anew. They do so one by one, each after a random pause.
     fn missed(&mut self) {
         self.gathers = Some(Instant::now() + GATHER);
         self.hub.missed();
     }
 
-    /// Tells which locks have another holder: the contender that was created first. Whether one was created before the one that
-    /// was told, which is so when the server's index went back.
+    /// Tells which locks have another holder: the contender that was created first. Returns
+    /// whether a holder was created before the one that was told, which is so when the server's
+    /// index went back.
     fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
         let mut lines: HashMap<Key, &Pair> = HashMap::new();
         let locks = self.core.names.locks();
@@ -315,7 +324,7 @@ impl Poller {
     }
 }
 
-/// Whether those who listen are told what differs, or read it all anew.
+/// The users who are told what differs: all, or nobody, where all of them read everything anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Telling {
     All,
