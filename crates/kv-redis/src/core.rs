@@ -1,5 +1,5 @@
-//! What the calls of a store in one slot take: the way to its server, its names, its clock, its limits, and what lives as long
-//! as it.
+//! The core of a store in one slot: the way to its server, its names, its clock, its limits, and
+//! what lives as long as it.
 
 use crate::{
     client::{
@@ -20,15 +20,16 @@ use kv_core::{
 };
 use std::{future::pending, sync::Arc, time::Duration};
 
-/// What all that hangs on a store in one slot needs of it. Guards, leases and watches keep it for longer than the store itself;
-/// so the sessions of locks, which end with the store, are kept beside it.
+/// The part of a store in one slot that everything else needs. Guards, leases and watches keep it
+/// for longer than the store itself; so the sessions of locks, which end with the store, are kept
+/// beside it.
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) feed: Feed,
-    /// What is given back in the background.
+    /// The tasks that give back locks and leases in the background.
     pub(crate) tasks: Tasks,
 }
 

@@ -1,4 +1,4 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! The meaning of failed requests: whether one took effect, and what to do about it.
 
 use crate::client::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
@@ -17,7 +17,7 @@ const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certi
 
 const DOWN: &str = "its cluster is down";
 
-/// What a server's answer says besides its effect.
+/// The code of a failure, where it tells more than the effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     /// The server does not know the script.
@@ -50,7 +50,7 @@ pub(crate) fn code(failed: &RequestError) -> Option<&Code> {
     failed.error.cause()?.downcast_ref::<Said>()?.code.as_ref()
 }
 
-/// What an answer, or the lack of one, means.
+/// The meaning of an answer, or of the lack of one.
 struct Meaning {
     effect: Effect,
     kind: ErrorKind,
@@ -123,7 +123,7 @@ pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) 
     Meaning { effect, ..meaning }.told(server, said)
 }
 
-/// What TLS has against the server, or the server against us.
+/// Returns the meaning of a TLS error, be it ours about the server or the server's about us.
 fn of_tls(said: &str) -> Option<(ErrorKind, &'static str)> {
     let has = |part: &str| said.contains(part);
     if has("InvalidCertificate") {
@@ -135,7 +135,8 @@ fn of_tls(said: &str) -> Option<(ErrorKind, &'static str)> {
     }
 }
 
-/// Whether the system says that there is no way to the server: what it says of one that hung up may be the server's own doing.
+/// Returns whether the system says that there is no way to the server. What it says of a server
+/// that hung up does not count, for that may be the server's own doing.
 fn is_system(said: &str) -> bool {
     ["HostUnreachable", "NetworkUnreachable", "NetworkDown", "AddrNotAvailable", "TimedOut"]
         .iter()
@@ -180,9 +181,10 @@ fn words(name: &str) -> String {
     words
 }
 
-/// What the server's first word means, which is a code: `None` for what is no answer of a server. But for the last two, it
-/// says them before it does anything of a script of ours. `CLUSTERDOWN` is the server's own for the request that it answers
-/// alone: the client beneath ends the connection, and says so of all that was on its way.
+/// Returns the meaning of the server's first word, which is a code; `None` for what is no answer
+/// of a server. The server gives all codes but the last two of the list before a script of ours
+/// does anything. `CLUSTERDOWN` is the server's answer to one request alone: the client then ends
+/// the connection, and reports the same for all requests under way.
 fn of_answer(said: &str) -> Option<Meaning> {
     let refused = |kind| Meaning::new(Effect::Refused, kind);
     let busy = || Meaning::new(Effect::RefusedHere, ErrorKind::Unavailable);

@@ -1,6 +1,6 @@
 //! The kv store on Redis and Valkey: Redis 7.0 and newer, Valkey 8, one server, a master with sentinels, or a cluster.
 //!
-//! What it maps onto what:
+//! The promises of the API are kept on the server like this:
 //!
 //! | promise | on the server |
 //! |---|---|
@@ -45,10 +45,12 @@
 //! A key is under a lease as long as it has the end that the lease gave it. What another program, or a store around this one,
 //! sets anew, makes permanent or gives another end is not renewed by the lease any more, and not deleted with it.
 //!
-//! What another program writes over a record of ours, below `.kv/`, is found before anything is written: the call is
-//! [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and did nothing. So are requests for a lock, and waits, whose line is
-//! such a record, or who stand behind a session that is one. Who holds the lock loses it when its session is renewed next, or at
-//! the end of its time; a release is tried on until the record is deleted, or put back, and the lock is free.
+//! A record of ours, below `.kv/`, that another program overwrote is found before anything is
+//! written: the call fails with [`Corrupt`](kv_core::ErrorKind::Corrupt), names the record, and
+//! did nothing. The same holds for requests for a lock, and for waits, if its queue is such a
+//! record, or the session of a contender before them is. The holder of the lock loses it when its
+//! session is renewed next, or at the end of its time. A release is tried again until the record
+//! is deleted, or put back, and then the lock is free.
 //!
 //! # Limits
 //! * Locks and leases live for two seconds at least; TTLs of keys for a millisecond.

@@ -16,13 +16,13 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How many items, and how many bytes, a page holds.
+/// The most items of a page, and its most bytes.
 const ITEMS: usize = 1000;
 const BYTES: usize = 1 << 20;
-/// How many keys are read at once.
+/// The most keys that one request reads.
 const MOST_KEYS: usize = 1000;
 
-/// What a page tells.
+/// The parts of a key that a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Keys with their values.
@@ -31,13 +31,13 @@ pub(crate) enum Wanted {
     Keys,
 }
 
-/// What is asked for.
+/// The parameters of a listing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     /// The immediate children alone.
     pub(crate) children: bool,
     pub(crate) wanted: Wanted,
-    /// What is left of lives too.
+    /// The time that is left of each key's life is asked for too.
     pub(crate) lives: bool,
     pub(crate) most: usize,
 }
@@ -48,14 +48,14 @@ pub(crate) struct Found {
     pub(crate) key: Key,
     pub(crate) version: Version,
     pub(crate) value: Bytes,
-    /// What is left of its life.
+    /// The time that is left of its life.
     pub(crate) left: Option<Duration>,
 }
 
-/// What a page holds.
+/// The contents of a page.
 pub(crate) struct Rows {
     pub(crate) rows: Vec<Row>,
-    /// Where the next page begins.
+    /// The bound at which the next page begins, if there is one.
     pub(crate) more: Option<String>,
     /// The last number given before it was read.
     pub(crate) last: u64,

@@ -39,7 +39,7 @@ pub(crate) fn version_of_text(text: &str) -> Result<Version> {
     parts.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{text:?} is no version")))
 }
 
-/// What was noted of a key at its last write here.
+/// The note of a key, made at its last write through the library.
 #[derive(Debug)]
 pub(crate) struct Note {
     version: Version,
@@ -47,7 +47,8 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// What was noted; `None` where nothing was, or where it cannot be read, as the scripts have it.
+    /// Reads a note; `None` where there is none, or where it cannot be read, by the same rules as
+    /// the scripts'.
     pub(crate) fn of(answer: Answer) -> Result<Option<Self>> {
         let Some(answer) = answer.some() else { return Ok(None) };
         Ok(std::str::from_utf8(&answer.bytes()?).ok().and_then(Self::read))

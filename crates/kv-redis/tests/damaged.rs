@@ -1,5 +1,5 @@
-//! What is ours on the server, and was written over by somebody else: it is found before anything is written, nothing
-//! panics, and it is never taken for "nobody".
+//! Records of ours that somebody else wrote over: the damage is found before anything is written,
+//! nothing panics, and a damaged lock is never taken for a free one.
 
 mod common;
 
@@ -90,7 +90,8 @@ async fn a_counter_that_we_never_write() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a watch begins with while the counter makes no sense hides nothing of what is written when it does.
+/// The listing of a watch that begins while the counter is damaged hides nothing that is written
+/// when the counter is mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_began_under_a_damaged_counter_tells_all_that_follows() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -228,7 +229,7 @@ async fn a_damaged_line_takes_no_other_lock_with_it() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What makes a line unreadable, and what makes it readable again.
+/// A record of a queue, the commands that damage it, and the commands that mend it.
 const LINES: [(&str, &[&str], &[&str]); 2] = [
     (
         "dam/.kv/lock/l",

@@ -1,4 +1,4 @@
-//! What a failover loses, between a master and a replica, and with sentinels.
+//! The losses of a failover, between a master and a replica, and with sentinels.
 
 mod common;
 
@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, time::Duration};
 /// Short, so that what a lost master costs is paid often.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a failover loses is found out by fences and watches: a replica that has heard nothing for a while takes over.
+/// Fences and watches find the losses of a failover: a replica that has heard nothing for a while
+/// takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     let master = common::single("redis").await?;

@@ -170,7 +170,8 @@ async fn adoptions_are_counted_once_and_all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came late into a line, from an acquisition that was given up, is taken out by whoever keeps its session.
+/// A contender that came late into a queue, from an acquisition that was given up, is taken out by
+/// the renewal of its session.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -201,7 +202,8 @@ async fn renewed(lease: &Lease) -> Result<(), Failure> {
     .await
 }
 
-/// What others made permanent has no end, and what they gave an end has that one.
+/// Checks that a key that others made permanent has no end, and that one that they gave an end has
+/// that end.
 async fn are_theirs(resp: &mut Resp) -> Result<(), Failure> {
     for (key, value, is_permanent) in [
         ("set", "theirs", true),

@@ -176,7 +176,7 @@ async fn one_connection_is_left() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What memory is left decides whether a write begins, and never whether it ends.
+/// The memory that is left decides whether a write begins, and never whether it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_refuses_whole_writes() -> Result<(), Failure> {
     let node = with("redis", &["--maxmemory", "8mb"]).await?;

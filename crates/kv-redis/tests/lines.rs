@@ -124,7 +124,8 @@ async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Resul
     Ok(())
 }
 
-/// What could not be taken out of a line is taken out when the server is there again, also when nobody knew that it was in.
+/// A contender that could not be taken out of a queue is taken out when the server is back, also
+/// when its entry was never confirmed.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_gave_up_in_an_outage_stands_in_nobodys_way_after_it() -> Result<(), Failure> {
     let (node, mut resp) = server().await?;

@@ -1,5 +1,5 @@
-//! What takes minutes: `ci/long redis`. Each prints what it measured. `KV_LONG_SECONDS` sets how long the load lasts; a
-//! minute unless told otherwise.
+//! Tests that take minutes: `ci/long redis`. Each prints what it measured. `KV_LONG_SECONDS` sets
+//! the duration of the load; a minute unless it is set.
 
 mod common;
 
@@ -182,7 +182,8 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 16;
 const TTL: Duration = Duration::from_secs(2);
 
-/// What one of the processes does: its tasks get the lock, tell the guarded resource, work, tell it again, release.
+/// Runs in each of the processes: its tasks get the lock, tell the guarded resource, work, tell it
+/// again, and release.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another"]
 async fn contender() -> Result<(), Failure> {
@@ -221,7 +222,7 @@ async fn contender() -> Result<(), Failure> {
 struct Resource {
     greatest: u64,
     seen: HashSet<u64>,
-    /// Who is in, of which process.
+    /// The tokens that are inside, each with its process.
     inside: HashMap<u64, u32>,
     /// Processes that were killed or paused.
     disturbed: HashSet<u32>,
@@ -231,7 +232,7 @@ struct Resource {
 }
 
 impl Resource {
-    /// What one says who has this token: refused below the greatest seen.
+    /// Takes the word of a holder with this token, and refuses a token below the greatest seen.
     fn said(&mut self, word: &str, token: u64, process: u32) -> bool {
         if token < self.greatest {
             // Only one that was away can come so late.

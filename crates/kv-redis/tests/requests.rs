@@ -1,5 +1,5 @@
-//! What each call costs, by the server's own counters; that nothing is sent twice; and that nothing is left when a store is
-//! closed.
+//! The cost of each call, by the server's own counters; nothing is sent twice; and nothing is left
+//! when a store is closed.
 
 mod common;
 
@@ -8,8 +8,9 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// How many commands clients have sent: those that scripts run are counted with them, and left out; and so are those by which a
-/// connection for watches is looked at, `PUBSUB` and `HELLO`, both every five seconds.
+/// Returns the number of commands that clients have sent. Commands that scripts run are counted by
+/// the server too, and left out here; so are `PUBSUB` and `HELLO`, by which a connection for
+/// watches is checked, both every five seconds.
 async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     let stats = resp.say("INFO commandstats").await?.text();
     let ours = ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "scan"];
@@ -20,7 +21,7 @@ async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     Ok(stats.lines().filter_map(of).sum())
 }
 
-/// How many requests the call makes.
+/// Makes the call, and returns its result and the number of its requests.
 async fn cost<T>(
     resp: &mut Resp,
     call: impl Future<Output = kv_core::Result<T>>,
@@ -247,7 +248,7 @@ async fn a_session_ends_with_its_locks() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What ended by itself is swept by writes: notes of it do not pile up.
+/// Writes sweep the notes of keys that ended by themselves, so that they do not pile up.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_is_swept() -> Result<(), Failure> {
     let node: Node = single("redis").await?;

@@ -174,7 +174,8 @@ async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who may renew and not leave keeps no lock that it gave up, though it goes on to use others of that TTL.
+/// A user who may renew and not leave keeps no lock that was given up, though other locks of that
+/// TTL are used on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -210,8 +211,8 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
     Ok(())
 }
 
-/// What may not be given back, and whose session may not be ended, is there until its TTL is over:
-/// whoever closes is told, and it is tried once more.
+/// A lock that may not be given back, and whose session may not be ended, is there until its TTL
+/// is over: closing reports it, and tries once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {

@@ -43,7 +43,7 @@ async fn everything(kv: &Kv) -> Result<(Watch, Watch, Guard), Failure> {
     Ok((tree, holder, guard))
 }
 
-/// What an earlier runtime began: its watches go on, and its guard is not believed in.
+/// Checks what an earlier runtime began: its watches go on, and its guard is lost, or renewed.
 async fn goes_on(kv: &Kv, before: (Watch, Watch, Guard)) -> Result<(), Failure> {
     let (mut tree, mut holder, guard) = before;
     // Nobody renews it: so it is lost at once, and says so, or it is renewed and stays.

@@ -106,7 +106,8 @@ async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, String>) -
     }
 }
 
-/// What other tools set, delete, end or flush away is told after the next `adopt`.
+/// Changes by other tools (keys that they set, delete, end or flush away) are told after the next
+/// `adopt`.
 #[tokio::test(flavor = "multi_thread")]
 async fn adopting_goes_both_ways() -> Result<(), Failure> {
     for kind in KINDS {

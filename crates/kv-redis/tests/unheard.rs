@@ -32,7 +32,7 @@ async fn told(watch: &mut Watch, value: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many connections listen to the changes of this key.
+/// Returns the number of connections that listen to the changes of this key.
 async fn listeners(node: &Node, key: &str) -> Result<Reply, Failure> {
     let channel = format!("PUBSUB SHARDNUMSUB unheard/.kv/on/0/key/{key}");
     let count = node.resp().await?.say(&channel).await?.list().pop();

@@ -1,4 +1,4 @@
-//! What a server tells of itself.
+//! The facts that a server tells of itself at `open`, and what follows from them for the store.
 
 use crate::client::{Client, answer::Answer, link::Link};
 use fred::types::Value;
@@ -17,7 +17,7 @@ const SHORTEST: Duration = Duration::from_secs(2);
 /// The longest TTL: some hundred years, well within what the server counts.
 const LONGEST: Duration = Duration::from_secs(1 << 32);
 
-/// What a server tells of itself, as far as the user may ask.
+/// The facts that a server tells of itself, as far as the user may ask for them.
 #[derive(Debug, Default)]
 pub(crate) struct About {
     address: String,

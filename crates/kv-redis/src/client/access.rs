@@ -1,4 +1,4 @@
-//! What every connection needs: who asks, of which database, and by which TLS.
+//! The settings that every connection needs: the user, the database and TLS.
 
 use crate::client::tls::Connectors;
 use kv_core::Secret;
@@ -10,16 +10,16 @@ use std::{
     },
 };
 
-/// Who asks, of what, and how.
+/// The settings of a connection: user, password, database and TLS.
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<u8>,
     pub(crate) tls: Option<Arc<Connectors>>,
-    /// Where servers are reached that name themselves otherwise.
+    /// Maps the address that a server gives of itself to the one at which it is reached from here.
     pub(crate) reached: Arc<BTreeMap<String, String>>,
-    /// Whether a server was reached by it.
+    /// Set once a server was reached with these settings.
     pub(crate) was_right: Arc<AtomicBool>,
 }
 

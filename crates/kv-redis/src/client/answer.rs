@@ -1,4 +1,4 @@
-//! What the scripts answer, read part by part.
+//! The answers of the scripts, read part by part.
 
 use crate::error::corrupt;
 use fred::types::Value;

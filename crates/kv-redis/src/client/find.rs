@@ -1,4 +1,4 @@
-//! How the server that takes the writes is found, and known to be one.
+//! Finding the server that takes the writes, and checking that it does.
 
 use crate::{
     client::{access::Access, link::Link},
@@ -12,14 +12,14 @@ use kv_core::{
 use std::{collections::HashMap, time::Duration};
 use tokio::time::timeout;
 
-/// How long a server may take to answer whoever looks for the one that takes the writes: a link may die behind a log-in, and
-/// the watches have no deadline of their own.
+/// The time within which a server has to answer while the master is looked for: a link may die
+/// behind a log-in, and watches have no deadline of their own.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// The least version: that of the sharded channels.
 const OLDEST: u32 = 7;
 
-/// How the server is found.
+/// The way in which the master is found.
 #[derive(Clone)]
 pub(crate) enum Find {
     /// The one of these that is no replica.

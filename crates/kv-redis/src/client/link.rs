@@ -33,15 +33,17 @@ use std::{
 };
 use tokio::sync::{Notify, broadcast, watch};
 
-/// How long making a connection may take, TLS and log-in included.
+/// The time that making a connection may take, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(2);
 /// A connection that was not used for so long may have ended without anybody's notice.
 const QUIET: Duration = Duration::from_millis(20);
-/// How many turns others get to notice it: reading the end, and telling it on.
+/// The number of turns that other tasks get to notice such an end: to read it, and to pass it on.
 const TURNS: usize = 16;
-/// How long the client may take to tell why it ended a connection, and those who asked before to read their answers.
+/// The time that the client gets to tell why it ended a connection, and that earlier requests get
+/// to read their answers.
 const WHY: Duration = Duration::from_millis(100);
-/// What waits between the client's reader and ours before it is dropped and has to be read again.
+/// The number of messages that may wait between the client's reader and ours. Those beyond it are
+/// dropped, and the watches list again.
 const MESSAGES: usize = 4096;
 
 /// A connection that is never mended: when it breaks, it is over, and all that was on its way is told so. The client is told
@@ -52,13 +54,14 @@ pub(crate) struct Link {
     reader: AbortOnDrop,
     ended: watch::Receiver<()>,
     heard: AtomicU64,
-    /// When the first request was sent since something was heard.
+    /// The time at which the first request was sent since the last answer.
     asked: Mutex<Option<Instant>>,
-    /// When something was heard last.
+    /// The time of the last answer.
     heard_at: Mutex<Instant>,
     /// The number of the newest request, in the order in which they are sent.
     sent: Mutex<u64>,
-    /// Whether the client ended it because its cluster is down, and what it says of its end.
+    /// Tells whether the client ended the connection because the cluster is down; and the errors
+    /// by which the client reports ends.
     errors: Mutex<(bool, Errors)>,
     /// The number of the newest request that was answered, and so were all before it.
     answered: AtomicU64,

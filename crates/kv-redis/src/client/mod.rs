@@ -51,11 +51,11 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct State {
     link: Option<Arc<Link>>,
-    /// Where the server was last seen to be, or said to be.
+    /// The address at which the master was last seen, or was said to be.
     hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
     nodes: Vec<String>,
-    /// Which host is asked first.
+    /// The index of the host that is asked first.
     turn: usize,
     closed: bool,
 }
@@ -212,7 +212,8 @@ impl Client {
         answer.map_err(|failed| self.learned(safety, &link, failed))
     }
 
-    /// What a failure says of the server is known to the next attempt.
+    /// Keeps what a failure says of the server for the next attempt, and returns the failure with
+    /// its effect corrected.
     fn learned(&self, safety: RetrySafety, link: &Arc<Link>, failed: RequestError) -> RequestError {
         match (code(&failed), failed.effect) {
             (Some(Code::Stopped), _) if safety == RetrySafety::Write => {

@@ -15,7 +15,8 @@ use rustls::{
 };
 use std::{fmt, sync::Arc};
 
-/// What makes TLS of a connection. Certificates that were renewed on the disk are used from the next connection on.
+/// Makes TLS connectors. Certificates that were renewed on the disk are used from the next
+/// connection on.
 pub(crate) struct Connectors {
     settings: Tls,
     last: Mutex<(TlsFiles, TlsConnector)>,

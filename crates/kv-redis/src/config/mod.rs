@@ -22,7 +22,7 @@ const SENTINEL_PORT: u16 = 26379;
 /// The most parts of a spread store.
 const PARTS: u16 = 64;
 
-/// How the server that takes the writes is found.
+/// The kind of server or servers that the endpoints are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub(crate) enum Kind {
@@ -105,14 +105,15 @@ impl Config {
         self
     }
 
-    /// What all names on the server begin with, byte for byte, in place of a [`prefix`](Self::prefix): for names that are
-    /// there already, such as `app:color`. The store's own records are at this, and then `.kv/`.
+    /// Sets the bytes that all names on the server begin with, in place of a
+    /// [`prefix`](Self::prefix): for names that are there already, such as `app:color`. The
+    /// store's own records have names that begin with these bytes and `.kv/`.
     pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.raw_prefix = Some(prefix.into());
         self
     }
 
-    /// Who asks: a user of the server's access control.
+    /// Sets the user, one of the server's access control, and the password.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.user, self.password) = (Some(name.into()), Some(password.into()));
         self
@@ -124,7 +125,8 @@ impl Config {
         self
     }
 
-    /// Who asks the sentinels; nobody unless told otherwise.
+    /// Sets the user and the password for the sentinels. Unless they are set, sentinels are asked
+    /// without.
     pub fn sentinel_user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.sentinel_user, self.sentinel_password) = (Some(name.into()), Some(password.into()));
         self
@@ -153,8 +155,8 @@ impl Config {
         self
     }
 
-    /// Where a server is reached from here that a cluster or sentinels name otherwise, `host:port` both: behind a translation
-    /// of addresses, a forwarded port, a tunnel.
+    /// Sets the address `at` which a server is reached that the cluster or the sentinels call
+    /// `named`, each `host:port`: for a translation of addresses, a forwarded port, or a tunnel.
     pub fn reached(mut self, named: impl Into<String>, at: impl Into<String>) -> Self {
         self.reached.insert(named.into(), at.into());
         self
@@ -167,7 +169,7 @@ impl Config {
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets the time that opening may take: five seconds unless it is set.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self

@@ -1,4 +1,4 @@
-//! Who holds a lock, and by which token.
+//! The holders of locks, and their tokens.
 
 use crate::{
     client::{
@@ -15,8 +15,9 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How many values the part of a token has that is the acquisition's own. A number of the server's,
-/// its microseconds, times this stays below what a token can be for five centuries.
+/// The number of values of the part of a token that is the acquisition's own. The other part is a
+/// number of the server's, its microseconds: multiplied by this it fits into a token for five
+/// centuries.
 pub(crate) const OWN: u64 = 1 << 10;
 
 /// Returns the token of a contender of this number.
@@ -40,7 +41,7 @@ pub(crate) fn held(number: u64, brought: &Bytes) -> Result<Holder> {
     }
 }
 
-/// What a look at a lock finds.
+/// The answer to a look at a lock.
 pub(crate) struct Seen {
     /// The holder, its number, and what is left of its session.
     pub(crate) holder: Option<(Holder, u64, Duration)>,

@@ -43,7 +43,7 @@ struct Attempt {
     each_request: Duration,
 }
 
-/// What the server says to one who wants in.
+/// The server's answer to a contender that wants to enter the queue.
 enum Entered {
     First(u64),
     /// With what is left of the life of who is in front.

@@ -1,4 +1,5 @@
-//! When those who wait in lines look at them by themselves, since who dies tells nobody.
+//! The time of the next look at the queues: a contender whose session dies sends no message, so
+//! that those who wait have to look.
 
 use kv_core::backend::{Instant, Mutex};
 use tokio::sync::Notify;

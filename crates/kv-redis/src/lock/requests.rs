@@ -14,11 +14,11 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What a step of a renewal tells.
+/// The answer to one step of a renewal.
 pub(crate) struct Step {
-    /// Where the next one begins.
+    /// The place at which the next step begins, if there is one.
     pub(crate) more: Option<String>,
-    /// What is left of the shortest life before ours in a line, in milliseconds.
+    /// The milliseconds that are left of the shortest life of a contender before one of ours.
     pub(crate) soonest: Option<u64>,
     pub(crate) firsts: Vec<(String, Key)>,
     pub(crate) behind: Vec<(String, Key)>,

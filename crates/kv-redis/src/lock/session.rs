@@ -1,5 +1,5 @@
-//! What locks hang on: one session per TTL, made with the first lock, renewed for all of them together, as long as a lock needs
-//! it and a little longer.
+//! Sessions of locks: one per TTL, made with the first lock, renewed for all locks of that TTL
+//! together, and kept as long as a lock needs it and a little longer.
 
 use crate::{
     core::{Core, renewal},

@@ -4,7 +4,7 @@ use kv_core::backend::Mutex;
 use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
-/// How a wait in line ends.
+/// The end of a wait in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueuePosition {
     First,
@@ -15,7 +15,7 @@ pub(crate) enum QueuePosition {
 /// One who is about to get in line, or waits there.
 struct Waiter {
     tell: oneshot::Sender<QueuePosition>,
-    /// Whether the server said that it is in line.
+    /// Set once the server said that the contender is in the queue.
     is_in_line: bool,
 }
 

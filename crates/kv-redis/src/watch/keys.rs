@@ -19,11 +19,12 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys are asked for at once: with values, and whether they have ended.
+/// The most keys of one request: one that reads values, one that asks whether keys have ended, and
+/// a listing.
 const MAX_VALUES: usize = 32;
 const MAX_LIVES: usize = 500;
 const MAX_ITEMS: usize = 1000;
-/// When to look again at what could not be told yet.
+/// The time until the next look at a key whose end could not be told yet.
 const AGAIN: Duration = Duration::from_millis(200);
 
 fn number(version: Version) -> u64 {
@@ -35,7 +36,7 @@ fn last_of(number: u64) -> Version {
     Version::new(number, u64::MAX)
 }
 
-/// What the server tells of a key or directory.
+/// The source of a watch of a key or a directory.
 struct Keys {
     core: Arc<Core>,
     directory: Directory,
@@ -44,9 +45,9 @@ struct Keys {
     channel: String,
     each_request: Duration,
     published: Option<Subscription>,
-    /// When keys end, unless they are renewed.
+    /// The moments at which keys end, unless they are renewed.
     expiries: ExpiryQueue<Key, Instant>,
-    /// What has ended, and nobody publishes it.
+    /// The keys that have ended without a message.
     gone: Vec<Key>,
     outage: Outage,
 }
@@ -171,7 +172,7 @@ impl Keys {
         };
     }
 
-    /// What is published as a change, unless it is known.
+    /// Returns the change that a message tells, unless it is known.
     fn change(&mut self, notification: Notification, delivered: &WatchState) -> Option<Change> {
         match notification {
             Notification::Put { key, version, left, .. } if delivered.has(&key, version) => {

@@ -23,28 +23,30 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// How often a connection is looked at, and how long it may take to answer.
+/// The time between two looks at the connection, and the time within which the server has to
+/// answer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long refused credentials are tried again: the other side may be about to have its new ones.
+/// The time for which refused credentials are tried again: the server may be about to get the new
+/// ones.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What waits for one reader of a channel.
+/// The messages that wait for one reader of a channel.
 pub(crate) type Reader = Inbox<Notification>;
 
-/// What a reader wants of the listener.
+/// An order of a reader to the listener.
 pub(crate) enum Order {
     Join(String, Arc<Reader>),
     Leave(String, Arc<Reader>),
 }
 
-/// What runs the connection.
+/// The task that runs the connection.
 pub(crate) struct Listener {
     client: Arc<Client>,
     /// A channel of this connection alone, by which it is known to be subscribed still where the server does not tell to how
     /// many it is: a node that loses the slot ends its subscriptions without a word that the client hands on.
     own: String,
-    /// What the channels of sessions begin with.
+    /// The beginning of the names of sessions' channels.
     prefix: String,
     orders: mpsc::UnboundedReceiver<Order>,
     channels: HashMap<String, Vec<Arc<Reader>>>,
@@ -229,8 +231,8 @@ impl Listener {
             .find_map(|line| line.strip_prefix("cluster_my_epoch:").map(|epoch| epoch.trim().to_owned()))
     }
 
-    /// Whether it hears all that is published still: it is subscribed to all channels, at the server that takes the writes, and
-    /// has taken them ever since.
+    /// Returns whether the connection still gets all messages: it is subscribed to all channels,
+    /// at a server that takes the writes and has taken them ever since.
     async fn hears(&self, link: &Link, since: Option<&str>) -> bool {
         let subscribed = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
         let all = async { tokio::join!(subscribed, hello(link), self.era(link), subscriptions(link)) };

@@ -1,10 +1,10 @@
-//! What the writing scripts publish.
+//! The messages that the writing scripts publish.
 
 use crate::version::version_of_text;
 use kv_core::{Bytes, Key, Version};
 use std::time::Duration;
 
-/// What was published.
+/// A message.
 #[derive(Clone, Debug)]
 pub(crate) enum Notification {
     /// The value, unless it is to be read; what is left of its life.

@@ -1,4 +1,5 @@
-//! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
+//! Adopting the changes of other tools: keys that they wrote are noted, and of keys that they
+//! deleted watches are told.
 
 use crate::{
     client::{
@@ -16,7 +17,7 @@ use kv_core::{
     driver::{Deadline, WriteOptions},
 };
 
-/// How many keys are taken up in one step, and how many channels are told.
+/// The most keys that one step notes, and the most channels that one step publishes to.
 const BATCH: usize = 500;
 
 /// Looks at all names of the server for those below the directory, and at all that are noted for those that are gone.

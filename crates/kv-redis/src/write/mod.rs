@@ -19,7 +19,7 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What is put together for one run of the script.
+/// The names and arguments of one run of the script.
 #[derive(Default)]
 struct Order {
     names: Vec<String>,
@@ -30,7 +30,7 @@ struct Order {
     granted: Vec<Option<Duration>>,
 }
 
-/// What became of it.
+/// The outcome of a run.
 enum Done {
     Refused {
         condition: usize,

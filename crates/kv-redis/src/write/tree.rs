@@ -12,7 +12,7 @@ use kv_core::{
     driver::{Batch, Cursor, WriteOptions},
 };
 
-/// How many keys are deleted in one step.
+/// The most keys that one step deletes.
 const BATCH: usize = 500;
 
 /// Deletes the first keys below a directory in one step, and tells whether there may be more.

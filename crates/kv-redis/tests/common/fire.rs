@@ -19,7 +19,7 @@ mod single;
 use members::Members;
 use single::{Single, WORD};
 
-/// What all names have in front in a cluster: one slot.
+/// The tag that all names in a cluster begin with: it puts them into one slot.
 const TAG: &str = "{fire}";
 
 /// A server whose clients open with a password.
@@ -173,7 +173,7 @@ impl Harness for Fire {
     }
 }
 
-/// When the last round has ended, there is nothing of ours.
+/// Checks that nothing of ours is left when the last round has ended.
 impl Drop for Fire {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -1,4 +1,4 @@
-//! What the tests of opening share.
+//! Helpers of the tests of opening.
 
 use kv_core::{Error, ErrorKind, WatchEvent};
 use kv_redis::Config;

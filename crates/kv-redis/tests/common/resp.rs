@@ -90,7 +90,7 @@ impl Resp {
 }
 
 impl Resp {
-    /// How often the server has served this command, by its own count.
+    /// Returns the number of times that the server has served this command, by its own count.
     pub async fn calls(&mut self, command: &str) -> Result<usize, Failure> {
         let stats = self.say("INFO commandstats").await?.text();
         let begin = format!("cmdstat_{command}:calls=");

@@ -11,7 +11,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What all names have in front in a cluster: one slot, of one node, which can stand behind a proxy.
+/// The tag that all names in a cluster begin with. It puts them into one slot, of one node, which
+/// can stand behind a proxy.
 const TAG: &str = "{suite}";
 
 /// On a cluster of our own; the keys in one slot, or spread over several.
@@ -37,14 +38,15 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
 
 pub struct Suite {
     name: String,
-    /// Which programs.
+    /// The programs of the server.
     kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
     cluster: Option<(Arc<Cluster>, Option<u16>)>,
-    /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
+    /// The address for the bare protocol; `None` for a live server that asks for more than an
+    /// address.
     tool: Option<SocketAddr>,
-    /// What the tests wrote by it, which no call of the library has to delete.
+    /// The names that the tests wrote with the tool, which no call of the library has to delete.
     theirs: Theirs,
 }
 
@@ -243,7 +245,7 @@ pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failu
     Ok(left)
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks that nothing of ours is left on a server of our own when the last case has ended.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
@@ -291,11 +293,11 @@ impl Server for Node {
     }
 }
 
-/// What our names are called, by the whole of them.
+/// Another tool, which uses whole names.
 pub struct Tool {
     server: SocketAddr,
     prefix: String,
-    /// Who asks, with the password; nobody who has a name, without.
+    /// The user and password, if any.
     user: Option<(&'static str, &'static str)>,
     theirs: Theirs,
 }

@@ -13,7 +13,7 @@ const JUMPS: [&str; 4] = ["+90", "-90", "+3000000", "-3000000"];
 
 pub struct Clock {
     libraries: OsString,
-    /// What it is off by.
+    /// The file with the seconds by which the clock is off.
     offset: PathBuf,
     _folder: TempDir,
     jumps: AtomicUsize,
@@ -31,7 +31,7 @@ impl Clock {
         Ok(Some(Self { libraries, offset, _folder: folder, jumps: AtomicUsize::new(0) }))
     }
 
-    /// What gives it to a server.
+    /// Returns the variables that give this clock to a server.
     pub fn variables(&self) -> [(&str, &OsStr); 4] {
         [
             ("LD_PRELOAD", &self.libraries),

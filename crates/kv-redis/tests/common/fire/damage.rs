@@ -3,7 +3,8 @@
 use super::super::{Failure, Reply, Resp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Which records, by the end of their names as the server matches them, and what is written over them.
+/// The records, by the end of their names as a pattern of the server, and the text that is written
+/// over them.
 const WAYS: [(&str, &str); 8] = [
     ("*.kv/clock", "words"),
     // One above what scripts can count.
@@ -15,7 +16,8 @@ const WAYS: [(&str, &str); 8] = [
     ("*.kv/held/*", "words"),
     ("*.kv/session/*", "words"),
 ];
-/// What records that are put aside have in front, and where it is noted which they are.
+/// The beginning of the names of records that are put aside, and the name of the set that holds
+/// them.
 const ASIDE: &str = "aside:";
 const BROKEN: &str = "broken";
 
@@ -58,7 +60,7 @@ impl Damage {
     }
 }
 
-/// How many names it was.
+/// Runs a script, and returns the number of names that it changed.
 async fn run(resp: &mut Resp, script: &str, arguments: &[&str]) -> Result<i64, Failure> {
     let head = ["EVAL", script, "0"];
     let parts: Vec<_> = head.iter().chain(arguments).map(|part| part.as_bytes()).collect();

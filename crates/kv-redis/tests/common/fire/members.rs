@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a master that was asked to give its place away tries to, and a little.
+/// The time for which a replica that was asked to take over tries to, and a little more.
 const BY_HAND: Duration = Duration::from_secs(6);
 
 pub struct Members {
@@ -21,7 +21,7 @@ pub struct Members {
     met: Mutex<HashMap<Stroke, usize>>,
 }
 
-/// What a node is by its own word: a master, or the replica of the one that listens there.
+/// The role of a node by its own word: a master, or the replica of the master at this port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Master,
@@ -35,7 +35,7 @@ impl Members {
         Ok(Self { cluster, home, is_spread, met: Mutex::default() })
     }
 
-    /// Where our slot is, if there is one, while there is no trouble.
+    /// Returns the node that has our slot while there is no stroke, if there is one slot.
     pub fn home(&self) -> &Node {
         &self.cluster.0[self.home]
     }
@@ -104,7 +104,7 @@ impl Members {
         Ok(())
     }
 
-    /// Whether replicas take the places of masters by themselves.
+    /// Lets replicas take the places of masters by themselves, or not.
     async fn let_take_over(&self, on: bool) -> Result<(), Failure> {
         let set = format!("CONFIG SET cluster-replica-no-failover {}", if on { "no" } else { "yes" });
         for node in &self.cluster.0 {

@@ -22,7 +22,7 @@ pub struct Single {
     clock: Option<Clock>,
     /// The connection by which the server is told to take others again.
     kept: Mutex<Option<Resp>>,
-    /// How often it was crowded so far.
+    /// The number of crowds so far.
     crowds: AtomicU32,
     damage: Damage,
     tls: Port,
@@ -48,12 +48,12 @@ impl Single {
         Ok(single)
     }
 
-    /// Where it speaks TLS.
+    /// Returns the address at which it speaks TLS.
     pub fn tls_address(&self) -> SocketAddr {
         self.tls.address()
     }
 
-    /// What a client needs for that.
+    /// Adds the settings that a client needs for TLS.
     pub fn with_tls(&self, config: Config) -> Config {
         config.tls(self.certificates.client.of_client())
     }
@@ -141,7 +141,7 @@ impl Single {
     }
 }
 
-/// What the server tells of itself, where its line begins so.
+/// Returns the number that a line of the server's answer holds, by its beginning.
 async fn number(resp: &mut Resp, ask: &str, line: &str) -> Result<u64, Failure> {
     let said = resp.say(ask).await?.text();
     let found = said.lines().find_map(|told| told.strip_prefix(line)?.trim().parse().ok());
