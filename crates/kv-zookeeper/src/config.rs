@@ -70,8 +70,9 @@ impl Config {
         self
     }
 
-    /// Who asks, by ZooKeeper's `digest` scheme. The server knows no list of users: a wrong password makes another user, and
-    /// shows as [`PermissionDenied`](ErrorKind::PermissionDenied) at nodes that belong to the right one.
+    /// Sets the user and the password, by ZooKeeper's `digest` scheme. The server has no list of
+    /// users: a wrong password makes another user, and shows as
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) at nodes that belong to the right one.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.user, self.password) = (Some(name.into()), Some(password.into()));
         self
@@ -81,7 +82,7 @@ impl Config {
     /// permissions of the letters `cdrwa`. Unless told otherwise `auth::cdrwa` with a user, everything for that user alone;
     /// and `world:anyone:cdrwa` without.
     ///
-    /// Who is to use the store needs create, delete, read and write.
+    /// Users of the store need create, delete, read and write.
     pub fn acl(mut self, acl: impl Into<String>) -> Self {
         self.acl = Some(acl.into());
         self
@@ -93,7 +94,7 @@ impl Config {
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets the time that opening may take: five seconds unless it is set.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self

@@ -27,9 +27,9 @@ use std::{
     time::Duration,
 };
 
-/// What a request holds besides values and keys.
+/// The most bytes of a request besides values and keys.
 const OVERHEAD: usize = 64 << 10;
-/// How long closing waits for what is given back in the background.
+/// The time that closing waits for locks and leases that are given back in the background.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
 /// So long a key may be, with a prefix of a layer.
 const LONGEST_KEY: usize = 1000;
@@ -47,7 +47,7 @@ pub(crate) struct Core {
     pub(crate) feed: Feed,
     pub(crate) known: Arc<Known>,
     pub(crate) directories: Directories,
-    /// Whether the nodes that count creations are there.
+    /// Set once the nodes that count creations are there.
     pub(crate) is_prepared: AtomicBool,
     /// Those that locks hang on.
     pub(crate) sessions: Sessions<Arc<Ephemeral>>,
@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) expiring: Expiring,
     /// Those of leases, by their ids.
     pub(crate) leases: Mutex<HashMap<String, Weak<Ephemeral>>>,
-    /// What gives back in the background.
+    /// The tasks that give back locks and leases in the background.
     pub(crate) tasks: Tasks,
 }
 

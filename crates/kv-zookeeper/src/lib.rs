@@ -1,6 +1,6 @@
 //! The kv store on Apache ZooKeeper.
 //!
-//! What it maps onto what:
+//! The promises of the API are kept on the server like this:
 //!
 //! | promise | on the server |
 //! |---|---|
@@ -33,11 +33,12 @@
 //! anew between a read and a conditional write, what was read can match. A node that was written 4,294,967,295 times since it
 //! was made has a data version that the server takes for any: a conditional write at just that one is done in any case.
 //!
-//! What a handle remembers of nodes it forgets with each connection that ends. A server that was restored from an older copy,
-//! or wiped, counts through its zxids once more; since versions hold the time too, none of before matches one of after.
-//! Watches tell what went back, and what has another version now. Locks and leases of after the copy are lost, which their
-//! owners hear of; tokens then go down, as the server's counter does: what guards by a token outside of the server has to
-//! be reset with it.
+//! A handle forgets what it remembers of nodes with each connection that ends. A server that was
+//! restored from an older copy, or wiped, counts through its zxids once more; since versions hold
+//! the time too, no earlier version matches a later one. Watches tell which keys went back, and
+//! which have another version now. Locks and leases that began after the copy was made are lost,
+//! and their owners are told. Tokens then go down, as the server's counter does: a resource
+//! outside of the server that is guarded by a token has to be reset with it.
 //!
 //! # Limits
 //! * Keys with a TTL or a lease have no children, and keys with children no TTL and no lease

@@ -1,4 +1,4 @@
-//! What a handle remembers of nodes that others deleted and made anew meanwhile.
+//! Nodes that a handle remembers and that others deleted and made anew meanwhile.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+//! The cost of each call, by the server's own counters; and nothing is left when a store is
+//! closed.
 
 mod common;
 
@@ -12,7 +13,7 @@ async fn packets(node: &Node) -> Result<u64, Failure> {
     node.count("zk_packets_received").await
 }
 
-/// How many packets asking for their number takes.
+/// Returns the number of packets that asking for their number takes.
 async fn asking(node: &Node) -> Result<u64, Failure> {
     let mut least = u64::MAX;
     for _ in 0..5 {

@@ -15,7 +15,7 @@ async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_zookeeper::open(&format!("zookeeper://{}/back/", node.address)).await?)
 }
 
-/// What the events of a watch come to, as keys and values.
+/// The fold of a watch's events: keys and values.
 struct Fold(Watch, BTreeMap<String, String>);
 
 impl Fold {
@@ -93,8 +93,8 @@ async fn a_watch_arrives_at_what_is_there() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a handle remembers of nodes is of a history that is no more: a version of it never matches again, although the
-/// server counts through the same numbers.
+/// The nodes that a handle remembers are of a history that is no more: no version of it matches
+/// again, although the server counts through the same numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

@@ -25,7 +25,7 @@ fn server() -> Result<(Runtime, Arc<Node>), Failure> {
     Ok((runtime, Arc::new(node)))
 }
 
-/// What a handle had of the runtime that ended.
+/// The watches, the guard and the lease of a handle in the runtime that ended.
 struct Had {
     tree: Watch,
     holder: Watch,
@@ -171,7 +171,8 @@ fn a_restart_while_the_runtime_stands_still_costs_no_write() -> Result<(), Failu
     Ok(())
 }
 
-/// What the server ended while nobody renewed it is known to be lost at once, and had anew.
+/// Sessions that the server ended while nobody renewed them are known to be lost at once, and new
+/// ones are opened.
 #[test]
 fn what_expires_while_the_runtime_stands_still_is_lost() -> Result<(), Failure> {
     let (servers, node) = server()?;

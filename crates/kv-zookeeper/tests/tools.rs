@@ -12,7 +12,7 @@ fn all_bytes() -> Vec<u8> {
     (0..=u8::MAX).chain([0, b'\n', b'\r', 0xff]).collect()
 }
 
-/// What `zkCli` prints of bytes in base 64.
+/// Writes bytes in base 64, as `zkCli` prints them.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
@@ -101,7 +101,8 @@ async fn what_zkcli_wrote_we_read() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What others write into a lock's line holds nothing and keeps nobody out, and what is ours is not taken for theirs.
+/// Nodes of others in a lock's queue hold nothing and keep nobody out, and our nodes are not taken
+/// for theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
     for kind in KINDS {

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use zookeeper_client::Client;
 
 const MEMBERS: u8 = 3;
-/// How long members may take to find each other.
+/// The time that members may take to find each other.
 const SOON: Duration = Duration::from_secs(90);
 
 fn main() {
@@ -101,7 +101,8 @@ impl Harness for Cluster {
         kv_zookeeper::open(&url(&self.members(), prefix)).await
     }
 
-    /// What befalls the link leaves the ways to the members.
+    /// Opens a store through the proxy, with direct ways to members beside it: strokes at the link
+    /// leave these.
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
         let mut members = self.members();
         // The proxy's own is another one each time, and may be among these.
@@ -131,7 +132,7 @@ impl Harness for Cluster {
     }
 }
 
-/// When the last round has ended, no member shows anything of ours.
+/// Checks that no member has anything of ours left when the last round has ended.
 impl Drop for Cluster {
     fn drop(&mut self) {
         if !std::thread::panicking() {

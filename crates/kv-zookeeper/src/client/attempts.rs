@@ -6,7 +6,8 @@ use zookeeper_client::Error as ClientError;
 
 /// A connection on which nothing is heard for so long is given up. Idle ones are pinged three times within it.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
-/// How long the first attempt at a connection may take; each one after it twice as long.
+/// The time that the first attempt at a connection may take; each later one may take twice as long
+/// as the one before, up to [`SILENCE`].
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Attempts at one thing: how many there were, and the pauses between them.

@@ -26,11 +26,12 @@ use zookeeper_client::{
     Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, Error as ClientError, SessionInfo,
 };
 
-/// How long a look at the hosts may take that finds out why there is no connection, and how long its finding counts.
+/// The time that a look at the hosts may take when no connection can be made, and the time for
+/// which its finding is used again.
 const LOOK: Duration = Duration::from_millis(250);
 const FOUND: Duration = Duration::from_secs(1);
 
-/// How connections are made.
+/// The settings by which connections are made.
 pub(crate) struct Options {
     pub(crate) hosts: Vec<String>,
     pub(crate) certificates: Option<Certificates>,
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     found: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
-/// Why a session was not taken up again.
+/// The reason why a session was not resumed.
 pub(crate) enum NotResumed {
     /// The server has ended it.
     Expired,
@@ -49,8 +50,8 @@ pub(crate) enum NotResumed {
     Yet(ClientError, Option<String>),
 }
 
-/// Whether the server granted as much as was asked for; each member grants by its own settings,
-/// also when a session is taken up again.
+/// Returns whether the server granted as much time as was asked for. Each member grants by its own
+/// settings, also when a session is resumed.
 pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
     // The server counts in milliseconds.
     granted + Duration::from_millis(1) >= asked
@@ -77,7 +78,7 @@ where
     connect().await
 }
 
-/// Whether another host may do what this one did not.
+/// Returns whether another host may do what this one did not.
 fn passes_over(error: &ClientError) -> bool {
     matches!(error, ClientError::NoHosts | ClientError::Timeout)
 }
@@ -92,7 +93,7 @@ impl Options {
         Self { hosts, certificates, login, acl, found: Mutex::default() }
     }
 
-    /// How TLS is spoken, by the certificates as they are now.
+    /// Returns the settings of TLS, by the certificates as they are now; `None` for plain text.
     pub(crate) fn tls(&self) -> Option<Tls> {
         self.certificates.as_ref().map(Certificates::now)
     }
@@ -195,7 +196,7 @@ impl Options {
         Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
     }
 
-    /// What a host grants a session of this time.
+    /// Asks a host which time-out it grants a session for which this one is asked.
     async fn granted(&self, host: &str, timeout: Duration) -> Result<Granted, ClientError> {
         let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
         granted.map_err(|_| ClientError::NoHosts)
@@ -226,7 +227,8 @@ impl Options {
         }
     }
 
-    /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
+    /// Returns the meaning of an attempt that failed. The client hardly tells the reason, so the
+    /// hosts are looked at.
     pub(crate) async fn why(&self, error: ClientError) -> RequestError {
         let failed = failed(error);
         if failed.effect == Effect::Refused {
@@ -261,7 +263,7 @@ impl Options {
         Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
     }
 
-    /// How many bytes of a request each node that it creates takes for its ACL.
+    /// Returns the bytes that the ACL of each created node takes in a request.
     pub(crate) fn acl_size(&self) -> usize {
         self.acl.iter().map(|acl| 12 + acl.scheme().len() + acl.id().len()).sum()
     }

@@ -21,7 +21,7 @@ use zookeeper_client::{
     Client as Session, Error as ClientError, MultiWriteError, SessionState, StateWatcher,
 };
 
-/// How long a connection that nobody uses any more has to say good-bye.
+/// The time that a connection without users has to end its session.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// One connection of one session.
@@ -39,7 +39,8 @@ pub(crate) struct Connection {
 /// The answer to what [`Connection::barrier`] sent.
 pub(crate) type Barrier = Shared<BoxFuture<'static, Result<(), ClientError>>>;
 
-/// Whether a connection's task is ended. Nobody waits for the client's events then, which would never come.
+/// Tells whether a connection's task was ended. After that nothing waits for the client's events,
+/// which would never come.
 #[derive(Clone, Default)]
 pub(crate) struct Gone(Arc<RwLock<bool>>);
 
@@ -126,7 +127,7 @@ impl Connection {
         Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })
     }
 
-    /// Whether it is not seen to be lost yet.
+    /// Returns whether the connection has not been seen to be lost.
     pub(crate) fn stands(&self) -> bool {
         self.session.state() == SessionState::SyncConnected && !self.task.is_finished()
     }
@@ -142,7 +143,8 @@ impl Connection {
     /// its peers may be gone, and although a follower may have acknowledged what the leader itself has still to apply.
     /// <https://zookeeper.apache.org/doc/r3.9.3/zookeeperInternals.html#sc_consistency>
     ///
-    /// Who comes while one is under way shares the next one: all readers of a connection together cost one write at a time.
+    /// Calls that come while one request is under way share the next one: all readers of a
+    /// connection together cost one write at a time.
     pub(crate) async fn barrier(&self) -> Barrier {
         let under_way = self.barrier.lock().clone();
         if let Some(under_way) = &under_way {

@@ -15,7 +15,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// How long the session behind a TTL outlives its last sign of life.
+    /// Returns the time-out of the session for a TTL: the time by which it outlives its last sign
+    /// of life.
     ///
     /// Longer than the TTL: a member of an ensemble tells the leader of signs of life only twice a tick, so that some are lost
     /// with it; sessions are shared by what is put within a tenth of the TTL; and idle ones are pinged a few times in it.
@@ -23,7 +24,7 @@ impl Limits {
         (ttl + ttl / 8 + self.least / 3).max(self.least)
     }
 
-    /// How long a session is shared by keys with one TTL.
+    /// Returns for how long new keys of one TTL join a session.
     pub(crate) fn shared(ttl: Duration) -> Duration {
         ttl / 10
     }

@@ -5,7 +5,7 @@ use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Whether there is a connection that stands.
+/// The state of a connection.
 #[derive(Clone)]
 pub(crate) enum Link {
     Up(Arc<Connection>),

@@ -35,7 +35,8 @@ use link::{Link, Why, stands};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-/// How long the session of a connection outlives it, unless it could be ended.
+/// The time-out of the connection's session, by which it outlives the connection unless it could
+/// be ended.
 const SESSION: Duration = Duration::from_secs(10);
 
 /// The way to one cluster.
@@ -49,7 +50,7 @@ pub(crate) struct Client {
     keeper: Mutex<Keeper>,
 }
 
-/// Who keeps the connection, and the runtime that both live in.
+/// The task that keeps the connection, and the runtime in which both live.
 struct Keeper {
     home: Arc<Home>,
     runtime: Handle,

@@ -6,7 +6,7 @@ use zookeeper_client::{Error as ClientError, MultiReadResult, Stat};
 
 /// The bytes of a request that a server takes by its defaults.
 pub(crate) const REQUEST: usize = 0xf_ffff;
-/// How many operations one request has.
+/// The most operations of one request.
 pub(crate) const BATCH: usize = 100;
 
 /// One read of a request.
@@ -24,7 +24,7 @@ impl Ask {
     }
 }
 
-/// What a read found.
+/// The answer to one read.
 #[derive(Debug)]
 pub(crate) enum Got {
     Data(Vec<u8>, Stat),

@@ -4,9 +4,10 @@ use super::multi::Got;
 use kv_core::Version;
 use zookeeper_client::Stat;
 
-/// What the mark of an empty value holds; nothing else of ours and hardly anything else does.
+/// The data of the mark of an empty value. No other node of ours holds it, and hardly any node of
+/// others.
 pub(crate) const MARK: &[u8] = b"an empty value";
-/// What a store's own nodes hold, which tells them from marks.
+/// The data of a store's own nodes, which tells them from marks.
 pub(crate) const OWNED: &[u8] = b"kv";
 
 /// A node that is there.

@@ -16,10 +16,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const NUDGE: Duration = Duration::from_secs(1);
 /// So much of an answer tells whose it is.
 const ENOUGH: usize = 64 << 10;
-/// How the answers of a ZooKeeper to `srvr` begin.
+/// The beginnings of a ZooKeeper's answers to `srvr`.
 const OURS: [&[u8]; 3] = [b"Zookeeper version:", b"This ZooKeeper instance", b"srvr is not executed"];
 
-/// What a host says of itself.
+/// The answer of a host about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probe {
     /// Empty where the server's whitelist keeps `srvr` to itself.
@@ -96,7 +96,7 @@ async fn shaken(host: &str, tls: &Tls, stream: TcpStream) -> io::Result<Box<TlsS
     Box::pin(TlsConnector::from(tls.config.clone()).connect(server, stream)).await.map(Box::new)
 }
 
-/// What the system says of a name that it does not find.
+/// The system's error for a name that it does not find.
 #[derive(Debug)]
 struct NoName(io::Error);
 
@@ -137,18 +137,18 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<
     Ok(answer)
 }
 
-/// Whether no ZooKeeper begins like this.
+/// Returns whether no answer of a ZooKeeper begins like this.
 fn is_others(answer: &[u8]) -> bool {
     !OURS.iter().any(|ours| ours.iter().zip(answer).all(|(ours, found)| ours == found))
 }
 
-/// Whether the server ended the connection.
+/// Returns whether the error says that the server ended the connection.
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
-/// What a connection means that ended within its handshake.
+/// Returns the meaning of a connection that ended within its TLS handshake.
 async fn no_tls(host: &str, deadline: Deadline, error: io::Error) -> Error {
     // A server without TLS ends a connection that begins like this, and answers one that does not.
     let plain = deadline.limit(ask_over(host, None)).await;
@@ -194,7 +194,7 @@ fn of_io(host: &str, error: io::Error) -> Error {
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give the port that does";
 
-/// What a host granted a session that was asked for to learn it.
+/// The time-out that a host granted a session that was opened only to learn it.
 pub(crate) struct Granted {
     pub(crate) time: Duration,
     /// Ready when the server has ended the session and its connection, which it was asked for.

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::pin::pin;
 
-/// How many requests of one read are under way at once.
+/// The most requests of one read that are under way at once.
 const REQUESTS: usize = 8;
 
 /// Reads several nodes, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on

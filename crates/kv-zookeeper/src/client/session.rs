@@ -18,10 +18,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};
 use zookeeper_client::{Error as ClientError, SessionInfo};
 
-/// How long the end of a session is tried; what is not ended by then ends by its time-out.
+/// The time for which ending a session is tried. A session that is not ended by then ends by its
+/// time-out.
 pub(crate) const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many directories a session remembers; those of more keys stay, empty, until their next key goes.
+/// The most directories that a session remembers. Further ones stay, empty, until the next key in
+/// them is deleted.
 const MOST_DIRECTORIES: usize = 4096;
 
 /// One session, connected again whenever its connection breaks, as long as its runtime runs.
@@ -39,10 +41,10 @@ pub(crate) struct Ephemeral {
     pub(super) lost: watch::Sender<bool>,
     /// Has a receiver for each of those who hear by themselves that it is over.
     holders: watch::Sender<()>,
-    /// Who waits under it is to take another one.
+    /// Tells contenders that wait under it to take another session.
     pub(crate) let_go: LetGo,
-    /// Whether its end, once it was begun, has come to the server. Kept while one ends it: who ends it meanwhile waits for
-    /// that, for an end that is only on its way is none.
+    /// Tells whether its end, once begun, has come to the server. The lock is held while one call
+    /// ends the session; other calls wait for it, for an end that is still on its way is none.
     ended: tokio::sync::Mutex<Option<bool>>,
     /// The directories that its nodes lie in, which are to be cleared when it is over.
     directories: Mutex<BTreeSet<String>>,
@@ -114,7 +116,7 @@ impl Ephemeral {
         &self.servers
     }
 
-    /// Whether its owner may still count on it.
+    /// Returns whether its owner may still count on it.
     pub(crate) fn is_alive(&self) -> bool {
         !*self.lost.borrow() && !self.link.borrow().is_over() && !self.home.is_gone()
     }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// What the keys that are written live by.
+/// The life of the keys that a request puts.
 #[derive(Clone)]
 pub(crate) enum Life {
     Forever,

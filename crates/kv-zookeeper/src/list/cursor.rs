@@ -2,7 +2,7 @@
 
 use kv_core::{Error, ErrorKind, Result, driver::Cursor};
 
-/// How many nodes are asked for at most.
+/// The most nodes that one page asks for.
 pub(crate) const MOST: usize = 4096;
 
 fn note(cursor: &Cursor) -> Option<(usize, String)> {

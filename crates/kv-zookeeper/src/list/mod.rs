@@ -19,8 +19,9 @@ use kv_core::{
 };
 use std::collections::BTreeMap;
 
-/// How many nodes the first request asks for, however large they may be; the following ones as many as fill [`BYTES`] by what
-/// was seen, but not many times as many: those may be larger.
+/// The number of nodes that the first request asks for, however large they may be. The following
+/// ones ask for as many as should fill [`BYTES`] by the sizes seen so far, but for [`GROWTH`]
+/// times as many at the most: later nodes may be larger.
 const FIRST: usize = 16;
 const GROWTH: usize = 16;
 const BYTES: usize = 1 << 20;
@@ -37,7 +38,7 @@ pub(crate) struct Visited {
     pub(crate) value: Vec<u8>,
 }
 
-/// What is known of a place in the order.
+/// The knowledge of one place in the order of keys.
 enum Place {
     Node {
         path: String,
@@ -50,7 +51,8 @@ enum Place {
         path: String,
     },
     Here(Visited),
-    /// Whether there are keys below, when only the children of a directory are listed.
+    /// A directory of which it is asked whether there are keys below, when only the children of a
+    /// directory are listed.
     Fold {
         path: String,
     },

@@ -44,7 +44,7 @@ pub(crate) struct Contender {
     each_request: Duration,
     /// Held until it is given back, or its holder hears that it is gone.
     counted_on: Mutex<Option<watch::Receiver<()>>>,
-    /// Whether a request failed that was to take it out.
+    /// Set once a request failed that was to take it out.
     pub(crate) is_left: AtomicBool,
 }
 

@@ -15,7 +15,7 @@ use kv_core::{
 };
 use zookeeper_client::{CreateMode, MultiWriteResult, Stat};
 
-/// How often one that enters may meet a queue that has just gone.
+/// The most attempts to enter a queue that is deleted just then.
 const TRIES: usize = 20;
 
 /// `None` where it is not in the queue, and is to try again.
@@ -142,7 +142,8 @@ impl Contender {
     }
 }
 
-/// What failed behind a request that may have had its effect. With a session its contenders end.
+/// Marks an error behind a request that may have taken effect: the outcome is unknown. If the
+/// session is over, it is known, for its contenders ended with it.
 fn unsure(error: Error) -> Error {
     match error.kind() {
         ErrorKind::LeaseLost => error,

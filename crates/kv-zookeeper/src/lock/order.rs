@@ -39,7 +39,7 @@ pub(crate) async fn ordered(
     Ok(placed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Who holds a lock, and when nobody does, since when.
+/// The holder of a lock; or, of a free lock, the zxid since which it is free.
 pub(crate) enum First {
     Held(Holder),
     Free(i64),

@@ -4,7 +4,7 @@
 pub(super) const SERVERS: &str = "zookeeper";
 const SERVERS_ESCAPED: &str = "%7Aookeeper";
 
-/// Where a segment stands, which decides what is escaped in it.
+/// The place of a segment, which decides what is escaped in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Beside the server's own node.
@@ -30,12 +30,14 @@ pub(super) fn escape(segment: &str, place: Place, out: &mut String) {
     }
 }
 
-/// Whether the `%` at the beginning, left as it is, would be read as an escape.
+/// Returns whether the `%` at the beginning, left as it is, would be read as an escape.
 fn is_ambiguous(text: &str, place: Place) -> bool {
     escaped(text, place).is_some() || (place == Place::Top && text == SERVERS_ESCAPED)
 }
 
-/// What of the characters of keys the server refuses: it looks at UTF-16, and at all of U+D800 to U+F8FF as one.
+/// Returns whether the server refuses a character that keys may have. The server looks at the
+/// units of UTF-16 and refuses all of U+D800 to U+F8FF, and so the surrogates of every character
+/// beyond U+FFFF.
 pub(super) fn is_refused(c: char) -> bool {
     matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{10000}'..)
 }

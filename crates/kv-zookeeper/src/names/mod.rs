@@ -19,7 +19,7 @@ pub(crate) struct Names {
     root: String,
 }
 
-/// What a path below the root speaks of.
+/// The meaning of a path below the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     Key(Key),
@@ -135,7 +135,8 @@ impl Names {
         ends.map(|at| &self.root[..at]).chain((!self.root.is_empty()).then_some(&*self.root))
     }
 
-    /// What a node below the root speaks of; `None` for other tools' and for what is nobody's business.
+    /// Returns the meaning of a node below the root; `None` for nodes of other tools that are no
+    /// keys, and for those of our own that concern no watch.
     pub(crate) fn parse(&self, path: &str) -> Option<Named> {
         let rest = path.strip_prefix(&*self.root)?.strip_prefix('/')?;
         // A segment of that name, not what begins with it.

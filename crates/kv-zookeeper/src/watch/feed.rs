@@ -23,12 +23,12 @@ use tokio::{
 };
 use zookeeper_client::Error as ClientError;
 
-/// How many changed names wait to be read before all who watch have to list again.
+/// The most changed names that wait to be read. Beyond it all watches have to list again.
 const MOST: usize = 16 << 10;
-/// How many are read at once.
+/// The most keys that are read at once.
 const AT_ONCE: usize = 32;
 
-/// What changed and was not read yet, and who wants to know.
+/// The changes that were not read yet, and the watches that are told of them.
 #[derive(Clone)]
 pub(crate) struct Feed(Arc<Shared>);
 
@@ -61,7 +61,7 @@ impl Armed {
     }
 }
 
-/// What reads for one connection; dropping it ends it.
+/// The task that reads changes on one connection. Dropping this ends it.
 pub(crate) struct Following(JoinHandle<()>);
 
 impl Following {

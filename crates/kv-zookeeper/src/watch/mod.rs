@@ -73,7 +73,7 @@ fn kept(core: Arc<Core>, mut events: WatchStream) -> WatchStream {
     })
 }
 
-/// What one watch reads, and the server's watch behind it.
+/// The reads of one watch, and the server's watch behind them.
 struct Reading {
     core: Arc<Core>,
     target: Target,

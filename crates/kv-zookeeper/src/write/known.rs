@@ -8,10 +8,10 @@ use crate::client::node::Node;
 use kv_core::{Key, Version, backend::Mutex};
 use std::collections::{BTreeSet, HashMap};
 
-/// How many nodes are remembered, twice.
+/// The most nodes that each of the two generations remembers.
 const REMEMBERED: usize = 4096;
 
-/// What a key was when its slot had this count.
+/// The node of a key at the time when its slot had this count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) node: Option<Node>,
@@ -28,7 +28,7 @@ impl Seen {
     }
 }
 
-/// What is remembered of keys: those of late, and those of a while ago.
+/// The remembered keys: the latest ones, and those from before.
 #[derive(Debug, Default)]
 pub(crate) struct Known(Mutex<Remembered>);
 

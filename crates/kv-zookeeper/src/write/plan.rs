@@ -22,7 +22,7 @@ use std::{
 };
 use zookeeper_client::CreateMode;
 
-/// What an operation is for, which tells what a refusal of it means.
+/// The purpose of an operation, which gives a refusal of it its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     Slot(usize),
@@ -34,7 +34,7 @@ pub(crate) enum For {
     Known,
 }
 
-/// What a write makes of its node.
+/// The effect of a write on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Nothing,
@@ -47,10 +47,10 @@ pub(crate) enum Act {
     Empty,
 }
 
-/// What cannot be decided without a look.
+/// Tells that the request cannot be planned before its keys are read anew.
 pub(crate) struct Look;
 
-/// What is sent, and what comes of it.
+/// The operations of a request, and their expected results.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) ops: Vec<(Op, For)>,
@@ -130,8 +130,9 @@ impl Plan {
         self.ops.push((op, why));
     }
 
-    /// Which keys and directories come into being, and whose creations are counted for it. A directory's is one too: its node
-    /// may have been a key's, with the same data version.
+    /// Finds the keys and directories that the request creates, and the slots that count their
+    /// creations. Making a directory is counted too: its node may have been a key's, with the same
+    /// data version.
     fn creates(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
         let mut created = BTreeSet::new();
         for (write, act) in request.writes.iter().zip(&self.acts) {
@@ -155,7 +156,8 @@ impl Plan {
         }
     }
 
-    /// What must be as it was seen, but for the nodes that are written.
+    /// Adds the checks of everything that must be as it was seen, except for the nodes that are
+    /// written.
     fn checks(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
         for (index, condition) in request.conditions.iter().enumerate() {
             if let Condition::Held(fence) = condition {

@@ -16,7 +16,8 @@ pub(crate) struct Request<'a> {
     pub(crate) deadline: Deadline,
 }
 
-/// What became of it: for each write whether its key was there, and its version.
+/// The outcome of a request. If it was done, holds its version, and for each write whether its key
+/// was there; if not, the index of the condition that is false.
 pub(crate) enum Done {
     Committed { at: Version, were: Vec<bool> },
     Refused(usize),

@@ -21,7 +21,7 @@ use kv_core::{
 };
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-/// What a request that was done tells.
+/// The results of a request that was done.
 pub(crate) struct Stamp {
     pub(crate) version: Version,
     pub(crate) epochs: [Option<i32>; SLOTS],

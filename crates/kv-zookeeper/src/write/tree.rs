@@ -18,7 +18,8 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
+/// The most nodes that one batch deletes, and about the most bytes of their data: the batch reads
+/// the data too, within its deadline.
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 

@@ -15,7 +15,7 @@ const ROOM: &str = "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=-1";
 const NO_ROOM: &str = "count=0,bytes=0=;byteHardLimit=0;countHardLimit=0";
 /// More connections of one address than the workloads have.
 const CONNECTIONS: usize = 200;
-/// How many are opened at a time.
+/// The number of connections that are opened at a time.
 const CROWD: usize = 16;
 /// The user who may do everything, and the digest of that name and password by which the server knows it.
 const SUPER: &[u8] = b"super:put-right";
@@ -42,7 +42,7 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
 
 struct Fire {
     node: Arc<Node>,
-    /// What takes all connections that there are.
+    /// The task that takes all connections.
     crowd: Mutex<Option<JoinSet<()>>>,
     certificates: Rotation,
     _tls: Port,

@@ -30,7 +30,7 @@ pub mod tls;
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_ZOOKEEPER_URL";
 
-/// What a node is started with besides its own addresses.
+/// The settings that a node is started with besides its own addresses.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// `zookeeper`, which is 3.9, or `zookeeper38`.
@@ -39,7 +39,7 @@ pub struct Setup {
     pub more: Vec<String>,
     /// Options of its Java.
     pub flags: String,
-    /// Whether it has no port for plain text; its settings name one for TLS then, `PORT`.
+    /// Tells whether it has no port for plain text. Its settings then name one for TLS, as `PORT`.
     pub is_tls_alone: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Node {
     saved: Mutex<Option<TempDir>>,
 }
 
-/// Where one member listens.
+/// The addresses at which one member listens.
 #[derive(Clone, Copy)]
 struct Addresses {
     clients: SocketAddr,
@@ -192,7 +192,7 @@ impl Node {
         self.daemon.serves(serves).await
     }
 
-    /// When it listens, for one that speaks TLS.
+    /// Waits until it listens, for a server that speaks TLS.
     pub async fn listens(&self) -> Result<(), Failure> {
         self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
     }

@@ -21,9 +21,11 @@ pub struct Suite {
     kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
-    /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
+    /// Tells whether the server's bare protocol can be spoken: not to a live server that asks for
+    /// more than an address.
     plain: bool,
-    /// Where it speaks TLS too, and the parameters of a URL that a client needs there.
+    /// The address at which it speaks TLS too, and the parameters of a URL that a client needs
+    /// there.
     with_tls: Option<(SocketAddr, String)>,
     troubles: Option<Arc<dyn Troubles>>,
 }
@@ -110,8 +112,9 @@ impl Harness for Suite {
         Some(Arc::new(full::Quota::new(self.kind).await.expect("another server can be started")))
     }
 
-    /// What counts creations stays for good, and so do the nodes above it: a count that began anew would take a version from
-    /// before for a new one. What other tools made and is no key stays too.
+    /// Returns what is left below a prefix. The nodes that count creations stay for good, and so
+    /// do the nodes above them: a count that began anew would take an earlier version for a new
+    /// one. Nodes of other tools that are no keys stay too.
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(address) = self.address() else { return Vec::new() };
         let root = format!("/{}", self.base.name_of(prefix).trim_end_matches('/'));
@@ -150,12 +153,12 @@ async fn leftovers(address: SocketAddr, root: &str) -> Result<Vec<String>, Failu
     Ok(left)
 }
 
-/// Whether it is a node that a store keeps for good.
+/// Returns whether it is a node that a store keeps for good.
 fn is_skeleton(path: &str, root: &str) -> bool {
     [format!("{root}/.kv"), format!("{root}/.kv/lock")].iter().any(|own| path == own)
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks that nothing of ours is left on a server of our own when the last case has ended.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
