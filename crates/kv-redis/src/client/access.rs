@@ -24,18 +24,19 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Returns the same access for one who has no name.
+    /// Returns the same settings without a user, a password and a database.
     pub(crate) fn nobody(&self) -> Self {
         Self { user: None, password: None, database: None, ..self.clone() }
     }
 
-    /// Returns whether a server was reached by it before: what looks like wrong settings of TLS is an outage then, or certificates that
-    /// are exchanged on one side before the other.
+    /// Returns whether a server was reached with these settings before. If so, a failure that
+    /// looks like wrong TLS settings is an outage, or one side has new certificates before the
+    /// other.
     pub(crate) fn was_right(&self) -> bool {
         self.was_right.load(Ordering::Relaxed)
     }
 
-    /// Notes that a server was reached by it.
+    /// Notes that a server was reached with these settings.
     pub(crate) fn is_right(&self) {
         self.was_right.store(true, Ordering::Relaxed);
     }

@@ -15,7 +15,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Returns the version of a holder, by its token.
+/// Returns the version of a holder, which is its token.
 fn version(token: u64) -> Version {
     Version::new(token, 0)
 }
@@ -135,7 +135,7 @@ impl Holding {
         })
     }
 
-    /// Looks whether the holder has died. No change is lost where that fails.
+    /// Looks whether the holder has died. No change is lost if the look fails.
     async fn look_again(&mut self) -> Result<Option<Change>> {
         let seen = match self.look().await {
             Ok(seen) => seen,

@@ -23,7 +23,7 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
     let mut answer = answer.list()?;
     let deleted = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
     let looked_at = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();
-    // What was deleted is not found again, so that the next batch begins at the beginning.
+    // Deleted keys are not found again, so that the next batch begins at the beginning.
     let more = (looked_at == BATCH).then(|| Cursor::new(Bytes::new()));
     Ok(Batch { deleted: Some(deleted), next: more })
 }

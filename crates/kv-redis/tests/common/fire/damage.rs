@@ -1,4 +1,4 @@
-//! Records of the stores' own that make no sense for a while.
+//! Damage to the stores' own records, for a while.
 
 use super::super::{Failure, Reply, Resp};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// over them.
 const WAYS: [(&str, &str); 8] = [
     ("*.kv/clock", "words"),
-    // One above what scripts can count.
+    // One above the numbers that scripts can count.
     ("*.kv/clock", "9007199254740993"),
     ("*.kv/meta", "words"),
     ("*.kv/index", "words"),
@@ -29,7 +29,7 @@ const BREAK: &str = "
         redis.call('SADD', ARGV[4], name)
     end
     return #names";
-/// Those that ended meanwhile are gone.
+/// Puts the records back, except for those that ended meanwhile.
 const MEND: &str = "
     local names = redis.call('SMEMBERS', ARGV[2])
     for _, name in ipairs(names) do
@@ -42,7 +42,7 @@ const MEND: &str = "
     redis.call('DEL', ARGV[2])
     return #names";
 
-/// One way after another.
+/// Does one kind of damage after another.
 #[derive(Default)]
 pub struct Damage(AtomicUsize);
 
