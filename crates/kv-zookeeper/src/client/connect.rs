@@ -1,4 +1,4 @@
-//! Makes connections, and finds out why none comes about.
+//! Makes connections, and finds out why a connection cannot be made.
 
 use super::{
     attempts::{Attempts, SILENCE},
@@ -44,9 +44,10 @@ pub(crate) struct Options {
 pub(crate) enum NotResumed {
     /// The server has ended it.
     Expired,
-    /// Every host grants it less time than it has.
+    /// Every host grants the session less time than it has.
     Less,
-    /// Another attempt may succeed; and the host that grants less, if one does.
+    /// Another attempt may succeed. Also holds a message about a host that grants less, if one
+    /// does.
     Yet(ClientError, Option<String>),
 }
 
@@ -57,8 +58,8 @@ pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
     granted + Duration::from_millis(1) >= asked
 }
 
-/// Connects while the connection ends by which the host was asked, and, where it did not take
-/// both at once, behind that.
+/// Connects to a host while the connection by which it was asked is still ending; where the host
+/// does not take both at once, again after that end.
 async fn beside<F>(
     mut ended: Fuse<BoxFuture<'static, ()>>,
     connect: impl Fn() -> F,
@@ -98,7 +99,7 @@ impl Options {
         self.certificates.as_ref().map(Certificates::now)
     }
 
-    /// Connects to a host, with a new session that lives so long, or with one that there is.
+    /// Connects to a host, with a new session of this time-out or with an existing session.
     async fn connect(
         &self,
         host: &str,
@@ -126,16 +127,18 @@ impl Options {
         }
     }
 
-    /// All hosts, in the order in which they are asked: not all clients begin with the same one.
+    /// Returns all hosts in the order in which they are asked. The first one is random, so that
+    /// not all clients begin with the same.
     fn in_turn(&self) -> impl Iterator<Item = &String> {
         let first = unique() as usize % self.hosts.len().max(1);
         let (before, behind) = self.hosts.split_at(first);
         behind.iter().chain(before)
     }
 
-    /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
-    /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
-    /// the client would stay with it.
+    /// Connects to one of the hosts, after the attempts that failed so far. A server that is about
+    /// to serve may take a connection and never answer on it, so the first attempts are short. A
+    /// silent host is passed over: each host is asked by itself, since the client would stay with
+    /// a silent one.
     pub(crate) async fn again(
         &self,
         timeout: Duration,
@@ -154,9 +157,9 @@ impl Options {
         Err(last)
     }
 
-    /// Takes a session up again that its owner counts on, as [`again`](Self::again) does, on a host
-    /// that grants it as much time as it has. Each is asked before it is given the session, for it
-    /// would shorten it at once, and its answer may be lost.
+    /// Resumes a session that its owner counts on, as [`again`](Self::again) does, on a host that
+    /// grants it as much time as it has. Each host is asked before it is given the session: a host
+    /// that grants less would shorten the session at once, and its answer may be lost.
     pub(crate) async fn resume(
         &self,
         timeout: Duration,
@@ -202,7 +205,7 @@ impl Options {
         granted.map_err(|_| ClientError::NoHosts)
     }
 
-    /// The same with a new session, until the deadline.
+    /// Connects with a new session, trying again until the deadline.
     pub(crate) async fn session(
         &self,
         timeout: Duration,

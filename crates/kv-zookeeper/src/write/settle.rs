@@ -28,7 +28,7 @@ pub(crate) struct Stamp {
     pub(crate) generation: u64,
 }
 
-/// Remembers what was written, and clears directories that lost their last key.
+/// Remembers the written nodes, and clears directories that lost their last key.
 pub(crate) async fn settle(
     core: &Core,
     request: &Request<'_>,
@@ -78,7 +78,7 @@ pub(crate) async fn settle(
                 None
             }
             (Act::Empty, _) => {
-                // Its last child may have gone meanwhile.
+                // Its last child may have been deleted meanwhile.
                 emptied.insert(subject.path.clone());
                 core.known.forget(&subject.key);
                 continue;

@@ -6,7 +6,7 @@ use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-/// The live server, or one of our own.
+/// Makes the suite on the live server, or on one of our own.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -31,7 +31,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// On a server of our own.
+    /// Makes the suite on a server of our own.
     pub fn ours(name: &str, kind: &'static str, base: Base, node: Arc<Node>) -> Self {
         Self { name: name.into(), kind, base, node: Some(node), plain: true, with_tls: None, troubles: None }
     }
@@ -191,7 +191,8 @@ async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     left.extend(
         node.connected().await?.iter().map(|session| format!("a connection of the session {session}")),
     );
-    // Those of keys with a TTL outlive their store, and the keys too: nobody knows whether others live by them.
+    // Sessions of keys with a TTL outlive their store, and the keys too: other keys may live by
+    // them.
     let owners = node.sessions().await?.into_iter().filter(|(_, nodes)| !nodes.is_empty());
     left.extend(owners.map(|(session, nodes)| format!("the nodes {nodes:?} of the session {session}")));
     Ok(left)
@@ -223,7 +224,7 @@ impl Server for Node {
     }
     async fn restore_saved(&self) {
         self.daemon.stop();
-        // It may be put back more than once.
+        // The copy may be put back more than once.
         let restored = match &*self.saved.lock().expect("nothing panics with it") {
             Some(saved) => self.restore(saved),
             None => Err("nothing was saved".into()),
@@ -233,7 +234,7 @@ impl Server for Node {
     }
 }
 
-/// The bare protocol.
+/// Another tool, which uses the bare protocol.
 struct Tool(SocketAddr, String);
 
 impl Tool {
@@ -273,7 +274,7 @@ impl Foreign for Tool {
     }
     async fn delete(&self, name: &str) {
         match self.client().await.delete(&self.path(name), None).await {
-            // The last is a name that the server cannot hold.
+            // `BadArguments` is for a name that the server cannot hold.
             Ok(()) | Err(Error::NoNode | Error::BadArguments(_)) => {}
             Err(e) => panic!("{e}"),
         }
