@@ -1,5 +1,5 @@
-//! What the calls of a store in one slot take: the way to its server, its names, its clock, its limits, and what lives as long
-//! as it.
+//! The core of a store in one slot: the way to its server, its names, its clock, its limits, and
+//! what lives as long as it.
 
 use crate::{
     client::{
@@ -20,20 +20,21 @@ use kv_core::{
 };
 use std::{future::pending, sync::Arc, time::Duration};
 
-/// What all that hangs on a store in one slot needs of it. Guards, leases and watches keep it for longer than the store itself;
-/// so the sessions of locks, which end with the store, are kept beside it.
+/// The part of a store in one slot that everything else needs. Guards, leases and watches keep it
+/// for longer than the store itself; so the sessions of locks, which end with the store, are kept
+/// beside it.
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) feed: Feed,
-    /// What is given back in the background.
+    /// The tasks that give back locks and leases in the background.
     pub(crate) tasks: Tasks,
 }
 
 impl Core {
-    /// Learns what the server can do, and whether its user may ask at all.
+    /// Learns what the server can do, and whether the user may read at all.
     pub(crate) async fn open(
         client: Client,
         names: Names,
@@ -47,12 +48,13 @@ impl Core {
         let feed = Feed::new(client.clone(), names.clone());
         let capabilities = about.capabilities();
         let core = Self { client, names, clock, capabilities, feed, tasks: Tasks::default() };
-        // What the user may not write, those calls tell.
+        // Missing rights to write are reported by the writes themselves.
         core.probe(deadline).await?;
         Ok(core)
     }
 
-    /// Makes the request to run a script on this store, about these names besides the store's own.
+    /// Makes the request that runs a script on this store, with these names behind the store's
+    /// own.
     pub(crate) fn request(
         &self,
         script: &'static Script,
@@ -67,7 +69,7 @@ impl Core {
         }
     }
 
-    /// Runs a script on this store, about these names besides the store's own.
+    /// Runs a script on this store, with these names behind the store's own.
     pub(crate) async fn run(
         &self,
         safety: RetrySafety,
@@ -80,12 +82,13 @@ impl Core {
         Ok(self.client.run(safety, deadline, &request).await?.answer)
     }
 
-    /// Asks for nothing, as every call asks.
+    /// Runs the script that reads keys, without any key: it succeeds on a server that takes
+    /// writes.
     async fn probe(&self, deadline: Deadline) -> Result<()> {
         self.run(RetrySafety::Read, deadline, &script::READ, [], []).await.map(drop)
     }
 
-    /// Sleeps until the moment; for ever where there is none. Cancel safe.
+    /// Sleeps until the moment, or for ever where there is none. Cancel safe.
     pub(crate) async fn sleep_until(&self, moment: Option<Instant>) {
         match moment {
             Some(moment) => self.clock.sleep_until(moment).await,
@@ -93,16 +96,17 @@ impl Core {
         }
     }
 
-    /// Returns how the server is.
+    /// Returns the health of the server.
     pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
-        // Who answers this takes writes, also where it may not say how it is.
+        // A server that answers this takes writes, also where the user may not call `INFO`.
         self.probe(options.deadline).await?;
         Ok(About::ask(&self.client, options.deadline).await?.health())
     }
 }
 
-/// Returns the deadline of a renewal of what has this TTL. It ends before it is given up after a quarter of the TTL, so that it
-/// turns from a connection that is silent to another one.
+/// Returns the deadline of one request of a renewal for this TTL. It ends before the renewal is
+/// given up, which is after a quarter of the TTL: so the renewal has time to turn from a silent
+/// connection to another one.
 pub(crate) fn renewal(ttl: Duration, each_request: Duration) -> Deadline {
     Deadline::after(each_request.min(ttl / 5))
 }

@@ -1,4 +1,4 @@
-//! What a failed request means: whether it took effect, and what to do about it.
+//! The meaning of failed requests: whether one took effect, and what to do about it.
 
 use crate::client::access::Access;
 use fred::error::{Error as ClientError, ErrorKind as ClientKind};
@@ -17,20 +17,21 @@ const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certi
 
 const DOWN: &str = "its cluster is down";
 
-/// What a server's answer says besides its effect.
+/// The code of a failure, where it tells more than the effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     /// The server does not know the script.
     NoScript,
     /// Another server, whose address this is, has these names.
     Moved(String),
-    /// The cluster is down. The client beneath says it of every request that has no answer.
+    /// The cluster is down. The client reports this for every request that has no answer.
     ClusterDown,
-    /// The server refused what it had begun perhaps: nobody knows how far a write of it came.
+    /// The server refused a request that it may have begun: nobody knows how much of a write was
+    /// done.
     Stopped,
 }
 
-/// The server's or the system's words.
+/// The words of the server or of the system.
 #[derive(Debug)]
 struct Said {
     words: String,
@@ -45,12 +46,12 @@ impl std::fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// Returns what the server's answer says besides its effect.
+/// Returns the code of a failure, if it has one.
 pub(crate) fn code(failed: &RequestError) -> Option<&Code> {
     failed.error.cause()?.downcast_ref::<Said>()?.code.as_ref()
 }
 
-/// What an answer, or the lack of one, means.
+/// The meaning of an answer, or of the lack of one.
 struct Meaning {
     effect: Effect,
     kind: ErrorKind,
@@ -78,16 +79,16 @@ impl Meaning {
     }
 }
 
-/// A request that failed for a reason of our own finding.
+/// Makes the failure of a request for a reason that this library found.
 pub(crate) fn failure(effect: Effect, kind: ErrorKind, why: impl Into<String>) -> RequestError {
     RequestError::new(effect, Error::new(kind, why.into()))
 }
 
-/// Reads what came in place of an answer.
+/// Reads the error that came in place of an answer.
 pub(crate) fn failed(server: &str, error: &ClientError) -> RequestError {
     let said = error.details();
     let meaning = of_answer(said).unwrap_or_else(|| match error.kind() {
-        // The client looked at what it was to send, and sent nothing.
+        // The client checked the request and did not send it.
         ClientKind::InvalidArgument | ClientKind::InvalidCommand | ClientKind::Backpressure => {
             Meaning::new(Effect::Refused, ErrorKind::Other)
         }
@@ -96,9 +97,9 @@ pub(crate) fn failed(server: &str, error: &ClientError) -> RequestError {
     meaning.told(server, said)
 }
 
-/// Reads why no connection was made: nothing of ours was sent.
+/// Reads why no connection was made. Nothing was sent.
 pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) -> RequestError {
-    // The client hands on what the system and TLS say as they show themselves to programmers.
+    // The client passes on the errors of the system and of TLS in their `Debug` form.
     let said = error.details();
     let has = |part: &str| said.contains(part);
     let unavailable = |why| Meaning::new(Effect::None, ErrorKind::Unavailable).why(why);
@@ -123,7 +124,7 @@ pub(crate) fn not_connected(server: &str, access: &Access, error: &ClientError) 
     Meaning { effect, ..meaning }.told(server, said)
 }
 
-/// What TLS has against the server, or the server against us.
+/// Returns the meaning of a TLS error, be it ours about the server or the server's about us.
 fn of_tls(said: &str) -> Option<(ErrorKind, &'static str)> {
     let has = |part: &str| said.contains(part);
     if has("InvalidCertificate") {
@@ -135,25 +136,27 @@ fn of_tls(said: &str) -> Option<(ErrorKind, &'static str)> {
     }
 }
 
-/// Whether the system says that there is no way to the server: what it says of one that hung up may be the server's own doing.
+/// Returns whether the system says that there is no way to the server. What it says of a server
+/// that hung up does not count, for that may be the server's own doing.
 fn is_system(said: &str) -> bool {
     ["HostUnreachable", "NetworkUnreachable", "NetworkDown", "AddrNotAvailable", "TimedOut"]
         .iter()
         .any(|kind| said.contains(kind))
 }
 
-/// A server that was spoken to in TLS, and answers to plain text.
+/// Makes the failure of a server that was spoken to in TLS and answers in plain text.
 pub(crate) fn no_tls(server: &str) -> RequestError {
     failure(Effect::Refused, ErrorKind::InvalidArgument, format!("{server}: {NO_TLS}"))
 }
 
-/// A node that refuses everything, because it does not see enough of the others.
+/// Makes the failure of a node that refuses everything, because it does not see enough of the
+/// others.
 pub(crate) fn cluster_down(server: &str) -> RequestError {
     failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{server}: {DOWN}"))
 }
 
-/// The words alone. The client shows the system's errors as programmers see them: `Custom { kind: …, error: "…" }`, `Os {
-/// code: …, message: "…" }`, `Kind(ConnectionReset)`.
+/// Returns the words alone. The client shows the system's errors in their `Debug` form: `Custom {
+/// kind: …, error: "…" }`, `Os { code: …, message: "…" }`, `Kind(ConnectionReset)`.
 fn plain(said: &str) -> String {
     for field in ["message: \"", "error: \""] {
         if let Some((_, rest)) = said.split_once(field) {
@@ -163,12 +166,12 @@ fn plain(said: &str) -> String {
     if let Some(kind) = said.strip_prefix("Kind(").and_then(|rest| rest.strip_suffix(')')) {
         return words(kind);
     }
-    // A line is enough; scripts tell where they stood behind it.
+    // The first line is enough. Errors in scripts also tell the place in the script.
     let said = said.split(" script: ").next().unwrap_or(said).lines().next().unwrap_or_default();
     said.strip_prefix("KVDAMAGED ").unwrap_or(said).to_owned()
 }
 
-/// `ConnectionReset` as people write it.
+/// Writes a name such as `ConnectionReset` as words: `connection reset`.
 fn words(name: &str) -> String {
     let mut words = String::new();
     for c in name.chars() {
@@ -180,9 +183,10 @@ fn words(name: &str) -> String {
     words
 }
 
-/// What the server's first word means, which is a code: `None` for what is no answer of a server. But for the last two, it
-/// says them before it does anything of a script of ours. `CLUSTERDOWN` is the server's own for the request that it answers
-/// alone: the client beneath ends the connection, and says so of all that was on its way.
+/// Returns the meaning of the server's first word, which is a code; `None` for what is no answer
+/// of a server. The server gives all codes but the last two of the list before a script of ours
+/// does anything. `CLUSTERDOWN` is the server's answer to one request alone: the client then ends
+/// the connection, and reports the same for all requests under way.
 fn of_answer(said: &str) -> Option<Meaning> {
     let refused = |kind| Meaning::new(Effect::Refused, kind);
     let busy = || Meaning::new(Effect::RefusedHere, ErrorKind::Unavailable);
@@ -200,14 +204,14 @@ fn of_answer(said: &str) -> Option<Meaning> {
         }
         "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => busy(),
         "OOM" => refused(ErrorKind::NoSpace).why("has no memory left by its `maxmemory`"),
-        // Of our own scripts, before they write anything.
+        // Our own scripts give this code, before they write anything.
         "KVDAMAGED" => refused(ErrorKind::Corrupt)
             .why("a record of this library's was changed by somebody else; delete it there"),
         "NOAUTH" => refused(ErrorKind::Unauthenticated).why("asks for a user and a password"),
         "WRONGPASS" => refused(ErrorKind::Unauthenticated).why("does not know this user and password"),
         "NOPERM" | "DENIED" => refused(ErrorKind::PermissionDenied),
         "NOPROTO" => refused(ErrorKind::Unsupported).why("is too old; kv-redis needs Redis 7.0"),
-        // Of what a script of ours may not do, which it finds out before it changes anything.
+        // A script lacks a right, and finds that out before it changes anything.
         "ERR"
             if said.contains("The user executing the script can't")
                 || said.contains("ACL failure in script") =>
@@ -246,12 +250,12 @@ pub(crate) fn invalid(why: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.to_owned())
 }
 
-/// Returns the error of a record, or an answer, that is none of ours.
+/// Returns the error of a record or an answer that this library never writes.
 pub(crate) fn corrupt(what: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, what)
 }
 
-/// Nothing was heard in time.
+/// Makes the failure of a request for which nothing was heard in time.
 pub(crate) fn silent(server: &str, effect: Effect, what: &str, within: Duration) -> RequestError {
     failure(effect, ErrorKind::Timeout, format!("{server}: no {what} within {within:?}"))
 }

@@ -1,4 +1,4 @@
-//! Leases: sets of keys that end together.
+//! Leases: each is a set of keys that end together.
 
 use crate::{
     client::{
@@ -27,7 +27,7 @@ async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>)
     core.client.run(RetrySafety::Repeatable, deadline, &request).await
 }
 
-/// Renews it and all its keys, step by step, to one moment.
+/// Renews a lease and all its keys, step by step, until one and the same moment.
 async fn renew(core: &Core, id: &str, ttl: Duration, each: Duration, millis: &str) -> Result<()> {
     let (mut till, mut from) = (String::new(), "0".to_owned());
     loop {
@@ -45,7 +45,7 @@ async fn renew(core: &Core, id: &str, ttl: Duration, each: Duration, millis: &st
     }
 }
 
-/// Ends it, and deletes its keys step by step; whether it was there.
+/// Ends a lease and deletes its keys step by step. Returns whether it was there.
 async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
     let mut was_there = false;
     loop {
@@ -54,7 +54,7 @@ async fn revoke(core: &Core, id: &str, each: Duration) -> Result<bool> {
         let mut answer = answer.list()?;
         was_there |= next(&mut answer)?.number()? == 1;
         if next(&mut answer)?.number()? == 0 {
-            // What a repeat finds is no answer for the first try.
+            // What a repeat finds does not answer for the first attempt.
             return undone(was_there, is_repeat);
         }
     }

@@ -16,13 +16,13 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How many items, and how many bytes, a page holds.
+/// The most items of a page, and its most bytes.
 const ITEMS: usize = 1000;
 const BYTES: usize = 1 << 20;
-/// How many keys are read at once.
+/// The most keys that one request reads.
 const MOST_KEYS: usize = 1000;
 
-/// What a page tells.
+/// The parts of a key that a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Keys with their values.
@@ -31,13 +31,13 @@ pub(crate) enum Wanted {
     Keys,
 }
 
-/// What is asked for.
+/// The parameters of a listing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
-    /// The immediate children alone.
+    /// Only the immediate children are listed.
     pub(crate) children: bool,
     pub(crate) wanted: Wanted,
-    /// What is left of lives too.
+    /// The time that is left of each key's life is asked for too.
     pub(crate) lives: bool,
     pub(crate) most: usize,
 }
@@ -48,16 +48,16 @@ pub(crate) struct Found {
     pub(crate) key: Key,
     pub(crate) version: Version,
     pub(crate) value: Bytes,
-    /// What is left of its life.
+    /// The time that is left of its life.
     pub(crate) left: Option<Duration>,
 }
 
-/// What a page holds.
+/// The contents of a page.
 pub(crate) struct Rows {
     pub(crate) rows: Vec<Row>,
-    /// Where the next page begins.
+    /// The bound at which the next page begins, if there is one.
     pub(crate) more: Option<String>,
-    /// The last number given before it was read.
+    /// The last number that was given before the page was read.
     pub(crate) last: u64,
 }
 
@@ -66,16 +66,16 @@ pub(crate) enum Row {
     Directory(Directory),
 }
 
-/// Returns the bounds of what lies strictly below a directory.
+/// Returns the bounds of the names that lie strictly below a directory.
 pub(crate) fn below(directory: &Directory) -> (String, String) {
     if directory.is_root() {
         return ("-".into(), "+".into());
     }
-    // The character behind a slash.
+    // `0` is the character behind a slash.
     (format!("[{}/", directory.as_str()), format!("({}0", directory.as_str()))
 }
 
-/// Returns the rows from a bound on.
+/// Reads the rows from a bound on.
 pub(crate) async fn rows(
     core: &Core,
     directory: &Directory,
@@ -135,7 +135,7 @@ pub(crate) async fn page(
                 Position::Key(key) => format!("({key}"),
                 Position::Directory(directory) => format!("[{}", directory.start()),
             };
-            // A place before the directory's beginning is none.
+            // A position before the directory means its beginning.
             if place.start().as_bytes() < directory.start().as_bytes() { start } else { at }
         }
         (None, None) => start,
@@ -169,7 +169,7 @@ pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Resul
         let names = rest.iter().map(|key| core.names.key(key.as_str()));
         let arguments = rest.iter().map(|key| key.as_str().into());
         let answer = core.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
-        // Of large values an answer has a few.
+        // An answer has fewer values than were asked for where they are large.
         let found = answer.list()?;
         if found.len() == 0 {
             return Err(not_ours());
@@ -189,7 +189,7 @@ pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Resul
     Ok(all)
 }
 
-/// Returns whether there is such a key.
+/// Returns whether the key exists.
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let name = [core.names.key(key.as_str())];
     let answer = core.run(RetrySafety::Read, options.deadline, &script::EXISTS, name, []).await?;

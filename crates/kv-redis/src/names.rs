@@ -3,21 +3,24 @@
 use fred::util::redis_keyslot;
 use kv_core::{Directory, Key};
 
-/// All names of a store begin with its prefix; its own with the prefix and `.kv/`, which no key can begin with.
+/// The names of one store. All of them begin with its prefix; those of its own records with the
+/// prefix and `.kv/`, which no key can begin with.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
-    /// The database: what is published reaches the listeners of all of them, so that the names of channels have it.
+    /// The database. Messages reach the listeners of all databases, so that the names of channels
+    /// hold its number.
     database: u8,
 }
 
 impl Names {
-    /// Takes the prefix byte for byte, in this database.
+    /// Makes the names of a prefix, byte for byte, in this database.
     pub(crate) fn new(prefix: String, database: u8) -> Self {
         Self { prefix, database }
     }
 
-    /// Gives all names one hash tag, as a cluster needs: that of the prefix where it has one, else the prefix is made one.
+    /// Makes names that share one hash tag, as a cluster needs: that of the prefix where it has
+    /// one, else the whole prefix becomes one.
     pub(crate) fn tagged(prefix: &str) -> Self {
         let tagged = match tag(prefix) {
             Some(_) => prefix.to_owned(),
@@ -27,7 +30,7 @@ impl Names {
         Self::new(tagged, 0)
     }
 
-    /// Names one of the parts of a spread store.
+    /// Makes the names of one part of a spread store.
     pub(crate) fn part(prefix: &str, part: u16) -> Self {
         Self::new(format!("{{{prefix}{part:02}}}"), 0)
     }
@@ -36,17 +39,17 @@ impl Names {
         &self.prefix
     }
 
-    /// Returns what every script is told of its store.
+    /// Returns the argument that tells every script its database and prefix.
     pub(crate) fn identity(&self) -> String {
         format!("{}:{}", self.database, self.prefix)
     }
 
-    /// Returns the server's name of a key.
+    /// Returns the name of a key on the server.
     pub(crate) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// Returns the key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for a name that is no key of this store.
     pub(crate) fn parse(&self, name: &[u8]) -> Option<Key> {
         Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
     }
@@ -55,22 +58,22 @@ impl Names {
         format!("{}.kv/{area}{name}", self.prefix)
     }
 
-    /// Returns the names that every script is given.
+    /// Returns the names of the records that every script is given.
     pub(crate) fn store(&self) -> [String; 4] {
         ["meta", "index", "clock", "ends"].map(|area| self.own(area, ""))
     }
 
-    /// Returns the name of the note that tells over how many parts a store is spread.
+    /// Returns the name of the note of the number of parts of a spread store.
     pub(crate) fn parts(&self) -> String {
         self.own("parts", "")
     }
 
-    /// Returns the name of a lease, and what it is called while it is revoked.
+    /// Returns the name of a lease, and its name while it is revoked.
     pub(crate) fn lease(&self, id: &str) -> [String; 2] {
         [self.own("lease/", id), self.own("ended/", id)]
     }
 
-    /// Returns the names of the line of a lock, and of what those in it brought.
+    /// Returns the names of the queue of a lock, and of what its contenders brought.
     pub(crate) fn lock(&self, lock: &Key) -> [String; 2] {
         [self.own("lock/", lock.as_str()), self.own("held/", lock.as_str())]
     }
@@ -99,17 +102,18 @@ impl Names {
         self.on("session/", id)
     }
 
-    /// Returns a channel of one connection, by which it is known to be subscribed still.
+    /// Returns the channel of one connection, by which that one is known to be still subscribed.
     pub(crate) fn on_link(&self, id: u64) -> String {
         self.on("link/", &format!("{id:x}"))
     }
 
-    /// Returns a pattern of the server's for the channels of all watches.
+    /// Returns the server's pattern for the channels of all watches.
     pub(crate) fn on_all(&self) -> String {
         pattern(&self.on("", ""))
     }
 
-    /// Returns the directory that such a channel is about: that of the key, or the watched one.
+    /// Returns the directory that a channel of a watch is about: that of the key, or the watched
+    /// one.
     pub(crate) fn watched(&self, channel: &str) -> Option<String> {
         let watched = channel.strip_prefix(&self.on("", ""))?;
         watched.strip_prefix("key/").or_else(|| watched.strip_prefix("tree/")).map(str::to_owned)
@@ -120,18 +124,18 @@ impl Names {
         redis_keyslot(self.prefix.as_bytes())
     }
 
-    /// Returns the part of a spread store that a key is in.
+    /// Returns the number of the part of a spread store that a key is in.
     pub(crate) fn part_of(key: &str, parts: u16) -> u16 {
         redis_keyslot(key.as_bytes()) % parts.max(1)
     }
 
-    /// Returns a pattern of the server's for all names that begin with the directory.
+    /// Returns the server's pattern for all names that begin with the directory.
     pub(crate) fn pattern(&self, directory: &Directory) -> String {
         pattern(&self.key(&directory.start()))
     }
 }
 
-/// Returns a pattern for all that begins so.
+/// Returns a pattern for all names that begin like this.
 fn pattern(start: &str) -> String {
     let mut pattern = String::new();
     for c in start.chars() {

@@ -1,5 +1,5 @@
-//! A store over its parts: one slot, or several that the keys are spread over. It chooses the part of a call, or makes the
-//! answers of all parts one.
+//! A store as its parts: one, or several that its keys are spread over, each in a slot of its own.
+//! It chooses the part of a call, or joins the answers of all parts.
 
 use crate::{
     client::script,
@@ -27,14 +27,15 @@ use kv_core::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A store in one slot, with what ends with it.
+/// One part: a store in one slot, and the sessions that end with it.
 pub(crate) struct Part {
     pub(crate) core: Arc<Core>,
     pub(crate) sessions: Sessions,
 }
 
 impl Part {
-    /// Gives back what is open, and ends the connections; says what could not be given back.
+    /// Gives back open locks and leases, and ends the connections. Returns the first error of one
+    /// that could not be given back.
     async fn close(&self) -> Result<()> {
         let given_back = self.core.tasks.finish().await;
         let ended = self.sessions.end().await;
@@ -51,12 +52,12 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Makes one store of its parts.
+    /// Makes one store of these parts.
     pub(crate) fn of(cores: Vec<Core>) -> Result<Self> {
         let none = || Error::new(ErrorKind::InvalidArgument, "a store of no part");
         let mut capabilities = cores.first().ok_or_else(none)?.capabilities.clone();
         if cores.len() > 1 {
-            // What needs one slot.
+            // These need one slot.
             capabilities.max_txn_ops = 0;
             capabilities.max_txn_bytes = 0;
             capabilities.lease = None;
@@ -68,7 +69,7 @@ impl Spread {
         Ok(Self { parts: cores.into_iter().map(part).collect(), capabilities })
     }
 
-    /// Returns how many parts there are.
+    /// Returns the number of parts.
     pub(crate) fn len(&self) -> usize {
         self.parts.len()
     }
@@ -84,7 +85,7 @@ impl Spread {
         &self.parts[usize::from(Names::part_of(key.as_str(), count))]
     }
 
-    /// Returns what the calls about this key take.
+    /// Returns the core of the part of this key.
     pub(crate) fn core(&self, key: &Key) -> &Arc<Core> {
         &self.part(key).core
     }
@@ -94,10 +95,10 @@ impl Spread {
         self.first().filter(|_| self.parts.len() == 1)
     }
 
-    /// Returns the part, for what needs one slot.
+    /// Returns the part, for a call that needs one slot.
     ///
     /// # Errors
-    /// `Unsupported` where there are several.
+    /// `Unsupported` where there are several parts.
     pub(crate) fn only(&self, what: &str) -> Result<&Arc<Core>> {
         self.whole().ok_or_else(|| self.capabilities.unsupported(what))
     }
@@ -130,7 +131,8 @@ impl Spread {
         }
     }
 
-    /// Makes one page of the parts' pages, in order: the first of what each has, up to where one of them was cut.
+    /// Makes one page of the parts' pages, in order: their first items, up to where one of them
+    /// was cut.
     async fn page(
         &self,
         directory: &Directory,
@@ -143,7 +145,7 @@ impl Spread {
         }
         let pages = self.parts.iter().map(|part| first_page(&part.core, directory, &options));
         let pages: Vec<Page> = try_join_all(pages).await?;
-        // Behind the last of a page that has a next one, its part may have more.
+        // Behind the last item of a page that has a next one, its part may have more.
         let last = |page: &Page| page.items.last().filter(|_| page.next.is_some()).map(Item::position);
         let cut = pages.iter().filter_map(last).min();
         let mut items = BTreeMap::new();
@@ -180,13 +182,13 @@ impl Spread {
         }
     }
 
-    /// Takes up what other tools did, in all parts at once.
+    /// Adopts the changes of other tools, in all parts at once.
     pub(crate) async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         let parts = self.parts.iter().map(|part| adopt::adopt(&part.core, directory, options));
         Ok(try_join_all(parts).await?.into_iter().sum())
     }
 
-    /// Returns how the servers are.
+    /// Returns the health of the servers.
     pub(crate) async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let parts = stream::iter(&self.parts).then(|part| part.core.health(options));
         let all: Vec<Health> = parts.try_collect().await?;
@@ -200,15 +202,15 @@ impl Spread {
         Ok(health)
     }
 
-    /// Gives back what is open, and ends the connections.
+    /// Gives back open locks and leases, and ends the connections.
     pub(crate) async fn close(&self) -> Result<()> {
         let closed = join_all(self.parts.iter().map(|part| part.close())).await;
         closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 }
 
-/// Refuses a number of parts that is not the store's, as its first part knows it: whoever opened it by another would find a part
-/// of its keys, and write others a second time.
+/// Refuses a number of parts that is not the store's, as its first part notes it. A client with
+/// another number would find only some of the keys, and write others a second time.
 pub(crate) async fn check_parts(first: &Core, asked: u16, deadline: Deadline) -> Result<()> {
     let note = first.names.parts();
     let number = Value::from(i64::from(asked));
@@ -221,7 +223,7 @@ pub(crate) async fn check_parts(first: &Core, asked: u16, deadline: Deadline) ->
     }
 }
 
-/// Returns the first page of a part that is not empty, unless all are.
+/// Returns the first page of a part that is not empty; an empty one if all are.
 async fn first_page(core: &Core, directory: &Directory, options: &ListOptions) -> Result<Page> {
     let mut page = list::page(core, directory, None, options).await?;
     while let Some(next) = page.next.as_ref().filter(|_| page.items.is_empty()) {
@@ -230,7 +232,8 @@ async fn first_page(core: &Core, directory: &Directory, options: &ListOptions) -
     Ok(page)
 }
 
-/// Makes one watch of the parts' watches; `Synced` when all of them are, and when one of them is again.
+/// Makes one watch of the parts' watches. It is `Synced` when all of them are, and again whenever
+/// one of them is again.
 fn joined(parts: Vec<WatchStream>) -> WatchStream {
     let waiting = parts.len();
     let parts = parts.into_iter().enumerate().map(|(n, part)| part.map(move |event| (n, event)).boxed());

@@ -1,4 +1,4 @@
-//! The trait [`Store`]: each method calls the module that does its work.
+//! The trait [`Store`]. Each method calls the module that does its work.
 
 use crate::{core::Core, lease, list, lock, spread::Spread, write};
 use kv_core::{
@@ -11,12 +11,13 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store on one server or cluster, below one prefix; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store on one server or cluster, below one prefix; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct Redis(Arc<Spread>);
 
 impl Redis {
-    /// Makes the store of its parts.
+    /// Makes one store of these parts.
     pub(crate) fn of(cores: Vec<Core>) -> Result<Self> {
         Ok(Self(Arc::new(Spread::of(cores)?)))
     }

@@ -1,10 +1,10 @@
-//! Versions as the scripts write them, and what is noted of a key at its last write.
+//! Versions as the scripts write them, and the notes of keys at their last writes.
 
 use crate::client::answer::Answer;
 use kv_core::{Error, ErrorKind, Result, Version, backend::unique};
 use sha1::{Digest, Sha1};
 
-/// The low half of a version that was made of the bytes that another tool wrote.
+/// The bit of the low half that marks a version made of the bytes that another tool wrote.
 const FOREIGN: u64 = 1 << 63;
 
 /// Returns a new random number: the part of a version that is the write's own.
@@ -12,7 +12,7 @@ pub(crate) fn nonce() -> u64 {
     unique() >> 1
 }
 
-/// Returns what is noted of a value, to know it again: the first 60 bits of its SHA-1, in hex.
+/// Returns the digest by which a value is known again: the first 60 bits of its SHA-1, in hex.
 pub(crate) fn digest(value: &[u8]) -> String {
     let mut hex: String = Sha1::digest(value).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     hex.truncate(15);
@@ -39,7 +39,7 @@ pub(crate) fn version_of_text(text: &str) -> Result<Version> {
     parts.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{text:?} is no version")))
 }
 
-/// What was noted of a key at its last write here.
+/// The note of a key, made at its last write through the library.
 #[derive(Debug)]
 pub(crate) struct Note {
     version: Version,
@@ -47,7 +47,8 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// What was noted; `None` where nothing was, or where it cannot be read, as the scripts have it.
+    /// Reads a note; `None` where there is none, or where it cannot be read, by the same rules as
+    /// the scripts'.
     pub(crate) fn of(answer: Answer) -> Result<Option<Self>> {
         let Some(answer) = answer.some() else { return Ok(None) };
         Ok(std::str::from_utf8(&answer.bytes()?).ok().and_then(Self::read))
@@ -67,7 +68,8 @@ impl Note {
         Some(Self { version, digest: digest.to_owned() })
     }
 
-    /// The version of a value with this note; one made of the bytes where another tool wrote them since.
+    /// Returns the version of a value with this note: the noted one, or one made of the bytes
+    /// where another tool has written since.
     pub(crate) fn version(note: Option<Self>, value: &[u8]) -> Result<Version> {
         let digest = digest(value);
         match note {
@@ -79,7 +81,7 @@ impl Note {
         }
     }
 
-    /// The version that was noted, whatever is there by now.
+    /// Returns the version that was noted, whatever the value is by now.
     pub(crate) fn noted(note: Option<Self>) -> Version {
         note.map_or(Version::new(0, 0), |note| note.version)
     }

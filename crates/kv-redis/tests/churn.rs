@@ -1,4 +1,5 @@
-//! New watches while what they watch changes as fast as it can: what was published before a reading is no news after it.
+//! New watches of targets that change as fast as they can: a message that was published before a
+//! listing is no news after it.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Runs the work again and again in three tasks until it is dropped.
+/// Runs the work again and again, in three tasks, until this is dropped.
 struct Churn(JoinSet<Result<(), kv_core::Error>>, Arc<AtomicBool>);
 
 impl Churn {
@@ -46,7 +47,7 @@ impl Churn {
     }
 }
 
-/// Reads some events of a new watch; what went wrong in them.
+/// Reads some events of a new watch, and returns what is wrong with them.
 async fn read(call: kv_core::WatchCall, events: usize) -> Result<Vec<String>, Failure> {
     let mut watch = call.await?;
     let (mut newest, mut all, mut wrong) = (HashMap::new(), Vec::new(), Vec::new());

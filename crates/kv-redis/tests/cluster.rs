@@ -1,4 +1,5 @@
-//! Clusters, and a master with sentinels: the master of our slot is killed, paused, and gives its place away.
+//! Clusters, and a master with sentinels: the master of our slot is killed, paused, and hands over
+//! to its replica.
 
 mod common;
 
@@ -10,7 +11,7 @@ use kv_testsuite::{
 };
 use std::time::Duration;
 
-/// Short, so that what a lost master costs is paid often.
+/// The deadline of calls: short, so that the loss of a master is often met.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 async fn open(cluster: &Cluster) -> Result<Kv, Failure> {
@@ -30,7 +31,7 @@ async fn the_master_is_killed() -> Result<(), Failure> {
     goes_on(&kv, away, async || master.start().await).await
 }
 
-/// By another one it would find a part of the keys, and write others a second time.
+/// With another number, a store would find only some of the keys, and write others a second time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spread_store_is_opened_by_its_own_number_of_parts_alone() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 5000).await?;
@@ -68,7 +69,7 @@ async fn the_master_is_paused() -> Result<(), Failure> {
     goes_on(&kv, away, back).await
 }
 
-/// No connection breaks: the node that gave its place away ends its subscriptions, and refuses writes.
+/// No connection breaks: the node that handed over ends its subscriptions, and refuses writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_gives_its_place_away() -> Result<(), Failure> {
     let cluster = Cluster::start("redis8", 1000).await?;
@@ -93,13 +94,14 @@ async fn the_master_gives_its_place_away() -> Result<(), Failure> {
     goes_on(&kv, away, async || Ok(())).await
 }
 
-/// The slot is moved to another node that lives on beside the old one: its subscriptions end without a word.
+/// The slot is moved to another node, and the old one lives on: it ends its subscriptions without
+/// a message.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slot_is_moved() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
     let kv = open(&cluster).await?;
     let from = cluster.owner("{app/}").await?;
-    // Slots of other nodes.
+    // The owners of slots of other nodes.
     let mut others = Vec::new();
     for name in ["a", "b", "c", "d", "e", "f"] {
         let owner = cluster.owner(name).await?;
@@ -159,23 +161,24 @@ async fn a_cluster_says_what_it_may_lose() -> Result<(), Failure> {
     tagged.put("a", "1").await?;
     let owner = cluster.owner("x{t}/a").await?;
     assert_eq!(owner.resp().await?.say("GET x{t}/a").await?, Reply::Text(b"1".into()));
-    // One who opens it as what it is not is told.
+    // Opened as a single server, it is refused with the way out.
     let e = kv_redis::open(&format!("redis://{}/", master.address)).await.unwrap_err();
     assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("redis-cluster://"), "{e}");
     Ok(())
 }
 
-/// A cluster that is down says so before it does anything.
+/// A cluster that is down refuses a write before it does anything of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_down_did_nothing() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
     let kv = open(&cluster).await?;
     kv.put("a", "1").await?;
-    // By a handle of its own: behind a reading of the watch's, what the server says would not be known to be said of a put.
+    // The watch has a handle of its own: behind one of its reads on the same connection, a refusal
+    // could not be known to be that of a put.
     let watching = open(&cluster).await?;
     let mut watch = watching.watch_tree("").await?;
     while watch.event().await? != WatchEvent::Synced {}
-    // Another master, and its replica: its slots are nobody's.
+    // Kills another master and its replica, so that its slots have no node.
     let ours = cluster.owner("{app/}").await?.address;
     let mut lost = None;
     for name in ["a", "b", "c", "d", "e", "f"] {
@@ -202,7 +205,8 @@ async fn a_cluster_that_is_down_did_nothing() -> Result<(), Failure> {
             for (i, put) in puts.into_iter().enumerate() {
                 match put {
                     Ok(_) => written.push(format!("n/{n}/{i}")),
-                    // Behind the one that was refused first, others of the same connection are not known of.
+                    // Behind the put that was refused first, the outcome of others on the same
+                    // connection is unknown.
                     Err(e) if e.kind() == ErrorKind::OutcomeUnknown && is_any_refused => {}
                     Err(e) => {
                         assert_eq!(e.kind(), ErrorKind::Unavailable, "{n}/{i}: {e}");

@@ -1,5 +1,5 @@
-//! The conformance suite on Redis 7, or on the live server that `KV_REDIS_URL` names: `cargo test -p kv-redis --test
-//! conformance`, with a part of a case's name behind `--` for some of it.
+//! The conformance suite on Redis 7, or on the live server that `KV_REDIS_URL` names: `cargo test
+//! -p kv-redis --test conformance`, with a part of a case's name behind `--` for some of it.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What is ours on the server, and was written over by somebody else: it is found before anything is written, nothing
-//! panics, and it is never taken for "nobody".
+//! Records of ours that somebody else wrote over: the damage is found before anything is written,
+//! nothing panics, and a damaged lock is never taken for a free one.
 
 mod common;
 
@@ -14,7 +14,7 @@ async fn opened(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_redis::open(&format!("redis://{}/dam/", node.address)).await?)
 }
 
-/// Everything on the server but the damage itself.
+/// Returns everything on the server but the damage itself.
 async fn all(resp: &mut Resp, but: &str) -> Result<Vec<String>, Failure> {
     let mut names: Vec<_> = resp.say("KEYS *").await?.list().iter().map(Reply::text).collect();
     names.retain(|name| name != but);
@@ -37,7 +37,7 @@ fn corrupt<T: std::fmt::Debug>(what: &str, answer: Answer<T>, names: &str) {
     }
 }
 
-/// Every write is refused as `Corrupt`, and has written nothing.
+/// Checks that every write is refused as `Corrupt`, and has written nothing.
 async fn nothing_is_written(kv: &Kv, resp: &mut Resp, names: &str) -> Result<(), Failure> {
     let before = all(resp, names).await?;
     corrupt("put", kv.put("new", "1").await, names);
@@ -90,7 +90,8 @@ async fn a_counter_that_we_never_write() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a watch begins with while the counter makes no sense hides nothing of what is written when it does.
+/// The listing of a watch that begins while the counter is damaged hides nothing that is written
+/// when the counter is mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_began_under_a_damaged_counter_tells_all_that_follows() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -138,7 +139,7 @@ async fn records_of_another_type() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A note that cannot be read is none: the key is there, and everything else too.
+/// A note that cannot be read counts as none: the key is there, and everything else too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_note_hides_nothing() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -163,7 +164,7 @@ async fn an_unreadable_note_hides_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The numbers of a line that somebody changed.
+/// Somebody changed the numbers in a queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_with_numbers_that_we_never_give() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -178,7 +179,8 @@ async fn a_line_with_numbers_that_we_never_give() -> Result<(), Failure> {
         corrupt("lock_holder", kv.lock_holder(&*name).await, "line");
         let mut watch = kv.lock_holder(&*name).watch().await?;
         corrupt("its watch", watch.event().await, "line");
-        // Its late writes are refused, and it is told so; others are not let in beside it.
+        // The late writes of the holder are refused, and it is told so; no other contender gets
+        // the lock beside it.
         assert!(kv.put("a", "").fenced(&guard).await.is_err());
         let e = soon("the loss to be known", guard.lost()).await?;
         assert!(e.to_string().contains("line") || e.to_string().contains("place"), "{e}");
@@ -188,7 +190,7 @@ async fn a_line_with_numbers_that_we_never_give() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Names in a line that are no contenders, and lines that are none.
+/// Names in a queue that are no contenders, and queues that are none.
 #[tokio::test(flavor = "multi_thread")]
 async fn junk_in_a_line_is_nobody_and_takes_nobodys_place() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -207,7 +209,7 @@ async fn junk_in_a_line_is_nobody_and_takes_nobodys_place() -> Result<(), Failur
     Ok(())
 }
 
-/// One lock whose line is damaged is lost; the others of its session are not.
+/// A lock whose queue is damaged is lost; the others of its session are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_line_takes_no_other_lock_with_it() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -228,7 +230,7 @@ async fn a_damaged_line_takes_no_other_lock_with_it() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What makes a line unreadable, and what makes it readable again.
+/// A record of a queue, the commands that damage it, and the commands that mend it.
 const LINES: [(&str, &[&str], &[&str]); 2] = [
     (
         "dam/.kv/lock/l",
@@ -246,7 +248,8 @@ async fn said(resp: &mut Resp, all: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lock that could not be given back while its line was damaged is given back when it is not.
+/// A lock that could not be given back while its queue was damaged is given back when it is
+/// mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_was_damaged_for_a_while_is_left_later() -> Result<(), Failure> {
     for (name, broken, mended) in LINES {
@@ -265,7 +268,8 @@ async fn a_line_that_was_damaged_for_a_while_is_left_later() -> Result<(), Failu
     Ok(())
 }
 
-/// A lock that is lost by the damage of its line is free after it, though its guard is there and its session lives on.
+/// A lock that is lost by damage to its queue is free after it, though its guard exists and its
+/// session lives on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_lost_a_damaged_line_stands_in_nobodys_way() -> Result<(), Failure> {
     for (name, broken, mended) in LINES {
@@ -292,7 +296,8 @@ async fn who_lost_a_damaged_line_stands_in_nobodys_way() -> Result<(), Failure> 
     Ok(())
 }
 
-/// A session that somebody wrote over has no end: whoever is behind it is told, and does not wait for ever.
+/// A session that somebody wrote over has no end: a contender behind it gets an error, and does
+/// not wait for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_session_is_named_to_who_waits_behind_it() -> Result<(), Failure> {
     let node = single("redis").await?;

@@ -1,4 +1,5 @@
-//! Databases of one server are stores of their own: nothing of one is seen, told or waited for in another.
+//! Databases of one server are stores of their own: nothing of one is seen, told or waited for in
+//! another.
 
 mod common;
 
@@ -33,7 +34,7 @@ async fn watches_are_told_of_their_own_database() -> Result<(), Failure> {
         one.delete("k").await?;
         let theirs = one.new_lock("leader").value("of one").acquire().await?;
         assert!(zero.lock_holder("leader").await?.is_none());
-        // What comes first is their own.
+        // The first event is that of their own database.
         let ours = zero.new_lock("leader").value("of zero").acquire().await?;
         zero.put("k", "again").await?;
         for watch in [&mut tree, &mut key] {
@@ -47,7 +48,7 @@ async fn watches_are_told_of_their_own_database() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lock of the same name in the other database is another lock, also for those who wait.
+/// A lock of the same name in the other database is another lock, also for contenders that wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_are_woken_in_their_own_database() -> Result<(), Failure> {
     let (_node, zero, one) = both("redis").await?;
@@ -63,7 +64,7 @@ async fn waits_are_woken_in_their_own_database() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads on until the fold of what was told is the listing.
+/// Reads events until their fold equals the listing.
 async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, Version>) -> Result<(), Failure> {
     let there: BTreeMap<_, _> =
         kv.list("d").await?.into_iter().map(|entry| (entry.key.to_string(), entry.version)).collect();
@@ -80,7 +81,8 @@ async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, Version>) 
     .await?
 }
 
-/// Two databases change places, as many keys in each: after `adopt` the watches of both are at what is there.
+/// Two databases with equally many keys change places: after `adopt` the watches of both show the
+/// new contents.
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_that_change_places() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {

@@ -1,4 +1,4 @@
-//! What a failover loses, between a master and a replica, and with sentinels.
+//! The losses of a failover, between a master and a replica, and with sentinels.
 
 mod common;
 
@@ -10,10 +10,11 @@ use kv_testsuite::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// Short, so that what a lost master costs is paid often.
+/// The deadline of calls: short, so that the loss of a master is often met.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a failover loses is found out by fences and watches: a replica that has heard nothing for a while takes over.
+/// Fences and watches find the losses of a failover: a replica that has heard nothing for a while
+/// takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     let master = common::single("redis").await?;
@@ -60,20 +61,22 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
         Ok::<_, Failure>(())
     })
     .await??;
-    // A compare-and-swap from what was lost fails, and what is written now was never given before.
+    // A compare-and-swap from a lost version fails, and the version of a new write was never given
+    // before.
     assert!(kv.put("d/k", "x").if_version(lost).await.unwrap_err().is_conflict());
     let next = kv.put("d/k", "next").await?.version;
     assert!(next > lost, "{next} after {lost}");
     let second = soon("the lock that nobody holds by now", kv.new_lock("l").ttl(ttl).acquire()).await??;
     assert!(second.token() > guard.token());
-    // The first one's fence is refused, whatever it believes.
+    // The fence of the first holder is refused, whatever it believes.
     let e = kv.put("d/k", "by the first").fenced(&guard).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::LockLost, "{e}");
     kv.put("d/k", "by the second").fenced(&second).await?;
     Ok(())
 }
 
-/// A place in line that a failover lost is found to be lost, held or waited for, though the session is there.
+/// A place in a queue that a failover lost is found to be lost, whether it held the lock or
+/// waited, though the session exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_a_failover_lost_is_missed() -> Result<(), Failure> {
     let master = common::single("redis").await?;
@@ -129,8 +132,8 @@ async fn a_place_that_a_failover_lost_is_missed() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A master that an operator made a replica, and that hears nothing of the new one: who only reads and watches is not left
-/// with what it has.
+/// An operator made the master a replica, and it hears nothing of the new master: a client that
+/// only reads and watches does not stay with its old data.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_is_none_any_more_is_not_read() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Another client's longest wait for a key, from here on.
+/// Another client that reads a key again and again, and measures its longest wait.
 struct Reader(tokio::task::JoinHandle<kv_core::Result<Duration>>, Arc<AtomicBool>);
 
 impl Reader {
@@ -41,7 +41,7 @@ impl Reader {
     }
 }
 
-/// Renewals and revocations go in steps, between which others are served.
+/// Renewals and revocations go in steps, between which other calls are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
     const KEYS: usize = 100_000;
@@ -50,7 +50,8 @@ async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
     let (kv, other) = (kv_redis::open(&url).await?, kv_redis::open(&url).await?);
     let kv = kv.with_deadline(Duration::from_secs(60));
     other.put("one", "").await?;
-    // A renewal has a quarter of it: two seconds where nothing else runs, ten times as long where much does.
+    // A renewal has a quarter of the TTL. It takes two seconds where nothing else runs, and ten
+    // times as long on a busy machine.
     let ttl = Duration::from_secs(80);
     let lease = kv.lease(ttl).await?;
     let names: Vec<_> = (0..KEYS).map(|n| format!("d/{n}")).collect();
@@ -60,7 +61,8 @@ async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
         assert!(steps.await?.is_committed());
     }
     let lock = other.new_lock("l").ttl(ttl).acquire().await?;
-    // The server counts them. How long one takes says more of the machine than of the step.
+    // The steps are counted by the server. The time of one says more about the machine than about
+    // the step.
     let mut resp = node.resp().await?;
     let mut steps = resp.calls("evalsha").await?;
     let reader = Reader::start(other.clone());
@@ -92,7 +94,8 @@ async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server does it, and the answer is lost: what the repeat finds is no answer for the first.
+/// The server does a request, and its answer is lost: what the repeat finds does not answer for
+/// the first attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_not_told_as_false() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -141,7 +144,7 @@ async fn a_lost_answer_is_not_told_as_false() -> Result<(), Failure> {
     Ok(())
 }
 
-/// So is the number of keys that were adopted.
+/// The count of adopted keys is right, or unknown, when an answer is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn adoptions_are_counted_once_and_all() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -170,7 +173,8 @@ async fn adoptions_are_counted_once_and_all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came late into a line, from an acquisition that was given up, is taken out by whoever keeps its session.
+/// A contender that came late into a queue, from an acquisition that was given up, is taken out by
+/// the renewal of its session.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -179,7 +183,8 @@ async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     let guard = kv.new_lock("kept").ttl(Duration::from_secs(6)).acquire().await?;
     let contender = resp.say("ZRANGE late/.kv/lock/kept 0 0").await?.list()[0].text();
     let session = contender.split(':').next().unwrap_or_default();
-    // As its script would, had it been on its way for longer than the mark of its end lasts.
+    // Writes what the script would have written, had the request been on its way for longer than
+    // the mark of its end lasts.
     let entry = format!("in {session}:fff");
     let name = format!("late/.kv/session/{session}");
     resp.ask(&[b"HSET", name.as_bytes(), entry.as_bytes(), b"5 l"]).await?;
@@ -201,7 +206,8 @@ async fn renewed(lease: &Lease) -> Result<(), Failure> {
     .await
 }
 
-/// What others made permanent has no end, and what they gave an end has that one.
+/// Checks that a key that others made permanent has no end, and that one that they gave an end has
+/// that end.
 async fn are_theirs(resp: &mut Resp) -> Result<(), Failure> {
     for (key, value, is_permanent) in [
         ("set", "theirs", true),
@@ -233,8 +239,8 @@ async fn are_theirs(resp: &mut Resp) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lease renews and deletes what lives by it; what another tool, or a store around this one or inside of it, has put in its
-/// place since has another end, or none.
+/// A lease renews and deletes the keys that are under it. A key that another tool, or a store
+/// around this one or within it, has put in their place since has another end, or none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_put_there_since_is_no_lease_s() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {

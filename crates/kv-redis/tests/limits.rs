@@ -1,4 +1,4 @@
-//! Servers at their limits: memory, connections.
+//! Servers at their limits of memory and connections.
 
 mod common;
 
@@ -12,13 +12,13 @@ async fn opened(node: &Node) -> Result<Kv, Failure> {
     Ok(kv.with_deadline(Duration::from_secs(2)))
 }
 
-/// It is above its limit by so much that nothing that is deleted here gets it below.
+/// Puts the server so far above its limit that no deletion here gets it below.
 async fn no_room_at_all(resp: &mut Resp) -> Result<(), Failure> {
     assert_eq!(resp.say("CONFIG SET maxmemory 100kb").await?, Reply::Text(b"OK".into()));
     Ok(())
 }
 
-/// Over its `maxmemory` a server takes nothing that is new, and everything that makes room.
+/// A server over its `maxmemory` takes nothing that is new, and does everything that makes room.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_makes_room_works_without_any() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
@@ -66,7 +66,7 @@ async fn what_makes_room_works_without_any() -> Result<(), Failure> {
         assert!(!kv.delete("one").await?);
         assert!(kv.transact().then(kv.delete("two")).then(kv.delete("no")).await?.is_committed());
         kv.atomic_delete("three", seen).await?;
-        // For longer than any of them lives by itself.
+        // Longer than any of them lives without renewals.
         tokio::time::sleep(ttl * 2).await;
         assert!(lease.is_held() && guard.is_held() && other.is_held());
         assert!(lease.revoke().await?);
@@ -87,7 +87,7 @@ async fn what_makes_room_works_without_any() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A server that takes no more connections is one to come back to.
+/// A server that takes no more connections is tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_connections_are_taken() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
@@ -146,7 +146,7 @@ async fn all_connections_are_taken() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One place is left, which the calls or the listener of the watches gets.
+/// One connection is left, for the calls or for the listener of the watches.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_is_left() -> Result<(), Failure> {
     let node = with("redis", &[]).await?;
@@ -176,7 +176,7 @@ async fn one_connection_is_left() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What memory is left decides whether a write begins, and never whether it ends.
+/// The memory that is left decides whether a write begins, and never whether it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_refuses_whole_writes() -> Result<(), Failure> {
     let node = with("redis", &["--maxmemory", "8mb"]).await?;

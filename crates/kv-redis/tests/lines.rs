@@ -1,4 +1,4 @@
-//! Contenders in the lines of locks, and the session that they hang on.
+//! Contenders in the queues of locks, and their session.
 
 mod common;
 
@@ -7,7 +7,7 @@ use kv_core::Kv;
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::{net::SocketAddr, time::Duration};
 
-/// So long that nothing is asked anew while its answer is held.
+/// The deadline of calls: so long that no request is repeated while its answer is held.
 const DEADLINE: Duration = Duration::from_secs(40);
 
 async fn opened(at: SocketAddr) -> Result<Kv, Failure> {
@@ -20,7 +20,7 @@ async fn through(proxy: &Proxy) -> Result<Kv, Failure> {
     Ok(kv)
 }
 
-/// The names that the server matches with this, once there are any.
+/// Returns the names that match this pattern, once there are any.
 async fn names(resp: &mut Resp, pattern: &str) -> Result<Vec<String>, Failure> {
     soon(pattern, async {
         loop {
@@ -39,7 +39,8 @@ async fn server() -> Result<(Node, Resp), Failure> {
     Ok((node, resp))
 }
 
-/// A session that an unanswered request made ends on the server no sooner than who gets a lock on it later believes.
+/// A session that an unanswered request made does not end on the server before a later holder on
+/// it believes that it does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_made_by_an_unanswered_request_lives_as_long_as_its_lock() -> Result<(), Failure> {
     let (node, mut resp) = server().await?;
@@ -67,7 +68,7 @@ async fn a_session_made_by_an_unanswered_request_lives_as_long_as_its_lock() -> 
     Ok(())
 }
 
-/// So does who waits again: it goes by the life of whoever is in front, not by its own.
+/// A contender that waits again goes by the life of the contender in front, not by its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_again_hears_in_time_that_the_holder_has_died() -> Result<(), Failure> {
     let (node, mut resp) = server().await?;
@@ -93,14 +94,14 @@ async fn who_waits_again_hears_in_time_that_the_holder_has_died() -> Result<(), 
     Ok(())
 }
 
-/// A request that was given up and arrives when the lock is free makes nobody its holder.
+/// A request that was given up and arrives when the lock is free makes no holder.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Result<(), Failure> {
     let (node, mut resp) = server().await?;
     let proxy = Proxy::start(node.address).await;
     let (kv, observer) = (through(&proxy).await?, opened(node.address).await?);
     let ttl = Duration::from_secs(120);
-    // It keeps the session that the late one would hang on.
+    // This lock keeps the session of the late contender.
     let other = kv.new_lock("other").ttl(ttl).acquire().await?;
     let holder = observer.new_lock("l").ttl(ttl).acquire().await?;
     proxy.strand();
@@ -116,7 +117,7 @@ async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Resul
         }
     })
     .await?;
-    // Whatever came before it is done.
+    // All requests before this read are done.
     kv.get("a").await?;
     let guard = observer.new_lock("l").ttl(ttl).try_acquire().await?;
     assert!(guard.ok_or("somebody holds it whom nobody knows")?.release().await?);
@@ -124,7 +125,8 @@ async fn a_try_that_arrives_after_its_repeat_was_refused_gets_nothing() -> Resul
     Ok(())
 }
 
-/// What could not be taken out of a line is taken out when the server is there again, also when nobody knew that it was in.
+/// A contender that could not be taken out of a queue is taken out when the server is back, also
+/// when its entry was never confirmed.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_gave_up_in_an_outage_stands_in_nobodys_way_after_it() -> Result<(), Failure> {
     let (node, mut resp) = server().await?;
@@ -138,7 +140,7 @@ async fn who_gave_up_in_an_outage_stands_in_nobodys_way_after_it() -> Result<(),
     proxy.cut().await;
     unanswered.abort();
     assert!(unanswered.await.is_err());
-    // By its end what was begun before has failed.
+    // When this has failed, the requests before it have failed too.
     assert!(kv.get("a").deadline(within * 2).await.is_err());
     proxy.heal().await;
     let guard = lock().acquire_within(Duration::from_secs(20)).await?;

@@ -1,5 +1,5 @@
-//! What takes minutes: `ci/long redis`. Each prints what it measured. `KV_LONG_SECONDS` sets how long the load lasts; a
-//! minute unless told otherwise.
+//! Tests that take minutes: `ci/long redis`. Each prints what it measured. `KV_LONG_SECONDS` sets
+//! the duration of the load; a minute unless it is set.
 
 mod common;
 
@@ -100,7 +100,7 @@ async fn the_stream_folds_to_the_listing() -> Result<(), Failure> {
     breaker.await??;
     println!("{done} changes in {took:?}: {events} events, read again {synced} times");
     assert!(done as f64 >= 0.9 * A_SECOND as f64 * took.as_secs_f64(), "the load was not reached");
-    // The longest of the short lives is over by then.
+    // The longest of the short TTLs is over by then.
     while let Ok(event) = tokio::time::timeout(Duration::from_secs(5), watch.event()).await {
         match event? {
             WatchEvent::Put(entry) => drop(map.insert(entry.key.clone(), entry)),
@@ -120,7 +120,7 @@ async fn the_stream_folds_to_the_listing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The middle one of some measurements.
+/// Returns the median of some measurements.
 async fn median<F>(mut call: impl FnMut() -> F) -> Result<Duration, Failure>
 where
     F: Future<Output = Result<(), Failure>>,
@@ -182,7 +182,7 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 16;
 const TTL: Duration = Duration::from_secs(2);
 
-/// What one of the processes does: its tasks get the lock, tell the guarded resource, work, tell it again, release.
+/// One process: its tasks lock, tell the guarded resource, work, tell it again, and release.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another"]
 async fn contender() -> Result<(), Failure> {
@@ -204,7 +204,7 @@ async fn contender() -> Result<(), Failure> {
                     resource.read_line(&mut answer).await?;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
-                // One in some is left to its drop.
+                // Every third guard is left to its drop.
                 if guard.token() % 3 > 0 {
                     drop(guard.release().await);
                 }
@@ -221,7 +221,7 @@ async fn contender() -> Result<(), Failure> {
 struct Resource {
     greatest: u64,
     seen: HashSet<u64>,
-    /// Who is in, of which process.
+    /// The tokens that are inside, each with its process.
     inside: HashMap<u64, u32>,
     /// Processes that were killed or paused.
     disturbed: HashSet<u32>,
@@ -231,10 +231,10 @@ struct Resource {
 }
 
 impl Resource {
-    /// What one says who has this token: refused below the greatest seen.
+    /// Takes the word of a holder with this token, and refuses a token below the greatest seen.
     fn said(&mut self, word: &str, token: u64, process: u32) -> bool {
         if token < self.greatest {
-            // Only one that was away can come so late.
+            // Only a process that was disturbed can come so late.
             if !self.disturbed.contains(&process) {
                 self.faults.push(format!("{token} came after {}", self.greatest));
             }
@@ -277,7 +277,7 @@ impl Contender {
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -322,7 +322,7 @@ async fn one_holder_of_64_in_4_processes() -> Result<(), Failure> {
     let (mut kills, mut pauses) = (0, 0);
     while began.elapsed() < load_lasts() {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        // The process whose task is in at this moment, if one is.
+        // The process whose task is inside at this moment, if there is one.
         let holder = held().inside.values().next().copied();
         let Some(at) = contenders.iter().position(|contender| Some(contender.0.id()) == holder) else {
             continue;
@@ -336,7 +336,7 @@ async fn one_holder_of_64_in_4_processes() -> Result<(), Failure> {
             tokio::time::sleep(TTL * 2).await;
             contenders[at].signal("CONT")?;
             pauses += 1;
-            // What it had sent by then has come.
+            // Everything that it had sent by then has arrived.
             tokio::time::sleep(Duration::from_millis(500)).await;
             held().disturbed.remove(&contenders[at].0.id());
         }

@@ -1,4 +1,5 @@
-//! Settings that are wrong, addresses where no server is, servers that are none or that break a promise.
+//! Wrong settings, addresses without a server, and servers that are no Redis or that break a
+//! promise.
 
 mod common;
 
@@ -67,7 +68,8 @@ async fn a_name_that_nobody_knows_is_told() {
     assert!(!said.contains("TLS") && !said.contains("kind:") && !said.contains('{'), "{said}");
 }
 
-/// Something that listens and is no Redis: it hangs up at what it does not understand, or answers in its own way.
+/// A program that listens and is no Redis: it hangs up when it does not understand, or answers in
+/// its own way.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_redis_is_asked_whether_it_is_one() -> Result<(), Failure> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,7 +104,8 @@ async fn a_database_that_is_not_there_is_refused() -> Result<(), Failure> {
     Ok(())
 }
 
-/// With and without its slash a prefix is one directory; bytes are taken as they are only where one says so.
+/// A prefix with and without its slash is one directory; bytes are taken as they are only as
+/// `raw_prefix`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_is_a_directory() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -159,7 +162,7 @@ async fn what_a_crash_can_lose_is_read_from_the_server() -> Result<(), Failure> 
     Ok(())
 }
 
-/// Some who run servers for others take commands away.
+/// Providers of hosted servers remove commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_config_and_info_is_opened() -> Result<(), Failure> {
     let away = ["--rename-command", "CONFIG", "", "--rename-command", "INFO", ""];

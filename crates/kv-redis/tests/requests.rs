@@ -1,5 +1,5 @@
-//! What each call costs, by the server's own counters; that nothing is sent twice; and that nothing is left when a store is
-//! closed.
+//! The cost of each call, by the server's own counters; nothing is sent twice; and nothing is left
+//! when a store is closed.
 
 mod common;
 
@@ -8,8 +8,9 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
-/// How many commands clients have sent: those that scripts run are counted with them, and left out; and so are those by which a
-/// connection for watches is looked at, `PUBSUB` and `HELLO`, both every five seconds.
+/// Returns the number of commands that clients have sent. Commands that scripts run are counted by
+/// the server too, and left out here; so are `PUBSUB` and `HELLO`, by which a connection for
+/// watches is checked, both every five seconds.
 async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     let stats = resp.say("INFO commandstats").await?.text();
     let ours = ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "scan"];
@@ -20,7 +21,7 @@ async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     Ok(stats.lines().filter_map(of).sum())
 }
 
-/// How many requests the call makes.
+/// Makes the call, and returns its result and the number of its requests.
 async fn cost<T>(
     resp: &mut Resp,
     call: impl Future<Output = kv_core::Result<T>>,
@@ -77,13 +78,13 @@ async fn requests_per_call() -> Result<(), Failure> {
         assert!(costs!(resp, 1, kv.new_lock("l").try_acquire()).is_none());
         costs!(resp, 1, kv.put("k", "v").fenced(&guard));
         costs!(resp, 1, kv.lock_holder("l"));
-        // After a restart the scripts are given once, with the connection.
+        // After a restart the scripts are loaded once, with the connection.
         node.daemon.kill();
         node.start().await?;
         let resp = &mut node.resp().await?;
         kv.get("k").await?;
         costs!(resp, 1, kv.put("k", "v"));
-        // Where the server forgets them, a call brings its own.
+        // Where the server has forgotten them, a call sends its text.
         resp.say("SCRIPT FLUSH").await?;
         costs!(resp, 2, kv.put("k", "w"));
         costs!(resp, 1, kv.put("k", "x"));
@@ -106,7 +107,7 @@ async fn events_and_idle_waits_cost_no_request() -> Result<(), Failure> {
         while resp.ask(&[b"ZCARD", b"idle/.kv/lock/l"]).await? != Reply::Number(2) {}
         other.put("d/first", "").await?;
         watch.event().await?;
-        // What a first wait asks besides.
+        // A first wait makes further requests.
         let mut before = 0;
         while before != requests(resp).await? {
             before = requests(resp).await?;
@@ -120,7 +121,7 @@ async fn events_and_idle_waits_cost_no_request() -> Result<(), Failure> {
         other.put(format!("d/{n}"), "").await?;
         watch.event().await?;
     }
-    // Longer than a connection goes without being looked at.
+    // Longer than the time between two checks of a connection.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(requests(resp).await? - before, 20, "the puts alone");
     guard.release().await?;
@@ -145,13 +146,13 @@ async fn a_watch_costs_nothing_per_unrelated_key() -> Result<(), Failure> {
     other.put("d/a", "1").await?;
     watch.event().await?;
     let told = proxy.traffic().to_client - before;
-    // The event, and perhaps a look at the connection.
+    // The bytes of the event, and perhaps of a check of the connection.
     assert!(told < 1000, "{told} bytes for one change and 1,000 unrelated ones");
     Ok(())
 }
 
-/// The server does what it is asked, the answer is lost, the connection breaks after the request left: nothing is sent again,
-/// by this crate or the client beneath it.
+/// The server does a request, its answer is lost, and the connection breaks after the request
+/// left: nothing is sent again, by this crate or by the client that it uses.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_twice() -> Result<(), Failure> {
     let node = &single("redis").await?;
@@ -209,7 +210,7 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
         while !left(node.address, "").await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The one that asks is left.
+        // The connection that asks is left.
         while node.resp().await?.say("CLIENT LIST").await?.text().lines().count() > 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -218,7 +219,7 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     .await?
 }
 
-/// A session that nobody uses ends by itself, also one that was waited on.
+/// A session that nobody uses ends by itself, also one in which a contender waited.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_its_locks() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -241,13 +242,13 @@ async fn a_session_ends_with_its_locks() -> Result<(), Failure> {
         Ok::<_, Failure>(())
     })
     .await??;
-    // Long past its renewals.
+    // Long past the session's renewals.
     tokio::time::sleep(ttl).await;
     assert_eq!(left(node.address, "").await?, [""; 0]);
     Ok(())
 }
 
-/// What ended by itself is swept by writes: notes of it do not pile up.
+/// Writes sweep the notes of keys that ended by themselves, so that they do not pile up.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_is_swept() -> Result<(), Failure> {
     let node: Node = single("redis").await?;

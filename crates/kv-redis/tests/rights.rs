@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Every command that a script of ours calls.
+/// Returns every command that a script of ours calls.
 fn commands() -> Result<BTreeSet<String>, Failure> {
     let mut commands = BTreeSet::new();
     for script in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lua"))? {
@@ -26,7 +26,8 @@ fn commands() -> Result<BTreeSet<String>, Failure> {
     Ok(commands)
 }
 
-/// Everything on the server but the numbers given, of which one more changes nothing.
+/// Returns everything on the server, except for the numbers given: one more of them changes
+/// nothing.
 async fn all(resp: &mut Resp) -> Result<BTreeMap<String, Reply>, Failure> {
     let mut all = BTreeMap::new();
     for name in resp.say("KEYS *").await?.list() {
@@ -39,7 +40,7 @@ async fn all(resp: &mut Resp) -> Result<BTreeMap<String, Reply>, Failure> {
     Ok(all)
 }
 
-/// It is done, or refused as what it is, and then has done nothing.
+/// Checks that a call is done, or is refused as `PermissionDenied` and then has done nothing.
 async fn done_or_refused<T>(
     resp: &mut Resp,
     what: &str,
@@ -56,7 +57,8 @@ async fn done_or_refused<T>(
     }
 }
 
-/// All that writes, without the right to one command.
+/// Makes all calls that write, without the right to one command, and returns how many were
+/// refused.
 async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<u32, Failure> {
     let long = Duration::from_secs(600);
     admin.delete_tree("").await?;
@@ -139,7 +141,7 @@ async fn each_command_withdrawn_leaves_nothing_half_done() -> Result<(), Failure
             let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
             let refused = without(&admin, &kv, &mut resp, &command).await;
             all += refused.map_err(|e| format!("{kind}, -{command}: {e}"))?;
-            // What it was refused to give back goes with it.
+            // A lock or lease that could not be given back ends with the store.
             let _ = kv.close().await;
         }
         assert!(all > 100, "{all} calls were refused");
@@ -147,7 +149,7 @@ async fn each_command_withdrawn_leaves_nothing_half_done() -> Result<(), Failure
     Ok(())
 }
 
-/// So is the right to tell those who watch.
+/// The right to publish to watches is withdrawn.
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
@@ -174,7 +176,8 @@ async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who may renew and not leave keeps no lock that it gave up, though it goes on to use others of that TTL.
+/// A user who may renew and not leave keeps no lock that was given up, though other locks of that
+/// TTL are used on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Failure> {
     let node = single("redis").await?;
@@ -199,7 +202,7 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
     };
     assert!(next.ok_or("nobody holds it, and nobody gets it")?.release().await?);
 
-    // Who closes the store is told of what could not be given back, by whatever session it was.
+    // Closing the store reports what could not be given back, in whatever session it was.
     resp.say("ACL SETUSER me &mine/*").await?;
     let guard = kv.new_lock("l").ttl(Duration::from_secs(120)).acquire().await?;
     resp.say("ACL SETUSER me resetchannels").await?;
@@ -210,8 +213,8 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
     Ok(())
 }
 
-/// What may not be given back, and whose session may not be ended, is there until its TTL is over:
-/// whoever closes is told, and it is tried once more.
+/// A lock that may not be given back, and whose session may not be ended, is there until its TTL
+/// is over: closing reports it, and tries once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {

@@ -1,4 +1,5 @@
-//! Handles that outlive the runtime in which they were opened or first used, and runtimes that stand still.
+//! Handles that outlive the runtime in which they were opened or first used, and runtimes that
+//! stand still.
 
 mod common;
 
@@ -43,10 +44,10 @@ async fn everything(kv: &Kv) -> Result<(Watch, Watch, Guard), Failure> {
     Ok((tree, holder, guard))
 }
 
-/// What an earlier runtime began: its watches go on, and its guard is not believed in.
+/// Checks what an earlier runtime began: its watches go on, and its guard is lost, or renewed.
 async fn goes_on(kv: &Kv, before: (Watch, Watch, Guard)) -> Result<(), Failure> {
     let (mut tree, mut holder, guard) = before;
-    // Nobody renews it: so it is lost at once, and says so, or it is renewed and stays.
+    // If nobody renews it, it is lost at once, and says so; or it is renewed and stays.
     let held = guard.is_held();
     let lost = tokio::time::timeout(Duration::from_millis(300), guard.lost()).await;
     assert_eq!(held, lost.is_err(), "is_held() and lost() say the same");
@@ -101,7 +102,8 @@ fn a_handle_was_first_used_in_a_runtime_that_passed() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The end of the connection has arrived long ago when the runtime goes on: a write is not sent into it.
+/// The end of the connection has long arrived when the runtime goes on: a write is not sent into
+/// it.
 #[test]
 fn a_runtime_stood_still_while_the_server_restarted() -> Result<(), Failure> {
     let servers = runtime()?;

@@ -1,4 +1,4 @@
-//! Passwords, users, TLS with client certificates; and what one gets for wrong ones.
+//! Passwords, users, TLS with client certificates; and the errors for wrong ones.
 
 mod common;
 
@@ -12,7 +12,8 @@ use kv_redis::Config;
 use kv_testsuite::{Certificates, Failure, Rotation, process::Port};
 use std::time::Duration;
 
-/// A server that speaks TLS on one port, plain text on another, and where it does.
+/// Starts a server that speaks TLS on one port and plain text on another, and returns it with the
+/// address for TLS.
 async fn server(
     certificates: &Certificates,
     kind: &str,
@@ -49,7 +50,8 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
     Ok(())
 }
 
-/// All files are replaced, and the server restarted with its own: the open store goes on, its watches too.
+/// All files are replaced, and the server restarted with its own: the open store goes on, its
+/// watches too.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
@@ -104,7 +106,7 @@ async fn a_server_of_the_other_kind_is_named() -> Result<(), Failure> {
     let config = Config::new([node.address.to_string()]).tls(Tls::new().ca(ours.file("ca.pem")));
     let e = refused(config, ErrorKind::InvalidArgument, "does not speak TLS").await?;
     assert!(e.to_string().contains(&node.address.to_string()), "{e}");
-    // Plain text to a port of TLS: the server hangs up, and says nothing that would tell why.
+    // Plain text to a port of TLS: the server hangs up without a reason.
     let e = Config::new([&*address]).deadline(Duration::from_secs(1)).open().await.unwrap_err();
     assert!(e.to_string().contains(&address), "{e}");
     assert!(e.to_string().contains("TLS"), "{e}");
@@ -124,7 +126,8 @@ async fn a_password_for_all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// With `me`, who may do all that is not dangerous to names below `mine/`.
+/// Starts a server with the user `me`, who may do all that is not dangerous to names below
+/// `mine/`.
 async fn with_users(kind: &str) -> Result<Node, Failure> {
     let node = single(kind).await?;
     let mut resp = node.resp().await?;
@@ -164,7 +167,8 @@ async fn users_and_rights() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A script that is stopped half-way is not undone; so who may not do all of it may not begin.
+/// A script that is stopped half-way is not undone; so a user who may not do all of it may not
+/// begin.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_do_all_of_a_write_does_nothing_of_it() -> Result<(), Failure> {
     let node = with_users("redis").await?;

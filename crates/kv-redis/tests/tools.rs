@@ -1,4 +1,4 @@
-//! Both ways with the servers' own tool, byte for byte.
+//! Reads and writes by the servers' own tool, in both directions, byte for byte.
 
 mod common;
 
@@ -48,7 +48,7 @@ async fn what_redis_cli_wrote_we_read() -> Result<(), Failure> {
             let found = kv.get(key).await?.ok_or("redis-cli set it")?;
             assert_eq!(found.value, value, "{key} on {kind}");
         }
-        // What one has to do to list it.
+        // Only adopted keys are listed.
         assert_eq!(kv.adopt("").await?, 2);
         assert_eq!(kv.list("").await?.len(), 2);
         let found = kv.get("a/b").await?.ok_or("it is there")?;
@@ -83,7 +83,7 @@ async fn what_holds_another_type_is_left_alone() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads on until the fold of what was told is the listing.
+/// Reads events until their fold equals the listing.
 async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, String>) -> Result<(), Failure> {
     let entries = kv.list("d").await?;
     let there: BTreeMap<_, _> =
@@ -106,7 +106,8 @@ async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, String>) -
     }
 }
 
-/// What other tools set, delete, end or flush away is told after the next `adopt`.
+/// Changes by other tools (keys that they set, delete, end or flush away) are told after the next
+/// `adopt`.
 #[tokio::test(flavor = "multi_thread")]
 async fn adopting_goes_both_ways() -> Result<(), Failure> {
     for kind in KINDS {
@@ -144,7 +145,7 @@ async fn adopting_goes_both_ways() -> Result<(), Failure> {
         assert!(map.is_empty());
         let gone = soon("the end of the key", one.event()).await??;
         assert!(matches!(gone, WatchEvent::Delete { .. }), "{gone:?}");
-        // Also where something was written since.
+        // This also holds where keys were written since.
         for n in 0..3 {
             kv.put(format!("d/{n}"), "ours").await?;
         }

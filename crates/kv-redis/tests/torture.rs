@@ -1,4 +1,5 @@
-//! Workloads under fire on Redis 7. `KV_TORTURE_LONG=1 cargo test -p kv-redis --test torture` runs the long form.
+//! Workloads under fire on Redis 7. `KV_TORTURE_LONG=1 cargo test -p kv-redis --test torture` runs
+//! the long form.
 
 mod common;
 

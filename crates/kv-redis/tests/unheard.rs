@@ -1,4 +1,5 @@
-//! Watches whose server stops telling them, while their connection stands, or tells less than they need.
+//! Watches whose server stops sending messages, while their connection stands, or sends fewer than
+//! they need.
 
 mod common;
 
@@ -22,7 +23,7 @@ async fn synced(kv: &Kv, key: &str) -> Result<Watch, Failure> {
     Ok(watch)
 }
 
-/// Reads until this value is told.
+/// Reads events until this value is told.
 async fn told(watch: &mut Watch, value: &str) -> Result<(), Failure> {
     soon("the put", async {
         while !matches!(watch.event().await?, WatchEvent::Put(entry) if entry.text() == Some(value)) {}
@@ -32,14 +33,15 @@ async fn told(watch: &mut Watch, value: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many connections listen to the changes of this key.
+/// Returns the number of connections that listen to the changes of this key.
 async fn listeners(node: &Node, key: &str) -> Result<Reply, Failure> {
     let channel = format!("PUBSUB SHARDNUMSUB unheard/.kv/on/0/key/{key}");
     let count = node.resp().await?.say(&channel).await?.list().pop();
     Ok(count.unwrap_or(Reply::Nothing))
 }
 
-/// Leads to the server, and asks it, on each connection, for what is sent here.
+/// Starts a relay to the server, which sends it, on each connection, the commands that come
+/// through the returned channel.
 async fn relay(to: SocketAddr) -> Result<(SocketAddr, broadcast::Sender<String>), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (at, (ask, _)) = (listener.local_addr()?, broadcast::channel::<String>(8));
@@ -73,7 +75,7 @@ async fn relay(to: SocketAddr) -> Result<(SocketAddr, broadcast::Sender<String>)
     Ok((at, ask))
 }
 
-/// That of the connection itself, and those of other watches, stand.
+/// The subscriptions of the connection itself and of other watches remain.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_subscription_of_several_is_lost() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
@@ -98,13 +100,14 @@ async fn one_subscription_of_several_is_lost() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A reading finds a later value than the one that it was made for, whose end is told behind it.
+/// A read finds a later value than the one that it was made for. The message with that value's end
+/// comes after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_was_read_before_it_was_told_ends() -> Result<(), Failure> {
     let node = single("redis").await?;
     let (kv, other) = (open(node.address).await?, open(node.address).await?);
     let mut watch = synced(&kv, "brief").await?;
-    // What is as large as this is read.
+    // A value as large as this is read by the watch.
     other.put("brief", vec![b'x'; 20_000]).await?;
     other.put("brief", "y").ttl(Duration::from_secs(1)).await?;
     told(&mut watch, "y").await?;
@@ -116,14 +119,15 @@ async fn a_value_that_was_read_before_it_was_told_ends() -> Result<(), Failure> 
     Ok(())
 }
 
-/// A link that nobody ends dies behind the log-in of the connection that listens.
+/// A link dies without an end, behind the log-in of the connection that listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_falls_silent() -> Result<(), Failure> {
     let node = single("redis").await?;
     let proxy = Proxy::start(node.address).await;
     let (kv, other) = (open(proxy.address()).await?, open(node.address).await?);
     let mut watch = synced(&kv, "a").await?;
-    // What a server is asked behind the log-in, which says it with the number of the protocol.
+    // The request behind the log-in. The log-in itself sends a `HELLO` with the number of the
+    // protocol.
     proxy.hold_answer_to("*1\r\n$5\r\nHELLO\r\n");
     proxy.reset().await;
     proxy.trapped().await;

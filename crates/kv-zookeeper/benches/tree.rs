@@ -1,5 +1,6 @@
-//! How long it takes to read from, to list, and to delete a tree of 10,000 nodes: `cargo bench -p kv-zookeeper`, on a server of
-//! its own or on the one that `KV_ZOOKEEPER_URL` names. The aim is a listing in less than two seconds on two cores.
+//! Measures reading from, listing and deleting a tree of 10,000 nodes: `cargo bench -p
+//! kv-zookeeper`, on a server of its own or on the one that `KV_ZOOKEEPER_URL` names. The aim is a
+//! listing in less than two seconds on two cores.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -17,9 +17,9 @@ const PORT: u16 = 2181;
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// [`Tls`] needs a `ca`, since the client trusts nobody by itself; certificates must name the hosts as they are given
-/// here, so that `server_name` is refused. Its files are read again for every new connection. `Debug` shows no password,
-/// and `Serialize` writes none.
+/// [`Tls`] needs a `ca`, since the client trusts nobody by itself. Certificates must name the
+/// hosts as they are given here, and `server_name` is refused. The files are read again for every
+/// new connection. `Debug` shows no password, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -56,50 +56,55 @@ pub struct Config {
 }
 
 impl Config {
-    /// For the ensemble of these members, `host:port` each; port 2181 where none is given. One of them is connected to, by
-    /// chance, and the next one when it fails, so name all that clients may use.
+    /// Makes the settings for the ensemble of these members, `host:port` each, port 2181 where
+    /// none is given. A store connects to one of them, chosen at random, and to the next one when
+    /// it fails, so name all that clients may use.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The node that everything lies below, without its first slash; `app` and `app/` are the same, and neither is
-    /// `application`: a prefix is a path, so that there is no `raw_prefix` here. The top of the server unless told otherwise.
-    /// It is made, with its ancestors, by the first write.
+    /// Sets the node that everything lies below, without its first slash. `app` and `app/` are the
+    /// same, and neither is `application`: a prefix is a path, so that there is no `raw_prefix`
+    /// here. Unless it is set, the store is at the top of the server. The first write makes the
+    /// node and its ancestors.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Who asks, by ZooKeeper's `digest` scheme. The server knows no list of users: a wrong password makes another user, and
-    /// shows as [`PermissionDenied`](ErrorKind::PermissionDenied) at nodes that belong to the right one.
+    /// Sets the user and the password, by ZooKeeper's `digest` scheme. The server has no list of
+    /// users: a wrong password makes another user, and shows as
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) at nodes that belong to the right one.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.user, self.password) = (Some(name.into()), Some(password.into()));
         self
     }
 
-    /// The ACL of every node that is created, as `zkCli` writes it: `scheme:id:permissions`, with commas between, and
-    /// permissions of the letters `cdrwa`. Unless told otherwise `auth::cdrwa` with a user, everything for that user alone;
-    /// and `world:anyone:cdrwa` without.
+    /// Sets the ACL of every node that is created, as `zkCli` writes it: `scheme:id:permissions`,
+    /// with commas between, and permissions of the letters `cdrwa`. Unless it is set, it is
+    /// `auth::cdrwa` with a user, which allows that user alone everything; and
+    /// `world:anyone:cdrwa` without.
     ///
-    /// Who is to use the store needs create, delete, read and write.
+    /// Users of the store need create, delete, read and write.
     pub fn acl(mut self, acl: impl Into<String>) -> Self {
         self.acl = Some(acl.into());
         self
     }
 
-    /// Sets TLS, with a `ca` at least. Plain text unless it is set.
+    /// Sets TLS, with a `ca` at least. Unless it is set, connections are in plain text.
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = tls.into();
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets the time that opening may take: five seconds unless it is set.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which this side measures the TTLs of locks and leases: the system's,
+    /// except in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -108,10 +113,12 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that the server does not
-    /// understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides
-    /// does not accept, both at once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
-    /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before 3.6.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or that
+    /// the server does not understand, [`Unauthenticated`](ErrorKind::Unauthenticated) for
+    /// credentials and certificates that one of the two sides does not accept, both reported at
+    /// once; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when no
+    /// member answered in time; [`Unsupported`](ErrorKind::Unsupported) for a ZooKeeper before
+    /// 3.6.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing open.
@@ -119,8 +126,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
-    /// [`Kv::new`].
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for
+    /// layers, and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -158,8 +165,8 @@ impl Config {
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
-    /// be read.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter
+    /// that is unknown or cannot be read.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["zookeeper"])?;
         let config = Self {
@@ -184,7 +191,7 @@ impl Config {
         let own = if self.user.is_some() { "auth::cdrwa" } else { "world:anyone:cdrwa" };
         let text = self.acl.as_deref().unwrap_or(own);
         let one = |part: &str| {
-            // An id has a colon of its own where it is a digest.
+            // The id of a digest has a colon of its own.
             let (scheme, rest) = part.split_once(':')?;
             let (id, letters) = rest.rsplit_once(':')?;
             let permission = |letter| {
@@ -216,7 +223,7 @@ impl Config {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Adds to an error that it comes from opening a store of this backend.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "zookeeper", None)
 }

@@ -1,4 +1,5 @@
-//! Holds what all rooms take: the client, names, clock and limits, and the state that lives as long as the store.
+//! Holds the core of a store, which all modules use: the client, names, clock and limits, and the
+//! state that lives as long as the store.
 
 use crate::{
     client::{
@@ -27,16 +28,16 @@ use std::{
     time::Duration,
 };
 
-/// What a request holds besides values and keys.
+/// The most bytes of a request besides values and keys.
 const OVERHEAD: usize = 64 << 10;
-/// How long closing waits for what is given back in the background.
+/// The time that closing waits for locks and leases that are given back in the background.
 const GIVEN_BACK: Duration = Duration::from_millis(500);
-/// So long a key may be, with a prefix of a layer.
+/// The greatest length of a key in bytes, the prefix of a layer included.
 const LONGEST_KEY: usize = 1000;
-/// Conditions and writes of one transaction. The server counts bytes alone.
+/// The most conditions and writes of one transaction. The server itself limits bytes alone.
 const MOST_OPS: usize = 128;
 
-/// One opened store, as its rooms see it.
+/// One opened store, as its modules see it.
 pub(crate) struct Core {
     pub(crate) this: Weak<Self>,
     pub(crate) client: Client,
@@ -47,15 +48,15 @@ pub(crate) struct Core {
     pub(crate) feed: Feed,
     pub(crate) known: Arc<Known>,
     pub(crate) directories: Directories,
-    /// Whether the nodes that count creations are there.
+    /// Set once the nodes that count creations are there.
     pub(crate) is_prepared: AtomicBool,
-    /// Those that locks hang on.
+    /// The sessions of locks.
     pub(crate) sessions: Sessions<Arc<Ephemeral>>,
-    /// Those that keys with a TTL hang on.
+    /// The sessions of keys with a TTL.
     pub(crate) expiring: Expiring,
-    /// Those of leases, by their ids.
+    /// The sessions of leases, by the leases' ids.
     pub(crate) leases: Mutex<HashMap<String, Weak<Ephemeral>>>,
-    /// What gives back in the background.
+    /// The tasks that give back locks and leases in the background.
     pub(crate) tasks: Tasks,
 }
 
@@ -73,7 +74,7 @@ impl Core {
         client.link(deadline).await?;
         let asks = [Ask::Data(names.slot_node(0))];
         let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
-        // What this user may do, and where, the calls will tell.
+        // Missing rights are reported by the calls that need them.
         let is_prepared = match prepared {
             Ok(got) => matches!(got.first(), Some(Got::Data(..))),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => true,
@@ -98,9 +99,10 @@ impl Core {
         }))
     }
 
-    /// Gives back what is left, and ends all sessions: [`Store::close`](kv_core::driver::Store::close).
+    /// Gives back locks and leases that are left, and ends all sessions:
+    /// [`Store::close`](kv_core::driver::Store::close).
     pub(crate) async fn close(&self) -> Result<()> {
-        // What cannot be given back soon must leave time for the end of what can.
+        // If something cannot be given back soon, there must be time left to end the sessions.
         let given_back = Deadline::after(GIVEN_BACK).limit(self.tasks.finish()).await;
         self.expiring.close();
         let (ended, _) = tokio::join!(self.sessions.end(), self.client.close());
@@ -114,10 +116,11 @@ impl Core {
 fn capabilities(limits: Limits, found: &Probe) -> Capabilities {
     let mut c = Capabilities::new("zookeeper");
     c.durability = if found.mode == "standalone" { Durability::Fsync } else { Durability::Quorum };
-    // A conditional write names its key a few times, each character of it up to three times as long.
+    // `OVERHEAD` leaves room for the key: a conditional write names it a few times, and each of
+    // its characters may take three times its length.
     c.max_value = REQUEST - OVERHEAD;
     c.max_txn_ops = MOST_OPS;
-    // Where many long names leave less, the request itself is refused before it is sent.
+    // If many long names leave less room, the request is refused before it is sent.
     c.max_txn_bytes = c.max_value + LONGEST_KEY;
     let ttl = limits.range();
     c.lease = Some(ttl.clone());

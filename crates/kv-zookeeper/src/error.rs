@@ -1,4 +1,4 @@
-//! Says what a failed request means: whether it took effect, and what to do about it.
+//! Reads the meaning of failed requests: whether one took effect, and what to do about it.
 
 use kv_core::{
     Error, ErrorKind,
@@ -6,7 +6,7 @@ use kv_core::{
 };
 use zookeeper_client::{Error as ClientError, MultiWriteError};
 
-/// An answer of the server that speaks of a node, and decides what is done next.
+/// A refusal of the server that speaks of a node, and decides what is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     NoNode,
@@ -16,12 +16,12 @@ pub(crate) enum Said {
     NoChildrenForEphemerals,
 }
 
-/// Such an answer, and to which operation of the request.
+/// Such a refusal, and the operation of the request that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) said: Said,
     pub(crate) at: usize,
-    /// It was said to a repeat, and may speak of what the first attempt did.
+    /// Set if it is the answer to a repeat: it may speak of what the first attempt did.
     pub(crate) is_repeat: bool,
 }
 
@@ -38,14 +38,14 @@ impl Answer {
         Some(Self { said, at, is_repeat: false })
     }
 
-    /// Returns the error of an answer that nothing provides for.
+    /// Returns the error of a refusal that no code handles.
     #[cold]
     pub(crate) fn unexpected(self) -> Error {
         Error::new(ErrorKind::Other, format!("an answer that is not expected: {self:?}"))
     }
 }
 
-/// The client's error, of one operation of a request.
+/// The client's error, and the operation of the request that it is about.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) error: ClientError,
@@ -67,7 +67,7 @@ impl From<MultiWriteError> for Problem {
     }
 }
 
-/// Returns what the client's error says of a request.
+/// Returns the effect and the error of a request, by the client's error.
 pub(crate) fn failed(error: ClientError) -> RequestError {
     let (effect, kind, why) = match &error {
         ClientError::NoAuth => (
@@ -103,7 +103,7 @@ pub(crate) fn failed(error: ClientError) -> RequestError {
             ErrorKind::NoSpace,
             "a quota that was set on the server is reached, see `listquota` of zkCli; nothing was written",
         ),
-        // Of bytes on the way, not of what a key holds.
+        // The bytes of the answer were broken, not the value of a key.
         ClientError::UnmarshalError { .. } => {
             (Effect::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
         }
@@ -118,11 +118,12 @@ pub(crate) fn failed(error: ClientError) -> RequestError {
         ClientError::Throttled | ClientError::NotReadOnly | ClientError::NoHosts => {
             (Effect::None, ErrorKind::Unavailable, "the server does not take it now")
         }
-        // What the client says of a request to a task that had ended.
+        // The client's error for a request to a task that had ended.
         ClientError::UnexpectedError(why) if why.starts_with("expect error state") => {
             return ended(Effect::None);
         }
-        // What the client says of a request that was under way when its task was ended is about the client alone.
+        // The client's error for a request that was under way when its task was ended. It speaks
+        // of the client alone.
         ClientError::UnexpectedError(_) => {
             return ended(Effect::Unknown);
         }

@@ -1,4 +1,4 @@
-//! Hands each call of the trait `Store` to the room that does it.
+//! Passes each call of the trait `Store` to the module that does it.
 
 use crate::{
     client::{connect::Options, health},
@@ -20,7 +20,8 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store on one ensemble, below one node; clones share its connections. [`Config`](crate::Config) opens one.
+/// A store on one ensemble, below one node; clones share its connections.
+/// [`Config`](crate::Config) opens one.
 #[derive(Clone)]
 pub struct ZooKeeper(Arc<Core>);
 
@@ -42,7 +43,7 @@ impl Store for ZooKeeper {
         &self.0.capabilities
     }
 
-    /// A backend stands on nothing.
+    /// Returns `None`: a backend has no store below it.
     fn inner(&self) -> Option<&dyn Store> {
         None
     }
@@ -105,7 +106,7 @@ impl Store for ZooKeeper {
         lock::holder::holder(&self.0, name, options).await
     }
 
-    /// The server lists what other tools wrote.
+    /// Does nothing: listings and watches see what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)
     }

@@ -1,5 +1,6 @@
-//! The conformance suite on ZooKeeper 3.9, or on the live server that `KV_ZOOKEEPER_URL` names: `cargo test -p kv-zookeeper
-//! --test conformance`, with a part of a case's name behind `--` for some of it.
+//! The conformance suite on ZooKeeper 3.9, or on the live server that `KV_ZOOKEEPER_URL` names:
+//! `cargo test -p kv-zookeeper --test conformance`, with a part of a case's name behind `--` for
+//! some of it.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Directories go with the last key below them.
+//! Directories are deleted with the last key below them.
 
 mod common;
 
@@ -6,11 +6,11 @@ use common::single;
 use kv_testsuite::Failure;
 use zookeeper_client::Client;
 
-/// Deletions of trees go by batches of so many nodes.
+/// The number of nodes in a batch of `delete_tree`.
 const BATCH: usize = 1000;
 
-/// Wherever a batch ends: within a directory, behind it, on the directory itself, or between it and what lies below it, as
-/// `b!` does in the order of names.
+/// No directory is left, wherever a batch ends: within a directory, behind it, on the directory
+/// itself, or between it and the nodes below it, where `b!` stands in the order of names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_of_several_batches_leaves_no_directory() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

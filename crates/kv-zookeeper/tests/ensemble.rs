@@ -152,7 +152,7 @@ async fn the_leader_is_paused() -> Result<(), Failure> {
     without_its_leader("zookeeper", Fate::Paused).await
 }
 
-/// A follower may have done, and acknowledged, what the leader itself has still to do.
+/// A follower may have done, and acknowledged, a write that the leader itself has still to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_member_acknowledged_is_read_at_another() -> Result<(), Failure> {
     let ensemble = Ensemble::start("zookeeper").await?;
@@ -177,7 +177,7 @@ async fn what_one_member_acknowledged_is_read_at_another() -> Result<(), Failure
                     let version = writer.put(&key, n.to_string()).await?.version;
                     let read = reader.get(&key).await?.map(|entry| entry.version);
                     assert_eq!(read, Some(version), "{key} in round {n}");
-                    // Nor is a conflict told where there is none.
+                    // Nor is there a conflict where there was no other write.
                     reader.put(&key, "").if_version(version).await?;
                 }
                 Ok::<_, kv_core::Error>(())
@@ -202,7 +202,7 @@ async fn a_member_without_a_quorum_serves_nobody() -> Result<(), Failure> {
     ensemble.0[2].daemon.kill();
     let refused = async {
         loop {
-            // A write in the moment of the loss may be done.
+            // A write at the moment of the loss may be done.
             match kv.put("k", "never").deadline(Duration::from_secs(1)).await {
                 Err(e) if e.kind() == ErrorKind::Unavailable => return e,
                 _ => {}
@@ -219,7 +219,7 @@ async fn a_member_without_a_quorum_serves_nobody() -> Result<(), Failure> {
     Ok(kv.close().await?)
 }
 
-/// One that grants enough is waited for, as long as there may be one.
+/// A session waits for a member that grants it enough, as long as there may be one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_taken_up_by_a_member_that_grants_it_enough() -> Result<(), Failure> {
     let nodes = nodes(&Setup::new("zookeeper"), 2)?;
@@ -240,7 +240,7 @@ async fn a_session_is_taken_up_by_a_member_that_grants_it_enough() -> Result<(),
         less.heal().await;
         less.hold_answer_to(owner.to_be_bytes());
         enough.cut().await;
-        // Each attempt asks the one member that there is.
+        // Each attempt asks the only member that is left.
         let asked = less.traffic().connections + 6;
         tokio::select! {
             biased;

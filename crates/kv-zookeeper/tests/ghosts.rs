@@ -1,4 +1,4 @@
-//! Contenders whose creation was not heard of: nobody waits for them.
+//! Contenders whose creation was never confirmed: nobody waits for them.
 
 mod common;
 
@@ -11,12 +11,12 @@ use zookeeper_client::{Acl, AuthId, Client, Permission};
 
 const SOON: Duration = Duration::from_secs(20);
 const LINE: &str = "/ghosts/.kv/lock/l";
-/// Longer than all of it takes, so that nothing ends by itself.
+/// The TTL: longer than the whole test takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(45);
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// The server has done a request for a lock, its answer is lost, and for longer than a deadline nobody can be asked. Another
-/// lock keeps the session alive that the two share.
+/// The server has done a request for a lock, its answer is lost, and for longer than a deadline
+/// the server cannot be asked. Another lock keeps the session alive that the two share.
 async fn is_got_after_an_outage(kind: &str, has_line: bool) -> Result<(), Failure> {
     let node = single(kind).await?;
     let proxy = Proxy::start(node.address).await;
@@ -27,12 +27,12 @@ async fn is_got_after_an_outage(kind: &str, has_line: bool) -> Result<(), Failur
     if has_line {
         assert!(kv.new_lock("l").ttl(TTL).acquire().await?.release().await?);
     }
-    // The contender's name in its line.
+    // The path of the contender in its queue.
     proxy.hold_answer_to(format!("{LINE}/"));
     let mut asks = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
     timeout(SOON, proxy.trapped()).await?;
     if !has_line {
-        // The first request was refused; the next one makes the line too.
+        // The first request was refused; the next one makes the queue too.
         proxy.hold_answer_to(format!("{LINE}/"));
         timeout(SOON, proxy.trapped()).await?;
     }
@@ -65,7 +65,7 @@ async fn a_contender_that_made_its_line_is_not_waited_for() -> Result<(), Failur
     is_got_after_an_outage("zookeeper38", false).await
 }
 
-/// The line may not be read when one looks for the contender, and is read again later.
+/// The queue may not be read when the contender is looked for, and may be read again later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_contender_that_may_not_be_looked_for_is_left_later() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 const VALUE: usize = 100 << 10;
 const KEYS: usize = 200;
 
-/// As many small values as the first request asks for, and the large ones behind them.
+/// Puts as many small values as the first request asks for, and the large ones behind them.
 async fn fill(node: &Node, small: usize, large: usize) -> Result<Kv, Failure> {
     let kv = kv_zookeeper::open(&format!("zookeeper://{}/large/", node.address)).await?;
     for n in 0..small {
@@ -46,7 +46,8 @@ async fn large_values_are_listed_and_deleted_by_reading_them_about_once() -> Res
     Ok(())
 }
 
-/// An answer that takes longer than a connection may be silent breaks it, so none may be that long.
+/// An answer that takes longer than a connection may be silent breaks the connection, so no answer
+/// may be that long.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_link_carries_large_values_behind_small_ones() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -55,7 +56,7 @@ async fn a_slow_link_carries_large_values_behind_small_ones() -> Result<(), Fail
     let kv = kv_zookeeper::open(&format!("zookeeper://{}/large/", proxy.address())).await?;
     // The machine may be busy with other things.
     let kv = kv.with_deadline(Duration::from_secs(20));
-    // For each 16 KiB.
+    // The delay is that of each 16 KiB.
     proxy.delay(Duration::from_millis(5));
     assert_eq!(kv.list("d").await?.len(), small + large);
     assert_eq!(kv.delete_tree("d").await?, Some((small + large) as u64));

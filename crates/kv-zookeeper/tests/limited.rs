@@ -1,4 +1,5 @@
-//! Servers that are full, take no more connections, or serve reads alone; and what is no ZooKeeper.
+//! Servers that are full, take no more connections, or serve reads alone; and servers that are no
+//! ZooKeeper.
 
 mod common;
 
@@ -21,7 +22,8 @@ fn quota(node: &Node, count: usize) -> Result<(), Failure> {
     run(set, b"").map(drop)
 }
 
-/// All that makes no node works beyond a quota, and what makes one is `NoSpace`.
+/// Beyond a quota every request that makes no node works, and one that makes a node fails with
+/// `NoSpace`.
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_a_quota_there_is_a_way_out() -> Result<(), Failure> {
     let mut setup = Setup::new("zookeeper");
@@ -42,7 +44,7 @@ async fn beyond_a_quota_there_is_a_way_out() -> Result<(), Failure> {
     quota(&node, 20)?;
 
     let none = async {
-        // The server counts behind its back.
+        // The server counts with a delay.
         loop {
             match kv.put("new", "v").await {
                 Err(e) => return e,
@@ -85,7 +87,7 @@ async fn beyond_a_quota_there_is_a_way_out() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server counts connections by the client's address, and ends those that are too many without a word.
+/// The server counts connections by the client's address, and ends further ones without an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_connections_are_named() -> Result<(), Failure> {
     let mut setup = Setup::new("zookeeper");
@@ -106,14 +108,15 @@ async fn too_many_connections_are_named() -> Result<(), Failure> {
     let second = Config::new([node.address.to_string()]).deadline(Duration::from_secs(1)).open().await;
     let e = second.err().ok_or("there is a place")?;
     assert!(e.to_string().contains("`maxClientCnxns`"), "{e}");
-    // What has its place keeps it, and one that is given back is taken.
+    // Connections that exist are kept, and the place of one that ended can be taken.
     assert!(kv.exists("k").await? && leases.iter().all(|lease| lease.is_held()));
     assert!(leases.pop().ok_or("there are three")?.revoke().await?);
     leases.push(kv.lease(ttl).await?);
     Ok(kv.close().await?)
 }
 
-/// Each member grants by its own settings, also when a session is taken up again; what was counted on before is lost then.
+/// Each member grants by its own settings, also when a session is resumed: if it grants less, its
+/// locks and leases are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Failure> {
     let (node, long) = (single("zookeeper").await?, Duration::from_secs(40));
@@ -127,9 +130,9 @@ async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Fa
     node.daemon.stop();
     node.grants_at_most(Duration::from_secs(4))?;
     node.start().await?;
-    // Connected, they would be renewed for ever.
+    // If they were connected, they would be renewed for ever.
     timeout(SOON, async { tokio::join!(guard.lost(), lease.lost()) }).await?;
-    // By itself the server has them longer than one waits here.
+    // Left alone, the server would keep them longer than this test waits.
     let other = kv_zookeeper::open(&format!("zookeeper://{}/less/", node.address)).await?;
     let next = timeout(SOON, other.new_lock("l").ttl(Duration::from_secs(2)).acquire()).await??;
     assert!(!guard.is_held(), "two hold the lock");
@@ -144,7 +147,8 @@ async fn a_session_that_is_granted_less_is_counted_on_no_more() -> Result<(), Fa
     Ok(kv.close().await?)
 }
 
-/// Its answer is lost, so that the owner could count on the time that it had before.
+/// The member's answer would be lost, so that the owner would count on the time that it had
+/// before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_not_given_to_a_member_that_grants_it_less() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -157,7 +161,7 @@ async fn a_session_is_not_given_to_a_member_that_grants_it_less() -> Result<(), 
     proxy.hold_answer_to(owner.to_be_bytes());
     node.start().await?;
     timeout(SOON, proxy.trapped()).await?;
-    // It is given back to the server to end it, once nobody counts on it.
+    // The session is given to the server to be ended, once nobody counts on it.
     assert!(!guard.is_held(), "the member was asked for a session that is counted on");
     proxy.cut().await;
     let other = kv_zookeeper::open(&format!("zookeeper://{}/less/", node.address)).await?;
@@ -165,12 +169,13 @@ async fn a_session_is_not_given_to_a_member_that_grants_it_less() -> Result<(), 
     assert!(!guard.is_held(), "two hold the lock");
     assert!(next.token() > guard.token());
     other.close().await?;
-    // Its server is out of reach.
+    // The server of this handle is out of reach.
     drop(kv.close().await);
     Ok(())
 }
 
-/// A member without a quorum may serve reads to those who ask for it. Nobody here does: what it tells may be old.
+/// A member without a quorum may serve reads to clients that ask for it. Ours does not: the
+/// answers may be old.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure> {
     let mut setup = Setup::new("zookeeper");
@@ -232,7 +237,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
     Ok(kv.close().await?)
 }
 
-/// Answers everything with this, as soon as a line has come.
+/// Starts a server that answers every line with this, and returns its address.
 async fn answering(answer: &'static [u8]) -> Result<String, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -279,13 +284,14 @@ async fn a_host_that_nobody_knows_is_named() -> Result<(), Failure> {
         e.to_string().contains("no-such-host.invalid") && e.to_string().contains("name is not known"),
         "{e}"
     );
-    // Beside one that serves it costs nothing.
+    // Beside a host that serves, such a host costs nothing.
     let node = single("zookeeper").await?;
     let hosts = ["no-such-host.invalid".to_owned(), node.address.to_string()];
     Ok(Config::new(hosts).open().await?.close().await?)
 }
 
-/// However many of them there are, for each that is asked takes its time.
+/// Opening ends at its deadline however many silent hosts there are, although each that is asked
+/// takes its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_hosts_hold_no_opening_beyond_its_deadline() -> Result<(), Failure> {
     let (mut silent, mut hosts) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Outages beyond the suite's: a restart with data kept, and a pause of half a minute, during watches, leases and locks.
+//! Outages beyond those of the suite: a restart with data kept, and a pause of half a minute,
+//! during watches, leases and locks.
 
 mod common;
 
@@ -14,7 +15,7 @@ async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_zookeeper::open(&format!("zookeeper://{}/outages/", node.address)).await?)
 }
 
-/// Tries again until it is done; nothing but an outage may keep it from that.
+/// Tries to write until it is done; only an outage may prevent it.
 async fn written(kv: &Kv, key: &str, value: String) -> Result<Version, Failure> {
     let deadline = Instant::now() + SOON;
     loop {
@@ -84,7 +85,7 @@ async fn restarts_lose_no_event_no_lease_and_no_lock() -> Result<(), Failure> {
             }
             let last = written(&other, "last", round.to_string()).await?;
             follow(&mut watch, &mut mirror, ("last", last)).await?;
-            // After an outage what was deleted is told behind what was put.
+            // After an outage deletions are told behind puts.
             let listed = listed(&other).await?;
             let told = async {
                 while mirror != listed {
@@ -125,7 +126,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     follow(&mut watch, &mut mirror, ("leased", leased)).await?;
     node.daemon.pause();
     let paused = Instant::now();
-    // Known by the owner's clock, although nothing is heard.
+    // The owner knows by its own clock, although it hears nothing.
     timeout(short, lost.lost()).await?;
     assert!(!lost.is_held() && kept.is_held());
     let e = other.get("leased").await.err().ok_or("a frozen server answered")?;
@@ -135,7 +136,8 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let last = written(&other, "last", "after".into()).await?;
     follow(&mut watch, &mut mirror, ("last", last)).await?;
     assert!(!lease.is_held());
-    // Its time was over while the server slept; the server ends it as soon as it looks.
+    // Its time was over while the server slept; the server ends it as soon as it looks for ended
+    // sessions.
     let gone = async {
         while other.exists("leased").await? {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -146,19 +148,20 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let next = timeout(SOON, other.new_lock("short").ttl(short).acquire()).await??;
     assert!(next.token() > lost.token());
     assert!(kv.put("fenced", "").fenced(&lost).await.is_err(), "the old holder writes no more");
-    // The long one is either still held, or known to be lost; in no case do two hold it.
+    // The long lock is either still held, or known to be lost; in no case has it two holders.
     let second = other.new_lock("long").ttl(long).try_acquire().await?;
     assert!(!(kept.is_held() && second.is_some()), "two hold the lock");
     kv.close().await?;
     Ok(other.close().await?)
 }
 
-/// As a leader that is cut off from its peers: it tells of itself, and has no say.
+/// The host is like a leader that is cut off from its peers: it answers about itself, and grants
+/// no session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_grants_no_session_is_passed_over() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
     let proxy = Proxy::start(node.address).await;
-    // The head of what asks for a session.
+    // The beginning of the request for a session.
     proxy.hold_answer_to([0, 0, 0, 45, 0, 0, 0, 0]);
     let url = format!("zookeeper://{},{}/outages/", proxy.address(), node.address);
     let (opened, ()) = tokio::join!(kv_zookeeper::open(&url).into_future(), proxy.trapped());
@@ -167,7 +170,8 @@ async fn a_host_that_grants_no_session_is_passed_over() -> Result<(), Failure> {
     Ok(kv.close().await?)
 }
 
-/// The call repeats what has had its effect, and must not take what it finds then for what was there before.
+/// The call repeats a request that took effect, and must not take what it then finds for what was
+/// there before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_and_a_revoke_whose_answer_was_lost_tell_the_truth() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -187,7 +191,7 @@ async fn a_release_and_a_revoke_whose_answer_was_lost_tell_the_truth() -> Result
         let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
         let line = tool.list_children("/lost/.kv/lock/l").await?;
         let path = format!("/lost/.kv/lock/l/{}", line.first().ok_or("it holds")?);
-        // The kind of what deletes a node, and its name.
+        // The kind of a request that deletes a node, and the node's path.
         proxy.hold_answer_to([&[0, 0, 0, 2, 0, 0, 0, u8::try_from(path.len())?], path.as_bytes()].concat());
         let cut = async {
             proxy.trapped().await;
@@ -205,7 +209,7 @@ async fn a_release_and_a_revoke_whose_answer_was_lost_tell_the_truth() -> Result
 
         let lease = kv.lease(Duration::from_secs(10)).await?;
         kv.put("leased", "v").lease(&lease).await?;
-        // What ends a session is of the kind -11, and nothing else.
+        // The request that ends a session, and no other, is of the kind -11.
         proxy.hold_answer_to([0xff, 0xff, 0xff, 0xf5]);
         let cut = async {
             proxy.trapped().await;
@@ -224,7 +228,7 @@ async fn a_release_and_a_revoke_whose_answer_was_lost_tell_the_truth() -> Result
     Ok(kv.close().await?)
 }
 
-/// An answer that was not lost: nothing was there.
+/// No answer is lost: nothing was there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_had_gone_before_is_not_given_back() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

@@ -1,4 +1,4 @@
-//! The leader is cut off from its peers, and not from us.
+//! The leader is cut off from its peers, and not from its clients.
 
 mod common;
 
@@ -12,7 +12,7 @@ use kv_testsuite::{
 };
 use std::time::{Duration, Instant};
 
-/// Members on hosts of their own, which serve.
+/// Starts members on hosts of their own, and returns when they serve.
 async fn started(setup: &Setup, network: &Network) -> Result<Vec<Node>, Failure> {
     let nodes = hosts(setup, network, 3)?;
     nodes.iter().try_for_each(|node| node.daemon.spawn())?;
@@ -54,7 +54,7 @@ async fn a_lock_by_a_leader_without_followers_is_lost_in_time() -> Result<(), Fa
     cluster(&network, &nodes).loses_in_time().await
 }
 
-/// A leader believes in itself for as long as its `syncLimit`: what it says meanwhile is worth nothing.
+/// A leader takes itself for one as long as its `syncLimit`: its answers meanwhile prove nothing.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
 async fn a_leader_without_followers_proves_nothing() -> Result<(), Failure> {

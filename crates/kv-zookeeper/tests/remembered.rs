@@ -1,4 +1,4 @@
-//! What a handle remembers of nodes that others deleted and made anew meanwhile.
+//! Nodes that a handle remembers and that others deleted and made anew meanwhile.
 
 mod common;
 
@@ -8,7 +8,7 @@ use kv_testsuite::Failure;
 use std::time::Duration;
 use zookeeper_client::{Acls, Client, CreateMode};
 
-/// Of eight names a directory shares the count of its creations with one or two at most.
+/// The number of children: of eight names one or two at most share their slot with the directory.
 const CHILDREN: usize = 8;
 const SOON: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,8 @@ async fn two(node: &Node) -> Result<[Kv; 2], Failure> {
     Ok([kv_zookeeper::open(&url).await?, kv_zookeeper::open(&url).await?])
 }
 
-/// The node of a key that was deleted may come back as a directory, with the data version that it had.
+/// The node of a key that was deleted may come back as a directory with the data version that it
+/// had.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_made_out_of_a_directory_has_a_version_of_its_own() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -82,7 +83,7 @@ async fn a_key_made_out_of_a_directory_is_not_missing() -> Result<(), Failure> {
     Ok(b.close().await?)
 }
 
-/// Directories whose names are long together are made before what they are made for.
+/// Directories whose names are long together are made before the keys below them.
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_that_are_made_first_are_counted_too() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -94,7 +95,7 @@ async fn directories_that_are_made_first_are_counted_too() -> Result<(), Failure
         assert!(a.delete(d).await?);
         let deep = "/s".repeat(200);
         let puts = (0..2).map(|m| a.put(format!("{n}/{m}{deep}/k"), ""));
-        // Hundreds of nodes, which a busy machine makes slowly.
+        // These are hundreds of nodes, which a busy machine makes slowly.
         let done = puts.fold(a.transact().deadline(SOON), |all, put| all.then(put)).await?;
         assert!(done.is_committed());
         let e = b.atomic_put(d, "mine", stale).await.err().ok_or("a stale version matched")?;

@@ -1,4 +1,4 @@
-//! One name that leads to another member than before.
+//! A host name that now leads to another member.
 
 mod common;
 
@@ -14,7 +14,8 @@ use tokio::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// An address that leads wherever it is told. When that changes, its connections are reset.
+/// Starts a proxy that leads to the current address of the channel. When that changes, its
+/// connections are reset.
 async fn name(leads_to: watch::Receiver<SocketAddr>) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -34,7 +35,7 @@ async fn name(leads_to: watch::Receiver<SocketAddr>) -> Result<SocketAddr, Failu
     Ok(address)
 }
 
-/// A connection that breaks is not made anew with its session before the member has told what it
+/// After a connection breaks, the session is not resumed before the member has told what it
 /// grants.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_not_given_to_whomever_a_name_leads_to_now() -> Result<(), Failure> {
@@ -54,7 +55,7 @@ async fn a_session_is_not_given_to_whomever_a_name_leads_to_now() -> Result<(), 
         less.hold_answer_to(nodes[0].owner().await?.to_be_bytes());
         leads.send_replace(less.address());
         timeout(SOON, less.trapped()).await?;
-        // It is given to the server to end it, once nobody counts on it.
+        // The session is given to the server to be ended, once nobody counts on it.
         assert!(!guard.is_held(), "round {round}: a member was asked for a session that is counted on");
         less.heal().await;
         let gone = async {

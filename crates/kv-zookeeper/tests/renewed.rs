@@ -17,7 +17,7 @@ async fn restart(node: &Node) -> Result<(), Failure> {
     node.listens().await
 }
 
-/// Until it is done: the connection may still be away.
+/// Puts until it is done: the connection may still be down.
 async fn put(kv: &Kv, value: &'static str) -> Result<kv_core::Version, Failure> {
     let putting = async {
         loop {
@@ -55,7 +55,7 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
         timeout(SOON, reading).await?
     };
 
-    // All at once.
+    // All certificates are renewed at once.
     certificates.renew_server()?;
     certificates.renew_client()?;
     restart(&node).await?;
@@ -64,7 +64,8 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     kv.put("fenced", "v").fenced(&guard).await?;
     kv.put("leased", "v").lease(&lease).await?;
 
-    // The server's first: meanwhile one is told why there is no connection, and what waits goes on waiting.
+    // The server's are renewed first: meanwhile errors tell why there is no connection, and
+    // waiting calls go on waiting.
     certificates.renew_server()?;
     restart(&node).await?;
     let untrusted = async {
@@ -79,7 +80,7 @@ async fn certificates_are_read_again_for_new_connections() -> Result<(), Failure
     let e = timeout(SOON, untrusted).await??;
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     assert!(e.to_string().contains("`ca`"), "{e}");
-    // One file of three alone fits nothing.
+    // One new file of three does not fit the others.
     ours.take(&certificates.server, &["client.pem"])?;
     assert!(kv.get("k").deadline(Duration::from_millis(300)).await.is_err());
     certificates.renew_client()?;

@@ -1,4 +1,5 @@
-//! An empty value that is replaced by one with a TTL, whose node is another: the key is there all the while.
+//! An empty value is replaced by one with a TTL, whose node is another: the key exists all the
+//! while.
 
 mod common;
 

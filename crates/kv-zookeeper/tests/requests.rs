@@ -1,4 +1,5 @@
-//! What each call costs, by the server's own counters; and that nothing is left when a store is closed.
+//! The cost of each call, by the server's own counters; and nothing is left when a store is
+//! closed.
 
 mod common;
 
@@ -7,12 +8,12 @@ use kv_core::{ErrorKind, Kv, Result};
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
-/// Packets that the server has received, with the one that asks.
+/// Returns the number of packets that the server has received, the one that asks included.
 async fn packets(node: &Node) -> Result<u64, Failure> {
     node.count("zk_packets_received").await
 }
 
-/// How many packets asking for their number takes.
+/// Returns the number of packets that asking for their number takes.
 async fn asking(node: &Node) -> Result<u64, Failure> {
     let mut least = u64::MAX;
     for _ in 0..5 {
@@ -22,7 +23,7 @@ async fn asking(node: &Node) -> Result<u64, Failure> {
     Ok(least)
 }
 
-/// The least of a few tries: connections are pinged all the while, which only adds.
+/// Checks the least cost of a few attempts: pings come all the while, and only add.
 macro_rules! costs {
     ($node:expr, $most:expr, $n:ident => $call:expr) => {{
         let ask = asking($node).await?;
@@ -48,7 +49,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         costs!(node, 1, _n => kv.put("k", "v"));
         costs!(node, 2, _n => kv.get("k"));
         costs!(node, 1, _n => kv.get("k").stale());
-        // Those under way at once share what goes before a read: the first one's, and the others'.
+        // Reads that are under way at once share the barrier: there is one for the first, and one
+        // for the others.
         costs!(node, 64 + 2, _n => futures::future::try_join_all((0..64).map(|_| kv.get("k").into_future())));
         costs!(node, 2, _n => kv.exists("k"));
         costs!(node, 2, _n => kv.get_many(["k", "l", "m"]));
@@ -74,7 +76,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         });
         assert_eq!(done, 1);
         costs!(node, 1, n => kv.delete(format!("txn{n}")));
-        // Only a read tells a key from a directory, to a store that has neither read nor written it.
+        // A store that has neither read nor written a node needs a read to tell a key from a
+        // directory.
         let other = &kv_zookeeper::open(&format!("zookeeper://{}/requests/", node.address)).await?;
         for n in 0..4 {
             kv.put(format!("unknown{n}"), "v").await?;
@@ -94,7 +97,7 @@ async fn requests_per_call() -> Result<(), Failure> {
             kv.atomic_delete(format!("new{n}"), version).await?;
             Ok::<_, Failure>(())
         });
-        // One look at the directory, and one more to clear it when it is empty.
+        // One request looks at the directory, and one more clears it when it is empty.
         costs!(node, 2, n => kv.delete(format!("deep0/a/b/{n}")));
         for n in 0..4 {
             kv.put(format!("one{n}/k"), "v").await?;
@@ -109,14 +112,14 @@ async fn requests_per_call() -> Result<(), Failure> {
         for n in 0..200 {
             kv.put(format!("d/{n}"), "v").await?;
         }
-        // The names, then a hundred values a request; and the question to the quorum each time.
+        // The names, then a hundred values a request; and the barrier each time.
         costs!(node, 7, _n => kv.list("d"));
         costs!(node, 4, _n => kv.list("d").limit(10));
         let deleting = costs!(node, 12, _n => kv.delete_tree("d"));
         assert!(deleting <= 12);
 
         let first = kv.new_lock("first").acquire().await?; // with a session for its kind
-        // And the watch of its own node, and its release.
+        // This includes the watch of its own node, and its release.
         let fresh = if kind == "zookeeper" { 4 } else { 5 };
         costs!(node, fresh, n => async {
             let guard = kv.new_lock(format!("fresh{n}")).acquire().await?;
@@ -129,7 +132,7 @@ async fn requests_per_call() -> Result<(), Failure> {
             Ok::<_, Failure>(())
         });
         let guard = kv.new_lock("l").acquire().await?;
-        // One of them looks whether the first in line is a session's.
+        // One of them looks whether the first node of the queue belongs to a session.
         costs!(node, 3, _n => async {
             assert!(kv.new_lock("l").try_acquire().await?.is_none());
             Ok::<_, Failure>(())
@@ -195,7 +198,7 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let gone = async {
         loop {
             let (sessions, watches) = left().await?;
-            // The one of the put that was refused goes by itself.
+            // The session of the put that was refused ends by itself.
             if sessions.len() <= 1 && sessions.values().all(Vec::is_empty) && watches == 0 {
                 return Ok::<_, Failure>(());
             }
@@ -219,7 +222,8 @@ async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
     for _ in 0..WAITING {
         line.spawn(kv.new_lock("l").ttl(ttl).acquire());
     }
-    // Each watches the one before; the holder's node is watched by the holder too, in the same session.
+    // Each contender watches the one before; the holder's node is watched by the holder too, in
+    // the same session.
     let watching = async {
         while node.count("zk_watch_count").await? < WAITING as u64 {
             tokio::time::sleep(Duration::from_millis(20)).await;

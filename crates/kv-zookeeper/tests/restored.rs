@@ -15,7 +15,7 @@ async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_zookeeper::open(&format!("zookeeper://{}/back/", node.address)).await?)
 }
 
-/// What the events of a watch come to, as keys and values.
+/// The fold of a watch's events: keys and values.
 struct Fold(Watch, BTreeMap<String, String>);
 
 impl Fold {
@@ -23,7 +23,7 @@ impl Fold {
         Self(watch, BTreeMap::new())
     }
 
-    /// Until it is this.
+    /// Reads events until the fold is this.
     async fn until(&mut self, wanted: &[(&str, &str)]) -> Result<(), Failure> {
         let wanted: BTreeMap<_, _> =
             wanted.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -93,8 +93,8 @@ async fn a_watch_arrives_at_what_is_there() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a handle remembers of nodes is of a history that is no more: a version of it never matches again, although the
-/// server counts through the same numbers.
+/// The nodes that a handle remembers are of a history that is no more: no version of it matches
+/// again, although the server counts through the same numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
@@ -105,7 +105,7 @@ async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     node.daemon.stop();
     let copy = node.save()?;
     node.start().await?;
-    // So that the server's counter is well beyond what it will be when it has begun again.
+    // These writes bring the server's counter well beyond its value after the new beginning.
     for n in 0..50 {
         kv.put("there", n.to_string()).await?;
     }
@@ -115,12 +115,12 @@ async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     node.start().await?;
     let tool = Client::connect(&node.address.to_string()).await?;
     let first = tool.set_data("/back/k", b"theirs", None).await?;
-    // By its data version, and by the count of creations, the node is the one that was seen.
+    // The data version and the count of creations are those that were seen.
     let e = kv.atomic_put("k", "again", seen).await.err().ok_or("a version of another history matched")?;
     assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
     assert_eq!(kv.get("k").await?.ok_or("it is there")?.text(), Some("theirs"));
 
-    // And by the zxid of its last write.
+    // Now the node also has the zxid of the last write that was seen.
     let (zxid, _) = seen.parts();
     let mut at = first.mzxid;
     while u64::try_from(at)? < zxid {
@@ -132,12 +132,12 @@ async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     let now = kv.get("k").await?.ok_or("it is there")?.version;
     assert_ne!(now, seen);
     kv.atomic_put("k", "again", now).await?;
-    // A directory that is remembered, and gone.
+    // The directory is remembered, and does not exist.
     kv.delete_tree("").await?;
     Ok(kv.close().await?)
 }
 
-/// A wiped server is one that went back to nothing.
+/// A wiped server is one that went back to an empty copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_server_is_written_and_watched_on() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use zookeeper_client::{Acl, AuthId, Client, Permission};
 
 const LINE: &str = "/rights/.kv/lock/l";
-/// Longer than all of it takes, so that nothing ends by itself.
+/// The TTL: longer than the whole test takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(45);
 
-/// A server, a store whose locks are looked at, and another one that looks at them.
+/// A server, a store whose locks are tested, and another store that looks at them.
 struct Scene {
     node: Node,
     tool: Client,
@@ -33,7 +33,7 @@ impl Scene {
         self.kv.new_lock(name).ttl(TTL).acquire().await
     }
 
-    /// Whoever is in line may not be taken out of it.
+    /// Withdraws the right to delete contenders from the queue.
     async fn withdraw(&self) -> Result<(), Failure> {
         let all_but_delete = Permission::CREATE | Permission::READ | Permission::WRITE | Permission::ADMIN;
         self.allow(all_but_delete).await
@@ -51,7 +51,8 @@ impl Scene {
         .await?
     }
 
-    /// The sessions that stand in this lock's line; in any line without a name.
+    /// Returns the sessions with a contender in this lock's queue; in any queue if no lock is
+    /// given.
     async fn owners(&self, lock: Option<&str>) -> Result<Vec<String>, Failure> {
         let sessions = self.node.sessions().await?.into_iter();
         let line = lock.map_or("/rights/".to_owned(), |lock| format!("/rights/.kv/lock/{lock}/"));
@@ -98,7 +99,7 @@ async fn a_lock_whose_release_is_refused_is_gone_when_its_store_is_closed() -> R
             true => refused(guard).await.map(|()| None)?,
             false => Some(guard),
         };
-        // What is still held is given back by closing, which tells what was refused.
+        // Closing gives back the locks that are still held, and reports what was refused.
         let closed = kv.close().await.map_err(|e| e.kind());
         let denied = if is_released { Ok(()) } else { Err(ErrorKind::PermissionDenied) };
         assert_eq!(closed, denied, "released before: {is_released}");
@@ -108,8 +109,8 @@ async fn a_lock_whose_release_is_refused_is_gone_when_its_store_is_closed() -> R
     scene.end().await
 }
 
-/// Others that hold on the same session keep it, and what could not be given back with it, until
-/// they are given back or it may be deleted. Who comes later hangs on another one.
+/// Other locks of the same session keep it, and with it the lock that could not be given back,
+/// until they are given back or it may be deleted. New locks take another session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_release_takes_no_other_lock_with_it() -> Result<(), Failure> {
     let scene = Scene::begin().await?;
@@ -128,7 +129,7 @@ async fn a_refused_release_takes_no_other_lock_with_it() -> Result<(), Failure> 
     assert!(later.is_held());
 
     let (guard, other) = (scene.lock("l").await?, scene.lock("other").await?);
-    // The server may have cleared the line meanwhile.
+    // The server may have deleted the queue meanwhile.
     scene.withdraw().await?;
     refused(guard).await?;
     scene.allow(Permission::ALL).await?;
@@ -137,7 +138,7 @@ async fn a_refused_release_takes_no_other_lock_with_it() -> Result<(), Failure> 
     scene.end().await
 }
 
-/// Waiting, it would keep alive what it waits for.
+/// A contender that waited on that session would keep alive what it waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_on_the_session_of_a_refused_release_takes_another() -> Result<(), Failure> {
     let scene = Scene::begin().await?;

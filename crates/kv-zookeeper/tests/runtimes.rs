@@ -1,4 +1,5 @@
-//! Handles that outlive the runtime in which they were opened or first used, and runtimes that stand still.
+//! Handles that outlive the runtime in which they were opened or first used, and runtimes that
+//! stand still.
 
 mod common;
 
@@ -18,14 +19,14 @@ fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
-/// The server lives in a runtime of its own.
+/// Starts a server in a runtime of its own.
 fn server() -> Result<(Runtime, Arc<Node>), Failure> {
     let runtime = runtime()?;
     let node = runtime.block_on(single("zookeeper"))?;
     Ok((runtime, Arc::new(node)))
 }
 
-/// What a handle had of the runtime that ended.
+/// The watches, the guard and the lease of a handle in the runtime that ended.
 struct Had {
     tree: Watch,
     holder: Watch,
@@ -41,7 +42,7 @@ async fn until(watch: &mut Watch, wanted: impl Fn(&WatchEvent) -> bool) -> Resul
     timeout(SOON, reading).await.map_err(|_| "a watch is silent")?
 }
 
-/// Uses all of a handle.
+/// Uses everything that a handle can do.
 async fn used(kv: &Kv) -> Result<Had, Failure> {
     kv.put("d/k", "v").await?;
     kv.put("d/ttl", "v").ttl(TTL).await?;
@@ -56,7 +57,7 @@ async fn used(kv: &Kv) -> Result<Had, Failure> {
     Ok(Had { tree, holder, guard, lease })
 }
 
-/// All of it works in another runtime, and what is lost is known to be.
+/// Checks that everything works in another runtime, and that lost things are known to be lost.
 async fn works_on(kv: &Kv, other: &Kv, had: Had) -> Result<(), Failure> {
     let Had { mut tree, mut holder, guard, lease } = had;
     timeout(SOON, kv.put("d/k", "on")).await??;
@@ -65,20 +66,20 @@ async fn works_on(kv: &Kv, other: &Kv, had: Had) -> Result<(), Failure> {
     timeout(SOON, guard.lost()).await?;
     assert!(!lease.is_held());
     timeout(SOON, lease.lost()).await?;
-    // The watches of before go on.
+    // The earlier watches go on.
     let last = other.put("d/k", "last").await?.version;
     until(&mut tree, |event| matches!(event, WatchEvent::Put(e) if e.version == last)).await?;
     let next = timeout(SOON, kv.new_lock("l").ttl(TTL).acquire()).await??;
     let token = next.token();
     until(&mut holder, |event| matches!(event, WatchEvent::Put(e) if e.version.parts().0 == token)).await?;
-    // It is held for longer than it would be if nobody renewed it.
+    // It is held longer than it could be without renewals.
     if let Ok(lost) = timeout(TTL * 3 / 2, next.lost()).await {
         return Err(lost.into());
     }
     assert!(next.is_held());
     kv.put("fenced", "v").fenced(&next).await?;
     assert!(next.release().await?);
-    // New ones too.
+    // New watches, locks and leases work too.
     let had = used(kv).await?;
     assert!(had.guard.release().await? && had.lease.revoke().await?);
     assert!(!lease.revoke().await?);
@@ -128,7 +129,8 @@ fn a_handle_is_first_used_in_a_runtime_that_passes() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A handle that was opened in a runtime that ended is closed in another, which gives back what it held.
+/// A handle that was opened in a runtime that ended is closed in another, which gives back what it
+/// held.
 #[test]
 fn what_outlived_its_runtime_is_closed_in_time() -> Result<(), Failure> {
     let (servers, node) = server()?;
@@ -150,8 +152,8 @@ fn what_outlived_its_runtime_is_closed_in_time() -> Result<(), Failure> {
     })
 }
 
-/// A program that enters its runtime now and then, and whose server was restarted meanwhile: that the connection has ended is
-/// known before the next write is sent.
+/// A program enters its runtime now and then, and its server was restarted meanwhile: the end of
+/// the connection is known before the next write is sent.
 #[test]
 fn a_restart_while_the_runtime_stands_still_costs_no_write() -> Result<(), Failure> {
     let (servers, node) = server()?;
@@ -171,7 +173,8 @@ fn a_restart_while_the_runtime_stands_still_costs_no_write() -> Result<(), Failu
     Ok(())
 }
 
-/// What the server ended while nobody renewed it is known to be lost at once, and had anew.
+/// Sessions that the server ended while nobody renewed them are known to be lost at once, and new
+/// ones are opened.
 #[test]
 fn what_expires_while_the_runtime_stands_still_is_lost() -> Result<(), Failure> {
     let (servers, node) = server()?;
@@ -183,7 +186,7 @@ fn what_expires_while_the_runtime_stands_still_is_lost() -> Result<(), Failure> 
         Ok::<_, Failure>((kv, had))
     })?;
     let other = servers.block_on(async { kv_zookeeper::open(&url).await })?;
-    // Others see it free, and take it, while its holder sleeps.
+    // Another client finds the lock free, and takes it, while its holder sleeps.
     let theirs = servers
         .block_on(async { timeout(SOON, other.new_lock("l").ttl(TTL).acquire()).await })
         .map_err(|_| "nobody renews it")??;

@@ -1,4 +1,4 @@
-//! TLS, client certificates, users, passwords and ACLs; and what one gets for wrong ones.
+//! TLS, client certificates, users, passwords and ACLs; and the errors for wrong ones.
 
 mod common;
 
@@ -11,7 +11,8 @@ use kv_testsuite::{Certificates, Failure, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
 
-/// Opening is refused, in this way, without waiting for the deadline.
+/// Checks that opening is refused with this kind, without waiting for the deadline, and returns
+/// the error, which must contain `names`.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
     let begun = Instant::now();
     let error = match config.deadline(Duration::from_secs(30)).open().await {
@@ -81,7 +82,7 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_must_name_the_host() -> Result<(), Failure> {
     let ours = Certificates::new()?;
-    // Its certificate names `localhost` and 127.0.0.1.
+    // The server's certificate names `localhost` and 127.0.0.1.
     let node = server_on(&ours, "zookeeper", "none", "127.0.0.2")?;
     let host = format!("127.0.0.2:{}", node.address.port());
     node.daemon.serves(|| async { tokio::net::TcpStream::connect(&host).await.is_ok() }).await?;
@@ -153,7 +154,7 @@ async fn a_wrong_address_says_what_was_tried() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The ACL of a node, as `zkCli` prints it.
+/// Returns the ACL of a node, as `zkCli` prints it.
 fn acl(node: &Node, path: &str) -> Result<String, Failure> {
     let mut command = node.zkcli();
     command.args(["getAcl", path]);
@@ -191,7 +192,7 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         assert!(guard.is_held());
         assert_eq!(kv.get("d/k").await?.ok_or("it is there")?.text(), Some("v"));
         guard.release().await?;
-        // The world may read what it is told to.
+        // With this ACL everybody may read.
         let open =
             config().prefix("open").user("me", "my-word").acl("world:anyone:r,auth::cdrwa").open().await?;
         open.put("d/k", "v").await?;
@@ -202,7 +203,7 @@ async fn what_a_user_creates_belongs_to_that_user() -> Result<(), Failure> {
         assert_eq!(reader.list("").await?.len(), 1);
         assert_eq!(reader.put("d/k", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(reader.put("d/new", "w").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-        // What reads ask the quorum first needs no right to anything.
+        // The barrier before reads needs no right.
         let admin = zookeeper_client::Client::connector().with_auth("digest", b"admin:admin");
         let admin = admin.connect(&node.address.to_string()).await?;
         let theirs =
@@ -240,7 +241,8 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
         None,
     )
     .await?;
-    // Servers tell of nobody's nodes but the reader's own; one that reads again is told why it may not.
+    // The server sends no events of nodes that the reader may not read; a watch that reads again
+    // gets the reason.
     owner.put("d/a", "2").await?;
     node.daemon.kill();
     node.start().await?;
@@ -262,7 +264,8 @@ async fn a_server_that_wants_users_says_so() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each node that is created has it in the request, and a request that is too long ends the connection.
+/// The request holds the ACL for each created node, and a request that is too long ends the
+/// connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_acl_counts_in_a_request() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

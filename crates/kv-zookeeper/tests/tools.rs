@@ -1,4 +1,4 @@
-//! Both ways with ZooKeeper's own tool, byte for byte.
+//! Reads and writes by ZooKeeper's own tool, in both directions, byte for byte.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn all_bytes() -> Vec<u8> {
     (0..=u8::MAX).chain([0, b'\n', b'\r', 0xff]).collect()
 }
 
-/// What `zkCli` prints of bytes in base 64.
+/// Writes bytes in base 64, as `zkCli` prints them.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
@@ -54,9 +54,9 @@ async fn what_we_wrote_zkcli_reads() -> Result<(), Failure> {
                 (_, Ok(text)) => text.to_owned(),
                 _ => String::new(),
             };
-            // What is no ASCII hangs on the locale of the tool.
+            // The output of anything but ASCII depends on the locale of the tool.
             assert!(!path.is_ascii() || printed.contains(&expected), "{key} on {kind}: {printed}");
-            // Byte for byte in any case.
+            // The bytes themselves are equal in any case.
             let found = Client::connect(&node.address.to_string()).await?.get_data(path).await?.0;
             assert_eq!(found, value, "{key} on {kind}");
         }
@@ -89,7 +89,7 @@ async fn what_zkcli_wrote_we_read() -> Result<(), Failure> {
         {
             let found = kv.get(key).await?.ok_or("it was created")?;
             assert_eq!(found.value, value, "{key} on {kind}");
-            // And its version is one to build on.
+            // Its version can be written on.
             kv.put(key, "mine").if_version(found.version).await?;
         }
         assert_eq!(kv.list("").await?.len(), 3);
@@ -101,7 +101,8 @@ async fn what_zkcli_wrote_we_read() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What others write into a lock's line holds nothing and keeps nobody out, and what is ours is not taken for theirs.
+/// Nodes of others in a lock's queue hold nothing and keep nobody out, and our nodes are not taken
+/// for theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
     for kind in KINDS {
@@ -111,7 +112,8 @@ async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
         let create = CreateMode::Persistent.with_acls(Acls::anyone_all());
         let tool = Client::connect(&node.address.to_string()).await?;
         let junk = ["x", "x-1", "-1", "0", "lock-0000000000", ".kv", "x--2147483648", "é-0000000001"];
-        // As ours are called, and of no session: a tree that was copied node by node has such.
+        // A node named like ours that belongs to no session: a tree that was copied node by node
+        // has such nodes.
         let copied = "0123456789abcdef0123456789abcdef-0000000000";
         kv.put("k", "v").await?;
         tool.mkdir("/junk/.kv/lock/l", &create).await?;
@@ -139,8 +141,9 @@ async fn nodes_of_others_in_a_line_are_nobody() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line whose numbers are used up: the server gives out the greatest one again and again, and the least to those who come at
-/// the same time. Who came first is told by when the nodes were made.
+/// A queue whose numbers are used up: the server gives the greatest one again and again, and the
+/// least ones to contenders that come at the same time. The zxids of the nodes' creations tell
+/// their order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_whose_numbers_are_used_up_keeps_its_order() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

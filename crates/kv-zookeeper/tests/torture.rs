@@ -1,4 +1,5 @@
-//! Workloads under fire on ZooKeeper 3.9. `KV_TORTURE_LONG=1 cargo test -p kv-zookeeper --test torture` runs the long form.
+//! Workloads under fire on ZooKeeper 3.9. `KV_TORTURE_LONG=1 cargo test -p kv-zookeeper --test
+//! torture` runs the long form.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Workloads under fire on an ensemble of three members of ZooKeeper 3.9, each on a host of its own.
-//! `KV_TORTURE_LONG=1 cargo test -p kv-zookeeper --test torture_cluster` runs the long form.
+//! Workloads under fire on an ensemble of three members of ZooKeeper 3.9, each on a host of its
+//! own. `KV_TORTURE_LONG=1 cargo test -p kv-zookeeper --test torture_cluster` runs the long form.
 
 mod common;
 
@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use zookeeper_client::Client;
 
 const MEMBERS: u8 = 3;
-/// How long members may take to find each other.
+/// The time that members may take to find each other.
 const SOON: Duration = Duration::from_secs(90);
 
 fn main() {
@@ -46,7 +46,8 @@ impl Member for Node {
         self.mode().await.is_ok_and(|mode| mode == "leader")
     }
 
-    /// As one of the quorum: a session begins by a write, whoever is asked for it.
+    /// Waits until it serves as one of the quorum: a session begins by a write, whichever member
+    /// is asked for it.
     async fn serves(&self, _: &[Self]) -> Result<(), Failure> {
         let address = self.address.to_string();
         let session = async {
@@ -63,7 +64,7 @@ impl Member for Node {
     }
 }
 
-/// The ensemble, whose clients begin at its members in turn.
+/// The ensemble. Its clients begin at its members in turn.
 struct Cluster {
     ensemble: Arc<Ensemble<Node>>,
     turn: AtomicUsize,
@@ -77,7 +78,7 @@ impl Cluster {
         Ok(Self { ensemble, turn: AtomicUsize::new(0) })
     }
 
-    /// All members, beginning at the one whose turn it is.
+    /// Returns the addresses of all members, beginning at the one whose turn it is.
     fn members(&self) -> Vec<SocketAddr> {
         let mut members: Vec<_> = self.ensemble.members().iter().map(|node| node.address).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % members.len();
@@ -101,10 +102,11 @@ impl Harness for Cluster {
         kv_zookeeper::open(&url(&self.members(), prefix)).await
     }
 
-    /// What befalls the link leaves the ways to the members.
+    /// Opens a store through the proxy, with direct ways to members beside it: strokes at the link
+    /// leave these.
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
         let mut members = self.members();
-        // The proxy's own is another one each time, and may be among these.
+        // The member behind the proxy is another one each time, and may be among these.
         members.truncate(2);
         members.insert(0, proxy.address());
         Some(kv_zookeeper::open(&url(&members, prefix)).await)
@@ -131,7 +133,7 @@ impl Harness for Cluster {
     }
 }
 
-/// When the last round has ended, no member shows anything of ours.
+/// Checks that no member has anything of ours left when the last round has ended.
 impl Drop for Cluster {
     fn drop(&mut self) {
         if !std::thread::panicking() {

@@ -1,4 +1,5 @@
-//! Nodes of locks that clients may not read, of which servers since 3.8.4 and 3.9.2 tell nothing.
+//! Nodes of locks that clients may not read, of which servers since 3.8.4 and 3.9.2 send no
+//! events.
 
 mod common;
 
@@ -25,7 +26,7 @@ async fn watched(node: &Node, times: u64) -> Result<(), Failure> {
     timeout(SOON, watched).await?
 }
 
-/// Takes the right to read from the node of who holds the lock; its path.
+/// Takes away the right to read the holder's node, and returns the path of the node.
 async fn hide(tool: &Client, token: u64) -> Result<String, Failure> {
     for name in tool.list_children(LINE).await? {
         let path = format!("{LINE}/{name}");

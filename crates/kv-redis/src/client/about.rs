@@ -1,4 +1,4 @@
-//! What a server tells of itself.
+//! The facts that a server tells of itself at `open`, and what follows from them for the store.
 
 use crate::client::{Client, answer::Answer, link::Link};
 use fred::types::Value;
@@ -8,16 +8,17 @@ use kv_core::{
 };
 use std::{collections::HashMap, time::Duration};
 
-/// The largest value, and the largest transaction.
+/// The most bytes of a value, and of a transaction.
 const MOST_BYTES: usize = 8 << 20;
-/// Conditions and writes of one transaction.
+/// The most conditions and writes of one transaction.
 const MOST_OPS: usize = 1000;
-/// No lease or lock is shorter: what is kept alive needs time for more than one renewal on a busy machine.
+/// The shortest TTL of a lease or a lock: keeping it alive takes time for more than one renewal on
+/// a busy machine.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// The longest TTL: some hundred years, well within what the server counts.
+/// The longest TTL, some hundred years: well within what the server can count.
 const LONGEST: Duration = Duration::from_secs(1 << 32);
 
-/// What a server tells of itself, as far as the user may ask.
+/// The facts that a server tells of itself, as far as the user may ask for them.
 #[derive(Debug, Default)]
 pub(crate) struct About {
     address: String,
@@ -39,12 +40,12 @@ impl About {
                 .and_then(|(_, version)| version.as_string()),
             _ => None,
         };
-        // Some who run servers for others take commands away, or rights.
+        // Providers of hosted servers remove commands, or take away the right to them.
         let is_kept = |e: &Error| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Other);
         let info = match client.command(deadline, "INFO", &[]).await {
             Ok(info) => info.text()?,
             Err(e) if is_kept(&e) => {
-                tracing::warn!("INFO is not to be had: the server's eviction policy was not checked");
+                tracing::warn!("the user may not call INFO: `maxmemory-policy` is not checked");
                 String::new()
             }
             Err(e) => return Err(e),
@@ -88,7 +89,7 @@ impl About {
         all
     }
 
-    /// Returns how the server is, and who belongs to it.
+    /// Returns the server's version and address, and the addresses of its replicas.
     pub(crate) fn health(&self) -> Health {
         let mut health = Health::new(self.version());
         health.leader = Some(self.address.clone());
@@ -139,7 +140,7 @@ impl About {
     }
 }
 
-/// Warns of a password that the server does not ask for: it protects nothing.
+/// Warns of a password that the server does not ask for, since such a password protects nothing.
 pub(crate) async fn warn_of_needless_password(client: &Client) {
     let server = match client.link().await {
         Ok(link) => link.address.clone(),

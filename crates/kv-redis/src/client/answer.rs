@@ -1,4 +1,4 @@
-//! What the scripts answer, read part by part.
+//! The answers of the scripts, read part by part.
 
 use crate::error::corrupt;
 use fred::types::Value;
@@ -17,7 +17,7 @@ impl Answer {
         }
     }
 
-    /// Returns `None` for nothing.
+    /// Returns `None` for a nil or a `false`.
     pub(crate) fn some(self) -> Option<Self> {
         match self.0 {
             Value::Null | Value::Boolean(false) => None,
@@ -45,7 +45,7 @@ impl Answer {
         }
     }
 
-    /// Returns a number that cannot be below nothing.
+    /// Returns a number that is never negative.
     pub(crate) fn unsigned(self) -> Result<u64> {
         u64::try_from(self.number()?).map_err(|_| not_ours())
     }

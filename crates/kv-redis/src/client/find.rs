@@ -1,4 +1,4 @@
-//! How the server that takes the writes is found, and known to be one.
+//! Finds the master, which is the server that takes the writes, and checks that it is one.
 
 use crate::{
     client::{access::Access, link::Link},
@@ -12,21 +12,21 @@ use kv_core::{
 use std::{collections::HashMap, time::Duration};
 use tokio::time::timeout;
 
-/// How long a server may take to answer whoever looks for the one that takes the writes: a link may die behind a log-in, and
-/// the watches have no deadline of their own.
+/// The time within which a server has to answer while the master is looked for: a link may die
+/// behind a log-in, and watches have no deadline of their own.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The least version: that of the sharded channels.
+/// The oldest major version that is supported: the first one with sharded channels.
 const OLDEST: u32 = 7;
 
-/// How the server is found.
+/// The way in which the master is found.
 #[derive(Clone)]
 pub(crate) enum Find {
-    /// The one of these that is no replica.
+    /// The one of these hosts that is no replica.
     Single(Vec<String>),
-    /// The one that these sentinels name.
+    /// The master that these sentinels know by this name.
     Sentinel(Vec<String>, Access, String),
-    /// The one that has this slot, as these nodes tell.
+    /// The node that has this slot, as these nodes tell.
     Cluster(Vec<String>, u16),
 }
 
@@ -42,7 +42,7 @@ impl Find {
         hosts
     }
 
-    /// Returns the connection, if its server is one that takes writes.
+    /// Returns the connection if its server takes writes and is of a kind that is supported.
     pub(crate) async fn checked(&self, link: Link) -> Result<Link, RequestError> {
         let address = &link.address;
         let said = hello(&link).await?;
@@ -78,19 +78,20 @@ async fn ask(link: &Link, command: &'static str, arguments: Vec<Value>) -> Resul
     timeout(ANSWER, link.call(command, arguments)).await.unwrap_or_else(silent)
 }
 
-/// Returns what a server says of itself, which everybody may ask.
+/// Returns the fields of `HELLO`, which every user may call.
 pub(crate) async fn hello(link: &Link) -> Result<HashMap<String, String>, RequestError> {
     let Value::Map(said) = ask(link, "HELLO", Vec::new()).await? else { return Ok(HashMap::new()) };
     let said = said.inner().into_iter();
     Ok(said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?))).collect())
 }
 
-/// Returns whether that is one that takes writes, as far as it says so.
+/// Returns whether a `HELLO` is that of a master; one without a role counts as a master.
 pub(crate) fn is_master(said: &HashMap<String, String>) -> bool {
     said.get("role").is_none_or(|role| role == "master")
 }
 
-/// Returns the one to tell: what will not change by trying again.
+/// Returns the failure to report: a refusal that another attempt will not mend, else the newer
+/// one.
 pub(crate) fn worse(last: Option<RequestError>, next: RequestError) -> Option<RequestError> {
     match last {
         Some(last) if last.effect == Effect::Refused && next.effect != Effect::Refused => Some(last),
@@ -114,7 +115,7 @@ pub(crate) async fn of_sentinel(
     Ok(address(&text(0), &text(1), sentinel))
 }
 
-/// Returns who has the slot, and all nodes there are, by the node at the other end.
+/// Asks the node at the other end for the owner of the slot, and for all nodes of the cluster.
 pub(crate) async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>), RequestError> {
     let none =
         |why: &str| failure(Effect::RefusedHere, ErrorKind::Unavailable, format!("{}: {why}", link.address));
@@ -144,7 +145,7 @@ pub(crate) async fn owner(link: &Link, slot: u16) -> Result<(String, Vec<String>
     Err(none("the cluster gives the slot of these names to no node"))
 }
 
-/// Returns an address; a server that does not know its own name is the one that was asked.
+/// Joins host and port. A node that does not know its own host is at the host that was asked.
 fn address(host: &str, port: &str, asked: &str) -> String {
     let host = match host {
         "" | "?" => asked.rsplit_once(':').map_or(asked, |(host, _)| host),

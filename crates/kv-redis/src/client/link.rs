@@ -1,4 +1,4 @@
-//! One connection to one server, and whether it stands.
+//! One connection to one server.
 
 use crate::{
     client::access::Access,
@@ -33,36 +33,40 @@ use std::{
 };
 use tokio::sync::{Notify, broadcast, watch};
 
-/// How long making a connection may take, TLS and log-in included.
+/// The time that making a connection may take, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(2);
-/// A connection that was not used for so long may have ended without anybody's notice.
+/// After this time without use a connection may have ended without that being noticed.
 const QUIET: Duration = Duration::from_millis(20);
-/// How many turns others get to notice it: reading the end, and telling it on.
+/// The number of turns that other tasks get to notice such an end: to read it, and to pass it on.
 const TURNS: usize = 16;
-/// How long the client may take to tell why it ended a connection, and those who asked before to read their answers.
+/// The time that the client gets to tell why it ended a connection, and that earlier requests get
+/// to read their answers.
 const WHY: Duration = Duration::from_millis(100);
-/// What waits between the client's reader and ours before it is dropped and has to be read again.
+/// The number of messages that may wait between the client's reader and ours. Those beyond it are
+/// dropped, and the watches list again.
 const MESSAGES: usize = 4096;
 
-/// A connection that is never mended: when it breaks, it is over, and all that was on its way is told so. The client is told
-/// to send nothing twice and to make no connection by itself.
+/// A connection that is never mended: when it breaks it is over, and every request under way
+/// fails. The client is told to send nothing twice and to make no connection by itself.
 pub(crate) struct Link {
     pub(crate) address: String,
     connection: Connection,
     reader: AbortOnDrop,
     ended: watch::Receiver<()>,
     heard: AtomicU64,
-    /// When the first request was sent since something was heard.
+    /// The time at which the first request was sent since the last answer.
     asked: Mutex<Option<Instant>>,
-    /// When something was heard last.
+    /// The time of the last answer.
     heard_at: Mutex<Instant>,
-    /// The number of the newest request, in the order in which they are sent.
+    /// The number of the newest request; requests are numbered in the order in which they are
+    /// sent.
     sent: Mutex<u64>,
-    /// Whether the client ended it because its cluster is down, and what it says of its end.
+    /// Tells whether the client ended the connection because the cluster is down; and the errors
+    /// by which the client reports ends.
     errors: Mutex<(bool, Errors)>,
-    /// The number of the newest request that was answered, and so were all before it.
+    /// The number of the newest answered request. All requests before it were answered as well.
     answered: AtomicU64,
-    /// Another one was answered.
+    /// Notified whenever a request is answered.
     told: Notify,
 }
 
@@ -81,7 +85,8 @@ impl Link {
         if access.tls.is_none() || access.was_right() || failed.effect == Effect::Refused {
             return Err(failed);
         }
-        // A server of plain text waits for the end of what it takes for a line: it is asked in its own way, without a password.
+        // A server without TLS takes the handshake for a command line and waits for its end. So it
+        // is asked in plain text, without a password.
         let plain = Access { tls: None, ..access.nobody() };
         match Self::try_open(address, &plain).await {
             Ok(_) => Err(no_tls(address)),
@@ -121,18 +126,19 @@ impl Link {
             ..ConnectionConfig::default()
         };
         let performance = PerformanceConfig { broadcast_channel_capacity: MESSAGES, ..Default::default() };
-        // No policy to connect again.
+        // The last argument, `None`, means that the client never reconnects.
         let connection = Connection::new(config, Some(performance), Some(once), None);
         let (end, ended) = watch::channel(());
         let waiting = connection.clone();
         let mut connected = pin!(waiting.wait_for_connect());
-        // It listens from its first poll on, so that it misses nothing of what begins here.
+        // The future listens from its first poll on: polled before the connection is begun, it
+        // misses nothing.
         let _ = futures::poll!(connected.as_mut());
         let errors = connection.error_rx();
         let task = connection.connect();
         let reader = AbortOnDrop::new(task.abort_handle());
         tokio::spawn(async move {
-            // Aborted, or broken.
+            // The task ends when it is aborted or the connection breaks.
             let _ = task.await;
             drop(end);
         });
@@ -159,12 +165,12 @@ impl Link {
         })
     }
 
-    /// Returns a number that grows whenever the server answers.
+    /// Returns a number that grows with each answer of the server.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Returns how long one has waited for anything to be heard.
+    /// Returns for how long requests have waited without any answer.
     pub(crate) fn silence(&self) -> Duration {
         self.asked().map_or(Duration::ZERO, |asked| asked.elapsed())
     }
@@ -173,8 +179,9 @@ impl Link {
         self.asked.lock()
     }
 
-    /// Returns whether it stands, as far as can be known without asking. A runtime that stood still has not read yet what arrived
-    /// meanwhile, the end of a connection among it: it gets a few turns to do so before anything is sent into it.
+    /// Returns whether the connection stands, as far as can be known without asking the server. A
+    /// runtime that stood still has not read yet what arrived meanwhile, perhaps the end of the
+    /// connection. So, before anything is sent, the runtime gets a few turns to read it.
     pub(crate) async fn stands(&self) -> bool {
         let is_quiet = self.heard_at.lock().elapsed() > QUIET;
         for _ in 0..if is_quiet { TURNS } else { 0 } {
@@ -201,18 +208,18 @@ impl Link {
         self.reader.abort();
     }
 
-    /// Returns what is published to us from here on.
+    /// Returns the messages that are published to this connection from here on.
     pub(crate) fn messages(&self) -> broadcast::Receiver<Message> {
         self.connection.message_rx()
     }
 
-    /// Ends a subscription. The server's answer comes among the messages.
+    /// Ends a subscription. The server's answer comes as one of the messages.
     pub(crate) async fn unsubscribe(&self, channel: &str) -> Result<(), RequestError> {
         let ended = self.connection.sunsubscribe(channel);
         ended.await.map_err(|e| failed(&self.address, &e))
     }
 
-    /// Sends a command, once, and waits for the answer.
+    /// Sends a command once, and waits for the answer.
     pub(crate) async fn call(
         &self,
         command: &'static str,
@@ -227,9 +234,10 @@ impl Link {
         }
         self.asked().get_or_insert_with(Instant::now);
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        // Boxed, and its type left behind: callers' futures would nest too deeply for the compiler.
+        // Boxed to erase the type: the futures of callers would nest too deeply for the compiler.
         let mut asked = self.connection.custom::<Value, Value>(command, arguments).boxed();
-        // Its first poll hands it on: in the order of the numbers.
+        // The first poll hands the request to the client. It is polled under the lock, so that
+        // requests are sent in the order of their numbers.
         let (number, first) = poll_fn(|cx| {
             let mut sent = self.sent.lock();
             *sent += 1;
@@ -250,17 +258,19 @@ impl Link {
                 return Ok(answer);
             }
             Some(Err(e)) => failed(&self.address, &e),
-            // The client may have ended it, too, before it gave the request up.
+            // The client may also have ended the connection before it gave the request up.
             None => over(Effect::Unknown),
         };
         if failed.effect == Effect::Unknown && !self.is_cluster_down() {
-            // Why it ended the connection the client tells only behind the requests that it gives up for it.
+            // The client tells why it ended the connection only after it has given up the
+            // requests.
             let _ = tokio::time::timeout(WHY, self.ended()).await;
         }
         if code(&failed) == Some(&Code::ClusterDown)
             || failed.effect == Effect::Unknown && self.is_cluster_down()
         {
-            // The server said it of the first that it had not answered yet, whatever the client tells that one.
+            // The server said `CLUSTERDOWN` to the first request that it had not answered yet,
+            // whatever the client tells that request.
             failed = match self.was_next(number).await {
                 true => cluster_down(&self.address),
                 false => RequestError { effect: Effect::Unknown, ..failed },
@@ -271,7 +281,8 @@ impl Link {
         Err(failed)
     }
 
-    /// Returns whether all requests before this one were answered. Those who asked may not have read their answers yet.
+    /// Returns whether all requests before this one were answered. It waits a little for those
+    /// whose tasks have not read their answers yet.
     async fn was_next(&self, number: u64) -> bool {
         let next = async {
             loop {
@@ -286,7 +297,7 @@ impl Link {
         tokio::time::timeout(WHY, next).await.is_ok()
     }
 
-    /// Returns whether that is why the client ended the connection.
+    /// Returns whether the client ended the connection because the cluster is down.
     fn is_cluster_down(&self) -> bool {
         let mut errors = self.errors.lock();
         while let Ok((error, _)) = errors.1.try_recv() {
@@ -304,7 +315,7 @@ impl Link {
     }
 }
 
-/// Returns host and port.
+/// Splits an address into host and port; `None` if it is no address.
 fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

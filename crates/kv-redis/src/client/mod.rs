@@ -1,4 +1,5 @@
-//! The server that takes the writes: how it is found, what it is asked, and what is done when it fails.
+//! The client of one store: it finds the master, sends requests to it, and decides what to do when
+//! one fails.
 
 pub(crate) mod about;
 pub(crate) mod access;
@@ -35,14 +36,15 @@ use std::{
 };
 use tokio::sync::Mutex as Turn;
 
-/// A connection on which nothing is heard for so long while one waits for an answer is given up.
+/// A connection is given up after this time without an answer while a request waits.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The way to the server, and the connection for calls, made when first needed and made again when it breaks.
+/// Finds the master, and keeps the connection for calls: it is made when first needed, and made
+/// again when it breaks.
 pub(crate) struct Client {
     pub(crate) find: Find,
     access: Access,
-    /// The one server that takes the writes, wherever it is by now.
+    /// The master as the one server that attempts go to, wherever it is by now.
     master: Servers<()>,
     state: Mutex<State>,
     connecting: Turn<()>,
@@ -51,11 +53,11 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct State {
     link: Option<Arc<Link>>,
-    /// Where the server was last seen to be, or said to be.
+    /// The address at which the master was last seen, or was said to be.
     hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
     nodes: Vec<String>,
-    /// Which host is asked first.
+    /// The index of the host that is asked first.
     turn: usize,
     closed: bool,
 }
@@ -89,7 +91,7 @@ impl Client {
         if let Some(link) = self.standing()? {
             return Ok(link);
         }
-        // On the heap: it is done now and then, and every call would carry it.
+        // On the heap: it is rarely done, and would enlarge the future of every call.
         let link = Arc::new(Box::pin(self.connect()).await?);
         load(&link).await?;
         let mut state = self.state();
@@ -99,7 +101,7 @@ impl Client {
         Ok(link)
     }
 
-    /// Makes a new connection to the server that takes the writes.
+    /// Makes a new connection to the master.
     pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
         let hint = self.state().hint.take();
         if let Some(address) = hint
@@ -111,7 +113,7 @@ impl Client {
         let first = self.state().turn;
         let mut last = None;
         for at in (0..hosts.len()).map(|n| (first + n) % hosts.len()) {
-            // Whoever is given up half-way is not the first to be asked again.
+            // A host at which the call's time ran out is not the first to be asked again.
             self.state().turn = at + 1;
             match self.by(&hosts[at]).await {
                 Ok(link) => {
@@ -125,7 +127,7 @@ impl Client {
         Err(last.unwrap_or_else(none))
     }
 
-    /// Returns who may know where the server is.
+    /// Returns the hosts that may know where the master is.
     fn hosts(&self) -> Vec<String> {
         match &self.find {
             Find::Single(hosts) | Find::Sentinel(hosts, ..) => hosts.clone(),
@@ -136,7 +138,7 @@ impl Client {
         }
     }
 
-    /// Connects to the server, where this host knows it to be.
+    /// Connects to the master by what this host knows of it.
     async fn by(&self, host: &str) -> Result<Link, RequestError> {
         match &self.find {
             Find::Single(_) => self.master_at(host).await,
@@ -156,7 +158,7 @@ impl Client {
         }
     }
 
-    /// Returns where a server of this name is reached from here.
+    /// Returns the address at which the server of this name is reached from here.
     fn reached(&self, named: String) -> String {
         self.access.reached.get(&named).cloned().unwrap_or(named)
     }
@@ -173,7 +175,8 @@ impl Client {
         self.find.checked(Link::open(address, &self.access).await?).await
     }
 
-    /// Makes one attempt. A server that says something meanwhile is waited for until the deadline.
+    /// Makes one attempt. A server that answers anything meanwhile is waited for until the
+    /// deadline.
     async fn attempt<T, F>(
         &self,
         safety: RetrySafety,
@@ -185,7 +188,8 @@ impl Client {
     {
         let silent =
             |effect, what, patience: Deadline| silent(&format!("{self:?}"), effect, what, patience.within());
-        // Where nobody else can be asked, what is begun on a busy machine is not begun anew.
+        // With one host alone, there is no other to turn to: a connection that is slow on a busy
+        // machine is not begun anew.
         let patience = match self.find.is_one() {
             true => attempt.deadline,
             false => attempt.connect_patience(),
@@ -204,7 +208,7 @@ impl Client {
         if answer.is_none() && link.heard() != heard {
             answer = attempt.deadline.limit(request).await;
         }
-        // Others may have found it silent before.
+        // Other requests may have waited on this connection before.
         if answer.is_none() && link.silence() >= SILENCE {
             link.end();
         }
@@ -212,7 +216,8 @@ impl Client {
         answer.map_err(|failed| self.learned(safety, &link, failed))
     }
 
-    /// What a failure says of the server is known to the next attempt.
+    /// Keeps what a failure says of the server for the next attempt, and returns the failure with
+    /// its effect corrected.
     fn learned(&self, safety: RetrySafety, link: &Arc<Link>, failed: RequestError) -> RequestError {
         match (code(&failed), failed.effect) {
             (Some(Code::Stopped), _) if safety == RetrySafety::Write => {
@@ -232,7 +237,7 @@ impl Client {
         }
     }
 
-    /// Asks by the rules of [`retry`](kv_core::backend::retry).
+    /// Runs a request by the rules of [`retry`](kv_core::backend::retry).
     pub(crate) async fn ask<T, F>(
         &self,
         safety: RetrySafety,
@@ -245,17 +250,19 @@ impl Client {
         self.master.run(safety, deadline, |attempt| self.attempt(safety, attempt, &request)).await
     }
 
-    /// Returns where the names are by now, as a server says: one that does not know its name gives a port alone.
+    /// Returns the address that a `MOVED` gives, as it is reached from here; `None` where the
+    /// server, which does not know its name, gives a port alone.
     fn moved_to(&self, address: &str) -> Option<String> {
         (!address.starts_with(':')).then(|| self.reached(address.to_owned()))
     }
 
-    /// Goes where the names are by now, as a server said.
+    /// Makes the next request go to the address that a `MOVED` gave.
     pub(crate) fn moved(&self, address: &str) {
         self.elsewhere(self.moved_to(address));
     }
 
-    /// Looks for the server anew at the next request, unless others did so before, and have found it.
+    /// Has the next request look for the master anew, unless another request did so before and
+    /// found it.
     fn leave(&self, link: &Arc<Link>, hint: Option<String>) {
         let standing = self.state().link.clone();
         if standing.is_none_or(|standing| Arc::ptr_eq(&standing, link)) {
@@ -263,10 +270,10 @@ impl Client {
         }
     }
 
-    /// Looks for the server anew at the next request.
+    /// Has the next request look for the master anew.
     pub(crate) fn elsewhere(&self, hint: Option<String>) {
         let mut state = self.state();
-        // What was on its way there ends as it will.
+        // Requests that are under way on the old connection end by themselves.
         state.link = None;
         state.hint = hint;
     }
@@ -282,7 +289,7 @@ impl Client {
         Ok(answered.await?.map(Answer))
     }
 
-    /// Sends a command of the server's own that changes nothing.
+    /// Sends a command of the server's that changes nothing.
     pub(crate) async fn command(
         &self,
         deadline: Deadline,
@@ -295,7 +302,7 @@ impl Client {
         Ok(Answer(answered.await?.answer))
     }
 
-    /// Ends the connection, for good.
+    /// Ends the connection for good.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;

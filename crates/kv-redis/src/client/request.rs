@@ -1,4 +1,5 @@
-//! Scripts as they are sent: by their names, and with their texts where the server does not know them.
+//! Requests that run scripts: by the script's name, and with its text where the server does not
+//! know it.
 
 use crate::{
     client::{
@@ -10,7 +11,7 @@ use crate::{
 use fred::types::Value;
 use kv_core::backend::retry::{Effect, RequestError};
 
-/// A script with what it is about.
+/// A script with its names and arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) script: &'static Script,
@@ -27,7 +28,8 @@ impl Request {
         parts
     }
 
-    /// Sends it by the script's name; with its text where the server does not know it, which did nothing then.
+    /// Sends the request by the script's name. Where the server does not know the script, it did
+    /// nothing, and the request is sent again with the script's text.
     pub(crate) async fn send(&self, link: &Link) -> Result<Value, RequestError> {
         match link.call("EVALSHA", self.parts(&self.script.sha)).await {
             Err(failed) if code(&failed) == Some(&Code::NoScript) => {
@@ -38,13 +40,13 @@ impl Request {
     }
 }
 
-/// Gives the server the scripts that it does not know, so that no call has to bring its own.
+/// Loads the scripts that the server does not know, so that no call has to send its text.
 pub(crate) async fn load(link: &Link) -> Result<(), RequestError> {
     let all = script::all();
     let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
     let known = match link.call("SCRIPT", names.collect()).await {
         Ok(Value::Array(known)) => known,
-        // Then each call brings its own.
+        // Without the right to `SCRIPT`, each call sends its script's text.
         Err(RequestError { effect: Effect::Refused, .. }) | Ok(_) => return Ok(()),
         Err(failed) => return Err(failed),
     };

@@ -23,7 +23,7 @@ macro_rules! scripts {
         pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(concat!(include_str!("../lua/common.lua"), $("\n", include_str!($file)),+)));
     )*
-        /// Returns all of them.
+        /// Returns all scripts.
         pub(crate) fn all() -> Vec<&'static Script> {
             vec![$(&$name),*]
         }

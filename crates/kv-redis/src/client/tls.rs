@@ -1,4 +1,4 @@
-//! TLS of connections, by settings whose files are read again for every new one.
+//! TLS of connections. The files of the settings are read again for every new connection.
 
 use fred::types::config::TlsConnector;
 use kv_core::{
@@ -15,7 +15,8 @@ use rustls::{
 };
 use std::{fmt, sync::Arc};
 
-/// What makes TLS of a connection. Certificates that were renewed on the disk are used from the next connection on.
+/// Makes TLS connectors. Certificates that were renewed on the disk are used from the next
+/// connection on.
 pub(crate) struct Connectors {
     settings: Tls,
     last: Mutex<(TlsFiles, TlsConnector)>,
@@ -29,13 +30,13 @@ impl Connectors {
         Ok(Some(Arc::new(Self { settings, last: Mutex::new((files, connector)) })))
     }
 
-    /// Returns the name that the server's certificate has to have, where it is set.
+    /// Returns the name that the server's certificate must have, if one is set.
     pub(crate) fn server_name(&self) -> Option<&str> {
         backend::tls::server_name(&self.settings)
     }
 
-    /// Returns what makes TLS with the files as they are now. While they are replaced, they may be gone or not fit together:
-    /// then with those that did so last.
+    /// Returns a connector that uses the files as they are now. While files are replaced, they may
+    /// be missing or not fit together: then the connector uses those that were read last.
     pub(crate) fn connector(&self) -> TlsConnector {
         let mut last = self.last.lock();
         let read = backend::tls::read(&self.settings).and_then(|files| match files {
@@ -45,7 +46,7 @@ impl Connectors {
         match read {
             Ok(Some(new)) => *last = new,
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the TLS files are used as they were before"),
+            Err(error) => tracing::warn!(%error, "the TLS files cannot be used; the last ones are used"),
         }
         last.1.clone()
     }
@@ -85,7 +86,7 @@ fn roots(ca: Option<&Pem>) -> Result<RootCertStore> {
             }
         }
         None => {
-            // What of the system's roots cannot be read is not trusted.
+            // Roots of the system that cannot be read are left out.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }

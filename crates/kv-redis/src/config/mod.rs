@@ -1,4 +1,4 @@
-//! The settings of a store, and how it is opened by them.
+//! Holds the settings of a store, and opens it.
 
 mod url;
 
@@ -19,10 +19,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
-/// The most parts of a spread store.
+/// The greatest number of parts of a spread store.
 const PARTS: u16 = 64;
 
-/// How the server that takes the writes is found.
+/// The kind of server or servers that the endpoints are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub(crate) enum Kind {
@@ -34,8 +34,8 @@ pub(crate) enum Kind {
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// The files of [`Tls`] are read again for every new connection, so that certificates may be replaced while the store is
-/// open. `Debug` shows no password, and `Serialize` writes none.
+/// The files of [`Tls`] are read again for every new connection, so that certificates may be
+/// replaced while the store is open. `Debug` shows no password, and `Serialize` writes none.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -79,18 +79,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// For one server, `host:port`, port 6379 where none is given; of several, the one that is no replica.
+    /// Makes the settings for one server, `host:port`, port 6379 where none is given; of several,
+    /// the one that is no replica is used.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// For a cluster with these among its nodes. All names of a store share one hash tag, and so one slot of one node: the
-    /// prefix where it has a `{tag}`, else the prefix made into one: below `app/` the key `color` is `{app/}color`.
+    /// Makes the settings for a cluster with these among its nodes. All names of a store share one
+    /// hash tag, and so one slot of one node. The tag is that of the prefix if it has a `{tag}`;
+    /// else the whole prefix becomes one: below `app/` the key `color` is `{app/}color`.
     pub fn cluster<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { kind: Kind::Cluster, ..Self::new(endpoints) }
     }
 
-    /// For the master of this name, as these sentinels know it; port 26379 where none is given.
+    /// Makes the settings for the master that these sentinels know by this name; port 26379 where
+    /// none is given.
     pub fn sentinel<E: Into<String>>(
         endpoints: impl IntoIterator<Item = E>,
         master: impl Into<String>,
@@ -98,82 +101,87 @@ impl Config {
         Self { kind: Kind::Sentinel, master: Some(master.into()), ..Self::new(endpoints) }
     }
 
-    /// The directory that all names on the server lie in, its slash added where it is not given: with `app` and with `app/`
-    /// the key `color` is `app/color`. None unless told otherwise.
+    /// Sets the directory that all names on the server lie in. A missing last slash is added: with
+    /// `app` and with `app/` the key `color` is `app/color`. There is none unless it is set.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// What all names on the server begin with, byte for byte, in place of a [`prefix`](Self::prefix): for names that are
-    /// there already, such as `app:color`. The store's own records are at this, and then `.kv/`.
+    /// Sets the bytes that all names on the server begin with, in place of a
+    /// [`prefix`](Self::prefix): for names that are there already, such as `app:color`. The
+    /// store's own records have names that begin with these bytes and `.kv/`.
     pub fn raw_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.raw_prefix = Some(prefix.into());
         self
     }
 
-    /// Who asks: a user of the server's access control.
+    /// Sets the user, one of the server's access control, and the password.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.user, self.password) = (Some(name.into()), Some(password.into()));
         self
     }
 
-    /// The password of the default user, as `requirepass` sets it.
+    /// Sets the password of the default user, as `requirepass` sets it on the server.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Who asks the sentinels; nobody unless told otherwise.
+    /// Sets the user and the password for the sentinels. Unless they are set, sentinels are asked
+    /// without.
     pub fn sentinel_user(mut self, name: impl Into<String>, password: impl Into<Secret>) -> Self {
         (self.sentinel_user, self.sentinel_password) = (Some(name.into()), Some(password.into()));
         self
     }
 
-    /// The number of the database, from 0 to 255 as far as the server has so many; 0 unless told otherwise. A cluster has no
-    /// other. Databases are stores of their own.
+    /// Sets the number of the database, from 0 to 255 as far as the server has so many; 0 unless
+    /// it is set. A cluster has only database 0. Each database is a store of its own.
     pub fn database(mut self, number: u8) -> Self {
         self.database = Some(number);
         self
     }
 
-    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a certificate. Plain text unless
-    /// it is set.
+    /// Sets TLS: `true` for the system's roots, or [`Tls`] with files of authorities and a
+    /// certificate. Unless it is set, connections are in plain text.
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = tls.into();
         self
     }
 
-    /// In a cluster: spreads the keys over so many parts, 2 to 64, each with a slot of its own, in place of one slot for all.
-    /// It has the whole cluster's memory and speed, and gives up what needs one slot: transactions, leases, and writes
-    /// that depend on a lock; a listing does not show one moment. All who use a store must say the same number, for ever: the first
-    /// who opens it notes it there, and any other number is refused.
+    /// Spreads the keys of a store in a cluster over so many parts, 2 to 64, each with a slot of
+    /// its own, in place of one slot for all. The store then has the memory and speed of the whole
+    /// cluster, and gives up what needs one slot: transactions, leases, and writes that depend on
+    /// a lock; and a listing does not show one moment. All programs must give the same number for
+    /// ever: the first that opens the store notes the number there, and any other number is
+    /// refused.
     pub fn spread(mut self, parts: u16) -> Self {
         self.spread = Some(parts);
         self
     }
 
-    /// Where a server is reached from here that a cluster or sentinels name otherwise, `host:port` both: behind a translation
-    /// of addresses, a forwarded port, a tunnel.
+    /// Sets the address `at` which a server is reached that the cluster or the sentinels call
+    /// `named`, each `host:port`: for a translation of addresses, a forwarded port, or a tunnel.
     pub fn reached(mut self, named: impl Into<String>, at: impl Into<String>) -> Self {
         self.reached.insert(named.into(), at.into());
         self
     }
 
-    /// Opens a store on a server that may throw keys away when its memory is full (`maxmemory-policy`) all the same: no
-    /// promise of this library then holds for any key.
+    /// Allows a server that may throw keys away when its memory is full (`maxmemory-policy`),
+    /// which is refused unless allowed. No promise of this library then holds for any key.
     pub fn allow_eviction(mut self, allow: bool) -> Self {
         self.allow_eviction = allow;
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise.
+    /// Sets the time that opening may take: five seconds unless it is set.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which this side measures the TTLs of locks and leases: the system's,
+    /// except in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -182,13 +190,15 @@ impl Config {
     /// Opens the store, and learns from the server what it can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given, that make no sense together
-    /// or that the server does not understand, and for a server whose `maxmemory-policy` evicts keys;
-    /// [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) for credentials and certificates that one of the two sides
-    /// does not accept, and [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) for a user without the rights that all
-    /// calls need, both at once; [`Unavailable`](kv_core::ErrorKind::Unavailable) or [`Timeout`](kv_core::ErrorKind::Timeout)
-    /// when no server that takes writes answered in time; [`Unsupported`](kv_core::ErrorKind::Unsupported) for a server
-    /// before Redis 7.0.
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for settings that are half given,
+    /// that make no sense together or that the server does not understand, and for a server whose
+    /// `maxmemory-policy` evicts keys; [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated)
+    /// for credentials and certificates that one of the two sides does not accept, and
+    /// [`PermissionDenied`](kv_core::ErrorKind::PermissionDenied) for a user without the rights
+    /// that all calls need, both reported at once;
+    /// [`Unavailable`](kv_core::ErrorKind::Unavailable) or
+    /// [`Timeout`](kv_core::ErrorKind::Timeout) when no server that takes writes answered in time;
+    /// [`Unsupported`](kv_core::ErrorKind::Unsupported) for a server before Redis 7.0.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing open.
@@ -196,8 +206,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
-    /// [`Kv::new`].
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for
+    /// layers, and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -245,7 +255,7 @@ impl Config {
         });
         let cores = futures::future::try_join_all(cores).await?;
         if let (Some(first), Some(asked)) = (cores.first(), self.spread) {
-            // On the heap: callers' futures would nest too deeply for the compiler.
+            // On the heap: the futures of callers would nest too deeply for the compiler.
             Box::pin(check_parts(first, asked, deadline)).await?;
         }
         if let (Some(core), None, true) = (cores.first(), &self.user, self.password.is_some()) {
@@ -254,13 +264,13 @@ impl Config {
         Redis::of(cores)
     }
 
-    /// Returns what all names begin with.
+    /// Returns the bytes that all names begin with.
     fn bytes(&self) -> String {
         let directory = || directory_prefix(self.prefix.clone().unwrap_or_default());
         self.raw_prefix.clone().unwrap_or_else(directory)
     }
 
-    /// Refuses what makes no sense, before anything is connected.
+    /// Refuses settings that make no sense, before any connection is made.
     fn check(&self) -> Result<()> {
         if self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()) && self.raw_prefix.is_some() {
             return Err(invalid(
@@ -296,7 +306,7 @@ impl Config {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Adds to an error that it comes from opening a store of this backend.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "redis", None)
 }

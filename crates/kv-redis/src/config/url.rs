@@ -1,4 +1,4 @@
-//! Reading a store's settings from a URL.
+//! Reads a store's settings from a URL.
 
 use crate::{
     config::{Config, Kind},
@@ -11,8 +11,8 @@ impl Config {
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown
-    /// or cannot be read.
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for another scheme, and for a
+    /// parameter that is unknown or cannot be read.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["redis", "rediss", "redis-cluster", "redis-sentinel"])?;
         let (scheme, secure) = match url.scheme() {
@@ -55,7 +55,7 @@ impl Config {
     }
 }
 
-/// A number, by words that say which.
+/// Takes a number from a parameter; `range` tells in the error which numbers are possible.
 fn number<T: FromStr>(url: &mut StoreUrl, name: &'static str, range: &str) -> Result<Option<T>> {
     let Some(given) = url.take::<String>(name)? else { return Ok(None) };
     let wrong =

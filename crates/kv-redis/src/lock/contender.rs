@@ -1,4 +1,4 @@
-//! Contenders that are to be taken out of their lines.
+//! Takes contenders out of their queues.
 
 use crate::{
     core::Core,
@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::Mutex as Turn};
 
-/// A contender that is to be taken out of a line. It does not keep its session.
+/// A contender that is to be taken out of its queue. It does not keep its session alive.
 pub(crate) struct Contender {
     core: Arc<Core>,
     session: Weak<Session>,
@@ -27,12 +27,13 @@ pub(crate) struct Contender {
     name: Key,
     contender: String,
     each_request: Duration,
-    /// One try at a time, and whether it is out: another one would mark what is gone.
+    /// Allows one attempt at a time, and holds whether the contender is out: another attempt would
+    /// mark one that is gone already.
     turn: Turn<bool>,
 }
 
 impl Contender {
-    /// Names the contender that hangs on this session, in the line of this lock.
+    /// Describes the contender of this session in the queue of this lock.
     pub(crate) fn new(
         core: &Arc<Core>,
         session: &Arc<Session>,
@@ -52,20 +53,22 @@ impl Contender {
         })
     }
 
-    /// Takes it out; whether it was in front.
+    /// Takes the contender out, and returns whether it was in front.
     pub(crate) async fn take_out(&self) -> Result<Answered<bool>> {
         let deadline = Deadline::after(self.each_request);
         let left = leave(&self.core, &self.name, &self.id, &self.contender, deadline).await;
         match (&left, self.session.upgrade()) {
             (Ok(_), Some(session)) => session.has_left(&self.contender),
-            // It ends with those who use it now, and the contender with it.
+            // The session takes no new locks, so that it ends once its present users are gone, and
+            // the contender with it.
             (Err(e), Some(session)) if e.is_lasting() => session.forget(),
             _ => {}
         }
         left
     }
 
-    /// Goes on taking it out in the background as long as the server may have it: others may keep the session alive.
+    /// Goes on in the background to take the contender out, as long as the server may have it:
+    /// other locks may keep the session alive.
     pub(crate) fn take_out_later(self: Arc<Self>) {
         let left = Arc::downgrade(&self);
         self.core.tasks.left(move || {
@@ -77,7 +80,7 @@ impl Contender {
         }
     }
 
-    /// Returns whether nobody here uses its session any more.
+    /// Returns whether nothing on this side uses the session any more.
     fn is_alone(&self) -> bool {
         self.session.upgrade().is_none_or(|session| session.is_over())
     }
@@ -87,7 +90,7 @@ impl Contender {
         if *is_out {
             return Ok(());
         }
-        // The end of a session takes out all that hang on it, as may be under way already.
+        // The end of a session takes out all its contenders, and may be under way already.
         match self.is_alone() {
             true => end(&self.core, &self.id, self.ttl, self.each_request).await.map(drop)?,
             false => self.take_out().await.map(drop)?,
@@ -101,7 +104,8 @@ impl Contender {
         loop {
             backoff.pause().await;
             if self.is_alone() {
-                // Nobody renews it any more, and the server has it for its TTL.
+                // Nobody renews the session any more, and the server has it for its TTL at the
+                // longest.
                 let over = *over.get_or_insert_with(|| clock.now());
                 if clock.now() >= over + self.ttl {
                     return;

@@ -1,4 +1,4 @@
-//! Who holds a lock, and by which token.
+//! The holders of locks, and their tokens.
 
 use crate::{
     client::{
@@ -15,11 +15,12 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How many values the part of a token has that is the acquisition's own. A number of the server's,
-/// its microseconds, times this stays below what a token can be for five centuries.
+/// The number of values of the part of a token that is the acquisition's own. The other part is a
+/// number of the server's, its microseconds: multiplied by this it fits into a token for five
+/// centuries.
 pub(crate) const OWN: u64 = 1 << 10;
 
-/// Returns the token of a contender of this number.
+/// Returns the token of a contender, by its number and its own part.
 pub(crate) fn token(number: u64, own: u64) -> Result<u64> {
     let token = number.checked_mul(OWN).and_then(|token| token.checked_add(own));
     token.ok_or_else(|| {
@@ -30,7 +31,7 @@ pub(crate) fn token(number: u64, own: u64) -> Result<u64> {
     })
 }
 
-/// Returns a holder, by its number and what it brought.
+/// Returns a holder, by its number and the value that it brought.
 pub(crate) fn held(number: u64, brought: &Bytes) -> Result<Holder> {
     let end = brought.iter().position(|byte| *byte == b'\n');
     let own = end.and_then(|end| std::str::from_utf8(&brought[..end]).ok()?.parse::<u64>().ok());
@@ -40,15 +41,15 @@ pub(crate) fn held(number: u64, brought: &Bytes) -> Result<Holder> {
     }
 }
 
-/// What a look at a lock finds.
+/// The answer to a look at a lock.
 pub(crate) struct Seen {
-    /// The holder, its number, and what is left of its session.
+    /// The holder, its number, and the time that is left of its session.
     pub(crate) holder: Option<(Holder, u64, Duration)>,
-    /// Whoever holds it later has a greater number.
+    /// The last number that was given: later holders have greater ones.
     pub(crate) last: u64,
 }
 
-/// Looks who holds the lock.
+/// Asks for the holder of the lock.
 pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<Seen> {
     let arguments = [name.as_str().into()];
     let answer =
@@ -56,7 +57,7 @@ pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<
     let mut answer = answer.list()?;
     let number = next(&mut answer)?.some().map(Answer::unsigned).transpose()?;
     let brought = next(&mut answer)?.bytes()?;
-    // A session without an end was given none by us.
+    // Only others can have made a session that has no end.
     let left = u64::try_from(next(&mut answer)?.number()?).unwrap_or(u64::from(u32::MAX));
     let last = next(&mut answer)?.unsigned()?;
     let holder = number.map(|number| {
@@ -66,7 +67,7 @@ pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<
     Ok(Seen { holder: holder.transpose()?, last })
 }
 
-/// Returns who holds the lock.
+/// Returns the holder of the lock, if there is one.
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let seen = look(core, name, options.deadline).await?;
     Ok(seen.holder.map(|(holder, ..)| holder))

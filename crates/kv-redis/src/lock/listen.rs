@@ -1,4 +1,4 @@
-//! Listening for what the server tells those who wait in lines.
+//! Listens for the server's messages to contenders that wait in queues.
 
 use crate::{
     core::Core,
@@ -11,10 +11,10 @@ use std::{
 };
 use tokio::task::AbortHandle;
 
-/// Listens for what concerns those of a session that wait, from the first wait on.
+/// Listens, from the first wait on, for messages to the waiting contenders of a session.
 pub(crate) fn listen(session: &Arc<Session>) {
     let mut listening = session.listening.lock();
-    // The runtime of the one before may have ended.
+    // The runtime of an earlier task may have ended.
     if listening.as_ref().is_none_or(AbortHandle::is_finished) {
         let channel = session.core.names.on_session(&session.id);
         let hear = hear(Arc::downgrade(session), session.core.clone(), channel, session.next_look.clone());
@@ -22,7 +22,8 @@ pub(crate) fn listen(session: &Arc<Session>) {
     }
 }
 
-/// Has those who wait look whenever something may have changed without a word. It does not keep the session: that is what
+/// Wakes waiting contenders that are in front now, and renews the session, which looks at all its
+/// places, when something may have changed without a message. It does not keep the session alive:
 /// its users do.
 async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, next_look: Arc<NextLook>) {
     let mut published = core.feed.subscribe(channel);
@@ -48,7 +49,7 @@ async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, next_loo
                     next_look.again(now + Duration::from_millis(100), now);
                 }
             }
-            // Without it the renewals tell.
+            // Without messages, the renewals tell which contenders are in front.
             Err(error) => {
                 tracing::warn!(%error, "waits for locks are not woken");
                 return;

@@ -1,4 +1,5 @@
-//! Locks: those who want one get in its line, and hold it in the order of their numbers.
+//! Locks. The contenders of a lock stand in its queue, and hold the lock in the order of their
+//! numbers.
 
 mod contender;
 pub(crate) mod holder;
@@ -43,10 +44,10 @@ struct Attempt {
     each_request: Duration,
 }
 
-/// What the server says to one who wants in.
+/// The server's answer to a contender that wants to enter the queue.
 enum Entered {
     First(u64),
-    /// With what is left of the life of who is in front.
+    /// The number, and the time that is left of the life of the contender in front.
     Waits(u64, Option<Duration>),
     Taken,
     /// The session is over.
@@ -73,7 +74,8 @@ pub(crate) async fn lock(
             used,
         });
         let session = &attempt.used.session;
-        // Both are made before anything is sent: a dropped future leaves nothing behind, and no word comes too early.
+        // Both are made before anything is sent: so a dropped future leaves nothing behind, and a
+        // message that comes early finds the wait.
         let leave = attempt.clone().leave();
         let mut waiting = Waiting::new(session, &attempt.contender);
         let asked = core.clock.now();
@@ -88,7 +90,7 @@ pub(crate) async fn lock(
                 return Ok(None);
             }
             Err(e) => {
-                // A script that the server stopped for another reason may have been half-way.
+                // A script that the server stopped for another reason may have done a part.
                 if !matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Other) {
                     attempt.is_not_in_line(leave, false);
                 }
@@ -137,8 +139,8 @@ impl Attempt {
         [queue, brought, self.core.names.session(&self.used.session.id)]
     }
 
-    /// Gets in line, or holds the lock at once; and whether the answer is that of a repeat: an
-    /// earlier try may be on its way still.
+    /// Enters the queue, or acquires the lock at once. Also returns whether the answer is that of
+    /// a repeat: an earlier attempt may be on its way still.
     async fn enter(&self, options: &LockOptions) -> Result<(Entered, bool)> {
         let session = &self.used.session;
         let flag = |on: bool| if on { "1" } else { "0" };
@@ -151,7 +153,7 @@ impl Attempt {
             flag(options.wait).into(),
             Bytes::from(brought).into(),
         ];
-        // A repeat finds the contender that the first one made.
+        // A repeat finds the contender that the first attempt made.
         let request = self.core.request(&script::ENTER, self.names(), arguments);
         let answered = self.core.client.run(RetrySafety::Repeatable, self.deadline(), &request).await?;
         let Answered { answer, is_repeat } = answered;
@@ -170,8 +172,8 @@ impl Attempt {
         Ok((entered, is_repeat))
     }
 
-    /// Leaves the line, or has a request to enter that is still on its way do nothing: `true` when
-    /// we were in front.
+    /// Makes the undo that leaves the queue, or has a request to enter that is still on its way do
+    /// nothing. It returns `true` if the contender was in front.
     fn leave(self: Arc<Self>) -> Undo {
         let tasks = self.core.tasks.clone();
         tasks.undo(async move {
@@ -183,12 +185,13 @@ impl Attempt {
             if left.is_err() {
                 contender.take_out_later();
             }
-            // What a repeat finds is no answer for the first try.
+            // What a repeat finds does not answer for the first attempt.
             left.and_then(|left| undone(left.answer, left.is_repeat))
         })
     }
 
-    /// The server has nothing of it, and gets nothing but by an earlier try.
+    /// Disarms the undo, since the server does not have the contender. After a repeat it is
+    /// dropped instead, and so runs: an earlier attempt may still bring the contender in.
     fn is_not_in_line(&self, leave: Undo, is_repeat: bool) {
         if is_repeat {
             return drop(leave);

@@ -1,28 +1,29 @@
-//! When those who wait in lines look at them by themselves, since who dies tells nobody.
+//! The time of the next look at the queues: a contender whose session dies sends no message, so
+//! that those who wait have to look.
 
 use kv_core::backend::{Instant, Mutex};
 use tokio::sync::Notify;
 
-/// The moment in which one before us in a line dies, unless it is renewed.
+/// The moment at which the session of a contender before ours dies, unless it is renewed.
 #[derive(Default)]
 pub(crate) struct NextLook {
-    /// With the moment in which it was known.
+    /// The moment of the look, and the moment at which it became known.
     next: Mutex<Option<(Instant, Instant)>>,
     changed: Notify,
 }
 
 impl NextLook {
-    /// Returns when to look.
+    /// Returns the moment of the next look, if there is one.
     pub(crate) fn at(&self) -> Option<Instant> {
         self.next.lock().map(|(at, _)| at)
     }
 
-    /// Waits until it may be another.
+    /// Waits until the moment may have changed.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Notes that somebody dies then, as is known now.
+    /// Notes that a contender dies at this moment unless renewed, as is known now.
     pub(crate) fn dies(&self, at: Instant, now: Instant) {
         {
             let mut next = self.next.lock();
@@ -32,7 +33,8 @@ impl NextLook {
         self.changed.notify_one();
     }
 
-    /// Notes what a look found that began then: who came since may not have been seen.
+    /// Notes what a look found that began at this moment. Contenders that came since may not have
+    /// been seen.
     pub(crate) fn looked(&self, began: Instant, found: Option<Instant>) {
         {
             let mut next = self.next.lock();
@@ -46,7 +48,7 @@ impl NextLook {
         self.changed.notify_one();
     }
 
-    /// Has it looked again, because the look failed.
+    /// Sets the moment of another look, because one failed.
     pub(crate) fn again(&self, at: Instant, now: Instant) {
         *self.next.lock() = Some((at, now));
     }
@@ -64,10 +66,10 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         next_look.dies(at(10), at(0));
         next_look.dies(at(20), at(2));
-        // Those before the look it has seen, or they are gone.
+        // The look has seen all that were noted before it, or they are gone.
         next_look.looked(at(3), Some(at(30)));
         assert_eq!(next_look.at(), Some(at(30)));
-        // It began before that one came.
+        // This look began before the contender came.
         next_look.dies(at(9), at(5));
         next_look.looked(at(4), Some(at(40)));
         assert_eq!(next_look.at(), Some(at(9)));

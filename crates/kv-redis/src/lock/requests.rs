@@ -1,4 +1,4 @@
-//! Requests about sessions, and the one to leave a line.
+//! Requests about sessions, and the request to leave a queue.
 
 use crate::{
     client::{
@@ -14,17 +14,18 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What a step of a renewal tells.
+/// The answer to one step of a renewal.
 pub(crate) struct Step {
-    /// Where the next one begins.
+    /// The place at which the next step begins, if there is one.
     pub(crate) more: Option<String>,
-    /// What is left of the shortest life before ours in a line, in milliseconds.
+    /// The milliseconds that are left of the shortest life of a contender before one of ours.
     pub(crate) soonest: Option<u64>,
     pub(crate) firsts: Vec<(String, Key)>,
     pub(crate) behind: Vec<(String, Key)>,
 }
 
-/// Runs a step of the script about a session, from this place on; `None` where the server has no such session.
+/// Runs a step of the script about a session, from this place on. Returns `None` where the server
+/// has no such session.
 pub(crate) async fn step(
     core: &Core,
     id: &str,
@@ -52,7 +53,8 @@ pub(crate) async fn step(
     Ok(Some(Step { more, soonest, firsts: places()?, behind: places()? }))
 }
 
-/// Ends a session on the server, and takes out of their lines all that hang on it; whether it was there.
+/// Ends a session on the server, and takes all its contenders out of their queues. Returns whether
+/// it was there.
 pub(crate) async fn end(core: &Core, id: &str, ttl: Duration, each_request: Duration) -> Result<bool> {
     let (mut from, mut was_there) = (Some("0".to_owned()), false);
     while let Some(cursor) = from {
@@ -63,7 +65,7 @@ pub(crate) async fn end(core: &Core, id: &str, ttl: Duration, each_request: Dura
     Ok(was_there)
 }
 
-/// Takes a contender out of a line; whether it was in front.
+/// Takes a contender out of a queue, and returns whether it was in front.
 pub(crate) async fn leave(
     core: &Core,
     name: &Key,

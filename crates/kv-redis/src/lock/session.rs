@@ -1,5 +1,5 @@
-//! What locks hang on: one session per TTL, made with the first lock, renewed for all of them together, as long as a lock needs
-//! it and a little longer.
+//! Sessions of locks: one per TTL, made with the first lock, renewed for all locks of that TTL
+//! together, and kept as long as a lock needs it and a little longer.
 
 use crate::{
     core::{Core, renewal},
@@ -41,17 +41,18 @@ pub(crate) struct Session {
     pub(crate) ttl: Duration,
     each_request: Duration,
     contenders: AtomicU64,
-    /// Those that have not left. What else is in line came late, from one that was given up.
+    /// The contenders that have not left. Any other one that the server has in a queue came late,
+    /// by a request that was given up.
     known: Mutex<HashSet<String>>,
-    /// Set once the server has it.
+    /// Set once the server has the session.
     alive: OnceLock<Alive>,
-    /// Ends it on the server; set once a request that makes it may have been sent.
+    /// Ends the session on the server; set once a request that makes it may have been sent.
     revoke: Mutex<Option<Undo>>,
     pub(crate) waiting: Waiters,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
     pub(crate) next_look: Arc<NextLook>,
-    /// The task that listens for those of ours that wait.
+    /// The task that listens for the waiting contenders of this session.
     pub(crate) listening: Mutex<Option<AbortHandle>>,
 }
 
@@ -70,7 +71,7 @@ impl Drop for Session {
     }
 }
 
-/// The right to hang something on a session; it is open as long as there is one.
+/// One use of a session, which stays open as long as there is one.
 pub(crate) struct Use {
     pub(crate) session: Arc<Session>,
     /// The runtime that it was asked for in: guards are dropped outside of any as well.
@@ -84,8 +85,8 @@ impl Drop for Use {
         if users.count > 0 {
             return;
         }
-        // A session that nobody uses ends before it would have to be renewed: it costs nothing until then, and who locks
-        // again soon needs no new one.
+        // A session that nobody uses is ended before it would have to be renewed: until then it
+        // costs nothing, and a lock that comes soon needs no new one.
         let (weak, clock, wait) =
             (Arc::downgrade(&self.session), self.session.core.clock.clone(), self.session.ttl / 4);
         let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) else { return };
@@ -110,7 +111,7 @@ impl Drop for Use {
     }
 }
 
-/// Removes a session, whose drop ends it on the server.
+/// Removes a session. Its drop ends it on the server.
 fn forget(open: &mut Open, session: &Arc<Session>) {
     if open.get(&session.ttl).is_some_and(|there| Arc::ptr_eq(there, session)) {
         open.remove(&session.ttl);
@@ -118,7 +119,7 @@ fn forget(open: &mut Open, session: &Arc<Session>) {
 }
 
 impl Sessions {
-    /// Returns the session of this TTL; on the server it is made with the first lock.
+    /// Returns the session of this TTL. On the server it is made with the first lock.
     pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Use {
         let mut open = self.0.lock();
         if open.get(&ttl).is_some_and(|session| session.is_over()) {
@@ -130,10 +131,10 @@ impl Sessions {
         Use { session, runtime: Handle::try_current().ok() }
     }
 
-    /// Ends all sessions. What cannot be ended in time ends by its TTL.
+    /// Ends all sessions. A session that cannot be ended in time ends by its TTL.
     ///
     /// # Errors
-    /// The first that could not be ended.
+    /// The error of the first session that could not be ended.
     pub(crate) async fn end(&self) -> Result<()> {
         let open = std::mem::take(&mut *self.0.lock());
         let ends = open.into_values().map(|session| async move {
@@ -174,7 +175,7 @@ impl Session {
         name
     }
 
-    /// Notes that a contender has left, or never was in line.
+    /// Notes that a contender has left, or never was in a queue.
     pub(crate) fn has_left(&self, contender: &str) {
         self.known.lock().remove(contender);
     }
@@ -187,14 +188,16 @@ impl Session {
         self.alive.get().is_some_and(|alive| !alive.is_held())
     }
 
-    /// Has no new locks hang on it: it is over, or there is in a line what cannot be taken out.
+    /// Lets no new locks use the session: it is over, or one of its contenders cannot be taken out
+    /// of a queue.
     pub(crate) fn forget(self: &Arc<Self>) {
         if let Some(sessions) = self.sessions.upgrade() {
             forget(&mut sessions.lock(), self);
         }
     }
 
-    /// Notes that the server may have it, by a request that nobody waits for any more: its end is asked for in any case.
+    /// Notes that the server may have the session, perhaps by a request that nobody waits for any
+    /// more. From here on its end is sent to the server in any case.
     pub(crate) fn may_be_open(&self) {
         self.revoke.lock().get_or_insert_with(|| {
             let (core, id, ttl, each) = (self.core.clone(), self.id.clone(), self.ttl, self.each_request);
@@ -202,7 +205,8 @@ impl Session {
         });
     }
 
-    /// Keeps it alive from here on: the server has it, asked for at this moment or later.
+    /// Keeps the session alive from here on: the server has it, for the TTL from this moment or
+    /// later.
     pub(crate) fn opened(self: &Arc<Self>, asked: Instant) -> &Alive {
         self.alive.get_or_init(|| {
             self.may_be_open();
@@ -219,10 +223,10 @@ impl Session {
         })
     }
 
-    /// Keeps it once, and hears what became of all that hangs on it.
+    /// Renews the session once, and passes on what became of its contenders.
     pub(crate) async fn renew(self: &Arc<Self>) -> Result<()> {
         let began = self.core.clock.now();
-        // Only what was there before has to be found.
+        // Only contenders that were in a queue before this moment have to be found.
         let waited = self.waiting.in_line();
         let held: HashSet<String> = self.held.lock().keys().cloned().collect();
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
@@ -248,7 +252,7 @@ impl Session {
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
             if let Some(end) = self.held.lock().remove(gone) {
                 end("its place in the line is gone: an administrator changed it, or a failover lost it");
-                // Where it is found in a line again, it is taken out.
+                // If it is found in a queue again, it is taken out.
                 self.has_left(gone);
             }
         }
@@ -263,7 +267,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells this one when its contender is found to be gone.
+    /// Has this guard end when its contender is found to be gone.
     pub(crate) fn holds(&self, contender: &str, alive: &Alive) {
         self.held.lock().insert(contender.to_owned(), Box::new(alive.ending()));
     }

@@ -1,10 +1,10 @@
-//! Those of one session that wait in lines, on this side.
+//! The contenders of one session that wait in queues, as this side knows them.
 
 use kv_core::backend::Mutex;
 use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
-/// How a wait in line ends.
+/// The end of a wait in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueuePosition {
     First,
@@ -12,46 +12,47 @@ pub(crate) enum QueuePosition {
     Lost,
 }
 
-/// One who is about to get in line, or waits there.
+/// One contender that is about to enter a queue, or waits there.
 struct Waiter {
     tell: oneshot::Sender<QueuePosition>,
-    /// Whether the server said that it is in line.
+    /// Set once the server said that the contender is in the queue.
     is_in_line: bool,
 }
 
-/// Those who wait, by their contenders.
+/// The waiting contenders, by their names.
 #[derive(Default)]
 pub(crate) struct Waiters(Mutex<HashMap<String, Waiter>>);
 
 impl Waiters {
-    /// Adds one who is about to get in line; it is told how the wait ends.
+    /// Adds a contender that is about to enter a queue, and returns the receiver of how its wait
+    /// ends.
     pub(crate) fn add(&self, contender: &str) -> oneshot::Receiver<QueuePosition> {
         let (tell, told) = oneshot::channel();
         self.0.lock().insert(contender.to_owned(), Waiter { tell, is_in_line: false });
         told
     }
 
-    /// Notes that the server has it in line.
+    /// Notes that the server has the contender in the queue.
     pub(crate) fn entered(&self, contender: &str) {
         if let Some(waiter) = self.0.lock().get_mut(contender) {
             waiter.is_in_line = true;
         }
     }
 
-    /// Tells one how its wait ends.
+    /// Tells a contender how its wait ends.
     pub(crate) fn tell(&self, contender: &str, place: QueuePosition) {
         if let Some(waiter) = self.0.lock().remove(contender) {
-            // Who waited may have gone.
+            // The waiting future may have been dropped.
             let _ = waiter.tell.send(place);
         }
     }
 
-    /// Removes one who waits no more.
+    /// Removes a contender that waits no more.
     pub(crate) fn remove(&self, contender: &str) {
         self.0.lock().remove(contender);
     }
 
-    /// Returns the contenders that the server has in line.
+    /// Returns the contenders that the server has in queues.
     pub(crate) fn in_line(&self) -> HashSet<String> {
         self.0.lock().iter().filter(|(_, w)| w.is_in_line).map(|(name, _)| name.clone()).collect()
     }

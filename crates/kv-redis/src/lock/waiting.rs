@@ -1,10 +1,10 @@
-//! A wait in line, on this side.
+//! The wait of one contender in a queue, on this side.
 
 use super::{session::Session, waiters::QueuePosition};
 use std::{future::pending, sync::Arc};
 use tokio::sync::oneshot;
 
-/// A wait in line; dropping it ends it here, not on the server.
+/// A wait in a queue. Dropping it ends it here, not on the server.
 pub(crate) struct Waiting {
     session: Arc<Session>,
     contender: String,
@@ -12,13 +12,13 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Waits in line from here on, also for what is told before the wait.
+    /// Begins the wait. Messages that come before [`place`](Self::place) is called are kept.
     pub(crate) fn new(session: &Arc<Session>, contender: &str) -> Self {
         let told = session.waiting.add(contender);
         Self { session: session.clone(), contender: contender.to_owned(), told }
     }
 
-    /// Returns how the wait ends.
+    /// Waits, and returns how the wait ends.
     pub(crate) async fn place(&mut self) -> QueuePosition {
         let lost = async {
             match self.session.alive() {

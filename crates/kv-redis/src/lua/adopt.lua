@@ -1,5 +1,7 @@
--- Notes what other tools wrote. ARGV: prefix, nonce, keys; KEYS from the fifth on: their names. Answers how many were noted,
--- by this request or by an earlier one of the same nonce, and how many were looked at: large values take time.
+-- Notes values that other tools wrote. ARGV: prefix, nonce, keys; KEYS from the fifth on: their
+-- names. Answers the number of keys that were noted, by this request or by an earlier one of the
+-- same nonce, and the number of keys that were looked at: fewer than asked for where values are
+-- large, for they take time.
 look()
 may_write({ { 'ZSCORE', index, '' }, { 'PTTL', prefix } })
 local count, looked, bytes, number = 0, 0, 0, nil

@@ -1,48 +1,50 @@
--- What every script begins with. KEYS[1..4] are the store's own: what is known of each key (a hash), their order (a sorted
--- set of equal scores), the last number given, and the keys that end (a sorted set by the moment). ARGV[1] is the number of
--- the database, and behind a colon what the names of keys begin with.
+-- The beginning of every script. KEYS[1..4] are the store's own records: the notes of each key (a
+-- hash), the keys in order (a sorted set of equal scores), the last number given, and the keys
+-- that end (a sorted set by the moment). ARGV[1] is the number of the database and, behind a
+-- colon, the prefix of all names.
 local meta, index, clock, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local database, prefix = string.match(ARGV[1], '^(%d+):(.*)$')
 local call, pcall_server = redis.call, redis.pcall
 local own = prefix .. '.kv/'
--- Channels know no databases, so that their names do.
+-- Channels are shared by all databases, so that their names hold the number of the database.
 local on = own .. 'on/' .. database .. '/'
 local time = call('TIME')
 local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local millis = math.ceil(micros / 1000)
--- A replica refuses it, which a master was until a moment ago: what it has is not what is written elsewhere. It changes nothing,
--- and what else it is refused for does not concern who reads.
+-- A write that changes nothing. A replica refuses it, and so does a master that was made a replica
+-- a moment ago, whose data is no longer the newest. Any other reason for a refusal is no concern
+-- of a read.
 if redis.acl_check_cmd('ZADD', index, 'XX', '0', '') then
     local tried = pcall_server('ZADD', index, 'XX', '0', '')
     if type(tried) == 'table' and string.find(tried.err, '^READONLY') then error(tried) end
 end
--- What a number can be: Lua counts by ones as far as this.
+-- The greatest number: up to here Lua counts by ones.
 local greatest = 9007199254740991
 local kept = 2592000000
 
 local function text(number) return string.format('%.0f', number) end
 
--- Ours by its name, and not written by us: nothing is done with it.
+-- Refuses a record that is ours by its name and was not written by us.
 local function damaged(name, why) error({ err = 'KVDAMAGED ' .. name .. ' ' .. why }) end
 
 local function type_of(name) return call('TYPE', name)['ok'] end
 local function is_string(name) return type_of(name) == 'string' end
 
--- Whether it is there; what is there must be of this type.
+-- Returns whether the record is there; if it is, it must be of this type.
 local function has(name, kind)
     local found = type_of(name)
     if found ~= kind and found ~= 'none' then damaged(name, 'is a ' .. found .. ' where we keep a ' .. kind) end
     return found == kind
 end
 
--- What a write relies on is looked at before anything is written.
+-- Checks the records that a write relies on, before anything is written.
 local function look()
     has(meta, 'hash')
     has(index, 'zset')
     has(ends, 'zset')
 end
 
--- Whether its user may do all of this.
+-- Refuses unless the user may run all these commands.
 local function may(commands)
     for _, command in ipairs(commands) do
         if not redis.acl_check_cmd(unpack(command)) then
@@ -52,8 +54,9 @@ local function may(commands)
     end
 end
 
--- What a script has done is not undone when it is stopped half-way: what it does from its first change on, and what it does
--- more than all do, it may do, or it does nothing.
+-- Refuses unless the user has the rights for every command that a script runs from its first
+-- change on: those of all writing scripts, and `more`. For what a script has done is not undone
+-- when it is stopped half-way.
 local function may_write(more)
     may({
         { 'SET', clock, '' }, { 'PEXPIRE', clock, '1' }, { 'HSET', meta, '', '' }, { 'HDEL', meta, '' },
@@ -74,27 +77,28 @@ local function next_number()
     return math.max(number + 1, micros)
 end
 
--- A server without memory lets a script go on whose first write takes none.
+-- A server over its `maxmemory` lets a script go on if its first write takes no memory, as this
+-- one.
 local function make_room() call('PEXPIRE', clock, kept, 'GT') end
 
 local function tick(makes_room)
     local number = next_number()
     if makes_room then make_room() end
-    -- A clock that was set back must have passed the number before it is forgotten.
+    -- Before the number is forgotten, a clock that was set back must have passed it.
     local passed = math.max(millis, math.ceil(number / 1000))
     call('SET', clock, text(number), 'PXAT', text(passed + kept))
     return text(number)
 end
 
--- The last number given, for who reads: all that it sees is of this number at most. 0 where nobody knows: who took one that we
--- never give for it would hear of nothing that comes.
+-- The last number given, for reads: everything that a read sees has this number at most. 0 where
+-- it is not known: a watch that took a number that we never give would skip all that comes.
 local function last_number()
     local last = pcall_server('GET', clock)
     local is_text = type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$')
     return is_text and tonumber(last) < greatest and last or '0'
 end
 
--- The value; false for what is missing or of another type.
+-- The value; false if the name is missing or of another type.
 local function value_of(name)
     local value = pcall_server('GET', name)
     if type(value) ~= 'table' then return value end
@@ -102,7 +106,8 @@ local function value_of(name)
     error(value)
 end
 
--- What a note says: number, nonce, digest and life of the last write here; nothing where it cannot be read.
+-- The parts of a note: number, nonce, digest and life of the last write through the library;
+-- nothing where it cannot be read.
 local function read_note(note)
     if not note then return nil end
     local number, nonce, digest, life = string.match(note, '^(%d+) (%d+) (%x+) (.*)$')
@@ -111,7 +116,8 @@ end
 
 local function noted(key) return read_note(call('HGET', meta, key)) end
 
--- The version of what is there, nil where nothing is. What another tool wrote has one made of its bytes.
+-- The version of a key; nil where it is missing. A value that another tool wrote has a version
+-- made of its bytes.
 local function version_of(name, key)
     local value = value_of(name)
     if not value then return nil end
@@ -121,7 +127,7 @@ local function version_of(name, key)
     return (number or '0') .. ' x' .. sum
 end
 
--- Publishes to those of the channels that somebody listens to.
+-- Publishes to those of the channels that have a listener.
 local function publish(channels, message)
     local listening = call('PUBSUB', 'SHARDNUMSUB', unpack(channels))
     for at = 2, #listening, 2 do
@@ -132,7 +138,7 @@ local function publish(channels, message)
     end
 end
 
--- Tells those who watch the key, or a directory above it.
+-- Publishes to the watches of the key, and of each directory above it.
 local function tell(key, message)
     local channels = { on .. 'key/' .. key, on .. 'tree/' }
     for slash in string.gmatch(key, '()/') do
@@ -141,12 +147,12 @@ local function tell(key, message)
     publish(channels, message)
 end
 
--- Takes a key out of a lease, which may be over, or not ours any more.
+-- Takes a key out of a lease, which may have ended, or may be no record of ours any more.
 local function leave_lease(life, key)
     if life and life ~= '-' and life ~= 't' then pcall_server('SREM', own .. 'lease/' .. life, key) end
 end
 
--- Notes the end of a key.
+-- Removes what is noted of a key.
 local function forget(key)
     local _, _, _, life = noted(key)
     call('HDEL', meta, key)
@@ -155,8 +161,9 @@ local function forget(key)
     call('ZREM', index, key)
 end
 
--- A key that is not there any more although it is noted, or was told at this number: it ended, or another tool deleted it.
--- Whoever was told a later number knows better. Left to others where we may not write, which `false` tells.
+-- Publishes and forgets a key that is missing although it is noted, or was told with this number:
+-- it ended, or another tool deleted it. A watch that was told a later number ignores this. Returns
+-- false, and leaves it to others, where the user may not write.
 local function missed(key, at_least)
     return (pcall(function()
         local number = tonumber(noted(key) or last_number())
@@ -165,7 +172,7 @@ local function missed(key, at_least)
     end))
 end
 
--- Looks after a few keys that have ended, so that what is noted of them does not pile up.
+-- Looks at a few keys that should have ended, so that their notes do not pile up.
 local function sweep()
     for _, key in ipairs(call('ZRANGEBYSCORE', ends, '-inf', text(millis - 2), 'LIMIT', 0, 4)) do
         local name = prefix .. key
@@ -175,7 +182,7 @@ local function sweep()
         elseif till < 0 then
             call('ZREM', ends, key)
         else
-            -- Another tool gave it this one, or another store: it is none of a lease's.
+            -- Another tool, or another store, gave it this end: it is under no lease any more.
             local number, nonce, digest, life = noted(key)
             if life and life ~= 't' then
                 leave_lease(life, key)
@@ -190,7 +197,8 @@ local function deleted(key, number, nonce)
     tell(key, 'D\n' .. key .. '\n' .. number .. '\n' .. nonce)
 end
 
--- Tells of a value, with what is left of its life; a large one is to be read.
+-- Publishes a value, with what is left of its life. Of a large value only the version is
+-- published, and the watch reads it.
 local function told_put(key, number, nonce, left, value)
     tell(key, function()
         local head = 'P\n' .. key .. '\n' .. number .. '\n' .. nonce .. '\n' .. left .. '\n'

@@ -1,4 +1,4 @@
--- A batch of what lies below a directory. ARGV: prefix, the bounds, nonce, the most keys.
+-- Deletes a batch of the keys below a directory. ARGV: prefix, the bounds, nonce, the most keys.
 look()
 may_write()
 local keys = call('ZRANGEBYLEX', index, ARGV[2], ARGV[3], 'LIMIT', 0, tonumber(ARGV[5]))

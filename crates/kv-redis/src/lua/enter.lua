@@ -1,5 +1,5 @@
--- Gets in line. KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender, TTL, whether the session may
--- be new, whether to wait, what it brings.
+-- Enters a queue. KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender,
+-- TTL, whether the session may be new, whether to wait, what it brings.
 local queue, brought, session = KEYS[5], KEYS[6], KEYS[7]
 local lock, contender, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4])
 has(queue, 'zset')
@@ -17,8 +17,8 @@ else
     if first and ARGV[6] ~= '1' then return { 'taken' } end
     token = tick()
     call('HSET', session, 'in ' .. contender, token .. ' ' .. lock)
-    -- Whoever knows no life of the session counts it from this request on, though an earlier one, of which it heard nothing,
-    -- may have made it.
+    -- A client that does not count the session's TTL yet counts it from this request on, though an
+    -- earlier one, whose answer it did not get, may have made the session.
     if not is_open or ARGV[5] == '1' then call('PEXPIRE', session, ttl) end
     call('ZADD', queue, token, contender)
     call('HSET', brought, contender, ARGV[7])

@@ -1,5 +1,6 @@
--- Who is in front and alive. ARGV: prefix, lock. KEYS: queue, what contenders brought. Answers its number, what it brought,
--- what is left of its session, and the last number given: whoever holds it later has a greater one.
+-- Finds the contender that is in front and alive. ARGV: prefix, lock. KEYS: queue, what contenders
+-- brought. Answers its number, what it brought, what is left of its session, and the last number
+-- given: later holders have greater ones.
 has(KEYS[5], 'zset')
 has(KEYS[6], 'hash')
 local first, score = found_in_front(ARGV[2])

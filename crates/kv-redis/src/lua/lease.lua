@@ -1,19 +1,21 @@
--- A lease is a set of keys with an end, which is the keys' own too. KEYS[5], KEYS[6]: the lease, and what it is called while it
--- is revoked; ARGV: prefix, what to do, the rest. Renewals and revocations go step by step: others wait for one step alone.
+-- Grants, renews or revokes a lease: a set of keys, whose end is the end of its keys too. KEYS[5],
+-- KEYS[6]: the lease, and its name while it is revoked; ARGV: prefix, what to do, the rest.
+-- Renewals and revocations go step by step, so that others wait for one step alone.
 local lease, ending, order = KEYS[5], KEYS[6], ARGV[2]
--- How many keys a step renews, how many it deletes, and how many are named in one command.
+-- The most keys that a step renews, that it deletes, and that one command names.
 local renewed, revoked, named = 1500, 1000, 500
 local id = string.sub(lease, #own + 7)
 
--- Whether the key ends when we said that it does: what another tool, or another store, has put there since has another end, or
--- none. Where that is not known any more, any end will do.
+-- Whether a key still has the end that we gave it. A value that another tool or another store has
+-- put there since has another end, or none. Where the given end is not known any more, any end
+-- will do.
 local function ends_as_given(name, given)
     local found = call('PEXPIRETIME', name)
     if given then return found == tonumber(given) end
     return found >= 0 and is_string(name)
 end
 
--- Those of the keys that are under this lease still, and those that are not.
+-- Parts the keys into those that are still under this lease, and those that are not.
 local function sorted(keys)
     local under, others, mark = {}, {}, ' ' .. id
     for from = 1, #keys, named do
@@ -21,7 +23,7 @@ local function sorted(keys)
         local notes = call('HMGET', meta, unpack(keys, from, till))
         local given = call('ZMSCORE', ends, unpack(keys, from, till))
         for at = from, till do
-            -- What a note ends in is the life.
+            -- A note ends in the life.
             local n, key = at - from + 1, keys[at]
             local is_noted = notes[n] and string.sub(notes[n], -#mark) == mark
             table.insert(is_noted and ends_as_given(prefix .. key, given[n]) and under or others, key)
@@ -40,7 +42,7 @@ end
 
 look()
 if order == 'renew' then
-    -- ARGV: how long, the moment that the first step of this renewal told, where to go on.
+    -- ARGV: the TTL, the moment that the first step of this renewal answered, where to go on.
     if not has(lease, 'set') then return false end
     may({ { 'PEXPIREAT', own, '1' }, { 'ZADD', ends, '0', '' } })
     local till, cursor = ARGV[4], ARGV[5]
@@ -65,14 +67,14 @@ if order == 'renew' then
     return { found[1], till }
 end
 
--- ARGV: nonce. Answers whether it was there, and whether there is more to do.
+-- ARGV: nonce. Answers whether the lease was there, and whether there is more to do.
 if not has(lease, 'set') and not has(ending, 'set') then return { 0, 0 } end
 may_write({
     { 'RENAME', own, own }, { 'SPOP', own, '1' }, { 'EXISTS', own }, { 'HMGET', meta, '' }, { 'ZMSCORE', ends, '' },
     { 'PEXPIRETIME', prefix }, { 'TYPE', prefix },
 })
 local number = tick(true)
--- Nothing comes under it from here on.
+-- From here on no key can be put under the lease.
 if call('EXISTS', lease) == 1 then call('RENAME', lease, ending) end
 local keys, names = sorted(call('SPOP', ending, revoked)), {}
 for at, key in ipairs(keys) do names[at] = prefix .. key end

@@ -1,6 +1,6 @@
--- Leaves the line; whether it was in front and alive. What was not in line may still be on its way by another connection: it
--- is marked for a while, and whoever keeps the session finds what comes later.
--- KEYS: queue, what contenders brought, session; ARGV: prefix, lock, contender.
+-- Leaves the queue, and answers whether the contender was in front and alive. One that is not in
+-- the queue may still be on its way by another connection: its name is marked as gone for a while,
+-- and a renewal of the session finds it if it comes later still.
 local queue, brought, session, lock, contender = KEYS[5], KEYS[6], KEYS[7], ARGV[2], ARGV[3]
 local is_line, is_open = has(queue, 'zset'), has(session, 'hash')
 has(brought, 'hash')
@@ -19,7 +19,8 @@ end
 call('ZREM', queue, contender)
 call('HDEL', brought, contender)
 if is_open then
-    -- A session lives by its end, not by what is in it.
+    -- The field `open` keeps the hash from being empty: a session lives by its end, not by its
+    -- contenders.
     call('HSET', session, 'open', '1')
     call('HDEL', session, 'in ' .. contender)
 end

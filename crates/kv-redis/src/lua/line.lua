@@ -1,15 +1,17 @@
--- What the scripts about locks share. A lock is a line of contenders by the numbers they got, and what each brought; a
--- contender `SESSION:N` lives as long as its session, a hash with an end, which has its place: the number, and the lock.
+-- The functions that the scripts about locks share. A lock is a queue of contenders by the numbers
+-- they got, and a hash of what each brought. A contender `SESSION:N` lives as long as its session:
+-- a hash with an end, which holds the contender's place, its number and its lock.
 local function queue_of(lock) return own .. 'lock/' .. lock end
 local function brought_to(lock) return own .. 'held/' .. lock end
--- What is no contender has a session that nobody has.
+-- A member of the queue that is no contender names a session that does not exist.
 local function session_of(contender) return string.match(contender, '^[^:]*') end
 local function name_of_session(contender) return own .. 'session/' .. session_of(contender) end
 local function is_alive(contender) return call('EXISTS', name_of_session(contender)) == 1 end
 local function left_of(contender) return call('PTTL', name_of_session(contender)) end
 
--- Who is in front and alive, and its number; changes nothing. What is there in place of a session of ours may have no end, and
--- its owner may believe in it still: who comes is told, and waits for nobody.
+-- The contender that is in front and alive, and its number; changes nothing. A record in place of
+-- a session of ours may have no end, and the session's owner may still believe in it: so the
+-- script is refused, and nobody waits behind such a record.
 local function found_in_front(lock)
     local at = 0
     while true do
@@ -19,22 +21,23 @@ local function found_in_front(lock)
     end
 end
 
--- Whether there is a line, and whether what is there is none of ours.
+-- Whether the queue is there, and whether one of its records is none of ours.
 local function look_at(lock)
     local queue, brought = type_of(queue_of(lock)), type_of(brought_to(lock))
     local is_ours = (queue == 'zset' or queue == 'none') and (brought == 'hash' or brought == 'none')
     return is_ours and queue == 'zset', not is_ours
 end
 
--- A line outlives the sessions in it by a second: where all have died, nothing is left.
+-- A queue outlives the sessions of its contenders by a second: when all have died, nothing is
+-- left.
 local function keep(lock, ttl)
     for _, name in ipairs({ queue_of(lock), brought_to(lock) }) do
         if call('PTTL', name) < ttl + 1000 then call('PEXPIRE', name, text(ttl + 1000)) end
     end
 end
 
--- Who is in front has changed: that one is woken, and who watches is told; where nobody is, that all up to this number are
--- gone.
+-- Publishes that another contender is in front: it is woken, and watches of the holder are told.
+-- Where there is none, they are told that all holders up to this number are gone.
 local function changed(lock, first, token, last)
     if first then publish({ on .. 'session/' .. session_of(first) }, first) end
     publish({ on .. 'lock/' .. lock }, function()
@@ -44,7 +47,8 @@ local function changed(lock, first, token, last)
     end)
 end
 
--- Who is in front, and its number; the dead before it are taken out, as was the one of the number `last`, if any.
+-- The contender in front, and its number. Dead ones before it are taken out. The change is
+-- published if there were any, or if one of the number `last` was taken out before.
 local function front(lock, last)
     local queue = queue_of(lock)
     while true do

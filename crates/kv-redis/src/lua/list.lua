@@ -1,6 +1,7 @@
--- A page of what lies below a directory. ARGV: prefix, the directory's beginning, the bounds, whether children alone,
--- whether with values, whether with lives, the most items, the most bytes. Answers where the next page begins, the items, and
--- the last number given.
+-- Reads a page of what lies below a directory. ARGV: prefix, the directory's beginning, the
+-- bounds, whether children alone, whether with values, whether with lives, the most items, the
+-- most bytes. Answers the bound at which the next page begins, the items, and the last number
+-- given.
 local start, from, to = ARGV[2], ARGV[3], ARGV[4]
 local children, values, lives = ARGV[5] == '1', ARGV[6] == '1', ARGV[7] == '1'
 local most, most_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -24,7 +25,7 @@ while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
         if not value then
             missed(key)
         elseif slash then
-            -- What lies deeper is skipped, however much it is.
+            -- All that lies deeper is skipped, however much it is.
             count = count + 1
             items[count] = { string.sub(key, 1, slash) }
             from, is_whole = '[' .. string.sub(key, 1, slash - 1) .. '0', false

@@ -1,5 +1,6 @@
--- What is left of the lives of keys that may have ended: milliseconds, -1 for ever; -2 where it is gone, which was published,
--- and -3 where that could not be. ARGV from the second on: keys, each with the number that was told of it.
+-- Answers what is left of the lives of keys that may have ended: milliseconds, or -1 for ever; -2
+-- where the key is gone, which was published, and -3 where it could not be published. ARGV from
+-- the second on: keys, each with the number that was told of it.
 local left = {}
 for at = 2, #ARGV, 2 do
     local name = prefix .. ARGV[at]

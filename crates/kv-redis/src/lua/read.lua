@@ -1,4 +1,5 @@
--- Values with what is noted of them, up to some bytes. KEYS from the fifth on: names; ARGV from the second on: their keys.
+-- Reads values with their notes, up to 8 MiB. KEYS from the fifth on: names; ARGV from the second
+-- on: their keys.
 has(meta, 'hash')
 local found, bytes = {}, 0
 for at = 2, #ARGV do

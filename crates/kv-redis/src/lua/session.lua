@@ -1,7 +1,9 @@
--- Keeps a session, and looks at what hangs on it; or ends it. KEYS[5]: the session; ARGV: prefix, what to do, TTL, where to go
--- on: a large one goes step by step. Answers where to go on; what is left of the shortest life before ours in a line; those of
--- ours that are in front, each with its lock; and those that are behind others. Whoever is in neither has no place any more, or
--- none that can be read, for its line or the session in front of it: that one has it again when they are put right.
+-- Renews a session and looks at its contenders; or ends it. KEYS[5]: the session; ARGV: prefix,
+-- what to do, TTL, where to go on: a large session goes step by step. Answers where to go on; what
+-- is left of the shortest life of a contender before one of ours; our contenders that are in
+-- front, each with its lock; and those that are behind others. A contender that is in neither list
+-- has lost its place, or its place cannot be read, because its queue or the session in front of it
+-- is damaged: it has the place again when they are put right.
 local session, ttl = KEYS[5], tonumber(ARGV[3])
 if not has(session, 'hash') then return false end
 if ARGV[2] == 'end' then

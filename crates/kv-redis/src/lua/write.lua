@@ -1,8 +1,9 @@
--- Conditions and writes, all or nothing. ARGV: prefix, nonce, how many conditions, the conditions, the writes; KEYS from the
--- fifth on: the names that they are about, in their order.
+-- Checks conditions and does writes, all or none. ARGV: prefix, nonce, the number of conditions,
+-- the conditions, the writes; KEYS from the fifth on: the names that they are about, in their
+-- order.
 local nonce, conditions = ARGV[2], tonumber(ARGV[3])
 local at, name_at = 3, 4
--- How many keys a lease can carry.
+-- The most keys of a lease.
 local most_leased = 200000
 local function argument() at = at + 1; return ARGV[at] end
 local function name() name_at = name_at + 1; return KEYS[name_at] end
@@ -15,7 +16,7 @@ for n = 1, conditions do
         local queue, session, contender, token = name(), name(), argument(), argument()
         local rank = has(queue, 'zset') and call('ZRANK', queue, contender)
         local holds = rank and text(call('ZSCORE', queue, contender)) == token and has(session, 'hash')
-        -- The dead before it are nobody.
+        -- Dead contenders before it do not count.
         for _, other in ipairs(holds and rank > 0 and call('ZRANGE', queue, 0, rank - 1) or {}) do
             if has(own .. 'session/' .. string.match(other, '^[^:]*'), 'hash') then holds = false end
         end
@@ -31,7 +32,7 @@ for n = 1, conditions do
     end
 end
 
--- What could fail is looked at before anything is written.
+-- Everything that could fail is checked before anything is written.
 local writes, makes_room = {}, true
 while at < #ARGV do
     local write = { kind = argument(), name = name(), key = argument() }

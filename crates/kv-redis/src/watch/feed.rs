@@ -1,4 +1,5 @@
-//! Subscriptions to what the writing scripts publish, for all watches and waits of a store.
+//! Subscriptions to the messages of the writing scripts, for all watches and lock waits of a
+//! store.
 
 use crate::{
     client::Client,
@@ -18,7 +19,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
-/// The way to what is published; its connection is made when somebody listens.
+/// Gives out subscriptions. Their connection is made when the first one is.
 pub(crate) struct Feed(Arc<Shared>);
 
 struct Shared {
@@ -33,7 +34,7 @@ struct State {
     closed: bool,
 }
 
-/// The task that listens, and where it lives: in the runtime of whoever listened first.
+/// The task that listens, and its home: the runtime of the first subscription.
 struct Running {
     orders: mpsc::UnboundedSender<Order>,
     task: AbortHandle,
@@ -51,24 +52,24 @@ impl Feed {
         Self(Arc::new(Shared { client, names, state: Mutex::default() }))
     }
 
-    /// Listens to a channel, and tells by a `None` that it does.
+    /// Subscribes to a channel. The subscription yields a `None` once it listens.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
         let reader = Arc::new(Reader::default());
         let orders = self.0.join(&channel, &reader);
         Subscription { feed: self.0.clone(), orders, channel, reader }
     }
 
-    /// Listens to a channel; returns once it does.
+    /// Subscribes to a channel, and returns once the subscription listens.
     ///
     /// # Errors
-    /// What the server has against it, for good.
+    /// The server's refusal of the channel, if it lasts.
     pub(crate) async fn subscribed(&self, channel: String) -> Result<Subscription> {
         let mut subscription = self.subscribe(channel);
         while subscription.next().await?.is_some() {}
         Ok(subscription)
     }
 
-    /// Ends listening, for good.
+    /// Ends the listener for good.
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.closed = true;
@@ -83,8 +84,8 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Has the listener serve this reader; a new one, here, where the runtime of the one before has ended. Nobody does
-    /// when the feed was closed.
+    /// Has the listener serve this reader. Where the runtime of the last listener has ended, a new
+    /// one is started in the current runtime. A closed feed has none.
     fn join(&self, channel: &str, reader: &Arc<Reader>) -> mpsc::UnboundedSender<Order> {
         let mut state = self.state();
         let lives = |running: &Running| !running.home.is_gone() && !running.orders.is_closed();
@@ -99,13 +100,13 @@ impl Shared {
             state.running = Some(Running { orders, task, home: Home::here() });
         }
         let Some(running) = &state.running else { return mpsc::unbounded_channel().0 };
-        // It is heard, or the listener ends at this moment, which the reader sees.
+        // The order fails only if the listener ends at this moment, which the reader sees.
         let _ = running.orders.send(Order::Join(channel.to_owned(), reader.clone()));
         running.orders.clone()
     }
 }
 
-/// One reader of a channel; dropping it ends it.
+/// One reader of a channel. Dropping it ends the subscription.
 pub(crate) struct Subscription {
     feed: Arc<Shared>,
     orders: mpsc::UnboundedSender<Order>,
@@ -114,16 +115,16 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Drops what waits, for a reader that is about to read what is there.
+    /// Drops the waiting messages, for a reader that is about to list.
     pub(crate) fn clear(&self) {
         self.reader.clear();
     }
 
-    /// Waits for what is published next; `None` where what was published before is lost, so that
-    /// what is there is to be read. Cancel safe.
+    /// Waits for the next message; `None` where earlier messages may be lost, so that the reader
+    /// has to list. Cancel safe.
     ///
     /// # Errors
-    /// What the server has against listening, for good.
+    /// The server's refusal to let us listen, if it lasts.
     pub(crate) async fn next(&mut self) -> Result<Option<Notification>> {
         loop {
             tokio::select! {
@@ -132,10 +133,11 @@ impl Subscription {
                 () = self.orders.closed() => {}
             }
             if self.feed.state().closed {
-                // The handle ends those who wait.
+                // The closed handle ends the waits by itself.
                 pending::<()>().await;
             }
-            // The runtime of the listener has ended: what it would have told is to be read.
+            // The runtime of the listener has ended: its messages are lost, and the reader has to
+            // list.
             self.orders = self.feed.join(&self.channel, &self.reader);
         }
     }

@@ -15,7 +15,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Returns the version of a holder, by its token.
+/// Returns the version of a holder, which is its token.
 fn version(token: u64) -> Version {
     Version::new(token, 0)
 }
@@ -25,13 +25,14 @@ fn last_of(number: u64) -> Version {
     version(number.saturating_mul(OWN).saturating_add(OWN - 1))
 }
 
-/// What the server tells of a lock's holder.
+/// The source of a watch of a lock's holder.
 struct Holding {
     core: Arc<Core>,
     name: Key,
     each_request: Duration,
     published: Option<Subscription>,
-    /// When the holder's session ends, unless it is renewed: one that died tells nobody.
+    /// The moment at which the holder's session ends, unless it is renewed: a holder that died
+    /// sends no message.
     expiry: Option<Instant>,
     failures: Backoff,
     outage: Outage,
@@ -113,8 +114,8 @@ impl Holding {
         Ok(seen)
     }
 
-    /// What is published as a change, unless it is known: others may have published it long before
-    /// the list.
+    /// Returns the change that a message tells, unless it is known: the message may have been
+    /// published long before the list.
     fn change(&mut self, notification: Notification, delivered: &WatchState) -> Result<Option<Change>> {
         let known = delivered.version(&self.name);
         Ok(match notification {
@@ -134,7 +135,7 @@ impl Holding {
         })
     }
 
-    /// Looks whether the holder has died. No change is lost where that fails.
+    /// Looks whether the holder has died. No change is lost if the look fails.
     async fn look_again(&mut self) -> Result<Option<Change>> {
         let seen = match self.look().await {
             Ok(seen) => seen,

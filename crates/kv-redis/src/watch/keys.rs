@@ -1,4 +1,4 @@
-//! Watches of keys. Their changes come from listings, reads and what is published; keys that should have
+//! Watches of keys. Their changes come from listings, reads and messages. Keys that should have
 //! ended are looked at.
 
 use crate::{
@@ -19,23 +19,24 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys are asked for at once: with values, and whether they have ended.
+/// The most keys of one request: one that reads values, one that asks whether keys have ended, and
+/// a listing.
 const MAX_VALUES: usize = 32;
 const MAX_LIVES: usize = 500;
 const MAX_ITEMS: usize = 1000;
-/// When to look again at what could not be told yet.
+/// The time until the next look at a key whose end could not be told yet.
 const AGAIN: Duration = Duration::from_millis(200);
 
 fn number(version: Version) -> u64 {
     version.parts().0
 }
 
-/// The greatest version of this number.
+/// Returns the greatest version of this number.
 fn last_of(number: u64) -> Version {
     Version::new(number, u64::MAX)
 }
 
-/// What the server tells of a key or directory.
+/// The source of a watch of a key or a directory.
 struct Keys {
     core: Arc<Core>,
     directory: Directory,
@@ -44,9 +45,9 @@ struct Keys {
     channel: String,
     each_request: Duration,
     published: Option<Subscription>,
-    /// When keys end, unless they are renewed.
+    /// The moments at which keys end, unless they are renewed.
     expiries: ExpiryQueue<Key, Instant>,
-    /// What has ended, and nobody publishes it.
+    /// The keys that have ended without a message.
     gone: Vec<Key>,
     outage: Outage,
 }
@@ -158,7 +159,8 @@ impl Keys {
         Deadline::after(self.each_request)
     }
 
-    /// The server ends a key a moment after its time.
+    /// Returns the moment at which a key with this much life left has ended: the server ends it a
+    /// moment after its time.
     fn ends_at(&self, left: Duration) -> Instant {
         self.core.clock.now() + left + Duration::from_millis(1)
     }
@@ -171,11 +173,12 @@ impl Keys {
         };
     }
 
-    /// What is published as a change, unless it is known.
+    /// Returns the change that a message tells, unless it is known.
     fn change(&mut self, notification: Notification, delivered: &WatchState) -> Option<Change> {
         match notification {
             Notification::Put { key, version, left, .. } if delivered.has(&key, version) => {
-                // What was read ahead of this was told without its end, unless a list told of it.
+                // A value that was read ahead of this message was told without its end, unless it
+                // came from a list.
                 if let Some(left) = left.filter(|_| delivered.version(&key) == Some(version)) {
                     self.expiries.set_earlier(key, self.ends_at(left));
                 }
@@ -192,7 +195,7 @@ impl Keys {
                 self.expires(&key, None);
                 Some(Change::Event(WatchEvent::Delete { key, version }))
             }
-            // One that was found before a later write ends nothing of that.
+            // An end that was found before a later write does not end what that wrote.
             Notification::Gone { key, number } if delivered.version(&key)? <= last_of(number) => {
                 self.expires(&key, None);
                 Some(Change::Gone { key, last: Some(last_of(number)) })
@@ -201,8 +204,8 @@ impl Keys {
         }
     }
 
-    /// Asks the server whether what should have ended has. It publishes what it finds, so that this
-    /// is told in its turn.
+    /// Asks the server whether the keys that should have ended have. It publishes the ends that it
+    /// finds, so that each is told in its turn.
     async fn look_at_due(&mut self, delivered: &WatchState) -> Result<()> {
         let now = self.core.clock.now();
         let due = self.expiries.take(MAX_LIVES, |at| at <= now);
@@ -215,7 +218,7 @@ impl Keys {
         let mut lives = match answer {
             Ok(answer) => answer.list()?,
             Err(e) if e.is_lasting() => return Err(e),
-            // No change is lost by it.
+            // No change is lost by this failure.
             Err(e) => {
                 self.outage.failed(&e);
                 for key in due {
@@ -231,7 +234,7 @@ impl Keys {
                     self.expiries.set(key, self.core.clock.now() + AGAIN);
                 }
                 -3 => self.gone.push(key),
-                // It was renewed, or made permanent.
+                // The key was renewed, or made permanent.
                 left => self.expires(&key, u64::try_from(left).ok().map(Duration::from_millis)),
             }
         }

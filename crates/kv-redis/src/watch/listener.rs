@@ -1,4 +1,5 @@
-//! The connection on which what is published to a store's watches and waits arrives, as long as there are any.
+//! The connection for messages to a store's watches and lock waits. It stands as long as there are
+//! any.
 
 use crate::{
     client::{
@@ -23,34 +24,37 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// How often a connection is looked at, and how long it may take to answer.
+/// The time between two looks at the connection, and the time within which the server has to
+/// answer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long refused credentials are tried again: the other side may be about to have its new ones.
+/// The time for which refused credentials are tried again: the server may be about to get the new
+/// ones.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What waits for one reader of a channel.
+/// The messages that wait for one reader of a channel.
 pub(crate) type Reader = Inbox<Notification>;
 
-/// What a reader wants of the listener.
+/// An order of a reader to the listener.
 pub(crate) enum Order {
     Join(String, Arc<Reader>),
     Leave(String, Arc<Reader>),
 }
 
-/// What runs the connection.
+/// The task that runs the connection.
 pub(crate) struct Listener {
     client: Arc<Client>,
-    /// A channel of this connection alone, by which it is known to be subscribed still where the server does not tell to how
-    /// many it is: a node that loses the slot ends its subscriptions without a word that the client hands on.
+    /// A channel of this connection alone. It shows whether the connection is still subscribed
+    /// where the server does not tell the number of its subscriptions: a node that loses the slot
+    /// ends them with a message that the client does not pass on.
     own: String,
-    /// What the channels of sessions begin with.
+    /// The beginning of the names of sessions' channels.
     prefix: String,
     orders: mpsc::UnboundedReceiver<Order>,
     channels: HashMap<String, Vec<Arc<Reader>>>,
     backoff: Backoff,
     outage: Outage,
-    /// Since when the server refuses us.
+    /// The moment since which the server refuses the credentials.
     refused: Option<Instant>,
 }
 
@@ -89,7 +93,8 @@ impl Listener {
         self.channels.values().flatten()
     }
 
-    /// Rides it out, unless it is known to last. A connection is made with the certificates that there are by now.
+    /// Rides out a failure, unless the server has refused the credentials for too long. Each
+    /// connection is made with the certificates as they are then.
     fn failed(&mut self, error: &Error) {
         self.outage.failed(error);
         if !matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) {
@@ -102,7 +107,8 @@ impl Listener {
         }
     }
 
-    /// The channel, when it is new or has no reader any more.
+    /// Applies an order. Returns the channel, with `true` if it is new and with `false` if it has
+    /// no reader any more.
     fn apply(&mut self, order: Order) -> Option<(String, bool)> {
         match order {
             Order::Join(channel, reader) => {
@@ -122,7 +128,8 @@ impl Listener {
         }
     }
 
-    /// Until the connection breaks or nobody listens; `None` when nobody ever will.
+    /// Listens until the connection breaks or there is no reader. Returns `None` when there can
+    /// never be one again.
     async fn listen(&mut self, link: &Link) -> Option<()> {
         let mut messages = link.messages();
         if let Err(failed) = subscribe(link, [&self.own]).await.pop()?.1 {
@@ -144,7 +151,7 @@ impl Listener {
                 () = link.ended() => return Some(()),
                 message = messages.recv() => match message {
                     Ok(message) => self.tell(&message.channel, message.value),
-                    // What was dropped, nobody knows.
+                    // Any reader may have missed something.
                     Err(RecvError::Lagged(_)) => self.readers().for_each(|reader| reader.lag()),
                     Err(RecvError::Closed) => return Some(()),
                 },
@@ -159,7 +166,7 @@ impl Listener {
         }
     }
 
-    /// Does what is ordered, all that waits at once.
+    /// Carries out an order, together with all that wait behind it.
     async fn change(&mut self, link: &Link, first: Order) {
         let (mut begun, mut new, mut left) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = Some(first);
@@ -179,26 +186,26 @@ impl Listener {
             }
             next = self.orders.try_recv().ok();
         }
-        // Who left may have come again.
+        // A channel that was left may have a reader again.
         left.retain(|channel| !self.channels.contains_key(channel));
         for channel in left {
-            // It has no answer of its own.
+            // The answer comes as a message, so that there may be none here.
             let _ = timeout(ANSWER, link.unsubscribe(&channel)).await;
         }
-        // Who joins a channel that is listened to can read at once.
+        // A reader that joins a channel with a subscription can list at once.
         for (_, reader) in begun.iter().filter(|(channel, _)| !new.contains(channel)) {
             reader.lag();
         }
         self.join(link, &new).await;
     }
 
-    /// Subscribes, and has the readers of what is subscribed read.
+    /// Subscribes to channels, and has their readers list.
     async fn join(&mut self, link: &Link, channels: &[String]) {
         for (channel, answer) in subscribe(link, channels).await {
             match answer {
                 Ok(_) => self.channels.get(channel).into_iter().flatten().for_each(|reader| reader.lag()),
                 Err(RequestError { error, .. }) if error.kind() == ErrorKind::PermissionDenied => {
-                    // Whoever joins it later tries again.
+                    // A reader that joins later tries again.
                     for reader in self.channels.remove(channel).unwrap_or_default() {
                         reader.end(error.clone());
                     }
@@ -208,7 +215,7 @@ impl Listener {
         }
     }
 
-    /// Another connection will be tried, to where the slot is by now.
+    /// Ends the connection, so that another one is tried, to the node that has the slot by now.
     fn fails(&mut self, link: &Link, failed: RequestError) {
         self.outage.failed(&failed.error);
         if let Some(Code::Moved(address)) = code(&failed) {
@@ -217,9 +224,10 @@ impl Listener {
         link.end();
     }
 
-    /// Since which election a node of a cluster has its place. A node that comes back takes itself for a master until it hears
-    /// of the one that took its place, and keeps its subscriptions as a replica, to which nothing is published; when it is a
-    /// master again, this is another one. Nothing where the user may not ask.
+    /// Returns the epoch of the election that gave a node of a cluster its place; `None` where the
+    /// user may not ask. A node that comes back takes itself for a master until it hears of the
+    /// one that took its place; it keeps its subscriptions as a replica, to which nothing is
+    /// published. When it is a master again, the epoch is another one.
     async fn era(&self, link: &Link) -> Option<String> {
         if !matches!(self.client.find, Find::Cluster(..)) {
             return None;
@@ -229,13 +237,13 @@ impl Listener {
             .find_map(|line| line.strip_prefix("cluster_my_epoch:").map(|epoch| epoch.trim().to_owned()))
     }
 
-    /// Whether it hears all that is published still: it is subscribed to all channels, at the server that takes the writes, and
-    /// has taken them ever since.
+    /// Returns whether the connection still gets all messages: it is subscribed to all channels,
+    /// at a server that takes the writes and has taken them ever since.
     async fn hears(&self, link: &Link, since: Option<&str>) -> bool {
         let subscribed = link.call("PUBSUB", vec!["SHARDNUMSUB".into(), self.own.as_str().into()]);
         let all = async { tokio::join!(subscribed, hello(link), self.era(link), subscriptions(link)) };
         let Ok((subscribed, said, era, count)) = timeout(ANSWER, all).await else { return false };
-        // Its own is one of them.
+        // The connection's own channel is one of them.
         if era.as_deref() != since || count.is_some_and(|count| count != self.channels.len() + 1) {
             return false;
         }
@@ -265,21 +273,21 @@ impl Listener {
         for reader in readers {
             match &notification {
                 Some(notification) => reader.push(notification.clone(), notification.bytes()),
-                // Whoever publishes it: what is there is read.
+                // The message is not one of a script's, or tells to read again: the readers list.
                 None => reader.lag(),
             }
         }
     }
 }
 
-/// To how many channels the connection is subscribed. Nothing where the server does not say so, as before 7.0.3, or the user may
-/// not ask.
+/// Returns the number of channels that the connection is subscribed to; `None` where the server
+/// does not tell, as before 7.0.3, or the user may not ask.
 async fn subscriptions(link: &Link) -> Option<usize> {
     let said = link.call("CLIENT", vec!["INFO".into()]).await.ok()?.as_string()?;
     said.split_whitespace().find_map(|part| part.strip_prefix("ssub=")?.parse().ok())
 }
 
-/// Each by a command of its own, all at once.
+/// Subscribes to channels, each by a command of its own, all at once.
 async fn subscribe<'a>(
     link: &Link,
     channels: impl IntoIterator<Item = &'a String>,

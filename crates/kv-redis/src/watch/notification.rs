@@ -1,13 +1,13 @@
-//! What the writing scripts publish.
+//! The messages that the writing scripts publish.
 
 use crate::version::version_of_text;
 use kv_core::{Bytes, Key, Version};
 use std::time::Duration;
 
-/// What was published.
+/// A message.
 #[derive(Clone, Debug)]
 pub(crate) enum Notification {
-    /// The value, unless it is to be read; what is left of its life.
+    /// A key was put. Holds the value, unless it is to be read, and what is left of its life.
     Put {
         key: Key,
         version: Version,
@@ -18,18 +18,19 @@ pub(crate) enum Notification {
         key: Key,
         version: Version,
     },
-    /// It was found to be gone, whose last write had this number at most.
+    /// A key was found to be gone; its last write had this number at most.
     Gone {
         key: Key,
         number: u64,
     },
-    /// A lock has another holder; what is left of its session, the number, and what it brought.
+    /// A lock has another holder. Holds what is left of its session, its number, and what it
+    /// brought.
     Held {
         left: Duration,
         number: u64,
         brought: Bytes,
     },
-    /// Nobody holds it; all up to this number are gone.
+    /// A lock has no holder; all contenders up to this number are gone.
     Free {
         number: u64,
     },
@@ -38,7 +39,7 @@ pub(crate) enum Notification {
 }
 
 impl Notification {
-    /// Returns how many bytes of values it holds.
+    /// Returns the number of bytes of its value.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { value: Some(value), .. } | Self::Held { brought: value, .. } => value.len(),
@@ -46,7 +47,8 @@ impl Notification {
         }
     }
 
-    /// Reads one; `None` for `L`, by which `adopt` has those who watch read again, and for what no script of ours publishes.
+    /// Reads a message; `None` for `L`, by which `adopt` has watches read again, and for a message
+    /// that no script of ours publishes.
     pub(crate) fn read(message: &Bytes) -> Option<Self> {
         let mut rest = message.clone();
         let mut word = || {

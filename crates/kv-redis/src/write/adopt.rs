@@ -1,4 +1,5 @@
-//! What other tools did: keys that they wrote are noted, keys that they deleted are told to be gone.
+//! Adopts the changes of other tools: notes keys that they wrote, and tells watches of keys that
+//! they deleted.
 
 use crate::{
     client::{
@@ -16,12 +17,14 @@ use kv_core::{
     driver::{Deadline, WriteOptions},
 };
 
-/// How many keys are taken up in one step, and how many channels are told.
+/// The most keys that one step notes, and the most channels that one step publishes to.
 const BATCH: usize = 500;
 
-/// Looks at all names of the server for those below the directory, and at all that are noted for those that are gone.
+/// Adopts the changes below a directory: looks at all names on the server for new values, and at
+/// all noted keys for those that are gone. Returns the number of keys that were noted.
 pub(crate) async fn adopt(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-    // A server that is a replica by now refuses this, and would not refuse to name what it has.
+    // This comes first: a server that was made a replica refuses it, and would not refuse a
+    // `SCAN`.
     forget(core, directory, options.deadline).await?;
     let (mut cursor, mut adopted) = ("0".to_owned(), 0);
     let pattern = core.names.pattern(directory);
@@ -45,14 +48,14 @@ pub(crate) async fn adopt(core: &Core, directory: &Directory, options: &WriteOpt
     Ok(adopted)
 }
 
-/// Notes what is there under these keys.
+/// Notes the values of these keys, and returns how many were noted.
 async fn note(core: &Core, mut keys: &[Key], deadline: Deadline) -> Result<u64> {
     let mut adopted = 0;
     while !keys.is_empty() {
         let names = keys.iter().map(|key| core.names.key(key.as_str()));
         let arguments = keys.iter().map(|key| Value::from(key.as_str()));
         let arguments = std::iter::once(Value::from(nonce().to_string())).chain(arguments);
-        // To adopt what was adopted does nothing, and it is counted all the same.
+        // A repeat finds the keys noted, and counts them all the same.
         let answer = core.run(RetrySafety::Repeatable, deadline, &script::ADOPT, names, arguments).await?;
         let mut answer = answer.list()?;
         adopted += next(&mut answer)?.unsigned()?;
@@ -62,7 +65,7 @@ async fn note(core: &Core, mut keys: &[Key], deadline: Deadline) -> Result<u64> 
     Ok(adopted)
 }
 
-/// Lists the directory: a listing tells of what is noted, and not there.
+/// Lists the directory: a listing publishes and forgets the keys that are noted and missing.
 async fn forget(core: &Core, directory: &Directory, deadline: Deadline) -> Result<()> {
     let (mut from, to) = below(directory);
     let ask = Ask { children: false, wanted: Wanted::Keys, lives: false, most: 1000 };
@@ -72,8 +75,8 @@ async fn forget(core: &Core, directory: &Directory, deadline: Deadline) -> Resul
     Ok(())
 }
 
-/// Has those who watch read again: what was flushed away, or came in the place of what was there, notes and all, is told by
-/// nothing else.
+/// Has watches read again. Nothing else tells them of a `FLUSHDB`, or of data that came in the
+/// place of other data together with its notes.
 async fn tell_again(core: &Core, directory: &Directory, deadline: Deadline) -> Result<()> {
     let place = directory.start();
     let all = core.names.on_all();
@@ -82,7 +85,7 @@ async fn tell_again(core: &Core, directory: &Directory, deadline: Deadline) -> R
     for channel in channels {
         let channel = Answer(channel).text()?;
         let Some(watched) = core.names.watched(&channel) else { continue };
-        // One of the two is above the other, or they are the same.
+        // The channel is concerned if one of the two directories lies within the other.
         let watched = if watched.is_empty() { watched } else { format!("{watched}/") };
         if watched.starts_with(&place) || place.starts_with(&watched) {
             concerned.push(Value::from(channel));

@@ -1,4 +1,4 @@
-//! Writes and transactions, with what they depend on: one script.
+//! Writes and transactions: each is one run of one script, which checks its conditions too.
 
 pub(crate) mod adopt;
 pub(crate) mod tree;
@@ -19,24 +19,24 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What is put together for one run of the script.
+/// The names and arguments of one run of the script.
 #[derive(Default)]
 struct Order {
     names: Vec<String>,
     conditions: Vec<Value>,
     count: i64,
     writes: Vec<Value>,
-    /// The TTL that each write has.
+    /// The TTL that is granted to each write.
     granted: Vec<Option<Duration>>,
 }
 
-/// What became of it.
+/// The outcome of a run.
 enum Done {
     Refused {
         condition: usize,
         found: Option<Version>,
     },
-    /// The version, and whether each written key was there.
+    /// Holds the version, and for each write whether its key was there.
     Written(Version, Vec<bool>),
 }
 
@@ -128,7 +128,7 @@ impl Order {
     }
 }
 
-/// Adds what is expected of a key.
+/// Adds the precondition of a key.
 fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
     match expect {
         Expect::Anything => {}
@@ -137,7 +137,7 @@ fn expected(core: &Core, order: &mut Order, key: &Key, expect: Expect) {
     }
 }
 
-/// Sends one write of a key that has to be as expected.
+/// Sends one write of a key with its precondition.
 async fn write_if(
     core: &Core,
     expect: Expect,

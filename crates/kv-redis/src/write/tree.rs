@@ -12,7 +12,7 @@ use kv_core::{
     driver::{Batch, Cursor, WriteOptions},
 };
 
-/// How many keys are deleted in one step.
+/// The most keys that one step deletes.
 const BATCH: usize = 500;
 
 /// Deletes the first keys below a directory in one step, and tells whether there may be more.
@@ -23,7 +23,7 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
     let mut answer = answer.list()?;
     let deleted = u64::try_from(next(&mut answer)?.number()?).unwrap_or_default();
     let looked_at = usize::try_from(next(&mut answer)?.number()?).unwrap_or_default();
-    // What was deleted is not found again, so that the next batch begins at the beginning.
+    // Deleted keys are not found again, so that the next batch begins at the beginning.
     let more = (looked_at == BATCH).then(|| Cursor::new(Bytes::new()));
     Ok(Batch { deleted: Some(deleted), next: more })
 }

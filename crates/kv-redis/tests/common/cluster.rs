@@ -1,4 +1,4 @@
-//! Clusters of six: three masters with a replica each.
+//! Clusters of six nodes: three masters with a replica each.
 
 use super::*;
 use kv_testsuite::{failover::soon, process::run};
@@ -6,12 +6,13 @@ use kv_testsuite::{failover::soon, process::run};
 pub struct Cluster(pub Vec<Node>);
 
 impl Cluster {
-    /// Serves, and has its replicas in step. A master is missed after `patience` milliseconds.
+    /// Starts a cluster, and returns when it serves and its replicas are in step. A master is
+    /// taken for lost after `patience` milliseconds.
     pub async fn start(kind: &str, patience: u32) -> Result<Self, Failure> {
         Self::with(kind, patience, &[]).await
     }
 
-    /// With these settings besides its own.
+    /// Does the same with further settings.
     pub async fn with(kind: &str, patience: u32, more: &[&str]) -> Result<Self, Failure> {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", &patience.to_string()];
         let settings = [&settings, more].concat();
@@ -29,7 +30,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Returns when every node knows all slots, and every replica is in step.
+    /// Waits until every node knows all slots, and every replica is in step.
     pub async fn serves(&self) -> Result<(), Failure> {
         for node in &self.0 {
             node.ready().await?;
@@ -59,7 +60,7 @@ impl Cluster {
         format!("redis-cluster://{}/", hosts.join(","))
     }
 
-    /// The node that has the slot of this name, asked of the nodes that answer.
+    /// Returns the node that has the slot of this name, as the nodes that answer tell.
     pub async fn owner(&self, name: &str) -> Result<&Node, Failure> {
         for node in &self.0 {
             let Ok(mut resp) = node.resp().await else { continue };

@@ -19,18 +19,19 @@ mod single;
 use members::Members;
 use single::{Single, WORD};
 
-/// What all names have in front in a cluster: one slot.
+/// The tag that all names in a cluster begin with: it puts them into one slot.
 const TAG: &str = "{fire}";
 
-/// A server whose clients open with a password.
+/// Makes a server whose clients need a password.
 pub async fn single(kind: &str, name: &'static str) -> Result<Fire, Failure> {
     let single = Arc::new(Single::start(kind).await?);
     let base = Base::new(format!("redis://:{WORD}@{}/", single.node.address))?;
     Ok(Fire { name, base, place: Place::Single(single) })
 }
 
-/// A cluster that misses a master soon; the keys in one slot, or spread over so many. On a machine that is busy a master may
-/// be missed that stands still by chance: replicas take over in troubles alone.
+/// Makes a cluster that soon takes a master for lost, with the keys in one slot, or spread over so
+/// many parts. On a busy machine a master may stand still by chance: so replicas take over during
+/// strokes alone.
 pub async fn cluster(name: &'static str, spread: Option<u16>) -> Result<Fire, Failure> {
     let cluster = Cluster::with("redis", 1500, &["--cluster-replica-no-failover", "yes"]).await?;
     let url = cluster.url();
@@ -58,7 +59,7 @@ impl Fire {
         matches!(&self.place, Place::Cluster(members) if members.is_spread)
     }
 
-    /// Those that have names of ours.
+    /// Returns connections to all servers that have names of ours.
     async fn all(&self) -> Result<Vec<Resp>, Failure> {
         match &self.place {
             Place::Single(single) => Ok(vec![single.tools().await?]),
@@ -72,7 +73,7 @@ impl Fire {
         }
     }
 
-    /// Ours below the prefix; all that there is below an empty one.
+    /// Returns our names below the prefix, and everything below an empty one.
     async fn left(&self, prefix: &str) -> Result<Vec<String>, Failure> {
         let below = match prefix {
             "" => String::new(),
@@ -119,7 +120,7 @@ impl Harness for Fire {
     fn address(&self) -> Option<SocketAddr> {
         match &self.place {
             Place::Single(single) => Some(single.node.address),
-            // One link among several to several masters.
+            // With a spread store, this is one link among several, to several masters.
             Place::Cluster(members) => (!members.is_spread).then(|| members.home().address),
         }
     }
@@ -139,7 +140,7 @@ impl Harness for Fire {
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
-        // What is spread has names that no other tool would use.
+        // The names of a spread store are none that another tool would use.
         (!self.is_spread()).then_some(())?;
         let (at, tools) = match &self.place {
             Place::Single(single) => (single.node.address, Some(single::TOOLS)),
@@ -164,7 +165,7 @@ impl Harness for Fire {
     }
 
     fn is_documented(&self) -> bool {
-        // The same code as of the cluster, with less to offer.
+        // A spread store is the code of the cluster with fewer capabilities.
         !self.is_spread()
     }
 
@@ -173,7 +174,7 @@ impl Harness for Fire {
     }
 }
 
-/// When the last round has ended, there is nothing of ours.
+/// Checks that nothing of ours is left when the last round has ended.
 impl Drop for Fire {
     fn drop(&mut self) {
         if std::thread::panicking() {

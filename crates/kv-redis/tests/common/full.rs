@@ -36,7 +36,7 @@ impl Full for Tight {
             for size in [10_000, 100, 1] {
                 Self::until_refused(resp, size).await?;
             }
-            // What the library deletes makes no room.
+            // With this limit, deletions of the library make no room.
             assert_eq!(resp.say("CONFIG SET maxmemory 1mb").await?, Reply::Text(b"OK".into()));
             Ok::<_, Failure>(())
         };

@@ -31,8 +31,8 @@ pub use resp::{Reply, Resp};
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_REDIS_URL";
 
-/// In memory where there is such a place: servers that flush every write would else wait for the disk and for whoever else
-/// writes to it, all of them together.
+/// Makes a folder, in memory where possible: servers that flush every write would wait for the
+/// disk, for one another, and for everything else that writes to it.
 fn folder() -> Result<TempDir, Failure> {
     let memory = Path::new("/dev/shm");
     Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
@@ -46,17 +46,17 @@ pub struct Node {
     folder: TempDir,
     /// A copy of its data.
     saved: TempDir,
-    /// Its own, and that of the bus between the nodes of a cluster.
+    /// Its own port, and that of the bus between the nodes of a cluster.
     _ports: [Port; 2],
 }
 
 impl Node {
-    /// Not started yet; with these settings besides its own.
+    /// Makes a node with further settings, and does not start it.
     pub fn new(kind: &str, more: &[&str]) -> Result<Self, Failure> {
         Self::within(kind, more, &[])
     }
 
-    /// Not started yet; with these variables in its environment.
+    /// Makes a node with these variables in its environment, and does not start it.
     pub fn within(kind: &str, more: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
         let cli = client(kind, LIVE)?;
@@ -72,7 +72,7 @@ impl Node {
         Ok(Self { address, daemon, cli, folder, saved: self::folder()?, _ports: ports })
     }
 
-    /// A sentinel for this master, not started yet.
+    /// Makes a sentinel for this master, and does not start it.
     pub fn sentinel(kind: &str, master: SocketAddr) -> Result<Self, Failure> {
         let ports = [Port::new()?, Port::new()?];
         let cli = client(kind, LIVE)?;
@@ -88,7 +88,7 @@ impl Node {
         Ok(Self { address, daemon, cli, folder, saved, _ports: ports })
     }
 
-    /// Returns when it serves.
+    /// Starts the node, and returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
@@ -108,7 +108,7 @@ impl Node {
         self.daemon.serves(answers).await
     }
 
-    /// The server's own tool, against this node.
+    /// Returns the command of the server's own tool for this node.
     pub fn cli(&self) -> Command {
         let mut command = Command::new(&self.cli);
         command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
@@ -119,7 +119,7 @@ impl Node {
         self.folder.path()
     }
 
-    /// Copies the data of the server, which is stopped for it.
+    /// Copies the data of the server, and stops the server meanwhile.
     pub async fn save(&self) -> Result<(), Failure> {
         self.daemon.stop();
         copy(self.folder.path(), self.saved.path())?;
@@ -133,13 +133,13 @@ impl Node {
         self.start().await
     }
 
-    /// The bare protocol.
+    /// Connects with the bare protocol.
     pub async fn resp(&self) -> Result<Resp, Failure> {
         Resp::connect(self.address).await
     }
 }
 
-/// One server on its own, which serves.
+/// Starts one server on its own, and returns when it serves.
 pub async fn single(kind: &str) -> Result<Node, Failure> {
     with(kind, &[]).await
 }
@@ -150,12 +150,13 @@ pub async fn with(kind: &str, more: &[&str]) -> Result<Node, Failure> {
     Ok(node)
 }
 
-/// The settings of one that speaks TLS there too; from clients it asks for certificates, as `tls-auth-clients` says.
+/// Returns the settings of a server that speaks TLS at this address too. It asks clients for
+/// certificates as `of_clients` says, the value of `tls-auth-clients`.
 pub fn with_tls(certificates: &Certificates, at: SocketAddr, of_clients: &str) -> Vec<String> {
     arguments(&tls(at.port(), &certificates.of_server(), of_clients))
 }
 
-/// The master's replica has all that was written so far.
+/// Waits until the master's replica has all that was written so far.
 pub async fn in_step(master: &Node) -> Result<(), Failure> {
     let mut resp = master.resp().await?;
     let mut offset = async |of: &str| {
@@ -164,7 +165,7 @@ pub async fn in_step(master: &Node) -> Result<(), Failure> {
         Ok::<_, Failure>(at.flatten().and_then(|at| at.parse::<u64>().ok()))
     };
     let written = offset("master_repl_offset:").await?.ok_or("a master tells its offset")?;
-    // It says where it is once a second.
+    // The replica tells its offset once a second.
     kv_testsuite::failover::soon("the replica in step", async {
         while offset(",offset=").await?.is_none_or(|at| at < written) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -1,11 +1,12 @@
-//! What the tests of opening share.
+//! Helpers of the tests of opening.
 
 use kv_core::{Error, ErrorKind, WatchEvent};
 use kv_redis::Config;
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
-/// Opening is refused, in this way, without waiting for the deadline.
+/// Checks that opening is refused with this kind, without waiting for the deadline, and returns
+/// the error, which must contain `names`.
 pub async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
     let begun = Instant::now();
     let error = match config.deadline(Duration::from_secs(30)).open().await {

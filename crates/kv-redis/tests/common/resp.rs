@@ -1,4 +1,4 @@
-//! The server's bare protocol, in its second version: what its own tools speak.
+//! The server's bare protocol, in its second version, as its own tools speak it.
 
 use kv_testsuite::Failure;
 use std::{future::Future, net::SocketAddr, pin::Pin};
@@ -50,7 +50,7 @@ impl Resp {
         self.reply().await
     }
 
-    /// Words without spaces.
+    /// Sends a command of words without spaces.
     pub async fn say(&mut self, words: &str) -> Result<Reply, Failure> {
         let parts: Vec<_> = words.split(' ').map(str::as_bytes).collect();
         self.ask(&parts).await
@@ -90,7 +90,7 @@ impl Resp {
 }
 
 impl Resp {
-    /// How often the server has served this command, by its own count.
+    /// Returns the number of times that the server has served this command, by its own count.
     pub async fn calls(&mut self, command: &str) -> Result<usize, Failure> {
         let stats = self.say("INFO commandstats").await?.text();
         let begin = format!("cmdstat_{command}:calls=");

@@ -11,12 +11,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What all names have in front in a cluster: one slot, of one node, which can stand behind a proxy.
+/// The tag of all names in a cluster: one slot, of one node, which can stand behind a proxy.
 const TAG: &str = "{suite}";
 
-/// On a cluster of our own; the keys in one slot, or spread over several.
+/// Makes the suite on a cluster of our own, with the keys in one slot, or spread over several.
 pub async fn cluster(name: &'static str, spread: Option<u16>) -> Result<Suite, Failure> {
-    // Nobody is to take over while the suite has the whole cluster paused.
+    // No replica is to take over while the suite pauses the whole cluster.
     let cluster = Arc::new(Cluster::start("redis", 60_000).await?);
     let base = Base::new(format!("{}{TAG}/", cluster.url()))?;
     let tool = Some(cluster.owner(TAG).await?.address);
@@ -24,7 +24,7 @@ pub async fn cluster(name: &'static str, spread: Option<u16>) -> Result<Suite, F
     Ok(Suite { name: name.into(), kind: "redis", base, tool, node: None, cluster, theirs })
 }
 
-/// The live server, or one of our own.
+/// Makes the suite on the live server, or on one of our own.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -37,14 +37,14 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
 
 pub struct Suite {
     name: String,
-    /// Which programs.
+    /// The programs of the server.
     kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
     cluster: Option<(Arc<Cluster>, Option<u16>)>,
-    /// Where the bare protocol is spoken; `None` for a live server that asks for more than an address.
+    /// The address for the bare protocol; `None` if a live server asks for more than an address.
     tool: Option<SocketAddr>,
-    /// What the tests wrote by it, which no call of the library has to delete.
+    /// The names that the tests wrote with the tool, which no call of the library has to delete.
     theirs: Theirs,
 }
 
@@ -74,7 +74,7 @@ impl Suite {
     }
 }
 
-/// Of all nodes of the cluster.
+/// Returns the names that are left on all nodes of the cluster.
 async fn left_in_all(
     cluster: Option<&(Arc<Cluster>, Option<u16>)>,
     prefix: &str,
@@ -131,7 +131,8 @@ impl Harness for Suite {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        // A live server that asks for nothing but its address can stand behind a proxy, and one node of a cluster.
+        // A live server that asks for nothing but its address can stand behind a proxy, and so can
+        // one node of a cluster.
         self.tool.filter(|_| self.spread().is_none())
     }
 
@@ -144,7 +145,7 @@ impl Harness for Suite {
     }
 
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
-        // What is spread has names that no other tool would use.
+        // The names of a spread store are none that another tool would use.
         self.spread().is_none().then_some(())?;
         let tool = Tool::new(self.tool?, self.base.name_of(""));
         Some(Arc::new(Tool { theirs: self.theirs.clone(), ..tool }))
@@ -182,7 +183,7 @@ impl Harness for Suite {
     }
 
     fn is_documented(&self) -> bool {
-        // The same code as of the cluster, with less to offer.
+        // A spread store is the code of the cluster with fewer capabilities.
         self.spread().is_none()
     }
 
@@ -204,7 +205,8 @@ impl Harness for Suite {
     }
 }
 
-/// Our own names that begin so; of sessions and lines those that are in them.
+/// Returns the names of our own records that begin like this; for sessions and queues one for each
+/// contender in them.
 async fn internals(server: SocketAddr, own: &str) -> Result<Vec<String>, Failure> {
     let mut resp = Resp::connect(server).await?;
     let mut all = Vec::new();
@@ -215,20 +217,20 @@ async fn internals(server: SocketAddr, own: &str) -> Result<Vec<String>, Failure
             Some("lock") => resp.ask(&[b"ZRANGE", name.as_bytes(), b"0", b"-1"]).await?,
             _ => Reply::List(vec![Reply::Nothing]),
         };
-        // A session has one field beside its places.
+        // A session has one field besides those of its contenders.
         let parts = parts.list().into_iter().map(|part| part.text()).filter(|part| part != "open");
         all.extend(parts.map(|part| format!("{name} {part}")));
     }
     Ok(all)
 }
 
-/// Names below the prefix, but for the last number given, which ends by itself, and the number of parts; and channels that are
-/// listened to.
+/// Returns names below the prefix, except for the last number given, which ends by itself, and the
+/// number of parts; and channels that have a listener.
 pub async fn left(server: SocketAddr, prefix: &str) -> Result<Vec<String>, Failure> {
     left_by(&mut Resp::connect(server).await?, prefix).await
 }
 
-/// As [`left`] tells, by the word of this server.
+/// Does the same as [`left`], over this connection.
 pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failure> {
     let mut left = Vec::new();
     for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
@@ -243,7 +245,7 @@ pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failu
     Ok(left)
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks that nothing of ours is left on a server of our own when the last case has ended.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
@@ -291,11 +293,11 @@ impl Server for Node {
     }
 }
 
-/// What our names are called, by the whole of them.
+/// Another tool, which uses whole names.
 pub struct Tool {
     server: SocketAddr,
     prefix: String,
-    /// Who asks, with the password; nobody who has a name, without.
+    /// The user and password, if any.
     user: Option<(&'static str, &'static str)>,
     theirs: Theirs,
 }

@@ -1,15 +1,17 @@
-//! Counts attempts at one thing, and says how long to pause between them, and how long each may take.
+//! Counts attempts, and decides how long to pause between them and how long each may take.
 
 use kv_core::{backend::Backoff, driver::Deadline};
 use std::time::Duration;
 use zookeeper_client::Error as ClientError;
 
-/// A connection on which nothing is heard for so long is given up. Idle ones are pinged three times within it.
+/// A connection is given up after this time without any answer. Idle ones are pinged three times
+/// within it.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
-/// How long the first attempt at a connection may take; each one after it twice as long.
+/// The time that the first attempt at a connection may take; each later one may take twice as long
+/// as the one before, up to [`SILENCE`].
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Attempts at one thing: how many there were, and the pauses between them.
+/// The number of attempts so far, and the pauses between them.
 pub(crate) struct Attempts {
     made: u32,
     pauses: Backoff,
@@ -22,13 +24,13 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Waits before the next one.
+    /// Pauses before the next attempt.
     pub(crate) async fn pause(&mut self, deadline: Deadline) {
         self.made = self.made.saturating_add(1);
         tokio::time::sleep(self.pauses.delay().min(deadline.remaining())).await;
     }
 
-    /// Waits for one host as long as this attempt may take.
+    /// Waits for the answer of one host as long as this attempt may take.
     pub(crate) async fn patient<T>(
         &self,
         asked: impl Future<Output = Result<T, ClientError>>,
@@ -37,19 +39,21 @@ impl Attempts {
         tokio::time::timeout(patience, asked).await.unwrap_or(Err(ClientError::Timeout))
     }
 
-    /// Returns whether a refusal was not one of a member, or of a moment, alone.
+    /// Returns whether there were so many attempts that a refusal is not that of one member, or of
+    /// one moment, alone.
     pub(crate) fn are_many(&self) -> bool {
         self.made >= 2
     }
 
-    /// Begins anew: one succeeded.
+    /// Begins counting anew, after an attempt that succeeded.
     pub(crate) fn reset(&mut self) {
         self.made = 0;
         self.pauses.reset();
     }
 }
 
-/// Returns a somewhat earlier deadline, so that what is known by then is told by the deadline itself.
+/// Returns a slightly earlier deadline, so that there is time to report, by the deadline itself,
+/// what is known by then.
 pub(crate) fn early(deadline: Deadline) -> Deadline {
     let left = deadline.remaining();
     Deadline::after(left - left / 50)

@@ -1,4 +1,4 @@
-//! Makes connections, and finds out why none comes about.
+//! Makes connections, and finds out why a connection cannot be made.
 
 use super::{
     attempts::{Attempts, SILENCE},
@@ -26,11 +26,12 @@ use zookeeper_client::{
     Acl, Acls, Client as Session, Connector, CreateMode, CreateOptions, Error as ClientError, SessionInfo,
 };
 
-/// How long a look at the hosts may take that finds out why there is no connection, and how long its finding counts.
+/// The time that a look at the hosts may take when no connection can be made, and the time for
+/// which its finding is used again.
 const LOOK: Duration = Duration::from_millis(250);
 const FOUND: Duration = Duration::from_secs(1);
 
-/// How connections are made.
+/// The settings by which connections are made.
 pub(crate) struct Options {
     pub(crate) hosts: Vec<String>,
     pub(crate) certificates: Option<Certificates>,
@@ -39,25 +40,26 @@ pub(crate) struct Options {
     found: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
-/// Why a session was not taken up again.
+/// The reason why a session was not resumed.
 pub(crate) enum NotResumed {
     /// The server has ended it.
     Expired,
-    /// Every host grants it less time than it has.
+    /// Every host grants the session less time than it has.
     Less,
-    /// Another attempt may succeed; and the host that grants less, if one does.
+    /// Another attempt may succeed. Also holds a message about a host that grants less, if one
+    /// does.
     Yet(ClientError, Option<String>),
 }
 
-/// Whether the server granted as much as was asked for; each member grants by its own settings,
-/// also when a session is taken up again.
+/// Returns whether the server granted as much time as was asked for. Each member grants by its own
+/// settings, also when a session is resumed.
 pub(crate) fn lasts(granted: Duration, asked: Duration) -> bool {
     // The server counts in milliseconds.
     granted + Duration::from_millis(1) >= asked
 }
 
-/// Connects while the connection ends by which the host was asked, and, where it did not take
-/// both at once, behind that.
+/// Connects to a host while the connection by which it was asked is still ending; where the host
+/// does not take both at once, again after that end.
 async fn beside<F>(
     mut ended: Fuse<BoxFuture<'static, ()>>,
     connect: impl Fn() -> F,
@@ -77,7 +79,7 @@ where
     connect().await
 }
 
-/// Whether another host may do what this one did not.
+/// Returns whether another host may do what this one did not.
 fn passes_over(error: &ClientError) -> bool {
     matches!(error, ClientError::NoHosts | ClientError::Timeout)
 }
@@ -92,12 +94,12 @@ impl Options {
         Self { hosts, certificates, login, acl, found: Mutex::default() }
     }
 
-    /// How TLS is spoken, by the certificates as they are now.
+    /// Returns the settings of TLS, by the certificates as they are now; `None` for plain text.
     pub(crate) fn tls(&self) -> Option<Tls> {
         self.certificates.as_ref().map(Certificates::now)
     }
 
-    /// Connects to a host, with a new session that lives so long, or with one that there is.
+    /// Connects to a host, with a new session of this time-out or with an existing session.
     async fn connect(
         &self,
         host: &str,
@@ -125,16 +127,18 @@ impl Options {
         }
     }
 
-    /// All hosts, in the order in which they are asked: not all clients begin with the same one.
+    /// Returns all hosts in the order in which they are asked. The first one is random, so that
+    /// not all clients begin with the same.
     fn in_turn(&self) -> impl Iterator<Item = &String> {
         let first = unique() as usize % self.hosts.len().max(1);
         let (before, behind) = self.hosts.split_at(first);
         behind.iter().chain(before)
     }
 
-    /// Connects to one of the hosts, after so many attempts that failed. A server that is about to serve may take a connection
-    /// and never answer on it, so the first ones are short. One that is silent is passed over: each is asked by itself, since
-    /// the client would stay with it.
+    /// Connects to one of the hosts, after the attempts that failed so far. A server that is about
+    /// to serve may take a connection and never answer on it, so the first attempts are short. A
+    /// silent host is passed over: each host is asked by itself, since the client would stay with
+    /// a silent one.
     pub(crate) async fn again(
         &self,
         timeout: Duration,
@@ -153,9 +157,9 @@ impl Options {
         Err(last)
     }
 
-    /// Takes a session up again that its owner counts on, as [`again`](Self::again) does, on a host
-    /// that grants it as much time as it has. Each is asked before it is given the session, for it
-    /// would shorten it at once, and its answer may be lost.
+    /// Resumes a session that its owner counts on, as [`again`](Self::again) does, on a host that
+    /// grants it as much time as it has. Each host is asked before it is given the session: a host
+    /// that grants less would shorten the session at once, and its answer may be lost.
     pub(crate) async fn resume(
         &self,
         timeout: Duration,
@@ -195,13 +199,13 @@ impl Options {
         Err(last.map_or(NotResumed::Less, |e| NotResumed::Yet(e, less)))
     }
 
-    /// What a host grants a session of this time.
+    /// Asks a host which time-out it grants a session for which this one is asked.
     async fn granted(&self, host: &str, timeout: Duration) -> Result<Granted, ClientError> {
         let granted = probe::granted(host, self.tls().as_ref(), timeout, Deadline::NEVER).await;
         granted.map_err(|_| ClientError::NoHosts)
     }
 
-    /// The same with a new session, until the deadline.
+    /// Connects with a new session, trying again until the deadline.
     pub(crate) async fn session(
         &self,
         timeout: Duration,
@@ -226,7 +230,8 @@ impl Options {
         }
     }
 
-    /// What an attempt that failed means. The client hardly tells why, so the hosts are looked at.
+    /// Returns the meaning of an attempt that failed. The client hardly tells the reason, so the
+    /// hosts are looked at.
     pub(crate) async fn why(&self, error: ClientError) -> RequestError {
         let failed = failed(error);
         if failed.effect == Effect::Refused {
@@ -261,7 +266,7 @@ impl Options {
         Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
     }
 
-    /// How many bytes of a request each node that it creates takes for its ACL.
+    /// Returns the bytes that the ACL of each created node takes in a request.
     pub(crate) fn acl_size(&self) -> usize {
         self.acl.iter().map(|acl| 12 + acl.scheme().len() + acl.id().len()).sum()
     }

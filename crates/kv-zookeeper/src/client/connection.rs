@@ -1,4 +1,4 @@
-//! Holds one connection of one session: what is asked on it, when it breaks, and how it is ended.
+//! Holds one connection of one session: sends on it, notices when it breaks, and ends it.
 
 use futures::{
     FutureExt,
@@ -21,13 +21,14 @@ use zookeeper_client::{
     Client as Session, Error as ClientError, MultiWriteError, SessionState, StateWatcher,
 };
 
-/// How long a connection that nobody uses any more has to say good-bye.
+/// The time that a connection without users has to end its session.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// One connection of one session.
 ///
-/// The client would make it anew by itself, with longer and longer pauses and for as long as the session may live. Ours
-/// does not: its task ends when it breaks, and whoever keeps the session connects it again.
+/// The client by itself would reconnect, with longer and longer pauses and for as long as the
+/// session may live. Here its task ends when the connection breaks, and the keeper of the session
+/// connects it again.
 pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) generation: u64,
@@ -36,19 +37,22 @@ pub(crate) struct Connection {
     barrier: Mutex<Option<Barrier>>,
 }
 
-/// The answer to what [`Connection::barrier`] sent.
+/// The answer to a request that [`Connection::barrier`] sent.
 pub(crate) type Barrier = Shared<BoxFuture<'static, Result<(), ClientError>>>;
 
-/// Whether a connection's task is ended. Nobody waits for the client's events then, which would never come.
+/// Tells whether a connection's task was ended. After that nothing waits for the client's events,
+/// which would never come.
 #[derive(Clone, Default)]
 pub(crate) struct Gone(Arc<RwLock<bool>>);
 
 impl Gone {
-    /// Waits for this as long as the connection's task lives.
+    /// Waits for the work as long as the connection's task lives; returns `None` when the task
+    /// ends first.
     pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|cx| {
-            // Held while the client is polled, so that its task does not end in between.
+            // The lock is held while the client is polled, so that its task does not end in
+            // between.
             let gone = self.0.read().unwrap_or_else(PoisonError::into_inner);
             if *gone { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) }
         })
@@ -60,7 +64,7 @@ impl Gone {
     }
 }
 
-/// Spawns the client's task on our runtime, and keeps hold of it.
+/// Spawns the client's task on the current runtime, and keeps its handle.
 #[derive(Default)]
 struct Spawner {
     task: Mutex<Option<AbortHandle>>,
@@ -76,13 +80,14 @@ impl Spawn for Spawner {
     }
 }
 
-/// The client's task, until its connection breaks: by itself it would give the session to whichever
-/// member it finds then. Dropped before its end, with its runtime or by an abort, it says so first.
+/// The client's task, run until its connection breaks: by itself it would take the session to
+/// whichever member it finds then. When it is dropped before its end, with its runtime or by an
+/// abort, it notes that first.
 struct Task {
     task: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
     gone: Gone,
-    /// Known as soon as the session is.
+    /// Set as soon as the session is known.
     state: Arc<OnceLock<StateWatcher>>,
 }
 
@@ -93,7 +98,7 @@ impl Future for Task {
         let polled = self.task.as_mut().poll(cx);
         self.is_over = polled.is_ready();
         match self.state.get().map(StateWatcher::peek_state) {
-            // It has said so, and at most begun to connect.
+            // The client has noted the loss, and has at most begun to connect.
             Some(SessionState::Disconnected) => Poll::Ready(()),
             _ => polled,
         }
@@ -109,7 +114,8 @@ impl Drop for Task {
 }
 
 impl Connection {
-    /// Takes the client's future in a box: it is large, and would be a part of whatever waits for a session.
+    /// Connects by the client's future. The future comes in a box, for it is large and would be a
+    /// part of all futures that wait for a session.
     pub(crate) async fn connect(
         mut connecting: BoxFuture<'_, Result<Session, ClientError>>,
     ) -> Result<Self, ClientError> {
@@ -126,7 +132,7 @@ impl Connection {
         Ok(Self { session, generation, task, gone: spawner.gone.clone(), barrier: Mutex::default() })
     }
 
-    /// Whether it is not seen to be lost yet.
+    /// Returns whether the connection has not been seen to be lost.
     pub(crate) fn stands(&self) -> bool {
         self.session.state() == SessionState::SyncConnected && !self.task.is_finished()
     }
@@ -135,18 +141,21 @@ impl Connection {
         self.gone.clone()
     }
 
-    /// Asks the quorum, and gives its answer to come: with it, reads that are sent behind see everything that any member had
-    /// acknowledged before the call, and the session was alive after the call began.
+    /// Asks the quorum, and returns the future of its answer. Once it has answered, reads that are
+    /// sent after this call see everything that any member had acknowledged before the call, and
+    /// the session was alive after the call began.
     ///
-    /// It is a write that changes nothing. A `sync` is none and proves nothing on a leader: that one answers at once, although
-    /// its peers may be gone, and although a follower may have acknowledged what the leader itself has still to apply.
+    /// The request is a write that changes nothing. A `sync` is no write and proves nothing on a
+    /// leader: a leader answers it at once, although its peers may be gone, and although a
+    /// follower may have acknowledged what the leader itself has still to apply.
     /// <https://zookeeper.apache.org/doc/r3.9.3/zookeeperInternals.html#sc_consistency>
     ///
-    /// Who comes while one is under way shares the next one: all readers of a connection together cost one write at a time.
+    /// Calls that come while one request is under way share the next one: all readers of a
+    /// connection together cost one write at a time.
     pub(crate) async fn barrier(&self) -> Barrier {
         let under_way = self.barrier.lock().clone();
         if let Some(under_way) = &under_way {
-            // It may have been sent before what the caller has to see.
+            // That request may have been sent before the write that the caller has to see.
             let _ = under_way.clone().await;
         }
         let mut last = self.barrier.lock();
@@ -160,7 +169,7 @@ impl Connection {
             let mut writer = session.new_multi_writer();
             writer.add_check_version("/", -1)?;
             match writer.commit().await {
-                // Who may not is told so in its turn of writes too.
+                // A user without the right is told so in the order of writes as well.
                 Ok(_) | Err(MultiWriteError::OperationFailed { source: ClientError::NoAuth, .. }) => Ok(()),
                 Err(
                     MultiWriteError::OperationFailed { source, .. }
@@ -169,13 +178,13 @@ impl Connection {
             }
         };
         let next = asked.boxed().shared();
-        // To be polled is to be sent.
+        // The first poll sends the request.
         let _ = next.clone().now_or_never();
         *last = Some(next.clone());
         next
     }
 
-    /// The same for a read of this kind: a stale one waits for nothing.
+    /// Does the same for a read of this consistency. A stale read waits for nothing.
     pub(crate) async fn barrier_for(
         &self,
         read: Consistency,
@@ -187,7 +196,7 @@ impl Connection {
         OptionFuture::from(barrier).map(|passed| passed.unwrap_or(Ok(())))
     }
 
-    /// Ready when it is lost.
+    /// Waits until the connection is lost.
     pub(crate) async fn broken(&self) {
         let mut states = self.session.state_watcher();
         let mut state = self.session.state();
@@ -199,13 +208,14 @@ impl Connection {
         }
     }
 
-    /// Ends it without a word to the server.
+    /// Ends the connection without telling the server.
     pub(crate) fn cut(&self) {
         self.gone.now();
         self.task.abort();
     }
 
-    /// Ends it and its session, and waits until the server has done so; whether it did.
+    /// Ends the connection and its session, waits until the server has done so, and returns
+    /// whether it did.
     pub(crate) async fn end(self: Arc<Self>, deadline: Deadline) -> bool {
         let (mut states, gone, task) = (self.session.state_watcher(), self.gone(), self.task.clone());
         let mut state = self.session.state();

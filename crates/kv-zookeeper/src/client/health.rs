@@ -1,4 +1,4 @@
-//! Asks each host how it is, once a reading has shown that the ensemble serves.
+//! Asks each host for its health, once a read has shown that the ensemble serves.
 
 use super::{Client, multi::Ask, probe::probe, read::read};
 use crate::names::Names;
@@ -8,7 +8,8 @@ use kv_core::{
     driver::{Deadline, ReadOptions},
 };
 
-/// Returns who leads, and which version serves: [`Store::health`](kv_core::driver::Store::health).
+/// Returns the leader, the version and the hosts:
+/// [`Store::health`](kv_core::driver::Store::health).
 pub(crate) async fn health(client: &Client, names: &Names, deadline: Deadline) -> Result<Health> {
     let ask = [Ask::Children(names.own())];
     read(client, &ReadOptions::default().deadline(deadline), &ask).await?;

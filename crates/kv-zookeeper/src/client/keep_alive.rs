@@ -1,4 +1,5 @@
-//! Opens sessions that are kept alive by the quorum's answers, and ended when their owner knows them to be lost.
+//! Opens sessions that the quorum's answers keep alive, and ends those whose owners know them to
+//! be lost.
 
 use super::{
     connect::Options,
@@ -14,7 +15,7 @@ use kv_core::{
 use std::{sync::Arc, time::Duration};
 use zookeeper_client::Error as ClientError;
 
-/// Opens a session for this TTL, and keeps it alive as long as the life lives that comes with it.
+/// Opens a session for this TTL, and keeps it alive as long as the returned [`Alive`] lives.
 pub(crate) async fn open(
     options: &Arc<Options>,
     limits: Limits,
@@ -28,8 +29,9 @@ pub(crate) async fn open(
     Ok((session, alive))
 }
 
-/// Keeps a session alive as long as the answer lives. The client's own pings do so too; what counts is that the quorum
-/// answers, and a session whose owner knows it to be lost is ended, be it alive on the server or not.
+/// Keeps a session alive as long as the returned [`Alive`] lives. The client's own pings keep it
+/// alive on the server too, but only an answer of the quorum counts as a renewal. A session that
+/// its owner knows to be lost is ended, whether or not it is alive on the server.
 fn keep_alive(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: Instant) -> Alive {
     let kept = Arc::downgrade(session);
     let alive = Alive::keep_by(clock, ttl, granted, move |deadline| {
@@ -58,7 +60,8 @@ fn keep_alive(session: &Arc<Ephemeral>, clock: &Clock, ttl: Duration, granted: I
             if is_over {
                 session.heard().await;
             }
-            // What cannot be told in time is not connected again, and ends by its time-out.
+            // A session that cannot be ended in time is not connected again, and ends by its
+            // time-out.
             let _ = session.end(Deadline::after(ENDED_WITHIN)).await;
         }
     });

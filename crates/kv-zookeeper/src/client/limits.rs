@@ -1,13 +1,14 @@
-//! Reckons with the time-outs that the server grants sessions: which TTLs they can keep, and the time-out behind each.
+//! Computes from the time-outs that the server grants sessions which TTLs are possible, and the
+//! time-out for each TTL.
 
 use kv_core::TtlRange;
 use std::time::Duration;
 
-/// No TTL is shorter, although a server may allow it: what is kept alive needs time for more than one renewal on a busy
-/// machine.
+/// The shortest TTL, although a server may allow shorter ones: keeping something alive takes time
+/// for more than one renewal on a busy machine.
 const SHORTEST: Duration = Duration::from_secs(2);
 
-/// The time-outs that the server grants sessions.
+/// The least and the greatest time-out that the server grants sessions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) least: Duration,
@@ -15,26 +16,30 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// How long the session behind a TTL outlives its last sign of life.
+    /// Returns the time-out of the session for a TTL: the time by which it outlives its last sign
+    /// of life.
     ///
-    /// Longer than the TTL: a member of an ensemble tells the leader of signs of life only twice a tick, so that some are lost
-    /// with it; sessions are shared by what is put within a tenth of the TTL; and idle ones are pinged a few times in it.
+    /// It is longer than the TTL, for three reasons: a member of an ensemble tells the leader of
+    /// signs of life only twice a tick, so that some are lost with the member; keys that are put
+    /// within a tenth of the TTL share a session; and an idle session is pinged a few times within
+    /// it.
     pub(crate) fn timeout(self, ttl: Duration) -> Duration {
         (ttl + ttl / 8 + self.least / 3).max(self.least)
     }
 
-    /// How long a session is shared by keys with one TTL.
+    /// Returns for how long new keys of one TTL join a session.
     pub(crate) fn shared(ttl: Duration) -> Duration {
         ttl / 10
     }
 
-    /// The TTLs that such sessions can keep.
+    /// Returns the TTLs that such sessions can keep.
     pub(crate) fn range(self) -> TtlRange {
         let greatest = self.greatest.saturating_sub(self.least / 3) / 9 * 8;
         let greatest = Duration::from_millis(u64::try_from(greatest.as_millis()).unwrap_or(u64::MAX));
         let mut range = TtlRange::new(self.least.max(SHORTEST).min(greatest), greatest);
-        // A new leader, and a single server that was restarted, gives each session its whole time-out anew. Servers look
-        // for ended sessions once a tick, which is half of the least time-out, unless told otherwise.
+        // A new leader, and a single server after a restart, gives each session its whole time-out
+        // anew. Servers look for ended sessions once a tick, which is half of the least time-out
+        // unless it is set otherwise.
         range.late_share = 1.5;
         range.late_by = self.least * 2 + Duration::from_millis(500);
         range

@@ -1,24 +1,25 @@
-//! Says whether a connection stands, and waits until one does.
+//! Holds the state of a connection, and waits until one stands.
 
 use super::connection::Connection;
 use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Whether there is a connection that stands.
+/// The state of a connection.
 #[derive(Clone)]
 pub(crate) enum Link {
     Up(Arc<Connection>),
-    /// And why the last attempt failed.
+    /// No connection stands. Holds why the last attempt failed.
     Down(Option<Why>),
-    /// There will be none, though the server has the session still: nobody counts on it any more.
+    /// There will be no connection, though the server still has the session: its owner was told
+    /// that it is lost.
     GivenUp,
     Closed,
 }
 
 #[derive(Clone)]
 pub(crate) struct Why {
-    /// Of a refusal that no other attempt mends.
+    /// The kind of a refusal that no other attempt mends.
     pub(crate) refused: Option<ErrorKind>,
     pub(crate) text: Arc<str>,
 }
@@ -29,7 +30,7 @@ impl Link {
     }
 }
 
-/// Returns the connection, as soon as one stands; `None` when there will be none.
+/// Returns the connection as soon as one stands, or `None` when there will never be one.
 pub(crate) async fn stands(
     link: &watch::Sender<Link>,
     deadline: Deadline,

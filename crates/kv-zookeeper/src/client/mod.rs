@@ -1,7 +1,7 @@
-//! Keeps the connection that reads, writes and watches go through, and makes it anew whenever it breaks.
+//! Keeps the connection for reads, writes and watches, and makes a new one whenever it breaks.
 //!
-//! Nothing hangs on its session, so a broken connection is not taken up again but replaced, with a session of its own: what
-//! watches it had is gone, and whoever watches reads again.
+//! Nothing depends on its session. So a broken connection is not resumed but replaced by one with
+//! a session of its own; its watches on the server are gone, and the watches here list again.
 
 pub(crate) mod attempts;
 pub(crate) mod connect;
@@ -35,13 +35,14 @@ use link::{Link, Why, stands};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-/// How long the session of a connection outlives it, unless it could be ended.
+/// The time-out of the connection's session, by which it outlives the connection unless it could
+/// be ended.
 const SESSION: Duration = Duration::from_secs(10);
 
-/// The way to one cluster.
+/// The client of one ensemble.
 pub(crate) struct Client {
     pub(crate) options: Arc<Options>,
-    /// The one connection, to whichever member it is.
+    /// The one connection as the one server that attempts go to, whichever member it is.
     servers: Servers<()>,
     link: watch::Sender<Link>,
     feed: Feed,
@@ -49,7 +50,7 @@ pub(crate) struct Client {
     keeper: Mutex<Keeper>,
 }
 
-/// Who keeps the connection, and the runtime that both live in.
+/// The task that keeps the connection, and the runtime in which both live.
 struct Keeper {
     home: Arc<Home>,
     runtime: Handle,
@@ -63,14 +64,15 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Keeps a connection until this is dropped; tells the feed of each that ended, and has what is known forgotten.
+    /// Starts keeping a connection, until this is dropped. Whenever one ends, the feed is told,
+    /// and what is known of nodes is forgotten.
     pub(crate) fn new(options: Options, feed: &Feed, known: &Arc<Known>) -> Self {
         let (options, link) = (Arc::new(options), watch::Sender::new(Link::Down(None)));
         let keeper = Mutex::new(Keeper::new(&options, &link, feed, known));
         Self { options, servers: Servers::one(()), link, feed: feed.clone(), known: known.clone(), keeper }
     }
 
-    /// Returns the connection, as soon as one stands.
+    /// Returns the connection as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
         loop {
             self.revive();
@@ -84,7 +86,8 @@ impl Client {
         }
     }
 
-    /// Keeps it in the current runtime from now on, where the one that kept it has ended; whether it is kept.
+    /// Keeps the connection in the current runtime from now on, if the runtime that kept it has
+    /// ended. Returns whether the connection is kept.
     pub(crate) fn revive(&self) -> bool {
         let mut keeper = self.keeper.lock();
         if matches!(*self.link.borrow(), Link::Closed) {
@@ -98,13 +101,13 @@ impl Client {
         true
     }
 
-    /// Ready when the runtime that keeps it has ended.
+    /// Waits until the runtime that keeps the connection has ended.
     pub(crate) fn home_gone(&self) -> impl Future<Output = ()> + Send + 'static {
         let home = self.keeper.lock().home.clone();
         async move { home.gone().await }
     }
 
-    /// Has a task live where the connection does.
+    /// Spawns a task in the runtime of the connection.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.keeper.lock().runtime.spawn(task).abort_handle()
     }
@@ -117,7 +120,7 @@ impl Client {
             self.link.send_replace(Link::Closed)
         };
         if let Link::Up(connection) = before {
-            // What a server that is gone cannot end, ends by its time-out.
+            // If the server is gone, the session ends by its time-out.
             connection.end(Deadline::after(Duration::from_secs(1))).await;
         }
     }

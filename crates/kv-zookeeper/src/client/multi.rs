@@ -1,12 +1,13 @@
-//! Puts many operations into one request: how many of them and how many bytes it holds, and the answer to each read.
+//! Puts many reads into one request, within the limits of a request, and returns the answer to
+//! each.
 
 use super::connection::Connection;
 use crate::names::Names;
 use zookeeper_client::{Error as ClientError, MultiReadResult, Stat};
 
-/// The bytes of a request that a server takes by its defaults.
+/// The most bytes of a request that a server takes by default.
 pub(crate) const REQUEST: usize = 0xf_ffff;
-/// How many operations one request has.
+/// The most operations of one request.
 pub(crate) const BATCH: usize = 100;
 
 /// One read of a request.
@@ -17,14 +18,15 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
-    /// Asks for a node and its mark. Both at one moment: what replaces an empty value may have a node without a mark.
+    /// Asks for a node and its mark, both at one moment: a write that replaces an empty value may
+    /// leave a node without a mark.
     pub(crate) fn marked(path: String) -> [Self; 2] {
         let mark = Names::mark(&path);
         [Self::Data(path), Self::Data(mark)]
     }
 }
 
-/// What a read found.
+/// The answer to one read.
 #[derive(Debug)]
 pub(crate) enum Got {
     Data(Vec<u8>, Stat),
@@ -42,7 +44,7 @@ impl Got {
     }
 }
 
-/// Parts what is asked for into requests of [`BATCH`] at most; a node is read in one with its mark.
+/// Parts reads into requests of [`BATCH`] at most. A node and its mark stay in one request.
 pub(crate) fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
     let (mut parts, mut rest) = (Vec::new(), asks);
     while rest.len() > BATCH {
@@ -55,7 +57,7 @@ pub(crate) fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
     parts
 }
 
-/// Reads all of these at one moment, and returns the answer to each, in their order.
+/// Does all these reads at one moment, and returns the answer to each, in their order.
 pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec<Got>, ClientError> {
     let mut reader = connection.session.new_multi_reader();
     for ask in asks {

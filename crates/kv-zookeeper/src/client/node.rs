@@ -1,32 +1,35 @@
-//! Says what the server's answer tells of a node: whether it is a key, of which version, and what lies below it.
+//! Reads from the server's answer what a node is: whether it is a key, of which version, and what
+//! lies below it.
 
 use super::multi::Got;
 use kv_core::Version;
 use zookeeper_client::Stat;
 
-/// What the mark of an empty value holds; nothing else of ours and hardly anything else does.
+/// The data of the mark of an empty value. No other node of ours holds it, and hardly any node of
+/// others.
 pub(crate) const MARK: &[u8] = b"an empty value";
-/// What a store's own nodes hold, which tells them from marks.
+/// The data of a store's own nodes, which tells them from marks.
 pub(crate) const OWNED: &[u8] = b"kv";
 
-/// A node that is there.
+/// A node that exists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     pub(crate) version: i32,
-    /// Of its last write.
+    /// The version of its last write.
     pub(crate) at: Version,
     pub(crate) ephemeral: bool,
-    /// Else it is a directory.
+    /// Tells whether it is a key; else it is a directory.
     pub(crate) is_key: bool,
     pub(crate) mark: Option<Mark>,
-    /// Besides the mark.
+    /// The number of its children without the mark.
     pub(crate) children: i32,
 }
 
 /// The node below a key that tells an empty value from a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// Else it is a store's own, whose root the key is.
+    /// Tells whether it marks an empty value; else it is a store's own node, and the key is the
+    /// root of that store.
     pub(crate) marks: bool,
     pub(crate) has_children: bool,
 }
@@ -49,7 +52,7 @@ impl Node {
             ephemeral,
             is_key: !empty || ephemeral || mark.is_some_and(|mark| mark.marks),
             mark,
-            // What lies below another store's own node stays.
+            // A mark with children is another store's own node, and counts as a child.
             children: stat.num_children - i32::from(mark.is_some_and(|mark| !mark.has_children)),
         }
     }
@@ -59,14 +62,15 @@ impl Node {
     }
 }
 
-/// Returns a node's version: the zxid of the key's last write, and its time by the clock of the leader, since a server that
-/// was restored from an older copy, or wiped, counts through the same zxids once more.
+/// Returns a node's version: the zxid of the key's last write, and its time by the clock of the
+/// leader. The time is needed because a server that was restored from an older copy, or wiped,
+/// counts through the same zxids once more.
 pub(crate) fn version(stat: &Stat) -> Version {
     let time = u64::try_from(stat.mtime).unwrap_or_default();
     Version::new(u64::try_from(stat.mzxid).unwrap_or_default(), time)
 }
 
-/// Returns the version that tells an end: by the zxid from which on it was gone.
+/// Returns the version of a deletion, made of the zxid from which on the node was gone.
 pub(crate) fn gone_at(zxid: i64) -> Version {
     Version::new(u64::try_from(zxid).unwrap_or_default(), 0)
 }

@@ -1,4 +1,5 @@
-//! Learns at the opening of a store from one host what the server is, and what time it grants sessions.
+//! Learns from one host, when a store is opened, what the server is and which time-outs it grants
+//! sessions.
 
 use super::{
     connect::Options,
@@ -11,8 +12,8 @@ use kv_core::{
     driver::Deadline,
 };
 
-/// Returns what a host that serves tells of itself, and grants. What no other attempt mends is told
-/// at once when no host is better.
+/// Returns what a host that serves tells of itself, and the time-outs that it grants. An error
+/// that no other attempt mends is returned at once if no host does better.
 pub(crate) async fn any(options: &Options, deadline: Deadline) -> Result<(Probe, Limits)> {
     let hosts = Servers::new(&options.hosts)?;
     let asked = hosts.run(RetrySafety::Read, deadline, |attempt| async move {

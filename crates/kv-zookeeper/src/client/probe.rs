@@ -1,5 +1,6 @@
-//! Asks one host without the client: with the server's own `srvr` which version it is, whether it leads, and what is wrong
-//! with TLS, of which the client says nothing; and what time it grants sessions.
+//! Asks one host without the client: with the command `srvr` for its version, whether it leads,
+//! and what is wrong with TLS, of which the client says nothing; and for the time-outs that it
+//! grants sessions.
 
 use super::{limits::Limits, tls::Tls};
 use futures::future::{BoxFuture, Fuse, FutureExt};
@@ -12,24 +13,25 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A server that has said nothing for so long gets the end of a line: others wait for one.
+/// After this time without an answer a server is sent the end of a line: a server that is no
+/// ZooKeeper may wait for one.
 const NUDGE: Duration = Duration::from_secs(1);
-/// So much of an answer tells whose it is.
+/// The most bytes of an answer that are read: they tell whether a ZooKeeper answers.
 const ENOUGH: usize = 64 << 10;
-/// How the answers of a ZooKeeper to `srvr` begin.
+/// The beginnings of a ZooKeeper's answers to `srvr`.
 const OURS: [&[u8]; 3] = [b"Zookeeper version:", b"This ZooKeeper instance", b"srvr is not executed"];
 
-/// What a host says of itself.
+/// The answer of a host about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probe {
-    /// Empty where the server's whitelist keeps `srvr` to itself.
+    /// The version; empty where the server's whitelist does not allow `srvr`.
     pub(crate) version: String,
-    /// `leader`, `follower`, `observer` or `standalone`.
+    /// The mode: `leader`, `follower`, `observer` or `standalone`.
     pub(crate) mode: String,
 }
 
-/// Asks one host. An error that is not transient is one that no other attempt mends; at first, when no connection ever stood,
-/// what is wrong may be the settings.
+/// Asks one host. An error that is not transient is one that no other attempt mends. With `first`,
+/// when no connection ever stood, the settings may be wrong, and the error names those to check.
 pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, first: bool) -> Result<Probe> {
     let answer = match deadline.limit(ask_over(host, tls)).await {
         Some(Ok(answer)) => answer,
@@ -39,7 +41,7 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, fir
         },
         Some(Err(e)) => return Err(of_io(host, e)),
         None => {
-            // A port that speaks TLS alone waits for more of it.
+            // A port that speaks TLS alone waits for the rest of a handshake.
             let hint = if tls.is_none() && first { "; if it speaks TLS alone, give `ca`" } else { "" };
             let why = format!("{host} does not answer within {:?}{hint}", deadline.within());
             return Err(Error::new(ErrorKind::Timeout, why));
@@ -47,7 +49,7 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, fir
     };
     if answer.is_empty() {
         let why = match (tls, first) {
-            // A port that speaks TLS alone ends what does not.
+            // A port that speaks TLS alone ends a connection in plain text.
             (None, true) => format!("is it a ZooKeeper? If it speaks TLS alone, give `ca`; {TOO_MANY}"),
             (Some(_), true) => {
                 format!("it may want a client certificate, `cert` and `key`; {TOO_MANY}")
@@ -96,7 +98,7 @@ async fn shaken(host: &str, tls: &Tls, stream: TcpStream) -> io::Result<Box<TlsS
     Box::pin(TlsConnector::from(tls.config.clone()).connect(server, stream)).await.map(Box::new)
 }
 
-/// What the system says of a name that it does not find.
+/// The system's error for a name that it does not find.
 #[derive(Debug)]
 struct NoName(io::Error);
 
@@ -129,7 +131,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<
         match read {
             Ok(0) => break,
             Ok(_) => {}
-            // Servers end TLS without its farewell, and with a reset when they have not read all.
+            // Servers end TLS without `close_notify`, and with a reset when they have not read
+            // everything.
             Err(e) if answer.is_empty() && !is_end(&e) => return Err(e),
             Err(_) => break,
         }
@@ -137,20 +140,21 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<
     Ok(answer)
 }
 
-/// Whether no ZooKeeper begins like this.
+/// Returns whether no answer of a ZooKeeper begins like this.
 fn is_others(answer: &[u8]) -> bool {
     !OURS.iter().any(|ours| ours.iter().zip(answer).all(|(ours, found)| ours == found))
 }
 
-/// Whether the server ended the connection.
+/// Returns whether the error says that the server ended the connection.
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
-/// What a connection means that ended within its handshake.
+/// Returns the meaning of a connection that ended within its TLS handshake.
 async fn no_tls(host: &str, deadline: Deadline, error: io::Error) -> Error {
-    // A server without TLS ends a connection that begins like this, and answers one that does not.
+    // A server without TLS ends a connection that begins with a handshake, and answers one in
+    // plain text.
     let plain = deadline.limit(ask_over(host, None)).await;
     let (kind, why) = match plain {
         Some(Ok(answer)) if !answer.is_empty() => (ErrorKind::InvalidArgument, NO_TLS.to_owned()),
@@ -159,7 +163,7 @@ async fn no_tls(host: &str, deadline: Deadline, error: io::Error) -> Error {
     Error::new(kind, format!("{host}: {why}")).with_cause(error)
 }
 
-/// The name that a host's certificate must have.
+/// Returns the name that a host's certificate must have.
 pub(crate) fn name(host: &str) -> Result<ServerName<'static>> {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
@@ -194,14 +198,15 @@ fn of_io(host: &str, error: io::Error) -> Error {
 
 const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give the port that does";
 
-/// What a host granted a session that was asked for to learn it.
+/// The time-out that a host granted a session that was opened only to learn it.
 pub(crate) struct Granted {
     pub(crate) time: Duration,
-    /// Ready when the server has ended the session and its connection, which it was asked for.
+    /// Ready when the server has ended the session and its connection, as it was asked to.
     pub(crate) ended: Fuse<BoxFuture<'static, ()>>,
 }
 
-/// The least and the greatest time-out that the server grants a session: what it makes of none and of all.
+/// Returns the least and the greatest time-out that the server grants a session: it is asked for
+/// none, and for the greatest possible.
 pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) -> Result<Limits> {
     let least = granted(host, tls, Duration::ZERO, deadline).await?;
     deadline.limit(least.ended).await;
@@ -211,7 +216,7 @@ pub(crate) async fn limits(host: &str, tls: Option<&Tls>, deadline: Deadline) ->
 }
 
 /// Asks for a session of this time-out, in the server's own protocol, and ends it. The client
-/// cannot: it gives up a connection that takes longer than the time-out it asks for.
+/// cannot do this: it gives up a connection that takes longer than the time-out it asks for.
 pub(crate) async fn granted(
     host: &str,
     tls: Option<&Tls>,
@@ -228,7 +233,7 @@ pub(crate) async fn granted(
     };
     let (millis, ended) = match deadline.limit(ask).await {
         Some(Ok(granted)) => granted,
-        // It answered a moment ago.
+        // The host answered `srvr` a moment ago.
         Some(Err(e)) if is_end(&e) => {
             let why =
                 format!("{host} ended the connection and granted no session: it has no quorum, {TOO_MANY}");
@@ -250,22 +255,22 @@ async fn shake(
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     asked: i32,
 ) -> io::Result<(i32, BoxFuture<'static, ()>)> {
-    // A length; then the protocol's version, the last zxid seen, the time-out, no session yet, no password yet, and no
-    // wish for a server that only reads.
+    // The request is a length, the protocol's version, the last zxid seen, the time-out, no
+    // session, no password, and no wish for a read-only server.
     let mut request = vec![0; 4 + 45];
     request[3] = 45;
     request[16..20].copy_from_slice(&asked.to_be_bytes());
     request[31] = 16;
     stream.write_all(&request).await?;
     stream.flush().await?;
-    // A length and the version before it.
+    // The answer begins with a length and the version.
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await?;
-    // The first request, of the kind that ends the session.
+    // The first request closes the session.
     stream.write_all(&[0, 0, 0, 8, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf5]).await?;
     stream.flush().await?;
     let millis = i32::from_be_bytes([answer[8], answer[9], answer[10], answer[11]]);
-    // Its answer, or the connection's end.
+    // The session has ended when the answer comes, or when the connection ends.
     let ended = async move { drop(stream.read_to_end(&mut Vec::new()).await) };
     Ok((millis, ended.boxed()))
 }
@@ -280,7 +285,7 @@ mod tests {
         let host = server.local_addr()?.to_string();
         let hangs_up = async {
             let (client, _) = server.accept().await?;
-            // What came and was not read makes it a reset.
+            // Bytes that came and were not read turn the end into a reset.
             client.peek(&mut [0]).await
         };
         let (found, ended) =

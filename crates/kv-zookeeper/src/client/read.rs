@@ -1,4 +1,4 @@
-//! Reads nodes, many a request, behind everything that was acknowledged where the answer must be fresh.
+//! Reads nodes, many a request. A fresh read sees everything that was acknowledged before it.
 
 use super::{
     Client,
@@ -10,16 +10,17 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::pin::pin;
 
-/// How many requests of one read are under way at once.
+/// The most requests of one read that are under way at once.
 const REQUESTS: usize = 8;
 
-/// Reads several nodes, a hundred a request, behind everything that was acknowledged where the answer must be fresh: all on
-/// one connection, so that one question goes before them.
+/// Reads several nodes, a hundred a request. A fresh read sees everything that was acknowledged
+/// before it: all requests go over one connection, so that one barrier before them is enough.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
     read_on(client, read, asks, usize::MAX).await.map(|(_, got)| got)
 }
 
-/// Reads as [`read`] does, but only the first ones, where those are more than so many bytes.
+/// Reads as [`read`] does, but stops after the request with which the answers exceed so many
+/// bytes.
 pub(crate) async fn read_some(
     client: &Client,
     read: &ReadOptions,
@@ -29,7 +30,7 @@ pub(crate) async fn read_some(
     read_on(client, read, asks, bytes).await.map(|(_, got)| got)
 }
 
-/// Reads as [`read_some`] does, and returns on which connection.
+/// Reads as [`read_some`] does, and also returns the generation of the connection.
 pub(crate) async fn read_on(
     client: &Client,
     read: &ReadOptions,
@@ -39,7 +40,8 @@ pub(crate) async fn read_on(
     let answer = Via::Any(client)
         .call(RetrySafety::Read, read.deadline, |connection| async move {
             let barrier = connection.barrier_for(read.consistency).await;
-            // Sent at once, one behind the other; but where not all may be wanted, the first one shows how large they are.
+            // The requests are sent at once, one behind the other. With a limit of bytes the first
+            // one goes alone: its answer shows whether the others are wanted.
             let mut first: Vec<_> = parts(asks).into_iter().map(|asks| request(&connection, asks)).collect();
             let others = first.split_off(first.len().min(usize::from(bytes < usize::MAX)));
             let found = async {

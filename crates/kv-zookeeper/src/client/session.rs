@@ -1,4 +1,4 @@
-//! Holds sessions that own nodes: what they created goes with them.
+//! Holds sessions that own ephemeral nodes, which the server deletes when the session ends.
 
 use super::{
     attempts::{Attempts, early},
@@ -18,33 +18,35 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};
 use zookeeper_client::{Error as ClientError, SessionInfo};
 
-/// How long the end of a session is tried; what is not ended by then ends by its time-out.
+/// The time for which ending a session is tried. A session that is not ended by then ends by its
+/// time-out.
 pub(crate) const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many directories a session remembers; those of more keys stay, empty, until their next key goes.
+/// The most directories that a session remembers. Further ones stay, empty, until the next key in
+/// them is deleted.
 const MOST_DIRECTORIES: usize = 4096;
 
-/// One session, connected again whenever its connection breaks, as long as its runtime runs.
+/// One session. It is connected again whenever its connection breaks, as long as its runtime runs.
 pub(crate) struct Ephemeral {
     id: String,
     info: SessionInfo,
     options: Arc<Options>,
-    /// Its one connection, to whichever member it is.
+    /// Its one connection as the one server that attempts go to, whichever member it is.
     servers: Servers<()>,
     timeout: Duration,
     link: watch::Sender<Link>,
     keeper: AbortHandle,
     home: Home,
-    /// Its owner counts on it no more.
+    /// Set when its owner no longer counts on it.
     pub(super) lost: watch::Sender<bool>,
-    /// Has a receiver for each of those who hear by themselves that it is over.
+    /// Has a receiver for each holder that is to be told before the session is ended.
     holders: watch::Sender<()>,
-    /// Who waits under it is to take another one.
+    /// Tells contenders that wait under it to take another session.
     pub(crate) let_go: LetGo,
-    /// Whether its end, once it was begun, has come to the server. Kept while one ends it: who ends it meanwhile waits for
-    /// that, for an end that is only on its way is none.
+    /// Tells whether its end, once begun, has come to the server. The lock is held while one call
+    /// ends the session; other calls wait for it, for an end that is still on its way is none.
     ended: tokio::sync::Mutex<Option<bool>>,
-    /// The directories that its nodes lie in, which are to be cleared when it is over.
+    /// The directories of its nodes, which are to be cleared when it is over.
     directories: Mutex<BTreeSet<String>>,
 }
 
@@ -55,7 +57,8 @@ impl Drop for Ephemeral {
 }
 
 impl Ephemeral {
-    /// Opens one that goes this long after its last sign of life; a detached one also when it is dropped, else it ends then.
+    /// Opens a session that ends this long after its last sign of life. When it is dropped, it
+    /// ends at once, unless it is detached.
     pub(crate) async fn open(
         options: &Arc<Options>,
         timeout: Duration,
@@ -93,7 +96,7 @@ impl Ephemeral {
         })
     }
 
-    /// Notes that what it owns lies in this directory.
+    /// Notes that a node of the session lies in this directory.
     pub(crate) fn lies_in(&self, directory: &str) {
         let mut directories = self.directories.lock();
         if directories.len() < MOST_DIRECTORIES {
@@ -101,7 +104,7 @@ impl Ephemeral {
         }
     }
 
-    /// Takes the directories that its nodes lie in.
+    /// Takes the directories of its nodes.
     pub(crate) fn directories(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.directories.lock())
     }
@@ -114,12 +117,12 @@ impl Ephemeral {
         &self.servers
     }
 
-    /// Whether its owner may still count on it.
+    /// Returns whether its owner may still count on it.
     pub(crate) fn is_alive(&self) -> bool {
         !*self.lost.borrow() && !self.link.borrow().is_over() && !self.home.is_gone()
     }
 
-    /// Returns its connection, as soon as one stands.
+    /// Returns its connection as soon as one stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
         let ended = || Error::new(ErrorKind::LeaseLost, why_over(&self.link.borrow()));
         if !self.is_alive() {
@@ -134,36 +137,40 @@ impl Ephemeral {
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
     }
 
-    /// Counts as one who hears by itself that it is over, as long as the answer lives.
+    /// Counts a holder that is to be told before the session is ended, as long as the returned
+    /// receiver lives.
     pub(crate) fn counted_on(&self) -> watch::Receiver<()> {
         self.holders.subscribe()
     }
 
-    /// Ready when all who counted on it have heard that it is over.
+    /// Waits until all holders that counted on the session were told that it is over.
     pub(super) async fn heard(&self) {
         let _ = self.lost.subscribe().wait_for(|is_lost| *is_lost).await;
         self.holders.closed().await;
     }
 
-    /// Ready when it is over, with the reason.
+    /// Waits until the session is over, and returns the reason.
     pub(crate) fn over(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut changes = self.link.subscribe();
         async move {
-            // Dropped, it is over as well.
+            // A session that was dropped is over as well.
             changes.wait_for(Link::is_over).await.map_or(OVER, |link| why_over(&link))
         }
     }
 
-    /// Ends it, and what it owns; whether it was alive. One whose owner still counts on it is connected again for this, if
-    /// it has to be, and so is one whose keeper went with its runtime.
+    /// Ends the session and its nodes, and returns whether it was alive. For this a session is
+    /// connected again, if it has to be, when its owner still counts on it, or when its keeper
+    /// ended with its runtime.
     pub(crate) async fn end(&self, deadline: Deadline) -> Result<bool> {
-        // The server may have ended it while it was not connected, which one hears when it is again.
+        // The server may have ended the session while it was not connected, which shows when it is
+        // connected again.
         let is_linked = self.link(deadline).await.is_ok();
         let was_alive = self.is_alive();
         self.keeper.abort();
         let turn = async {
             if matches!(*self.link.borrow(), Link::GivenUp) {
-                // The server has it still, and is to end it behind everybody's hearing of that.
+                // The server still has the session. It is to end it only after all holders were
+                // told.
                 self.heard().await;
             }
             self.ended.lock().await
@@ -192,13 +199,14 @@ impl Ephemeral {
 
     async fn end_by(&self, link: Link, is_linked: bool, deadline: Deadline) -> bool {
         match link {
-            // Where its connection breaks, the answer is lost with it.
+            // If its connection breaks now, the answer is lost.
             Link::Up(connection) if connection.stands() => {
                 connection.end(deadline).await || self.end_anew(deadline).await
             }
-            // Nobody counts on it, so that a member may shorten it.
+            // Nobody counts on the session any more, so that a member may shorten it.
             Link::GivenUp => self.end_anew(deadline).await,
-            // It broke, which its keeper has not seen yet, or not lived to see.
+            // The connection broke, and its keeper has not seen that yet, or has ended before it
+            // could.
             _ if is_linked || self.home.is_gone() => self.end_anew(deadline).await,
             _ => false,
         }
@@ -222,7 +230,7 @@ impl Ephemeral {
     }
 }
 
-/// Keeps a session connected until the server says that it is over.
+/// Keeps a session connected until the server says that it is over, or no host grants it its time.
 async fn hold(
     options: Arc<Options>,
     link: watch::Sender<Link>,
@@ -242,8 +250,8 @@ async fn hold(
                 Ok(connection) if lasts(connection.session.session_timeout(), timeout) => {
                     break Arc::new(connection);
                 }
-                // Its settings were changed since it was asked. The server may end the session
-                // before its time now.
+                // The settings of the member were changed since it was asked. The server may now
+                // end the session before its time.
                 Ok(connection) => {
                     link.send_replace(Link::GivenUp);
                     connection.cut();
@@ -264,7 +272,7 @@ async fn hold(
                     link.send_replace(Link::Down(Some(Why { refused: None, text })));
                 }
             }
-            // The outage may have taken most of a short life.
+            // The pause is short: the outage may have taken most of a short TTL.
             attempts.pause(Deadline::after(timeout / 20)).await;
         };
         link.send_replace(Link::Up(connection.clone()));
@@ -275,7 +283,7 @@ pub(super) const OVER: &str = "its session has ended";
 
 fn why_over(link: &Link) -> &'static str {
     match link {
-        Link::GivenUp => "no member grants its session the time any more that it has",
+        Link::GivenUp => "no member grants its session as much time any more as the session has",
         _ => OVER,
     }
 }

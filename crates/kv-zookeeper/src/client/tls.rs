@@ -1,4 +1,4 @@
-//! Reads certificates, by which servers and we prove who we are.
+//! Reads the certificates of TLS.
 
 use kv_core::{
     Error, ErrorKind, Result,
@@ -14,19 +14,19 @@ use rustls::{
 use std::sync::Arc;
 use zookeeper_client::TlsOptions;
 
-/// The files that the settings name. They are read again for every connection: certificates are
-/// replaced while a program runs.
+/// The certificate files of the settings. They are read again for every connection: certificates
+/// are replaced while a program runs.
 pub(crate) struct Certificates {
     settings: kv_core::Tls,
     now: Mutex<(TlsFiles, Tls)>,
 }
 
 impl Certificates {
-    /// Returns none for plain text.
+    /// Reads the files; returns `None` for plain text.
     ///
     /// # Errors
-    /// A setting is half given, or one that the client does not know; a file cannot be read, or
-    /// holds something else.
+    /// A setting is half given, or is one that the client does not know; or a file cannot be read,
+    /// or holds something else.
     pub(crate) fn new(settings: kv_core::Tls) -> Result<Option<Self>> {
         if tls::server_name(&settings).is_some() {
             let why = "ZooKeeper's client checks certificates against the hosts alone; leave `server_name` away, and name \
@@ -42,7 +42,8 @@ impl Certificates {
         Ok(Some(Self { settings, now: Mutex::new((files, tls)) }))
     }
 
-    /// As they are now; while they are being replaced, and do not fit together, as they were before.
+    /// Returns the certificates as they are now. While the files are replaced and do not fit
+    /// together, it returns those that were read before.
     pub(crate) fn now(&self) -> Tls {
         let mut now = self.now.lock();
         let changed = tls::read(&self.settings).map(|files| files.filter(|files| *files != now.0));
@@ -57,9 +58,9 @@ impl Certificates {
 
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// For the client of ZooKeeper.
+    /// The options for the ZooKeeper client.
     options: TlsOptions,
-    /// The same for a look.
+    /// The same for a probe.
     pub(crate) config: Arc<ClientConfig>,
 }
 

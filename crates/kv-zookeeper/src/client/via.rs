@@ -1,4 +1,4 @@
-//! Sends requests by the session that they are to go through, and again where that is safe.
+//! Sends requests through the session that they need, and again where that is safe.
 
 use super::{Client, connection::Connection, session::Ephemeral};
 use crate::error::{Answer, Problem, failed};
@@ -12,12 +12,12 @@ use kv_core::{
 };
 use std::{future::Future, sync::Arc};
 
-/// The sessions that requests go through.
+/// The session that requests go through.
 #[derive(Clone, Copy)]
 pub(crate) enum Via<'a> {
-    /// Any one.
+    /// The session of the client, for requests that need no session of their own.
     Any(&'a Client),
-    /// The one that owns what is created.
+    /// The session that is to own the created nodes.
     Own(&'a Ephemeral),
 }
 
@@ -36,8 +36,8 @@ impl<'a> Via<'a> {
         }
     }
 
-    /// Sends a request by the rules of [`retry`](kv_core::backend::retry). What the server says of
-    /// nodes is an answer.
+    /// Sends a request by the rules of [`retry`](kv_core::backend::retry). The server's refusals
+    /// that speak of nodes are returned as an [`Answer`].
     pub(crate) async fn call<T, F>(
         self,
         safety: RetrySafety,
@@ -52,8 +52,8 @@ impl<'a> Via<'a> {
         Ok(answer.map_err(|answer| Answer { is_repeat, ..answer }))
     }
 
-    /// Sends it once there is a connection, and waits until the deadline: the session's connection
-    /// is the only way, and is ended by the client itself when nothing is heard on it.
+    /// Sends the request once there is a connection, and waits until the deadline: the session's
+    /// connection is the only way, and the client ends it by itself when nothing is heard on it.
     async fn attempt<T, F>(
         self,
         safety: RetrySafety,
@@ -65,7 +65,8 @@ impl<'a> Via<'a> {
     {
         let connection = self.link(deadline).await.map_err(not_connected)?;
         if safety == RetrySafety::Write {
-            // Where the runtime stood still, the end of the connection may have come and waits to be seen.
+            // If the runtime stood still, the end of the connection may have arrived without
+            // having been read.
             catch_up(deadline, || !connection.stands()).await;
         }
         if deadline.has_passed() {
@@ -86,8 +87,8 @@ impl<'a> Via<'a> {
     }
 }
 
-/// Nothing was sent; a connection may stand later, unless the store, the session or the server's
-/// refusal ends the hope for it.
+/// Makes the failure of a request that was not sent. Another attempt may find a connection, unless
+/// the error lasts: the store is closed, the session is over, or the server refuses.
 #[cold]
 fn not_connected(error: Error) -> RequestError {
     let effect = if error.is_transient() { Effect::None } else { Effect::Refused };

@@ -1,15 +1,16 @@
-//! Keeps the sessions that keys with a TTL hang on: one for all that are put with one TTL at about the same time.
+//! Keeps the sessions of keys with a TTL: one for all keys that are put with one TTL at about the
+//! same time.
 
 use crate::client::session::Ephemeral;
 use kv_core::backend::{Instant, Mutex};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::OnceCell, task::JoinSet};
 
-/// The sessions that keys still join, by their TTL.
+/// The sessions that new keys join, by their TTL.
 #[derive(Default)]
 pub(crate) struct Expiring {
     open: Mutex<HashMap<Duration, Arc<Slot>>>,
-    /// Clears up behind sessions that are over, as long as the store lives.
+    /// The tasks that clear the directories of ended sessions, as long as the store lives.
     pub(super) sweeps: Mutex<JoinSet<()>>,
 }
 
@@ -31,7 +32,7 @@ impl Expiring {
         }
     }
 
-    /// Lets no key join any more; what was put lives on by itself.
+    /// Lets no key join any more. Keys that were put live on by themselves.
     pub(crate) fn close(&self) {
         self.open.lock().clear();
         self.sweeps.lock().abort_all();

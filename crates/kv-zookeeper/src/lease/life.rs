@@ -1,4 +1,5 @@
-//! Finds what a key that is put lives by: nothing, a lease, or a session that keys of one TTL share.
+//! Finds the life of a key that is put: for ever, a lease, or a session that keys of one TTL
+//! share.
 
 use super::expiring::Slot;
 use crate::{
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// What the keys that are written live by.
+/// The life of the keys that a request puts.
 #[derive(Clone)]
 pub(crate) enum Life {
     Forever,
@@ -25,7 +26,7 @@ pub(crate) enum Life {
 }
 
 impl Life {
-    /// Returns the TTL as granted, where they have one.
+    /// Returns the granted TTL, where the keys have one.
     pub(crate) fn ttl(&self) -> Option<Duration> {
         match self {
             Self::Own { ttl, .. } => *ttl,
@@ -34,7 +35,8 @@ impl Life {
     }
 }
 
-/// Returns what a key that is put like this lives by.
+/// Returns the life of a key that is put with these options, and opens a session for it where one
+/// is needed.
 pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Life> {
     if let Some(id) = &options.lease {
         let lease = core.leases.lock().get(id.as_str()).and_then(Weak::upgrade);
@@ -51,7 +53,7 @@ pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) 
     Ok(Life::Own { session: expiring(core, ttl, deadline).await?, ttl: Some(ttl) })
 }
 
-/// Returns a session that goes this long after what is put now.
+/// Returns a session that ends this long after a put of now.
 async fn expiring(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<Ephemeral>> {
     loop {
         let slot = core.expiring.slot(ttl);
@@ -63,7 +65,8 @@ async fn expiring(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<
     }
 }
 
-/// Opens a session that is left to itself after a while, and has its directories cleared when it is over.
+/// Opens a session that is left to itself after a while. Its directories are cleared when it is
+/// over.
 async fn begin(
     core: &Core,
     ttl: Duration,
@@ -90,7 +93,7 @@ async fn begin(
     Ok((opened, session))
 }
 
-/// Leaves the session to itself, and returns where its keys lie.
+/// Leaves the session to itself, and returns the directories of its keys.
 fn leave(core: &Weak<Core>, slot: &Weak<Slot>, ttl: Duration) -> Option<BTreeSet<String>> {
     let slot = slot.upgrade()?;
     core.upgrade()?.expiring.forget(ttl, &slot);

@@ -1,4 +1,4 @@
-//! Grants leases: a session each, whose nodes are the keys under it.
+//! Grants leases: each is a session, whose ephemeral nodes are the keys under it.
 
 pub(crate) mod expiring;
 pub(crate) mod life;

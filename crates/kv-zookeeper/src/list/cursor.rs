@@ -1,8 +1,9 @@
-//! Writes and reads cursors: where the next page of a walk begins, and how many nodes it asks for.
+//! Writes and reads cursors: the place where the next page of a walk begins, and the number of
+//! nodes that it asks for.
 
 use kv_core::{Error, ErrorKind, Result, driver::Cursor};
 
-/// How many nodes are asked for at most.
+/// The most nodes that one page asks for.
 pub(crate) const MOST: usize = 4096;
 
 fn note(cursor: &Cursor) -> Option<(usize, String)> {
@@ -11,13 +12,13 @@ fn note(cursor: &Cursor) -> Option<(usize, String)> {
     Some((size.clamp(1, MOST), String::from_utf8(place.to_vec()).ok()?))
 }
 
-/// Returns the cursor of what comes after this place.
+/// Returns the cursor of the page that begins behind this place.
 pub(crate) fn cursor(size: usize, after: &str) -> Cursor {
     let size = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
     Cursor::new([&size[..], after.as_bytes()].concat())
 }
 
-/// Returns how many nodes to ask for, and the place behind which to begin.
+/// Returns the number of nodes to ask for, and the place behind which to begin.
 pub(crate) fn place(from: Option<&Cursor>) -> Result<Option<(usize, String)>> {
     let wrong = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
     from.map(|cursor| note(cursor).ok_or_else(wrong)).transpose()

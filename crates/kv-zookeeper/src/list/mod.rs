@@ -1,4 +1,4 @@
-//! Lists: walks through the tree in the order of keys, many nodes a request.
+//! Lists directories: walks through the tree in the order of keys, many nodes a request.
 
 pub(crate) mod cursor;
 pub(crate) mod read;
@@ -19,25 +19,27 @@ use kv_core::{
 };
 use std::collections::BTreeMap;
 
-/// How many nodes the first request asks for, however large they may be; the following ones as many as fill [`BYTES`] by what
-/// was seen, but not many times as many: those may be larger.
+/// The number of nodes that the first request asks for, however large they may be. The following
+/// ones ask for as many as should fill [`BYTES`] by the sizes seen so far, but for [`GROWTH`]
+/// times as many at the most: later nodes may be larger.
 const FIRST: usize = 16;
 const GROWTH: usize = 16;
 const BYTES: usize = 1 << 20;
-/// So few nodes at once are asked for their children too, whether or not they have any: a deep tree costs one wait a level.
+/// Up to this number of nodes at once are asked for their children too, whether or not they have
+/// any: so a deep tree costs one wait a level.
 const FEW: usize = 16;
 
-/// A node that the walk came by.
+/// A node that the walk visited.
 #[derive(Debug)]
 pub(crate) struct Visited {
-    /// The key, or the directory's name.
+    /// The key, or the name of the directory.
     pub(crate) name: String,
     pub(crate) path: String,
     pub(crate) node: Node,
     pub(crate) value: Vec<u8>,
 }
 
-/// What is known of a place in the order.
+/// The knowledge of one place in the order of keys.
 enum Place {
     Node {
         path: String,
@@ -50,11 +52,12 @@ enum Place {
         path: String,
     },
     Here(Visited),
-    /// Whether there are keys below, when only the children of a directory are listed.
+    /// A directory of which it is asked whether there are keys below, when only the children of a
+    /// directory are listed.
     Fold {
         path: String,
     },
-    /// The same, by the first child.
+    /// The same question, asked of the first child.
     FoldChild {
         child: String,
     },
@@ -66,7 +69,7 @@ pub(crate) struct Walk<'a> {
     core: &'a Core,
     read: &'a ReadOptions,
     recursive: bool,
-    /// Nothing up to this place is of interest.
+    /// The place behind which the walk begins.
     after: Option<String>,
     places: BTreeMap<String, Place>,
     pub(crate) size: usize,
@@ -85,7 +88,7 @@ impl<'a> Walk<'a> {
         Self { core, read, recursive, after, places, size: FIRST }
     }
 
-    /// Takes what comes next, as far as it is known.
+    /// Takes the next place, if it is known.
     fn next(&mut self) -> Option<(String, Place)> {
         let first = self.places.first_entry()?;
         matches!(first.get(), Place::Here(_) | Place::Directory).then(|| first.remove_entry())
@@ -95,7 +98,7 @@ impl<'a> Walk<'a> {
         self.places.is_empty()
     }
 
-    /// Asks for what comes next; at most for so many places.
+    /// Asks for the next places, at most for so many.
     async fn ask(&mut self, most: usize) -> Result<()> {
         let most = most.min(self.size).max(1);
         let unknown = |place: &Place| !matches!(place, Place::Here(_) | Place::Directory);
@@ -122,7 +125,7 @@ impl<'a> Walk<'a> {
             let two = matches!(place, Place::Maybe { .. }) || (deeper && matches!(place, Place::Node { .. }));
             let first = if two && got.len() < 2 { None } else { got.next() };
             let Some(first) = first else {
-                // It was not asked any more, and is next time.
+                // The read stopped before this place, which is asked for next time.
                 is_cut = true;
                 self.places.insert(name, place);
                 continue;
@@ -134,7 +137,8 @@ impl<'a> Walk<'a> {
             }
             self.found(name, place, first, second).await?;
         }
-        // Names alone tell nothing of values. Where these were more than was thought, those behind may be like the largest.
+        // Names alone tell nothing of the sizes of values. Where the values were larger than
+        // expected, the next ones may be like the largest.
         if let Some(mean) = bytes.checked_div(count) {
             let each = if is_cut { largest } else { mean };
             self.size = (BYTES / each).clamp(1, MOST.min(self.size * GROWTH));
@@ -142,7 +146,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Puts in order what was found of a place, and, where they were asked for, the children or the mark of its node.
+    /// Puts the answer about a place into the order, and, where they were asked for, the children
+    /// or the mark of its node.
     async fn found(&mut self, name: String, place: Place, got: Got, second: Option<Got>) -> Result<()> {
         match (place, got) {
             (Place::Tree { path }, Got::Children(children)) => self.children(&name, &path, children),
@@ -191,7 +196,7 @@ impl<'a> Walk<'a> {
                     self.places.insert(name, Place::Directory);
                 }
             }
-            // It went meanwhile.
+            // The node was deleted meanwhile.
             _ => {}
         }
         Ok(())
@@ -209,7 +214,7 @@ impl<'a> Walk<'a> {
             if Key::from_stored(&name).is_none() {
                 continue;
             }
-            // What lies below it all begins with its name and a slash.
+            // The names of all that lies below it begin with its name and a slash.
             let below = format!("{name}/");
             let is_passed =
                 self.after.as_deref().is_some_and(|after| after > &*below && !after.starts_with(&below));
@@ -220,7 +225,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns the next nodes, in order, at most so many and by about so many bytes; empty at the end alone.
+    /// Returns the next nodes, in order: at most so many, and of about so many bytes. The answer
+    /// is empty at the end alone.
     pub(crate) async fn nodes(&mut self, most: usize, most_bytes: usize) -> Result<Vec<Visited>> {
         let (mut nodes, mut bytes) = (Vec::new(), 0);
         while nodes.len() < most && bytes < most_bytes {
@@ -238,7 +244,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Returns the directory whose place has this name.
+/// Returns the directory of the place with this name.
 fn directory_of(place: &str) -> Option<Directory> {
     Some(Key::from_stored(place.strip_suffix('/')?)?.as_directory())
 }
@@ -278,7 +284,7 @@ pub(crate) async fn page(
             Some(_) => continue,
             None if walk.is_over() => return Ok(Page { items, next: None }),
             None => {
-                // A limit of one is met by the first key, which may lie deep.
+                // Even a limit of one is only met by the first key, which may lie deep.
                 walk.ask((most - items.len()).max(16)).await?;
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Reads keys, and remembers what they are.
+//! Reads keys, and remembers their nodes.
 
 use crate::{
     client::{
@@ -39,7 +39,8 @@ pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -
     Ok(keys.iter().zip(found).map(|(key, found)| found.entry(key)).collect())
 }
 
-/// Returns whether a key is there, without its value: [`Store::exists`](kv_core::driver::Store::exists).
+/// Returns whether a key exists, without its value:
+/// [`Store::exists`](kv_core::driver::Store::exists).
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let path = &core.names.key(key);
     let answer = Via::Any(&core.client).call(RetrySafety::Read, options.deadline, |connection| async move {
@@ -62,10 +63,10 @@ pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Res
     Ok(answer.await?.unwrap_or_default())
 }
 
-/// Reads several keys, in their order, and remembers what they are.
+/// Reads several keys, in their order, and remembers their nodes.
 ///
-/// The count of a slot is read before its keys, and a mark behind its key, so that what changes in between is found out by
-/// the conditions of the write that relies on it.
+/// The count of a slot is read before its keys, and a mark behind its key. So a change in between
+/// is found by the conditions of the write that relies on this read.
 pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> Result<Vec<Found>> {
     let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
     let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(core.names.slot_node(slot))).collect();
@@ -101,7 +102,7 @@ pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> R
     Ok(found)
 }
 
-/// Reads one key, and remembers what it is.
+/// Reads one key, and remembers its node.
 pub(crate) async fn look_one(core: &Core, key: &Key, options: &ReadOptions) -> Result<Found> {
     let found = look(core, &[key], options).await?.pop();
     found.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server answered no read"))

@@ -28,23 +28,24 @@ use zookeeper_client::{Error as ClientError, EventType, OneshotWatcher, Stat, Wa
 
 const DELETED: &str = "its node was deleted on the server, by an administrator or with its session";
 
-/// A contender. It does not keep the session open that owns its node.
+/// A contender. It does not keep open the session that owns its node.
 pub(crate) struct Contender {
     pub(crate) core: Arc<Core>,
     pub(crate) session: Arc<Ephemeral>,
-    /// Begins the name of its node, and of nobody else's.
+    /// The beginning of the name of its node, and of no other.
     pub(crate) id: String,
     /// The node of the queue.
     pub(crate) queue: String,
-    /// Its own node, as soon as the server has told it.
+    /// Its node, as soon as the server has told it.
     pub(crate) node: OnceLock<String>,
-    /// Nodes before it that are no session's.
+    /// The nodes before it that belong to no session.
     nobodies: Mutex<HashSet<String>>,
     ttl: Duration,
     each_request: Duration,
-    /// Held until it is given back, or its holder hears that it is gone.
+    /// Keeps the session from its end until the lock is given back, or its holder was told that it
+    /// is lost.
     counted_on: Mutex<Option<watch::Receiver<()>>>,
-    /// Whether a request failed that was to take it out.
+    /// Set once a request failed that was to take it out.
     pub(crate) is_left: AtomicBool,
 }
 
@@ -70,7 +71,7 @@ impl Contender {
         }
     }
 
-    /// Each request has its time anew.
+    /// Returns the deadline of one request. Each request has its whole time.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.each_request)
     }
@@ -79,20 +80,21 @@ impl Contender {
         Via::Own(&self.session)
     }
 
-    /// Takes what keeps a session that is given up from its end.
+    /// Takes the receiver that keeps a session that is given up from its end.
     pub(crate) fn counted_on(&self) -> Option<watch::Receiver<()>> {
         self.counted_on.lock().take()
     }
 
-    /// The path of its node; of none before the server has told it.
+    /// Returns the path of its node; an empty one before the server has told it.
     pub(crate) fn path(&self) -> &str {
         self.node.get().map_or("", String::as_str)
     }
 
-    /// Returns its place, as its session sees the queue: all that came before it are there.
+    /// Returns its position in the queue, as its session sees it: every node that came before it
+    /// is in that view.
     pub(crate) async fn position(&self, wait: bool) -> Result<Position<String>> {
         if self.session.let_go.is_on() {
-            // Waiting, it would keep what it waits for.
+            // If it waited, it would keep the session whose end it waits for.
             return Ok(Position::Lost);
         }
         let listed = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
@@ -113,14 +115,14 @@ impl Contender {
         Ok(Position::First)
     }
 
-    /// Returns whether a node is a session's, as that of each contender is: one that belongs to
-    /// none came by a copy of the tree, and stands there for nobody.
+    /// Returns whether a node belongs to a session, as that of each contender does. A node that
+    /// belongs to none came by a copy of the tree, and stands for no contender.
     async fn is_anybody(&self, name: &str) -> Result<bool> {
         let stat = self.stat(&format!("{}/{name}", self.queue)).await?;
         Ok(stat.is_some_and(|stat| stat.ephemeral_owner != 0))
     }
 
-    /// Waits until one has to look at the queue again.
+    /// Waits until the queue has to be looked at again.
     pub(crate) async fn predecessor_gone(&self, name: &str) -> Result<bool> {
         tokio::select! {
             biased;
@@ -141,7 +143,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Waits until its own node is seen to be gone.
+    /// Waits until its own node is seen to be gone, and returns the reason.
     pub(crate) async fn own_gone(&self) -> Cow<'static, str> {
         let (path, mut attempts) = (self.path(), Attempts::default());
         loop {
@@ -160,7 +162,7 @@ impl Contender {
         }
     }
 
-    /// Watches a node, if it is there. One that `was_there` may be new to a member that is behind.
+    /// Watches a node, if it exists. One that `was_there` may be new to a member that is behind.
     async fn watch(&self, path: &str, was_there: bool) -> Result<Option<Watched>> {
         let watched = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
             let mut found = watch(&connection, path).await?;
@@ -173,9 +175,9 @@ impl Contender {
         Ok(watched.await?.ok().flatten())
     }
 
-    /// Returns what the server tells of a watched node; `None` when one has to look again. Servers
-    /// tell nobody of a node that he may not read when it goes, so now and then one looks whether
-    /// it is there.
+    /// Waits for the event of a watched node, or returns `None` when the queue has to be looked at
+    /// again. Servers send no event of a deletion to a user that may not read the node; so, now
+    /// and then, a request asks whether it exists.
     async fn changed(&self, path: &str, watcher: OneshotWatcher, gone: Gone) -> Option<WatchedEvent> {
         let mut told = pin!(gone.unless(watcher.changed()));
         loop {
@@ -188,7 +190,7 @@ impl Contender {
         }
     }
 
-    /// Looks at a node, also at one that is new to a member that is behind.
+    /// Reads the stat of a node, also of one that is new to a member that is behind.
     pub(crate) async fn stat(&self, path: &str) -> Result<Option<Stat>> {
         let found = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
             let found = connection.session.check_stat(path).await?;
@@ -204,7 +206,7 @@ impl Contender {
     }
 }
 
-/// A node that is watched, and the connection on which it is.
+/// A watched node, and the connection of the watch.
 type Watched = (Stat, OneshotWatcher, Gone);
 
 async fn watch(connection: &Connection, path: &str) -> Result<Option<Watched>, ClientError> {

@@ -15,10 +15,11 @@ use kv_core::{
 };
 use zookeeper_client::{CreateMode, MultiWriteResult, Stat};
 
-/// How often one that enters may meet a queue that has just gone.
+/// The most attempts to enter a queue that is deleted just then.
 const TRIES: usize = 20;
 
-/// `None` where it is not in the queue, and is to try again.
+/// The answer to one attempt to enter; `None` where the contender is not in the queue and is to
+/// try again.
 type Tried = Result<Option<Entered<String>>>;
 
 impl Contender {
@@ -36,12 +37,12 @@ impl Contender {
         Err(Error::new(ErrorKind::Timeout, why))
     }
 
-    /// Returns how the path of its node begins: the server puts a number behind it.
+    /// Returns the beginning of the path of its node, to which the server adds a number.
     fn prefix(&self) -> String {
         format!("{}/{}-", self.queue, self.id)
     }
 
-    /// Joins a queue that is there.
+    /// Joins an existing queue.
     async fn join(&self, value: &[u8], sent: &Sent) -> Tried {
         let (acls, prefix) = (&self.core.client.options, &self.prefix());
         let joined = self.via().call(RetrySafety::Write, self.deadline(), |connection| async move {
@@ -66,7 +67,7 @@ impl Contender {
         }
     }
 
-    /// Makes the queue, and enters it in the same step. The server deletes it when it is empty.
+    /// Makes the queue, and enters it in the same step. The server deletes an empty queue.
     async fn begin(&self, value: &[u8], sent: &Sent) -> Tried {
         let (acls, prefix) = (&self.core.client.options, &self.prefix());
         let begun = self.via().call(RetrySafety::Write, self.deadline(), |connection| async move {
@@ -81,7 +82,7 @@ impl Contender {
             Ok(Ok(mut made)) => match made.pop() {
                 Some(MultiWriteResult::Create { path, stat }) => {
                     sent.answered(true, false);
-                    // ZooKeeper 3.8 does not say when.
+                    // ZooKeeper 3.8 does not tell the zxid of the creation.
                     let stat = match stat.is_invalid() {
                         true => self.stat(&path).await?,
                         false => Some(stat),
@@ -107,7 +108,7 @@ impl Contender {
         Entered::Queued { token: token(czxid), position }
     }
 
-    /// Looks before a request is repeated that may have put it there.
+    /// Looks for the node, before a request is repeated that may have created it.
     async fn unanswered(&self, error: Error, sent: &Sent) -> Tried {
         match error.kind() {
             ErrorKind::OutcomeUnknown if self.session.is_alive() => self.look(sent).await,
@@ -115,15 +116,16 @@ impl Contender {
         }
     }
 
-    /// Looks whether it is there, once the session is connected again: what that sent before is
-    /// done or refused by then.
+    /// Looks for the node once the session is connected again: requests that the session sent
+    /// before are done or refused by then.
     async fn look(&self, sent: &Sent) -> Tried {
         let found = self.find().await.map_err(unsure)?;
         sent.answered(found.is_some(), false);
         Ok(found.map(|czxid| Entered::Queued { token: token(czxid), position: None }))
     }
 
-    /// Looks for its node by what begins its name: the zxid of its creation, if it is there.
+    /// Looks for its node by the beginning of its name, and returns the zxid of its creation, if
+    /// it exists.
     pub(crate) async fn find(&self) -> Result<Option<i64>> {
         let found = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
             let barrier = connection.barrier().await;
@@ -142,7 +144,8 @@ impl Contender {
     }
 }
 
-/// What failed behind a request that may have had its effect. With a session its contenders end.
+/// Marks an error behind a request that may have taken effect: the outcome is unknown. If the
+/// session is over, it is known, for its contenders ended with it.
 fn unsure(error: Error) -> Error {
     match error.kind() {
         ErrorKind::LeaseLost => error,

@@ -1,4 +1,4 @@
-//! Answers who holds a lock, and whether anybody does.
+//! Finds the holder of a lock, and whether there is one.
 
 use super::order::{ordered, token};
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
         for contender in waiting {
             let got = read(&core.client, &behind, &[Ask::Data(format!("{queue}/{contender}"))]).await?;
             match got.into_iter().next() {
-                // Nobody's: it came by a copy of the tree.
+                // A node without a session came by a copy of the tree, and is no contender.
                 Some(Got::Data(_, stat)) if stat.ephemeral_owner == 0 => {}
                 Some(Got::Data(value, stat)) => return Ok(Some(Holder::new(token(stat.czxid), value))),
                 _ => continue 'queue,
@@ -45,7 +45,7 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
     }
 }
 
-/// Returns whether anybody holds a lock, or waits for it.
+/// Returns whether a lock has a holder.
 pub(crate) async fn is_held(core: &Core, name: &Key, within: Duration) -> Result<bool> {
     let read = ReadOptions::default().deadline(Deadline::after(within));
     Ok(holder(core, name, &read).await?.is_some())

@@ -13,7 +13,7 @@ use kv_core::{
 use std::sync::atomic::Ordering;
 
 impl Contender {
-    /// Deletes its node, or sees to it that it goes with its session.
+    /// Deletes its node, or sees to it that the node ends with its session.
     pub(crate) async fn leave(&self) -> Result<Left> {
         drop(self.counted_on());
         match self.delete().await {
@@ -21,7 +21,8 @@ impl Contender {
             Err(e) => {
                 self.is_left.store(true, Ordering::Release);
                 if e.is_lasting() {
-                    // It may stay for as long as the session, which others who wait would keep.
+                    // The node may stay as long as the session, which other waiting contenders
+                    // would keep.
                     self.session.let_go.begin();
                 }
                 Err(e)
@@ -30,8 +31,8 @@ impl Contender {
         }
     }
 
-    /// Nobody counts on the session any more. Where a deletion has failed it is ended on the server
-    /// as well, if it is not yet.
+    /// Leaves with the session, on which nobody counts any more. If a deletion has failed, the
+    /// session is ended on the server as well, unless it has ended.
     async fn left_by_end(&self) -> Result<Left> {
         if self.is_left.load(Ordering::Acquire) {
             self.session.end(Deadline::after(ENDED_WITHIN)).await?;
@@ -40,7 +41,7 @@ impl Contender {
     }
 
     async fn delete(&self) -> Result<Left> {
-        // All that was sent to enter is answered before the queue is.
+        // Every request to enter is answered before the listing of the queue is.
         if self.node.get().is_none() && self.find().await?.is_none() {
             return Ok(Left::NotThere);
         }
@@ -51,7 +52,7 @@ impl Contender {
         });
         Ok(match deleted.await? {
             Ok(()) => Left::Gone,
-            // Nobody else deletes it; what an attempt before deleted was there.
+            // Nobody else deletes the node, so that an earlier attempt did.
             Err(answer) if answer.is_repeat && answer.said == Said::NoNode => Left::Gone,
             Err(_) => Left::NotThere,
         })

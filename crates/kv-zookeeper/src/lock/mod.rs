@@ -1,4 +1,4 @@
-//! Takes locks: contenders in the order of their nodes, by kv-core's queue.
+//! Takes locks, by kv-core's queue: contenders hold a lock in the order of their nodes.
 
 mod contender;
 mod enter;
@@ -39,7 +39,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
 struct LockQueue {
     core: Arc<Core>,
     name: Key,
-    /// As granted.
+    /// The TTL as granted.
     ttl: Duration,
     options: LockOptions,
 }
@@ -47,7 +47,7 @@ struct LockQueue {
 impl Queue for LockQueue {
     type Session = Arc<Ephemeral>;
     type Contender = Contender;
-    /// The name of its node.
+    /// The name of the node of the contender before.
     type Predecessor = String;
 
     fn tasks(&self) -> &Tasks {
@@ -74,7 +74,7 @@ impl Queue for LockQueue {
         Ok(Contender::new(&self.core, session, &self.name, self.ttl, self.options.each_request))
     }
 
-    /// The request that enters cannot look whether somebody is there.
+    /// Asks for a holder: the request to enter cannot look whether there is one.
     async fn is_taken(&self) -> Result<bool> {
         holder::is_held(&self.core, &self.name, self.options.each_request).await
     }
@@ -99,7 +99,8 @@ impl Queue for LockQueue {
         contender.leave().await
     }
 
-    /// Whatever was sent to enter is answered before the queue is: it is looked for in vain then.
+    /// Leaves the queue. Every request to enter is answered before the listing of the queue is, so
+    /// that a contender that is not found has not entered.
     async fn cancel(&self, contender: &Contender) -> Result<Left> {
         contender.leave().await
     }
@@ -109,8 +110,8 @@ impl Queue for LockQueue {
     }
 }
 
-/// Ready when the node of a holder is gone. Its session, which no member keeps any more, is not
-/// ended before this is dropped: that is after the holder was told.
+/// Ready when the node of a holder is gone. A session that no member keeps any more is not ended
+/// before this is dropped, which is after the holder was told.
 struct OwnGone<'a> {
     gone: BoxFuture<'a, Cow<'static, str>>,
     _counted_on: Option<watch::Receiver<()>>,

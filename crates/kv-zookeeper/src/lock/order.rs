@@ -1,4 +1,5 @@
-//! Reads the queue of a lock: its contenders in their order, by the numbers of their nodes, and who is first.
+//! Reads the queue of a lock: its contenders in order, by the numbers of their nodes, and the
+//! first of them.
 
 use crate::{
     client::{
@@ -11,13 +12,13 @@ use crate::{
 use kv_core::{Entry, Holder, Key, Version, WatchEvent};
 use zookeeper_client::Error as ClientError;
 
-/// The length of what begins a contender's name.
+/// The length of the identifier that begins a contender's name.
 const ID: usize = 32;
 
-/// Returns who is in a queue, in its order.
+/// Returns the contenders of a queue, in order.
 ///
-/// From the greatest number on the server gives that one out again and again, and other ones only
-/// to those who come at once: then the order is that in which the nodes were made.
+/// Once the greatest number is reached, the server gives that one again and again, and other ones
+/// only to contenders that come at once: then the order is that in which the nodes were made.
 pub(crate) async fn ordered(
     connection: &Connection,
     queue: &str,
@@ -39,14 +40,14 @@ pub(crate) async fn ordered(
     Ok(placed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Who holds a lock, and when nobody does, since when.
+/// The holder of a lock; or, of a free lock, the zxid since which it is free.
 pub(crate) enum First {
     Held(Holder),
     Free(i64),
 }
 
 impl First {
-    /// Returns what a watch of the holder is told.
+    /// Returns the event for watches of the holder.
     pub(crate) fn event(self, name: &Key) -> WatchEvent {
         match self {
             Self::Held(Holder { token, value, .. }) => {
@@ -61,8 +62,8 @@ impl First {
 pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) -> Result<First, ClientError> {
     let queue = names.queue(name);
     'queue: loop {
-        // When a contender went is told by its parent, read first; when the queue went, by the
-        // parent of that.
+        // The zxid at which a contender was deleted is in the stat of the queue, which is read
+        // first; that at which the queue was deleted is in the stat of its parent.
         let asks = [Ask::Data(names.area("lock")), Ask::Data(queue.clone()), Ask::Children(queue.clone())];
         let mut got = request(connection, &asks).await?.into_iter();
         let zxid = |got: Option<Got>| match got {
@@ -78,10 +79,10 @@ pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) ->
             let path = format!("{queue}/{contender}");
             let found = connection.session.get_data(&path);
             match found.await {
-                // Nobody's: it came by a copy of the tree.
+                // A node without a session came by a copy of the tree, and is no contender.
                 Ok((_, stat)) if stat.ephemeral_owner == 0 => {}
                 Ok((value, stat)) => return Ok(First::Held(Holder::new(token(stat.czxid), value))),
-                // It left meanwhile.
+                // The contender left meanwhile.
                 Err(ClientError::NoNode) => continue 'queue,
                 Err(e) => return Err(e),
             }
@@ -90,7 +91,7 @@ pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) ->
     }
 }
 
-/// Returns those that are contenders, in the order of their numbers.
+/// Returns the names of contenders among these, in the order of their numbers.
 fn contenders(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| sequence(name).is_some());
     names.sort_by_key(|name| sequence(name));
@@ -102,8 +103,8 @@ pub(crate) fn token(czxid: i64) -> u64 {
     u64::try_from(czxid).unwrap_or_default()
 }
 
-/// Returns the number of a contender; `None` for what is none, such as another tool's node. Those below
-/// zero are beyond the greatest.
+/// Returns the number of a contender; `None` for a name of no contender, such as another tool's
+/// node. Numbers below zero come behind the greatest.
 fn sequence(name: &str) -> Option<u32> {
     let (id, sequence) = name.split_at_checked(ID)?;
     let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
@@ -121,7 +122,7 @@ mod tests {
     fn a_queue_has_the_order_of_its_sequence_and_nobody_else_in_it() {
         let id = "0123456789abcdef0123456789abcdef";
         let name = |sequence: &str| format!("{id}-{sequence}");
-        // The server counts beyond the greatest number.
+        // The server counts on beyond the greatest number.
         let ours = ["0000000009", "0000000010", "2147483647", "-2147483648", "-2147483647"].map(name);
         let theirs = ["x", "x-1", "-1", ".kv", "é-0000000001", id, &id[1..]].map(str::to_owned);
         let theirs = theirs.into_iter().chain(["", "1", "+000000001", "99999999999"].map(name));

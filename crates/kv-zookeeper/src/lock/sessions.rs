@@ -1,4 +1,4 @@
-//! Gives locks the session that they hang on: one for all locks of one TTL.
+//! Gives locks their session: one for all locks of one TTL.
 
 use crate::{
     client::{
@@ -14,7 +14,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Returns the session of this TTL, and opens it where there is none that a lock may join.
+/// Returns the session of this TTL, and opens one where there is none that a lock may join.
 pub(crate) async fn session(
     core: &Core,
     ttl: Duration,

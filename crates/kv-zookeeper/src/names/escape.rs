@@ -1,10 +1,11 @@
-//! Escapes what the server refuses in a segment of a path, and nothing else, so that each name has one spelling.
+//! Escapes the characters that the server refuses in a segment of a path, and nothing else, so
+//! that each name has one spelling.
 
-/// The server's own node at its top.
+/// The name of the server's own node at its top.
 pub(super) const SERVERS: &str = "zookeeper";
 const SERVERS_ESCAPED: &str = "%7Aookeeper";
 
-/// Where a segment stands, which decides what is escaped in it.
+/// The place of a segment, which decides what is escaped in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Beside the server's own node.
@@ -30,18 +31,21 @@ pub(super) fn escape(segment: &str, place: Place, out: &mut String) {
     }
 }
 
-/// Whether the `%` at the beginning, left as it is, would be read as an escape.
+/// Returns whether the `%` at the beginning, left as it is, would be read as an escape.
 fn is_ambiguous(text: &str, place: Place) -> bool {
     escaped(text, place).is_some() || (place == Place::Top && text == SERVERS_ESCAPED)
 }
 
-/// What of the characters of keys the server refuses: it looks at UTF-16, and at all of U+D800 to U+F8FF as one.
+/// Returns whether the server refuses a character that keys may have. The server looks at the
+/// units of UTF-16 and refuses all of U+D800 to U+F8FF, and so the surrogates of every character
+/// beyond U+FFFF.
 pub(super) fn is_refused(c: char) -> bool {
     matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{10000}'..)
 }
 
-/// The character that an escape at the beginning stands for, and its length. Only what is written in no other way is one,
-/// so that names of other tools with a `%` are what they seem.
+/// Returns the character that an escape at the beginning stands for, and the length of the escape.
+/// Only what can be written in no other way counts as an escape, so that names of other tools with
+/// a `%` are read as they are.
 fn escaped(text: &str, place: Place) -> Option<(char, usize)> {
     let mut bytes = [0; 4];
     for n in 0..4 {
@@ -64,7 +68,8 @@ fn escaped(text: &str, place: Place) -> Option<(char, usize)> {
     None
 }
 
-/// The segment that is escaped like this; `None` for what nothing of ours writes.
+/// Returns the segment that is escaped like this; `None` for a name that this library never
+/// writes.
 pub(super) fn unescape(name: &str, place: Place) -> Option<String> {
     if place == Place::Top && name == SERVERS_ESCAPED {
         return Some(SERVERS.to_owned());

@@ -1,4 +1,5 @@
-//! Spells keys and locks as the server has them: paths below one root, with what it refuses escaped.
+//! Makes the paths of keys and locks on the server: they lie below one root, with characters
+//! escaped that the server refuses.
 
 mod escape;
 pub(crate) mod slot;
@@ -9,17 +10,18 @@ use escape::{Place, SERVERS, escape, is_refused, unescape};
 use kv_core::{Directory, Error, ErrorKind, Key, Result};
 use slot::{SLOTS, slot};
 
-/// The segment that no key has: our own nodes below the root, and the mark of an empty value below its key.
+/// The name that no segment of a key has: of our own nodes below the root, and of the mark of an
+/// empty value below its key.
 pub(crate) const OWN: &str = ".kv";
 
-/// All keys of a store lie below its root.
+/// The paths of one store: all its keys lie below its root.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
-    /// Without a slash at its end, so empty for the top.
+    /// The root without a slash at its end, so that it is empty for the top of the server.
     root: String,
 }
 
-/// What a path below the root speaks of.
+/// The meaning of a path below the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     Key(Key),
@@ -28,7 +30,7 @@ pub(crate) enum Named {
 }
 
 impl Names {
-    /// A prefix ends at a segment, whether it has its last slash or not.
+    /// Makes the paths below a prefix, which ends at a segment, with or without a last slash.
     pub(crate) fn new(prefix: &str) -> Result<Self> {
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         if prefix.is_empty() {
@@ -48,12 +50,12 @@ impl Names {
         Ok(Self { root: format!("/{prefix}") })
     }
 
-    /// The node that everything lies below.
+    /// Returns the node that everything lies below.
     pub(crate) fn root(&self) -> &str {
         if self.root.is_empty() { "/" } else { &self.root }
     }
 
-    /// The node of a key, or of a directory.
+    /// Returns the node of a key, or of a directory.
     pub(crate) fn node(&self, name: &str) -> String {
         let mut path = String::with_capacity(self.root.len() + 1 + name.len());
         path.push_str(&self.root);
@@ -75,23 +77,23 @@ impl Names {
         self.node(directory.as_str())
     }
 
-    /// The node that marks its parent as a key whose value is empty.
+    /// Returns the node that marks its parent as a key whose value is empty.
     pub(crate) fn mark(path: &str) -> String {
         format!("{}/{OWN}", if path == "/" { "" } else { path })
     }
 
-    /// The node of our own things.
+    /// Returns the node that our own nodes lie below.
     pub(crate) fn own(&self) -> String {
         format!("{}/{OWN}", self.root)
     }
 
-    /// The nodes that a store keeps for itself, in the order in which they are made.
+    /// Returns the nodes that a store keeps for itself, in the order in which they are made.
     pub(crate) fn own_nodes(&self) -> impl Iterator<Item = String> {
         let areas = [self.own(), self.area("epoch"), self.area("lock")];
         areas.into_iter().chain((0..SLOTS).map(|slot| self.slot_node(slot)))
     }
 
-    /// The parent of what counts creations, and of the lines of locks.
+    /// Returns the parent of the nodes that count creations, or of the queues of locks.
     pub(crate) fn area(&self, area: &str) -> String {
         format!("{}/{OWN}/{area}", self.root)
     }
@@ -100,7 +102,7 @@ impl Names {
         format!("{}/{OWN}/epoch/{slot:x}", self.root)
     }
 
-    /// The slot of the key that a node below the root is, or would be.
+    /// Returns the slot of the key that a node below the root is, or would be.
     pub(crate) fn slot_of(&self, path: &str) -> Option<usize> {
         match self.parse(path)? {
             Named::Key(key) => Some(slot(&key)),
@@ -108,7 +110,8 @@ impl Names {
         }
     }
 
-    /// The queue of a lock. Names may have slashes, and a lock below another is another.
+    /// Returns the queue of a lock. Names of locks may have slashes, and a lock below another one
+    /// is a lock of its own.
     pub(crate) fn queue(&self, lock: &Key) -> String {
         let mut path = self.area("lock");
         path.push('/');
@@ -121,7 +124,7 @@ impl Names {
         path
     }
 
-    /// The ancestors of a node that lie below the root, the topmost first.
+    /// Returns the ancestors of a node that lie below the root, the topmost first.
     pub(crate) fn ancestors<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         let from = self.root.len() + 1;
         path.get(from..)
@@ -129,13 +132,15 @@ impl Names {
             .flat_map(move |rest| rest.match_indices('/').map(move |(at, _)| &path[..from + at]))
     }
 
-    /// The root and its ancestors, the topmost first; none for the top, which is always there.
+    /// Returns the root and its ancestors, the topmost first; none for the top of the server,
+    /// which always exists.
     pub(crate) fn roots(&self) -> impl Iterator<Item = &str> {
         let ends = self.root.match_indices('/').map(|(at, _)| at).filter(|&at| at > 0);
         ends.map(|at| &self.root[..at]).chain((!self.root.is_empty()).then_some(&*self.root))
     }
 
-    /// What a node below the root speaks of; `None` for other tools' and for what is nobody's business.
+    /// Returns the meaning of a node below the root; `None` for nodes of other tools that are no
+    /// keys, and for those of our own that concern no watch.
     pub(crate) fn parse(&self, path: &str) -> Option<Named> {
         let rest = path.strip_prefix(&*self.root)?.strip_prefix('/')?;
         // A segment of that name, not what begins with it.
@@ -150,7 +155,8 @@ impl Names {
         Key::from_stored(&name?.join("/")).map(Named::Key)
     }
 
-    /// The segment of the name of a node so many levels below the root's children; `None` for what no key has.
+    /// Returns the segment that the name of a node stands for, so many levels below the root's
+    /// children; `None` for a name that no key has.
     pub(crate) fn segment(&self, name: &str, level: usize) -> Option<String> {
         let place = self.place(level);
         if place == Place::Top && name == SERVERS {

@@ -1,12 +1,13 @@
-//! Says which of the store's nodes counts the creations of a key.
+//! Chooses the node of the store that counts the creations of a key.
 
 use kv_core::Key;
 
-/// Creations are counted in so many nodes, by the hash of the key.
+/// The number of nodes that count creations; a key has one of them by its hash.
 pub(crate) const SLOTS: usize = 16;
 
-/// The slot that counts the creations of a key: the same one for all clients and for ever, so no hash of the process's own
-/// but FNV-1a, stirred once more, since keys that differ in their last letters alone are close to one another in it.
+/// Returns the slot that counts the creations of a key. It must be the same for all clients and
+/// for ever, so the hash is FNV-1a and not one of the process's own. It is stirred once more,
+/// since keys that differ in their last letters alone have FNV-1a hashes close to one another.
 pub(crate) fn slot(key: &Key) -> usize {
     let hash = key.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

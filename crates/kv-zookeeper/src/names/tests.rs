@@ -79,7 +79,7 @@ fn what_begins_like_our_own_nodes_is_a_key() {
             assert_eq!(names.parse(&own), None, "{own}");
         }
     }
-    // Another store's, whose root lies in this one.
+    // A node of another store, whose root lies in this one.
     assert_eq!(names("").parse("/in/.kv/lock/l/x-1"), None);
     assert_eq!(names("app").parse("/application/a"), None);
 }

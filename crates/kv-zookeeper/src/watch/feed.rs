@@ -1,4 +1,4 @@
-//! Reads what changes, once for all watches of the process: the server tells only which node.
+//! Reads changed nodes, once for all watches of a handle: the server's events only name the node.
 
 use crate::{
     client::{
@@ -23,12 +23,12 @@ use tokio::{
 };
 use zookeeper_client::Error as ClientError;
 
-/// How many changed names wait to be read before all who watch have to list again.
+/// The most changed names that wait to be read. Beyond it all watches have to list again.
 const MOST: usize = 16 << 10;
-/// How many are read at once.
+/// The most keys that are read at once.
 const AT_ONCE: usize = 32;
 
-/// What changed and was not read yet, and who wants to know.
+/// The changes that were not read yet, and the watches that are told of them.
 #[derive(Clone)]
 pub(crate) struct Feed(Arc<Shared>);
 
@@ -37,13 +37,13 @@ struct Shared {
     hub: Hub,
     changed: Mutex<Changed>,
     news: Notify,
-    /// The server's watches, by their node: one for all streams that watch the same.
+    /// The server's watches, by their node: one for all streams that watch the same node.
     armed: Mutex<HashMap<String, Weak<Armed>>>,
 }
 
 #[derive(Default)]
 struct Changed {
-    /// And whether the node was seen to go.
+    /// The changed keys, each with whether its node was seen to be deleted.
     keys: HashMap<Key, bool>,
     locks: HashSet<Key>,
 }
@@ -55,17 +55,17 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
-    /// Keeps the task that takes what the server tells, as long as this lives.
+    /// Keeps the task that takes the server's events, as long as this lives.
     pub(crate) fn new(generation: u64, task: AbortHandle) -> Self {
         Self { generation, _task: AbortOnDrop::new(task) }
     }
 }
 
-/// What reads for one connection; dropping it ends it.
+/// The task that reads changes on one connection. Dropping this ends it.
 pub(crate) struct Following(JoinHandle<()>);
 
 impl Following {
-    /// Ends it, and waits until it tells nothing more.
+    /// Ends the task, and waits until it publishes nothing more.
     pub(crate) async fn end(mut self) {
         self.0.abort();
         let _ = (&mut self.0).await;
@@ -93,25 +93,26 @@ impl Feed {
         self.0.armed.lock()
     }
 
-    /// Reads what changes as long as this connection lives.
+    /// Reads changes on this connection, as long as the result lives.
     pub(crate) fn follow(&self, connection: &Arc<Connection>) -> Following {
         let (feed, connection) = (self.clone(), connection.clone());
         Following(tokio::spawn(async move { feed.read(connection).await }))
     }
 
-    /// Has all who watch list again: the connection is gone, and with it what it would have told.
+    /// Has all watches list again: the connection is gone, and with it the events that it would
+    /// have brought.
     pub(crate) fn missed(&self) {
         *self.0.changed.lock() = Changed::default();
         self.0.hub.missed();
     }
 
-    /// Notes that the server told of this node.
+    /// Notes that the server sent an event of this node.
     pub(crate) fn changed(&self, path: &str, gone: bool) {
         let Some(named) = self.0.names.parse(path) else { return };
         let mut changed = self.0.changed.lock();
         match named {
             Named::Key(key) => {
-                // The mark of a key may go, and the key stay.
+                // The mark of a key may be deleted while the key stays.
                 *changed.keys.entry(key).or_default() |= gone;
             }
             Named::Lock(name) => drop(changed.locks.insert(name)),
@@ -126,7 +127,7 @@ impl Feed {
         self.0.news.notify_one();
     }
 
-    /// Takes some of what changed: keys, and one lock.
+    /// Takes some of the changes: keys, and one lock.
     fn take(&self) -> (Vec<(Key, bool)>, Option<Key>) {
         let mut changed = self.0.changed.lock();
         let keys: Vec<_> = changed.keys.keys().take(AT_ONCE).cloned().collect();
@@ -156,7 +157,8 @@ impl Feed {
                 Ok::<_, ClientError>(())
             };
             if let Err(e) = read.await {
-                // Who may not read it any more is told when it lists; a connection that is lost is replaced.
+                // A watch that may not read the node any more is told when it lists; a connection
+                // that is lost is replaced.
                 tracing::debug!(error = %e, "what changed could not be read");
                 self.0.hub.missed();
             }
@@ -169,7 +171,8 @@ impl Feed {
         for (key, gone) in keys {
             let path = names.key(key);
             if *gone {
-                // Its parent tells when a node went. Read first: what it tells is no later than what is found.
+                // The stat of the parent tells the zxid of the deletion. It is read first, so that
+                // it is no later than what is read of the node.
                 asks.push(Ask::Data(parent(&path).to_owned()));
             }
             asks.extend(Ask::marked(path));
@@ -190,7 +193,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Returns what there is to tell of a node whose parent went too, or was not asked: the next one above tells.
+    /// Returns the event of a node whose parent was deleted too, or was not asked for: the zxid of
+    /// the deletion comes from the nearest ancestor that exists.
     async fn gone(&self, connection: &Connection, key: &Key) -> Result<WatchEvent, ClientError> {
         let path = self.0.names.key(key);
         let mut above = parent(&path);
@@ -214,13 +218,13 @@ impl Feed {
     }
 }
 
-/// Returns what there is to tell of a node that is there.
+/// Returns the event of a node that exists; `None` if it does not.
 fn event(key: &Key, node: Got, mark: Got) -> Option<WatchEvent> {
     let Got::Data(value, stat) = node else { return None };
     let node = Node::new(value.is_empty(), &stat, Mark::of(&mark));
     Some(match node.at() {
         Some(at) => WatchEvent::Put(Entry::new(key.clone(), value, at)),
-        // It is a directory since then.
+        // The node has been a directory since that version.
         None => WatchEvent::Delete { key: key.clone(), version: node.at },
     })
 }

@@ -1,4 +1,4 @@
-//! Tells a watch what is there, and what the server says to have changed, by kv-core's engine.
+//! Lists for a watch, and passes on what the server says to have changed, by kv-core's engine.
 
 pub(crate) mod feed;
 
@@ -22,7 +22,7 @@ use std::{
 };
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher};
 
-/// Watches that ended are looked for whenever there are so many more.
+/// Entries of ended watches are removed whenever there are a multiple of this number.
 const MOST_WATCHES: usize = 1024;
 
 async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
@@ -50,8 +50,8 @@ pub(crate) fn watch(core: Arc<Core>, target: &Target, options: &WatchOptions) ->
     kept(core, events)
 }
 
-/// Has the connection kept in the runtime that polls the watch, when that of before has ended and
-/// nobody else may call.
+/// Has the connection kept in the runtime that polls the watch, when the earlier runtime has
+/// ended: there may be no call that would do it.
 fn kept(core: Arc<Core>, mut events: WatchStream) -> WatchStream {
     stream(|out| async move {
         loop {
@@ -73,7 +73,7 @@ fn kept(core: Arc<Core>, mut events: WatchStream) -> WatchStream {
     })
 }
 
-/// What one watch reads, and the server's watch behind it.
+/// The reads of one watch, and the server's watch behind them.
 struct Reading {
     core: Arc<Core>,
     target: Target,
@@ -82,7 +82,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads a page of what is there, after the server was told to tell its changes.
+    /// Reads a page of the target. Before the first page, the server's watch is set.
     async fn page(&self, from: Option<&Cursor>) -> Result<Page> {
         let (core, deadline) = (&*self.core, Deadline::after(self.each_request));
         if from.is_none() {
@@ -102,7 +102,8 @@ impl Reading {
         Ok(Page { items: entry.map(Item::Entry).into_iter().collect(), next: None })
     }
 
-    /// Watches the node on the connection that stands, unless this or another watch does.
+    /// Sets the server's watch of the node on the current connection, unless this or another
+    /// stream has set it.
     async fn arm(&self, deadline: Deadline) -> Result<()> {
         let core = &*self.core;
         let connection = core.client.link(deadline).await?;

@@ -1,4 +1,5 @@
-//! Makes directories with what lies in them, and clears them when nothing does any more; and makes the store's own nodes.
+//! Makes directories when keys are put in them, clears them when they are empty, and makes the
+//! store's own nodes.
 
 use super::op::{Op, send};
 use crate::{
@@ -16,7 +17,7 @@ use kv_core::{
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 use zookeeper_client::{CreateMode, Error as ClientError};
 
-/// Makes directories, whoever makes them too, and counts each as a creation.
+/// Makes directories and counts each as a creation. Others may make them at the same time.
 pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> Result<()> {
     if !core.is_prepared.load(Ordering::Relaxed) {
         prepare(core, deadline).await?;
@@ -45,7 +46,8 @@ pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> R
     Ok(())
 }
 
-/// Whoever made it, it is there; and one whose parent went is made when it is needed again.
+/// Takes it for success that the node exists already, or that its parent is gone: it is made when
+/// it is needed again.
 fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
     match made {
         Err(Problem { error: ClientError::NodeExists | ClientError::NoNode, .. }) => Ok(()),
@@ -53,7 +55,7 @@ fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
     }
 }
 
-/// Makes what the store keeps for itself, and the nodes above it, whoever makes them too.
+/// Makes the store's own nodes, and the nodes above them. Others may make them at the same time.
 pub(crate) async fn prepare(core: &Core, deadline: Deadline) -> Result<()> {
     let roots: Vec<_> = core.names.roots().map(str::to_owned).collect();
     make_each(core, &roots, &[], deadline).await?;
@@ -63,7 +65,8 @@ pub(crate) async fn prepare(core: &Core, deadline: Deadline) -> Result<()> {
     Ok(())
 }
 
-/// Makes nodes that hold this, each for itself, one behind the other and at once.
+/// Makes nodes with this data, each by a request of its own, sent one behind the other without
+/// waiting.
 async fn make_each(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
     let create = core.client.options.create(CreateMode::Persistent);
     let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
@@ -87,14 +90,16 @@ pub(crate) async fn clear_all(core: &Core, paths: &BTreeSet<String>, deadline: D
     }
 }
 
-/// Deletes a directory that holds nothing any more, and those above it, whether or not it still is there. Nothing is lost
-/// where it fails: a directory is nothing that anyone sees.
+/// Deletes an empty directory, and then those above it that are empty, whether or not the
+/// directory itself still exists. Nothing is lost where this fails: nobody sees an empty
+/// directory.
 pub(crate) async fn clear(core: &Core, path: &str, deadline: Deadline) {
     let mut path = path;
     while path.len() > core.names.root().len() {
         // Nothing else lies below the root.
         let Some(Named::Key(key)) = core.names.parse(path) else { return };
-        // What another has just put there keeps the server from deleting it.
+        // A stale read is enough: the server refuses to delete the node if another client has just
+        // put something there.
         let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
         let Ok(found) = look_one(core, &key, &read).await else { return };
         let Some(node) = found.seen.node else {
@@ -115,7 +120,8 @@ pub(crate) async fn clear(core: &Core, path: &str, deadline: Deadline) {
             .await
         {
             Ok(Ok(_)) => path = parent(path),
-            // Another creation counted up the slot, or another connection stands; this directory may still be empty.
+            // Another creation counted up the slot, or there is another connection: this directory
+            // may still be empty.
             Ok(Err(Answer { said: Said::BadVersion, at: 0 | usize::MAX, .. })) if !deadline.has_passed() => {}
             _ => return,
         }

@@ -1,24 +1,26 @@
-//! Remembers what is known of keys and directories: enough to write on condition without reading first.
+//! Remembers the nodes of keys and directories: enough to write on condition without reading
+//! first.
 //!
-//! A node's data version begins anew when the node is made anew, so a version alone is no proof. Every creation of ours
-//! therefore counts one up in a node of the store, its key's *slot*; with the slot's count and the node's version checked in
-//! one step, the node is the one that was seen.
+//! A node's data version begins anew when the node is made anew, so a version alone is no proof.
+//! Therefore every creation by this library adds one to the count of a node of the store, the
+//! key's *slot*. When the slot's count and the node's version are both checked in one step, the
+//! node is the one that was seen.
 
 use crate::client::node::Node;
 use kv_core::{Key, Version, backend::Mutex};
 use std::collections::{BTreeSet, HashMap};
 
-/// How many nodes are remembered, twice.
+/// The most nodes that each of the two generations remembers.
 const REMEMBERED: usize = 4096;
 
-/// What a key was when its slot had this count.
+/// The node of a key at the time when its slot had this count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) node: Option<Node>,
-    /// `None` where nothing was ever created.
+    /// The count of the slot; `None` where nothing was ever created.
     pub(crate) epoch: Option<i32>,
-    /// The connection on which it was seen. Behind the next one the server may hold an older copy, and count anew through
-    /// what it counted before.
+    /// The generation of the connection on which it was seen. On a later connection the server may
+    /// hold an older copy, and count through the same numbers again.
     pub(crate) generation: u64,
 }
 
@@ -28,7 +30,7 @@ impl Seen {
     }
 }
 
-/// What is remembered of keys: those of late, and those of a while ago.
+/// The remembered keys: the latest ones, and those from before.
 #[derive(Debug, Default)]
 pub(crate) struct Known(Mutex<Remembered>);
 
@@ -40,7 +42,7 @@ struct Remembered {
 }
 
 impl Known {
-    /// Forgets all: this is the connection from now on.
+    /// Forgets everything, and begins with this connection.
     pub(crate) fn begin(&self, generation: u64) {
         *self.0.lock() = Remembered { generation, ..Remembered::default() };
     }
@@ -54,7 +56,7 @@ impl Known {
         known.late.get(key).or_else(|| known.before.get(key)).copied()
     }
 
-    /// Remembers it, unless it was seen on a connection of before.
+    /// Remembers a key, unless it was seen on an earlier connection.
     pub(crate) fn set(&self, key: &Key, seen: Seen) {
         let mut known = self.0.lock();
         if known.generation != seen.generation {
@@ -73,7 +75,7 @@ impl Known {
     }
 }
 
-/// Directories that were there when one last looked: a guess that the server corrects.
+/// Directories that existed at the last look: a guess, which the server corrects.
 #[derive(Debug, Default)]
 pub(crate) struct Directories(Mutex<(BTreeSet<String>, BTreeSet<String>)>);
 

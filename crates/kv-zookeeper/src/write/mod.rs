@@ -1,4 +1,4 @@
-//! Puts, deletes and transacts: each is one request of several operations.
+//! Puts, deletes and does transactions: each is one request of several operations.
 
 pub(crate) mod directory;
 pub(crate) mod known;
@@ -51,7 +51,7 @@ fn condition(key: &Key, expect: Expect) -> Vec<Condition> {
 }
 
 fn refused(core: &Core, key: &Key, expect: Expect) -> Error {
-    // As it was found a moment ago.
+    // The key as it was found a moment ago.
     let found = core.known.get(key).and_then(|seen| seen.at());
     let other = || Error::new(ErrorKind::KeyModified, "another client wrote it meanwhile");
     match (expect, expect.check(found)) {

@@ -1,4 +1,4 @@
-//! Sends the operations of one request, all of which are done or none.
+//! Sends the operations of one request, of which the server does all or none.
 
 use crate::{
     client::via::Via,
@@ -19,7 +19,8 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Returns how many bytes of a request it takes, with an ACL of so many bytes for each node that is created.
+    /// Returns the bytes that it takes in a request, with an ACL of so many bytes for each created
+    /// node.
     pub(super) fn size(&self, acl: usize) -> usize {
         64 + match self {
             Self::Check { path, .. } | Self::Delete { path, .. } => path.len(),
@@ -29,8 +30,9 @@ impl Op {
     }
 }
 
-/// Sends a request, unless another connection stands than the one on which all was seen that it relies on. Also gives the
-/// connection as which what comes of it may be remembered.
+/// Sends a request, unless the connection is another than the one on which everything was seen
+/// that the request relies on. Also returns the generation of the connection under which the
+/// results may be remembered.
 pub(crate) async fn send<'a>(
     core: &Core,
     via: Via<'_>,

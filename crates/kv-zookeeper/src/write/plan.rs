@@ -1,4 +1,4 @@
-//! Plans a request: what it checks and what it writes, by what is known of its keys.
+//! Plans a request: its checks and its writes, by what is known of its keys.
 
 use super::{
     op::Op,
@@ -22,7 +22,7 @@ use std::{
 };
 use zookeeper_client::CreateMode;
 
-/// What an operation is for, which tells what a refusal of it means.
+/// The purpose of an operation, which gives a refusal of it its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     Slot(usize),
@@ -34,33 +34,34 @@ pub(crate) enum For {
     Known,
 }
 
-/// What a write makes of its node.
+/// The effect of a write on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Nothing,
     Create,
     Set,
-    /// Its node is deleted and created anew.
+    /// The node is deleted and created anew.
     Replace,
     Remove,
-    /// Its node stays, as a directory.
+    /// The node stays, as a directory.
     Empty,
 }
 
-/// What cannot be decided without a look.
+/// Tells that the request cannot be planned before its keys are read anew.
 pub(crate) struct Look;
 
-/// What is sent, and what comes of it.
+/// The operations of a request, and their expected results.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) ops: Vec<(Op, For)>,
     pub(crate) acts: Vec<Act>,
     pub(crate) were: Vec<bool>,
-    /// Slots that the request counts up, and what others had when they were checked.
+    /// The slots that the request counts up; and the counts that slots had when their keys were
+    /// read.
     pub(crate) bumped: BTreeSet<usize>,
     pub(crate) epochs: [Option<i32>; SLOTS],
     pub(crate) ancestors: Vec<String>,
-    /// Those of what is created.
+    /// The missing ancestors of nodes that are created.
     above: BTreeSet<String>,
 }
 
@@ -75,7 +76,8 @@ impl Plan {
         let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
         let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
         let is_written = |key: &Key| request.writes.iter().any(|write| write.key() == key);
-        // Nobody counts what other tools create, so that a key was missing a while ago proves nothing.
+        // Creations by other tools are not counted: that a key was missing a while ago proves
+        // nothing.
         let was_missing = |key: &Key| !fresh && subject(key).is_some_and(|subject| subject.node().is_none());
         for condition in request.conditions {
             if let Condition::Missing(key) = condition
@@ -95,7 +97,7 @@ impl Plan {
                 (Write::Put { .. }, None) => Act::Create,
                 (Write::Put { .. }, Some(node)) if node.ephemeral || !is_forever(write) => Act::Replace,
                 (Write::Put { .. }, Some(_)) => Act::Set,
-                // Whether it still has children, one has to look.
+                // Only a look shows whether it still has children.
                 (Write::Delete { .. }, Some(node)) if node.is_key && node.children > 0 && !fresh => {
                     return Ok(Err(Look));
                 }
@@ -130,8 +132,9 @@ impl Plan {
         self.ops.push((op, why));
     }
 
-    /// Which keys and directories come into being, and whose creations are counted for it. A directory's is one too: its node
-    /// may have been a key's, with the same data version.
+    /// Finds the keys and directories that the request creates, and the slots that count their
+    /// creations. Making a directory is counted too: its node may have been a key's, with the same
+    /// data version.
     fn creates(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
         let mut created = BTreeSet::new();
         for (write, act) in request.writes.iter().zip(&self.acts) {
@@ -155,7 +158,8 @@ impl Plan {
         }
     }
 
-    /// What must be as it was seen, but for the nodes that are written.
+    /// Adds the checks of everything that must be as it was seen, except for the nodes that are
+    /// written.
     fn checks(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
         for (index, condition) in request.conditions.iter().enumerate() {
             if let Condition::Held(fence) = condition {
@@ -172,7 +176,7 @@ impl Plan {
         for subject in subjects {
             let act = act(&subject.key);
             let Some(seen) = subject.seen else { continue };
-            // That a node is missing is told by its creation too.
+            // The creation itself fails if the node exists.
             if seen.epoch.is_some() && act != Some(Act::Create) {
                 relied.insert(slot(&subject.key));
                 self.epochs[slot(&subject.key)] = seen.epoch;
@@ -209,7 +213,8 @@ impl Plan {
     }
 
     fn writes(&mut self, request: &Request<'_>, subjects: &[Subject]) {
-        // Children go before their parents, and come behind them: paths are in that order.
+        // Children are deleted before their parents and created after them: paths sort in that
+        // order.
         let (mut gone, mut created, mut rest) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (write, act) in request.writes.iter().zip(&self.acts) {
             let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
@@ -263,7 +268,7 @@ impl Plan {
     }
 }
 
-/// Returns what marks a node that is there as a key whose value is empty.
+/// Returns the operation that marks an existing node as a key whose value is empty.
 fn set_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     let (path, data) = (Names::mark(path), Bytes::from_static(MARK));
     match mark {
@@ -273,7 +278,7 @@ fn set_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     }
 }
 
-/// Returns what makes a marked node a directory again.
+/// Returns the operation that makes a marked node a directory again.
 fn clear_mark(path: &str, mark: Option<Mark>) -> Option<Op> {
     let path = Names::mark(path);
     let mark = mark.filter(|mark| mark.marks)?;

@@ -1,4 +1,4 @@
-//! Describes what is asked for: the conditions, the writes, and the keys that they speak of.
+//! Describes a request: the conditions, the writes, and the keys that they speak of.
 
 use super::known::Seen;
 use crate::{client::node::Node, core::Core, lease::life::Life};
@@ -16,13 +16,14 @@ pub(crate) struct Request<'a> {
     pub(crate) deadline: Deadline,
 }
 
-/// What became of it: for each write whether its key was there, and its version.
+/// The outcome of a request. If it was done, holds its version, and for each write whether its key
+/// was there; if not, the index of the condition that is false.
 pub(crate) enum Done {
     Committed { at: Version, were: Vec<bool> },
     Refused(usize),
 }
 
-/// Returns whether a write makes its key one without a TTL and a lease.
+/// Returns whether a write leaves its key without a TTL and a lease.
 pub(crate) fn is_forever(write: &Write) -> bool {
     matches!(write, Write::Delete { .. })
         || matches!(write, Write::Put { options, .. } if options.ttl.is_none() && options.lease.is_none())
@@ -32,7 +33,7 @@ pub(crate) fn is_forever(write: &Write) -> bool {
 pub(crate) struct Subject {
     pub(crate) key: Key,
     pub(crate) path: String,
-    /// `None` where it is taken to be missing without a look.
+    /// The node as it was seen; `None` where the key is taken to be missing without a look.
     pub(crate) seen: Option<Seen>,
 }
 
@@ -52,13 +53,13 @@ pub(super) fn subjects(core: &Core, request: &Request<'_>) -> Vec<Subject> {
     let subject = |key: &Key| Subject {
         key: key.clone(),
         path: core.names.key(key),
-        // That a key is missing is remembered by nobody else.
+        // Only a seen count of the slot can prove later that a key was missing.
         seen: core.known.get(key).filter(|seen| seen.epoch.is_some()),
     };
     keys.into_iter().map(subject).collect()
 }
 
-/// Returns the first condition that is false, as far as is known.
+/// Returns the index of the first condition that is false, as far as is known.
 pub(super) fn first_false(
     conditions: &[Condition],
     subjects: &[Subject],

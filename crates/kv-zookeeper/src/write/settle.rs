@@ -21,14 +21,14 @@ use kv_core::{
 };
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-/// What a request that was done tells.
+/// The results of a request that was done.
 pub(crate) struct Stamp {
     pub(crate) version: Version,
     pub(crate) epochs: [Option<i32>; SLOTS],
     pub(crate) generation: u64,
 }
 
-/// Remembers what was written, and clears directories that lost their last key.
+/// Remembers the written nodes, and clears directories that lost their last key.
 pub(crate) async fn settle(
     core: &Core,
     request: &Request<'_>,
@@ -78,7 +78,7 @@ pub(crate) async fn settle(
                 None
             }
             (Act::Empty, _) => {
-                // Its last child may have gone meanwhile.
+                // Its last child may have been deleted meanwhile.
                 emptied.insert(subject.path.clone());
                 core.known.forget(&subject.key);
                 continue;

@@ -1,4 +1,4 @@
-//! Deletes trees: node by node from the deepest, many a request.
+//! Deletes trees: many nodes a request, the deepest first.
 
 use super::directory::clear_all;
 use crate::{
@@ -18,7 +18,8 @@ use kv_core::{
 };
 use std::collections::BTreeSet;
 
-/// How many nodes one batch deletes, and by about how many bytes of what they hold: it reads that too, within its deadline.
+/// The most nodes that one batch deletes, and about the most bytes of their data: the batch reads
+/// the data too, within its deadline.
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 
@@ -37,9 +38,10 @@ pub(crate) async fn delete_tree(
     walk.size = size.unwrap_or(walk.size);
     let nodes = walk.nodes(MOST, MOST_BYTES).await?;
     let next = nodes.last().filter(|_| !walk.is_over()).map(|last| cursor(walk.size, &last.name));
-    // Below the last one, and so below its ancestors, there may be more.
+    // There may be more below the last node, and so below its ancestors.
     let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
-    // Directories that earlier batches had to leave, because what lies below them comes in this one.
+    // Directories that earlier batches had to leave because something below them comes in this
+    // batch.
     let above = core.names.directory(directory);
     let here: BTreeSet<_> = nodes.iter().map(|node| node.path.as_str()).collect();
     let parents = nodes.iter().map(|node| parent(&node.path)).filter(|path| !here.contains(path));
@@ -61,7 +63,7 @@ pub(crate) async fn delete_tree(
         for (node, was_deleted) in nodes.iter().zip(one_by_one(core, nodes, deadline).await?) {
             match was_deleted {
                 true => deleted += u64::from(node.node.is_key),
-                // Somebody put something below it meanwhile.
+                // Another client put something below it meanwhile.
                 false => deleted += one(core, node, deadline).await?,
             }
         }
@@ -101,7 +103,8 @@ async fn at_once(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<b
     Ok(done.is_ok())
 }
 
-/// Deletes each of these nodes for itself, and returns whether it is gone.
+/// Deletes each of these nodes by a request of its own, and returns for each whether it was
+/// deleted.
 async fn one_by_one(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<Vec<bool>> {
     let done = Via::Any(&core.client)
         .call(RetrySafety::Write, deadline, |connection| async move {
@@ -132,7 +135,7 @@ async fn one_by_one(core: &Core, nodes: &[Visited], deadline: Deadline) -> Resul
     done.map_err(Answer::unexpected)
 }
 
-/// Deletes a key whose node may have to stay, and returns how many keys were deleted.
+/// Deletes a key whose node may have to stay, and returns the number of deleted keys.
 async fn one(core: &Core, node: &Visited, deadline: Deadline) -> Result<u64> {
     let Some(key) = Key::from_stored(&node.name).filter(|_| node.node.is_key) else { return Ok(0) };
     let options = WriteOptions::default().deadline(deadline);

@@ -1,7 +1,8 @@
 //! Does writes, and checks what they depend on, in one request.
 //!
-//! The first try relies on what is remembered of the keys. The server checks it in the same step as it writes; what it
-//! refuses is read anew, and tried again until the deadline or until a condition is seen to be false.
+//! The first attempt relies on what is remembered of the keys. The server checks that in the same
+//! step as it writes. If it refuses, the keys are read anew and the request is tried again, until
+//! the deadline or until a condition is seen to be false.
 
 use super::{
     directory::{make, prepare},
@@ -30,15 +31,16 @@ use kv_core::{
 use std::collections::BTreeSet;
 use zookeeper_client::{Error as ClientError, MultiWriteResult};
 
-/// Ancestors that are longer than this together are made before what they are made for.
+/// Ancestors whose paths are longer than this together are made before the request, by requests of
+/// their own.
 const ANCESTORS: usize = 64 << 10;
 
-/// Does a request: plans it, sends it, and looks again at what the server refused.
+/// Does a request: plans it, sends it, and reads the keys anew when the server refuses it.
 pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     let deadline = early(request.deadline);
     let mut subjects = subjects(core, request);
     let is_seen = |key: &Key| subjects.iter().any(|s| s.key == *key && s.seen.is_some());
-    // What is to be made may be taken to be missing: the server says if it is not.
+    // A key that is put may be taken to be missing: the server refuses if it is not.
     let is_known = request
         .writes
         .iter()
@@ -48,7 +50,7 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
             Condition::Missing(key) => is_seen(key) || request.writes.iter().any(|write| write.key() == key),
             Condition::Held(_) => true,
         });
-    // What a lagging member tells is as good as what is remembered.
+    // The answer of a member that is behind is as good as what is remembered.
     let mut look = (!is_known).then_some(Consistency::Stale);
     let (mut attempts, mut tries, mut unheld) = (Attempts::default(), 0, BTreeSet::new());
     loop {
@@ -58,7 +60,7 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
             let options = ReadOptions::default().consistency(consistency).deadline(deadline);
             let found = read::look(core, &keys, &options).await?;
             if !fresh && found.iter().any(|found| found.seen.epoch.is_none()) {
-                // The server has nothing to check it by.
+                // Without a count of the slot the server has nothing to check the read by.
                 look = Some(Consistency::Linearizable);
                 continue;
             }
@@ -87,7 +89,7 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
             Err(e) => return Err(e),
         };
         if fresh && request.conditions.is_empty() && plan.acts == [Act::Nothing] {
-            // That it was missing was true when one looked.
+            // The key was missing when it was read.
             return Ok(Done::Committed { at: Version::new(0, 0), were: plan.were });
         }
         let answer = match commit(core, request, &plan, &subjects, deadline).await? {
@@ -114,7 +116,7 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     }
 }
 
-/// Sends what was planned, and returns what the server tells of it.
+/// Sends the plan, and returns the server's results.
 async fn commit(
     core: &Core,
     request: &Request<'_>,
@@ -144,7 +146,8 @@ async fn commit(
             let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else {
                 continue;
             };
-            // Some servers answer creations without their stat; all of one request happen at one zxid.
+            // Some servers answer creations without their stat; all of one request happen at one
+            // zxid.
             stamp.version = stamp.version.max(version(stat));
             if let For::Slot(slot) = why {
                 stamp.epochs[*slot] = Some(stat.version);
@@ -154,7 +157,7 @@ async fn commit(
     }))
 }
 
-/// Mends what a refusal speaks of, and returns whether the keys must be looked at again.
+/// Mends the cause of a refusal, and returns whether the keys must be read anew.
 async fn again(
     core: &Core,
     plan: &Plan,
@@ -189,7 +192,7 @@ async fn again(
     }
 }
 
-/// Learns which of the directories that were taken to be missing are there.
+/// Learns which of the directories that were taken to be missing exist.
 async fn learn(core: &Core, plan: &Plan, deadline: Deadline) -> Result<()> {
     let paths: Vec<_> = plan
         .ops

@@ -1,4 +1,5 @@
-//! The suite on a server of which clients see what befalls one in use: quotas, crowds, rights that are withdrawn.
+//! The suite on a server that has the troubles of one in use: quotas, crowds, rights that are
+//! withdrawn.
 
 use super::{suite::Suite, *};
 use kv_core::driver::async_trait;
@@ -7,22 +8,24 @@ use std::{io::ErrorKind::WouldBlock, sync::Arc};
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
 
-/// Every store lies below it, and the quota is its own.
+/// The node that every store lies below, and that has the quota.
 const ROOT: &str = "/fire";
 const LIMITS: &str = "/zookeeper/quota/fire/zookeeper_limits";
-/// No limit; and less than there is. What a server enforces stands behind the semicolon.
+/// The quota without a limit, and one below what is used. The server enforces the part behind the
+/// semicolon.
 const ROOM: &str = "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=-1";
 const NO_ROOM: &str = "count=0,bytes=0=;byteHardLimit=0;countHardLimit=0";
-/// More connections of one address than the workloads have.
+/// The most connections of one address: more than the workloads have.
 const CONNECTIONS: usize = 200;
-/// How many are opened at a time.
+/// The number of connections that are opened at a time.
 const CROWD: usize = 16;
-/// The user who may do everything, and the digest of that name and password by which the server knows it.
+/// The user who may do everything, and the digest of that name and password by which the server
+/// knows it.
 const SUPER: &[u8] = b"super:put-right";
 const DIGEST: &str = "super:qBxmZAIJH+FXpsVsOrlBeeGhOlI=";
 const SOON: Duration = Duration::from_secs(30);
 
-/// The live server, or one of our own with all that can befall it.
+/// Makes the suite on the live server, or on one of our own that has every stroke.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -42,7 +45,7 @@ pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Fail
 
 struct Fire {
     node: Arc<Node>,
-    /// What takes all connections that there are.
+    /// The task that takes all connections.
     crowd: Mutex<Option<JoinSet<()>>>,
     certificates: Rotation,
     _tls: Port,
@@ -97,12 +100,12 @@ impl Fire {
             loop {
                 let more = (0..CROWD).map(|_| TcpStream::connect(address));
                 held.extend(futures::future::join_all(more).await.into_iter().flatten());
-                // Time in which it ends those that are too many.
+                // Time for the server to end those that are too many.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let all = held.len();
                 held.retain(|one| matches!(one.try_read(&mut [0]), Err(e) if e.kind() == WouldBlock));
                 if held.len() < all {
-                    // Whoever asked may have given up.
+                    // The receiver may have given up.
                     full.take().map(|full| full.send(()));
                 }
             }
@@ -116,11 +119,12 @@ impl Fire {
         if let Some(mut crowd) = crowd {
             crowd.shutdown().await;
         }
-        // It takes a connection again.
+        // Waits until the server takes a connection again.
         self.node.ready().await
     }
 
-    /// Gives all nodes this ACL, from the top: below one that forbids it, no node is made that is not seen here.
+    /// Gives all nodes this ACL, from the top down: below a node that forbids it, no node can be
+    /// made that would be missed here.
     async fn allow(&self, permission: Permission) -> Result<(), Failure> {
         let (tool, anyone) = (self.tool().await?, [Acl::new(permission, zookeeper_client::AuthId::anyone())]);
         let mut level = vec![ROOT.to_owned()];

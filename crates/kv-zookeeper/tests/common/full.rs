@@ -1,18 +1,18 @@
-//! A server with a quota, which is what ZooKeeper knows of being full.
+//! A server with a quota, which is ZooKeeper's only limit of space.
 
 use super::*;
 use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::Full;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-/// Every store lies below it.
+/// The node that every store lies below.
 const ROOT: &str = "/full";
 const FILLER: &str = "/full/filler";
-/// More than what a case makes before it is filled.
+/// The limits of the quota: more than a case makes before the server is filled.
 const NODES: usize = 2000;
 const BYTES: usize = 8 << 20;
 
-/// The quota is one of nodes and of bytes; its server counts both for what lies below [`ROOT`].
+/// A server with a quota of nodes and of bytes, which counts both for what lies below [`ROOT`].
 pub struct Quota {
     node: Node,
     tool: Client,
@@ -28,7 +28,7 @@ impl Quota {
         tool.mkdir(FILLER, &create).await?;
         let limits = format!("/zookeeper/quota{ROOT}");
         tool.mkdir(&limits, &create).await?;
-        // Of which the second counts what is there.
+        // The limit, and the node in which the server counts what is used.
         let limit = format!("count={NODES},bytes={BYTES}=;byteHardLimit={BYTES};countHardLimit={NODES}");
         tool.create(&format!("{limits}/zookeeper_limits"), limit.as_bytes(), &create).await?;
         tool.create(&format!("{limits}/zookeeper_stats"), b"count=2,bytes=0", &create).await?;

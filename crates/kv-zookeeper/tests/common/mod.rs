@@ -30,22 +30,23 @@ pub mod tls;
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_ZOOKEEPER_URL";
 
-/// What a node is started with besides its own addresses.
+/// The settings that a node is started with besides its own addresses.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// `zookeeper`, which is 3.9, or `zookeeper38`.
     pub kind: String,
-    /// Lines of its settings.
+    /// Further lines of its settings.
     pub more: Vec<String>,
-    /// Options of its Java.
+    /// Options of its Java machine.
     pub flags: String,
-    /// Whether it has no port for plain text; its settings name one for TLS then, `PORT`.
+    /// Tells whether it has no port for plain text. Its settings then name one for TLS, as `PORT`.
     pub is_tls_alone: bool,
 }
 
 impl Setup {
     pub fn new(kind: &str) -> Self {
-        // However long they were busy or apart, members look for a leader again within a second; else within a minute.
+        // With these, members look for a leader again within a second, however long they were busy
+        // or apart; without, within a minute.
         let flags = "-Dzookeeper.cnxTimeout=500 -Dzookeeper.fastleader.maxNotificationInterval=1000";
         Self { kind: kind.into(), more: Vec::new(), flags: flags.into(), is_tls_alone: false }
     }
@@ -61,7 +62,7 @@ pub struct Node {
     saved: Mutex<Option<TempDir>>,
 }
 
-/// Where one member listens.
+/// The addresses at which one member listens.
 #[derive(Clone, Copy)]
 struct Addresses {
     clients: SocketAddr,
@@ -69,7 +70,7 @@ struct Addresses {
     election: SocketAddr,
 }
 
-/// The members of one ensemble, not started yet.
+/// Makes the members of one ensemble, and does not start them.
 pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
     let mut ports = Vec::new();
     for _ in 0..count {
@@ -88,7 +89,8 @@ pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-/// As [`nodes`], each on a host of its own: a member's place is its host's number less one.
+/// Does the same as [`nodes`] with each on a host of its own: a member's index is its host's
+/// number less one.
 pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
     let at = |n| Addresses {
         clients: (network.address(n), 2181).into(),
@@ -110,7 +112,7 @@ fn members(
     named.map(|(at, n)| Node::new(setup, n, &members, at.clients, |command| on(n, command))).collect()
 }
 
-/// One server on its own, which serves.
+/// Starts one server on its own, and returns when it serves.
 pub async fn single(kind: &str) -> Result<Node, Failure> {
     start(&Setup::new(kind)).await
 }
@@ -129,7 +131,8 @@ impl Node {
         address: SocketAddr,
         on: impl Fn(Command) -> Command,
     ) -> Result<Self, Failure> {
-        // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every write.
+        // Its data only has to outlive the process. On a disk that is busy with other work every
+        // write would wait.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (data, members) = (folder.path().join("data"), members.to_vec());
         let launch = Launch { id, data, members };
@@ -141,7 +144,7 @@ impl Node {
             lines.extend(plain(address));
         }
         let port = address.port().to_string();
-        // What is set twice has its last value.
+        // Of a setting that is given twice the last value counts.
         lines.extend(setup.more.iter().map(|line| line.replace("PORT", &port)));
         let settings = folder.path().join("zoo.cfg");
         std::fs::write(&settings, lines.join("\n"))?;
@@ -156,31 +159,31 @@ impl Node {
         })
     }
 
-    /// Returns when it serves.
+    /// Starts the node, and returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
     }
 
-    /// A copy of its data; it must not run.
+    /// Returns a copy of its data; the server must not run.
     pub fn save(&self) -> Result<TempDir, Failure> {
         let saved = tempfile::tempdir()?;
         copy(&self.folder.path().join("data"), saved.path())?;
         Ok(saved)
     }
 
-    /// Puts a copy back; it must not run.
+    /// Puts a copy back; the server must not run.
     pub fn restore(&self, saved: &TempDir) -> Result<(), Failure> {
         copy(saved.path(), &self.folder.path().join("data"))
     }
 
-    /// From its next start on, sessions have this time at most.
+    /// Limits the time-outs of sessions to this one, from the next start on.
     pub fn grants_at_most(&self, time: Duration) -> Result<(), Failure> {
         let mut settings = File::options().append(true).open(self.folder.path().join("zoo.cfg"))?;
         Ok(writeln!(settings, "\nmaxSessionTimeout={}", time.as_millis())?)
     }
 
-    /// The end of what it printed.
+    /// Returns the last lines that it printed.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
@@ -192,12 +195,12 @@ impl Node {
         self.daemon.serves(serves).await
     }
 
-    /// When it listens, for one that speaks TLS.
+    /// Waits until it listens, for a server that speaks TLS.
     pub async fn listens(&self) -> Result<(), Failure> {
         self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
     }
 
-    /// The answer to a command of four letters.
+    /// Returns the answer to a command of four letters.
     pub async fn ask(&self, command: &str) -> Result<String, Failure> {
         let ask = async {
             let mut stream = TcpStream::connect(self.address).await?;
@@ -209,7 +212,7 @@ impl Node {
         tokio::time::timeout(Duration::from_secs(5), ask).await?
     }
 
-    /// A counter of `mntr`.
+    /// Returns a counter of `mntr`.
     pub async fn count(&self, name: &str) -> Result<u64, Failure> {
         let all = self.ask("mntr").await?;
         let value =
@@ -222,7 +225,7 @@ impl Node {
         Ok(all.lines().find_map(|line| line.strip_prefix("Mode: ")).unwrap_or_default().to_owned())
     }
 
-    /// The sessions that the server keeps, and what each owns.
+    /// Returns the sessions that the server keeps, each with the nodes that it owns.
     pub async fn sessions(&self) -> Result<BTreeMap<String, Vec<String>>, Failure> {
         let dump = self.ask("dump").await?;
         let (mut sessions, mut last) = (BTreeMap::<_, Vec<String>>::new(), None);
@@ -238,7 +241,7 @@ impl Node {
         Ok(sessions)
     }
 
-    /// The one session that owns something.
+    /// Returns the one session that owns a node.
     pub async fn owner(&self) -> Result<i64, Failure> {
         let sessions = self.sessions().await?;
         let mut owners = sessions.iter().filter(|(_, owns)| !owns.is_empty());
@@ -248,14 +251,14 @@ impl Node {
         Ok(i64::from_str_radix(id, 16)?)
     }
 
-    /// Those of them that somebody is connected to.
+    /// Returns the sessions that have a connection.
     pub async fn connected(&self) -> Result<Vec<String>, Failure> {
         let connections = self.ask("cons").await?;
         let session = |line: &str| Some(line.split_once("sid=0x")?.1.split(',').next()?.to_owned());
         Ok(connections.lines().filter_map(session).collect())
     }
 
-    /// `zkCli`, against this node.
+    /// Returns the command of `zkCli` for this node.
     pub fn zkcli(&self) -> Command {
         let mut command = Command::new(&self.client);
         command.args(["-server", &self.address.to_string()]);

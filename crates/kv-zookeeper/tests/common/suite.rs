@@ -6,7 +6,7 @@ use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-/// The live server, or one of our own.
+/// Makes the suite on the live server, or on one of our own.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
@@ -21,15 +21,17 @@ pub struct Suite {
     kind: &'static str,
     base: Base,
     node: Option<Arc<Node>>,
-    /// Whether the server's bare protocol can be spoken; not to a live server that asks for more than an address.
+    /// Tells whether the server's bare protocol can be spoken: not to a live server that asks for
+    /// more than an address.
     plain: bool,
-    /// Where it speaks TLS too, and the parameters of a URL that a client needs there.
+    /// The address at which it speaks TLS too, and the parameters of a URL that a client needs
+    /// there.
     with_tls: Option<(SocketAddr, String)>,
     troubles: Option<Arc<dyn Troubles>>,
 }
 
 impl Suite {
-    /// On a server of our own.
+    /// Makes the suite on a server of our own.
     pub fn ours(name: &str, kind: &'static str, base: Base, node: Arc<Node>) -> Self {
         Self { name: name.into(), kind, base, node: Some(node), plain: true, with_tls: None, troubles: None }
     }
@@ -110,8 +112,9 @@ impl Harness for Suite {
         Some(Arc::new(full::Quota::new(self.kind).await.expect("another server can be started")))
     }
 
-    /// What counts creations stays for good, and so do the nodes above it: a count that began anew would take a version from
-    /// before for a new one. What other tools made and is no key stays too.
+    /// Returns what is left below a prefix. The nodes that count creations stay for good, and so
+    /// do the nodes above them: a count that began anew would take an earlier version for a new
+    /// one. Nodes of other tools that are no keys stay too.
     async fn leftovers(&self, prefix: &str) -> Vec<String> {
         let Some(address) = self.address() else { return Vec::new() };
         let root = format!("/{}", self.base.name_of(prefix).trim_end_matches('/'));
@@ -150,12 +153,12 @@ async fn leftovers(address: SocketAddr, root: &str) -> Result<Vec<String>, Failu
     Ok(left)
 }
 
-/// Whether it is a node that a store keeps for good.
+/// Returns whether it is a node that a store keeps for good.
 fn is_skeleton(path: &str, root: &str) -> bool {
     [format!("{root}/.kv"), format!("{root}/.kv/lock")].iter().any(|own| path == own)
 }
 
-/// When the last case has ended, a server of our own shows nothing of ours.
+/// Checks that nothing of ours is left on a server of our own when the last case has ended.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
@@ -188,7 +191,8 @@ async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     left.extend(
         node.connected().await?.iter().map(|session| format!("a connection of the session {session}")),
     );
-    // Those of keys with a TTL outlive their store, and the keys too: nobody knows whether others live by them.
+    // Sessions of keys with a TTL outlive their store, and the keys too: other keys may live by
+    // them.
     let owners = node.sessions().await?.into_iter().filter(|(_, nodes)| !nodes.is_empty());
     left.extend(owners.map(|(session, nodes)| format!("the nodes {nodes:?} of the session {session}")));
     Ok(left)
@@ -220,7 +224,7 @@ impl Server for Node {
     }
     async fn restore_saved(&self) {
         self.daemon.stop();
-        // It may be put back more than once.
+        // The copy may be put back more than once.
         let restored = match &*self.saved.lock().expect("nothing panics with it") {
             Some(saved) => self.restore(saved),
             None => Err("nothing was saved".into()),
@@ -230,7 +234,7 @@ impl Server for Node {
     }
 }
 
-/// The bare protocol.
+/// Another tool, which uses the bare protocol.
 struct Tool(SocketAddr, String);
 
 impl Tool {
@@ -270,7 +274,7 @@ impl Foreign for Tool {
     }
     async fn delete(&self, name: &str) {
         match self.client().await.delete(&self.path(name), None).await {
-            // The last is a name that the server cannot hold.
+            // `BadArguments` is for a name that the server cannot hold.
             Ok(()) | Err(Error::NoNode | Error::BadArguments(_)) => {}
             Err(e) => panic!("{e}"),
         }

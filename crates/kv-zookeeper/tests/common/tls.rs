@@ -6,14 +6,15 @@ use kv_testsuite::{
     process::launch::zookeeper::{OF_TLS, tls},
 };
 
-/// One that speaks TLS alone, on 127.0.0.1; from clients it asks for a certificate, as `ssl.clientAuth` says.
+/// Starts a server that speaks TLS alone, on 127.0.0.1. It asks clients for certificates as
+/// `of_clients` says, the value of `ssl.clientAuth`.
 pub async fn server(certificates: &Certificates, kind: &str, of_clients: &str) -> Result<Node, Failure> {
     let node = server_on(certificates, kind, of_clients, "127.0.0.1")?;
     node.listens().await?;
     Ok(node)
 }
 
-/// As [`server`], on this host, and not waited for.
+/// Does the same as [`server`] on this host, and does not wait until it listens.
 pub fn server_on(
     certificates: &Certificates,
     kind: &str,
@@ -29,7 +30,7 @@ pub fn server_on(
 }
 
 impl Setup {
-    /// Has it speak TLS there too.
+    /// Has the server speak TLS there too.
     pub fn with_tls(&mut self, certificates: &Certificates, of_clients: &str, host: &str, port: &str) {
         self.flags.push(' ');
         self.flags.push_str(OF_TLS);

@@ -8,37 +8,39 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Behind some of what is kept for a while, and behind all of it, the number last given too, which is kept for 30 days.
+/// The jumps in seconds: beyond some of the records that are kept for a while, and beyond all of
+/// them, also the last number given, which is kept for 30 days.
 const JUMPS: [&str; 4] = ["+90", "-90", "+3000000", "-3000000"];
 
 pub struct Clock {
     libraries: OsString,
-    /// What it is off by.
+    /// The file with the seconds by which the clock is off.
     offset: PathBuf,
     _folder: TempDir,
     jumps: AtomicUsize,
 }
 
 impl Clock {
-    /// `None` where the library is not there.
+    /// Finds the library; `None` where it is missing.
     pub fn new() -> Result<Option<Self>, Failure> {
         let Ok(library) = server("faketime", LIVE) else { return Ok(None) };
         let folder = tempfile::tempdir()?;
         let offset = folder.path().join("offset");
         std::fs::write(&offset, "+0")?;
-        // The allocator that the server brings asks for the time before the library can tell it: malloc is libc's here.
+        // The server's own allocator asks for the time before the library can tell it: so malloc
+        // is libc's here.
         let libraries = [library.into_os_string(), "libc.so.6".into()].join(OsStr::new(":"));
         Ok(Some(Self { libraries, offset, _folder: folder, jumps: AtomicUsize::new(0) }))
     }
 
-    /// What gives it to a server.
+    /// Returns the variables that give this clock to a server.
     pub fn variables(&self) -> [(&str, &OsStr); 4] {
         [
             ("LD_PRELOAD", &self.libraries),
             ("FAKETIME_TIMESTAMP_FILE", self.offset.as_os_str()),
             // The file is read again each second.
             ("FAKETIME_CACHE_DURATION", "1".as_ref()),
-            // The clock that never jumps does not.
+            // The monotonic clock does not jump.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
         ]
     }
@@ -52,9 +54,9 @@ impl Clock {
         self.set(resp, "+0").await
     }
 
-    /// Returns when the server's time is off by so many seconds.
+    /// Sets the clock, and waits until the server's time is off by so many seconds.
     async fn set(&self, resp: &mut Resp, by: &str) -> Result<(), Failure> {
-        // Renamed, so that nobody reads half of it.
+        // The new file is renamed, so that no half of it is read.
         let new = self.offset.with_extension("new");
         std::fs::write(&new, by)?;
         std::fs::rename(&new, &self.offset)?;

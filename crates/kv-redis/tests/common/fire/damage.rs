@@ -1,12 +1,13 @@
-//! Records of the stores' own that make no sense for a while.
+//! Damage to the stores' own records, for a while.
 
 use super::super::{Failure, Reply, Resp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Which records, by the end of their names as the server matches them, and what is written over them.
+/// The records, by the end of their names as a pattern of the server, and the text that is written
+/// over them.
 const WAYS: [(&str, &str); 8] = [
     ("*.kv/clock", "words"),
-    // One above what scripts can count.
+    // One above the numbers that scripts can count.
     ("*.kv/clock", "9007199254740993"),
     ("*.kv/meta", "words"),
     ("*.kv/index", "words"),
@@ -15,7 +16,8 @@ const WAYS: [(&str, &str); 8] = [
     ("*.kv/held/*", "words"),
     ("*.kv/session/*", "words"),
 ];
-/// What records that are put aside have in front, and where it is noted which they are.
+/// The beginning of the names of records that are put aside, and the name of the set that holds
+/// them.
 const ASIDE: &str = "aside:";
 const BROKEN: &str = "broken";
 
@@ -27,7 +29,7 @@ const BREAK: &str = "
         redis.call('SADD', ARGV[4], name)
     end
     return #names";
-/// Those that ended meanwhile are gone.
+/// Puts the records back, except for those that ended meanwhile.
 const MEND: &str = "
     local names = redis.call('SMEMBERS', ARGV[2])
     for _, name in ipairs(names) do
@@ -40,7 +42,7 @@ const MEND: &str = "
     redis.call('DEL', ARGV[2])
     return #names";
 
-/// One way after another.
+/// Does one kind of damage after another.
 #[derive(Default)]
 pub struct Damage(AtomicUsize);
 
@@ -58,7 +60,7 @@ impl Damage {
     }
 }
 
-/// How many names it was.
+/// Runs a script, and returns the number of names that it changed.
 async fn run(resp: &mut Resp, script: &str, arguments: &[&str]) -> Result<i64, Failure> {
     let head = ["EVAL", script, "0"];
     let parts: Vec<_> = head.iter().chain(arguments).map(|part| part.as_bytes()).collect();

@@ -1,4 +1,4 @@
-//! The members of a cluster: they are killed, stand still, and take each other's places.
+//! The members of a cluster: they are killed, paused, and take each other's places.
 
 use super::super::{cluster::Cluster, *};
 use kv_core::driver::async_trait;
@@ -9,19 +9,20 @@ use std::{
     time::Duration,
 };
 
-/// How long a master that was asked to give its place away tries to, and a little.
+/// The time for which a replica that was asked to take over tries to, and a little more.
 const BY_HAND: Duration = Duration::from_secs(6);
 
 pub struct Members {
     cluster: Cluster,
-    /// The number of the master that clients reach through proxies; it has our slot, if there is one.
+    /// The number of the master that clients reach through proxies; it has our slot, if there is
+    /// one.
     home: usize,
     pub is_spread: bool,
-    /// Whom the trouble of this kind met.
+    /// The member that each kind of stroke met.
     met: Mutex<HashMap<Stroke, usize>>,
 }
 
-/// What a node is by its own word: a master, or the replica of the one that listens there.
+/// The role of a node by its own word: a master, or the replica of the master at this port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Master,
@@ -35,7 +36,7 @@ impl Members {
         Ok(Self { cluster, home, is_spread, met: Mutex::default() })
     }
 
-    /// Where our slot is, if there is one, while there is no trouble.
+    /// Returns the node that has our slot while there is no stroke, if there is one slot.
     pub fn home(&self) -> &Node {
         &self.cluster.0[self.home]
     }
@@ -48,7 +49,7 @@ impl Members {
         Ok(self.are(|role| role == Role::Master).await?.into_iter().map(|n| &self.cluster.0[n]).collect())
     }
 
-    /// The numbers of those of which this is true.
+    /// Returns the numbers of the members with such a role.
     async fn are(&self, is: impl Fn(Role) -> bool) -> Result<Vec<usize>, Failure> {
         let mut are = Vec::new();
         for (n, node) in self.cluster.0.iter().enumerate() {
@@ -59,19 +60,21 @@ impl Members {
         Ok(are)
     }
 
-    /// Whom it may meet: what our slot has may be lost with its master, and in a failover alone.
+    /// Returns the members that a stroke may meet. The keys of our slot may be lost with its
+    /// master, and that is allowed in a failover alone.
     async fn met_by(&self, stroke: Stroke) -> Result<Vec<usize>, Failure> {
         match stroke {
             Stroke::Failover if self.is_spread => self.are(|role| role == Role::Master).await,
             Stroke::Failover => Ok(vec![self.home]),
-            // Who stands still for so long that it is missed loses as much.
+            // A master that is paused for so long that it is taken for lost loses as much.
             Stroke::PauseMember if self.is_spread => self.are(|role| role != Role::Master).await,
             Stroke::KillMember if self.is_spread => Ok((0..self.members()).collect()),
             _ => Ok((0..self.members()).filter(|n| *n != self.home).collect()),
         }
     }
 
-    /// Its replica takes the place of a master that is killed, that is asked for it, or that stands still.
+    /// Has the replica of a master take its place: the master is killed, paused, or the replica is
+    /// asked to.
     async fn fail_over(&self, old: usize, way: usize) -> Result<(), Failure> {
         let old = &self.cluster.0[old];
         let port = old.address.port();
@@ -91,9 +94,9 @@ impl Members {
         .await?
     }
 
-    /// Returns when all serve, and the home is a master again.
+    /// Waits until all members serve, and the home is a master again.
     async fn settles(&self) -> Result<(), Failure> {
-        // On a machine that is busy it may take longer than what must come soon.
+        // On a busy machine it may take longer than one such wait.
         if self.cluster.serves().await.is_err() {
             self.cluster.serves().await?;
         }
@@ -104,7 +107,7 @@ impl Members {
         Ok(())
     }
 
-    /// Whether replicas take the places of masters by themselves.
+    /// Lets replicas take the places of masters by themselves, or not.
     async fn let_take_over(&self, on: bool) -> Result<(), Failure> {
         let set = format!("CONFIG SET cluster-replica-no-failover {}", if on { "no" } else { "yes" });
         for node in &self.cluster.0 {
@@ -131,11 +134,12 @@ async fn role(node: &Node) -> Result<Role, Failure> {
     }
 }
 
-/// The replica takes its master's place, which gives it away in step.
+/// Has the replica take its master's place, with the master's help, so that they are in step.
 async fn by_hand(replica: &Node) -> Result<(), Failure> {
     let taken = async {
         loop {
-            // Refused while the link to the master is down; given up by itself where the master does not answer in time.
+            // The server refuses this while the link to the master is down, and gives it up when
+            // the master does not answer in time.
             replica.resp().await?.say("CLUSTER FAILOVER").await?;
             let trying = async {
                 while role(replica).await? != Role::Master {

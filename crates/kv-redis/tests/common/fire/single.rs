@@ -1,4 +1,5 @@
-//! One server, of which clients know a password, and the tests a user of their own. It speaks TLS on a port of its own.
+//! One server. Clients know a password, and the tests have a user of their own. It speaks TLS on
+//! another port.
 
 use super::{super::*, clock::Clock, damage::Damage};
 use kv_core::driver::async_trait;
@@ -14,15 +15,15 @@ use std::{
 
 /// The password of the default user.
 pub const WORD: &str = "client-word";
-/// Whom no trouble concerns.
+/// The user and password of the tests, which no stroke takes away.
 pub const TOOLS: (&str, &str) = ("tools", "tools-word");
 
 pub struct Single {
     pub node: Node,
     clock: Option<Clock>,
-    /// The connection by which the server is told to take others again.
+    /// The connection that tells the server to take others again.
     kept: Mutex<Option<Resp>>,
-    /// How often it was crowded so far.
+    /// The number of crowds so far.
     crowds: AtomicU32,
     damage: Damage,
     tls: Port,
@@ -34,7 +35,8 @@ impl Single {
         let (name, word) = (TOOLS.0, format!(">{}", TOOLS.1));
         let user = ["--user", name, "on", &word, "allkeys", "allchannels", "allcommands"];
         let (tls, certificates) = (Port::new()?, Rotation::new()?);
-        // By a clock that jumps no certificate of a client would be valid.
+        // The server must not check certificates of clients: by a clock that jumps none would be
+        // valid.
         let with_tls = with_tls(&certificates.server, tls.address(), "no");
         let with_tls = with_tls.iter().map(String::as_str);
         let settings: Vec<_> = ["--requirepass", WORD].into_iter().chain(with_tls).chain(user).collect();
@@ -48,12 +50,12 @@ impl Single {
         Ok(single)
     }
 
-    /// Where it speaks TLS.
+    /// Returns the address at which it speaks TLS.
     pub fn tls_address(&self) -> SocketAddr {
         self.tls.address()
     }
 
-    /// What a client needs for that.
+    /// Adds the settings that a client needs for TLS.
     pub fn with_tls(&self, config: Config) -> Config {
         config.tls(self.certificates.client.of_client())
     }
@@ -65,14 +67,14 @@ impl Single {
         self.serves().await
     }
 
-    /// The bare protocol, as the user whom no trouble concerns.
+    /// Connects with the bare protocol, as the user of the tests.
     pub async fn tools(&self) -> Result<Resp, Failure> {
         let mut resp = self.node.resp().await?;
         told(&mut resp, &format!("AUTH {} {}", TOOLS.0, TOOLS.1)).await?;
         Ok(resp)
     }
 
-    /// Returns when clients are answered.
+    /// Waits until clients are answered.
     async fn serves(&self) -> Result<(), Failure> {
         let answers = async || {
             let mut resp = self.node.resp().await?;
@@ -91,7 +93,7 @@ impl Single {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No room for what there is.
+    /// Sets a limit of memory below what is used.
     async fn fill(&self) -> Result<(), Failure> {
         let mut resp = self.tools().await?;
         let used = number(&mut resp, "INFO memory", "used_memory:").await?;
@@ -105,7 +107,7 @@ impl Single {
         .await?
     }
 
-    /// No place for one more connection; every other time not for all of those that there were.
+    /// Leaves no place for another connection, and every other time not even for all present ones.
     async fn crowd(&self) -> Result<(), Failure> {
         let mut resp = self.tools().await?;
         let there = number(&mut resp, "INFO clients", "connected_clients:").await?;
@@ -131,7 +133,7 @@ impl Single {
     async fn lock_out(&self) -> Result<(), Failure> {
         let mut resp = self.tools().await?;
         told(&mut resp, "ACL SETUSER default resetpass >another-word").await?;
-        // Who is in stays, else.
+        // Without this, connected clients would stay.
         let killed = resp.say("CLIENT KILL USER default").await?;
         matches!(killed, Reply::Number(_)).then_some(()).ok_or_else(|| format!("{killed:?}").into())
     }
@@ -141,14 +143,14 @@ impl Single {
     }
 }
 
-/// What the server tells of itself, where its line begins so.
+/// Returns the number that a line of the server's answer holds, by its beginning.
 async fn number(resp: &mut Resp, ask: &str, line: &str) -> Result<u64, Failure> {
     let said = resp.say(ask).await?.text();
     let found = said.lines().find_map(|told| told.strip_prefix(line)?.trim().parse().ok());
     found.ok_or_else(|| format!("{ask} lacks {line} {said}").into())
 }
 
-/// It is done, and not refused.
+/// Sends a command that must not be refused.
 async fn told(resp: &mut Resp, words: &str) -> Result<(), Failure> {
     match resp.say(words).await? {
         Reply::Error(why) => Err(format!("{words}: {why}").into()),
