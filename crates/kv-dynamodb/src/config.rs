@@ -18,14 +18,14 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How long an item stays behind its end unless told otherwise.
+/// The default of [`Config::slack`]: a day.
 const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// What is not given here comes from where every program on AWS's SDK takes it: the environment (`AWS_REGION`,
-/// `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the profile's files, the role of the machine or container.
-/// `Debug` shows no secret.
+/// A setting that is not given here comes from where every program on AWS's SDK takes it: the
+/// environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the
+/// profile's files, the role of the machine or container. `Debug` shows no secret.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -119,7 +119,8 @@ impl Config {
         self
     }
 
-    /// Whether a table that is missing is made: paid by request, with a stream and a TTL.
+    /// Sets whether a missing table is made: paid by request, with a stream and a TTL. It is not
+    /// made unless this is set.
     pub fn create(mut self, if_missing: bool) -> Self {
         self.create = if_missing;
         self
@@ -132,14 +133,16 @@ impl Config {
         self
     }
 
-    /// How long an item stays in the table behind its end, unseen, before the service may delete it: a day unless told
-    /// otherwise, in whole seconds. A client whose service time is wrong by more than this could lose items early.
+    /// Sets how long an item stays in the table after its end, unseen, before the service may
+    /// delete it: in whole seconds, a day by default. A client whose idea of the service's time is
+    /// wrong by more than this could lose items early.
     pub fn slack(mut self, slack: Duration) -> Self {
         self.slack_seconds = Some(slack.as_secs());
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise, and a minute more for a table that has to be made.
+    /// Sets how long opening may take: five seconds by default. A table that has to be made gets a
+    /// minute more.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
@@ -190,7 +193,7 @@ impl Config {
         Ok(Dynamo::new(Core::new(client, names, slack, table)))
     }
 
-    /// What the partition keys end in.
+    /// Returns the prefix in which the partition keys end.
     fn whole_prefix(&self) -> String {
         self.raw_prefix.clone().unwrap_or_else(|| directory_prefix(&self.prefix))
     }
@@ -233,7 +236,7 @@ impl Config {
         Ok(())
     }
 
-    /// What the client is made of.
+    /// Returns the settings of the client.
     fn settings(&self) -> Settings {
         let credentials = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
             let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());

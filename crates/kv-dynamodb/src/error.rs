@@ -17,17 +17,17 @@ use std::{error::Error as StdError, fmt};
 pub(crate) struct Failure {
     pub(crate) effect: Effect,
     pub(crate) error: Error,
-    /// Whether the service has not answered at all.
+    /// Tells whether the service gave no answer at all.
     pub(crate) is_silent: bool,
-    /// Whether what was to be read of a stream is gone, or the table is.
+    /// Tells whether the records or the iterator of a stream are gone, or the table is.
     pub(crate) is_gone: bool,
-    /// What the service refuses of the credentials or the date of a signature.
+    /// Tells what the service refuses: the credentials, or the date of the signature.
     pub(crate) refusal: Option<Refusal>,
-    /// Whether that is mended by now.
+    /// Tells whether that refusal is mended by now, so that a repeat can succeed.
     pub(crate) is_mended: bool,
 }
 
-/// What is wrong with who asked.
+/// The reason why a request has no signature that the service accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The service does not know these credentials, or knows them no more.
@@ -208,7 +208,7 @@ where
     text.replace('\n', " ")
 }
 
-/// What the service or the network said.
+/// The words of the service or of the network.
 #[derive(Debug)]
 struct Said(String);
 

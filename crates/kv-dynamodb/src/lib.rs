@@ -1,6 +1,6 @@
 //! The kv store on Amazon DynamoDB.
 //!
-//! What it maps onto what:
+//! The promises of the contract, and what keeps them in the table:
 //!
 //! | promise | in the table |
 //! |---|---|
@@ -22,10 +22,12 @@
 //! root: no call, watch or `delete_tree` of the one meets the other, and their locks are apart. On servers whose prefixes lie
 //! in one tree it is one key; a program that relies on that does not move here.
 //!
-//! What the credentials must be allowed on the table: `dynamodb:DescribeTable`, `GetItem`, `BatchGetItem`, `Query`,
-//! `PutItem`, `UpdateItem`, `DeleteItem`, `BatchWriteItem` and `ConditionCheckItem`; `DescribeTimeToLive`, or nothing is said
-//! of a TTL that is off; for watches `DescribeStream`, `GetShardIterator` and `GetRecords` on the table's `stream/*`; for
-//! [`Config::create`] `CreateTable` and `UpdateTimeToLive`. `dynamodb:LeadingKeys` can confine them to `kv:PREFIX`,
+//! The credentials must be allowed, on the table, `dynamodb:DescribeTable`, `GetItem`,
+//! `BatchGetItem`, `Query`, `PutItem`, `UpdateItem`, `DeleteItem`, `BatchWriteItem` and
+//! `ConditionCheckItem`; also `DescribeTimeToLive`, without which no warning tells that the
+//! table's TTL is off. Watches need `DescribeStream`, `GetShardIterator` and `GetRecords` on the
+//! table's `stream/*`; [`Config::create`] needs `CreateTable` and `UpdateTimeToLive`. The
+//! condition key `dynamodb:LeadingKeys` can confine the credentials to `kv:PREFIX`,
 //! `kv-lock:PREFIX` and `kv-lease:PREFIX`.
 //!
 //! # Time

@@ -23,12 +23,13 @@ pub(crate) struct Range {
     pub(crate) end: String,
 }
 
-/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
+/// The identity of a store, whatever way it is reached by. Stores that differ in any of these
+/// fields share nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     /// Region, account and name of the table.
     pub(crate) arn: Option<String>,
-    /// Which of the tables that had this name.
+    /// Tells apart the tables that had this name one after another.
     pub(crate) id: Option<String>,
     pub(crate) made: Option<String>,
     pub(crate) table: String,

@@ -1,4 +1,5 @@
-//! What is made or learnt once and ages: credentials, the service's time, runtimes, connections.
+//! State that is made or learnt once, and ages: credentials, the service's time, runtimes,
+//! connections.
 
 mod common;
 
@@ -14,7 +15,7 @@ use std::{future::IntoFuture, path::Path, process::Command, time::Duration};
 use tokio::runtime::Runtime;
 
 const TABLE: &str = "aging";
-/// Where the SDK looks for the files of profiles.
+/// The variable that tells the SDK where the file of profiles is.
 const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
 /// The test again, in a process of its own, whose profiles are in this file.

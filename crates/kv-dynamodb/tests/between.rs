@@ -1,4 +1,5 @@
-//! What stands between us and the service, and what becomes of answers, tables and streams meanwhile.
+//! A proxy between client and service answers in its place; the table or its stream is made anew;
+//! answers are lost.
 
 mod common;
 
@@ -223,7 +224,7 @@ async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failu
     Ok(())
 }
 
-/// What a repeat says of the first attempt's work is not told as if it were the truth.
+/// The answer to a repeat is not told as if it were the answer to the first attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failure> {
     let (node, front, kv) = behind_front().await?;

@@ -1,5 +1,5 @@
-//! What is damaged, or another's, in our own partitions: `Corrupt` or skipped, before anything is written, and of no
-//! effect on anything else.
+//! Items in this library's partitions that are damaged, or foreign: they are `Corrupt` or skipped
+//! before anything is written, and have no effect on anything else.
 
 mod common;
 
@@ -280,7 +280,7 @@ async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failu
     Ok(())
 }
 
-/// What is put under a lease whose record is gone is not acknowledged.
+/// A put under a lease whose record was deleted is not acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), Failure> {
     let node = single().await?;

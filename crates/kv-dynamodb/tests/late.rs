@@ -27,7 +27,8 @@ async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
     Ok((node, front, kv, other))
 }
 
-/// What is known of the service's time is as narrow as it gets when a second of its dates has begun.
+/// Asks for 1.2 seconds, until the client knows the service's time as narrowly as it can: a new
+/// second of the service's dates has begun by then.
 async fn knows_the_time(kv: &Kv) -> Result<(), Failure> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1200) {
@@ -79,7 +80,8 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a waiter asked for first, and was not answered, gives it the lock later: it counts from then.
+/// A contender's first request, which was not answered in time, gives it the lock later: the TTL
+/// counts from that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;

@@ -1,4 +1,4 @@
-//! What takes minutes: `ci/long dynamodb`. Each prints what it measured.
+//! Tests that take minutes: `ci/long dynamodb`. Each prints what it measured.
 
 mod common;
 
@@ -24,7 +24,8 @@ use tokio::{
 const TABLE: &str = "long";
 const MINUTE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(3);
-/// Where a worker finds the emulator and what it guards.
+/// The variable that tells a worker the address of the emulator, that of the guarded resource, and
+/// its name.
 const WORKER: &str = "KV_DYNAMODB_TEST_WORKER";
 
 /// Puts so many keys, 25 a request.
@@ -121,7 +122,8 @@ async fn folding_the_stream_comes_to_the_listing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What only the holder may use: it refuses a token below one that it has seen.
+/// A resource that only the holder may use: it refuses a token that is not above all that it has
+/// seen.
 #[derive(Default)]
 struct Guarded {
     highest: u64,

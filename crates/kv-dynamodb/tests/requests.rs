@@ -1,4 +1,5 @@
-//! How many requests the calls take, counted in front of the emulator, and what becomes of those that fail.
+//! The number of requests that each call takes, counted in front of the emulator, and the end of
+//! calls whose requests fail.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! How a store is opened, and what one gets for wrong settings, tables and credentials.
+//! Opening a store, and the errors for wrong settings, tables and credentials.
 
 mod common;
 
@@ -181,7 +181,8 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What could not be given back is tried again, once more by closing, which tells it.
+/// A release that failed is tried again in the background; closing tries once more, and its error
+/// names the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_names_the_lock_that_cannot_be_given_back() -> Result<(), Failure> {
     let node = single().await?;

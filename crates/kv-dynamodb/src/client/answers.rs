@@ -1,7 +1,8 @@
 //! Tells whether an answer is the service's own, and what time it was there.
 //!
-//! What stands between us and the service (a proxy, an ingress, a portal) answers by itself now and then: a text with a
-//! 404, a page with a 200. Nothing of it is believed: not that there is no such key, and no date.
+//! A proxy, an ingress or a portal between this client and the service sometimes answers in the
+//! service's place: with a text and the status 404, or a page and the status 200. Nothing of such
+//! an answer is believed: neither that a key is missing, nor its date.
 
 use crate::client::clock::{Millis, ServiceTime};
 use aws_sdk_dynamodb::{

@@ -13,7 +13,7 @@ use std::{
 
 /// Two clocks differ by at most one part in so many while they run.
 const DRIFT: u64 = 100;
-/// What one date leaves open.
+/// The uncertainty of one date, which has whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: u64 = 1_000_000;
 /// Bounds that no answer has renewed for so long are too wide to write by.
@@ -22,7 +22,7 @@ const STALE: Duration = Duration::from_secs(30);
 /// A moment of the service's time: milliseconds since 1970.
 pub(crate) type Millis = u64;
 
-/// What time it is at the service. Clones are one clock.
+/// The time at the service. Clones share one clock.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceTime {
     local: Clock,

@@ -15,9 +15,9 @@ pub(crate) const PARTITION: &str = "p";
 pub(crate) const KEY: &str = "k";
 pub(crate) const VALUE: &str = "v";
 pub(crate) const VERSION: &str = "ver";
-/// When it ends, in milliseconds of the service's time.
+/// The moment at which the item ends, in milliseconds of the service's time.
 pub(crate) const ENDS: &str = "ends";
-/// When the service may delete it, in seconds.
+/// The second from which on the service may delete the item.
 pub(crate) const TTL: &str = "ttl";
 pub(crate) const LEASE: &str = "lease";
 /// The how-manieth renewal its end is by.
@@ -73,7 +73,7 @@ pub(crate) fn versioned(version: Version) -> AttributeValue {
     bytes([high.to_be_bytes(), low.to_be_bytes()].concat())
 }
 
-/// What an item says of itself, as far as it can be read.
+/// The attributes of an item, as far as they can be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// `None` where it was not asked for, or is of another type than ours.

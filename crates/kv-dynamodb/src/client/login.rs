@@ -32,7 +32,7 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// What the service has refused of one call so far.
+/// The refusals of one call so far: of its date, and of its credentials.
 #[derive(Default)]
 pub(crate) struct Refusals(Mutex<Refused>);
 
@@ -43,9 +43,9 @@ struct Refused {
 }
 
 struct State {
-    /// How many times they were had anew.
+    /// Counts how many times the credentials were fetched anew.
     round: usize,
-    /// Where they come from: files and environment as they were when it was made.
+    /// Gives the credentials, from files and environment as they were when it was made.
     provider: Option<SharedCredentialsProvider>,
     cache: SharedIdentityCache,
     last: Option<Credentials>,

@@ -31,7 +31,7 @@ use kv_core::{
 use std::{fmt, future::Future, pin::pin, time::Duration};
 use tokio::sync::Semaphore;
 
-/// How many requests of a lane are under way at once: each has a connection of its own.
+/// The most requests of each lane that are under way at once; each has a connection of its own.
 const MAX_CALLS: usize = 64;
 const MAX_KEEP_ALIVES: usize = 16;
 const MAX_LEASE_KEYS: usize = 32;
@@ -39,9 +39,9 @@ const MAX_LEASE_KEYS: usize = 32;
 /// The queues in which requests wait for their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// What callers ask for.
+    /// Requests of calls.
     Calls,
-    /// What keeps a lock or lease, or gives it back: it never waits behind calls.
+    /// Requests that renew a lock or lease, or give it back: they never wait behind calls.
     KeepAlive,
     /// The keys of large leases, behind which no lock waits.
     LeaseKeys,
@@ -63,7 +63,7 @@ impl Lanes {
     }
 }
 
-/// What attempts go through on their way to the service.
+/// The parts that every attempt passes on its way to the service.
 struct Service {
     lanes: Lanes,
     login: Login,

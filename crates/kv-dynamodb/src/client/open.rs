@@ -12,10 +12,10 @@ use aws_credential_types::Credentials;
 use kv_core::{Error, ErrorKind, Result};
 use std::time::Duration;
 
-/// How long making a connection may take, TLS included.
+/// The longest time to make a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Where the table is, and who asks; what is missing comes from the environment.
+/// The place of the table, and the login; the environment gives what is missing.
 pub(crate) struct Settings {
     pub(crate) table: String,
     pub(crate) region: Option<String>,

@@ -14,7 +14,7 @@ tokio::task_local! {
     static SENT: Sent;
 }
 
-/// What is known of a request that is under way.
+/// The knowledge about a request that is under way: whether it has a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<OnceLock<Option<CaptureSmithyConnection>>>);
 

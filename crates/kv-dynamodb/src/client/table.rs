@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::types::{
 use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::Deadline};
 use std::time::Duration;
 
-/// How long making a table may take.
+/// The longest time in which a table may become active.
 const MAKING: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +24,12 @@ pub(crate) struct Wanted {
     pub(crate) replicas: bool,
 }
 
-/// What was learnt of the table.
+/// The facts that opening learns of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    /// What an administrator has to do for watches; `None` where the stream is on.
+    /// Tells what an administrator has to do so that watches work; `None` where the stream is on.
     pub(crate) no_stream: Option<String>,
-    /// Which table it is; the prefix is left open.
+    /// Identifies the table; the prefix in it is empty.
     pub(crate) identity: Identity,
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// The largest item that the service takes, in bytes, the names of its attributes included.
 const ITEM: usize = 400 << 10;
-/// What an item needs besides its value: its two keys at their longest, and the other attributes.
+/// The bytes that an item needs besides its value: its two keys at their longest, and the other
+/// attributes.
 const OVERHEAD: usize = 4 << 10;
 /// The most items of one transaction, and the most bytes.
 pub(crate) const MOST_OPS: usize = 100;

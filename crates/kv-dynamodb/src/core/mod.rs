@@ -24,14 +24,15 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How long closing waits for what is still given back, behind what the handle itself waits for.
+/// The time that closing waits for what is still given back in the background, after the wait of
+/// the handle itself.
 const CLOSING: Duration = Duration::from_millis(700);
 
 /// The parts of one store.
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
-    /// How long an item stays in the table behind its end.
+    /// Sets how long an item stays in the table after its end.
     slack: Duration,
     pub(crate) capabilities: Capabilities,
     pub(crate) hub: Hub,

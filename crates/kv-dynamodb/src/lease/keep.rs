@@ -24,7 +24,7 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What came of a renewal.
+/// The result of a renewal.
 #[derive(Debug)]
 pub(crate) enum Prolonged {
     Done,

@@ -54,14 +54,14 @@ pub(crate) struct Lease {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// What the record and the keys have.
+    /// Holds the last renewal that was done: the record and the keys end by it.
     pub(super) to: Renewal,
-    /// How many renewals were begun.
+    /// Counts the renewals that were begun.
     pub(super) begun: u64,
     /// Until then, by our own clock, it is ours for certain.
     pub(super) held_until: Instant,
     pub(super) over: bool,
-    /// How many renewals in a row have not found the key.
+    /// Counts, for each key, the renewals in a row that did not find it.
     pub(super) keys: HashMap<Key, u8>,
     /// Those that were put since the last renewal began.
     pub(super) put: HashSet<Key>,

@@ -20,7 +20,8 @@ use kv_core::{
     driver::{Cursor, ListOptions, Page},
 };
 
-/// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
+/// The number of keys that the first page asks for. The pages after it ask for as many as fill
+/// [`PAGE_BYTES`], judged by the page before.
 const FIRST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;

@@ -11,7 +11,7 @@ use crate::{
 };
 use kv_core::{Consistency, Result, backend::retry::RetrySafety, driver::ReadOptions};
 
-/// What a query found, and where the next one begins.
+/// The rows that a query found, and the sort key from which the next query begins.
 pub(crate) struct Rows {
     pub(crate) rows: Vec<(String, Found)>,
     pub(crate) next: Option<String>,

@@ -34,7 +34,7 @@ pub(super) struct Attempt {
     asked: Mutex<Vec<(u64, Instant)>>,
     /// Until then, by our own clock, nobody else can have it.
     held_until: Mutex<Instant>,
-    /// How many renewals were begun.
+    /// Counts the renewals that were begun.
     renewals: AtomicU64,
 }
 

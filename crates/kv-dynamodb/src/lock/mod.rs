@@ -39,7 +39,7 @@ use kv_core::{
 };
 use std::sync::Arc;
 
-/// What came of one request for the lock.
+/// The result of one request for the lock.
 enum Took {
     /// With this token, by a request that was sent then.
     Done(u64, Instant),
@@ -47,7 +47,7 @@ enum Took {
     Hindered(Option<Found>),
 }
 
-/// What came of asking for the lock.
+/// The result of asking for the lock.
 enum Asked {
     Got(Acquired),
     /// Another holds it until then.

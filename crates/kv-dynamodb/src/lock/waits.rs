@@ -20,9 +20,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// How often the records of all locks that this store waits for are looked at, in one request a hundred.
+/// Sets the pause between two polls. A poll reads the records of all locks that this store waits
+/// for, a hundred in one request.
 const POLL: Duration = Duration::from_millis(250);
-/// How many times in a row a lock is handed on within this store before others have a whole round of polls to come first.
+/// The number of times in a row that a lock passes from one contender of this store to the next.
+/// Then contenders of other stores have a whole round of polls in which they can come first.
 const IN_A_ROW: u32 = 8;
 
 /// The locks that this store waits for, and what is known of them.
@@ -35,7 +37,7 @@ struct Shared {
     poller: Mutex<Option<Poller>>,
 }
 
-/// Who polls, and on which runtime.
+/// The task that polls, and the runtime on which it runs.
 struct Poller {
     task: AbortHandle,
     home: Home,
@@ -44,7 +46,7 @@ struct Poller {
 /// Those who wait for one lock.
 #[derive(Default)]
 struct Line {
-    /// Whose turn it is to ask the service.
+    /// Lets one contender at a time ask the service.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Asks again now.
     free: Notify,
@@ -53,7 +55,7 @@ struct Line {
 
 #[derive(Default)]
 struct LineState {
-    /// Whether the first in line looks at what the polls find.
+    /// Tells whether the first in line waits for what the polls find.
     waits: bool,
     handed_on: u32,
 }

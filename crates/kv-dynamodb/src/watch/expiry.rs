@@ -7,10 +7,10 @@ use kv_core::{
 };
 use tokio::sync::Notify;
 
-/// How many that have expired are looked at together.
+/// The most expired subjects that are looked at together.
 const MAX: usize = 100;
 
-/// What somebody watches and can expire.
+/// A thing that somebody watches, and that can expire.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
     /// A key.

@@ -47,7 +47,7 @@ pub(crate) struct Reading {
     expiries: Arc<Expiries>,
 }
 
-/// Why nothing is told any more.
+/// The reason why the reader tells nothing any more.
 pub(crate) enum End {
     /// Something is in the way that lasts.
     Lasting(Error),

@@ -32,10 +32,10 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys a page of a list has, with and without their values.
+/// The most keys of one page of a list: with their values, and without them.
 const MAX_VALUES: usize = 1000;
 const MAX_KEYS: usize = 4000;
-/// How many values are fetched at once.
+/// The most values that one request fetches.
 const MAX_FETCHED: usize = 100;
 
 /// [`Store::watch`](kv_core::driver::Store::watch).
@@ -47,7 +47,7 @@ pub(crate) fn start(core: Arc<Core>, target: &Target, options: &WatchOptions) ->
     Ok(watch::start(Watched { core, target, each_request, following: None, lost: None }))
 }
 
-/// What one watch is about.
+/// The source of one watch.
 struct Watched {
     core: Arc<Core>,
     target: Target,
@@ -144,7 +144,8 @@ impl Source for Watched {
         }
     }
 
-    /// What another tool wrote has no place in the order of versions.
+    /// Tells whether `found` is newer than `delivered`. A foreign version always counts as newer,
+    /// since it has no place in the order of versions.
     fn follows(&self, delivered: Version, found: Version) -> bool {
         is_foreign(found) || found > delivered
     }

@@ -23,7 +23,7 @@ use std::{
 /// A put of which the service could have known for so long is told what is left of its TTL.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How long a key that is put lives.
+/// The life of a key that is put: for ever, for a TTL, or under a lease.
 #[derive(Debug)]
 pub(super) struct Life {
     ttl: Option<Duration>,

@@ -13,7 +13,7 @@ use kv_core::{
     driver::{Deadline, Expect, ReadOptions},
 };
 
-/// Whether a write happened, or what hindered it.
+/// The result of a write: done, or refused by its precondition.
 #[derive(Debug)]
 pub(super) enum Wrote<T> {
     Done(T),

@@ -23,7 +23,7 @@ use kv_core::{
 use std::{collections::HashMap, sync::Arc};
 use tokio::task::JoinSet;
 
-/// How many keys one batch of a deletion has, and one request of it.
+/// The most keys of one batch of a deletion, and of one request in it.
 const DELETED: usize = 200;
 const DELETIONS: usize = 25;
 

@@ -13,7 +13,8 @@ use std::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-/// What is under way for longer has most likely lost its answer, and may take effect at any time: nobody waits for it.
+/// The longest wait for a write that is under way: one that takes longer has most likely lost its
+/// answer, and may take effect at any time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Busy = HashMap<u64, Arc<RwLock<()>>>;

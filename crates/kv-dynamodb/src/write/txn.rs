@@ -36,18 +36,18 @@ const REPEATABLE: Duration = Duration::from_secs(5 * 60);
 const TOO_OLD: &str =
     "DynamoDB: no answer to the transaction within five minutes, after which a repeat may not be known";
 
-/// What a transaction does with one item: the service allows one action on each.
+/// The part of a transaction that concerns one item: the service allows one action on each item.
 #[derive(Default)]
 struct Action {
-    /// Where the conditions on it are in the transaction.
+    /// Holds the indexes of the transaction's conditions on this item.
     conditions: Vec<usize>,
     write: Option<usize>,
 }
 
-/// How a transaction ended on the service.
+/// The end of a transaction on the service.
 enum Ended {
     Done,
-    /// What hindered it, by action.
+    /// Holds, for each action whose condition was not true, the item that the service found.
     Cancelled(Vec<Option<Option<Found>>>),
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 type Item = HashMap<String, AttributeValue>;
 
-/// Where, and which attribute.
+/// The kinds of partition, and the attribute that is damaged in each.
 const WAYS: [(&str, &str); 6] = [
     ("kv:", "ver"),
     ("kv-lock:", "token"),
@@ -22,7 +22,7 @@ const WAYS: [(&str, &str); 6] = [
     ("kv-lease:", "ends"),
     ("kv-lock:", "ends"),
 ];
-/// What the attribute was before.
+/// The attribute that keeps the damaged one's old value.
 const ASIDE: &str = "aside";
 
 /// One way after another, in all tables.
@@ -68,7 +68,7 @@ fn nonsense(attribute: &str) -> AttributeValue {
     }
 }
 
-/// Whether it was as the condition says.
+/// Sends the update; tells whether its condition was true.
 async fn done(update: UpdateItemFluentBuilder) -> Result<bool, Failure> {
     match update.send().await {
         Ok(_) => Ok(true),

@@ -1,4 +1,5 @@
-//! What stands in front of the emulator: counts requests by operation, and answers some in its place.
+//! A proxy in front of the emulator, which counts requests by operation, and answers some in its
+//! place.
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use kv_testsuite::Failure;
@@ -14,7 +15,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Debug)]
 pub enum Trouble {
     /// It does not arrive; the service answers this error, with this status.
@@ -33,7 +34,7 @@ pub enum Trouble {
 struct State {
     counts: BTreeMap<String, u64>,
     troubles: Vec<(String, Trouble)>,
-    /// What all requests have.
+    /// Holds the trouble of all requests.
     every: Option<Trouble>,
     /// The service's clock is so far ahead.
     ahead: Duration,
@@ -163,7 +164,7 @@ impl Message {
         Self { head, body: body.as_bytes().to_vec() }
     }
 
-    /// What the service says in its own words.
+    /// Makes an answer with an error in the form of the service.
     fn refusal(status: u16, kind: &str, said: &str) -> Self {
         let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"{said}"}}"#);
         Self::answer(status, "application/x-amz-json-1.0", &body)
@@ -175,7 +176,7 @@ impl Message {
 }
 
 impl State {
-    /// Why the service refuses the request, by who signed it and when.
+    /// Returns the refusal of the request, by its access key and by the date of its signature.
     fn refuses(&self, request: &Message) -> Option<Message> {
         let by = request.header("authorization").unwrap_or_default();
         if self.known.as_ref().is_some_and(|known| !by.contains(&format!("Credential={known}/"))) {

@@ -223,8 +223,10 @@ impl Tool {
         (table, HashMap::from(key.map(|(name, value)| (name.into(), AttributeValue::S(value)))))
     }
 
-    /// What is there of ours. Not counted, and taken away here where one clears up: what other tools wrote under names that are no keys, the
-    /// records of free locks, which stay for a day because they hold the tokens, and what ended by its TTL.
+    /// Lists this library's items below the prefix. Three kinds are not listed, and are deleted
+    /// here if `clears` is set: items of other tools under names that are no keys, records of free
+    /// locks, which stay for a day because they hold the tokens, and items that ended by their
+    /// TTL.
     async fn ours(&self, prefix: &str, clears: bool) -> Result<Vec<String>, Failure> {
         let (mut left, (table, prefix)) = (Vec::new(), self.place(prefix));
         for area in ["kv", "kv-lease", "kv-lock"] {

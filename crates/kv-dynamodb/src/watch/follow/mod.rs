@@ -23,27 +23,30 @@ use std::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-/// How often a shard is asked for records. Each shard may be read by two processes, each five times
-/// a second.
+/// Sets the pause between two requests for records of one shard. The service lets two processes
+/// read a shard, each five times a second.
 const POLL: Duration = Duration::from_millis(200);
 /// So many records at once: there may be more already.
 const MANY: usize = 500;
-/// How often the shards are listed while one has ended whose children are not listed yet.
+/// Sets the pause between two listings of the shards, while a shard has ended whose children are
+/// not listed yet.
 const LIST: Duration = Duration::from_millis(500);
-/// How often they are listed anyway: of two children of one shard, the other may be listed later.
+/// Sets the pause between listings at other times: of two children of one shard, the service may
+/// list one later than the other.
 const LIST_ANYWAY: Duration = Duration::from_secs(30);
 /// So long after the end of a shard they are listed with every look.
 const LATELY: Duration = Duration::from_secs(60);
-/// How often one looks whether it still is the table's stream: a table that was deleted and made
-/// anew has another.
+/// Sets the pause between two checks that the stream is still the table's: a table that was
+/// deleted and made anew has another stream.
 const LOOK: Duration = Duration::from_secs(5);
 /// So long a stream may be off, as it is while its view is changed, before watches end.
 const OFF: Duration = Duration::from_secs(60);
 
-/// Why a request to the stream failed.
+/// The reason why a request to the stream failed.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// What is to be read is gone: more than 24 hours old, or the iterator more than 15 minutes.
+    /// The records are gone, since they are more than 24 hours old, or the iterator is, which the
+    /// service drops after 15 minutes.
     Gap,
     /// The stream is switched off, and why that matters.
     Off(Error),
@@ -56,7 +59,7 @@ impl From<Failure> for ReadError {
     }
 }
 
-/// Where one begins to read a shard.
+/// The place in a shard from which it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// Behind its newest record.
@@ -64,7 +67,7 @@ pub(crate) enum Begin {
     TrimHorizon,
 }
 
-/// What was read: records, and where to go on; nowhere at the end of a shard.
+/// The records of one answer, and the iterator for the next request; `None` at the end of a shard.
 pub(crate) type Read<R> = (Vec<R>, Option<String>);
 
 /// The stream of a table.
@@ -79,7 +82,7 @@ pub(crate) trait ShardSource: Send + Sync + 'static {
     fn records(&self, iterator: &str) -> impl Future<Output = Result<Read<Self::Record>, ReadError>> + Send;
 }
 
-/// Who is told what the stream says.
+/// The receiver of what the stream says.
 pub(crate) trait RecordHandler<R>: Send + Sync + 'static {
     /// From here on every record is told.
     fn live(&self);
@@ -89,7 +92,7 @@ pub(crate) trait RecordHandler<R>: Send + Sync + 'static {
     fn missed(&self);
 }
 
-/// What is ridden out.
+/// The state of an outage that the follower rides out.
 struct Ride {
     backoff: Backoff,
     outage: Outage,
