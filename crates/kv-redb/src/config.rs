@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The settings of a store.
 
 use crate::{engine::Options, store::Redb};
 use kv_core::{
@@ -7,7 +7,7 @@ use kv_core::{
 };
 use std::path::PathBuf;
 
-/// How a store is opened: where its file is, and how it is used.
+/// The settings of a store: the place of its file, and the way in which the file is used.
 ///
 /// Clients of one file in one process share it: its cache, clock, check and quick repair are then those of the client
 /// that opened it first; the prefix is each client's own.
@@ -141,35 +141,36 @@ impl Config {
         Ok(self.raw_prefix.clone())
     }
 
-    /// How many bytes of the file are kept in memory at most: 64 MiB unless told otherwise.
+    /// Sets how many bytes of the file are kept in memory at most: 64 MiB by default.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;
         self
     }
 
-    /// Whether opening reads the whole file and compares all checksums, so that damage is an error at once; it is unless
-    /// told otherwise. It takes seconds for each GB: switch it off for large files that lie on a disk which finds damage
-    /// itself. Without it damage is not found at all, unless redb stumbles over it: a page that is read is not compared
-    /// with its checksum, and wrong bytes are given out as values. What follows a crash is checked in any case, without
-    /// [`quick_repair`](Self::quick_repair).
+    /// Sets whether opening reads the whole file and compares all checksums, so that damage is an
+    /// error at once; it does by default. The check takes seconds for each GB: switch it off for
+    /// large files on a disk that finds damage itself. Without the check most damage is never
+    /// found: redb does not compare a page that it reads with its checksum, and wrong bytes are
+    /// given out as values. After a crash the file is checked in any case, unless
+    /// [`quick_repair`](Self::quick_repair) is on.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
     }
 
-    /// Whether each commit also saves what opening needs after a crash; it does not unless told otherwise. With it a
-    /// killed process's file opens in milliseconds, in place of seconds for each GB, and each commit takes about twice
-    /// as long. For large files.
+    /// Sets whether each commit also saves what opening needs after a crash; it does not by
+    /// default. With this setting the file of a killed process opens in milliseconds, in place of
+    /// seconds for each GB, and each commit takes about twice as long. It is for large files.
     #[must_use]
     pub fn quick_repair(mut self, quick: bool) -> Self {
         self.quick_repair = quick;
         self
     }
 
-    /// What measures TTLs while the file is open; for tests. Not [`Clock::tokio`]: the thread that writes has a runtime of
-    /// its own, whose time nobody pauses.
+    /// Sets the clock that measures TTLs while the file is open; for tests. [`Clock::tokio`] is
+    /// refused: the thread that writes has a runtime of its own, whose time nobody pauses.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;

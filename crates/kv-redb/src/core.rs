@@ -1,5 +1,5 @@
-//! What all rooms take: the client of the file, the names below its prefix, the limits, and what is given back in the
-//! background.
+//! The parts that every call uses: the client of the file, the names below its prefix, the limits,
+//! and what is given back in the background.
 
 use crate::{
     engine::{self, Batch, Client, Done, Engine, Options, Reading, Snapshot, View},
@@ -43,11 +43,11 @@ fn capabilities() -> Capabilities {
     c
 }
 
-/// What the store, its streams, guards and leases share.
+/// The state that a store shares with its streams, guards and leases.
 pub(crate) struct Core {
     client: Client,
     pub(crate) view: Arc<View>,
-    /// What is given back in the background.
+    /// Holds the tasks that give locks and leases back in the background.
     pub(crate) tasks: Tasks,
     pub(crate) capabilities: Capabilities,
 }

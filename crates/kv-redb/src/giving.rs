@@ -40,7 +40,7 @@ impl Giving {
         Nothing(self.done.clone())
     }
 
-    /// Whether it was still held.
+    /// Gives it back; tells whether it was still held.
     pub(crate) async fn run(self, within: Duration) -> Result<bool> {
         let (work, engine) = (self.work.clone(), self.core.engine()?);
         let answer = engine.write(Deadline::after(within), 0, move |batch| work(batch)).await;

@@ -72,8 +72,9 @@
 //! walk most damage is never found, and wrong bytes are read as values. [`Config::quick_repair`] saves with each commit what that walk would find out: opening takes
 //! milliseconds then, and a lone put twice as long, so it is for files of many GB, with `verify` off.
 //!
-//! What the tables say is checked besides: a counter, token or time that no store can have come to is `Corrupt` at opening,
-//! a version above the counter is `Corrupt` for who would replace the key, and deleting the key is the way out.
+//! Besides, the content of the tables is checked: a counter, token or time that no store can have
+//! reached is `Corrupt` at opening. A key whose version is above the counter is `Corrupt` for
+//! whoever would replace it; deleting the key is the way out.
 //!
 //! # Differences and limits
 //! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.

@@ -1,4 +1,4 @@
-//! What keys and locks are called in the file, and back.
+//! The names of keys and locks in the file, and the keys and locks of names.
 
 use kv_core::Key;
 use std::sync::Arc;

@@ -29,7 +29,8 @@ impl Redb {
         Ok(Self { core: Arc::new(Core::open(options, prefix).await?) })
     }
 
-    /// What was done since the file was opened: so it can be seen how many writes share a commit.
+    /// Returns counts of what was done since the file was opened, which show how many writes share
+    /// a commit.
     ///
     /// # Errors
     /// [`Closed`](kv_core::ErrorKind::Closed) after [`close`](Store::close).

@@ -1,5 +1,6 @@
-//! What the tables of a file say is checked before it is believed: damage that redb's checksums do not show, because a
-//! tool wrote it, is `Corrupt` before anything is written, and never a panic.
+//! The content of a file's tables is checked before it is believed. Damage that redb's checksums
+//! do not show, because a tool wrote it, is `Corrupt` before anything is written, and never a
+//! panic.
 
 use kv_core::{ErrorKind, Kv, Result};
 use kv_redb::Config;

@@ -18,7 +18,8 @@ const FILE: &str = "KV_REDB_TEST_FILE";
 /// Below the smallest lock TTL nothing of a round before can be in the way of the next.
 const WRITERS: u32 = 8;
 
-/// What one round was told: key, value and version of each acknowledged put; the tokens of the lock.
+/// The answers that one round was told: key, value and version of each acknowledged put, and the
+/// tokens of the lock.
 #[derive(Default)]
 struct Told {
     puts: BTreeMap<String, (String, Version)>,

@@ -12,7 +12,8 @@ async fn open(file: &std::path::Path) -> Result<(Kv, Arc<Redb>)> {
     Ok((Kv::new(store.clone()), store))
 }
 
-/// How many puts these callers made together, and in how many commits.
+/// Has the callers put keys at the same time; returns how many puts they made together, and in how
+/// many commits.
 async fn load(kv: &Kv, store: &Redb, callers: u64, each: u64) -> Result<(u64, u64)> {
     let before = store.stats()?;
     let mut tasks = Vec::new();

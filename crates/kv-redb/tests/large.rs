@@ -11,7 +11,7 @@ fn large(byte: u8) -> Bytes {
     vec![byte; LARGEST].into()
 }
 
-/// How many bytes this process has written.
+/// Returns how many bytes this process has written.
 #[cfg(target_os = "linux")]
 fn written() -> usize {
     let io = std::fs::read_to_string("/proc/self/io").unwrap();

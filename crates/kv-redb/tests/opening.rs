@@ -1,4 +1,4 @@
-//! What opening refuses, with which words, and what happens when the disk is full.
+//! The errors of opening, their words, and the behaviour of a store whose disk is full.
 
 use kv_core::{Error, ErrorKind, Result, WatchEvent};
 use kv_redb::Config;

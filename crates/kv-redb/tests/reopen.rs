@@ -1,4 +1,4 @@
-//! What survives closing and opening: versions, expiry, leases, lock tokens.
+//! State that survives closing and opening: versions, expiry, leases, lock tokens.
 
 use kv_core::{
     Kv, Result,

@@ -1,4 +1,4 @@
-//! What URLs spell, and which are refused.
+//! The settings in URLs, and the URLs that are refused.
 
 use kv_core::{ErrorKind, Result, StoreUrl, backend::Clock};
 use kv_redb::Config;

@@ -1,4 +1,4 @@
-//! What the clients, the reads and the writer of one open file share.
+//! The state that the clients, the reads and the writer of one open file share.
 
 use super::{
     batch::{Batch, Done},
@@ -26,13 +26,13 @@ use std::{
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-/// How many jobs wait before callers wait to queue.
+/// The number of jobs that the queue takes; callers wait while it is full.
 const QUEUE: usize = 1_024;
 
 /// The file, or why it cannot be used now.
 type Slot = Result<Database>;
 
-/// What was done since the file was opened, by all clients of this process.
+/// Counts of what was done since the file was opened, by all clients of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -40,7 +40,7 @@ pub struct Stats {
     pub commits: u64,
     /// Keys that were put or deleted by them, expiry included.
     pub writes: u64,
-    /// How often the file had to be opened again after an error of its disk.
+    /// Counts how often the file had to be opened again after an error of its disk.
     pub reopened: u64,
 }
 
@@ -54,9 +54,9 @@ pub(crate) struct Engine {
     database: RwLock<Slot>,
     /// Wakes the writer to see whether the file still serves.
     pub(super) look: Notify,
-    /// How often it has looked.
+    /// Counts how often the writer has looked whether the file still serves.
     pub(super) looked: watch::Sender<u64>,
-    /// How many reads are on threads of their own at a time.
+    /// Limits the reads that run at the same time, each on a thread of its own.
     pub(super) readers: Arc<Semaphore>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     pub(super) living: Shared,
@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     ids: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,
-    /// How often the file was opened again after a failure.
+    /// Counts how often the file was opened again after a failure.
     pub(super) reopened: AtomicU64,
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum Event {
     Freed { name: Arc<str>, version: Version },
 }
 
-/// What is seen under one prefix: the watches of all clients that use it.
+/// The view of one prefix: the watches of all clients that use it.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) prefix: Arc<str>,

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-/// What a redb file begins with.
+/// The bytes with which every redb file begins.
 const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 fn refused(why: String) -> Error {
@@ -53,7 +53,7 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// How the file is opened.
+/// The way in which the file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// Made when it is not there; every page is checked when `verify` says so, or a crash has to be repaired.
@@ -125,7 +125,7 @@ fn empty(file: &mut File) {
     }
 }
 
-/// Which file it is, whatever its path.
+/// The identity of a file, whatever its path: its device and inode, where the system tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(Option<(u64, u64)>);
 

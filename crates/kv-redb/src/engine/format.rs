@@ -44,10 +44,10 @@ pub(crate) fn inline(value: &[u8]) -> Inline<'_> {
 pub(crate) const COUNTER: &str = "counter";
 pub(crate) const SEEN: &str = "seen";
 const FORMAT: &str = "format";
-/// What this code reads and writes.
+/// The version of the format that this code reads and writes.
 pub(crate) const VERSION: u64 = 1;
 
-/// What the file says at opening.
+/// The numbers, leases and locks that the file has when it is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     /// The last number that was given out.
@@ -62,19 +62,20 @@ pub(crate) struct Stored {
     pub(crate) locks: Vec<(String, u64, u64)>,
 }
 
-/// What no store has counted to: more is damage, and less leaves room for all that is added to it.
+/// A count that no store has reached: a greater one is damage, and a smaller one leaves room for
+/// all that is added to it.
 const MOST: u64 = 1 << 62;
 /// The year 10,000, in milliseconds: no clock has been there.
 const LATEST: u64 = 253_402_300_800_000;
 
-/// Why a file that redb could open is not ours.
+/// The reason why a file that redb could open is no store of this crate.
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// Tables of another program.
     Foreign(String),
     /// A format that this code does not know.
     Format(u64),
-    /// What the tables say cannot be, in these words.
+    /// The tables hold what no store writes; the text says what.
     Damaged(String),
     /// redb's own.
     Failed(redb::Error),
@@ -87,8 +88,9 @@ impl<E: Into<redb::Error>> From<E> for Refused {
 }
 
 impl Stored {
-    /// Whether these numbers can be what a store of ours wrote: what was given out once must not be given out again, so
-    /// nothing is written by numbers that may have been damaged.
+    /// Checks that a store can have written these numbers; the error says which one it cannot
+    /// have. Otherwise a number that was given out could be given out again, so nothing is written
+    /// from damaged ones.
     fn check(&self) -> Result<(), String> {
         let Self { counter, seen, leases, locks, .. } = self;
         if *counter > MOST {

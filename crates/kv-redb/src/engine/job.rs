@@ -1,4 +1,4 @@
-//! What the writer is asked to do.
+//! The jobs that the writer is asked to do.
 
 use super::batch::{Batch, Done};
 use kv_core::Result;
@@ -36,9 +36,10 @@ impl Drop for Ticket {
 
 /// One command in the writer's queue.
 pub(crate) trait Job: Send {
-    /// Whether its caller still wants it; from here on it cannot be taken back.
+    /// Takes the job up, after which its caller cannot take it back; `false` when the caller has
+    /// taken it back before.
     fn take_up(&self) -> bool;
-    /// How many bytes it writes, about; none for what makes room.
+    /// Returns about how many bytes the job writes; 0 for a job that makes room.
     fn size(&self) -> usize;
     /// Does it.
     fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error>;

@@ -22,7 +22,7 @@ impl Moment {
         self.at.now
     }
 
-    /// Whether no commit was done since.
+    /// Tells whether no commit was done since this moment.
     pub(crate) fn is_last(&self) -> bool {
         self.living.lock().past.commits() == self.at.commits
     }

@@ -1,4 +1,4 @@
-//! How a file is opened, as the engine takes it from a configuration.
+//! The settings with which the engine opens a file.
 
 use kv_core::backend::Clock;
 use std::path::PathBuf;

@@ -18,13 +18,14 @@ pub(crate) enum Ended {
 
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    /// How many commits are done, in memory too.
+    /// Counts the commits whose changes are in memory too.
     commits: u64,
     /// By which commit it ended, and until when it would have lived.
     ended: HashMap<Ended, (u64, u64)>,
     /// The same, the first commit first.
     order: VecDeque<(u64, Ended)>,
-    /// How many reads are under way that began behind so many commits.
+    /// Counts the reads that are under way, by the number of commits that were done when they
+    /// began.
     reads: BTreeMap<u64, usize>,
 }
 
@@ -41,13 +42,13 @@ impl Past {
         self.ended.get(&ended).is_none_or(|(commit, until)| *commit <= at.commits || *until <= at.now)
     }
 
-    /// What was noted has come to be.
+    /// Counts the commit of what was noted.
     pub(crate) fn commit(&mut self) {
         self.commits += 1;
         self.forget();
     }
 
-    /// What was noted has not come to be.
+    /// Drops what was noted since the last commit, since its batch failed.
     pub(crate) fn undo(&mut self) {
         while let Some((_, ended)) = self.order.pop_back_if(|(commit, _)| *commit > self.commits) {
             self.ended.remove(&ended);

@@ -1,4 +1,4 @@
-//! Which files are open in this process: the clients of one file share one engine.
+//! The files that are open in this process: the clients of one file share one engine.
 
 use super::{blocking::blocking, common::Engine, file};
 use crate::error;

@@ -14,12 +14,12 @@ use kv_core::{
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use std::{ops::Bound, sync::Arc};
 
-/// What a page holds at most.
+/// The most items of one page.
 const ITEMS: usize = 1_000;
 /// A page takes no further entry when its values are this many bytes already.
 const BYTES: usize = 1 << 20;
 
-/// Why a read did not end.
+/// The reason why a read failed.
 #[derive(Debug)]
 pub(crate) enum Reading {
     Failed(redb::Error),
@@ -109,7 +109,8 @@ impl Snapshot {
         Ok(Bytes::copy_from_slice(value.value()))
     }
 
-    /// Whether a row is still there, be its end written yet or not: what has ended is gone at once.
+    /// Tells whether a row is still there. A row whose end has come is gone at once, even before
+    /// the writer has cleared it away.
     fn lives(&self, expiry: u64, lease: u64) -> bool {
         (expiry == 0 || expiry > self.at.now()) && (lease == 0 || !self.at.is_over(lease))
     }

@@ -1,4 +1,5 @@
-//! What the writer keeps in memory: who holds and waits for locks, which leases live, what ends next.
+//! The state that the writer keeps in memory: the holders and contenders of locks, the leases that
+//! live, and what ends next.
 
 use super::{
     format::Stored,
@@ -42,12 +43,12 @@ pub(crate) struct Leased {
     pub(crate) until: u64,
 }
 
-/// What a change in memory replaced, for a batch that is not committed.
+/// The state that a change in memory replaced, for a batch that is not committed.
 #[derive(Debug)]
 pub(crate) enum Replaced {
     Lock(Arc<str>, Option<Held>),
     Lease(u64, Option<Leased>),
-    /// Whether keys of a lease that is over were still to be cleared away.
+    /// Tells whether the lease, which is over, still had keys to clear away.
     Rest(u64, bool),
 }
 
@@ -61,8 +62,8 @@ pub(crate) struct State {
     living: Shared,
 }
 
-/// What lives, in reach of those who renew it: a renewal must not wait for a commit, which a slow disk or a large value
-/// makes longer than a TTL.
+/// The locks and leases that live, in reach of those who renew them: a renewal must not wait for a
+/// commit, which a slow disk or a large value makes longer than a TTL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared(Arc<Mutex<Living>>);
 
@@ -107,7 +108,7 @@ impl State {
         self.counter
     }
 
-    /// When there is something to be ended or cleared away next.
+    /// Returns the moment at which something is to be ended or cleared away next.
     pub(crate) fn due(&self) -> Option<u64> {
         let living = self.living();
         let lease = living.lease_expiries.first().map(|(at, _)| at);
@@ -136,12 +137,12 @@ impl Living {
         self.lock_expiries.first().filter(|(at, _)| *at <= now).map(|(_, name)| name.clone())
     }
 
-    /// Whether a lease lives, for the writer.
+    /// Tells whether a lease lives at this moment, as the writer sees it.
     pub(crate) fn lives(&self, lease: u64, now: u64) -> bool {
         self.leases.get(&lease).is_some_and(|life| life.until > now)
     }
 
-    /// Who holds a lock, for the writer.
+    /// Returns the holder of a lock at this moment, as the writer sees it.
     pub(crate) fn holder(&self, name: &str, now: u64) -> Option<Held> {
         self.holders.get(name).filter(|held| held.until > now).copied()
     }
@@ -156,8 +157,8 @@ impl Living {
         Replaced::Rest(lease, was_left)
     }
 
-    /// Whether a lease was over at this moment: its time had passed, so that nothing renewed it, though its end may not
-    /// have been written; or its end was.
+    /// Tells whether a lease was over at this moment: its end was written, or its time had passed,
+    /// after which nothing renews it.
     pub(crate) fn is_over(&self, lease: u64, at: At) -> bool {
         match self.leases.get(&lease) {
             Some(life) => life.until <= at.now,
@@ -173,7 +174,8 @@ impl Living {
         }
     }
 
-    /// What a batch makes of the holder of a lock.
+    /// Replaces the holder of a lock within a batch, and notes the end of the one before for reads
+    /// that are under way.
     pub(crate) fn hands_on(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
         if let Some(before) = self.holders.get(name) {
             self.past.note(Ended::Lock(before.token), before.until);
@@ -181,7 +183,7 @@ impl Living {
         self.set_holder(name, held)
     }
 
-    /// What a batch makes of a lease that ends.
+    /// Ends a lease within a batch, and notes its end for reads that are under way.
     pub(crate) fn ends(&mut self, lease: u64) -> Replaced {
         if let Some(life) = self.leases.get(&lease) {
             self.past.note(Ended::Lease(lease), life.until);

@@ -4,7 +4,7 @@
 use kv_core::backend::{Clock, Instant};
 use std::time::{Duration, SystemTime};
 
-/// What is added to a key's TTL, so that the time that its commit takes is not taken from it.
+/// The time that is added to a key's TTL, so that its commit takes nothing from the TTL.
 pub(crate) const SLACK: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]

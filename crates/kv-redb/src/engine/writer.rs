@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 const JOBS: usize = 1_024;
 /// A batch takes no further job when it writes this many bytes already.
 const BYTES: usize = 16 << 20;
-/// How long the writer waits after a failure before it tries again on its own.
+/// The time that the writer waits after a failure before it tries again without a caller's job.
 const PAUSE: Duration = Duration::from_secs(1);
 
 type Jobs = VecDeque<Box<dyn Job>>;
@@ -39,7 +39,8 @@ pub(crate) struct Writer {
     pub(crate) doubt: Option<Doubt>,
     /// Not before this moment is anything tried that no caller asked for.
     pub(crate) pause: Option<Instant>,
-    /// Whether the last batch found no space: then what makes room goes first, and on its own.
+    /// Tells whether the last batch found no space. Then jobs that make room go first, and every
+    /// other job is a batch of its own.
     pub(crate) full: bool,
 }
 

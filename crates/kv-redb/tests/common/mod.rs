@@ -58,7 +58,7 @@ impl File {
     }
 }
 
-/// What knows nothing of the prefix: clients of other ones.
+/// The foreign tool: clients of other prefixes.
 #[async_trait]
 impl Foreign for File {
     async fn put(&self, name: &str, value: Bytes) {

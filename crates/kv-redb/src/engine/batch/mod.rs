@@ -1,4 +1,4 @@
-//! What happens within one transaction of the writer.
+//! The work within one transaction of the writer.
 
 mod held;
 
@@ -13,17 +13,18 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// What a job gives: the outer error ends the whole batch, the inner one is this caller's answer.
+/// The result of a job: the outer error ends the whole batch, the inner one is the answer to this
+/// job's caller.
 pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
 type Redb<T> = std::result::Result<T, redb::Error>;
 /// The token that one who waited is to be told.
 pub(crate) type Owed = (oneshot::Sender<Result<u64>>, u64);
 
-/// What one batch clears away of locks, of keys of leases, and of expired keys, so that no caller waits for all of a
-/// million. Of what is left nobody sees anything.
+/// The most that one batch clears away of each: locks, keys of leases, expired keys. So no caller
+/// waits until a million of them are cleared away; nobody sees those that are left.
 const SWEPT: usize = 1_000;
 
-/// How long a key lives.
+/// The life of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lives {
     Always,
@@ -31,7 +32,7 @@ pub(crate) enum Lives {
     Under(u64),
 }
 
-/// How an acquisition went.
+/// The result of an acquisition.
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// With the token.
@@ -52,14 +53,14 @@ pub(crate) struct Batch<'t> {
     state: &'t mut State,
     trace: &'t mut Trace,
     now: u64,
-    /// How many more keys of leases it clears away.
+    /// Counts how many more keys of leases this batch may clear away.
     room: usize,
 }
 
-/// What a batch leaves outside of its transaction.
+/// The results of a batch outside of its transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    /// Whether there is something to commit.
+    /// Tells whether there is something to commit.
     changed: bool,
     /// The counter of the commit, once there is one to make.
     pub(crate) stamp: Option<u64>,
@@ -70,7 +71,7 @@ pub(crate) struct Trace {
     pub(crate) owed: Vec<Owed>,
 }
 
-/// What a row that is gone had besides its value.
+/// The fields of a row, without its value.
 #[derive(Clone, Copy)]
 struct Old {
     version: u64,
@@ -173,13 +174,13 @@ impl Batch<'_> {
         })
     }
 
-    /// Whether reads see nothing of the row any more.
+    /// Tells whether reads see nothing of the row any more.
     fn is_over(&self, old: Old) -> bool {
         let leaseless = old.lease != 0 && !self.state.living().lives(old.lease, self.now);
         (old.expiry != 0 && old.expiry <= self.now) || leaseless
     }
 
-    /// Whether a put may live like this.
+    /// Refuses a put under a lease that has ended.
     pub(crate) fn may_live(&self, lives: Lives) -> Result<()> {
         match lives {
             Lives::Under(lease) if !self.state.living().lives(lease, self.now) => Err(Error::new(
