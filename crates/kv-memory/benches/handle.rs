@@ -1,5 +1,5 @@
-//! What the handle costs: time and allocations of calls through [`Kv`] over the store in memory, beside the store's own.
-//! `cargo bench -p kv-memory`.
+//! Measures the cost of the handle: time and allocations of calls through [`Kv`] over the store in
+//! memory, beside those of the store alone. `cargo bench -p kv-memory`.
 
 use divan::{AllocProfiler, Bencher, black_box};
 use kv_core::{

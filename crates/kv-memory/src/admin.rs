@@ -31,7 +31,8 @@ impl Memory {
         data.lease(id).is_ok_and(|id| data.evict_lease(id, "an administrator ended it"))
     }
 
-    /// What is stored under this whole name, whatever the client's prefix: any text, in normal form or not.
+    /// Returns the value under this whole name, whatever the client's prefix. The name is any
+    /// text, in normal form or not.
     pub fn raw_get(&self, name: &str) -> Option<Bytes> {
         self.0.look().entries.get(name).map(|record| record.value().clone())
     }
@@ -57,8 +58,9 @@ impl Memory {
         self.0.look().remove(name)
     }
 
-    /// What is held below this client's prefix beside data: internal keys, leases, locks and watches, in words. For tests
-    /// that a program leaves nothing behind; what it dropped is given back in the background, a moment later.
+    /// Lists, in words, what exists below this client's prefix beside data: internal keys, leases,
+    /// locks and watches. It is for tests that a program leaves nothing behind. What the program
+    /// dropped is given back in the background, a moment later.
     pub fn leftovers(&self) -> Vec<String> {
         let (data, prefix) = (self.0.look(), &*self.0.prefix);
         let internal =

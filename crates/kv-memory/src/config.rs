@@ -1,4 +1,4 @@
-//! Which store is opened, and how.
+//! The settings of a store in memory.
 
 use crate::store::Memory;
 use kv_core::{
@@ -6,7 +6,7 @@ use kv_core::{
     backend::{Clock, directory_prefix},
 };
 
-/// How a store in memory is opened.
+/// The settings of a store in memory.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -29,7 +29,7 @@ pub struct Config {
     pub prefix: String,
     /// In its place, what all names begin with, byte for byte.
     pub raw_prefix: String,
-    /// What measures TTLs, leases and locks; the machine's clock without one.
+    /// Measures TTLs, leases and locks; the machine's clock does if this is `None`.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Option<Clock>,
 }

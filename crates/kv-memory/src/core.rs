@@ -1,4 +1,5 @@
-//! What all rooms take: one client of a data set, its names, the limits, and the faults that a test has planned for it.
+//! The parts that every call uses: one client of a data set, its names, the limits, and the faults
+//! that a test has planned for the client.
 
 use crate::{
     data::{Data, LockName, Name, Shared},
@@ -38,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) prefix: Name,
     pub(crate) hub: Hub,
     pub(crate) trouble: Arc<Trouble>,
-    /// What is given back in the background.
+    /// Holds the tasks that give locks and leases back in the background.
     pub(crate) tasks: Tasks,
     id: u64,
 }

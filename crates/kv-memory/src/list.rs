@@ -10,11 +10,11 @@ use kv_core::{
 };
 use std::ops::Bound;
 
-/// How much one page holds: so many items, and values of about so many bytes.
+/// The most items of one page, and the bytes of values after which it takes no further item.
 const PAGE_ITEMS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What a walk does next.
+/// The next step of a walk.
 enum Step {
     On,
     /// Leaves out what is below this directory.

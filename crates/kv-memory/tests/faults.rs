@@ -149,7 +149,8 @@ async fn a_pause_loses_locks_and_leases_by_time() {
     assert!(!guard.release().await.unwrap());
 }
 
-/// What was granted meanwhile and is over again is asked for anew.
+/// A contender that was granted the lock during a pause, and lost it again by time, asks for it
+/// anew.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_gets_the_lock_after_a_pause() {
     let (kv, faults, other) = paused_pair("waiter").await;

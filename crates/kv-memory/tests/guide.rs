@@ -1,4 +1,4 @@
-//! What `docs/testing.md` shows, run as it stands there.
+//! The pieces of `docs/testing.md`, run as they stand there.
 
 use kv_core::{Error, ErrorKind, Kv, Result, WatchEvent, backend::Clock};
 use kv_memory::{Calls, Config, Faults};

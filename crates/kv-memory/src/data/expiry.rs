@@ -1,4 +1,4 @@
-//! What ends at a moment, and who sees to it.
+//! The ends of keys, leases and locks, and the tasks that remove what is due.
 
 use super::{Data, records::Due};
 use kv_core::backend::Instant;

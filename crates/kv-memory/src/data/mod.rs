@@ -172,7 +172,7 @@ impl Data {
         }
     }
 
-    /// How many watches the clients of this prefix have.
+    /// Counts the watches that the clients of this prefix have.
     pub(crate) fn watches(&self, prefix: &str) -> usize {
         self.seats.get(prefix).into_iter().flatten().map(|(_, hub)| hub.subscribers()).sum()
     }
@@ -184,7 +184,7 @@ mod tests {
     use kv_core::{Kv, WatchEvent};
     use std::{future::Future, task::Context, time::Duration};
 
-    /// What is given back, dropped or over leaves nothing behind.
+    /// Nothing stays behind of what is given back, dropped or over.
     #[tokio::test]
     async fn nothing_grows() {
         let memory = Memory::new();

@@ -1,4 +1,4 @@
-//! What the data set holds: keys, leases, and the lines of locks.
+//! The records of the data set: keys, leases, and the queues of locks.
 
 use bytes::Bytes;
 use kv_core::{Entry, Key, Version, backend::Instant};
@@ -14,7 +14,7 @@ pub(crate) type Name = Arc<str>;
 /// A lock: the prefix that it belongs to, and its name.
 pub(crate) type LockName = (Name, Key);
 
-/// What is stored under a name.
+/// The value under a name, with its version and its life.
 pub(crate) struct Record {
     /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
     pub(super) key: Option<Key>,
@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(super) life: Life,
 }
 
-/// How long a key lives.
+/// The life of a key.
 #[derive(Clone, Copy)]
 pub(crate) enum Life {
     Forever,
@@ -31,7 +31,7 @@ pub(crate) enum Life {
     Lease(u64),
 }
 
-/// What ends at a moment.
+/// Something that ends at a moment.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Due {
     Key(Name),
@@ -53,7 +53,7 @@ impl Record {
         key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
     }
 
-    /// Whether it is the library's own, for who wrote it.
+    /// Tells whether the key is internal to the client that wrote it.
     pub(crate) fn is_internal(&self) -> bool {
         self.key.as_ref().is_some_and(Key::is_internal)
     }
@@ -82,13 +82,13 @@ pub(crate) struct Lease {
     pub(super) end: Option<End>,
 }
 
-/// Who holds a lock, and who waits for it. There is none for a lock that is free.
+/// The holder of a lock, and its queue. A free lock has none.
 pub(crate) struct Line {
     pub(super) holder: Held,
     pub(super) waiting: VecDeque<Waiter>,
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 pub(super) struct Held {
     pub(super) attempt: u64,
     pub(super) token: u64,
@@ -105,7 +105,7 @@ pub(super) struct Waiter {
     pub(super) turn: oneshot::Sender<Turn>,
 }
 
-/// What a holder begins with.
+/// The token of a new holder, and the moment from which its TTL counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn {
     pub(crate) token: u64,
@@ -113,13 +113,13 @@ pub(crate) struct Turn {
 }
 
 impl Line {
-    /// How many are in line.
+    /// Returns how many contenders wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 }
 
-/// How an acquisition begins.
+/// The first result of an acquisition.
 pub(crate) enum Asked {
     Got(Turn),
     InLine(oneshot::Receiver<Turn>),

@@ -62,7 +62,7 @@ impl Faults {
         self.trouble().plan(Fault { calls: Calls::Writes, effect: Effect::LosesAnswer, times });
     }
 
-    /// How many faults are planned that no call has met yet.
+    /// Counts the planned faults that no call has met yet.
     pub fn planned(&self) -> usize {
         self.trouble().faults().iter().map(|fault| fault.times).sum()
     }

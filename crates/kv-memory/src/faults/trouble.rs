@@ -1,4 +1,5 @@
-//! What a test has planned for the calls of one client, and what each call meets of it.
+//! The faults that a test has planned for the calls of one client, and the way in which calls meet
+//! them.
 
 use kv_core::{Error, ErrorKind, Result, backend::Mutex, driver::Deadline};
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Which calls a fault is for.
+/// The calls that a fault is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Calls {
@@ -31,21 +32,21 @@ pub(super) struct Fault {
     pub(super) times: usize,
 }
 
-/// What a call that meets a fault comes to.
+/// The effect of a fault on the call that meets it.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     Fails(ErrorKind),
     LosesAnswer,
 }
 
-/// What a call does.
+/// The kind of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Does {
     Read,
     Write,
 }
 
-/// What becomes of a call's answer.
+/// The fate of a call's answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     Comes,
@@ -68,7 +69,8 @@ impl Answer {
 /// The faults of one client.
 #[derive(Default)]
 pub(crate) struct Trouble {
-    /// Whether there are any, so that a call without looks at nothing else.
+    /// Tells whether a fault is planned or a pause is on. A call without either looks at nothing
+    /// else.
     any: AtomicBool,
     planned: Mutex<VecDeque<Fault>>,
     paused: watch::Sender<bool>,
@@ -120,7 +122,7 @@ impl Trouble {
         })
     }
 
-    /// What a call meets that is made now.
+    /// Waits for the end of a pause, then gives a call the first fault that concerns it.
     #[cold]
     pub(crate) async fn meet(&self, does: Does, deadline: Deadline) -> Result<Answer> {
         self.resumed_by(does, deadline).await?;
