@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The settings of a store.
 
 use crate::{server::Server, store::Template};
 use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix};

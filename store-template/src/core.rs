@@ -1,4 +1,5 @@
-//! What all calls take: the connection, the names, the limits, and what is given back in the background.
+//! The parts that every call uses: the connection, the names, the limits, and what is given back
+//! in the background.
 
 use crate::{names::Names, server::Server};
 use kv_core::{
@@ -11,13 +12,13 @@ use kv_core::{
 };
 use std::{future::ready, sync::Arc, time::Duration};
 
-/// What the clones of a store share.
+/// The state that the clones of a store share.
 #[derive(Debug)]
 pub(crate) struct Core {
     // DECIDE: of a cluster all members, by `Servers::new`.
     servers: Servers<Arc<Server>>,
     pub(crate) hub: Hub,
-    /// What dropped locks still give back.
+    /// Holds the tasks that give dropped locks back.
     pub(crate) tasks: Tasks,
     pub(crate) names: Names,
     pub(crate) capabilities: Capabilities,

@@ -1,8 +1,8 @@
-//! What a key is called on the server, and which key a name of the server is.
+//! The server's names of keys, and the keys of those names.
 
 use kv_core::{Directory, Key};
 
-/// Where the fallback keeps its locks.
+/// The area of internal keys in which the fallback keeps its locks.
 const LOCKS: &str = "lock";
 const BELOW_LOCKS: &str = "/.kv/lock/";
 

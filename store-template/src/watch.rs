@@ -43,7 +43,7 @@ pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -
     })
 }
 
-/// What one watch looks at.
+/// The source of one watch.
 struct Watched {
     core: Arc<Core>,
     target: Target,
