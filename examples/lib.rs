@@ -1,4 +1,5 @@
-//! What the examples share: the backends that were compiled in, by the schemes of their URLs.
+//! The code that the examples share: it opens any backend that was compiled in, by the scheme of
+//! its URL.
 
 use kv_core::{Kv, Registry, Result};
 
