@@ -2,7 +2,7 @@
 
 use kv_core::{Directory, Key, Position};
 
-/// Greater than every character that a key may hold.
+/// A character that is greater than every one in a key.
 const LAST: char = '\u{10ffff}';
 /// The longest partition key that the service takes, in bytes.
 const LONGEST: usize = 2048;
@@ -51,7 +51,7 @@ impl Names {
         LONGEST - "kv-lease:".len()
     }
 
-    /// Returns the key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for a name that is no key of this library.
     pub(crate) fn parse(name: &str) -> Option<Key> {
         Key::from_stored(name)
     }
