@@ -1,4 +1,4 @@
-//! The store: each call of the trait goes to its room.
+//! The store: each method of the trait calls the module that does it.
 
 use crate::{
     core::Core,
@@ -17,8 +17,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// A client of a store in a file.
 ///
-/// Dropping it, and all that came from it, closes the file in the background, [`close`](Store::close) at once: when it
-/// returns from the last client of the file, another process can open it.
+/// Dropping the client, and all that came from it, closes the file in the background;
+/// [`close`](Store::close) does so at once. When it returns from the last client of the file,
+/// another process can open the file.
 pub struct Redb {
     core: Arc<Core>,
 }

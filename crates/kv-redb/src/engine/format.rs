@@ -10,13 +10,14 @@
 //! | `kv.locks` | name, NUL, prefix → token, TTL, value unless it is large; only while it is held |
 //! | `kv.large` | version or token → the value of that key or lock |
 //!
-//! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
-//! [`Time`](super::time::Time). One counter gives versions, tokens and leases, so that none is given out twice; it is
-//! in the same commit as what was given.
+//! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on
+//! the scale of [`Time`](super::time::Time). One counter gives versions, tokens and leases, so
+//! that none is given out twice; it is saved in the same commit as what it numbers.
 //!
-//! Large values are apart, since redb writes a page as a whole: beside a value of 16 MiB each put or delete of a small
-//! neighbour in its page would copy those 16 MiB. By their ascending numbers each comes last in its table, where redb
-//! begins a page for what does not fit, and never joins one that is a single large value.
+//! Large values are in a table of their own, since redb writes a page as a whole: beside a value
+//! of 16 MiB each put or delete of a small neighbour in its page would copy those 16 MiB. Their
+//! numbers ascend, so each comes last in its table, where redb begins a page for what does not
+//! fit, and never joins a page that is a single large value.
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
@@ -28,15 +29,16 @@ pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("k
 pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, Inline<'_>)> = TableDefinition::new("kv.locks");
 pub(crate) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kv.large");
 
-/// Version, expiry, lease, value.
+/// A row of `kv.data`: version, expiry, lease, value.
 pub(crate) type Row<'a> = (u64, u64, u64, Inline<'a>);
 /// A value in its row, or none when it is large.
 pub(crate) type Inline<'a> = Option<&'a [u8]>;
 
-/// From this many bytes on a value is large. With the longest name a row stays within one page, of 4 KiB.
+/// The number of bytes from which on a value is large. A smaller one stays within one page of 4
+/// KiB, with the longest name.
 const LARGE_FROM: usize = 1 << 10;
 
-/// The value as its row has it.
+/// Returns the value as its row has it.
 pub(crate) fn inline(value: &[u8]) -> Inline<'_> {
     (value.len() < LARGE_FROM).then_some(value)
 }
@@ -77,7 +79,7 @@ pub(crate) enum Refused {
     Format(u64),
     /// The tables hold what no store writes; the text says what.
     Damaged(String),
-    /// redb's own.
+    /// An error of redb.
     Failed(redb::Error),
 }
 
@@ -144,7 +146,7 @@ pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
         stored.locks.push((name.value().to_owned(), token, ttl));
     }
     stored.check().map_err(Refused::Damaged)?;
-    // Opened once, so that a table of another type is found now.
+    // Each table is opened once, so that one of another type is found now.
     read.open_table(DATA)?;
     read.open_table(LEASED)?;
     read.open_table(LARGE)?;

@@ -3,7 +3,8 @@
 use kv_core::backend::Clock;
 use std::path::PathBuf;
 
-/// The settings of a file. Those of the client that opens it first hold for all clients of the process.
+/// The settings of a file. Those of the client that opens it first hold for all clients of the
+/// process.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) path: PathBuf,

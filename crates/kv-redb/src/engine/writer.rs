@@ -1,5 +1,5 @@
-//! The one thread that writes: takes all jobs that wait, does them in one transaction, commits it, tells the watches,
-//! answers the callers.
+//! The one thread that writes: it takes all jobs that wait, does them in one transaction, commits
+//! it, tells the watches, and answers the callers.
 
 use super::{
     batch::{Batch, Trace},
@@ -35,9 +35,9 @@ pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
     pub(crate) jobs: mpsc::Receiver<Box<dyn Job>>,
     pub(crate) state: State,
-    /// A batch of which it is not known whether it was committed.
+    /// Holds a batch of which it is not known whether it was committed.
     pub(crate) doubt: Option<Doubt>,
-    /// Not before this moment is anything tried that no caller asked for.
+    /// Holds the moment before which nothing is tried that no caller asked for.
     pub(crate) pause: Option<Instant>,
     /// Tells whether the last batch found no space. Then jobs that make room go first, and every
     /// other job is a batch of its own.
@@ -52,7 +52,7 @@ pub(crate) struct Doubt {
 }
 
 impl Writer {
-    /// Until the engine is stopped; what is queued then is done first.
+    /// Runs until the engine is stopped. Jobs that are queued then are done first.
     pub(crate) async fn run(mut self) {
         let engine = self.engine.clone();
         let mut waiting = Vec::with_capacity(JOBS);
@@ -74,7 +74,8 @@ impl Writer {
             }
             if waiting.is_empty() {
                 self.clear();
-                // Between two yields tokio hands out only so many messages: without one the queue would seem empty.
+                // Between two yields tokio hands out only a limited number of messages: without a
+                // yield the queue would seem empty.
                 tokio::task::yield_now().await;
             } else {
                 self.turn(waiting.drain(..).collect());
@@ -90,14 +91,15 @@ impl Writer {
 
     fn shut(self) {
         let Self { engine, jobs, state, .. } = self;
-        // Who waits for a lock learns of the end by the end of these.
+        // Contenders learn of the end when these are dropped.
         drop((jobs, state));
         *engine.database_mut() = Err(error::closed());
         places::gone(&engine.path);
         engine.gone.send_replace(true);
     }
 
-    /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for more than one batch.
+    /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for
+    /// more than one batch.
     fn clear(&mut self) {
         let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
         if due && !self.is_pausing() {
@@ -165,7 +167,7 @@ impl Writer {
             }
             jobs.into_iter().for_each(|job| job.answer(Ok(())));
             for (granted, token) in owed {
-                // Who is gone meanwhile gives it back by its own hand.
+                // A contender that is gone meanwhile gives the lock back itself.
                 let _ = granted.send(Ok(token));
             }
             return;
@@ -197,7 +199,7 @@ impl Writer {
         if trace.stamp.is_some() { Ok(write.commit()?) } else { Ok(write.abort()?) }
     }
 
-    /// For a read that failed: opens the file again, if it is the file that fails.
+    /// Opens the file again for a read that failed, if it is the file that fails.
     fn look(&mut self) {
         let serves = match self.engine.database().as_ref() {
             Ok(database) => {
@@ -211,20 +213,22 @@ impl Writer {
         self.engine.looked.send_modify(|times| *times += 1);
     }
 
-    /// Opens the file again after a failure, and settles what became of the last batch: whether it may have happened.
+    /// Opens the file again after a failure, and settles what became of the last batch; returns
+    /// whether it may have happened.
     ///
-    /// redb serves nothing after an error of the disk until the file is opened anew, which finds the last commit that is
-    /// whole.
+    /// redb serves nothing after an error of the disk until the file is opened anew, which finds
+    /// the last commit that is whole.
     fn mend(&mut self) -> bool {
         let engine = &self.engine;
-        // Reads wait here. The old one has to go first: it holds the file's lock.
+        // Reads wait here. The old database has to go first, since it holds the file's lock.
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
         let opened = error::caught(&engine.path, || {
             engine.check_place()?;
             let mut database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             if self.full {
-                // An orderly end cuts off the pages that the failed batch had got, which leaves room for deleting.
+                // Closing it in order cuts off the pages that the failed batch had got, which
+                // leaves room for deleting.
                 drop(database);
                 database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             }
@@ -245,7 +249,7 @@ impl Writer {
         let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
         let happened = stamp == Some(counter);
         if happened {
-            // Nobody was told of what it grants.
+            // Nobody was told what this batch grants, so no life begins now.
             self.state.living().begin(&[], engine.time.now());
             engine.tell(&events);
         } else {
@@ -255,7 +259,7 @@ impl Writer {
     }
 }
 
-/// The counter, and the first expiry.
+/// Reads the counter and the first expiry.
 fn stored(database: &Database) -> Result<(u64, Option<u64>), redb::Error> {
     let read = database.begin_read()?;
     let counter = read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value());
