@@ -81,7 +81,7 @@ async fn an_open_store_keeps_its_clock() {
     assert!(!second.exists("a").await.unwrap());
 }
 
-/// Every client is told of exactly what it sees, under its own names.
+/// Every client is told exactly what it sees, under its own names.
 #[tokio::test]
 async fn a_raw_prefix_is_used_byte_for_byte() {
     let memory = Memory::new();

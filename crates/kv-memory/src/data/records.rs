@@ -16,7 +16,8 @@ pub(crate) type LockName = (Name, Key);
 
 /// The value under a name, with its version and its life.
 pub(crate) struct Record {
-    /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
+    /// The key by which the name was written, so that clients of the same prefix need not make it
+    /// of the name.
     pub(super) key: Option<Key>,
     pub(super) value: Bytes,
     pub(super) version: Version,
@@ -48,7 +49,7 @@ impl Record {
         Entry::new(key, self.value.clone(), self.version)
     }
 
-    /// The key that is left of its name behind a prefix, if it is one and no internal one.
+    /// Returns the key that the name has behind a prefix, if it has one that is not internal.
     pub(crate) fn key(&self, rest: &str) -> Option<Key> {
         key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
     }
@@ -63,7 +64,8 @@ impl Record {
     }
 }
 
-/// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
+/// Returns the key that a name has behind a prefix, if it has one: `own` where the writer's prefix
+/// was the same.
 pub(super) fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
     match own {
         Some(own) if own.as_str().len() == rest.len() => Some(own.clone()),
@@ -71,14 +73,14 @@ pub(super) fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
     }
 }
 
-/// Tells an owner that its life is over, and why.
+/// A function that tells an owner that its life is over, and why.
 pub(crate) type End = Box<dyn Fn(&str) + Send>;
 
 /// A lease that is alive.
 pub(crate) struct Lease {
     pub(crate) prefix: Name,
     pub(crate) keys: BTreeSet<Name>,
-    /// Ends its owner's life early.
+    /// Tells the owner that the lease ended early.
     pub(super) end: Option<End>,
 }
 
@@ -93,11 +95,11 @@ pub(super) struct Held {
     pub(super) attempt: u64,
     pub(super) token: u64,
     pub(super) value: Bytes,
-    /// Ends the holder's life early.
+    /// Tells the holder that its lock was taken away.
     pub(super) end: Option<End>,
 }
 
-/// One who waits for a lock.
+/// A contender that waits for a lock.
 pub(super) struct Waiter {
     pub(super) attempt: u64,
     pub(super) value: Bytes,

@@ -16,16 +16,17 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Calls {
-    /// Whatever comes first.
+    /// Every call.
     Any,
-    /// `get`, `get_many`, `exists`, each page of a listing, `lock_holder`, `health`, and what a watch reads when it begins
-    /// or was cut.
+    /// `get`, `get_many`, `exists`, each page of a listing, `lock_holder`, `health`, and what a
+    /// watch reads when it begins or was cut.
     Reads,
-    /// `put`, `delete`, each batch of `delete_tree`, `transact`, `lease`, the acquisition of a lock, `adopt`.
+    /// `put`, `delete`, each batch of `delete_tree`, `transact`, `lease`, the acquisition of a
+    /// lock, `adopt`.
     Writes,
 }
 
-/// A fault that is planned, for so many calls.
+/// A planned fault, for `times` calls.
 pub(super) struct Fault {
     pub(super) calls: Calls,
     pub(super) effect: Effect,
@@ -54,7 +55,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// The answer as the caller gets it.
+    /// Returns the answer as the caller gets it.
     pub(crate) fn of<T>(self, done: Result<T>) -> Result<T> {
         match self {
             Self::Comes => done,
@@ -102,16 +103,16 @@ impl Trouble {
         *self.paused.borrow()
     }
 
-    /// Ready when nothing is frozen.
+    /// Waits until no pause is on.
     pub(crate) fn resumed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut paused = self.paused.subscribe();
         async move {
-            // The sender may go first, with its client: then nothing is frozen any more.
+            // The sender may go first, with its client: then no pause is on any more.
             let _ = paused.wait_for(|paused| !paused).await;
         }
     }
 
-    /// As [`resumed`](Self::resumed), within a deadline.
+    /// Waits as [`resumed`](Self::resumed) does, until the deadline.
     pub(crate) async fn resumed_by(&self, does: Does, deadline: Deadline) -> Result<()> {
         deadline.limit(self.resumed()).await.ok_or_else(|| {
             let why = format!("no answer within {:?}: the test has paused the store", deadline.within());
