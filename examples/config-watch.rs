@@ -5,8 +5,8 @@
 //! cargo run --example config-watch -- URL     # on the store of this URL
 //! ```
 //!
-//! An operator, here a task, changes the configuration meanwhile. The program ends when it sees the last change, and
-//! fails if its map then differs from what a listing shows.
+//! An operator, here a task, changes the configuration meanwhile. The program ends when it sees
+//! the last change, and fails if its map then differs from what a listing shows.
 
 use kv_core::{Bytes, Error, ErrorKind, Key, Kv, Result, WatchEvent};
 use std::{collections::BTreeMap, time::Duration};
@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redb://config-watch.redb".into());
     let kv = kv_examples::open(&url).await?;
-    kv.delete_tree("config-watch").await?; // what an earlier run left
+    kv.delete_tree("config-watch").await?; // removes what an earlier run left
     kv.put("config-watch/level", "info").await?;
     kv.put("config-watch/limits/requests", "100").await?;
 
@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
     kv.close().await
 }
 
-/// The configuration, until a key `done` appears in it.
+/// Follows the configuration until a key `done` appears in it, and returns it.
 async fn follow(kv: &Kv) -> Result<BTreeMap<Key, Bytes>> {
     let (mut config, mut in_sync) = (BTreeMap::new(), false);
     let mut changes = kv.watch_tree("config-watch").await?;
@@ -52,7 +52,8 @@ async fn follow(kv: &Kv) -> Result<BTreeMap<Key, Bytes>> {
                 println!("removed: {key}");
                 config.remove(&key);
             }
-            // The map is whole from here on; after an outage this comes again, behind what was missed.
+            // From here on the map is complete. After an outage `Synced` comes again, after the
+            // changes that were missed.
             WatchEvent::Synced => {
                 println!("in sync with {} keys", config.len());
                 in_sync = true;
@@ -67,7 +68,7 @@ async fn operate(kv: Kv) -> Result<()> {
     kv.put("config-watch/limits/bytes", "1048576").await?;
     kv.delete("config-watch/limits/requests").await?;
 
-    // A setting on trial: it goes by itself, and the change is seen like any other.
+    // The TTL ends this setting, and the watch sees that like any other change.
     kv.put("config-watch/trial", "on").ttl(Duration::from_secs(1)).await?;
     let mut trial = kv.watch("config-watch/trial").await?;
     loop {

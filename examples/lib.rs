@@ -1,12 +1,13 @@
-//! What the examples share: the backends that were compiled in, by the schemes of their URLs.
+//! The code that the examples share: it opens any backend that was compiled in, by the scheme of
+//! its URL.
 
 use kv_core::{Kv, Registry, Result};
 
 /// Opens any URL of the backends that this crate's features link.
 ///
 /// # Errors
-/// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a scheme that no feature links, naming those that are;
-/// else the backend's own.
+/// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a scheme that no feature links;
+/// the error names those that are linked. Otherwise the errors of the backend.
 pub async fn open(url: &str) -> Result<Kv> {
     let registry = Registry::new();
     #[cfg(feature = "memory")]

@@ -5,8 +5,8 @@
 //! cargo run --example lock -- URL     # on the store of this URL; start it several times at once
 //! ```
 //!
-//! The program fails if its claims are false: that nobody else is inside while a worker holds the lock, that no update of
-//! a worker is lost, and that the one who comes late with an old token is refused.
+//! The program fails if one of its claims is false: nobody else is inside while a worker holds the
+//! lock, no update of a worker is lost, and a late request with an old token is refused.
 
 use kv_core::{Error, ErrorKind, Kv, Result};
 use std::{
@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
     claim(written.len() == WORKERS * ROUNDS, "every round has counted")?;
     println!("{WORKERS} workers took {} turns, one at a time, and no update was lost", written.len());
 
-    // One who was replaced without noticing comes late to a resource that is no part of the store.
+    // A holder that was replaced without noticing comes late to a resource outside the store.
     let old = kv.new_lock("lock-example").acquire().await?;
     let late = old.token();
     old.release().await?;
@@ -50,13 +50,14 @@ async fn main() -> Result<()> {
     kv.close().await
 }
 
-/// Takes its turns; the numbers that it has written.
+/// Takes the turns of one worker; returns the numbers that it has written.
 async fn work(kv: Kv, printer: Arc<Printer>, worker: usize) -> Result<Vec<u64>> {
     let mut counts = Vec::new();
     for _ in 0..ROUNDS {
         let guard = kv.new_lock("lock-example").value(format!("worker {worker}")).acquire().await?;
         claim(printer.begin(guard.token()), "a new holder has the greatest token, and is alone")?;
-        // Reads, then writes what follows from it: right only if nobody else does so meanwhile.
+        // Reads, then writes what follows from the value: right only if nobody else does so
+        // meanwhile.
         let entry = kv.get("lock-example/count").await?;
         let count = entry.and_then(|e| e.text()?.parse::<u64>().ok()).unwrap_or(0) + 1;
         kv.put("lock-example/count", count.to_string()).fenced(&guard).await?;
@@ -71,12 +72,13 @@ fn claim(holds: bool, what: &'static str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::new(ErrorKind::Other, format!("not true: {what}"))) }
 }
 
-/// A resource outside the store, for one at a time: it remembers the greatest token, and refuses smaller ones.
+/// A resource outside the store, for one user at a time. It remembers the greatest token, and
+/// refuses every token that is not greater.
 #[derive(Default)]
 struct Printer(Mutex<(u64, bool)>);
 
 impl Printer {
-    /// Begins to print, unless somebody does, or a newer holder has.
+    /// Begins to print; `false` if somebody prints now, or a newer holder has printed.
     fn begin(&self, token: u64) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (newest, busy) = *state;

@@ -13,7 +13,7 @@ use std::time::Duration;
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redb://quickstart.redb".into());
     let kv = kv_examples::open(&url).await?;
-    kv.delete_tree("quickstart").await?; // what an earlier run left
+    kv.delete_tree("quickstart").await?; // removes what an earlier run left
 
     println!("# put, get, list");
     kv.put("quickstart/color", "red").await?;
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
     let second = kv.new_lock("quickstart").value("host-2").acquire().await?;
     kv.put("quickstart/plan", "by host-2").fenced(&second).await?;
     println!("host-1 gives it up: host-2 leads and writes");
-    // A leader that does not know yet that it was replaced: its write reaches the store late.
+    // A leader that does not know yet that it was replaced writes late.
     let late = kv
         .transact()
         .when(Condition::Held(proof_of_first))

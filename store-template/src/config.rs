@@ -1,9 +1,9 @@
-//! How a store is opened.
+//! The settings of a store.
 
 use crate::{server::Server, store::Template};
 use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix};
 
-/// The settings of a store; a URL spells the same.
+/// The settings of a store; a URL can give the same.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -13,24 +13,25 @@ use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix}
 /// kv.put("color", "red").await?; // at `app/color`, for those who look at the whole server
 /// # Ok(()) }
 /// ```
-// DECIDE: your settings. Those that are secret are a `kv_core::Secret`, so that no `Debug` shows them, with
-// `serde(skip_serializing)`, so that nothing writes them. TLS is a `kv_core::Tls`: it knows its parameters of a URL, and
-// refuses what is half given.
+// DECIDE: your settings. A secret one is a `kv_core::Secret`, so that no `Debug` shows it, with
+// `serde(skip_serializing)`, so that nothing writes it. TLS is a `kv_core::Tls`, which knows its
+// parameters in a URL, and refuses settings that are half given.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
-    /// The server.
+    /// Names the server.
     pub server: String,
-    /// The directory on the server that the store is.
+    /// Names the directory on the server that the store is.
     pub prefix: String,
-    /// In its place, what all names on the server begin with, byte for byte: for trees that another tool wrote.
+    /// Gives, in place of `prefix`, the bytes with which all names on the server begin: for trees
+    /// that another tool wrote.
     pub raw_prefix: String,
 }
 
 impl Config {
-    /// For the server of this name, without a prefix.
+    /// Makes the settings for the server of this name, without a prefix.
     pub fn new(server: impl Into<String>) -> Self {
         Self { server: server.into(), ..Self::default() }
     }
@@ -42,7 +43,8 @@ impl Config {
         self
     }
 
-    /// Sets, in its place, what all names on the server begin with, byte for byte.
+    /// Sets, in place of [`prefix`](Self::prefix), the bytes with which all names on the server
+    /// begin.
     #[must_use]
     pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
         self.raw_prefix = bytes.into();
@@ -61,13 +63,15 @@ impl Config {
         }
     }
 
-    /// The settings that `template://SERVER/PREFIX` spells.
+    /// Reads the settings from a URL `template://SERVER/PREFIX`.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme or form, and for a parameter that is unknown.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme or form, and for a
+    /// parameter that is unknown.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
-        // DECIDE: parameters, each by `url.take("name")?`. What is not taken is refused by `finish`, and so should be
-        // all else that you do not use: nobody's password is ignored in silence.
+        // DECIDE: parameters, each by `url.take("name")?`. `finish` refuses those that were not
+        // taken. Refuse every other part of the URL that you do not use too, so that no password
+        // is ignored in silence.
         url.expect(&["template"])?;
         if url.user().is_some() || url.password().is_some() || url.hosts().len() != 1 {
             return Err(Error::new(ErrorKind::InvalidArgument, "expected a URL template://SERVER/PREFIX"));
@@ -79,12 +83,13 @@ impl Config {
         Ok(config)
     }
 
-    /// The store, for [`Kv::new`] and for layers.
+    /// Opens the store without its handle: for [`Kv::new`], and for layers.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for both kinds of prefix.
-    // DECIDE: what must be true of the server for your promises to hold, and ask it here: `Capabilities` are complete
-    // when this returns, and a server set up to break one is refused by an error that names the setting.
+    // DECIDE: which settings of the server your promises depend on, and check them here. When this
+    // function returns, `Capabilities` are complete, and a server whose setting breaks a promise
+    // was refused by an error that names the setting.
     pub async fn build(self) -> Result<Template> {
         let prefix = self.whole_prefix().map_err(in_open)?;
         Ok(Template::new(Server::connect(&self.server), prefix))
@@ -93,7 +98,7 @@ impl Config {
     /// Opens the store.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
+    /// Those of [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
         self.build().await.map(Kv::new)
     }
@@ -102,20 +107,20 @@ impl Config {
 /// Opens `template://SERVER/PREFIX`.
 ///
 /// # Errors
-/// As [`Config::from_url`] and [`Config::build`].
+/// Those of [`Config::from_url`] and [`Config::build`].
 pub async fn open(url: &str) -> Result<Kv> {
     from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
 }
 
-/// The store of a URL, for [`Registry::with`](kv_core::Registry::with).
+/// Opens the store of a URL without its handle, for [`Registry::with`](kv_core::Registry::with).
 ///
 /// # Errors
-/// As [`Config::from_url`] and [`Config::build`].
+/// Those of [`Config::from_url`] and [`Config::build`].
 pub async fn from_url(url: StoreUrl) -> Result<Template> {
     Config::from_url(url).map_err(in_open)?.build().await
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Marks an error as one of opening this backend's store.
 fn in_open(error: Error) -> Error {
     error.in_call("open", "template", None)
 }

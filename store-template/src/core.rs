@@ -1,4 +1,5 @@
-//! What all calls take: the connection, the names, the limits, and what is given back in the background.
+//! The parts that every call uses: the connection, the names, the limits, and what is given back
+//! in the background.
 
 use crate::{names::Names, server::Server};
 use kv_core::{
@@ -11,13 +12,13 @@ use kv_core::{
 };
 use std::{future::ready, sync::Arc, time::Duration};
 
-/// What the clones of a store share.
+/// The state that the clones of a store share.
 #[derive(Debug)]
 pub(crate) struct Core {
-    // DECIDE: of a cluster all members, by `Servers::new`.
+    // DECIDE: all members of a cluster, by `Servers::new`.
     servers: Servers<Arc<Server>>,
     pub(crate) hub: Hub,
-    /// What dropped locks still give back.
+    /// Holds the tasks that give dropped locks back.
     pub(crate) tasks: Tasks,
     pub(crate) names: Names,
     pub(crate) capabilities: Capabilities,
@@ -33,11 +34,11 @@ impl Core {
         self.servers.preferred()
     }
 
-    /// Sends one request: a read again until it is answered or its time is over, a write never
-    /// again once it may have been done.
-    // DECIDE: what each error of your client did. `error.rs` makes a `RequestError` of it, with an
-    // `Effect`; an attempt ends by itself at `attempt.patience()`. What the server says of the data
-    // (another version) is an answer: `Ok`.
+    /// Sends one request. A read is sent again until it is answered or its time is over; a write
+    /// is never sent again once it may have been done.
+    // DECIDE: the effect of each error of your client. Add an `error.rs` that makes a
+    // `RequestError` of it, with an `Effect`; an attempt ends by itself at `attempt.patience()`.
+    // What the server says of the data (another version) is an answer: `Ok`.
     pub(crate) async fn send<T: Send>(
         &self,
         safety: RetrySafety,
@@ -49,8 +50,8 @@ impl Core {
     }
 }
 
-// DECIDE: what your server can do, learnt from the server where it depends on how it is set up. What you leave
-// as it is, is refused before it reaches you; the suite then checks that it is.
+// DECIDE: what your server can do; ask the server where that depends on its settings. A call that
+// needs what you leave at its default is refused before it reaches you, and the suite checks that.
 fn capabilities() -> Capabilities {
     let ttl = TtlRange::new(Duration::from_millis(1), Duration::from_secs(10 * 365 * 86_400));
     let mut locking = Locking::new(ttl.clone());

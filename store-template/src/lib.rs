@@ -1,6 +1,6 @@
 //! A small working backend to copy: `kv-core`'s `Store` over a map in this process.
 //!
-//! What it maps onto what:
+//! The promises of the contract, and what keeps them here:
 //!
 //! | promise | here |
 //! |---|---|
@@ -10,8 +10,9 @@
 //! | watch | the server's changes in order, after a reading |
 //! | lock | `kv_core::backend::fallback`: a key with a TTL, kept by compare-and-swap |
 //!
-//! Where it differs from the contract: there are no transactions and no leases, locks are neither fair nor a condition
-//! of writes, and the data end with the process. [`Capabilities`](kv_core::Capabilities) say the same to programs.
+//! It differs from the contract in this: there are no transactions and no leases, locks are
+//! neither fair nor a condition of writes, and the data end with the process.
+//! [`Capabilities`](kv_core::Capabilities) say the same to programs.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {

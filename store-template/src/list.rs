@@ -1,6 +1,6 @@
 //! Reads: one key, or a page of what lies below a directory.
-// DECIDE: how your server is asked for an answer that has seen every acknowledged write. A map always has, so that
-// `options.consistency` changes nothing here.
+// DECIDE: how your server is asked for an answer that has seen every acknowledged write. The
+// answers of a map always have, so `options.consistency` changes nothing here.
 
 use crate::{core::Core, server::Record};
 use kv_core::{
@@ -10,14 +10,14 @@ use kv_core::{
 };
 
 impl Record {
-    // DECIDE: what of your server is a version: new with every write, also of the same bytes, and never again after a
-    // deletion, a restart or a failover.
+    // DECIDE: which number of your server is the version: it is new with every write, also one of
+    // the same bytes, and never comes again after a deletion, a restart or a failover.
     pub(crate) fn entry(self, key: Key) -> Entry {
         Entry::new(key, self.value, Version::new(self.number, 0))
     }
 }
 
-/// Returns what is stored under the key.
+/// Returns the entry of the key.
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let name = core.names.name(key);
     let found = core.send(RetrySafety::Read, options.deadline, |server| server.get(&name)).await?;
@@ -25,8 +25,9 @@ pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result
 }
 
 /// Returns a page of what lies below the directory.
-// DECIDE: a server that seeks by name fetches a page at `from` (`Page::place`), with the limit, without values where
-// `keys_only` says so. One that answers whole is done with `Page::select`.
+// DECIDE: where your server can seek by name, fetch one page from `from` on (`Page::place`), with
+// the limit, and without values where `keys_only` says so. Where it answers with all names at
+// once, `Page::select` is enough.
 pub(crate) async fn list(
     core: &Core,
     directory: &Directory,

@@ -1,8 +1,8 @@
-//! Locks, out of put-if-missing, TTL and watch.
-// DECIDE: whether your server has something better: keys that end with a session, and a number that
-// grows with every write. Then implement `backend::queue::Queue`, the few requests out of which
-// `queue::lock` makes a fair lock; have `transact` check `Condition::Held`, and say `fair` and
-// `fenced_writes` in `core.rs`.
+//! Locks, made of put-if-missing, TTL and watch.
+// DECIDE: whether your server has something better: keys that end with a session, and a number
+// that grows with every write. If so, implement `backend::queue::Queue`, the few requests of which
+// `queue::lock` makes a fair lock. Then have `transact` check `Condition::Held`, and set `fair`
+// and `fenced_writes` in `core.rs`.
 
 use crate::core::Core;
 use kv_core::{
@@ -11,7 +11,7 @@ use kv_core::{
     driver::{Acquired, LockOptions, ReadOptions, Store, WatchOptions, WatchStream},
 };
 
-/// Takes the lock. The fallback asks the store itself, as any program does.
+/// Takes the lock. The fallback calls the store itself, as any program does.
 pub(crate) async fn lock<S: Store + Clone>(
     store: &S,
     core: &Core,
@@ -21,12 +21,12 @@ pub(crate) async fn lock<S: Store + Clone>(
     fallback::lock(store, core.server().clock(), &core.tasks, name, options).await
 }
 
-/// Returns who holds the lock.
+/// Returns the holder of the lock.
 pub(crate) async fn holder(store: &impl Store, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     fallback::lock_holder(store, name, options).await
 }
 
-/// Watches who holds the lock.
+/// Watches the holder of the lock.
 pub(crate) async fn watch(store: &impl Store, name: &Key, options: &WatchOptions) -> Result<WatchStream> {
     fallback::watch_holder(store, name, options).await
 }

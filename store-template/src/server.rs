@@ -1,5 +1,6 @@
-//! The server of this template and its client crate in one: a map in this process. Delete this file when you have put
-//! your own client in its place; nothing else of the template knows how it works.
+//! The server of this template and its client crate in one: a map in this process. Delete this
+//! file when you have put your own client in its place; nothing else in the template depends on
+//! how it works.
 
 use kv_core::{
     Bytes, Result, Version,
@@ -14,24 +15,24 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A value with its number.
+/// A value, with the number of the change that wrote it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) value: Bytes,
     pub(crate) number: u64,
 }
 
-/// Hears of every change, in order: the name, the new record or `None`, the number of the change. `false` when it has
-/// left.
+/// A listener, which is told every change, in order: the name, the new record or `None`, and the
+/// number of the change. It returns `false` when it wants no more.
 type Listener = Box<dyn Fn(&str, Option<&Record>, u64) -> bool + Send>;
 
 #[derive(Default)]
 struct State {
     records: BTreeMap<String, Record>,
     expiries: ExpiryQueue<String, Instant>,
-    /// The first of `expiries`, for those who sleep until then.
+    /// Tells the first moment of `expiries` to those who sleep until then.
     first_expiry: watch::Sender<Option<Instant>>,
-    /// The number of the last change: it only grows, also over deletions.
+    /// Holds the number of the last change: it only grows, also over deletions.
     last: u64,
     listeners: Vec<Listener>,
 }
@@ -43,7 +44,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server of this name, made when it is first asked for; its data outlive its clients.
+    /// Returns the server of this name, and makes it at the first call. Its data outlive its
+    /// clients.
     pub(crate) fn connect(name: &str) -> Arc<Self> {
         static SERVERS: Mutex<Option<HashMap<String, Arc<Server>>>> = Mutex::new(None);
         let mut servers = SERVERS.lock();
@@ -58,15 +60,15 @@ impl Server {
         self.state().records.get(name).cloned()
     }
 
-    /// All records whose names begin with this, in the order of their names.
+    /// Returns all records whose names begin with `start`, in the order of their names.
     pub(crate) fn range(&self, start: &str) -> Vec<(String, Record)> {
         let state = self.state();
         let range = state.records.range::<str, _>((Bound::Included(start), Bound::Unbounded));
         range.take_while(|(name, _)| name.starts_with(start)).map(|(n, r)| (n.clone(), r.clone())).collect()
     }
 
-    /// Puts a value, or deletes with `None`, if what is there passes the check; the number of the change, `None` when
-    /// there was nothing to delete.
+    /// Puts a value, or deletes the name for `None`, if the current version passes the check.
+    /// Returns the number of the change; `None` when there was nothing to delete.
     pub(crate) fn write(
         &self,
         name: &str,
@@ -83,13 +85,13 @@ impl Server {
         Ok(Some(state.last))
     }
 
-    /// Has the listener hear of every change from now on.
+    /// Tells the listener every change from now on.
     pub(crate) fn listen(&self, listener: Listener) {
         self.state().listeners.push(listener);
     }
 
-    /// Sleeps until a record expires, or until another expiry is the first; what has expired is
-    /// gone then, and told.
+    /// Sleeps until a record expires, or until another expiry is the first. Then removes what has
+    /// expired, and tells the listeners.
     pub(crate) async fn expiry(&self) {
         let mut first = self.state().first_expiry.subscribe();
         let at = *first.borrow_and_update();
@@ -106,7 +108,7 @@ impl Server {
         drop(self.state());
     }
 
-    /// The state without what has expired: nobody ever sees a record past its time.
+    /// Removes what has expired, and returns the state: nobody ever sees a record past its time.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         let now = self.clock.now();

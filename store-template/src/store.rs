@@ -1,4 +1,4 @@
-//! The store: each call of the trait goes to its room.
+//! The store: each method of the trait calls the module that does it.
 
 use crate::{core::Core, list, lock, server::Server, watch, write};
 use kv_core::{
@@ -64,12 +64,14 @@ impl Store for Template {
         lock::holder(self, name, options).await
     }
 
-    // DECIDE: what of yours ends with the store: connections, tasks. First comes what locks and leases give back, so that
-    // `close` answers when all of it is gone from the server, and says what could not be.
+    // DECIDE: what else ends with the store: connections, tasks. Wait first for the locks and
+    // leases that are given back, so that `close` answers when all of them are gone from the
+    // server, and names those that could not be given back.
     async fn close(&self) -> Result<()> {
         self.0.tasks.finish().await
     }
 
-    // DECIDE: what else your server does better than the provided methods: several keys in one request (`get_many`),
-    // `exists` without the value, `delete_tree` in one step, `transact`, `lease` and `health`.
+    // DECIDE: what else your server does better than the provided methods: several keys in one
+    // request (`get_many`), `exists` without the value, `delete_tree` in one step, `transact`,
+    // `lease` and `health`.
 }

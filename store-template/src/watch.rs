@@ -1,4 +1,4 @@
-//! Watches: what the server lists and tells, as a source of `kv-core`'s engine.
+//! Watches: a source for `kv-core`'s watch engine, made of the server's listings and changes.
 
 use crate::{core::Core, list};
 use kv_core::{
@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-/// Has the server's changes go to the store's hub, as long as the store lives.
-// DECIDE: where changes come from. One stream for all watches feeds the hub as here, in the order of
-// the changes; when it was cut and is there again, call `Hub::missed`, and all watches list again. A
-// stream for each watch needs no hub: its changes wait in a `backend::Inbox`.
+/// Passes the server's changes to the store's hub, as long as the store lives.
+// DECIDE: where changes come from. One stream for all watches feeds the hub as here, in the order
+// of the changes; when it was cut and is there again, call `Hub::missed`, so that all watches list
+// again. A stream for each watch needs no hub: its changes wait in a `backend::Inbox`.
 pub(crate) fn feed(core: &Arc<Core>) {
     let (server, core) = (core.server(), Arc::downgrade(core));
     server.listen(Box::new(move |name, record, number| {
@@ -43,7 +43,7 @@ pub(crate) fn watch(core: &Arc<Core>, target: &Target, options: &WatchOptions) -
     })
 }
 
-/// What one watch looks at.
+/// The source of one watch.
 struct Watched {
     core: Arc<Core>,
     target: Target,
@@ -51,9 +51,9 @@ struct Watched {
     within: Duration,
 }
 
-// DECIDE: what your server can list and tell; the docs of `backend::watch` have a line for each kind
-// of server. Errors are ridden out, but for those that `Error::is_lasting` names: give these where
-// they are known to last, and nowhere else.
+// DECIDE: what your server can list and tell; the docs of `backend::watch` have a line for each
+// kind of server. Errors are ridden out, except those that are lasting (`Error::is_lasting`): give
+// these where the cause is known to last, and nowhere else.
 impl Source for Watched {
     type Token = Cursor;
 
@@ -62,7 +62,7 @@ impl Source for Watched {
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        self.changes.clear(); // It listens already; what waits is older than the list.
+        self.changes.clear(); // The subscription is there already; what waits in it is older than the list.
         Ok(())
     }
 
@@ -82,8 +82,8 @@ impl Source for Watched {
         Ok(Listing::Page { entries, position: None, next })
     }
 
-    // Somebody must look when a TTL passes and nobody calls: the watch itself, without a task to
-    // stop. Not needed for a server that tells of expiry.
+    // When a TTL passes and nobody calls, somebody must look: the watch itself does, so that there
+    // is no task to stop. A server that tells of expiry does not need this.
     async fn next(&mut self, _: &WatchState) -> Result<Change> {
         loop {
             tokio::select! {

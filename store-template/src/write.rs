@@ -1,6 +1,7 @@
-//! Writes: puts and deletions, each on a condition.
-// DECIDE: how the server compares, in the same step as it writes. A put is a `Write` for the retries, since another
-// client may write between two of them; `Repeatable` is what is bound to an id of your own, as a renewal or a release.
+//! Writes: puts and deletions, each with its precondition.
+// DECIDE: how the server compares, in the same step as it writes. For the retries a put is a
+// `Write`, since another client may write between two attempts; `Repeatable` is a request that is
+// bound to an id of your own, such as a renewal or a release.
 
 use crate::{core::Core, server::Server};
 use kv_core::{
@@ -9,7 +10,7 @@ use kv_core::{
     driver::{Expect, PutOptions, WriteOptions},
 };
 
-/// Puts a value, if what is there is as expected.
+/// Puts a value, if its precondition is true.
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -27,7 +28,7 @@ pub(crate) async fn put(
     }
 }
 
-/// Deletes the key, if what is there is as expected; tells whether it was there.
+/// Deletes the key, if its precondition is true; tells whether the key was there.
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.names.name(key);
     let delete = |server: &Server| server.write(&name, None, |found| expect.check(found));

@@ -1,5 +1,5 @@
-//! The conformance suite on this backend: `cargo test -p store-template --test conformance`, with a part of a case's
-//! name behind `--` for some of it.
+//! The conformance suite on this backend: `cargo test -p store-template --test conformance`.
+//! Behind `--`, a part of a case's name selects the cases to run.
 
 use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::Harness;
@@ -7,9 +7,10 @@ use kv_testsuite::Harness;
 kv_testsuite::opens_as_all_do!(store_template::Config, store_template::Template);
 
 /// One server for the whole run; the suite gives each case a prefix of its own.
-// DECIDE: how the suite gets at a server. Start one here on a free port of loopback, hold its process in the harness and
-// end it in `Drop`; take a running one by an environment variable too. Then give the hooks that the cases about outages
-// and foreign tools ask for: `server`, `address`, `open_through`, `foreign`, `leftovers`.
+// DECIDE: how the suite gets a server. Start one here on a free port of loopback, hold its process
+// in the harness and end it in `Drop`; take a running one by an environment variable too. Then
+// give the hooks that the cases about outages and foreign tools need: `server`, `address`,
+// `open_through`, `foreign`, `leftovers`.
 struct Template;
 
 #[async_trait]

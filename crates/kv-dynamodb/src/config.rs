@@ -1,4 +1,4 @@
-//! Holds the settings by which a store is opened.
+//! The settings by which a store is opened.
 
 use crate::{
     client::{
@@ -18,14 +18,14 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// How long an item stays behind its end unless told otherwise.
+/// The default of [`Config::slack`]: a day.
 const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The settings of a store; [`from_url`](crate::from_url) reads the same from a URL.
 ///
-/// What is not given here comes from where every program on AWS's SDK takes it: the environment (`AWS_REGION`,
-/// `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the profile's files, the role of the machine or container.
-/// `Debug` shows no secret.
+/// A setting that is not given here comes from where every program on AWS's SDK takes it: the
+/// environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the
+/// profile's files, the role of the machine or container. `Debug` shows no secret.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -65,100 +65,110 @@ pub struct Config {
 }
 
 impl Config {
-    /// For this table, by its name.
+    /// Makes the settings for this table, by its name.
     pub fn new(table: impl Into<String>) -> Self {
         Self { table: table.into(), ..Self::default() }
     }
 
-    /// The directory that this store is; the root unless told otherwise. `app` and `app/` are the same, and what the
-    /// partition keys of its items end in is `app/`.
+    /// Sets the directory that this store is; the root by default. `app` and `app/` are the same:
+    /// the partition keys of its items end in `app/`.
     ///
-    /// Stores of different prefixes see nothing of each other, also where one prefix begins with the other: what the store
-    /// `in/` holds as `a` is not `in/a` of the root, for each prefix is a partition of the table.
+    /// Stores of different prefixes see nothing of each other, also where one prefix begins with
+    /// the other. What the store `in/` holds as `a` is not `in/a` of the root, since each prefix
+    /// is a partition of the table.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The same byte for byte, in place of [`prefix`](Self::prefix), for items that are there already: without a slash at
-    /// its end unless it has one.
+    /// Sets the prefix byte for byte, in place of [`prefix`](Self::prefix), for items that are
+    /// there already: no slash is added at its end.
     pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
         self.raw_prefix = Some(bytes.into());
         self
     }
 
-    /// The table's region.
+    /// Sets the table's region.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// The address of the service, where it is not AWS's own: `http://127.0.0.1:8000`. Streams are asked there too.
+    /// Sets the address of the service, where it is not AWS's own: `http://127.0.0.1:8000`.
+    /// Streams are read there too.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
         self
     }
 
-    /// The profile of the SDK's files. Files, environment and the roles of machines are asked anew for credentials when the
-    /// service refuses those that there are, so that replaced keys and ended tokens need no new handle.
+    /// Sets the profile of the SDK's files. When the service refuses the credentials, they are
+    /// fetched anew from files, environment and the roles of machines, so that replaced keys and
+    /// ended tokens need no new handle.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profile = Some(name.into());
         self
     }
 
-    /// The access key's id and secret.
+    /// Sets the access key's id and secret.
     pub fn credentials(mut self, id: impl Into<String>, secret: impl Into<Secret>) -> Self {
         (self.access_key, self.secret_key) = (Some(id.into()), Some(secret.into()));
         self
     }
 
-    /// The token that goes with temporary credentials. Those that are given here end by themselves, and then calls and watches
-    /// with [`Unauthenticated`](ErrorKind::Unauthenticated); those of a profile or a role are had anew.
+    /// Sets the token that goes with temporary credentials. Credentials that are given here are
+    /// never fetched anew: when they end, calls and watches fail with
+    /// [`Unauthenticated`](ErrorKind::Unauthenticated). Those of a profile or a role are.
     pub fn session_token(mut self, token: impl Into<Secret>) -> Self {
         self.session_token = Some(token.into());
         self
     }
 
-    /// Whether a table that is missing is made: paid by request, with a stream and a TTL.
+    /// Sets whether a missing table is made: paid by request, with a stream and a TTL. It is not
+    /// made unless this is set.
     pub fn create(mut self, if_missing: bool) -> Self {
         self.create = if_missing;
         self
     }
 
-    /// Opens a global table, one with replicas in other regions. It is refused otherwise: writes of two regions do not
-    /// see each other's conditions, so that versions, locks and transactions hold within one region only.
+    /// Sets whether a global table, one with replicas in other regions, is opened. It is refused
+    /// by default: writes of two regions do not see each other's conditions, so that versions,
+    /// locks and transactions hold within one region only.
     pub fn replicas(mut self, go_on: bool) -> Self {
         self.replicas = go_on;
         self
     }
 
-    /// How long an item stays in the table behind its end, unseen, before the service may delete it: a day unless told
-    /// otherwise, in whole seconds. A client whose service time is wrong by more than this could lose items early.
+    /// Sets how long an item stays in the table after its end, unseen, before the service may
+    /// delete it: in whole seconds, a day by default. A client whose idea of the service's time is
+    /// wrong by more than this could lose items early.
     pub fn slack(mut self, slack: Duration) -> Self {
         self.slack_seconds = Some(slack.as_secs());
         self
     }
 
-    /// How long opening may take: five seconds unless told otherwise, and a minute more for a table that has to be made.
+    /// Sets how long opening may take: five seconds by default. A table that has to be made gets a
+    /// minute more.
     pub fn deadline(mut self, within: Duration) -> Self {
         self.deadline = Some(within);
         self
     }
 
-    /// The clock by which locks and leases of this side live: the system's, but in tests.
+    /// Sets the clock by which this side measures the lives of locks and leases: the system's by
+    /// default, another one in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the store, checks the table, and learns from it what it can do.
+    /// Opens the store, checks the table, and learns from it what the store can do.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or missing, for a table that is
-    /// not there and for one of another shape, naming what differs;
-    /// [`Unauthenticated`](ErrorKind::Unauthenticated) without credentials and for those that the service does not know,
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) where they do not allow `dynamodb:DescribeTable`;
-    /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) when the service did not answer in time.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for settings that are half given or
+    /// missing, for a table that is not there and for one of another shape; the error names what
+    /// differs. [`Unauthenticated`](ErrorKind::Unauthenticated) without credentials and for those
+    /// that the service does not know; [`PermissionDenied`](ErrorKind::PermissionDenied) where
+    /// they do not allow `dynamodb:DescribeTable`; [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`Timeout`](ErrorKind::Timeout) when the service did not answer in time.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing open.
@@ -166,8 +176,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, and for
-    /// [`Kv::new`].
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for
+    /// layers, and for [`Kv::new`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -190,7 +200,7 @@ impl Config {
         Ok(Dynamo::new(Core::new(client, names, slack, table)))
     }
 
-    /// What the partition keys end in.
+    /// Returns the prefix in which the partition keys end.
     fn whole_prefix(&self) -> String {
         self.raw_prefix.clone().unwrap_or_else(|| directory_prefix(&self.prefix))
     }
@@ -233,7 +243,7 @@ impl Config {
         Ok(())
     }
 
-    /// What the client is made of.
+    /// Returns the settings of the client.
     fn settings(&self) -> Settings {
         let credentials = self.access_key.as_ref().zip(self.secret_key.as_ref()).map(|(id, secret)| {
             let token = self.session_token.as_ref().map(|token| token.reveal().to_owned());
@@ -251,8 +261,8 @@ impl Config {
     /// Reads the settings from a URL, as [`open`](crate::open) knows them. Opens nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter that is unknown or cannot
-    /// be read.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, and for a parameter
+    /// that is unknown or cannot be read.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         url.expect(&["dynamodb"])?;
         let config = Self {
@@ -275,7 +285,7 @@ impl Config {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Marks an error as one of opening this backend's store.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "dynamodb", None)
 }

@@ -12,29 +12,30 @@ use kv_core::{
 };
 use std::{error::Error as StdError, fmt};
 
-/// A request that failed: what the engine of retries asks of it, and what this crate alone does.
+/// A failed request: the facts that the engine of retries asks for, and those that only this crate
+/// uses.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) effect: Effect,
     pub(crate) error: Error,
-    /// Whether the service has not answered at all.
+    /// Tells whether the service gave no answer at all.
     pub(crate) is_silent: bool,
-    /// Whether what was to be read of a stream is gone, or the table is.
+    /// Tells whether the records or the iterator of a stream are gone, or the table is.
     pub(crate) is_gone: bool,
-    /// What the service refuses of the credentials or the date of a signature.
+    /// Tells what the service refuses: the credentials, or the date of the signature.
     pub(crate) refusal: Option<Refusal>,
-    /// Whether that is mended by now.
+    /// Tells whether that refusal is mended by now, so that a repeat can succeed.
     pub(crate) is_mended: bool,
 }
 
-/// What is wrong with who asked.
+/// The reason why a request has no signature that the service accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The service does not know these credentials, or knows them no more.
+    /// The service does not know these credentials, or no longer.
     Unknown,
     /// The signature's date is too far from the service's own, which is known now.
     Date,
-    /// No credentials could be had.
+    /// No credentials were found.
     Missing,
 }
 
@@ -47,17 +48,17 @@ impl Failure {
         Self { effect, error, is_silent: false, is_gone: false, refusal: None, is_mended: false }
     }
 
-    /// Returns the failure of what was not sent, because of this.
+    /// Returns the failure of a request that was not sent, because of this error.
     pub(crate) fn refused(error: Error) -> Self {
         Self::of(Effect::Refused, error)
     }
 
-    /// Returns the failure of what the service asks a pause for.
+    /// Returns the failure of a request that the service throttled.
     pub(crate) fn throttled() -> Self {
         Self::new(Effect::RefusedHere, ErrorKind::Unavailable, format!("DynamoDB: {THROTTLED}"))
     }
 
-    /// Returns the failure of what nothing was heard of by then.
+    /// Returns the failure of a request of which nothing was heard until this deadline.
     pub(crate) fn silent(effect: Effect, of_what: &str, by: Deadline) -> Self {
         let why = format!("DynamoDB: no {of_what} within {:?}", by.within());
         Self { is_silent: true, ..Self::new(effect, ErrorKind::Timeout, why) }
@@ -70,7 +71,7 @@ impl From<Failure> for RequestError {
     }
 }
 
-/// Returns the service's name of what went wrong.
+/// Returns the service's name of the error.
 pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }
@@ -92,7 +93,7 @@ where
                 (Effect::Refused, ErrorKind::InvalidArgument, "the request cannot be made")
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => {
-                (Effect::Refused, ErrorKind::InvalidArgument, "the endpoint makes no sense")
+                (Effect::Refused, ErrorKind::InvalidArgument, "the endpoint cannot be used; give another URL")
             }
             SdkError::DispatchFailure(_) if never_connected(&error) => {
                 (Effect::None, ErrorKind::Unavailable, "cannot be reached")
@@ -100,7 +101,7 @@ where
             SdkError::ResponseError(_) => {
                 (Effect::Unknown, ErrorKind::Unavailable, "the answer makes no sense")
             }
-            _ => (Effect::Unknown, ErrorKind::Unavailable, "was lost on the way"),
+            _ => (Effect::Unknown, ErrorKind::Unavailable, "the request or its answer was lost on the way"),
         };
         let refusal = match &error {
             _ if why == NO_CREDENTIALS => Some(Refusal::Missing),
@@ -116,7 +117,7 @@ where
             code(&error),
             Some("ExpiredIteratorException" | "TrimmedDataAccessException" | "ResourceNotFoundException")
         );
-        // What is not the service says nothing of it.
+        // An answer that is not the service's tells nothing of the service.
         let is_silent = !matches!(&error, SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
             && kind == ErrorKind::Unavailable;
         let said = Said(summary(&error));
@@ -135,7 +136,7 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
     std::iter::successors(Some(error), |&e| e.source())
 }
 
-/// Returns whether the connection was never made, so that nothing was sent.
+/// Tells whether the connection was never made, so that nothing was sent.
 fn never_connected(error: &(dyn StdError + 'static)) -> bool {
     chain(error).any(|e| e.downcast_ref::<HttpError>().is_some_and(HttpError::is_connect))
 }
@@ -144,12 +145,13 @@ fn wants_credentials(error: &(dyn StdError + 'static)) -> bool {
     chain(error).any(|e| e.is::<aws_credential_types::provider::error::CredentialsError>())
 }
 
-/// Returns what the service's own words mean: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
+/// Returns what the service's own error names mean:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>.
 fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind, &'static str) {
     use ErrorKind::{NoSpace, Other, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
-    // The service names what went wrong; who does not is something else.
+    // The service names every error; an answer without a name comes from something else.
     let Some(code) = code else {
-        return (Effect::Unknown, Unavailable, "an error without a name, as DynamoDB gives none");
+        return (Effect::Unknown, Unavailable, "an error without a name, which DynamoDB never gives");
     };
     match code {
         "ProvisionedThroughputExceededException"
@@ -184,12 +186,12 @@ fn of_answer(code: Option<&str>, said: &str, status: u16) -> (Effect, ErrorKind,
         "ValidationException" => (Effect::Refused, Other, "the service does not understand the request"),
         "ResourceNotFoundException" => (Effect::Refused, Other, "the table is gone"),
         _ if status == 413 => (Effect::Refused, TooLarge, "more than the service takes"),
-        _ if status >= 500 => (Effect::Unknown, Unavailable, "trouble in the service"),
-        _ => (Effect::Refused, Other, "refused"),
+        _ if status >= 500 => (Effect::Unknown, Unavailable, "the service has trouble of its own"),
+        _ => (Effect::Refused, Other, "the service refused the request"),
     }
 }
 
-/// Returns one line, in the words of the service, or of the last cause.
+/// Returns the error in one line, in the words of the service, or of the last cause.
 fn summary<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -208,7 +210,7 @@ where
     text.replace('\n', " ")
 }
 
-/// What the service or the network said.
+/// The words of the service or of the network.
 #[derive(Debug)]
 struct Said(String);
 
@@ -220,17 +222,17 @@ impl fmt::Display for Said {
 
 impl StdError for Said {}
 
-/// Returns the error of a request that was done, and met what is not known.
+/// Returns the error of a request that was done, but whose outcome is not known.
 pub(crate) fn unknown_whether(why: &'static str) -> Error {
     Error::new(ErrorKind::OutcomeUnknown, why)
 }
 
-/// Returns the error of an answer that the service never should give.
+/// Returns the error of an answer that the service should never give.
 pub(crate) fn corrupt(why: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Returns the error of an item that is there, and says what makes no sense.
+/// Returns the error of an item that is there; it names the attribute that makes no sense.
 pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
     let why = format!(
         "the attribute {attribute:?} of the {what} {name:?} is damaged, or another tool's: it is of another type than this \
@@ -239,14 +241,14 @@ pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Returns the error of a write that others came before until its time was over.
+/// Returns the error of a write that writes of others overtook until its time was over.
 pub(crate) fn outpaced(deadline: Deadline) -> Error {
     let why =
         format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
     Error::new(ErrorKind::Timeout, why)
 }
 
-/// Returns the error of what is asked of a store after its end.
+/// Returns the error of a call that is made after the store was closed.
 #[cold]
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store was closed")

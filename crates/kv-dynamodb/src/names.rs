@@ -2,7 +2,7 @@
 
 use kv_core::{Directory, Key, Position};
 
-/// Greater than every character that a key may hold.
+/// A character that is greater than every one in a key.
 const LAST: char = '\u{10ffff}';
 /// The longest partition key that the service takes, in bytes.
 const LONGEST: usize = 2048;
@@ -23,12 +23,13 @@ pub(crate) struct Range {
     pub(crate) end: String,
 }
 
-/// Which store it is, by whatever way it is reached. Stores that differ in any of these have nothing to do with each other.
+/// The identity of a store, whatever way it is reached by. Stores that differ in any of these
+/// fields share nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     /// Region, account and name of the table.
     pub(crate) arn: Option<String>,
-    /// Which of the tables that had this name.
+    /// Tells apart the tables that had this name one after another.
     pub(crate) id: Option<String>,
     pub(crate) made: Option<String>,
     pub(crate) table: String,
@@ -50,7 +51,7 @@ impl Names {
         LONGEST - "kv-lease:".len()
     }
 
-    /// Returns the key of this name; `None` for what is not ours.
+    /// Returns the key of this name; `None` for a name that is no key of this library.
     pub(crate) fn parse(name: &str) -> Option<Key> {
         Key::from_stored(name)
     }

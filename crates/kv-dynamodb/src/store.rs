@@ -1,4 +1,4 @@
-//! Implements the store: each method of the trait calls the room that does it.
+//! The store: each method of the trait calls the module that does it.
 
 use crate::{
     core::Core,
@@ -16,8 +16,8 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store on one table of DynamoDB; [`Config`](crate::Config) opens it. Clones of an `Arc` of it, or of a
-/// [`Kv`](kv_core::Kv), share one reader of the table's stream.
+/// A store on one table of DynamoDB; [`Config`](crate::Config) opens it. Clones of an `Arc` of the
+/// store, or of a [`Kv`](kv_core::Kv), share one reader of the table's stream.
 pub struct Dynamo(Arc<Core>);
 
 impl Dynamo {
@@ -91,7 +91,7 @@ impl Store for Dynamo {
         lock::holder(&self.0, name, options).await
     }
 
-    /// Listings show what other tools wrote.
+    /// Returns 0: listings show foreign keys without adoption.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)
     }

@@ -1,4 +1,5 @@
-//! What is made or learnt once and ages: credentials, the service's time, runtimes, connections.
+//! State that is made or learnt once, and ages: credentials, the service's time, runtimes,
+//! connections.
 
 mod common;
 
@@ -14,10 +15,10 @@ use std::{future::IntoFuture, path::Path, process::Command, time::Duration};
 use tokio::runtime::Runtime;
 
 const TABLE: &str = "aging";
-/// Where the SDK looks for the files of profiles.
+/// The variable that tells the SDK where the file of profiles is.
 const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
-/// The test again, in a process of its own, whose profiles are in this file.
+/// Runs the test again, in a process of its own, whose profiles are in this file.
 fn in_process_with_profiles(test: &str, file: &Path) -> Result<(), Failure> {
     let mut again = Command::new(std::env::current_exe()?);
     again.args([test, "--exact", "--nocapture"]).env(FILE, file).env("AWS_PROFILE", "tests");
@@ -36,7 +37,8 @@ fn profile(file: &Path, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keys that are changed in the profile's file are read anew once the service refuses the old ones.
+/// Keys that are changed in the profile's file are read anew once the service refuses the old
+/// ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
     let Some(file) = std::env::var_os(FILE) else {
@@ -62,7 +64,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
     for key in ["second", "third"] {
         profile(file, key)?;
         front.knows(key);
-        // Each call mends it for itself and for all others.
+        // Each call fetches the new key for itself and for all others.
         assert!(kv.get("a").await?.is_some());
         kv.put("a", key).await?;
         kv.put("b", key).fenced(&guard).lease(&lease).await?;
@@ -75,7 +77,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
         tokio::time::sleep(ttl + Duration::from_secs(1)).await;
         assert!(guard.is_held() && lease.is_held(), "renewals sign with the new key");
     }
-    // The watch by itself too.
+    // The watch fetches a new key by itself too.
     profile(file, "fourth")?;
     front.knows("fourth");
     let other = node.config(TABLE).open().await?;
@@ -86,7 +88,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
             _ => {}
         }
     }
-    // And where reading them anew does not help, it is said.
+    // Where fetching the key anew does not help, the call says so.
     front.knows("fifth");
     let e = kv.get("a").await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e}");
@@ -98,7 +100,7 @@ async fn credentials_that_were_replaced_are_read_anew() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A machine whose clock is wrong signs by the service's.
+/// A machine whose clock is wrong dates its signatures by the service's clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_are_dated_by_the_service() -> Result<(), Failure> {
     let node = single().await?;
@@ -115,7 +117,7 @@ async fn signatures_are_dated_by_the_service() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One answer with a date of its own ends no lock.
+/// One answer with an odd date ends no lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_odd_date_ends_nothing() -> Result<(), Failure> {
     let node = single().await?;
@@ -136,7 +138,7 @@ async fn one_odd_date_ends_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything that a handle does, so that all that it shares is made here.
+/// Does everything that a handle does, so that all that the handle shares is made here.
 async fn used(kv: &Kv, n: usize) -> Result<(), Failure> {
     let within = Duration::from_secs(20);
     let using = async {
@@ -169,7 +171,7 @@ async fn used(kv: &Kv, n: usize) -> Result<(), Failure> {
 fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
     let servers = Runtime::new()?;
     let node = servers.block_on(single())?;
-    // Opened and used in one that ends.
+    // The handle is opened and used in a runtime that ends.
     let first = Runtime::new()?;
     let kv = first.block_on(async {
         let kv = node.open(TABLE).await?;
@@ -179,7 +181,8 @@ fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
     drop(first);
     let stays = Runtime::new()?;
     stays.block_on(used(&kv, 2))?;
-    // Opened in one that stays, used first in one that ends, while a watch and a wait are there that stay.
+    // The handle is opened in a runtime that stays, and used first in one that ends, while a watch
+    // and a wait go on in the one that stays.
     let front = servers.block_on(Front::new(node.address))?;
     let minute = Duration::from_secs(60);
     let kv = stays.block_on(async { Ok::<_, Failure>(config(front.address, TABLE).open().await?) })?;
@@ -224,7 +227,7 @@ fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), told).await??;
-        // Given back by another, so that the wait has to learn of it by asking.
+        // Another client gives the lock back, so that the wait has to learn of it by asking.
         assert!(holders.1.release().await?);
         let next = tokio::time::timeout(Duration::from_secs(10), wait).await???;
         assert!(next.is_held() && holders.0.release().await?);
@@ -235,7 +238,7 @@ fn a_handle_outlives_the_runtime_that_used_it_first() -> Result<(), Failure> {
     })
 }
 
-/// A runtime that stands still while the service restarts, and then writes at once.
+/// A runtime stands still while the service restarts, and then writes at once.
 #[test]
 fn the_first_write_after_a_standstill_is_done_or_was_not_sent() -> Result<(), Failure> {
     let servers = Runtime::new()?;

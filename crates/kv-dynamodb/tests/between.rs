@@ -1,4 +1,5 @@
-//! What stands between us and the service, and what becomes of answers, tables and streams meanwhile.
+//! A proxy between client and service answers in its place; the table or its stream is made anew;
+//! answers are lost.
 
 mod common;
 
@@ -25,7 +26,7 @@ async fn behind_front() -> Result<(Node, Front, Kv), Failure> {
     Ok((node, front, kv))
 }
 
-/// Folds a watch until it has come to this, and is in sync.
+/// Folds a watch until the fold is what is expected.
 async fn comes_to(watch: &mut Watch, expected: &[(&str, &str)]) -> Result<(), Failure> {
     let mut fold = BTreeMap::new();
     fold_until(watch, &mut fold, expected).await
@@ -106,7 +107,7 @@ async fn what_something_else_answers_is_not_taken_for_the_services() -> Result<(
         kv.put("d/b", value.as_str()).await?;
         fold_until(&mut tree, &mut fold, &[("d/a", "1"), ("d/b", &value)]).await?;
     }
-    // The date of what stood between, an hour ahead, was not heard.
+    // The date of the pages, an hour ahead, was not believed.
     assert!(kv.exists("leased").await?);
     assert!(kv.new_lock("l").try_acquire().await?.is_none());
     assert!(guard.release().await?);
@@ -138,7 +139,7 @@ async fn a_watch_rides_out_what_is_not_known_to_last() -> Result<(), Failure> {
     .enumerate()
     {
         front.trouble(operation, Trouble::Refused(status, code), 1);
-        // Has the rest asked for too.
+        // The expired iterator makes the watch send the other requests too.
         front.trouble("GetRecords", Trouble::Refused(400, "ExpiredIteratorException"), 1);
         let value = format!("{n}");
         kv.put("d/a", value.as_str()).await?;
@@ -193,7 +194,7 @@ async fn a_stream_that_is_switched_off_and_on_again_is_followed() -> Result<(), 
     comes_to(&mut watch, &[("d/b", "3")]).await
 }
 
-/// The time for which a put was throttled is not taken from what it puts.
+/// The time for which a put was throttled is not taken from the key's TTL.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failure> {
     let (_node, front, kv) = behind_front().await?;
@@ -223,7 +224,7 @@ async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failu
     Ok(())
 }
 
-/// What a repeat says of the first attempt's work is not told as if it were the truth.
+/// The answer to a repeat is not told as if it were the answer to the first attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failure> {
     let (node, front, kv) = behind_front().await?;
@@ -241,7 +242,7 @@ async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failu
         front.trouble("DeleteItem", Trouble::Lost, lost);
         assert!(lease.revoke().await?, "{lost} answers lost, and no keys");
     }
-    // Another has it before the repeat.
+    // Another client has the lock before the repeat.
     let guard = kv.new_lock("l").acquire().await?;
     front.trouble("UpdateItem", Trouble::Lost, 1);
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(1)), 1);
@@ -251,7 +252,7 @@ async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failu
     Ok(())
 }
 
-/// Renewals do not stand in line behind calls.
+/// Renewals do not wait behind calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_kept_while_more_is_asked_than_the_table_takes() -> Result<(), Failure> {
     let (_node, front, kv) = behind_front().await?;

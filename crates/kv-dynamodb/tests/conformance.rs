@@ -1,5 +1,6 @@
-//! The conformance suite on an emulator, or on the live table that `KV_DYNAMODB_URL` names, AWS's own included: `cargo test
-//! -p kv-dynamodb --test conformance`, with a part of a case's name behind `--` for some of it.
+//! The conformance suite on an emulator, or on the live table that `KV_DYNAMODB_URL` names, AWS's
+//! own included: `cargo test -p kv-dynamodb --test conformance`. Behind `--`, a part of a case's
+//! name selects the cases to run.
 //!
 //!     KV_DYNAMODB_URL='dynamodb://my-table/?region=eu-central-1&create=true' cargo test -p kv-dynamodb --test conformance
 

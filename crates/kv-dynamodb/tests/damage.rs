@@ -1,5 +1,5 @@
-//! What is damaged, or another's, in our own partitions: `Corrupt` or skipped, before anything is written, and of no
-//! effect on anything else.
+//! Items in this library's partitions that are damaged, or foreign: they are `Corrupt` or skipped
+//! before anything is written, and have no effect on anything else.
 
 mod common;
 
@@ -75,7 +75,7 @@ async fn a_damaged_version_poisons_nothing() -> Result<(), Failure> {
         let written = other.put("k", n.to_string()).await?;
         assert!(written.version.parts().0 < u64::MAX / 2, "{:?}", written.version);
     }
-    // Its own store goes on too, and what is damaged is mended by deleting it.
+    // The store of the damaged item goes on too, and deleting the item mends it.
     damaged.put("e", "").await?;
     corrupt(&damaged.put("d/a", "y").await.unwrap_err(), "ver");
     corrupt(&damaged.atomic_put("d/a", "y", None).await.unwrap_err(), "ver");
@@ -109,12 +109,12 @@ async fn versions_and_ends_of_other_types_are_corrupt_and_soon_said() -> Result<
         write(&node, "kv:t/", "a", &[("v", b(b"x")), (name, value.clone())]).await?;
         corrupt(&kv.get("a").await.expect_err(&what), name);
         let began = Instant::now();
-        // What ended in 1970 has ended, whatever it means.
+        // An end in 1970 has passed, whatever else is wrong with it.
         if ![n("-5"), n("1.5")].contains(&value) {
             corrupt(&kv.atomic_put("a", "y", None).await.expect_err(&what), name);
             assert!(item(&node, "kv:t/", "a").await?.is_some_and(|found| found["v"] == b(b"x")), "{what}");
         }
-        // A put writes it anew, or does not: it tells which.
+        // A put writes the item anew, or does not: it tells which.
         let put = kv.put("a", "y").await;
         assert!(began.elapsed() < Duration::from_secs(2), "{what}: after {:?}", began.elapsed());
         let left: &[u8] = if put.is_ok() { b"y" } else { b"x" };
@@ -164,7 +164,7 @@ async fn a_damaged_record_of_a_lock_is_corrupt_before_anything_is_written() -> R
     ] {
         let what = format!("{name} {value:?}");
         let mut attributes: Vec<_> = held.iter().filter(|(of, _)| *of != name).cloned().collect();
-        // It ends within the days to come.
+        // The record ends in an hour.
         attributes.iter_mut().filter(|(of, _)| *of == "ends").for_each(|(_, ends)| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
             *ends = n(&(now.as_millis() + 3_600_000).to_string());
@@ -179,7 +179,7 @@ async fn a_damaged_record_of_a_lock_is_corrupt_before_anything_is_written() -> R
         corrupt(&watch.event().await.expect_err(&what), name);
         assert_eq!(item(&node, "kv-lock:l/", "L").await?, before, "{what}");
     }
-    // Without an owner it is nobody's, but its token still counts.
+    // Without an owner nobody holds the lock, but its token still counts.
     for token in [s("seven"), n("-5"), n("1e30"), n("18446744073709551615")] {
         let what = format!("{token:?}");
         write(&node, "kv-lock:l/", "L", &[("token", token)]).await?;
@@ -187,7 +187,7 @@ async fn a_damaged_record_of_a_lock_is_corrupt_before_anything_is_written() -> R
         corrupt(&kv.new_lock("L").try_acquire().await.expect_err(&what), "token");
         assert_eq!(item(&node, "kv-lock:l/", "L").await?, before, "{what}");
     }
-    // What says nothing of a lock at all is in nobody's way.
+    // An item that says nothing of a lock at all is in nobody's way.
     write(&node, "kv-lock:l/", "L", &[("v", b(b"a note"))]).await?;
     assert!(kv.lock_holder("L").await?.is_none());
     let guard = kv.new_lock("L").acquire().await?;
@@ -195,7 +195,7 @@ async fn a_damaged_record_of_a_lock_is_corrupt_before_anything_is_written() -> R
     Ok(())
 }
 
-/// A holder whose record is damaged is not "nobody" to those who watch it.
+/// A damaged record of a holder is no deletion to those who watch the holder.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_damaged_under_a_watch_is_no_deletion() -> Result<(), Failure> {
     let node = single().await?;
@@ -219,7 +219,8 @@ async fn a_record_that_is_damaged_under_a_watch_is_no_deletion() -> Result<(), F
     Ok(())
 }
 
-/// Two tables, or two services, have nothing to do with each other, whatever the prefix.
+/// Stores on two tables, or on two services, have nothing to do with each other, whatever the
+/// prefix.
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_of_two_tables_do_not_wait_for_each_other() -> Result<(), Failure> {
     let node = single().await?;
@@ -252,14 +253,14 @@ async fn set(
         update = update.condition_expression("#a = :old").expression_attribute_values(":old", old);
     }
     match update.expression_attribute_values(":v", value).send().await {
-        // What was written meanwhile stays.
+        // A value that was written meanwhile stays.
         Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
         set => drop(set?),
     }
     Ok(before.ok_or("it was there")?)
 }
 
-/// A key of a lease whose end was damaged for a while lives on with its lease.
+/// A leased key whose end was damaged for a while lives on with its lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failure> {
     let node = single().await?;
@@ -280,7 +281,7 @@ async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failu
     Ok(())
 }
 
-/// What is put under a lease whose record is gone is not acknowledged.
+/// A put under a lease whose record was deleted is not acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), Failure> {
     let node = single().await?;
@@ -296,7 +297,8 @@ async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), F
     Ok(())
 }
 
-/// A lock whose owner was damaged for a while is kept by its holder, and one that cannot be given back is not said to be.
+/// A lock whose owner was damaged for a while is kept by its holder. A lock that cannot be given
+/// back is not said to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_owner_was_damaged_for_a_while_is_kept_and_given_back() -> Result<(), Failure> {
     let node = single().await?;
@@ -305,7 +307,7 @@ async fn a_lock_whose_owner_was_damaged_for_a_while_is_kept_and_given_back() -> 
     let place = ("kv-lock:lo/", "L");
     let guard = kv.new_lock("L").ttl(ttl).acquire().await?;
     let was = set(&node, place, "owner", odd.clone(), None).await?;
-    // At least one renewal.
+    // At least one renewal comes meanwhile.
     tokio::time::sleep(ttl / 2).await;
     assert!(guard.is_held(), "nobody else has it");
     corrupt(&other.new_lock("L").try_acquire().await.unwrap_err(), "owner");
@@ -315,7 +317,7 @@ async fn a_lock_whose_owner_was_damaged_for_a_while_is_kept_and_given_back() -> 
     set(&node, place, "owner", odd.clone(), None).await?;
     corrupt(&guard.release().await.unwrap_err(), "owner");
     set(&node, place, "owner", was, Some(odd)).await?;
-    // It is given back as soon as that can be done.
+    // The lock is given back as soon as that can be done.
     let began = Instant::now();
     while other.lock_holder("L").await?.is_some() {
         assert!(began.elapsed() < ttl / 2, "it is held by who gave it back");

@@ -1,4 +1,5 @@
-//! The ends of what is watched, of which the stream tells nothing: one looks when their time has come.
+//! The ends of what is watched, which the stream does not tell: the reader looks when their time
+//! has come.
 
 mod common;
 
@@ -21,11 +22,11 @@ struct World {
     kv: Kv,
     other: Kv,
     key: Watch,
-    /// Keeps the record of the lock being looked at.
+    /// Makes the reader look at the record of the lock.
     _holder: Watch,
 }
 
-/// A key, and the record of a holder who died, which end at the same time; both are watched.
+/// Makes a key, and the record of a holder that died, which end at the same time; watches both.
 async fn world() -> Result<World, Failure> {
     let node = single().await?;
     let front = Front::new(node.address).await?;
@@ -47,7 +48,7 @@ async fn world() -> Result<World, Failure> {
 }
 
 impl World {
-    /// Returns when the keys are looked at, or then the locks.
+    /// Waits until the reader has looked so many times: first at the keys, then at the locks.
     async fn looked(&self, times: u64, seen: &mut u64) {
         while *seen < times {
             let counted = self.front.counted();

@@ -1,4 +1,4 @@
-//! Requests that hang on their way and arrive behind others, which went by another connection.
+//! Requests that hang on their way, and arrive behind others that went by another connection.
 
 mod common;
 
@@ -27,7 +27,8 @@ async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
     Ok((node, front, kv, other))
 }
 
-/// What is known of the service's time is as narrow as it gets when a second of its dates has begun.
+/// Asks for 1.2 seconds, until the client knows the service's time as narrowly as it can: a new
+/// second of the service's dates has begun by then.
 async fn knows_the_time(kv: &Kv) -> Result<(), Failure> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1200) {
@@ -37,7 +38,7 @@ async fn knows_the_time(kv: &Kv) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nobody else gets it while it is held.
+/// Checks for this time that nobody else gets the lock while it is held.
 async fn assert_exclusive(guard: &Guard, other: &Kv, time: Duration) -> Result<(), Failure> {
     let began = Instant::now();
     while began.elapsed() < time {
@@ -69,7 +70,8 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
     let began = Instant::now();
     while began.elapsed() < TTL * 2 {
         assert!(other.exists("a").await?, "it ended after {:?}", began.elapsed());
-        // Put under it at any time, it carries what later renewals are compared with.
+        // A key that is put under the lease at any time has the number with which later renewals
+        // are compared.
         kv.put("b", "").lease(&lease).await?;
         assert!(other.exists("b").await?, "it ended after {:?}", began.elapsed());
         tokio::time::sleep(SOON).await;
@@ -79,7 +81,8 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a waiter asked for first, and was not answered, gives it the lock later: it counts from then.
+/// A contender's first request, which was not answered in time, gives it the lock later: the TTL
+/// counts from that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;
@@ -87,7 +90,8 @@ async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result
     let first = kv.new_lock("l").ttl(MINUTE).acquire().await?;
     front.counted();
     let late = |seconds| Trouble::Late(Duration::from_secs_f64(seconds));
-    // The first request of the waiter, its repeat, the release, and what the waiter asks then.
+    // These are for the contender's first request, its repeat, the release, and the contender's
+    // next request.
     for trouble in [late(4.5), late(0.0), late(0.0), late(1.5)] {
         front.trouble("UpdateItem", trouble, 1);
     }
@@ -100,7 +104,8 @@ async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result
     assert_exclusive(&guard, &other, TTL * 2).await
 }
 
-/// The repeat of a transaction was refused, and its first request is still on its way.
+/// A transaction is not `Refused` while its first request, whose repeat was refused, is still on
+/// its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;
@@ -117,7 +122,7 @@ async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failu
     Ok(())
 }
 
-/// The service knows a repeat by its token, and that for a while only.
+/// The service knows a repeat by its token, but only for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_not_repeated_when_its_token_may_be_forgotten() -> Result<(), Failure> {
     let (node, clock) = (single().await?, Clock::manual());
@@ -139,7 +144,7 @@ async fn a_transaction_is_not_repeated_when_its_token_may_be_forgotten() -> Resu
     Ok(())
 }
 
-/// Giving back what a large lease has does not hold up locks.
+/// Revoking a large lease does not hold up locks.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;
@@ -156,13 +161,14 @@ async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> 
     Ok(())
 }
 
-/// A renewal that an outage held up passes a put that is under way; the next one comes behind the end that was put.
+/// A renewal that an outage held up passes by a put that is under way; the next renewal comes
+/// after the end that was put.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_a_renewal_passes_by_lives_with_its_lease() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front().await?;
     knows_the_time(&kv).await?;
     let began = Instant::now();
-    // Renewals that fail begin anew often.
+    // With this deadline, renewals that fail begin anew often.
     let lease = kv.lease(TTL).deadline(Duration::from_millis(400)).await?;
     kv.put("a", "").lease(&lease).await?;
     front.trouble("TransactWriteItems", Trouble::Refused(400, "ThrottlingException"), 100_000);

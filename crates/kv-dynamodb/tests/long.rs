@@ -1,4 +1,4 @@
-//! What takes minutes: `ci/long dynamodb`. Each prints what it measured.
+//! Tests that take minutes: `ci/long dynamodb`. Each prints what it measured.
 
 mod common;
 
@@ -24,10 +24,11 @@ use tokio::{
 const TABLE: &str = "long";
 const MINUTE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(3);
-/// Where a worker finds the emulator and what it guards.
+/// The variable that tells a worker the address of the emulator, that of the guarded resource, and
+/// its name.
 const WORKER: &str = "KV_DYNAMODB_TEST_WORKER";
 
-/// Puts so many keys, 25 a request.
+/// Puts so many keys, 25 in each request.
 async fn fill(node: &Node, keys: u64) -> Result<(), Failure> {
     let sdk = node.sdk();
     let put = |n: u64| {
@@ -54,7 +55,8 @@ async fn fill(node: &Node, keys: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// 100,000 keys under watch, 200 changes a second for a minute: the stream comes to what a listing gives.
+/// 100,000 keys under watch, 200 changes a second for a minute: the stream comes to what a listing
+/// gives.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn folding_the_stream_comes_to_the_listing() -> Result<(), Failure> {
@@ -121,7 +123,8 @@ async fn folding_the_stream_comes_to_the_listing() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What only the holder may use: it refuses a token below one that it has seen.
+/// A resource that only the holder may use: it refuses a token that is not above all that it has
+/// seen.
 #[derive(Default)]
 struct Guarded {
     highest: u64,
@@ -131,7 +134,7 @@ struct Guarded {
     faults: Vec<String>,
     /// Tokens of workers that were killed or paused: they may be inside for ever.
     disturbed: BTreeSet<u64>,
-    /// By worker, the tokens that it has inside.
+    /// The tokens that each worker has inside.
     of: BTreeMap<String, BTreeSet<u64>>,
 }
 
@@ -168,7 +171,7 @@ impl Guarded {
 async fn guard(listener: TcpListener, guarded: Arc<Mutex<Guarded>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let guarded = guarded.clone();
-        // Ends with its worker.
+        // This task ends with its worker.
         tokio::spawn(async move {
             let (read, mut write) = stream.into_split();
             let mut lines = BufReader::new(read).lines();
@@ -194,7 +197,7 @@ async fn guard(listener: TcpListener, guarded: Arc<Mutex<Guarded>>) {
     }
 }
 
-/// Not a test of its own: what a process of [`one_holder_at_a_time`] does, 16 tasks of it.
+/// Runs as a process of [`one_holder_at_a_time`], with 16 tasks. It is not a test of its own.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of one_holder_at_a_time"]
 async fn worker() -> Result<(), Failure> {
@@ -217,14 +220,14 @@ async fn worker() -> Result<(), Failure> {
                     write.write_all(format!("leave {name} {}\n", held.token()).as_bytes()).await?;
                     answers.next_line().await?;
                 }
-                // What cannot be given back ends by its TTL.
+                // A lock that cannot be given back ends by its TTL.
                 let _ = held.release().await;
             }
             #[expect(unreachable_code, reason = "says what the task gives")]
             Ok::<_, Failure>(())
         });
     }
-    // Until it is killed.
+    // The tasks run until the process is killed.
     tasks.join_next().await.ok_or("there are tasks")??
 }
 
@@ -251,8 +254,8 @@ fn signal(worker: &Child, signal: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// 64 tasks in 4 processes contend for one lock for a minute, while processes are killed and paused: never two holders, by
-/// the tokens that what they guard has seen.
+/// 64 tasks in 4 processes contend for one lock for a minute, while processes are killed and
+/// paused. There are never two holders, by the tokens that the guarded resource has seen.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn one_holder_at_a_time() -> Result<(), Failure> {

@@ -1,4 +1,5 @@
-//! How many requests the calls take, counted in front of the emulator, and what becomes of those that fail.
+//! The number of requests that each call takes, counted in front of the emulator, and the end of
+//! calls whose requests fail.
 
 mod common;
 
@@ -29,7 +30,7 @@ fn counts(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
     expected.iter().map(|(operation, count)| ((*operation).to_owned(), *count)).collect()
 }
 
-/// The call takes these requests and no others.
+/// Checks that the call takes these requests and no others; gives its answer.
 macro_rules! costs {
     ($front:expr, $call:expr, $expected:expr) => {{
         let answer = $call.into_future().await?;
@@ -87,7 +88,7 @@ async fn a_large_directory_beside_costs_nothing() -> Result<(), Failure> {
     kv.put("z", "").await?;
     front.counted();
     assert_eq!(costs!(front, kv.list("small"), [("Query", 1)]).len(), 1);
-    // The children of the root: what lies deep is jumped over.
+    // The listing of the root's children jumps over what lies deeper.
     let mut children = kv.list("").child_keys();
     let mut found = Vec::new();
     while let Some(item) = children.next().await {
@@ -147,7 +148,7 @@ async fn a_write_whose_answer_is_lost_is_sent_once_and_looked_for() -> Result<()
     let version = kv.atomic_put("a", "2", version).await?.version;
     front.counted();
 
-    // What may have happened, and cannot be told to be ours.
+    // The deletion may have happened, and no read can tell that it was this one.
     front.trouble("DeleteItem", Trouble::Lost, 1);
     let e = kv.delete("a").await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
@@ -156,7 +157,7 @@ async fn a_write_whose_answer_is_lost_is_sent_once_and_looked_for() -> Result<()
     assert_eq!(kv.atomic_put("a", "3", version).await.unwrap_err().kind(), ErrorKind::KeyModified);
     front.counted();
 
-    // The service said that something went wrong, which says nothing.
+    // The service reports an error of its own, which tells nothing of the effect.
     front.trouble("PutItem", Trouble::Refused(500, "InternalServerError"), 1);
     let e = kv.put("b", "1").await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
@@ -212,7 +213,7 @@ async fn idle_watches_and_waits_share_their_polls() -> Result<(), Failure> {
         guards.push(other.new_lock(format!("l/{n}")).ttl(Duration::from_secs(600)).acquire().await?);
         waits.push(tokio::spawn(kv.new_lock(format!("l/{n}")).ttl(Duration::from_secs(600)).acquire()));
     }
-    // Each has asked once.
+    // The loop ends when each contender has asked once.
     while front.counted().iter().any(|(operation, _)| operation == "UpdateItem") {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -222,7 +223,7 @@ async fn idle_watches_and_waits_share_their_polls() -> Result<(), Failure> {
     for (operation, count) in &counted {
         let most = match operation.as_str() {
             "GetRecords" | "BatchGetItem" => 6.0 * seconds,
-            // Every five seconds.
+            // The table is looked at every five seconds.
             "DescribeTable" => 1.0,
             _ => 0.0,
         };
@@ -236,7 +237,7 @@ async fn idle_watches_and_waits_share_their_polls() -> Result<(), Failure> {
     Ok(())
 }
 
-/// An hour, and back: nothing hangs on this machine's own date.
+/// The service's clock is an hour ahead: nothing depends on this machine's own date.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_services_date_decides_and_no_clients() -> Result<(), Failure> {
     let node = single().await?;

@@ -30,7 +30,8 @@ async fn comes_to(watch: &mut Watch, value: Option<&str>) -> Result<(), Failure>
     }
 }
 
-/// Who leads after the copy was put back has a token of its own, and is shown.
+/// A lock that is acquired after the older copy was put back has a token of its own, and watches
+/// show its holder.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_after_an_older_copy_is_shown() -> Result<(), Failure> {
     for at_once in [true, false] {

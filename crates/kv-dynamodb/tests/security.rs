@@ -1,4 +1,4 @@
-//! How a store is opened, and what one gets for wrong settings, tables and credentials.
+//! Opening a store, and the errors for wrong settings, tables and credentials.
 
 mod common;
 
@@ -53,7 +53,8 @@ async fn settings_that_make_no_sense_are_refused_before_any_request() {
     assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
 }
 
-/// A prefix is the directory of that name, with its slash or without; byte for byte only as a raw prefix.
+/// A prefix is the directory of that name, with its slash or without; only a raw prefix is used
+/// byte for byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_ends_at_a_segment() -> Result<(), Failure> {
     let node = single().await?;
@@ -88,7 +89,7 @@ fn no_secret_is_shown() {
     assert!(!shown.contains(SECRET) && !shown.contains("the-token"), "{shown}");
 }
 
-/// A table of this key, and this stream.
+/// Makes a table with this key and this stream.
 async fn make(node: &Node, name: &str, keys: &[&str], stream: Option<StreamViewType>) -> Result<(), Failure> {
     let mut make = node.sdk().create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (n, key) in keys.iter().enumerate() {
@@ -112,7 +113,7 @@ async fn tables_are_checked_and_made() -> Result<(), Failure> {
     make(&node, "other-key", &["id"], None).await?;
     make(&node, "other-names", &["p", "sort"], None).await?;
     for table in ["other-key", "other-names"] {
-        // Also when it might be made.
+        // The table is refused also when `create` is set.
         for config in [node.config(table), node.config(table).create(true)] {
             refused(config, ErrorKind::InvalidArgument, &[table, "p (HASH, S), k (RANGE, S)"]).await?;
         }
@@ -127,7 +128,7 @@ async fn tables_are_checked_and_made() -> Result<(), Failure> {
     assert_eq!(view, Some(StreamViewType::NewAndOldImages));
     let ttl = node.sdk().describe_time_to_live().table_name("made").send().await?;
     assert_eq!(ttl.time_to_live_description().and_then(|ttl| ttl.attribute_name()), Some("ttl"));
-    // A second one finds it, and many make it at the same time.
+    // A second client finds the table, and many clients can make one at the same time.
     node.open("made").await?.put("a", "1").await?;
     let opens = (0..8).map(|_| node.open("raced"));
     futures::future::try_join_all(opens).await?;
@@ -147,7 +148,7 @@ async fn without_a_stream_there_are_no_watches_and_the_way_to_them_is_told() -> 
         for part in [table, way, "StreamViewType=NEW_AND_OLD_IMAGES", "update-table"] {
             assert!(e.to_string().contains(part), "{e} names {part:?}");
         }
-        // All else is there.
+        // Everything else works.
         kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
         let guard = kv.new_lock("l").acquire().await?;
         kv.put("b", "1").fenced(&guard).await?;
@@ -181,7 +182,8 @@ async fn refusals_are_of_the_right_kind() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What could not be given back is tried again, once more by closing, which tells it.
+/// A release that failed is tried again in the background; closing tries once more, and its error
+/// names the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_names_the_lock_that_cannot_be_given_back() -> Result<(), Failure> {
     let node = single().await?;
@@ -213,7 +215,7 @@ async fn rights_withdrawn_end_a_watch_and_are_no_deletions() -> Result<(), Failu
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     front.trouble("GetRecords", Trouble::Refused(400, "AccessDeniedException"), 1000);
     assert_eq!(watch.event().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    // And one that begins when the rights are back works.
+    // A watch that begins when the rights are back works.
     front.no_more_trouble();
     let mut watch = kv.watch_tree("").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Put(_)));

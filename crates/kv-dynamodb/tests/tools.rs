@@ -1,4 +1,5 @@
-//! Both ways with the bare SDK, byte for byte; and what the service itself does with items.
+//! Exchange with the bare SDK in both directions, byte for byte, and what the service itself does
+//! with items.
 
 mod common;
 
@@ -50,7 +51,8 @@ async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
     assert_eq!(found.value, all_bytes());
     assert_eq!(kv.list("").await?.len(), 2);
 
-    // Its version is one to build on: equal for equal bytes, and another for others.
+    // The version of a foreign item serves as a precondition: it is equal for equal bytes, and
+    // another for others.
     put("a/b", b"theirs".to_vec()).await?;
     assert_eq!(kv.atomic_put("a/b", "ours", found.version).await.unwrap_err().kind(), ErrorKind::KeyModified);
     let found = kv.get("a/b").await?.ok_or("it is there")?;
@@ -62,7 +64,8 @@ async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
 
     let mut watch = kv.watch_tree("a").await?;
     while watch.event().await? != WatchEvent::Synced {}
-    // Over ours, so that the version goes back: the newest state is told all the same.
+    // The SDK writes over this library's item, so that the version goes back: the newest state is
+    // told all the same.
     put("a/b", b"theirs again".to_vec()).await?;
     assert!(matches!(watch.event().await?, WatchEvent::Put(e) if e.text() == Some("theirs again")));
     assert_eq!(kv.atomic_put("a/b", "", ours.version).await.unwrap_err().kind(), ErrorKind::KeyModified);
@@ -72,7 +75,7 @@ async fn what_the_sdk_wrote_we_read_list_and_watch() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The service deletes what has ended, later, and nobody notices.
+/// The service deletes later what has ended, and nobody notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_is_deleted_by_the_service() -> Result<(), Failure> {
     let node = single().await?;
@@ -88,7 +91,7 @@ async fn what_has_ended_is_deleted_by_the_service() -> Result<(), Failure> {
         assert!(began.elapsed() < Duration::from_secs(30), "what has ended stays in the table");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Of the deletion itself nothing is told.
+    // The deletion itself is not told.
     kv.put("d/b", "").await?;
     assert!(matches!(watch.event().await?, WatchEvent::Put(e) if e.key.as_str() == "d/b"));
     Ok(())

@@ -1,4 +1,5 @@
-//! Workloads under fire on the emulator of DynamoDB. `KV_TORTURE_LONG=1 cargo test -p kv-dynamodb --test torture` runs the long form.
+//! Workloads under fire on the emulator of DynamoDB.
+//! `KV_TORTURE_LONG=1 cargo test -p kv-dynamodb --test torture` runs the long form.
 
 mod common;
 

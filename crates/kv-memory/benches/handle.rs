@@ -1,5 +1,5 @@
-//! What the handle costs: time and allocations of calls through [`Kv`] over the store in memory, beside the store's own.
-//! `cargo bench -p kv-memory`.
+//! Measures the cost of the handle: time and allocations of calls through [`Kv`] over the store in
+//! memory, beside those of the store alone. `cargo bench -p kv-memory`.
 
 use divan::{AllocProfiler, Bencher, black_box};
 use kv_core::{
@@ -19,7 +19,7 @@ fn main() {
     divan::Divan::default().sample_size(2000).config_with_args().main();
 }
 
-/// A runtime, and a store with 100 entries of 100 bytes below one directory.
+/// Makes a runtime, and a store with 100 entries of 100 bytes below one directory.
 fn filled() -> (Runtime, Arc<dyn Store>) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let store: Arc<dyn Store> = Arc::new(Memory::new());
@@ -32,7 +32,7 @@ fn filled() -> (Runtime, Arc<dyn Store>) {
     (runtime, store)
 }
 
-/// Measures the call alone: a `block_on` around it would cost more than it does.
+/// Measures the call alone, since a `block_on` around it would cost more than the call.
 fn measure<F: Future<Output: Send>>(bencher: Bencher<'_, '_>, runtime: &Runtime, call: impl Fn() -> F) {
     let _within = runtime.enter();
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

@@ -1,12 +1,13 @@
-//! The administrator's hand, and tools that know nothing of this library: what tests do to a server from outside.
+//! The actions of an administrator and of foreign tools, by which tests change a store from
+//! outside.
 
 use crate::{data::Life, store::Memory};
 use bytes::Bytes;
 use kv_core::{IntoKey, LeaseId, Result};
 
 impl Memory {
-    /// Takes the lock of this name, below this client's prefix, away from its holder, as an administrator could; whether
-    /// it was held. The next in line gets it.
+    /// Takes the lock of this name, below this client's prefix, away from its holder, as an
+    /// administrator could; tells whether it was held. The next contender gets it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -31,12 +32,14 @@ impl Memory {
         data.lease(id).is_ok_and(|id| data.evict_lease(id, "an administrator ended it"))
     }
 
-    /// What is stored under this whole name, whatever the client's prefix: any text, in normal form or not.
+    /// Returns the value under this whole name, whatever the client's prefix. The name is any
+    /// text, in normal form or not.
     pub fn raw_get(&self, name: &str) -> Option<Bytes> {
         self.0.look().entries.get(name).map(|record| record.value().clone())
     }
 
-    /// Writes under this whole name, as a tool could that does not know this library: any text, in normal form or not.
+    /// Writes under this whole name, as a tool could that does not know this library. The name is
+    /// any text, in normal form or not.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -52,13 +55,14 @@ impl Memory {
         self.0.look().put(name, None, value, Life::Forever);
     }
 
-    /// Deletes this whole name; whether it was there.
+    /// Deletes this whole name; tells whether it was there.
     pub fn raw_delete(&self, name: &str) -> bool {
         self.0.look().remove(name)
     }
 
-    /// What is held below this client's prefix beside data: internal keys, leases, locks and watches, in words. For tests
-    /// that a program leaves nothing behind; what it dropped is given back in the background, a moment later.
+    /// Lists, in words, what exists below this client's prefix beside data: internal keys, leases,
+    /// locks and watches. It is for tests that a program leaves nothing behind. What the program
+    /// dropped is given back in the background, a moment later.
     pub fn leftovers(&self) -> Vec<String> {
         let (data, prefix) = (self.0.look(), &*self.0.prefix);
         let internal =

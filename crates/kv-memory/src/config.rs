@@ -1,4 +1,4 @@
-//! Which store is opened, and how.
+//! The settings of a store in memory.
 
 use crate::store::Memory;
 use kv_core::{
@@ -6,7 +6,7 @@ use kv_core::{
     backend::{Clock, directory_prefix},
 };
 
-/// How a store in memory is opened.
+/// The settings of a store in memory.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -23,46 +23,49 @@ use kv_core::{
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
-    /// The name under which this process shares the store; a store of its own without one.
+    /// Names the store, so that clients in this process can share it; without a name it is a store
+    /// of its own.
     pub name: Option<String>,
-    /// The directory that the store is: with `app` the key `a` is at `app/a`.
+    /// Names the directory that the store is: with `app` the key `a` is at `app/a`.
     pub prefix: String,
-    /// In its place, what all names begin with, byte for byte.
+    /// Gives, in place of `prefix`, the bytes with which all names begin.
     pub raw_prefix: String,
-    /// What measures TTLs, leases and locks; the machine's clock without one.
+    /// Measures TTLs, leases and locks; the machine's clock does if this is `None`.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub clock: Option<Clock>,
 }
 
 impl Config {
-    /// A store of its own, without a prefix, on the machine's clock.
+    /// Makes the settings of a store of its own, without a prefix, on the machine's clock.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Shares the store with all who open this name in this process. It ends with the last of them.
+    /// Shares the store with all who open this name in this process. The store ends with the last
+    /// of them.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets the directory that the store is: `app`, or `app/`, puts the key `a` at `app/a`, and leaves `application` alone.
+    /// Sets the directory that the store is: `app`, or `app/`, puts the key `a` at `app/a`, and
+    /// leaves `application` alone.
     #[must_use]
     pub fn prefix(mut self, directory: impl Into<String>) -> Self {
         self.prefix = directory.into();
         self
     }
 
-    /// Sets, in place of [`prefix`](Self::prefix), what all names begin with, byte for byte: `app` puts the key `a` at
-    /// `appa`.
+    /// Sets, in place of [`prefix`](Self::prefix), the bytes with which all names begin: `app`
+    /// puts the key `a` at `appa`.
     #[must_use]
     pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
         self.raw_prefix = bytes.into();
         self
     }
 
-    /// Returns what all names begin with.
+    /// Returns the bytes with which all names begin.
     fn whole_prefix(&self) -> Result<String> {
         if self.raw_prefix.is_empty() {
             return Ok(directory_prefix(&*self.prefix));
@@ -76,26 +79,27 @@ impl Config {
         Ok(self.raw_prefix.clone())
     }
 
-    /// Sets what measures TTLs, leases and locks: a [`Clock::manual`] moves only as told, [`Clock::tokio`] with the
-    /// runtime's, so that a test under `#[tokio::test(start_paused = true)]` moves it by `tokio::time::advance`.
+    /// Sets the clock that measures TTLs, leases and locks. A [`Clock::manual`] moves only as it
+    /// is told; [`Clock::tokio`] moves with the runtime's time, so that a test under
+    /// `#[tokio::test(start_paused = true)]` moves it by `tokio::time::advance`.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// The configuration that a URL spells: `memory://`, `memory://NAME`, `memory://NAME/prefix`, `memory:///prefix`, and
-    /// behind it `?clock=tokio` for [`Clock::tokio`] or `?raw_prefix=…`.
+    /// Reads the settings from a URL: `memory://`, `memory://NAME`, `memory://NAME/prefix` or
+    /// `memory:///prefix`, and behind it `?clock=tokio` for [`Clock::tokio`] or `?raw_prefix=…`.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for credentials, for several names, and for
-    /// a parameter that is unknown or makes no sense.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for credentials, for
+    /// several names, and for a parameter that is unknown or has a value that it cannot have.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
         url.expect(&["memory"])?;
         if url.user().is_some() || url.password().is_some() {
             return refused(
-                "a memory URL with a user or password, which this store has not; leave them away".into(),
+                "the memory URL has a user or password, but this store has no logins; leave both out".into(),
             );
         }
         if url.hosts().len() > 1 {
@@ -117,14 +121,15 @@ impl Config {
         Ok(config)
     }
 
-    /// The store, for [`Kv::new`], for layers, and for [`Memory::with_prefix`] and [`Memory::evict_lock`].
+    /// Opens the store without its handle: for [`Kv::new`], for layers, and for
+    /// [`Memory::with_prefix`] and [`Memory::evict_lock`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another clock than that of the store, where one of this name is
-    /// open, and for `prefix` together with `raw_prefix`.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a clock that is not that of the open
+    /// store of this name, and for `prefix` together with `raw_prefix`.
     ///
     /// # Cancel safety
-    /// It does not wait, and so is never dropped half way.
+    /// The future does not wait, so it is never dropped half way.
     pub async fn build(self) -> Result<Memory> {
         let prefix = self.whole_prefix().map_err(in_open)?;
         Memory::open(self.name, self.clock, &prefix).map_err(in_open)
@@ -133,30 +138,32 @@ impl Config {
     /// Opens the store.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
+    /// Those of [`build`](Self::build).
     pub async fn open(self) -> Result<Kv> {
         self.build().await.map(Kv::new)
     }
 }
 
-/// Opens the store of a URL: `memory://` a store of its own, `memory://NAME/prefix` one that all share who open that
-/// name in this process.
+/// Opens the store of a URL: `memory://` is a store of its own, `memory://NAME/prefix` one that
+/// all share who open that name in this process.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`].
+/// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`] and [`Config::build`]
+/// give it.
 pub async fn open(url: &str) -> Result<Kv> {
     from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
 }
 
-/// The store of a URL, for [`Registry::with`](kv_core::Registry::with).
+/// Opens the store of a URL without its handle, for [`Registry::with`](kv_core::Registry::with).
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`].
+/// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`] and [`Config::build`]
+/// give it.
 pub async fn from_url(url: StoreUrl) -> Result<Memory> {
     Config::from_url(url).map_err(in_open)?.build().await
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Marks an error as one of opening this backend's store.
 fn in_open(error: Error) -> Error {
     error.in_call("open", "memory", None)
 }

@@ -1,4 +1,5 @@
-//! What all rooms take: one client of a data set, its names, the limits, and the faults that a test has planned for it.
+//! The parts that every call uses: one client of a data set, its names, the limits, and the faults
+//! that a test has planned for the client.
 
 use crate::{
     data::{Data, LockName, Name, Shared},
@@ -18,14 +19,14 @@ use std::{
 pub(crate) static CAPABILITIES: LazyLock<Capabilities> = LazyLock::new(|| {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     let mut can = Capabilities::new("memory");
-    // What is renewed in the background needs time for it, on a busy machine too.
+    // A renewal in the background needs time, on a busy machine too.
     let renewed = TtlRange::new(Duration::from_millis(250), CENTURY);
     can.max_value = 16 << 20;
     can.ttl = Some(TtlRange::new(Duration::from_millis(1), CENTURY));
     can.lease = Some(renewed.clone());
     can.lock = Some(Locking::new(renewed));
     can.max_txn_ops = 4096;
-    // So that a write of the greatest value can depend on a lock.
+    // A write of the greatest value must be able to depend on a lock.
     can.max_txn_bytes = 20 << 20;
     can.delete_tree_atomic = true;
     can.health = true;
@@ -38,13 +39,13 @@ pub(crate) struct Core {
     pub(crate) prefix: Name,
     pub(crate) hub: Hub,
     pub(crate) trouble: Arc<Trouble>,
-    /// What is given back in the background.
+    /// Holds the tasks that give locks and leases back in the background.
     pub(crate) tasks: Tasks,
     id: u64,
 }
 
 impl Core {
-    /// Makes a client of these data, whose names all begin with this.
+    /// Makes a client of these data, whose names all begin with this prefix.
     pub(crate) fn new(shared: Arc<Shared>, prefix: &str) -> Arc<Self> {
         let prefix = Name::from(prefix);
         let (id, hub) = shared.look().enter(&prefix);
@@ -65,12 +66,12 @@ impl Core {
         }
     }
 
-    /// Returns the lock of this name, which is the prefix's own.
+    /// Returns the lock of this name, which belongs to the client's prefix.
     pub(crate) fn lock_name(&self, name: &Key) -> LockName {
         (self.prefix.clone(), name.clone())
     }
 
-    /// The way of every call to the data: what was planned comes first.
+    /// Does the work of a call, after the pause or the fault that was planned for it.
     pub(crate) async fn call<T>(
         &self,
         does: Does,

@@ -1,5 +1,5 @@
-//! The store in memory: the reference that keeps every clause of the contract, and what a program's own unit tests run
-//! on, fast, without a server, and on a clock that they can move.
+//! The store in memory. It is the reference that keeps every clause of the contract, and a
+//! program's own unit tests run on it: fast, without a server, and on a clock that they can move.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -15,8 +15,9 @@
 //! ```
 //!
 //! # Which store
-//! `memory://` is a store of its own; `memory://NAME/prefix` is one that all share who open that name in this process,
-//! as long as one of them is left. [`Memory::new`] and [`Memory::with_prefix`] give the same without a name.
+//! `memory://` is a store of its own; `memory://NAME/prefix` is one that all share who open that
+//! name in this process, as long as one of them is left. [`Memory::new`] and
+//! [`Memory::with_prefix`] give the same without a name.
 //!
 //! # What maps onto what
 //! | here | is |
@@ -25,25 +26,27 @@
 //! | version | a counter of the process, which every write, deletion and acquisition moves |
 //! | TTL, lease, lock | a moment on the store's [`Clock`](kv_core::backend::Clock); what is past it is removed before anyone looks, and by one task for each runtime that watches or waits, so that idle watches see it |
 //! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told of a change under the mutex, so in order |
-//! | lock | a line for each name, apart from the data; the token is the version counter at the acquisition |
+//! | lock | a queue for each name, apart from the data; the token is the version counter at the acquisition |
 //!
 //! # Differences
-//! None from the contract: every call is offered, and foreign names are seen at once. A value has at most 16 MiB, a
-//! transaction 20 MiB and 4,096 conditions and writes. TTLs count in milliseconds; those of leases and locks are at least
-//! 250 ms. A listing of more than one page (1,000 items, or values of 1 MiB) is not of one moment. Nothing outlives the
-//! process.
+//! There are none from the contract: every call is offered, and foreign names are seen at once. A
+//! value has at most 16 MiB, a transaction 20 MiB and 4,096 conditions and writes. TTLs count in
+//! milliseconds; those of leases and locks are at least 250 ms. A listing of more than one page
+//! (1,000 items, or values of 1 MiB) is not of one moment. Nothing outlives the process.
 //!
 //! # Tests that move the clock
-//! Time passes at once, for the store and for the guards and leases on it. A lock or lease is kept alive by a renewal at
-//! each third of its TTL: a test that moves the clock by less, and then lets other tasks run, keeps it; one that moves it
-//! by the whole TTL loses it, as a process does that was suspended. [`Memory::evict_lock`] takes a lock away from its
-//! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. A killed process is a
-//! runtime that was dropped. Under `#[tokio::test(start_paused = true)]` take [`Clock::tokio`](kv_core::backend::Clock::tokio),
-//! or `memory://?clock=tokio`: the machine's clock goes on while the runtime's stands still.
+//! When a test moves the clock, time passes at once for the store and for the guards and leases on
+//! it. A lock or lease is kept alive by a renewal at each third of its TTL: a test that moves the
+//! clock by less, and then lets other tasks run, keeps it; one that moves the clock by the whole
+//! TTL loses it, as a suspended process does. [`Memory::evict_lock`] takes a lock away from its
+//! holder at once, [`Memory::raw_put`] writes as a tool does that does not know this library. To
+//! kill a process in a test, drop its runtime. Under `#[tokio::test(start_paused = true)]` take
+//! [`Clock::tokio`](kv_core::backend::Clock::tokio), or `memory://?clock=tokio`: the machine's
+//! clock goes on while the runtime's stands still.
 //!
 //! # Tests of failures
-//! [`Faults`], from any handle, has calls fail, loses answers, freezes the store, cuts watches. The guide
-//! `docs/testing.md` of the repository shows how programs are tested with it.
+//! [`Faults`], which any handle gives, makes calls fail, loses answers, freezes the store and cuts
+//! watches. The guide `docs/testing.md` of the repository shows how programs are tested with it.
 
 mod admin;
 mod config;

@@ -10,24 +10,24 @@ use kv_core::{
 };
 use std::ops::Bound;
 
-/// How much one page holds: so many items, and values of about so many bytes.
+/// The most items of one page, and the bytes of values after which it takes no further item.
 const PAGE_ITEMS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What a walk does next.
+/// The next step of a walk.
 enum Step {
     On,
-    /// Leaves out what is below this directory.
+    /// Skips what is below this directory.
     Past(Directory),
     Stop,
 }
 
-/// Returns what is stored under the key.
+/// Returns the entry of the key.
 pub(crate) fn get(core: &Core, key: &Key) -> Option<Entry> {
     found(core, &core.look(), key)
 }
 
-/// Returns what is stored under each of the keys, all of one moment.
+/// Returns the entry of each key, all of one moment.
 pub(crate) fn get_many(core: &Core, keys: &[Key]) -> Vec<Option<Entry>> {
     let data = core.look();
     keys.iter().map(|key| found(core, &data, key)).collect()
@@ -57,7 +57,8 @@ pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, op
             None if options.keys_only => Item::Key(key, record.version()),
             None => Item::Entry(record.entry(key)),
         };
-        // What a directory stands for lies behind it, so it may come up again.
+        // The keys of a child directory sort behind its own place, so a walk from that place meets
+        // the directory again.
         let wanted = child.is_none() || from.as_ref().is_none_or(|from| item.position() > *from);
         if wanted {
             if page.items.len() == most || bytes >= PAGE_BYTES {
@@ -82,8 +83,8 @@ pub(crate) fn names_below(core: &Core, data: &Data, directory: &Directory) -> Ve
     names
 }
 
-/// Visits the keys strictly below the directory and behind the place, in order. What is no key is passed over by
-/// whole directories.
+/// Visits the keys strictly below the directory and behind the place, in order. A directory in
+/// which no key can lie is skipped as a whole.
 fn walk(
     core: &Core,
     data: &Data,
@@ -111,7 +112,8 @@ fn walk(
                 None => without_keys(rest),
             };
             if let Some(end) = past {
-                // The first name that does not begin with the directory and its slash: `0` follows `/`.
+                // This is the first name behind all that begin with the directory and its slash:
+                // `0` follows `/`.
                 next = Bound::Included(format!("{prefix}{}0", &rest[..end]));
                 continue 'seek;
             }
@@ -120,7 +122,7 @@ fn walk(
     }
 }
 
-/// The end of the first directory in the name that no key can lie in.
+/// Returns the end of the first directory in the name in which no key can lie.
 fn without_keys(rest: &str) -> Option<usize> {
     rest.match_indices('/').map(|(at, _)| at).find(|at| Key::from_stored(&rest[..*at]).is_none())
 }

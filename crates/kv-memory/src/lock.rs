@@ -14,7 +14,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Takes the lock, or waits in its line.
+/// Takes the lock, or waits in its queue.
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let ttl = CAPABILITIES.lock.as_ref().map_or(Ok(options.ttl), |lock| lock.ttl.grant(options.ttl))?;
     if !core.trouble.is_any() {
@@ -24,7 +24,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     answer.of(acquire(core, name, ttl, options).await)
 }
 
-/// Returns who holds the lock.
+/// Returns the holder of the lock.
 pub(crate) fn holder(core: &Core, name: &Key) -> Option<Holder> {
     core.look().holder(&core.lock_name(name))
 }
@@ -50,7 +50,8 @@ async fn acquire(
             Asked::Got(turn) => break turn,
             Asked::InLine(mine) => {
                 let turn = mine.await;
-                // It is heard of when nothing is frozen, and may be over then: the place in line is taken anew.
+                // A paused client learns of its turn when the pause ends. If the turn is over by
+                // then, the contender takes a new place in the queue.
                 core.trouble.resumed().await;
                 match turn {
                     Ok(turn) if core.look().is_held(&lock, turn.token) => break turn,

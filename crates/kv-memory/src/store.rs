@@ -1,4 +1,4 @@
-//! The store: each call of the trait goes to its room.
+//! The store: each method of the trait calls the module that does it.
 
 use crate::{
     core::{CAPABILITIES, Core},
@@ -18,7 +18,8 @@ use kv_core::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A store in memory, seen through one prefix; clones are one client. It lives as long as one of its clients.
+/// A store in memory, seen through one prefix; clones are one client. It lives as long as one of
+/// its clients.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -35,30 +36,31 @@ use std::{fmt, sync::Arc, time::Duration};
 pub struct Memory(pub(crate) Arc<Core>);
 
 impl Memory {
-    /// A new, empty store without a prefix, on the machine's clock; [`Config`](crate::Config) gives others.
+    /// Makes a new, empty store without a prefix, on the machine's clock;
+    /// [`Config`](crate::Config) gives others.
     pub fn new() -> Self {
         Self(Core::new(Shared::new(Clock::system()), ""))
     }
 
-    /// Another client of the same data: the store that this directory is, in place of this client's; the whole of it for
-    /// an empty one.
+    /// Makes another client of the same data, whose store is this directory, in place of this
+    /// client's; an empty one is the whole data set.
     #[must_use]
     pub fn with_prefix(&self, directory: &str) -> Self {
         Self(Core::new(self.0.shared.clone(), &directory_prefix(directory)))
     }
 
-    /// Another client of the same data, whose names all begin with this, byte for byte.
+    /// Makes another client of the same data, whose names all begin with these bytes.
     #[must_use]
     pub fn with_raw_prefix(&self, bytes: &str) -> Self {
         Self(Core::new(self.0.shared.clone(), bytes))
     }
 
-    /// The clock that measures TTLs, leases and locks of this store.
+    /// Returns the clock that measures TTLs, leases and locks of this store.
     pub fn clock(&self) -> Clock {
         self.0.look().clock.clone()
     }
 
-    /// Opens the store of this name, or one of its own, below this prefix.
+    /// Opens the store of this name, or without a name one of its own, below this prefix.
     pub(crate) fn open(name: Option<String>, clock: Option<Clock>, prefix: &str) -> Result<Self> {
         let shared = match name {
             Some(name) => named::open(name, clock)?,

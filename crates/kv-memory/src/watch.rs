@@ -1,4 +1,4 @@
-//! Watches: subscribed first, then read, then told of each change under the mutex.
+//! Watches: each subscribes first, then reads, and then is told each change under the mutex.
 
 use crate::{
     core::Core,

@@ -12,7 +12,7 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// Puts a value, if what is there is as expected.
+/// Puts a value, if its precondition is true.
 pub(crate) fn put(
     core: &Core,
     key: &Key,
@@ -26,7 +26,7 @@ pub(crate) fn put(
     Ok(Written::new(data.put(&name, Some(key), value, life), ttl))
 }
 
-/// Deletes the key, if what is there is as expected; tells whether it was there.
+/// Deletes the key, if its precondition is true; tells whether the key was there.
 pub(crate) fn delete(core: &Core, key: &Key, expect: Expect) -> Result<bool> {
     let (name, mut data) = (core.name(key), core.look());
     expect.check(data.version(&name))?;
@@ -56,7 +56,7 @@ pub(crate) fn transact(core: &Core, transaction: Transaction) -> Result<Decision
     if let Some(condition) = refused {
         return Ok(Decision::Refused { condition });
     }
-    // All that can be refused is, before the first write.
+    // All that can be refused is refused before the first write.
     let lives = transaction.writes.iter().map(|write| match write {
         Write::Put { options, .. } => life(&data, options).map(Some),
         Write::Delete { .. } => Ok(None),
@@ -78,7 +78,8 @@ pub(crate) fn transact(core: &Core, transaction: Transaction) -> Result<Decision
     Ok(Decision::Committed(written))
 }
 
-/// Returns how long a put has its key live, if its lease is alive, and the TTL as granted.
+/// Returns the life that a put gives its key, and the TTL as granted; an error if its lease has
+/// ended.
 fn life(data: &Data, options: &PutOptions) -> Result<(Life, Option<Duration>)> {
     if let Some(lease) = &options.lease {
         return Ok((Life::Lease(data.lease(lease)?), None));

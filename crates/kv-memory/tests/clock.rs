@@ -15,7 +15,7 @@ async fn on(clock: &Clock) -> (Memory, Kv) {
     (memory.clone(), Kv::new(memory))
 }
 
-/// Moves the clock in steps in which everything is renewed, as real time would.
+/// Moves the clock in steps, between which everything is renewed, as in real time.
 async fn pass(clock: &Clock, seconds: u32) {
     for _ in 0..seconds {
         clock.advance(S);
@@ -113,7 +113,7 @@ async fn a_lease_is_kept_alive_and_ends_with_its_owner() {
     assert!(lease.is_held());
     assert_eq!(kv.get("node").await.unwrap().unwrap().version, version);
 
-    // Suspended for longer than the TTL: lost here and there.
+    // The process was suspended for longer than the TTL: the lease is lost here, and in the store.
     clock.advance(9 * S);
     assert!(!lease.is_held());
     assert_eq!(lease.lost().await.kind(), ErrorKind::LeaseLost);
@@ -192,7 +192,7 @@ async fn an_evicted_holder_is_told_at_once() {
     assert!(!first.is_held());
     assert!(first.lost().await.to_string().contains("administrator"));
     let second = second.await.unwrap().unwrap();
-    drop(first); // gives back nothing of the second's
+    drop(first); // must not give back the second's lock
     pass(&clock, 1).await;
     assert!(second.is_held());
     assert_eq!(kv.lock_holder("l").await.unwrap().unwrap().token, second.token());

@@ -1,5 +1,5 @@
-//! The conformance suite on this backend: `cargo test -p kv-memory --test conformance`, with a part of a case's name
-//! behind `--` for some of it.
+//! The conformance suite on this backend: `cargo test -p kv-memory --test conformance`. Behind
+//! `--`, a part of a case's name selects the cases to run.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Faults on demand: what a program sees of them.
+//! Faults on demand, as a program sees them.
 
 use futures::FutureExt;
 use kv_core::{Error, ErrorKind, Kv, WatchEvent};
@@ -7,14 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 const S: Duration = Duration::from_secs(1);
 
-/// A handle with its faults, and another one on the same store.
+/// Makes a handle with its faults, and another handle on the same store.
 fn pair() -> (Kv, Faults, Kv) {
     let memory = Memory::new();
     let kv = Kv::new(memory.clone());
     (kv.clone(), Faults::of(&kv).unwrap(), Kv::new(memory.with_prefix("")))
 }
 
-/// The same under tokio's paused time.
+/// Makes the same under tokio's paused time.
 async fn paused_pair(name: &str) -> (Kv, Faults, Kv) {
     let open = || Config::new().name(name).clock(kv_core::backend::Clock::tokio()).open();
     let (kv, other) = (open().await.unwrap(), open().await.unwrap());
@@ -49,7 +49,7 @@ async fn the_next_calls_fail_without_an_effect() {
     assert_eq!(kind(kv.transact().then(kv.put("a", "1")).await), ErrorKind::Unavailable);
     assert_eq!(faults.planned(), 0);
     kv.put("a", "1").if_missing().await.unwrap();
-    // Each call of the handle can be met.
+    // Each call of the handle can meet a fault.
     let lease = kv.lease(9 * S).await.unwrap();
     let calls: [(&str, futures::future::BoxFuture<'_, Result<(), Error>>); 11] = [
         ("get", kv.get("a").into_future().map(|r| r.map(drop)).boxed()),
@@ -93,7 +93,8 @@ async fn outcome_unknown_is_of_writes_done_or_not() {
     assert!(!kv.exists("a").await.unwrap());
 }
 
-/// Of a lock or lease whose answer is lost nothing stays behind, and a wait for a lock rides it out.
+/// Nothing stays behind of a lock or lease whose answer is lost, and a wait for a lock rides the
+/// loss out.
 #[tokio::test]
 async fn locks_and_leases_whose_answers_are_lost_are_given_back() {
     let (kv, faults, other) = pair();
@@ -149,7 +150,8 @@ async fn a_pause_loses_locks_and_leases_by_time() {
     assert!(!guard.release().await.unwrap());
 }
 
-/// What was granted meanwhile and is over again is asked for anew.
+/// A contender that was granted the lock during a pause, and lost it again by time, asks for it
+/// anew.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_gets_the_lock_after_a_pause() {
     let (kv, faults, other) = paused_pair("waiter").await;
@@ -158,7 +160,7 @@ async fn a_waiter_gets_the_lock_after_a_pause() {
     tokio::time::sleep(S).await;
     faults.pause();
     guard.release().await.unwrap();
-    tokio::time::sleep(10 * S).await; // it had its turn, and nobody renewed it
+    tokio::time::sleep(10 * S).await; // the contender had its turn, and nobody renewed it
     let third = other.new_lock("l").try_acquire().await.unwrap().expect("it is free");
     faults.resume();
     tokio::time::sleep(S).await;
@@ -191,7 +193,7 @@ async fn watches_stand_still_are_cut_and_go_on() {
     faults.resume();
     assert!(matches!(watch.event().await.unwrap(), WatchEvent::Put(e) if e.version == put));
 
-    // Cut, and the first readings fail: ridden out, and only what differs is told.
+    // The watch is cut, and its first reads fail: it rides that out, and tells only what differs.
     faults.fail(Calls::Reads, ErrorKind::Unavailable, 2);
     faults.fail(Calls::Reads, ErrorKind::OutcomeUnknown, 0);
     faults.cut_watches();
@@ -202,7 +204,7 @@ async fn watches_stand_still_are_cut_and_go_on() {
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
     assert_eq!(faults.planned(), 0);
 
-    // What lasts ends them.
+    // A lasting error ends the watch.
     faults.fail(Calls::Reads, ErrorKind::PermissionDenied, 1);
     faults.cut_watches();
     assert_eq!(kind(watch.event().await), ErrorKind::PermissionDenied);

@@ -1,4 +1,4 @@
-//! What `docs/testing.md` shows, run as it stands there.
+//! The pieces of `docs/testing.md`, run as they stand there.
 
 use kv_core::{Error, ErrorKind, Kv, Result, WatchEvent, backend::Clock};
 use kv_memory::{Calls, Config, Faults};
@@ -113,7 +113,7 @@ async fn a_watch_is_cut_goes_on_and_ends() -> Result<()> {
     Ok(())
 }
 
-/// Every piece of the guide stands above, word by word.
+/// Checks that every piece of the guide stands above, word by word.
 #[test]
 fn the_guide_shows_what_runs_here() {
     let here = include_str!("guide.rs");

@@ -1,4 +1,4 @@
-//! Listings: pages, children and places, beside the plain rule of [`Page::select`].
+//! Listings: pages, children and places, compared with the plain rule of [`Page::select`].
 
 use futures::StreamExt;
 use kv_core::{
@@ -11,7 +11,8 @@ async fn keys(kv: &Kv, directory: &str) -> Vec<String> {
     kv.list(directory).keys().map(|key| key.unwrap().to_string()).collect().await
 }
 
-/// Every directory, place, limit and form of a tree whose names are as close as can be, between names that are no keys.
+/// Compares every directory, place, limit and form, on a tree whose names are as close as can be,
+/// between names that are no keys.
 #[tokio::test]
 async fn every_listing_is_what_the_rule_selects() {
     let memory = Memory::new();
@@ -73,7 +74,7 @@ async fn every_listing_is_what_the_rule_selects() {
     assert!(compared > 10_000, "{compared}");
 }
 
-/// Pages, children and places, against a listing of everything.
+/// Compares pages, children and places with a listing of everything.
 #[tokio::test]
 async fn listings_go_on_where_they_stopped() {
     let kv = Kv::new(Memory::new().with_raw_prefix("p"));

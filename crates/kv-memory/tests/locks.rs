@@ -1,10 +1,10 @@
-//! Turns in line that come at a bad moment.
+//! Turns of contenders that come at a bad moment.
 
 use futures::{FutureExt, future::BoxFuture};
 use kv_core::{Guard, Kv, Result};
 use kv_memory::Memory;
 
-/// An acquisition that has its place in line.
+/// Makes an acquisition that has its place in the queue.
 fn in_line(kv: &Kv) -> BoxFuture<'static, Result<Guard>> {
     let mut waiting = kv.new_lock("l").acquire().boxed();
     assert!(waiting.as_mut().now_or_never().is_none(), "the lock is held");
@@ -17,7 +17,7 @@ async fn a_waiter_that_is_dropped_at_its_turn_passes_it_on() {
     let first = kv.new_lock("l").acquire().await.unwrap();
     let (second, mut third) = (in_line(&kv), in_line(&kv));
     let mut last = in_line(&kv);
-    first.release().await.unwrap(); // it is the second's now, which does not know yet
+    first.release().await.unwrap(); // the second has the lock now, and does not know it yet
     let token = kv.lock_holder("l").await.unwrap().unwrap().token;
     assert!(third.as_mut().now_or_never().is_none());
     assert!(kv.new_lock("l").try_acquire().await.unwrap().is_none(), "nobody overtakes");

@@ -42,15 +42,15 @@ async fn locks_and_leases_are_renewed_and_a_jump_loses_them() {
     let lease = kv.lease(Duration::from_secs(9)).await.unwrap();
     kv.put("node", "up").lease(&lease).await.unwrap();
     let guard = kv.new_lock("l").ttl(Duration::from_secs(9)).acquire().await.unwrap();
-    // Others sleep, and time passes for all: everything is renewed meanwhile.
+    // All tasks sleep, so time passes, and everything is renewed meanwhile.
     tokio::time::sleep(HOUR).await;
     assert!(lease.is_held() && guard.is_held() && kv.exists("node").await.unwrap());
-    // A process that stood still.
+    // A jump is like a process that stood still: nothing is renewed.
     tokio::time::advance(Duration::from_secs(9)).await;
     assert!(!lease.is_held() && !guard.is_held() && !kv.exists("node").await.unwrap());
     assert_eq!(guard.lost().await.kind(), ErrorKind::LockLost);
     assert_eq!(lease.lost().await.kind(), ErrorKind::LeaseLost);
-    // Who waits gets it, deadlines and all.
+    // A contender waits for its whole time while the holder's lock is renewed.
     let dead = kv.new_lock("l").acquire().await.unwrap();
     assert!(kv.new_lock("l").acquire_within(HOUR).await.unwrap().is_none());
     assert!(dead.is_held());

@@ -1,4 +1,4 @@
-//! Who shares which store, and what prefixes keep apart.
+//! The clients that share a store, and the separation of prefixes.
 
 use futures::{FutureExt, StreamExt};
 use kv_core::{
@@ -30,7 +30,8 @@ async fn a_name_is_shared_as_long_as_one_client_lives() {
     assert!(keys(&open("memory://shared").await, "").await.is_empty());
 }
 
-/// What one store gave out means nothing to another, nor to one that is made anew under its name.
+/// Versions, leases and proofs of one store mean nothing to another, nor to one that is made anew
+/// under its name.
 #[tokio::test]
 async fn versions_leases_and_proofs_are_of_one_store() {
     let open = || async { Config::new().name("anew").open().await.unwrap() };
@@ -80,7 +81,7 @@ async fn an_open_store_keeps_its_clock() {
     assert!(!second.exists("a").await.unwrap());
 }
 
-/// Every client is told of exactly what it sees, under its own names.
+/// Every client is told exactly what it sees, under its own names.
 #[tokio::test]
 async fn a_raw_prefix_is_used_byte_for_byte() {
     let memory = Memory::new();

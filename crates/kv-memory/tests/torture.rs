@@ -1,4 +1,5 @@
-//! Workloads on the store in memory, without a network that could fail: `cargo test -p kv-memory --test torture`.
+//! Workloads on the store in memory, without a network that could fail:
+//! `cargo test -p kv-memory --test torture`.
 
 mod common;
 

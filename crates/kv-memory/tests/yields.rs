@@ -7,7 +7,7 @@ async fn open() -> Kv {
     kv_memory::open("memory://").await.unwrap()
 }
 
-/// One thread: a loop of calls, and a timer beside it.
+/// Runs a loop of calls and a timer on one thread.
 #[tokio::test]
 async fn a_timer_fires_beside_a_loop_of_calls() {
     let kv = open().await;
@@ -24,7 +24,7 @@ async fn a_timer_fires_beside_a_loop_of_calls() {
     }
 }
 
-/// Workers that look for jobs by trying their locks, more of them than threads.
+/// Runs workers that look for jobs by trying their locks, more of them than threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_of_workers_ends() -> Result<()> {
     const JOBS: usize = 12;

@@ -1,7 +1,9 @@
-//! Durable puts a second, by how many write at once, beside plain redb with a commit for each put.
+//! Measures durable puts a second, by the number of callers at once, beside plain redb with a
+//! commit for each put.
 //!
-//! `cargo bench -p kv-redb`: medians of some rounds of half a second each; the file lies in the folder for temporary
-//! files, or in the one that `KV_BENCH_DIR` names, since the disk is what is measured.
+//! `cargo bench -p kv-redb` prints medians of some rounds of half a second each. The file lies in
+//! the folder for temporary files, or in the one that `KV_BENCH_DIR` names, since the disk is what
+//! is measured.
 
 use kv_core::{Kv, Result};
 use kv_redb::Config;
@@ -31,7 +33,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Puts a second, and puts for each commit.
+/// Returns puts a second, and puts for each commit.
 async fn ours(path: &Path, callers: usize, quick_repair: bool) -> Result<(f64, f64)> {
     let store = Arc::new(Config::new(path).quick_repair(quick_repair).build().await?);
     let kv = Kv::new(store.clone());
@@ -59,7 +61,7 @@ async fn ours(path: &Path, callers: usize, quick_repair: bool) -> Result<(f64, f
     Ok((median(rates), (after.writes - before.writes) as f64 / (after.commits - before.commits) as f64))
 }
 
-/// Plain redb: each caller a thread, each put a transaction.
+/// Returns puts a second of plain redb: each caller is a thread, each put a transaction.
 fn plain(path: &Path, callers: usize) -> f64 {
     const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("data");
     let database = Database::create(path).expect("the file can be made");
@@ -82,7 +84,7 @@ fn plain(path: &Path, callers: usize) -> f64 {
     median(rates.collect())
 }
 
-/// The median of single gets, one after another.
+/// Returns the median time of single gets, one after another.
 async fn gets(path: &Path) -> Result<Duration> {
     let kv = Config::new(path).open().await?;
     let mut took = Vec::new();

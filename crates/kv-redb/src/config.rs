@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The settings of a store.
 
 use crate::{engine::Options, store::Redb};
 use kv_core::{
@@ -7,13 +7,14 @@ use kv_core::{
 };
 use std::path::PathBuf;
 
-/// How a store is opened: where its file is, and how it is used.
+/// The settings of a store: the place of its file, and the way in which the file is used.
 ///
-/// Clients of one file in one process share it: its cache, clock, check and quick repair are then those of the client
-/// that opened it first; the prefix is each client's own.
+/// Clients of one file in one process share it: its cache, clock, check and quick repair are then
+/// those of the client that opened it first; the prefix is each client's own.
 ///
-/// As a URL: `redb:///var/lib/app.redb?prefix=app&cache=67108864&verify=true&quick_repair=false`. With the feature
-/// `serde` it can be read from a configuration file, without the clock.
+/// A URL gives the same:
+/// `redb:///var/lib/app.redb?prefix=app&cache=67108864&verify=true&quick_repair=false`. With the
+/// feature `serde` the settings can be read from a configuration file, without the clock.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -44,7 +45,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A store in the file at this path, which is made when it is not there; its folder is not.
+    /// Makes the settings of a store in the file at this path. Opening makes the file when it is
+    /// not there, but not its folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -65,12 +67,12 @@ impl Config {
         true
     }
 
-    /// Reads a URL such as `redb:///var/lib/app.redb?prefix=app`; behind `redb://` stands the path, absolute when it
-    /// begins with a slash.
+    /// Reads a URL such as `redb:///var/lib/app.redb?prefix=app`; behind `redb://` stands the
+    /// path, absolute when it begins with a slash.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for a parameter that is unknown or cannot be
-    /// read, and for a user or a password, which a file does not have.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another scheme, for a parameter that is
+    /// unknown or cannot be read, and for a user or a password, which a file does not have.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         let refused = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, why.to_owned()));
         url.expect(&["redb"])?;
@@ -94,23 +96,24 @@ impl Config {
         Ok(config)
     }
 
-    /// The directory that the store is: with `app` the key `a` is stored as `app/a`, and `application` lies outside.
-    /// Nothing outside is seen.
+    /// Sets the directory that the store is: with `app` the key `a` is stored as `app/a`, and
+    /// `application` lies outside. Nothing outside is seen.
     #[must_use]
     pub fn prefix(mut self, directory: impl Into<String>) -> Self {
         self.prefix = directory.into();
         self
     }
 
-    /// In place of [`prefix`](Self::prefix), what all names begin with, byte for byte, for files that were written so: with
-    /// `app` the key `a` is stored as `appa`, and `application` is the key `lication`.
+    /// Sets, in place of [`prefix`](Self::prefix), the bytes with which all names begin, for files
+    /// that were written so: with `app` the key `a` is stored as `appa`, and `application` is the
+    /// key `lication`.
     #[must_use]
     pub fn raw_prefix(mut self, bytes: impl Into<String>) -> Self {
         self.raw_prefix = bytes.into();
         self
     }
 
-    /// Returns how the file is opened.
+    /// Returns the settings with which the engine opens the file.
     pub(crate) fn options(&self) -> Options {
         Options {
             path: self.path.clone(),
@@ -121,7 +124,7 @@ impl Config {
         }
     }
 
-    /// Returns what all names begin with, when the settings make sense.
+    /// Returns the bytes with which all names begin; refuses settings that make no sense.
     fn whole_prefix(&self) -> Result<String> {
         if self.clock == Clock::tokio() {
             return Err(Error::new(
@@ -141,35 +144,36 @@ impl Config {
         Ok(self.raw_prefix.clone())
     }
 
-    /// How many bytes of the file are kept in memory at most: 64 MiB unless told otherwise.
+    /// Sets how many bytes of the file are kept in memory at most: 64 MiB by default.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;
         self
     }
 
-    /// Whether opening reads the whole file and compares all checksums, so that damage is an error at once; it is unless
-    /// told otherwise. It takes seconds for each GB: switch it off for large files that lie on a disk which finds damage
-    /// itself. Without it damage is not found at all, unless redb stumbles over it: a page that is read is not compared
-    /// with its checksum, and wrong bytes are given out as values. What follows a crash is checked in any case, without
-    /// [`quick_repair`](Self::quick_repair).
+    /// Sets whether opening reads the whole file and compares all checksums, so that damage is an
+    /// error at once; it does by default. The check takes seconds for each GB: switch it off for
+    /// large files on a disk that finds damage itself. Without the check most damage is never
+    /// found: redb does not compare a page that it reads with its checksum, and wrong bytes are
+    /// given out as values. After a crash the file is checked in any case, unless
+    /// [`quick_repair`](Self::quick_repair) is on.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
     }
 
-    /// Whether each commit also saves what opening needs after a crash; it does not unless told otherwise. With it a
-    /// killed process's file opens in milliseconds, in place of seconds for each GB, and each commit takes about twice
-    /// as long. For large files.
+    /// Sets whether each commit also saves what opening needs after a crash; it does not by
+    /// default. With this setting the file of a killed process opens in milliseconds, in place of
+    /// seconds for each GB, and each commit takes about twice as long. It is for large files.
     #[must_use]
     pub fn quick_repair(mut self, quick: bool) -> Self {
         self.quick_repair = quick;
         self
     }
 
-    /// What measures TTLs while the file is open; for tests. Not [`Clock::tokio`]: the thread that writes has a runtime of
-    /// its own, whose time nobody pauses.
+    /// Sets the clock that measures TTLs while the file is open; for tests. [`Clock::tokio`] is
+    /// refused: the thread that writes has a runtime of its own, whose time nobody pauses.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -179,8 +183,8 @@ impl Config {
     /// Opens the store, and makes the file when it is not there.
     ///
     /// # Errors
-    /// Each names the file and the way out: [`InvalidArgument`](ErrorKind::InvalidArgument) for a path that
-    /// cannot be a file, [`PermissionDenied`](ErrorKind::PermissionDenied),
+    /// Each names the file and the way out: [`InvalidArgument`](ErrorKind::InvalidArgument) for a
+    /// path that cannot be a file, [`PermissionDenied`](ErrorKind::PermissionDenied),
     /// [`Unavailable`](ErrorKind::Unavailable) when another process has the file open,
     /// [`Corrupt`](ErrorKind::Corrupt) for a file that is not a store's or is damaged,
     /// [`NoSpace`](ErrorKind::NoSpace) for a new file on a full disk.
@@ -191,8 +195,8 @@ impl Config {
         self.build().await.map(Kv::new)
     }
 
-    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for layers, for
-    /// [`Kv::new`](kv_core::Kv::new), and for [`Redb::stats`].
+    /// Opens the same as [`open`](Self::open), and returns the store without its handle: for
+    /// layers, for [`Kv::new`](kv_core::Kv::new), and for [`Redb::stats`].
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -202,7 +206,7 @@ impl Config {
     }
 }
 
-/// Says in an error that it is one of opening this backend's store.
+/// Marks an error as one of opening this backend's store.
 pub(crate) fn in_open(error: Error) -> Error {
     error.in_call("open", "redb", None)
 }

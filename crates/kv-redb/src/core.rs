@@ -1,5 +1,5 @@
-//! What all rooms take: the client of the file, the names below its prefix, the limits, and what is given back in the
-//! background.
+//! The parts that every call uses: the client of the file, the names below its prefix, the limits,
+//! and what is given back in the background.
 
 use crate::{
     engine::{self, Batch, Client, Done, Engine, Options, Reading, Snapshot, View},
@@ -8,21 +8,22 @@ use crate::{
 use kv_core::{Capabilities, Durability, Key, Locking, Result, TtlRange, backend::Tasks, driver::Deadline};
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// The largest value, in bytes. It is committed in one piece, and all who write wait for it.
+/// The largest value, in bytes. It is committed in one piece, and all writers wait for it.
 const MAX_VALUE: usize = 16 << 20;
 /// The longest TTL: ten years.
 const GREATEST: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// A tenth of a second that a key lives longer than asked for, and what the commit of its end takes.
+/// The lateness of ends: the tenth of a second that a key lives longer than asked for, and the
+/// time that the commit of its end takes.
 const LATE_BY: Duration = Duration::from_millis(500);
 
-/// Returns the TTLs of keys.
+/// Returns the range of the TTLs of keys.
 pub(crate) fn ttls() -> TtlRange {
     let mut range = TtlRange::new(Duration::from_millis(10), GREATEST);
     range.late_by = LATE_BY;
     range
 }
 
-/// Returns the TTLs of leases and locks.
+/// Returns the range of the TTLs of leases and locks.
 pub(crate) fn lives() -> TtlRange {
     let mut range = TtlRange::new(Duration::from_secs(1), GREATEST);
     range.late_by = LATE_BY;
@@ -43,11 +44,11 @@ fn capabilities() -> Capabilities {
     c
 }
 
-/// What the store, its streams, guards and leases share.
+/// The state that a store shares with its streams, guards and leases.
 pub(crate) struct Core {
     client: Client,
     pub(crate) view: Arc<View>,
-    /// What is given back in the background.
+    /// Holds the tasks that give locks and leases back in the background.
     pub(crate) tasks: Tasks,
     pub(crate) capabilities: Capabilities,
 }
@@ -100,7 +101,8 @@ impl Core {
         self.engine()?.write(deadline, size, work).await
     }
 
-    /// Waits for what is given back, then closes the client; from the last one it returns when the file is free.
+    /// Waits until locks and leases are given back, then closes the client. For the last client of
+    /// the file it returns when the file is free.
     pub(crate) async fn close(&self) -> Result<()> {
         let given_back = self.tasks.finish().await;
         if let Some(mut gone) = self.client.close() {

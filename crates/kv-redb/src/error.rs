@@ -1,4 +1,4 @@
-//! Makes the library's errors of redb's and of the file system's.
+//! Makes the library's errors of those of redb and of the file system.
 
 use kv_core::{Error, ErrorKind, Result, backend::retry::outcome_unknown, driver::Deadline};
 use redb::{DatabaseError, StorageError};
@@ -8,12 +8,13 @@ use std::{
     path::Path,
 };
 
-/// Returns the error of a read that redb failed; it names the file and the way out.
+/// Returns the error of a read on which redb failed; it names the file and the way out.
 pub(crate) fn failed(path: &Path, error: &redb::Error) -> Error {
     explained(path, error, "")
 }
 
-/// Returns the error of a write that redb failed, and that may be in the file all the same.
+/// Returns the error of a write on which redb failed. A write that may be in the file all the same
+/// is `OutcomeUnknown`.
 pub(crate) fn write_failed(path: &Path, error: &redb::Error, may_have_happened: bool) -> Error {
     if may_have_happened {
         outcome_unknown(failed(path, error))
@@ -48,18 +49,18 @@ fn explained(path: &Path, error: &redb::Error, effect: &str) -> Error {
     Error::new(kind, format!("{why}{effect}")).with_cause(error.to_string())
 }
 
-/// Tells whether the disk has no space for it.
+/// Tells whether the error is that the disk has no space.
 pub(crate) fn is_full(error: &redb::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | FileTooLarge | QuotaExceeded))
 }
 
-/// Tells whether redb serves nothing any more until the file is opened again.
+/// Tells whether redb serves nothing after this error until the file is opened again.
 pub(crate) fn needs_reopening(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
 }
 
-/// Returns the error of a file that is not whole.
+/// Returns the error of a damaged file.
 #[cold]
 pub(crate) fn damaged(path: &Path, why: &str) -> Error {
     Error::new(
@@ -124,7 +125,8 @@ pub(crate) fn not_opened(path: &Path, e: DatabaseError) -> Error {
     }
 }
 
-/// Runs what reads the file: redb panics on some damage, which must end neither a thread nor the program.
+/// Runs work that reads the file. redb panics on some damage: the panic becomes an error, and ends
+/// neither a thread nor the program.
 pub(crate) fn caught<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let panicked = |_| Err(damaged(path, "redb panicked on what it read"));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)

@@ -15,17 +15,19 @@ use std::{
 
 type Work = dyn Fn(&mut Batch<'_>) -> Done<bool> + Send + Sync;
 
-/// Something that the writer has to be told once: by [`run`](Self::run), or by the drop of this, which needs no runtime,
-/// since the writer is a thread. So what is held when `main` returns, or when a runtime ends, is given back all the same.
+/// An order to give something back, which the writer has to get once: by [`run`](Self::run), or
+/// when this is dropped. The drop needs no runtime, since the writer is a thread. So what is held
+/// when `main` returns, or when a runtime ends, is given back all the same.
 ///
-/// The work is bound to the id of what it gives back, so that doing it twice is doing it once.
+/// The work is bound to the id of what it gives back, so that doing it twice has the effect of
+/// doing it once.
 pub(crate) struct Giving {
     core: Arc<Core>,
     work: Arc<Work>,
     done: Arc<AtomicBool>,
 }
 
-/// There is nothing to give back, after all.
+/// Notes that there is nothing to give back, after all.
 pub(crate) struct Nothing(Arc<AtomicBool>);
 
 impl Giving {
@@ -40,7 +42,7 @@ impl Giving {
         Nothing(self.done.clone())
     }
 
-    /// Whether it was still held.
+    /// Gives it back; tells whether it was still held.
     pub(crate) async fn run(self, within: Duration) -> Result<bool> {
         let (work, engine) = (self.work.clone(), self.core.engine()?);
         let answer = engine.write(Deadline::after(within), 0, move |batch| work(batch)).await;
@@ -64,7 +66,7 @@ impl Drop for Giving {
         }
         if let Ok(engine) = self.core.engine() {
             let work = self.work.clone();
-            // A queue that is full, or closed, leaves it to the TTL.
+            // When the queue is full or closed, the TTL ends what was held.
             engine.order(move |batch| work(batch));
         }
     }

@@ -17,12 +17,13 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
     let ttl = core::lives().grant(ttl)?;
     let each = options.each_request;
     let lease = engine.next_id();
-    // Made before the grant is asked for, so that a dropped future leaves none behind.
+    // This is made before the grant is asked for, so that a dropped future leaves no lease behind.
     let giving = Giving::new(core, move |batch| batch.revoke(lease));
     let revoke = core.tasks.undo(giving.run(each));
     let asked = engine.time.clock().now();
     engine.write(options.deadline, 16, move |batch| batch.grant_lease(lease, ttl).map(Ok)).await?;
-    // It counts from its commit, not from its place in the queue. One that has ended meanwhile is found to be lost.
+    // The TTL counts from the commit, not from the place in the queue. A lease that has ended
+    // meanwhile is found to be lost.
     let from = engine.renew_lease(lease).unwrap_or(asked);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {
         let core = core.clone();

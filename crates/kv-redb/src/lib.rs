@@ -1,4 +1,5 @@
-//! The kv store in a file of this machine: in process, no server, durable, on [redb](https://docs.rs/redb).
+//! The kv store in a file of this machine: in process, no server, durable, on
+//! [redb](https://docs.rs/redb).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -20,73 +21,91 @@
 //! | data | one table: whole name, prefix and key, to version, expiry, lease and the raw value; values from 1 KiB in a second one, by version |
 //! | version, fencing token | one counter of the file, saved in the same commit as what it numbers: none is given out twice |
 //! | TTL | an index by expiry; reads and conditions see an expired key as missing at once, the writer deletes it |
-//! | lease, lock | a row while it lives; its deadline, and who waits in line, in memory |
+//! | lease, lock | a row while it lives; its deadline, and the queue of a lock, in memory |
 //! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told in order, after the commit and before the caller |
 //! | `transact`, `delete_tree` | one commit, whatever their size |
 //! | `list` | pages of 1,000 items or 1 MiB, each of one moment; several of them are not |
 //!
 //! # One writer
-//! Each open file has one thread that writes: it takes all writes that wait, does them in one transaction, flushes it to
-//! the disk, tells the watches, and then answers the callers. So callers that write at the same time share a flush, and
-//! no thread of the executor is ever blocked by one. A write whose condition fails leaves no trace, and costs no commit
-//! when it is alone. A write that is still queued when its deadline passes is taken back: `Timeout`, and it never
-//! happens; one that is being committed then is `OutcomeUnknown`. [`Redb::stats`] counts commits and writes.
+//! Each open file has one thread that writes: it takes all writes that wait, does them in one
+//! transaction, flushes it to the disk, tells the watches, and then answers the callers. So
+//! callers that write at the same time share a flush, and no flush ever blocks a thread of the
+//! executor. A write whose precondition fails leaves no trace, and costs no commit when it is
+//! alone. A write that is still queued when its deadline passes is taken back: its error is
+//! `Timeout`, and it never happens. One that is being committed then is `OutcomeUnknown`.
+//! [`Redb::stats`] counts commits and writes.
 //!
-//! A read is a snapshot of its own on a thread of the runtime's pool for blocking work: it waits for no writer, and costs
-//! the hop to that thread: about 10 µs, of which redb's own part is one or two. `exists` and keys without values read no
-//! value from 1 KiB on, and a write beside a large value does not write that value again.
+//! A read is a snapshot of its own on a thread of the runtime's pool for blocking work. It waits
+//! for no writer, and costs the hop to that thread: about 10 µs, of which redb's own part is one
+//! or two. `exists` and listings without values read no value of 1 KiB or more, and a write beside
+//! a large value does not write that value again.
 //!
 //! # One process
-//! A file is for one process at a time: a second one gets `Unavailable` with the file's name. Within the process any
-//! number of clients, with different prefixes, open the same file and share it; it is closed with the last of them, and
-//! [`close`](kv_core::driver::Store::close) of that one returns when another process can open it.
+//! A file is for one process at a time: a second one gets `Unavailable` with the file's name.
+//! Within the process any number of clients, with different prefixes, open the same file and share
+//! it. The last of them closes the file, and its [`close`](kv_core::driver::Store::close) returns
+//! when another process can open it.
 //!
 //! # Time
-//! While the file is open, time is measured by a clock that counts suspend and does not jump. Over a restart it is the
-//! machine's wall clock, but never earlier than the last commit: a wall clock that was set back keeps keys for longer,
-//! one that was set forward between two openings ends them before their time. A key's TTL counts from when the writer
-//! takes the put up, and a tenth of a second is added to it for the commit, so that it never ends early for who counts
-//! from the answer, unless the disk takes longer than that.
+//! While the file is open, time is measured by a clock that counts suspend and does not jump. Over
+//! a restart it is the machine's wall clock, but never earlier than the last commit: a wall clock
+//! that was set back keeps keys for longer, one that was set forward between two openings ends
+//! them before their time. A key's TTL counts from the moment at which the writer takes the put
+//! up, and a tenth of a second is added to it for the commit. So the key never ends early for a
+//! caller that counts from the answer, unless the commit takes longer than that.
 //!
-//! Leases and locks count from the commit that granted them. Renewals are in memory alone: they cost no commit, and wait
-//! for none, however long that of a large value or on a slow disk takes. **When the file is opened, the locks and leases in
-//! it are over**, with the keys of the leases: a file is for one process at a time, so whoever had them was killed, or left
-//! `main` without closing. Tokens go on growing, so that what such a process left on its way elsewhere is told apart.
-//! While the file is open, what is dropped is given back by the writer's thread, also where no runtime is left.
+//! Leases and locks count from the commit that granted them. Renewals are in memory alone: they
+//! cost no commit, and wait for none, however long the commit of a large value, or one on a slow
+//! disk, takes. **When the file is opened, the locks and leases in it are over**, with the keys of
+//! the leases: a file is for one process at a time, so whoever had them was killed, or left `main`
+//! without closing. Tokens go on growing, so that late writes of such a process to other resources
+//! can be told apart. While the file is open, the writer's thread gives back what is dropped, also
+//! where no runtime is left.
 //!
 //! # A disk that fails
-//! An error of the disk fails the writes of that batch alone, with an error that names the file: `NoSpace` where the disk,
-//! or a quota of it, is full.
-//! redb serves nothing after such an error until the file is opened again, which finds the last whole commit; the writer
-//! does that at once, and so knows whether the batch is there: if not, its error says that nothing was written, else it
-//! is `OutcomeUnknown`. Reads, watches, locks and leases go on, and so do writes as soon as there is space: nobody has to
-//! reopen anything. Where even opening fails, calls answer with that error, and each write tries again.
+//! An error of the disk fails the writes of that batch alone, with an error that names the file:
+//! `NoSpace` where the disk, or a quota of it, is full. After such an error redb serves nothing
+//! until the file is opened again, which finds the last whole commit. The writer does that at
+//! once, and so knows whether the batch is there: if not, its error says that nothing was written,
+//! else it is `OutcomeUnknown`. Reads, watches, locks and leases go on, and so do writes as soon
+//! as there is space: nobody has to reopen anything. Where even opening fails, calls answer with
+//! that error, and each write tries again.
 //!
-//! On a full disk the file can be opened and read, and what makes room (deletes, revocations, releases) goes before what
-//! wants some. redb writes anew what it changes, a few pages of 4 KiB each time: where the disk has not even those, deleting
-//! is `NoSpace` too, and room has to be made from outside.
+//! On a full disk the file can be opened and read, and writes that make room (deletes,
+//! revocations, releases) go before those that need some. redb writes each changed page anew, a
+//! few pages of 4 KiB each time: where the disk has not even those, deleting is `NoSpace` too, and
+//! room has to be made from outside.
 //!
 //! # A crash, and damage
-//! After a crash redb walks the whole file at opening, seconds for each GB; the walk compares all checksums. After an
-//! orderly end opening does the same walk, unless [`Config::verify`] says no. Reading compares no checksums: without that
-//! walk most damage is never found, and wrong bytes are read as values. [`Config::quick_repair`] saves with each commit what that walk would find out: opening takes
-//! milliseconds then, and a lone put twice as long, so it is for files of many GB, with `verify` off.
+//! After a crash redb walks the whole file at opening, which takes seconds for each GB; the walk
+//! compares all checksums. After an orderly end opening does the same walk, unless
+//! [`Config::verify`] is off. Reading compares no checksums: without that walk most damage is
+//! never found, and wrong bytes are read as values. [`Config::quick_repair`] saves with each
+//! commit what that walk would find out: opening takes milliseconds then, and a lone put twice as
+//! long, so it is for files of many GB, with `verify` off.
 //!
-//! What the tables say is checked besides: a counter, token or time that no store can have come to is `Corrupt` at opening,
-//! a version above the counter is `Corrupt` for who would replace the key, and deleting the key is the way out.
+//! Besides, the content of the tables is checked: a counter, token or time that no store can have
+//! reached is `Corrupt` at opening. A key whose version is above the counter is `Corrupt` for
+//! whoever would replace it; deleting the key is the way out.
 //!
 //! # Differences and limits
-//! - Listings over several pages are not of one moment. Everything else of the contract is kept, each change watched.
-//! - Values of up to 16 MiB, since all who write wait for the commit of the largest; transactions of 4,096 operations and
-//!   64 MiB. TTLs of keys from 10 ms, of leases and locks from 1 s, to ten years; acted on within half a second.
-//! - `value.native`: there is no tool of redb's own that reads tables of other programs.
-//! - Keys that end together, also those of one lease, are cleared away a thousand a commit, with other writes or between
-//!   them, so that nobody waits for a million. No read sees them any more; watches hear of each as it goes, and what is
-//!   left when the file is closed goes when it is opened again.
+//! - Listings over several pages are not of one moment. Everything else of the contract is kept,
+//!   and watches tell each change.
+//! - A value has at most 16 MiB, since all writers wait for the commit of the largest; a
+//!   transaction has at most 4,096 operations and 64 MiB. TTLs of keys are from 10 ms, those of
+//!   leases and locks from 1 s, to ten years; an end is acted on within half a second.
+//! - The suite runs `value.native` with clients of other prefixes as the foreign tool: redb has no
+//!   tool of its own that reads tables of other programs.
+//! - Keys that end together, also those of one lease, are cleared away a thousand a commit, with
+//!   other writes or between them, so that nobody waits for a million. No read sees them any more;
+//!   watches are told of each when it is cleared away. Those that are left when the file is closed
+//!   are cleared away when it is opened again.
 //! - The file keeps its size when keys are deleted, and uses the space again.
-//! - A file that is moved, deleted or replaced under an open store is noticed before each write, and when the path is opened
-//!   again: both are `Unavailable` until it is back or its stores are closed. Reads go on from the file that was opened.
-//! - On network file systems the lock that keeps a second process out may not work: use a local disk.
+//! - A file that is moved, deleted or replaced under an open store is noticed before each write,
+//!   and when the path is opened again: both are `Unavailable` until the file is back or its
+//!   stores are closed. Reads go on from the file that was opened.
+//! - On network file systems the lock that keeps a second process out may not work: use a local
+//!   disk.
 
 mod config;
 mod core;
@@ -110,15 +129,15 @@ use kv_core::{Kv, Result, StoreUrl};
 /// Opens the store of a URL, as [`Config::from_url`] reads it.
 ///
 /// # Errors
-/// As [`Config::from_url`] and [`Config::open`].
+/// Those of [`Config::from_url`] and [`Config::open`].
 pub async fn open(url: &str) -> Result<Kv> {
     from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
 }
 
-/// Opens the store of a URL, for a [`Registry`](kv_core::Registry).
+/// Opens the store of a URL without its handle, for a [`Registry`](kv_core::Registry).
 ///
 /// # Errors
-/// As [`Config::from_url`] and [`Config::open`].
+/// Those of [`Config::from_url`] and [`Config::open`].
 pub async fn from_url(url: StoreUrl) -> Result<Redb> {
     Config::from_url(url).map_err(config::in_open)?.build().await
 }

@@ -1,4 +1,4 @@
-//! Lists and reads: each of one snapshot.
+//! Lists and reads, each from one snapshot.
 
 use crate::core::Core;
 use kv_core::{
@@ -6,13 +6,13 @@ use kv_core::{
     driver::{Cursor, Deadline, ListOptions, Page},
 };
 
-/// Returns what is stored under the key.
+/// Returns the entry of the key.
 pub(crate) async fn get(core: &Core, key: &Key, deadline: Deadline) -> Result<Option<Entry>> {
     let key = key.clone();
     core.read(deadline, move |s, prefix| s.get(prefix, &key)).await
 }
 
-/// Returns what is stored under each of the keys, all of one moment.
+/// Returns the entry of each key, all of one moment.
 pub(crate) async fn get_many(core: &Core, keys: &[Key], deadline: Deadline) -> Result<Vec<Option<Entry>>> {
     let keys = keys.to_vec();
     core.read(deadline, move |s, prefix| s.get_many(prefix, &keys)).await

@@ -1,4 +1,4 @@
-//! Locks: one line of waiters for each name, in the writer.
+//! Locks: the writer keeps one queue of contenders for each name.
 
 use crate::{
     core::{self, Core},
@@ -13,13 +13,14 @@ use kv_core::{
 };
 use std::sync::Arc;
 
-/// Takes the lock, or waits in its line.
+/// Takes the lock, or waits in its queue.
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let engine = core.engine()?;
     let ttl = core::lives().grant(options.ttl)?;
     let each = options.each_request;
     let (lock, id) = (core.lock_name(name), engine.next_id());
-    // Made before a place in the line is taken, so that whenever this is dropped the place, or the lock, is given back.
+    // This is made before a place in the queue is taken, so that whenever the future is dropped,
+    // the place or the lock is given back.
     let giving = Giving::new(core, {
         let lock = lock.clone();
         move |batch| batch.release(&lock, id)
@@ -40,7 +41,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
         }
         Asked::InLine(turn) => turn.await.unwrap_or_else(|_| Err(error::closed()))?,
     };
-    // It counts from its commit. One that has ended meanwhile is found to be lost.
+    // The TTL counts from the commit. A lock that has ended meanwhile is found to be lost.
     let from = engine.renew_lock(&lock, id).unwrap_or(begun);
     let alive = Alive::keep(engine.time.clock(), ttl, from, {
         let core = core.clone();
@@ -52,7 +53,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
 }
 
-/// Returns who holds the lock.
+/// Returns the holder of the lock.
 pub(crate) async fn holder(core: &Core, name: &Key, deadline: Deadline) -> Result<Option<Holder>> {
     let lock = core.lock_name(name);
     core.read(deadline, move |s, _| s.holder(&lock)).await

@@ -1,4 +1,4 @@
-//! What keys and locks are called in the file, and back.
+//! The names of keys and locks in the file, and the keys and locks of names.
 
 use kv_core::Key;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ pub(crate) fn whole(prefix: &str, key: &Key) -> Arc<str> {
     if prefix.is_empty() { key.as_str().into() } else { format!("{prefix}{key}").into() }
 }
 
-/// Returns the key of a whole name without its prefix: a user's, or one of the library's own.
+/// Returns the key of a whole name without its prefix: a user's, or an internal one.
 pub(crate) fn key(name: &str) -> Option<Key> {
     Key::from_stored(name).or_else(|| {
         let (area, name) = name.strip_prefix(".kv/")?.split_once('/')?;
@@ -16,12 +16,13 @@ pub(crate) fn key(name: &str) -> Option<Key> {
     })
 }
 
-/// Returns the whole name of a lock: what no other store's lock has, whatever the prefixes, since no name holds a NUL.
+/// Returns the whole name of a lock. No lock of another store has it, whatever the prefixes, since
+/// no key holds a NUL.
 pub(crate) fn lock(prefix: &str, name: &Key) -> Arc<str> {
     format!("{name}\0{prefix}").into()
 }
 
-/// Returns the lock of a whole name, if it is one of the store of this prefix.
+/// Returns the lock of a whole name, if it belongs to the store of this prefix.
 pub(crate) fn lock_key(prefix: &str, name: &str) -> Option<Key> {
     let (lock, of) = name.split_once('\0')?;
     Key::from_stored(lock).filter(|_| of == prefix)

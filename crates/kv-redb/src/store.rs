@@ -1,4 +1,4 @@
-//! The store: each call of the trait goes to its room.
+//! The store: each method of the trait calls the module that does it.
 
 use crate::{
     core::Core,
@@ -17,8 +17,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// A client of a store in a file.
 ///
-/// Dropping it, and all that came from it, closes the file in the background, [`close`](Store::close) at once: when it
-/// returns from the last client of the file, another process can open it.
+/// Dropping the client, and all that came from it, closes the file in the background;
+/// [`close`](Store::close) does so at once. When it returns from the last client of the file,
+/// another process can open the file.
 pub struct Redb {
     core: Arc<Core>,
 }
@@ -29,7 +30,8 @@ impl Redb {
         Ok(Self { core: Arc::new(Core::open(options, prefix).await?) })
     }
 
-    /// What was done since the file was opened: so it can be seen how many writes share a commit.
+    /// Returns counts of what was done since the file was opened, which show how many writes share
+    /// a commit.
     ///
     /// # Errors
     /// [`Closed`](kv_core::ErrorKind::Closed) after [`close`](Store::close).

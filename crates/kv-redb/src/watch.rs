@@ -1,4 +1,5 @@
-//! Watches: subscribed first, then read, then told by the writer after each commit.
+//! Watches: each subscribes first, then reads, and then the writer tells it each change after the
+//! commit.
 
 use crate::{core::Core, list, lock};
 use kv_core::{

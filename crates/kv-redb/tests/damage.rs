@@ -1,5 +1,6 @@
-//! What the tables of a file say is checked before it is believed: damage that redb's checksums do not show, because a
-//! tool wrote it, is `Corrupt` before anything is written, and never a panic.
+//! The content of a file's tables is checked before it is believed. Damage that redb's checksums
+//! do not show, because a tool wrote it, is `Corrupt` before anything is written, and never a
+//! panic.
 
 use kv_core::{ErrorKind, Kv, Result};
 use kv_redb::Config;
@@ -21,7 +22,7 @@ const LEASED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.le
 const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("kv.leases");
 const LOCKS: TableDefinition<'_, &str, (u64, u64, Option<&[u8]>)> = TableDefinition::new("kv.locks");
 
-/// A closed file with the keys `a`, `b` and `large`, then changed by another hand.
+/// Makes a closed file with the keys `a`, `b` and `large`, which a foreign tool then changes.
 async fn changed(by: impl FnOnce(&WriteTransaction)) -> Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.redb");
@@ -111,7 +112,7 @@ async fn a_version_that_was_never_given_out_is_not_written_over() -> Result<()> 
             assert!(error.to_string().contains("deleting the key"), "{error}");
         }
         assert_eq!(kv.get("b").await?.unwrap().value, vec![7; 1], "all or nothing");
-        // Others are served, and the way out works.
+        // Other keys are served, and the way out works.
         kv.put("b", "other").await?;
         assert!(kv.delete("a").await?);
         kv.put("a", "anew").if_missing().await?;
@@ -143,7 +144,8 @@ async fn ends_of_keys_that_are_not_there_are_cleared_away_once() -> Result<()> {
 #[tokio::test]
 async fn indexes_and_values_that_do_not_fit_are_survived() -> Result<()> {
     let (_folder, file) = changed(|write| {
-        // Ends of keys that are not there, or are permanent; a lease's key that is not there; a large value that is gone.
+        // There are ends of keys that are not there, or are permanent; a lease's key that is not
+        // there; a large value that is gone.
         let mut expiry = write.open_table(EXPIRY).unwrap();
         for name in ["nobody", "a/b"] {
             expiry.insert((1, name), ()).unwrap();

@@ -1,6 +1,7 @@
 //! A put that returned survives `kill -9`, and so do its version and the tokens of locks.
 //!
-//! The test runs itself as the process that writes, kills it at some moment, and reads what it had been told.
+//! The test runs itself as the process that writes, kills that process at some moment, and
+//! compares the file with what the process had told.
 
 use kv_core::{Result, Version};
 use kv_redb::Config;
@@ -15,24 +16,26 @@ use std::{
 
 const ROUNDS: u32 = 30;
 const FILE: &str = "KV_REDB_TEST_FILE";
-/// Below the smallest lock TTL nothing of a round before can be in the way of the next.
+/// The number of tasks that write at the same time.
 const WRITERS: u32 = 8;
 
-/// What one round was told: key, value and version of each acknowledged put; the tokens of the lock.
+/// The answers that one round was told: key, value and version of each acknowledged put, and the
+/// tokens of the lock.
 #[derive(Default)]
 struct Told {
     puts: BTreeMap<String, (String, Version)>,
     tokens: Vec<u64>,
 }
 
-/// The process that writes until it is killed.
+/// Runs as the process that writes until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_writer_that_is_killed() -> Result<()> {
     let Ok(file) = env::var(FILE) else { return Ok(()) };
     let kv = Config::new(file).open().await?;
     let round = env::var("KV_REDB_TEST_ROUND").unwrap();
-    // A line is written in one call, after the put returned: what was read of it was acknowledged.
+    // Each line is written in one call, after the put returned: a put whose line was read was
+    // acknowledged.
     let tell = |line: String| std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
     tell("TOLD ready\n".into());
     let mut tasks = Vec::new();
@@ -49,7 +52,7 @@ async fn the_writer_that_is_killed() -> Result<()> {
     let lock = kv.clone();
     tasks.push(tokio::spawn(async move {
         for n in 0.. {
-            // Each name is free: the ones of the rounds before are held until their TTL.
+            // Each name is new, so its lock is free.
             let guard = lock.new_lock(format!("lock-{round}-{n}")).acquire().await.unwrap();
             tell(format!("TOLD token {}\n", guard.token()));
             guard.release().await.unwrap();
@@ -74,7 +77,7 @@ fn told(line: &str, told: &mut Told) {
     }
 }
 
-/// One writer, killed after so many acknowledgements.
+/// Runs one writer, and kills it after so many acknowledgements.
 fn round(file: &Path, round: u32, kill_after: usize) -> Told {
     let mut child = Command::new(env::current_exe().unwrap())
         .args([
@@ -111,7 +114,7 @@ async fn what_was_acknowledged_survives_kill_9() -> Result<()> {
     let file = folder.path().join("killed.redb");
     let (mut versions, mut last_token) = (BTreeMap::<String, Version>::new(), 0);
     for n in 0..ROUNDS {
-        // Moments spread over the first commits and over a busy store.
+        // The moments are spread over the first commits and over a busy store.
         let after = 2 + (n as usize * 7919) % 900;
         let path = file.clone();
         let told = tokio::task::spawn_blocking(move || round(&path, n, after)).await.unwrap();

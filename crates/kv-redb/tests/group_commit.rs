@@ -12,7 +12,8 @@ async fn open(file: &std::path::Path) -> Result<(Kv, Arc<Redb>)> {
     Ok((Kv::new(store.clone()), store))
 }
 
-/// How many puts these callers made together, and in how many commits.
+/// Has the callers put keys at the same time; returns how many puts they made together, and in how
+/// many commits.
 async fn load(kv: &Kv, store: &Redb, callers: u64, each: u64) -> Result<(u64, u64)> {
     let before = store.stats()?;
     let mut tasks = Vec::new();
@@ -53,7 +54,7 @@ async fn refused_writes_and_renewals_cost_no_commit() -> Result<()> {
     let before = store.stats()?;
     assert!(kv.put("a", "2").if_missing().await.unwrap_err().is_conflict());
     assert!(!kv.delete("b").await?);
-    // Longer than the TTL: it lives by renewals.
+    // The sleep is longer than the TTL: the lease lives by renewals.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert!(lease.is_held());
     assert_eq!(store.stats()?, before);
@@ -82,7 +83,8 @@ async fn no_executor_thread_is_blocked() -> Result<()> {
     let took = began.elapsed();
     stop.send(()).unwrap();
     let (beats, longest) = heart.await.unwrap();
-    // Were the executor blocked, it would beat once a commit or put; free, it beats all the time between.
+    // Were the executor blocked, it would beat once a commit or put; free, it beats all the time
+    // between.
     assert!(beats > 4 * commits, "{beats} beats in {commits} commits of {puts} puts");
     eprintln!("{puts} puts, {commits} commits in {took:?}; {beats} beats, the longest pause {longest:?}");
     kv.close().await

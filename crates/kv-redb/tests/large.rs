@@ -1,4 +1,4 @@
-//! Large values: they cost their own write, and no other one's.
+//! Large values: they cost their own write, and no other write.
 
 use kv_core::{Bytes, Kv, Result, WatchEvent};
 use kv_redb::Config;
@@ -11,14 +11,14 @@ fn large(byte: u8) -> Bytes {
     vec![byte; LARGEST].into()
 }
 
-/// How many bytes this process has written.
+/// Returns how many bytes this process has written.
 #[cfg(target_os = "linux")]
 fn written() -> usize {
     let io = std::fs::read_to_string("/proc/self/io").unwrap();
     io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
 }
 
-/// Small keys and locks, those that a tree would have in one page with the names that stand between them.
+/// Puts small keys that a tree would have in one page with `m`, which stands between them.
 async fn small(kv: &Kv) -> Result<()> {
     let mut all = kv.transact().then(kv.put("l", "x"));
     for n in 0..1_000 {
@@ -45,7 +45,8 @@ async fn neighbours_of_a_large_value_do_not_write_it_again() -> Result<()> {
         kv.put("l", n.to_string()).await?;
         kv.new_lock("n").acquire().await?.release().await?;
     }
-    // Ascending, so that its pages end one after the other beside that of the large value.
+    // The deletion is in ascending order, so that page after page ends beside that of the large
+    // value.
     assert_eq!(kv.delete_tree("n").await?, Some(1_000));
     assert!(low.release().await?);
     let wrote = written() - before;
@@ -56,7 +57,7 @@ async fn neighbours_of_a_large_value_do_not_write_it_again() -> Result<()> {
     kv.close().await
 }
 
-/// The rows of a closed store's large values.
+/// Counts the large values in the file of a closed store.
 fn rows(file: &Path) -> u64 {
     let read = Database::open(file).unwrap().begin_read().unwrap();
     read.open_table(TableDefinition::<u64, &[u8]>::new("kv.large")).unwrap().len().unwrap()
@@ -88,7 +89,7 @@ async fn a_large_value_goes_with_its_key() -> Result<()> {
     assert!(guard.release().await?);
     // A refused write leaves nothing behind either.
     assert!(kv.put("kept", value(9)).if_missing().await.unwrap_err().is_conflict());
-    // A deletion is told when it has been committed.
+    // The deletion is committed when it is told.
     while !matches!(expiry.event().await?, WatchEvent::Delete { .. }) {}
     kv.close().await?;
     assert_eq!(rows(&file), 3, "kept, replaced and grown");

@@ -1,4 +1,4 @@
-//! A new file that a process was killed over.
+//! New files whose process is killed while it makes them.
 
 use kv_core::Result;
 use kv_redb::Config;
@@ -12,7 +12,7 @@ use std::{
 
 const FILE: &str = "KV_REDB_FILE";
 
-/// Started by the test: makes the file, again and again.
+/// Makes files, one after another; the test starts it as a process.
 #[tokio::test]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_process_that_makes_files() -> Result<()> {
@@ -49,7 +49,7 @@ async fn what_a_killed_process_was_making_can_be_opened() -> Result<()> {
         assert!(lines.any(|line| line.unwrap().ends_with("ready")));
         tokio::time::sleep(Duration::from_millis(round * 3)).await;
         drop(child);
-        // Those that it had made, and the one that it was making.
+        // These are the files that it had made, and the one that it was making.
         let made = fs::read_dir(folder.path()).unwrap().filter(|entry| {
             let name = entry.as_ref().unwrap().file_name();
             name.to_string_lossy().ends_with(".redb")
@@ -66,7 +66,8 @@ async fn what_a_killed_process_was_making_can_be_opened() -> Result<()> {
     Ok(())
 }
 
-/// As a process leaves it that is killed when it has just given the file its name: with both names.
+/// Makes a file with both names, as a process leaves it that is killed when it has just given the
+/// file its name.
 async fn with_both_names(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let (file, making) = (folder.join("a.redb"), folder.join(".a.redb.making"));
     let kv = Config::new(&file).open().await?;

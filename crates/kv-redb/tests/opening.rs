@@ -1,4 +1,4 @@
-//! What opening refuses, with which words, and what happens when the disk is full.
+//! The errors of opening, their words, and the behaviour of a store whose disk is full.
 
 use kv_core::{Error, ErrorKind, Result, WatchEvent};
 use kv_redb::Config;
@@ -16,8 +16,8 @@ use std::{
 
 const FILE: &str = "KV_REDB_TEST_FILE";
 
-/// This test binary again, as another process that runs one of its tests. SIGXFSZ is ignored in it, so that a file at
-/// its largest size is an error of the write.
+/// Starts this test binary again, as a process that runs one of its tests. It ignores SIGXFSZ: so
+/// a file at its largest size is an error of the write.
 fn another_process(test: &str, file: &Path) -> Child {
     Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
@@ -49,7 +49,7 @@ fn says(error: &Error, kind: ErrorKind, file: &Path, words: &[&str]) {
     }
 }
 
-/// A store with some content, closed.
+/// Makes a store with some content, and closes it.
 async fn filled(path: &Path) -> Result<()> {
     let kv = Config::new(path).open().await?;
     for n in 0..300 {
@@ -58,7 +58,7 @@ async fn filled(path: &Path) -> Result<()> {
     kv.close().await
 }
 
-/// Started by a test: has the file open until its input ends.
+/// Keeps the file open until its input ends; a test starts it as a process.
 #[tokio::test]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_process_that_has_it_open() -> Result<()> {
@@ -100,7 +100,7 @@ async fn clients_of_one_process_share_the_file() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.redb");
     fs::create_dir(folder.path().join("b")).unwrap();
-    // Another way to the same file, and another prefix.
+    // This is another way to the same file, with another prefix.
     let (one, two) = tokio::join!(
         Config::new(&file).open(),
         Config::new(folder.path().join("b/../a.redb")).prefix("app/").open()
@@ -114,7 +114,7 @@ async fn clients_of_one_process_share_the_file() -> Result<()> {
     assert_eq!(two.get("x").await?.unwrap().text(), Some("1"));
     two.close().await?;
     two.close().await?;
-    // Closed and opened many times over: each finds the file free.
+    // It is closed and opened many times over: each opening finds the file free.
     for n in 0..20 {
         let kv = Config::new(&file).open().await?;
         kv.put("n", n.to_string()).await?;
@@ -157,24 +157,24 @@ async fn a_damaged_file_is_told() -> Result<()> {
     let (whole, file) = (folder.path().join("whole.redb"), folder.path().join("damaged.redb"));
     filled(&whole).await?;
     let bytes = fs::read(&whole).unwrap();
-    // Where the data lies: one flipped bit of a value.
+    // One bit of a value is flipped.
     let at = bytes.windows(200).position(|w| w == [7; 200]).expect("the value of key/7") + 100;
     let mut flipped = bytes.clone();
     flipped[at] ^= 1;
     fs::write(&file, &flipped).unwrap();
     says(&refused(&file).await, ErrorKind::Corrupt, &file, &["damaged", "restore it from a copy"]);
-    // A stretch in the middle.
+    // A stretch in the middle is overwritten.
     let mut torn = bytes.clone();
     let middle = torn.len() / 2;
     torn[middle / 2..middle].fill(0xA5);
     fs::write(&file, &torn).unwrap();
     says(&refused(&file).await, ErrorKind::Corrupt, &file, &["damaged", "restore it from a copy"]);
-    // Cut off, at several places.
+    // The file is cut off, at several places.
     for part in [2, 3, 10, 100, 1_000] {
         fs::write(&file, &bytes[..bytes.len() / part]).unwrap();
         says(&refused(&file).await, ErrorKind::Corrupt, &file, &["damaged", "restore it from a copy"]);
     }
-    // And the whole one is fine.
+    // The whole file is fine.
     assert_eq!(Config::new(&whole).open().await?.list("key").await?.len(), 300);
     Ok(())
 }
@@ -196,7 +196,7 @@ async fn paths_that_cannot_be_a_file() -> Result<()> {
     Ok(())
 }
 
-/// Started by a test: its files may not grow beyond what the store has.
+/// Runs where no file may grow beyond the size of the store's; a test starts it as a process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_process_on_a_full_disk() -> Result<()> {
@@ -219,7 +219,7 @@ async fn the_process_on_a_full_disk() -> Result<()> {
             }
         };
         says(&error, ErrorKind::NoSpace, &file, &["largest size", "nothing was written", "make space"]);
-        // Reading goes on, and nothing that was acknowledged is lost; what was refused is not there.
+        // Reading goes on; nothing acknowledged is lost, and what was refused is not there.
         for (key, value, version) in &acknowledged {
             let entry = kv.get(key).await?.unwrap_or_else(|| panic!("{key} is lost"));
             assert_eq!((entry.version, entry.value[0]), (*version, *value));
@@ -249,7 +249,7 @@ async fn the_process_on_a_full_disk() -> Result<()> {
     Ok(())
 }
 
-/// Counting without values.
+/// Counts entries without their values.
 trait Count {
     async fn keys_only_count(self) -> Result<usize>;
 }
@@ -274,8 +274,8 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Started by a test, in a file system of 8 MB of its own: the disk itself is full, and space is made by removing another
-/// file.
+/// Runs in a file system of 8 MB of its own, as a process that a test starts: the disk is full,
+/// and removing another file makes space.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_process_on_a_full_tmpfs() -> Result<()> {
@@ -299,7 +299,7 @@ async fn the_process_on_a_full_tmpfs() -> Result<()> {
     };
     says(&error, ErrorKind::NoSpace, &file, &["the disk is full", "nothing was written", "make space"]);
     assert_eq!(kv.list("data").await?.len(), acknowledged);
-    // Beside those who want space, one who makes some.
+    // Beside the calls that want space, one makes some.
     let puts = (0..20).map(|n| kv.put(format!("crowd/{n}"), vec![4; 100_000]).into_future());
     let (refused, gone) = tokio::join!(futures::future::join_all(puts), kv.delete("data/0").into_future());
     assert!(gone?, "a delete");
@@ -311,7 +311,7 @@ async fn the_process_on_a_full_tmpfs() -> Result<()> {
     assert!(lease.revoke().await?);
     assert!(!kv.exists("leased").await?);
     assert!(guard.release().await?);
-    // Opened while it is full.
+    // The file is opened while the disk is full.
     kv.close().await?;
     let kv = Config::new(&file).open().await?;
     assert_eq!(kv.list("data").await?.len(), acknowledged - 3);
@@ -319,7 +319,7 @@ async fn the_process_on_a_full_tmpfs() -> Result<()> {
     for n in 0..acknowledged / 2 {
         kv.put(format!("data/{n}"), vec![5; 100_000]).await?;
     }
-    // And space is made from outside.
+    // Space is made from outside.
     fs::remove_file(ballast).unwrap();
     for n in 0..acknowledged {
         kv.put(format!("data/{n}"), vec![6; 100_000]).await?;

@@ -1,4 +1,4 @@
-//! What survives closing and opening: versions, expiry, leases, lock tokens.
+//! State that survives closing and opening: versions, expiry, leases, lock tokens.
 
 use kv_core::{
     Kv, Result,
@@ -96,7 +96,8 @@ async fn expiry_by_a_moved_clock() -> Result<()> {
     kv.close().await
 }
 
-/// Started by a test: takes what a process leaves behind that is killed, or that leaves `main` without closing.
+/// Takes locks and leases, and ends without giving them back, killed or by leaving `main`; a test
+/// starts it as a process.
 #[tokio::test]
 #[ignore = "started by another test, as a process of its own"]
 async fn the_holder_that_ends() -> Result<()> {

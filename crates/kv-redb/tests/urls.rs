@@ -1,4 +1,4 @@
-//! What URLs spell, and which are refused.
+//! The settings in URLs, and the URLs that are refused.
 
 use kv_core::{ErrorKind, Result, StoreUrl, backend::Clock};
 use kv_redb::Config;
@@ -24,7 +24,7 @@ async fn urls() -> Result<()> {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().contains(words), "{error}");
     }
-    // Of another store: no file is made.
+    // For a URL of another store no file is made.
     for scheme in ["etcd", "file"] {
         let error =
             kv_redb::open(&format!("{scheme}://{}/etcd1", folder.path().display())).await.unwrap_err();
@@ -33,7 +33,7 @@ async fn urls() -> Result<()> {
         assert!(error.to_string().contains(&words), "{error}");
     }
     assert!(!folder.path().join("etcd1").exists());
-    // A prefix is a directory with or without its slash, and bytes as they are only where that is said.
+    // A prefix is a directory with or without its slash; only a raw prefix is bytes as they are.
     let opened = |query: &str| {
         kv_redb::Config::from_url(
             StoreUrl::parse(&format!("redb://{}/a%20b.redb?{query}", folder.path().display())).unwrap(),

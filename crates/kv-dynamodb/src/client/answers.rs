@@ -1,7 +1,8 @@
-//! Tells whether an answer is the service's own, and what time it was there.
+//! Tells whether an answer is the service's own, and learns the service's time from it.
 //!
-//! What stands between us and the service (a proxy, an ingress, a portal) answers by itself now and then: a text with a
-//! 404, a page with a 200. Nothing of it is believed: not that there is no such key, and no date.
+//! A proxy, an ingress or a portal between this client and the service sometimes answers in the
+//! service's place: with a text and the status 404, or a page and the status 200. Nothing of such
+//! an answer is believed: neither that a key is missing, nor its date.
 
 use crate::client::clock::{Millis, ServiceTime};
 use aws_sdk_dynamodb::{
@@ -17,10 +18,10 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use kv_core::backend::Instant;
 use std::{error::Error as StdError, fmt};
 
-/// The type of all that the service says.
+/// The content type of every answer of the service.
 const JSON: &str = "application/x-amz-json-1.0";
 
-/// Something that is not the service has answered.
+/// The error of an answer that is not the service's, with its status.
 #[derive(Debug)]
 pub(crate) struct NotTheService(u16);
 
@@ -36,14 +37,15 @@ impl fmt::Display for NotTheService {
 
 impl StdError for NotTheService {}
 
-/// Returns whether the answer is marked in one of the ways of the service, and of every emulator of it.
+/// Tells whether the answer is marked in one of the ways of the service, and of every emulator of
+/// it.
 fn is_the_services(answer: &HttpResponse) -> bool {
     let headers = answer.headers();
     let is_json = headers.get("content-type").is_some_and(|kind| kind.starts_with(JSON));
     is_json || headers.contains_key("x-amzn-requestid") || headers.contains_key("x-amz-crc32")
 }
 
-/// Looks at every answer.
+/// An interceptor that checks every answer, and notes its date.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers(pub(crate) ServiceTime);
 

@@ -7,7 +7,8 @@ use crate::{
 use aws_sdk_dynamodb::types::CancellationReason;
 use kv_core::{ErrorKind, backend::retry::Effect};
 
-/// Returns what was found where a condition was not true; an error where something else hindered the transaction.
+/// Returns, for each action, the item that was found where its condition was not true; an error
+/// where something else hindered the transaction.
 pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failure> {
     let mut found = Vec::with_capacity(reasons.len());
     for reason in reasons {

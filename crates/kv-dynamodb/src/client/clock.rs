@@ -1,8 +1,9 @@
 //! Keeps the service's time, from the `Date` of its answers.
 //!
-//! A date has whole seconds, and says what time it was somewhere between the request and the answer. So one answer bounds
-//! the time from both sides, many of them closely. A life is made to end counted from the latest moment that it may be now,
-//! and is taken to have ended by the earliest: nothing ends early, whoever asks, and nothing depends on a client's own date.
+//! A date has whole seconds, and tells the service's time at some moment between the request and
+//! the answer. So one answer bounds the time from both sides, and many of them bound it closely.
+//! An end is set by the latest time that it may be now, and is taken as passed by the earliest:
+//! nothing ends early, whoever asks, and nothing depends on a client's own date.
 
 use aws_smithy_async::time::TimeSource;
 use kv_core::backend::{Clock, Instant, Mutex};
@@ -11,26 +12,26 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Two clocks differ by at most one part in so many while they run.
+/// The drift of clocks: while two of them run, they differ by at most one part in so many.
 const DRIFT: u64 = 100;
-/// What one date leaves open.
+/// The uncertainty of one date, which has whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: u64 = 1_000_000;
-/// Bounds that no answer has renewed for so long are too wide to write by.
+/// The age at which bounds that no answer has renewed are too wide to write by.
 const STALE: Duration = Duration::from_secs(30);
 
 /// A moment of the service's time: milliseconds since 1970.
 pub(crate) type Millis = u64;
 
-/// What time it is at the service. Clones are one clock.
+/// The time at the service. Clones share one clock.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceTime {
     local: Clock,
     bounds: Arc<Mutex<Option<Bounds>>>,
 }
 
-/// At this moment of our clock it was not earlier and not later there, in nanoseconds since 1970: what is rounded at every
-/// answer must not add up.
+/// Bounds of the service's time at one moment of this machine's clock, in nanoseconds since 1970,
+/// so that the rounding at every answer does not add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
     at: Instant,
@@ -43,13 +44,14 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl Bounds {
-    /// Returns what an answer of this date tells, to a request sent at the one moment and answered at the other.
+    /// Returns the bounds that an answer gives by its date, for a request that was sent at `sent`
+    /// and answered at `answered`.
     fn of(date: Millis, sent: Instant, answered: Instant) -> Self {
         let earliest = date.saturating_mul(MILLI);
         Self { at: answered, earliest, latest: earliest.saturating_add(nanos(SECOND + answered.since(sent))) }
     }
 
-    /// Returns what is known of a later moment.
+    /// Returns the bounds at a later moment.
     fn later(self, now: Instant) -> Self {
         let passed = nanos(now.since(self.at));
         Self {
@@ -65,18 +67,19 @@ impl Bounds {
         if earliest <= latest {
             return Self { earliest, latest, ..other };
         }
-        // One of the clocks was set, or this answer's is odd. Nothing is over by one of them alone; the next answer decides.
+        // One of the clocks was set, or the date of this answer is odd. Neither of them alone ends
+        // anything; the next answer decides.
         Self { earliest: self.earliest.min(other.earliest), latest: self.latest.max(other.latest), ..other }
     }
 }
 
 impl ServiceTime {
-    /// Makes one that is not known yet.
+    /// Makes a clock whose time is not known yet.
     pub(crate) fn new(local: Clock) -> Self {
         Self { local, bounds: Arc::default() }
     }
 
-    /// Returns our own clock, which counts no date.
+    /// Returns this machine's own clock, which counts no date.
     pub(crate) fn local(&self) -> &Clock {
         &self.local
     }
@@ -85,19 +88,19 @@ impl ServiceTime {
         self.bounds.lock()
     }
 
-    /// Notes that an answer had this date, to a request that was sent then.
+    /// Notes that an answer had this date; its request was sent at `sent`.
     pub(crate) fn heard(&self, date: Millis, sent: Instant) {
         let mut bounds = self.bounds();
         let heard = Bounds::of(date, sent, self.local.now());
         *bounds = Some(bounds.map_or(heard, |known| known.later(heard.at).and(heard)));
     }
 
-    /// Returns whether no answer has told the time for too long, or ever.
+    /// Tells whether no answer has told the time for too long, or ever.
     pub(crate) fn is_stale(&self) -> bool {
         self.bounds().is_none_or(|known| self.local.now().since(known.at) > STALE)
     }
 
-    /// Returns whether an answer has told the time.
+    /// Tells whether an answer has told the time.
     pub(crate) fn is_known(&self) -> bool {
         self.bounds().is_some()
     }
@@ -106,34 +109,37 @@ impl ServiceTime {
         self.bounds().map(|known| known.later(self.local.now()))
     }
 
-    /// Returns the earliest moment that it may be. Nothing has ended for certain while the time is not known.
+    /// Returns the earliest time that it may be now. While the time is not known, it is 0, so that
+    /// nothing has ended for certain.
     pub(crate) fn earliest(&self) -> Millis {
         self.now().map_or(0, |now| now.earliest / MILLI)
     }
 
-    /// Returns the latest moment that it may be.
+    /// Returns the latest time that it may be now.
     pub(crate) fn latest(&self) -> Millis {
         self.now().map_or(0, |now| now.latest.div_ceil(MILLI))
     }
 
-    /// Returns when something ends that begins now and lasts so long.
+    /// Returns the end of a life that begins now and lasts so long.
     pub(crate) fn end_of(&self, life: Duration) -> Millis {
         self.latest().saturating_add(Millis::try_from(life.as_millis()).unwrap_or(Millis::MAX))
     }
 
-    /// Returns whether the end has passed for certain.
+    /// Tells whether the end has passed for certain.
     pub(crate) fn is_over(&self, end: Millis) -> bool {
         end <= self.earliest()
     }
 
-    /// Returns how long it is until the end may have passed for certain, unless an answer tells more.
+    /// Returns the time until the end will have passed for certain, unless an answer tells more by
+    /// then.
     pub(crate) fn until(&self, end: Millis) -> Duration {
         let left = end.saturating_sub(self.earliest());
         Duration::from_millis(left.saturating_add(left.div_ceil(DRIFT - 1)))
     }
 }
 
-/// The SDK dates its signatures by it, so that a machine whose own clock is wrong is understood all the same.
+/// Dates the SDK's signatures, so that the service accepts those of a machine whose own clock is
+/// wrong.
 impl TimeSource for ServiceTime {
     fn now(&self) -> SystemTime {
         let known = ServiceTime::now(self);
@@ -195,7 +201,7 @@ mod tests {
     fn a_life_is_over_only_when_it_is_for_every_client() {
         let (a, b) = (Clock::manual(), Clock::manual());
         let (early, late) = (ServiceTime::new(a.clone()), ServiceTime::new(b.clone()));
-        // One hears the first moment of a second, the other the last: in truth it is 7,999.
+        // One client hears the first moment of a second, the other the last: in truth it is 7,999.
         early.heard(7_000, a.now());
         a.advance(MS * 999);
         late.heard(7_000, b.now());

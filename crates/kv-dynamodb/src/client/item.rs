@@ -1,4 +1,4 @@
-//! Reads and makes the attributes of the table's items.
+//! Reads and makes the attributes of items.
 
 use crate::{
     client::clock::{Millis, ServiceTime},
@@ -9,18 +9,18 @@ use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
 use kv_core::{Bytes, Entry, Holder, Key, Version};
 use std::collections::HashMap;
 
-/// The partition key, which a store has for its data, one for its locks and one for its leases.
+/// The partition key. A store has one for its data, one for its locks and one for its leases.
 pub(crate) const PARTITION: &str = "p";
 /// The sort key: the key, the lock's name or the lease's id.
 pub(crate) const KEY: &str = "k";
 pub(crate) const VALUE: &str = "v";
 pub(crate) const VERSION: &str = "ver";
-/// When it ends, in milliseconds of the service's time.
+/// The moment at which the item ends, in milliseconds of the service's time.
 pub(crate) const ENDS: &str = "ends";
-/// When the service may delete it, in seconds.
+/// The second from which on the service may delete the item.
 pub(crate) const TTL: &str = "ttl";
 pub(crate) const LEASE: &str = "lease";
-/// The how-manieth renewal its end is by.
+/// The number of the renewal that set the end.
 pub(crate) const RENEWAL: &str = "renewal";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const TOKEN: &str = "token";
@@ -73,23 +73,25 @@ pub(crate) fn versioned(version: Version) -> AttributeValue {
     bytes([high.to_be_bytes(), low.to_be_bytes()].concat())
 }
 
-/// What an item says of itself, as far as it can be read.
+/// The attributes of an item, as far as they can be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// `None` where it was not asked for, or is of another type than ours.
+    /// Holds the value; `None` where it was not asked for, or is of another type than this
+    /// library's.
     pub(crate) value: Option<Bytes>,
-    /// `None` for what another tool wrote.
+    /// Holds the version; `None` for a foreign item.
     pub(crate) version: Option<Version>,
     pub(crate) ends: Option<Millis>,
     pub(crate) owner: Option<String>,
     pub(crate) token: Option<u64>,
     pub(crate) lease: Option<String>,
     pub(crate) renewal: Option<u64>,
-    /// Attributes that are there, and say nothing that we understand.
+    /// Names the attributes that are there, and cannot be read.
     odd: Vec<&'static str>,
 }
 
-/// Returns the attribute, if it is there and of our type; if it is of another, notes its name.
+/// Returns the attribute, if it is there and of this library's type; if it is of another type,
+/// notes its name.
 fn read<A, T>(
     item: &HashMap<String, A>,
     name: &'static str,
@@ -123,17 +125,17 @@ impl Found {
         }
     }
 
-    /// Returns whether its end is by this renewal of its owner's, or a later one.
+    /// Tells whether this renewal of its owner, or a later one, has set its end.
     pub(crate) fn is_renewed(&self, number: u64) -> bool {
         self.renewal.is_some_and(|last| last >= number)
     }
 
-    /// Returns whether nobody can tell under which lease it is.
+    /// Tells whether the attribute that names the lease cannot be read.
     pub(crate) fn has_odd_lease(&self) -> bool {
         self.odd.contains(&LEASE)
     }
 
-    /// Returns the version; for what another tool wrote, one made of the value.
+    /// Returns the version; that of a foreign item is made of its value.
     pub(crate) fn version(&self) -> Option<Version> {
         self.version.or_else(|| self.value.as_deref().map(foreign))
     }
@@ -143,18 +145,19 @@ impl Found {
         Some(Entry::new(key, self.value?, version))
     }
 
-    /// Returns who holds a lock, by its record, which has not ended.
+    /// Returns the holder that a lock's record names; the record must not have ended.
     pub(crate) fn holder(self) -> Option<Holder> {
         self.owner?;
         Some(Holder::new(self.token?, self.value.unwrap_or_default()))
     }
 
-    /// Returns whether it has ended for certain.
+    /// Tells whether the item has ended for certain.
     pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
         self.ends.is_some_and(|end| time.is_over(end))
     }
 
-    /// Returns the attribute of a key's item that is damaged: of another type, or far in the service's future.
+    /// Returns the attribute of a key's item that is damaged: of another type, or far in the
+    /// service's future.
     pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {
         let is_odd = |name| self.odd.contains(&name);
         if is_odd(VERSION) || self.version.is_some_and(|version| !is_plausible(version, latest)) {
@@ -166,7 +169,8 @@ impl Found {
         }
     }
 
-    /// Returns the same of the record of a lock, which has all of them or no owner.
+    /// Returns the same of the record of a lock. A record without an owner needs no token and no
+    /// end.
     pub(crate) fn damaged_lock(&self, latest: Millis) -> Option<&'static str> {
         let (is_odd, is_held) = (|name| self.odd.contains(&name), self.owner.is_some());
         if is_odd(OWNER) {
@@ -184,40 +188,43 @@ impl Found {
     }
 }
 
-/// So far the clocks of the service may have differed when something was written.
+/// The difference, in milliseconds, that is allowed between the service's clocks when something
+/// was written.
 pub(crate) const FAR: Millis = 24 * 60 * 60 * 1000;
 
-/// Returns the end of the longest life of ours.
+/// Returns the latest end that a life of this library can have.
 fn last_end(latest: Millis) -> Millis {
     let longest = Millis::try_from(GREATEST.as_millis()).unwrap_or(Millis::MAX);
     latest.saturating_add(FAR).saturating_add(longest)
 }
 
-/// Returns the greatest token of ours: the first is the time, and no lock is taken once a millisecond.
+/// Returns the greatest token that this library can have given out: a token begins at the time,
+/// and no lock is taken once a millisecond.
 pub(crate) fn last_token(latest: Millis) -> u64 {
     latest.saturating_add(FAR)
 }
 
-/// Returns the microseconds of the latest version of ours.
+/// Returns the microseconds of the latest version that this library can have given out.
 pub(crate) fn last_version(latest: Millis) -> u64 {
     latest.saturating_add(FAR).saturating_mul(1000)
 }
 
-/// Returns whether the version can be one of ours.
+/// Tells whether this library can have given out the version.
 pub(crate) fn is_plausible(version: Version, latest: Millis) -> bool {
     version.parts().0 <= last_version(latest)
 }
 
-/// Returns the version of a value that another tool wrote without one: equal for equal bytes, and older than any of ours.
+/// Returns the version of a foreign value: equal for equal bytes, and older than any version of
+/// this library.
 fn foreign(value: &[u8]) -> Version {
-    // FNV-1a: the same in every process, for as long as anybody keeps a version.
+    // FNV-1a is the same in every process, for as long as anybody keeps a version.
     let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     Version::new(0, hash)
 }
 
-/// Returns whether another tool wrote what has this version.
+/// Tells whether this version is that of a foreign item.
 pub(crate) fn is_foreign(version: Version) -> bool {
     version.parts().0 == 0
 }
@@ -238,7 +245,7 @@ mod tests {
         assert_eq!(damaged(ENDS, text("words")), Some(ENDS));
         assert_eq!(damaged(ENDS, number(u64::MAX)), Some(ENDS));
         assert_eq!(damaged(ENDS, number(now)), None);
-        // Another tool's own attributes are its own.
+        // Other attributes of a foreign item do not matter.
         assert_eq!(damaged(OWNER, number(7)), None);
     }
 

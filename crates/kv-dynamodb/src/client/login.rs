@@ -1,4 +1,4 @@
-//! Keeps the credentials, which age: they are had anew once the service refuses those that there are.
+//! Keeps the credentials, which age: they are fetched anew once the service refuses the old ones.
 
 use crate::error::{Failure, Refusal};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, identity::IdentityCache};
@@ -20,19 +20,19 @@ use std::{
     sync::{Arc, MutexGuard},
 };
 
-/// The credentials of one store, for calls and streams alike. Clones are one.
+/// The credentials of one store, for calls and streams alike. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Login(Arc<Inner>);
 
 struct Inner {
-    /// Given with the settings, so that there are no others.
+    /// Holds the credentials that the settings gave; then no others are used.
     given: Option<Credentials>,
     region: Option<String>,
     profile: Option<String>,
     state: Mutex<State>,
 }
 
-/// What the service has refused of one call so far.
+/// The refusals of one call so far: of its date, and of its credentials.
 #[derive(Default)]
 pub(crate) struct Refusals(Mutex<Refused>);
 
@@ -43,15 +43,16 @@ struct Refused {
 }
 
 struct State {
-    /// How many times they were had anew.
+    /// Counts how many times the credentials were fetched anew.
     round: usize,
-    /// Where they come from: files and environment as they were when it was made.
+    /// Gives the credentials, from files and environment as they were when this provider was made.
     provider: Option<SharedCredentialsProvider>,
     cache: SharedIdentityCache,
     last: Option<Credentials>,
 }
 
-/// Makes a loader with the region and profile that were asked for, and for the rest with what the environment says.
+/// Makes a loader with the region and profile that the settings gave; the environment gives the
+/// rest.
 pub(crate) fn loader(region: Option<&str>, profile: Option<&str>) -> ConfigLoader {
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = region {
@@ -93,8 +94,8 @@ impl Login {
         Ok(credentials)
     }
 
-    /// Has the next request have its credentials anew, from files and environment as they are now;
-    /// unless that was done since this round.
+    /// Has the next request fetch its credentials anew, from files and environment as they are
+    /// now, unless that was done since this round.
     fn renew(&self, round: usize) {
         let mut state = self.state();
         if state.round == round {
@@ -104,8 +105,8 @@ impl Login {
         }
     }
 
-    /// Sends a request, and mends what is refused of its credentials or its date: so it took no
-    /// effect, and may be sent again.
+    /// Sends a request. If the service refuses its credentials or its date, mends that: the
+    /// request took no effect, and may be sent again.
     pub(crate) async fn send<T>(
         &self,
         refusals: &Refusals,
@@ -120,8 +121,9 @@ impl Login {
         }
     }
 
-    /// Returns what a refusal of a request means, whose credentials were of this round. What is
-    /// still refused with the same credentials, after they were had anew, is refused.
+    /// Returns the meaning of a refusal; the credentials of the refused request were of this
+    /// round. Credentials that were fetched anew, and are the same as those that were refused
+    /// before, are refused for good.
     fn mend(&self, refusal: Refusal, error: Error, round: usize, refusals: &Refusals) -> Failure {
         let (used, mut before) = (self.state().last.clone(), refusals.0.lock());
         let passes = |why| {
@@ -129,12 +131,12 @@ impl Login {
             Failure::of(Effect::RefusedHere, error)
         };
         match refusal {
-            // The answer told the date.
+            // The answer told the service's date, by which the next attempt is signed.
             Refusal::Date => {
                 let is_first = !std::mem::replace(&mut before.date, true);
                 Failure { is_mended: is_first, ..passes(DATES) }
             }
-            // Those that there were have run out, and where they come from is away for now.
+            // The old credentials have run out, and their source is away for now.
             Refusal::Missing if used.is_some() => {
                 self.renew(round);
                 passes(RAN_OUT)

@@ -1,4 +1,4 @@
-//! Sends requests: each waits in its lane, and of one without an answer it tells what is known.
+//! Sends requests: each waits in its lane; of one without an answer the error tells what is known.
 
 mod answers;
 pub(crate) mod cancelled;
@@ -31,7 +31,7 @@ use kv_core::{
 use std::{fmt, future::Future, pin::pin, time::Duration};
 use tokio::sync::Semaphore;
 
-/// How many requests of a lane are under way at once: each has a connection of its own.
+/// The most requests of each lane that are under way at once; each has a connection of its own.
 const MAX_CALLS: usize = 64;
 const MAX_KEEP_ALIVES: usize = 16;
 const MAX_LEASE_KEYS: usize = 32;
@@ -39,11 +39,11 @@ const MAX_LEASE_KEYS: usize = 32;
 /// The queues in which requests wait for their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// What callers ask for.
+    /// Requests of calls.
     Calls,
-    /// What keeps a lock or lease, or gives it back: it never waits behind calls.
+    /// Requests that renew a lock or lease, or give it back: they never wait behind calls.
     KeepAlive,
-    /// The keys of large leases, behind which no lock waits.
+    /// Requests for the keys of large leases, behind which no lock waits.
     LeaseKeys,
 }
 
@@ -63,13 +63,13 @@ impl Lanes {
     }
 }
 
-/// What attempts go through on their way to the service.
+/// The parts that every attempt passes on its way to the service.
 struct Service {
     lanes: Lanes,
     login: Login,
 }
 
-/// The table, its stream, and what time it is there.
+/// The clients of the table and of its stream, and the service's time.
 pub(crate) struct Client {
     pub(crate) tables: Tables,
     pub(crate) streams: Streams,
@@ -105,7 +105,7 @@ impl Client {
         Self { tables, streams, table, time, service }
     }
 
-    /// Returns the answer to a call, as the rules of [`Servers::run`] have it sent again.
+    /// Returns the answer to a call, which is sent again by the rules of [`Servers::run`].
     pub(crate) async fn call<T, F>(
         &self,
         safety: RetrySafety,
@@ -118,7 +118,8 @@ impl Client {
         Ok(self.answer(safety, Lane::Calls, deadline, request).await?.answer)
     }
 
-    /// Returns the answer to a request of this lane, and whether it may be one to our own doing.
+    /// Returns the answer to a request of this lane, and whether an earlier attempt may have taken
+    /// effect, so that the answer may be about its doing.
     pub(crate) async fn answer<T, F>(
         &self,
         safety: RetrySafety,
@@ -130,14 +131,14 @@ impl Client {
         F: Future<Output = Result<T, Failure>> + Send,
     {
         let (request, refusals) = (&request, &Refusals::default());
-        // Boxed, as the SDK's futures are so deep that compilers of programs give up on what is
-        // around them.
+        // The attempt is boxed, since the SDK's futures are so deep that compilers of programs
+        // give up on what is around them.
         let attempt = |attempt| Box::pin(once(attempt, safety, lane, refusals, request));
         self.service.run(safety, deadline, attempt).await
     }
 
-    /// Sends a request to the stream, and again only with other credentials: whoever follows the
-    /// stream rides out the rest, and has to know of it.
+    /// Sends a request to the stream. It is sent again only with other credentials: whoever
+    /// follows the stream rides out every other failure, and has to know of it.
     pub(crate) async fn stream<T, F>(
         &self,
         within: Duration,
@@ -152,7 +153,7 @@ impl Client {
         answered.map_err(Failure::refused)?.answer
     }
 
-    /// Ends what waits for its turn.
+    /// Refuses all requests that still wait in their lane.
     pub(crate) fn close(&self) {
         let Lanes { calls, keep_alives, lease_keys } = &self.service.preferred().lanes;
         [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
@@ -193,7 +194,7 @@ where
     }
 }
 
-/// Makes one attempt at a request to the stream, which fails where other credentials may help.
+/// Makes one attempt at a request to the stream. It fails only where other credentials may help.
 async fn once_of_stream<T, F>(
     attempt: Attempt<'_, Service>,
     refusals: &Refusals,
@@ -254,7 +255,7 @@ mod tests {
         let full = socket.listen(1)?;
         let address = full.local_addr()?;
         let mut queue = Vec::new();
-        // Whoever comes behind these is neither let in nor refused.
+        // A connection behind these is neither accepted nor refused.
         while let Ok(there) =
             tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
         {

@@ -1,4 +1,5 @@
-//! Makes the client: those of the SDK, which repeat nothing by themselves, with this crate's login, time and look at answers.
+//! Makes the client from the SDK's clients, which repeat nothing by themselves, with this crate's
+//! login, time and check of answers.
 
 use crate::client::{
     Client,
@@ -12,10 +13,10 @@ use aws_credential_types::Credentials;
 use kv_core::{Error, ErrorKind, Result};
 use std::time::Duration;
 
-/// How long making a connection may take, TLS included.
+/// The longest time to make a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Where the table is, and who asks; what is missing comes from the environment.
+/// The place of the table, and the login; the environment gives what is missing.
 pub(crate) struct Settings {
     pub(crate) table: String,
     pub(crate) region: Option<String>,
@@ -24,11 +25,12 @@ pub(crate) struct Settings {
     pub(crate) credentials: Option<Credentials>,
 }
 
-/// Reads what the SDK has from its files and the environment, and makes the client; sends nothing to the service.
+/// Reads the SDK's settings from files and the environment, and makes the client; sends nothing to
+/// the service.
 pub(crate) async fn open(settings: Settings, time: ServiceTime) -> Result<Client> {
     let Settings { table, region, endpoint, profile, credentials } = settings;
     let login = Login::new(credentials, region.clone(), profile.clone());
-    // How often a request may be sent is for this crate to say: the SDK would repeat what must not be.
+    // This crate decides how often a request is sent: the SDK would repeat those that must not be.
     let mut loader = loader(region.as_deref(), profile.as_deref())
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())

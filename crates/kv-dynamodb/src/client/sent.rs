@@ -1,4 +1,5 @@
-//! Tells whether a request ever had a connection: one without was not sent, however its time ended.
+//! Tells whether a request ever had a connection. One without a connection was not sent, however
+//! its time ended.
 
 use aws_sdk_dynamodb::{
     config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef},
@@ -14,29 +15,29 @@ tokio::task_local! {
     static SENT: Sent;
 }
 
-/// What is known of a request that is under way.
+/// The knowledge about a request that is under way: whether it has a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<OnceLock<Option<CaptureSmithyConnection>>>);
 
 impl Sent {
-    /// Returns whether it may have left.
+    /// Tells whether the request may have left.
     pub(crate) fn maybe(&self) -> bool {
         match self.0.get() {
             None => false,
-            // The SDK tells nothing of its connections.
+            // The SDK told nothing of its connections.
             Some(None) => true,
             Some(Some(connection)) => connection.get().is_some(),
         }
     }
 }
 
-/// Keeps an eye on one request.
+/// Runs one request, and notes whether it has a connection.
 pub(crate) fn watched<F: Future>(request: F) -> (impl Future<Output = F::Output>, Sent) {
     let sent = Sent::default();
     (SENT.scope(sent.clone(), request), sent)
 }
 
-/// Sees requests being handed to the connections.
+/// An interceptor that notes the connection of each request.
 #[derive(Clone, Debug)]
 pub(crate) struct Sending;
 
@@ -51,7 +52,7 @@ impl Intercept for Sending {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Of a request that nobody keeps an eye on nobody asks.
+        // Some requests are not watched; there is nothing to note for them.
         let _ = SENT.try_with(|sent| sent.0.set(bag.load::<CaptureSmithyConnection>().cloned()));
         Ok(())
     }

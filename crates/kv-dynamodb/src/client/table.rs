@@ -1,4 +1,4 @@
-//! Checks the table, or makes it.
+//! Checks the table, and makes it where it is missing and `create` is set.
 
 use crate::{
     client::{
@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::types::{
 use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::Deadline};
 use std::time::Duration;
 
-/// How long making a table may take.
+/// The longest time in which a table may become active.
 const MAKING: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +24,12 @@ pub(crate) struct Wanted {
     pub(crate) replicas: bool,
 }
 
-/// What was learnt of the table.
+/// The facts that opening learns of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    /// What an administrator has to do for watches; `None` where the stream is on.
+    /// Tells what an administrator has to do so that watches work; `None` where the stream is on.
     pub(crate) no_stream: Option<String>,
-    /// Which table it is; the prefix is left open.
+    /// Identifies the table; the prefix in it is empty.
     pub(crate) identity: Identity,
 }
 
@@ -37,7 +37,7 @@ fn refused(why: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, why)
 }
 
-/// Checks the table, or makes it.
+/// Checks the table, and makes it where it is missing and `create` is set.
 pub(crate) async fn open(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<Table> {
     let name = &client.table;
     let (found, deadline) = match describe(client, deadline).await? {
@@ -87,7 +87,7 @@ pub(crate) async fn describe(client: &Client, deadline: Deadline) -> Result<Opti
     client.call(RetrySafety::Read, deadline, describe).await
 }
 
-/// Makes the table, or waits for the one that another made at the same time.
+/// Makes the table, or waits for one that another client made at the same time.
 async fn make(client: &Client, deadline: Deadline) -> Result<TableDescription> {
     let attribute = |name: &str| {
         AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
@@ -138,7 +138,7 @@ async fn ready(client: &Client, deadline: Deadline) -> Result<TableDescription> 
     }
 }
 
-/// Refuses a table in which a promise would be broken.
+/// Refuses a table on which a promise would be broken.
 fn check(name: &str, table: &TableDescription, wanted: Wanted) -> Result<()> {
     let kind = |attribute: &str| {
         let defined = table.attribute_definitions().iter().find(|d| d.attribute_name() == attribute);
@@ -175,7 +175,8 @@ fn check(name: &str, table: &TableDescription, wanted: Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Has expired items deleted, or says that they stay for ever: they are unseen all the same.
+/// Switches on the table's TTL if `create` is set; warns if it is off, since expired items then
+/// stay for ever, though unseen.
 async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<()> {
     let describe = || async {
         let asked = client.tables.describe_time_to_live().table_name(&client.table).send().await;
@@ -186,7 +187,7 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
     };
     let found = match client.call(RetrySafety::Read, deadline, describe).await {
         Ok(found) => found,
-        // Who may not ask goes without.
+        // Credentials that may not ask get no warning.
         Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(()),
         Err(e) => return Err(e),
     };
@@ -195,7 +196,7 @@ async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<(
             matches!(ttl.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
         on && ttl.attribute_name() == Some(TTL)
     });
-    // Who may not switch it on can use the table all the same.
+    // Credentials that may not switch it on can use the table all the same.
     let switched = match !on && wanted.create {
         true => Some(switch_on(client, deadline).await),
         false => None,
@@ -223,7 +224,7 @@ async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
         let update = client.tables.update_time_to_live().table_name(&client.table);
         match update.time_to_live_specification(ttl.clone()).send().await {
             Ok(_) => Ok(()),
-            // Another switched it on.
+            // Another client switched it on.
             Err(e) if code(&e) == Some("ValidationException") => Ok(()),
             Err(e) => Err(Failure::from(e)),
         }
@@ -231,7 +232,8 @@ async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
     client.call(RetrySafety::Repeatable, deadline, switch_on).await
 }
 
-/// Returns why there are no watches, and what to do.
+/// Returns what an administrator has to do so that there are watches; `None` where the stream is
+/// on.
 pub(crate) fn no_stream(name: &str, table: &TableDescription) -> Option<String> {
     let stream = table.stream_specification();
     let on = stream.is_some_and(|s| {

@@ -1,4 +1,4 @@
-//! Makes the expressions that speak of items.
+//! Makes the expressions of requests, which state conditions on items.
 
 use crate::client::{
     clock::Millis,
@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use kv_core::{Bytes, Version};
 use std::collections::HashMap;
 
-/// The names and values of the expressions of one request: the service refuses one that is given and not used.
+/// The names and values of the expressions of one request. The service refuses a name or value
+/// that is given and not used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     names: HashMap<String, String>,
@@ -16,7 +17,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Returns what the attribute is called here, which is no word of the service's.
+    /// Returns a name for the attribute that is no reserved word of the service.
     pub(crate) fn name(&mut self, attribute: &str) -> String {
         let alias = format!("#{attribute}");
         self.names.insert(alias.clone(), attribute.to_owned());
@@ -37,18 +38,19 @@ impl Terms {
         (!self.values.is_empty()).then(|| self.values.clone())
     }
 
-    /// Says that it has not ended, as far as can be told: what is damaged is for those to see who asked.
+    /// States that the item has not ended, as far as can be told. A damaged end counts as not
+    /// passed: the caller sees the damage in what was found.
     pub(crate) fn lives(&mut self, now: Millis) -> String {
         let (ends, now, kind) = (self.name(ENDS), self.value(number(now)), self.value(text("N")));
         format!("(attribute_not_exists({ends}) OR {ends} > {now} OR NOT attribute_type({ends}, {kind}))")
     }
 
-    /// Says that it ends later, for certain.
+    /// States that the item ends later, for certain.
     pub(crate) fn is_held(&mut self, now: Millis) -> String {
         format!("{} > {}", self.name(ENDS), self.value(number(now)))
     }
 
-    /// Says that it is a key of ours or another tool's, and has not ended.
+    /// States that the item is a key, of this library or foreign, and has not ended.
     pub(crate) fn exists(&mut self, now: Millis) -> String {
         let (value, kind) = (self.name(VALUE), self.value(text("B")));
         format!("(attribute_type({value}, {kind}) AND {})", self.lives(now))
@@ -59,38 +61,38 @@ impl Terms {
         format!("({name} = {version} AND {})", self.lives(now))
     }
 
-    /// Says that it is what another tool wrote.
+    /// States that the item is foreign and has this value.
     pub(crate) fn is_foreign(&mut self, value: Bytes, now: Millis) -> String {
         let (version, name) = (self.name(VERSION), self.name(VALUE));
         let value = self.value(bytes(value));
         format!("(attribute_not_exists({version}) AND {name} = {value} AND {})", self.lives(now))
     }
 
-    /// Says that what is there is older, so that versions go up.
+    /// States that the version that is there is older, so that versions go up.
     pub(crate) fn is_older(&mut self, than: Version) -> String {
         let (name, than) = (self.name(VERSION), self.value(versioned(than)));
         format!("(attribute_not_exists({name}) OR {name} < {than})")
     }
 
-    /// Says that its holder is the one of this id.
+    /// States that the lock's holder is the one of this id.
     pub(crate) fn is_owned(&mut self, owner: &str) -> String {
         let (name, owner) = (self.name(OWNER), self.value(text(owner)));
         format!("{name} = {owner}")
     }
 
-    /// Says that no renewal of this number or a later one has moved its end.
+    /// States that no renewal of this number or a later one has set the end.
     pub(crate) fn is_not_renewed(&mut self, by: u64) -> String {
         let (name, renewal) = (self.name(RENEWAL), self.value(number(by)));
         format!("(attribute_not_exists({name}) OR NOT ({name} >= {renewal}))")
     }
 
-    /// Says that its token, if it has one, is lower.
+    /// States that the lock's token, if it has one, is lower.
     pub(crate) fn has_token_below(&mut self, token: u64) -> String {
         let (name, token) = (self.name(TOKEN), self.value(number(token)));
         format!("(attribute_not_exists({name}) OR {name} < {token})")
     }
 
-    /// Says that it is the record of a lock that nobody holds now, and that makes sense.
+    /// States that the record of the lock makes sense, and that nobody holds the lock now.
     pub(crate) fn is_free(&mut self, now: Millis, most: u64) -> String {
         let (owner, ends, token) = (self.name(OWNER), self.name(ENDS), self.name(TOKEN));
         let (text_type, number_type) = (self.value(text("S")), self.value(text("N")));

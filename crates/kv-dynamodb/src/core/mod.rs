@@ -1,4 +1,5 @@
-//! Keeps what every room takes: the client, the names, the limits, and the state that lives as long as the store.
+//! The parts that every call uses: the client, the names, the limits, and the state that lives as
+//! long as the store.
 
 pub(crate) mod limits;
 mod shared;
@@ -24,14 +25,15 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How long closing waits for what is still given back, behind what the handle itself waits for.
+/// The time that closing waits for what is still given back in the background, after the wait of
+/// the handle itself.
 const CLOSING: Duration = Duration::from_millis(700);
 
 /// The parts of one store.
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
-    /// How long an item stays in the table behind its end.
+    /// Sets how long an item stays in the table after its end.
     slack: Duration,
     pub(crate) capabilities: Capabilities,
     pub(crate) hub: Hub,
@@ -59,12 +61,13 @@ impl Core {
         }
     }
 
-    /// Returns the attributes of something that ends: for us, and for the service, which deletes it later.
+    /// Returns the attributes of an item that ends: its end for this library, and the moment at
+    /// which the service may delete it.
     pub(crate) fn ends(&self, ends: Millis) -> Vec<(String, AttributeValue)> {
         vec![(ENDS.to_owned(), number(ends)), (TTL.to_owned(), number(self.deleted_at(ends)))]
     }
 
-    /// Returns the second from which on the service may delete what ends then.
+    /// Returns the second from which on the service may delete an item with this end.
     pub(crate) fn deleted_at(&self, ends: Millis) -> u64 {
         ends.div_ceil(1000).saturating_add(self.slack.as_secs())
     }
@@ -74,7 +77,7 @@ impl Core {
         self.shared.versions.next(self.client.time.latest())
     }
 
-    /// Returns what is there of a key and has not ended; what is damaged is an error.
+    /// Returns the item of a key, if it is there and has not ended; an error if it is damaged.
     pub(crate) fn living(&self, key: &str, found: Option<Found>) -> Result<Option<Found>> {
         let (Some(found), latest) = (found, self.client.time.latest()) else { return Ok(None) };
         if let Some(attribute) = found.damaged_key(latest) {
@@ -86,7 +89,7 @@ impl Core {
         Ok(Some(found).filter(|found| !found.is_over(&self.client.time)))
     }
 
-    /// Returns the same of the record of a lock: who holds it.
+    /// Returns the record of a lock, if it is held; an error if it is damaged.
     pub(crate) fn holding(&self, name: &str, found: Option<Found>) -> Result<Option<Found>> {
         let Some(found) = found else { return Ok(None) };
         if let Some(attribute) = found.damaged_lock(self.client.time.latest()) {
@@ -95,7 +98,7 @@ impl Core {
         Ok(Some(found).filter(|found| found.owner.is_some() && !found.is_over(&self.client.time)))
     }
 
-    /// Ends what goes on in the background, and waits for what is still given back.
+    /// Ends the tasks in the background, and waits for what is still given back.
     pub(crate) async fn close(&self) -> Result<()> {
         self.feed.close();
         self.waits.close();

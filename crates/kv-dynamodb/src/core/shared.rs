@@ -1,4 +1,5 @@
-//! Keeps what the handles of one store share within a process: nothing else is shared, whatever two stores differ in.
+//! The state that the handles of one store share within a process. Stores that differ in anything
+//! share nothing.
 
 use crate::{
     lease::state::Leases,
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, LazyLock, Weak},
 };
 
-/// The state that is one for all handles of a store.
+/// The state that all handles of a store share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) versions: Versions,
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
 static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Shared>>>> = LazyLock::new(Mutex::default);
 
 impl Shared {
-    /// Returns that of this store, as long as one handle has it.
+    /// Returns the state of this store, which lives as long as one handle has it.
     pub(crate) fn of(store: Identity) -> Arc<Self> {
         let mut open = OPEN.lock();
         if let Some(there) = open.get(&store).and_then(Weak::upgrade) {

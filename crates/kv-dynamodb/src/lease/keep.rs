@@ -1,7 +1,9 @@
-//! Sends renewals and revocations: bound to an id of our own, so that a repeat is harmless in its effect.
+//! Sends renewals and revocations. They are bound to an id of this library, so that a repeat does
+//! no harm.
 //!
-//! A renewal sets an end that was fixed when it began, and may arrive much later, behind others: so renewals are counted, and
-//! the service refuses one that is not the latest.
+//! The end that a renewal sets is fixed when the renewal begins, and the request may arrive much
+//! later, behind others. So renewals are numbered, and the service refuses one that is not the
+//! latest.
 
 use crate::{
     client::{
@@ -24,20 +26,21 @@ use kv_core::{
 };
 use std::time::Duration;
 
-/// What came of a renewal.
+/// The result of a renewal.
 #[derive(Debug)]
 pub(crate) enum Prolonged {
     Done,
-    /// This is there instead.
+    /// The condition was not true of this item, or there is none.
     Hindered(Option<Found>),
 }
 
-/// Returns how long something is held after it was granted or renewed, by the rule of [`Alive`](kv_core::backend::Alive).
+/// Returns how long a lock or lease is held after it was granted or renewed, by the rule of
+/// [`Alive`](kv_core::backend::Alive).
 pub(crate) fn life(ttl: Duration) -> Duration {
     ttl - ttl / 10
 }
 
-/// Returns what a renewal sets, and on which condition.
+/// Returns the update expression of a renewal, and its condition.
 fn prolonged(core: &Core, terms: &mut Terms, to: Renewal, ours: &str) -> (String, String) {
     let (end, ttl, renewal) = (terms.name(ENDS), terms.name(TTL), terms.name(RENEWAL));
     let (at, deleted) = (terms.value(number(to.ends)), terms.value(number(core.deleted_at(to.ends))));
@@ -46,7 +49,7 @@ fn prolonged(core: &Core, terms: &mut Terms, to: Renewal, ours: &str) -> (String
     (set, format!("{ours} AND {}", terms.is_not_renewed(to.number)))
 }
 
-/// Returns the same as [`prolong`] sends, as a part of a transaction.
+/// Returns the request that [`prolong`] sends, as a part of a transaction.
 pub(crate) fn renewal(
     core: &Core,
     partition: &str,
@@ -70,7 +73,7 @@ pub(crate) fn renewal(
     Ok(TransactWriteItem::builder().update(update).build())
 }
 
-/// Has an item end later, if it is as it has to be.
+/// Sets a later end of an item, if the item is as `ours` says.
 pub(crate) async fn prolong(
     core: &Core,
     lane: Lane,
@@ -108,7 +111,7 @@ pub(crate) async fn prolong(
     Ok(core.client.answer(RetrySafety::Repeatable, lane, deadline, update).await?.answer)
 }
 
-/// Deletes an item that is bound to an id of our own, and returns what it was.
+/// Deletes an item that is bound to an id of this library, and returns what it was.
 pub(crate) async fn delete(
     core: &Core,
     lane: Lane,

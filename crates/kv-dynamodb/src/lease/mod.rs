@@ -1,4 +1,4 @@
-//! Grants leases: a record each, and its keys, which are renewed with it.
+//! Grants leases: each has a record, and keys that are renewed with it.
 
 pub(crate) mod keep;
 mod put;
@@ -26,7 +26,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// [`Store::lease`](kv_core::driver::Store::lease).
+/// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
@@ -64,7 +64,7 @@ async fn put_record(core: &Core, id: &str, to: Renewal, deadline: Deadline) -> R
             .condition_expression(&is_new)
             .set_expression_attribute_names(terms.names());
         match put.send().await {
-            // The id is nobody else's: an earlier attempt has put it.
+            // The id is nobody else's, so an earlier attempt has put the record.
             Err(e) if code(&e) != Some("ConditionalCheckFailedException") => Err(Failure::from(e)),
             _ => Ok(()),
         }

@@ -1,4 +1,5 @@
-//! Looks after keys that were put under a lease, of which a renewal or a revocation that is under way may know nothing.
+//! Looks after keys that were put under a lease while a renewal or a revocation was under way that
+//! may not know of them.
 
 use crate::{
     client::{
@@ -17,8 +18,9 @@ use crate::{
 use kv_core::{Key, Result, Version, driver::Deadline};
 
 impl Lease {
-    /// Looks after a key that was put, and that ends by this renewal: takes it back if the lease was revoked meanwhile, and
-    /// has it end with the others if a later renewal has passed it by.
+    /// Makes sure that a key that was put ends with its lease; the put gave it the end of renewal
+    /// `by`. Deletes the key if the lease was revoked meanwhile, and prolongs it if a later
+    /// renewal did not include it.
     pub(crate) async fn is_whole(&self, core: &Core, key: &Key, version: Version, by: u64) -> Result<()> {
         let deadline = Deadline::default();
         if self.state().over {
@@ -32,7 +34,7 @@ impl Lease {
         }
         self.add(key)?;
         let is_left_to_renewals = self.is_left_to_renewals(key, by);
-        // It may be there, or have ended.
+        // The key may be there, or have ended.
         let lost = |_| unknown_whether("the lease was lost while the key was put under it");
         let (to, now) = (self.ends().map_err(lost)?, self.client.time.latest());
         if is_left_to_renewals {
@@ -44,7 +46,7 @@ impl Lease {
         };
         match prolong(core, Lane::LeaseKeys, &core.names.data, key.as_str(), to, ours, deadline).await? {
             Prolonged::Done => Ok(()),
-            // By a renewal that was under way.
+            // A renewal that was under way has prolonged it.
             Prolonged::Hindered(Some(found))
                 if found.version == Some(version) && found.is_renewed(to.number) =>
             {

@@ -21,12 +21,12 @@ use kv_core::{Error, ErrorKind, Key, Result, backend::retry::RetrySafety, driver
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
-/// A key that so many renewals in a row did not find under the lease is another's now. The first may have come before the
-/// put.
+/// The number of renewals in a row after which a key that they did not find under the lease counts
+/// as another's. The first of them may have come before the put.
 const MISSES: u8 = 2;
 
 impl Lease {
-    /// Has the record and every key end anew.
+    /// Prolongs the record and every key.
     pub(super) async fn renew(
         self: Arc<Self>,
         core: Arc<Core>,
@@ -41,7 +41,8 @@ impl Lease {
             state.put.clear();
             (Renewal { ends, number: state.begun }, state.keys.keys().cloned().collect::<Vec<_>>())
         };
-        // In one request where they fit, so that an outage leaves as much as it can of the TTL.
+        // One request renews them where they fit, so that an outage leaves as much as it can of
+        // the TTL.
         if (1..MOST_OPS).contains(&keys.len()) {
             self.renew_together(&core, &keys, to, deadline).await?;
         } else {
@@ -53,11 +54,13 @@ impl Lease {
             state.held_until = state.held_until.max(began + life(ttl));
             std::mem::take(&mut state.put)
         };
-        // It may have passed them by, and the next one may come too late.
+        // This renewal may have come before the puts of these keys, and the next one may come too
+        // late.
         joined(self.renewals(&core, put, to, deadline)).await
     }
 
-    /// Returns the clause of a key that is still under it. An end that is damaged is none: it is written anew.
+    /// Returns the clause that a key is still under the lease. A damaged end does not count as
+    /// passed: the renewal writes it anew.
     fn is_under(&self, terms: &mut Terms, now: Millis) -> String {
         let (of, id) = (terms.name(LEASE), terms.value(text(&self.id)));
         format!("{of} = {id} AND {}", terms.lives(now))
@@ -67,7 +70,7 @@ impl Lease {
     fn renewed(&self, key: &Key, to: Renewal, answer: &Prolonged) {
         let found = match answer {
             Prolonged::Done => true,
-            // Whose it is may be put right.
+            // A damaged name of the lease may be put right.
             Prolonged::Hindered(Some(found)) => found.has_odd_lease() || self.has_renewed(found, to),
             Prolonged::Hindered(None) => false,
         };
@@ -79,7 +82,8 @@ impl Lease {
         }
     }
 
-    /// Returns whether an earlier attempt, whose answer was lost, has renewed the key, or a later renewal has.
+    /// Tells whether an earlier attempt, whose answer was lost, has renewed the key, or a later
+    /// renewal has.
     fn has_renewed(&self, found: &Found, to: Renewal) -> bool {
         found.lease.as_deref() == Some(&self.id) && found.is_renewed(to.number)
     }
@@ -89,13 +93,14 @@ impl Lease {
         if found.is_some_and(|found| found.is_renewed(to.number)) {
             return Ok(());
         }
-        // Nothing is put under it any more.
+        // From now on nothing is put under the lease.
         self.state().over = true;
         let why = format!("the record of the lease {} was deleted on the service", self.id);
         Err(Error::new(ErrorKind::LeaseLost, why))
     }
 
-    /// Renews all in one transaction, from which keys that are another's now are left out.
+    /// Renews the record and the keys in one transaction. Keys that are another's by now are left
+    /// out, and the rest is sent again.
     async fn renew_together(&self, core: &Core, keys: &[Key], to: Renewal, deadline: Deadline) -> Result<()> {
         let mut keys: Vec<&Key> = keys.iter().collect();
         loop {

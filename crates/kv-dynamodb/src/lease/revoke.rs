@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
 impl Lease {
-    /// Ends it, and its keys; `true` when it was there.
+    /// Ends the lease and deletes its keys; returns whether it was alive.
     pub(super) async fn revoke(self: Arc<Self>, core: Arc<Core>, each_request: Duration) -> Result<bool> {
         let keys: Vec<_> = {
             let mut state = self.state();
@@ -50,7 +50,8 @@ impl Lease {
         match record? {
             Answered { answer: Some(found), .. } => Ok(!found.is_over(&self.client.time)),
             Answered { answer: None, is_repeat: false } => Ok(false),
-            // An earlier attempt, whose answer was lost, has deleted it; before its end for certain, or nobody knows.
+            // An earlier attempt, whose answer was lost, has deleted the record. If that was
+            // before the lease's end for certain, it was alive; else nobody knows.
             _ if self.client.time.local().now() < self.state().held_until => Ok(true),
             _ => Err(unknown_whether("whether the lease was alive until then is not known")),
         }

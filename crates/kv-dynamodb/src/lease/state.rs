@@ -1,4 +1,4 @@
-//! Keeps the leases of a store, and what is known of each.
+//! The leases of a store, and what is known of each.
 
 use crate::client::{Client, clock::Millis, unique_id};
 use kv_core::{
@@ -10,14 +10,14 @@ use std::{
     sync::{Arc, MutexGuard, Weak},
 };
 
-/// The end that a renewal gives, and the how-manieth of its owner's it is.
+/// The end that a renewal sets, and the number of that renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Renewal {
     pub(crate) ends: Millis,
     pub(crate) number: u64,
 }
 
-/// The leases of this store, by whichever handle of this process they were made.
+/// The leases of this store that handles of this process have made.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<HashMap<String, Weak<Lease>>>);
 
@@ -38,7 +38,7 @@ impl Leases {
     }
 }
 
-/// Returns the error of what is asked of a lease after its end.
+/// Returns the error of a call that uses a lease after its end.
 pub(super) fn over(id: &str) -> Error {
     let why = format!("the lease {id} has ended, or is another process's or store's; ask for a new one");
     Error::new(ErrorKind::LeaseLost, why)
@@ -54,21 +54,21 @@ pub(crate) struct Lease {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// What the record and the keys have.
+    /// Holds the last renewal that was done: the record and the keys end by it.
     pub(super) to: Renewal,
-    /// How many renewals were begun.
+    /// Counts the renewals that were begun.
     pub(super) begun: u64,
-    /// Until then, by our own clock, it is ours for certain.
+    /// Until this moment of this machine's clock the lease lives for certain.
     pub(super) held_until: Instant,
     pub(super) over: bool,
-    /// How many renewals in a row have not found the key.
+    /// Counts, for each key, the renewals in a row that did not find it.
     pub(super) keys: HashMap<Key, u8>,
-    /// Those that were put since the last renewal began.
+    /// The keys that were put since the last renewal began.
     pub(super) put: HashSet<Key>,
 }
 
 impl Lease {
-    /// Returns a lease without keys, which ends by this renewal.
+    /// Makes a lease without keys, which ends by this renewal.
     pub(super) fn new(client: Arc<Client>, to: Renewal, held_until: Instant) -> Self {
         let state = State {
             to,
@@ -89,14 +89,14 @@ impl Lease {
         self.state.lock()
     }
 
-    /// Returns when a key ends that is put under it now, and by which renewal.
+    /// Returns the end of a key that is put under the lease now, and the renewal that it is of.
     pub(crate) fn ends(&self) -> Result<Renewal> {
         let state = self.state();
         let held = !state.over && self.client.time.local().now() < state.held_until;
         if held { Ok(state.to) } else { Err(over(&self.id)) }
     }
 
-    /// Notes that a key is about to be put under it.
+    /// Notes that a key is about to be put under the lease.
     pub(crate) fn add(&self, key: &Key) -> Result<()> {
         let mut state = self.state();
         if state.over {
@@ -106,7 +106,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Returns whether the next renewal comes in time for the key; one that is under way looks at the key when it is done.
+    /// Tells whether the key's end is that of the newest renewal, so that the next one comes in
+    /// time. A renewal that is under way looks at the key when it is done.
     pub(super) fn is_left_to_renewals(&self, key: &Key, by: u64) -> bool {
         let mut state = self.state();
         let is_newest = state.to.number == by;

@@ -23,7 +23,7 @@ pub(crate) async fn read_many(
     deadline: Deadline,
 ) -> Result<BTreeMap<String, Found>> {
     let mut keys: Vec<&str> = keys.into_iter().collect();
-    // The service refuses to be asked for one twice.
+    // The service refuses a request that names an item twice.
     keys.sort_unstable();
     keys.dedup();
     let mut all = BTreeMap::new();
@@ -36,7 +36,7 @@ pub(crate) async fn read_many(
                 let get = client.tables.batch_get_item().request_items(&client.table, ask.clone());
                 let answer = get.send().await.map_err(Failure::from)?;
                 let found = answer.responses().and_then(|tables| tables.get(&client.table));
-                // Nothing at all: more was asked than the table gives now.
+                // No item at all: the table is throttled.
                 if found.is_none_or(Vec::is_empty) && !answer.unprocessed_keys().is_none_or(HashMap::is_empty)
                 {
                     return Err(Failure::throttled());

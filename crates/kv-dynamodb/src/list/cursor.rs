@@ -2,9 +2,9 @@
 
 use kv_core::{Error, ErrorKind, Result, driver::Cursor};
 
-/// Where a page begins.
+/// The place at which a page begins.
 pub(crate) struct PageToken {
-    /// How many keys to ask for.
+    /// The number of keys to ask for.
     pub(crate) size: usize,
     pub(crate) start: String,
 }

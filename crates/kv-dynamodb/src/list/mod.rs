@@ -20,12 +20,13 @@ use kv_core::{
     driver::{Cursor, ListOptions, Page},
 };
 
-/// How many keys the first page asks for; the following ones as many as fill [`PAGE_BYTES`] by what was seen.
+/// The number of keys that the first page asks for. The pages after it ask for as many as fill
+/// [`PAGE_BYTES`], judged by the page before.
 const FIRST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// [`Store::list`](kv_core::driver::Store::list): one page of it.
+/// Does [`Store::list`](kv_core::driver::Store::list) for one page.
 pub(crate) async fn page(
     core: &Core,
     directory: &Directory,
@@ -52,7 +53,8 @@ pub(crate) async fn page(
         items = completed(core, items, options).await?;
     }
     let next = found.next.map(|next| {
-        // What lies deeper is skipped, however much it is.
+        // The next page skips the keys that lie deeper in this child directory, however many they
+        // are.
         let skips = deep.filter(|deep| last.is_some_and(|last| last.starts_with(&deep.start())));
         PageToken { size: next_size, start: skips.map_or(next, |deep| Names::behind_all(&deep)) }.cursor()
     });
@@ -81,7 +83,7 @@ impl Row {
     }
 }
 
-/// Returns the items, and the child directory that was met last.
+/// Returns the items of a page, and the child directory that was met last.
 fn items(
     core: &Core,
     directory: &Directory,
@@ -114,7 +116,8 @@ fn items(
     Ok((items, deep))
 }
 
-/// Reads what a query without values left open: the values of children, the versions of what other tools wrote.
+/// Reads what a query without values left open: the values of children, and the versions of
+/// foreign keys.
 async fn completed(core: &Core, rows: Vec<Row>, options: &ListOptions) -> Result<Vec<Row>> {
     let open: Vec<_> = rows
         .iter()

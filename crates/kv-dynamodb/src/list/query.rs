@@ -1,4 +1,4 @@
-//! Asks what the table has of a range of sort keys.
+//! Queries a range of sort keys.
 
 use crate::{
     client::{
@@ -11,13 +11,13 @@ use crate::{
 };
 use kv_core::{Consistency, Result, backend::retry::RetrySafety, driver::ReadOptions};
 
-/// What a query found, and where the next one begins.
+/// The rows that a query found, and the sort key from which the next query begins.
 pub(crate) struct Rows {
     pub(crate) rows: Vec<(String, Found)>,
     pub(crate) next: Option<String>,
 }
 
-/// Asks for one page of a range of sort keys.
+/// Reads one page of a range of sort keys.
 pub(crate) async fn query(
     client: &Client,
     partition: &str,
@@ -59,7 +59,7 @@ pub(crate) async fn query(
     Ok(Rows { rows, next })
 }
 
-/// Returns whether a read has to see all writes that were acknowledged before it.
+/// Tells whether a read has to see all writes that were acknowledged before it.
 pub(super) fn consistent(options: &ReadOptions) -> bool {
     options.consistency == Consistency::Linearizable
 }

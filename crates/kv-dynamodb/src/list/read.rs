@@ -1,4 +1,4 @@
-//! Reads keys: one, several, and whether there is one.
+//! Reads keys: one, several, or only whether one exists.
 
 use crate::{
     client::{
@@ -16,13 +16,13 @@ use kv_core::{
 };
 use std::collections::BTreeMap;
 
-/// [`Store::get`](kv_core::driver::Store::get).
+/// Does [`Store::get`](kv_core::driver::Store::get).
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let found = read_item(core, &core.names.data, key.as_str(), &[], options).await?;
     Ok(core.living(key.as_str(), found)?.and_then(|found| found.entry(key.clone())))
 }
 
-/// [`Store::get_many`](kv_core::driver::Store::get_many).
+/// Does [`Store::get_many`](kv_core::driver::Store::get_many).
 pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
     let found = read_items(core, &core.names.data, keys.iter().map(Key::as_str), options).await?;
     let entry = |key: &Key| {
@@ -32,18 +32,18 @@ pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -
     keys.iter().map(entry).collect()
 }
 
-/// [`Store::exists`](kv_core::driver::Store::exists).
+/// Does [`Store::exists`](kv_core::driver::Store::exists).
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
     let found = read_item(core, &core.names.data, key.as_str(), &[VERSION, ENDS], options).await?;
     match core.living(key.as_str(), found)? {
         None => Ok(false),
         Some(Found { version: Some(_), .. }) => Ok(true),
-        // Another tool's, of whatever type.
+        // The item is foreign: only its value tells whether it is a key.
         Some(_) => Ok(get(core, key, options).await?.is_some()),
     }
 }
 
-/// [`Store::health`](kv_core::driver::Store::health).
+/// Does [`Store::health`](kv_core::driver::Store::health).
 pub(crate) async fn health(core: &Core, options: &ReadOptions) -> Result<Health> {
     let read = ReadOptions::default().deadline(options.deadline);
     read_item(core, &core.names.data, "\0", &[VERSION], &read).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn health(core: &Core, options: &ReadOptions) -> Result<Health>
     Ok(Health::new("2012-08-10"))
 }
 
-/// Has the service tell its time, unless it did so lately.
+/// Asks the service for its time, unless it told it lately.
 pub(crate) async fn fresh_time(core: &Core, deadline: Deadline) -> Result<()> {
     if core.client.time.is_stale() {
         let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
@@ -60,7 +60,7 @@ pub(crate) async fn fresh_time(core: &Core, deadline: Deadline) -> Result<()> {
     Ok(())
 }
 
-/// Reads one item, all of it or these attributes.
+/// Reads one item: all of it, or only these attributes.
 pub(crate) async fn read_item(
     core: &Core,
     partition: &str,

@@ -1,4 +1,4 @@
-//! Keeps what this side knows of an attempt to hold a lock.
+//! The state that this side keeps of an attempt to hold a lock.
 
 use crate::{
     client::{
@@ -30,16 +30,17 @@ pub(super) struct Attempt {
     pub(super) ttl: Duration,
     pub(super) value: Bytes,
     pub(super) each_request: Duration,
-    /// The tokens of the requests for it that may still take effect, and when they were sent.
+    /// The tokens of the requests for the lock that may still take effect, and the moment at which
+    /// each was sent.
     asked: Mutex<Vec<(u64, Instant)>>,
-    /// Until then, by our own clock, nobody else can have it.
+    /// Until this moment of this machine's clock nobody else can have the lock.
     held_until: Mutex<Instant>,
-    /// How many renewals were begun.
+    /// Counts the renewals that were begun.
     renewals: AtomicU64,
 }
 
 impl Attempt {
-    /// Makes one that has asked for nothing yet.
+    /// Makes an attempt that has asked for nothing yet.
     pub(super) fn new(core: &Arc<Core>, name: &Key, ttl: Duration, options: &LockOptions) -> Self {
         Self {
             core: core.clone(),
@@ -62,7 +63,8 @@ impl Attempt {
         self.asked.lock()
     }
 
-    /// Notes that a request with this token is sent then. What earlier ones got has ended after a while.
+    /// Notes that a request with this token is sent now. Requests whose locks have ended by now
+    /// are forgotten.
     pub(super) fn asks(&self, token: u64, now: Instant) {
         let mut asked = self.asked();
         asked.retain(|(_, since)| now.since(*since) < life(self.ttl));
@@ -73,7 +75,7 @@ impl Attempt {
         self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
     }
 
-    /// Notes that it was granted or renewed by a request that was sent then.
+    /// Notes that a request that was sent at `since` has granted or renewed the lock.
     pub(super) fn lives_since(&self, since: Instant) {
         let mut until = self.held_until.lock();
         *until = (*until).max(since + life(self.ttl));
@@ -89,7 +91,8 @@ impl Attempt {
         self.renewals.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Refuses a record whose owner is damaged: it may be put right and be ours again, and nobody else gets it meanwhile.
+    /// Refuses a record whose owner is damaged: the owner may be put right and be this attempt
+    /// again, and nobody else gets the lock meanwhile.
     pub(super) fn is_anybodys(&self, found: Option<&Found>) -> Result<()> {
         match found.and_then(|found| found.damaged_lock(self.core.client.time.latest())) {
             Some(OWNER) => Err(damaged("lock", self.name.as_str(), OWNER)),

@@ -1,12 +1,13 @@
-//! Acquires and renews locks: a record each, whose owner holds it until its end.
+//! Acquires and renews locks: each has a record, whose owner holds the lock until the record's
+//! end.
 //!
-//! The record stays after a release, because it holds the token; a day later, unless it is taken
-//! again, the service deletes it. A token is the service's time in milliseconds, at the latest that
-//! it may be, and above the one before: so none is given out twice, also where the record was
-//! deleted or is that of an older copy of the table.
+//! The record stays after a release, because it holds the token; the service deletes it a day
+//! later, unless the lock is taken again. A token is the service's time in milliseconds, at the
+//! latest that it may be, and above the last token. So none is given out twice, also where the
+//! record was deleted or is that of an older copy of the table.
 //!
-//! A record that makes no sense is neither free nor held: whoever meets it gets `Corrupt`, and it is
-//! left as it is.
+//! A damaged record is neither free nor held: a call that meets it gets `Corrupt`, and leaves it
+//! as it is.
 
 mod attempt;
 mod release;
@@ -39,22 +40,22 @@ use kv_core::{
 };
 use std::sync::Arc;
 
-/// What came of one request for the lock.
+/// The result of one request for the lock.
 enum Took {
-    /// With this token, by a request that was sent then.
+    /// The lock was taken, with this token, by a request that was sent at this moment.
     Done(u64, Instant),
-    /// This is there.
+    /// The lock was not taken; this record is there.
     Hindered(Option<Found>),
 }
 
-/// What came of asking for the lock.
+/// The result of asking for the lock.
 enum Asked {
     Got(Acquired),
-    /// Another holds it until then.
+    /// Another contender holds it until then.
     Held(Option<Millis>),
 }
 
-/// [`Store::lock`](kv_core::driver::Store::lock).
+/// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
@@ -65,7 +66,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
             Asked::Held(_) => Ok(None),
         };
     }
-    // Those of one store stand in line here; only the first of them asks the service.
+    // Contenders of one store stand in line here; only the first of them asks the service.
     let (turn, wait) = core.waits.turn(name).await;
     loop {
         match attempt.clone().ask().await? {
@@ -78,22 +79,22 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     }
 }
 
-/// [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
+/// Does [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let found = read_item(core, &core.names.locks, name.as_str(), &[], options).await?;
     Ok(core.holding(name.as_str(), found)?.and_then(Found::holder))
 }
 
 impl Attempt {
-    /// Asks for the lock. The request goes on when the caller stops waiting, and what it got is given
-    /// back: a request that is cut off could still be done by the service.
+    /// Asks for the lock. The request goes on when the caller stops waiting, and a lock that it
+    /// gets is given back: the service could still do a request that is cut off.
     async fn ask(self: Arc<Self>) -> Result<Asked> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attempt = self.clone();
         self.core.tasks.spawn(async move {
             let asked = attempt.clone().enter().await;
             let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
-            // A lock that nobody takes is released: here, or by its drop.
+            // A lock that no caller takes is released: here, or by its drop.
             if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
                 lock.release.run().await?;
             }
@@ -121,20 +122,20 @@ impl Attempt {
             self.core.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
             let ours = found.token.filter(|_| self.is_ours(&found));
             if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
-                // An earlier request, whose answer was lost, has got it.
+                // An earlier request, whose answer was lost, has got the lock.
                 return Ok(Asked::Got(self.clone().held(token, since)));
             }
             if self.core.holding(self.name.as_str(), Some(found.clone()))?.is_some() {
                 return Ok(Asked::Held(found.ends));
             }
-            // It is free by now, or its token was above ours.
+            // The lock is free by now, or its token was above the one of this request.
             if deadline.has_passed() {
                 return Err(outpaced(deadline));
             }
         }
     }
 
-    /// Takes it, if it is free.
+    /// Takes the lock, if it is free.
     async fn take(&self) -> Result<Took, Failure> {
         let (client, time) = (&self.core.client, &self.core.client.time);
         let (since, now, ends) = (time.local().now(), time.earliest(), time.end_of(self.ttl));
@@ -173,7 +174,7 @@ impl Attempt {
         }
     }
 
-    /// Returns the lock, which is kept alive, and given back once.
+    /// Returns the lock, which is kept alive, and is given back once.
     fn held(self: Arc<Self>, token: u64, since: Instant) -> Acquired {
         self.lives_since(since);
         let alive = Alive::keep(self.core.client.time.local(), self.ttl, since, {
@@ -193,7 +194,7 @@ impl Attempt {
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
         match prolong(core, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
             Prolonged::Done => {}
-            // By an earlier attempt, whose answer was lost.
+            // An earlier attempt, whose answer was lost, has renewed it.
             Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
             Prolonged::Hindered(found) => {
                 self.is_anybodys(found.as_ref())?;

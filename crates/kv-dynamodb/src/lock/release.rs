@@ -1,4 +1,4 @@
-//! Gives a lock back, as long as the service may have it.
+//! Gives a lock back, and tries so as long as the service may have it.
 
 use crate::{
     client::{
@@ -17,8 +17,8 @@ use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety};
 use std::sync::Arc;
 
 impl Attempt {
-    /// Gives the lock back, in the background where it could not be done at once; whether it was
-    /// still held.
+    /// Gives the lock back, in the background where it could not be done at once; returns whether
+    /// it was still held.
     pub(super) async fn release(self: Arc<Self>) -> Result<bool> {
         let released = self.give_back().await;
         if let Err(e) = &released
@@ -29,8 +29,8 @@ impl Attempt {
         released
     }
 
-    /// Tries again as long as the service may have it. Closing tries once more, and tells what
-    /// fails then.
+    /// Tries again in the background, as long as the service may have the lock. Closing tries once
+    /// more, and tells what fails then.
     fn give_back_later(self: Arc<Self>) {
         let left = Arc::downgrade(&self);
         self.core.tasks.left(move || {
@@ -40,7 +40,7 @@ impl Attempt {
         tokio::spawn(async move { self.until_given_back().await });
     }
 
-    /// Gives the lock back; whether it was still held.
+    /// Gives the lock back; returns whether it was still held.
     async fn give_back(&self) -> Result<bool> {
         let client = &self.core.client;
         let mut terms = Terms::default();
@@ -49,7 +49,7 @@ impl Attempt {
         let (ttl, token) = (terms.name(TTL), terms.name(TOKEN));
         let deleted = terms.value(number(self.core.deleted_at(client.time.latest())));
         let update = format!("SET {ttl} = {deleted} REMOVE {owner}, {end}, {value}");
-        // An item without a token was never a lock's.
+        // An item without a token was never a lock's record.
         let condition = format!("{ours} AND attribute_exists({token})");
         let give_back = || async {
             let update = client
@@ -81,8 +81,8 @@ impl Attempt {
         match answered.answer {
             Some(found) => Ok(!found.is_over(&client.time)),
             None if !answered.is_repeat => Ok(false),
-            // An earlier attempt, whose answer was lost, gave it back, whoever has it by now: before
-            // its end for certain, or nobody knows.
+            // An earlier attempt, whose answer was lost, gave the lock back, whoever has it by
+            // now. If that was before the lock's end for certain, it was held; else nobody knows.
             None if self.is_held_for_certain() => Ok(true),
             None => Err(unknown_whether("whether the lock was held until then is not known")),
         }
@@ -94,7 +94,7 @@ impl Attempt {
         Error::new(error.kind(), why).with_cause(error)
     }
 
-    /// Returns when it is given back, or has ended by itself.
+    /// Tries until the lock is given back, or has ended by itself.
     async fn until_given_back(&self) {
         let (mut backoff, local) = (backoff(), self.core.client.time.local());
         let end = local.now() + self.ttl;

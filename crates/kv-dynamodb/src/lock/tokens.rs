@@ -3,15 +3,15 @@
 use crate::client::{clock::Millis, item::last_token};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes tokens: the service's time in milliseconds, at the latest that it may be, or one more than the last one that the
-/// handles of this store have made or met in this process. So none is given out twice, also where the table goes back to an
-/// older copy of itself.
+/// Makes tokens. A token is the service's time in milliseconds, at the latest that it may be, or
+/// one more than the last token that the handles of this store have made or met in this process.
+/// So none is given out twice, also where the table goes back to an older copy of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(AtomicU64);
 
 impl Tokens {
     pub(crate) fn next(&self, latest: Millis) -> u64 {
-        // A service whose clock was set back by days begins anew.
+        // After the service's clock was set back by days, tokens begin anew.
         let known = |last: u64| if last <= last_token(latest) { last } else { 0 };
         let step = |last: u64| known(last).saturating_add(1).max(latest);
         let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(step(last)));
@@ -40,7 +40,7 @@ mod tests {
         assert_eq!(tokens.next(now), now + 701);
         tokens.seen(u64::MAX, now);
         assert_eq!(tokens.next(now + 5000), now + 5000);
-        // Without a time they are counted.
+        // While the time is not known, tokens are counted.
         assert_eq!(Tokens::default().next(0), 1);
     }
 }

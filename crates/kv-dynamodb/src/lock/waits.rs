@@ -1,4 +1,4 @@
-//! Waits for locks: in line within a store, and by polls that all lines share.
+//! Waits for locks: contenders stand in line within a store, and all lines share the polls.
 
 use crate::{
     client::{Client, backoff, clock::Millis},
@@ -20,9 +20,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// How often the records of all locks that this store waits for are looked at, in one request a hundred.
+/// Sets the pause between two polls. A poll reads the records of all locks that this store waits
+/// for, a hundred in one request.
 const POLL: Duration = Duration::from_millis(250);
-/// How many times in a row a lock is handed on within this store before others have a whole round of polls to come first.
+/// The number of times in a row that a lock passes from one contender of this store to the next.
+/// Then contenders of other stores have a whole round of polls in which they can come first.
 const IN_A_ROW: u32 = 8;
 
 /// The locks that this store waits for, and what is known of them.
@@ -35,30 +37,30 @@ struct Shared {
     poller: Mutex<Option<Poller>>,
 }
 
-/// Who polls, and on which runtime.
+/// The task that polls, and the runtime on which it runs.
 struct Poller {
     task: AbortHandle,
     home: Home,
 }
 
-/// Those who wait for one lock.
+/// The contenders of this store that wait for one lock.
 #[derive(Default)]
 struct Line {
-    /// Whose turn it is to ask the service.
+    /// Lets one contender at a time ask the service.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Asks again now.
+    /// Wakes the first in line to ask again.
     free: Notify,
     state: Mutex<LineState>,
 }
 
 #[derive(Default)]
 struct LineState {
-    /// Whether the first in line looks at what the polls find.
+    /// Tells whether the first in line waits for what the polls find.
     waits: bool,
     handed_on: u32,
 }
 
-/// The first in line.
+/// The wait of the first in line.
 pub(crate) struct Wait {
     line: Arc<Line>,
     shared: Arc<Shared>,
@@ -75,14 +77,14 @@ impl Shared {
         self.lines.lock()
     }
 
-    /// Returns the lines whose first waits.
+    /// Returns the lines whose first contender waits for what the polls find.
     fn waiting(&self) -> Vec<(Key, Arc<Line>)> {
         let lines = self.lines();
         let lines = lines.iter().filter_map(|(name, line)| Some((name.clone(), line.upgrade()?)));
         lines.filter(|(_, line)| line.state().waits).collect()
     }
 
-    /// Looks at the records as long as somebody waits.
+    /// Polls the records as long as somebody waits.
     async fn poll(self: Arc<Self>) {
         let mut backoff = backoff();
         loop {
@@ -90,7 +92,7 @@ impl Shared {
             let waiting = self.waiting();
             if waiting.is_empty() {
                 let mut poller = self.poller.lock();
-                // Who began to wait meanwhile has seen this poller.
+                // A contender that began to wait meanwhile has seen this poller.
                 if self.waiting().is_empty() {
                     *poller = None;
                     return;
@@ -98,12 +100,12 @@ impl Shared {
                 continue;
             }
             let names = waiting.iter().map(|(name, _)| name.as_str());
-            // From the past will do: who asks is told the truth.
+            // A stale read is enough: the contender's own request tells the truth.
             let found = read_many(&self.client, &self.partition, names, false, Deadline::default()).await;
             let found = match found {
                 Ok(found) => found,
                 Err(e) => {
-                    // What lasts is for those to hear who wait.
+                    // A lasting error is for the contenders, whose own request meets it.
                     if e.is_lasting() {
                         waiting.iter().for_each(|(_, line)| line.free.notify_one());
                     }
@@ -130,7 +132,7 @@ impl Waits {
         Self(Arc::new(Shared { client, partition, lines: Mutex::default(), poller: Mutex::default() }))
     }
 
-    /// Waits in line behind the others of this store.
+    /// Waits in line behind the other contenders of this store.
     pub(crate) async fn turn(&self, name: &Key) -> (OwnedMutexGuard<()>, Wait) {
         let line = {
             let mut lines = self.0.lines();
@@ -146,8 +148,8 @@ impl Waits {
         (wait.line.turn.clone().lock_owned().await, wait)
     }
 
-    /// Notes that a lock of this store was given back: who waits for it here need not wait for the next poll; but now and
-    /// then, so that other clients have a chance.
+    /// Notes that a lock of this store was given back. The first contender here then need not wait
+    /// for the next poll, except now and then, so that other clients have a chance.
     pub(crate) fn released(&self, name: &Key) {
         let Some(line) = self.0.lines().get(name).and_then(Weak::upgrade) else { return };
         let mut state = line.state();
@@ -171,7 +173,8 @@ impl Drop for Waits {
 }
 
 impl Wait {
-    /// Has somebody poll; ready when the runtime on which that goes on has ended.
+    /// Starts the poller, unless one runs; the future is ready when the poller's runtime has
+    /// ended.
     fn poll(&self) -> impl Future<Output = ()> + use<> {
         let mut poller = self.shared.poller.lock();
         let goes_on = |poller: &Poller| !poller.task.is_finished() && !poller.home.is_gone();
@@ -188,11 +191,11 @@ impl Wait {
         }
     }
 
-    /// Ready when the lock may be free. Cancel safe.
+    /// Waits until the lock may be free. Cancel safe.
     pub(crate) async fn free(&self, ends: Option<Millis>) {
         let watched = Watched::new(self);
         let time = &self.shared.client.time;
-        // A holder that was killed gives no notice.
+        // A holder that was killed gives nothing back.
         let over = async {
             match ends {
                 Some(ends) => loop {
@@ -206,7 +209,7 @@ impl Wait {
         };
         let mut over = std::pin::pin!(over);
         loop {
-            // The runtime on which is polled may end before that of this wait.
+            // The poller's runtime may end before that of this wait.
             let gone = self.poll();
             tokio::select! {
                 () = self.line.free.notified() => break,
@@ -218,7 +221,7 @@ impl Wait {
     }
 }
 
-/// Has the polls look at a lock as long as it lives.
+/// A guard that makes the polls look at a lock as long as it lives.
 struct Watched<'a>(&'a Line);
 
 impl<'a> Watched<'a> {

@@ -1,4 +1,4 @@
-//! Keeps when what is watched expires, which the stream does not tell.
+//! The ends of what is watched, which the stream does not tell.
 
 use crate::client::clock::Millis;
 use kv_core::{
@@ -7,10 +7,10 @@ use kv_core::{
 };
 use tokio::sync::Notify;
 
-/// How many that have expired are looked at together.
+/// The most expired subjects that are looked at together.
 const MAX: usize = 100;
 
-/// What somebody watches and can expire.
+/// A thing that somebody watches, and that can expire.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
     /// A key.
@@ -19,7 +19,7 @@ pub(crate) enum Subject {
     Holder(Key),
 }
 
-/// The expiries of what somebody watches, by all that is known.
+/// The expiries of what somebody watches, as far as they are known.
 #[derive(Debug, Default)]
 pub(crate) struct Expiries {
     queue: Mutex<ExpiryQueue<Subject, Millis>>,
@@ -27,7 +27,7 @@ pub(crate) struct Expiries {
 }
 
 impl Expiries {
-    /// Sets the expiry by a record, which is newer than what was known.
+    /// Sets the expiry that a record tells, which is newer than what was known.
     pub(crate) fn set(&self, subject: Subject, at: Option<Millis>) {
         self.change(|queue| match at {
             Some(at) => queue.set(subject, at),
@@ -35,8 +35,8 @@ impl Expiries {
         });
     }
 
-    /// Sets it by a list, which may be older than what a record told: the earlier one counts, and
-    /// then the table is looked at again.
+    /// Sets the expiry that a list tells, which may be older than what a record told. The earlier
+    /// one counts: the table is looked at again then.
     pub(crate) fn set_earlier(&self, subject: Subject, at: Millis) {
         self.change(|queue| queue.set_earlier(subject, at));
     }
@@ -57,7 +57,7 @@ impl Expiries {
         self.first_is_another.notified().await;
     }
 
-    /// Takes those that have expired.
+    /// Takes the subjects that have expired.
     pub(crate) fn take(&self, is_over: impl Fn(Millis) -> bool) -> Vec<Subject> {
         self.queue.lock().take(MAX, is_over)
     }

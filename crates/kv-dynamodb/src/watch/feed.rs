@@ -39,7 +39,7 @@ pub(crate) struct Feed {
     closed: AtomicBool,
 }
 
-/// A share in the reader: it ends with the last of them.
+/// A share in the reader, which ends with the last share.
 pub(crate) struct Reading {
     home: Home,
     tasks: [AbortOnDrop; 2],
@@ -47,18 +47,18 @@ pub(crate) struct Reading {
     expiries: Arc<Expiries>,
 }
 
-/// Why nothing is told any more.
+/// The reason why the reader tells nothing any more.
 pub(crate) enum End {
-    /// Something is in the way that lasts.
+    /// A lasting error stopped the reader.
     Lasting(Error),
-    /// The runtime on which it was read has ended: it can be read on another.
+    /// The reader's runtime has ended: another one can read.
     Gone,
 }
 
 #[derive(Debug)]
 enum State {
     Beginning,
-    /// Every change from here on is told.
+    /// From here on every change is told.
     Live,
     Over(Error),
 }
@@ -68,7 +68,7 @@ impl Feed {
         Self { client, names, hub, reading: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    /// Takes part in reading, and begins it if nobody does.
+    /// Returns a share in the reader, and starts one if none runs.
     pub(crate) fn join(&self) -> Result<Arc<Reading>> {
         let mut reading = self.reading.lock();
         if self.closed.load(Ordering::Acquire) {
@@ -116,7 +116,7 @@ impl Reading {
         !is_over && self.state.has_changed().is_ok() && !self.home.is_gone()
     }
 
-    /// Returns when every change from here on is told.
+    /// Waits until every change from then on is told.
     pub(crate) async fn live(&self) -> Result<(), End> {
         let mut state = self.state.clone();
         let live = async {
@@ -132,7 +132,7 @@ impl Reading {
         }
     }
 
-    /// Returns when nothing is told any more.
+    /// Waits until nothing is told any more.
     pub(crate) async fn over(&self) -> End {
         let mut state = self.state.clone();
         let over = async {
@@ -147,13 +147,13 @@ impl Reading {
         }
     }
 
-    /// Has it looked at when it expires, as a list says.
+    /// Has the reader look at the subject when it expires, as a list tells.
     pub(crate) fn expires(&self, subject: Subject, at: Millis) {
         self.expiries.set_earlier(subject, at);
     }
 }
 
-/// Tells the watches what the stream says.
+/// The part of the reader that tells the watches what the stream says.
 struct Teller {
     client: Arc<Client>,
     names: Names,
@@ -163,8 +163,8 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells what a record says of a subject: what is there, or that there is nothing any more, by
-    /// what it was before.
+    /// Tells the change that a record shows of a subject. A deletion is told by what the item was
+    /// before.
     fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
         let lives = |found: &&Found| !found.is_over(&self.client.time);
         if self.is_told(&subject, now.iter().chain(&before)) {
@@ -174,7 +174,7 @@ impl Teller {
         }
     }
 
-    /// Returns whether it is for anybody to hear, and can be told.
+    /// Tells whether somebody watches the subject, and the record is not damaged.
     fn is_told<'f>(&self, subject: &Subject, mut found: impl Iterator<Item = &'f Found>) -> bool {
         let time = &self.client.time;
         let is_watched = match subject {
@@ -186,7 +186,7 @@ impl Teller {
             Subject::Holder(_) => found.damaged_lock(time.latest()),
         };
         let is_damaged = is_watched && found.any(|found| damaged(found).is_some());
-        // Neither "gone" nor "there": who watches it finds out by reading.
+        // A damaged item is neither "gone" nor "there": its watches find out by reading.
         if is_damaged {
             self.hub.missed();
         }
@@ -222,7 +222,7 @@ impl Teller {
         }
     }
 
-    /// Looks at what has ended, and tells it.
+    /// Looks at subjects when their end has come, and tells what has ended.
     async fn watch_expiries(self: Arc<Self>) {
         let (time, mut backoff) = (&self.client.time, backoff());
         loop {
@@ -239,7 +239,7 @@ impl Teller {
             }
             let expired = self.expiries.take(|end| time.is_over(end));
             if let Err(e) = self.look(&expired).await {
-                tracing::debug!(error = %e, "what has ended cannot be looked at");
+                tracing::debug!(error = %e, "cannot read the ends of watched keys and locks; trying again");
                 let now = time.earliest();
                 expired.into_iter().for_each(|subject| self.expiries.set_earlier(subject, now));
                 backoff.pause().await;
@@ -249,7 +249,8 @@ impl Teller {
         }
     }
 
-    /// Looks whether they have ended: each may have been given a longer life, of which the stream has not told yet.
+    /// Reads whether the subjects have ended: each may have been given a longer life that the
+    /// stream has not told yet.
     async fn look(&self, subjects: &[Subject]) -> Result<()> {
         let deadline = Deadline::default();
         let of = |is_data: bool| {
@@ -267,7 +268,7 @@ impl Teller {
                 Subject::Key(key) => data.get(key.as_str()),
                 Subject::Holder(name) => locks.get(name.as_str()),
             };
-            // Of what is deleted, or was written anew, the stream tells, and may have told more by now.
+            // The stream tells what is deleted or was written anew, and may have told more by now.
             match found {
                 Some(found) if !self.is_told(subject, std::iter::once(found)) => {}
                 Some(found) if found.is_over(&self.client.time) => {

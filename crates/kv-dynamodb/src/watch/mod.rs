@@ -1,4 +1,4 @@
-//! Answers what the engine of watches asks of the table and its stream.
+//! Answers the watch engine's questions from the table and its stream.
 
 mod expiry;
 pub(crate) mod feed;
@@ -32,13 +32,13 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How many keys a page of a list has, with and without their values.
+/// The most keys of one page of a list: with their values, and without them.
 const MAX_VALUES: usize = 1000;
 const MAX_KEYS: usize = 4000;
-/// How many values are fetched at once.
+/// The most values that one request fetches.
 const MAX_FETCHED: usize = 100;
 
-/// [`Store::watch`](kv_core::driver::Store::watch).
+/// Does [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn start(core: Arc<Core>, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     if core.capabilities.watch == Watching::Unsupported {
         return Err(core.capabilities.unsupported("watches"));
@@ -47,14 +47,15 @@ pub(crate) fn start(core: Arc<Core>, target: &Target, options: &WatchOptions) ->
     Ok(watch::start(Watched { core, target, each_request, following: None, lost: None }))
 }
 
-/// What one watch is about.
+/// The source of one watch.
 struct Watched {
     core: Arc<Core>,
     target: Target,
     each_request: Duration,
     following: Option<Following>,
-    /// The last holder that was gone. A renewal that was under way when its time ended may bring its
-    /// item back, which is nobody's by then: its holder has counted the time too.
+    /// The version of the last holder that was gone. A renewal that was under way when the
+    /// holder's time ended may bring its item back; nobody holds the lock by it, since the holder
+    /// has counted the time too.
     lost: Option<Version>,
 }
 
@@ -65,7 +66,8 @@ struct Following {
 }
 
 impl Following {
-    /// Waits for the next change; where the runtime of the reader has ended, another one is had.
+    /// Waits for the next change. Where the reader's runtime has ended, the watch begins anew with
+    /// another reader.
     async fn next(&mut self) -> Result<Change> {
         tokio::select! {
             biased;
@@ -89,7 +91,7 @@ impl Source for Watched {
     async fn subscribe(&mut self) -> Result<()> {
         loop {
             let reading = self.core.feed.join()?;
-            // What changes until the list is complete waits here.
+            // Changes until the list is complete wait here.
             let changes = self.core.hub.subscribe(&self.target);
             match reading.live().await {
                 Ok(()) => {
@@ -144,7 +146,8 @@ impl Source for Watched {
         }
     }
 
-    /// What another tool wrote has no place in the order of versions.
+    /// Tells whether `found` is newer than `delivered`. A foreign version always counts as newer,
+    /// since it has no place in the order of versions.
     fn follows(&self, delivered: Version, found: Version) -> bool {
         is_foreign(found) || found > delivered
     }
@@ -159,14 +162,14 @@ impl Watched {
         ReadOptions::default().deadline(Deadline::after(self.each_request))
     }
 
-    /// Has the reader look at it when it expires.
+    /// Has the reader look at the subject when it expires.
     fn note_expiry(&self, subject: impl FnOnce() -> Subject, at: Option<Millis>) {
         if let Some((following, at)) = self.following.as_ref().zip(at) {
             following.reading.expires(subject(), at);
         }
     }
 
-    /// Returns what is there of a key; what is damaged is an error.
+    /// Returns the entry of a key, if there is one; an error if the item is damaged.
     fn entry(&self, key: Key, found: Option<Found>) -> Result<Option<Entry>> {
         let Some(found) = self.core.living(key.as_str(), found)? else { return Ok(None) };
         self.note_expiry(|| Subject::Key(key.clone()), found.ends);

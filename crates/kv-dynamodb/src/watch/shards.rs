@@ -1,7 +1,8 @@
 //! Decides which shards of a stream are to be read, in which order.
 //!
-//! A shard takes records for some hours, is closed, and goes on in one child, or in two when its part of the table was
-//! split. Each key's records lie in one line of shards, so that a child is begun when its parent has been read to its end.
+//! A shard takes records for some hours, then is closed, and goes on in one child, or in two when
+//! its part of the table was split. All records of a key lie in one line of shards, so a child is
+//! begun when its parent has been read to its end.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,13 +23,13 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
     met: HashMap<String, State>,
-    /// Read to their end, and no child has been listed yet.
+    /// The shards that were read to their end, and of which no child has been listed yet.
     childless: HashSet<String>,
 }
 
 impl Shards {
-    /// Returns those to begin with, at their newest record: the last of each line, closed ones too, whose children are not
-    /// listed yet. What the others hold is older.
+    /// Returns the shards to begin with, at their newest record: the last of each line, and closed
+    /// ones too whose children are not listed yet. The records of all others are older.
     pub(crate) fn begin(&mut self, listed: &[Shard]) -> Vec<String> {
         let parents: HashSet<_> = listed.iter().filter_map(|shard| shard.parent.as_deref()).collect();
         let mut begun = Vec::new();
@@ -48,7 +49,7 @@ impl Shards {
         self.childless.insert(id.to_owned());
     }
 
-    /// Returns those to begin now, at their oldest record.
+    /// Returns the shards to begin now, at their oldest record.
     pub(crate) fn next(&mut self, listed: &[Shard]) -> Vec<String> {
         let there: HashSet<_> = listed.iter().map(|shard| shard.id.as_str()).collect();
         let mut begun = Vec::new();
@@ -73,7 +74,7 @@ impl Shards {
         begun
     }
 
-    /// Returns whether a shard has ended whose children are still to be listed.
+    /// Tells whether a shard has ended whose children are still to be listed.
     pub(crate) fn awaits_children(&self) -> bool {
         !self.childless.is_empty()
     }
@@ -91,7 +92,7 @@ mod tests {
     fn one_begins_with_the_last_of_each_line() {
         let listed = [shard("a", None), shard("b", Some("a")), shard("c", Some("a")), shard("x", None)];
         assert_eq!(Shards::default().begin(&listed), ["b", "c", "x"]);
-        // Those of which the oldest were trimmed.
+        // The oldest shards of this line were trimmed.
         assert_eq!(Shards::default().begin(&[shard("b", Some("gone"))]), ["b"]);
     }
 

@@ -1,4 +1,4 @@
-//! Asks the service for the table's stream.
+//! Reads the table's stream from the service.
 
 use crate::{
     client::{Client, table},
@@ -16,7 +16,7 @@ use kv_core::{
 };
 use std::{future::Future, sync::Arc, time::Duration};
 
-/// Without an answer for so long, the connection is taken to be dead.
+/// The time without an answer after which a connection is taken to be dead.
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// The stream on the service.
@@ -45,7 +45,8 @@ impl Stream {
 impl ShardSource for Stream {
     type Record = Record;
 
-    /// One that is switched off and on again is another, and so is that of a table that was made anew.
+    /// Finds the table's stream. A stream that was switched off and on is another one, and so is
+    /// that of a table that was made anew.
     async fn find(&self, anew: bool) -> Result<(), ReadError> {
         let client = &self.client;
         let described = table::describe(client, Deadline::after(WITHIN)).await;
@@ -53,7 +54,7 @@ impl ShardSource for Stream {
             let effect = if error.is_lasting() { Effect::Refused } else { Effect::None };
             Failure { is_silent: error.is_transient(), ..Failure::of(effect, error) }
         })?;
-        // It may come back.
+        // The table may come back.
         let gone = || Failure::new(Effect::None, ErrorKind::Other, "DynamoDB: the table is gone");
         let described = described.ok_or_else(|| Failure { is_silent: true, ..gone() })?;
         if let Some(why) = table::no_stream(&client.table, &described) {
@@ -77,7 +78,7 @@ impl ShardSource for Stream {
             );
             from = description.last_evaluated_shard_id;
             if from.is_none() {
-                // There may be a newer one.
+                // There may be a newer stream.
                 let is_off = description.stream_status == Some(StreamStatus::Disabled);
                 return if is_off { Err(ReadError::Gap) } else { Ok(shards) };
             }

@@ -1,4 +1,4 @@
-//! Deletes one key, if it is as expected, in one request.
+//! Deletes one key, if its precondition is true, in one request.
 
 use crate::{
     client::{
@@ -22,7 +22,7 @@ use kv_core::{
     driver::{Expect, WriteOptions},
 };
 
-/// [`Store::delete`](kv_core::driver::Store::delete).
+/// Does [`Store::delete`](kv_core::driver::Store::delete).
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let deadline = options.deadline;
     let _turn = Turn::of(&core.shared.turns, [(key, TurnOf::Deletes)], deadline).await;
@@ -53,7 +53,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
         };
         match core.client.call(RetrySafety::Write, deadline, delete).await? {
             Wrote::Done(found) => {
-                // What was damaged is gone too, and was there.
+                // A damaged item is gone too, and was there.
                 if let Some(version) = found.as_ref().and_then(|found| found.version) {
                     core.shared.versions.seen(version, core.client.time.latest());
                 }

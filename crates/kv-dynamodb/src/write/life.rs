@@ -1,4 +1,4 @@
-//! Tells how long what is put lives, by its TTL or its lease.
+//! The life of a key that is put, by its TTL or its lease.
 
 use crate::{
     client::item::{Item, LEASE, RENEWAL, VALUE, VERSION, bytes, number, primary_key, text, versioned},
@@ -20,15 +20,16 @@ use std::{
     time::Duration,
 };
 
-/// A put of which the service could have known for so long is told what is left of its TTL.
+/// The time after which a put is told what is left of its TTL, since the service may have taken it
+/// that long ago.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How long a key that is put lives.
+/// The life of a key that is put: for ever, for a TTL, or under a lease.
 #[derive(Debug)]
 pub(super) struct Life {
     ttl: Option<Duration>,
     lease: Option<Arc<Lease>>,
-    /// The lease's renewal by which the key ends, as it was sent last.
+    /// The number of the lease's renewal whose end the key was sent with last.
     by: AtomicU64,
 }
 
@@ -45,7 +46,7 @@ impl Life {
         Ok(Self { ttl, lease, by: AtomicU64::new(0) })
     }
 
-    /// Returns the attributes that say so, for a write that is sent now.
+    /// Returns the attributes of this life, for a write that is sent now.
     fn attributes(&self, core: &Core) -> Result<Vec<(String, AttributeValue)>> {
         if let Some(lease) = &self.lease {
             let to = lease.ends()?;
@@ -59,7 +60,8 @@ impl Life {
         Ok(ends.map_or_else(Vec::new, |ends| core.ends(ends)))
     }
 
-    /// Returns what is told of its TTL after a write that was made then: when that took longer than a second, what is left.
+    /// Returns the TTL that is told for a write that was made at `made`: what is left of it, if
+    /// the write took longer than a second.
     pub(super) fn granted(&self, core: &Core, made: Instant) -> Option<Duration> {
         let took = core.client.time.local().now().since(made);
         self.ttl.map(|ttl| if took < SLOW { ttl } else { ttl.saturating_sub(took) })
@@ -73,7 +75,7 @@ impl Life {
         }
     }
 
-    /// Has the lease know of the key, before the write is sent.
+    /// Tells the lease of the key, before the write is sent.
     pub(super) fn begin(&self, key: &Key) -> Result<()> {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.add(key))
     }

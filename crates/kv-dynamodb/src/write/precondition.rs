@@ -1,4 +1,4 @@
-//! Makes a clause of what a write expects of its key.
+//! Makes the clause of a write's precondition.
 
 use crate::{
     client::{
@@ -13,15 +13,15 @@ use kv_core::{
     driver::{Deadline, Expect, ReadOptions},
 };
 
-/// Whether a write happened, or what hindered it.
+/// The result of a write: done, or refused by its precondition.
 #[derive(Debug)]
 pub(super) enum Wrote<T> {
     Done(T),
-    /// The condition is not true of what was found.
+    /// The precondition is not true of what was found.
     Refused(Option<Found>),
 }
 
-/// Returns the clause of what is expected of a key.
+/// Returns the clause of the precondition; `None` where there is none.
 pub(super) async fn expected(
     core: &Core,
     terms: &mut Terms,
@@ -35,7 +35,7 @@ pub(super) async fn expected(
         Expect::Missing => Some(format!("NOT {}", terms.exists(now))),
         Expect::Version(at) if is_foreign(at) => match foreign_value(core, key, at, deadline).await? {
             Some(value) => Some(terms.is_foreign(value, now)),
-            // What no item is, so that the service tells what is there.
+            // This clause is true of no item, so that the service tells what is there.
             None => Some(terms.is_at(at, now)),
         },
         Expect::Version(at) => {
@@ -45,7 +45,7 @@ pub(super) async fn expected(
     })
 }
 
-/// Reads the value that another tool wrote and that was read at this version, if it still is there.
+/// Reads a foreign value that was read at this version, if it still is there.
 pub(super) async fn foreign_value(
     core: &Core,
     key: &Key,

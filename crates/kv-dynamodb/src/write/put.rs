@@ -1,4 +1,4 @@
-//! Puts one key, if it is as expected, in one request.
+//! Puts one key, if its precondition is true, in one request.
 
 use crate::{
     client::{
@@ -21,7 +21,7 @@ use kv_core::{
     driver::{Deadline, Expect, PutOptions, ReadOptions},
 };
 
-/// [`Store::put`](kv_core::driver::Store::put).
+/// Does [`Store::put`](kv_core::driver::Store::put).
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -40,7 +40,7 @@ pub(crate) async fn put(
             clauses.push(terms.is_older(version));
         }
         life.begin(key)?;
-        // As long as it has to live, it lives from the attempt on that puts it.
+        // The TTL counts from the attempt that puts the key, so that the key has all of it.
         let made = Mutex::new(core.client.time.local().now());
         let item = || {
             *made.lock() = core.client.time.local().now();
@@ -62,7 +62,7 @@ pub(crate) async fn put(
             }
             Wrote::Refused(found) => {
                 expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;
-                // It has ended by now, or there was a newer version than ours.
+                // The item has ended by now, or its version was newer than the one of this put.
                 if deadline.has_passed() {
                     return Err(outpaced(deadline));
                 }
@@ -102,7 +102,8 @@ async fn put_once(
     core.client.call(RetrySafety::Write, deadline, put).await
 }
 
-/// Looks whether a put happened whose answer was lost: its version is nobody else's, so that one look can tell.
+/// Reads whether a put happened whose answer was lost. Its version is nobody else's, so that one
+/// read can tell.
 async fn settle(
     core: &Core,
     key: &Key,

@@ -23,11 +23,11 @@ use kv_core::{
 use std::{collections::HashMap, sync::Arc};
 use tokio::task::JoinSet;
 
-/// How many keys one batch of a deletion has, and one request of it.
+/// The most keys of one batch of a deletion, and of one request in it.
 const DELETED: usize = 200;
 const DELETIONS: usize = 25;
 
-/// [`Store::delete_tree`](kv_core::driver::Store::delete_tree): one batch of it.
+/// Does [`Store::delete_tree`](kv_core::driver::Store::delete_tree) for one batch.
 pub(crate) async fn delete_batch(
     core: &Core,
     directory: &Directory,
@@ -42,7 +42,7 @@ pub(crate) async fn delete_batch(
     let found = query(client, partition, &range, Some(DELETED), false, &read).await?;
     let ours = |(name, found): (String, Found)| Some((Names::parse(&name)?, found));
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
-    // What is damaged goes with the rest.
+    // Damaged items go with the rest.
     let living = ours.iter().filter(|(_, found)| !found.is_over(&core.client.time)).count();
     let deleted = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
     let _turn = Turn::of(&core.shared.turns, deleted, options.deadline).await;
@@ -80,7 +80,7 @@ async fn delete_all(client: Arc<Client>, keys: Vec<Item>, deadline: Deadline) ->
             let answer = written.map_err(Failure::from)?;
             let rest = answer.unprocessed_items().and_then(|tables| tables.get(&client.table)).cloned();
             let rest = rest.unwrap_or_default();
-            // Nothing at all: more was asked than the table takes now.
+            // No deletion was done: the table is throttled.
             if rest.len() == left.len() { Err(Failure::throttled()) } else { Ok(rest) }
         };
         left = client.call(RetrySafety::Write, deadline, write).await?;

@@ -1,8 +1,9 @@
-//! Has puts and deletions of one key take turns within a process.
+//! Makes puts and deletions of one key take turns within a process.
 //!
-//! A put is refused by the service where something newer is there, and is sent again with a newer version. A deletion leaves
-//! nothing to compare with: a put that was under way meanwhile could bring a version older than the one that was deleted. So
-//! a deletion waits for the puts of its key that are under way, and later puts wait for it. Puts wait for no other puts.
+//! The service refuses a put where something newer is there, and the put is sent again with a
+//! newer version. A deletion leaves nothing to compare with: a put that was under way meanwhile
+//! could bring a version older than the deleted one. So a deletion waits for the puts of its key
+//! that are under way, and later puts wait for the deletion. Puts do not wait for other puts.
 
 use kv_core::{Key, backend::Mutex, driver::Deadline};
 use std::{
@@ -13,12 +14,14 @@ use std::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-/// What is under way for longer has most likely lost its answer, and may take effect at any time: nobody waits for it.
+/// The longest wait for a write that is under way: one that takes longer has most likely lost its
+/// answer, and may take effect at any time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Busy = HashMap<u64, Arc<RwLock<()>>>;
 
-/// The keys of one store that are being written, by their hashes: two of one hash wait for each other, and that is all.
+/// The keys of one store that are being written, by their hashes. Two keys with the same hash wait
+/// for each other, which does no other harm.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     busy: Mutex<Busy>,
@@ -70,14 +73,15 @@ impl Turn {
     ) -> Self {
         let hash = |key: &Key| turns.hasher.hash_one(key.as_str());
         let mut wanted: Vec<_> = writes.into_iter().map(|(key, what)| (hash(key), what)).collect();
-        // In one order, so that no two writes wait for each other. Of one hash a deletion comes first, and is enough.
+        // One order for all, so that no two writes wait for each other. Of one hash a deletion
+        // comes first, and is enough.
         wanted.sort_unstable();
         wanted.dedup_by_key(|(hash, _)| *hash);
         let patience = Deadline::after(PATIENCE.min(deadline.remaining() / 2));
         let mut turn = Self(Vec::with_capacity(wanted.len()));
         for (hash, what) in wanted {
             let lock = turns.busy().entry(hash).or_default().clone();
-            // There before the wait, so that one that is dropped tidies up.
+            // This is there before the wait, so that a dropped wait tidies up.
             turn.0.push(KeyTurn { turns: turns.clone(), hash, held: None });
             let free = async {
                 match what {

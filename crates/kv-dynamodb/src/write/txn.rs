@@ -1,4 +1,4 @@
-//! Sends transactions: writes of several keys, and what they depend on, in one request.
+//! Sends transactions: writes of several keys, and their conditions, in one request.
 
 use crate::{
     client::{
@@ -31,23 +31,24 @@ use kv_core::{
 };
 use std::{collections::HashMap, time::Duration};
 
-/// A repeat is known by its token, which the service remembers for ten minutes.
+/// The time within which a transaction is repeated: the service knows a repeat by its token, which
+/// it remembers for ten minutes.
 const REPEATABLE: Duration = Duration::from_secs(5 * 60);
 const TOO_OLD: &str =
     "DynamoDB: no answer to the transaction within five minutes, after which a repeat may not be known";
 
-/// What a transaction does with one item: the service allows one action on each.
+/// The part of a transaction that concerns one item: the service allows one action on each item.
 #[derive(Default)]
 struct Action {
-    /// Where the conditions on it are in the transaction.
+    /// Holds the indexes of the transaction's conditions on this item.
     conditions: Vec<usize>,
     write: Option<usize>,
 }
 
-/// How a transaction ended on the service.
+/// The end of a transaction on the service.
 enum Ended {
     Done,
-    /// What hindered it, by action.
+    /// Holds, for each action whose condition was not true, the item that the service found.
     Cancelled(Vec<Option<Option<Found>>>),
 }
 
@@ -58,7 +59,7 @@ struct Plan<'a> {
     places: Vec<(&'a str, &'a str)>,
     actions: Vec<Action>,
     lives: Vec<Option<Life>>,
-    /// Values of other tools that conditions speak of.
+    /// The foreign values that conditions speak of, by the index of the condition.
     foreign: HashMap<usize, Bytes>,
 }
 
@@ -123,7 +124,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Returns what the service found there, unless it is damaged or has ended.
+    /// Returns the item that the service found for this condition, unless it has ended; an error
+    /// if it is damaged.
     fn there(&self, n: usize, found: Option<&Found>) -> Result<Option<Found>> {
         match &self.transaction.conditions[n] {
             Condition::Held(fence) => self.core.holding(fence.lock().as_str(), found.cloned()),
@@ -145,7 +147,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Returns the actions, in which each put has its version.
+    /// Returns the actions of the request; each put has its version.
     fn items(&self, versions: &[Option<Version>]) -> Result<Vec<TransactWriteItem>> {
         let now = self.core.client.time.earliest();
         let table = &self.core.client.table;
@@ -204,10 +206,11 @@ impl<'a> Plan<'a> {
         Ok(items)
     }
 
-    /// Sends it; returns how it ended, when it was made, and whether an earlier attempt may still be done.
+    /// Sends the transaction; returns how it ended, when it was made, and whether an earlier
+    /// attempt may still be done.
     async fn send(&self, versions: &[Option<Version>], deadline: Deadline) -> Result<(Ended, Instant, bool)> {
         let client = &self.core.client;
-        // What an attempt sent that may have taken effect, for the repeat.
+        // This is the request of an attempt that may have taken effect, for the repeat.
         let sent = Mutex::new(None::<Sent>);
         let kept = || sent.lock();
         let send = || async {
@@ -220,7 +223,7 @@ impl<'a> Plan<'a> {
                 Some(before) => before,
                 None => Sent {
                     items: self.items(versions).map_err(Failure::refused)?,
-                    // By it the service knows a repeat, for ten minutes.
+                    // The service knows a repeat by this token, for ten minutes.
                     token: unique_id(),
                     made: client.time.local().now(),
                 },
@@ -246,7 +249,8 @@ impl<'a> Plan<'a> {
                     _ => Err(Failure::from(e)),
                 },
             };
-            // What took no effect is made anew, so that what it puts lives from the attempt on that puts it.
+            // A request that took no effect is made anew, so that the TTLs of its keys count from
+            // the attempt that puts them.
             if !is_repeat && matches!(&ended, Err(failed) if failed.effect != Effect::Unknown) {
                 *kept() = None;
             }
@@ -266,7 +270,7 @@ struct Sent {
     made: Instant,
 }
 
-/// [`Store::transact`](kv_core::driver::Store::transact).
+/// Does [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
     core: &Core,
     transaction: Transaction,
@@ -323,13 +327,13 @@ pub(crate) async fn transact(
                 return Ok(Decision::Refused { condition: n });
             }
         }
-        // What is damaged lets no put through.
+        // A damaged item lets no put of its key through.
         for ((action, (_, key)), found) in plan.actions.iter().zip(&plan.places).zip(hindered) {
             if action.write.is_some() {
                 core.living(key, found.flatten())?;
             }
         }
-        // Something has ended by now, or there was a newer version than ours.
+        // An item has ended by now, or its version was newer than the one of this write.
         if deadline.has_passed() {
             return Err(outpaced(deadline));
         }

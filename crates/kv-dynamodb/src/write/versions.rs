@@ -7,23 +7,25 @@ use crate::client::{
 use kv_core::{Version, backend::unique};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes versions: microseconds of the service's time at the latest, or one more than the last one that the handles of this
-/// store have made or seen in this process; and a number that nobody else uses. So they go up with the writes of a key, also
-/// where it was deleted, and are never given out twice.
+/// Makes versions. A version is the microseconds of the service's time, at the latest that it may
+/// be, or one more than the last one that the handles of this store have made or seen in this
+/// process; and a number that nobody else uses. So versions go up with the writes of a key, also
+/// where it was deleted, and none is given out twice.
 #[derive(Debug, Default)]
 pub(crate) struct Versions(AtomicU64);
 
 impl Versions {
     pub(crate) fn next(&self, latest: Millis) -> Version {
         let now = latest.saturating_mul(1000);
-        // A service whose clock was set back by days begins anew.
+        // After the service's clock was set back by days, versions begin anew.
         let known = |last: u64| if last <= last_version(latest) { last } else { 0 };
         let step = |last: u64| known(last).saturating_add(1).max(now);
         let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(step(last)));
         Version::new(step(last.unwrap_or_else(|last| last)), unique())
     }
 
-    /// Notes a version that was met. One that lies far in the service's future moves nothing, wherever it comes from.
+    /// Notes a version that was met, wherever it comes from. One that lies far in the service's
+    /// future moves nothing.
     pub(crate) fn seen(&self, version: Version, latest: Millis) {
         if is_plausible(version, latest) {
             self.0.fetch_max(version.parts().0, Ordering::Relaxed);
@@ -60,7 +62,7 @@ mod tests {
                 Some(true)
             );
         }
-        // And when the service's clock goes back by days, so do we.
+        // When the service's clock goes back by days, so do versions.
         versions.next(now + 9 * FAR);
         assert!(is_plausible(versions.next(now), now));
     }

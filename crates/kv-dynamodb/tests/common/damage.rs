@@ -1,4 +1,4 @@
-//! Items of the stores' own of which an attribute makes no sense for a while.
+//! The stroke that damages items of the stores: an attribute makes no sense for a while.
 
 use super::*;
 use aws_sdk_dynamodb::{
@@ -13,7 +13,7 @@ use std::{
 
 type Item = HashMap<String, AttributeValue>;
 
-/// Where, and which attribute.
+/// The kinds of partition, and the attribute that is damaged in each.
 const WAYS: [(&str, &str); 6] = [
     ("kv:", "ver"),
     ("kv-lock:", "token"),
@@ -22,10 +22,10 @@ const WAYS: [(&str, &str); 6] = [
     ("kv-lease:", "ends"),
     ("kv-lock:", "ends"),
 ];
-/// What the attribute was before.
+/// The attribute that keeps the damaged one's old value.
 const ASIDE: &str = "aside";
 
-/// One way after another, in all tables.
+/// The damages, one way after another, in all tables.
 pub struct Damage {
     sdk: Client,
     turns: AtomicUsize,
@@ -36,7 +36,7 @@ impl Damage {
         Self { sdk, turns: AtomicUsize::new(0) }
     }
 
-    /// Every item that has this attribute, with the name of its table.
+    /// Returns every item that has this attribute, with the name of its table.
     async fn with(&self, attribute: &str) -> Result<Vec<(String, Item)>, Failure> {
         let mut all = Vec::new();
         let tables = self.sdk.list_tables().send().await?;
@@ -58,17 +58,17 @@ impl Damage {
     }
 }
 
-/// Nothing that a version, a moment, a name or a token of ours can be.
+/// Returns a value that no version, moment, name or token of this library can have.
 fn nonsense(attribute: &str) -> AttributeValue {
     match attribute {
-        // Of our type, and as far in the future as there are any.
+        // These are of this library's type, and as far in the future as there are any.
         "ver" => AttributeValue::B(Blob::new([0xff; 16])),
         "token" => AttributeValue::N(u64::MAX.to_string()),
         _ => AttributeValue::Bool(true),
     }
 }
 
-/// Whether it was as the condition says.
+/// Sends the update; tells whether its condition was true.
 async fn done(update: UpdateItemFluentBuilder) -> Result<bool, Failure> {
     match update.send().await {
         Ok(_) => Ok(true),
@@ -106,7 +106,7 @@ impl Troubles for Damage {
         for (table, item) in self.with(ASIDE).await? {
             for (_, attribute) in WAYS.iter().filter(|(_, name)| item.get(*name) == Some(&nonsense(name))) {
                 let update = self.update(&table, &item).update_expression("SET #a = :was REMOVE #aside");
-                // What was written meanwhile stays.
+                // A value that was written meanwhile stays.
                 let update = update.condition_expression("#a = :nonsense AND #aside = :was");
                 let update = update.expression_attribute_names("#a", *attribute);
                 let update = update.expression_attribute_names("#aside", ASIDE);

@@ -1,4 +1,5 @@
-//! What stands in front of the emulator: counts requests by operation, and answers some in its place.
+//! A proxy in front of the emulator, which counts requests by operation, and answers some in its
+//! place.
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use kv_testsuite::Failure;
@@ -14,18 +15,19 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Debug)]
 pub enum Trouble {
-    /// It does not arrive; the service answers this error, with this status.
+    /// The request does not arrive; the service answers this error, with this status.
     Refused(u16, &'static str),
-    /// It arrives, and its answer is lost with the connection.
+    /// The request arrives, and its answer is lost with the connection.
     Lost,
-    /// It arrives so much later.
+    /// The request arrives so much later.
     Late(Duration),
-    /// It does not arrive; something that is not the service answers, with this status, type and text.
+    /// The request does not arrive; something that is not the service answers, with this status,
+    /// type and text.
     Page(u16, &'static str, &'static str),
-    /// It arrives, and its answer has a date so far ahead.
+    /// The request arrives, and its answer has a date so far ahead.
     Ahead(Duration),
 }
 
@@ -33,14 +35,15 @@ pub enum Trouble {
 struct State {
     counts: BTreeMap<String, u64>,
     troubles: Vec<(String, Trouble)>,
-    /// What all requests have.
+    /// Holds the trouble of all requests.
     every: Option<Trouble>,
-    /// The service's clock is so far ahead.
+    /// The time by which the service's clock is ahead.
     ahead: Duration,
     no_date: bool,
-    /// The service knows this access key alone.
+    /// The only access key that the service knows.
     known: Option<String>,
-    /// The service refuses what was signed more than five minutes from its own time.
+    /// Tells whether the service refuses a request that was signed more than five minutes from its
+    /// own time.
     checks_dates: bool,
 }
 
@@ -62,19 +65,19 @@ impl Front {
         let acceptor = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let state = shared.clone();
-                // Ends with either side.
+                // This task ends with either side.
                 tokio::spawn(async move { serve(client, server, &state).await.ok() });
             }
         });
         Ok(Self { address, state, acceptor: acceptor.abort_handle() })
     }
 
-    /// The next requests of the operation have this trouble.
+    /// Gives this trouble to the next requests of the operation.
     pub fn trouble(&self, operation: &str, trouble: Trouble, times: usize) {
         lock(&self.state).troubles.extend((0..times).map(|_| (operation.to_owned(), trouble.clone())));
     }
 
-    /// All requests have it from now on.
+    /// Gives this trouble to all requests from now on.
     pub fn every(&self, trouble: Trouble) {
         lock(&self.state).every = Some(trouble);
     }
@@ -85,17 +88,17 @@ impl Front {
         state.every = None;
     }
 
-    /// The service knows this access key and no other.
+    /// Makes the service know this access key and no other.
     pub fn knows(&self, access_key: &str) {
         lock(&self.state).known = Some(access_key.to_owned());
     }
 
-    /// The service compares the date of a signature with its own.
+    /// Makes the service compare the date of a signature with its own.
     pub fn checks_dates(&self) {
         lock(&self.state).checks_dates = true;
     }
 
-    /// Answers have no date.
+    /// Sets whether answers have no date.
     pub fn no_date(&self, none: bool) {
         lock(&self.state).no_date = none;
     }
@@ -105,7 +108,7 @@ impl Front {
         lock(&self.state).ahead = time;
     }
 
-    /// The requests since the last call, by operation.
+    /// Returns the number of requests since the last call, by operation.
     pub fn counted(&self) -> Vec<(String, u64)> {
         std::mem::take(&mut lock(&self.state).counts).into_iter().collect()
     }
@@ -145,7 +148,7 @@ impl Message {
         self.head.lines().find_map(|line| value(line).map(|length| line[line.len() - length..].trim()))
     }
 
-    /// With the service's date; without one, none.
+    /// Sets the date of an answer, so far ahead; removes it for `None`.
     fn dated(&mut self, ahead: Option<Duration>) {
         let date = ahead.map(|ahead| {
             let now = DateTime::from(SystemTime::now() + ahead);
@@ -163,7 +166,7 @@ impl Message {
         Self { head, body: body.as_bytes().to_vec() }
     }
 
-    /// What the service says in its own words.
+    /// Makes an answer with an error in the form of the service.
     fn refusal(status: u16, kind: &str, said: &str) -> Self {
         let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"{said}"}}"#);
         Self::answer(status, "application/x-amz-json-1.0", &body)
@@ -175,7 +178,7 @@ impl Message {
 }
 
 impl State {
-    /// Why the service refuses the request, by who signed it and when.
+    /// Returns the refusal of the request, by its access key and by the date of its signature.
     fn refuses(&self, request: &Message) -> Option<Message> {
         let by = request.header("authorization").unwrap_or_default();
         if self.known.as_ref().is_some_and(|known| !by.contains(&format!("Credential={known}/"))) {
@@ -241,7 +244,7 @@ async fn serve(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> R
         match trouble {
             Some(Trouble::Lost) => return Ok(()),
             Some(Trouble::Ahead(time)) => answer.dated(Some(time)),
-            // Its clock is another's.
+            // The page has the date of another clock.
             Some(Trouble::Page(..)) => answer.dated(Some(Duration::from_secs(3600))),
             _ => answer.dated(ahead),
         }

@@ -1,4 +1,4 @@
-//! An emulator of DynamoDB of our own.
+//! An emulator of DynamoDB that the tests start.
 
 #![allow(unreachable_pub, reason = "a module of test programs")]
 #![allow(dead_code, reason = "each test program uses a part")]
@@ -23,7 +23,7 @@ pub mod suite;
 
 /// The variable that names a live table to run the suite on.
 pub const LIVE: &str = "KV_DYNAMODB_URL";
-/// The emulator takes any; the secret is looked for in what is shown.
+/// The login. The emulator takes any; tests look for the secret in what is shown.
 pub const KEY_ID: &str = "kv-tests";
 pub const SECRET: &str = "not-a-secret";
 pub const REGION: &str = "us-east-1";
@@ -36,9 +36,10 @@ pub struct Node {
     folder: TempDir,
 }
 
-/// One that serves, and has no table yet.
+/// Starts an emulator without a table; returns when it serves.
 pub async fn single() -> Result<Node, Failure> {
-    // Its data have to outlive the process alone: a disk that is busy with others' would be waited for by every request.
+    // The data have to outlive the process alone: every request would wait for a disk that is busy
+    // with the data of others.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
     std::fs::create_dir(folder.path().join("data"))?;
     let port = Port::new()?;
@@ -51,13 +52,14 @@ pub async fn single() -> Result<Node, Failure> {
 }
 
 impl Node {
-    /// Returns when it serves.
+    /// Starts the emulator; returns when it serves.
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
     }
 
-    /// Keeps a copy of its data, or puts that in their place; returns when it serves again.
+    /// Keeps a copy of the emulator's data, or puts that copy in their place; returns when it
+    /// serves again.
     pub async fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
         self.daemon.stop();
         copy(&self.folder.path().join(from), &self.folder.path().join(to))?;
@@ -72,7 +74,7 @@ impl Node {
         Ok(self.config(table).create(true).open().await?)
     }
 
-    /// The bare SDK.
+    /// Returns a client of the bare SDK.
     pub fn sdk(&self) -> Client {
         sdk(self.address)
     }

@@ -1,4 +1,4 @@
-//! The conformance suite on an emulator of our own, or on a live table.
+//! The conformance suite on an emulator that it starts, or on a live table.
 
 use super::{damage::Damage, *};
 use aws_sdk_dynamodb::{
@@ -13,16 +13,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// On an emulator the cases share so many tables: each reader of a stream reads all that is written to its table.
+/// The number of tables that the cases share on an emulator: each reader of a stream reads all
+/// that is written to its table.
 const TABLES: u32 = 12;
 
-/// The table of a case: its number is the second segment of its prefix.
+/// Returns the table of a case, whose number is the second segment of its prefix.
 fn table(prefix: &str) -> String {
     let case = prefix.split('/').nth(1).and_then(|n| n.split('-').next()?.parse::<u32>().ok());
     format!("kv-suite-{}", case.unwrap_or(0) % TABLES)
 }
 
-/// The live service, or an emulator of our own.
+/// Returns the suite on the live service, or on an emulator that it starts.
 pub async fn suite() -> Result<Suite, Failure> {
     if let Ok(url) = std::env::var(LIVE) {
         return Suite::live(Base::new(url).map_err(|e| format!("{LIVE}: {e}"))?).await;
@@ -87,7 +88,7 @@ impl Harness for Suite {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        // A live service is spoken to by TLS, under its own name.
+        // A live service is reached by TLS, under its own name.
         self.node().map(|node| node.address)
     }
 
@@ -111,7 +112,7 @@ impl Harness for Suite {
         Some(kv_dynamodb::open(url).await)
     }
 
-    /// Two other tables of the same service.
+    /// Opens two other tables of the same service.
     async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {
         let Some(node) = self.node() else { return Vec::new() };
         let mut stores = Vec::new();
@@ -157,7 +158,8 @@ impl Server for Node {
     }
     async fn restore_saved(&self) {
         self.copy("saved", "data").await.expect("the copy in place");
-        // AWS restores into a new table, which has a stream of its own; the emulator's would be the same.
+        // AWS restores into a new table, which has a stream of its own; the emulator's would be
+        // the same.
         let tables = self.sdk().list_tables().send().await.expect("the service serves");
         for table in tables.table_names() {
             for on in [false, true] {
@@ -173,7 +175,7 @@ impl Server for Node {
     }
 }
 
-/// The bare SDK.
+/// The foreign tool: the bare SDK.
 #[derive(Clone)]
 struct Tool {
     sdk: Client,
@@ -182,7 +184,7 @@ struct Tool {
 }
 
 impl Tool {
-    /// With the settings of the URL.
+    /// Makes the tool with the settings of the URL.
     async fn live(base: &Base) -> Result<Self, Failure> {
         let mut url = StoreUrl::parse(&base.with_prefix(""))?;
         let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
@@ -203,7 +205,7 @@ impl Tool {
         Ok(Self { sdk, live: Some((url.hosts().join(","), url.prefix().to_owned())) })
     }
 
-    /// The table, and what partitions are called after their area.
+    /// Returns the table, and what stands behind the area in its partition keys.
     fn place(&self, prefix: &str) -> (String, String) {
         match &self.live {
             Some((table, base)) => (table.clone(), format!("{base}{prefix}")),
@@ -211,7 +213,7 @@ impl Tool {
         }
     }
 
-    /// The table and the key of a whole name: the suite's prefixes are two segments.
+    /// Returns the table and the key of a whole name. The suite's prefixes have two segments.
     fn key(&self, name: &str) -> (String, HashMap<String, AttributeValue>) {
         let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at + 1);
         self.key_of(name.split_at(end))
@@ -223,8 +225,10 @@ impl Tool {
         (table, HashMap::from(key.map(|(name, value)| (name.into(), AttributeValue::S(value)))))
     }
 
-    /// What is there of ours. Not counted, and taken away here where one clears up: what other tools wrote under names that are no keys, the
-    /// records of free locks, which stay for a day because they hold the tokens, and what ended by its TTL.
+    /// Lists this library's items below the prefix. Three kinds are not listed, and are deleted
+    /// here if `clears` is set: items of other tools under names that are no keys, records of free
+    /// locks, which stay for a day because they hold the tokens, and items that ended by their
+    /// TTL.
     async fn ours(&self, prefix: &str, clears: bool) -> Result<Vec<String>, Failure> {
         let (mut left, (table, prefix)) = (Vec::new(), self.place(prefix));
         for area in ["kv", "kv-lease", "kv-lock"] {

@@ -1,11 +1,11 @@
-//! What ends at a moment, and who sees to it.
+//! The ends of keys, leases and locks, and the tasks that remove what is due.
 
 use super::{Data, records::Due};
 use kv_core::backend::Instant;
 use tokio::runtime::Handle;
 
 impl Data {
-    /// Has this end at a moment, in place of the one at which it would have ended.
+    /// Sets the moment at which this ends, in place of the one before.
     pub(crate) fn schedule(&mut self, at: Instant, due: Due) {
         if self.expiries.set(due, at) {
             self.tell_sweepers();
@@ -24,7 +24,7 @@ impl Data {
     }
 
     pub(super) fn purge(&mut self) {
-        // Of most stores nothing ends, and every call comes this way.
+        // In most stores nothing ends, and every call comes this way.
         if !self.expiries.is_empty() {
             self.end_passed();
         }
@@ -45,7 +45,9 @@ impl Data {
         self.tell_sweepers();
     }
 
-    /// Sees to it that what is due is removed in time while someone of this runtime waits for it: another's could end.
+    /// Starts a task on this runtime, unless one runs there, that removes in time what is due, so
+    /// that those who wait on this runtime see it. A task on another runtime could end with that
+    /// runtime.
     pub(crate) fn sweep(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
         let id = runtime.id();

@@ -12,12 +12,12 @@ use kv_core::{
 use std::{collections::BTreeSet, time::Duration};
 
 impl Data {
-    /// The lease, if it is alive.
+    /// Returns the number of the lease, if it is alive.
     pub(crate) fn lease(&self, id: &LeaseId) -> Result<u64> {
         id.as_str().parse().ok().filter(|id| self.leases.contains_key(id)).ok_or_else(error::lease_lost)
     }
 
-    /// Has a lease begin; returns the moment from which its TTL counts.
+    /// Begins a lease; returns the moment from which its TTL counts.
     pub(crate) fn begin_lease(&mut self, id: u64, prefix: Name, ttl: Duration) -> Instant {
         let granted = self.clock.now();
         self.leases.insert(id, Lease { prefix, keys: BTreeSet::new(), end: None });
@@ -33,7 +33,7 @@ impl Data {
         Ok(())
     }
 
-    /// Ends the lease from outside: its owner is told; whether it was alive.
+    /// Ends the lease from outside, and tells its owner; returns whether it was alive.
     pub(crate) fn evict_lease(&mut self, id: u64, why: &str) -> bool {
         if let Some(end) = self.leases.get(&id).and_then(|lease| lease.end.as_ref()) {
             end(why);
@@ -41,7 +41,7 @@ impl Data {
         self.end_lease(id)
     }
 
-    /// Has the owner told when the lease is ended from outside; it may have been already.
+    /// Has the owner told when the lease is ended from outside; at once, if it has ended already.
     pub(crate) fn tell_lease(&mut self, id: u64, alive: &Alive) {
         match self.leases.get_mut(&id) {
             Some(lease) => lease.end = Some(Box::new(alive.ending())),
@@ -49,7 +49,7 @@ impl Data {
         }
     }
 
-    /// Ends the lease and removes its keys; whether it was alive.
+    /// Ends the lease and removes its keys; returns whether it was alive.
     pub(crate) fn end_lease(&mut self, id: u64) -> bool {
         let Some(lease) = self.leases.remove(&id) else { return false };
         self.cancel(&Due::Lease(id));

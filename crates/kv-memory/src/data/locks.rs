@@ -1,4 +1,4 @@
-//! The lines of locks: who holds, who is next, and what becomes of both.
+//! The queues of locks: how contenders join them, hold the lock, and leave.
 
 use super::{
     Data,
@@ -19,7 +19,7 @@ impl Data {
         self.locks.get(lock).is_some_and(|line| line.holder.token == token)
     }
 
-    /// Takes the lock, or a place in its line.
+    /// Takes the lock, or a place in its queue.
     pub(crate) fn ask(
         &mut self,
         lock: &LockName,
@@ -58,7 +58,7 @@ impl Data {
         self.publish_holder(lock, &WatchEvent::Put(entry));
     }
 
-    /// The holder's time is over: the first of those who still wait gets it.
+    /// Ends the holder's time, and gives the lock to the first contender that still waits.
     fn hand_over(&mut self, lock: &LockName) {
         let Some(Line { holder, mut waiting }) = self.locks.remove(lock) else { return };
         self.cancel(&Due::Lock(lock.clone()));
@@ -72,7 +72,8 @@ impl Data {
         self.publish_holder(lock, &WatchEvent::Delete { key, version });
     }
 
-    /// Gives back what the attempt has: the lock, or its place in line; whether it was the lock.
+    /// Gives back what the attempt has: the lock, or its place in the queue; returns whether it
+    /// was the lock.
     pub(crate) fn give_back(&mut self, lock: &LockName, attempt: u64) -> bool {
         let Some(line) = self.locks.get_mut(lock) else { return false };
         let held = line.holder.attempt == attempt;
@@ -90,7 +91,7 @@ impl Data {
         Ok(())
     }
 
-    /// Takes the lock away from its holder, who is told; whether there was one.
+    /// Takes the lock away from its holder, and tells it; returns whether there was one.
     pub(crate) fn evict(&mut self, lock: &LockName, why: &str) -> bool {
         let Some(line) = self.locks.get(lock) else { return false };
         if let Some(end) = &line.holder.end {
@@ -100,7 +101,7 @@ impl Data {
         true
     }
 
-    /// Has the holder told when the lock is taken away; it may have been already.
+    /// Has the holder told when the lock is taken away; at once, if it has been already.
     pub(crate) fn tell_lock(&mut self, lock: &LockName, attempt: u64, alive: &Alive) {
         match self.locks.get_mut(lock).filter(|line| line.holder.attempt == attempt) {
             Some(line) => line.holder.end = Some(Box::new(alive.ending())),

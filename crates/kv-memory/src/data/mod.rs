@@ -1,4 +1,4 @@
-//! The data set: what all clients of one store share, changed only under its mutex.
+//! The data set, which all clients of one store share, and which changes only under its mutex.
 
 mod expiry;
 mod leases;
@@ -24,14 +24,15 @@ use std::{
 };
 use tokio::{runtime, sync::watch, task::AbortHandle};
 
-/// One for all stores of the process: what one of them gave out means nothing to another, nor to one that is opened anew
-/// under the same name. It is moved under a store's mutex, so it grows in the order of the store's changes.
+/// The counter of all stores of the process, so that what one of them gave out means nothing to
+/// another, nor to one that is opened anew under the same name. It is moved under a store's mutex,
+/// so it grows in the order of the store's changes.
 static COUNT: AtomicU64 = AtomicU64::new(1);
 
-/// Those who look at the data through one prefix: a hub for each client.
+/// The clients of one prefix: the number and the hub of each.
 type Seat = Vec<(u64, Hub)>;
 
-/// The data set, below its mutex.
+/// The data set, inside its mutex.
 pub(crate) struct Data {
     me: Weak<Shared>,
     pub(crate) clock: Clock,
@@ -40,7 +41,7 @@ pub(crate) struct Data {
     pub(crate) locks: HashMap<LockName, Line>,
     seats: BTreeMap<Name, Seat>,
     expiries: ExpiryQueue<Due, Instant>,
-    /// The first of `expiries`, for the sweepers; they end with it.
+    /// Tells the sweepers the first moment of `expiries`; they end with this sender.
     next_due: watch::Sender<Option<Instant>>,
     sweepers: Vec<(runtime::Id, AbortHandle)>,
 }
@@ -65,7 +66,7 @@ impl Shared {
         })
     }
 
-    /// The data as of now: what is past its time is gone.
+    /// Removes what is past its time, and returns the data as of now.
     pub(crate) fn look(&self) -> MutexGuard<'_, Data> {
         let mut data = self.0.lock();
         data.purge();
@@ -74,7 +75,7 @@ impl Shared {
 }
 
 impl Data {
-    /// The next number: of a version, a token, a lease.
+    /// Returns the next number, for a version, a token or a lease.
     pub(crate) fn count(&mut self) -> u64 {
         COUNT.fetch_add(1, Ordering::Relaxed)
     }
@@ -83,14 +84,14 @@ impl Data {
         self.entries.get(name).map(|record| record.version)
     }
 
-    /// Creates or replaces; a lease is alive.
+    /// Creates or replaces what is stored under the name. The lease in `life` has to be alive.
     pub(crate) fn put(&mut self, name: &str, key: Option<&Key>, value: Bytes, life: Life) -> Version {
         let version = Version::new(self.count(), 0);
         let record = Record { key: key.cloned(), value: value.clone(), version, life };
         match self.entries.get_mut(name) {
             Some(old) => {
                 let before = std::mem::replace(old, record).life;
-                // A new expiry takes the place of the old one.
+                // A new expiry takes the place of the old one by itself.
                 if !matches!((before, life), (Life::Until(_), Life::Until(_))) {
                     self.unlink(name, before);
                 }
@@ -110,7 +111,7 @@ impl Data {
         version
     }
 
-    /// Deletes; whether it was there.
+    /// Deletes the name; tells whether it was there.
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let Some(record) = self.entries.remove(name) else { return false };
         self.unlink(name, record.life);
@@ -131,12 +132,13 @@ impl Data {
         }
     }
 
-    /// Tells the clients of each prefix that the name begins with.
+    /// Tells a change to the clients of each prefix with which the name begins.
     fn publish(&self, name: &str, own: Option<&Key>, event: impl Fn(Key) -> WatchEvent) {
         let mut below = Bound::Included(name);
         while let Some((prefix, seat)) = self.seats.range::<str, _>((Bound::Unbounded, below)).next_back() {
             let Some(rest) = name.strip_prefix(&**prefix) else {
-                // Other prefixes of the name are prefixes of what this one has in common with it.
+                // The other prefixes of the name are prefixes of the text that this one shares
+                // with it.
                 let common = prefix.chars().zip(name.chars()).take_while(|(a, b)| a == b);
                 below = Bound::Included(&name[..common.map(|(c, _)| c.len_utf8()).sum()]);
                 continue;
@@ -149,14 +151,14 @@ impl Data {
         }
     }
 
-    /// Tells those who watch the holder of the lock.
+    /// Tells a change to those who watch the holder of the lock.
     pub(crate) fn publish_holder(&self, (prefix, _): &LockName, event: &WatchEvent) {
         for (_, hub) in self.seats.get(prefix).into_iter().flatten() {
             hub.publish_holder(event);
         }
     }
 
-    /// The number and the hub of one more client with this prefix.
+    /// Adds a client with this prefix; returns its number and its hub.
     pub(crate) fn enter(&mut self, prefix: &Name) -> (u64, Hub) {
         let client = (self.count(), Hub::new());
         self.seats.entry(prefix.clone()).or_default().push(client.clone());
@@ -172,7 +174,7 @@ impl Data {
         }
     }
 
-    /// How many watches the clients of this prefix have.
+    /// Counts the watches that the clients of this prefix have.
     pub(crate) fn watches(&self, prefix: &str) -> usize {
         self.seats.get(prefix).into_iter().flatten().map(|(_, hub)| hub.subscribers()).sum()
     }
@@ -184,7 +186,7 @@ mod tests {
     use kv_core::{Kv, WatchEvent};
     use std::{future::Future, task::Context, time::Duration};
 
-    /// What is given back, dropped or over leaves nothing behind.
+    /// Nothing stays behind of what is given back, dropped or over.
     #[tokio::test]
     async fn nothing_grows() {
         let memory = Memory::new();
@@ -235,7 +237,7 @@ mod tests {
         assert!(!sweeper.is_finished());
         drop(memory);
         while !sweeper.is_finished() {
-            tokio::task::yield_now().await; // it ends with the store
+            tokio::task::yield_now().await; // the sweeper ends with the store
         }
     }
 }

@@ -16,7 +16,7 @@ static NAMED: LazyLock<Mutex<HashMap<String, Weak<Shared>>>> = LazyLock::new(Mut
 /// Returns the data set of this name, a new one when nobody has it open.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for another clock than that which it has.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for a clock that is not that of the open store.
 pub(crate) fn open(name: String, clock: Option<Clock>) -> Result<Arc<Shared>> {
     let mut named = NAMED.lock();
     Ok(match (named.get(&name).and_then(Weak::upgrade), clock) {

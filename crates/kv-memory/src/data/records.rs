@@ -1,4 +1,4 @@
-//! What the data set holds: keys, leases, and the lines of locks.
+//! The records of the data set: keys, leases, and the queues of locks.
 
 use bytes::Bytes;
 use kv_core::{Entry, Key, Version, backend::Instant};
@@ -14,16 +14,17 @@ pub(crate) type Name = Arc<str>;
 /// A lock: the prefix that it belongs to, and its name.
 pub(crate) type LockName = (Name, Key);
 
-/// What is stored under a name.
+/// The value under a name, with its version and its life.
 pub(crate) struct Record {
-    /// The key by which it was written, the end of the name: others of the same prefix need not make their own.
+    /// The key by which the name was written, so that clients of the same prefix need not make it
+    /// of the name.
     pub(super) key: Option<Key>,
     pub(super) value: Bytes,
     pub(super) version: Version,
     pub(super) life: Life,
 }
 
-/// How long a key lives.
+/// The life of a key.
 #[derive(Clone, Copy)]
 pub(crate) enum Life {
     Forever,
@@ -31,7 +32,7 @@ pub(crate) enum Life {
     Lease(u64),
 }
 
-/// What ends at a moment.
+/// Something that ends at a moment.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Due {
     Key(Name),
@@ -48,12 +49,12 @@ impl Record {
         Entry::new(key, self.value.clone(), self.version)
     }
 
-    /// The key that is left of its name behind a prefix, if it is one and no internal one.
+    /// Returns the key that the name has behind a prefix, if it has one that is not internal.
     pub(crate) fn key(&self, rest: &str) -> Option<Key> {
         key_of(rest, self.key.as_ref()).filter(|key| !key.is_internal())
     }
 
-    /// Whether it is the library's own, for who wrote it.
+    /// Tells whether the key is internal to the client that wrote it.
     pub(crate) fn is_internal(&self) -> bool {
         self.key.as_ref().is_some_and(Key::is_internal)
     }
@@ -63,7 +64,8 @@ impl Record {
     }
 }
 
-/// The key that is left of a name behind a prefix, if it is one: `own` where that was the writer's prefix too.
+/// Returns the key that a name has behind a prefix, if it has one: `own` where the writer's prefix
+/// was the same.
 pub(super) fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
     match own {
         Some(own) if own.as_str().len() == rest.len() => Some(own.clone()),
@@ -71,33 +73,33 @@ pub(super) fn key_of(rest: &str, own: Option<&Key>) -> Option<Key> {
     }
 }
 
-/// Tells an owner that its life is over, and why.
+/// A function that tells an owner that its life is over, and why.
 pub(crate) type End = Box<dyn Fn(&str) + Send>;
 
 /// A lease that is alive.
 pub(crate) struct Lease {
     pub(crate) prefix: Name,
     pub(crate) keys: BTreeSet<Name>,
-    /// Ends its owner's life early.
+    /// Tells the owner that the lease ended early.
     pub(super) end: Option<End>,
 }
 
-/// Who holds a lock, and who waits for it. There is none for a lock that is free.
+/// The holder of a lock, and its queue. A free lock has none.
 pub(crate) struct Line {
     pub(super) holder: Held,
     pub(super) waiting: VecDeque<Waiter>,
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 pub(super) struct Held {
     pub(super) attempt: u64,
     pub(super) token: u64,
     pub(super) value: Bytes,
-    /// Ends the holder's life early.
+    /// Tells the holder that its lock was taken away.
     pub(super) end: Option<End>,
 }
 
-/// One who waits for a lock.
+/// A contender that waits for a lock.
 pub(super) struct Waiter {
     pub(super) attempt: u64,
     pub(super) value: Bytes,
@@ -105,7 +107,7 @@ pub(super) struct Waiter {
     pub(super) turn: oneshot::Sender<Turn>,
 }
 
-/// What a holder begins with.
+/// The token of a new holder, and the moment from which its TTL counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn {
     pub(crate) token: u64,
@@ -113,13 +115,13 @@ pub(crate) struct Turn {
 }
 
 impl Line {
-    /// How many are in line.
+    /// Returns how many contenders wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 }
 
-/// How an acquisition begins.
+/// The first result of an acquisition.
 pub(crate) enum Asked {
     Got(Turn),
     InLine(oneshot::Receiver<Turn>),

@@ -1,4 +1,5 @@
-//! What a test has planned for the calls of one client, and what each call meets of it.
+//! The faults that a test has planned for the calls of one client, and the way in which calls meet
+//! them.
 
 use kv_core::{Error, ErrorKind, Result, backend::Mutex, driver::Deadline};
 use std::{
@@ -11,41 +12,42 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Which calls a fault is for.
+/// The calls that a fault is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Calls {
-    /// Whatever comes first.
+    /// Every call.
     Any,
-    /// `get`, `get_many`, `exists`, each page of a listing, `lock_holder`, `health`, and what a watch reads when it begins
-    /// or was cut.
+    /// `get`, `get_many`, `exists`, each page of a listing, `lock_holder`, `health`, and what a
+    /// watch reads when it begins or was cut.
     Reads,
-    /// `put`, `delete`, each batch of `delete_tree`, `transact`, `lease`, the acquisition of a lock, `adopt`.
+    /// `put`, `delete`, each batch of `delete_tree`, `transact`, `lease`, the acquisition of a
+    /// lock, `adopt`.
     Writes,
 }
 
-/// A fault that is planned, for so many calls.
+/// A planned fault, for `times` calls.
 pub(super) struct Fault {
     pub(super) calls: Calls,
     pub(super) effect: Effect,
     pub(super) times: usize,
 }
 
-/// What a call that meets a fault comes to.
+/// The effect of a fault on the call that meets it.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     Fails(ErrorKind),
     LosesAnswer,
 }
 
-/// What a call does.
+/// The kind of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Does {
     Read,
     Write,
 }
 
-/// What becomes of a call's answer.
+/// The fate of a call's answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     Comes,
@@ -53,7 +55,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// The answer as the caller gets it.
+    /// Returns the answer as the caller gets it.
     pub(crate) fn of<T>(self, done: Result<T>) -> Result<T> {
         match self {
             Self::Comes => done,
@@ -68,7 +70,8 @@ impl Answer {
 /// The faults of one client.
 #[derive(Default)]
 pub(crate) struct Trouble {
-    /// Whether there are any, so that a call without looks at nothing else.
+    /// Tells whether a fault is planned or a pause is on. A call without either looks at nothing
+    /// else.
     any: AtomicBool,
     planned: Mutex<VecDeque<Fault>>,
     paused: watch::Sender<bool>,
@@ -100,16 +103,16 @@ impl Trouble {
         *self.paused.borrow()
     }
 
-    /// Ready when nothing is frozen.
+    /// Waits until no pause is on.
     pub(crate) fn resumed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut paused = self.paused.subscribe();
         async move {
-            // The sender may go first, with its client: then nothing is frozen any more.
+            // The sender may go first, with its client: then no pause is on any more.
             let _ = paused.wait_for(|paused| !paused).await;
         }
     }
 
-    /// As [`resumed`](Self::resumed), within a deadline.
+    /// Waits as [`resumed`](Self::resumed) does, until the deadline.
     pub(crate) async fn resumed_by(&self, does: Does, deadline: Deadline) -> Result<()> {
         deadline.limit(self.resumed()).await.ok_or_else(|| {
             let why = format!("no answer within {:?}: the test has paused the store", deadline.within());
@@ -120,7 +123,7 @@ impl Trouble {
         })
     }
 
-    /// What a call meets that is made now.
+    /// Waits for the end of a pause, then gives a call the first fault that concerns it.
     #[cold]
     pub(crate) async fn meet(&self, does: Does, deadline: Deadline) -> Result<Answer> {
         self.resumed_by(does, deadline).await?;

@@ -1,8 +1,8 @@
-//! Runs what blocks on a thread of the runtime's pool.
+//! Runs blocking work on a thread of the runtime's pool.
 
 use kv_core::{Error, ErrorKind, Result};
 
-/// Runs the work on a thread for it. It runs to its end also when the caller is gone.
+/// Runs the work on a thread of the pool. The work runs to its end, also when the caller is gone.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

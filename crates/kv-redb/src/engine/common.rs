@@ -1,4 +1,4 @@
-//! What the clients, the reads and the writer of one open file share.
+//! The state that the clients, the reads and the writer of one open file share.
 
 use super::{
     batch::{Batch, Done},
@@ -26,21 +26,21 @@ use std::{
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-/// How many jobs wait before callers wait to queue.
+/// The number of jobs that the queue takes; callers wait while it is full.
 const QUEUE: usize = 1_024;
 
-/// The file, or why it cannot be used now.
+/// The file, or the error that tells why it cannot be used now.
 type Slot = Result<Database>;
 
-/// What was done since the file was opened, by all clients of this process.
+/// Counts of what was done since the file was opened, by all clients of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Commits, each with one flush to the disk.
+    /// Counts the commits, each with one flush to the disk.
     pub commits: u64,
-    /// Keys that were put or deleted by them, expiry included.
+    /// Counts the keys that the commits put or deleted, expiry included.
     pub writes: u64,
-    /// How often the file had to be opened again after an error of its disk.
+    /// Counts how often the file had to be opened again after an error of its disk.
     pub reopened: u64,
 }
 
@@ -54,9 +54,9 @@ pub(crate) struct Engine {
     database: RwLock<Slot>,
     /// Wakes the writer to see whether the file still serves.
     pub(super) look: Notify,
-    /// How often it has looked.
+    /// Counts how often the writer has looked whether the file still serves.
     pub(super) looked: watch::Sender<u64>,
-    /// How many reads are on threads of their own at a time.
+    /// Limits the reads that run at the same time, each on a thread of its own.
     pub(super) readers: Arc<Semaphore>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     pub(super) living: Shared,
@@ -66,12 +66,13 @@ pub(crate) struct Engine {
     ids: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,
-    /// How often the file was opened again after a failure.
+    /// Counts how often the file was opened again after a failure.
     pub(super) reopened: AtomicU64,
 }
 
 impl Engine {
-    /// Makes the engine of a file that was just opened. The queue of jobs and the state are its writer's.
+    /// Makes the engine of a file that was just opened. The queue of jobs and the state are for
+    /// its writer.
     pub(super) fn new(
         path: PathBuf,
         file: Identity,
@@ -107,13 +108,15 @@ impl Engine {
         (engine, queue, state)
     }
 
-    /// Refuses to go on when the file is no longer at its path: what is written then is gone with the last store of it.
+    /// Refuses to go on when the file is no longer at its path: what is written then is lost with
+    /// the last store of the file.
     pub(crate) fn check_place(&self) -> Result<()> {
         self.file.check(&self.path)
     }
 
-    /// Has the writer do this in its next batch, and waits until that is committed. A job that still waits when the
-    /// deadline passes, or when this is dropped, is never done.
+    /// Has the writer do this in its next batch, and waits until the batch is committed. A job
+    /// that is still queued when the deadline passes, or when the future is dropped, is never
+    /// done.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         deadline: Deadline,
@@ -139,22 +142,24 @@ impl Engine {
         self.database().as_ref().err().cloned().unwrap_or_else(error::closed)
     }
 
-    /// Has the writer do this, without waiting for it: for who is dropped, perhaps where no runtime is left. `false` when
-    /// the queue is full or the file is closed.
+    /// Has the writer do this, without waiting for it, so that a drop can call it where no runtime
+    /// is left. `false` when the queue is full or the file is closed.
     pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) -> bool {
         self.jobs.try_send(job::order(work)).is_ok()
     }
 
-    /// Renews a lease, in memory alone; the moment from which its TTL counts now.
+    /// Renews a lease, in memory alone; returns the moment from which its TTL counts now.
     pub(crate) fn renew_lease(&self, lease: u64) -> Result<Instant> {
         let mut living = self.living.lock();
-        // Read under the lock: what the writer found to be over before is over at this moment too.
+        // The time is read under the lock: a lease that the writer found to be over before is over
+        // at this moment too.
         let now = self.time.now();
         let over = || Error::new(ErrorKind::LeaseLost, "it was revoked, or its TTL passed");
         living.renew_lease(lease, now).then(|| self.time.instant(now)).ok_or_else(over)
     }
 
-    /// As [`renew_lease`](Self::renew_lease), for the lock that this acquisition holds.
+    /// Does the same as [`renew_lease`](Self::renew_lease) for the lock that this acquisition
+    /// holds.
     pub(crate) fn renew_lock(&self, name: &Arc<str>, id: u64) -> Result<Instant> {
         let mut living = self.living.lock();
         let now = self.time.now();
@@ -162,12 +167,12 @@ impl Engine {
         living.renew_lock(name, id, now).then(|| self.time.instant(now)).ok_or_else(over)
     }
 
-    /// A number that no other acquisition or lease has.
+    /// Returns a number that no other acquisition or lease has.
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Returns what was done since the file was opened.
+    /// Returns counts of what was done since the file was opened.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             commits: self.commits.load(Ordering::Relaxed),
@@ -184,7 +189,8 @@ impl Engine {
         self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the view of these keys: the one that other clients of this prefix have, or a new one.
+    /// Returns the view of this prefix: the one that other clients of the prefix have, or a new
+    /// one.
     pub(crate) fn view(&self, prefix: &str) -> Arc<View> {
         let mut views = self.views.lock();
         views.retain(|view| view.strong_count() > 0);

@@ -1,4 +1,4 @@
-//! Makes what the watches are told of what the writer did.
+//! Makes the events that watches are told of the writer's changes.
 
 use crate::names;
 use kv_core::{Bytes, Entry, Key, Version, WatchEvent, backend::Hub};
@@ -13,7 +13,7 @@ pub(crate) enum Event {
     Freed { name: Arc<str>, version: Version },
 }
 
-/// What is seen under one prefix: the watches of all clients that use it.
+/// The view of one prefix: the watches of all clients that use it.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) prefix: Arc<str>,
@@ -21,8 +21,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The key that the event is about, if it is seen under this prefix: data wherever they lie below it, locks alone of
-    /// their own store.
+    /// Returns the key that the event is about, if it is seen under this prefix: data wherever
+    /// they lie below it, a lock only if it belongs to the store of this prefix.
     fn key(&self, event: &Event) -> Option<Key> {
         match event {
             Event::Put { name, .. } | Event::Delete { name, .. } => {

@@ -14,14 +14,14 @@ use std::{
     },
 };
 
-/// What a redb file begins with.
+/// The bytes with which every redb file begins.
 const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 fn refused(why: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, why)
 }
 
-/// The one name of the file, whatever way leads to it.
+/// Returns the one path of the file, whatever way leads to it.
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(whole) if whole.is_dir() => {
@@ -53,16 +53,17 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// How the file is opened.
+/// The way in which the file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// Made when it is not there; every page is checked when `verify` says so, or a crash has to be repaired.
+    /// Makes the file when it is not there. Every page is checked if `verify` is set, or if a
+    /// crash has to be repaired.
     First { verify: bool },
-    /// After a failure: what was there is opened, and nothing else.
+    /// Opens, after a failure, the file that was there, and makes none.
     Again,
 }
 
-/// Opens the file, repaired if the process before crashed.
+/// Opens the file, and repairs it if the process before crashed.
 pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Database> {
     if opening != Opening::Again {
         make::whole(path)?;
@@ -111,31 +112,31 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
     Ok(database)
 }
 
-/// Leaves nothing of a file that could not be made: a part of one would never be opened. What another process has made of
-/// it meanwhile stays.
+/// Empties a file that could not be made whole, since a part of one would never be opened. A file
+/// that another process has made whole meanwhile stays.
 fn empty(file: &mut File) {
     let mut head = [0; MAGIC.len()];
     if file.try_lock().is_ok() {
         let is_whole = file.rewind().and_then(|()| file.read_exact(&mut head)).is_ok() && head == *MAGIC;
         if !is_whole {
-            // It says so when it is opened again.
+            // If a part stays, the next opening tells it.
             let _ = file.set_len(0);
         }
         let _ = file.unlock();
     }
 }
 
-/// Which file it is, whatever its path.
+/// The identity of a file, whatever its path: its device and inode, where the system tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(Option<(u64, u64)>);
 
 impl Identity {
-    /// Of the file that was opened at this path a moment ago.
+    /// Returns the identity of the file that was opened at this path a moment ago.
     pub(crate) fn of_open(path: &Path) -> Result<Self> {
         Self::at(path).ok_or_else(|| gone(path, "was moved or deleted"))
     }
 
-    /// Of the file at this path; `None` where there is none.
+    /// Returns the identity of the file at this path; `None` where there is none.
     fn at(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
             #[cfg(unix)]
@@ -148,7 +149,8 @@ impl Identity {
         }
     }
 
-    /// Refuses a path at which another file is by now, or none; a system that cannot tell is believed.
+    /// Refuses a path at which another file is by now, or none. Where the system cannot tell files
+    /// apart, the path is accepted.
     pub(crate) fn check(self, path: &Path) -> Result<()> {
         match Self::at(path) {
             Some(Self(found)) if found.is_none() || self.0.is_none() || found == self.0 => Ok(()),

@@ -10,13 +10,14 @@
 //! | `kv.locks` | name, NUL, prefix → token, TTL, value unless it is large; only while it is held |
 //! | `kv.large` | version or token → the value of that key or lock |
 //!
-//! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on the scale of
-//! [`Time`](super::time::Time). One counter gives versions, tokens and leases, so that none is given out twice; it is
-//! in the same commit as what was given.
+//! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on
+//! the scale of [`Time`](super::time::Time). One counter gives versions, tokens and leases, so
+//! that none is given out twice; it is saved in the same commit as what it numbers.
 //!
-//! Large values are apart, since redb writes a page as a whole: beside a value of 16 MiB each put or delete of a small
-//! neighbour in its page would copy those 16 MiB. By their ascending numbers each comes last in its table, where redb
-//! begins a page for what does not fit, and never joins one that is a single large value.
+//! Large values are in a table of their own, since redb writes a page as a whole: beside a value
+//! of 16 MiB each put or delete of a small neighbour in its page would copy those 16 MiB. Their
+//! numbers ascend, so each comes last in its table, where redb begins a page for what does not
+//! fit, and never joins a page that is a single large value.
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
@@ -28,15 +29,16 @@ pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("k
 pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, Inline<'_>)> = TableDefinition::new("kv.locks");
 pub(crate) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kv.large");
 
-/// Version, expiry, lease, value.
+/// A row of `kv.data`: version, expiry, lease, value.
 pub(crate) type Row<'a> = (u64, u64, u64, Inline<'a>);
 /// A value in its row, or none when it is large.
 pub(crate) type Inline<'a> = Option<&'a [u8]>;
 
-/// From this many bytes on a value is large. With the longest name a row stays within one page, of 4 KiB.
+/// The number of bytes from which on a value is large. A smaller one stays within one page of 4
+/// KiB, with the longest name.
 const LARGE_FROM: usize = 1 << 10;
 
-/// The value as its row has it.
+/// Returns the value as its row has it.
 pub(crate) fn inline(value: &[u8]) -> Inline<'_> {
     (value.len() < LARGE_FROM).then_some(value)
 }
@@ -44,10 +46,10 @@ pub(crate) fn inline(value: &[u8]) -> Inline<'_> {
 pub(crate) const COUNTER: &str = "counter";
 pub(crate) const SEEN: &str = "seen";
 const FORMAT: &str = "format";
-/// What this code reads and writes.
+/// The version of the format that this code reads and writes.
 pub(crate) const VERSION: u64 = 1;
 
-/// What the file says at opening.
+/// The numbers, leases and locks that the file has when it is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     /// The last number that was given out.
@@ -62,21 +64,22 @@ pub(crate) struct Stored {
     pub(crate) locks: Vec<(String, u64, u64)>,
 }
 
-/// What no store has counted to: more is damage, and less leaves room for all that is added to it.
+/// A count that no store has reached: a greater one is damage, and a smaller one leaves room for
+/// all that is added to it.
 const MOST: u64 = 1 << 62;
 /// The year 10,000, in milliseconds: no clock has been there.
 const LATEST: u64 = 253_402_300_800_000;
 
-/// Why a file that redb could open is not ours.
+/// The reason why a file that redb could open is no store of this crate.
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// Tables of another program.
     Foreign(String),
     /// A format that this code does not know.
     Format(u64),
-    /// What the tables say cannot be, in these words.
+    /// The tables hold what no store writes; the text says what.
     Damaged(String),
-    /// redb's own.
+    /// An error of redb.
     Failed(redb::Error),
 }
 
@@ -87,8 +90,9 @@ impl<E: Into<redb::Error>> From<E> for Refused {
 }
 
 impl Stored {
-    /// Whether these numbers can be what a store of ours wrote: what was given out once must not be given out again, so
-    /// nothing is written by numbers that may have been damaged.
+    /// Checks that a store can have written these numbers; the error says which one it cannot
+    /// have. Otherwise a number that was given out could be given out again, so nothing is written
+    /// from damaged ones.
     fn check(&self) -> Result<(), String> {
         let Self { counter, seen, leases, locks, .. } = self;
         if *counter > MOST {
@@ -142,7 +146,7 @@ pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
         stored.locks.push((name.value().to_owned(), token, ttl));
     }
     stored.check().map_err(Refused::Damaged)?;
-    // Opened once, so that a table of another type is found now.
+    // Each table is opened once, so that one of another type is found now.
     read.open_table(DATA)?;
     read.open_table(LEASED)?;
     read.open_table(LARGE)?;

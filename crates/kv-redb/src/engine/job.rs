@@ -1,4 +1,4 @@
-//! What the writer is asked to do.
+//! The jobs that the writer is asked to do.
 
 use super::batch::{Batch, Done};
 use kv_core::Result;
@@ -12,8 +12,8 @@ const QUEUED: u8 = 0;
 const TAKEN: u8 = 1;
 const LEFT: u8 = 2;
 
-/// The caller's end of a job in the queue: while it is only queued the caller can take it back, and then it is certain
-/// that it never happened.
+/// The caller's side of a job in the queue. While the job is only queued the caller can take it
+/// back, and then it is certain that the job never happened.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(Arc<AtomicU8>);
 
@@ -34,15 +34,16 @@ impl Drop for Ticket {
     }
 }
 
-/// One command in the writer's queue.
+/// One job in the writer's queue.
 pub(crate) trait Job: Send {
-    /// Whether its caller still wants it; from here on it cannot be taken back.
+    /// Takes the job up, after which its caller cannot take it back; `false` when the caller has
+    /// taken it back before.
     fn take_up(&self) -> bool;
-    /// How many bytes it writes, about; none for what makes room.
+    /// Returns about how many bytes the job writes; 0 for a job that makes room.
     fn size(&self) -> usize;
-    /// Does it.
+    /// Does the job.
     fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error>;
-    /// Tells its caller, when the batch is committed or has failed.
+    /// Answers its caller, when the batch is committed or has failed.
     fn answer(self: Box<Self>, end: Result<()>);
 }
 
@@ -54,7 +55,7 @@ struct Work<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-/// A job, the right to take it back, and its answer.
+/// Makes a job; returns it, the right to take it back, and its answer.
 pub(crate) fn job<T, F>(size: usize, work: F) -> (Box<dyn Job>, Ticket, oneshot::Receiver<Result<T>>)
 where
     T: Send + 'static,
@@ -66,7 +67,7 @@ where
     (Box::new(Work { ticket: theirs, size, work: Some(work), value: None, reply }), ticket, answer)
 }
 
-/// A job that nobody waits for, nor takes back.
+/// Makes a job that nobody waits for, nor takes back.
 pub(crate) fn order<T, F>(work: F) -> Box<dyn Job>
 where
     T: Send + 'static,
@@ -103,7 +104,7 @@ where
             // A job that was not run is answered with the error of its batch.
             (Ok(()), None) => return,
         };
-        // A caller that is gone does not mind.
+        // The caller may be gone.
         let _ = self.reply.send(answer);
     }
 }

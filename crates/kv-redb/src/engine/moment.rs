@@ -2,7 +2,8 @@
 
 use super::{past::At, state::Shared, time::Time};
 
-/// The moment at which a read begins. While there is one, what it may ask about is remembered.
+/// The moment at which a read begins. While a moment exists, the ends of leases and locks that its
+/// read may ask about are remembered.
 #[derive(Debug)]
 pub(crate) struct Moment {
     living: Shared,
@@ -22,7 +23,7 @@ impl Moment {
         self.at.now
     }
 
-    /// Whether no commit was done since.
+    /// Tells whether no commit was done since this moment.
     pub(crate) fn is_last(&self) -> bool {
         self.living.lock().past.commits() == self.at.commits
     }

@@ -1,9 +1,10 @@
-//! How a file is opened, as the engine takes it from a configuration.
+//! The settings with which the engine opens a file.
 
 use kv_core::backend::Clock;
 use std::path::PathBuf;
 
-/// The settings of a file. Those of the client that opens it first hold for all clients of the process.
+/// The settings of a file. Those of the client that opens it first hold for all clients of the
+/// process.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) path: PathBuf,

@@ -1,8 +1,9 @@
-//! Leases and locks that ended while a read was under way: it judges by its own moment, at which they may have lived.
+//! Leases and locks that ended while a read was under way: the read judges by its own moment, at
+//! which they may have lived.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// A moment at which a read looks: behind so many commits, at this time.
+/// The moment at which a read looks: behind this number of commits, at this time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At {
     pub(crate) commits: u64,
@@ -18,43 +19,45 @@ pub(crate) enum Ended {
 
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    /// How many commits are done, in memory too.
+    /// Counts the commits whose changes are in memory too.
     commits: u64,
-    /// By which commit it ended, and until when it would have lived.
+    /// Holds the commit by which each ended, and the time until which it would have lived.
     ended: HashMap<Ended, (u64, u64)>,
-    /// The same, the first commit first.
+    /// Holds the same in the order of commits.
     order: VecDeque<(u64, Ended)>,
-    /// How many reads are under way that began behind so many commits.
+    /// Counts the reads that are under way, by the number of commits that were done when they
+    /// began.
     reads: BTreeMap<u64, usize>,
 }
 
 impl Past {
-    /// By the commit that is to come.
+    /// Notes that something ends with the next commit, and that it would have lived until `until`.
     pub(crate) fn note(&mut self, ended: Ended, until: u64) {
         let commit = self.commits + 1;
         self.ended.insert(ended, (commit, until));
         self.order.push_back((commit, ended));
     }
 
-    /// Of what lives no more.
+    /// Tells whether something that lives no more was over at this moment.
     pub(crate) fn was_over(&self, ended: Ended, at: At) -> bool {
         self.ended.get(&ended).is_none_or(|(commit, until)| *commit <= at.commits || *until <= at.now)
     }
 
-    /// What was noted has come to be.
+    /// Counts the commit of what was noted.
     pub(crate) fn commit(&mut self) {
         self.commits += 1;
         self.forget();
     }
 
-    /// What was noted has not come to be.
+    /// Drops what was noted since the last commit, since its batch failed.
     pub(crate) fn undo(&mut self) {
         while let Some((_, ended)) = self.order.pop_back_if(|(commit, _)| *commit > self.commits) {
             self.ended.remove(&ended);
         }
     }
 
-    /// Returns how many commits are done, and remembers what ends from then on, until [`end_read`](Self::end_read).
+    /// Returns how many commits are done, and remembers what ends from then on, until
+    /// [`end_read`](Self::end_read).
     pub(crate) fn begin_read(&mut self) -> u64 {
         *self.reads.entry(self.commits).or_default() += 1;
         self.commits
@@ -75,7 +78,7 @@ impl Past {
         }
     }
 
-    /// Drops what ended before all reads that are under way.
+    /// Forgets what ended before all reads that are under way.
     fn forget(&mut self) {
         let first = self.reads.first_key_value().map_or(self.commits, |(commits, _)| *commits);
         while let Some((_, ended)) = self.order.pop_front_if(|(commit, _)| *commit <= first) {
@@ -100,7 +103,7 @@ mod tests {
         assert_eq!(kept(), 0);
         let (one, two) = (Moment::new(&living, &time), Moment::new(&living, &time));
         ends(2);
-        // Of a batch that fails.
+        // This end is of a batch that fails.
         ends(3);
         assert!(!one.is_over(2) && !one.is_over(3) && one.is_last());
         living.lock().past.undo();

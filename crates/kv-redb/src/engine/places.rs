@@ -1,4 +1,4 @@
-//! Which files are open in this process: the clients of one file share one engine.
+//! The files that are open in this process: the clients of one file share one engine.
 
 use super::{blocking::blocking, common::Engine, file};
 use crate::error;
@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 
 enum Place {
-    /// Open, with so many clients.
+    /// Open, with this number of clients.
     Open(Arc<Engine>, usize),
     /// About to be opened or closed; the channel ends, or says `true`, when that is over.
     Busy(watch::Receiver<bool>),
@@ -34,21 +34,22 @@ impl Client {
         Self { engine, open: AtomicBool::new(true) }
     }
 
-    /// The engine, while this is open.
+    /// Returns the engine, while this client is open.
     pub(crate) fn engine(&self) -> Result<&Arc<Engine>> {
         if self.open.load(Ordering::Acquire) { Ok(&self.engine) } else { Err(error::closed()) }
     }
 
-    /// Also when it is closed.
+    /// Returns the path of the file, also when this client is closed.
     pub(crate) fn path(&self) -> &Path {
         &self.engine.path
     }
 
-    /// Closes it; the end of the engine, if this was its last client.
+    /// Closes this client. If it was the last one, returns a channel that tells the end of the
+    /// engine.
     pub(crate) fn close(&self) -> Option<watch::Receiver<bool>> {
         let mut places = PLACES.lock();
         if !self.open.swap(false, Ordering::AcqRel) {
-            // Closed before: whoever closes again waits just the same.
+            // It was closed before: whoever closes it again waits just the same.
             return match places.get(&self.engine.path) {
                 Some(Place::Busy(gone)) => Some(gone.clone()),
                 _ => None,
@@ -76,12 +77,12 @@ impl Drop for Client {
     }
 }
 
-/// For the writer: its file can be opened again.
+/// Notes that a writer has ended, so that its file can be opened again.
 pub(super) fn gone(path: &Path) {
     PLACES.lock().remove(path);
 }
 
-/// Frees the place when opening fails or is never begun.
+/// A guard that frees the place when opening fails or is never begun.
 struct Opening {
     path: PathBuf,
     done: bool,

@@ -14,12 +14,12 @@ use kv_core::{
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use std::{ops::Bound, sync::Arc};
 
-/// What a page holds at most.
+/// The most items of one page.
 const ITEMS: usize = 1_000;
 /// A page takes no further entry when its values are this many bytes already.
 const BYTES: usize = 1 << 20;
 
-/// Why a read did not end.
+/// The reason why a read failed.
 #[derive(Debug)]
 pub(crate) enum Reading {
     Failed(redb::Error),
@@ -35,7 +35,8 @@ impl<E: Into<redb::Error>> From<E> for Reading {
 type Read<T> = std::result::Result<T, Reading>;
 
 impl Engine {
-    /// Reads from one snapshot. A read that meets a failed disk waits until the writer has opened the file again.
+    /// Reads from one snapshot. A read that meets a failed disk waits until the writer has opened
+    /// the file again.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         deadline: Deadline,
@@ -50,7 +51,8 @@ impl Engine {
                 let (engine, work) = (self.clone(), work.clone());
                 let permit = self.readers.clone().acquire_owned().await;
                 let once = move || {
-                    // Given back when the read has ended, also when its caller is gone.
+                    // The permit is given back when the read has ended, also when its caller is
+                    // gone.
                     let _permit = permit;
                     error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))))
                 };
@@ -76,7 +78,8 @@ impl Engine {
         let database = self.database();
         let database = database.as_ref().map_err(|e| Reading::Refused(e.clone()))?;
         loop {
-            // Before the snapshot: of what it has, nothing is judged by what came behind it.
+            // The moment is before the snapshot, and no commit is between them, so that nothing in
+            // the snapshot is judged by what came behind it.
             let at = Moment::new(&self.living, &self.time);
             let read = database.begin_read()?;
             if at.is_last() {
@@ -99,7 +102,8 @@ impl Snapshot {
         Ok(self.read.open_table(DATA)?)
     }
 
-    /// The value of a row, by its version or token where it is not in the row.
+    /// Returns the value of a row. A value that is not in the row is found by its version or
+    /// token.
     fn value(&self, number: u64, inline: Inline<'_>) -> Read<Bytes> {
         if let Some(value) = inline {
             return Ok(Bytes::copy_from_slice(value));
@@ -109,7 +113,8 @@ impl Snapshot {
         Ok(Bytes::copy_from_slice(value.value()))
     }
 
-    /// Whether a row is still there, be its end written yet or not: what has ended is gone at once.
+    /// Tells whether a row is still there. A row whose end has come is gone at once, even before
+    /// the writer has cleared it away.
     fn lives(&self, expiry: u64, lease: u64) -> bool {
         (expiry == 0 || expiry > self.at.now()) && (lease == 0 || !self.at.is_over(lease))
     }
@@ -149,7 +154,7 @@ impl Snapshot {
         Ok(Some(Holder::new(token, self.value(token, value)?)))
     }
 
-    /// One page of what lies below the directory, behind this place.
+    /// Returns one page of what lies below the directory, behind this place.
     pub(crate) fn list(
         &self,
         prefix: &str,
@@ -167,7 +172,8 @@ impl Snapshot {
             Some(place) if place > base => Bound::Excluded(place),
             _ => Bound::Included(base.clone()),
         };
-        // Each round ends with the directory, or with a child directory to be jumped over.
+        // Each round ends with the directory, or at a child directory, which the next round jumps
+        // over.
         'seek: loop {
             let from = start.as_ref().map(String::as_str);
             for row in data.range::<&str>((from, Bound::Unbounded))? {

@@ -1,4 +1,5 @@
-//! What the writer keeps in memory: who holds and waits for locks, which leases live, what ends next.
+//! The state that the writer keeps in memory: the holders and contenders of locks, the leases that
+//! live, and what ends next.
 
 use super::{
     format::Stored,
@@ -18,20 +19,20 @@ use tokio::sync::oneshot;
 /// The holder of a lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// The acquisition; 0 for that of an earlier process.
+    /// The number of the acquisition; 0 for one of an earlier process.
     pub(crate) id: u64,
     pub(crate) token: u64,
     pub(crate) ttl: u64,
     pub(crate) until: u64,
 }
 
-/// One who waits for a lock.
+/// A contender that waits for a lock.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) id: u64,
     pub(crate) ttl: u64,
     pub(crate) value: Bytes,
-    /// For the token.
+    /// Tells the token once the lock is granted.
     pub(crate) granted: oneshot::Sender<kv_core::Result<u64>>,
 }
 
@@ -42,18 +43,18 @@ pub(crate) struct Leased {
     pub(crate) until: u64,
 }
 
-/// What a change in memory replaced, for a batch that is not committed.
+/// The state that a change in memory replaced, for a batch that is not committed.
 #[derive(Debug)]
 pub(crate) enum Replaced {
     Lock(Arc<str>, Option<Held>),
     Lease(u64, Option<Leased>),
-    /// Whether keys of a lease that is over were still to be cleared away.
+    /// Tells whether the lease, which is over, still had keys to clear away.
     Rest(u64, bool),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// The last number given out: version, token or stamp of a batch.
+    /// The last number that was given out: a version, a token or the stamp of a batch.
     pub(crate) counter: u64,
     pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
     /// The first expiry of a key.
@@ -61,19 +62,19 @@ pub(crate) struct State {
     living: Shared,
 }
 
-/// What lives, in reach of those who renew it: a renewal must not wait for a commit, which a slow disk or a large value
-/// makes longer than a TTL.
+/// The locks and leases that live, in reach of those who renew them: a renewal must not wait for a
+/// commit, which a slow disk or a large value makes longer than a TTL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared(Arc<Mutex<Living>>);
 
 impl Shared {
-    /// Never kept over anything that blocks.
+    /// Locks the state. The guard is never kept over anything that blocks.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Living> {
         self.0.lock()
     }
 }
 
-/// Locks that are held and leases. Only the writer grants and ends them.
+/// The locks that are held, and the leases. Only the writer grants and ends them.
 #[derive(Debug, Default)]
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
@@ -86,8 +87,9 @@ pub(crate) struct Living {
 }
 
 impl State {
-    /// Locks and leases that the file has when it is opened are over: it is for one process at a time, so whoever had them
-    /// is gone. Nobody sees them from now on, and the first batches clear them away, when there is space for it.
+    /// Makes the state of a file that is opened. The locks and leases in the file are over: a file
+    /// is for one process at a time, so whoever had them is gone. Nobody sees them from now on,
+    /// and the first batches clear them away, when there is space for it.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
         let state = Self { counter, first_expiry, ..Self::default() };
@@ -107,7 +109,7 @@ impl State {
         self.counter
     }
 
-    /// When there is something to be ended or cleared away next.
+    /// Returns the moment at which something is to be ended or cleared away next.
     pub(crate) fn due(&self) -> Option<u64> {
         let living = self.living();
         let lease = living.lease_expiries.first().map(|(at, _)| at);
@@ -126,27 +128,27 @@ impl State {
 }
 
 impl Living {
-    /// A lease whose time is over: from this `now` on nothing renews it.
+    /// Returns a lease whose time is over: from this `now` on nothing renews it.
     pub(crate) fn ended_lease(&self, now: u64) -> Option<u64> {
         self.lease_expiries.first().filter(|(at, _)| *at <= now).map(|(_, lease)| *lease)
     }
 
-    /// As [`ended_lease`](Self::ended_lease), a lock.
+    /// Returns a lock whose time is over, as [`ended_lease`](Self::ended_lease) does a lease.
     pub(crate) fn ended_lock(&self, now: u64) -> Option<Arc<str>> {
         self.lock_expiries.first().filter(|(at, _)| *at <= now).map(|(_, name)| name.clone())
     }
 
-    /// Whether a lease lives, for the writer.
+    /// Tells whether a lease lives at this moment, as the writer sees it.
     pub(crate) fn lives(&self, lease: u64, now: u64) -> bool {
         self.leases.get(&lease).is_some_and(|life| life.until > now)
     }
 
-    /// Who holds a lock, for the writer.
+    /// Returns the holder of a lock at this moment, as the writer sees it.
     pub(crate) fn holder(&self, name: &str, now: u64) -> Option<Held> {
         self.holders.get(name).filter(|held| held.until > now).copied()
     }
 
-    /// A lease whose keys are still to be cleared away.
+    /// Returns a lease whose keys are still to be cleared away.
     pub(crate) fn rest(&self) -> Option<u64> {
         self.rest.first().copied()
     }
@@ -156,8 +158,8 @@ impl Living {
         Replaced::Rest(lease, was_left)
     }
 
-    /// Whether a lease was over at this moment: its time had passed, so that nothing renewed it, though its end may not
-    /// have been written; or its end was.
+    /// Tells whether a lease was over at this moment: its end was written, or its time had passed,
+    /// after which nothing renews it.
     pub(crate) fn is_over(&self, lease: u64, at: At) -> bool {
         match self.leases.get(&lease) {
             Some(life) => life.until <= at.now,
@@ -165,7 +167,7 @@ impl Living {
         }
     }
 
-    /// As [`is_over`](Self::is_over), of this holder of a lock.
+    /// Tells whether this holder of a lock had lost it, by the rule of [`is_over`](Self::is_over).
     pub(crate) fn has_lost(&self, name: &str, token: u64, at: At) -> bool {
         match self.holders.get(name) {
             Some(held) if held.token == token => held.until <= at.now,
@@ -173,7 +175,8 @@ impl Living {
         }
     }
 
-    /// What a batch makes of the holder of a lock.
+    /// Replaces the holder of a lock within a batch, and notes the end of the one before for reads
+    /// that are under way.
     pub(crate) fn hands_on(&mut self, name: &Arc<str>, held: Option<Held>) -> Replaced {
         if let Some(before) = self.holders.get(name) {
             self.past.note(Ended::Lock(before.token), before.until);
@@ -181,7 +184,7 @@ impl Living {
         self.set_holder(name, held)
     }
 
-    /// What a batch makes of a lease that ends.
+    /// Ends a lease within a batch, and notes its end for reads that are under way.
     pub(crate) fn ends(&mut self, lease: u64) -> Replaced {
         if let Some(life) = self.leases.get(&lease) {
             self.past.note(Ended::Lease(lease), life.until);
@@ -217,14 +220,16 @@ impl Living {
         Replaced::Lease(lease, old)
     }
 
-    /// Has a lease live for its whole TTL from `now` on; `false` when it has ended, be it noted yet or not.
+    /// Prolongs a lease to its whole TTL from `now` on; `false` when it has ended, whether its end
+    /// is written yet or not.
     pub(crate) fn renew_lease(&mut self, lease: u64, now: u64) -> bool {
         let Some(&life) = self.leases.get(&lease).filter(|life| life.until > now) else { return false };
         self.set_lease(lease, Some(Leased { until: now.saturating_add(life.ttl), ..life }));
         true
     }
 
-    /// As [`renew_lease`](Self::renew_lease), of what this acquisition holds.
+    /// Does the same as [`renew_lease`](Self::renew_lease) for the lock that this acquisition
+    /// holds.
     pub(crate) fn renew_lock(&mut self, name: &Arc<str>, id: u64, now: u64) -> bool {
         let held = self.holders.get(name).filter(|held| held.id == id && held.until > now);
         let Some(&held) = held else { return false };
@@ -232,7 +237,7 @@ impl Living {
         true
     }
 
-    /// Has what was granted live from `now` on, when its commit is done.
+    /// Counts a commit, and lets the lives that it granted begin at `now`.
     pub(crate) fn begin(&mut self, changed: &[Replaced], now: u64) {
         self.past.commit();
         for change in changed {

@@ -1,10 +1,10 @@
-//! Time on one scale: milliseconds of the wall clock as it was when the file was opened, counted on from there by a clock
-//! that does not jump.
+//! Time on one scale: milliseconds of the wall clock as it was when the file was opened, counted
+//! on from there by a clock that does not jump.
 
 use kv_core::backend::{Clock, Instant};
 use std::time::{Duration, SystemTime};
 
-/// What is added to a key's TTL, so that the time that its commit takes is not taken from it.
+/// The time that is added to a key's TTL, so that its commit takes nothing from the TTL.
 pub(crate) const SLACK: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
@@ -15,7 +15,8 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    /// From now on; never before `seen`, the last time that the file knows, if the wall clock went back.
+    /// Begins the scale now, but not before `seen`, the last time that the file knows, if the wall
+    /// clock went back.
     pub(crate) fn new(clock: Clock, seen: u64) -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { start: clock.now(), wall: millis(wall).max(seen), clock }
@@ -29,7 +30,7 @@ impl Time {
         self.wall.saturating_add(millis(self.clock.now().since(self.start)))
     }
 
-    /// The first moment at which [`now`](Self::now) is not before `at`.
+    /// Returns the first moment at which [`now`](Self::now) is not before `at`.
     pub(crate) fn instant(&self, at: u64) -> Instant {
         self.start + Duration::from_millis(at.saturating_sub(self.wall))
     }

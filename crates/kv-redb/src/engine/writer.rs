@@ -1,5 +1,5 @@
-//! The one thread that writes: takes all jobs that wait, does them in one transaction, commits it, tells the watches,
-//! answers the callers.
+//! The one thread that writes: it takes all jobs that wait, does them in one transaction, commits
+//! it, tells the watches, and answers the callers.
 
 use super::{
     batch::{Batch, Trace},
@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 const JOBS: usize = 1_024;
 /// A batch takes no further job when it writes this many bytes already.
 const BYTES: usize = 16 << 20;
-/// How long the writer waits after a failure before it tries again on its own.
+/// The time that the writer waits after a failure before it tries again without a caller's job.
 const PAUSE: Duration = Duration::from_secs(1);
 
 type Jobs = VecDeque<Box<dyn Job>>;
@@ -35,11 +35,12 @@ pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
     pub(crate) jobs: mpsc::Receiver<Box<dyn Job>>,
     pub(crate) state: State,
-    /// A batch of which it is not known whether it was committed.
+    /// Holds a batch of which it is not known whether it was committed.
     pub(crate) doubt: Option<Doubt>,
-    /// Not before this moment is anything tried that no caller asked for.
+    /// Holds the moment before which nothing is tried that no caller asked for.
     pub(crate) pause: Option<Instant>,
-    /// Whether the last batch found no space: then what makes room goes first, and on its own.
+    /// Tells whether the last batch found no space. Then jobs that make room go first, and every
+    /// other job is a batch of its own.
     pub(crate) full: bool,
     /// The last field: who waits for a job or a lock learns of the end before the file is free.
     pub(crate) _end: End,
@@ -67,7 +68,7 @@ pub(crate) struct Doubt {
 }
 
 impl Writer {
-    /// Until the engine is stopped; what is queued then is done first.
+    /// Runs until the engine is stopped. Jobs that are queued then are done first.
     pub(crate) async fn run(mut self) {
         let engine = self.engine.clone();
         let mut waiting = Vec::with_capacity(JOBS);
@@ -89,7 +90,8 @@ impl Writer {
             }
             if waiting.is_empty() {
                 self.clear();
-                // Between two yields tokio hands out only so many messages: without one the queue would seem empty.
+                // Between two yields tokio hands out only a limited number of messages: without a
+                // yield the queue would seem empty.
                 tokio::task::yield_now().await;
             } else {
                 self.turn(waiting.drain(..).collect());
@@ -102,7 +104,8 @@ impl Writer {
         self.turn(waiting.into());
     }
 
-    /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for more than one batch.
+    /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for
+    /// more than one batch.
     fn clear(&mut self) {
         let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
         if due && !self.is_pausing() {
@@ -170,7 +173,7 @@ impl Writer {
             }
             jobs.into_iter().for_each(|job| job.answer(Ok(())));
             for (granted, token) in owed {
-                // Who is gone meanwhile gives it back by its own hand.
+                // A contender that is gone meanwhile gives the lock back itself.
                 let _ = granted.send(Ok(token));
             }
             return;
@@ -202,7 +205,7 @@ impl Writer {
         if trace.stamp.is_some() { Ok(write.commit()?) } else { Ok(write.abort()?) }
     }
 
-    /// For a read that failed: opens the file again, if it is the file that fails.
+    /// Opens the file again for a read that failed, if it is the file that fails.
     fn look(&mut self) {
         let serves = match self.engine.database().as_ref() {
             Ok(database) => {
@@ -217,20 +220,22 @@ impl Writer {
         self.engine.looked.send_modify(|times| *times += 1);
     }
 
-    /// Opens the file again after a failure, and settles what became of the last batch: whether it may have happened.
+    /// Opens the file again after a failure, and settles what became of the last batch; returns
+    /// whether it may have happened.
     ///
-    /// redb serves nothing after an error of the disk until the file is opened anew, which finds the last commit that is
-    /// whole.
+    /// redb serves nothing after an error of the disk until the file is opened anew, which finds
+    /// the last commit that is whole.
     fn mend(&mut self) -> bool {
         let engine = &self.engine;
-        // Reads wait here. The old one has to go first: it holds the file's lock.
+        // Reads wait here. The old database has to go first, since it holds the file's lock.
         let mut slot = engine.database_mut();
         *slot = Err(error::closed());
         let opened = error::caught(&engine.path, || {
             engine.check_place()?;
             let mut database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             if self.full {
-                // An orderly end cuts off the pages that the failed batch had got, which leaves room for deleting.
+                // Closing it in order cuts off the pages that the failed batch had got, which
+                // leaves room for deleting.
                 drop(database);
                 database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
             }
@@ -251,7 +256,7 @@ impl Writer {
         let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
         let happened = stamp == Some(counter);
         if happened {
-            // Nobody was told of what it grants.
+            // Nobody was told what this batch grants, so no life begins now.
             self.state.living().begin(&[], engine.time.now());
             engine.tell(&events);
         } else {
@@ -261,7 +266,7 @@ impl Writer {
     }
 }
 
-/// The counter, and the first expiry.
+/// Reads the counter and the first expiry.
 fn stored(database: &Database) -> Result<(u64, Option<u64>), redb::Error> {
     let read = database.begin_read()?;
     let counter = read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value());

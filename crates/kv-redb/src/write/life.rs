@@ -1,4 +1,4 @@
-//! How long a put has its key live.
+//! The life that a put gives its key.
 
 use crate::{core, engine::Lives, lease};
 use kv_core::{Result, driver::PutOptions};

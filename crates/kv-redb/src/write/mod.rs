@@ -14,7 +14,7 @@ use kv_core::{
 };
 use life::lives;
 
-/// Puts a value, if what is there is as expected.
+/// Puts a value, if its precondition is true.
 pub(crate) async fn put(
     core: &Core,
     key: &Key,
@@ -28,7 +28,7 @@ pub(crate) async fn put(
     Ok(Written::new(version, ttl))
 }
 
-/// Deletes the key, if what is there is as expected; tells whether it was there.
+/// Deletes the key, if its precondition is true; tells whether the key was there.
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.whole(key);
     core.write(options.deadline, 0, move |batch| batch.delete(&name, expect)).await

@@ -1,4 +1,4 @@
-//! Transactions: all conditions are looked at and all writes done in one commit.
+//! Transactions: all conditions are checked, and all writes done, in one commit.
 
 use super::life::lives;
 use crate::{
@@ -11,7 +11,7 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// A condition, with its name whole.
+/// A condition, by the whole name.
 enum Check {
     Version(Arc<str>, Version),
     Exists(Arc<str>),
@@ -19,7 +19,7 @@ enum Check {
     Held(Arc<str>, u64),
 }
 
-/// A write, with its name whole and its options read.
+/// A write, by the whole name, with its options read.
 enum Step {
     Put(Arc<str>, Bytes, Lives, Option<Duration>),
     Delete(Arc<str>),
@@ -68,7 +68,7 @@ fn run(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done<Deci
             Err(e) => return Ok(Err(e)),
         }
     }
-    // All that can be refused is, before the first write.
+    // All that can be refused is refused before the first write.
     for step in &steps {
         if let Step::Put(name, _, lives, _) = step
             && let Err(e) = batch.version(name)?.and_then(|_| batch.may_live(*lives))

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 #[derive(Clone)]
 pub(crate) struct File {
     folder: Arc<TempDir>,
-    /// Never closed, so that the file stays open between the cases.
+    /// This client is never closed, so that the file stays open between the cases.
     _kept: Kv,
 }
 
@@ -48,8 +48,9 @@ impl Harness for File {
 }
 
 impl File {
-    /// A client for which the name is `PREFIX` and a key. Names that no key ends are such as nobody can write here: the
-    /// file is open in this process, and no tool of redb's own knows of tables like ours.
+    /// Returns a client and a key that make up the name: the prefix of the one, and the other. A
+    /// name that does not end in a key cannot be written here: the file is open in this process,
+    /// and redb has no tool of its own that knows tables like these.
     async fn around(&self, name: &str) -> Option<(Kv, Key)> {
         let (at, _) = name.char_indices().rev().find(|(at, _)| Key::from_stored(&name[*at..]).is_some())?;
         let kv =
@@ -58,7 +59,7 @@ impl File {
     }
 }
 
-/// What knows nothing of the prefix: clients of other ones.
+/// The foreign tool: clients of other prefixes.
 #[async_trait]
 impl Foreign for File {
     async fn put(&self, name: &str, value: Bytes) {

@@ -1,4 +1,4 @@
-//! Follows a stream's shards, each to its end, and then what comes after it.
+//! Follows a stream's shards: reads each to its end, and then its children.
 
 use crate::{
     client::backoff,
@@ -23,29 +23,32 @@ use std::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-/// How often a shard is asked for records. Each shard may be read by two processes, each five times
-/// a second.
+/// Sets the pause between two requests for records of one shard. The service lets two processes
+/// read a shard, each five times a second.
 const POLL: Duration = Duration::from_millis(200);
-/// So many records at once: there may be more already.
+/// The number of records in one answer from which on there may be more at once.
 const MANY: usize = 500;
-/// How often the shards are listed while one has ended whose children are not listed yet.
+/// Sets the pause between two listings of the shards, while a shard has ended whose children are
+/// not listed yet.
 const LIST: Duration = Duration::from_millis(500);
-/// How often they are listed anyway: of two children of one shard, the other may be listed later.
+/// Sets the pause between listings at other times: of two children of one shard, the service may
+/// list one later than the other.
 const LIST_ANYWAY: Duration = Duration::from_secs(30);
-/// So long after the end of a shard they are listed with every look.
+/// The time after the end of a shard in which every look lists the shards.
 const LATELY: Duration = Duration::from_secs(60);
-/// How often one looks whether it still is the table's stream: a table that was deleted and made
-/// anew has another.
+/// Sets the pause between two checks that the stream is still the table's: a table that was
+/// deleted and made anew has another stream.
 const LOOK: Duration = Duration::from_secs(5);
-/// So long a stream may be off, as it is while its view is changed, before watches end.
+/// The time that a stream may be off, as it is while its view is changed, before watches end.
 const OFF: Duration = Duration::from_secs(60);
 
-/// Why a request to the stream failed.
+/// The reason why a request to the stream failed.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// What is to be read is gone: more than 24 hours old, or the iterator more than 15 minutes.
+    /// The records are gone, since they are more than 24 hours old, or the iterator is, which the
+    /// service drops after 15 minutes.
     Gap,
-    /// The stream is switched off, and why that matters.
+    /// The stream is switched off; this is the error of watches.
     Off(Error),
     Failed(Failure),
 }
@@ -56,7 +59,7 @@ impl From<Failure> for ReadError {
     }
 }
 
-/// Where one begins to read a shard.
+/// The place in a shard from which it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// Behind its newest record.
@@ -64,41 +67,43 @@ pub(crate) enum Begin {
     TrimHorizon,
 }
 
-/// What was read: records, and where to go on; nowhere at the end of a shard.
+/// The records of one answer, and the iterator for the next request; `None` at the end of a shard.
 pub(crate) type Read<R> = (Vec<R>, Option<String>);
 
 /// The stream of a table.
 pub(crate) trait ShardSource: Send + Sync + 'static {
     type Record: Send + 'static;
 
-    /// Finds the stream: what was known of it may be of the past. Another than before is a gap.
+    /// Finds the stream, since what was known of it may be out of date. A stream other than the
+    /// one before is a gap, unless `anew` is set.
     fn find(&self, anew: bool) -> impl Future<Output = Result<(), ReadError>> + Send;
-    /// All shards, those that are closed too.
+    /// Lists all shards, closed ones too.
     fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, ReadError>> + Send;
     fn iterator(&self, shard: &str, begin: Begin) -> impl Future<Output = Result<String, ReadError>> + Send;
     fn records(&self, iterator: &str) -> impl Future<Output = Result<Read<Self::Record>, ReadError>> + Send;
 }
 
-/// Who is told what the stream says.
+/// The receiver of what the stream says.
 pub(crate) trait RecordHandler<R>: Send + Sync + 'static {
-    /// From here on every record is told.
+    /// Notes that from here on every record is told.
     fn live(&self);
-    /// A record, behind those of the same key that came before it.
+    /// Takes a record; those of the same key come in their order.
     fn record(&self, record: R);
-    /// The stream could not be read for a while, or not whole: read what is there.
+    /// Notes that the stream could not be read for a while, or not as a whole, so that watches
+    /// have to read what is there.
     fn missed(&self);
 }
 
-/// What is ridden out.
+/// The state of an outage that the follower rides out.
 struct Ride {
     backoff: Backoff,
     outage: Outage,
     off: Option<Instant>,
-    /// The stream was followed before.
+    /// Tells whether the stream was followed before.
     again: bool,
 }
 
-/// Follows the stream until something is in the way that is known to last.
+/// Follows the stream until an error that is known to last.
 pub(crate) async fn follow<S: ShardSource>(
     source: Arc<S>,
     sink: Arc<impl RecordHandler<S::Record>>,
@@ -185,8 +190,8 @@ async fn follow_once<S: ShardSource>(
     }
 }
 
-/// Begins at the newest record of every line of shards, and has read once from there: so the
-/// positions are fixed.
+/// Begins at the newest record of every line of shards, and reads once from there, which fixes the
+/// positions.
 async fn begin<S: ShardSource>(
     source: &Arc<S>,
     sink: &Arc<impl RecordHandler<S::Record>>,
@@ -222,8 +227,8 @@ async fn read<S: ShardSource>(
     Ok(id)
 }
 
-/// Asks until there is an answer. When the service was away one begins anew, for it may have come
-/// back as an older copy of itself.
+/// Asks until there is an answer. If the service was away, the answer is a gap, so that reading
+/// begins anew: the service may have come back as an older copy of itself.
 async fn patiently<T, F>(ask: impl Fn() -> F + Sync) -> Result<T, ReadError>
 where
     F: Future<Output = Result<T, ReadError>> + Send,

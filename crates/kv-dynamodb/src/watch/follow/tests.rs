@@ -1,4 +1,4 @@
-//! The follower on a stream whose shards close and split, which no emulator has.
+//! The follower, on a stream whose shards close and split, which no emulator has.
 
 use super::*;
 use kv_core::{ErrorKind, backend::retry::Effect};
@@ -7,15 +7,15 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-/// A key, and the how-manieth of its writes.
+/// A key, and the number of the write.
 type Record = (u32, u32);
 
 #[derive(Default)]
 struct World {
     shards: Vec<Kept>,
-    /// The listing lags so many shards behind.
+    /// The number of newest shards that the listing leaves out.
     unlisted: usize,
-    /// The next answers to requests for records.
+    /// The errors that the next requests for records get.
     errors: Vec<ReadError>,
     off: bool,
     writes: u32,
@@ -23,7 +23,7 @@ struct World {
 
 struct Kept {
     shard: Shard,
-    /// The keys whose remainder by the first is the second.
+    /// The keys of the shard: their remainder by the first number is the second.
     keys: (u32, u32),
     records: Vec<Record>,
     closed: bool,
@@ -36,7 +36,7 @@ impl World {
         self.shards.push(Kept { shard: Shard { id, parent }, keys, records: Vec::new(), closed: false });
     }
 
-    /// Closes one; it goes on in one child, or in two.
+    /// Closes a shard, which goes on in one child, or in two.
     fn close(&mut self, at: usize, splits: bool) {
         self.shards[at].closed = true;
         let (of, rest) = self.shards[at].keys;
@@ -151,7 +151,7 @@ impl Followed {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        // Of the paused clock's time.
+        // This time is that of the paused clock.
         let came = tokio::time::timeout(Duration::from_secs(600), waiting).await;
         assert!(came.is_ok(), "told of {} records", self.ear.0.lock().unwrap().records.len());
     }
@@ -172,7 +172,7 @@ fn one_shard() -> World {
     world
 }
 
-/// Each key's writes in their order, none missing, none twice.
+/// Checks that each key's writes are told in their order, none missing, none twice.
 fn assert_whole(told: &[Record], from: u32, to: u32) {
     let mut keys = BTreeMap::<u32, Vec<u32>>::new();
     told.iter().for_each(|(key, n)| keys.entry(*key).or_default().push(*n));
@@ -202,7 +202,7 @@ async fn shards_are_followed_through_closes_and_splits() {
             (0..50).for_each(|n| world.write(n * 5 % 16));
         }
         if round % 3 == 0 {
-            // Else several generations close before anyone looks.
+            // Otherwise several generations of shards close before anyone looks.
             followed.has_told((round + 1) * 100).await;
         }
     }
@@ -267,7 +267,7 @@ async fn an_outage_is_told_once_and_a_pause_not_at_all() {
     let failed =
         |is_silent| Failure { is_silent, ..Failure::new(Effect::None, ErrorKind::Unavailable, "away") };
     let followed = Followed::new(one_shard()).await;
-    // The service itself asks for a pause: no outage.
+    // The service itself asks for a pause, which is no outage.
     followed.world().errors.extend((0..3).map(|_| ReadError::Failed(failed(false))));
     followed.world().write(1);
     followed.has_told(1).await;

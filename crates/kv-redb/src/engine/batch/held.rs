@@ -32,7 +32,7 @@ impl Batch<'_> {
         Ok(Ok(lives))
     }
 
-    /// Ends leases that are over, and clears away their keys, as far as there is room.
+    /// Ends leases that are over, and clears away their keys, as far as this batch has room.
     pub(super) fn sweep_leases(&mut self) -> Redb<()> {
         while self.room > 0 {
             let (rest, ended) = {
@@ -48,7 +48,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Nobody sees its keys any more, wherever they are still to be cleared away.
+    /// Ends a lease. Nobody sees its keys any more, also those that are still to be cleared away.
     fn end_lease(&mut self, lease: u64) -> Redb<()> {
         let old = self.state.living().ends(lease);
         self.trace.replaced.push(old);
@@ -65,7 +65,8 @@ impl Batch<'_> {
                 self.leased.remove((lease, &**name))?;
             }
         }
-        // Until the last is gone its row stays, for who opens the file next.
+        // The lease's row stays until its last key is gone, for the process that opens the file
+        // next.
         let is_left = names.len() == self.room;
         if !is_left {
             self.leases.remove(lease)?;
@@ -79,7 +80,7 @@ impl Batch<'_> {
     }
 }
 
-/// The number of a lock's value that is not in its row.
+/// Returns the number under which a lock's value is kept that is not in its row.
 fn large((token, _, value): (u64, u64, Inline<'_>)) -> Option<u64> {
     value.is_none().then_some(token)
 }
@@ -137,7 +138,7 @@ impl Batch<'_> {
         if over { self.hand_on(name) } else { Ok(()) }
     }
 
-    /// Gives the lock to who waits first, or frees it.
+    /// Gives the lock to the first contender that still waits, or frees it.
     pub(super) fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
         let next = self.state.queues.get_mut(name).and_then(|queue| {
             std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
@@ -163,7 +164,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Gives back what the acquisition has: its place in the line, or the lock, of which it tells.
+    /// Gives back what the acquisition has: its place in the queue, or the lock; returns whether
+    /// it was the lock.
     pub(crate) fn release(&mut self, name: &Arc<str>, id: u64) -> Done<bool> {
         self.settle(name)?;
         let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);

@@ -1,4 +1,4 @@
-//! What happens within one transaction of the writer.
+//! The work within one transaction of the writer.
 
 mod held;
 
@@ -13,17 +13,18 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// What a job gives: the outer error ends the whole batch, the inner one is this caller's answer.
+/// The result of a job: the outer error ends the whole batch, the inner one is the answer to this
+/// job's caller.
 pub(crate) type Done<T> = std::result::Result<Result<T>, redb::Error>;
 type Redb<T> = std::result::Result<T, redb::Error>;
-/// The token that one who waited is to be told.
+/// A contender's channel, and the token that it is to be told.
 pub(crate) type Owed = (oneshot::Sender<Result<u64>>, u64);
 
-/// What one batch clears away of locks, of keys of leases, and of expired keys, so that no caller waits for all of a
-/// million. Of what is left nobody sees anything.
+/// The most that one batch clears away of each: locks, keys of leases, expired keys. So no caller
+/// waits until a million of them are cleared away; nobody sees those that are left.
 const SWEPT: usize = 1_000;
 
-/// How long a key lives.
+/// The life of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lives {
     Always,
@@ -31,10 +32,10 @@ pub(crate) enum Lives {
     Under(u64),
 }
 
-/// How an acquisition went.
+/// The result of an acquisition.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// With the token.
+    /// The lock is held, with this token.
     Granted(u64),
     Busy,
     InLine(oneshot::Receiver<Result<u64>>),
@@ -52,25 +53,25 @@ pub(crate) struct Batch<'t> {
     state: &'t mut State,
     trace: &'t mut Trace,
     now: u64,
-    /// How many more keys of leases it clears away.
+    /// Counts how many more keys of leases this batch may clear away.
     room: usize,
 }
 
-/// What a batch leaves outside of its transaction.
+/// The results of a batch outside of its transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    /// Whether there is something to commit.
+    /// Tells whether there is something to commit.
     changed: bool,
     /// The counter of the commit, once there is one to make.
     pub(crate) stamp: Option<u64>,
-    /// Puts and deletes of keys.
+    /// Counts puts and deletes of keys.
     pub(crate) writes: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) replaced: Vec<Replaced>,
     pub(crate) owed: Vec<Owed>,
 }
 
-/// What a row that is gone had besides its value.
+/// The fields of a row, without its value.
 #[derive(Clone, Copy)]
 struct Old {
     version: u64,
@@ -107,7 +108,7 @@ impl<'t> Batch<'t> {
         })
     }
 
-    /// Ends what is over, and clears away what is left of it.
+    /// Ends the locks, leases and keys that are over, and clears away what is left of them.
     pub(crate) fn sweep(&mut self) -> Redb<()> {
         for _ in 0..SWEPT {
             let ended = self.state.living().ended_lock(self.now);
@@ -124,7 +125,8 @@ impl<'t> Batch<'t> {
                 break;
             }
             if !self.remove(&name)? {
-                // An index without its key: nothing of ours writes that, and it must not stop the sweep.
+                // This is an index without its key: nothing of ours writes that, and it must not
+                // stop the sweep.
                 self.expiry.remove((at, &*name))?;
                 self.trace.changed = true;
             }
@@ -136,7 +138,7 @@ impl<'t> Batch<'t> {
         Ok(self.expiry.first()?.map(|(row, _)| (row.value().0, row.value().1.to_owned())))
     }
 
-    /// Notes what has to be in the same commit, if there is one to make.
+    /// Writes the counter and the time into the same commit, if there is one to make.
     pub(crate) fn finish(mut self) -> Redb<()> {
         if self.trace.changed {
             self.state.first_expiry = self.first_expiry()?.map(|(at, _)| at);
@@ -151,8 +153,9 @@ impl<'t> Batch<'t> {
 
 /// Keys.
 impl Batch<'_> {
-    /// The version of a key that is there, to be compared or replaced. One that is over is cleared away; one that was
-    /// never given out is damage, which the next version would not be above.
+    /// Returns the version of a key that is there, to be compared or replaced. A key that is over
+    /// is cleared away. A version that was never given out is damage, since the next version would
+    /// not be above it.
     pub(crate) fn version(&mut self, name: &str) -> Done<Option<Version>> {
         let found = self.data.get(name)?.map(|row| Old::of(row.value()));
         Ok(match found {
@@ -173,13 +176,13 @@ impl Batch<'_> {
         })
     }
 
-    /// Whether reads see nothing of the row any more.
+    /// Tells whether reads see nothing of the row any more.
     fn is_over(&self, old: Old) -> bool {
         let leaseless = old.lease != 0 && !self.state.living().lives(old.lease, self.now);
         (old.expiry != 0 && old.expiry <= self.now) || leaseless
     }
 
-    /// Whether a put may live like this.
+    /// Refuses a put under a lease that has ended.
     pub(crate) fn may_live(&self, lives: Lives) -> Result<()> {
         match lives {
             Lives::Under(lease) if !self.state.living().lives(lease, self.now) => Err(Error::new(
@@ -220,7 +223,7 @@ impl Batch<'_> {
 
     pub(crate) fn delete(&mut self, name: &str, expect: Expect) -> Done<bool> {
         let found = match self.version(name)? {
-            // It goes whatever its version is.
+            // The key goes, whatever its version is.
             Err(_) if expect == Expect::Anything => return self.remove(name).map(Ok),
             found => found.and_then(|found| expect.check(found).map(|()| found)),
         };
@@ -230,7 +233,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Deletes what begins with `start` and is a key; how many there were.
+    /// Deletes the keys whose names begin with `start`; returns how many of them lived.
     pub(crate) fn delete_below(&mut self, start: &str, is_key: impl Fn(&str) -> bool) -> Redb<u64> {
         let mut names = Vec::new();
         for row in self.data.range(start..)? {
@@ -272,7 +275,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Keeps a value that its row does not have, by the version or token that is the last number given out.
+    /// Keeps a value that its row does not have, by its version or token, which is the last number
+    /// that was given out.
     fn keep_large(&mut self, number: u64, value: &[u8]) -> Redb<()> {
         if inline(value).is_none() {
             self.large.insert(number, value)?;

@@ -1,4 +1,5 @@
-//! Many keys, leases or locks that end together: what callers ask for meanwhile does not wait for all of them.
+//! Many keys, leases or locks that end together: calls meanwhile do not wait until all of them are
+//! cleared away.
 
 use super::{LONG, Opened, TEN, opened, opened_in};
 use crate::{
@@ -18,7 +19,7 @@ use std::{
 use tempfile::TempDir;
 
 const MANY: u64 = 20_000;
-/// Of the twenty commits that clear them away: so many are done meanwhile, at most.
+/// The most commits that may be done meanwhile, of the twenty that clear them away.
 const FEW: u64 = 10;
 
 impl Opened {
@@ -34,7 +35,7 @@ impl Opened {
         .await
     }
 
-    /// A lease that nobody renews, with many keys.
+    /// Grants a lease that nobody renews, with many keys.
     async fn lease_of_many(&self) -> Result<u64> {
         let lease = self.client.engine()?.next_id();
         self.job(move |batch| batch.grant_lease(lease, TEN).map(Ok)).await?;
@@ -42,7 +43,7 @@ impl Opened {
         Ok(lease)
     }
 
-    /// The end of all its clients.
+    /// Closes all clients; returns the engine and the folder.
     async fn close(self) -> Result<(Arc<Engine>, TempDir)> {
         let engine = self.client.engine()?.clone();
         self.client.close();
@@ -65,7 +66,8 @@ impl Opened {
         Ok(())
     }
 
-    /// That nothing is seen of the many, while they are cleared away, and that nobody waits for that.
+    /// Checks that nothing is seen of the many keys while they are cleared away, and that nobody
+    /// waits for that.
     async fn is_served(&self) -> Result<()> {
         let before = self.commits()?;
         self.kv.put("other", "v").await?;
@@ -82,7 +84,7 @@ fn last() -> String {
     format!("many/{}", MANY - 1)
 }
 
-/// A watch of the many that has seen them all.
+/// Returns a watch of the many keys that has seen them all.
 async fn watched(store: &Opened) -> Result<(Watch, BTreeSet<Key>)> {
     let (mut watch, mut there) = (store.kv.watch_tree("many").await?, BTreeSet::new());
     while let WatchEvent::Put(entry) = next(&mut watch).await? {
@@ -105,7 +107,7 @@ async fn next(watch: &mut Watch) -> Result<WatchEvent> {
     tokio::time::timeout(LONG, watch.next()).await.expect("an event in time").expect("it goes on")
 }
 
-/// The watch hears of the end of each, and of the one that is put anew.
+/// Checks that the watch is told the end of each key, and the one that is put anew.
 async fn hears_of_all(mut watch: Watch, mut there: BTreeSet<Key>) -> Result<()> {
     while there.len() > 1 {
         match next(&mut watch).await? {
@@ -140,7 +142,7 @@ async fn no_caller_waits_until_all_keys_of_a_lease_that_ended_are_cleared_away()
     let before = store.stats()?;
     store.clock.advance(TEN * 2);
     begins(&mut watch, &mut there).await?;
-    // Whose turn it was had it with the first of them.
+    // The next contender got the lock with the first of them.
     turn.await.expect("it is granted")?;
     store.is_served().await?;
     store.clears_a_few_in_each(before)?;
@@ -206,7 +208,7 @@ async fn closing_waits_for_no_crowd_and_opening_goes_on_with_it() -> Result<()> 
     drop(engine);
     let store = opened_in(folder).await?;
     store.is_served().await?;
-    // A put clears some away with it, until there is nothing left.
+    // Each put clears some of them away, until there is nothing left.
     let mut last = MANY;
     while last > 1 {
         let before = store.stats()?.writes;
@@ -236,7 +238,7 @@ async fn a_lock_whose_time_is_over_is_free_before_its_end_is_written() -> Result
         Ok(Ok(()))
     });
     granted.await?;
-    // Nobody gave them back: the next to open the file finds them all.
+    // Nobody gave the locks back: the next process to open the file finds them all.
     let store = opened_in(store.close().await?.1).await?;
     let before = store.commits()?;
     assert!(!store.job(move |batch| batch.release(&name(MANY), MANY)).await?);

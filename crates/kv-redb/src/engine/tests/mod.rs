@@ -12,7 +12,7 @@ use kv_core::{
 };
 use std::{sync::Arc, sync::mpsc, thread, time::Duration};
 
-/// A store whose time moves as told, and its file's engine.
+/// A store whose time moves as it is told, and a client of its file's engine.
 struct Opened {
     client: Client,
     kv: Kv,
@@ -91,7 +91,7 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
     let folder = tempfile::tempdir().expect("a folder");
     let client = super::open(Config::new(folder.path().join("a.redb")).options()).await?;
     let engine = client.engine()?.clone();
-    // Its thread has begun.
+    // After this put the writer's thread has begun.
     put(engine.clone(), "first", LONG).await?;
     // The writer has this job, and stands still in it.
     let (go_on, wait) = mpsc::channel::<()>();
@@ -100,7 +100,8 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
         Ok(Ok(()))
     });
     assert_eq!(held.await.expect_err("it is held").kind(), ErrorKind::OutcomeUnknown);
-    // These wait behind it: one until its deadline, one until its caller leaves, one for as long as it takes.
+    // These wait behind it: one until its deadline, one until its caller leaves, one for as long
+    // as it takes.
     let late = put(engine.clone(), "late", SHORT).await.expect_err("the writer is held");
     assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
     let left = tokio::time::timeout(SHORT, put(engine.clone(), "left", Duration::from_secs(60))).await;
@@ -146,7 +147,7 @@ async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     slow(engine, TTL * 3).await?;
     assert!(lease.is_held() && guard.is_held());
-    // What was due meanwhile is done with the next batch.
+    // The ends that were due meanwhile come with the next batch.
     kv.put("other", "v").await?;
     assert!(kv.exists("k").await? && kv.lock_holder("l").await?.is_some());
     assert!(guard.release().await? && lease.revoke().await?);
@@ -160,7 +161,7 @@ async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the
     let client = super::open(config.options()).await?;
     let engine = client.engine()?.clone();
     let kv = config.open().await?;
-    // Of a client that is gone without a word: nobody renews it.
+    // The lease is of a client that is gone without a word: nobody renews it.
     let lease = engine.next_id();
     let long = Deadline::after(LONG);
     engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
@@ -183,7 +184,7 @@ async fn a_lease_or_lock_lives_from_its_commit_on() -> Result<()> {
     let client = super::open(config.options()).await?;
     let engine = client.engine()?.clone();
     let kv = config.open().await?;
-    // While the first is done the others queue, and are one batch.
+    // While the first job is done the others queue, and are one batch.
     let (first, lease, lock, last) = tokio::join!(
         slow(engine.clone(), TTL / 2),
         async { kv.lease(TTL).deadline(LONG).await },

@@ -45,7 +45,7 @@ impl Opened {
         Ok(Begun { go, read })
     }
 
-    /// The values of `k`, as `get` and as `list` find them, and whether `exists` does.
+    /// Begins a read of `k`: the values that `get` and `list` find, and whether `exists` finds it.
     async fn reads_of_k(&self) -> Result<Begun<(Option<String>, Vec<String>, bool)>> {
         let key = Key::parse("k")?;
         self.begin(move |s| {
@@ -88,12 +88,12 @@ async fn a_key_that_moves_off_a_lease_that_is_then_revoked_is_never_missing() ->
     store.kv.put("k", "after").lease(&new).await?;
     assert!(old.revoke().await?);
     assert_eq!(read.end().await?, there("before"));
-    // For good, and in the same commit.
+    // Now the key leaves its lease for good, in the commit that revokes the lease.
     let read = store.reads_of_k().await?;
     let (put, revoked) = tokio::join!(async { store.kv.put("k", "for good").await }, new.revoke());
     assert!(put.is_ok() && revoked?);
     assert_eq!(read.end().await?, there("after"));
-    // What begins behind the revocation sees it.
+    // A read that begins behind the revocation sees it.
     let lease = store.leased().await?;
     assert!(lease.revoke().await?);
     assert_eq!(store.reads_of_k().await?.end().await?, (None, Vec::new(), false));
@@ -104,7 +104,7 @@ async fn a_key_that_moves_off_a_lease_that_is_then_revoked_is_never_missing() ->
 async fn a_key_that_moves_off_a_lease_whose_time_then_passes_is_never_missing() -> Result<()> {
     let store = opened().await?;
     let engine = store.client.engine()?.clone();
-    // Of a client that is gone without a word: nobody renews it.
+    // The lease is of a client that is gone without a word: nobody renews it.
     let lease = engine.next_id();
     store.job(move |batch| batch.grant_lease(lease, TEN).map(Ok)).await?;
     let lives = Lives::Under(lease);
@@ -129,7 +129,7 @@ async fn a_lock_that_goes_from_one_to_the_next_is_never_free() -> Result<()> {
     store.kv.put("other", "a later commit").await?;
     assert_eq!(read.end().await?, Some(first));
     assert_eq!(store.holder().await?.end().await?, Some(second));
-    // The same when it is free from then on, and when its time passes.
+    // The same holds when the lock is free from then on, and when its time passes.
     let read = store.holder().await?;
     assert!(store.release(2).await?);
     assert_eq!(read.end().await?, Some(second));
