@@ -23,10 +23,11 @@ struct Step {
     next: usize,
 }
 
-/// Writes of unknown outcome that nobody can tell apart: those that empty the same registers, and
-/// those that fill them with values of which no call speaks. A write that happened unseen need not
-/// have happened, and one that was seen may have happened just before it was: so they have no
-/// place of their own in the order.
+/// Writes of unknown outcome, each to one register, that nobody can tell apart: those that empty the
+/// same register, and those that fill it with values of which no call speaks. A write that happened
+/// unseen need not have happened, and one that was seen may have happened just before it was: so
+/// they have no place of their own in the order. A write of several registers has one: it may be
+/// seen in one register after it was overwritten in another.
 #[derive(Debug)]
 struct Alike {
     writes: Vec<(usize, Option<Id>)>,
@@ -237,7 +238,7 @@ impl<'a> Search<'a> {
 /// Tells whether the call is one of the alike writes, which have no place of their own.
 fn is_alike(call: &Call, spoken: &HashSet<Id>) -> bool {
     let is_spoken_of = call.writes.iter().any(|(_, id)| id.is_some_and(|id| spoken.contains(&id)));
-    call.ended.is_none() && !call.reverts && call.when.is_empty() && !is_spoken_of
+    call.ended.is_none() && !call.reverts && call.when.is_empty() && call.writes.len() == 1 && !is_spoken_of
 }
 
 fn alike(calls: &[Call], spoken: &HashSet<Id>) -> Vec<Alike> {

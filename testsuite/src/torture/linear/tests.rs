@@ -97,6 +97,18 @@ fn an_unknown_outcome_may_be_either_and_late() {
 }
 
 #[test]
+fn an_unknown_transaction_may_be_seen_in_one_register_and_overwritten_in_another() {
+    let unknown = Call { writes: vec![(0, None), (1, Some(9))], ..call("a", 20, None) };
+    let create = Call { when: vec![(0, Is::Missing)], ..put("b", 50, 60, 4) };
+    let other = |began, id| Call { writes: vec![(1, Some(id))], ..call("c", began, began + 10) };
+    let swap = Call { when: vec![(1, Is::At(3))], ..other(70, 5) };
+    is_right(&[put("a", 0, 10, 1), unknown.clone(), other(30, 3), create.clone(), swap.clone()]);
+    // Between the two writes of the other register nothing may have come.
+    let late = Call { began: 45, ..unknown };
+    is_wrong(&[put("a", 0, 10, 1), late, other(30, 3), create, swap]);
+}
+
+#[test]
 fn an_unknown_swap_happens_only_where_it_may() {
     let begin = [put("a", 0, 10, 1), put("a", 20, 30, 2)];
     is_wrong(&[begin.to_vec(), vec![swap("b", 40, None, 1, 3), get("c", 50, 60, 3)]].concat());
