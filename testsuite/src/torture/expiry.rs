@@ -6,9 +6,8 @@ mod owner;
 
 use super::{
     field::{Failed, Field},
-    nemesis::Stroke,
-    patience,
-    round::{Seen, Violation, Workload},
+    stroke::Stroke,
+    workload::{Seen, Violation, Workload},
 };
 use crate::Failure;
 use judge::{Found, History, Lease, Life, Look, Times, Write};
@@ -74,13 +73,13 @@ impl Workload for Expiry {
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
         let work = Work { field, log: Mutex::default(), next: AtomicU32::new(1) };
-        let observer = patience::observer(field, self.name()).await?;
+        let observer = field.observer(self.name()).await?;
         let mut owners = Vec::new();
         for number in 0..OWNERS {
-            let (name, kv) = patience::client(field, self.name()).await?;
+            let (name, kv) = field.client(self.name()).await?;
             owners.push(Owner::new(&work, number, name, kv).run());
         }
-        let (name, kv) = patience::client(field, self.name()).await?;
+        let (name, kv) = field.client(self.name()).await?;
         tokio::join!(futures::future::join_all(owners), work.reader(name, kv));
         field.calm().await;
         tokio::time::sleep(SETTLES).await;

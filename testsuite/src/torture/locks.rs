@@ -14,9 +14,9 @@ pub(super) use child::{CHILD, main as child_main};
 
 use super::{
     field::Field,
-    nemesis::Stroke,
     patience,
-    round::{Seen, Workload},
+    stroke::Stroke,
+    workload::{Seen, Workload},
 };
 use crate::Failure;
 use child::Children;
@@ -142,11 +142,10 @@ impl<'a> Run<'a> {
     }
 
     async fn all(self) -> Result<Seen, Failure> {
-        let (watching, watching_too) =
-            (patience::client(self.field, self.workload).await?, self.observer().await?);
+        let (watching, watching_too) = (self.field.client(self.workload).await?, self.observer().await?);
         let mut clients = Vec::new();
         for _ in 0..CLIENTS + if self.children == 0 { WITHOUT_CHILDREN } else { 0 } {
-            clients.push(patience::client(self.field, self.workload).await?);
+            clients.push(self.field.client(self.workload).await?);
         }
         let over = self.over.subscribe();
         let work = async {
@@ -180,7 +179,7 @@ impl<'a> Run<'a> {
     }
 
     async fn observer(&self) -> Result<Kv, Failure> {
-        patience::observer(self.field, self.workload).await
+        self.field.observer(self.workload).await
     }
 
     fn tell(&self, client: &str) -> Tell {

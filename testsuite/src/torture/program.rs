@@ -6,12 +6,14 @@ use super::{
     leaks::Leaks,
     locks::{self, Locks},
     model::Model,
-    nemesis::{self, Stroke},
     patience,
+    plan::Plan,
     registers::Registers,
-    round::{self, Plan, Workload},
+    round,
+    stroke::{self, Stroke},
     tally,
     watches::Watches,
+    workload::Workload,
 };
 use crate::{Failure, Harness};
 use kv_core::Kv;
@@ -141,7 +143,7 @@ async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure>
         Some(server) => server.save().await,
         None => false,
     };
-    let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
+    let all = stroke::ALL.iter().map(|(stroke, _)| *stroke);
     let can = all.filter(|&stroke| stroke.can_fall_on(harness) && (stroke != Stroke::Restore || is_saved));
     let is_apart = |stroke: Stroke| {
         let is_refused = stroke.denies() || stroke.damages();

@@ -3,7 +3,7 @@
 
 use crate::torture::{
     field::Blow,
-    round::{Bar, Violation},
+    workload::{Bar, Violation},
 };
 use kv_core::TtlRange;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::{
     Work,
     judge::{Found, History, Lease, Life, Look, Write, micros},
 };
-use crate::torture::Chance;
+use crate::torture::chance::Chance;
 use kv_core::{Error, ErrorKind, Kv, Outcome, Put, Version, Written};
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use super::event::{Event, Unwritten, wall};
 use crate::torture::{
-    Chance,
+    chance::Chance,
     field::{Denials, Failed},
 };
 use kv_core::{ErrorKind, Fence, Guard, Kv};

@@ -1,7 +1,7 @@
 //! All that was told of locks, put together.
 
 use super::event::{Event, Unwritten};
-use crate::torture::round::Bar;
+use crate::torture::workload::Bar;
 use kv_core::Version;
 use std::collections::BTreeMap;
 

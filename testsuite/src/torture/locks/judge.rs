@@ -1,7 +1,7 @@
 //! The rules that a history of locks must keep.
 
 use super::history::{Attempt, Closing, END, Fenced, History, Told, Watched};
-use crate::torture::round::{Bar, Violation};
+use crate::torture::workload::{Bar, Violation};
 use kv_core::Version;
 use std::{collections::BTreeMap, time::Duration};
 

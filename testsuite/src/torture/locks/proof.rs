@@ -5,7 +5,7 @@ use super::{
     history::{END, History, Told, Watched},
     judge::{self, Promises},
 };
-use crate::torture::round::Violation;
+use crate::torture::workload::Violation;
 use kv_core::Version;
 use std::time::Duration;
 

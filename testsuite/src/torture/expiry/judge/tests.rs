@@ -1,5 +1,5 @@
 use super::*;
-use crate::torture::nemesis::Stroke;
+use crate::torture::stroke::Stroke;
 
 const SECOND: u64 = 1_000_000;
 
