@@ -86,6 +86,8 @@ const TRIED: &[(&str, Server, &[&str])] = &[
     ("expiry", here(Fault::LeaseForgetsKeys), &["must have been gone"]),
     ("expiry", here(Fault::KeepsTheOldTtl), &["granted"]),
     ("expiry", there(Net::NeverEndsSessions), &["must have been gone"]),
+    ("expiry", there(Net::AnswersForRepeats), &["says that it was over"]),
+    ("expiry", there(Net::ReleaseIsAlwaysTrue), &["says that it was alive"]),
     // Locks
     ("locks", here(Fault::LetsTwoIn), &["when it was granted under"]),
     ("locks", here(Fault::IsReentrant), &["was granted twice"]),
