@@ -5,7 +5,7 @@ use crate::{
     Failure, Server, Troubles,
     network::Network,
     process::{Daemon, copy},
-    torture::nemesis::Stroke::{self, *},
+    torture::stroke::Stroke::{self, *},
 };
 use kv_core::driver::async_trait;
 use std::{

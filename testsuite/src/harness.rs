@@ -1,6 +1,6 @@
 //! The hooks of a backend, by which the suite runs on it.
 
-use crate::{Failure, Proxy, torture::nemesis::Stroke};
+use crate::{Failure, Proxy, torture::stroke::Stroke};
 use kv_core::{Bytes, Capabilities, Kv, Result, driver::async_trait};
 use std::{net::SocketAddr, sync::Arc};
 

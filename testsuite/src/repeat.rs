@@ -1,6 +1,6 @@
 //! Requests that are done, whose answers are lost, and whose repeats are refused.
 
-use crate::{Failure, Harness, Proxy, failover::soon, torture::nemesis::Stroke};
+use crate::{Failure, Harness, Proxy, failover::soon, torture::stroke::Stroke};
 use kv_core::ErrorKind;
 use std::time::Duration;
 

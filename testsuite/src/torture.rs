@@ -16,11 +16,14 @@ pub mod model;
 pub mod nemesis;
 mod patience;
 mod picture;
+mod plan;
 mod program;
 pub mod registers;
 pub mod round;
+pub(crate) mod stroke;
 pub mod tally;
 pub mod watches;
+mod workload;
 
 pub use chance::Chance;
 pub use program::{LONG, ONLY, SECONDS, SEED, folder, main, workloads};

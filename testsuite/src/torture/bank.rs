@@ -2,9 +2,9 @@
 
 use super::{
     field::{Failed, Field},
-    nemesis::Stroke,
-    patience::{self, until_done},
-    round::{Bar, Seen, Violation, Workload},
+    patience::until_done,
+    stroke::Stroke,
+    workload::{Bar, Seen, Violation, Workload},
 };
 use crate::Failure;
 use kv_core::{Capabilities, Durability, Entry, Error, Kv, Outcome, driver::async_trait};
@@ -33,7 +33,7 @@ impl Workload for Bank {
     }
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
-        let observer = patience::observer(field, self.name()).await?;
+        let observer = field.observer(self.name()).await?;
         // An earlier try, whose answer was lost, may have opened the account.
         for account in 0..ACCOUNTS {
             let open = || observer.put(name(account), EACH.to_string()).into_future();
@@ -42,7 +42,7 @@ impl Workload for Bank {
         let seen = Mutex::new(Seen::default());
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            clients.push(patience::client(field, self.name()).await?);
+            clients.push(field.client(self.name()).await?);
         }
         futures::future::join_all(clients.into_iter().map(|(name, kv)| client(field, &seen, name, kv))).await;
         let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -6,14 +6,12 @@ mod owner;
 
 use super::{
     field::{Failed, Field},
-    nemesis::Stroke,
-    patience,
-    round::{Seen, Violation, Workload},
+    stroke::Stroke,
+    workload::{Seen, Violation, Workload},
 };
 use crate::Failure;
 use judge::{Found, History, Lease, Life, Look, Times, Write};
 use kv_core::{Capabilities, Entry, Error, Kv, Linearizable, driver::async_trait};
-use owner::Owner;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -23,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const OWNERS: usize = 2;
+const OWNERS: usize = 3;
 /// The number of keys that are read: the newest ones.
 const READ: usize = 24;
 /// The least number of answered calls that shows anything.
@@ -74,22 +72,17 @@ impl Workload for Expiry {
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
         let work = Work { field, log: Mutex::default(), next: AtomicU32::new(1) };
-        let observer = patience::observer(field, self.name()).await?;
+        let observer = field.observer(self.name()).await?;
         let mut owners = Vec::new();
         for number in 0..OWNERS {
-            let (name, kv) = patience::client(field, self.name()).await?;
-            owners.push(Owner::new(&work, number, name, kv).run());
+            let (name, kv) = field.client(self.name()).await?;
+            owners.push(work.owner(number, name, kv));
         }
-        let (name, kv) = patience::client(field, self.name()).await?;
+        let (name, kv) = field.client(self.name()).await?;
         tokio::join!(futures::future::join_all(owners), work.reader(name, kv));
         field.calm().await;
         tokio::time::sleep(SETTLES).await;
-        let times = Times {
-            of_keys: field.capabilities().ttl.clone(),
-            of_leases: field.capabilities().lease.clone(),
-            blows: field.blows(),
-            settled: field.now(),
-        };
+        let times = work.times();
         work.read_all(&observer, &times).await?;
         observer.close().await?;
         verdict(work.log.into_inner().unwrap_or_else(PoisonError::into_inner), &times)
@@ -112,12 +105,28 @@ fn verdict(log: Log, times: &Times) -> Result<Seen, Failure> {
     for (key, history) in &keys {
         seen.violations.extend(judge::judge(key, history, &leases, times));
     }
+    seen.violations.extend(judge::revocations(&leases, times));
     Ok(seen)
 }
 
-impl<'a> Work<'a> {
+/// Returns the directory of an owner's keys.
+fn directory(number: usize) -> String {
+    format!("owner{number}")
+}
+
+impl Work<'_> {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is known now of the ends of keys and leases: all of it, when all is settled.
+    fn times(&self) -> Times {
+        Times {
+            of_keys: self.field.capabilities().ttl.clone(),
+            of_leases: self.field.capabilities().lease.clone(),
+            blows: self.field.blows(),
+            settled: self.field.now(),
+        }
     }
 
     fn id(&self) -> u32 {
@@ -183,7 +192,7 @@ impl<'a> Work<'a> {
 
     /// Lists the keys of one owner.
     async fn list(&self, client: &str, kv: &Kv, owner: usize) {
-        let directory = owner::directory(owner);
+        let directory = directory(owner);
         let asked: Vec<String> = {
             let (log, inside) = (self.log(), format!("{directory}/"));
             let newest = &log.newest[log.newest.len().saturating_sub(READ)..];
@@ -256,6 +265,14 @@ impl<'a> Work<'a> {
         if let Some(lease) = self.log().leases.get_mut(number) {
             seen(lease);
         }
+    }
+
+    /// Returns the keys that were put last under the lease of this number.
+    fn keys_under(&self, lease: usize) -> Vec<String> {
+        let is_under =
+            |history: &History| history.writes.last().is_some_and(|write| write.life == Life::Under(lease));
+        let log = self.log();
+        log.keys.iter().filter(|(_, history)| is_under(history)).map(|(key, _)| key.clone()).collect()
     }
 
     fn failed(&self, error: &Error) {

@@ -1,6 +1,6 @@
 //! The field of a round: one server, clients behind proxies of their own, and one clock.
 
-use super::{Chance, nemesis::Stroke, patience, round::Plan};
+use super::{chance::Chance, patience::until_done, plan::Plan, stroke::Stroke};
 use crate::{Failure, Harness, Proxy};
 use kv_core::{Capabilities, Error, ErrorKind, Kv};
 use std::{
@@ -111,7 +111,7 @@ impl Field {
     /// # Errors
     /// The store cannot be opened.
     pub async fn new(harness: Arc<dyn Harness>, prefix: String, plan: &Plan) -> Result<Self, Failure> {
-        let kv = patience::until_done("opening the store", || harness.open(&prefix)).await?;
+        let kv = until_done("opening the store", || harness.open(&prefix)).await?;
         let capabilities = kv.capabilities().clone();
         kv.close().await?;
         Ok(Self {
@@ -180,16 +180,20 @@ impl Field {
         self.is_calm.send_replace(true);
     }
 
-    /// Opens a client of this workload, behind a proxy of its own where the backend has a network;
-    /// returns its name too.
+    /// Opens a client of this workload under fire, behind a proxy of its own where the backend has
+    /// a network; returns its name too.
     ///
     /// # Errors
-    /// The store cannot be opened.
+    /// The store cannot be opened for a minute.
     pub async fn client(&self, workload: &str) -> Result<(String, Kv), Failure> {
+        until_done("opening a client", || self.try_client(workload)).await
+    }
+
+    async fn try_client(&self, workload: &str) -> Result<(String, Kv), Failure> {
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let name = format!("{workload}-{opened}");
         let prefix = self.under(workload);
-        let Some(address) = self.harness.address() else { return Ok((name, self.observer(workload).await?)) };
+        let Some(address) = self.harness.address() else { return Ok((name, self.open(workload).await?)) };
         let mut ways = self.harness.other_addresses();
         ways.push(address);
         let proxy = Arc::new(Proxy::start(ways[opened as usize % ways.len()]).await);
@@ -201,11 +205,19 @@ impl Field {
         Ok((name, kv.with_deadline(DEADLINE)))
     }
 
-    /// Opens a client of this workload without a proxy.
+    /// Opens a client of this workload under fire, without a proxy.
     ///
     /// # Errors
-    /// The store cannot be opened.
+    /// The store cannot be opened for a minute.
     pub async fn observer(&self, workload: &str) -> Result<Kv, Failure> {
+        until_done("opening a client", || self.open(workload)).await
+    }
+
+    /// Opens a client of this workload without a proxy, by one try.
+    ///
+    /// # Errors
+    /// The store cannot be opened now.
+    pub(super) async fn open(&self, workload: &str) -> Result<Kv, Failure> {
         Ok(self.harness.open(&self.under(workload)).await?.with_deadline(DEADLINE))
     }
 

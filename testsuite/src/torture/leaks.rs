@@ -5,9 +5,8 @@ mod measure;
 
 use super::{
     field::Field,
-    nemesis::Stroke,
-    patience,
-    round::{Seen, Violation, Workload},
+    stroke::Stroke,
+    workload::{Seen, Violation, Workload},
 };
 use crate::Failure;
 use kv_core::{Capabilities, Kv, Result, Watching, driver::async_trait};
@@ -98,7 +97,7 @@ async fn cycles(
 
 /// Does everything once, with a client of its own.
 async fn cycle(field: &Field, line: usize, number: u64) -> Result<(), Failure> {
-    let kv = field.observer("leaks").await?;
+    let kv = field.open("leaks").await?;
     let (capabilities, place) = (kv.capabilities().clone(), format!("line{line}"));
     let key = format!("{place}/a");
     kv.put(&key, number.to_string()).await?;
@@ -163,7 +162,7 @@ async fn lock(kv: &Kv, place: &str, number: u64) -> Result<()> {
 
 /// Returns what all of that left on the server, once the keys are deleted.
 async fn left(field: &Field, name: &str) -> Result<Vec<String>, Failure> {
-    let (kv, prefix) = (patience::observer(field, name).await?, field.under(name));
+    let (kv, prefix) = (field.observer(name).await?, field.under(name));
     kv.delete_tree("").await?;
     kv.close().await?;
     let end = Instant::now() + SETTLES;

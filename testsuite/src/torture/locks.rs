@@ -14,15 +14,15 @@ pub(super) use child::{CHILD, main as child_main};
 
 use super::{
     field::Field,
-    nemesis::Stroke,
     patience,
-    round::{Seen, Workload},
+    stroke::Stroke,
+    workload::{Seen, Workload},
 };
 use crate::Failure;
 use child::Children;
 use contender::{Contender, LOCKS, RESOURCES, Tell};
 use event::{Event, wall};
-use history::{END, History};
+use history::{END, History, LAST};
 use judge::Promises;
 use kv_core::{Capabilities, Guard, Kv, Linearizable, Locking, driver::async_trait};
 use std::{
@@ -142,26 +142,40 @@ impl<'a> Run<'a> {
     }
 
     async fn all(self) -> Result<Seen, Failure> {
-        let (watching, watching_too) =
-            (patience::client(self.field, self.workload).await?, self.observer().await?);
+        let (watching, watching_too) = (self.field.client(self.workload).await?, self.observer().await?);
         let mut clients = Vec::new();
         for _ in 0..CLIENTS + if self.children == 0 { WITHOUT_CHILDREN } else { 0 } {
-            clients.push(patience::client(self.field, self.workload).await?);
+            clients.push(self.field.client(self.workload).await?);
         }
         let over = self.over.subscribe();
         let work = async {
             let is_over = || self.field.is_over();
-            let contenders = clients.into_iter().map(|(client, kv)| {
+            let contenders = clients.into_iter().enumerate().map(|(number, (client, kv))| {
                 let (contender, mut chance) =
                     (self.contender(&client, kv, &is_over), self.field.chance(&client));
-                async move { contender.work(&mut chance).await }
+                async move {
+                    let kept = contender.contend(&mut chance).await;
+                    // Every second one ends under fire, and has its guards given back by `close`.
+                    // The others stay open.
+                    if number % 2 == 1 {
+                        contender.leave(kept).await;
+                        return None;
+                    }
+                    contender.give_back(kept).await;
+                    Some(contender)
+                }
             });
             let looks = self.looks();
-            let (_, looked, children) =
+            let (open, looked, children) =
                 tokio::join!(futures::future::join_all(contenders), looks, self.all_children());
             self.field.calm().await;
             let ended = async {
                 looked.and(children)?;
+                let open: Vec<_> = open.into_iter().flatten().collect();
+                self.last_turns(&open).await;
+                for contender in open {
+                    contender.close().await;
+                }
                 self.end().await
             };
             let ended = ended.await;
@@ -180,7 +194,7 @@ impl<'a> Run<'a> {
     }
 
     async fn observer(&self) -> Result<Kv, Failure> {
-        patience::observer(self.field, self.workload).await
+        self.field.observer(self.workload).await
     }
 
     fn tell(&self, client: &str) -> Tell {
@@ -232,9 +246,9 @@ impl<'a> Run<'a> {
         done.map(drop)
     }
 
-    /// Gets the lock in time, or notes that it was not got. Transient errors may still meet the
-    /// first tries.
-    async fn get(&self, wanted: &kv_core::Lock) -> Option<Guard> {
+    /// Gets the lock in time, or notes that this client did not get it. Transient errors may still
+    /// meet the first tries.
+    async fn get(&self, client: &str, wanted: &kv_core::Lock) -> Option<Guard> {
         let until = Instant::now() + self.within;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -242,10 +256,33 @@ impl<'a> Run<'a> {
                 Ok(guard) => return guard,
                 Err(e) if !e.is_lasting() && !left.is_zero() => {}
                 Err(e) => {
-                    note(&self.log, END, wall(), Event::Wrong { what: e.to_string() });
+                    note(&self.log, client, wall(), Event::Wrong { what: e.to_string() });
                     return None;
                 }
             }
+        }
+    }
+
+    /// Has each of these contenders, whose handles are open, get every lock and give it back, when
+    /// all troubles are over: what a handle has left behind in a queue is in the way of the others,
+    /// or of its own.
+    async fn last_turns(&self, open: &[Contender<'_>]) {
+        let is_over = || true;
+        for contender in open {
+            let client = format!("{LAST}{}", contender.client);
+            let last = self.contender(&client, contender.kv.clone(), &is_over);
+            let turns = (0..LOCKS).map(|lock| {
+                let (last, client) = (&last, &client);
+                async move {
+                    let (attempt, wanted) = last.asks(lock);
+                    let Some(guard) = self.get(client, &wanted).await else { return };
+                    let granted = Event::Granted { attempt: attempt.clone(), token: guard.token() };
+                    note(&self.log, client, wall(), granted);
+                    last.asks_guard(&attempt, &guard);
+                    last.release(&attempt, guard).await;
+                }
+            });
+            futures::future::join_all(turns).await;
         }
     }
 
@@ -258,7 +295,7 @@ impl<'a> Run<'a> {
             let contender = &contender;
             async move {
                 let (attempt, wanted) = contender.asks(lock);
-                let guard = self.get(&wanted).await?;
+                let guard = self.get(END, &wanted).await?;
                 let granted = Event::Granted { attempt: attempt.clone(), token: guard.token() };
                 note(&self.log, END, wall(), granted);
                 if self.is_fenced {
@@ -309,8 +346,10 @@ impl<'a> Run<'a> {
         };
         let violations = judge::judge(&history, &promises);
         for lock in 0..LOCKS {
-            let grants =
-                history.grants().filter(|(attempt, ..)| attempt.lock == lock && attempt.client != END);
+            let is_of_contender = |client: &str| client != END && !client.starts_with(LAST);
+            let grants = history
+                .grants()
+                .filter(|(attempt, ..)| attempt.lock == lock && is_of_contender(&attempt.client));
             if grants.count() < 2 && violations.is_empty() {
                 return Err(format!("l{lock} was hardly ever granted, which shows nothing").into());
             }

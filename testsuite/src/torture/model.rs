@@ -3,9 +3,8 @@
 use super::{
     chance::Chance,
     field::{Failed, Field},
-    nemesis::Stroke,
-    patience,
-    round::{Bar, Seen, Violation, Workload},
+    stroke::Stroke,
+    workload::{Bar, Seen, Violation, Workload},
 };
 use crate::{
     Failure,
@@ -46,7 +45,7 @@ impl Workload for Model {
         let work = Work { field, seen: Mutex::default() };
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            clients.push(patience::client(field, self.name()).await?);
+            clients.push(field.client(self.name()).await?);
         }
         let clients = clients.into_iter().map(|(name, kv)| work.client(name, kv));
         for ended in futures::future::join_all(clients).await {

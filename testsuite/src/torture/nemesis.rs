@@ -1,23 +1,38 @@
 //! The nemesis: it strikes servers and links while the workloads run.
 
 use super::{
-    Chance,
+    chance::Chance,
     field::{Blow, Field},
 };
-use crate::{Proxy, Server};
+use crate::{Harness, Proxy, Server};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 mod foreign;
-mod stroke;
 
-pub use stroke::{ALL, Stroke};
+pub use super::stroke::{ALL, Stroke};
 
 use Stroke::*;
 
 const LONGEST_CALM: Duration = Duration::from_secs(6);
+
+impl Stroke {
+    /// Tells whether it can be brought about here.
+    pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
+        match self {
+            KillClient | PauseClient => false,
+            Kill | Stop | Pause | Restore => harness.server().is_some(),
+            NotFound | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
+            Foreign => harness.foreign().is_some(),
+            stroke if stroke.is_the_servers() => {
+                harness.troubles().is_some_and(|troubles| troubles.known().contains(&stroke))
+            }
+            _ => harness.address().is_some(),
+        }
+    }
+}
 
 /// Returns an answer that does not come from the server: one of HTTP/1, or nothing.
 fn answer(stroke: Stroke) -> String {

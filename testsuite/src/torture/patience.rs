@@ -1,9 +1,7 @@
 //! Calls that are repeated until they succeed, since servers and links may be in trouble
 //! meanwhile.
 
-use super::field::Field;
 use crate::Failure;
-use kv_core::Kv;
 use std::{fmt::Display, time::Duration};
 
 /// The time that the end of a round waits for what must come when all troubles are over.
@@ -30,20 +28,4 @@ where
     };
     let answer = tokio::time::timeout(PATIENCE, tries).await;
     answer.map_err(|_| format!("{what} fails for a minute: {last}").into())
-}
-
-/// Opens a [`Field::client`] under fire.
-///
-/// # Errors
-/// It cannot be opened for a minute.
-pub(super) async fn client(field: &Field, workload: &str) -> Result<(String, Kv), Failure> {
-    until_done("opening a client", || field.client(workload)).await
-}
-
-/// Opens a [`Field::observer`] under fire.
-///
-/// # Errors
-/// It cannot be opened for a minute.
-pub(super) async fn observer(field: &Field, workload: &str) -> Result<Kv, Failure> {
-    until_done("opening a client", || field.observer(workload)).await
 }

@@ -1,7 +1,7 @@
 //! A violation as a picture: calls over time by client, the strokes behind them, and the moment of
 //! the violation.
 
-use super::{field::Blow, round::Violation};
+use super::{field::Blow, workload::Violation};
 use std::fmt::Write as _;
 
 const LEFT: f64 = 150.0;

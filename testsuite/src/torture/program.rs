@@ -6,17 +6,20 @@ use super::{
     leaks::Leaks,
     locks::{self, Locks},
     model::Model,
-    nemesis::{self, Stroke},
     patience,
+    plan::Plan,
     registers::Registers,
-    round::{self, Plan, Workload},
+    round,
+    stroke::{self, Stroke},
     tally,
     watches::Watches,
+    workload::Workload,
 };
 use crate::{Failure, Harness};
 use kv_core::Kv;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
+    ffi::OsStr,
     future::Future,
     path::PathBuf,
     process,
@@ -94,9 +97,17 @@ pub fn workloads(children: usize) -> Vec<Box<dyn Workload>> {
     ]
 }
 
+/// Returns the number that this variable sets, if it is set.
 fn number(variable: &str) -> Result<Option<u64>, Failure> {
-    let given = std::env::var(variable).ok().map(|number| number.parse::<u64>());
-    given.transpose().map_err(|e| format!("{variable} is not a number: {e}").into())
+    std::env::var_os(variable).map(|given| read(variable, &given)).transpose()
+}
+
+fn read(variable: &str, given: &OsStr) -> Result<u64, Failure> {
+    let number = given.to_str().and_then(|given| given.parse().ok());
+    number.ok_or_else(|| {
+        let most = u64::MAX;
+        format!("{variable} is {given:?}; set it to a whole number from 0 to {most}, or leave it away").into()
+    })
 }
 
 fn whole<H: Harness>(
@@ -141,7 +152,7 @@ async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure>
         Some(server) => server.save().await,
         None => false,
     };
-    let all = nemesis::ALL.iter().map(|(stroke, _)| *stroke);
+    let all = stroke::ALL.iter().map(|(stroke, _)| *stroke);
     let can = all.filter(|&stroke| stroke.can_fall_on(harness) && (stroke != Stroke::Restore || is_saved));
     let is_apart = |stroke: Stroke| {
         let is_refused = stroke.denies() || stroke.damages();
@@ -206,4 +217,18 @@ async fn one(
     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     Err(format!("{wrong} violations, drawn in {}; again with {again}\n{}", files.join(", "), report.text())
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_no_number_is_shown() {
+        assert_eq!(read(SEED, "7".as_ref()).expect("a number"), 7);
+        for given in ["seven", "-7", "1.5", "", "18446744073709551616"] {
+            let says = read(SECONDS, given.as_ref()).expect_err("no number").to_string();
+            assert!(says.starts_with(&format!("{SECONDS} is {given:?}; set it to")), "{says}");
+        }
+    }
 }

@@ -4,12 +4,12 @@
 mod judge;
 
 use super::{
-    Chance,
+    chance::Chance,
     field::{Failed, Field},
     linear::{Call, Id, Is},
-    nemesis::Stroke,
-    patience::{self, until_done},
-    round::{Seen, Violation, Workload},
+    patience::until_done,
+    stroke::Stroke,
+    workload::{Seen, Violation, Workload},
 };
 use crate::Failure;
 use judge::{Log, Told, judge};
@@ -59,12 +59,12 @@ impl Workload for Registers {
         let work = Work { field, log: Mutex::default(), next: AtomicU32::new(1), begun: Default::default() };
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            clients.push(patience::client(field, self.name()).await?);
+            clients.push(field.client(self.name()).await?);
         }
         let clients = clients.into_iter().map(|(name, kv)| work.client(name, kv));
         futures::future::join_all(clients).await;
         field.calm().await;
-        work.read_all(patience::observer(field, self.name()).await?).await?;
+        work.read_all(field.observer(self.name()).await?).await?;
         let log = work.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(judge(field, log))
     }

@@ -2,94 +2,15 @@
 
 use super::{
     field::{Blow, Field},
-    nemesis::{self, Stroke},
-    patience, picture,
+    nemesis, patience, picture,
 };
 use crate::{Failure, Harness};
-use kv_core::{Capabilities, driver::async_trait};
-use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, future::IntoFuture as _, path::Path, sync::Arc};
 
-/// Clients that do one thing all the time, and the checker of what they saw.
-#[async_trait]
-pub trait Workload: Send + Sync {
-    /// Returns its name, in one word.
-    fn name(&self) -> &'static str;
-
-    /// Returns why it cannot run with these capabilities, when these strokes fall; `None` where it
-    /// can.
-    fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String>;
-
-    /// Works until [`Field::is_over`], and, when all troubles are over, looks at what is left.
-    ///
-    /// # Errors
-    /// It could not work, so that nothing was tried.
-    async fn run(&self, field: &Field) -> Result<Seen, Failure>;
-}
-
-/// All that a workload saw.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// The number of calls whose answer is known.
-    pub answered: u64,
-    /// The number of calls whose outcome is unknown.
-    pub unknown: u64,
-    /// The number of calls that failed without an effect.
-    pub failed: u64,
-    /// The number of groups of calls that the checker gave up.
-    pub undecided: u64,
-    /// The promises that were broken.
-    pub violations: Vec<Violation>,
-}
-
-impl Seen {
-    /// Adds what another one saw.
-    pub fn add(&mut self, other: Self) {
-        self.answered += other.answered;
-        self.unknown += other.unknown;
-        self.failed += other.failed;
-        self.undecided += other.undecided;
-        self.violations.extend(other.violations);
-    }
-}
-
-/// One promise that was broken.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// One sentence that says what must not be.
-    pub what: String,
-    /// The moment at which it was seen, in microseconds of the run.
-    pub at: u64,
-    /// The calls that show it.
-    pub calls: Vec<Bar>,
-}
-
-/// A call, or another thing that takes time, as it is drawn.
-#[derive(Clone, Debug)]
-pub struct Bar {
-    /// The name of the client.
-    pub client: String,
-    /// The call and its answer, in words.
-    pub label: String,
-    /// The moment at which it began, in microseconds of the run.
-    pub began: u64,
-    /// The moment at which it ended, in microseconds of the run; `None` when nobody knows.
-    pub ended: Option<u64>,
-}
-
-/// The plan of a round.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The number that decides chance.
-    pub seed: u64,
-    /// The time for which strokes fall.
-    pub time: Duration,
-    /// The strokes that may fall.
-    pub strokes: Vec<Stroke>,
-    /// The shortest and longest time between two strokes, in milliseconds.
-    pub calm: (u64, u64),
-    /// The names of the workloads that run.
-    pub workloads: Vec<&'static str>,
-}
+pub use super::{
+    plan::Plan,
+    workload::{Bar, Seen, Violation, Workload},
+};
 
 /// The results of a round.
 #[derive(Debug)]
@@ -140,7 +61,7 @@ pub async fn run(
     // The strokes may tell the reason.
     let seen = seen.map_err(|e| format!("{e}\n{}", strokes(&field.blows())))?;
     for (name, _) in &seen {
-        let observer = patience::observer(&field, name).await?;
+        let observer = field.observer(name).await?;
         patience::until_done("emptying the store", || observer.delete_tree("").into_future()).await?;
         observer.close().await?;
     }

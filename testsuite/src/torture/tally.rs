@@ -1,6 +1,6 @@
 //! The results of rounds, kept in a file each for the page of the documentation.
 
-use super::round::{Plan, Report};
+use super::{plan::Plan, round::Report};
 use crate::Failure;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 

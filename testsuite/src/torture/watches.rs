@@ -7,9 +7,8 @@ mod write;
 
 use super::{
     field::Field,
-    nemesis::Stroke,
-    patience,
-    round::{Seen, Violation, Workload},
+    stroke::Stroke,
+    workload::{Seen, Violation, Workload},
 };
 use crate::Failure;
 use judge::{Losses, Stream, Versions, Write, Writes};
@@ -87,13 +86,13 @@ impl Workload for Watches {
 
     async fn run(&self, field: &Field) -> Result<Seen, Failure> {
         let work = Work { field, log: Mutex::default(), next: AtomicU64::new(1) };
-        let observer = patience::observer(field, self.name()).await?;
+        let observer = field.observer(self.name()).await?;
         let mut writers = Vec::new();
         for number in 0..WRITERS {
-            let (name, kv) = patience::client(field, self.name()).await?;
+            let (name, kv) = field.client(self.name()).await?;
             writers.push(work.writer(number, name, kv));
         }
-        let (name, kv) = patience::client(field, self.name()).await?;
+        let (name, kv) = field.client(self.name()).await?;
         let beside = work.beside(name, kv);
         let writing = async { tokio::join!(futures::future::join_all(writers), beside) };
         let (followed, _) = tokio::join!(work.follow(), writing);

@@ -12,7 +12,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync, task::JoinHandle};
 
 /// The state that the clients of one broken server share.
 #[derive(Default)]
@@ -57,6 +57,8 @@ pub(crate) struct Broken {
     pub(crate) server: Memory,
     /// Another server, seen under the same prefix.
     pub(crate) beside: Memory,
+    /// Tells whether this client is closed.
+    pub(crate) closing: Arc<sync::watch::Sender<bool>>,
     /// A task of the runtime that first used this client.
     pub(crate) home: Arc<OnceLock<JoinHandle<()>>>,
     pub(crate) fault: Fault,
@@ -491,6 +493,7 @@ impl Store for Broken {
 
     async fn close(&self) -> Result<()> {
         self.state.closed.store(true, Relaxed);
+        self.closing.send_replace(true);
         self.store().close().await
     }
 }

@@ -155,6 +155,7 @@ faults! {
     IsNotKeptAlive, "a lock is not renewed": "lock.exclusive/renewed";
     IsUnfair, "waiters get the lock in any order": "lock.fair/order";
     LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
+    LeavesItsPlace, "an acquisition that was given up keeps its place until the handle is closed": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
     ForgetsToRelease, "a released lock stays held": "lock.cancel/released" "lock.cancel/dropped-guard" "lock.known_loss/closed" "close/locks";
     ReleaseIsNeverTrue, "release says that the lock was lost": "lock.cancel/released" "lock.per_guard/names";
     FreesLate, "a dead holder's lock is free later than declared": "lock.freed/killed";

@@ -78,7 +78,7 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
         }
         Fault::FreesLate => options.ttl = ttl * 4 + store.capabilities.lateness(ttl) * 4,
         Fault::FreesEarly => options.ttl = (ttl / 4).max(Duration::from_millis(1)),
-        Fault::LeaksCancelled => {
+        Fault::LeaksCancelled | Fault::LeavesItsPlace => {
             let (me, name) = (store.clone(), name.clone());
             let task = tokio::spawn(async move {
                 let acquired = me.store().lock(&name, &options).await;
@@ -87,11 +87,17 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
                 acquired
             });
             let (told, answer) = tokio::sync::oneshot::channel();
+            let (fault, mut closing) = (store.fault, store.closing.subscribe());
             tokio::spawn(async move {
                 if let Ok(acquired) = task.await
                     && let Err(Ok(Some(left))) = told.send(acquired)
                 {
-                    tokio::time::sleep(Duration::from_secs(600)).await;
+                    if fault == Fault::LeavesItsPlace {
+                        // It lasts as long as the handle.
+                        let _ = closing.wait_for(|is_closing| *is_closing).await;
+                    } else {
+                        tokio::time::sleep(Duration::from_secs(600)).await;
+                    }
                     drop(left);
                 }
             });

@@ -42,8 +42,8 @@ impl Harness for Faulty {
         self.state.check_open(self.fault)?;
         let (server, fault, state) = (self.server.clone(), self.fault, self.state.clone());
         let (beside, home) = (self.beside.with_raw_prefix(prefix), Arc::default());
-        let prefix = prefix.into();
-        Ok(Kv::new(Broken { inner, server, beside, home, fault, state, prefix, capabilities }))
+        let (prefix, closing) = (prefix.into(), Arc::default());
+        Ok(Kv::new(Broken { inner, server, beside, closing, home, fault, state, prefix, capabilities }))
     }
 
     async fn beside(&self, prefix: &str) -> Vec<(&'static str, Result<Kv>)> {

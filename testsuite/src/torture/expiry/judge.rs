@@ -3,7 +3,7 @@
 
 use crate::torture::{
     field::Blow,
-    round::{Bar, Violation},
+    workload::{Bar, Violation},
 };
 use kv_core::TtlRange;
 use std::time::Duration;
@@ -81,10 +81,23 @@ pub(super) struct Lease {
     /// The last moment at which it was seen to be held.
     pub(super) held: u64,
     /// The moment since which nobody renews it for certain: its handle was dropped or closed, or
-    /// its revocation was answered.
+    /// said that it was over, or its revocation was answered. Until that answer the handle may
+    /// renew it.
     pub(super) dropped: Option<u64>,
     /// The moment at which it was known that the server had ended it.
     pub(super) revoked: Option<u64>,
+    /// The revocation, if it was answered.
+    pub(super) revocation: Option<Revocation>,
+}
+
+/// A call that revoked a lease, and was told whether the lease was still alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Revocation {
+    pub(super) began: u64,
+    pub(super) ended: u64,
+    /// The moment until which the lease lived at least, as its handle said before the call.
+    pub(super) lives: u64,
+    pub(super) was_alive: bool,
 }
 
 /// The facts by which the latest end of a key or a lease is known.
@@ -140,13 +153,17 @@ impl Times {
             Life::Forever => false,
             Life::For(ttl) => at > self.over(write.ended.unwrap_or(self.settled), ttl, self.of_keys.as_ref()),
             Life::Under(lease) => leases.get(lease).is_some_and(|lease| {
-                let by_time = lease
-                    .dropped
-                    .map(|dropped| self.over(self.renewed(dropped), lease.ttl, self.of_leases.as_ref()));
-                let ends = lease.revoked.into_iter().chain(by_time);
+                let ends = lease.revoked.into_iter().chain(self.outlived(lease));
                 ends.min().is_some_and(|end| at > end)
             }),
         }
+    }
+
+    /// Returns the moment after which a lease is over for certain, since nobody renews it; `None`
+    /// while somebody may.
+    pub(super) fn outlived(&self, lease: &Lease) -> Option<u64> {
+        let renewed = self.renewed(lease.dropped?);
+        Some(self.over(renewed, lease.ttl, self.of_leases.as_ref()))
     }
 
     /// Tells whether no further read is needed: what was found stays, when all is settled, or
@@ -173,6 +190,41 @@ pub(super) fn judge(key: &str, history: &History, leases: &[Lease], times: &Time
         Some(violation(format!("{key} {what}"), history, look, leases))
     });
     wrong.take(TOLD).collect()
+}
+
+/// Judges what revocations said: that the lease was alive, when it was over for certain before
+/// the call, or that it was over, when it lived for certain until the answer. Between the two,
+/// either is right.
+pub(super) fn revocations(leases: &[Lease], times: &Times) -> Vec<Violation> {
+    let wrong = leases.iter().enumerate().filter_map(|(number, lease)| {
+        let Revocation { began, ended, lives, was_alive } = lease.revocation?;
+        let says = if was_alive { "alive" } else { "over" };
+        let why = match was_alive {
+            true => {
+                let over = times.outlived(lease).filter(|over| *over < began)?;
+                format!("and nobody can have renewed it since; it was over {:?} before", gap(over, began))
+            }
+            false if lives > ended => format!("with {:?} left", gap(ended, lives)),
+            false => return None,
+        };
+        let what = format!("the revocation of the lease {number} says that it was {says}, {why}");
+        let label = format!("revokes the lease {number}: it was {says}");
+        let call = Bar { client: "its owner".into(), label, began, ended: Some(ended) };
+        Some(Violation { what, at: ended, calls: vec![lease.bar(number), call] })
+    });
+    wrong.collect()
+}
+
+fn gap(from: u64, to: u64) -> Duration {
+    Duration::from_micros(to.saturating_sub(from))
+}
+
+impl Lease {
+    fn bar(&self, number: usize) -> Bar {
+        let label = format!("the lease {number} of {} ms: held, dropped, revoked", self.ttl / 1000);
+        let ended = self.revoked.or(self.dropped);
+        Bar { client: "the lease".into(), label, began: self.held, ended }
+    }
 }
 
 /// Returns what is wrong with what was found, if anything is.
@@ -229,9 +281,7 @@ fn violation(what: String, history: &History, look: &Look, leases: &[Lease]) -> 
         if let Life::Under(number) = write.life
             && let Some(lease) = leases.get(number)
         {
-            let label = format!("the lease {number} of {} ms: held, dropped, revoked", lease.ttl / 1000);
-            let (held, ended) = (lease.held, lease.revoked.or(lease.dropped));
-            calls.push(bar(label, "the lease", held, ended));
+            calls.push(lease.bar(number));
         }
     }
     calls.push(bar(format!("{}: {:?}", look.by, look.found), &look.client, look.began, Some(look.ended)));

@@ -1,20 +1,28 @@
 //! One client that owns keys that end.
 
 use super::{
-    Work,
-    judge::{Found, History, Lease, Life, Look, Write, micros},
+    Work, directory,
+    judge::{Found, History, Lease, Life, Look, Revocation, Write, micros},
 };
-use crate::torture::Chance;
+use crate::torture::chance::Chance;
 use kv_core::{Error, ErrorKind, Kv, Outcome, Put, Version, Written};
 use std::time::Duration;
 
 /// The number of keys that an owner writes by turns.
 const SLOTS: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
+/// The owner that ends when all is calm; the others end under fire.
+const CALM: usize = 1;
+/// The owner that revokes its leases soon and often, so that strokes meet revocations too.
+const HASTY: usize = 2;
+/// The time for which the end of a round waits until leases that were lost are over for certain.
+const OUTLIVES: Duration = Duration::from_secs(15);
 
-/// Returns the directory of an owner's keys.
-pub(super) fn directory(number: usize) -> String {
-    format!("owner{number}")
+impl Work<'_> {
+    /// Works as this owner, to its end.
+    pub(super) async fn owner(&self, number: usize, name: String, kv: Kv) {
+        Owner::new(self, number, name, kv).run().await;
+    }
 }
 
 /// A key that is written.
@@ -27,7 +35,7 @@ struct Slot {
     writes: usize,
 }
 
-pub(super) struct Owner<'a> {
+struct Owner<'a> {
     work: &'a Work<'a>,
     number: usize,
     name: String,
@@ -37,6 +45,8 @@ pub(super) struct Owner<'a> {
     begun: usize,
     /// The lease and its number.
     lease: Option<(usize, kv_core::Lease)>,
+    /// Leases whose handles said that they were over, and their numbers.
+    lost: Vec<(usize, kv_core::Lease)>,
 }
 
 /// The precondition of a write.
@@ -48,9 +58,10 @@ enum Expects {
 }
 
 impl<'a> Owner<'a> {
-    pub(super) fn new(work: &'a Work<'a>, number: usize, name: String, kv: Kv) -> Self {
+    fn new(work: &'a Work<'a>, number: usize, name: String, kv: Kv) -> Self {
         let chance = work.field.chance(&name);
-        let mut owner = Self { work, number, name, kv, chance, slots: Vec::new(), begun: 0, lease: None };
+        let (slots, lost) = (Vec::new(), Vec::new());
+        let mut owner = Self { work, number, name, kv, chance, slots, begun: 0, lease: None, lost };
         for _ in 0..SLOTS {
             let slot = owner.begin();
             owner.slots.push(slot);
@@ -58,15 +69,15 @@ impl<'a> Owner<'a> {
         owner
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         while !self.work.field.is_over() {
             self.step().await;
             self.look_at_lease();
             tokio::time::sleep(self.chance.millis(0, 12)).await;
         }
-        // One owner ends under fire, the other when all is calm.
-        if self.number == 1 {
+        if self.number == CALM {
             self.work.field.calm().await;
+            self.outlive().await;
         }
         match self.chance.below(3) {
             0 => self.revoke().await,
@@ -96,6 +107,15 @@ impl<'a> Owner<'a> {
     }
 
     async fn step(&mut self) {
+        if self.number == HASTY && self.chance.one_in(3) {
+            if self.leased().await.is_some() {
+                self.revoke().await;
+            }
+            return;
+        }
+        if !self.lost.is_empty() && self.chance.one_in(100) {
+            return self.revoke_lost(0).await;
+        }
         let at = self.chance.below(SLOTS);
         let capabilities = self.work.field.capabilities();
         let can_transact = capabilities.max_txn_ops >= 2;
@@ -159,37 +179,86 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Notes that the lease is held, or drops it.
+    /// Notes that the lease is held, or drops it, or keeps what is left of it for a revocation.
     fn look_at_lease(&mut self) {
         let Some((number, lease)) = &self.lease else { return };
         let asked = self.work.field.now();
         if lease.is_held() {
             self.work.lease(*number, |seen| seen.held = asked);
-        } else {
+        } else if self.chance.one_in(2) {
             self.drop_lease();
+        } else {
+            self.ends(*number);
+            self.lost.extend(self.lease.take());
         }
+    }
+
+    /// Notes that nobody renews the lease any more.
+    fn ends(&self, number: usize) {
+        let now = self.work.field.now();
+        self.work.lease(number, |seen| {
+            seen.dropped.get_or_insert(now);
+        });
     }
 
     fn drop_lease(&mut self) -> Option<usize> {
         let (number, lease) = self.lease.take()?;
         drop(lease);
-        let now = self.work.field.now();
-        self.work.lease(number, |seen| seen.dropped = Some(now));
+        self.ends(number);
         Some(number)
     }
 
     async fn revoke(&mut self) {
         self.look_at_lease();
-        let Some((number, lease)) = self.lease.take() else { return };
+        if let Some((number, lease)) = self.lease.take() {
+            self.revoke_this(number, lease).await;
+        }
+    }
+
+    /// Revokes a lease that was lost. Its keys are read before, since the revocation removes what
+    /// should have ended by itself.
+    async fn revoke_lost(&mut self, nth: usize) {
+        let (number, lease) = self.lost.remove(nth);
+        for key in self.work.keys_under(number) {
+            self.work.look(&self.name, &self.kv, &key, false, None).await;
+        }
+        self.revoke_this(number, lease).await;
+    }
+
+    async fn revoke_this(&self, number: usize, lease: kv_core::Lease) {
+        let began = self.work.field.now();
+        // The handle tells what is left from a moment after this one.
+        let lives = began + micros(lease.remaining());
         let answer = lease.revoke().await;
-        let now = self.work.field.now();
-        self.work.lease(number, |seen| seen.dropped = Some(now));
+        let ended = self.work.field.now();
+        // The handle renews the lease until the answer.
+        self.ends(number);
         match answer {
-            Ok(_) => {
-                self.work.lease(number, |seen| seen.revoked = Some(now));
+            Ok(was_alive) => {
+                self.work.lease(number, |seen| {
+                    seen.revoked = Some(ended);
+                    seen.revocation = Some(Revocation { began, ended, lives, was_alive });
+                });
                 self.work.log().seen.answered += 1;
             }
             Err(e) => self.work.failed(&e),
+        }
+    }
+
+    /// Revokes the leases that were lost, each when it is over for certain, if that comes soon.
+    async fn outlive(&mut self) {
+        let limit = self.work.field.now() + micros(OUTLIVES);
+        while !self.lost.is_empty() {
+            let times = self.work.times();
+            let over = |(number, _): &(usize, kv_core::Lease)| {
+                let log = self.work.log();
+                log.leases.get(*number).and_then(|lease| times.outlived(lease)).unwrap_or(limit)
+            };
+            let ends: Vec<u64> = self.lost.iter().map(over).collect();
+            let Some((first, end)) = ends.into_iter().enumerate().min_by_key(|(_, end)| *end) else { return };
+            let wait = end.min(limit).saturating_sub(self.work.field.now());
+            tokio::time::sleep(Duration::from_micros(wait + 1000)).await;
+            self.revoke_lost(first).await;
         }
     }
 
@@ -317,11 +386,13 @@ impl<'a> Owner<'a> {
                 self.slots[at].last = None;
             }
             Err(e) if e.kind() == ErrorKind::LeaseLost && matches!(life, Life::Under(_)) => {
+                self.work.log().seen.answered += 1;
                 if self.lease.as_ref().is_some_and(|(_, lease)| lease.is_held()) {
                     self.work.absurd(format!("a lease that is held was lost to a put: {e}"));
+                    self.drop_lease();
+                } else {
+                    self.look_at_lease();
                 }
-                self.work.log().seen.answered += 1;
-                self.drop_lease();
             }
             Err(e) => self.write_failed(at, began, id, life, &e),
         }

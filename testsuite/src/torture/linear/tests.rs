@@ -196,7 +196,7 @@ fn one_stale_answer_among_hundreds_is_seen() {
 /// Returns the answers of a correct register; the last call is a read that began when all others
 /// were answered.
 fn random(seed: u64, count: u64, twist: impl FnOnce(&mut Vec<Call>, Option<Is>)) -> Vec<Call> {
-    let mut chance = super::super::Chance::new(seed, "history");
+    let mut chance = super::super::chance::Chance::new(seed, "history");
     let (mut calls, mut held, mut past) = (Vec::new(), None, Vec::new());
     for n in 0..count {
         // The call takes effect at 1000 + 10 n.

@@ -8,9 +8,9 @@ use crate::{
     Failure,
     process::Daemon,
     torture::{
-        Chance,
+        chance::Chance,
         field::{Blow, Denials, Field},
-        nemesis::Stroke,
+        stroke::Stroke,
     },
 };
 use kv_core::{Kv, Result};

@@ -2,7 +2,7 @@
 
 use super::event::{Event, Unwritten, wall};
 use crate::torture::{
-    Chance,
+    chance::Chance,
     field::{Denials, Failed},
 };
 use kv_core::{ErrorKind, Fence, Guard, Kv};
@@ -57,12 +57,29 @@ pub(super) struct Contender<'a> {
 impl Contender<'_> {
     /// Contends until it is to end, and then closes its handle.
     pub(super) async fn work(&self, chance: &mut Chance) {
+        let kept = self.contend(chance).await;
+        self.leave(kept).await;
+    }
+
+    /// Contends until it is to end; returns the guards that it kept, each with its attempt's name.
+    pub(super) async fn contend(&self, chance: &mut Chance) -> Vec<(String, Guard)> {
         let of_task = std::iter::repeat_with(|| Chance::new(chance.below(usize::MAX) as u64, "task"));
         let tasks: Vec<_> = of_task.take(TASKS).map(|chance| self.turns(chance)).collect();
-        let kept = futures::future::join_all(tasks).await;
+        futures::future::join_all(tasks).await.into_iter().flatten().collect()
+    }
+
+    /// Closes the handle, which is to give these guards back.
+    pub(super) async fn leave(&self, kept: Vec<(String, Guard)>) {
         self.close().await;
-        if kept.into_iter().flatten().any(|guard| guard.is_held()) {
+        if kept.iter().any(|(_, guard)| guard.is_held()) {
             self.wrong("a guard says that it is held when the handle is closed");
+        }
+    }
+
+    /// Releases these guards.
+    pub(super) async fn give_back(&self, kept: Vec<(String, Guard)>) {
+        for (attempt, guard) in kept {
+            self.release(&attempt, guard).await;
         }
     }
 
@@ -81,9 +98,8 @@ impl Contender<'_> {
         self.tell(Event::Wrong { what: what.into() });
     }
 
-    /// Takes turns until it is to end; returns the guard that `close` is to give back, if there is
-    /// one.
-    async fn turns(&self, mut chance: Chance) -> Option<Guard> {
+    /// Takes turns until it is to end; returns the guard that is kept beyond it, if there is one.
+    async fn turns(&self, mut chance: Chance) -> Option<(String, Guard)> {
         while !(self.is_over)() {
             let kept = self.turn(&mut chance).await;
             if kept.is_some() {
@@ -94,7 +110,7 @@ impl Contender<'_> {
         None
     }
 
-    async fn turn(&self, chance: &mut Chance) -> Option<Guard> {
+    async fn turn(&self, chance: &mut Chance) -> Option<(String, Guard)> {
         let lock = chance.below(LOCKS);
         let (attempt, wanted) = self.asks(lock);
         let got = match chance.below(6) {
@@ -113,7 +129,7 @@ impl Contender<'_> {
         match got {
             Ok((Some(guard), _)) => {
                 self.tell(Event::Granted { attempt: attempt.clone(), token: guard.token() });
-                self.hold(lock, &attempt, guard, chance).await
+                self.hold(lock, &attempt, guard, chance).await.map(|guard| (attempt, guard))
             }
             Ok((None, is_answer)) => {
                 self.tell(Event::Missed { attempt, is_answer });
@@ -146,7 +162,7 @@ impl Contender<'_> {
     }
 
     /// Holds the lock for a while, writes, and gives it back in one of the ways that there are.
-    /// Returns the guard if it is kept for `close`.
+    /// Returns the guard if it is kept when the contender is to end.
     async fn hold(&self, lock: usize, attempt: &str, guard: Guard, chance: &mut Chance) -> Option<Guard> {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         let time = if chance.one_in(10) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 200) };

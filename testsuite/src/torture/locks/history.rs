@@ -1,12 +1,14 @@
 //! All that was told of locks, put together.
 
 use super::event::{Event, Unwritten};
-use crate::torture::round::Bar;
+use crate::torture::workload::Bar;
 use kv_core::Version;
 use std::collections::BTreeMap;
 
 /// The client that looks at what is left when all is over.
 pub(super) const END: &str = "the-end";
+/// The beginning of the name by which a client takes every lock once more before it is closed.
+pub(super) const LAST: &str = "last-turn-of-";
 
 /// One try to get a lock.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use super::{
     event::{self, Event},
-    history::{END, History, Told, Watched},
+    history::{END, History, LAST, Told, Watched},
     judge::{self, Promises},
 };
-use crate::torture::round::Violation;
+use crate::torture::workload::Violation;
 use kv_core::Version;
 use std::time::Duration;
 
@@ -275,22 +275,45 @@ fn promises(locks: usize) -> Promises {
 }
 
 fn at_the_end(lines: &[&str]) -> History {
-    let lines: Vec<String> = lines.iter().map(|line| line.replace("END", END)).collect();
+    let name = |line: &&str| line.replace("END", END).replace("LAST", LAST);
+    let lines: Vec<String> = lines.iter().map(name).collect();
     turns(&lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// The lock that is got within 100 µs, by a client that is open and when all are closed.
+const LAST_TURNS: [&str; 4] =
+    ["LASTa 70 asks LASTa/0 0", "LASTa 170 granted LASTa/0 7", "END 300 asks e/0 0", "END 390 granted e/0 8"];
+
 #[test]
 fn a_lock_that_is_got_in_time_is_not_blamed() {
-    let got = at_the_end(&["END 100 asks e/0 0", "END 190 granted e/0 8"]);
-    none(&judge::progress(&got, &promises(1)));
+    none(&judge::progress(&at_the_end(&LAST_TURNS), &promises(1)));
 }
 
 #[test]
 fn a_lock_that_does_not_get_free_is_seen() {
-    let late = at_the_end(&["END 100 asks e/0 0", "END 201 granted e/0 8"]);
-    one(&judge::progress(&late, &promises(1)), "after all troubles were over");
-    one(&judge::progress(&at_the_end(&["END 100 asks e/0 0"]), &promises(1)), "was not got");
-    one(&judge::progress(&at_the_end(&[]), &promises(1)), "was not tried");
+    let wrong = |end: &[&str], says: &str| {
+        let history = at_the_end(&[&LAST_TURNS[..2], end].concat());
+        one(&judge::progress(&history, &promises(1)), says);
+    };
+    wrong(&["END 300 asks e/0 0", "END 401 granted e/0 8"], "101µs after it was asked for, when all were");
+    wrong(&["END 300 asks e/0 0"], "l0 was not got when all were closed");
+    wrong(&[], "l0 was not tried when all were closed");
+}
+
+#[test]
+fn a_contender_that_is_left_behind_in_a_queue_is_seen() {
+    let wrong = |turns: &[&str], says: &str| {
+        let history = at_the_end(&[turns, &LAST_TURNS[2..]].concat());
+        one(&judge::progress(&history, &promises(1)), says);
+    };
+    let late = ["LASTa 70 asks LASTa/0 0", "LASTa 171 granted LASTa/0 7"];
+    wrong(&late, "101µs after it was asked for, while its contenders were open");
+    wrong(&["LASTa 70 asks LASTa/0 0"], "l0 was not got while its contenders were open");
+    wrong(&[], "l0 was not tried while its contenders were open");
+    // Each client takes its turn, and another lock is no answer for this one.
+    let second = ["LASTb 200 asks LASTb/0 0", "LASTb 300 missed LASTb/0 true"];
+    wrong(&[&LAST_TURNS[..2], &second].concat(), "l0 was not got while its contenders were open");
+    wrong(&["LASTa 70 asks LASTa/0 1", "LASTa 170 granted LASTa/0 7"], "l0 was not tried while");
 }
 
 #[test]
@@ -317,11 +340,18 @@ fn a_close_that_is_not_answered_or_leaves_something_is_seen() {
     one(&judge::closings(&at_the_end(&[free]), &promises(2)), "who holds l1");
 }
 
+const END_TURNS: [&str; 5] = [
+    "LASTa 190 asks LASTa/0 0",
+    "LASTa 195 granted LASTa/0 19",
+    "END 200 asks e/0 0",
+    "END 210 granted e/0 20",
+    "END 220 nobody 0 215",
+];
+
 #[test]
 fn all_judges_are_asked() {
     let all = |lines: &[&str], says: &str| {
-        let end = ["END 200 asks e/0 0", "END 210 granted e/0 20", "END 220 nobody 0 215"];
-        let wrong = judge::judge(&at_the_end(&[lines, &end].concat()), &promises(1));
+        let wrong = judge::judge(&at_the_end(&[lines, &END_TURNS].concat()), &promises(1));
         assert_eq!(says.is_empty(), wrong.is_empty(), "{wrong:?}");
         assert!(wrong.iter().any(|wrong| wrong.what.contains(says)) || says.is_empty(), "{wrong:?}");
     };
@@ -331,7 +361,9 @@ fn all_judges_are_asked() {
     all(&["r 52 nobody 0 51"], "says otherwise");
     all(&["b 58 wrote b/0 51 101", "a 70 wrote a/0 59 100"], "was acknowledged");
     all(&["a 90 closed 80 never"], "never answered");
-    let mut told = at_the_end(&["END 200 asks e/0 0", "END 210 granted e/0 20", "END 220 nobody 0 215"]);
+    let last = judge::judge(&at_the_end(&END_TURNS[2..]), &promises(1));
+    one(&last, "while its contenders were open");
+    let mut told = at_the_end(&END_TURNS);
     told.watches.push(Watched { client: "w".into(), ..Watched::default() });
     assert!(!judge::judge(&told, &promises(1)).is_empty());
     told.watches.clear();

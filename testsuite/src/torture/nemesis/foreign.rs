@@ -2,7 +2,7 @@
 
 use crate::{
     Foreign,
-    torture::{Chance, field::Field, locks},
+    torture::{chance::Chance, field::Field, locks},
 };
 use futures::{FutureExt, future::join_all};
 use kv_core::Bytes;

@@ -3,8 +3,8 @@
 use super::super::{
     field::{Blow, Field},
     linear::{self, Call, Id},
-    nemesis::Stroke,
-    round::{Bar, Seen, Violation},
+    stroke::Stroke,
+    workload::{Bar, Seen, Violation},
 };
 use kv_core::{Linearizable, Version};
 use std::collections::{BTreeMap, HashMap};

@@ -4,10 +4,7 @@ use super::{
     Work,
     judge::{Event, Scope, Stream, difference},
 };
-use crate::{
-    Failure,
-    torture::patience::{self, PATIENCE},
-};
+use crate::{Failure, torture::patience::PATIENCE};
 use kv_core::{Error, ErrorKind, Kv, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,10 +34,10 @@ impl Work<'_> {
     pub(super) async fn follow(&self) -> Result<Vec<Follower>, Failure> {
         let name = "watches";
         let (steady, slow, anew, single) = (
-            patience::client(self.field, name).await?,
-            patience::client(self.field, name).await?,
-            patience::client(self.field, name).await?,
-            patience::client(self.field, name).await?,
+            self.field.client(name).await?,
+            self.field.client(name).await?,
+            self.field.client(name).await?,
+            self.field.client(name).await?,
         );
         let singles = SINGLE.iter().map(|scope| self.steady(single.0.clone(), single.1.clone(), *scope));
         let (steady, slow, anew, singles) = tokio::join!(

@@ -1,6 +1,6 @@
 //! The rules for what streams of events may tell.
 
-use crate::torture::round::{Bar, Violation};
+use crate::torture::workload::{Bar, Violation};
 use kv_core::Version;
 use std::collections::{BTreeMap, HashMap, HashSet};
 

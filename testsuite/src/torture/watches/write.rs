@@ -4,7 +4,7 @@ use super::{
     BESIDE, BRIEF, ByAll, ByOne, KEYS, Work,
     judge::{Fate, Write},
 };
-use crate::torture::{Chance, field::Failed};
+use crate::torture::{chance::Chance, field::Failed};
 use kv_core::{Error, ErrorKind, Kv, Outcome, Version};
 use std::{collections::HashMap, time::Duration};
 

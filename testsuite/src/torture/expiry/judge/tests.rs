@@ -1,5 +1,5 @@
 use super::*;
-use crate::torture::nemesis::Stroke;
+use crate::torture::stroke::Stroke;
 
 const SECOND: u64 = 1_000_000;
 
@@ -15,11 +15,16 @@ fn blow(stroke: Stroke, began: u64, ended: u64) -> Blow {
     Blow { stroke, label: stroke.name().into(), began, ended }
 }
 
-/// Tells whether a look is blamed, where the end of a TTL is at most 250 ms late.
-fn wrong(writes: &[Write], look: &Look, leases: &[Lease], blows: &[Blow]) -> bool {
+/// Returns the times of a store in which the end of a TTL is at most 250 ms late.
+fn times(blows: &[Blow]) -> Times {
     let range = Some(TtlRange::new(Duration::from_secs(1), Duration::from_secs(60)));
     let (blows, settled) = (blows.to_vec(), 100 * SECOND);
-    let times = Times { of_keys: range.clone(), of_leases: range, blows, settled };
+    Times { of_keys: range.clone(), of_leases: range, blows, settled }
+}
+
+/// Tells whether a look is blamed.
+fn wrong(writes: &[Write], look: &Look, leases: &[Lease], blows: &[Blow]) -> bool {
+    let times = times(blows);
     let history = History { writes: writes.to_vec(), looks: vec![look.clone()] };
     !judge("k", &history, leases, &times).is_empty()
 }
@@ -117,7 +122,7 @@ fn what_is_unknown_may_be_or_not() {
 
 /// Returns a key under a lease of a second that was seen to be held at 5 s.
 fn leased(dropped: Option<u64>, revoked: Option<u64>) -> ([Write; 1], [Lease; 1]) {
-    let lease = Lease { ttl: SECOND, held: 5 * SECOND, dropped, revoked };
+    let lease = Lease { ttl: SECOND, held: 5 * SECOND, dropped, revoked, revocation: None };
     ([write(1, Life::Under(0), 10, 20)], [lease])
 }
 
@@ -160,10 +165,55 @@ fn a_key_that_left_its_lease_stays() {
     assert!(wrong(Found::Nothing) && !wrong(Found::Value(2)));
 }
 
+/// Returns what is said of a lease of a second that was last seen to be held at 5 s, and to be over
+/// at `lost`, where it was; it was revoked in 10 ms from `began` on, when its handle said that it
+/// lives until `lives`.
+fn revoked(lost: Option<u64>, began: u64, lives: u64, was_alive: bool, blows: &[Blow]) -> Vec<Violation> {
+    let ended = began + 10_000;
+    let revocation = Some(Revocation { began, ended, lives, was_alive });
+    let (dropped, revoked) = (Some(lost.unwrap_or(ended)), Some(ended));
+    let lease = Lease { ttl: SECOND, held: 5 * SECOND, dropped, revoked, revocation };
+    revocations(&[Lease::default(), lease], &times(blows))
+}
+
+fn says(wrong: &[Violation], what: &str) {
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(wrong[0].what.contains(what), "{wrong:?}");
+}
+
+#[test]
+fn a_revocation_that_tells_what_was_is_not_blamed() {
+    let none = |wrong: Vec<Violation>| assert!(wrong.is_empty(), "{wrong:?}");
+    none(revoked(None, 6 * SECOND, 7 * SECOND, true, &[]));
+    none(revoked(Some(6 * SECOND), 8 * SECOND, 0, false, &[]));
+    // Its handle takes it for over, and the server may end it later, or sooner.
+    none(revoked(Some(6 * SECOND), 7 * SECOND, 0, true, &[]));
+    none(revoked(Some(6 * SECOND), 6 * SECOND + 1, 0, false, &[]));
+    // It ended while it was revoked.
+    none(revoked(None, 6 * SECOND, 6 * SECOND + 9_000, false, &[]));
+    // Nobody knows.
+    let unknown = Lease { dropped: Some(1), ..Lease::default() };
+    none(revocations(&[unknown], &times(&[])));
+}
+
+#[test]
+fn a_revocation_that_says_of_a_living_lease_that_it_was_over_is_seen() {
+    says(&revoked(None, 6 * SECOND, 7 * SECOND, false, &[]), "says that it was over, with 990ms left");
+}
+
+#[test]
+fn a_revocation_that_says_of_a_lease_that_is_over_that_it_was_alive_is_seen() {
+    let late = |blows: &[Blow]| revoked(Some(6 * SECOND), 8 * SECOND, 0, true, blows);
+    says(&late(&[]), "the lease 1 says that it was alive");
+    // A renewal was under way, or the server did not do its work.
+    assert!(late(&[blow(Stroke::Freeze, 5 * SECOND, 7 * SECOND)]).is_empty());
+    assert!(late(&[blow(Stroke::Kill, 5 * SECOND, 7 * SECOND)]).is_empty());
+    says(&late(&[blow(Stroke::Freeze, SECOND, 2 * SECOND)]), "says that it was alive");
+}
+
 #[test]
 fn what_stays_is_read_once() {
-    let range = Some(TtlRange::new(Duration::from_secs(1), Duration::from_secs(60)));
-    let times = Times { of_keys: range.clone(), of_leases: range, blows: vec![], settled: 100 * SECOND };
+    let times = times(&[]);
     let writes =
         vec![write(2, Life::Forever, 1, 2), brief(), Write { ended: None, ..write(0, Life::Gone, 30, 0) }];
     let history = History { writes, looks: vec![] };

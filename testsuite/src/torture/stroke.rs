@@ -1,6 +1,5 @@
 //! The kinds of trouble.
 
-use crate::Harness;
 use kv_core::Durability;
 
 /// One kind of trouble.
@@ -126,20 +125,6 @@ impl Stroke {
             KillClient => "kill-client",
             PauseClient => "pause-client",
             other => ALL.iter().find(|(stroke, _)| *stroke == other).map_or("", |(_, name)| name),
-        }
-    }
-
-    /// Tells whether it can be brought about here.
-    pub fn can_fall_on(self, harness: &dyn Harness) -> bool {
-        match self {
-            KillClient | PauseClient => false,
-            Kill | Stop | Pause | Restore => harness.server().is_some(),
-            NotFound | Forbidden | TooMany => harness.address().is_some() && harness.speaks_http(),
-            Foreign => harness.foreign().is_some(),
-            stroke if stroke.is_the_servers() => {
-                harness.troubles().is_some_and(|troubles| troubles.known().contains(&stroke))
-            }
-            _ => harness.address().is_some(),
         }
     }
 
