@@ -45,7 +45,9 @@
 //!
 //! Beside the suite the crate has what the tests of a network backend need: [`process`] for
 //! servers of their own, [`Base`] for a live one, [`Proxy`] for the troubles of a link,
-//! [`repeat`], [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters.
+//! [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters. Some tests are the same
+//! on several servers, of which they take more than a harness gives: [`opening`], [`tls`],
+//! [`rights`], [`repeat`], [`requests`] and [`leavings`].
 
 mod base;
 mod case;
@@ -55,17 +57,21 @@ pub mod check;
 pub mod ensemble;
 pub mod failover;
 mod harness;
+pub mod leavings;
 pub mod matrix;
 mod model;
 pub mod network;
-mod opening;
+pub mod opening;
 pub mod partition;
 pub mod process;
 mod program;
 mod proxy;
 pub mod repeat;
+pub mod requests;
+pub mod rights;
 mod run;
 mod server;
+pub mod tls;
 pub mod torture;
 
 pub use base::Base;

@@ -5,8 +5,13 @@ mod common;
 
 use common::{Asked, Node, http, names, sessions, single, with};
 use futures::TryStreamExt;
-use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
+use kv_core::{Kv, WatchEvent};
+use kv_testsuite::{
+    Failure,
+    failover::soon,
+    leavings,
+    requests::{Costs, LONG},
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -27,63 +32,30 @@ async fn requests(node: &Node) -> Result<u64, Failure> {
     }
 }
 
-/// Checks that the call asks this often at most, whatever is asked in the background meanwhile.
-macro_rules! costs {
-    ($asked:expr, $most:expr, $call:expr) => {{
-        $asked.calls();
-        let answer = $call.await?;
-        let found = $asked.calls();
-        assert!((1..=$most).contains(&found.len()), "{}: {found:?}, at most {}", stringify!($call), $most);
-        answer
-    }};
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_per_call() -> Result<(), Failure> {
     let server = single().await?;
     let node = &Asked::of(server.address).await?;
     let kv: &Kv = &kv_consul::open(&format!("consul://{}/requests/", node.address)).await?;
 
-    let new = costs!(node, 1, kv.put("k", "v"));
-    let seen = costs!(node, 1, kv.put("k", "v"));
-    assert_ne!(new.version, seen.version);
-    costs!(node, 1, kv.get("k"));
-    costs!(node, 1, kv.get("k").stale());
-    costs!(node, 1, kv.get("ключ"));
-    costs!(node, 1, kv.exists("k"));
-    costs!(node, 1, kv.exists("missing"));
-    costs!(node, 2, kv.get_many(["k", "l", "m"]));
-    costs!(node, 1, kv.get_many(["k", "k"]));
-    let swapped = costs!(node, 1, kv.atomic_put("k", "w", seen.version));
-    let refused = async { Ok::<_, Failure>(kv.atomic_put("k", "x", seen.version).await.unwrap_err().kind()) };
-    assert_eq!(costs!(node, 1, refused), ErrorKind::KeyModified);
-    costs!(node, 1, kv.atomic_delete("k", swapped.version));
-    costs!(node, 1, kv.atomic_put("k", "v", None));
-    let done = costs!(node, 1, kv.transact().when_exists("k").then(kv.put("l", "")).then(kv.delete("k")));
-    assert!(done.is_committed());
-    assert!(costs!(node, 1, kv.delete("l")));
-    assert!(!costs!(node, 1, kv.delete("l")));
-    let ttl = Duration::from_secs(60);
-    costs!(node, 2, kv.put("t", "v").ttl(ttl));
-    costs!(node, 1, kv.put("u", "v").ttl(ttl)); // under the same session
+    // The session for its kind is there for the locks that are counted.
+    let _first = kv.new_lock("with a session").ttl(LONG).acquire().await?;
+    let others = [
+        ("get_many", 1..=2),
+        ("put with a TTL", 1..=2),
+        // The names that stores inside of the directory keep for themselves are looked for.
+        ("delete_tree", 1..=2),
+        ("list of children", 1..=2),
+    ];
+    // Whatever is asked in the background meanwhile is not counted.
+    let costs = Costs::new(async || Ok(node.calls()), &others);
+    costs.of_each_call(kv, 200, None).await?;
 
-    for n in 0..200 {
-        kv.put(format!("d/{n}"), "v").await?;
-    }
-    assert_eq!(costs!(node, 1, kv.list("d")).len(), 200);
-    assert_eq!(costs!(node, 1, kv.list("d").limit(10)).len(), 10);
-    costs!(node, 2, kv.list("").children().try_collect::<Vec<_>>());
-    // The names that stores inside of the directory keep for themselves are looked for.
-    costs!(node, 2, kv.delete_tree("d"));
-    costs!(node, 2, kv.delete_tree(""));
-
-    let ttl = Duration::from_secs(600);
-    let first = kv.new_lock("first").ttl(ttl).acquire().await?; // with a session for its kind
-    let guard = costs!(node, 1, kv.new_lock("l").ttl(ttl).acquire());
-    assert!(costs!(node, 1, kv.new_lock("l").ttl(ttl).try_acquire()).is_none());
-    costs!(node, 1, kv.put("k", "v").fenced(&guard));
-    costs!(node, 1, kv.lock_holder("l"));
-    assert!(costs!(node, 1, first.release()));
+    kv.put("d/k", "v").await?;
+    costs.of("get of a name in the body", kv.get("ключ")).await?;
+    costs.of("get_many of one", kv.get_many(["k", "k"])).await?;
+    costs.of("list of children", kv.list("").children().try_collect::<Vec<_>>()).await?;
+    costs.of("delete_tree", kv.delete_tree("")).await?;
     Ok(())
 }
 
@@ -210,19 +182,9 @@ async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), F
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
-    let node = &single().await?;
+    let node = single().await?;
     let kv = kv_consul::open(&format!("consul://{}/left/", node.address)).await?;
     let long = Duration::from_secs(600);
-    let lease = kv.lease(long).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    let guard = kv.new_lock("l").ttl(long).acquire().await?;
-    let mut holder = kv.lock_holder("l").watch().await?;
-    holder.event().await?;
-    let waiting = tokio::spawn(kv.new_lock("l").acquire().into_future());
-    let refused = kv.put("leased", "").ttl(long).if_missing().await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
     // These keys with a TTL are replaced, or deleted one by one or as a tree.
     for key in ["t/a", "t/b", "t/c/d"] {
         kv.put(key, "").ttl(long).await?;
@@ -231,27 +193,12 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     kv.delete("t/a").await?;
     kv.delete("t/b").await?;
     kv.delete_tree("t").await?;
-    assert!(kv.new_lock("l").try_acquire().await?.is_none());
-    kv.close().await?;
-    kv.close().await?; // twice is fine
-    assert!(!guard.is_held() && !lease.is_held());
-    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
-    drop((watch, holder));
     let left = async || -> Result<Vec<String>, Failure> {
         let mut left = names(node.address, "").await?;
         left.extend(sessions(node.address).await?);
         Ok(left)
     };
-    let gone = async {
-        while !left().await?.is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok::<_, Failure>(())
-    };
-    match tokio::time::timeout(Duration::from_secs(10), gone).await {
-        Ok(done) => done,
-        Err(_) => Err(format!("keys and sessions that are left: {:?}", left().await?).into()),
-    }
+    leavings::none(kv, long, left).await
 }
 
 /// The session of a TTL ends with its last key, and the keys of a store that is dropped live on.

@@ -8,11 +8,14 @@ use common::{
     http_with, single,
 };
 use kv_consul::Config;
-use kv_core::{ErrorKind, Guard, Kv, Watch, WatchEvent};
-use kv_testsuite::{Failure, Proxy, failover::soon};
+use kv_core::{ErrorKind, Kv, Watch, WatchEvent, driver::async_trait};
+use kv_testsuite::{
+    Failure, Proxy,
+    failover::soon,
+    rights::{self, Rights},
+};
 use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
-use tokio::task::JoinHandle;
 
 /// Writes so many keys below a directory.
 async fn fill(kv: &Kv, directory: &str, count: usize) -> Result<(), Failure> {
@@ -199,77 +202,62 @@ async fn a_lock_that_may_not_be_seen_is_not_free() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A lock `l` of `kv` whose release is refused, and a contender of the same session that waits for
-/// the lock of a given name.
-struct Refused {
-    _guarded: Guarded,
-    kv: Kv,
-    root: Kv,
-    other: Option<Guard>,
-    waits: JoinHandle<kv_core::Result<Guard>>,
+/// A server, and the token of a store whose rights are withdrawn.
+struct Scene {
+    guarded: Guarded,
+    token: String,
 }
 
-/// Sets the least TTL that a store grants which does not know the server's limits.
-const TTL: Duration = Duration::from_secs(10);
-
-impl Refused {
-    async fn begin(waited_for: &str) -> Result<Self, Failure> {
+impl Scene {
+    async fn begin() -> Result<Self, Failure> {
         let guarded = Guarded::start(&json!({})).await?;
         let token = guarded.token("mine", MINE).await?;
-        let (kv, root) = (guarded.config(&token).open().await?, guarded.config(ROOT).open().await?);
-        let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
-        let other = match waited_for {
-            "l" => None,
-            other => Some(root.new_lock(other).ttl(TTL).acquire().await?),
-        };
-        let waits = tokio::spawn(kv.new_lock(waited_for).ttl(TTL).acquire().into_future());
-        let line = format!("GET /v1/kv/mine/.kv/lock/1/{waited_for}/?keys");
-        soon("the other to be in line", async {
-            while guarded.ask(&line, &Value::Null).await?.as_array().is_none_or(|names| names.len() < 2) {}
-            Ok::<_, Failure>(())
-        })
-        .await??;
-        let less = format!(r#"key_prefix "mine/.kv/lock/1/l/" {{ policy = "read" }} {MINE}"#);
-        guarded.change("mine", &less).await?;
-        // The probe is a name in the same queue.
-        let probe = json!([{ "KV": { "Verb": "delete", "Key": "mine/.kv/lock/1/l/probe" } }]);
-        let header = format!("X-Consul-Token: {token}\r\n");
-        soon("the right to be gone", async {
-            let probe = serde_json::to_vec(&probe)?;
-            while http_with(guarded.0.address, "PUT /v1/txn", &header, &probe).await?.status == 200 {}
-            Ok::<_, Failure>(())
-        })
-        .await??;
-        assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-        Ok(Self { _guarded: guarded, kv, root, other, waits })
+        Ok(Self { guarded, token })
     }
 }
 
-/// A contender that waits under the same session would keep it, and the lock with it, for as long
-/// as others hold what the contender waits for.
+#[async_trait]
+impl Rights for Scene {
+    /// The least TTL that a store grants which does not know the server's limits.
+    const TTL: Duration = Duration::from_secs(10);
+    async fn open(&self) -> Result<Kv, Failure> {
+        Ok(self.guarded.config(&self.token).open().await?)
+    }
+    async fn open_of_another(&self) -> Result<Kv, Failure> {
+        Ok(self.guarded.config(ROOT).open().await?)
+    }
+    async fn two_in_line(&self, lock: &str) -> Result<(), Failure> {
+        let line = format!("GET /v1/kv/mine/.kv/lock/1/{lock}/?keys");
+        soon("the other to be in line", async {
+            let names = async || self.guarded.ask(&line, &Value::Null).await;
+            while names().await?.as_array().is_none_or(|names| names.len() < 2) {}
+            Ok::<_, Failure>(())
+        })
+        .await?
+    }
+    async fn withdraw(&self) -> Result<(), Failure> {
+        let less = format!(r#"key_prefix "mine/.kv/lock/1/l/" {{ policy = "read" }} {MINE}"#);
+        self.guarded.change("mine", &less).await?;
+        // The probe is a name in the same queue.
+        let probe = json!([{ "KV": { "Verb": "delete", "Key": "mine/.kv/lock/1/l/probe" } }]);
+        let (header, probe) = (format!("X-Consul-Token: {}\r\n", self.token), serde_json::to_vec(&probe)?);
+        let address = self.guarded.0.address;
+        soon("the right to be gone", async {
+            while http_with(address, "PUT /v1/txn", &header, &probe).await?.status == 200 {}
+            Ok::<_, Failure>(())
+        })
+        .await?
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
-    let Refused { _guarded, kv, root, other, waits } = Refused::begin("other").await?;
-    let next = soon("the lock", root.new_lock("l").ttl(TTL).acquire()).await??;
-    assert!(!waits.is_finished());
-    assert!(other.ok_or("it is held")?.release().await?);
-    let got = soon("who waited", waits).await???;
-    // The lock hangs on a session that is kept alive.
-    tokio::time::sleep(2 * TTL).await;
-    assert!(got.is_held() && next.is_held());
-    kv.put("fenced", "").fenced(&got).await?;
-    assert!(got.release().await?);
-    Ok(())
+    rights::ends_while_others_are_waited_for(&Scene::begin().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Result<(), Failure> {
-    let Refused { _guarded, kv: _kv, root, waits, .. } = Refused::begin("l").await?;
-    // Nor may the contender get into that queue again.
-    let refused = soon("who waited", waits).await??.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
-    assert!(soon("the lock", root.new_lock("l").ttl(TTL).acquire()).await??.release().await?);
-    Ok(())
+    rights::ends_while_it_is_waited_for(&Scene::begin().await?).await
 }
 
 /// A directory takes longer to read than calls have by default.

@@ -10,9 +10,14 @@ use common::{
 };
 use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, Secret, Tls, WatchEvent};
-use kv_testsuite::{Certificates, Failure, Harness, Rotation, failover::soon, torture::nemesis::Stroke};
+use kv_testsuite::{
+    Certificates, Failure, Rotation,
+    failover::soon,
+    opening::{self, DEADLINE, NOBODY},
+    tls,
+};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Starts a server that speaks TLS on a port of its own.
 async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
@@ -23,71 +28,27 @@ async fn server(certificates: &Certificates, only_known_clients: bool) -> Result
     .await
 }
 
-/// Checks that opening is refused, in this way, without waiting for the deadline; returns the
-/// error.
+/// Checks that opening is refused with this kind, at once, and returns the error, which must
+/// contain `names`.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
-    let begun = Instant::now();
-    let error = match config.deadline(Duration::from_secs(30)).open().await {
-        Ok(store) => return Err(format!("opened {store:?}").into()),
-        Err(e) => e,
-    };
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(names), "{error} names {names:?}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "at once, not after {:?}", begun.elapsed());
-    assert!(!error.is_transient(), "{error}");
-    Ok(error)
+    opening::refused(config.deadline(DEADLINE).open(), kind, names).await
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = config.open().await?;
-    kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
-    assert!(kv.exists("a").await?);
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    kv.new_lock("l").acquire().await?.release().await?;
-    kv.health().await?;
-    kv.close().await?;
-    Ok(())
+    opening::works(config.open()).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
-    let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+    let ours = Certificates::new()?;
     let node = server(&ours, true).await?;
-    let config = || Config::new([node.tls_address().to_string()]).prefix("tls/");
-    let certified =
-        |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
-
-    works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
-    works(config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("localhost"))).await?;
-    let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
-    let url = format!(
-        "consul://{}/tls/?ca={}&cert={}&key={}&server_name=localhost",
-        node.tls_address(),
-        ca.display(),
-        cert.display(),
-        key.display()
-    );
-    kv_consul::open(&url).await?.get("a").await?;
-
-    refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
-        .await?;
-    refused(config().tls(certified(&ours)), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(
-        config().tls(Tls::new().ca(ours.file("ca.pem"))),
-        ErrorKind::Unauthenticated,
-        "client certificate",
-    )
-    .await?;
-    refused(
-        config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
-        ErrorKind::Unauthenticated,
-        "client certificate",
-    )
-    .await?;
-    let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
-    refused(misnamed, ErrorKind::Unauthenticated, "`server_name`").await?;
-    Ok(())
+    let config = || Config::new([node.tls_address().to_string()]).prefix("tls/").deadline(DEADLINE);
+    let open = async |tls: Tls| config().tls(tls).open().await;
+    let url = async |parameters: String| {
+        kv_consul::open(&format!("consul://{}/tls/?{parameters}", node.tls_address())).await
+    };
+    tls::client_certificates(&ours, &open, &url).await?;
+    tls::server_names(&ours, &open, &url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,12 +98,8 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
 }
 
 #[tokio::test]
-async fn a_wrong_address_says_what_was_tried() {
-    let config = Config::new(["127.0.0.1:1"]).deadline(Duration::from_millis(500));
-    let e = config.open().await.unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-    assert!(e.to_string().contains("127.0.0.1:1"), "{e}");
-    assert!(e.to_string().contains("refused"), "{e}");
+async fn a_wrong_address_says_what_was_tried() -> Result<(), Failure> {
+    opening::unreachable(Config::new([NOBODY]).deadline(Duration::from_millis(500)).open()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,31 +248,10 @@ async fn a_deleted_token_ends_a_watch() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
-    let ours = &certificates.client;
     let node = server(&certificates.server, true).await?;
-    let config = Config::new([node.tls_address().to_string()]).prefix("tls/").tls(ours.of_client());
-    let kv = config.open().await?;
-    let mut watch = kv.watch_tree("d").await?;
-    while watch.event().await? != WatchEvent::Synced {}
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
-    let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
-    // The server's certificates are new a moment before ours are.
-    node.daemon.stop();
-    certificates.renew_server()?;
-    node.start().await?;
-    let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-    assert!(e.to_string().contains("`ca`"), "{e}");
-    certificates.renew_client()?;
-    kv.put("d/new", "").await?;
-    soon("the watch to go on", async {
-        while !matches!(watch.event().await?, WatchEvent::Put(_)) {}
-        Ok::<_, Failure>(())
-    })
-    .await??;
-    assert!(guard.release().await?);
-    assert!(soon("the lock", waits).await???.is_held());
-    Ok(())
+    let config = Config::new([node.tls_address().to_string()]).prefix("tls/");
+    let kv = config.tls(certificates.client.of_client()).open().await?;
+    tls::rotation(&kv, &certificates, || node.daemon.stop(), async || node.start().await).await
 }
 
 /// The server leaves out of listings what a token may not read any more, with nothing that tells.
@@ -385,24 +321,8 @@ async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() ->
     kv_testsuite::repeat::is_refused(common::fire::suite().await?).await
 }
 
-/// The right to write keys is gone, the right to renew sessions is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), Failure> {
     let server = common::fire::suite().await?;
-    let (kv, troubles) = (server.open("denied/").await?, server.troubles().ok_or("it knows rights")?);
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
-    let mut holder = kv.lock_holder("l").watch().await?;
-    assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
-    troubles.begin(Stroke::Rights, 0).await?;
-    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    soon("its end", async {
-        while !matches!(holder.event().await?, WatchEvent::Delete { .. }) {}
-        Ok::<_, Failure>(())
-    })
-    .await??;
-    troubles.end(Stroke::Rights).await?;
-    assert!(kv.new_lock("l").acquire().await?.release().await?);
-    kv.close().await?;
-    // The drop may wait for the server.
-    Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
+    kv_testsuite::rights::ends_by_its_ttl(server, Duration::from_secs(10)).await
 }

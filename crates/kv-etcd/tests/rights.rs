@@ -6,11 +6,12 @@ use common::{
     Node, single,
     users::{as_root, open, open_as_root, two_in_line, with_users},
 };
-use kv_core::ErrorKind;
-use kv_testsuite::{Failure, failover::soon};
+use kv_core::{Kv, driver::async_trait};
+use kv_testsuite::{
+    Failure,
+    rights::{self, Rights},
+};
 use std::time::Duration;
-
-const TTL: Duration = Duration::from_secs(5);
 
 /// Withdraws from `me` the right to take anybody out of the queue of `l`; `me` keeps all other
 /// rights.
@@ -22,59 +23,44 @@ fn withdraw_l(node: &Node) -> Result<(), Failure> {
     as_root(node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])
 }
 
+#[async_trait]
+impl Rights for Node {
+    const TTL: Duration = Duration::from_secs(5);
+    async fn open(&self) -> Result<Kv, Failure> {
+        open(self, "me").await
+    }
+    async fn open_of_another(&self) -> Result<Kv, Failure> {
+        open_as_root(self).await
+    }
+    async fn two_in_line(&self, lock: &str) -> Result<(), Failure> {
+        two_in_line(self, lock).await
+    }
+    async fn withdraw(&self) -> Result<(), Failure> {
+        withdraw_l(self)
+    }
+}
+
 /// A lock that may not be given back is there until its TTL is over, and `close` tells so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
     let node = single("etcd").await?;
     with_users(&node)?;
-    let (kv, reader) = (open(&node, "me").await?, open(&node, "reader").await?);
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(60)).acquire().await?;
-    as_root(&node, &["role", "grant-permission", "me", "read", "--prefix=true", "mine/"])?;
-    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    let told = kv.close().await;
-    assert!(reader.lock_holder("l").await?.is_some());
-    assert_eq!(told.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    Ok(())
+    let reader = open(&node, "reader").await?;
+    let may = |rights| as_root(&node, &["role", "grant-permission", "me", rights, "--prefix=true", "mine/"]);
+    let (withdraw, allow) = (async || may("read"), async || may("readwrite"));
+    rights::close_tells(async || open(&node, "me").await, &reader, withdraw, allow).await
 }
 
-/// A contender that waits under the same session would keep it, and the lock with it, for as long
-/// as others hold what the contender waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let node = single("etcd").await?;
     with_users(&node)?;
-    let (kv, theirs, third) =
-        (open(&node, "me").await?, open_as_root(&node).await?, open_as_root(&node).await?);
-    let other = theirs.new_lock("other").ttl(TTL).acquire().await?;
-    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
-    let waits = tokio::spawn(kv.new_lock("other").ttl(TTL).acquire().into_future());
-    two_in_line(&node, "other").await?;
-    withdraw_l(&node)?;
-    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    let next = soon("the lock", third.new_lock("l").ttl(TTL).acquire()).await??;
-    assert!(!waits.is_finished() && other.release().await?);
-    let got = soon("who waited", waits).await???;
-    // The lock hangs on a session that is kept alive.
-    tokio::time::sleep(2 * TTL).await;
-    assert!(got.is_held() && next.is_held());
-    kv.put("fenced", "").fenced(&got).await?;
-    assert!(got.release().await?);
-    Ok(())
+    rights::ends_while_others_are_waited_for(&node).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Result<(), Failure> {
     let node = single("etcd").await?;
     with_users(&node)?;
-    let (kv, third) = (open(&node, "me").await?, open_as_root(&node).await?);
-    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
-    let waits = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire().into_future());
-    two_in_line(&node, "l").await?;
-    withdraw_l(&node)?;
-    assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    // Nor may `me` get into that queue again.
-    let refused = soon("who waited", waits).await??.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
-    assert!(soon("the lock", third.new_lock("l").ttl(TTL).acquire()).await??.release().await?);
-    Ok(())
+    rights::ends_while_it_is_waited_for(&node).await
 }

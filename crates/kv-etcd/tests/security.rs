@@ -3,10 +3,15 @@
 mod common;
 
 use common::{Node, Setup, nodes};
-use kv_core::{Error, ErrorKind, Secret, Tls, WatchEvent};
+use kv_core::{Error, ErrorKind, Secret, Tls};
 use kv_etcd::Config;
-use kv_testsuite::{Certificates, Failure, Harness, failover::soon, process::run, torture::nemesis::Stroke};
-use std::time::{Duration, Instant};
+use kv_testsuite::{
+    Certificates, Failure,
+    opening::{self, DEADLINE, NOBODY},
+    process::run,
+    tls,
+};
+use std::time::Duration;
 
 /// Starts a server that speaks TLS alone.
 async fn server(certificates: &Certificates, only_known_clients: bool) -> Result<Node, Failure> {
@@ -23,70 +28,27 @@ async fn server(certificates: &Certificates, only_known_clients: bool) -> Result
     Ok(node)
 }
 
-/// Checks that opening is refused, in this way, without waiting for the deadline; returns the
-/// error.
+/// Checks that opening is refused with this kind, at once, and returns the error, which must
+/// contain `names`.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
-    let begun = Instant::now();
-    let error = match config.deadline(Duration::from_secs(30)).open().await {
-        Ok(store) => return Err(format!("opened {store:?}").into()),
-        Err(e) => e,
-    };
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(names), "{error} names {names:?}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "at once, not after {:?}", begun.elapsed());
-    assert!(!error.is_transient(), "{error}");
-    Ok(error)
+    opening::refused(config.deadline(DEADLINE).open(), kind, names).await
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = config.open().await?;
-    kv.put("a", "1").ttl(Duration::from_secs(60)).await?;
-    assert!(kv.exists("a").await?);
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    kv.new_lock("l").acquire().await?.release().await?;
-    assert!(!kv.health().await?.version.is_empty());
-    kv.close().await?;
+    assert!(!opening::works(config.open()).await?.version.is_empty());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
-    let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+    let ours = Certificates::new()?;
     let node = server(&ours, true).await?;
-    let config = || Config::new([node.address.to_string()]).prefix("tls/");
-    let certified =
-        |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
-
-    works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
-    let (ca, cert, key) = (ours.file("ca.pem"), ours.file("client.pem"), ours.file("client.key"));
-    let url = format!(
-        "etcd://{}/tls/?ca={}&cert={}&key={}&server_name=localhost",
-        node.address,
-        ca.display(),
-        cert.display(),
-        key.display()
-    );
-    kv_etcd::open(&url).await?.get("a").await?;
-
-    refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
-        .await?;
-    refused(config().tls(certified(&ours)), ErrorKind::Unauthenticated, "`ca`").await?;
-    refused(
-        config().tls(Tls::new().ca(ours.file("ca.pem"))),
-        ErrorKind::Unauthenticated,
-        "client certificate",
-    )
-    .await?;
-    refused(
-        config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
-        ErrorKind::Unauthenticated,
-        "client certificate",
-    )
-    .await?;
-    let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
-    refused(misnamed, ErrorKind::Unauthenticated, "`server_name`").await?;
-    Ok(())
+    let config = || Config::new([node.address.to_string()]).prefix("tls/").deadline(DEADLINE);
+    let open = async |tls: Tls| config().tls(tls).open().await;
+    let url =
+        async |parameters: String| kv_etcd::open(&format!("etcd://{}/tls/?{parameters}", node.address)).await;
+    tls::client_certificates(&ours, &open, &url).await?;
+    tls::server_names(&ours, &open, &url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,12 +100,8 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
 }
 
 #[tokio::test]
-async fn a_wrong_address_says_what_was_tried() {
-    let config = Config::new(["127.0.0.1:1"]).deadline(Duration::from_millis(500));
-    let e = config.open().await.unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-    assert!(e.to_string().contains("127.0.0.1:1"), "{e}");
-    assert!(e.to_string().contains("refused"), "{e}");
+async fn a_wrong_address_says_what_was_tried() -> Result<(), Failure> {
+    opening::unreachable(Config::new([NOBODY]).deadline(Duration::from_millis(500)).open()).await
 }
 
 /// Switches authentication on, with `root` and with `me`, who may touch what lies below `mine/`.
@@ -256,26 +214,5 @@ async fn a_request_for_a_lock_whose_repeat_is_refused_leaves_nobody_in_line() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_release_is_refused_is_free_after_its_ttl() -> Result<(), Failure> {
     let server = common::fire::Fire::start("etcd").await?;
-    let (kv, troubles) = (server.open("denied/").await?, server.troubles().ok_or("it knows rights")?);
-    let lock = || kv.new_lock("l").ttl(Duration::from_secs(5));
-    for drops in [true, false] {
-        let guard = lock().acquire().await?;
-        let mut holder = kv.lock_holder("l").watch().await?;
-        assert!(matches!(soon("the holder", holder.event()).await??, WatchEvent::Put(_)));
-        troubles.begin(Stroke::Rights, 0).await?;
-        match drops {
-            true => drop(guard),
-            false => assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied),
-        }
-        soon("its end", async {
-            while !matches!(holder.event().await?, WatchEvent::Delete { .. }) {}
-            Ok::<_, Failure>(())
-        })
-        .await??;
-        troubles.end(Stroke::Rights).await?;
-        assert!(lock().acquire().await?.release().await?);
-    }
-    kv.close().await?;
-    // The drop may wait for the server.
-    Ok(tokio::task::spawn_blocking(move || drop(server)).await?)
+    kv_testsuite::rights::ends_by_its_ttl(server, Duration::from_secs(5)).await
 }

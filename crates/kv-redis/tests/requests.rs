@@ -5,8 +5,13 @@ mod common;
 
 use common::{Node, Reply, Resp, single, suite::left};
 use kv_core::{ErrorKind, Kv};
-use kv_testsuite::{Failure, Proxy, failover::soon};
-use std::time::Duration;
+use kv_testsuite::{
+    Failure, Proxy,
+    failover::soon,
+    leavings,
+    requests::{Costs, LONG},
+};
+use std::{cell::Cell, time::Duration};
 
 /// Returns the number of commands that clients have sent. Commands that scripts run are counted by
 /// the server too, and left out here; so are `PUBSUB` and `HELLO`, by which a connection for
@@ -21,73 +26,32 @@ async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
     Ok(stats.lines().filter_map(of).sum())
 }
 
-/// Makes the call, and returns its result and the number of its requests.
-async fn cost<T>(
-    resp: &mut Resp,
-    call: impl Future<Output = kv_core::Result<T>>,
-) -> Result<(T, u64), Failure> {
-    let before = requests(resp).await?;
-    let answer = call.await?;
-    Ok((answer, requests(resp).await? - before))
-}
-
-macro_rules! costs {
-    ($resp:expr, $exactly:expr, $call:expr) => {{
-        let (answer, found) = cost($resp, async { $call.await }).await?;
-        assert_eq!(found, $exactly, "{}", stringify!($call));
-        answer
-    }};
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_per_call() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
         let node = &single(kind).await?;
-        let resp = &mut node.resp().await?;
         let kv: &Kv = &kv_redis::open(&format!("redis://{}/requests/", node.address)).await?;
-
-        let new = costs!(resp, 1, kv.put("k", "v"));
-        let seen = costs!(resp, 1, kv.put("k", "v"));
-        assert_ne!(new.version, seen.version);
-        costs!(resp, 1, kv.get("k"));
-        costs!(resp, 1, kv.exists("k"));
-        costs!(resp, 1, kv.get_many(["k", "l", "m"]));
-        let swapped = costs!(resp, 1, kv.atomic_put("k", "w", seen.version));
-        let refused = async { Ok(kv.atomic_put("k", "x", seen.version).await.unwrap_err().kind()) };
-        assert_eq!(costs!(resp, 1, refused), ErrorKind::KeyModified);
-        costs!(resp, 1, kv.atomic_delete("k", swapped.version));
-        costs!(resp, 1, kv.atomic_put("k", "v", None));
-        let steps = kv.transact().when_exists("k").then(kv.put("l", "")).then(kv.delete("k"));
-        assert!(costs!(resp, 1, steps).is_committed());
-        costs!(resp, 1, kv.delete("l"));
-        costs!(resp, 1, kv.put("t", "v").ttl(Duration::from_secs(5)));
-        let lease = costs!(resp, 1, kv.lease(Duration::from_secs(60)));
-        costs!(resp, 1, kv.put("t", "v").lease(&lease));
-        costs!(resp, 1, lease.revoke());
-
-        for n in 0..1200 {
-            kv.put(format!("d/{n}"), "v").await?;
-        }
-        assert_eq!(costs!(resp, 2, kv.list("d")).len(), 1200);
-        assert_eq!(costs!(resp, 1, kv.list("d").limit(10)).len(), 10);
-        assert_eq!(costs!(resp, 3, kv.delete_tree("d")), Some(1200));
-
-        let first = costs!(resp, 1, kv.new_lock("first").acquire());
-        assert!(costs!(resp, 1, first.release()));
-        let guard = costs!(resp, 1, kv.new_lock("l").acquire());
-        assert!(costs!(resp, 1, kv.new_lock("l").try_acquire()).is_none());
-        costs!(resp, 1, kv.put("k", "v").fenced(&guard));
-        costs!(resp, 1, kv.lock_holder("l"));
+        let last = Cell::new(requests(&mut node.resp().await?).await?);
+        let asked = async || -> Result<Vec<String>, Failure> {
+            let all = requests(&mut node.resp().await?).await?;
+            Ok(vec!["a request".to_owned(); (all - last.replace(all)) as usize])
+        };
+        let others = [("list", 2..=2), ("delete_tree", 3..=3), ("put of a forgotten script", 2..=2)];
+        let costs = Costs::new(asked, &others);
+        costs.of_each_call(kv, 1200, Some(1200)).await?;
+        let lease = costs.of("lease", kv.lease(LONG)).await?;
+        costs.of("put with a lease", kv.put("t", "v").lease(&lease)).await?;
+        assert!(costs.of("revoke", lease.revoke()).await?);
         // After a restart the scripts are loaded once, with the connection.
         node.daemon.kill();
         node.start().await?;
-        let resp = &mut node.resp().await?;
+        last.set(0);
         kv.get("k").await?;
-        costs!(resp, 1, kv.put("k", "v"));
+        costs.of("put", kv.put("k", "v")).await?;
         // Where the server has forgotten them, a call sends its text.
-        resp.say("SCRIPT FLUSH").await?;
-        costs!(resp, 2, kv.put("k", "w"));
-        costs!(resp, 1, kv.put("k", "x"));
+        node.resp().await?.say("SCRIPT FLUSH").await?;
+        costs.of("put of a forgotten script", kv.put("k", "w")).await?;
+        costs.of("put", kv.put("k", "x")).await?;
     }
     Ok(())
 }
@@ -193,30 +157,14 @@ async fn nothing_is_sent_twice() -> Result<(), Failure> {
 async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let node = single("redis").await?;
     let kv = kv_redis::open(&format!("redis://{}/left/", node.address)).await?;
-    let lease = kv.lease(Duration::from_secs(600)).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(600)).acquire().await?;
-    let mut holder = kv.lock_holder("l").watch().await?;
-    holder.event().await?;
-    let waiting = tokio::spawn(kv.new_lock("l").acquire());
-    assert!(kv.new_lock("l").try_acquire().await?.is_none());
-    kv.close().await?;
-    assert!(!guard.is_held() && !lease.is_held());
-    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
-    drop((watch, holder));
-    soon("nothing to be left", async {
-        while !left(node.address, "").await?.is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let there = async || -> Result<Vec<String>, Failure> {
+        let mut there = left(node.address, "").await?;
         // The connection that asks is left.
-        while node.resp().await?.say("CLIENT LIST").await?.text().lines().count() > 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok::<_, Failure>(())
-    })
-    .await?
+        let connections = node.resp().await?.say("CLIENT LIST").await?.text();
+        there.extend(connections.lines().skip(1).map(str::to_owned));
+        Ok(there)
+    };
+    leavings::none(kv, Duration::from_secs(600), there).await
 }
 
 /// A session that nobody uses ends by itself, also one in which a contender waited.

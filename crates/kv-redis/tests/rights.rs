@@ -4,7 +4,7 @@ mod common;
 
 use common::{Reply, Resp, single};
 use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
+use kv_testsuite::{Failure, failover::soon, rights};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -222,20 +222,15 @@ async fn a_close_tells_what_it_may_not_give_back() -> Result<(), Failure> {
         let mut resp = node.resp().await?;
         resp.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
         let admin = kv_redis::open(&format!("redis://{}/mine/", node.address)).await?;
-        for (lock, may_again) in [("goes", true), ("stays", false)] {
-            let kv = kv_redis::open(&format!("redis://me:my-word@{}/mine/", node.address)).await?;
-            let guard = kv.new_lock(lock).ttl(Duration::from_secs(60)).acquire().await?;
-            resp.say("ACL SETUSER me -@write").await?;
-            assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
-            assert!(admin.lock_holder(lock).await?.is_some());
-            if may_again {
-                resp.say("ACL SETUSER me +@write -@dangerous").await?;
-            }
-            let told = kv.close().await.map_err(|e| e.kind());
-            assert_eq!(admin.lock_holder(lock).await?.is_none(), may_again, "{kind}, {lock}");
-            let expected = if may_again { Ok(()) } else { Err(ErrorKind::PermissionDenied) };
-            assert_eq!(told, expected, "{kind}, {lock}");
-        }
+        let url = format!("redis://me:my-word@{}/mine/", node.address);
+        let open = async || -> Result<Kv, Failure> { Ok(kv_redis::open(&url).await?) };
+        let may = async |rights: &str| -> Result<(), Failure> {
+            let told = node.resp().await?.say(&format!("ACL SETUSER me {rights}")).await?;
+            assert_eq!(told, Reply::Text(b"OK".into()), "{rights}");
+            Ok(())
+        };
+        let (withdraw, allow) = (async || may("-@write").await, async || may("+@write -@dangerous").await);
+        rights::close_tells(open, &admin, withdraw, allow).await.map_err(|e| format!("{kind}: {e}"))?;
     }
     Ok(())
 }

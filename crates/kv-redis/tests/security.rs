@@ -7,9 +7,9 @@ use common::{
     open::{refused, works},
     single, with, with_tls,
 };
-use kv_core::{Durability, Error, ErrorKind, Tls, WatchEvent};
+use kv_core::{Durability, ErrorKind, Tls};
 use kv_redis::Config;
-use kv_testsuite::{Certificates, Failure, Rotation, process::Port};
+use kv_testsuite::{Certificates, Failure, Rotation, opening::DEADLINE, process::Port, tls};
 use std::time::Duration;
 
 /// Starts a server that speaks TLS on one port and plain text on another, and returns it with the
@@ -28,24 +28,14 @@ async fn server(
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
     for kind in ["redis", "redis8", "valkey"] {
-        let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+        let ours = Certificates::new()?;
         let (_node, address) = server(&ours, kind, "yes").await?;
-        let config = || Config::new([&*address]).prefix("tls/");
-        let certified =
-            |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
-
-        works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
-        let url = format!("rediss://{address}/tls/?{}&server_name=localhost", ours.parameters());
-        kv_redis::open(&url).await?.get("a").await?;
-
-        let unknown = ErrorKind::Unauthenticated;
-        refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), unknown, "`ca`").await?;
-        refused(config().tls(certified(&ours)), unknown, "`ca`").await?;
-        refused(config().tls(Tls::new().ca(ours.file("ca.pem"))), unknown, "client certificate").await?;
-        refused(config().tls(certified(&theirs).ca(ours.file("ca.pem"))), unknown, "client certificate")
-            .await?;
-        let misnamed = config().tls(certified(&ours).ca(ours.file("ca.pem")).server_name("elsewhere"));
-        refused(misnamed, unknown, "`server_name`").await?;
+        let config = || Config::new([&*address]).prefix("tls/").deadline(DEADLINE);
+        let open = async |tls: Tls| config().tls(tls).open().await;
+        let url =
+            async |parameters: String| kv_redis::open(&format!("rediss://{address}/tls/?{parameters}")).await;
+        tls::client_certificates(&ours, &open, &url).await?;
+        tls::server_names(&ours, &open, &url).await?;
     }
     Ok(())
 }
@@ -55,48 +45,10 @@ async fn tls_with_client_certificates() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again() -> Result<(), Failure> {
     let certificates = Rotation::new()?;
-    let ours = &certificates.client;
     let (node, address) = server(&certificates.server, "redis", "yes").await?;
-    let config = Config::new([&*address]).prefix("tls/").tls(ours.of_client());
+    let config = Config::new([&*address]).prefix("tls/").tls(certificates.client.of_client());
     let kv = config.open().await?;
-    kv.put("a", "1").await?;
-    let mut watch = kv.watch_tree("").await?;
-    while watch.event().await? != WatchEvent::Synced {}
-    let mut holder = kv.lock_holder("l").watch().await?;
-    holder.event().await?;
-    for round in ["the first", "the second"] {
-        // The server has its new certificates a moment before we have ours.
-        node.daemon.kill();
-        certificates.renew_server()?;
-        node.start().await?;
-        let e = kv.get("a").deadline(Duration::from_secs(1)).await.map(drop).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-        assert!(e.to_string().contains("`ca`"), "{e}");
-        certificates.renew_client()?;
-        kv.put("a", round).await.map_err(|e| format!("{round}: {e}"))?;
-        let told = async {
-            loop {
-                if let WatchEvent::Put(entry) = watch.event().await?
-                    && entry.value == round
-                {
-                    return Ok::<_, Error>(());
-                }
-            }
-        };
-        kv_testsuite::failover::soon("the change", told).await??;
-        let guard = kv.new_lock("l").acquire().await?;
-        let told = async {
-            loop {
-                if let WatchEvent::Put(entry) = holder.event().await?
-                    && entry.version.parts().0 == guard.token()
-                {
-                    return Ok::<_, Error>(());
-                }
-            }
-        };
-        kv_testsuite::failover::soon("the holder", told).await??;
-    }
-    Ok(())
+    tls::rotation(&kv, &certificates, || node.daemon.kill(), async || node.start().await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@
 mod common;
 
 use common::{Node, single};
-use kv_core::{ErrorKind, Kv, Result};
-use kv_testsuite::Failure;
+use kv_core::{Kv, Result};
+use kv_testsuite::{Failure, leavings};
 use std::time::{Duration, Instant};
 
 /// Returns the number of packets that the server has received, the one that asks included.
@@ -179,36 +179,15 @@ async fn an_event_costs_one_request_and_an_idle_wait_none() -> Result<(), Failur
 async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
     let kv = kv_zookeeper::open(&format!("zookeeper://{}/left/", node.address)).await?;
-    let lease = kv.lease(Duration::from_secs(50)).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(50)).acquire().await?;
-    let mut holder = kv.lock_holder("l").watch().await?;
-    holder.event().await?;
-    let waiting = tokio::spawn(kv.new_lock("l").acquire());
-    let refused = kv.put("leased", "").ttl(Duration::from_secs(2)).if_missing().await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
-    assert!(kv.new_lock("l").try_acquire().await?.is_none());
-    kv.close().await?;
-    assert!(!guard.is_held() && !lease.is_held());
-    assert_eq!(waiting.await?.unwrap_err().kind(), ErrorKind::Closed);
-    drop((watch, holder));
-    let left = || async { Ok::<_, Failure>((node.sessions().await?, node.count("zk_watch_count").await?)) };
-    let gone = async {
-        loop {
-            let (sessions, watches) = left().await?;
-            // The session of the put that was refused ends by itself.
-            if sessions.len() <= 1 && sessions.values().all(Vec::is_empty) && watches == 0 {
-                return Ok::<_, Failure>(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let left = async || -> Result<Vec<String>, Failure> {
+        let (sessions, watches) = (node.sessions().await?, node.count("zk_watch_count").await?);
+        // The session of the put that was refused ends by itself.
+        let is_left = sessions.len() > 1 || !sessions.values().all(Vec::is_empty);
+        let mut left = if is_left { vec![format!("sessions {sessions:?}")] } else { Vec::new() };
+        left.extend((watches != 0).then(|| format!("{watches} watches")));
+        Ok(left)
     };
-    match tokio::time::timeout(Duration::from_secs(10), gone).await {
-        Ok(done) => done,
-        Err(_) => Err(format!("sessions and watches that are left: {:?}", left().await?).into()),
-    }
+    leavings::none(kv, Duration::from_secs(50), left).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

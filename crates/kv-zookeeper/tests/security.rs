@@ -7,72 +7,38 @@ use common::{
     tls::{server, server_on},
 };
 use kv_core::{Error, ErrorKind, Secret, Tls};
-use kv_testsuite::{Certificates, Failure, process::run};
+use kv_testsuite::{
+    Certificates, Failure,
+    opening::{self, DEADLINE, NOBODY},
+    process::run,
+    tls,
+};
 use kv_zookeeper::Config;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Checks that opening is refused with this kind, without waiting for the deadline, and returns
-/// the error, which must contain `names`.
+/// Checks that opening is refused with this kind, at once, and returns the error, which must
+/// contain `names`.
 async fn refused(config: Config, kind: ErrorKind, names: &str) -> Result<Error, Failure> {
-    let begun = Instant::now();
-    let error = match config.deadline(Duration::from_secs(30)).open().await {
-        Ok(store) => return Err(format!("opened {store:?}").into()),
-        Err(e) => e,
-    };
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(names), "{error} names {names:?}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "at once, not after {:?}", begun.elapsed());
-    assert!(!error.is_transient(), "{error}");
-    Ok(error)
+    opening::refused(config.deadline(DEADLINE).open(), kind, names).await
 }
 
 async fn works(config: Config) -> Result<(), Failure> {
-    let kv = config.deadline(Duration::from_secs(20)).open().await?;
-    kv.put("a", "1").ttl(Duration::from_secs(30)).await?;
-    kv.put("d/b", "2").await?;
-    assert!(kv.exists("a").await?);
-    let mut watch = kv.watch_tree("").await?;
-    watch.event().await?;
-    let lease = kv.lease(Duration::from_secs(10)).await?;
-    kv.put("leased", "").lease(&lease).await?;
-    lease.revoke().await?;
-    kv.new_lock("l").acquire().await?.release().await?;
-    let health = kv.health().await?;
+    let health = opening::works(config.deadline(Duration::from_secs(20)).open()).await?;
     assert!(!health.version.is_empty() && health.leader.is_some(), "{health:?}");
-    kv.delete_tree("").await?;
-    kv.close().await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_client_certificates() -> Result<(), Failure> {
-    let (ours, theirs) = (Certificates::new()?, Certificates::new()?);
+    let ours = Certificates::new()?;
     for kind in ["zookeeper", "zookeeper38"] {
         let node = server(&ours, kind, "need").await?;
-        let config = || Config::new([node.address.to_string()]).prefix("tls/");
-        let certified =
-            |c: &Certificates| Tls::new().client_certificate(c.file("client.pem"), c.file("client.key"));
-
-        works(config().tls(certified(&ours).ca(ours.file("ca.pem")))).await?;
-        let url = format!("zookeeper://{}/tls/?{}", node.address, ours.parameters());
-        let kv = kv_zookeeper::open(&url).await?;
-        kv.get("a").await?;
-        kv.close().await?;
-
-        refused(config().tls(certified(&ours).ca(theirs.file("ca.pem"))), ErrorKind::Unauthenticated, "`ca`")
-            .await?;
-        refused(
-            config().tls(Tls::new().ca(ours.file("ca.pem"))),
-            ErrorKind::Unauthenticated,
-            "client certificate",
-        )
-        .await?;
-        refused(
-            config().tls(certified(&theirs).ca(ours.file("ca.pem"))),
-            ErrorKind::Unauthenticated,
-            "client certificate",
-        )
-        .await?;
+        let config = || Config::new([node.address.to_string()]).prefix("tls/").deadline(DEADLINE);
+        let open = async |tls: Tls| config().tls(tls).open().await;
+        let url = async |parameters: String| {
+            kv_zookeeper::open(&format!("zookeeper://{}/tls/?{parameters}", node.address)).await
+        };
+        tls::client_certificates(&ours, &open, &url).await?;
         let e = config().deadline(Duration::from_secs(1)).open().await.err().ok_or("it speaks TLS alone")?;
         assert!(e.to_string().contains("`ca`"), "{e}");
     }
@@ -146,12 +112,7 @@ async fn half_given_settings_are_refused_before_any_connection() -> Result<(), F
 
 #[tokio::test]
 async fn a_wrong_address_says_what_was_tried() -> Result<(), Failure> {
-    let config = Config::new(["127.0.0.1:1"]).deadline(Duration::from_millis(500));
-    let e = config.open().await.err().ok_or("nobody listens there")?;
-    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-    assert!(e.to_string().contains("127.0.0.1:1"), "{e}");
-    assert!(e.to_string().contains("refused"), "{e}");
-    Ok(())
+    opening::unreachable(Config::new([NOBODY]).deadline(Duration::from_millis(500)).open()).await
 }
 
 /// Returns the ACL of a node, as `zkCli` prints it.
