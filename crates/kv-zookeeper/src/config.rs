@@ -132,7 +132,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<ZooKeeper> {
-        self.connect().await.map_err(in_open)
+        // In a box: it is large, and would be a part of whatever waits for the store.
+        Box::pin(self.connect()).await.map_err(in_open)
     }
 
     async fn connect(self) -> Result<ZooKeeper> {
