@@ -1,4 +1,4 @@
-//! What a store leaves on its server when it is closed.
+//! The names and records that a store leaves on its server when it is closed.
 
 use crate::Failure;
 use kv_core::{ErrorKind, Kv};

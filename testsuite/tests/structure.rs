@@ -26,30 +26,34 @@ fn backends() -> Vec<PathBuf> {
     backends
 }
 
-/// The modules of a crate by their paths, `""` for the root, without those of unit tests.
-fn modules(source: &Path) -> BTreeMap<String, String> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![source.to_owned()]);
+/// Returns all files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the folder can be read") {
             let path = entry.expect("an entry can be read").path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("names are text");
-            if stem == "tests" || stem == "bin" {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let inside = path.strip_prefix(source).expect("it is inside").with_extension("");
-            let parts: Vec<_> = inside.iter().filter_map(|part| part.to_str()).collect();
-            let name = match parts.as_slice() {
-                ["lib" | "main"] => String::new(),
-                [folders @ .., "mod"] => folders.join("::"),
-                parts => parts.join("::"),
-            };
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                found.insert(name, code(&fs::read_to_string(&path).expect("sources are text")));
-            }
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// Returns the modules of a crate by their paths, `""` for the root, without those of unit tests.
+fn modules(source: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for path in files(source) {
+        let inside = path.strip_prefix(source).expect("it is inside").with_extension("");
+        let parts: Vec<_> = inside.iter().map(|part| part.to_str().expect("names are text")).collect();
+        if parts.iter().any(|part| ["tests", "bin"].contains(part)) {
+            continue;
+        }
+        let name = match parts.as_slice() {
+            ["lib" | "main"] => String::new(),
+            [folders @ .., "mod"] => folders.join("::"),
+            parts => parts.join("::"),
+        };
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            found.insert(name, code(&fs::read_to_string(&path).expect("sources are text")));
         }
     }
     found
@@ -247,24 +251,16 @@ fn every_backend_has_the_same_rooms() {
 #[test]
 fn every_file_of_a_backend_is_read_in_one_sitting() {
     for path in backends() {
-        let mut folders = vec![path.join("src")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("the folder can be read") {
-                let file = entry.expect("an entry can be read").path();
-                if file.is_dir() {
-                    folders.push(file);
-                    continue;
-                }
-                let source = fs::read_to_string(&file).expect("sources are text");
-                let long = source.lines().count();
-                assert!(long <= LONGEST, "{} has {long} lines, more than {LONGEST}", file.display());
-                let globs: Vec<_> = source
-                    .lines()
-                    .filter(|line| line.trim_start().starts_with("use ") && line.contains('*'))
-                    .filter(|line| !line.contains("super::*"))
-                    .collect();
-                assert!(globs.is_empty(), "{} imports by {globs:?}; name what it needs", file.display());
-            }
+        for file in files(&path.join("src")) {
+            let source = fs::read_to_string(&file).expect("sources are text");
+            let long = source.lines().count();
+            assert!(long <= LONGEST, "{} has {long} lines, more than {LONGEST}", file.display());
+            let globs: Vec<_> = source
+                .lines()
+                .filter(|line| line.trim_start().starts_with("use ") && line.contains('*'))
+                .filter(|line| !line.contains("super::*"))
+                .collect();
+            assert!(globs.is_empty(), "{} imports by {globs:?}; name what it needs", file.display());
         }
     }
 }

@@ -124,12 +124,13 @@ impl Work<'_> {
 /// Judges all streams.
 fn verdict(field: &Field, log: Log) -> Result<Seen, Failure> {
     let Log { mut writes, streams, mut seen } = log;
-    if field.blows().iter().any(|blow| blow.stroke.moves_time()) {
+    let blows = field.blows();
+    if blows.iter().any(|blow| blow.stroke.moves_time()) {
         // A server whose clock is moved may end a key at once.
         writes.iter_mut().for_each(|write| write.ttl = write.ttl.map(|_| 0));
     }
     let durability = field.capabilities().durability;
-    let blows = field.blows().into_iter().filter(|blow| blow.stroke.may_lose(durability));
+    let blows = blows.into_iter().filter(|blow| blow.stroke.may_lose(durability));
     let losses = Losses::new(blows.map(|blow| (blow.began, blow.ended, blow.stroke == Stroke::Restore)));
     let heard: u64 = streams.iter().map(|stream| stream.heard.len() as u64).sum();
     if seen.answered < LEAST || heard < LEAST {
