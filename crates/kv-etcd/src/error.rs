@@ -285,6 +285,13 @@ const FULL: &str = "is over its quota (`--quota-backend-bytes`) and takes no wri
                     defragment, then disarm its alarm";
 const NOT_ENABLED: &str = "authentication is not enabled";
 
+/// Tells whether the connection ended before the request left, or before a word of its answer.
+pub(crate) fn is_cut_off(status: &Status) -> bool {
+    // As `h2` calls the end of a connection that the other side ended.
+    const ENDED: &str = "closed because of a broken pipe";
+    status.code() == Code::Cancelled || chain(status).last().is_some_and(|e| e.to_string().contains(ENDED))
+}
+
 /// Returns the error of an answer that makes no sense.
 pub(crate) fn unexpected(why: &'static str) -> Error {
     Error::new(ErrorKind::Other, why)

@@ -7,10 +7,13 @@ use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::{Duration, Instant};
 
+/// The frame with which each side of an HTTP/2 connection begins.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
 /// Makes the answer of an HTTP/2 proxy to the first request of a connection, without a word of
 /// gRPC.
 fn http(status: &str) -> Vec<u8> {
-    let mut answer = vec![0, 0, 0, 4, 0, 0, 0, 0, 0]; // SETTINGS
+    let mut answer = SETTINGS.to_vec();
     answer.extend([0, 0, 5, 1, 5, 0, 0, 0, 1]); // HEADERS, whole and last, of stream 1
     answer.extend([8, 3]); // :status
     answer.extend(status.as_bytes());
@@ -78,6 +81,7 @@ async fn what_is_no_etcd_is_named_as_such() -> Result<(), Failure> {
         ("Redis", b"-ERR unknown command 'PRI', with args beginning with: '*' 'HTTP/2.0' \r\n".to_vec()),
         ("HTTP/1", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec()),
         ("HTTP/2", http("404")),
+        ("HTTP/2 that hangs up", SETTINGS.to_vec()),
     ] {
         proxy.answer_for_server(answer).await;
         let config = kv_etcd::Config::new([proxy.address().to_string()]).deadline(Duration::from_secs(1));

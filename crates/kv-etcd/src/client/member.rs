@@ -6,7 +6,7 @@ use super::{
     login::{LoggedIn, Login},
     purpose::Purpose,
 };
-use crate::error::{About, Failure, NO_ETCD, classify, refusal};
+use crate::error::{About, Failure, NO_ETCD, classify, is_cut_off, refusal};
 use etcd_client::{Client as Service, Error as ClientError};
 use kv_core::{
     Error, ErrorKind, Result,
@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tonic::Code;
 
 /// Limits how long nothing may be heard on a connection while a request waits: then the connection
 /// is given up.
@@ -210,8 +209,7 @@ impl Member {
 
     /// Returns the failure that the client's error means, for a request on this channel.
     fn failed(&self, channel: &MemberChannel, error: ClientError) -> Failure {
-        // This code says that the connection ended before the request left.
-        let is_cancelled = matches!(&error, ClientError::GRpcStatus(s) if s.code() == Code::Cancelled);
+        let is_cut_off = matches!(&error, ClientError::GRpcStatus(status) if is_cut_off(status));
         let mut failure = classify(&self.name, self.was_right(), error);
         if !channel.is_plain {
             // The trusted authorities may have changed, those of the system too.
@@ -225,7 +223,7 @@ impl Member {
         }
         let hint = match &channel.link {
             _ if !channel.is_plain || self.was_right() => return failure,
-            link if link.is_strange() || link.has_spoken() && is_cancelled => NO_ETCD,
+            link if link.is_strange() || link.has_spoken() && is_cut_off => NO_ETCD,
             link if link.is_hung_up_on() => {
                 "hangs up without a word; if it wants TLS, name its CA as `ca`, or say `tls=true`"
             }
