@@ -133,6 +133,10 @@ fn chain(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(status.source(), |&e| e.source())
 }
 
+fn innermost_says(status: &Status, words: &str) -> bool {
+    chain(status).last().is_some_and(|e| e.to_string().contains(words))
+}
+
 type Meaning = (Effect, ErrorKind, Option<&'static str>);
 
 fn refused(kind: ErrorKind, why: Option<&'static str>) -> Meaning {
@@ -154,8 +158,7 @@ fn of_status(status: &Status, was_right: bool) -> Meaning {
     }
     // As the first thing that is heard from a server, these words are about TLS, even where the
     // client kept only the words. Later they are an outage.
-    let heard =
-        |words: &str| !was_right && chain(status).last().is_some_and(|e| e.to_string().contains(words));
+    let heard = |words: &str| !was_right && innermost_says(status, words);
     if heard("received fatal alert") {
         return refused(ErrorKind::Unauthenticated, Some(WANTS_CERTIFICATE));
     }
@@ -289,7 +292,7 @@ const NOT_ENABLED: &str = "authentication is not enabled";
 pub(crate) fn is_cut_off(status: &Status) -> bool {
     // As `h2` calls the end of a connection that the other side ended.
     const ENDED: &str = "closed because of a broken pipe";
-    status.code() == Code::Cancelled || chain(status).last().is_some_and(|e| e.to_string().contains(ENDED))
+    status.code() == Code::Cancelled || innermost_says(status, ENDED)
 }
 
 /// Returns the error of an answer that makes no sense.
