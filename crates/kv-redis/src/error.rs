@@ -235,8 +235,8 @@ fn of_answer(said: &str) -> Option<Meaning> {
     })
 }
 
-/// What an answer says of whether there was something to undo: after an earlier try, the answer to which was lost, that
-/// there is nothing left tells nothing.
+/// Tells by an answer whether there was something to undo. Behind an earlier try whose answer was
+/// lost, an answer that there is nothing left does not tell it.
 pub(crate) fn undone(was_there: bool, is_repeat: bool) -> Result<bool, Error> {
     if was_there || !is_repeat {
         return Ok(was_there);
