@@ -179,6 +179,15 @@ fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
     calls
 }
 
+/// Makes these calls at once, and returns their answers.
+async fn answers(
+    t: &Trial,
+    calls: impl IntoIterator<Item = (&'static str, Call)>,
+) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
+    let calls = calls.into_iter().map(|(what, call)| call.map(move |answer| (what, answer)).boxed());
+    t.soon("the answers of calls in an outage", futures::future::join_all(calls.collect::<Vec<_>>())).await
+}
+
 /// Tells whether the error is of a kind that an outage gives.
 fn of_an_outage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown)

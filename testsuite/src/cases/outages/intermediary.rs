@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::{
-    cases::{
-        locks::lock_ttl,
-        watches::{Follower, put_all},
-    },
+    cases::{locks::lock_ttl, put_all, watches::Follower},
     check::{holds, same, still_held},
 };
 use kv_core::{WatchEvent, Watching};
@@ -66,15 +63,6 @@ pub(super) async fn calls(t: Trial) -> Verdict {
         )
     })
     .await
-}
-
-/// Makes these calls at once, and returns their answers.
-async fn answers(
-    t: &Trial,
-    calls: impl Iterator<Item = (&'static str, Call)>,
-) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
-    let calls: Vec<_> = calls.map(|(what, call)| call.map(move |answer| (what, answer)).boxed()).collect();
-    t.soon("the answers of calls", futures::future::join_all(calls)).await
 }
 
 pub(super) async fn watches(t: Trial) -> Verdict {
