@@ -10,7 +10,7 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, Position, Result, Version,
+    Bytes, Directory, Entry, Item, Key, Position, Result, Version,
     backend::retry::RetrySafety,
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
@@ -128,8 +128,7 @@ pub(crate) async fn page(
 ) -> Result<Page> {
     let (start, end) = below(directory);
     let from = match (from, &options.start_after) {
-        (Some(cursor), _) => String::from_utf8(cursor.as_bytes().to_vec())
-            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        (Some(cursor), _) => String::from_utf8(cursor.as_bytes().to_vec()).map_err(|_| Cursor::refused())?,
         (None, Some(place)) => {
             let at = match place {
                 Position::Key(key) => format!("({key}"),

@@ -57,8 +57,7 @@ pub(crate) async fn page(
 ) -> Result<Page> {
     let range = core.names.below(directory);
     let token = match from {
-        Some(cursor) => PageToken::of(cursor)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        Some(cursor) => PageToken::of(cursor).ok_or_else(Cursor::refused)?,
         None => {
             let start = options.start_after.as_ref().map(|place| match place {
                 Position::Key(key) => after(&core.names.key(key.as_str())),
