@@ -84,6 +84,7 @@ faults! {
     HidesDirectories, "a listing of children leaves directories out": "list/children";
     StartAfterIsIgnored, "a listing begins at its beginning": "list/start-after" "list/start-after-children";
     KeysOnlyGivesOnlyTheFirst, "a listing of keys gives one": "list/keys-only" "list/limit" "list/concurrent";
+    CursorsLeadOutside, "a cursor leads out of the directory": "list/cursor" "delete_tree/cursor";
     MissingDirectoryIsAnError, "a listing of a missing directory is an error": "list/missing";
     DeclaresOneMoment, "a listing of pages claims to be of one moment": "list/one-moment";
     DeletesKeyByKey, "delete_tree claims to be one step, and deletes key by key": "delete_tree/atomic";

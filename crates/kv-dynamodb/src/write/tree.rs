@@ -35,7 +35,7 @@ pub(crate) async fn delete_batch(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let Range { start, end } = Names::below(directory);
-    let start = page_token(from)?.map_or(start, |token| token.start);
+    let start = page_token(from, directory)?.map_or(start, |token| token.start);
     let read = ReadOptions::default().deadline(options.deadline);
     let (client, partition) = (&core.client, &core.names.data);
     let range = Range { start, end };

@@ -57,7 +57,9 @@ pub(crate) async fn page(
 ) -> Result<Page> {
     let range = core.names.below(directory);
     let token = match from {
-        Some(cursor) => PageToken::of(cursor).ok_or_else(Cursor::refused)?,
+        Some(cursor) => {
+            PageToken::of(cursor).filter(|token| range.holds(&token.start)).ok_or_else(Cursor::refused)?
+        }
         None => {
             let start = options.start_after.as_ref().map(|place| match place {
                 Position::Key(key) => after(&core.names.key(key.as_str())),
@@ -67,8 +69,7 @@ pub(crate) async fn page(
             PageToken { revision: 0, size: FIRST, start }
         }
     };
-    // etcd's word for *the end of all* is smaller than most names.
-    if range.end != [0] && token.start >= range.end {
+    if !range.holds(&token.start) {
         return Ok(Page::default());
     }
     let keys_only = options.keys_only || !options.recursive;

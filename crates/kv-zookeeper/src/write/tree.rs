@@ -31,7 +31,7 @@ pub(crate) async fn delete_tree(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let deadline = options.deadline;
-    let from = place(from)?;
+    let from = place(from, directory)?;
     let (size, after) = from.map_or((None, None), |(size, after)| (Some(size), Some(after)));
     let read = ReadOptions::default().deadline(deadline);
     let mut walk = Walk::new(core, directory, true, after.clone(), &read);
