@@ -22,7 +22,7 @@ use kv_core::{
     Result,
     driver::{Deadline, Decision, Transaction, Write, WriteOptions},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 /// Does [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
@@ -99,27 +99,26 @@ fn ended(core: &Core, lives: &[Option<Life>]) {
 /// Makes the life of each put; `None` for a deletion. Puts of one TTL share a lease, so that they
 /// end at one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
-    let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
-    let grant = |ttl: Option<Duration>| match (ttl, &core.capabilities.ttl) {
-        (Some(ttl), Some(range)) => range.grant(ttl).map(Some),
+    let asked = |write: &Write| match (write, &core.capabilities.ttl) {
+        (Write::Put { options, .. }, Some(range)) if options.lease.is_none() => {
+            options.ttl.map(|ttl| range.grant(ttl)).transpose()
+        }
         _ => Ok(None),
     };
-    let asked = |write: &Write| match write {
-        Write::Put { options, .. } if options.lease.is_none() => grant(options.ttl).ok().flatten(),
-        _ => None,
-    };
-    for write in writes {
+    // A TTL that is refused is refused before a lease is asked for.
+    let ttls = writes.iter().map(asked).collect::<Result<Vec<_>>>()?;
+    let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
+    for (write, ttl) in writes.iter().zip(&ttls) {
         let Write::Put { options, .. } = write else {
             lives.push(None);
             continue;
         };
-        let ttl = grant(options.ttl)?;
         let shared =
-            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == ttl);
+            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == *ttl);
         let life = match shared {
             Some(life) => Ok(*life),
             None => {
-                let keys = writes.iter().filter(|write| ttl.is_some() && asked(write) == ttl).count();
+                let keys = ttls.iter().filter(|of| ttl.is_some() && *of == ttl).count();
                 Life::new(core, options, keys, deadline).await
             }
         };
