@@ -34,6 +34,14 @@
 //!   requests, and begins anew when somebody writes there meanwhile. After eight times it stops
 //!   checking, and would then delete the lock of an inner store that had no lock when it last
 //!   looked.
+//! * `delete_tree` deletes a tree of any size in one step. The server does no other write
+//!   meanwhile, and gives up an answer that takes longer than five seconds and twice its election
+//!   time-out. The deletion of some hundred thousand keys can take longer: it is
+//!   [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) then, with any deadline, and is done
+//!   all the same, so that the next call answers. Delete such a tree by its subdirectories, one
+//!   after another. It is not divided here, since readers would see a part of it, and since each
+//!   deletion, however small, would first have to ask how large the tree is. Where there are
+//!   leases below the directory, its names are read first, within the same deadline.
 //! * A server that is restored from an older copy of its data continues its revisions from that
 //!   copy. Watches tell what differs, and locks and leases are lost, but versions and fencing
 //!   tokens can be given out a second time: do not compare those from before the restore with
