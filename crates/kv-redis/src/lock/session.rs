@@ -121,13 +121,17 @@ fn forget(open: &mut Open, session: &Arc<Session>) {
 impl Sessions {
     /// Returns the session of this TTL. On the server it is made with the first lock.
     pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Use {
-        let mut open = self.0.lock();
-        if open.get(&ttl).is_some_and(|session| session.is_over()) {
-            open.remove(&ttl);
-        }
-        let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
-        let session = open.entry(ttl).or_insert_with(new).clone();
-        session.users.lock().count += 1;
+        // The session that is over is dropped when the mutex is free again: the drop begins the
+        // work that ends it.
+        let (session, _over) = {
+            let mut open = self.0.lock();
+            let is_over = open.get(&ttl).is_some_and(|session| session.is_over());
+            let over = if is_over { open.remove(&ttl) } else { None };
+            let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
+            let session = open.entry(ttl).or_insert_with(new).clone();
+            session.users.lock().count += 1;
+            (session, over)
+        };
         Use { session, runtime: Handle::try_current().ok() }
     }
 
