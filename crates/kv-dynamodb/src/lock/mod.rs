@@ -130,7 +130,7 @@ impl Attempt {
             }
             // The lock is free by now, or its token was above the one of this request.
             if deadline.has_passed() {
-                return Err(outpaced(deadline));
+                return Err(outpaced("took the lock", deadline));
             }
         }
     }

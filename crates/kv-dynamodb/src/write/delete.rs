@@ -64,7 +64,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
             Wrote::Refused(found) => {
                 expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;
                 if deadline.has_passed() {
-                    return Err(outpaced(deadline));
+                    return Err(outpaced("wrote the key", deadline));
                 }
             }
         }

@@ -335,7 +335,7 @@ pub(crate) async fn transact(
         }
         // An item has ended by now, or its version was newer than the one of this write.
         if deadline.has_passed() {
-            return Err(outpaced(deadline));
+            return Err(outpaced("wrote the keys", deadline));
         }
     }
 }
