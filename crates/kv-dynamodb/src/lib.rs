@@ -121,8 +121,10 @@
 //! [`Corrupt`](kv_core::ErrorKind::Corrupt), before anything is written. To mend it, delete it,
 //! which works, or write it anew. A holder whose record's `owner` is damaged goes on renewing
 //! until its own time is over, as nobody else can take the lock; a release that meets such a
-//! record is `Corrupt`, and is tried again in the background until then. A damaged end of a leased
-//! key is written anew by the next renewal.
+//! record is `Corrupt`, and is tried again in the background until then. A damaged end of a lease,
+//! or of a key under it, is written anew by the next renewal. A revocation that meets a lease with
+//! a damaged end is `Corrupt` and deletes nothing: its keys end by their own ends, which are the
+//! lease's.
 //!
 //! # Emulators
 //! This backend was tested on an emulator, not on AWS. The emulator's streams have one shard, and
