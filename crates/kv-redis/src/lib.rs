@@ -124,7 +124,7 @@ mod write;
 pub use config::Config;
 pub use store::Redis;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens the store at `redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`;
@@ -138,7 +138,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
 /// text that is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("redis"))?).await.map(Kv::new)
 }
 
 /// Does the same for a [`Registry`](kv_core::Registry): `registry.with("redis",
@@ -147,6 +147,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Redis>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("redis"));
     async move { config?.build().await }
 }

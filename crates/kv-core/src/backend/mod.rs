@@ -16,7 +16,8 @@
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
-//! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`tls`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | the files of [`Tls`](crate::Tls), a login, addresses, a prefix, as a configuration gives them | [`tls`], [`login`], [`addresses`], [`whole_prefix`] |
+//! | which call and which backend an error of opening comes from | [`in_open`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
@@ -60,7 +61,7 @@ pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{directory_prefix, half, login, with_port};
+pub use settings::{addresses, directory_prefix, half, in_open, login, whole_prefix};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;
