@@ -14,9 +14,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::{
-    net::TcpSocket,
-    time::{Instant, sleep},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
 };
 
 /// The longest time until a server serves, on a machine that is busy.
@@ -90,6 +92,32 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Makes a folder for the data of a server, in memory where there is such a folder: the data have
+/// to outlive the process alone, and every write would wait for a disk that is busy with other
+/// data.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn folder() -> Result<TempDir, Failure> {
+    Ok(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?)
+}
+
+/// Connects to this address, sends the request as it is, and returns all that is answered until
+/// the other side hangs up.
+///
+/// # Errors
+/// Nobody listens there, or the answer does not come within this time.
+pub async fn ask(address: SocketAddr, request: &[u8], within: Duration) -> Result<Vec<u8>, Failure> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, Failure>(answer)
+    };
+    timeout(within, asked).await?
 }
 
 /// A port of loopback that stays ours as long as this lives: it is bound, and never listens.

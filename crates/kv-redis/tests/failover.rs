@@ -5,7 +5,7 @@ mod common;
 use common::{Node, Reply, in_step};
 use kv_core::{Durability, ErrorKind, WatchEvent};
 use kv_testsuite::{
-    Failure, Proxy,
+    Failure, Mirror, Proxy,
     failover::{goes_on, soon, written},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -24,7 +24,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     let kv = kv_redis::open(&format!("redis://{},{}/app/", master.address, replica.address)).await?;
     let kv = kv.with_deadline(DEADLINE);
     assert_eq!(kv.capabilities().durability, Durability::MayLose);
-    let mut watch = kv.watch_tree("d").await?;
+    let mut watch = Mirror::new(kv.watch_tree("d").await?);
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     let old = kv.put("d/k", "old").await?.version;
     soon("the replica to have it", async {
@@ -49,18 +49,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     written(&kv, "up").await?;
     let found = kv.get("d/k").await?.ok_or("the older one is there")?;
     assert_eq!((found.text(), found.version), (Some("old"), old));
-    let mut map = BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
-    soon("the watch to be at what is there", async {
-        while map != BTreeMap::from([("d/k".to_owned(), old)]) {
-            match watch.event().await? {
-                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
-                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, Failure>(())
-    })
-    .await??;
+    watch.comes_to([found]).await?;
     // A compare-and-swap from a lost version fails, and the version of a new write was never given
     // before.
     assert!(kv.put("d/k", "x").if_version(lost).await.unwrap_err().is_conflict());
@@ -222,13 +211,13 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     })
     .await??;
     let url = format!("redis-sentinel://{}/app/?master=mymaster", hosts.join(","));
-    let kv = kv_redis::open(&url).await?.with_deadline(DEADLINE);
+    let open = async || Ok(kv_redis::open(&url).await?.with_deadline(DEADLINE));
     let away = async || {
         in_step(&master).await?;
         master.daemon.kill();
         Ok(())
     };
-    goes_on(&kv, away, async || Ok(())).await?;
+    goes_on(open, away, async || Ok(())).await?;
     let e = kv_redis::open(&url.replace("mymaster", "other")).await.unwrap_err();
     assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("\"other\""), "{e}");
     Ok(())

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Node, Setup, nodes, single, start};
 use kv_core::ErrorKind;
-use kv_testsuite::{Failure, Proxy, process::run};
+use kv_testsuite::{Failure, Proxy, own, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
 use tokio::{
@@ -181,12 +181,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
     let mut setup = Setup::new("zookeeper");
     setup.flags.push_str(" -Dreadonlymode.enabled=true");
     let nodes = nodes(&setup, 3)?;
-    for node in &nodes {
-        node.daemon.spawn()?;
-    }
-    for node in &nodes {
-        node.ready().await?;
-    }
+    own::start(&nodes).await?;
     let hosts: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
     let kv = Config::new(hosts.clone()).prefix("ro").open().await?;
     kv.put("k", "v").await?;
@@ -209,12 +204,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
         let e = e.ok_or("it has no quorum")?;
         assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{e}");
     }
-    for node in &nodes[1..] {
-        node.daemon.spawn()?;
-    }
-    for node in &nodes {
-        node.ready().await?;
-    }
+    own::start(&nodes).await?;
     let told = async {
         loop {
             match kv.put("after", "v").await {

@@ -2,9 +2,8 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, driver::async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, process::copy};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, leavings::none_at_the_end};
 use std::sync::Arc;
-use tokio::{runtime::Handle, time::Instant};
 
 /// Opens the suite on the live server, or on one of our own.
 pub async fn suite() -> Result<Suite, Failure> {
@@ -126,25 +125,12 @@ impl Drop for Suite {
         if std::thread::panicking() {
             return;
         }
-        let left = Handle::current().block_on(nothing_left(&node));
+        let left = none_at_the_end(async || whole_server(&node).await);
         // A case that took the server away may hold on to the node until the program ends, which
         // removes no folder.
         node.daemon.kill();
         let _ = std::fs::remove_dir_all(node.folder.path());
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
-    }
-}
-
-/// Returns when nothing of ours is on the server any more.
-pub async fn nothing_left(node: &Node) -> Result<(), Result<Vec<String>, Failure>> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let left = whole_server(node).await;
-        match left {
-            Ok(left) if left.is_empty() => return Ok(()),
-            left if Instant::now() > deadline => return Err(left),
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
+        left.unwrap();
     }
 }
 
@@ -154,37 +140,6 @@ pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     // whether other keys live by them.
     left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
     Ok(left)
-}
-
-#[async_trait]
-impl Server for Node {
-    async fn stop(&self) {
-        self.daemon.stop();
-    }
-    async fn kill(&self) {
-        self.daemon.kill();
-    }
-    async fn start(&self) {
-        Node::start(self).await.expect("it started before");
-    }
-    async fn pause(&self) {
-        self.daemon.pause();
-    }
-    async fn resume(&self) {
-        self.daemon.resume();
-    }
-    async fn save(&self) -> bool {
-        self.daemon.stop();
-        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
-            .expect("a copy of the data");
-        Node::start(self).await.expect("it started before");
-        true
-    }
-    async fn restore_saved(&self) {
-        self.daemon.stop();
-        copy(&self.folder.path().join("saved"), &self.folder.path().join("data")).expect("the copy in place");
-        Node::start(self).await.expect("it started before");
-    }
 }
 
 /// A tool that writes past the library: at this server, below this prefix.
