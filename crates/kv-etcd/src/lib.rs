@@ -20,7 +20,8 @@
 //!   time-out demands more; the call returns the TTL that the server granted. When the leader
 //!   changes, and so when a single server restarts, each lease gets its whole TTL anew.
 //! * A value may have 1.5 MiB, less what a request needs besides it; a transaction may have 128
-//!   conditions and writes. A server that is configured to take less refuses more with
+//!   conditions and writes, and its request 1.5 MiB with all names, each of which it has up to
+//!   three times. A server that is configured to take less refuses more with
 //!   [`TooLarge`](kv_core::ErrorKind::TooLarge).
 //! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
 //!   the background. Keys that one transaction puts with the same TTL share a lease, which is

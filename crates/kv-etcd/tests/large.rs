@@ -1,10 +1,10 @@
-//! Trees that change by tens of thousands of keys at once, and trees of large values on a link
-//! that takes its time.
+//! Trees that change by tens of thousands of keys at once, trees of large values on a link that
+//! takes its time, and transactions as large as the server takes.
 
 mod common;
 
 use common::single;
-use kv_core::{Item, WatchEvent};
+use kv_core::{ErrorKind, Item, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
@@ -73,5 +73,24 @@ async fn large_values_come_in_parts_by_a_slow_link() -> Result<(), Failure> {
     let items = soon("the children", far.list("d").children().into_future()).await??;
     let all = items.iter().all(|item| matches!(item, Item::Entry(_)));
     assert!(all && items.len() == KEYS + 1, "{} items", items.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_leave_no_room_are_refused_before_anything_is_sent() -> Result<(), Failure> {
+    let node = single("etcd").await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/names/", node.address)).await?;
+    let value = vec![7; kv.capabilities().max_value];
+    let with = |conditions: usize| {
+        let names = (0..conditions).map(|n| format!("{n:0512}"));
+        let transaction = names.fold(kv.transact(), |transaction, name| transaction.when_missing(name));
+        transaction.then(kv.put("k", value.clone()).ttl(Duration::from_secs(60)))
+    };
+    let requests = async || node.metric("grpc_server_started_total", &["etcdserverpb."]).await;
+    let before = requests().await?;
+    let refused = with(100).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
+    assert_eq!(requests().await?, before, "neither the transaction nor a lease: {refused}");
+    assert!(with(8).await?.is_committed());
     Ok(())
 }

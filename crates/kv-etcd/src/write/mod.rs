@@ -2,6 +2,7 @@
 
 mod conditions;
 mod life;
+mod size;
 mod trace;
 mod transact;
 mod tree;

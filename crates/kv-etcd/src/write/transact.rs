@@ -3,6 +3,7 @@
 use super::{
     conditions::{condition, is_kept, is_true},
     life::Life,
+    size,
     trace::{Trace, is_undone},
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(crate) async fn transact(
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
+    size::check(&core.names, &transaction)?;
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(core, &writes, options.deadline).await?;
     let (names, mut when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&core.names, c)).unzip();
@@ -42,7 +44,7 @@ pub(crate) async fn transact(
         Write::Delete { .. } => None,
     });
     // The keys are read too, for their leases, where there is room for that.
-    let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
+    let looks = if size::has_looks(&writes) { &writes[..] } else { &[] };
     let looks = looks.iter().map(|write| only_the_key(core.names.key(write.key().as_str())));
     let mut then: Vec<_> = looks.collect();
     then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&core.names, write, life)));
