@@ -26,9 +26,10 @@
 //! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
 //!   the background. Keys that one transaction puts with the same TTL share a lease, which is
 //!   revoked when all of them are replaced or deleted together. Otherwise, and where another tool
-//!   replaces or deletes a key, the lease ends by its TTL. Leases of users and of locks are never
-//!   revoked in this way. To find such leases, every write also reads the key in the same request:
-//!   a user needs the right to read what it writes.
+//!   replaces or deletes a key, the lease ends by its TTL; so does the lease of a put whose future
+//!   was dropped after it was sent, also where the put was not done. Leases of users and of locks
+//!   are never revoked in this way. To find such leases, every write also reads the key in the
+//!   same request: a user needs the right to read what it writes.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are leases below the directory it takes two

@@ -23,7 +23,7 @@ use kv_core::{
     Result,
     driver::{Deadline, Decision, Transaction, Write, WriteOptions},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 /// Does [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
@@ -50,7 +50,8 @@ pub(crate) async fn transact(
     then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&core.names, write, life)));
     let txn =
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
-    let answer = match core.txn(Purpose::Write, options.deadline, txn).await {
+    let sending = || lives.iter().flatten().for_each(Life::sending);
+    let answer = match core.noted_txn(Purpose::Write, options.deadline, txn, sending).await {
         Err(e) => {
             // Where a user's lease is among them, the error is about that one.
             let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);
@@ -68,7 +69,7 @@ pub(crate) async fn transact(
     };
     let refused = matches!(&answer, Ok(answer) if !answer.succeeded());
     if refused || is_undone(&answer) {
-        ended(core, &lives);
+        lives.iter().flatten().for_each(Life::undone);
     }
     let answer = answer?;
     if refused {
@@ -92,12 +93,6 @@ pub(crate) async fn transact(
     Ok(Decision::Committed(written))
 }
 
-/// Ends the leases of a transaction that was not done.
-fn ended(core: &Core, lives: &[Option<Life>]) {
-    let mut leases = BTreeSet::new();
-    lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(core));
-}
-
 /// Makes the life of each put; `None` for a deletion. Puts of one TTL share a lease, so that they
 /// end at one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
@@ -119,19 +114,13 @@ async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<
         let shared =
             lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == ttl);
         let life = match shared {
-            Some(life) => Ok(*life),
+            Some(life) => Ok(life.clone()),
             None => {
                 let keys = writes.iter().filter(|write| ttl.is_some() && asked(write) == ttl).count();
                 Life::new(core, options, keys, deadline).await
             }
         };
-        match life {
-            Ok(life) => lives.push(Some(life)),
-            Err(e) => {
-                ended(core, &lives);
-                return Err(e);
-            }
-        }
+        lives.push(Some(life?));
     }
     Ok(lives)
 }
