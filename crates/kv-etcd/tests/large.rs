@@ -4,7 +4,7 @@
 mod common;
 
 use common::single;
-use kv_core::{ErrorKind, Item, WatchEvent};
+use kv_core::{ErrorKind, Item, Key, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
@@ -73,6 +73,42 @@ async fn large_values_come_in_parts_by_a_slow_link() -> Result<(), Failure> {
     let items = soon("the children", far.list("d").children().into_future()).await??;
     let all = items.iter().all(|item| matches!(item, Item::Entry(_)));
     assert!(all && items.len() == KEYS + 1, "{} items", items.len());
+    Ok(())
+}
+
+/// A page of the greatest values takes longer than its deadline, and only the answer tells how
+/// large values are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_greatest_values_are_listed_by_a_slow_link_behind_small_ones() -> Result<(), Failure> {
+    const SMALL: usize = 64;
+    const LARGE: usize = 24;
+    let node = single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let near = kv_etcd::open(&format!("etcd://{}/greatest/", node.address)).await?;
+    for n in 0..SMALL {
+        near.put(format!("d/a{n:02}"), "small").await?;
+    }
+    let length = near.capabilities().max_value;
+    for n in 0..LARGE {
+        near.put(format!("d/b{n:02}"), vec![7; length]).await?;
+    }
+    let far = kv_etcd::open(&format!("etcd://{}/greatest/", proxy.address())).await?;
+    let far = far.with_deadline(Duration::from_secs(6));
+    proxy.delay(Duration::from_millis(3)); // some 5 MB/s at most
+
+    let entries = soon("the entries", far.list("d").into_future()).await??;
+    let large = entries.iter().filter(|entry| entry.value.len() == length).count();
+    assert_eq!((entries.len(), large), (SMALL + LARGE, LARGE));
+
+    let items = soon("the children", far.list("d").children().into_future()).await??;
+    let entry = |item: &Item| if let Item::Entry(entry) = item { entry.value.len() } else { 0 };
+    let large = items.iter().filter(|item| entry(item) == length).count();
+    assert_eq!((items.len(), large), (SMALL + LARGE, LARGE));
+
+    // The first page is of large values alone.
+    let mut behind = far.list("d").start_after(Key::parse("d/a99")?).entries();
+    let first = soon("an entry", behind.next()).await?.ok_or("there are entries")??;
+    assert_eq!((first.key.as_str(), first.value.len()), ("d/b00", length));
     Ok(())
 }
 
