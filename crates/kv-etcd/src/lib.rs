@@ -20,14 +20,16 @@
 //!   time-out demands more; the call returns the TTL that the server granted. When the leader
 //!   changes, and so when a single server restarts, each lease gets its whole TTL anew.
 //! * A value may have 1.5 MiB, less what a request needs besides it; a transaction may have 128
-//!   conditions and writes. A server that is configured to take less refuses more with
+//!   conditions and writes, and its request 1.5 MiB with all names, each of which it has up to
+//!   three times. A server that is configured to take less refuses more with
 //!   [`TooLarge`](kv_core::ErrorKind::TooLarge).
 //! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
 //!   the background. Keys that one transaction puts with the same TTL share a lease, which is
 //!   revoked when all of them are replaced or deleted together. Otherwise, and where another tool
-//!   replaces or deletes a key, the lease ends by its TTL. Leases of users and of locks are never
-//!   revoked in this way. To find such leases, every write also reads the key in the same request:
-//!   a user needs the right to read what it writes.
+//!   replaces or deletes a key, the lease ends by its TTL; so does the lease of a put whose future
+//!   was dropped after it was sent, also where the put was not done. Leases of users and of locks
+//!   are never revoked in this way. To find such leases, every write also reads the key in the
+//!   same request: a user needs the right to read what it writes.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are leases below the directory it takes two

@@ -57,7 +57,9 @@
 //! did nothing. The same holds for requests for a lock, and for waits, if its queue is such a
 //! record, or the session of a contender before them is. The holder of the lock loses it when its
 //! session is renewed next, or at the end of its time. A release is tried again until the record
-//! is deleted, or put back, and then the lock is free.
+//! is deleted, or put back, and then the lock is free. A note of a single key that cannot be read
+//! counts as none, and so does one whose number is more than a day above the last one given and
+//! the server's clock: later writes of that key would look older.
 //!
 //! # Limits
 //! * TTLs of locks and leases are two seconds at least; those of keys a millisecond.

@@ -48,6 +48,7 @@ faults! {
     CutsValuesAtZero, "a value ends at its first zero byte": "value.bytes/any";
     CutsLargeValues, "a value ends at 64 KiB": "value.bytes/256k" "value.bytes/greatest" "list/large-values";
     CountsTheFenceTwice, "a fenced put takes smaller values": "value.bytes/fenced";
+    KeysFillTransactions, "a transaction has no room for a key beside the greatest value": "value.bytes/fenced" "capabilities.complete/sound";
     ReadsValuesAsText, "values are read as UTF-8": "value.bytes/any";
     EmptyIsMissing, "an empty value reads as a missing key": "value.bytes/empty" "dir.free/empty-value";
     KeepsVersionOfSameBytes, "a put of the same bytes keeps the version": "version.opaque/same-bytes" "version.opaque/every-write" "atomic_put/one-winner";

@@ -36,6 +36,8 @@ pub(crate) struct Floor {
     last: AtomicU64,
     /// Tells whether the key exists: the first acquisition that enters a queue makes it.
     made: AtomicBool,
+    /// Tells whether the key was seen to hold what this session never wrote.
+    damaged: AtomicBool,
 }
 
 impl Floor {
@@ -52,6 +54,24 @@ impl Floor {
     /// Notes whether the key exists.
     pub(crate) fn set_made(&self, made: bool) {
         self.made.store(made, Ordering::Relaxed);
+    }
+
+    /// Tells whether this session wrote what was found at the key: the number of an acquisition
+    /// that there was. Notes it otherwise, since what another program wrote there may keep out all
+    /// that come.
+    pub(crate) fn check(&self, found: &[u8]) -> bool {
+        let last = Self::spelt(self.last.load(Ordering::Relaxed));
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_ours = found.len() == last.len() && found.iter().all(is_digit) && found <= last.as_bytes();
+        if !is_ours {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        is_ours
+    }
+
+    /// Tells whether the key was seen to hold what this session never wrote.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// Spells a number as the key holds it: the order of the bytes is that of the numbers.
@@ -129,6 +149,20 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_floor_holds_a_number_that_was_given() {
+        let floor = Floor::default();
+        for number in 1..=20 {
+            assert_eq!(floor.next(), number);
+            assert!(floor.check(Floor::spelt(number).as_bytes()) && floor.check(Floor::spelt(0).as_bytes()));
+        }
+        assert!(!floor.is_damaged());
+        for junk in ["", "junk", "14", "+000000000000014", "000000000000000A", "0000000000000015"] {
+            let floor = Floor { last: AtomicU64::new(20), ..Floor::default() };
+            assert!(!floor.check(junk.as_bytes()) && floor.is_damaged(), "{junk:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_closed_store_gives_no_session() {
