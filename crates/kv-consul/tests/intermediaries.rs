@@ -8,7 +8,7 @@ use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
 /// Lists answers as reverse proxies, ingresses, gateways and portals give them.
-const ANSWERS: [(&str, &str, &str); 15] = [
+const ANSWERS: [(&str, &str, &str); 20] = [
     ("404 Not Found", "text/plain; charset=utf-8", "404 page not found\n"),
     ("404 Not Found", "text/html", "<html><h1>404 Not Found</h1></html>"),
     ("404 Not Found", "application/json", "{}"),
@@ -17,11 +17,16 @@ const ANSWERS: [(&str, &str, &str); 15] = [
     ("200 OK", "application/json", "[]"),
     ("200 OK", "text/plain", ""),
     ("302 Found", "text/html", "<a href='/login'>log in</a>"),
+    ("400 Bad Request", "text/plain; charset=utf-8", "Bad request\n"),
+    ("400 Bad Request", "text/plain", ""),
+    ("400 Bad Request", "text/html", "<html><h1>400 Bad Request</h1></html>"),
     ("401 Unauthorized", "text/plain", "Unauthorized"),
     ("403 Forbidden", "text/plain", "RBAC: access denied"),
     ("403 Forbidden", "text/plain", "Permission denied"),
     ("403 Forbidden", "text/html", "<html><h1>Permission denied</h1></html>"),
+    ("413 Request Entity Too Large", "text/plain", "http: request body too large"),
     ("429 Too Many Requests", "text/plain", "slow down"),
+    ("500 Internal Server Error", "text/plain", "write /var/spool/request: no space left on device"),
     ("502 Bad Gateway", "text/html", "<html><h1>502 Bad Gateway</h1></html>"),
     ("503 Service Unavailable", "text/plain", "upstream connect error or disconnect/reset before headers"),
 ];

@@ -70,6 +70,7 @@ cases! {
     "outage.intermediary/calls": "an answer that something else gives in the server's place is an error that may pass: no success, no \"missing\", no refusal for good" => intermediary::calls,
     "outage.intermediary/watches": "watches ride out what answers in the server's place: nothing is told meanwhile, and none ends" => intermediary::watches,
     "outage.intermediary/holding": "locks and leases are not lost before their time while something else answers in the server's place" => intermediary::holding,
+    "outage.intermediary/waiting": "waits for a lock ride out what answers in the server's place, in line and behind it, and get the lock in the end" => intermediary::waiting,
     "version.opaque/restart": "data and versions survive a restart of the server; stale versions match no more" => holding::versions_restart,
 }
 

@@ -186,7 +186,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::TakesOutagesForRefusals,
         "a wait for a lock ends with an outage",
-        &["lock.survives/outage", "lock.cancel/lost-place"],
+        &["lock.survives/outage", "lock.cancel/lost-place", "outage.intermediary/waiting"],
     ),
     (
         Net::TrustsTheCounter,
