@@ -196,7 +196,12 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::BelievesIntermediaries,
         "what something else answers is taken for the server's word",
-        &["outage.intermediary/calls", "outage.intermediary/watches", "outage.intermediary/holding"],
+        &[
+            "outage.intermediary/calls",
+            "outage.intermediary/watches",
+            "outage.intermediary/odd_names",
+            "outage.intermediary/holding",
+        ],
     ),
     (
         Net::RetriesBlindly,

@@ -1,6 +1,5 @@
 //! Reads answers, and tells the meaning of those that do not hold what was asked for.
 
-use super::request::Purpose;
 use crate::error::{AgentError, Blames, CROWDED};
 use bytes::Bytes;
 use kv_core::{ErrorKind, backend::retry::Effect};
@@ -73,7 +72,7 @@ const MISTAKES: [&str; 8] = [
 /// Consul spoke at all. An answer without a mark of Consul is the word of something in between,
 /// which says nothing of what became of the request. Two are known all the same, which an agent
 /// gives before it reads a request: by its TLS, and by its limit of connections.
-pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {
+pub(crate) fn refused(agent: &str, is_open: bool, answer: &Answer) -> AgentError {
     let Answer { status, is_text, is_an_agents, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
@@ -101,10 +100,6 @@ pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Ans
             AgentError::new(Effect::RefusedHere, wrong_setting, format!("{agent}: {ONLY_TLS}"))
         }
         400 if MISTAKES.iter().any(|mistake| says(mistake)) => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
-        // The agent holds the path for unprintable: other purposes ask for such names in a body.
-        400 if body.is_empty() && matches!(purpose, Purpose::WatchRead | Purpose::BlockingQuery) => {
             failed(Effect::RefusedHere, InvalidArgument, "")
         }
         413 if says("too large") || says("too many operations") => failed(Effect::Refused, TooLarge, ""),
@@ -144,7 +139,7 @@ mod tests {
         said: &'static str,
     ) -> (Effect, ErrorKind, Blames) {
         let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
-        let AgentError { failed, blames } = refused("a", Purpose::Write, true, &answer);
+        let AgentError { failed, blames } = refused("a", true, &answer);
         (failed.effect, failed.error.kind(), blames)
     }
 
@@ -230,7 +225,7 @@ mod tests {
         for (is_open, kind) in [(false, ErrorKind::InvalidArgument), (true, ErrorKind::Unavailable)] {
             let answer =
                 Answer { status: 400, index: None, is_text: true, is_an_agents: false, body: said.into() };
-            let AgentError { failed, .. } = refused("a", Purpose::Write, is_open, &answer);
+            let AgentError { failed, .. } = refused("a", is_open, &answer);
             assert_eq!((failed.effect, failed.error.kind()), (Effect::RefusedHere, kind), "{is_open}");
         }
         let said = "Your IP is issuing too many concurrent connections, please rate limit your calls";

@@ -130,6 +130,51 @@ pub(super) async fn watches(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn odd_names(t: Trial) -> Verdict {
+    if t.capabilities().watch == Watching::Unsupported {
+        return Ended::ignored("no watches");
+    }
+    speaking(t, async |t, link| {
+        let (proxy, prefix) = (&link.proxy, format!("{}café/", t.prefix()));
+        let opened = t.harness().open_through(proxy, &prefix).await;
+        let kv = opened.ok_or("the harness opens clients behind a proxy")??.with_deadline(DEADLINE);
+        let direct = t.open_under(&prefix).await?;
+        let mut tree = Follower::of_tree(&t, &kv, "ключи").await?;
+        for status in ["400 Bad Request", "404 Not Found", "414 URI Too Long"] {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            proxy.answer_for_server(head).await;
+            let mut late = kv.watch("ключи/late").await?;
+            let told = async {
+                loop {
+                    let (watch, event) = tokio::select! {
+                        event = tree.watch().event() => ("a tree", event),
+                        event = late.event() => break ("a key, begun late", event),
+                    };
+                    // The `Synced` after the end of the last answer may come only now.
+                    if !matches!(event, Ok(WatchEvent::Synced)) {
+                        break (watch, event);
+                    }
+                }
+            };
+            if let Ok((watch, event)) = timeout(DEADLINE * 3, told).await {
+                return Err(format!("an empty {status} is told to the watch of {watch} as {event:?}").into());
+            }
+            proxy.heal().await;
+            direct.put("ключи/a", status).await?;
+            tree.agrees(&direct, "ключи").await.map_err(|e| format!("after an empty {status}: {e}"))?;
+            let first = t.soon("the first event of a watch that began late", late.event()).await??;
+            same(
+                format!("what a watch that began behind an empty {status} tells"),
+                first,
+                WatchEvent::Synced,
+            )?;
+        }
+        direct.delete_tree("").await?;
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn holding(t: Trial) -> Verdict {
     let (locks, leases) = (t.capabilities().lock.is_some(), t.capabilities().lease.clone());
     if !locks && leases.is_none() {
