@@ -278,9 +278,9 @@ impl Options {
     }
 
     pub(crate) fn unreachable(&self, deadline: Deadline, why: Option<&str>) -> Error {
-        let (hosts, within) = (self.hosts.join(", "), deadline.within());
+        let hosts = self.hosts.join(", ");
         let why = why.map_or(String::new(), |why| format!(": {why}"));
-        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
+        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {deadline}{why}"))
     }
 
     /// Returns the bytes that the ACL of each created node takes in a request.

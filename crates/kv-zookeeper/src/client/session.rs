@@ -132,8 +132,7 @@ impl Ephemeral {
         }
         let unreachable = |why: Option<&str>| {
             let why = why.map_or(String::new(), |why| format!(": {why}"));
-            let text =
-                format!("no connection for the session {} within {:?}{why}", self.id, deadline.within());
+            let text = format!("no connection for the session {} within {deadline}{why}", self.id);
             Error::new(ErrorKind::Unavailable, text)
         };
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
