@@ -7,10 +7,13 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, directory_prefix, with_port},
+    backend::{self, Clock, directory_prefix, tried_for, with_port},
     driver::Deadline,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 const PORT: u16 = 8500;
 
@@ -151,7 +154,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Consul> {
-        self.connect().await.map_err(in_open)
+        let begun = Instant::now();
+        self.connect().await.map_err(|e| in_open(tried_for(begun.elapsed(), e)))
     }
 
     async fn connect(self) -> Result<Consul> {

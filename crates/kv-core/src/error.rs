@@ -145,6 +145,13 @@ impl Error {
         self
     }
 
+    /// Puts this text in front of the message.
+    #[must_use]
+    pub(crate) fn behind(mut self, text: &str) -> Self {
+        self.0.message = format!("{text}: {}", self.0.message).into();
+        self
+    }
+
     /// Returns the same error with another kind, for a caller that knows better what it means.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {

@@ -13,10 +13,10 @@ use crate::{
 use aws_credential_types::Credentials;
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl,
-    backend::{Clock, directory_prefix},
+    backend::{Clock, directory_prefix, tried_for},
     driver::Deadline,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The default of [`Config::slack`]: a day.
 const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -182,7 +182,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Dynamo> {
-        self.connect().await.map_err(in_open)
+        let begun = Instant::now();
+        self.connect().await.map_err(|e| in_open(tried_for(begun.elapsed(), e)))
     }
 
     async fn connect(self) -> Result<Dynamo> {

@@ -3,10 +3,10 @@
 use crate::{client::Client, store::Etcd};
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, directory_prefix, login, with_port},
+    backend::{self, Clock, directory_prefix, login, tried_for, with_port},
     driver::Deadline,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PORT: u16 = 2379;
 
@@ -122,7 +122,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Etcd> {
-        self.connect().await.map_err(in_open)
+        let begun = Instant::now();
+        self.connect().await.map_err(|e| in_open(tried_for(begun.elapsed(), e)))
     }
 
     async fn connect(self) -> Result<Etcd> {

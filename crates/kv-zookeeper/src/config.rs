@@ -7,10 +7,10 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, login, with_port},
+    backend::{self, Clock, login, tried_for, with_port},
     driver::Deadline,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zookeeper_client::{Acl, AuthId, Permission};
 
 const PORT: u16 = 2181;
@@ -132,8 +132,9 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<ZooKeeper> {
+        let begun = Instant::now();
         // In a box: it is large, and would be a part of whatever waits for the store.
-        Box::pin(self.connect()).await.map_err(in_open)
+        Box::pin(self.connect()).await.map_err(|e| in_open(tried_for(begun.elapsed(), e)))
     }
 
     async fn connect(self) -> Result<ZooKeeper> {

@@ -17,6 +17,7 @@
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
 //! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`tls`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | for how long an opening was tried that failed | [`tried_for`](tried_for()) |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
@@ -43,6 +44,7 @@ mod settings;
 mod stream;
 mod tasks;
 pub mod tls;
+mod tried;
 mod undo;
 mod unique;
 pub mod watch;
@@ -63,6 +65,7 @@ pub use sessions::{Session, Sessions, Use};
 pub use settings::{directory_prefix, half, login, with_port};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
+pub use tried::tried_for;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
 pub use unique::unique;

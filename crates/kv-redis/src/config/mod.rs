@@ -12,10 +12,14 @@ use crate::{
 };
 use kv_core::{
     Error, Kv, Result, Secret, Tls,
-    backend::{Clock, directory_prefix, with_port},
+    backend::{Clock, directory_prefix, tried_for, with_port},
     driver::Deadline,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -212,7 +216,8 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Redis> {
-        self.connect().await.map_err(in_open)
+        let begun = Instant::now();
+        self.connect().await.map_err(|e| in_open(tried_for(begun.elapsed(), e)))
     }
 
     async fn connect(self) -> Result<Redis> {
