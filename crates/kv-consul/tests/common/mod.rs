@@ -27,6 +27,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+pub mod beyond;
 pub mod ensemble;
 pub mod fire;
 pub mod guarded;
