@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, addresses, in_open, whole_prefix},
+    backend::{self, Clock, addresses, opening, whole_prefix},
     driver::Deadline,
 };
 use std::{path::PathBuf, time::Duration};
@@ -151,7 +151,7 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Consul> {
-        self.connect().await.map_err(in_open("consul"))
+        opening("consul", self.connect()).await
     }
 
     async fn connect(self) -> Result<Consul> {

@@ -3,7 +3,11 @@
 
 mod common;
 
-use common::{Node, names, nodes, sessions, with};
+use common::{
+    Node,
+    beyond::{self, NEAR},
+    names, nodes, sessions, with,
+};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{
     Failure,
@@ -52,19 +56,9 @@ async fn a_server_without_a_quorum() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_datacenter() -> Result<(), Failure> {
-    let near = with(&json!({ "datacenter": "near" })).await?;
-    let far =
-        with(&json!({ "datacenter": "far", "retry_join_wan": [near.wan_address().to_string()] })).await?;
-    let url = format!("consul://{}/dc/?dc=far", near.address);
-    let kv = soon("the datacenters to know each other", async {
-        loop {
-            match kv_consul::open(&url).await {
-                Ok(kv) => break kv,
-                Err(e) => assert!(e.is_transient() || e.to_string().contains("datacenter"), "{e}"),
-            }
-        }
-    })
-    .await?;
+    let near = with(&json!({ "datacenter": NEAR })).await?;
+    let far = beyond::start(&near).await?;
+    let kv = beyond::open(&near, "dc/").await?;
     let ttl = Duration::from_secs(60);
     kv.put("k", "v").ttl(ttl).await?;
     let guard = kv.new_lock("l").ttl(ttl).acquire().await?;

@@ -13,7 +13,7 @@ use crate::{
 use aws_credential_types::Credentials;
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl,
-    backend::{Clock, in_open, whole_prefix},
+    backend::{Clock, opening, whole_prefix},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -182,7 +182,7 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Dynamo> {
-        self.connect().await.map_err(in_open("dynamodb"))
+        opening("dynamodb", self.connect()).await
     }
 
     async fn connect(self) -> Result<Dynamo> {

@@ -60,7 +60,7 @@ impl Failure {
 
     /// Returns the failure of a request of which nothing was heard until this deadline.
     pub(crate) fn silent(effect: Effect, of_what: &str, by: Deadline) -> Self {
-        let why = format!("DynamoDB: no {of_what} within {:?}", by.within());
+        let why = format!("DynamoDB: no {of_what} within {by}");
         Self { is_silent: true, ..Self::new(effect, ErrorKind::Timeout, why) }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{client::Client, store::Etcd};
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, addresses, in_open, login, whole_prefix},
+    backend::{self, Clock, addresses, login, opening, whole_prefix},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Etcd> {
-        self.connect().await.map_err(in_open("etcd"))
+        opening("etcd", self.connect()).await
     }
 
     async fn connect(self) -> Result<Etcd> {

@@ -222,3 +222,43 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("\"other\""), "{e}");
     Ok(())
 }
+
+/// An operator resets the sentinel while the master is out of reach: for a while the sentinel knows
+/// no master, which says nothing of the settings of a store that is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_knows_no_master_for_a_while_is_asked_again() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let sentinel = Node::sentinel("redis", master.address)?;
+    sentinel.start().await?;
+    let proxy = Proxy::start(master.address).await;
+    let config = kv_redis::Config::sentinel([sentinel.address.to_string()], "mymaster").prefix("app");
+    let config = config.reached(master.address.to_string(), proxy.address().to_string());
+    let kv = config.open().await?.with_deadline(DEADLINE);
+    let mut watch = kv.watch_tree("d").await?;
+    assert_eq!(soon("what is there", watch.event()).await??, WatchEvent::Synced);
+    proxy.cut().await;
+    let done = Reply::Text(b"OK".into());
+    assert_eq!(sentinel.resp().await?.say("SENTINEL REMOVE mymaster").await?, done);
+    let e = kv.get("d/k").await.unwrap_err();
+    assert!(e.is_transient() && e.to_string().contains("knows no master"), "{e}");
+    let mut wait = tokio::spawn(kv.new_lock("l").ttl(Duration::from_secs(60)).acquire());
+    let early = tokio::time::timeout(DEADLINE, &mut wait).await;
+    assert!(early.is_err(), "the wait ended: {early:?}");
+    let (ip, port) = (master.address.ip(), master.address.port());
+    let again = format!("SENTINEL MONITOR mymaster {ip} {port} 2");
+    assert_eq!(sentinel.resp().await?.say(&again).await?, done);
+    proxy.heal().await;
+    let guard = soon("the lock", wait).await???;
+    let version = kv.put("d/k", "v").fenced(&guard).await?.version;
+    soon("the watch to go on", async {
+        loop {
+            match watch.event().await? {
+                WatchEvent::Put(entry) if entry.version == version => return Ok::<_, kv_core::Error>(()),
+                _ => {}
+            }
+        }
+    })
+    .await??;
+    assert!(guard.release().await?);
+    Ok(())
+}

@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, addresses, in_open, login},
+    backend::{self, Clock, addresses, login, opening},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Config {
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<ZooKeeper> {
         // In a box: it is large, and would be a part of whatever waits for the store.
-        Box::pin(self.connect()).await.map_err(in_open("zookeeper"))
+        opening("zookeeper", Box::pin(self.connect())).await
     }
 
     async fn connect(self) -> Result<ZooKeeper> {

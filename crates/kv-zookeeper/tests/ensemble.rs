@@ -116,3 +116,24 @@ async fn a_session_is_taken_up_by_a_member_that_grants_it_enough() -> Result<(),
     assert!(guard.release().await?);
     Ok(kv.close().await?)
 }
+
+/// A new session is opened at a member that grants it enough, whichever member is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_begun_at_a_member_that_grants_it_enough() -> Result<(), Failure> {
+    let nodes = nodes(&Setup::new("zookeeper"), 2)?;
+    nodes[0].grants_at_most(Duration::from_secs(4))?;
+    for node in &nodes {
+        node.daemon.spawn()?;
+    }
+    for node in &nodes {
+        node.ready().await?;
+    }
+    // The store learns from the first host which TTLs there are.
+    let hosts = format!("{},{}", nodes[1].address, nodes[0].address);
+    let kv = kv_zookeeper::open(&format!("zookeeper://{hosts}/begun/")).await?;
+    for round in 0..10 {
+        let lease = kv.lease(Duration::from_secs(40)).await.map_err(|e| format!("round {round}: {e}"))?;
+        assert!(lease.revoke().await?);
+    }
+    Ok(kv.close().await?)
+}

@@ -193,6 +193,9 @@ async fn scheme(t: Trial) -> Verdict {
     for part in ["nosuch", "mine"] {
         holds(format!("{:?} names {part:?}", e.to_string()), e.to_string().contains(part))?;
     }
+    same("the operation", e.operation(), Some("open"))?;
+    let e = refused("what is no URL", registry.open("mine").await, ErrorKind::InvalidArgument)?;
+    same("the operation", e.operation(), Some("open"))?;
     let mine = registry.open("mine://").await?;
     mine.put("k", "v").await?;
     same("what the registered store holds", text(&t.open().await?, "k").await?, Some("v".to_owned()))?;

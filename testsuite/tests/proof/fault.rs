@@ -188,7 +188,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::TakesOutagesForRefusals,
         "a wait for a lock ends with an outage",
-        &["lock.survives/outage", "lock.cancel/lost-place"],
+        &["lock.survives/outage", "lock.cancel/lost-place", "outage.intermediary/waiting"],
     ),
     (
         Net::TrustsTheCounter,
@@ -198,7 +198,12 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::BelievesIntermediaries,
         "what something else answers is taken for the server's word",
-        &["outage.intermediary/calls", "outage.intermediary/watches", "outage.intermediary/holding"],
+        &[
+            "outage.intermediary/calls",
+            "outage.intermediary/watches",
+            "outage.intermediary/odd_names",
+            "outage.intermediary/holding",
+        ],
     ),
     (
         Net::RetriesBlindly,

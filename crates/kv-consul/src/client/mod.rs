@@ -205,9 +205,8 @@ impl<'a> Call<'a> {
             Purpose::Release => RELEASES,
             _ => CALLS,
         };
-        let within = deadline.within();
         let why =
-            format!("nothing was sent within {within:?}, with at most {others} calls under way at once");
+            format!("nothing was sent within {deadline}, with at most {others} calls under way at once");
         Err(RequestError::new(Effect::None, Error::new(ErrorKind::Timeout, why)))
     }
 

@@ -9,7 +9,6 @@ use super::{
 use crate::{
     client::api::{Listing, Range},
     core::Core,
-    names::is_plain,
 };
 use kv_core::{
     Error, ErrorKind, Result,
@@ -122,15 +121,9 @@ impl Joined {
         match (refusal.kind, self.width) {
             // The server takes no path with a character that it holds for unprintable: the path of
             // a directory above may have none.
-            (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
-                Ok(Width::AtLeast(width + 1))
-            }
-            (ErrorKind::InvalidArgument, _) if !is_plain(self.core.names.prefix()) => {
-                let why = format!(
-                    "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
-                    self.core.names.prefix(),
-                    refusal.why
-                );
+            (ErrorKind::InvalidKey, Width::AtLeast(width)) if width < WIDEST => Ok(Width::AtLeast(width + 1)),
+            (ErrorKind::InvalidKey, _) => {
+                let why = format!("{}, and nothing wider may be watched in its place", refusal.why);
                 Err(Error::new(ErrorKind::Unsupported, why))
             }
             (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.used.poll.range != self.range => {

@@ -32,6 +32,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+pub mod beyond;
 pub mod ensemble;
 pub mod fire;
 pub mod guarded;
@@ -61,10 +62,15 @@ impl Asked {
     /// Returns the requests since the last time, without those that no caller makes: polls, and
     /// the first look at a contender's own life.
     pub fn calls(&self) -> Vec<String> {
-        let mut lines = std::mem::take(&mut *self.lines.lock().expect("nobody panics"));
+        let mut lines = self.all();
         let is_own_life = |line: &String| line.contains("/.kv/lock/") && !line.contains("recurse");
         lines.retain(|line| !line.contains("index=") && !is_own_life(line));
         lines
+    }
+
+    /// Returns all requests since the last time.
+    pub fn all(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lines.lock().expect("nobody panics"))
     }
 }
 

@@ -17,7 +17,7 @@
 //! | one source of changes for many watches of one process | [`Hub`] |
 //! | sessions that locks share, one per TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
 //! | the files of [`Tls`](crate::Tls), a login, addresses, a prefix, as a configuration gives them | [`tls`], [`login`], [`addresses`], [`whole_prefix`] |
-//! | which call and which backend an error of opening comes from | [`in_open`] |
+//! | which call and backend an error of opening comes from, and for how long it was tried | [`opening`](opening()), [`in_open`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
@@ -36,6 +36,7 @@ mod hub;
 mod inbox;
 mod let_go;
 mod mutex;
+mod opening;
 mod outage;
 pub mod queue;
 pub mod retry;
@@ -59,9 +60,10 @@ pub use hub::{Change, Hub, Subscription};
 pub use inbox::Inbox;
 pub use let_go::LetGo;
 pub use mutex::Mutex;
+pub use opening::{in_open, opening};
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{addresses, directory_prefix, half, in_open, login, whole_prefix};
+pub use settings::{addresses, directory_prefix, half, login, whole_prefix};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;

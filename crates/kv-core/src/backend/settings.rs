@@ -1,4 +1,4 @@
-//! Settings that backends have in common, and what opening does with them.
+//! Settings that backends have in common.
 
 use crate::{Error, ErrorKind, Result, Secret, url::with_port};
 
@@ -89,19 +89,6 @@ pub fn login(user: Option<&str>, password: Option<&Secret>) -> Result<Option<(St
         (Some(_), None) => Err(half("a user without a password")),
         (None, Some(_)) => Err(half("a password without a user")),
     }
-}
-
-/// Returns a function for `map_err`, which notes in an error that it comes from opening a store of
-/// this backend.
-///
-/// ```
-/// use kv_core::{StoreUrl, backend::in_open};
-///
-/// let e = StoreUrl::parse("no URL").map_err(in_open("etcd")).unwrap_err();
-/// assert_eq!((e.operation(), e.backend()), (Some("open"), Some("etcd")));
-/// ```
-pub fn in_open(backend: &'static str) -> impl Fn(Error) -> Error {
-    move |error| error.in_call("open", backend, None)
 }
 
 #[cfg(test)]

@@ -74,10 +74,10 @@ impl Kv {
             tokio::spawn(async move {
                 let (shared, all) = (&closing.0, Deadline::after(within));
                 let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
-                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(within)));
+                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(all)));
                 let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
                 let ended = ended.limit(shared.store.as_ref().close()).await;
-                let ended = ended.unwrap_or_else(|| Err(not_given_back(within)));
+                let ended = ended.unwrap_or_else(|| Err(not_given_back(all)));
                 closing.done(given_back.and(ended));
             });
         }
@@ -186,8 +186,7 @@ pub(super) fn closed() -> Error {
 }
 
 #[cold]
-fn not_given_back(within: Duration) -> Error {
-    let why =
-        format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
+fn not_given_back(by: Deadline) -> Error {
+    let why = format!("not all was given back within {by}; locks and leases that are left end by their TTL");
     Error::new(ErrorKind::Timeout, why)
 }

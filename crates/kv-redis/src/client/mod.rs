@@ -59,6 +59,8 @@ struct State {
     nodes: Vec<String>,
     /// The index of the host that is asked first.
     turn: usize,
+    /// Tells whether a master was found, so that the settings were right.
+    was_found: bool,
     closed: bool,
 }
 
@@ -101,8 +103,21 @@ impl Client {
         Ok(link)
     }
 
-    /// Makes a new connection to the master.
+    /// Makes a new connection to the master. Once a master was found, an answer that contradicts
+    /// the settings is an outage: a sentinel was reset and knows no master yet, or an address is
+    /// that of another server for a while.
     pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
+        self.search().await.map_err(|failed| match failed.error.kind() {
+            ErrorKind::InvalidArgument if self.state().was_found => RequestError {
+                effect: Effect::RefusedHere,
+                error: failed.error.with_kind(ErrorKind::Unavailable),
+                ..failed
+            },
+            _ => failed,
+        })
+    }
+
+    async fn search(&self) -> Result<Link, RequestError> {
         let hint = self.state().hint.take();
         if let Some(address) = hint
             && let Ok(link) = self.master_at(&address).await
@@ -164,8 +179,10 @@ impl Client {
     }
 
     fn seen(&self, link: Link) -> Link {
+        let mut state = self.state();
+        state.was_found = true;
         if !matches!(self.find, Find::Single(_)) {
-            self.state().hint = Some(link.address.clone());
+            state.hint = Some(link.address.clone());
         }
         link
     }

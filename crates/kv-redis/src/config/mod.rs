@@ -12,7 +12,7 @@ use crate::{
 };
 use kv_core::{
     Kv, Result, Secret, Tls,
-    backend::{Clock, addresses, in_open, whole_prefix},
+    backend::{Clock, addresses, opening, whole_prefix},
     driver::Deadline,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -212,7 +212,7 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Redis> {
-        self.connect().await.map_err(in_open("redis"))
+        opening("redis", self.connect()).await
     }
 
     async fn connect(self) -> Result<Redis> {

@@ -105,8 +105,8 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
         tries += 1;
         if deadline.has_passed() {
             let why = format!(
-                "others changed the same keys all the time, {tries} times within {:?}",
-                request.deadline.within()
+                "others changed the same keys all the time, {tries} times within {}",
+                request.deadline
             );
             return Err(Error::new(ErrorKind::Timeout, why));
         }

@@ -128,7 +128,12 @@ impl Poller {
                     _ => None,
                 };
                 let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
-                if !may_pass && (e.is_lasting() || e.kind() == ErrorKind::InvalidArgument) {
+                let is_refused = match e.kind() {
+                    // A path that was taken before is taken still.
+                    ErrorKind::InvalidKey => is_first && self.is_path_refused().await,
+                    _ => e.is_lasting() && !may_pass,
+                };
+                if is_refused {
                     self.refuse(&e);
                 } else {
                     outage.failed(&e);
@@ -153,6 +158,16 @@ impl Poller {
                 None => (None, within),
             };
             api::range(&core.client, &range, wait, Deadline::after(within)).await.map(Arc::new)
+        }
+    }
+
+    /// Tells whether it is an agent that refuses the path of the range. It does so without a word,
+    /// as something in between may: so an agent is heard first, and asked for the range again.
+    fn is_path_refused(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (core, within, again) = (self.core.clone(), self.within.get(), self.ask(None));
+        async move {
+            api::leader(&core.client, Deadline::after(within)).await.is_ok()
+                && matches!(again.await, Err(e) if e.kind() == ErrorKind::InvalidKey)
         }
     }
 
