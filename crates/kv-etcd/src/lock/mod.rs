@@ -56,7 +56,7 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
             LockSession { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
         Ok(Session { session, alive, end: grant.revoke })
     };
-    core.sessions.here(&core.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
+    core.sessions.get_where(ttl, |own| !own.let_go.is_on(), grant).await
 }
 
 impl Queue for LockQueue {
