@@ -16,7 +16,11 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::OnceCell,
+    task::AbortHandle,
+};
 
 /// Divides the TTL: a session outlives it by this part, and for so long after it was asked for it
 /// is given to further puts.
@@ -107,8 +111,9 @@ pub(crate) struct TtlSessions(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
-    /// Holds the sessions that further puts may have.
-    current: HashMap<Duration, Slot>,
+    /// Holds the sessions that further puts of a runtime may have: another one may stand still
+    /// while it asks for a session.
+    current: HashMap<(Id, Duration), Slot>,
     /// Holds the session that each key lives by, as far as this store wrote the key, and the index
     /// of that write.
     keys: HashMap<String, (Arc<TtlSession>, u64)>,
@@ -131,7 +136,12 @@ impl TtlSessions {
     /// under way, or of a new one.
     pub(super) fn slot(&self, ttl: Duration) -> Slot {
         let mut table = self.0.lock();
-        let cell = table.current.entry(ttl).or_default();
+        // Nobody else removes what a runtime that ended has left.
+        table.current.retain(|_, cell| match cell.get() {
+            Some(session) => !session.is_past(session.ttl / AHEAD),
+            None => Arc::strong_count(cell) > 1,
+        });
+        let cell = table.current.entry((Handle::current().id(), ttl)).or_default();
         // Half of the time is left for the put itself; a put that takes longer renews the session.
         if cell.get().is_some_and(|session| session.is_past(ttl / AHEAD / 2)) {
             *cell = Arc::default();
@@ -151,14 +161,15 @@ impl TtlSessions {
             retires: Mutex::default(),
         });
         let (table, retired) = (Arc::downgrade(&self.0), Arc::downgrade(&session));
+        let place = (Handle::current().id(), ttl);
         let retires = tokio::spawn(async move {
             Clock::system().sleep_until(at + ttl / AHEAD).await;
             // The slot is dropped outside the lock, and with it the session if no key lives by it.
             let _unused = table.upgrade().and_then(|table| {
                 let mut table = table.lock();
-                let there = table.current.get(&ttl)?.get();
+                let there = table.current.get(&place)?.get();
                 let is_it = there.is_some_and(|session| retired.ptr_eq(&Arc::downgrade(session)));
-                if is_it { table.current.remove(&ttl) } else { None }
+                if is_it { table.current.remove(&place) } else { None }
             });
         });
         *session.retires.lock() = Some(retires.abort_handle());
@@ -168,10 +179,7 @@ impl TtlSessions {
     /// Gives the session to no further puts: the server ended it.
     pub(crate) fn is_over(&self, session: &TtlSession) {
         let mut table = self.0.lock();
-        let is_it = |cell: &Slot| cell.get().is_some_and(|there| there.id == session.id);
-        if table.current.get(&session.ttl).is_some_and(is_it) {
-            table.current.remove(&session.ttl);
-        }
+        table.current.retain(|_, cell| cell.get().is_none_or(|there| there.id != session.id));
     }
 
     /// Notes that the key was written at this index: it lives by this session, or for ever.
