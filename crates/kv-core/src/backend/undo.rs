@@ -17,12 +17,13 @@ use tokio::{runtime::Handle, task::JoinHandle};
 /// dropped future leaves something behind. If [`Tasks::undo`] made it, `close` can wait for what a
 /// drop began.
 ///
-/// It runs on the runtime in which it was made, or, where that has ended, on the one in which it
-/// is run or dropped. With neither (a program that leaves `main`) nothing is undone, and what was
-/// to be undone ends by its TTL. A runtime that ends can also cut the work off, before it is begun
-/// or in the middle. If the work [can be begun anew](Self::repeatable), and undoes what a handle
-/// holds (a guard, a lease), the handle begins it anew with the next lock or lease that it asks
-/// for, or when it is closed.
+/// It is [run](Self::run) on the current runtime, since the one in which it was made may stand
+/// still. Dropped, it is done on the runtime in which it was made, or, where that has ended, on the
+/// current one. With neither (a program that leaves `main`) nothing is undone, and what was to be
+/// undone ends by its TTL. A runtime that ends can also cut the work off, before it is begun or in
+/// the middle. If the work [can be begun anew](Self::repeatable), and undoes what a handle holds (a
+/// guard, a lease), the handle begins it anew with the next lock or lease that it asks for, or when
+/// it is closed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -243,12 +244,13 @@ impl Undo {
     /// Those of the future; [`Closed`](ErrorKind::Closed) when the runtime ended meanwhile.
     pub async fn run(self) -> Result<bool> {
         let ended = || Error::new(ErrorKind::Closed, "the runtime has ended");
-        match self.begin() {
+        let runtimes = Handle::try_current().into_iter().chain(self.runtime.clone());
+        match self.todo.begin(runtimes, &self.tasks, self.is_held) {
             Begun::Now(task) => task.await.unwrap_or_else(|e| Err(ended().with_cause(e))),
             // Work that another has begun is the other's to do, also while no task has taken it up
             // yet.
             Begun::Before => Ok(false),
-            Begun::Nowhere(go) if self.runtimes().next().is_none() => go.run().await,
+            Begun::Nowhere(go) if self.runtime.is_none() && Handle::try_current().is_err() => go.run().await,
             Begun::Nowhere(_) => Err(ended()),
         }
     }
@@ -274,14 +276,6 @@ impl Undo {
     pub(crate) fn weak(&self) -> Undoing {
         Undoing(Arc::downgrade(&self.todo))
     }
-
-    fn begin(&self) -> Begun {
-        self.todo.begin(self.runtimes(), &self.tasks, self.is_held)
-    }
-
-    fn runtimes(&self) -> impl Iterator<Item = Handle> + use<> {
-        self.runtime.clone().into_iter().chain(Handle::try_current())
-    }
 }
 
 impl Undoing {
@@ -299,7 +293,8 @@ impl Undoing {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        drop(self.begin());
+        let runtimes = self.runtime.clone().into_iter().chain(Handle::try_current());
+        drop(self.todo.begin(runtimes, &self.tasks, self.is_held));
     }
 }
 
