@@ -30,7 +30,7 @@ use futures::future::join_all;
 use kv_core::{
     Result,
     backend::{
-        AbortOnDrop, ByRuntime, Outage,
+        AbortOnDrop, ByRuntime, Home, Outage,
         retry::{Effect, RequestError, Servers},
     },
     driver::Deadline,
@@ -58,6 +58,8 @@ pub(crate) struct Place {
     link: watch::Sender<Link>,
     pub(crate) feed: Feed,
     pub(crate) known: Arc<Known>,
+    /// Tells when the runtime has ended, and nothing is told any more.
+    pub(crate) home: Home,
     runtime: Handle,
     /// The task that keeps the connection, as long as this lives.
     keeper: AbortOnDrop,
@@ -102,7 +104,8 @@ impl Place {
         let link = watch::Sender::new(Link::Down(None));
         let task = keep(options.clone(), link.clone(), feed.clone(), known.clone());
         let keeper = AbortOnDrop::new(tokio::spawn(task).abort_handle());
-        Arc::new(Self { options: options.clone(), link, feed, known, runtime: Handle::current(), keeper })
+        let (options, home, runtime) = (options.clone(), Home::here(), Handle::current());
+        Arc::new(Self { options, link, feed, known, home, runtime, keeper })
     }
 
     /// Returns the connection as soon as it stands.

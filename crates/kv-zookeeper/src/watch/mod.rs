@@ -83,9 +83,11 @@ impl Source for Watched {
     }
 
     async fn next(&mut self, _: &WatchState) -> Result<Change> {
-        match &mut self.following {
-            Some(following) => Ok(following.changes.next().await.into()),
-            None => Ok(Change::Lagged),
+        let Some(Following { place, changes, .. }) = &mut self.following else { return Ok(Change::Lagged) };
+        tokio::select! {
+            biased;
+            change = changes.next() => Ok(change.into()),
+            () = place.home.gone() => Ok(Change::Lagged),
         }
     }
 }
