@@ -212,8 +212,8 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         }
     }
 
-    /// Returns the session that this runtime has of this TTL: the one that there is, or the one that
-    /// `grant` brings.
+    /// Returns the session that this runtime has of this TTL: the one that there is, or the one
+    /// that `grant` brings.
     ///
     /// # Errors
     /// Those of `grant`; [`Closed`](ErrorKind::Closed) outside of a runtime, and after

@@ -135,8 +135,8 @@ impl Tasks {
         left.push(Box::new(move || again().map(|work| Box::pin(work) as BoxFuture<'static, _>)));
     }
 
-    /// Keeps work that was cut off by the end of its runtime, until somebody [resumes](Self::resume)
-    /// it.
+    /// Keeps work that was cut off by the end of its runtime, until somebody
+    /// [resumes](Self::resume) it.
     pub(super) fn keep_cut(&self, todo: Arc<Todo>) {
         lock(&self.0.cut).push(todo);
     }
@@ -153,8 +153,8 @@ impl Tasks {
         lock(&self.0.failed).matters = true;
     }
 
-    /// Waits until nothing runs, and nothing is left that can be given back, also of what was cut off
-    /// by the end of its runtime. Cancel safe: the work that runs goes on.
+    /// Waits until nothing runs, and nothing is left that can be given back, also of what was cut
+    /// off by the end of its runtime. Cancel safe: the work that runs goes on.
     ///
     /// # Errors
     /// The first failure of the work that runs now, which tells what could not be given back.

@@ -1,5 +1,6 @@
-//! Waits for locks: contenders stand in line within a store and a runtime, and all lines there share
-//! the polls. A contender of another runtime that stands still would hold up those behind it.
+//! Waits for locks: contenders stand in line within a store and a runtime, and all lines there
+//! share the polls. A contender of another runtime that stands still would hold up those behind
+//! it.
 
 use crate::{
     client::{Client, backoff, clock::Millis},
