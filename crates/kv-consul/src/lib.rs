@@ -75,6 +75,9 @@
 //!   before the answer. After a pause the library listens for a millisecond before it writes: a
 //!   runtime that stood still (`block_on` now and then) has not heard yet that the agent was
 //!   restarted meanwhile.
+//! * Each runtime that uses the store has connections, polls and sessions of locks of its own: one
+//!   that ends or stands still holds up no other. Guards and leases end with the runtime in which
+//!   they were taken.
 //! * After another tool's lock on a key has ended, the server refuses TTLs and leases on it for
 //!   that lock's delay, 15 s by default: [`Unavailable`](kv_core::ErrorKind::Unavailable).
 //!   Advisory locks that other tools hold on a key stop nothing else.

@@ -73,28 +73,29 @@
 //! # Watches
 //! Watches need the table's stream, with new and old images; without it they are
 //! [`Unsupported`](kv_core::ErrorKind::Unsupported), and the error has the command that switches
-//! it on. Each store has one reader, which polls the stream's shards, five times a second each,
-//! for all its watches. AWS lets two processes read a shard at the same time, so watch in few
-//! places: open a store once, and clone it. The stream tells a change within a second or so. The
-//! reader's own timer tells the end of a TTL, once a read has confirmed it. After an outage, where
-//! the stream was trimmed, and where the table was deleted and made anew (checked every five
-//! seconds), the watch is told the difference to a new query, then `Synced`. A change that was
-//! made and undone while a watch began may be told after its `Synced`. A stream that is switched
-//! off is waited for, for a minute, since its view is changed that way; then watches end with
-//! `Unsupported`.
+//! it on. Each store has one reader for each runtime in which it watches. The reader polls the
+//! stream's shards, five times a second each, for all watches there. AWS lets two processes read a
+//! shard at the same time, so watch in few places: open a store once, clone it, and watch in one
+//! runtime. The stream tells a change within a second or so. The reader's own timer tells the end
+//! of a TTL, once a read has confirmed it. After an outage, where the stream was trimmed, and where
+//! the table was deleted and made anew (checked every five seconds), the watch is told the
+//! difference to a new query, then `Synced`. A change that was made and undone while a watch began
+//! may be told after its `Synced`. A stream that is switched off is waited for, for a minute, since
+//! its view is changed that way; then watches end with `Unsupported`.
 //!
 //! # Credentials
 //! Credentials of a profile, the environment or a role are fetched anew, from the files as they
 //! are then, once the service refuses the old ones; only if it refuses the new ones too, calls are
 //! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and watches end. While no credentials
 //! can be fetched (the machine's metadata is away), calls are `Unavailable`. Keys in the URL or
-//! `Config` stay as they are. The SDK reads the system's certificates, once for each handle.
+//! `Config` stay as they are. The SDK reads the system's certificates, once for each runtime of a
+//! handle.
 //!
 //! # Runtimes
-//! A handle can be used in several runtimes, and outlives each: what it shares is made anew in the
-//! next one. Guards and leases are renewed on the runtime where they were acquired, and are lost
-//! with it. Watches are read on the runtime of the first of them: if that runtime stands still
-//! (`block_on` now and then), it holds up the others.
+//! A handle can be used in several runtimes, and outlives each. Each has its own connections, its
+//! own reader of the stream, and its own line of those who wait for a lock, so that one that ends
+//! or stands still (`block_on` now and then) holds up no other. Guards and leases are renewed on
+//! the runtime where they were acquired, and are lost with it.
 //!
 //! # Retries
 //! The SDK's own retries are off, since they would repeat requests that must not be repeated.

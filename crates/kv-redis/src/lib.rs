@@ -92,10 +92,12 @@
 //!   also when that clock is set back.
 //!
 //! # Links
-//! A store has one connection for calls, and, while there are watches or lock waits, one for
-//! these, which is checked every five seconds; a [spread](Config::spread) one has these for each
-//! of its parts. The files of TLS are read again for every new connection. A server without a free
-//! connection (`maxclients`) is asked again until the deadline.
+//! Each runtime that uses a store has one connection for calls, and, while there are watches or
+//! lock waits, one for these, which is checked every five seconds; a [spread](Config::spread) store
+//! has these for each of its parts. So a runtime that ends or stands still holds up no other;
+//! guards and leases end with the runtime in which they were taken. The files of TLS are read again
+//! for every new connection. A server without a free connection (`maxclients`) is asked again until
+//! the deadline.
 //!
 //! The Redis client that is used below never sends anything twice: it is told to try each command
 //! once, on a connection that is never mended but replaced. A runtime that stood still (`block_on`

@@ -315,7 +315,7 @@ async fn fenced_when_closed(t: Trial) -> Verdict {
 
 /// Has the acquisition come into line behind a holder: drives it for more round trips of its
 /// client than any backend needs to ask for a lock.
-async fn in_line(
+pub(super) async fn in_line(
     kv: &Kv,
     waiting: &mut (impl Future<Output = kv_core::Result<Guard>> + Unpin),
 ) -> Result<(), Failure> {

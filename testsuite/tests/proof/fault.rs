@@ -169,6 +169,9 @@ faults! {
     // Handles and their ends
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";
+    ReadsInTheFirstRuntime, "watches are read in the runtime that first used the handle, and stand still with it": "runtime.outlived/stands_still";
+    HangsOnTheFirstRuntime, "a lock is renewed in the runtime that first used the handle, whatever became of its own": "runtime.outlived/dropped";
+    ForgetsWhatWasCut, "what was being given back when its runtime ended is forgotten": "close.gives_back/cut_off";
     // Full servers
     FullIsAnyError, "a server that is full fails somehow": "server.full/writes";
     FullRefusesRemovals, "a server that is full deletes nothing": "server.full/room" "server.full/opened" "server.full/watches";

@@ -16,7 +16,11 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::OnceCell,
+    task::AbortHandle,
+};
 
 /// Divides the TTL: a session outlives it by this part, and for so long after it was asked for it
 /// is given to further puts.
@@ -107,8 +111,9 @@ pub(crate) struct TtlSessions(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
-    /// Holds the sessions that further puts may have.
-    current: HashMap<Duration, Slot>,
+    /// Holds the sessions that further puts of a runtime may have: another one may stand still
+    /// while it asks for a session.
+    current: HashMap<(Id, Duration), Slot>,
     /// Holds the session that each key lives by, as far as this store wrote the key, and the index
     /// of that write.
     keys: HashMap<String, (Arc<TtlSession>, u64)>,
@@ -136,12 +141,23 @@ impl TtlSessions {
     /// Returns the slot of the session that a put with this TTL may have: of one that is there or
     /// under way, or of a new one.
     pub(super) fn slot(&self, ttl: Duration) -> Slot {
+        self.slot_of((Handle::current().id(), ttl))
+    }
+
+    fn slot_of(&self, place: (Id, Duration)) -> Slot {
         let (slot, _past) = self.change(|table| {
-            let slot = table.current.entry(ttl).or_default();
+            // Nobody else removes what a runtime that ended has left.
+            let is_left = |slot: &Slot| match slot.get() {
+                Some(session) => session.is_past(session.ttl / AHEAD),
+                None => Arc::strong_count(slot) == 1,
+            };
+            let left = table.current.extract_if(|_, slot| is_left(slot));
+            let mut past: Vec<_> = left.map(|(_, slot)| slot).collect();
+            let slot = table.current.entry(place).or_default();
             // Half of the time is left for the put itself; a put that takes longer renews the
             // session.
-            let is_past = slot.get().is_some_and(|session| session.is_past(ttl / AHEAD / 2));
-            let past = is_past.then(|| mem::take(slot));
+            let is_past = slot.get().is_some_and(|session| session.is_past(session.ttl / AHEAD / 2));
+            past.extend(is_past.then(|| mem::take(slot)));
             (slot.clone(), past)
         });
         slot
@@ -159,14 +175,15 @@ impl TtlSessions {
             retires: Mutex::default(),
         });
         let (table, retired) = (Arc::downgrade(&self.0), Arc::downgrade(&session));
+        let place = (Handle::current().id(), ttl);
         let retires = tokio::spawn(async move {
             Clock::system().sleep_until(at + ttl / AHEAD).await;
             // The slot is dropped outside the lock, and with it the session if no key lives by it.
             let _unused = table.upgrade().and_then(|table| {
                 let mut table = table.lock();
-                let there = table.current.get(&ttl)?.get();
+                let there = table.current.get(&place)?.get();
                 let is_it = there.is_some_and(|session| retired.ptr_eq(&Arc::downgrade(session)));
-                if is_it { table.current.remove(&ttl) } else { None }
+                if is_it { table.current.remove(&place) } else { None }
             });
         });
         *session.retires.lock() = Some(retires.abort_handle());
@@ -175,11 +192,8 @@ impl TtlSessions {
 
     /// Gives the session to no further puts: the server ended it.
     pub(crate) fn is_over(&self, session: &TtlSession) {
-        let _over = self.change(|table| {
-            let is_it = |cell: &Slot| cell.get().is_some_and(|there| there.id == session.id);
-            let is_there = table.current.get(&session.ttl).is_some_and(is_it);
-            if is_there { table.current.remove(&session.ttl) } else { None }
-        });
+        let is_it = |slot: &Slot| slot.get().is_some_and(|there| there.id == session.id);
+        let _over: Vec<_> = self.change(|table| table.current.extract_if(|_, slot| is_it(slot)).collect());
     }
 
     /// Notes that the key was written at this index: it lives by this session, or for ever.
@@ -245,6 +259,7 @@ mod tests {
         sync::{Weak, mpsc},
         thread,
     };
+    use tokio::runtime::Builder;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -282,6 +297,7 @@ mod tests {
     #[test]
     fn a_session_that_is_taken_out_is_dropped_outside_of_the_lock() {
         let (sessions, (free, was_free)) = (TtlSessions::default(), mpsc::channel());
+        let runtime = Builder::new_current_thread().build().unwrap().handle().id();
         let made = |ttl| session(&sessions, ttl, &free);
         let put = |name: &str, at, session: Arc<TtlSession>| {
             session.used();
@@ -291,10 +307,10 @@ mod tests {
 
         let past = made(Duration::ZERO);
         while !past.is_past(Duration::ZERO) {}
-        assert!(sessions.slot(Duration::ZERO).set(past).is_ok());
-        assert!(sessions.slot(Duration::ZERO).get().is_none());
+        assert!(sessions.slot_of((runtime, Duration::ZERO)).set(past).is_ok());
+        assert!(sessions.slot_of((runtime, Duration::ZERO)).get().is_none());
         dropped("a session that is given to no further put");
-        assert!(sessions.slot(LONG).set(made(LONG)).is_ok());
+        assert!(sessions.slot_of((runtime, LONG)).set(made(LONG)).is_ok());
         sessions.is_over(&made(LONG));
         dropped("a session that the server ended");
         dropped("the one that says so");

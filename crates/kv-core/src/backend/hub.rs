@@ -177,6 +177,11 @@ where
         self.backend
     }
 
+    /// Returns `false`: whoever publishes wakes the readers in all runtimes.
+    fn is_bound(&self) -> bool {
+        false
+    }
+
     async fn subscribe(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.is_first) {
             self.changes.clear();

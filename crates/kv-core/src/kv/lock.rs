@@ -210,7 +210,7 @@ impl Wait {
 fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquired>> {
     match acquired {
         Some(mut late) if !late.alive.is_held() => {
-            late.release.count_in(tasks);
+            late.release.hold_in(tasks);
             let ttl = late.alive.ttl();
             Err(Error::new(
                 ErrorKind::LockLost,

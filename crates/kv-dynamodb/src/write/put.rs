@@ -81,7 +81,7 @@ async fn put_once(
     let put = || async {
         let put = core
             .client
-            .tables
+            .tables()
             .put_item()
             .table_name(&core.client.table)
             .set_item(Some(item().map_err(Failure::refused)?))

@@ -230,7 +230,7 @@ impl<'a> Plan<'a> {
             };
             *kept() = Some(this.clone());
             let transact = client
-                .tables
+                .tables()
                 .transact_write_items()
                 .set_transact_items(Some(this.items))
                 .client_request_token(&this.token);

@@ -57,7 +57,7 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
         Ok(Session { session, alive, end: grant.revoke })
     };
     let may_be_used = |own: &LockSession| !own.let_go.is_on() && !own.floor.is_damaged();
-    core.sessions.here(&core.tasks)?.get_where(ttl, may_be_used, grant).await
+    core.sessions.get_where(ttl, may_be_used, grant).await
 }
 
 impl Queue for LockQueue {

@@ -1,20 +1,10 @@
 //! The sessions of locks: the leases that contenders hang on, and what is remembered of each.
 
 use super::delete_watcher::DeleteWatcher;
-use kv_core::{
-    Error, ErrorKind, Result,
-    backend::{self, Clock, Home, LetGo, Mutex, Tasks},
-};
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
-use tokio::{
-    runtime::{self, Handle},
-    task::JoinSet,
+use kv_core::backend::{self, LetGo};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A lease for locks, and what the contenders under it share.
@@ -80,71 +70,8 @@ impl Floor {
     }
 }
 
+pub(crate) type Sessions = backend::Sessions<LockSession>;
 pub(crate) type Use = backend::Use<LockSession>;
-type Here = backend::Sessions<LockSession>;
-type ByRuntime = HashMap<runtime::Id, (Home, Arc<Here>)>;
-
-/// The sessions of each runtime that takes locks: a runtime renews and watches its own, since
-/// another one may end or stand still.
-#[derive(Debug)]
-pub(crate) struct Sessions {
-    clock: Clock,
-    /// Holds the sessions of each runtime; `None` once they have ended.
-    all: Mutex<Option<ByRuntime>>,
-}
-
-impl Sessions {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, all: Mutex::new(Some(HashMap::new())) }
-    }
-
-    /// Returns the sessions of this runtime.
-    ///
-    /// # Errors
-    /// [`Closed`](ErrorKind::Closed) once they have ended.
-    pub(super) fn here(&self, tasks: &Tasks) -> Result<Arc<Here>> {
-        let mut all = self.all.lock();
-        let all = all.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))?;
-        let here = Handle::current().id();
-        if !all.contains_key(&here) {
-            for (_, (_, gone)) in all.extract_if(|_, (home, _)| home.is_gone()) {
-                // Nobody renews these sessions, so that whoever still has one has lost it.
-                tasks.spawn(async move {
-                    // What hangs on a session ends by itself.
-                    let _ = gone.end().await;
-                    Ok(())
-                });
-            }
-        }
-        let new = || (Home::here(), Arc::new(Here::new(self.clock.clone())));
-        Ok(all.entry(here).or_insert_with(new).1.clone())
-    }
-
-    /// Gives this session to no new users.
-    pub(crate) fn forget(&self, used: &Use) {
-        let all = self.all.lock();
-        all.iter().flat_map(HashMap::values).for_each(|(_, sessions)| sessions.forget(used));
-    }
-
-    /// Ends all sessions, and gives none from then on.
-    ///
-    /// # Errors
-    /// The first failure among the sessions on which something still hangs.
-    pub(crate) async fn end(&self) -> Result<()> {
-        let all = self.all.lock().take();
-        // The sessions end side by side, since a runtime may stand still.
-        let mut ends = JoinSet::new();
-        for (_, sessions) in all.into_iter().flat_map(HashMap::into_values) {
-            ends.spawn(async move { sessions.end().await });
-        }
-        let mut ended = Ok(());
-        while let Some(end) = ends.join_next().await {
-            let gone = |e| Err(Error::new(ErrorKind::Closed, "the runtime has ended").with_cause(e));
-            ended = ended.and(end.unwrap_or_else(gone));
-        }
-        ended
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -162,13 +89,5 @@ mod tests {
             let floor = Floor { last: AtomicU64::new(20), ..Floor::default() };
             assert!(!floor.check(junk.as_bytes()) && floor.is_damaged(), "{junk:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_closed_store_gives_no_session() {
-        let (sessions, tasks) = (Sessions::new(Clock::system()), Tasks::default());
-        assert!(sessions.here(&tasks).is_ok());
-        sessions.end().await.unwrap();
-        assert_eq!(sessions.here(&tasks).map(drop).unwrap_err().kind(), ErrorKind::Closed);
     }
 }

@@ -200,9 +200,11 @@ impl Ephemeral {
 
     async fn end_by(&self, link: Link, is_linked: bool, deadline: Deadline) -> bool {
         match link {
-            // If its connection breaks now, the answer is lost.
+            // If its connection breaks now, the answer is lost; if its runtime stands still, none
+            // comes.
             Link::Up(connection) if connection.stands() => {
-                connection.end(deadline).await || self.end_anew(deadline).await
+                let patience = Deadline::after(deadline.remaining() / 2);
+                connection.end(patience).await || self.end_anew(deadline).await
             }
             // Nobody counts on the session any more, so that a member may shorten it.
             Link::GivenUp => self.end_anew(deadline).await,

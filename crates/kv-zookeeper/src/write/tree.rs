@@ -77,10 +77,11 @@ pub(crate) async fn delete_tree(
 
 /// Forgets what is known of nodes that may be gone.
 fn forget(core: &Core, nodes: &[Visited]) {
+    let known = core.known();
     for Visited { name, .. } in nodes {
         core.directories.forget(&core.names.node(name));
         if let Some(key) = Key::from_stored(name) {
-            core.known.forget(&key);
+            known.forget(&key);
         }
     }
 }
