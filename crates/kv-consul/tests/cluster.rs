@@ -12,7 +12,6 @@ use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{
     Failure,
     cluster::{Cluster, answers_stale_reads},
-    failover::soon,
 };
 use serde_json::json;
 use std::time::Duration;

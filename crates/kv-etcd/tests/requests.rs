@@ -94,11 +94,11 @@ async fn what_is_dropped_before_it_is_sent_leaves_no_lease() -> Result<(), Failu
     let asks = tokio::spawn(puts.into_future());
     soon("the request for the second lease", proxy.trapped()).await?;
     let leases = async |count: usize| {
-        soon(&format!("{count} leases"), async {
-            while left(node).await?.len() != count {}
+        let counted = async {
+            while Box::pin(left(node)).await?.len() != count {}
             Ok::<_, Failure>(())
-        })
-        .await?
+        };
+        soon(&format!("{count} leases"), counted).await?
     };
     leases(2).await?;
     asks.abort();

@@ -258,8 +258,8 @@ fn joined(mut parts: Vec<WatchStream>) -> WatchStream {
 /// only those that have news: each has to notice when another runtime reads it than before.
 async fn next_of(parts: &mut [WatchStream], first: usize) -> Option<(usize, Result<WatchEvent>)> {
     poll_fn(|cx| {
-        let mut all = Poll::Ready(None);
-        for n in (0..parts.len()).map(|n| (first + n) % parts.len()) {
+        let (mut all, many) = (Poll::Ready(None), parts.len());
+        for n in (0..many).map(|n| (first + n) % many) {
             match parts[n].poll_next_unpin(cx) {
                 Poll::Ready(Some(event)) => return Poll::Ready(Some((n, event))),
                 Poll::Ready(None) => {}

@@ -6,7 +6,7 @@ mod common;
 use common::{Node, Setup, nodes};
 use kv_core::Kv;
 use kv_testsuite::{
-    Failure, Proxy,
+    Failure, OwnServer, Proxy,
     cluster::{Cluster, Member, refuses_writes},
     own::start,
 };

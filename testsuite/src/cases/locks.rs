@@ -3,7 +3,10 @@
 mod ends;
 mod given_up;
 
-use super::watches::{Follower, all, put_all};
+use super::{
+    put_all,
+    watches::{Follower, all},
+};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, refused_at, same, still_held},

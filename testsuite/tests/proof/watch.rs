@@ -87,10 +87,8 @@ fn with_what_is_behind(fault: Fault, mut inner: WatchStream) -> WatchStream {
 
 pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     match store.fault {
-        Fault::LivesInTheFirstRuntime => {
-            if store.first_runtime().task.is_finished() {
-                return Ok(futures::stream::pending().boxed());
-            }
+        Fault::LivesInTheFirstRuntime if store.first_runtime().task.is_finished() => {
+            return Ok(futures::stream::pending().boxed());
         }
         Fault::ReadsInTheFirstRuntime => {
             let mut inner = store.store().watch(target, options).await?;

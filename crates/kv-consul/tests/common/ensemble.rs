@@ -4,8 +4,9 @@ use super::{
     suite::{Tool, whole_server},
     *,
 };
+use kv_core::Kv;
 use kv_testsuite::{
-    Foreign, Harness, Proxy, Server, Troubles, ensemble::Ensemble, leavings::none_at_the_end,
+    Foreign, Harness, Proxy, Server, Troubles, cluster::Member, ensemble::Ensemble, leavings::none_at_the_end,
 };
 use std::fs;
 

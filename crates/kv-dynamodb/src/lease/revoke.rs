@@ -64,7 +64,7 @@ impl Lease {
         let delete = || async {
             let delete = core
                 .client
-                .tables
+                .tables()
                 .delete_item()
                 .table_name(&core.client.table)
                 .set_key(Some(primary_key(&core.names.leases, &self.id)))
