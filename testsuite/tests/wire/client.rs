@@ -5,7 +5,7 @@ use super::{Fault, protocol::*, told::Told};
 use kv_core::{
     Bytes, Capabilities, Condition, Directory, Entry, Error, ErrorKind, Fence, Holder, Key, LeaseId, Result,
     Version, WatchEvent, Written,
-    backend::{Alive, ByRuntime, Clock, Instant, Tasks, Undo, stream},
+    backend::{Alive, ByRuntime, Clock, Instant, Tasks, Undo, catch_up, stream},
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
         Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -235,8 +235,15 @@ impl Wire {
         loop {
             let link = deadline.limit(self.link()).await;
             match link.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "no connection in time"))) {
+                Ok(link) => {
+                    // A runtime that stood still has not heard yet that the server hung up.
+                    catch_up(deadline, || !link.is_alive()).await;
+                    if link.is_alive() {
+                        return Ok(link);
+                    }
+                }
                 Err(_) if deadline.remaining() > pause => sleep(pause).await,
-                link => return link,
+                Err(e) => return Err(e),
             }
             pause = (pause * 2).min(Duration::from_millis(100));
         }
