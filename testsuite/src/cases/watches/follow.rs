@@ -63,17 +63,6 @@ impl Follower {
         Ok(event)
     }
 
-    /// Waits for the next change. A watch that has read again, as after a poll that failed, is
-    /// `Synced` once more.
-    pub(in crate::cases) async fn change(&mut self) -> Result<WatchEvent, Failure> {
-        loop {
-            match self.next().await? {
-                WatchEvent::Synced => {}
-                change => return Ok(change),
-            }
-        }
-    }
-
     /// Notes an event that was read elsewhere.
     pub(in crate::cases) fn fold(&mut self, event: &WatchEvent) {
         match event {
