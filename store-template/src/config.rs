@@ -1,7 +1,10 @@
 //! The settings of a store.
 
 use crate::{server::Server, store::Template};
-use kv_core::{Error, ErrorKind, Kv, Result, StoreUrl, backend::directory_prefix};
+use kv_core::{
+    Error, ErrorKind, Kv, Result, StoreUrl,
+    backend::{in_open, whole_prefix},
+};
 
 /// The settings of a store; a URL can give the same.
 ///
@@ -52,15 +55,7 @@ impl Config {
     }
 
     fn whole_prefix(&self) -> Result<String> {
-        match (self.prefix.is_empty(), self.raw_prefix.is_empty()) {
-            (false, false) => {
-                let why =
-                    "both `prefix` and `raw_prefix` are given; give one: a directory, or bytes as they are";
-                Err(Error::new(ErrorKind::InvalidArgument, why))
-            }
-            (true, false) => Ok(self.raw_prefix.clone()),
-            _ => Ok(directory_prefix(&*self.prefix)),
-        }
+        whole_prefix(&self.prefix, Some(&*self.raw_prefix).filter(|raw| !raw.is_empty()))
     }
 
     /// Reads the settings from a URL `template://SERVER/PREFIX`.
@@ -91,7 +86,7 @@ impl Config {
     // function returns, `Capabilities` are complete, and a server whose setting breaks a promise
     // was refused by an error that names the setting.
     pub async fn build(self) -> Result<Template> {
-        let prefix = self.whole_prefix().map_err(in_open)?;
+        let prefix = self.whole_prefix().map_err(in_open("template"))?;
         Ok(Template::new(Server::connect(&self.server), prefix))
     }
 
@@ -109,7 +104,7 @@ impl Config {
 /// # Errors
 /// Those of [`Config::from_url`] and [`Config::build`].
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("template"))?).await.map(Kv::new)
 }
 
 /// Opens the store of a URL without its handle, for [`Registry::with`](kv_core::Registry::with).
@@ -117,12 +112,7 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`Config::from_url`] and [`Config::build`].
 pub async fn from_url(url: StoreUrl) -> Result<Template> {
-    Config::from_url(url).map_err(in_open)?.build().await
-}
-
-/// Marks an error as one of opening this backend's store.
-fn in_open(error: Error) -> Error {
-    error.in_call("open", "template", None)
+    Config::from_url(url).map_err(in_open("template"))?.build().await
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 
 use crate::{
     Failure, Server, Troubles,
+    cluster::Member,
     network::Network,
-    process::{Daemon, copy},
+    process::copy,
     torture::stroke::Stroke::{self, *},
 };
 use kv_core::driver::async_trait;
 use std::{
     fmt,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
@@ -20,22 +20,6 @@ use tokio::time::{sleep, timeout};
 /// The pause between two questions for the leader, and the longest time until one leads.
 const LOOK: Duration = Duration::from_millis(20);
 const ELECTS: Duration = Duration::from_secs(60);
-
-/// A member of a cluster, of one kind of server.
-#[async_trait]
-pub trait Member: Sized + Send + Sync + 'static {
-    /// Returns the member's process.
-    fn daemon(&self) -> &Daemon;
-    /// Returns the folder of its data; the copy that [`Server::save`] makes lies beside it.
-    fn data(&self) -> PathBuf;
-    /// Tells whether it leads, as it says itself; `false` when it cannot be asked.
-    async fn leads(&self) -> bool;
-    /// Waits until the member serves together with `all`, which run.
-    ///
-    /// # Errors
-    /// It does not serve in time.
-    async fn serves(&self, all: &[Self]) -> Result<(), Failure>;
-}
 
 /// The members; each is on the host whose number is the member's place and one.
 pub struct Ensemble<M> {
@@ -96,10 +80,6 @@ impl<M: Member> Ensemble<M> {
             }
         });
     }
-}
-
-fn saved(data: &Path) -> PathBuf {
-    data.with_added_extension("saved")
 }
 
 #[async_trait]
@@ -164,13 +144,13 @@ impl<M: Member> Server for Ensemble<M> {
     }
     async fn save(&self) -> bool {
         self.stop().await;
-        self.all(|member| copy(&member.data(), &saved(&member.data())).expect("the folder is ours"));
+        self.all(|member| copy(&member.data(), &member.saved()).expect("the folder is ours"));
         self.start().await;
         true
     }
     async fn restore_saved(&self) {
         self.stop().await;
-        self.all(|member| copy(&saved(&member.data()), &member.data()).expect("the folder is ours"));
+        self.all(|member| copy(&member.saved(), &member.data()).expect("the folder is ours"));
         self.start().await;
     }
 }

@@ -120,7 +120,8 @@ pub trait Harness: Send + Sync + 'static {
     }
 }
 
-/// A server that can be taken away and given back, with its data.
+/// A server that can be taken away and given back, with its data. A server of one process is one
+/// by [`OwnServer`](crate::OwnServer).
 #[async_trait]
 pub trait Server: Send + Sync {
     /// Ends the server as an operator would; returns when it is gone.

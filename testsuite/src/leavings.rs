@@ -2,11 +2,18 @@
 
 use crate::Failure;
 use kv_core::{ErrorKind, Kv};
-use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use std::{thread, time::Duration};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 
 /// The longest time that the server takes to tell that things are gone.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same at the end of a harness, whose last clients have just ended.
+const LAST: Duration = Duration::from_secs(60);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Uses a store, closes it, and checks that nothing is left: no lease, no lock or contender, no
 /// watch; `left` lists what is there. The leases and locks have this TTL, longer than the check
@@ -43,7 +50,7 @@ pub async fn none(
     drop((watch, holder));
     let gone = async {
         while !left().await?.is_empty() {
-            sleep(Duration::from_millis(20)).await;
+            sleep(LOOK).await;
         }
         Ok::<_, Failure>(())
     };
@@ -51,4 +58,28 @@ pub async fn none(
         Ok(done) => done,
         Err(_) => Err(format!("what is left: {:?}", left().await?).into()),
     }
+}
+
+/// Waits, when a harness ends, until `list` finds nothing more. It is called in the runtime, by a
+/// thread that may wait; a thread that panics waits for nothing.
+///
+/// # Errors
+/// Something is left after a minute.
+pub fn none_at_the_end(list: impl AsyncFn() -> Result<Vec<String>, Failure>) -> Result<(), Failure> {
+    if thread::panicking() {
+        return Ok(());
+    }
+    Handle::current().block_on(async {
+        let deadline = Instant::now() + LAST;
+        loop {
+            match list().await {
+                Ok(left) if left.is_empty() => return Ok(()),
+                left if Instant::now() > deadline => {
+                    let why = format!("left on the server when everything was closed: {left:?}");
+                    return Err(Failure::from(why));
+                }
+                _ => sleep(LOOK).await,
+            }
+        }
+    })
 }

@@ -43,26 +43,31 @@
 //! the refused call was seen to answer `Unsupported`. A case that needs a look into the server
 //! beyond the library asks the harness for a hook, and is ignored without it.
 //!
-//! Beside the suite the crate has what the tests of a network backend need: [`process`] for
-//! servers of their own, [`Base`] for a live one, [`Proxy`] for the troubles of a link,
-//! [`failover`], [`network`], [`partition`] and [`ensemble`] for clusters. Some tests are the same
-//! on several servers, of which they take more than a harness gives: [`opening`], [`tls`],
-//! [`rights`], [`repeat`], [`requests`] and [`leavings`].
+//! Beside the suite the crate has what the tests of a network backend need: [`process`] and
+//! [`own`] for servers of their own, [`places`] and [`network`] for members on ports or hosts of
+//! their own, [`Base`] for a live server, [`Proxy`] for the troubles of a link, [`ensemble`] for a
+//! cluster under fire, [`Mirror`] for what a watch tells. Some tests are the same on several
+//! servers, of which they take more than a harness gives: [`cluster`], [`partition`] and
+//! [`failover`], [`opening`], [`tls`], [`rights`], [`repeat`], [`requests`] and [`leavings`].
 
 mod base;
 mod case;
 pub mod cases;
 mod certificates;
 pub mod check;
+pub mod cluster;
 pub mod ensemble;
 pub mod failover;
 mod harness;
 pub mod leavings;
 pub mod matrix;
+mod mirror;
 mod model;
 pub mod network;
 pub mod opening;
+pub mod own;
 pub mod partition;
+pub mod places;
 pub mod process;
 mod program;
 mod proxy;
@@ -73,6 +78,7 @@ mod run;
 mod server;
 pub mod tls;
 pub mod torture;
+mod wait;
 
 pub use base::Base;
 pub use case::{Case, Ended, Trial, Verdict};
@@ -80,6 +86,8 @@ pub use certificates::{Certificates, Rotation};
 pub use check::Failure;
 pub use harness::{Foreign, Full, Harness, Server, Troubles};
 pub use kv_servers::certificates::make_signing_keys;
+pub use mirror::Mirror;
+pub use own::OwnServer;
 pub use program::main;
 pub use proxy::{Proxy, Traffic};
 pub use run::{Options, Outcome, Report, run};

@@ -41,7 +41,7 @@ pub async fn refused(
 }
 
 /// Checks that an opening, with the address [`NOBODY`] and a short deadline, fails as `Unavailable`
-/// and tells what was tried.
+/// and tells what was tried, and for how long.
 ///
 /// # Errors
 /// A store was opened.
@@ -51,7 +51,9 @@ pub async fn refused(
 pub async fn unreachable(opening: impl Future<Output = Result<Kv>>) -> Result<(), Failure> {
     let e = opening.await.err().ok_or("nobody listens there")?;
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-    assert!(e.to_string().contains(NOBODY) && e.to_string().contains("refused"), "{e}");
+    for part in [NOBODY, "refused", "tried for"] {
+        assert!(e.to_string().contains(part), "{e} tells {part:?}");
+    }
     Ok(())
 }
 

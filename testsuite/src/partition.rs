@@ -3,48 +3,42 @@
 
 use crate::{
     Failure,
+    cluster::{Cluster, Member},
     failover::{goes_on, soon},
-    network::Network,
+    network::{Network, inside},
 };
-use kv_core::{Error, ErrorKind, Kv, Linearizable, Result};
-use std::{net::SocketAddr, time::Duration};
+use kv_core::{Error, ErrorKind, Linearizable};
+use std::time::Duration;
 
 /// Three members; each is on the host whose number is the member's place and one.
 #[derive(Debug)]
-pub struct Cluster<'a, O> {
-    network: &'a Network,
-    /// The name that [`health`](Kv::health) gives each as the leader, and the address for clients.
-    members: Vec<(String, SocketAddr)>,
-    open: O,
+pub struct Apart<M> {
+    cluster: Cluster<M>,
+    network: Network,
 }
 
-impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
-    /// Makes a cluster of members that serve. `open` opens a store on the hosts that it gets, with
-    /// commas between them.
-    pub fn new(
-        network: &'a Network,
-        members: impl IntoIterator<Item = (String, SocketAddr)>,
-        open: O,
-    ) -> Self {
-        Self { network, members: members.into_iter().collect(), open }
+/// Makes the members of the test of this name, which runs within a network of its own, each on its
+/// host; starts them, and has them tested.
+///
+/// # Errors
+/// Those of [`inside`], of [`Network::of`] and of [`Cluster::start`], and those of the test.
+pub async fn apart<M: Member>(
+    name: &str,
+    members: impl FnOnce(&Network) -> Result<Vec<M>, Failure>,
+    test: impl AsyncFnOnce(Apart<M>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if !inside(name)? {
+        return Ok(());
     }
+    let network = Network::of(3)?;
+    let cluster = Cluster::start(members(&network)?).await?;
+    Box::pin(test(Apart { cluster, network })).await
+}
 
-    /// Opens a store on the members at these places, in this order, with a short deadline.
-    ///
-    /// # Errors
-    /// The store cannot be opened.
-    pub async fn open(&self, places: &[usize]) -> Result<Kv, Failure> {
-        let hosts: Vec<_> = places.iter().map(|&place| self.members[place].1.to_string()).collect();
-        Ok((self.open)(hosts.join(",")).await?.with_deadline(Duration::from_secs(2)))
-    }
-
-    /// Returns the place of the member that leads, and those of the others.
-    ///
-    /// # Errors
-    /// No member leads soon.
-    pub async fn leader(&self) -> Result<(usize, [usize; 2]), Failure> {
-        let leads = self.leads(&[0, 1, 2], None).await?;
-        Ok((leads, [(leads + 1) % 3, (leads + 2) % 3]))
+impl<M: Member> Apart<M> {
+    /// Returns the members as a cluster.
+    pub fn cluster(&self) -> &Cluster<M> {
+        &self.cluster
     }
 
     /// Cuts the member at this place off from the others.
@@ -63,43 +57,24 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
         self.network.join(u8::try_from(place + 1)?)
     }
 
-    /// Waits until the members at these places name a leader other than `not`, and returns its
-    /// place.
-    async fn leads(&self, places: &[usize], not: Option<usize>) -> Result<usize, Failure> {
-        let kv = self.open(places).await?;
-        let leads = soon("a leader", async {
-            loop {
-                // Until there is a leader, `health` may fail.
-                let leads = kv.health().await.ok().and_then(|health| health.leader);
-                let place = self.members.iter().position(|(name, _)| Some(name) == leads.as_ref());
-                if let Some(place) = place.filter(|place| Some(*place) != not) {
-                    return place;
-                }
-            }
-        });
-        let leads = leads.await?;
-        kv.close().await?;
-        Ok(leads)
-    }
-
-    /// Runs [`goes_on`] while the leader is cut off from its peers. A client that asks the leader
-    /// first must find another member; a client that asks another first must not need the leader.
+    /// Checks that [everything goes on](goes_on) while the leader is cut off from its peers. A
+    /// client that asks the leader first must find another member; a client that asks another
+    /// first must not need the leader.
     ///
     /// # Errors
     /// Something did not go on in time.
     ///
     /// # Panics
     /// A promise was broken.
-    pub async fn goes_on(&self) -> Result<(), Failure> {
+    pub async fn goes_on(self) -> Result<(), Failure> {
         for first in [true, false] {
-            let (leads, others @ [next, last]) = self.leader().await?;
-            let kv = self.open(&if first { [leads, next, last] } else { [next, last, leads] }).await?;
+            let [leads, next, last] = self.cluster.leader().await?;
+            let order = if first { [leads, next, last] } else { [next, last, leads] };
             let away = async || {
                 self.cut_off(leads)?;
-                self.leads(&others, Some(leads)).await.map(drop)
+                self.cluster.leads(&[next, last], Some(leads)).await.map(drop)
             };
-            goes_on(&kv, away, async || self.join(leads)).await?;
-            kv.close().await?;
+            goes_on(async || Ok(self.cluster.open(&order).await?), away, async || self.join(leads)).await?;
         }
         Ok(())
     }
@@ -113,9 +88,9 @@ impl<'a, O: AsyncFn(String) -> Result<Kv>> Cluster<'a, O> {
     ///
     /// # Panics
     /// A promise was broken.
-    pub async fn loses_in_time(&self) -> Result<(), Failure> {
-        let (leads, others) = self.leader().await?;
-        let (kv, others) = (self.open(&[leads]).await?, self.open(&others).await?);
+    pub async fn loses_in_time(self) -> Result<(), Failure> {
+        let [leads, others @ ..] = self.cluster.leader().await?;
+        let (kv, others) = (self.cluster.open(&[leads]).await?, self.cluster.open(&others).await?);
         assert_eq!(kv.capabilities().linearizable, Linearizable::Always);
         kv.put("k", "v").await?;
         let ttl = kv.capabilities().lock.as_ref().map(|locking| locking.ttl.least).unwrap_or_default();

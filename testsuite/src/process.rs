@@ -6,17 +6,20 @@ pub use kv_servers::launch;
 use crate::Failure;
 use kv_servers::{Folder, Kind};
 use std::{
-    fmt, fs,
-    io::{BufRead, BufReader, PipeWriter, Write},
+    fmt,
+    fs::{self, DirEntry},
+    io::{self, BufRead, BufReader, PipeWriter, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::{
-    net::TcpSocket,
-    time::{Instant, sleep},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
 };
 
 /// The longest time until a server serves, on a machine that is busy.
@@ -90,6 +93,32 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Makes a folder for the data of a server, in memory where there is such a folder: the data have
+/// to outlive the process alone, and every write would wait for a disk that is busy with other
+/// data.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn folder() -> Result<TempDir, Failure> {
+    Ok(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?)
+}
+
+/// Connects to this address, sends the request as it is, and returns all that is answered until
+/// the other side hangs up.
+///
+/// # Errors
+/// Nobody listens there, or the answer does not come within this time.
+pub async fn ask(address: SocketAddr, request: &[u8], within: Duration) -> Result<Vec<u8>, Failure> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, Failure>(answer)
+    };
+    timeout(within, asked).await?
 }
 
 /// A port of loopback that stays ours as long as this lives: it is bound, and never listens.
@@ -194,10 +223,12 @@ impl Daemon {
         drop(process);
     }
 
-    /// Freezes the server; returns when it stands still.
+    /// Freezes the server; returns when it stands still. Where there is no `/proc`, returns when it
+    /// has been told to.
     pub fn pause(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("STOP");
+            process.stands_still();
         }
     }
 
@@ -222,18 +253,18 @@ impl fmt::Debug for Daemon {
     }
 }
 
-/// The script of the keeper: starts the server, passes on signals whose names it reads and says
-/// so, and kills the server when its own input ends, which it does when our process dies. A server
-/// may refuse to end when asked: it is killed after ten seconds. What the server prints goes to
-/// the log, on either output. The keeper gets the log's name as its first argument, and the
-/// server's standard input as its own standard error, for it has no other descriptor left.
+/// The script of the keeper: starts the server and says its id, passes on signals whose names it
+/// reads and says so, and kills the server when its own input ends, which it does when our process
+/// dies. A server may refuse to end when asked: it is killed after ten seconds. What the server
+/// prints goes to the log, on either output. The keeper gets the log's name as its first argument,
+/// and the server's standard input as its own standard error, for it has no other descriptor left.
 const KEEPER: &str = r#"
 log=$1
 shift
 "$@" <&2 >>"$log" 2>&1 &
 pid=$!
 exec 2>>"$log"
-echo started
+echo "$pid"
 while read -r signal; do
     kill -"$signal" "$pid"
     if [ "$signal" = TERM ]; then
@@ -251,6 +282,7 @@ wait "$pid"
 /// A process that ends with the test, however the test ends.
 struct Process {
     keeper: Child,
+    server: String,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
@@ -265,9 +297,20 @@ impl Process {
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(input).spawn()?;
         let orders = keeper.stdin.take();
         let answers = BufReader::new(keeper.stdout.take().ok_or("the keeper's output is a pipe")?);
-        let mut process = Self { keeper, orders, answers };
-        process.answer();
+        let mut process = Self { keeper, server: String::new(), orders, answers };
+        process.server = process.answer();
         Ok(process)
+    }
+
+    /// Waits until the server stands still. A signal that has been sent is obeyed by each of the
+    /// server's threads in its own time: one that runs on another core writes on.
+    fn stands_still(&self) {
+        let threads = Path::new("/proc").join(&self.server).join("task");
+        let began = Instant::now();
+        while fs::read_dir(&threads).is_ok_and(|mut all| !all.all(is_still)) {
+            assert!(began.elapsed() < READY, "{} does not stand still", threads.display());
+            std::thread::yield_now();
+        }
     }
 
     /// Sends the signal, and returns when it has been sent.
@@ -281,8 +324,11 @@ impl Process {
         writeln!(orders, "{signal}").expect("the keeper lives as long as this");
     }
 
-    fn answer(&mut self) {
-        self.answers.read_line(&mut String::new()).expect("the keeper answers");
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the keeper answers");
+        line.truncate(line.trim_end().len());
+        line
     }
 
     fn stop(mut self) {
@@ -298,4 +344,12 @@ impl Drop for Process {
         // The keeper kills its server, and waits for it.
         let _ = self.keeper.wait();
     }
+}
+
+/// Tells whether a thread is stopped or gone, by its folder in `/proc`.
+fn is_still(thread: io::Result<DirEntry>) -> bool {
+    let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+    // The state comes behind the name, which stands in parentheses and may have some of its own.
+    let state = stat.as_deref().map_or("X", |stat| stat.rsplit_once(") ").map_or("", |(_, rest)| rest));
+    state.starts_with(['T', 'Z', 'X'])
 }

@@ -1,13 +1,14 @@
 //! The tests that backends share beside the suite: on a store that keeps its promises, whose
 //! server does not do what the test is about, each is red.
 
+use futures::FutureExt;
 use kv_core::{ErrorKind, Kv, Tls, driver::async_trait};
 use kv_memory::Config;
 use kv_testsuite::{
-    Certificates, Failure, Harness, Rotation, Troubles, leavings, opening, requests::Costs, rights,
+    Certificates, Failure, Harness, Rotation, Troubles, failover, leavings, opening, requests::Costs, rights,
     rights::Rights, tls, torture::nemesis::Stroke,
 };
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 async fn open() -> kv_core::Result<Kv> {
     Config::new().open().await
@@ -17,6 +18,44 @@ async fn open() -> kv_core::Result<Kv> {
 fn is_red<T>(piece: Result<T, Failure>, says: &str) {
     let said = piece.map(drop).expect_err("it is red").to_string();
     assert!(said.contains(says), "{said:?} says {says:?}");
+}
+
+/// Checks that a promise is found broken, and that the message says this.
+async fn is_broken<T>(piece: impl Future<Output = T>, says: &str) {
+    let said = AssertUnwindSafe(piece).catch_unwind().await.err().expect("it panics");
+    let said = said.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.contains(says), "{said:?} says {says:?}");
+}
+
+/// Opens a store of a cluster whose members are never away.
+async fn open_cluster() -> Result<Kv, Failure> {
+    Ok(Config::new().name("cluster").open().await?)
+}
+
+async fn nothing_happens() -> Result<(), Failure> {
+    Ok(())
+}
+
+/// The members lose a lock while one is away, or a key with a lease when it is back.
+#[tokio::test]
+async fn members_that_lose_what_they_hold() -> Result<(), Failure> {
+    let admin = Config::new().name("cluster").build().await?;
+    failover::goes_on(open_cluster, nothing_happens, nothing_happens).await?;
+    let lose_locks = async || {
+        for run in 0..9 {
+            admin.evict_lock(format!("run{run}/l"))?;
+        }
+        Ok(())
+    };
+    is_broken(Box::pin(failover::goes_on(open_cluster, lose_locks, nothing_happens)), "LockLost").await;
+    let lose_keys = async || {
+        for run in 0..9 {
+            admin.raw_delete(&format!("run{run}/leased"));
+        }
+        Ok(())
+    };
+    is_broken(Box::pin(failover::goes_on(open_cluster, nothing_happens, lose_keys)), "w/while-away").await;
+    Ok(())
 }
 
 /// A store that opens with whatever certificates, and that no certificate keeps from anything.

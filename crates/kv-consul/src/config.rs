@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, directory_prefix, with_port},
+    backend::{self, Clock, addresses, opening, whole_prefix},
     driver::Deadline,
 };
 use std::{path::PathBuf, time::Duration};
@@ -151,23 +151,16 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Consul> {
-        self.connect().await.map_err(in_open)
+        opening("consul", self.connect()).await
     }
 
     async fn connect(self) -> Result<Consul> {
-        let prefix = match self.raw_prefix {
-            Some(_) if !self.prefix.is_empty() => {
-                let why = "`prefix` and `raw_prefix` are both given; give one of them";
-                return Err(Error::new(ErrorKind::InvalidArgument, why));
-            }
-            Some(raw) => raw,
-            None => directory_prefix(self.prefix),
-        };
+        let prefix = whole_prefix(&self.prefix, self.raw_prefix.as_deref())?;
         let has_token = self.token.is_some() || self.token_file.is_some();
         let token = Token::new(self.token, self.token_file)?;
         let common = Common::new(token, self.datacenter.as_deref(), self.namespace.as_deref());
-        let endpoints: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
-        let client = Client::new(&endpoints, self.tls, common)?;
+        let agents = addresses(&self.endpoints, "consul", PORT)?;
+        let client = Client::new(&agents, self.tls, common)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let core = Core::open(client, prefix, has_token, self.datacenter, self.clock, deadline).await?;
         Ok(Consul::new(core))
@@ -198,11 +191,6 @@ impl Config {
         url.finish()?;
         Ok(config)
     }
-}
-
-/// Notes in an error that it is one of opening this backend's store.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "consul", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

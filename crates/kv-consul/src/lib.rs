@@ -75,6 +75,9 @@
 //!   before the answer. After a pause the library listens for a millisecond before it writes: a
 //!   runtime that stood still (`block_on` now and then) has not heard yet that the agent was
 //!   restarted meanwhile.
+//! * Each runtime that uses the store has connections, polls and sessions of locks of its own: one
+//!   that ends or stands still holds up no other. Guards and leases end with the runtime in which
+//!   they were taken.
 //! * After another tool's lock on a key has ended, the server refuses TTLs and leases on it for
 //!   that lock's delay, 15 s by default: [`Unavailable`](kv_core::ErrorKind::Unavailable).
 //!   Advisory locks that other tools hold on a key stop nothing else.
@@ -141,7 +144,7 @@ mod write;
 pub use config::Config;
 pub use store::Consul;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens `consul://HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those of [`Config`]:
@@ -152,7 +155,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
 /// text that is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("consul"))?).await.map(Kv::new)
 }
 
 /// Opens the store for a [`Registry`](kv_core::Registry):
@@ -161,6 +164,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Consul>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("consul"));
     async move { config?.build().await }
 }

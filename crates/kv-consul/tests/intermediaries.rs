@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::single;
+use common::{Asked, single};
+use kv_consul::Config;
 use kv_core::{Error, ErrorKind, Kv, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 /// Lists answers as reverse proxies, ingresses, gateways and portals give them.
-const ANSWERS: [(&str, &str, &str); 15] = [
+const ANSWERS: [(&str, &str, &str); 20] = [
     ("404 Not Found", "text/plain; charset=utf-8", "404 page not found\n"),
     ("404 Not Found", "text/html", "<html><h1>404 Not Found</h1></html>"),
     ("404 Not Found", "application/json", "{}"),
@@ -17,11 +18,16 @@ const ANSWERS: [(&str, &str, &str); 15] = [
     ("200 OK", "application/json", "[]"),
     ("200 OK", "text/plain", ""),
     ("302 Found", "text/html", "<a href='/login'>log in</a>"),
+    ("400 Bad Request", "text/plain; charset=utf-8", "Bad request\n"),
+    ("400 Bad Request", "text/plain", ""),
+    ("400 Bad Request", "text/html", "<html><h1>400 Bad Request</h1></html>"),
     ("401 Unauthorized", "text/plain", "Unauthorized"),
     ("403 Forbidden", "text/plain", "RBAC: access denied"),
     ("403 Forbidden", "text/plain", "Permission denied"),
     ("403 Forbidden", "text/html", "<html><h1>Permission denied</h1></html>"),
+    ("413 Request Entity Too Large", "text/plain", "http: request body too large"),
     ("429 Too Many Requests", "text/plain", "slow down"),
+    ("500 Internal Server Error", "text/plain", "write /var/spool/request: no space left on device"),
     ("502 Bad Gateway", "text/html", "<html><h1>502 Bad Gateway</h1></html>"),
     ("503 Service Unavailable", "text/plain", "upstream connect error or disconnect/reset before headers"),
 ];
@@ -86,10 +92,7 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
         assert!(
             refused(
                 "open",
-                kv_consul::Config::new([proxy.address().to_string()])
-                    .deadline(Duration::from_millis(200))
-                    .open()
-                    .await
+                Config::new([proxy.address().to_string()]).deadline(Duration::from_millis(200)).open().await
             )
             .is_transient()
         );
@@ -116,6 +119,50 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
     kv.put("d/fenced", "").fenced(&guard).await?;
     assert!(lease.revoke().await? && guard.release().await?);
     assert!(soon("the lock", waits).await???.is_held());
+    Ok(())
+}
+
+/// The agent refuses a path that it takes for unprintable by an empty 400, without a mark. Where
+/// something else says the same, no watch ends, and none polls more than it watches from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_400_ends_no_watch_and_widens_no_poll() -> Result<(), Failure> {
+    let node = single().await?;
+    let asked = Asked::of(node.address).await?;
+    let proxy = Proxy::start(asked.address).await;
+    let at = |address: SocketAddr, prefix: &str| Config::new([address.to_string()]).prefix(prefix).open();
+    for prefix in ["plain", "café"] {
+        let (kv, direct) = (at(proxy.address(), prefix).await?, at(node.address, prefix).await?);
+        let mut before = kv.watch("d/before").await?;
+        assert_eq!(before.event().await?, WatchEvent::Synced);
+        proxy
+            .answer_for_server("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+        let mut begun = kv.watch("d/begun").await?;
+        let told = async {
+            tokio::select! {
+                told = before.event() => told,
+                told = begun.event() => told,
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(1), told).await;
+        assert!(told.is_err(), "{prefix}: {told:?}");
+        proxy.heal().await;
+        for (watch, key) in [(&mut before, "d/before"), (&mut begun, "d/begun")] {
+            let version = direct.put(key, "1").await?.version;
+            let told = soon("the watch to go on", async {
+                loop {
+                    match watch.event().await? {
+                        WatchEvent::Put(entry) => return Ok::<_, Error>(entry.version),
+                        event => assert_eq!(event, WatchEvent::Synced),
+                    }
+                }
+            });
+            assert_eq!(told.await??, version, "{prefix}: {key}");
+        }
+        let wide: Vec<_> = asked.all().into_iter().filter(|line| line.contains("recurse")).collect();
+        assert_eq!(wide, Vec::<String>::new(), "{prefix}");
+        kv.close().await?;
+    }
     Ok(())
 }
 

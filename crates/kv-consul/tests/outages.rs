@@ -5,45 +5,16 @@ mod common;
 
 use common::{Node, base64, names, single, txn};
 use kv_core::{Kv, WatchEvent};
-use kv_testsuite::{Failure, Proxy, Server, failover::soon, process::run};
+use kv_testsuite::{
+    Failure, Mirror, Proxy, Server,
+    failover::{soon, written},
+    process::run,
+};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-
-type Mirror = BTreeMap<String, String>;
-
-fn fold(mirror: &mut Mirror, event: WatchEvent) {
-    match event {
-        WatchEvent::Put(entry) => {
-            let text = entry.text().unwrap_or_default().to_owned();
-            mirror.insert(entry.key.to_string(), text);
-        }
-        WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
-        WatchEvent::Synced => {}
-    }
-}
-
-async fn listed(kv: &Kv, directory: &str) -> kv_core::Result<Mirror> {
-    let mut mirror = Mirror::new();
-    for entry in kv.list(directory).await? {
-        fold(&mut mirror, WatchEvent::Put(entry));
-    }
-    Ok(mirror)
-}
-
-/// Reads the watch until the mirror is what a listing shows, and holds this key.
-async fn agrees(kv: &Kv, watch: &mut kv_core::Watch, mirror: &mut Mirror, last: &str) -> Result<(), Failure> {
-    let agreeing = async {
-        while !mirror.contains_key(last) || *mirror != listed(kv, "w").await? {
-            fold(mirror, watch.event().await?);
-        }
-        Ok::<_, kv_core::Error>(())
-    };
-    soon("the watch to agree with a listing", agreeing).await??;
-    Ok(())
-}
 
 /// Waits until so many stand in line for the lock, its holder among them.
 async fn in_line(node: &Node, lock: &str, count: usize) -> Result<(), Failure> {
@@ -59,17 +30,12 @@ async fn open(node: &Node) -> kv_core::Result<Kv> {
     kv_consul::open(&format!("consul://{}/out/", node.address)).await
 }
 
-/// Writes, as soon as a server takes it.
-async fn written(kv: &Kv, key: &str) -> Result<(), Failure> {
-    kv_testsuite::failover::written(kv, key).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let node = single().await?;
     let (kv, other) = (open(&node).await?, open(&node).await?);
     kv.put("w/before", "").await?;
-    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    let mut mirror = Mirror::new(kv.watch_tree("w").await?);
     let long = kv.new_lock("long").ttl(Duration::from_secs(120)).acquire().await?;
     let lease = kv.lease(Duration::from_secs(120)).await?;
     kv.put("w/leased", "").lease(&lease).await?;
@@ -77,7 +43,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let lost = short.lost();
     let waits = tokio::spawn(other.new_lock("short").ttl(Duration::from_secs(120)).acquire().into_future());
     in_line(&node, "short", 2).await?;
-    agrees(&kv, &mut watch, &mut mirror, "w/leased").await?;
+    mirror.agrees(&kv, "w", "w/leased").await?;
 
     node.daemon.pause();
     let paused = Instant::now();
@@ -91,8 +57,8 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let got = soon("the lock of the one who was lost", waits).await???;
     assert!(!short.is_held() && got.token() > short.token());
     written(&kv, "w/after").await?;
-    agrees(&kv, &mut watch, &mut mirror, "w/after").await?;
-    assert!(mirror.contains_key("w/leased"));
+    mirror.agrees(&kv, "w", "w/after").await?;
+    assert!(mirror.entries.contains_key("w/leased"));
     assert!(long.is_held() && lease.is_held());
     kv.put("fenced", "").fenced(&long).await?;
     assert!(other.new_lock("long").try_acquire().await?.is_none());
@@ -104,13 +70,13 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
 async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
     let node = single().await?;
     let (kv, other) = (open(&node).await?, open(&node).await?);
-    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    let mut mirror = Mirror::new(kv.watch_tree("w").await?);
     let ttl = Duration::from_secs(60);
     let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
     let lease = kv.lease(ttl).await?;
     kv.put("w/leased", "").lease(&lease).await?;
     kv.put("w/gone", "").await?;
-    agrees(&kv, &mut watch, &mut mirror, "w/gone").await?;
+    mirror.agrees(&kv, "w", "w/gone").await?;
     let waits = tokio::spawn(other.new_lock("l").ttl(ttl).acquire().into_future());
     in_line(&node, "l", 2).await?;
     for kill in [false, true] {
@@ -124,7 +90,7 @@ async fn a_restart_during_watches_leases_and_locks() -> Result<(), Failure> {
         written(&other, &last).await?;
         // The deletion may be refused while sessions are not known again.
         let _ = other.delete("w/gone").await;
-        agrees(&kv, &mut watch, &mut mirror, &last).await?;
+        mirror.agrees(&kv, "w", &last).await?;
         assert!(guard.is_held() && lease.is_held() && !waits.is_finished());
         kv.put("w/fenced", "").fenced(&guard).await?;
     }
@@ -151,25 +117,18 @@ async fn a_server_that_is_restored_from_an_older_copy() -> Result<(), Failure> {
         run(command, b"").map(drop)
     };
     consul(&["save"])?;
-    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
+    let mut mirror = Mirror::new(kv.watch_tree("w").await?);
     for n in 0..100 {
         kv.put("w/changed", n.to_string()).await?;
     }
     kv.delete("w/deleted").await?;
     kv.put("w/new", "").await?;
-    agrees(&kv, &mut watch, &mut mirror, "w/new").await?;
+    mirror.agrees(&kv, "w", "w/new").await?;
     consul(&["restore"])?;
-    let back = async {
-        while mirror.contains_key("w/new") || mirror != listed(&kv, "w").await? {
-            fold(&mut mirror, watch.event().await?);
-        }
-        Ok::<_, kv_core::Error>(())
-    };
-    soon("what the copy holds", back).await??;
-    assert_eq!(mirror["w/changed"], "old");
-    assert_eq!(mirror.keys().collect::<Vec<_>>(), ["w/changed", "w/deleted", "w/same"]);
+    mirror.shows(&[("w/changed", "old"), ("w/deleted", ""), ("w/same", "1")]).await?;
+    mirror.agrees(&kv, "w", "w/same").await?;
     kv.put("w/on", "").await?;
-    agrees(&kv, &mut watch, &mut mirror, "w/on").await
+    mirror.agrees(&kv, "w", "w/on").await
 }
 
 /// Puts a key as another tool does; returns its index.
@@ -198,13 +157,13 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
         last = set(&node, &format!("out/{key}"), "old").await?;
         at.insert(last, key);
     }
-    let (mut watch, mut mirror) = (kv.watch_tree("w").await?, Mirror::new());
-    agrees(&kv, &mut watch, &mut mirror, "w/19").await?;
+    let mut mirror = Mirror::new(kv.watch_tree("w").await?);
+    mirror.agrees(&kv, "w", "w/19").await?;
     let mut of_one = Vec::new();
     for key in at.values() {
-        let mut watch = kv.watch(key.as_str()).await?;
-        while watch.event().await? != WatchEvent::Synced {}
-        of_one.push((key, watch));
+        let mut one = Mirror::new(kv.watch(key.as_str()).await?);
+        while one.event().await? != WatchEvent::Synced {}
+        of_one.push((key, one));
     }
     proxy.cut().await;
     node.daemon.stop();
@@ -222,21 +181,11 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
         assert!(next < 1000, "only {again} keys are at their indices again");
     }
     proxy.heal().await;
-    let told = async {
-        while mirror != listed(&kv, "w").await? {
-            fold(&mut mirror, watch.event().await?);
-        }
-        for (key, watch) in &mut of_one {
-            let mut one = Mirror::new();
-            one.insert(key.to_string(), "old".into());
-            while one.get(*key) != mirror.get(*key) {
-                fold(&mut one, watch.event().await?);
-            }
-        }
-        Ok::<_, kv_core::Error>(())
-    };
-    soon("the new values", told).await??;
-    assert!(mirror.values().filter(|value| *value == "new").count() >= again);
+    mirror.comes_to(kv.list("w").await?).await?;
+    for (key, one) in &mut of_one {
+        one.comes_to(mirror.entries.get(*key).cloned()).await?;
+    }
+    assert!(mirror.entries.values().filter(|entry| entry.value == "new").count() >= again);
     Ok(())
 }
 

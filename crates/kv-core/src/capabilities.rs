@@ -40,7 +40,10 @@ pub struct Capabilities {
     /// The most conditions and writes of one transaction together; 0 where there are no
     /// transactions.
     pub max_txn_ops: usize,
-    /// The most bytes of keys and values in one transaction.
+    /// The most bytes of keys and values in one transaction: the greatest value and the longest
+    /// key have room, with a few conditions. A store refuses a transaction of this size whose
+    /// request comes to more than the server takes, because of many long names, with
+    /// [`TooLarge`](ErrorKind::TooLarge), before it is sent.
     pub max_txn_bytes: usize,
     /// Tells whether a listing shows one moment, also over several pages.
     pub list_snapshot: bool,

@@ -104,7 +104,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    call: Option<(&'static str, &'static str)>,
+    /// The operation, and the backend where one was asked.
+    call: Option<(&'static str, Option<&'static str>)>,
     key: Option<Box<str>>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -129,9 +130,25 @@ impl Error {
     #[must_use]
     pub fn in_call(mut self, operation: &'static str, backend: &'static str, key: Option<&str>) -> Self {
         if self.0.call.is_none() {
-            self.0.call = Some((operation, backend));
+            self.0.call = Some((operation, Some(backend)));
             self.0.key = key.map(Into::into);
         }
+        self
+    }
+
+    /// Adds the operation, unless it is there already, to an error of before any backend is asked.
+    #[must_use]
+    pub(crate) fn in_operation(mut self, operation: &'static str) -> Self {
+        if self.0.call.is_none() {
+            self.0.call = Some((operation, None));
+        }
+        self
+    }
+
+    /// Puts this text in front of the message.
+    #[must_use]
+    pub(crate) fn behind(mut self, text: &str) -> Self {
+        self.0.message = format!("{text}: {}", self.0.message).into();
         self
     }
 
@@ -158,9 +175,9 @@ impl Error {
     }
 
     /// Returns the name of the backend, as in
-    /// [`Capabilities::backend`](crate::Capabilities::backend).
+    /// [`Capabilities::backend`](crate::Capabilities::backend); `None` where no backend was asked.
     pub fn backend(&self) -> Option<&'static str> {
-        self.0.call.map(|c| c.1)
+        self.0.call.and_then(|c| c.1)
     }
 
     /// Returns the key, directory or lock that the call was about.
@@ -205,7 +222,10 @@ impl fmt::Display for Error {
             if let Some(key) = key {
                 write!(f, " {key:?}")?;
             }
-            write!(f, " on {backend}: ")?;
+            if let Some(backend) = backend {
+                write!(f, " on {backend}")?;
+            }
+            write!(f, ": ")?;
         }
         write!(f, "{message}")?;
         match cause {

@@ -17,7 +17,7 @@ type Open = dyn Fn(StoreUrl) -> BoxFuture<'static, Result<Kv>> + Send + Sync;
 /// kv.put("a", "1").await?;
 ///
 /// let refused = registry.open("mysql://h/x").await.unwrap_err();
-/// assert!(refused.to_string().contains(r#"no backend is registered for "mysql"; known: memory"#));
+/// assert_eq!(refused.to_string(), r#"open: no backend is registered for "mysql"; known: memory"#);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
@@ -61,17 +61,20 @@ impl Registry {
     /// nobody registered (the message lists the known ones) and for parameters that the backend
     /// does not know; else the backend's own.
     pub async fn open(&self, url: impl IntoStoreUrl) -> Result<Kv> {
-        let url = url.into_store_url()?;
+        let url = url.into_store_url().map_err(in_open)?;
         let Some(open) = self.0.get(url.scheme()) else {
             let known = self.schemes().collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "none".to_owned() } else { known };
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("no backend is registered for {:?}; known: {known}", url.scheme()),
-            ));
+            let why = format!("no backend is registered for {:?}; known: {known}", url.scheme());
+            return Err(in_open(Error::new(ErrorKind::InvalidArgument, why)));
         };
-        open(url).await
+        open(url).await.map_err(in_open)
     }
+}
+
+/// Adds to an error that it comes from opening a store, unless the store's own `open` did so.
+fn in_open(error: Error) -> Error {
+    error.in_operation("open")
 }
 
 impl fmt::Debug for Registry {

@@ -154,8 +154,7 @@ impl StoreUrl {
 
     /// Returns the hosts, each with this port where it has none. IPv6 addresses stand in brackets.
     pub fn hosts_or(&self, port: u16) -> Vec<String> {
-        let has_port = |h: &str| h.rsplit_once(':').is_some_and(|(_, p)| !p.contains(']'));
-        self.hosts.iter().map(|h| if has_port(h) { h.clone() } else { format!("{h}:{port}") }).collect()
+        self.hosts.iter().map(|host| with_port(host, port)).collect()
     }
 
     /// Returns, for stores on servers, the path without its first slash, decoded. It means the
@@ -204,6 +203,13 @@ impl StoreUrl {
             format!("unknown parameter {unknown:?} in the {} URL; known: {known}", self.scheme),
         ))
     }
+}
+
+/// Returns the address with this port, where it has none: `host`, `host:port`, `[v6]` and
+/// `[v6]:port` are known.
+pub(crate) fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 /// Tells whether the part behind `://` reads as a login that is cut off by a `/` or `?` in it: the

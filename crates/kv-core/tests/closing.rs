@@ -128,15 +128,14 @@ async fn what_was_lost_before_it_came_is_never_given() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_rides_out_all_that_does_not_last() {
     use ErrorKind::*;
-    let passing = [Unavailable, Timeout, OutcomeUnknown, NoSpace, LockLost, LeaseLost, Other];
+    let passing =
+        [Unavailable, Timeout, OutcomeUnknown, NoSpace, LockLost, LeaseLost, InvalidArgument, Other];
     let store = Arc::new(Troubled::new(&passing));
     let kv = Kv::new(store.clone());
     let guard = kv.new_lock("l").acquire().await.unwrap();
-    assert_eq!(store.tried.load(SeqCst), 8);
+    assert_eq!(store.tried.load(SeqCst), 9);
     assert!(guard.release().await.unwrap());
-    for lasting in
-        [PermissionDenied, Unauthenticated, Unsupported, Closed, Corrupt, InvalidArgument, TooLarge]
-    {
+    for lasting in [PermissionDenied, Unauthenticated, Unsupported, Closed, Corrupt, InvalidKey, TooLarge] {
         let kv = Kv::new(Troubled::new(&[lasting, Unavailable]));
         assert_eq!(kv.new_lock("l").acquire().await.unwrap_err().kind(), lasting);
     }

@@ -114,6 +114,13 @@ async fn a_registry_opens_text_and_urls() -> Result<()> {
     registry.open("memory://").await?;
     registry.open(String::from("memory://")).await?;
     registry.open(StoreUrl::parse("memory://")?).await?;
+    for refused in ["memory", "nosuch://h/app"] {
+        let e = registry.open(refused).await.expect_err(refused);
+        assert_eq!((e.operation(), e.backend()), (Some("open"), None), "no backend was asked");
+        assert!(e.to_string().starts_with("open: "), "{e}");
+    }
+    let e = registry.open("memory://?no-such=1").await.expect_err("an unknown parameter");
+    assert_eq!((e.operation(), e.backend()), (Some("open"), Some("memory")));
     Ok(())
 }
 

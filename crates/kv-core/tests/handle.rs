@@ -123,6 +123,16 @@ async fn every_call_ends_within_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_no_time_is_told_so_in_words() {
+    use ErrorKind::{OutcomeUnknown, Timeout};
+    let kv = Kv::new(Silent::able()).with_deadline(Duration::ZERO);
+    let words = "within 0 s, which is no time: give it more";
+    refused(kv.get("a").await, Timeout, &format!("get \"a\" on silent: no answer {words}"));
+    refused(kv.put("a", "").await, OutcomeUnknown, words);
+    refused(kv.close().await, Timeout, words);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_is_for_all_clones_and_ends_waits() {
     let store = Silent::able();
     let kv = Kv::new(store.clone());

@@ -222,6 +222,35 @@ async fn a_change_reaches_its_watchers_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_was_missed_of_one_key_is_read_again_by_its_watchers_and_nobody_else() {
+    let hub = Hub::new();
+    let key = |name: &str| Key::parse(name).unwrap();
+    let tree = |name: &str| Target::Tree(Directory::parse(name).unwrap());
+    let targets = [
+        Target::Key(key("app/a")),
+        tree("app"),
+        tree(""),
+        Target::Holder(key("app/a")),
+        tree("app/a"),
+        tree("ap"),
+        Target::Key(key("app")),
+        Target::Holder(key("app")),
+    ];
+    let mut subscriptions: Vec<_> = targets.iter().map(|target| hub.subscribe(target)).collect();
+    for of_holder in [false, true] {
+        match of_holder {
+            true => hub.missed_holder(&key("app/a")),
+            false => hub.missed_key(&key("app/a")),
+        }
+        for (n, subscription) in subscriptions.iter_mut().enumerate() {
+            let got = Deadline::after(Duration::from_millis(1)).limit(subscription.next()).await;
+            let is_its = if of_holder { n == 3 } else { n < 3 };
+            assert_eq!(got, is_its.then_some(Change::Missed), "{:?}", targets[n]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_told_what_differs() {
     let hub = Hub::new();
     let tree = Target::Tree(Directory::root());

@@ -13,7 +13,7 @@ use crate::{
 use aws_credential_types::Credentials;
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl,
-    backend::{Clock, directory_prefix},
+    backend::{Clock, opening, whole_prefix},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -182,11 +182,12 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Dynamo> {
-        self.connect().await.map_err(in_open)
+        opening("dynamodb", self.connect()).await
     }
 
     async fn connect(self) -> Result<Dynamo> {
         self.check()?;
+        let names = self.names()?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let time = ServiceTime::new(self.clock.clone());
         let client = match deadline.limit(Box::pin(open(self.settings(), time))).await {
@@ -196,13 +197,18 @@ impl Config {
         let slack = self.slack_seconds.map_or(SLACK, Duration::from_secs);
         let wanted = Wanted { create: self.create, replicas: self.replicas };
         let table = Box::pin(table::open(&client, wanted, deadline)).await?;
-        let names = Names::new(self.whole_prefix());
         Ok(Dynamo::new(Core::new(client, names, slack, table)))
     }
 
-    /// Returns the prefix in which the partition keys end.
-    fn whole_prefix(&self) -> String {
-        self.raw_prefix.clone().unwrap_or_else(|| directory_prefix(&self.prefix))
+    /// Returns the partitions of the store, whose keys end in its prefix.
+    fn names(&self) -> Result<Names> {
+        let prefix = whole_prefix(&self.prefix, self.raw_prefix.as_deref())?;
+        let (length, most) = (prefix.len(), Names::longest_prefix());
+        if length > most {
+            let why = format!("the prefix has {length} bytes; at most {most} are allowed");
+            return Err(Error::new(ErrorKind::InvalidArgument, why));
+        }
+        Ok(Names::new(prefix))
     }
 
     fn check(&self) -> Result<()> {
@@ -214,14 +220,6 @@ impl Config {
                 "{table:?} is no name of a table: 3 to 255 letters, digits, `_`, `-` and `.`; a URL looks like \
                  dynamodb://TABLE/PREFIX"
             ));
-        }
-        if self.raw_prefix.is_some() && !self.prefix.is_empty() {
-            return refused("a prefix and a raw prefix; give one of them".into());
-        }
-        let length = self.whole_prefix().len();
-        if length > Names::longest_prefix() {
-            let most = Names::longest_prefix();
-            return refused(format!("the prefix has {length} bytes; at most {most} are allowed"));
         }
         match (&self.access_key, &self.secret_key) {
             (Some(_), None) => return refused("an access key without its secret; give both, or none".into()),
@@ -283,9 +281,4 @@ impl Config {
         url.finish()?;
         Ok(config)
     }
-}
-
-/// Marks an error as one of opening this backend's store.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "dynamodb", None)
 }

@@ -60,7 +60,7 @@ impl Failure {
 
     /// Returns the failure of a request of which nothing was heard until this deadline.
     pub(crate) fn silent(effect: Effect, of_what: &str, by: Deadline) -> Self {
-        let why = format!("DynamoDB: no {of_what} within {:?}", by.within());
+        let why = format!("DynamoDB: no {of_what} within {by}");
         Self { is_silent: true, ..Self::new(effect, ErrorKind::Timeout, why) }
     }
 }
@@ -241,10 +241,11 @@ pub(crate) fn damaged(what: &str, name: &str, attribute: &str) -> Error {
     Error::new(ErrorKind::Corrupt, why)
 }
 
-/// Returns the error of a write that writes of others overtook until its time was over.
-pub(crate) fn outpaced(deadline: Deadline) -> Error {
-    let why =
-        format!("others wrote the key again and again for {:?}; nothing was written", deadline.within());
+/// Returns the error of a write that writes of others overtook until its time was over; `did` says
+/// what they did.
+pub(crate) fn outpaced(did: &str, deadline: Deadline) -> Error {
+    let within = deadline.within();
+    let why = format!("others {did} again and again for {within:?}; nothing was written, so try again");
     Error::new(ErrorKind::Timeout, why)
 }
 
@@ -257,6 +258,13 @@ pub(crate) fn closed() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_too_slow_for_a_lock_hears_of_the_lock() {
+        let e = outpaced("took the lock", Deadline::default());
+        assert_eq!(e.kind(), ErrorKind::Timeout);
+        assert!(e.to_string().starts_with("others took the lock again and again for 5s;"), "{e}");
+    }
 
     #[test]
     fn only_what_certainly_took_no_effect_is_said_to_have_taken_none() {

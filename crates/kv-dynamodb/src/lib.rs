@@ -73,28 +73,29 @@
 //! # Watches
 //! Watches need the table's stream, with new and old images; without it they are
 //! [`Unsupported`](kv_core::ErrorKind::Unsupported), and the error has the command that switches
-//! it on. Each store has one reader, which polls the stream's shards, five times a second each,
-//! for all its watches. AWS lets two processes read a shard at the same time, so watch in few
-//! places: open a store once, and clone it. The stream tells a change within a second or so. The
-//! reader's own timer tells the end of a TTL, once a read has confirmed it. After an outage, where
-//! the stream was trimmed, and where the table was deleted and made anew (checked every five
-//! seconds), the watch is told the difference to a new query, then `Synced`. A change that was
-//! made and undone while a watch began may be told after its `Synced`. A stream that is switched
-//! off is waited for, for a minute, since its view is changed that way; then watches end with
-//! `Unsupported`.
+//! it on. Each store has one reader for each runtime in which it watches. The reader polls the
+//! stream's shards, five times a second each, for all watches there. AWS lets two processes read a
+//! shard at the same time, so watch in few places: open a store once, clone it, and watch in one
+//! runtime. The stream tells a change within a second or so. The reader's own timer tells the end
+//! of a TTL, once a read has confirmed it. After an outage, where the stream was trimmed, and where
+//! the table was deleted and made anew (checked every five seconds), the watch is told the
+//! difference to a new query, then `Synced`. A change that was made and undone while a watch began
+//! may be told after its `Synced`. A stream that is switched off is waited for, for a minute, since
+//! its view is changed that way; then watches end with `Unsupported`.
 //!
 //! # Credentials
 //! Credentials of a profile, the environment or a role are fetched anew, from the files as they
 //! are then, once the service refuses the old ones; only if it refuses the new ones too, calls are
 //! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated), and watches end. While no credentials
 //! can be fetched (the machine's metadata is away), calls are `Unavailable`. Keys in the URL or
-//! `Config` stay as they are. The SDK reads the system's certificates, once for each handle.
+//! `Config` stay as they are. The SDK reads the system's certificates, once for each runtime of a
+//! handle.
 //!
 //! # Runtimes
-//! A handle can be used in several runtimes, and outlives each: what it shares is made anew in the
-//! next one. Guards and leases are renewed on the runtime where they were acquired, and are lost
-//! with it. Watches are read on the runtime of the first of them: if that runtime stands still
-//! (`block_on` now and then), it holds up the others.
+//! A handle can be used in several runtimes, and outlives each. Each has its own connections, its
+//! own reader of the stream, and its own line of those who wait for a lock, so that one that ends
+//! or stands still (`block_on` now and then) holds up no other. Guards and leases are renewed on
+//! the runtime where they were acquired, and are lost with it.
 //!
 //! # Retries
 //! The SDK's own retries are off, since they would repeat requests that must not be repeated.
@@ -121,8 +122,10 @@
 //! [`Corrupt`](kv_core::ErrorKind::Corrupt), before anything is written. To mend it, delete it,
 //! which works, or write it anew. A holder whose record's `owner` is damaged goes on renewing
 //! until its own time is over, as nobody else can take the lock; a release that meets such a
-//! record is `Corrupt`, and is tried again in the background until then. A damaged end of a leased
-//! key is written anew by the next renewal.
+//! record is `Corrupt`, and is tried again in the background until then. A damaged end of a lease,
+//! or of a key under it, is written anew by the next renewal. A revocation that meets a lease with
+//! a damaged end is `Corrupt` and deletes nothing: its keys end by their own ends, which are the
+//! lease's.
 //!
 //! # Emulators
 //! This backend was tested on an emulator, not on AWS. The emulator's streams have one shard, and
@@ -151,7 +154,7 @@ mod write;
 pub use config::Config;
 pub use store::Dynamo;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens `dynamodb://[ACCESS_KEY:SECRET@]TABLE/PREFIX?PARAMETERS`. The parameters are those of
@@ -162,7 +165,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for
 /// what is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("dynamodb"))?).await.map(Kv::new)
 }
 
 /// Opens the store of a URL without its handle, for a [`Registry`](kv_core::Registry):
@@ -171,6 +174,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Dynamo>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("dynamodb"));
     async move { config?.build().await }
 }

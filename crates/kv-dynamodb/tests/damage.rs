@@ -281,6 +281,28 @@ async fn a_leased_key_that_was_damaged_for_a_while_is_kept() -> Result<(), Failu
     Ok(())
 }
 
+/// A revocation that meets a damaged end of the lease's record deletes neither it nor a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_of_a_lease_is_corrupt_before_anything_is_deleted() -> Result<(), Failure> {
+    let node = single().await?;
+    let kv = open(&node, "lr/").await?;
+    for odd in [AttributeValue::Bool(true), s("never"), n("-5"), n("1e30"), n("99999999999999999")] {
+        let what = format!("{odd:?}");
+        let lease = kv.lease(MINUTE).await?;
+        kv.put("a", "1").lease(&lease).await?;
+        let id = lease.id().as_str().to_owned();
+        set(&node, ("kv-lease:lr/", &id), "ends", odd, None).await?;
+        let before = item(&node, "kv-lease:lr/", &id).await?;
+        corrupt(&lease.revoke().await.expect_err(&what), "ends");
+        assert!(kv.exists("a").await?, "{what}");
+        assert_eq!(item(&node, "kv-lease:lr/", &id).await?, before, "{what}");
+    }
+    let lease = kv.lease(MINUTE).await?;
+    kv.put("a", "1").lease(&lease).await?;
+    assert!(lease.revoke().await? && !kv.exists("a").await?);
+    Ok(())
+}
+
 /// A put under a lease whose record was deleted is not acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_put_under_a_lease_whose_record_was_deleted() -> Result<(), Failure> {

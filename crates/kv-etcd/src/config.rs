@@ -3,7 +3,7 @@
 use crate::{client::Client, store::Etcd};
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, directory_prefix, login, with_port},
+    backend::{self, Clock, addresses, login, opening, whole_prefix},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -122,21 +122,15 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Etcd> {
-        self.connect().await.map_err(in_open)
+        opening("etcd", self.connect()).await
     }
 
     async fn connect(self) -> Result<Etcd> {
         let login = login(self.user.as_deref(), self.password.as_ref())?;
-        let prefix = match self.raw_prefix {
-            Some(_) if !self.prefix.is_empty() => {
-                let why = "`prefix` and `raw_prefix` are both given; give `prefix` for a directory, or `raw_prefix` alone";
-                return Err(Error::new(ErrorKind::InvalidArgument, why));
-            }
-            Some(raw) => raw,
-            None => directory_prefix(self.prefix),
-        };
-        let endpoints = self.endpoints.iter().map(|host| address(host)).collect::<Result<Vec<_>>>()?;
-        let client = Client::new(&endpoints, self.tls, login)?;
+        let prefix = whole_prefix(&self.prefix, self.raw_prefix.as_deref())?;
+        let members = addresses(&self.endpoints, "etcd", PORT)?;
+        members.iter().try_for_each(|address| check(address))?;
+        let client = Client::new(&members, self.tls, login)?;
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         Etcd::open(client, prefix, self.clock, deadline).await
     }
@@ -162,14 +156,14 @@ impl Config {
     }
 }
 
-/// Returns the address of a member, with its port.
-fn address(host: &str) -> Result<String> {
+/// Refuses what is no address of a member.
+fn check(address: &str) -> Result<()> {
     let refused = |what: &str| {
-        let why =
-            format!("{host:?} is no address of a member: {what}; it looks like `host:2379` or `[::1]:2379`");
+        let why = format!(
+            "{address:?} is no address of a member: {what}; it looks like `host:2379` or `[::1]:2379`"
+        );
         Err(Error::new(ErrorKind::InvalidArgument, why))
     };
-    let address = with_port(host, PORT);
     let Some((name, port)) = address.rsplit_once(':') else { return refused("it has no port") };
     if !port.bytes().all(|digit| digit.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
         return refused("its port is no number from 1 to 65535");
@@ -183,13 +177,8 @@ fn address(host: &str) -> Result<String> {
         None if name.contains(|c: char| "[]:/@?#".contains(c) || c.is_whitespace()) => {
             refused("its host is no name")
         }
-        _ => Ok(address),
+        _ => Ok(()),
     }
-}
-
-/// Notes in an error that it is one of opening this backend's store.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "etcd", None)
 }
 
 #[cfg(test)]
@@ -198,6 +187,10 @@ mod tests {
 
     #[test]
     fn an_address_is_whole_or_refused() {
+        let address = |host: &str| -> Result<String> {
+            let address = addresses(&[host.to_owned()], "etcd", PORT)?.remove(0);
+            check(&address).map(|()| address)
+        };
         for (host, whole) in [
             ("h1", "h1:2379"),
             ("h1:1", "h1:1"),

@@ -94,9 +94,21 @@ impl Core {
 
     /// Sends one transaction.
     pub(crate) async fn txn(&self, purpose: Purpose, deadline: Deadline, txn: Txn) -> Result<TxnResponse> {
+        self.noted_txn(purpose, deadline, txn, || {}).await
+    }
+
+    /// Sends one transaction as [`txn`](Self::txn) does, and calls `sending` before each attempt.
+    pub(crate) async fn noted_txn(
+        &self,
+        purpose: Purpose,
+        deadline: Deadline,
+        txn: Txn,
+        sending: impl Fn(),
+    ) -> Result<TxnResponse> {
         let answer = self
             .client
             .call(purpose, deadline, |service| {
+                sending();
                 let txn = txn.clone();
                 async move { service.kv_client().max_decoding_message_size(ANSWER).txn(txn).await }
             })

@@ -101,12 +101,15 @@ pub(crate) async fn grant(
                 async move { service.lease_client().grant(seconds, Some(options)).await }
             });
             let answer = ask.await;
-            let revoke = tasks.undo(async move {
-                match revoke(&client, id, each_request).await? {
-                    Answered { answer: false, is_repeat: true } if what == For::Owner => {
-                        Err(gone("the lease"))
+            let revoke = tasks.undo_repeatable(move || {
+                let client = client.clone();
+                async move {
+                    match revoke(&client, id, each_request).await? {
+                        Answered { answer: false, is_repeat: true } if what == For::Owner => {
+                            Err(gone("the lease"))
+                        }
+                        Answered { answer: was_there, .. } => Ok(was_there),
                     }
-                    Answered { answer: was_there, .. } => Ok(was_there),
                 }
             });
             (answer, revoke)

@@ -20,20 +20,30 @@
 //!   time-out demands more; the call returns the TTL that the server granted. When the leader
 //!   changes, and so when a single server restarts, each lease gets its whole TTL anew.
 //! * A value may have 1.5 MiB, less what a request needs besides it; a transaction may have 128
-//!   conditions and writes. A server that is configured to take less refuses more with
+//!   conditions and writes, and its request 1.5 MiB with all names, each of which it has up to
+//!   three times. A server that is configured to take less refuses more with
 //!   [`TooLarge`](kv_core::ErrorKind::TooLarge).
 //! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
 //!   the background. Keys that one transaction puts with the same TTL share a lease, which is
 //!   revoked when all of them are replaced or deleted together. Otherwise, and where another tool
-//!   replaces or deletes a key, the lease ends by its TTL. Leases of users and of locks are never
-//!   revoked in this way. To find such leases, every write also reads the key in the same request:
-//!   a user needs the right to read what it writes.
+//!   replaces or deletes a key, the lease ends by its TTL; so does the lease of a put whose future
+//!   was dropped after it was sent, also where the put was not done. Leases of users and of locks
+//!   are never revoked in this way. To find such leases, every write also reads the key in the
+//!   same request: a user needs the right to read what it writes.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are leases below the directory it takes two
 //!   requests, and begins anew when somebody writes there meanwhile. After eight times it stops
 //!   checking, and would then delete the lock of an inner store that had no lock when it last
 //!   looked.
+//! * `delete_tree` deletes a tree of any size in one step. The server does no other write
+//!   meanwhile, and gives up an answer that takes longer than five seconds and twice its election
+//!   time-out. The deletion of some hundred thousand keys can take longer: it is
+//!   [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) then, with any deadline, and is done
+//!   all the same, so that the next call answers. Delete such a tree by its subdirectories, one
+//!   after another. It is not divided here, since readers would see a part of it, and since each
+//!   deletion, however small, would first have to ask how large the tree is. Where there are
+//!   leases below the directory, its names are read first, within the same deadline.
 //! * A server that is restored from an older copy of its data continues its revisions from that
 //!   copy. Watches tell what differs, and locks and leases are lost, but versions and fencing
 //!   tokens can be given out a second time: do not compare those from before the restore with
@@ -103,7 +113,7 @@ mod write;
 pub use config::Config;
 pub use store::Etcd;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The parameters are those
@@ -114,7 +124,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
 /// text that is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("etcd"))?).await.map(Kv::new)
 }
 
 /// Opens the store for a [`Registry`](kv_core::Registry):
@@ -123,6 +133,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Etcd>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("etcd"));
     async move { config?.build().await }
 }

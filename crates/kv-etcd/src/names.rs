@@ -14,6 +14,14 @@ pub(crate) struct Range {
     pub(crate) end: Vec<u8>,
 }
 
+impl Range {
+    /// Tells whether the name lies in the range.
+    pub(crate) fn holds(&self, name: &[u8]) -> bool {
+        // etcd's word for *the end of all* is smaller than most names.
+        *self.start <= *name && (self.end == [0] || *name < *self.end)
+    }
+}
+
 /// The names of one store, which all begin with its prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -119,6 +127,7 @@ mod tests {
         let names = Names::new(String::new());
         let root = names.below(&Directory::root());
         assert_eq!(root, Range { start: vec![2], end: vec![0] });
+        assert!(root.holds(b"a") && !root.holds(b"\x01lock"));
         let lock = Key::parse("a").unwrap();
         assert!(names.contender(&lock, 7) < root.start);
     }
@@ -131,6 +140,15 @@ mod tests {
         let name = names.contender(&ab, 1);
         assert!(!(range.start <= name && name < range.end));
         assert!(range.start <= names.contender(&a, 1) && names.contender(&a, u64::MAX) < range.end);
+    }
+
+    #[test]
+    fn a_directory_holds_what_lies_below_it() {
+        let app = Names::new("p/".into()).below(&Directory::parse("app").unwrap());
+        assert!(app.holds(b"p/app/") && app.holds("p/app/\u{10ffff}".as_bytes()));
+        for outside in ["p/app", "p/app0", "p/application", "p/b/x", "app/a", ""] {
+            assert!(!app.holds(outside.as_bytes()), "{outside}");
+        }
     }
 
     #[test]

@@ -122,3 +122,30 @@ async fn a_line_full_of_what_are_no_contenders_keeps_nobody_from_a_lock() -> Res
     assert!(guard.release().await?);
     Ok(())
 }
+
+/// The key of a session that keeps late requests out holds a number; whatever another program
+/// writes there keeps nobody from a free lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_over_a_floor_keeps_nobody_from_a_lock() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/floor/", node.address)).await?;
+    for junk in ["junk", "ffffffffffffffff", "0000000000001000", ""] {
+        let held = kv.new_lock("held").ttl(TTL).acquire().await?;
+        let all = etcd_client::GetOptions::new().with_prefix().with_keys_only();
+        let floors = tool.kv_client().get("floor/\u{1}floor/", Some(all)).await?;
+        assert!(!floors.kvs().is_empty(), "each session has one");
+        for floor in floors.kvs() {
+            tool.kv_client().put(floor.key(), junk, None).await?;
+        }
+        let guard = soon("a free lock", kv.new_lock("l").ttl(TTL).acquire()).await?;
+        let guard = guard.map_err(|e| format!("{junk:?}: {e}"))?;
+        assert!(kv.new_lock("l").ttl(TTL).try_acquire().await?.is_none(), "{junk:?}");
+        assert!(guard.release().await?, "{junk:?}");
+        let guard = kv.new_lock("l").ttl(TTL).try_acquire().await?;
+        assert!(guard.ok_or("it is free")?.release().await?, "{junk:?}");
+        assert!(held.release().await?, "{junk:?}: it was free because its session had ended");
+    }
+    kv.close().await?;
+    Ok(())
+}

@@ -1,10 +1,10 @@
-//! Trees that change by tens of thousands of keys at once, and trees of large values on a link
-//! that takes its time.
+//! Trees that change by tens of thousands of keys at once, trees of large values on a link that
+//! takes its time, and transactions as large as the server takes.
 
 mod common;
 
 use common::single;
-use kv_core::{ErrorKind, Item, WatchEvent};
+use kv_core::{ErrorKind, Item, Key, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::{Duration, Instant};
 
@@ -79,5 +79,60 @@ async fn large_values_come_in_parts_by_a_slow_link() -> Result<(), Failure> {
     let items = soon("the children", far.list("d").children().into_future()).await??;
     let all = items.iter().all(|item| matches!(item, Item::Entry(_)));
     assert!(all && items.len() == KEYS + 1, "{} items", items.len());
+    Ok(())
+}
+
+/// A page of the greatest values takes longer than its deadline, and only the answer tells how
+/// large values are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_greatest_values_are_listed_by_a_slow_link_behind_small_ones() -> Result<(), Failure> {
+    const SMALL: usize = 64;
+    const LARGE: usize = 24;
+    let node = single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let near = kv_etcd::open(&format!("etcd://{}/greatest/", node.address)).await?;
+    for n in 0..SMALL {
+        near.put(format!("d/a{n:02}"), "small").await?;
+    }
+    let length = near.capabilities().max_value;
+    for n in 0..LARGE {
+        near.put(format!("d/b{n:02}"), vec![7; length]).await?;
+    }
+    let far = kv_etcd::open(&format!("etcd://{}/greatest/", proxy.address())).await?;
+    let far = far.with_deadline(Duration::from_secs(6));
+    proxy.delay(Duration::from_millis(3)); // some 5 MB/s at most
+
+    let entries = soon("the entries", far.list("d").into_future()).await??;
+    let large = entries.iter().filter(|entry| entry.value.len() == length).count();
+    assert_eq!((entries.len(), large), (SMALL + LARGE, LARGE));
+
+    let items = soon("the children", far.list("d").children().into_future()).await??;
+    let entry = |item: &Item| if let Item::Entry(entry) = item { entry.value.len() } else { 0 };
+    let large = items.iter().filter(|item| entry(item) == length).count();
+    assert_eq!((items.len(), large), (SMALL + LARGE, LARGE));
+
+    // The first page is of large values alone.
+    let mut behind = far.list("d").start_after(Key::parse("d/a99")?).entries();
+    let first = soon("an entry", behind.next()).await?.ok_or("there are entries")??;
+    assert_eq!((first.key.as_str(), first.value.len()), ("d/b00", length));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_leave_no_room_are_refused_before_anything_is_sent() -> Result<(), Failure> {
+    let node = single("etcd").await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/names/", node.address)).await?;
+    let value = vec![7; kv.capabilities().max_value];
+    let with = |conditions: usize| {
+        let names = (0..conditions).map(|n| format!("{n:0512}"));
+        let transaction = names.fold(kv.transact(), |transaction, name| transaction.when_missing(name));
+        transaction.then(kv.put("k", value.clone()).ttl(Duration::from_secs(60)))
+    };
+    let requests = async || node.metric("grpc_server_started_total", &["etcdserverpb."]).await;
+    let before = requests().await?;
+    let refused = with(100).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
+    assert_eq!(requests().await?, before, "neither the transaction nor a lease: {refused}");
+    assert!(with(8).await?.is_committed());
     Ok(())
 }

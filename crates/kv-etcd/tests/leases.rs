@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Node, Setup, nodes, single};
-use kv_core::{ErrorKind, Kv};
+use kv_core::{
+    Bytes, ErrorKind, Key, Kv,
+    driver::{PutOptions, Transaction, Write, WriteOptions},
+};
 use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
 
@@ -124,6 +127,22 @@ async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
     kv.delete("a").await?;
     left(node, 1).await?;
     Ok(())
+}
+
+/// A layer may give to the store what the handle refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_that_is_refused_leaves_no_lease_of_another() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let kv = open(node).await?;
+    let puts = [("a", TTL), ("b", Duration::MAX)].map(|(key, ttl)| Write::Put {
+        key: Key::parse(key).expect("it is a key"),
+        value: Bytes::new(),
+        options: PutOptions::default().ttl(Some(ttl)),
+    });
+    let transaction = Transaction::new(Vec::new(), puts.into());
+    let refused = kv.store().transact(transaction, &WriteOptions::default()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    left(node, 0).await
 }
 
 /// The server's least TTL depends on its election time-out, and only a grant tells it.

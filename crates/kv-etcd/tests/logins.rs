@@ -5,7 +5,7 @@ mod common;
 use common::users::{as_root, ctl, open, two_in_line, with_signed_tokens, with_users};
 use kv_core::{ErrorKind, WatchEvent};
 use kv_etcd::Config;
-use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
+use kv_testsuite::{Failure, Proxy, Server, failover::soon, process::run};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,7 @@ async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
 async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
     let node = common::single("etcd").await?;
     with_users(&node)?;
-    node.save().await?;
+    assert!(node.save().await);
     let before = open(&node, "me").await?;
     for n in 0..200 {
         before.put("a", n.to_string()).await?;
@@ -83,7 +83,7 @@ async fn a_token_of_what_was_taken_back_is_not_kept() -> Result<(), Failure> {
     for _ in ["Put", "Synced"] {
         watch.event().await?;
     }
-    node.restore_saved().await?;
+    node.restore_saved().await;
     soon("a write", async { while kv.put("b", "1").await.is_err() {} }).await?;
     soon("the watch", async {
         while !matches!(watch.event().await?, WatchEvent::Put(put) if put.key.as_str() == "b") {}

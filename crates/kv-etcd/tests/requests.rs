@@ -6,7 +6,9 @@ mod common;
 use common::{Node, single};
 use kv_core::Kv;
 use kv_testsuite::{
-    Failure, leavings,
+    Failure, Proxy,
+    failover::soon,
+    leavings,
     requests::{Costs, LONG},
 };
 use std::{cell::Cell, time::Duration};
@@ -75,4 +77,33 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let node = single("etcd").await?;
     let kv = kv_etcd::open(&format!("etcd://{}/left/", node.address)).await?;
     leavings::none(kv, Duration::from_secs(600), async || left(&node).await).await
+}
+
+/// Asks for a lease of a day and a second: the TTL is the first field of the request.
+const LEASE_OF_A_DAY: [u8; 5] = [0x08, 0x81, 0xa3, 0x05, 0x10];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_before_it_is_sent_leaves_no_lease() -> Result<(), Failure> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let node = &single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/dropped/", proxy.address())).await?;
+    // The second lease is asked for when the first is there.
+    proxy.hold_answer_to(LEASE_OF_A_DAY);
+    let puts = kv.transact().then(kv.put("a", "").ttl(HOUR)).then(kv.put("b", "").ttl(24 * HOUR));
+    let asks = tokio::spawn(puts.into_future());
+    soon("the request for the second lease", proxy.trapped()).await?;
+    let leases = async |count: usize| {
+        let counted = async {
+            while Box::pin(left(node)).await?.len() != count {}
+            Ok::<_, Failure>(())
+        };
+        soon(&format!("{count} leases"), counted).await?
+    };
+    leases(2).await?;
+    asks.abort();
+    proxy.thaw();
+    leases(0).await?;
+    kv.close().await?;
+    Ok(())
 }

@@ -3,36 +3,9 @@
 mod common;
 
 use common::single;
-use kv_core::{Entry, Kv, Version, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
-use std::{collections::BTreeMap, time::Duration};
-
-type Fold = BTreeMap<String, Version>;
-
-/// Folds events until the map is as expected.
-async fn folds_to(watch: &mut kv_core::Watch, fold: &mut Fold, kv: &Kv, below: &str) -> Result<(), Failure> {
-    let listing: Fold = kv
-        .list("")
-        .await?
-        .into_iter()
-        .map(|e| (e.key.to_string(), e.version))
-        .filter(|(key, _)| key.starts_with(below))
-        .collect();
-    let seen = soon("the fold to be the listing", async {
-        while *fold != listing {
-            match watch.event().await? {
-                WatchEvent::Put(e) => drop(fold.insert(e.key.to_string(), e.version)),
-                WatchEvent::Delete { key, .. } => drop(fold.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, Failure>(())
-    });
-    match seen.await {
-        Ok(done) => done,
-        Err(e) => Err(format!("{e}: the fold {fold:?}, the listing {listing:?}").into()),
-    }
-}
+use kv_core::WatchEvent;
+use kv_testsuite::{Failure, Mirror, Server, failover::soon};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_and_locks_follow() -> Result<(), Failure> {
@@ -42,9 +15,8 @@ async fn watches_and_locks_follow() -> Result<(), Failure> {
     for key in ["c/a", "c/b", "c/old", "c/same"] {
         kv.put(key, "1").await?;
     }
-    node.save().await?;
-    let (mut tree, mut key) = (kv.watch_tree("c").await?, kv.watch("c/b").await?);
-    let (mut of_tree, mut of_key) = (Fold::new(), Fold::new());
+    assert!(node.save().await);
+    let (mut tree, mut key) = (Mirror::new(kv.watch_tree("c").await?), Mirror::new(kv.watch("c/b").await?));
     let mut holder = kv.lock_holder("l").watch().await?;
     for n in 2..60 {
         other.put("c/a", n.to_string()).await?;
@@ -54,21 +26,21 @@ async fn watches_and_locks_follow() -> Result<(), Failure> {
     other.put("c/new", "1").await?;
     let guard = other.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
     let waiting = tokio::spawn(kv.new_lock("l").ttl(Duration::from_secs(6)).acquire());
-    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
-    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    tree.comes_to(other.list("c").await?).await?;
+    key.comes_to(other.get("c/b").await?).await?;
     soon("the holder", async {
         while !matches!(holder.event().await?, WatchEvent::Put(_)) {}
         Ok::<_, Failure>(())
     })
     .await??;
-    node.restore_saved().await?;
-    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
-    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    node.restore_saved().await;
+    tree.comes_to(other.list("c").await?).await?;
+    key.comes_to(other.get("c/b").await?).await?;
     for key in ["c/a", "c/b", "c/fresh"] {
         other.put(key, "after").await?;
     }
-    folds_to(&mut tree, &mut of_tree, &other, "c/").await?;
-    folds_to(&mut key, &mut of_key, &other, "c/b").await?;
+    tree.comes_to(other.list("c").await?).await?;
+    key.comes_to(other.get("c/b").await?).await?;
     // The guard is of a history that is gone, and the contender that waited behind it gets the
     // lock.
     soon("the loss", guard.lost()).await?;
@@ -97,22 +69,22 @@ async fn a_watch_that_comes_late_is_not_deceived_by_revisions() -> Result<(), Fa
     for key in ["c/a", "c/b", "c/old"] {
         other.put(key, "1").await?;
     }
-    node.save().await?;
-    let (mut tree, mut fold) = (kv.watch_tree("c").await?, Fold::new());
+    assert!(node.save().await);
+    let mut tree = Mirror::new(kv.watch_tree("c").await?);
     for n in 2..20 {
         other.put("c/a", n.to_string()).await?;
         other.put("c/b", n.to_string()).await?;
     }
     other.delete("c/old").await?;
     other.put("c/new", "1").await?;
-    folds_to(&mut tree, &mut fold, &other, "c/").await?;
+    tree.comes_to(other.list("c").await?).await?;
     proxy.cut().await;
-    node.restore_saved().await?;
+    node.restore_saved().await;
     for n in 0..60 {
         other.put("d", n.to_string()).await?;
     }
     proxy.heal().await;
-    folds_to(&mut tree, &mut fold, &other, "c/").await
+    tree.comes_to(other.list("c").await?).await
 }
 
 /// A write after the restore has the very revision of a write that was told before it.
@@ -123,7 +95,7 @@ async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failur
     let (kv, other) = (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
     other.put("a", "1").await?;
     other.put("same", "s").await?;
-    node.save().await?;
+    assert!(node.save().await);
     let first = other.put("a", "before").await?.version;
     let mut watch = kv.watch_tree("").await?;
     let mut told = Vec::new();
@@ -143,7 +115,7 @@ async fn a_revision_that_comes_twice_is_told_by_its_value() -> Result<(), Failur
         .await?
     };
     until(&mut told, "synced").await?;
-    node.restore_saved().await?;
+    node.restore_saved().await;
     let second = other.put("a", "after").await?.version;
     assert_eq!(first, second, "the server counts on from the copy");
     told.clear();
@@ -183,28 +155,22 @@ async fn a_server_that_is_wiped_and_written_again_is_told_by_values() -> Result<
     };
     script("old").await?;
     let kv = kv_etcd::open(&format!("etcd://{}/script/", proxy.address())).await?;
-    let (mut watch, mut fold) = (kv.watch_tree("k").await?, BTreeMap::new());
-    let told = async |watch: &mut kv_core::Watch, fold: &mut BTreeMap<String, Entry>, value: &str| {
+    let mut tree = Mirror::new(kv.watch_tree("k").await?);
+    let told = async |tree: &mut Mirror, value: &str| {
         soon(&format!("{value:?} to be told"), async {
-            loop {
-                match watch.event().await? {
-                    WatchEvent::Put(e) => drop(fold.insert(e.key.to_string(), e)),
-                    WatchEvent::Delete { key, .. } => drop(fold.remove(key.as_str())),
-                    WatchEvent::Synced if fold["k/03"].text() == Some(value) => return Ok::<_, Failure>(()),
-                    WatchEvent::Synced => {}
-                }
-            }
+            while tree.event().await? != WatchEvent::Synced || tree.entries["k/03"].text() != Some(value) {}
+            Ok::<_, Failure>(())
         })
         .await?
     };
-    told(&mut watch, &mut fold, "old").await?;
-    let before: Vec<_> = fold.values().map(|entry| entry.version).collect();
+    told(&mut tree, "old").await?;
+    let before: Vec<_> = tree.entries.values().map(|entry| entry.version).collect();
     proxy.cut().await;
     node.wipe().await?;
     script("new").await?;
     proxy.heal().await;
-    told(&mut watch, &mut fold, "new").await?;
-    assert_eq!(fold.values().cloned().collect::<Vec<_>>(), kv.list("k").await?);
-    assert_eq!(fold.values().map(|entry| entry.version).collect::<Vec<_>>(), before);
+    told(&mut tree, "new").await?;
+    assert_eq!(tree.entries.values().cloned().collect::<Vec<_>>(), kv.list("k").await?);
+    assert_eq!(tree.entries.values().map(|entry| entry.version).collect::<Vec<_>>(), before);
     Ok(())
 }

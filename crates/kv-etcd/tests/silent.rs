@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, Setup, nodes, single};
 use kv_core::{ErrorKind, Kv};
-use kv_testsuite::{Failure, Proxy, failover::soon};
+use kv_testsuite::{Failure, Proxy, failover::soon, own::start};
 use std::time::Duration;
 
 /// Sets a TTL that leaves renewals little time.
@@ -37,12 +37,9 @@ async fn a_connection_that_a_router_forgot_ends_no_lock() -> Result<(), Failure>
 /// Starts three members, and returns when they serve; one that does not lead comes first.
 async fn members() -> Result<Vec<Node>, Failure> {
     let mut nodes = nodes(&Setup::cluster("etcd"), 3)?;
-    nodes.iter().try_for_each(|node| node.daemon.spawn())?;
-    for node in &nodes {
-        node.ready().await?;
-    }
+    start(&nodes).await?;
     let leader = open(&nodes).await?.health().await?.leader.ok_or("a leader")?;
-    nodes.sort_by_key(|node| node.is(&leader));
+    nodes.sort_by_key(|node| node.name == leader);
     Ok(nodes)
 }
 

@@ -10,12 +10,9 @@ use common::{
 use etcd_client::Client;
 use kv_core::{Kv, Result, driver::async_trait};
 use kv_testsuite::{
-    Failure, Foreign, Harness, Proxy, Server, Troubles,
-    ensemble::{Ensemble, Member},
-    network::Network,
-    process::Daemon,
+    Failure, Foreign, Harness, Proxy, Server, Troubles, cluster::Member, ensemble::Ensemble, network::Network,
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 fn main() {
     kv_testsuite::network::enter();
@@ -47,24 +44,7 @@ impl Three {
     /// Returns the URL of all members; the first of them is reached at this address.
     fn url_by(&self, first: SocketAddr, prefix: &str) -> String {
         let [_, second, third] = self.ensemble.members() else { unreachable!("there are three") };
-        format!("etcd://{first},{},{}/{prefix}", second.address, third.address)
-    }
-}
-
-#[async_trait]
-impl Member for Node {
-    fn daemon(&self) -> &Daemon {
-        &self.daemon
-    }
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-    async fn leads(&self) -> bool {
-        self.metric("etcd_server_is_leader", &[]).await.is_ok_and(|leads| leads > 0.0)
-    }
-    async fn serves(&self, _: &[Self]) -> Result<(), Failure> {
-        // A member says that it is ready when it has a leader.
-        self.ready().await
+        Node::url(&[first, second.address, third.address], prefix)
     }
 }
 
@@ -113,8 +93,6 @@ impl Harness for Three {
 
 impl Drop for Three {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            shows_nothing(&self.ensemble.members().iter().collect::<Vec<_>>(), &self.tool);
-        }
+        shows_nothing(&self.ensemble.members().iter().collect::<Vec<_>>(), &self.tool);
     }
 }

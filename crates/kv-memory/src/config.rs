@@ -3,7 +3,7 @@
 use crate::store::Memory;
 use kv_core::{
     Error, ErrorKind, Kv, Result, StoreUrl,
-    backend::{Clock, directory_prefix},
+    backend::{Clock, in_open, whole_prefix},
 };
 
 /// The settings of a store in memory.
@@ -67,16 +67,7 @@ impl Config {
 
     /// Returns the bytes with which all names begin.
     fn whole_prefix(&self) -> Result<String> {
-        if self.raw_prefix.is_empty() {
-            return Ok(directory_prefix(&*self.prefix));
-        }
-        if !self.prefix.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "both `prefix` and `raw_prefix` are given; give `prefix` for a directory, or `raw_prefix` for bytes as they are",
-            ));
-        }
-        Ok(self.raw_prefix.clone())
+        whole_prefix(&self.prefix, Some(&*self.raw_prefix).filter(|raw| !raw.is_empty()))
     }
 
     /// Sets the clock that measures TTLs, leases and locks. A [`Clock::manual`] moves only as it
@@ -131,8 +122,8 @@ impl Config {
     /// # Cancel safety
     /// The future does not wait, so it is never dropped half way.
     pub async fn build(self) -> Result<Memory> {
-        let prefix = self.whole_prefix().map_err(in_open)?;
-        Memory::open(self.name, self.clock, &prefix).map_err(in_open)
+        let prefix = self.whole_prefix().map_err(in_open("memory"))?;
+        Memory::open(self.name, self.clock, &prefix).map_err(in_open("memory"))
     }
 
     /// Opens the store.
@@ -151,7 +142,7 @@ impl Config {
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`] and [`Config::build`]
 /// give it.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("memory"))?).await.map(Kv::new)
 }
 
 /// Opens the store of a URL without its handle, for [`Registry::with`](kv_core::Registry::with).
@@ -160,12 +151,7 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), as [`Config::from_url`] and [`Config::build`]
 /// give it.
 pub async fn from_url(url: StoreUrl) -> Result<Memory> {
-    Config::from_url(url).map_err(in_open)?.build().await
-}
-
-/// Marks an error as one of opening this backend's store.
-fn in_open(error: Error) -> Error {
-    error.in_call("open", "memory", None)
+    Config::from_url(url).map_err(in_open("memory"))?.build().await
 }
 
 #[cfg(all(test, feature = "serde"))]

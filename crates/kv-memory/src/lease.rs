@@ -23,9 +23,12 @@ fn grant(core: &Arc<Core>, ttl: Duration, each: Duration) -> Result<Leased> {
     let mut data = core.look();
     let id = data.count();
     let own = core.clone();
-    let revoke = core.tasks.undo(async move {
-        own.trouble.resumed_by(Does::Write, Deadline::after(each)).await?;
-        Ok(own.look().end_lease(id))
+    let revoke = core.tasks.undo_repeatable(move || {
+        let own = own.clone();
+        async move {
+            own.trouble.resumed_by(Does::Write, Deadline::after(each)).await?;
+            Ok(own.look().end_lease(id))
+        }
     });
     let (clock, granted) = (data.clock.clone(), data.begin_lease(id, core.prefix.clone(), ttl));
     drop(data);

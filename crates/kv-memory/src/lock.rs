@@ -39,9 +39,12 @@ async fn acquire(
     let (lock, attempt) = (core.lock_name(name), core.look().count());
     let release = {
         let (own, lock, each) = (core.clone(), lock.clone(), options.each_request);
-        core.tasks.undo(async move {
-            own.trouble.resumed_by(Does::Write, Deadline::after(each)).await?;
-            Ok(own.look().give_back(&lock, attempt))
+        core.tasks.undo_repeatable(move || {
+            let (own, lock) = (own.clone(), lock.clone());
+            async move {
+                own.trouble.resumed_by(Does::Write, Deadline::after(each)).await?;
+                Ok(own.look().give_back(&lock, attempt))
+            }
         })
     };
     let turn = loop {

@@ -3,7 +3,7 @@
 use crate::{engine::Options, store::Redb};
 use kv_core::{
     Error, ErrorKind, Kv, Result, StoreUrl,
-    backend::{Clock, directory_prefix},
+    backend::{Clock, in_open, whole_prefix},
 };
 use std::path::PathBuf;
 
@@ -132,16 +132,7 @@ impl Config {
                 "the clock is `Clock::tokio()`, which the thread that writes cannot follow; give a `Clock::manual()`",
             ));
         }
-        if self.raw_prefix.is_empty() {
-            return Ok(directory_prefix(&*self.prefix));
-        }
-        if !self.prefix.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "both `prefix` and `raw_prefix` are given; give `prefix` for a directory, or `raw_prefix` for bytes as they are",
-            ));
-        }
-        Ok(self.raw_prefix.clone())
+        whole_prefix(&self.prefix, Some(&*self.raw_prefix).filter(|raw| !raw.is_empty()))
     }
 
     /// Sets how many bytes of the file are kept in memory at most: 64 MiB by default.
@@ -201,14 +192,9 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Redb> {
-        let prefix = self.whole_prefix().map_err(in_open)?;
-        Redb::open(self.options(), &prefix).await.map_err(in_open)
+        let prefix = self.whole_prefix().map_err(in_open("redb"))?;
+        Redb::open(self.options(), &prefix).await.map_err(in_open("redb"))
     }
-}
-
-/// Marks an error as one of opening this backend's store.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "redb", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

@@ -6,7 +6,14 @@ use crate::{
     names,
 };
 use kv_core::{Capabilities, Durability, Key, Locking, Result, TtlRange, backend::Tasks, driver::Deadline};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// The largest value, in bytes. It is committed in one piece, and all writers wait for it.
 const MAX_VALUE: usize = 16 << 20;
@@ -50,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) view: Arc<View>,
     /// Holds the tasks that give locks and leases back in the background.
     pub(crate) tasks: Tasks,
+    /// Tells whether the writer was given an order for which nobody waits.
+    has_ordered: AtomicBool,
     pub(crate) capabilities: Capabilities,
 }
 
@@ -58,7 +67,8 @@ impl Core {
     pub(crate) async fn open(options: Options, prefix: &str) -> Result<Self> {
         let client = engine::open(options).await?;
         let view = client.engine()?.view(prefix);
-        Ok(Self { client, view, tasks: Tasks::default(), capabilities: capabilities() })
+        let (tasks, has_ordered) = (Tasks::default(), AtomicBool::new(false));
+        Ok(Self { client, view, tasks, has_ordered, capabilities: capabilities() })
     }
 
     /// Returns the engine, while the store is open.
@@ -101,10 +111,24 @@ impl Core {
         self.engine()?.write(deadline, size, work).await
     }
 
+    /// Has the writer do this, without waiting for it. When the writer's queue is full, it is not
+    /// done, and neither where the store is closed.
+    pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) {
+        if let Ok(engine) = self.engine() {
+            engine.order(work);
+            self.has_ordered.store(true, Ordering::Release);
+        }
+    }
+
     /// Waits until locks and leases are given back, then closes the client. For the last client of
     /// the file it returns when the file is free.
     pub(crate) async fn close(&self) -> Result<()> {
-        let given_back = self.tasks.finish().await;
+        let mut given_back = self.tasks.finish().await;
+        if self.has_ordered.swap(false, Ordering::AcqRel) {
+            // The writer does one thing after another: this is behind what was ordered before.
+            let behind = self.write(Deadline::default(), 0, |_| Ok(Ok(())));
+            given_back = given_back.and(behind.await);
+        }
         if let Some(mut gone) = self.client.close() {
             // The writer says so, or has ended: both mean that the file is free.
             let _ = gone.wait_for(|gone| *gone).await;

@@ -146,23 +146,19 @@ pub(crate) fn closed() -> Error {
 
 #[cold]
 pub(crate) fn no_answer(deadline: Deadline) -> Error {
-    Error::new(ErrorKind::Timeout, format!("the disk did not answer within {:?}", deadline.within()))
+    Error::new(ErrorKind::Timeout, format!("the disk did not answer within {deadline}"))
 }
 
 #[cold]
 pub(crate) fn not_begun(deadline: Deadline) -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        format!(
-            "still queued behind other writes after {:?}; it was taken back, nothing was written",
-            deadline.within()
-        ),
-    )
+    let why =
+        format!("still queued behind other writes after {deadline}; it was taken back, nothing was written");
+    Error::new(ErrorKind::Timeout, why)
 }
 
 #[cold]
 pub(crate) fn committing(deadline: Deadline) -> Error {
-    let why = format!("the commit took longer than {:?}, and goes on", deadline.within());
+    let why = format!("the commit took longer than {deadline}, and goes on");
     outcome_unknown(Error::new(ErrorKind::Timeout, why))
 }
 

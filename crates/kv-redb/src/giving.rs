@@ -64,10 +64,8 @@ impl Drop for Giving {
         if self.done.load(Ordering::Relaxed) {
             return;
         }
-        if let Ok(engine) = self.core.engine() {
-            let work = self.work.clone();
-            // When the queue is full or closed, the TTL ends what was held.
-            engine.order(move |batch| work(batch));
-        }
+        let work = self.work.clone();
+        // When the queue is full or closed, the TTL ends what was held.
+        self.core.order(move |batch| work(batch));
     }
 }

@@ -124,14 +124,14 @@ pub use config::Config;
 pub use engine::Stats;
 pub use store::Redb;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 
 /// Opens the store of a URL, as [`Config::from_url`] reads it.
 ///
 /// # Errors
 /// Those of [`Config::from_url`] and [`Config::open`].
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("redb"))?).await.map(Kv::new)
 }
 
 /// Opens the store of a URL without its handle, for a [`Registry`](kv_core::Registry).
@@ -139,5 +139,5 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`Config::from_url`] and [`Config::open`].
 pub async fn from_url(url: StoreUrl) -> Result<Redb> {
-    Config::from_url(url).map_err(config::in_open)?.build().await
+    Config::from_url(url).map_err(in_open("redb"))?.build().await
 }

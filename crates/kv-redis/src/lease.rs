@@ -65,9 +65,12 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
     let range = core.capabilities.lease.as_ref().ok_or_else(|| core.capabilities.unsupported("leases"))?;
     let (ttl, each) = (range.grant(ttl)?, options.each_request);
     let (id, millis): (Arc<str>, _) = (format!("{:016x}", unique()).into(), ttl.as_millis().to_string());
-    let undo = core.tasks.undo({
+    let undo = core.tasks.undo_repeatable({
         let (core, id) = (core.clone(), id.clone());
-        async move { revoke(&core, &id, each).await }
+        move || {
+            let (core, id) = (core.clone(), id.clone());
+            async move { revoke(&core, &id, each).await }
+        }
     });
     let granted = core.clock.now();
     order(core, &id, options.deadline, vec!["grant".into(), millis.as_str().into()]).await?;

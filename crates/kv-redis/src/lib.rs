@@ -57,7 +57,9 @@
 //! did nothing. The same holds for requests for a lock, and for waits, if its queue is such a
 //! record, or the session of a contender before them is. The holder of the lock loses it when its
 //! session is renewed next, or at the end of its time. A release is tried again until the record
-//! is deleted, or put back, and then the lock is free.
+//! is deleted, or put back, and then the lock is free. A note of a single key that cannot be read
+//! counts as none, and so does one whose number is more than a day above the last one given and
+//! the server's clock: later writes of that key would look older.
 //!
 //! # Limits
 //! * TTLs of locks and leases are two seconds at least; those of keys a millisecond.
@@ -90,10 +92,12 @@
 //!   also when that clock is set back.
 //!
 //! # Links
-//! A store has one connection for calls, and, while there are watches or lock waits, one for
-//! these, which is checked every five seconds; a [spread](Config::spread) one has these for each
-//! of its parts. The files of TLS are read again for every new connection. A server without a free
-//! connection (`maxclients`) is asked again until the deadline.
+//! Each runtime that uses a store has one connection for calls, and, while there are watches or
+//! lock waits, one for these, which is checked every five seconds; a [spread](Config::spread) store
+//! has these for each of its parts. So a runtime that ends or stands still holds up no other;
+//! guards and leases end with the runtime in which they were taken. The files of TLS are read again
+//! for every new connection. A server without a free connection (`maxclients`) is asked again until
+//! the deadline.
 //!
 //! The Redis client that is used below never sends anything twice: it is told to try each command
 //! once, on a connection that is never mended but replaced. A runtime that stood still (`block_on`
@@ -124,7 +128,7 @@ mod write;
 pub use config::Config;
 pub use store::Redis;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens the store at `redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`;
@@ -138,7 +142,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
 /// text that is no URL and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("redis"))?).await.map(Kv::new)
 }
 
 /// Does the same for a [`Registry`](kv_core::Registry): `registry.with("redis",
@@ -147,6 +151,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<Redis>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("redis"));
     async move { config?.build().await }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use fred::types::Value;
 use kv_core::{
-    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, Position, Result, Version,
+    Bytes, Directory, Entry, Item, Key, Position, Result, Version,
     backend::retry::RetrySafety,
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
@@ -119,6 +119,12 @@ pub(crate) async fn rows(
     Ok(Rows { rows, more: Some(from).filter(|from| !from.is_empty()), last })
 }
 
+/// Returns the bound that a cursor of this directory notes.
+fn noted(cursor: &Cursor, directory: &Directory) -> Option<String> {
+    let bound = std::str::from_utf8(cursor.as_bytes()).ok()?;
+    bound.strip_prefix(['(', '['])?.starts_with(&directory.start()).then(|| bound.to_owned())
+}
+
 /// Lists a page of what is in a directory.
 pub(crate) async fn page(
     core: &Core,
@@ -128,8 +134,7 @@ pub(crate) async fn page(
 ) -> Result<Page> {
     let (start, end) = below(directory);
     let from = match (from, &options.start_after) {
-        (Some(cursor), _) => String::from_utf8(cursor.as_bytes().to_vec())
-            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        (Some(cursor), _) => noted(cursor, directory).ok_or_else(Cursor::refused)?,
         (None, Some(place)) => {
             let at = match place {
                 Position::Key(key) => format!("({key}"),

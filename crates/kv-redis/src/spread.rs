@@ -25,7 +25,7 @@ use kv_core::{
         WriteOptions,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 /// One part: a store in one slot, and the sessions that end with it.
 pub(crate) struct Part {
@@ -234,13 +234,12 @@ async fn first_page(core: &Core, directory: &Directory, options: &ListOptions) -
 
 /// Makes one watch of the parts' watches. It is `Synced` when all of them are, and again whenever
 /// one of them is again.
-fn joined(parts: Vec<WatchStream>) -> WatchStream {
-    let waiting = parts.len();
-    let parts = parts.into_iter().enumerate().map(|(n, part)| part.map(move |event| (n, event)).boxed());
-    let mut all = stream::select_all(parts);
+fn joined(mut parts: Vec<WatchStream>) -> WatchStream {
     stream_of(move |out| async move {
-        let mut synced = vec![false; waiting];
-        while let Some((n, event)) = all.next().await {
+        let (mut synced, mut first) = (vec![false; parts.len()], 0);
+        while let Some((n, event)) = next_of(&mut parts, first).await {
+            // The others have their turn before the same one again.
+            first = n + 1;
             match event? {
                 WatchEvent::Synced => {
                     synced[n] = true;
@@ -253,4 +252,21 @@ fn joined(parts: Vec<WatchStream>) -> WatchStream {
         }
         Ok(())
     })
+}
+
+/// Waits for the next event of any part, from this one on. All parts are polled each time, and not
+/// only those that have news: each has to notice when another runtime reads it than before.
+async fn next_of(parts: &mut [WatchStream], first: usize) -> Option<(usize, Result<WatchEvent>)> {
+    poll_fn(|cx| {
+        let (mut all, many) = (Poll::Ready(None), parts.len());
+        for n in (0..many).map(|n| (first + n) % many) {
+            match parts[n].poll_next_unpin(cx) {
+                Poll::Ready(Some(event)) => return Poll::Ready(Some((n, event))),
+                Poll::Ready(None) => {}
+                Poll::Pending => all = Poll::Pending,
+            }
+        }
+        all
+    })
+    .await
 }

@@ -47,8 +47,8 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// Reads a note; `None` where there is none, or where it cannot be read, by the same rules as
-    /// the scripts'.
+    /// Reads a note; `None` where there is none, or where it cannot be read. The scripts, which
+    /// know the server's time, hand on no note that they do not believe.
     pub(crate) fn of(answer: Answer) -> Result<Option<Self>> {
         let Some(answer) = answer.some() else { return Ok(None) };
         Ok(std::str::from_utf8(&answer.bytes()?).ok().and_then(Self::read))

@@ -21,14 +21,13 @@ async fn open(cluster: &Cluster) -> Result<Kv, Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_is_killed() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
-    let kv = open(&cluster).await?;
     let master = cluster.owner("{app/}").await?;
     let away = async || {
         in_step(master).await?;
         master.daemon.kill();
         Ok(())
     };
-    goes_on(&kv, away, async || master.start().await).await
+    goes_on(async || open(&cluster).await, away, async || master.start().await).await
 }
 
 /// With another number, a store would find only some of the keys, and write others a second time.
@@ -55,7 +54,6 @@ async fn a_spread_store_is_opened_by_its_own_number_of_parts_alone() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_is_paused() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
-    let kv = open(&cluster).await?;
     let master = cluster.owner("{app/}").await?;
     let away = async || {
         in_step(master).await?;
@@ -66,14 +64,13 @@ async fn the_master_is_paused() -> Result<(), Failure> {
         master.daemon.resume();
         Ok(())
     };
-    goes_on(&kv, away, back).await
+    goes_on(async || open(&cluster).await, away, back).await
 }
 
 /// No connection breaks: the node that handed over ends its subscriptions, and refuses writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_gives_its_place_away() -> Result<(), Failure> {
     let cluster = Cluster::start("redis8", 1000).await?;
-    let kv = open(&cluster).await?;
     let master = cluster.owner("{app/}").await?;
     let port = master.address.port();
     let away = async || {
@@ -91,7 +88,7 @@ async fn the_master_gives_its_place_away() -> Result<(), Failure> {
         }
         Err("the master has a replica".into())
     };
-    goes_on(&kv, away, async || Ok(())).await
+    goes_on(async || open(&cluster).await, away, async || Ok(())).await
 }
 
 /// The slot is moved to another node, and the old one lives on: it ends its subscriptions without
@@ -99,7 +96,6 @@ async fn the_master_gives_its_place_away() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slot_is_moved() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
-    let kv = open(&cluster).await?;
     let from = cluster.owner("{app/}").await?;
     // The owners of slots of other nodes.
     let mut others = Vec::new();
@@ -137,7 +133,7 @@ async fn the_slot_is_moved() -> Result<(), Failure> {
         }
         Ok(())
     };
-    goes_on(&kv, away, async || Ok(())).await?;
+    goes_on(async || open(&cluster).await, away, async || Ok(())).await?;
     assert_eq!(cluster.owner("{app/}").await?.address, to.address);
     Ok(())
 }

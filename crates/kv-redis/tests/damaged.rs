@@ -164,6 +164,64 @@ async fn an_unreadable_note_hides_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A note with a number that nobody's clock has reached counts as none: a watch that took it would
+/// take all later writes for older ones. Clocks that differ a little are no reason for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_from_the_future_hides_no_later_write() -> Result<(), Failure> {
+    const DAY: u64 = 86_400_000_000;
+    let node = single("redis").await?;
+    let (kv, mut resp, meta) = (opened(&node).await?, node.resp().await?, format!("{OWN}meta"));
+    let now = kv.put("a", "1").await?.version.parts().0;
+    for (number, is_believed) in
+        [(now + DAY / 24, true), (now + 2 * DAY, false), (9_007_199_254_740_000, false)]
+    {
+        kv.put("a", "1").await?;
+        let note = resp.ask(&[b"HGET", meta.as_bytes(), b"a"]).await?.text();
+        let (_, rest) = note.split_once(' ').ok_or("a note")?;
+        let note = format!("{number} {rest}");
+        resp.ask(&[b"HSET", meta.as_bytes(), b"a", note.as_bytes()]).await?;
+        let found = kv.get("a").await?.ok_or("a")?;
+        assert_eq!(found.text(), Some("1"));
+        assert_eq!(found.version.parts().0 == number, is_believed, "{note}: {}", found.version);
+        assert_eq!(kv.list("").await?[0].version, found.version, "{note}");
+        if is_believed {
+            kv.delete("a").await?;
+            continue;
+        }
+        let (mut tree, mut key) = (kv.watch_tree("").await?, kv.watch("a").await?);
+        for watch in [&mut tree, &mut key] {
+            while watch.event().await? != WatchEvent::Synced {}
+        }
+        let written = kv.put("a", "2").if_version(found.version).await?.version;
+        assert!(written > found.version, "{written} is written after {}", found.version);
+        for watch in [&mut tree, &mut key] {
+            let event = soon("the write", watch.event()).await??;
+            assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == written), "{event:?}");
+        }
+    }
+    Ok(())
+}
+
+/// While the last number cannot be read, no note is doubted: the server's clock may have been set
+/// back since.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_stay_while_the_counter_is_damaged() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp, clock) = (opened(&node).await?, node.resp().await?, format!("{OWN}clock"));
+    // As after writes under a clock that was 34 days ahead.
+    let ahead = kv.put("a", "1").await?.version.parts().0 + 3_000_000_000_000;
+    resp.say(&format!("SET {clock} {ahead}")).await?;
+    let written = kv.put("a", "2").await?.version;
+    assert!(written.parts().0 > ahead);
+    assert_eq!(kv.get("a").await?.ok_or("a")?.version, written);
+    resp.say(&format!("SET {clock} words")).await?;
+    assert_eq!(kv.get("a").await?.ok_or("a")?.version, written);
+    corrupt("put at its version", kv.put("a", "3").if_version(written).await, &clock);
+    resp.say(&format!("SET {clock} {}", written.parts().0)).await?;
+    kv.put("a", "3").if_version(written).await?;
+    Ok(())
+}
+
 /// Somebody changed the numbers in a queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_with_numbers_that_we_never_give() -> Result<(), Failure> {

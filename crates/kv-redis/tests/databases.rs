@@ -4,9 +4,9 @@
 mod common;
 
 use common::single;
-use kv_core::{Kv, Version, Watch, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
-use std::{collections::BTreeMap, time::Duration};
+use kv_core::{Kv, WatchEvent};
+use kv_testsuite::{Failure, Mirror, failover::soon};
+use std::time::Duration;
 
 async fn both(kind: &str) -> Result<(common::Node, Kv, Kv), Failure> {
     let node = single(kind).await?;
@@ -64,23 +64,6 @@ async fn waits_are_woken_in_their_own_database() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads events until their fold equals the listing.
-async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, Version>) -> Result<(), Failure> {
-    let there: BTreeMap<_, _> =
-        kv.list("d").await?.into_iter().map(|entry| (entry.key.to_string(), entry.version)).collect();
-    soon("the fold to be the listing", async {
-        while *map != there {
-            match watch.event().await? {
-                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
-                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, Failure>(())
-    })
-    .await?
-}
-
 /// Two databases with equally many keys change places: after `adopt` the watches of both show the
 /// new contents.
 #[tokio::test(flavor = "multi_thread")]
@@ -93,16 +76,16 @@ async fn databases_that_change_places() -> Result<(), Failure> {
                 kv.put(format!("d/{of}/{n}"), of).await?;
             }
             kv.put("d/both", of).await?;
-            let (mut watch, mut map) = (kv.watch_tree("d").await?, BTreeMap::new());
-            folds(kv, &mut watch, &mut map).await?;
-            watched.push((kv, watch, map));
+            let mut mirror = Mirror::new(kv.watch_tree("d").await?);
+            mirror.comes_to(kv.list("d").await?).await?;
+            watched.push((kv, mirror));
         }
         let mut key = zero.watch("d/both").await?;
         while key.event().await? != WatchEvent::Synced {}
         node.resp().await?.say("SWAPDB 0 1").await?;
-        for (kv, watch, map) in &mut watched {
+        for (kv, mirror) in &mut watched {
             assert_eq!(kv.adopt("").await?, 0, "it is all known");
-            folds(kv, watch, map).await?;
+            mirror.comes_to(kv.list("d").await?).await?;
         }
         soon("the value of the other", async {
             while !matches!(key.event().await?, WatchEvent::Put(entry) if entry.value == "one") {}

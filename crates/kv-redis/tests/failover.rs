@@ -5,7 +5,7 @@ mod common;
 use common::{Node, Reply, in_step};
 use kv_core::{Durability, ErrorKind, WatchEvent};
 use kv_testsuite::{
-    Failure, Proxy,
+    Failure, Mirror, Proxy,
     failover::{goes_on, soon, written},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -24,7 +24,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     let kv = kv_redis::open(&format!("redis://{},{}/app/", master.address, replica.address)).await?;
     let kv = kv.with_deadline(DEADLINE);
     assert_eq!(kv.capabilities().durability, Durability::MayLose);
-    let mut watch = kv.watch_tree("d").await?;
+    let mut watch = Mirror::new(kv.watch_tree("d").await?);
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     let old = kv.put("d/k", "old").await?.version;
     soon("the replica to have it", async {
@@ -49,18 +49,7 @@ async fn what_a_failover_loses_gives_nothing_twice() -> Result<(), Failure> {
     written(&kv, "up").await?;
     let found = kv.get("d/k").await?.ok_or("the older one is there")?;
     assert_eq!((found.text(), found.version), (Some("old"), old));
-    let mut map = BTreeMap::from([("d/k".to_owned(), lost), ("d/lost".to_owned(), only_there)]);
-    soon("the watch to be at what is there", async {
-        while map != BTreeMap::from([("d/k".to_owned(), old)]) {
-            match watch.event().await? {
-                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
-                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, Failure>(())
-    })
-    .await??;
+    watch.comes_to([found]).await?;
     // A compare-and-swap from a lost version fails, and the version of a new write was never given
     // before.
     assert!(kv.put("d/k", "x").if_version(lost).await.unwrap_err().is_conflict());
@@ -222,14 +211,54 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     })
     .await??;
     let url = format!("redis-sentinel://{}/app/?master=mymaster", hosts.join(","));
-    let kv = kv_redis::open(&url).await?.with_deadline(DEADLINE);
+    let open = async || Ok(kv_redis::open(&url).await?.with_deadline(DEADLINE));
     let away = async || {
         in_step(&master).await?;
         master.daemon.kill();
         Ok(())
     };
-    goes_on(&kv, away, async || Ok(())).await?;
+    goes_on(open, away, async || Ok(())).await?;
     let e = kv_redis::open(&url.replace("mymaster", "other")).await.unwrap_err();
     assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("\"other\""), "{e}");
+    Ok(())
+}
+
+/// An operator resets the sentinel while the master is out of reach: for a while the sentinel knows
+/// no master, which says nothing of the settings of a store that is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_knows_no_master_for_a_while_is_asked_again() -> Result<(), Failure> {
+    let master = common::single("redis").await?;
+    let sentinel = Node::sentinel("redis", master.address)?;
+    sentinel.start().await?;
+    let proxy = Proxy::start(master.address).await;
+    let config = kv_redis::Config::sentinel([sentinel.address.to_string()], "mymaster").prefix("app");
+    let config = config.reached(master.address.to_string(), proxy.address().to_string());
+    let kv = config.open().await?.with_deadline(DEADLINE);
+    let mut watch = kv.watch_tree("d").await?;
+    assert_eq!(soon("what is there", watch.event()).await??, WatchEvent::Synced);
+    proxy.cut().await;
+    let done = Reply::Text(b"OK".into());
+    assert_eq!(sentinel.resp().await?.say("SENTINEL REMOVE mymaster").await?, done);
+    let e = kv.get("d/k").await.unwrap_err();
+    assert!(e.is_transient() && e.to_string().contains("knows no master"), "{e}");
+    let mut wait = tokio::spawn(kv.new_lock("l").ttl(Duration::from_secs(60)).acquire());
+    let early = tokio::time::timeout(DEADLINE, &mut wait).await;
+    assert!(early.is_err(), "the wait ended: {early:?}");
+    let (ip, port) = (master.address.ip(), master.address.port());
+    let again = format!("SENTINEL MONITOR mymaster {ip} {port} 2");
+    assert_eq!(sentinel.resp().await?.say(&again).await?, done);
+    proxy.heal().await;
+    let guard = soon("the lock", wait).await???;
+    let version = kv.put("d/k", "v").fenced(&guard).await?.version;
+    soon("the watch to go on", async {
+        loop {
+            match watch.event().await? {
+                WatchEvent::Put(entry) if entry.version == version => return Ok::<_, kv_core::Error>(()),
+                _ => {}
+            }
+        }
+    })
+    .await??;
+    assert!(guard.release().await?);
     Ok(())
 }

@@ -94,6 +94,39 @@ async fn a_large_lease_keeps_nobody_waiting() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A transaction counts all that it puts under a lease; what is there already is put anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_takes_as_many_keys_as_it_can_carry_and_no_more() -> Result<(), Failure> {
+    const MOST: i64 = 200_000;
+    let node = single("redis").await?;
+    let mut resp = node.resp().await?;
+    let kv = kv_redis::open(&format!("redis://{}/most/", node.address)).await?;
+    let kv = kv.with_deadline(Duration::from_secs(60));
+    let lease = kv.lease(Duration::from_secs(600)).await?;
+    kv.put("there", "").lease(&lease).await?;
+    // The server adds names, of which there are no keys, until two more have room.
+    let name = resp.say("KEYS most/.kv/lease/*").await?.list().remove(0).text();
+    let fill = "for n = 2, tonumber(ARGV[1]) do redis.call('SADD', KEYS[1], 'x' .. n) end \
+                return redis.call('SCARD', KEYS[1])";
+    let count = (MOST - 2).to_string();
+    let filled = resp.ask(&[b"EVAL", fill.as_bytes(), b"1", name.as_bytes(), count.as_bytes()]).await?;
+    assert_eq!(filled, Reply::Number(MOST - 1), "it has an empty name besides its keys");
+
+    let put = |keys: [&str; 3]| {
+        keys.iter().fold(kv.transact(), |steps, key| steps.then(kv.put(*key, "").lease(&lease))).into_future()
+    };
+    let e = put(["a", "b", "c"]).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::TooLarge, "{e}");
+    assert!(!kv.exists("a").await?, "nothing was written");
+    assert!(put(["a", "b", "there"]).await?.is_committed());
+    let e = kv.put("c", "").lease(&lease).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::TooLarge, "{e}");
+    kv.put("there", "again").lease(&lease).await?;
+    assert!(lease.revoke().await?);
+    assert!(!kv.exists("a").await? && !kv.exists("there").await?);
+    Ok(())
+}
+
 /// The server does a request, and its answer is lost: what the repeat finds does not answer for
 /// the first attempt.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Reply, Resp, single};
 use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Failure, failover::soon, rights};
+use kv_testsuite::{Failure, Mirror, failover::soon, rights};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -70,7 +70,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
         (kv.lease(long).await?, kv.new_lock(format!("held {command}")).ttl(long).acquire().await?);
     kv.put("d/leased", "1").lease(&lease).await?;
     resp.say("SET mine/d/foreign 1").await?;
-    let (mut watch, mut map) = (admin.watch_tree("d").await?, BTreeMap::new());
+    let mut mirror = Mirror::new(admin.watch_tree("d").await?);
     let mut holder = admin.lock_holder(format!("held {command}")).watch().await?;
     while holder.event().await? != WatchEvent::Synced {}
     resp.say(&format!("ACL SETUSER me -{command}")).await?;
@@ -110,20 +110,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
     let e = kv.watch_tree("").await?.event().await.err();
     assert!(e.as_ref().is_none_or(|e| e.kind() == ErrorKind::PermissionDenied), "{e:?}");
 
-    let there: BTreeMap<_, _> =
-        admin.list("d").await?.into_iter().map(|e| (e.key.to_string(), e.version)).collect();
-    soon("the fold to be the listing", async {
-        while map != there {
-            match watch.event().await? {
-                WatchEvent::Put(entry) => drop(map.insert(entry.key.to_string(), entry.version)),
-                WatchEvent::Delete { key, .. } => drop(map.remove(key.as_str())),
-                WatchEvent::Synced => {}
-            }
-        }
-        Ok::<_, Failure>(())
-    })
-    .await
-    .map_err(|e| format!("{e}: told {map:?}, there is {there:?}"))??;
+    mirror.comes_to(admin.list("d").await?).await?;
     resp.say(&format!("ACL SETUSER me +{command}")).await?;
     kv.put("d/again", "1").await?;
     Ok(refused)

@@ -7,7 +7,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Kv, Result, Secret, StoreUrl, Tls,
-    backend::{self, Clock, login, with_port},
+    backend::{self, Clock, addresses, login, opening},
     driver::Deadline,
 };
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Config {
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<ZooKeeper> {
         // In a box: it is large, and would be a part of whatever waits for the store.
-        Box::pin(self.connect()).await.map_err(in_open)
+        opening("zookeeper", Box::pin(self.connect())).await
     }
 
     async fn connect(self) -> Result<ZooKeeper> {
@@ -141,11 +141,7 @@ impl Config {
         let acl = self.acls()?;
         let certificates = Certificates::new(self.tls)?;
         let names = Names::new(&self.prefix)?;
-        let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, PORT)).collect();
-        if hosts.is_empty() {
-            let why = "no host is given; a URL looks like zookeeper://host:2181/prefix";
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
+        let hosts = addresses(&self.endpoints, "zookeeper", PORT)?;
         for host in &hosts {
             let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty()).map(|(_, port)| port);
             if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0)
@@ -222,11 +218,6 @@ impl Config {
         }
         Ok(acls)
     }
-}
-
-/// Adds to an error that it comes from opening a store of this backend.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "zookeeper", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

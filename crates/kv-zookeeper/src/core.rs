@@ -14,7 +14,6 @@ use crate::{
     },
     lease::expiring::Expiring,
     names::Names,
-    watch::feed::Feed,
     write::known::{Directories, Known},
 };
 use kv_core::{
@@ -45,8 +44,6 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) limits: Limits,
-    pub(crate) feed: Feed,
-    pub(crate) known: Arc<Known>,
     pub(crate) directories: Directories,
     /// Set once the nodes that count creations are there.
     pub(crate) is_prepared: AtomicBool,
@@ -69,8 +66,7 @@ impl Core {
         deadline: Deadline,
     ) -> Result<Arc<Self>> {
         let (found, limits) = any(&options, deadline).await?;
-        let (feed, known) = (Feed::new(names.clone()), Arc::<Known>::default());
-        let client = Client::new(options, &feed, &known);
+        let client = Client::new(options, names.clone());
         client.link(deadline).await?;
         let asks = [Ask::Data(names.slot_node(0))];
         let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
@@ -89,14 +85,17 @@ impl Core {
             clock,
             capabilities,
             limits,
-            feed,
-            known,
             directories: Directories::default(),
             is_prepared: AtomicBool::new(is_prepared),
             expiring: Expiring::default(),
             leases: Mutex::default(),
             tasks: Tasks::default(),
         }))
+    }
+
+    /// Returns what is known of nodes by the connection of this runtime.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        self.client.known()
     }
 
     /// Gives back locks and leases that are left, and ends all sessions:

@@ -102,11 +102,12 @@
 //!
 //! # Connections
 //! A handle has one session for calls and watches, one for each lease, one for the locks of each
-//! TTL, and, for a tenth of the TTL, one for the puts of each TTL; each is a connection. A server
-//! takes 60 of them from one address unless its `maxClientCnxns` says otherwise, those of other
-//! handles and processes there included, and ends further ones without an answer: `open` and
-//! `lease` then fail with [`Unavailable`](kv_core::ErrorKind::Unavailable) and an error that names
-//! the setting. Put keys that live and die together under one lease, and give locks one TTL.
+//! TTL, and, for a tenth of the TTL, one for the puts of each TTL; each is a connection. A program
+//! with several runtimes has them in each that uses the handle. A server takes 60 of them from one
+//! address unless its `maxClientCnxns` says otherwise, those of other handles and processes there
+//! included, and ends further ones without an answer: `open` and `lease` then fail with
+//! [`Unavailable`](kv_core::ErrorKind::Unavailable) and an error that names the setting. Put keys
+//! that live and die together under one lease, and give locks one TTL.
 //!
 //! Idle connections are pinged, a few times in two seconds or in two fifths of a short TTL, which
 //! is also how soon a frozen link is noticed; only an answer of the quorum renews a lock or a
@@ -115,11 +116,11 @@
 //! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown), and never sent again. Before a session
 //! is resumed, one more connection, ended at once, asks the member how much time it grants.
 //!
-//! The connection lives in the runtime in which the store was opened, and those of locks and
-//! leases live where these were asked for. When that runtime ends, the next call or watch in
-//! another one has the connection made anew; earlier locks and leases are lost, and say so at
-//! once. While a runtime stands still nothing is renewed. A connection that ended meanwhile is
-//! seen to have ended before a write is sent.
+//! Each runtime that uses the store has a connection of its own, and those of locks, leases and
+//! puts with a TTL live where these were asked for. So a runtime that ends or stands still holds up
+//! no other. Locks and leases are lost when their runtime ends, and say so at once; a watch goes on
+//! in whichever runtime reads it. While a runtime stands still nothing is renewed there. A
+//! connection that ended meanwhile is seen to have ended before a write is sent.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -143,7 +144,7 @@ mod write;
 pub use config::Config;
 pub use store::ZooKeeper;
 
-use kv_core::{Kv, Result, StoreUrl};
+use kv_core::{Kv, Result, StoreUrl, backend::in_open};
 use std::future::Future;
 
 /// Opens the store at `zookeeper://[USER:PASSWORD@]HOST[:PORT][,HOST…]/PREFIX?PARAMETERS`. The
@@ -154,7 +155,7 @@ use std::future::Future;
 /// Those of [`Config::open`], and [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for a
 /// text that is no URL, for another scheme and for unknown parameters.
 pub async fn open(url: &str) -> Result<Kv> {
-    from_url(StoreUrl::parse(url).map_err(config::in_open)?).await.map(Kv::new)
+    from_url(StoreUrl::parse(url).map_err(in_open("zookeeper"))?).await.map(Kv::new)
 }
 
 /// Does the same for a [`Registry`](kv_core::Registry): `registry.with("zookeeper",
@@ -163,6 +164,6 @@ pub async fn open(url: &str) -> Result<Kv> {
 /// # Errors
 /// Those of [`open`].
 pub fn from_url(url: StoreUrl) -> impl Future<Output = Result<ZooKeeper>> + Send + 'static {
-    let config = Config::from_url(url).map_err(config::in_open);
+    let config = Config::from_url(url).map_err(in_open("zookeeper"));
     async move { config?.build().await }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Node, Setup, nodes, single, start};
 use kv_core::ErrorKind;
-use kv_testsuite::{Failure, Proxy, process::run};
+use kv_testsuite::{Failure, Proxy, own, process::run};
 use kv_zookeeper::Config;
 use std::time::{Duration, Instant};
 use tokio::{
@@ -174,6 +174,35 @@ async fn a_session_is_not_given_to_a_member_that_grants_it_less() -> Result<(), 
     Ok(())
 }
 
+/// The settings of members are changed one by one. Calls say that another time may do, and whoever
+/// waits for a lock waits until its session is granted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_grants_for_a_while_is_asked_for_again() -> Result<(), Failure> {
+    let (node, long) = (single("zookeeper").await?, Duration::from_secs(40));
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/while/", node.address)).await?;
+    node.daemon.stop();
+    node.grants_at_most(Duration::from_secs(4))?;
+    node.start().await?;
+    for e in [
+        kv.lease(long).await.err(),
+        kv.put("k", "v").ttl(long).await.err(),
+        kv.new_lock("l").ttl(long).try_acquire().await.err(),
+    ] {
+        let e = e.ok_or("it was granted")?;
+        assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+        assert!(e.to_string().contains("`maxSessionTimeout`"), "{e}");
+    }
+    let mut wait = tokio::spawn(kv.new_lock("l").ttl(long).acquire());
+    let early = timeout(Duration::from_secs(2), &mut wait).await;
+    assert!(early.is_err(), "the wait ended: {early:?}");
+    node.daemon.stop();
+    node.grants_at_most(Duration::from_secs(60))?;
+    node.start().await?;
+    let guard = timeout(SOON, wait).await???;
+    assert!(guard.is_held() && guard.release().await?);
+    Ok(kv.close().await?)
+}
+
 /// A member without a quorum may serve reads to clients that ask for it. Ours does not: the
 /// answers may be old.
 #[tokio::test(flavor = "multi_thread")]
@@ -181,12 +210,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
     let mut setup = Setup::new("zookeeper");
     setup.flags.push_str(" -Dreadonlymode.enabled=true");
     let nodes = nodes(&setup, 3)?;
-    for node in &nodes {
-        node.daemon.spawn()?;
-    }
-    for node in &nodes {
-        node.ready().await?;
-    }
+    own::start(&nodes).await?;
     let hosts: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
     let kv = Config::new(hosts.clone()).prefix("ro").open().await?;
     kv.put("k", "v").await?;
@@ -209,12 +233,7 @@ async fn a_member_that_serves_reads_alone_is_waited_for() -> Result<(), Failure>
         let e = e.ok_or("it has no quorum")?;
         assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{e}");
     }
-    for node in &nodes[1..] {
-        node.daemon.spawn()?;
-    }
-    for node in &nodes {
-        node.ready().await?;
-    }
+    own::start(&nodes).await?;
     let told = async {
         loop {
             match kv.put("after", "v").await {

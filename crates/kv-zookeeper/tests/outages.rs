@@ -5,8 +5,8 @@ mod common;
 
 use common::{Node, single};
 use kv_core::{Kv, Version, WatchEvent};
-use kv_testsuite::{Failure, Proxy};
-use std::{collections::BTreeMap, time::Duration};
+use kv_testsuite::{Failure, Mirror, Proxy};
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -27,21 +27,18 @@ async fn written(kv: &Kv, key: &str, value: String) -> Result<Version, Failure> 
     }
 }
 
-/// Folds the events until this key is at this version.
-async fn follow(
-    watch: &mut kv_core::Watch,
-    mirror: &mut BTreeMap<String, Version>,
-    until: (&str, Version),
-) -> Result<(), Failure> {
+/// Reads events until this key is at this version.
+async fn follow(mirror: &mut Mirror, until: (&str, Version)) -> Result<(), Failure> {
     let reading = async {
-        while mirror.get(until.0) != Some(&until.1) {
-            match watch.event().await? {
+        while mirror.entries.get(until.0).map(|entry| entry.version) != Some(until.1) {
+            let before = mirror.entries.clone();
+            match mirror.event().await? {
                 WatchEvent::Put(entry) => {
-                    let before = mirror.insert(entry.key.to_string(), entry.version);
-                    assert!(before.is_none_or(|before| before < entry.version), "versions go up");
+                    let before = before.get(entry.key.as_str());
+                    assert!(before.is_none_or(|before| before.version < entry.version), "versions go up");
                 }
                 WatchEvent::Delete { key, .. } => {
-                    assert!(mirror.remove(key.as_str()).is_some(), "{key} was told before it went");
+                    assert!(before.contains_key(key.as_str()), "{key} was told before it went");
                 }
                 WatchEvent::Synced => {}
             }
@@ -49,10 +46,6 @@ async fn follow(
         Ok::<_, Failure>(())
     };
     timeout(SOON, reading).await?
-}
-
-async fn listed(kv: &Kv) -> Result<BTreeMap<String, Version>, Failure> {
-    Ok(kv.list("").await?.into_iter().map(|entry| (entry.key.to_string(), entry.version)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,8 +59,8 @@ async fn restarts_lose_no_event_no_lease_and_no_lock() -> Result<(), Failure> {
         let lease = kv.lease(Duration::from_secs(20)).await?;
         let leased = kv.put("leased", "").lease(&lease).await?.version;
         let guard = kv.new_lock("l").ttl(Duration::from_secs(20)).acquire().await?;
-        let (mut watch, mut mirror) = (kv.watch_tree("").await?, BTreeMap::new());
-        follow(&mut watch, &mut mirror, ("leased", leased)).await?;
+        let mut mirror = Mirror::new(kv.watch_tree("").await?);
+        follow(&mut mirror, ("leased", leased)).await?;
         for round in 0..3 {
             if round == 1 {
                 node.daemon.stop()
@@ -84,22 +77,10 @@ async fn restarts_lose_no_event_no_lease_and_no_lock() -> Result<(), Failure> {
                 .await?;
             }
             let last = written(&other, "last", round.to_string()).await?;
-            follow(&mut watch, &mut mirror, ("last", last)).await?;
+            follow(&mut mirror, ("last", last)).await?;
             // After an outage deletions are told behind puts.
-            let listed = listed(&other).await?;
-            let told = async {
-                while mirror != listed {
-                    match watch.event().await? {
-                        WatchEvent::Put(entry) => drop(mirror.insert(entry.key.to_string(), entry.version)),
-                        WatchEvent::Delete { key, .. } => drop(mirror.remove(key.as_str())),
-                        WatchEvent::Synced => {}
-                    }
-                }
-                Ok::<_, Failure>(())
-            };
-            if timeout(SOON, told).await.is_err() {
-                assert_eq!(mirror, listed, "round {round} on {kind}");
-            }
+            let told = mirror.comes_to(other.list("").await?).await;
+            told.map_err(|e| format!("round {round} on {kind}: {e}"))?;
             assert!(lease.is_held() && guard.is_held(), "round {round} on {kind}");
             assert!(other.exists("leased").await?);
             assert!(other.new_lock("l").try_acquire().await?.is_none(), "two hold the lock");
@@ -122,8 +103,8 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let kept = kv.new_lock("long").ttl(long).acquire().await?;
     let lease = kv.lease(short).await?;
     let leased = kv.put("leased", "").lease(&lease).await?.version;
-    let (mut watch, mut mirror) = (kv.watch_tree("").await?, BTreeMap::new());
-    follow(&mut watch, &mut mirror, ("leased", leased)).await?;
+    let mut mirror = Mirror::new(kv.watch_tree("").await?);
+    follow(&mut mirror, ("leased", leased)).await?;
     node.daemon.pause();
     let paused = Instant::now();
     // The owner knows by its own clock, although it hears nothing.
@@ -134,7 +115,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     tokio::time::sleep_until(paused + Duration::from_secs(30)).await;
     node.daemon.resume();
     let last = written(&other, "last", "after".into()).await?;
-    follow(&mut watch, &mut mirror, ("last", last)).await?;
+    follow(&mut mirror, ("last", last)).await?;
     assert!(!lease.is_held());
     // Its time was over while the server slept; the server ends it as soon as it looks for ended
     // sessions.

@@ -3,77 +3,51 @@
 mod common;
 
 use common::{Node, Setup, hosts};
-use kv_core::{Kv, Linearizable};
+use kv_core::Linearizable;
 use kv_testsuite::{
     Failure,
     failover::{soon, written},
-    network::{Network, inside},
-    partition::Cluster,
+    network::Network,
+    partition::{Apart, apart},
 };
 use std::time::{Duration, Instant};
 
-/// Starts members on hosts of their own, and returns when they serve.
-async fn started(setup: &Setup, network: &Network) -> Result<Vec<Node>, Failure> {
-    let nodes = hosts(setup, network, 3)?;
-    nodes.iter().try_for_each(|node| node.daemon.spawn())?;
-    for node in &nodes {
-        node.ready().await?;
-    }
-    Ok(nodes)
-}
-
-fn cluster<'a>(
-    network: &'a Network,
-    nodes: &[Node],
-) -> Cluster<'a, impl AsyncFn(String) -> kv_core::Result<Kv> + use<>> {
-    let members = nodes.iter().map(|node| (node.address.to_string(), node.address));
-    Cluster::new(network, members, async |hosts: String| {
-        kv_zookeeper::open(&format!("zookeeper://{hosts}/cluster/")).await
-    })
+fn three(network: &Network) -> Result<Vec<Node>, Failure> {
+    hosts(&Setup::new("zookeeper"), network, 3)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
 async fn the_leader_is_cut_off_from_its_peers() -> Result<(), Failure> {
-    if !inside("the_leader_is_cut_off_from_its_peers")? {
-        return Ok(());
-    }
-    let network = Network::of(3)?;
-    let nodes = started(&Setup::new("zookeeper"), &network).await?;
-    cluster(&network, &nodes).goes_on().await
+    apart("the_leader_is_cut_off_from_its_peers", three, Apart::goes_on).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
 async fn a_lock_by_a_leader_without_followers_is_lost_in_time() -> Result<(), Failure> {
-    if !inside("a_lock_by_a_leader_without_followers_is_lost_in_time")? {
-        return Ok(());
-    }
-    let network = Network::of(3)?;
-    let nodes = started(&Setup::new("zookeeper"), &network).await?;
-    cluster(&network, &nodes).loses_in_time().await
+    apart("a_lock_by_a_leader_without_followers_is_lost_in_time", three, Apart::loses_in_time).await
 }
 
 /// A leader takes itself for one as long as its `syncLimit`: its answers meanwhile prove nothing.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes network namespaces: needs root, or the right to make user namespaces"]
 async fn a_leader_without_followers_proves_nothing() -> Result<(), Failure> {
-    if !inside("a_leader_without_followers_proves_nothing")? {
-        return Ok(());
-    }
-    let network = Network::of(3)?;
     let believes = ["tickTime=500", "syncLimit=40"].map(str::to_owned);
     let setup = Setup { more: believes.into(), ..Setup::new("zookeeper") };
-    let nodes = started(&setup, &network).await?;
-    let cluster = cluster(&network, &nodes);
-    let (leads, _) = cluster.leader().await?;
+    let members = |network: &Network| hosts(&setup, network, 3);
+    apart("a_leader_without_followers_proves_nothing", members, proves_nothing).await
+}
+
+async fn proves_nothing(apart: Apart<Node>) -> Result<(), Failure> {
+    let cluster = apart.cluster();
+    let [leads, ..] = cluster.leader().await?;
     let kv = cluster.open(&[leads]).await?;
     assert_eq!(kv.capabilities().linearizable, Linearizable::Always);
     kv.put("k", "v").await?;
     let ttl = Duration::from_secs(4);
     let (guard, lease) = (kv.new_lock("l").ttl(ttl).acquire().await?, kv.lease(ttl).await?);
 
-    cluster.cut_off(leads)?;
+    apart.cut_off(leads)?;
     let cut = Instant::now();
     assert!(kv.get("k").stale().await?.is_some(), "it serves");
     let lost = async {
@@ -94,8 +68,8 @@ async fn a_leader_without_followers_proves_nothing() -> Result<(), Failure> {
     assert!(failed.iter().flatten().filter(|e| e.is_transient()).count() == 4, "each read: {failed:?}");
     // The last sign of life that counts began before the cut.
     assert!(lost < ttl + Duration::from_secs(1), "lost {lost:?} after the cut");
-    assert_eq!(nodes[leads].mode().await?, "leader", "it still believes in itself");
+    assert_eq!(cluster.members()[leads].mode().await?, "leader", "it still believes in itself");
 
-    cluster.join(leads)?;
+    apart.join(leads)?;
     written(&kv, "k").await
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Setup, nodes};
-use kv_testsuite::{Failure, Proxy};
+use kv_testsuite::{Failure, Proxy, own};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::copy_bidirectional,
@@ -41,12 +41,7 @@ async fn name(leads_to: watch::Receiver<SocketAddr>) -> Result<SocketAddr, Failu
 async fn a_session_is_not_given_to_whomever_a_name_leads_to_now() -> Result<(), Failure> {
     let nodes = nodes(&Setup::new("zookeeper"), 2)?;
     nodes[1].grants_at_most(Duration::from_secs(4))?;
-    for node in &nodes {
-        node.daemon.spawn()?;
-    }
-    for node in &nodes {
-        node.ready().await?;
-    }
+    own::start(&nodes).await?;
     let less = Proxy::start(nodes[1].address).await;
     for round in 0..10 {
         let (leads, leads_to) = watch::channel(nodes[0].address);

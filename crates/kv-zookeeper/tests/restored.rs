@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Node, single};
-use kv_core::{ErrorKind, Kv, Watch, WatchEvent};
-use kv_testsuite::Failure;
-use std::{collections::BTreeMap, time::Duration};
+use kv_core::{ErrorKind, Kv};
+use kv_testsuite::{Failure, Mirror, Server};
+use std::time::Duration;
 use tokio::time::timeout;
 use zookeeper_client::Client;
 
@@ -13,37 +13,6 @@ const SOON: Duration = Duration::from_secs(30);
 
 async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_zookeeper::open(&format!("zookeeper://{}/back/", node.address)).await?)
-}
-
-/// The fold of a watch's events: keys and values.
-struct Fold(Watch, BTreeMap<String, String>);
-
-impl Fold {
-    fn new(watch: Watch) -> Self {
-        Self(watch, BTreeMap::new())
-    }
-
-    /// Reads events until the fold is this.
-    async fn until(&mut self, wanted: &[(&str, &str)]) -> Result<(), Failure> {
-        let wanted: BTreeMap<_, _> =
-            wanted.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let reading = async {
-            while self.1 != wanted {
-                match self.0.event().await? {
-                    WatchEvent::Put(e) => {
-                        self.1.insert(e.key.to_string(), String::from_utf8_lossy(&e.value).into_owned());
-                    }
-                    WatchEvent::Delete { key, .. } => drop(self.1.remove(key.as_str())),
-                    WatchEvent::Synced => {}
-                }
-            }
-            Ok::<_, Failure>(())
-        };
-        if let Ok(read) = timeout(SOON, reading).await {
-            return read;
-        }
-        Err(format!("the watch came to {:?}, not to {wanted:?}", self.1).into())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,11 +23,10 @@ async fn a_watch_arrives_at_what_is_there() -> Result<(), Failure> {
         for key in ["c/a", "c/b", "c/old"] {
             other.put(key, "1").await?;
         }
-        node.daemon.stop();
-        let copy = node.save()?;
-        node.start().await?;
-        let (mut tree, mut key) = (Fold::new(kv.watch_tree("c").await?), Fold::new(kv.watch("c/b").await?));
-        let mut holder = Fold::new(kv.lock_holder("l").watch().await?);
+        assert!(node.save().await);
+        let (mut tree, mut key) =
+            (Mirror::new(kv.watch_tree("c").await?), Mirror::new(kv.watch("c/b").await?));
+        let mut holder = Mirror::new(kv.lock_holder("l").watch().await?);
         for n in 2..60 {
             other.put("c/a", n.to_string()).await?;
             other.put("c/b", n.to_string()).await?;
@@ -66,25 +34,23 @@ async fn a_watch_arrives_at_what_is_there() -> Result<(), Failure> {
         other.delete("c/old").await?;
         other.put("c/new", "1").await?;
         let guard = other.new_lock("l").ttl(Duration::from_secs(5)).value("me").acquire().await?;
-        tree.until(&[("c/a", "59"), ("c/b", "59"), ("c/new", "1")]).await?;
-        key.until(&[("c/b", "59")]).await?;
-        holder.until(&[("l", "me")]).await?;
+        tree.shows(&[("c/a", "59"), ("c/b", "59"), ("c/new", "1")]).await?;
+        key.shows(&[("c/b", "59")]).await?;
+        holder.shows(&[("l", "me")]).await?;
 
-        node.daemon.stop();
-        node.restore(&copy)?;
-        node.start().await?;
-        tree.until(&[("c/a", "1"), ("c/b", "1"), ("c/old", "1")]).await?;
-        key.until(&[("c/b", "1")]).await?;
-        holder.until(&[]).await?;
+        node.restore_saved().await;
+        tree.shows(&[("c/a", "1"), ("c/b", "1"), ("c/old", "1")]).await?;
+        key.shows(&[("c/b", "1")]).await?;
+        holder.shows(&[]).await?;
         timeout(SOON, guard.lost()).await?;
         assert!(!guard.is_held());
         for key in ["c/a", "c/b", "c/fresh"] {
             other.put(key, "after").await?;
         }
-        tree.until(&[("c/a", "after"), ("c/b", "after"), ("c/fresh", "after"), ("c/old", "1")]).await?;
-        key.until(&[("c/b", "after")]).await?;
+        tree.shows(&[("c/a", "after"), ("c/b", "after"), ("c/fresh", "after"), ("c/old", "1")]).await?;
+        key.shows(&[("c/b", "after")]).await?;
         let next = timeout(SOON, kv.new_lock("l").value("next").acquire()).await??;
-        holder.until(&[("l", "next")]).await?;
+        holder.shows(&[("l", "next")]).await?;
         assert!(other.put("c/a", "late").fenced(&guard).await.is_err(), "the old holder writes no more");
         assert!(next.release().await?);
         kv.close().await?;
@@ -102,17 +68,13 @@ async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
     for key in ["k", "there"] {
         kv.put(key, "before").await?;
     }
-    node.daemon.stop();
-    let copy = node.save()?;
-    node.start().await?;
+    assert!(node.save().await);
     // These writes bring the server's counter well beyond its value after the new beginning.
     for n in 0..50 {
         kv.put("there", n.to_string()).await?;
     }
     let seen = kv.put("k", "mine").await?.version;
-    node.daemon.stop();
-    node.restore(&copy)?;
-    node.start().await?;
+    node.restore_saved().await;
     let tool = Client::connect(&node.address.to_string()).await?;
     let first = tool.set_data("/back/k", b"theirs", None).await?;
     // The data version and the count of creations are those that were seen.
@@ -141,24 +103,21 @@ async fn a_version_that_was_never_does_not_match() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_server_is_written_and_watched_on() -> Result<(), Failure> {
     let node = single("zookeeper").await?;
-    node.daemon.stop();
-    let nothing = node.save()?;
-    node.start().await?;
+    assert!(node.save().await);
     let kv = open(&node).await?;
     kv.put("d/e/a", "1").await?;
     let seen = kv.put("d/e/b", "1").await?.version;
-    let mut tree = Fold::new(kv.watch_tree("").await?);
-    tree.until(&[("d/e/a", "1"), ("d/e/b", "1")]).await?;
+    let mut tree = Mirror::new(kv.watch_tree("").await?);
+    tree.shows(&[("d/e/a", "1"), ("d/e/b", "1")]).await?;
     node.daemon.kill();
-    node.restore(&nothing)?;
-    node.start().await?;
-    tree.until(&[]).await?;
+    node.restore_saved().await;
+    tree.shows(&[]).await?;
     let e = kv.atomic_put("d/e/b", "2", seen).await.err().ok_or("it is gone")?;
     assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
     kv.put("d/e/b", "after").await?;
     kv.put("d/f", "").ttl(Duration::from_secs(5)).await?;
     assert_eq!(kv.get("d/f").await?.ok_or("it was put")?.text(), Some(""));
-    tree.until(&[("d/e/b", "after"), ("d/f", "")]).await?;
+    tree.shows(&[("d/e/b", "after"), ("d/f", "")]).await?;
     assert!(kv.new_lock("l").acquire().await?.release().await?);
     Ok(kv.close().await?)
 }

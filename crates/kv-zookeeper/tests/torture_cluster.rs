@@ -6,62 +6,21 @@ mod common;
 use common::{Node, Setup, hosts, suite::nothing_is_left};
 use kv_core::{Kv, driver::async_trait};
 use kv_testsuite::{
-    Failure, Harness, Proxy, Server, Troubles,
-    ensemble::{Ensemble, Member},
-    network::Network,
-    process::Daemon,
+    Failure, Harness, Proxy, Server, Troubles, cluster::Member, ensemble::Ensemble, network::Network,
 };
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
-use tokio::time::{sleep, timeout};
-use zookeeper_client::Client;
 
 const MEMBERS: u8 = 3;
-/// The time that members may take to find each other.
-const SOON: Duration = Duration::from_secs(90);
 
 fn main() {
     kv_testsuite::network::enter();
     kv_testsuite::torture::main(Cluster::start, |url| async move { kv_zookeeper::open(&url).await })
-}
-
-#[async_trait]
-impl Member for Node {
-    fn daemon(&self) -> &Daemon {
-        &self.daemon
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    async fn leads(&self) -> bool {
-        self.mode().await.is_ok_and(|mode| mode == "leader")
-    }
-
-    /// Waits until it serves as one of the quorum: a session begins by a write, whichever member
-    /// is asked for it.
-    async fn serves(&self, _: &[Self]) -> Result<(), Failure> {
-        let address = self.address.to_string();
-        let session = async {
-            while !matches!(timeout(Duration::from_secs(2), Client::connect(&address)).await, Ok(Ok(_))) {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(SOON, session).await.is_err() {
-            let mode = self.mode().await;
-            let log = self.log();
-            return Err(format!("{address} takes no session, in the mode {mode:?}; its log:\n{log}").into());
-        }
-        Ok(())
-    }
 }
 
 /// The ensemble. Its clients begin at its members in turn.
@@ -87,11 +46,6 @@ impl Cluster {
     }
 }
 
-fn url(members: &[SocketAddr], prefix: &str) -> String {
-    let members: Vec<_> = members.iter().map(ToString::to_string).collect();
-    format!("zookeeper://{}/{prefix}", members.join(","))
-}
-
 #[async_trait]
 impl Harness for Cluster {
     fn name(&self) -> String {
@@ -99,7 +53,7 @@ impl Harness for Cluster {
     }
 
     async fn open(&self, prefix: &str) -> kv_core::Result<Kv> {
-        kv_zookeeper::open(&url(&self.members(), prefix)).await
+        kv_zookeeper::open(&Node::url(&self.members(), prefix)).await
     }
 
     /// Opens a store through the proxy, with direct ways to members beside it: strokes at the link
@@ -109,7 +63,7 @@ impl Harness for Cluster {
         // The member behind the proxy is another one each time, and may be among these.
         members.truncate(2);
         members.insert(0, proxy.address());
-        Some(kv_zookeeper::open(&url(&members, prefix)).await)
+        Some(kv_zookeeper::open(&Node::url(&members, prefix)).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -125,7 +79,7 @@ impl Harness for Cluster {
     }
 
     fn url(&self, prefix: &str) -> Option<String> {
-        Some(url(&self.members(), prefix))
+        Some(Node::url(&self.members(), prefix))
     }
 
     async fn open_url(&self, url: &str) -> Option<kv_core::Result<Kv>> {
@@ -136,8 +90,6 @@ impl Harness for Cluster {
 /// Checks that no member has anything of ours left when the last round has ended.
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.ensemble.members().iter().for_each(nothing_is_left);
-        }
+        self.ensemble.members().iter().for_each(nothing_is_left);
     }
 }

@@ -1,10 +1,10 @@
-//! Nodes of locks that clients may not read, of which servers since 3.8.4 and 3.9.2 send no
+//! Nodes that clients may not read. Of such a node itself servers since 3.8.4 and 3.9.2 send no
 //! events.
 
 mod common;
 
 use common::{Node, single};
-use kv_core::Kv;
+use kv_core::{Kv, Watch, WatchEvent};
 use kv_testsuite::Failure;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -26,14 +26,20 @@ async fn watched(node: &Node, times: u64) -> Result<(), Failure> {
     timeout(SOON, watched).await?
 }
 
+/// Takes away the right to read a node.
+async fn unreadable(tool: &Client, path: &str) -> Result<(), Failure> {
+    let rights = Permission::CREATE | Permission::DELETE | Permission::WRITE | Permission::ADMIN;
+    tool.set_acl(path, &[Acl::new(rights, AuthId::anyone())], None).await?;
+    Ok(())
+}
+
 /// Takes away the right to read the holder's node, and returns the path of the node.
 async fn hide(tool: &Client, token: u64) -> Result<String, Failure> {
     for name in tool.list_children(LINE).await? {
         let path = format!("{LINE}/{name}");
         let stat = tool.check_stat(&path).await?.ok_or("it is there")?;
         if u64::try_from(stat.czxid)? == token {
-            let rights = Permission::CREATE | Permission::DELETE | Permission::WRITE | Permission::ADMIN;
-            tool.set_acl(&path, &[Acl::new(rights, AuthId::anyone())], None).await?;
+            unreadable(tool, &path).await?;
             return Ok(path);
         }
     }
@@ -67,4 +73,30 @@ async fn a_holder_whose_node_is_deleted_unread_hears_of_it() -> Result<(), Failu
     timeout(SOON, guard.lost()).await.map_err(|_| "it believes that it holds the lock")?;
     assert!(!guard.is_held());
     Ok(kv.close().await?)
+}
+
+/// The zxid of a deletion is in the stat of the parent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_of_a_key_is_listed_by_its_watches_alone() -> Result<(), Failure> {
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = single(kind).await?;
+        let (kv, tool) = (open(&node).await?, Client::connect(&node.address.to_string()).await?);
+        kv.put("d/k", "v").await?;
+        let (mut key, mut other) = (kv.watch("d/k").await?, kv.watch_tree("e").await?);
+        let next = async |watch: &mut Watch| Ok::<_, Failure>(timeout(SOON, watch.event()).await??);
+        while next(&mut key).await? != WatchEvent::Synced {}
+        while next(&mut other).await? != WatchEvent::Synced {}
+        unreadable(&tool, "/unread/d").await?;
+        tool.delete("/unread/d/k", None).await?;
+        let event = next(&mut key).await?;
+        assert!(matches!(&event, WatchEvent::Delete { key, .. } if key.as_str() == "d/k"), "{event:?}");
+        for name in ["e/x", "e/y"] {
+            kv.put(name, "v").await?;
+            // A watch that lists again says so by another `Synced`.
+            let event = next(&mut other).await?;
+            assert!(matches!(&event, WatchEvent::Put(entry) if entry.key.as_str() == name), "{event:?}");
+        }
+        kv.close().await?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::names;
 use crate::{
     Ended, Failure, Full, Trial, Verdict,
-    cases::watches::{Follower, put_all},
+    cases::{put_all, watches::Follower},
     check::{holds, refused, same, still_held},
 };
 use kv_core::{ErrorKind, Kv, Watching};

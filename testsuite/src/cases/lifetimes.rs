@@ -1,7 +1,9 @@
 //! Handles that are closed while others drop what they hold, and handles that outlive the runtime
 //! that they were made in.
 
+mod cut_off;
 mod outlived;
+mod stands_still;
 
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -18,9 +20,12 @@ use tokio::sync::oneshot;
 cases! {
     "close.gives_back/dropped_meanwhile": "`close` answers when all is given back, also what others drop while it ends them" => dropped_meanwhile,
     "close.gives_back/acquiring": "`close` answers when nothing is left of what is being acquired, though nobody polls it any more" => acquiring,
+    "close.gives_back/cut_off": "`close` gives back what was dropped just as its runtime ended" => cut_off::closed,
     "runtime.outlived/opened": "a handle that was opened and used in a runtime that ended works in another" => outlived::opened,
     "runtime.outlived/first_used": "a handle that others used first, in a runtime that ended, works in the one it was opened in" => outlived::first_used,
     "runtime.outlived/held": "what was held in a runtime that ended is known to be lost: `is_held()` and `lost()` say the same" => outlived::held,
+    "runtime.outlived/dropped": "a guard, a wait and a lease that are dropped just as their runtime ends go within their TTL and its lateness, whatever else the handle holds" => cut_off::dropped,
+    "runtime.outlived/stands_still": "a handle works in other runtimes while the one that opened it stands still, and there when that goes on" => stands_still::others_go_on,
 }
 
 async fn dropped_meanwhile(t: Trial) -> Verdict {

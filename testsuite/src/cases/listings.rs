@@ -5,7 +5,10 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, same},
 };
-use kv_core::{Directory, Item, Key, Listing};
+use kv_core::{
+    Directory, Error, ErrorKind, Item, Key, Kv, Listing,
+    driver::{Cursor, Deadline, ListOptions, ReadOptions, WriteOptions},
+};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -28,12 +31,14 @@ cases! {
     "list/concurrent": "while others write, a key present throughout appears once, a key absent throughout never" => concurrent,
     "list/one-moment": "a listing shows one moment, where the backend says so" => one_moment,
     "list/left": "a listing that is not read to its end leaves the handle as it was" => left,
+    "list/cursor": "a cursor of another directory, or of another store, shows nothing from outside of this one, and its refusal says what to do" => cursor,
     "delete_tree/below": "every descendant goes, at any depth, and nothing else" => tree_below,
     "delete_tree/missing": "a directory that is not there is no error, and counts nothing" => tree_missing,
     "delete_tree/count": "the count is that of the keys, where it is declared" => tree_count,
     "delete_tree/many": "more than 1,000 keys go" => tree_many,
     "delete_tree/again": "keys can be made anew at once, and the call made again" => tree_again,
     "delete_tree/atomic": "a reader sees all of it or nothing, where the backend says that it is one step" => tree_atomic,
+    "delete_tree/cursor": "a cursor of another directory, or of another store, deletes nothing outside of this one" => tree_cursor,
 }
 
 async fn order(t: Trial) -> Verdict {
@@ -353,6 +358,62 @@ async fn left(t: Trial) -> Verdict {
         same("the first entry", first.map(|e| e.key.to_string()), Some("d/000".to_owned()))?;
     }
     same("how many there are", names(&kv, "d").await?.len(), 300)?;
+    Ok(Ended::Kept)
+}
+
+/// What lies outside of the directory `c`.
+const OUTSIDE_OF_C: [&str; 5] = ["a/1", "a/2", "a/3", "b", "b/1"];
+
+/// Puts keys in `c`, and outside of it; returns a cursor of `a`, and one that no store gives.
+async fn strange_cursors(t: &Trial, kv: &Kv) -> Result<[Cursor; 2], Failure> {
+    put_all(kv, OUTSIDE_OF_C).await?;
+    put_all(kv, ["c/1", "c/2"]).await?;
+    let one = ListOptions::default().limit(Some(1)).read(read(t));
+    let page = kv.store().list(&Directory::parse("a")?, None, &one).await?;
+    let of_another = page.next.ok_or("there is more in `a` than its first page has")?;
+    Ok([of_another, Cursor::new(&b"\xff"[..])])
+}
+
+fn read(t: &Trial) -> ReadOptions {
+    ReadOptions::default().deadline(Deadline::after(t.patience()))
+}
+
+/// Checks that the refusal of a cursor says what to do.
+fn says_what_to_do(e: &Error) -> Result<(), Failure> {
+    let fine = e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("begin the listing anew");
+    holds(format!("the refusal of a cursor says what to do; found {e:?}"), fine)
+}
+
+async fn cursor(t: Trial) -> Verdict {
+    let kv = t.open().await?;
+    let c = Directory::parse("c")?;
+    for from in strange_cursors(&t, &kv).await? {
+        for recursive in [true, false] {
+            let list = ListOptions::default().recursive(recursive).read(read(&t));
+            match kv.store().list(&c, Some(&from), &list).await {
+                Ok(page) => {
+                    let shown = page.items.iter().map(|item| item.position().start());
+                    let outside: Vec<_> = shown.filter(|place| !place.starts_with("c/")).collect();
+                    same("what is shown from outside", outside, Vec::<String>::new())?;
+                }
+                Err(e) => says_what_to_do(&e)?,
+            }
+        }
+    }
+    Ok(Ended::Kept)
+}
+
+async fn tree_cursor(t: Trial) -> Verdict {
+    let kv = t.open().await?;
+    let c = Directory::parse("c")?;
+    for from in strange_cursors(&t, &kv).await? {
+        let write = WriteOptions::default().deadline(Deadline::after(t.patience()));
+        if let Err(e) = kv.store().delete_tree(&c, Some(&from), &write).await {
+            says_what_to_do(&e)?;
+        }
+        let left: Vec<_> = names(&kv, "").await?.into_iter().filter(|name| !name.starts_with("c/")).collect();
+        same("what is left outside", left, OUTSIDE_OF_C)?;
+    }
     Ok(Ended::Kept)
 }
 

@@ -3,7 +3,10 @@
 mod ends;
 mod given_up;
 
-use super::watches::{Follower, all, put_all};
+use super::{
+    put_all,
+    watches::{Follower, all},
+};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, refused_at, same, still_held},
@@ -315,7 +318,7 @@ async fn fenced_when_closed(t: Trial) -> Verdict {
 
 /// Has the acquisition come into line behind a holder: drives it for more round trips of its
 /// client than any backend needs to ask for a lock.
-async fn in_line(
+pub(super) async fn in_line(
     kv: &Kv,
     waiting: &mut (impl Future<Output = kv_core::Result<Guard>> + Unpin),
 ) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The list of all cases, in the order of the contract.
 
-use crate::{Case, Failure, Trial};
+use crate::{Case, Failure, Trial, mirror::fold};
 use futures::{StreamExt, future::BoxFuture, stream};
 use kv_core::{Entry, Kv, Put, Result, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, future::Future};
@@ -106,11 +106,7 @@ struct Mirror(BTreeMap<String, Entry>);
 
 impl Mirror {
     fn fold(&mut self, event: WatchEvent) {
-        match event {
-            WatchEvent::Put(entry) => drop(self.0.insert(entry.key.to_string(), entry)),
-            WatchEvent::Delete { key, .. } => drop(self.0.remove(key.as_str())),
-            WatchEvent::Synced => {}
-        }
+        fold(&mut self.0, event);
     }
 
     fn names(&self) -> Vec<&str> {

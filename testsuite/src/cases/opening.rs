@@ -25,6 +25,9 @@ cases! {
     "data.valkeyrie/read": "what valkeyrie wrote is read unchanged" => valkeyrie,
 }
 
+/// Counts the bytes of the longest key that a store takes.
+const LONGEST_KEY: usize = 1000;
+
 async fn sound(t: Trial) -> Verdict {
     let kv = t.open().await?;
     let c: &Capabilities = kv.capabilities();
@@ -41,7 +44,8 @@ async fn sound(t: Trial) -> Verdict {
         holds(format!("{what}: the lateness is a share"), late_share.is_finite() && *late_share >= 0.0)?;
     }
     if c.max_txn_ops > 0 {
-        holds("a transaction holds a value of 64 KiB", c.max_txn_bytes >= 64 << 10)?;
+        let (most, least) = (c.max_txn_bytes, c.max_value.saturating_add(LONGEST_KEY));
+        holds(format!("a transaction holds the greatest value and its key, found {most}"), most >= least)?;
     }
     if c.lock.as_ref().is_some_and(|l| l.fenced_writes) {
         holds("fenced writes are transactions of two operations", c.max_txn_ops >= 2)?;
@@ -189,6 +193,9 @@ async fn scheme(t: Trial) -> Verdict {
     for part in ["nosuch", "mine"] {
         holds(format!("{:?} names {part:?}", e.to_string()), e.to_string().contains(part))?;
     }
+    same("the operation", e.operation(), Some("open"))?;
+    let e = refused("what is no URL", registry.open("mine").await, ErrorKind::InvalidArgument)?;
+    same("the operation", e.operation(), Some("open"))?;
     let mine = registry.open("mine://").await?;
     mine.put("k", "v").await?;
     same("what the registered store holds", text(&t.open().await?, "k").await?, Some("v".to_owned()))?;

@@ -69,7 +69,9 @@ cases! {
     "lease.alive/cut-off": "a lease that cannot be renewed is known to be lost, and its keys go" => holding::lease_cut_off,
     "outage.intermediary/calls": "an answer that something else gives in the server's place is an error that may pass: no success, no \"missing\", no refusal for good" => intermediary::calls,
     "outage.intermediary/watches": "watches ride out what answers in the server's place: nothing is told meanwhile, and none ends" => intermediary::watches,
+    "outage.intermediary/odd_names": "an empty answer in the server's place is not taken for a refusal of odd names: their watches ride it out" => intermediary::odd_names,
     "outage.intermediary/holding": "locks and leases are not lost before their time while something else answers in the server's place" => intermediary::holding,
+    "outage.intermediary/waiting": "waits for a lock ride out what answers in the server's place, in line and behind it, and get the lock in the end" => intermediary::waiting,
     "version.opaque/restart": "data and versions survive a restart of the server; stale versions match no more" => holding::versions_restart,
 }
 
@@ -177,6 +179,15 @@ fn acquisitions(kv: &Kv) -> Vec<(&'static str, Call)> {
         calls.push(("lease", call(kv.lease(range.least.max(Duration::from_secs(1))))));
     }
     calls
+}
+
+/// Makes these calls at once, and returns their answers.
+async fn answers(
+    t: &Trial,
+    calls: impl IntoIterator<Item = (&'static str, Call)>,
+) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
+    let calls = calls.into_iter().map(|(what, call)| call.map(move |answer| (what, answer)).boxed());
+    t.soon("the answers of calls in an outage", futures::future::join_all(calls.collect::<Vec<_>>())).await
 }
 
 /// Tells whether the error is of a kind that an outage gives.

@@ -15,7 +15,7 @@ cases! {
     "value.bytes/any": "any bytes come back as they were put, by every way of writing and reading" => any_bytes,
     "value.bytes/empty": "an empty value is a value: the key is there" => empty,
     "value.bytes/256k": "256 KiB work everywhere" => large,
-    "value.bytes/fenced": "256 KiB work in every way of writing: with a TTL, under a lease, at a version, fenced, in a transaction" => fenced::every_way,
+    "value.bytes/fenced": "256 KiB and `max_value` bytes work in every way of writing: with a TTL, under a lease, at a version, fenced, in a transaction" => fenced::every_way,
     "value.bytes/greatest": "values of `max_value` bytes work; past it TooLarge, and nothing is written, nobody disturbed" => greatest,
     "value.native/ours": "the server's own tools read the bytes that were put" => ours,
     "value.native/theirs": "`get` reads what the server's own tools wrote, changed and deleted" => theirs,

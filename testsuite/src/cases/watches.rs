@@ -6,6 +6,7 @@ mod load;
 
 pub(super) use follow::Follower;
 
+use super::put_all;
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
@@ -13,7 +14,7 @@ use crate::{
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use kv_core::{Bytes, ErrorKind, Kv, WatchEvent, Watching};
 use std::{
-    future::{Future, IntoFuture},
+    future::Future,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -76,16 +77,6 @@ pub(super) fn all<'a, T: Send + 'a, E: Send + 'a>(
 ) -> BoxFuture<'a, Result<Vec<T>, E>> {
     let calls: Vec<_> = calls.into_iter().collect();
     stream::iter(calls).buffer_unordered(at_once).try_collect().boxed()
-}
-
-/// Puts all of these, 16 at a time, with their own names as values.
-pub(super) fn put_all<S: Into<String>>(
-    kv: &Kv,
-    keys: impl IntoIterator<Item = S>,
-) -> BoxFuture<'static, kv_core::Result<()>> {
-    let puts: Vec<_> =
-        keys.into_iter().map(Into::into).map(|key| kv.put(&key, key.clone()).into_future()).collect();
-    all(16, puts).map(|written| written.map(drop)).boxed()
 }
 
 async fn snapshot_of_tree(t: Trial) -> Verdict {

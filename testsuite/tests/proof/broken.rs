@@ -12,7 +12,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync, task::JoinHandle};
+use tokio::{runtime::Handle, sync, task::JoinHandle};
 
 /// The state that the clients of one broken server share.
 #[derive(Default)]
@@ -50,6 +50,12 @@ struct Remembered {
     ours: bool,
 }
 
+/// A runtime, and a task of it that ends with it.
+pub(crate) struct First {
+    pub(crate) runtime: Handle,
+    pub(crate) task: JoinHandle<()>,
+}
+
 /// A client of the broken server.
 #[derive(Clone)]
 pub(crate) struct Broken {
@@ -59,8 +65,8 @@ pub(crate) struct Broken {
     pub(crate) beside: Memory,
     /// Tells whether this client is closed.
     pub(crate) closing: Arc<sync::watch::Sender<bool>>,
-    /// A task of the runtime that first used this client.
-    pub(crate) home: Arc<OnceLock<JoinHandle<()>>>,
+    /// The runtime that first used this client.
+    pub(crate) home: Arc<OnceLock<First>>,
     pub(crate) fault: Fault,
     pub(crate) state: Arc<State>,
     pub(crate) prefix: Arc<str>,
@@ -82,6 +88,12 @@ impl fmt::Debug for Broken {
 impl Broken {
     pub(crate) fn store(&self) -> &dyn Store {
         self.inner.as_ref()
+    }
+
+    /// Returns the runtime that first used this client.
+    pub(crate) fn first_runtime(&self) -> &First {
+        let here = || First { runtime: Handle::current(), task: tokio::spawn(std::future::pending()) };
+        self.home.get_or_init(here)
     }
 
     /// Tells whether it is the turn of a fault that shows at every `nth` call.

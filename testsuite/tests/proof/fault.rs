@@ -48,6 +48,7 @@ faults! {
     CutsValuesAtZero, "a value ends at its first zero byte": "value.bytes/any";
     CutsLargeValues, "a value ends at 64 KiB": "value.bytes/256k" "value.bytes/greatest" "list/large-values";
     CountsTheFenceTwice, "a fenced put takes smaller values": "value.bytes/fenced";
+    KeysFillTransactions, "a transaction has no room for a key beside the greatest value": "value.bytes/fenced" "capabilities.complete/sound";
     ReadsValuesAsText, "values are read as UTF-8": "value.bytes/any";
     EmptyIsMissing, "an empty value reads as a missing key": "value.bytes/empty" "dir.free/empty-value";
     KeepsVersionOfSameBytes, "a put of the same bytes keeps the version": "version.opaque/same-bytes" "version.opaque/every-write" "atomic_put/one-winner";
@@ -84,6 +85,7 @@ faults! {
     HidesDirectories, "a listing of children leaves directories out": "list/children";
     StartAfterIsIgnored, "a listing begins at its beginning": "list/start-after" "list/start-after-children";
     KeysOnlyGivesOnlyTheFirst, "a listing of keys gives one": "list/keys-only" "list/limit" "list/concurrent";
+    CursorsLeadOutside, "a cursor leads out of the directory": "list/cursor" "delete_tree/cursor";
     MissingDirectoryIsAnError, "a listing of a missing directory is an error": "list/missing";
     DeclaresOneMoment, "a listing of pages claims to be of one moment": "list/one-moment";
     DeletesKeyByKey, "delete_tree claims to be one step, and deletes key by key": "delete_tree/atomic";
@@ -167,6 +169,9 @@ faults! {
     // Handles and their ends
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";
+    ReadsInTheFirstRuntime, "watches are read in the runtime that first used the handle, and stand still with it": "runtime.outlived/stands_still";
+    HangsOnTheFirstRuntime, "a lock is renewed in the runtime that first used the handle, whatever became of its own": "runtime.outlived/dropped";
+    ForgetsWhatWasCut, "what was being given back when its runtime ended is forgotten": "close.gives_back/cut_off";
     // Full servers
     FullIsAnyError, "a server that is full fails somehow": "server.full/writes";
     FullRefusesRemovals, "a server that is full deletes nothing": "server.full/room" "server.full/opened" "server.full/watches";
@@ -186,7 +191,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::TakesOutagesForRefusals,
         "a wait for a lock ends with an outage",
-        &["lock.survives/outage", "lock.cancel/lost-place"],
+        &["lock.survives/outage", "lock.cancel/lost-place", "outage.intermediary/waiting"],
     ),
     (
         Net::TrustsTheCounter,
@@ -196,7 +201,12 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::BelievesIntermediaries,
         "what something else answers is taken for the server's word",
-        &["outage.intermediary/calls", "outage.intermediary/watches", "outage.intermediary/holding"],
+        &[
+            "outage.intermediary/calls",
+            "outage.intermediary/watches",
+            "outage.intermediary/odd_names",
+            "outage.intermediary/holding",
+        ],
     ),
     (
         Net::RetriesBlindly,

@@ -52,10 +52,30 @@ fn later(undo: Undo) -> Undo {
     })
 }
 
+/// Takes a lock in the runtime that first used the client, which goes on renewing it until it is
+/// told to give it back.
+async fn in_the_first_runtime(store: &Broken, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let (me, name, options) = (store.clone(), name.clone(), options.clone());
+    let first = &store.first_runtime().runtime;
+    let task = first.spawn(async move { me.store().lock(&name, &options).await });
+    let Some(Acquired { fence, alive, release }) = task.await.unwrap_or(Ok(None))? else { return Ok(None) };
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let kept = alive.clone();
+    first.spawn(async move {
+        if told.await.is_err() {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        }
+        drop((kept, release));
+    });
+    let release = Undo::new(async move { Ok(tell.send(()).is_ok()) });
+    Ok(Some(Acquired { fence, alive, release }))
+}
+
 pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let mut options = options.clone();
     let ttl = options.ttl;
     match store.fault {
+        Fault::HangsOnTheFirstRuntime => return in_the_first_runtime(store, name, &options).await,
         Fault::RefusesWhatItDeclares => return Err(store.capabilities.unsupported("this")),
         Fault::LetsTwoIn if store.every(5) => {
             let token = 1_000_000 + store.state.turn.load(std::sync::atomic::Ordering::Relaxed);
@@ -184,6 +204,12 @@ pub(crate) async fn lease(store: &Broken, ttl: Duration, options: &LeaseOptions)
         Fault::GrantsLess => leased.ttl /= 2,
         Fault::GivesBackLater => {
             leased.revoke = later(std::mem::replace(&mut leased.revoke, Undo::nothing()))
+        }
+        Fault::ForgetsWhatWasCut => {
+            let revoke = std::mem::replace(&mut leased.revoke, Undo::nothing());
+            let shared = Arc::new(Mutex::new(Some(revoke)));
+            guard(&store.state.releases).push(shared.clone());
+            leased.revoke = Undo::new(async move { take(&shared).await });
         }
         Fault::FullRenewsNothing => leased.alive = unless_full(store, leased.ttl),
         Fault::SweepsEmptyLeases => {

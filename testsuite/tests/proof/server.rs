@@ -35,6 +35,7 @@ impl Harness for Faulty {
         let mut capabilities = inner.as_ref().capabilities().clone();
         match self.fault {
             Fault::CapabilitiesDiffer => capabilities.max_txn_ops += prefix.len(),
+            Fault::KeysFillTransactions => capabilities.max_txn_bytes = capabilities.max_value,
             Fault::DeclaresOneMoment => capabilities.list_snapshot = true,
             _ => {}
         }

@@ -19,6 +19,9 @@ pub(crate) async fn list(
                 .map(|e| if options.keys_only { Item::Key(e.key, e.version) } else { Item::Entry(e) });
             return Ok(Page { items: items.collect(), next: None });
         }
+        Fault::CursorsLeadOutside if from.is_some() => {
+            return broken.store().list(&Directory::root(), from, options).await;
+        }
         Fault::ChildrenAreRecursive => asked.recursive = true,
         Fault::DeclaresOneMoment => {
             asked.limit = Some(asked.limit.unwrap_or(usize::MAX).min(10));
@@ -123,6 +126,12 @@ pub(crate) async fn delete_tree(
             return Ok(Batch { deleted: Some(all.len() as u64), next: None });
         }
         Fault::DeleteTreeFreesLocks => lock::free_all(broken).await,
+        Fault::CursorsLeadOutside if from.is_some() => {
+            let page = broken.store().list(&Directory::root(), from, &ListOptions::default()).await?;
+            for key in page.items.iter().filter_map(Item::key) {
+                broken.store().delete(key, Expect::Anything, options).await?;
+            }
+        }
         _ => {}
     }
     broken.check_removal()?;

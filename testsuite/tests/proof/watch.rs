@@ -87,11 +87,20 @@ fn with_what_is_behind(fault: Fault, mut inner: WatchStream) -> WatchStream {
 
 pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
     match store.fault {
-        Fault::LivesInTheFirstRuntime => {
-            let home = store.home.get_or_init(|| tokio::spawn(std::future::pending()));
-            if home.is_finished() {
-                return Ok(futures::stream::pending().boxed());
-            }
+        Fault::LivesInTheFirstRuntime if store.first_runtime().task.is_finished() => {
+            return Ok(futures::stream::pending().boxed());
+        }
+        Fault::ReadsInTheFirstRuntime => {
+            let mut inner = store.store().watch(target, options).await?;
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            store.first_runtime().runtime.spawn(async move {
+                while let Some(event) = inner.next().await {
+                    if tell.send(event).is_err() {
+                        return;
+                    }
+                }
+            });
+            return Ok(futures::stream::poll_fn(move |cx| told.poll_recv(cx)).boxed());
         }
         Fault::WatchesKnowNoNames => {
             let inner = store.store().watch(target, options).await?;

@@ -1,11 +1,11 @@
-//! The client: one connection for all, made anew when it is lost; reads are asked again, writes
-//! never.
+//! The client: one connection for all of a runtime, made anew when it is lost; reads are asked
+//! again, writes never.
 
 use super::{Fault, protocol::*, told::Told};
 use kv_core::{
     Bytes, Capabilities, Condition, Directory, Entry, Error, ErrorKind, Fence, Holder, Key, LeaseId, Result,
     Version, WatchEvent, Written,
-    backend::{Alive, Clock, Instant, Tasks, Undo, stream},
+    backend::{Alive, ByRuntime, Clock, Instant, Tasks, Undo, catch_up, stream},
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
         Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -14,17 +14,20 @@ use kv_core::{
 };
 use std::{
     collections::HashMap,
+    future::poll_fn,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
+    runtime::{self, Handle},
     sync::{Mutex as AsyncMutex, mpsc, watch},
     task::JoinHandle,
     time::{interval, sleep, timeout},
@@ -46,7 +49,8 @@ struct Client {
     capabilities: Capabilities,
     clock: Clock,
     next: AtomicU64,
-    link: AsyncMutex<Option<Arc<Link>>>,
+    /// Holds the connection of each runtime: another one may end, or stand still.
+    places: ByRuntime<Arc<AsyncMutex<Option<Arc<Link>>>>>,
     links: AtomicU64,
     tasks: Tasks,
 }
@@ -58,6 +62,7 @@ struct Link {
     alive: watch::Receiver<bool>,
     /// Tells whether something else than the server answered.
     foreign: Arc<AtomicBool>,
+    runtime: runtime::Id,
     task: JoinHandle<()>,
 }
 
@@ -84,9 +89,16 @@ struct Answers<'a>(&'a Link, u64, mpsc::UnboundedReceiver<Answer>);
 impl Answers<'_> {
     async fn next(&mut self) -> Result<Answer, Lost> {
         let mut alive = self.0.alive.clone();
+        // A watch that is read in another runtime than before has lost what lives in the first.
+        let runtime = self.0.runtime;
+        let moved = poll_fn(|_| match Handle::current().id() == runtime {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
         tokio::select! {
             biased;
             answer = self.2.recv() => answer.ok_or(Lost),
+            () = moved => Err(Lost),
             _ = alive.wait_for(|alive| !alive) => Err(Lost),
         }
     }
@@ -137,7 +149,7 @@ impl Link {
             let _: Option<()> = tokio::select! { end = write => end, end = read => end };
             alive.send_replace(false);
         });
-        Ok(Self { out, waiting, alive: lives, foreign, task })
+        Ok(Self { out, waiting, alive: lives, foreign, runtime: Handle::current().id(), task })
     }
 
     fn is_alive(&self) -> bool {
@@ -167,7 +179,7 @@ impl Wire {
             capabilities,
             clock: Clock::system(),
             next: AtomicU64::new(RandomState::new().hash_one(address)),
-            link: AsyncMutex::default(),
+            places: ByRuntime::new(),
             links: AtomicU64::new(0),
             tasks: Tasks::default(),
         }))
@@ -188,8 +200,8 @@ impl Wire {
     /// Returns the connection; makes one attempt to connect, if there is none. That has a task of
     /// its own: a watch that nobody reads must not stand still with the lock that others wait for.
     async fn link(&self) -> Result<Arc<Link>> {
-        let client = &*self.0;
-        if let Ok(link) = client.link.try_lock()
+        let place = self.0.places.here(Arc::default)?;
+        if let Ok(link) = place.try_lock()
             && let Some(link) = link.as_ref().filter(|link| link.is_alive())
         {
             return Ok(link.clone());
@@ -201,8 +213,8 @@ impl Wire {
     }
 
     async fn linked(&self) -> Result<Arc<Link>> {
-        let client = &*self.0;
-        let mut link = client.link.lock().await;
+        let (client, place) = (&*self.0, self.0.places.here(Arc::default)?);
+        let mut link = place.lock().await;
         if let Some(link) = link.as_ref().filter(|link| link.is_alive()) {
             return Ok(link.clone());
         }
@@ -223,8 +235,15 @@ impl Wire {
         loop {
             let link = deadline.limit(self.link()).await;
             match link.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "no connection in time"))) {
+                Ok(link) => {
+                    // A runtime that stood still has not heard yet that the server hung up.
+                    catch_up(deadline, || !link.is_alive()).await;
+                    if link.is_alive() {
+                        return Ok(link);
+                    }
+                }
                 Err(_) if deadline.remaining() > pause => sleep(pause).await,
-                link => return link,
+                Err(e) => return Err(e),
             }
             pause = (pause * 2).min(Duration::from_millis(100));
         }
@@ -308,25 +327,32 @@ impl Wire {
     /// Returns the undo that gives a lock, a place in the queue or a lease back.
     fn undo(&self, id: Id, each_request: Duration) -> Undo {
         let wire = self.clone();
-        let work = async move {
-            let deadline = Deadline::after(each_request);
-            if wire.has(Fault::EndsOnOneLink) {
-                let ended = wire.once(Ask::End(id), deadline).await;
-                return match ended {
-                    Ok(answer) if wire.0.links.load(Ordering::Relaxed) == 1 => done(answer),
-                    _ => Err(failed_with(ErrorKind::Unavailable)),
-                };
-            }
-            let (ended, unanswered) = wire.repeated(Ask::End(id), deadline).await;
-            let ended = ended.and_then(done).map(|ended| ended || wire.has(Fault::ReleaseIsAlwaysTrue));
-            match ended {
-                Ok(true) => Ok(true),
-                // A lock that a repeat does not find may have been ended by the first attempt.
-                _ if unanswered && !wire.has(Fault::AnswersForRepeats) => Err(unknown()),
-                ended => ended,
-            }
-        };
-        if self.has(Fault::ClosesTooSoon) { Undo::new(work) } else { self.0.tasks.undo(work) }
+        let work = move || wire.clone().end(id, each_request);
+        if self.has(Fault::ClosesTooSoon) {
+            Undo::repeatable(work)
+        } else {
+            self.0.tasks.undo_repeatable(work)
+        }
+    }
+
+    /// Ends a lock, a place in the queue or a lease; tells whether it still was.
+    async fn end(self, id: Id, each_request: Duration) -> Result<bool> {
+        let deadline = Deadline::after(each_request);
+        if self.has(Fault::EndsOnOneLink) {
+            let ended = self.once(Ask::End(id), deadline).await;
+            return match ended {
+                Ok(answer) if self.0.links.load(Ordering::Relaxed) == 1 => done(answer),
+                _ => Err(failed_with(ErrorKind::Unavailable)),
+            };
+        }
+        let (ended, unanswered) = self.repeated(Ask::End(id), deadline).await;
+        let ended = ended.and_then(done).map(|ended| ended || self.has(Fault::ReleaseIsAlwaysTrue));
+        match ended {
+            Ok(true) => Ok(true),
+            // A lock that a repeat does not find may have been ended by the first attempt.
+            _ if unanswered && !self.has(Fault::AnswersForRepeats) => Err(unknown()),
+            ended => ended,
+        }
     }
 
     fn keep(
@@ -638,7 +664,7 @@ impl Store for Wire {
         if !self.has(Fault::ClosesTooSoon) {
             self.0.tasks.finish().await?;
         }
-        self.0.link.lock().await.take();
+        self.0.places.close();
         Ok(())
     }
 }

@@ -189,7 +189,7 @@ impl Agent {
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
-                read(&answer).unwrap_or_else(|| Err(refused(&self.name, purpose, is_open, &answer)))
+                read(&answer).unwrap_or_else(|| Err(refused(&self.name, is_open, &answer)))
             }
             Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
             None => {

@@ -1,6 +1,5 @@
 //! Reads answers, and tells the meaning of those that do not hold what was asked for.
 
-use super::request::Purpose;
 use crate::error::{AgentError, Blames, CROWDED};
 use bytes::Bytes;
 use kv_core::{ErrorKind, backend::retry::Effect};
@@ -18,8 +17,7 @@ pub(crate) struct Answer {
     pub(crate) index: Option<u64>,
     /// Tells whether the body is plain text, as all errors of Consul are.
     pub(crate) is_text: bool,
-    /// Tells whether the head is as agents make it: only an agent is believed when it refuses for
-    /// good.
+    /// Tells whether the head is as agents make it: only an agent is believed.
     pub(crate) is_an_agents: bool,
     pub(crate) body: Bytes,
 }
@@ -72,13 +70,16 @@ const MISTAKES: [&str; 8] = [
 /// Returns the failure that an answer means which does not hold what was asked for. The texts are
 /// those of Consul's sources: it tells errors apart by nothing else, and by them it is known that
 /// Consul spoke at all. An answer without a mark of Consul is the word of something in between,
-/// which says nothing of what became of the request.
-pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Answer) -> AgentError {
+/// which says nothing of what became of the request. Two are known all the same, which an agent
+/// gives before it reads a request: by its TLS, and by its limit of connections.
+pub(crate) fn refused(agent: &str, is_open: bool, answer: &Answer) -> AgentError {
     let Answer { status, is_text, is_an_agents, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
-    let speaks = *is_text && !said.starts_with(['<', '{', '[']);
+    let is_plain = *is_text && !said.starts_with(['<', '{', '[']);
+    let speaks = is_plain && *is_an_agents;
     let says = |part: &str| speaks && said.contains(part);
+    let says_before = |part: &str| is_plain && said.contains(part);
     // An agent puts its own words in front of a server's; a name that is quoted behind them may
     // hold any words.
     let refusal = said.split(": ").find(|words| REFUSALS.iter().any(|refusal| words.starts_with(refusal)));
@@ -87,32 +88,28 @@ pub(crate) fn refused(agent: &str, purpose: Purpose, is_open: bool, answer: &Ans
         AgentError::new(effect, kind, format!("{agent}: the answer {status}: {said}{hint}"))
     };
     use ErrorKind::{InvalidArgument, PermissionDenied, TooLarge, Unauthenticated, Unavailable};
+    // What says that settings are wrong is an outage once they were right.
+    let wrong_setting = if is_open { Unavailable } else { InvalidArgument };
     match status {
-        403 | 500 if *is_an_agents && begins(UNKNOWN) => {
+        403 | 500 if begins(UNKNOWN) => {
             let hint = "; the server knows no such token: give another one as `token` or in the file of `token_file`";
             failed(Effect::RefusedHere, Unauthenticated, hint).blaming(Blames::Token)
         }
-        403 | 500 if *is_an_agents && begins(DENIED) => {
-            failed(Effect::Refused, PermissionDenied, "").blaming(Blames::Token)
-        }
-        400 if says("HTTP request to an HTTPS server") => {
-            AgentError::new(Effect::RefusedHere, InvalidArgument, format!("{agent}: {ONLY_TLS}"))
+        403 | 500 if begins(DENIED) => failed(Effect::Refused, PermissionDenied, "").blaming(Blames::Token),
+        400 if says_before("HTTP request to an HTTPS server") => {
+            AgentError::new(Effect::RefusedHere, wrong_setting, format!("{agent}: {ONLY_TLS}"))
         }
         400 if MISTAKES.iter().any(|mistake| says(mistake)) => {
             failed(Effect::RefusedHere, InvalidArgument, "")
         }
-        // The agent holds the path for unprintable: other purposes ask for such names in a body.
-        400 if body.is_empty() && matches!(purpose, Purpose::WatchRead | Purpose::BlockingQuery) => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
         413 if says("too large") || says("too many operations") => failed(Effect::Refused, TooLarge, ""),
-        429 if says("too many concurrent connections") => failed(Effect::RefusedHere, Unavailable, CROWDED),
+        429 if says_before("too many concurrent connections") => {
+            failed(Effect::RefusedHere, Unavailable, CROWDED)
+        }
         429 | 503 if says("rate limit") => failed(Effect::RefusedHere, Unavailable, ""),
         // The agent says so too while the servers there cannot be reached.
-        500 if is_open && says("No path to datacenter") => failed(Effect::RefusedHere, Unavailable, ""),
-        500 if says("No path to datacenter") || says("Invalid Session TTL") => {
-            failed(Effect::RefusedHere, InvalidArgument, "")
-        }
+        500 if says("No path to datacenter") => failed(Effect::RefusedHere, wrong_setting, ""),
+        500 if says("Invalid Session TTL") => failed(Effect::RefusedHere, InvalidArgument, ""),
         500 if AT_THE_DOOR.iter().any(|door| says(door)) => failed(Effect::RefusedHere, Unavailable, ""),
         // A write that the leader could not write down is done by nobody.
         500 if DISK_FULL.iter().any(|full| says(full)) => {
@@ -142,7 +139,7 @@ mod tests {
         said: &'static str,
     ) -> (Effect, ErrorKind, Blames) {
         let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
-        let AgentError { failed, blames } = refused("a", Purpose::Write, true, &answer);
+        let AgentError { failed, blames } = refused("a", true, &answer);
         (failed.effect, failed.error.kind(), blames)
     }
 
@@ -200,7 +197,39 @@ mod tests {
             let (effect, kind, _) = of(status, is_text, said);
             assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable), "{status} {said}");
         }
-        let (effect, kind, _) = whose(403, true, false, "Permission denied");
-        assert_eq!((effect, kind), (Effect::Unknown, ErrorKind::Unavailable));
+    }
+
+    #[test]
+    fn without_a_mark_of_consul_its_words_are_anybodys() {
+        for (status, said) in [
+            (400, "Bad request"),
+            (400, "Missing key name"),
+            (403, "Permission denied"),
+            (403, "ACL not found"),
+            (413, "Request body(600000 bytes) too large, max size: 524288 bytes"),
+            (429, "rate limit exceeded"),
+            (503, "local rate limit"),
+            (500, "No path to datacenter"),
+            (500, "Invalid Session TTL"),
+            (500, "No cluster leader"),
+            (500, "write /var/spool/request: no space left on device"),
+        ] {
+            let means = (Effect::Unknown, ErrorKind::Unavailable, Blames::Nothing);
+            assert_eq!(whose(status, true, false, said), means, "{status} {said}");
+        }
+    }
+
+    #[test]
+    fn what_an_agent_says_before_it_reads_a_request_has_no_mark() {
+        let said = "Client sent an HTTP request to an HTTPS server.\n";
+        for (is_open, kind) in [(false, ErrorKind::InvalidArgument), (true, ErrorKind::Unavailable)] {
+            let answer =
+                Answer { status: 400, index: None, is_text: true, is_an_agents: false, body: said.into() };
+            let AgentError { failed, .. } = refused("a", is_open, &answer);
+            assert_eq!((failed.effect, failed.error.kind()), (Effect::RefusedHere, kind), "{is_open}");
+        }
+        let said = "Your IP is issuing too many concurrent connections, please rate limit your calls";
+        let (effect, kind, _) = whose(429, true, false, said);
+        assert_eq!((effect, kind), (Effect::RefusedHere, ErrorKind::Unavailable));
     }
 }

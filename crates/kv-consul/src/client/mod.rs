@@ -42,10 +42,6 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(endpoints: &[String], settings: Tls, common: Common) -> Result<Self> {
-        if endpoints.is_empty() {
-            let why = "no host is given; a URL looks like consul://host:8500/prefix";
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
         let tls = read_tls(&settings)?;
         let (settings, common) = (Arc::new(settings), Arc::new(common));
         let agent = |endpoint: &String| Agent::new(endpoint, settings.clone(), tls.clone(), common.clone());
@@ -209,9 +205,8 @@ impl<'a> Call<'a> {
             Purpose::Release => RELEASES,
             _ => CALLS,
         };
-        let within = deadline.within();
         let why =
-            format!("nothing was sent within {within:?}, with at most {others} calls under way at once");
+            format!("nothing was sent within {deadline}, with at most {others} calls under way at once");
         Err(RequestError::new(Effect::None, Error::new(ErrorKind::Timeout, why)))
     }
 

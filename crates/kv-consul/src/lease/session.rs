@@ -113,13 +113,16 @@ fn ask(
 /// Makes the undo that ends a session, and its keys; its answer is `true` when the session was
 /// there.
 fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration) -> Undo {
-    tasks.undo(async move {
-        let deadline = on_a_task(each_request);
-        let is_there = api::renew_session(&client, deadline, &id).await?;
-        if is_there {
-            api::destroy_session(&client, deadline, &id).await?;
+    tasks.undo_repeatable(move || {
+        let (client, id) = (client.clone(), id.clone());
+        async move {
+            let deadline = on_a_task(each_request);
+            let is_there = api::renew_session(&client, deadline, &id).await?;
+            if is_there {
+                api::destroy_session(&client, deadline, &id).await?;
+            }
+            Ok(is_there)
         }
-        Ok(is_there)
     })
 }
 

@@ -16,8 +16,7 @@ pub(crate) async fn get(core: &Core, ttl: Duration, deadline: Deadline) -> Resul
     let session = deadline.limit(slot.get_or_try_init(|| create(core, ttl, deadline))).await;
     let session = session.unwrap_or_else(|| {
         let why = format!(
-            "nothing was sent within {:?}: the put waited for the session that another one asked for",
-            deadline.within()
+            "nothing was sent within {deadline}: the put waited for the session that another one asked for"
         );
         Err(Error::new(ErrorKind::Timeout, why))
     })?;

@@ -16,7 +16,11 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::OnceCell,
+    task::AbortHandle,
+};
 
 /// Divides the TTL: a session outlives it by this part, and for so long after it was asked for it
 /// is given to further puts.
@@ -107,8 +111,9 @@ pub(crate) struct TtlSessions(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
-    /// Holds the sessions that further puts may have.
-    current: HashMap<Duration, Slot>,
+    /// Holds the sessions that further puts of a runtime may have: another one may stand still
+    /// while it asks for a session.
+    current: HashMap<(Id, Duration), Slot>,
     /// Holds the session that each key lives by, as far as this store wrote the key, and the index
     /// of that write.
     keys: HashMap<String, (Arc<TtlSession>, u64)>,
@@ -127,16 +132,35 @@ impl Table {
 }
 
 impl TtlSessions {
+    /// Changes the table. What is taken out of it is a part of the answer, and is dropped when the
+    /// mutex is free again: the drop of a session begins the work that ends it.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        change(&mut self.0.lock())
+    }
+
     /// Returns the slot of the session that a put with this TTL may have: of one that is there or
     /// under way, or of a new one.
     pub(super) fn slot(&self, ttl: Duration) -> Slot {
-        let mut table = self.0.lock();
-        let cell = table.current.entry(ttl).or_default();
-        // Half of the time is left for the put itself; a put that takes longer renews the session.
-        if cell.get().is_some_and(|session| session.is_past(ttl / AHEAD / 2)) {
-            *cell = Arc::default();
-        }
-        cell.clone()
+        self.slot_of((Handle::current().id(), ttl))
+    }
+
+    fn slot_of(&self, place: (Id, Duration)) -> Slot {
+        let (slot, _past) = self.change(|table| {
+            // Nobody else removes what a runtime that ended has left.
+            let is_left = |slot: &Slot| match slot.get() {
+                Some(session) => session.is_past(session.ttl / AHEAD),
+                None => Arc::strong_count(slot) == 1,
+            };
+            let left = table.current.extract_if(|_, slot| is_left(slot));
+            let mut past: Vec<_> = left.map(|(_, slot)| slot).collect();
+            let slot = table.current.entry(place).or_default();
+            // Half of the time is left for the put itself; a put that takes longer renews the
+            // session.
+            let is_past = slot.get().is_some_and(|session| session.is_past(session.ttl / AHEAD / 2));
+            past.extend(is_past.then(|| mem::take(slot)));
+            (slot.clone(), past)
+        });
+        slot
     }
 
     /// Takes in a session that was asked for at this moment, and gives it to puts until its time
@@ -151,14 +175,15 @@ impl TtlSessions {
             retires: Mutex::default(),
         });
         let (table, retired) = (Arc::downgrade(&self.0), Arc::downgrade(&session));
+        let place = (Handle::current().id(), ttl);
         let retires = tokio::spawn(async move {
             Clock::system().sleep_until(at + ttl / AHEAD).await;
             // The slot is dropped outside the lock, and with it the session if no key lives by it.
             let _unused = table.upgrade().and_then(|table| {
                 let mut table = table.lock();
-                let there = table.current.get(&ttl)?.get();
+                let there = table.current.get(&place)?.get();
                 let is_it = there.is_some_and(|session| retired.ptr_eq(&Arc::downgrade(session)));
-                if is_it { table.current.remove(&ttl) } else { None }
+                if is_it { table.current.remove(&place) } else { None }
             });
         });
         *session.retires.lock() = Some(retires.abort_handle());
@@ -167,33 +192,34 @@ impl TtlSessions {
 
     /// Gives the session to no further puts: the server ended it.
     pub(crate) fn is_over(&self, session: &TtlSession) {
-        let mut table = self.0.lock();
-        let is_it = |cell: &Slot| cell.get().is_some_and(|there| there.id == session.id);
-        if table.current.get(&session.ttl).is_some_and(is_it) {
-            table.current.remove(&session.ttl);
-        }
+        let is_it = |slot: &Slot| slot.get().is_some_and(|there| there.id == session.id);
+        let _over: Vec<_> = self.change(|table| table.current.extract_if(|_, slot| is_it(slot)).collect());
     }
 
     /// Notes that the key was written at this index: it lives by this session, or for ever.
     /// Answers may come in another order than the writes happened.
     pub(crate) fn wrote(&self, name: &str, at: u64, session: Option<&Arc<TtlSession>>) {
-        let mut table = self.0.lock();
-        let _before = table.left(name, at);
-        let Some(session) = session else { return };
-        if table.keys.contains_key(name) {
-            // A newer write is there; or the server's index went back, and this write is what is
-            // there. A session that may have a key ends by its time.
-            return;
-        }
-        if table.keys.len() >= table.look_at {
-            let over = |session: &TtlSession| session.is_past(session.ttl * 5);
-            table.keys.retain(|_, (session, _)| !over(session));
-            table.look_at = (table.keys.len() * 2).max(1024);
-        }
-        // Of further keys nobody knows when they are replaced: their sessions end by their time.
-        if table.keys.len() < MOST_KEYS {
-            table.keys.insert(name.to_owned(), (session.clone(), at));
-        }
+        let _before = self.change(|table| {
+            let mut before: Vec<_> = table.left(name, at).into_iter().collect();
+            let Some(session) = session else { return before };
+            if table.keys.contains_key(name) {
+                // A newer write is there; or the server's index went back, and this write is what
+                // is there. A session that may have a key ends by its time.
+                return before;
+            }
+            if table.keys.len() >= table.look_at {
+                let over = |session: &TtlSession| session.is_past(session.ttl * 5);
+                let over = table.keys.extract_if(|_, (session, _)| over(session));
+                before.extend(over.map(|(_, (session, _))| session));
+                table.look_at = (table.keys.len() * 2).max(1024);
+            }
+            // Of further keys nobody knows when they are replaced: their sessions end by their
+            // time.
+            if table.keys.len() < MOST_KEYS {
+                table.keys.insert(name.to_owned(), (session.clone(), at));
+            }
+            before
+        });
     }
 
     /// Returns what a deletion that is about to be sent will have deleted, as far as is known now:
@@ -209,8 +235,8 @@ impl TtlSessions {
 
     /// Notes that the deletion was done.
     pub(crate) fn deleted(&self, before: Vec<(String, u64)>) {
-        let mut table = self.0.lock();
-        let _sessions: Vec<_> = before.iter().filter_map(|(name, at)| table.left(name, *at)).collect();
+        let _sessions: Vec<_> =
+            self.change(|table| before.iter().filter_map(|(name, at)| table.left(name, *at)).collect());
     }
 
     /// Ends the sessions by which no key lives.
@@ -223,5 +249,86 @@ impl TtlSessions {
                 let _ = session.take_end().run().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::{Weak, mpsc},
+        thread,
+    };
+    use tokio::runtime::Builder;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Tells, when it is dropped, whether another thread can lock the table meanwhile.
+    struct Probe(Weak<Mutex<Table>>, mpsc::Sender<bool>);
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let Some(table) = self.0.upgrade() else { return };
+            let (tell, told) = mpsc::channel();
+            thread::spawn(move || {
+                drop(table.lock());
+                let _ = tell.send(());
+            });
+            let _ = self.1.send(told.recv_timeout(Duration::from_secs(5)).is_ok());
+        }
+    }
+
+    /// Makes a session whose end is dropped with it, since there is no runtime that would do it.
+    fn session(sessions: &TtlSessions, ttl: Duration, free: &mpsc::Sender<bool>) -> Arc<TtlSession> {
+        let probe = Probe(Arc::downgrade(&sessions.0), free.clone());
+        Arc::new(TtlSession {
+            id: "s".into(),
+            ttl,
+            at: Clock::system().now(),
+            keys: AtomicUsize::new(0),
+            end: Mutex::new(Undo::new(async move {
+                drop(probe);
+                Ok(true)
+            })),
+            retires: Mutex::default(),
+        })
+    }
+
+    #[test]
+    fn a_session_that_is_taken_out_is_dropped_outside_of_the_lock() {
+        let (sessions, (free, was_free)) = (TtlSessions::default(), mpsc::channel());
+        let runtime = Builder::new_current_thread().build().unwrap().handle().id();
+        let made = |ttl| session(&sessions, ttl, &free);
+        let put = |name: &str, at, session: Arc<TtlSession>| {
+            session.used();
+            sessions.wrote(name, at, Some(&session));
+        };
+        let dropped = |what: &str| assert_eq!(was_free.try_recv(), Ok(true), "{what}");
+
+        let past = made(Duration::ZERO);
+        while !past.is_past(Duration::ZERO) {}
+        assert!(sessions.slot_of((runtime, Duration::ZERO)).set(past).is_ok());
+        assert!(sessions.slot_of((runtime, Duration::ZERO)).get().is_none());
+        dropped("a session that is given to no further put");
+        assert!(sessions.slot_of((runtime, LONG)).set(made(LONG)).is_ok());
+        sessions.is_over(&made(LONG));
+        dropped("a session that the server ended");
+        dropped("the one that says so");
+
+        put("a", 1, made(LONG));
+        put("a", 2, made(LONG));
+        dropped("the session of a key that is written again");
+        sessions.wrote("a", 3, None);
+        dropped("the session of a key that is made permanent");
+        put("a", 4, made(LONG));
+        sessions.deleted(sessions.before("a", false));
+        dropped("the session of a key that is deleted");
+        let past = made(Duration::ZERO);
+        while !past.is_past(Duration::ZERO) {}
+        put("past", 5, past);
+        sessions.0.lock().look_at = 0;
+        put("b", 6, made(LONG));
+        dropped("the session of a key that is over");
+        assert!(was_free.try_recv().is_err());
     }
 }

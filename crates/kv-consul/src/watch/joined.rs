@@ -9,7 +9,6 @@ use super::{
 use crate::{
     client::api::{Listing, Range},
     core::Core,
-    names::is_plain,
 };
 use kv_core::{
     Error, ErrorKind, Result,
@@ -20,9 +19,12 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
-use tokio::sync::{
-    broadcast::{self, error::TryRecvError},
-    mpsc, oneshot,
+use tokio::{
+    runtime::Handle,
+    sync::{
+        broadcast::{self, error::TryRecvError},
+        mpsc, oneshot,
+    },
 };
 
 /// One use of a poll.
@@ -78,9 +80,10 @@ impl Joined {
         Ok(Self { core: core.clone(), range, target: target.clone(), within, width, news, refusals, used })
     }
 
-    /// Tells whether the poll still runs: it ends with the runtime in which it began.
+    /// Tells whether the poll is one of this runtime, and still runs.
     pub(crate) fn is_told(&self) -> bool {
-        !self.used.poll.joins.is_closed()
+        let poll = &self.used.poll;
+        Handle::try_current().is_ok_and(|here| here.id() == poll.runtime) && !poll.joins.is_closed()
     }
 
     /// Drops the changes that wait, for a user that is about to ask what is there. Refusals stay:
@@ -122,15 +125,9 @@ impl Joined {
         match (refusal.kind, self.width) {
             // The server takes no path with a character that it holds for unprintable: the path of
             // a directory above may have none.
-            (ErrorKind::InvalidArgument, Width::AtLeast(width)) if width < WIDEST => {
-                Ok(Width::AtLeast(width + 1))
-            }
-            (ErrorKind::InvalidArgument, _) if !is_plain(self.core.names.prefix()) => {
-                let why = format!(
-                    "the server takes no path with the prefix {:?}, so nothing below can be watched: {}",
-                    self.core.names.prefix(),
-                    refusal.why
-                );
+            (ErrorKind::InvalidKey, Width::AtLeast(width)) if width < WIDEST => Ok(Width::AtLeast(width + 1)),
+            (ErrorKind::InvalidKey, _) => {
+                let why = format!("{}, and nothing wider may be watched in its place", refusal.why);
                 Err(Error::new(ErrorKind::Unsupported, why))
             }
             (ErrorKind::PermissionDenied, Width::AtLeast(0)) if self.used.poll.range != self.range => {
@@ -184,6 +181,7 @@ fn start(core: &Arc<Core>, range: Range, permit: Permit) -> Poll {
     let (users, within) = (AtomicUsize::new(0), Within::default());
     let poller =
         Poller::new(core.clone(), range.clone(), hub.clone(), refusals.clone(), within.clone(), joining);
-    let task = AbortOnDrop::new(tokio::spawn(poller.run()).abort_handle());
-    Poll { range, hub, refusals, joins, users, within, _task: task, _permit: permit }
+    let (runtime, task) = (Handle::current().id(), tokio::spawn(poller.run()));
+    let task = AbortOnDrop::new(task.abort_handle());
+    Poll { runtime, range, hub, refusals, joins, users, within, _task: task, _permit: permit }
 }

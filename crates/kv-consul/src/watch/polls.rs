@@ -1,5 +1,5 @@
 //! Keeps the polls of a store: blocking queries, each shared by all who wait for changes of the
-//! same names.
+//! same names in the same runtime. Another runtime may end, or stand still.
 //!
 //! A poll asks the server for a range again and again, each time as soon as it may have changed.
 //! It tells what differs from the answer before, and gives each user that joins the newest answer,
@@ -26,7 +26,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::{broadcast, mpsc, oneshot},
+};
 
 /// Limits how long a poll waits for an answer.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -34,7 +37,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// The polls of one store.
 #[derive(Default)]
 pub(crate) struct Polls {
-    open: Mutex<HashMap<Range, Arc<Poll>>>,
+    open: Mutex<HashMap<(Id, Range), Arc<Poll>>>,
     /// Tells whether the store is given up: then a poll that nobody uses ends at once.
     is_dismissed: AtomicBool,
 }
@@ -49,8 +52,8 @@ pub(super) enum Width {
 }
 
 impl Polls {
-    /// Returns the poll of this range or of a wider one, to one more user. Where there is none
-    /// yet, `start` begins it.
+    /// Returns the poll that this runtime has of this range or of a wider one, to one more user.
+    /// Where there is none yet, `start` begins it.
     ///
     /// # Errors
     /// [`Closed`](kv_core::ErrorKind::Closed) once the store is closed.
@@ -63,10 +66,10 @@ impl Polls {
         within: Duration,
         start: impl FnOnce(Range, Permit) -> Poll,
     ) -> Result<Arc<Poll>> {
-        let (mut polls, pool) = (self.open.lock(), client.pool()?);
+        let (mut polls, pool, here) = (self.open.lock(), client.pool()?, Handle::current().id());
         // Polls whose runtime has ended are dropped.
         polls.retain(|_, poll| !poll.joins.is_closed());
-        let widths = widths(prefix, range);
+        let widths = widths(prefix, range).map(|range| (here, range));
         let (at, permit) = match width {
             Width::Exact => (0, Permit::beyond(&pool)),
             Width::AtLeast(least) => {
@@ -77,8 +80,8 @@ impl Polls {
                 narrower.next().unwrap_or_else(|| (WIDEST, Permit::beyond(&pool)))
             }
         };
-        let poll =
-            polls.entry(widths[at].clone()).or_insert_with(|| Arc::new(start(widths[at].clone(), permit)));
+        let range = || widths[at].1.clone();
+        let poll = polls.entry(widths[at].clone()).or_insert_with(|| Arc::new(start(range(), permit)));
         poll.users.fetch_add(1, Ordering::AcqRel);
         poll.within.at_least(within);
         Ok(poll.clone())
@@ -89,20 +92,18 @@ impl Polls {
         let mut open = self.open.lock();
         let is_last = poll.users.fetch_sub(1, Ordering::AcqRel) == 1;
         if is_last && self.is_dismissed.load(Ordering::Acquire) {
-            open.remove(&poll.range);
+            open.remove(&(poll.runtime, poll.range.clone()));
         }
     }
 
-    pub(super) fn is_unused(&self, range: &Range) -> bool {
-        self.open.lock().get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0)
-    }
-
-    /// Removes a poll if nobody uses it, and tells whether it did.
+    /// Removes the poll that this runtime has of this range if nobody uses it, and tells whether it
+    /// did.
     pub(super) fn end_unused(&self, range: &Range) -> bool {
+        let place = (Handle::current().id(), range.clone());
         let mut polls = self.open.lock();
-        let is_unused = polls.get(range).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
+        let is_unused = polls.get(&place).is_none_or(|poll| poll.users.load(Ordering::Acquire) == 0);
         if is_unused {
-            polls.remove(range);
+            polls.remove(&place);
         }
         is_unused
     }
@@ -121,6 +122,8 @@ impl Polls {
 
 /// One poll: a range under watch.
 pub(super) struct Poll {
+    /// The runtime in which it polls.
+    pub(super) runtime: Id,
     pub(super) range: Range,
     pub(super) hub: Hub,
     pub(super) refusals: broadcast::Sender<Refusal>,

@@ -1,16 +1,14 @@
 //! Three servers on hosts of their own, and what can happen to them.
 
 use super::{
-    suite::{Tool, nothing_left},
+    suite::{Tool, whole_server},
     *,
 };
-use kv_core::{Kv, driver::async_trait};
+use kv_core::Kv;
 use kv_testsuite::{
-    Foreign, Harness, Proxy, Server, Troubles,
-    ensemble::{Ensemble, Member},
+    Foreign, Harness, Proxy, Server, Troubles, cluster::Member, ensemble::Ensemble, leavings::none_at_the_end,
 };
 use std::fs;
-use tokio::runtime::Handle;
 
 /// Returns the further settings of members. A member that is taken for dead keeps its vote:
 /// otherwise one that is back gets a vote again only ten seconds later.
@@ -30,12 +28,14 @@ pub async fn suite() -> Result<Clustered, Failure> {
 
 #[async_trait]
 impl Member for Node {
-    fn daemon(&self) -> &Daemon {
-        &self.daemon
+    const SCHEME: &'static str = "consul";
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    fn named(&self) -> String {
+        self.rpc.to_string()
     }
 
     async fn leads(&self) -> bool {
@@ -54,6 +54,10 @@ impl Member for Node {
             is
         };
         self.daemon.serves(is_whole).await
+    }
+
+    async fn open(url: &str) -> kv_core::Result<Kv> {
+        kv_consul::open(url).await
     }
 }
 
@@ -89,8 +93,7 @@ impl Clustered {
 
     fn url_at(&self, first: SocketAddr, prefix: &str) -> String {
         let others = self.0.members().iter().skip(1).map(|member| member.address);
-        let hosts: Vec<_> = [first].into_iter().chain(others).map(|at| at.to_string()).collect();
-        format!("consul://{}/{prefix}", hosts.join(","))
+        Node::url(&[first].into_iter().chain(others).collect::<Vec<_>>(), prefix)
     }
 
     fn first(&self) -> &Node {
@@ -152,15 +155,11 @@ impl Harness for Clustered {
 /// Checks, when the last round has ended, that the members show nothing of ours.
 impl Drop for Clustered {
     fn drop(&mut self) {
-        let is_panicking = std::thread::panicking();
-        let left = match is_panicking {
-            true => Ok(()),
-            false => Handle::current().block_on(nothing_left(self.first())),
-        };
+        let left = none_at_the_end(async || whole_server(self.first()).await);
         for member in self.0.members() {
             member.daemon.kill();
             let _ = fs::remove_dir_all(member.folder.path());
         }
-        assert!(left.is_ok(), "left on the servers when everything was closed: {left:?}");
+        left.unwrap();
     }
 }

@@ -4,11 +4,16 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use kv_core::driver::async_trait;
 use kv_testsuite::{
-    Failure,
+    Failure, OwnServer,
     network::Network,
+    places::{
+        HostPort::{Clients, Peers},
+        Place, on_hosts, on_loopback,
+    },
     process::{
-        Daemon, Port,
+        Daemon, Port, ask, folder,
         launch::consul::{Server as Launch, add, command},
         server as server_of,
     },
@@ -27,6 +32,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+pub mod beyond;
 pub mod ensemble;
 pub mod fire;
 pub mod guarded;
@@ -56,10 +62,15 @@ impl Asked {
     /// Returns the requests since the last time, without those that no caller makes: polls, and
     /// the first look at a contender's own life.
     pub fn calls(&self) -> Vec<String> {
-        let mut lines = std::mem::take(&mut *self.lines.lock().expect("nobody panics"));
+        let mut lines = self.all();
         let is_own_life = |line: &String| line.contains("/.kv/lock/") && !line.contains("recurse");
         lines.retain(|line| !line.contains("index=") && !is_own_life(line));
         lines
+    }
+
+    /// Returns all requests since the last time.
+    pub fn all(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lines.lock().expect("nobody panics"))
     }
 }
 
@@ -113,58 +124,23 @@ pub struct Node {
     _ports: Vec<Port>,
 }
 
-/// The addresses of one server.
-#[derive(Clone, Copy)]
-struct Addresses {
-    http: SocketAddr,
-    rpc: SocketAddr,
-    serf: SocketAddr,
-    more: SocketAddr,
-}
-
 /// Makes the servers of one datacenter, not started yet. The settings of `more` are added to those
 /// of all servers, or take their place.
-pub fn nodes(count: usize, more: &Value) -> Result<Vec<Node>, Failure> {
-    let mut ports = Vec::new();
-    for _ in 0..count {
-        ports.push([Port::new()?, Port::new()?, Port::new()?, Port::new()?]);
-    }
-    let at = |ports: &[Port; 4]| {
-        let [http, rpc, serf, more] = ports.each_ref().map(Port::address);
-        Addresses { http, rpc, serf, more }
-    };
-    let all: Vec<_> = ports.iter().map(at).collect();
-    let mut nodes = members(&all, more, |_, command| command)?;
-    for (node, ports) in nodes.iter_mut().zip(ports) {
-        node._ports = ports.into();
-    }
-    Ok(nodes)
+pub fn nodes(count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
+    members(on_loopback(count)?, more)
 }
 
 /// Makes servers as [`nodes`] does, each on a host of its own: a server's place is its host's
 /// number less one.
 pub fn hosts(network: &Network, count: u8, more: &Value) -> Result<Vec<Node>, Failure> {
-    let at = |n| {
-        let peers = |port: u16| (network.peer_address(n), port).into();
-        Addresses {
-            http: (network.address(n), 8500).into(),
-            rpc: peers(8300),
-            serf: peers(8301),
-            more: peers(8302),
-        }
-    };
-    let all: Vec<_> = (1..=count).map(at).collect();
-    members(&all, more, |n, command| network.on(n, &command))
+    members(on_hosts(network, count, [Clients(8500), Peers(8300), Peers(8301), Peers(8302)]), more)
 }
 
-fn members(
-    all: &[Addresses],
-    more: &Value,
-    on: impl Fn(u8, Command) -> Command,
-) -> Result<Vec<Node>, Failure> {
-    let join: Vec<_> = all.iter().map(|at| at.serf).collect();
-    let named = all.iter().zip(1_u8..);
-    named.map(|(at, n)| Node::new(&format!("n{n}"), &join, *at, more, |command| on(n, command))).collect()
+/// Makes a server at each place, whose addresses are for requests, for the other servers, for
+/// hearing who else is there, and for more.
+fn members(places: Vec<Place<'_, 4>>, more: &Value) -> Result<Vec<Node>, Failure> {
+    let join: Vec<_> = places.iter().map(|place| place.addresses[2]).collect();
+    places.into_iter().map(|place| Node::new(place, &join, more)).collect()
 }
 
 /// Starts a server on its own, and returns when it serves. Its sessions live for half a second at
@@ -206,18 +182,12 @@ pub async fn http_with(
     headers: &str,
     body: &[u8],
 ) -> Result<Answer, Failure> {
-    let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let head = format!("{request} HTTP/1.0\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-        stream.write_all(&[head.as_bytes(), body].concat()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or("an answer has a head")?;
-        let body = answer.split_off(end + 4);
-        let status = String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().parse()?;
-        Ok::<_, Failure>(Answer { status, body })
-    };
-    tokio::time::timeout(Duration::from_secs(20), ask).await?
+    let head = format!("{request} HTTP/1.0\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let mut answer = ask(address, &[head.as_bytes(), body].concat(), Duration::from_secs(20)).await?;
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or("an answer has a head")?;
+    let body = answer.split_off(end + 4);
+    let status = String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().parse()?;
+    Ok(Answer { status, body })
 }
 
 /// Sends a transaction of these operations.
@@ -248,20 +218,12 @@ pub fn from_base64(value: &Value) -> Result<Vec<u8>, Failure> {
 }
 
 impl Node {
-    fn new(
-        name: &str,
-        join: &[SocketAddr],
-        at: Addresses,
-        more: &Value,
-        on: impl Fn(Command) -> Command,
-    ) -> Result<Self, Failure> {
-        // The data are in memory where there is such a folder: a server flushes each write to its
-        // disk twice, and no test is about a disk.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    fn new(place: Place<'_, 4>, join: &[SocketAddr], more: &Value) -> Result<Self, Failure> {
+        let (name, folder) = (format!("n{}", place.number), folder()?);
+        let [http, rpc, serf, other] = place.addresses;
         let (is_tls, is_one_of_many) = (more.get("cert_file").is_some(), more.get("datacenter").is_some());
-        let port = |is: bool| if is { i32::from(at.more.port()) } else { -1 };
-        let (name, data, all) = (name.to_owned(), folder.path().join("data"), join.to_vec());
-        let Addresses { http, rpc, serf, .. } = at;
+        let port = |is: bool| if is { i32::from(other.port()) } else { -1 };
+        let (data, all) = (folder.path().join("data"), join.to_vec());
         let mut config = Launch { name: name.clone(), data, http, rpc, serf, all }.settings();
         config["ports"]["https"] = json!(port(is_tls));
         config["ports"]["serf_wan"] = json!(port(is_one_of_many));
@@ -274,9 +236,9 @@ impl Node {
         let file = folder.path().join("consul.json");
         std::fs::write(&file, serde_json::to_vec(&config)?)?;
         let consul = server_of("consul", LIVE)?;
-        let daemon = Daemon::new(on(command(&consul, &file)), folder.path().join("log"));
-        let (address, rpc, serf, more) = (at.http, at.rpc, at.serf, at.more);
-        Ok(Self { name, address, rpc, serf, daemon, folder, consul, more, _ports: Vec::new() })
+        let daemon = Daemon::new(place.command(command(&consul, &file)), folder.path().join("log"));
+        let (address, more) = (http, other);
+        Ok(Self { name, address, rpc, serf, daemon, folder, consul, more, _ports: place.ports })
     }
 
     /// Returns the address at which the server speaks TLS, when it was told to.
@@ -296,9 +258,27 @@ impl Node {
         self.ready().await
     }
 
+    /// Returns the command `consul`, against this server.
+    pub fn consul(&self) -> Command {
+        let mut command = Command::new(&self.consul);
+        command.env("CONSUL_HTTP_ADDR", format!("http://{}", self.address));
+        command
+    }
+}
+
+#[async_trait]
+impl OwnServer for Node {
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Returns when the server takes writes. A leader is known a little earlier, so that only a
     /// write tells; this one leaves nothing.
-    pub async fn ready(&self) -> Result<(), Failure> {
+    async fn ready(&self) -> Result<(), Failure> {
         let takes_writes = || async {
             let answer = http(self.address, "DELETE /v1/kv/ready", b"").await;
             // Where not everybody may write, a server is ready when it says so; before it has read
@@ -308,12 +288,5 @@ impl Node {
             })
         };
         self.daemon.serves(takes_writes).await
-    }
-
-    /// Returns the command `consul`, against this server.
-    pub fn consul(&self) -> Command {
-        let mut command = Command::new(&self.consul);
-        command.env("CONSUL_HTTP_ADDR", format!("http://{}", self.address));
-        command
     }
 }

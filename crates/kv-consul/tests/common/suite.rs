@@ -2,16 +2,18 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, driver::async_trait};
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, process::copy};
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, leavings::none_at_the_end};
 use std::sync::Arc;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::sync::OnceCell;
 
 /// Opens the suite on the live server, or on one of our own.
 pub async fn suite() -> Result<Suite, Failure> {
     if let Some(base) = Base::live(LIVE)? {
         return Suite::live(base).await;
     }
-    Suite::of(Arc::new(single().await?), String::new(), None)
+    let node =
+        with(&json!({ "datacenter": beyond::NEAR, "limits": { "http_max_conns_per_client": 4000 } })).await?;
+    Ok(Suite::of(Arc::new(node), String::new(), None)?.with_another_datacenter())
 }
 
 pub struct Suite {
@@ -24,6 +26,9 @@ pub struct Suite {
     /// does too.
     with_tls: Option<String>,
     troubles: Option<Arc<dyn Troubles>>,
+    /// Holds the server of another datacenter, once a case has asked for it; `None` where the
+    /// server speaks to no other.
+    far: Option<OnceCell<Node>>,
 }
 
 impl Suite {
@@ -36,7 +41,13 @@ impl Suite {
     ) -> Result<Self, Failure> {
         let base = Base::new(format!("consul://{}/{parameters}", node.address))?;
         let name = "consul-1.8".into();
-        Ok(Self { name, base, node: Some(node), parameters, with_tls: None, troubles })
+        Ok(Self { name, base, node: Some(node), parameters, with_tls: None, troubles, far: None })
+    }
+
+    /// Has another datacenter beside that of the server, which was given a name of its own.
+    pub fn with_another_datacenter(mut self) -> Self {
+        self.far = Some(OnceCell::new());
+        self
     }
 
     pub fn with_tls(mut self, parameters: String) -> Self {
@@ -50,7 +61,8 @@ impl Suite {
             .map_err(|e| format!("{LIVE}, {}: {e}", base.shown()))?;
         let name = format!("consul-{}", kv.health().await?.version);
         kv.close().await?;
-        Ok(Self { name, base, node: None, parameters: String::new(), with_tls: None, troubles: None })
+        let parameters = String::new();
+        Ok(Self { name, base, node: None, parameters, with_tls: None, troubles: None, far: None })
     }
 }
 
@@ -105,6 +117,14 @@ impl Harness for Suite {
         Some(kv_consul::open(url).await)
     }
 
+    /// Opens a store in another datacenter. Namespaces need Consul Enterprise.
+    async fn beside(&self, prefix: &str) -> Vec<(&'static str, kv_core::Result<Kv>)> {
+        let (Some(node), Some(far)) = (&self.node, &self.far) else { return Vec::new() };
+        far.get_or_try_init(|| beyond::start(node)).await.expect("a server of another datacenter");
+        let other = beyond::open(node, &self.base.name_of(prefix)).await;
+        vec![("datacenter", Ok(other.expect("the two datacenters know each other")))]
+    }
+
     fn speaks_http(&self) -> bool {
         true
     }
@@ -119,32 +139,26 @@ impl Harness for Suite {
     }
 }
 
-/// Checks, when the last case has ended, that a server of our own shows nothing of ours.
+/// Checks, when the last case has ended, that servers of our own show nothing of ours.
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
         if std::thread::panicking() {
             return;
         }
-        let left = Handle::current().block_on(nothing_left(&node));
+        let far = self.far.take().and_then(OnceCell::into_inner);
+        let left = none_at_the_end(async || {
+            let mut left = whole_server(&node).await?;
+            if let Some(far) = &far {
+                left.extend(whole_server(far).await?);
+            }
+            Ok(left)
+        });
         // A case that took the server away may hold on to the node until the program ends, which
         // removes no folder.
         node.daemon.kill();
         let _ = std::fs::remove_dir_all(node.folder.path());
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
-    }
-}
-
-/// Returns when nothing of ours is on the server any more.
-pub async fn nothing_left(node: &Node) -> Result<(), Result<Vec<String>, Failure>> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let left = whole_server(node).await;
-        match left {
-            Ok(left) if left.is_empty() => return Ok(()),
-            left if Instant::now() > deadline => return Err(left),
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
+        left.unwrap();
     }
 }
 
@@ -154,37 +168,6 @@ pub async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     // whether other keys live by them.
     left.extend(sessions(node.address).await?.into_iter().filter(|session| !session.contains("kv ttl")));
     Ok(left)
-}
-
-#[async_trait]
-impl Server for Node {
-    async fn stop(&self) {
-        self.daemon.stop();
-    }
-    async fn kill(&self) {
-        self.daemon.kill();
-    }
-    async fn start(&self) {
-        Node::start(self).await.expect("it started before");
-    }
-    async fn pause(&self) {
-        self.daemon.pause();
-    }
-    async fn resume(&self) {
-        self.daemon.resume();
-    }
-    async fn save(&self) -> bool {
-        self.daemon.stop();
-        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
-            .expect("a copy of the data");
-        Node::start(self).await.expect("it started before");
-        true
-    }
-    async fn restore_saved(&self) {
-        self.daemon.stop();
-        copy(&self.folder.path().join("saved"), &self.folder.path().join("data")).expect("the copy in place");
-        Node::start(self).await.expect("it started before");
-    }
 }
 
 /// A tool that writes past the library: at this server, below this prefix.

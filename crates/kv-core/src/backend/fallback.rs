@@ -189,9 +189,12 @@ where
         let entering = {
             let (attempt, tasks) = (attempt.clone(), tasks.clone());
             async move {
-                let release = tasks.undo({
+                let release = tasks.undo_repeatable({
                     let attempt = attempt.clone();
-                    async move { attempt.release().await }
+                    move || {
+                        let attempt = attempt.clone();
+                        async move { attempt.release().await }
+                    }
                 });
                 let (record, keep) = (attempt.record.with_token(0), attempt.keep());
                 let put = attempt.store.put(&attempt.lock, record, Expect::Missing, &keep).await;

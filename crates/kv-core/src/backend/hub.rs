@@ -33,10 +33,15 @@ fn bytes(event: &WatchEvent) -> usize {
     if let WatchEvent::Put(entry) = event { entry.value.len() } else { 0 }
 }
 
-fn tell<K: Borrow<str> + Eq + Hash>(topics: &HashMap<K, Readers>, name: &str, event: &WatchEvent) {
-    for reader in topics.get(name).into_iter().flatten() {
-        reader.push(event.clone(), bytes(event));
-    }
+fn tell(reader: &Reader, event: &WatchEvent) {
+    reader.push(event.clone(), bytes(event));
+}
+
+fn readers_of<'a, K>(topics: &'a HashMap<K, Readers>, name: &str) -> impl Iterator<Item = &'a Reader>
+where
+    K: Borrow<str> + Eq + Hash,
+{
+    topics.get(name).into_iter().flatten()
 }
 
 fn leave<K: Eq + Hash>(topics: &mut HashMap<K, Readers>, name: &K, reader: &Reader) {
@@ -52,6 +57,14 @@ impl Topics {
     fn readers(&self) -> impl Iterator<Item = &Reader> {
         self.keys.values().chain(self.trees.values()).chain(self.holders.values()).flatten()
     }
+
+    /// Does this for each reader of the key, or of a directory above it.
+    fn each_of(&self, key: &Key, what: impl Fn(&Reader)) {
+        readers_of(&self.keys, key.as_str()).for_each(&what);
+        if !self.trees.is_empty() && !key.is_internal() {
+            key.ancestors().for_each(|directory| readers_of(&self.trees, directory).for_each(&what));
+        }
+    }
 }
 
 impl Hub {
@@ -62,20 +75,15 @@ impl Hub {
 
     /// Tells a change of a data key to those who watch the key, or a directory above it.
     pub fn publish(&self, event: &WatchEvent) {
-        let Some(key) = event.key() else { return };
-        let topics = self.0.lock();
-        tell(&topics.keys, key.as_str(), event);
-        if !topics.trees.is_empty() && !key.is_internal() {
-            for directory in key.ancestors() {
-                tell(&topics.trees, directory, event);
-            }
+        if let Some(key) = event.key() {
+            self.0.lock().each_of(key, |reader| tell(reader, event));
         }
     }
 
     /// Tells a change of the holder of a lock, as [`Target::Holder`] describes it.
     pub fn publish_holder(&self, event: &WatchEvent) {
         if let Some(name) = event.key() {
-            tell(&self.0.lock().holders, name.as_str(), event);
+            readers_of(&self.0.lock().holders, name.as_str()).for_each(|reader| tell(reader, event));
         }
     }
 
@@ -83,6 +91,17 @@ impl Hub {
     /// nobody knows which changes it did not tell.
     pub fn missed(&self) {
         self.0.lock().readers().for_each(|reader| reader.lag());
+    }
+
+    /// Has the watches of this key, and of the directories above it, read again what is there: the
+    /// key has changed, and the source cannot tell how.
+    pub fn missed_key(&self, key: &Key) {
+        self.0.lock().each_of(key, |reader| reader.lag());
+    }
+
+    /// Has the watches of the holder of this lock read again who it is.
+    pub fn missed_holder(&self, name: &Key) {
+        readers_of(&self.0.lock().holders, name.as_str()).for_each(|reader| reader.lag());
     }
 
     /// Returns a subscription to the changes of this target from now on.
@@ -156,6 +175,11 @@ where
 
     fn backend(&self) -> &'static str {
         self.backend
+    }
+
+    /// Returns `false`: whoever publishes wakes the readers in all runtimes.
+    fn is_bound(&self) -> bool {
+        false
     }
 
     async fn subscribe(&mut self) -> Result<()> {

@@ -9,14 +9,15 @@
 //! | what may be sent again, to which server, and what is said when no answer came | [`retry`] |
 //! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
-//! | whether the runtime that shared tasks live on has ended | [`Home`] |
+//! | what each runtime has for itself, such as a connection; whether a runtime has ended | [`ByRuntime`], [`Home`] |
 //! | a runtime that stood still, which hears of ended connections before it writes | [`catch_up`](catch_up()) |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
-//! | sessions that locks share, one per TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
-//! | the files of [`Tls`](crate::Tls), a login, an address, a prefix, as a configuration gives them | [`tls`], [`login`], [`with_port`], [`directory_prefix`] |
+//! | sessions that locks share, one for each runtime and TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
+//! | the files of [`Tls`](crate::Tls), a login, addresses, a prefix, as a configuration gives them | [`tls`], [`login`], [`addresses`], [`whole_prefix`] |
+//! | which call and backend an error of opening comes from, and for how long it was tried | [`opening`](opening()), [`in_open`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
@@ -26,15 +27,18 @@
 mod abort;
 mod alive;
 mod backoff;
+mod by_runtime;
 mod catch_up;
 mod clock;
 mod expiry;
 pub mod fallback;
+mod here;
 mod home;
 mod hub;
 mod inbox;
 mod let_go;
 mod mutex;
+mod opening;
 mod outage;
 pub mod queue;
 pub mod retry;
@@ -50,17 +54,20 @@ pub mod watch;
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub use backoff::Backoff;
+pub use by_runtime::ByRuntime;
 pub use catch_up::catch_up;
 pub use clock::{Clock, Instant};
 pub use expiry::ExpiryQueue;
+pub(crate) use here::Here;
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
 pub use inbox::Inbox;
 pub use let_go::LetGo;
 pub use mutex::Mutex;
+pub use opening::{in_open, opening};
 pub use outage::Outage;
 pub use sessions::{Session, Sessions, Use};
-pub use settings::{directory_prefix, half, login, with_port};
+pub use settings::{addresses, directory_prefix, half, login, whole_prefix};
 pub use stream::{Emit, stream};
 pub use tasks::Tasks;
 pub use undo::Undo;

@@ -1,6 +1,6 @@
 //! Sessions that locks share.
 
-use super::{Alive, Clock, Undo, lock};
+use super::{Alive, ByRuntime, Clock, Undo, lock};
 use crate::{Error, ErrorKind, Result};
 use std::{
     collections::HashMap,
@@ -25,9 +25,11 @@ pub struct Session<S> {
     pub end: Undo,
 }
 
-/// The sessions of one store that its locks hang on, one per TTL. A session is granted when a lock
-/// first needs it, and ended a quarter of its TTL after the last lock is gone, so that a program
-/// that locks again soon needs no new one.
+/// The sessions of one store that its locks hang on, one for each runtime and TTL: a runtime renews
+/// its own, since another one may end or stand still. A session is granted when a lock first needs
+/// it, and ended a quarter of its TTL after the last lock is gone, so that a program that locks
+/// again soon needs no new one. The sessions of a runtime that has ended are ended by the next who
+/// gets one.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -48,30 +50,43 @@ pub struct Session<S> {
 /// # Ok(()) }
 /// ```
 pub struct Sessions<S> {
-    open: Arc<Open<S>>,
+    places: ByRuntime<Arc<Place<S>>>,
     clock: Clock,
 }
 
-type Open<S> = Mutex<Slots<S>>;
-
-struct Slots<S> {
-    by_ttl: HashMap<Duration, Arc<Slot<S>>>,
-    /// Nobody gets a session any more.
-    is_ended: bool,
+/// The sessions of one runtime, by their TTL.
+struct Place<S> {
+    runtime: Handle,
+    open: Mutex<HashMap<Duration, Arc<Slot<S>>>>,
 }
 
-impl<S> Default for Slots<S> {
-    fn default() -> Self {
-        Self { by_ttl: HashMap::new(), is_ended: false }
+impl<S> Place<S> {
+    fn here() -> Arc<Self> {
+        Arc::new(Self { runtime: Handle::current(), open: Mutex::default() })
     }
-}
 
-impl<S> Slots<S> {
     /// Removes this slot, unless another one has taken its place.
-    fn remove(&mut self, slot: &Arc<Slot<S>>) {
-        if self.by_ttl.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
-            self.by_ttl.remove(&slot.ttl);
+    fn remove(&self, slot: &Arc<Slot<S>>) {
+        let mut open = lock(&self.open);
+        if open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+            open.remove(&slot.ttl);
         }
+    }
+
+    fn remove_if_unused(&self, slot: &Arc<Slot<S>>) {
+        let mut open = lock(&self.open);
+        let is_unused = {
+            let mut users = lock(&slot.users);
+            users.end = None;
+            users.count == 0
+        };
+        if is_unused && open.get(&slot.ttl).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+            open.remove(&slot.ttl);
+        }
+    }
+
+    fn take(&self) -> HashMap<Duration, Arc<Slot<S>>> {
+        std::mem::take(&mut *lock(&self.open))
     }
 }
 
@@ -79,6 +94,8 @@ impl<S> Slots<S> {
 struct Slot<S> {
     ttl: Duration,
     clock: Clock,
+    /// The runtime that renews the session.
+    runtime: Handle,
     granted: OnceCell<Granted<S>>,
     users: Mutex<Users>,
 }
@@ -96,6 +113,14 @@ struct Users {
     end: Option<AbortHandle>,
 }
 
+impl<S> Slot<S> {
+    /// Returns what ends the session, unless it was taken before, or there is no session yet.
+    fn take_end(&self) -> Option<Undo> {
+        let granted = self.granted.get()?;
+        Some(std::mem::replace(&mut *lock(&granted.end), Undo::nothing()))
+    }
+}
+
 impl<S> Drop for Slot<S> {
     fn drop(&mut self) {
         if let Some(end) = lock(&self.users).end.take() {
@@ -107,9 +132,7 @@ impl<S> Drop for Slot<S> {
 /// A user of a slot, from the moment at which the slot is looked up.
 struct User<S: Send + Sync + 'static> {
     slot: Arc<Slot<S>>,
-    open: Weak<Open<S>>,
-    /// The runtime that it was looked up in: guards are dropped outside of any as well.
-    runtime: Option<Handle>,
+    place: Weak<Place<S>>,
 }
 
 impl<S: Send + Sync + 'static> Drop for User<S> {
@@ -120,31 +143,20 @@ impl<S: Send + Sync + 'static> Drop for User<S> {
         if users.count > 0 {
             return;
         }
-        let (weak, open, ttl, clock) =
-            (Arc::downgrade(slot), self.open.clone(), slot.ttl, slot.clock.clone());
-        let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) else { return };
-        let end = runtime.spawn(async move {
+        let (weak, place, ttl, clock) =
+            (Arc::downgrade(slot), self.place.clone(), slot.ttl, slot.clock.clone());
+        // The runtime that renews the session ends it: whoever drops this may be in one that ends
+        // at once, or in none.
+        let end = slot.runtime.spawn(async move {
             clock.sleep(ttl / 4).await;
-            if let (Some(slot), Some(open)) = (weak.upgrade(), open.upgrade()) {
-                end_if_unused(&slot, &open);
+            if let (Some(slot), Some(place)) = (weak.upgrade(), place.upgrade()) {
+                // The drop of the slot, behind this, ends the session in the background.
+                place.remove_if_unused(&slot);
             }
         });
         if let Some(before) = users.end.replace(end.abort_handle()) {
             before.abort();
         }
-    }
-}
-
-fn end_if_unused<S>(slot: &Arc<Slot<S>>, open: &Open<S>) {
-    let mut open = lock(open);
-    let is_unused = {
-        let mut users = lock(&slot.users);
-        users.end = None;
-        users.count == 0
-    };
-    if is_unused {
-        // The drop of the slot ends the session in the background.
-        open.remove(slot);
     }
 }
 
@@ -171,7 +183,7 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     /// Makes an empty set, whose unused sessions end by this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { open: Arc::default(), clock }
+        Self { places: ByRuntime::new(), clock }
     }
 
     /// Returns a session of this TTL, as [`get`](Self::get) does, that `fits`. A session that does
@@ -200,11 +212,13 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
         }
     }
 
-    /// Returns the session of this TTL: the one that there is, or the one that `grant` brings.
+    /// Returns the session that this runtime has of this TTL: the one that there is, or the one
+    /// that `grant` brings.
     ///
     /// # Errors
-    /// Those of `grant`; [`Closed`](ErrorKind::Closed) after [`end`](Self::end), also when `end`
-    /// came while `grant` was under way: the session that `grant` brought is ended then.
+    /// Those of `grant`; [`Closed`](ErrorKind::Closed) outside of a runtime, and after
+    /// [`end`](Self::end), also when `end` came while `grant` was under way: the session that
+    /// `grant` brought is ended then.
     ///
     /// # Cancel safety
     /// It is cancel safe, as far as `grant` is.
@@ -221,7 +235,7 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
             let granted = user.slot.granted.get_or_try_init(grant).await?;
             let (session, alive) = (granted.session.clone(), granted.alive.clone());
             let used = Use { user, session, alive };
-            if lock(&self.open).is_ended {
+            if self.places.is_closed() {
                 return Err(closed());
             }
             if used.alive.is_held() {
@@ -233,22 +247,31 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
 
     /// Returns a user of the slot of this TTL, which may have no session yet.
     fn user(&self, ttl: Duration) -> Result<User<S>> {
-        let mut open = lock(&self.open);
-        if open.is_ended {
-            return Err(closed());
+        for gone in self.places.gone() {
+            // Nobody renews these sessions any more: whoever still has one has lost it. What each
+            // of them has on the server ends in the background.
+            gone.take().values().for_each(|slot| drop(slot.take_end()));
         }
-        let slot = open.by_ttl.entry(ttl).or_insert_with(|| {
-            let (granted, users) = (OnceCell::new(), Mutex::default());
-            Arc::new(Slot { ttl, clock: self.clock.clone(), granted, users })
-        });
-        lock(&slot.users).count += 1;
-        let (slot, open) = (slot.clone(), Arc::downgrade(&self.open));
-        Ok(User { slot, open, runtime: Handle::try_current().ok() })
+        let place = self.places.here(Place::here)?;
+        let slot = {
+            let mut open = lock(&place.open);
+            let new = || {
+                let (clock, runtime) = (self.clock.clone(), place.runtime.clone());
+                let (granted, users) = (OnceCell::new(), Mutex::default());
+                Arc::new(Slot { ttl, clock, runtime, granted, users })
+            };
+            let slot = open.entry(ttl).or_insert_with(new).clone();
+            lock(&slot.users).count += 1;
+            slot
+        };
+        Ok(User { slot, place: Arc::downgrade(&place) })
     }
 
     /// Gives this session to nobody new: it is over, or nobody knows what hangs on it.
     pub fn forget(&self, used: &Use<S>) {
-        lock(&self.open).remove(&used.user.slot);
+        if let Some(place) = used.user.place.upgrade() {
+            place.remove(&used.user.slot);
+        }
     }
 
     /// Ends all sessions, side by side, and gives none from then on: every [`get`](Self::get)
@@ -259,14 +282,11 @@ impl<S: Clone + Send + Sync + 'static> Sessions<S> {
     /// The first failure to end a session on which something still hangs: that could not be given
     /// back before, and was to go with its session.
     pub async fn end(&self) -> Result<()> {
-        let open = {
-            let mut open = lock(&self.open);
-            open.is_ended = true;
-            std::mem::take(&mut open.by_ttl)
-        };
         let mut ends = JoinSet::new();
-        for slot in open.into_values() {
-            ends.spawn(slot.end());
+        for place in self.places.close() {
+            for slot in place.take().into_values() {
+                ends.spawn(slot.end());
+            }
         }
         let mut all = Ok(());
         while let Some(ended) = ends.join_next().await {
@@ -281,9 +301,8 @@ impl<S: Send + Sync + 'static> Slot<S> {
     async fn end(self: Arc<Self>) -> Result<()> {
         // A `get` that is under way ends its session itself. This must not wait for it: its
         // runtime may stand still.
-        let Some(granted) = self.granted.get() else { return Ok(()) };
+        let Some(end) = self.take_end() else { return Ok(()) };
         let is_used = lock(&self.users).count > 0;
-        let end = std::mem::replace(&mut *lock(&granted.end), Undo::nothing());
         let ended = end.run().await;
         if is_used { ended.map(drop) } else { Ok(()) }
     }
@@ -296,7 +315,8 @@ fn closed() -> Error {
 
 impl<S> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({} open)", lock(&self.open).by_ttl.len())
+        let open: usize = self.places.all().iter().map(|place| lock(&place.open).len()).sum();
+        write!(f, "Sessions({open} open)")
     }
 }
 

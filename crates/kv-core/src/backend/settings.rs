@@ -1,6 +1,6 @@
-//! Settings that the backends of servers have in common.
+//! Settings that backends have in common.
 
-use crate::{Error, ErrorKind, Result, Secret};
+use crate::{Error, ErrorKind, Result, Secret, url::with_port};
 
 pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, why.into())
@@ -12,19 +12,51 @@ pub fn half(what: &str) -> Error {
     refused(format!("{what}; give both, or none of them"))
 }
 
-/// Returns the address with this port, where it has none: `host`, `host:port`, `[v6]` and
-/// `[v6]:port` are known.
+/// Returns the addresses of a server's members, each with this port where it has none: `host`,
+/// `host:port`, `[v6]` and `[v6]:port` are known.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) where there is no address at all; the message
+/// shows a URL of this scheme.
 ///
 /// ```
-/// use kv_core::backend::with_port;
+/// use kv_core::backend::addresses;
 ///
-/// assert_eq!(with_port("h1", 2379), "h1:2379");
-/// assert_eq!(with_port("[::1]:80", 2379), "[::1]:80");
+/// let endpoints = ["h1".to_owned(), "[::1]:80".to_owned()];
+/// assert_eq!(addresses(&endpoints, "etcd", 2379)?, ["h1:2379", "[::1]:80"]);
+/// assert!(addresses(&[], "etcd", 2379).unwrap_err().message().contains("etcd://host:2379/prefix"));
+/// # Ok::<_, kv_core::Error>(())
 /// ```
-#[must_use]
-pub fn with_port(host: &str, port: u16) -> String {
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+pub fn addresses(endpoints: &[String], scheme: &str, port: u16) -> Result<Vec<String>> {
+    if endpoints.is_empty() {
+        return Err(refused(format!("no host is given; a URL looks like {scheme}://host:{port}/prefix")));
+    }
+    Ok(endpoints.iter().map(|host| with_port(host, port)).collect())
+}
+
+/// Returns the bytes with which all names of a store begin: those of its `raw_prefix` as they are,
+/// or the [directory](directory_prefix) that is its `prefix`. An empty `prefix` counts as none.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) where both are given.
+///
+/// ```
+/// use kv_core::backend::whole_prefix;
+///
+/// assert_eq!(whole_prefix("app", None)?, "app/");
+/// assert_eq!(whole_prefix("", Some("app:"))?, "app:");
+/// assert!(whole_prefix("app", Some("app:")).is_err());
+/// # Ok::<_, kv_core::Error>(())
+/// ```
+pub fn whole_prefix(prefix: &str, raw_prefix: Option<&str>) -> Result<String> {
+    match raw_prefix {
+        Some(_) if !prefix.is_empty() => Err(refused(
+            "`prefix` and `raw_prefix` together; give one of them: `prefix` for a directory, or \
+             `raw_prefix` for bytes as they are",
+        )),
+        Some(raw) => Ok(raw.to_owned()),
+        None => Ok(directory_prefix(prefix)),
+    }
 }
 
 /// Returns the prefix that means the directory of this name: with the slash that it lacks, unless
@@ -66,7 +98,21 @@ mod tests {
     #[test]
     fn an_address_keeps_its_port() {
         for (host, full) in [("h", "h:7"), ("h:1", "h:1"), ("[::1]", "[::1]:7"), ("[::1]:1", "[::1]:1")] {
-            assert_eq!(with_port(host, 7), full);
+            assert_eq!(addresses(&[host.to_owned()], "x", 7).unwrap(), [full]);
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_given_in_one_way() {
+        for (prefix, raw, whole) in [
+            ("", None, Some("")),
+            ("app", None, Some("app/")),
+            ("", Some("app"), Some("app")),
+            ("", Some(""), Some("")),
+            ("app", Some("app"), None),
+            ("app", Some(""), None),
+        ] {
+            assert_eq!(whole_prefix(prefix, raw).ok().as_deref(), whole, "{prefix:?}, {raw:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The work that runs in the background, counted.
 
-use super::{AbortOnDrop, Undo, lock};
+use super::{AbortOnDrop, Undo, lock, undo::Todo};
 use crate::{Error, ErrorKind, Result};
 use futures_core::future::BoxFuture;
 use std::{
@@ -34,6 +34,8 @@ struct Inner {
     running: watch::Sender<usize>,
     failed: Mutex<Failed>,
     left: Mutex<Vec<Left>>,
+    /// What was cut off by the end of its runtime, and can be begun anew.
+    cut: Mutex<Vec<Arc<Todo>>>,
 }
 
 /// Another try at something that could not be given back; `None` when nothing is left of it.
@@ -66,6 +68,10 @@ impl Counted {
                 failed.first.get_or_insert_with(|| e.clone());
             }
         }
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0
     }
 }
 
@@ -104,6 +110,17 @@ impl Tasks {
         undo
     }
 
+    /// Makes an [`Undo`] that is counted once it runs, and that [can be begun
+    /// anew](Undo::repeatable).
+    pub fn undo_repeatable<F>(&self, work: impl Fn() -> F + Send + 'static) -> Undo
+    where
+        F: Future<Output = Result<bool>> + Send + 'static,
+    {
+        let mut undo = Undo::repeatable(work);
+        undo.count_in(self);
+        undo
+    }
+
     /// Notes something that could not be given back, though it is tried again elsewhere:
     /// [`finish`](Self::finish) tries it once more, and tells what fails then. `again` returns
     /// `None` when nothing is left of it, and keeps nothing alive.
@@ -118,19 +135,33 @@ impl Tasks {
         left.push(Box::new(move || again().map(|work| Box::pin(work) as BoxFuture<'static, _>)));
     }
 
+    /// Keeps work that was cut off by the end of its runtime, until somebody
+    /// [resumes](Self::resume) it.
+    pub(super) fn keep_cut(&self, todo: Arc<Todo>) {
+        lock(&self.0.cut).push(todo);
+    }
+
+    /// Begins anew what was cut off by the end of its runtime, in this one.
+    pub(crate) fn resume(&self) {
+        // It is begun outside of the lock: what is cut off at once comes back.
+        let cut = std::mem::take(&mut *lock(&self.0.cut));
+        cut.iter().for_each(|todo| todo.resume(self));
+    }
+
     /// Has failures count from now on, for a caller that is about to [`finish`](Self::finish).
     pub(crate) fn note_failures(&self) {
         lock(&self.0.failed).matters = true;
     }
 
-    /// Waits until nothing runs, and nothing is left that can be given back. Cancel safe: the work
-    /// that runs goes on.
+    /// Waits until nothing runs, and nothing is left that can be given back, also of what was cut
+    /// off by the end of its runtime. Cancel safe: the work that runs goes on.
     ///
     /// # Errors
     /// The first failure of the work that runs now, which tells what could not be given back.
     pub async fn finish(&self) -> Result<()> {
         self.note_failures();
         self.idle().await;
+        self.resume();
         let left = std::mem::take(&mut *lock(&self.0.left));
         left.iter().filter_map(|again| again()).for_each(|work| self.spawn(work));
         self.idle().await;

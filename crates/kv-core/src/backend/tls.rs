@@ -45,14 +45,21 @@ pub fn server_name(tls: &Tls) -> Option<&str> {
 /// contradict each other.
 pub fn is_on(tls: &Tls) -> Result<bool> {
     let Tls { enabled, ca, cert, key, server_name } = tls;
-    let is_given = ca.is_some() || cert.is_some() || key.is_some() || server_name.is_some();
+    let others = [
+        ("`ca`", ca.is_some()),
+        ("`cert`", cert.is_some()),
+        ("`key`", key.is_some()),
+        ("`server_name`", server_name.is_some()),
+    ];
+    let given: Vec<_> = others.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect();
     match (enabled, cert, key) {
-        (Some(false), ..) if is_given => {
-            Err(half("`tls` is off, yet `ca`, `cert`, `key` or `server_name` is given"))
+        (Some(false), ..) if !given.is_empty() => {
+            let given = given.join(", ");
+            Err(refused(format!("`tls` is off beside {given}; remove `tls=false`, or remove {given}")))
         }
         (_, Some(_), None) => Err(half("the TLS setting `cert` without `key`")),
         (_, None, Some(_)) => Err(half("the TLS setting `key` without `cert`")),
-        (enabled, ..) => Ok(enabled.unwrap_or(is_given)),
+        (enabled, ..) => Ok(enabled.unwrap_or(!given.is_empty())),
     }
 }
 
@@ -143,7 +150,12 @@ mod tests {
         assert!(read(&Tls::from(false)).unwrap().is_none());
         let key_alone = Tls { key: Some("k".into()), ..Tls::default() };
         for (settings, says) in [
-            (Tls::from(false).server_name("n"), "`tls` is off"),
+            (Tls::from(false).server_name("n"), "`tls` is off beside `server_name`"),
+            (Tls::from(false).ca("c"), "beside `ca`; remove `tls=false`, or remove `ca`"),
+            (
+                Tls::from(false).ca("c").client_certificate("d", "k"),
+                "remove `tls=false`, or remove `ca`, `cert`, `key`",
+            ),
             (key_alone, "`key` without `cert`"),
             (Tls::default().ca("/no/such"), "/no/such cannot be read"),
         ] {

@@ -18,6 +18,7 @@
 //!   versions, and the engine *fetches* the values of those that differ. A key that was delivered
 //!   and is not in the list is told as deleted. Then comes `Synced`.
 //! - *Follow*: each [`Change`] becomes an event, or none where it is known already.
+//! - A watch that is polled in *another runtime* than before is subscribed and listed anew there.
 //! - `Lagged` has the engine subscribe and list again, after a pause at random (full jitter, 50 ms
 //!   at first) that grows while this repeats within 5 s.
 //! - *Errors*: one that [lasts](crate::Error::is_lasting) ends the watch. Any other is ridden out
@@ -131,8 +132,9 @@
 //!   for those entries; `Changed` for a record of such a write, and for any record of a key that
 //!   was [delivered](WatchState::version) from one, since nobody knows which is the older; and
 //!   [`follows`](Source::follows), since such writes follow anything.
-//! - This process, or one reader for all watches (memory, redb, ZooKeeper):
-//!   [`Hub::watch`](super::Hub::watch).
+//! - A server whose events name what changed, and one reader for all watches of a runtime
+//!   (ZooKeeper): the reader publishes to a [`Hub`](super::Hub), and `Entry`s are listed.
+//! - This process (memory, redb): [`Hub::watch`](super::Hub::watch).
 
 mod engine;
 mod state;
@@ -153,8 +155,10 @@ pub fn start<S: Source>(source: S) -> WatchStream {
 /// Says what a server tells of the keys of one watch. All keys that it gives are those of the
 /// watch.
 ///
-/// The engine calls one method at a time, and drops a call half-way only with the whole source, so
-/// that no method has to be cancel safe. Each single request has a deadline of its own.
+/// The engine calls one method at a time, and drops a call half-way only with the whole source, or
+/// where the source [is bound](Self::is_bound) to a runtime and the watch is polled in another one:
+/// then it subscribes anew. So no method has to be cancel safe. Each single request has a deadline
+/// of its own.
 ///
 /// # Errors
 /// An error that [lasts](Error::is_lasting) ends the watch. A source whose server refuses for a
@@ -166,6 +170,16 @@ pub trait Source: Send + 'static {
 
     /// Returns the name of the backend, for the log.
     fn backend(&self) -> &'static str;
+
+    /// Returns whether the changes come by what lives in the runtime in which
+    /// [`subscribe`](Self::subscribe) was called, such as a connection. Once the watch is polled in
+    /// another runtime, the engine subscribes and lists anew there: the first one may have ended,
+    /// or stand still.
+    ///
+    /// Provided: `true`.
+    fn is_bound(&self) -> bool {
+        true
+    }
 
     /// Sees to it that every change from now on comes out of [`next`](Self::next), or `Lagged` in
     /// its place. It is called before each list. A subscription that stands already may be kept;

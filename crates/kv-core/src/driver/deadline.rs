@@ -1,6 +1,7 @@
 //! The moment by which a call has to end.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
@@ -25,6 +26,7 @@ use tokio::{
 /// assert_eq!(soon.limit(async { 1 }).await, Some(1));
 /// assert_eq!(soon.limit(std::future::pending::<u8>()).await, None);
 /// assert!(soon.has_passed());
+/// assert_eq!(format!("no answer within {soon}"), "no answer within 5ms");
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,17 @@ impl Deadline {
             }
         })
         .await
+    }
+}
+
+/// Writes the time that there was at first, for messages that tell within which time something did
+/// not happen.
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.within.is_zero() {
+            return f.write_str("0 s, which is no time: give it more");
+        }
+        write!(f, "{:?}", self.within)
     }
 }
 

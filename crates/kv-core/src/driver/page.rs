@@ -1,6 +1,6 @@
 //! One page of a listing, one batch of a deletion, and where the next begins.
 
-use crate::{Directory, Entry, Item, Key, Position, driver::ListOptions};
+use crate::{Directory, Entry, Error, ErrorKind, Item, Key, Position, driver::ListOptions};
 use bytes::Bytes;
 
 /// A backend's own note of where the next page begins; opaque to everyone else.
@@ -16,6 +16,22 @@ impl Cursor {
     /// Returns the content.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Returns, for backends, the error of a call that is given a cursor which no page of its
+    /// listing gave: one of another store, or of another directory.
+    ///
+    /// ```
+    /// use kv_core::{ErrorKind, driver::Cursor};
+    ///
+    /// let e = Cursor::refused();
+    /// assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    /// assert!(e.to_string().contains("begin the listing anew"));
+    /// ```
+    #[must_use]
+    pub fn refused() -> Error {
+        let why = "a cursor of another store or directory; begin the listing anew, without one";
+        Error::new(ErrorKind::InvalidArgument, why)
     }
 }
 

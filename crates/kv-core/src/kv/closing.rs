@@ -38,8 +38,8 @@ impl Kv {
     /// asked: a server that comes back may keep that for up to its TTL more.
     ///
     /// A program that ends without it leaves its locks and leases to their TTLs, since what a drop
-    /// begins in the background ends with the runtime. [`scope`](Self::scope) closes on success
-    /// and failure alike.
+    /// begins in the background ends with the runtime; called in another runtime, `close` does what
+    /// the first one left. [`scope`](Self::scope) closes on success and failure alike.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -74,10 +74,10 @@ impl Kv {
             tokio::spawn(async move {
                 let (shared, all) = (&closing.0, Deadline::after(within));
                 let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
-                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(within)));
+                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(all)));
                 let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
                 let ended = ended.limit(shared.store.as_ref().close()).await;
-                let ended = ended.unwrap_or_else(|| Err(not_given_back(within)));
+                let ended = ended.unwrap_or_else(|| Err(not_given_back(all)));
                 closing.done(given_back.and(ended));
             });
         }
@@ -146,7 +146,7 @@ impl Kv {
 
     /// Has `close` undo this and wait for it; refuses when the handle is closed already.
     pub(super) fn hold(&self, undo: &mut Undo) -> Result<()> {
-        undo.count_in(&self.shared.tasks);
+        undo.hold_in(&self.shared.tasks);
         let mut held = guarded(&self.shared.held);
         if self.is_closed() {
             return Err(closed());
@@ -165,6 +165,8 @@ impl Kv {
         operation: &'static str,
         work: BoxFuture<'static, Result<T>>,
     ) -> Result<T> {
+        // The lock that is asked for may be one that a runtime has left.
+        self.shared.tasks.resume();
         let got = self.shared.tasks.apart(work).await?;
         if self.is_closed() { Err(self.in_call(closed(), operation, None)) } else { Ok(got) }
     }
@@ -186,8 +188,7 @@ pub(super) fn closed() -> Error {
 }
 
 #[cold]
-fn not_given_back(within: Duration) -> Error {
-    let why =
-        format!("not all was given back within {within:?}; locks and leases that are left end by their TTL");
+fn not_given_back(by: Deadline) -> Error {
+    let why = format!("not all was given back within {by}; locks and leases that are left end by their TTL");
     Error::new(ErrorKind::Timeout, why)
 }

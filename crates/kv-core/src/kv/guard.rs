@@ -11,7 +11,8 @@ use std::{future::Future, time::Duration};
 /// A lock that is held while this value lives; dropping it releases the lock in the background.
 ///
 /// The background is the runtime: a program that leaves `main` (by `?` too) with the lock held
-/// does not release it, and the next contender gets it after the TTL and its lateness.
+/// does not release it, and the next contender gets it after the TTL and its lateness. Where only a
+/// runtime ends, and not the program, the next lock or lease of the handle releases it.
 /// [`release`](Self::release), [`Kv::close`] and [`Kv::scope`] wait until the lock is free.
 #[derive(Debug)]
 #[must_use = "dropping the guard releases the lock"]

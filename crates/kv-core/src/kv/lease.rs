@@ -61,7 +61,8 @@ awaitable!(LeaseCall => Lease, LeaseCall::run);
 /// background.
 ///
 /// The background is the runtime: a program that leaves `main` (by `?` too) with a lease alive
-/// does not revoke it, and the lease ends by its TTL, as that of a killed process does.
+/// does not revoke it, and the lease ends by its TTL, as that of a killed process does. Where only
+/// a runtime ends, and not the program, the next lock or lease of the handle revokes it.
 /// [`Kv::close`] and [`Kv::scope`] wait until it is gone.
 ///
 /// ```

@@ -210,7 +210,7 @@ impl Wait {
 fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquired>> {
     match acquired {
         Some(mut late) if !late.alive.is_held() => {
-            late.release.count_in(tasks);
+            late.release.hold_in(tasks);
             let ttl = late.alive.ttl();
             Err(Error::new(
                 ErrorKind::LockLost,
@@ -221,8 +221,9 @@ fn still_held(tasks: &Tasks, acquired: Option<Acquired>) -> Result<Option<Acquir
     }
 }
 
-/// Tells whether an error ends a wait: one that lasts, or one for which no server has to be asked.
+/// Tells whether an error ends a wait: one that lasts, or one of a name or a value that no server
+/// takes. Options were looked at before the store was asked: an `InvalidArgument` is what a server
+/// says, or something in its place, and may pass.
 fn ends(error: &Error) -> bool {
-    use ErrorKind::*;
-    error.is_lasting() || matches!(error.kind(), InvalidKey | InvalidArgument | TooLarge)
+    error.is_lasting() || matches!(error.kind(), ErrorKind::InvalidKey | ErrorKind::TooLarge)
 }

@@ -218,13 +218,12 @@ const LAST_WORD: Duration = Duration::from_millis(50);
 
 #[cold]
 fn cut_off(does: Does, deadline: Deadline) -> Error {
-    let within = deadline.within();
     match does {
-        Does::Read => Error::new(ErrorKind::Timeout, format!("no answer within {within:?}")),
+        Does::Read => Error::new(ErrorKind::Timeout, format!("no answer within {deadline}")),
         Does::Write => Error::new(
             ErrorKind::OutcomeUnknown,
             format!(
-                "no answer within {within:?}; the write may or may not have happened, so read before writing again"
+                "no answer within {deadline}; the write may or may not have happened, so read before writing again"
             ),
         ),
     }

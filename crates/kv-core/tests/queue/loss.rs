@@ -134,7 +134,7 @@ async fn who_enters_under_a_session_that_the_server_has_ended_enters_under_anoth
 #[tokio::test]
 async fn a_guard_that_nobody_looks_after_is_not_held() {
     let client = Client::new(&tokio::sync::watch::Sender::default(), Clock::system());
-    // The session lives on in this runtime.
+    // The session of this runtime lives on.
     assert!(holds(&client).await.release.run().await.unwrap());
     let elsewhere = client.clone();
     let acquired = std::thread::spawn(move || {
@@ -142,7 +142,7 @@ async fn a_guard_that_nobody_looks_after_is_not_held() {
         runtime.block_on(holds(&elsewhere))
     });
     let held = tokio::task::spawn_blocking(|| acquired.join().unwrap()).await.unwrap();
-    assert_eq!(client.server.borrow().sessions.len(), 1);
+    assert_eq!(client.server.borrow().sessions.len(), 2, "each runtime renews its own session");
     assert!(!held.alive.is_held(), "nobody hears of what becomes of its contender");
     assert!(lost(held.alive.lost()).await.contains("has ended"));
     assert!(held.release.run().await.unwrap());

@@ -159,14 +159,19 @@ impl Found {
     /// Returns the attribute of a key's item that is damaged: of another type, or far in the
     /// service's future.
     pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {
-        let is_odd = |name| self.odd.contains(&name);
-        if is_odd(VERSION) || self.version.is_some_and(|version| !is_plausible(version, latest)) {
+        let is_odd = self.odd.contains(&VERSION);
+        if is_odd || self.version.is_some_and(|version| !is_plausible(version, latest)) {
             Some(VERSION)
-        } else if is_odd(ENDS) || self.ends.is_some_and(|ends| ends > last_end(latest)) {
+        } else if self.has_odd_end(latest) {
             Some(ENDS)
         } else {
             None
         }
+    }
+
+    /// Tells whether the end is damaged: of another type, or far in the service's future.
+    pub(crate) fn has_odd_end(&self, latest: Millis) -> bool {
+        self.odd.contains(&ENDS) || self.ends.is_some_and(|ends| ends > last_end(latest))
     }
 
     /// Returns the same of the record of a lock. A record without an owner needs no token and no
@@ -193,7 +198,7 @@ impl Found {
 pub(crate) const FAR: Millis = 24 * 60 * 60 * 1000;
 
 /// Returns the latest end that a life of this library can have.
-fn last_end(latest: Millis) -> Millis {
+pub(crate) fn last_end(latest: Millis) -> Millis {
     let longest = Millis::try_from(GREATEST.as_millis()).unwrap_or(Millis::MAX);
     latest.saturating_add(FAR).saturating_add(longest)
 }

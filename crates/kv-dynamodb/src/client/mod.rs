@@ -22,7 +22,7 @@ use aws_sdk_dynamodbstreams::Client as Streams;
 use kv_core::{
     Result,
     backend::{
-        Backoff, catch_up,
+        Backoff, ByRuntime, catch_up,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
         unique,
     },
@@ -69,10 +69,24 @@ struct Service {
     login: Login,
 }
 
+/// The SDK's clients of the table and of its stream. Their connections end and stand still with the
+/// runtime in which they were made.
+#[derive(Clone)]
+struct Sdk {
+    tables: Tables,
+    streams: Streams,
+}
+
+/// The settings of the SDK's clients.
+pub(crate) struct Configs {
+    pub(crate) tables: aws_sdk_dynamodb::Config,
+    pub(crate) streams: aws_sdk_dynamodbstreams::Config,
+}
+
 /// The clients of the table and of its stream, and the service's time.
 pub(crate) struct Client {
-    pub(crate) tables: Tables,
-    pub(crate) streams: Streams,
+    configs: Configs,
+    sdks: ByRuntime<Sdk>,
     pub(crate) table: String,
     pub(crate) time: ServiceTime,
     service: Servers<Service>,
@@ -89,20 +103,33 @@ pub(crate) fn unique_id() -> String {
 }
 
 impl Client {
-    pub(crate) fn new(
-        tables: Tables,
-        streams: Streams,
-        table: String,
-        time: ServiceTime,
-        login: Login,
-    ) -> Self {
+    pub(crate) fn new(configs: Configs, table: String, time: ServiceTime, login: Login) -> Self {
         let lanes = Lanes {
             calls: Semaphore::new(MAX_CALLS),
             keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
             lease_keys: Semaphore::new(MAX_LEASE_KEYS),
         };
         let service = Servers::one(Service { lanes, login }).with_backoff(backoff());
-        Self { tables, streams, table, time, service }
+        Self { configs, sdks: ByRuntime::new(), table, time, service }
+    }
+
+    fn sdk(&self) -> Sdk {
+        let new = || Sdk {
+            tables: Tables::from_conf(self.configs.tables.clone()),
+            streams: Streams::from_conf(self.configs.streams.clone()),
+        };
+        // Outside of a runtime nothing is sent.
+        self.sdks.here(new).unwrap_or_else(|_| new())
+    }
+
+    /// Returns the client of the table for this runtime.
+    pub(crate) fn tables(&self) -> Tables {
+        self.sdk().tables
+    }
+
+    /// Returns the client of the table's stream for this runtime.
+    pub(crate) fn streams(&self) -> Streams {
+        self.sdk().streams
     }
 
     /// Returns the answer to a call, which is sent again by the rules of [`Servers::run`].
@@ -236,12 +263,12 @@ mod tests {
                 "id", "secret", None, None, "tests",
             )))
             .build();
-        let config = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
-        let (tables, streams) = (Tables::from_conf(config), Streams::new(&shared));
+        let tables = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
+        let configs = Configs { tables, streams: aws_sdk_dynamodbstreams::Config::new(&shared) };
         let (time, login) = (ServiceTime::new(Clock::system()), Login::new(None, None, None));
-        let client = Client::new(tables, streams, "t".into(), time, login);
+        let client = Client::new(configs, "t".into(), time, login);
         let write = || async {
-            let written = client.tables.delete_item().table_name("t").send().await;
+            let written = client.tables().delete_item().table_name("t").send().await;
             written.map(drop).map_err(Failure::from)
         };
         let within = Deadline::after(Duration::from_millis(300));

@@ -2,7 +2,7 @@
 //! login, time and check of answers.
 
 use crate::client::{
-    Client,
+    Client, Configs,
     answers::Answers,
     clock::ServiceTime,
     login::{Login, loader},
@@ -49,11 +49,5 @@ pub(crate) async fn open(settings: Settings, time: ServiceTime) -> Result<Client
     let tables = aws_sdk_dynamodb::config::Builder::from(&shared);
     let tables = tables.interceptor(answers.clone()).interceptor(Sending).build();
     let streams = aws_sdk_dynamodbstreams::config::Builder::from(&shared).interceptor(answers).build();
-    Ok(Client::new(
-        aws_sdk_dynamodb::Client::from_conf(tables),
-        aws_sdk_dynamodbstreams::Client::from_conf(streams),
-        table,
-        time,
-        login,
-    ))
+    Ok(Client::new(Configs { tables, streams }, table, time, login))
 }

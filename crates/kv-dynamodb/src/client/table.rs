@@ -77,7 +77,7 @@ fn is_ready(table: &TableDescription) -> bool {
 
 pub(crate) async fn describe(client: &Client, deadline: Deadline) -> Result<Option<TableDescription>> {
     let describe = || async {
-        let asked = client.tables.describe_table().table_name(&client.table).send().await;
+        let asked = client.tables().describe_table().table_name(&client.table).send().await;
         match asked {
             Ok(answer) => Ok(answer.table),
             Err(e) if code(&e) == Some("ResourceNotFoundException") => Ok(None),
@@ -104,7 +104,7 @@ async fn make(client: &Client, deadline: Deadline) -> Result<TableDescription> {
         .map_err(odd)?;
     let make = || async {
         let made = client
-            .tables
+            .tables()
             .create_table()
             .table_name(&client.table)
             .set_key_schema(Some(schema.clone()))
@@ -179,7 +179,7 @@ fn check(name: &str, table: &TableDescription, wanted: Wanted) -> Result<()> {
 /// stay for ever, though unseen.
 async fn expiry(client: &Client, wanted: Wanted, deadline: Deadline) -> Result<()> {
     let describe = || async {
-        let asked = client.tables.describe_time_to_live().table_name(&client.table).send().await;
+        let asked = client.tables().describe_time_to_live().table_name(&client.table).send().await;
         match asked {
             Ok(answer) => Ok(answer.time_to_live_description),
             Err(e) => Err(Failure::from(e)),
@@ -221,7 +221,7 @@ async fn switch_on(client: &Client, deadline: Deadline) -> Result<()> {
     let ttl = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
     let ttl = ttl.map_err(|e| Error::new(ErrorKind::Other, "the SDK refused our own TTL").with_cause(e))?;
     let switch_on = || async {
-        let update = client.tables.update_time_to_live().table_name(&client.table);
+        let update = client.tables().update_time_to_live().table_name(&client.table);
         match update.time_to_live_specification(ttl.clone()).send().await {
             Ok(_) => Ok(()),
             // Another client switched it on.

@@ -50,6 +50,13 @@ impl Terms {
         format!("{} > {}", self.name(ENDS), self.value(number(now)))
     }
 
+    /// States that the item has an end, and that it makes sense.
+    pub(crate) fn has_sound_end(&mut self, last: Millis) -> String {
+        let (ends, kind) = (self.name(ENDS), self.value(text("N")));
+        let (least, last) = (self.value(number(0)), self.value(number(last)));
+        format!("attribute_type({ends}, {kind}) AND {ends} BETWEEN {least} AND {last}")
+    }
+
     /// States that the item is a key, of this library or foreign, and has not ended.
     pub(crate) fn exists(&mut self, now: Millis) -> String {
         let (value, kind) = (self.name(VALUE), self.value(text("B")));

@@ -18,11 +18,7 @@ use crate::{
     watch::feed::Feed,
 };
 use aws_sdk_dynamodb::types::AttributeValue;
-use kv_core::{
-    Capabilities, Error, ErrorKind, Result, Version,
-    backend::{Hub, Tasks},
-    driver::Deadline,
-};
+use kv_core::{Capabilities, Error, ErrorKind, Result, Version, backend::Tasks, driver::Deadline};
 use std::{sync::Arc, time::Duration};
 
 /// The time that closing waits for what is still given back in the background, after the wait of
@@ -36,7 +32,6 @@ pub(crate) struct Core {
     /// Sets how long an item stays in the table after its end.
     slack: Duration,
     pub(crate) capabilities: Capabilities,
-    pub(crate) hub: Hub,
     pub(crate) feed: Feed,
     pub(crate) shared: Arc<Shared>,
     pub(crate) waits: Waits,
@@ -47,17 +42,15 @@ impl Core {
     pub(crate) fn new(client: Client, names: Names, slack: Duration, table: Table) -> Self {
         let shared = Shared::of(Identity { prefix: names.prefix().to_owned(), ..table.identity });
         let client = Arc::new(client);
-        let hub = Hub::new();
         Self {
-            feed: Feed::new(client.clone(), names.clone(), hub.clone()),
+            feed: Feed::new(client.clone(), names.clone()),
             shared,
-            waits: Waits::new(client.clone(), names.locks.clone()),
+            waits: Waits::new(client.clone(), &names.locks),
             tasks: Tasks::default(),
             capabilities: capabilities(table.no_stream),
             client,
             names,
             slack,
-            hub,
         }
     }
 

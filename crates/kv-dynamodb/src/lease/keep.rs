@@ -89,7 +89,7 @@ pub(crate) async fn prolong(
     let update = || async {
         let update = core
             .client
-            .tables
+            .tables()
             .update_item()
             .table_name(&core.client.table)
             .set_key(Some(primary_key(partition, key)))
@@ -124,7 +124,7 @@ pub(crate) async fn delete(
     let delete = || async {
         let delete = core
             .client
-            .tables
+            .tables()
             .delete_item()
             .table_name(&core.client.table)
             .set_key(Some(primary_key(partition, key)))

@@ -35,7 +35,10 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
     let (granted, to) = (time.local().now(), Renewal { ends: time.end_of(ttl), number: 0 });
     let lease = Arc::new(Lease::new(core.client.clone(), to, granted + life(ttl)));
     core.shared.leases.add(&lease);
-    let revoke = core.tasks.undo(lease.clone().revoke(core.clone(), each_request));
+    let revoke = core.tasks.undo_repeatable({
+        let (lease, core) = (lease.clone(), core.clone());
+        move || lease.clone().revoke(core.clone(), each_request)
+    });
     put_record(core, &lease.id, to, options.deadline).await?;
     let (renewed, within) = (lease.clone(), Arc::downgrade(core));
     let alive = Alive::keep(time.local(), ttl, granted, move || {
@@ -57,7 +60,7 @@ async fn put_record(core: &Core, id: &str, to: Renewal, deadline: Deadline) -> R
     let put = || async {
         let put = core
             .client
-            .tables
+            .tables()
             .put_item()
             .table_name(&core.client.table)
             .set_item(Some(record.clone()))

@@ -115,7 +115,7 @@ impl Lease {
             let token = unique_id();
             let send = || async {
                 let transact =
-                    core.client.tables.transact_write_items().set_transact_items(Some(items.clone()));
+                    core.client.tables().transact_write_items().set_transact_items(Some(items.clone()));
                 match transact.client_request_token(&token).send().await {
                     Ok(_) => Ok(Vec::new()),
                     Err(e) => match e.as_service_error() {

@@ -33,7 +33,7 @@ pub(crate) async fn read_many(
             let ask = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(consistent).build();
             let ask = ask.map_err(|_| corrupt("the SDK refused a batch of keys"))?;
             let get = || async {
-                let get = client.tables.batch_get_item().request_items(&client.table, ask.clone());
+                let get = client.tables().batch_get_item().request_items(&client.table, ask.clone());
                 let answer = get.send().await.map_err(Failure::from)?;
                 let found = answer.responses().and_then(|tables| tables.get(&client.table));
                 // No item at all: the table is throttled.

@@ -1,6 +1,6 @@
 //! Tells where the next page of a listing or of a deletion begins.
 
-use kv_core::{Error, ErrorKind, Result, driver::Cursor};
+use kv_core::{Directory, Result, driver::Cursor};
 
 /// The place at which a page begins.
 pub(crate) struct PageToken {
@@ -22,8 +22,8 @@ impl PageToken {
     }
 }
 
-/// Reads a cursor, if there is one.
-pub(crate) fn page_token(from: Option<&Cursor>) -> Result<Option<PageToken>> {
-    let odd = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
-    from.map(|cursor| PageToken::of(cursor).ok_or_else(odd)).transpose()
+/// Reads a cursor of this directory, if there is one.
+pub(crate) fn page_token(from: Option<&Cursor>, directory: &Directory) -> Result<Option<PageToken>> {
+    let is_below = |token: &PageToken| token.start.starts_with(&directory.start());
+    from.map(|cursor| PageToken::of(cursor).filter(is_below).ok_or_else(Cursor::refused)).transpose()
 }

@@ -34,7 +34,7 @@ pub(crate) async fn page(
     options: &ListOptions,
 ) -> Result<Page> {
     let Range { start, end } = Names::below(directory);
-    let token = match page_token(from)? {
+    let token = match page_token(from, directory)? {
         Some(token) => token,
         None => {
             let behind = options.start_after.as_ref().map(Names::behind);

@@ -40,7 +40,7 @@ pub(crate) async fn query(
     let limit = most.map(|most| i32::try_from(most).unwrap_or(i32::MAX));
     let query = || async {
         let query = client
-            .tables
+            .tables()
             .query()
             .table_name(&client.table)
             .key_condition_expression(&keys)

@@ -73,7 +73,7 @@ pub(crate) async fn read_item(
     let get = || async {
         let get = core
             .client
-            .tables
+            .tables()
             .get_item()
             .table_name(&core.client.table)
             .set_key(Some(primary_key(partition, key)))

@@ -66,8 +66,9 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
             Asked::Held(_) => Ok(None),
         };
     }
-    // Contenders of one store stand in line here; only the first of them asks the service.
-    let (turn, wait) = core.waits.turn(name).await;
+    // Contenders of one store and runtime stand in line here; only the first of them asks the
+    // service.
+    let (turn, wait) = core.waits.turn(name).await?;
     loop {
         match attempt.clone().ask().await? {
             Asked::Got(lock) => {
@@ -130,7 +131,7 @@ impl Attempt {
             }
             // The lock is free by now, or its token was above the one of this request.
             if deadline.has_passed() {
-                return Err(outpaced(deadline));
+                return Err(outpaced("took the lock", deadline));
             }
         }
     }
@@ -154,7 +155,7 @@ impl Attempt {
         ];
         let set = set.map(|(name, value)| format!("{} = {}", terms.name(name), terms.value(value)));
         let update = client
-            .tables
+            .tables()
             .update_item()
             .table_name(&client.table)
             .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))
@@ -181,7 +182,10 @@ impl Attempt {
             let attempt = self.clone();
             move || attempt.clone().renew()
         });
-        let release = self.core.tasks.undo(self.clone().release());
+        let release = self.core.tasks.undo_repeatable({
+            let attempt = self.clone();
+            move || attempt.clone().release()
+        });
         let fence = Fence::new(self.name.clone(), token, self.owner.clone().into_bytes());
         Acquired { fence, alive, release }
     }

@@ -53,7 +53,7 @@ impl Attempt {
         let condition = format!("{ours} AND attribute_exists({token})");
         let give_back = || async {
             let update = client
-                .tables
+                .tables()
                 .update_item()
                 .table_name(&client.table)
                 .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))

@@ -1,17 +1,18 @@
-//! Waits for locks: contenders stand in line within a store, and all lines share the polls.
+//! Waits for locks: contenders stand in line within a store and a runtime, and all lines there
+//! share the polls. A contender of another runtime that stands still would hold up those behind
+//! it.
 
 use crate::{
     client::{Client, backoff, clock::Millis},
     list::batch_get::read_many,
 };
 use kv_core::{
-    Key,
-    backend::{Home, Mutex, unique},
+    Key, Result,
+    backend::{ByRuntime, Mutex, unique},
     driver::Deadline,
 };
 use std::{
     collections::HashMap,
-    future::Future,
     sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
@@ -28,19 +29,19 @@ const POLL: Duration = Duration::from_millis(250);
 const IN_A_ROW: u32 = 8;
 
 /// The locks that this store waits for, and what is known of them.
-pub(crate) struct Waits(Arc<Shared>);
-
-struct Shared {
+pub(crate) struct Waits {
     client: Arc<Client>,
-    partition: String,
-    lines: Mutex<HashMap<Key, Weak<Line>>>,
-    poller: Mutex<Option<Poller>>,
+    partition: Arc<str>,
+    places: ByRuntime<Arc<Shared>>,
 }
 
-/// The task that polls, and the runtime on which it runs.
-struct Poller {
-    task: AbortHandle,
-    home: Home,
+/// The waits of one runtime.
+struct Shared {
+    client: Arc<Client>,
+    partition: Arc<str>,
+    lines: Mutex<HashMap<Key, Weak<Line>>>,
+    /// The task that polls, while somebody waits.
+    poller: Mutex<Option<AbortHandle>>,
 }
 
 /// The contenders of this store that wait for one lock.
@@ -128,14 +129,21 @@ impl Shared {
 }
 
 impl Waits {
-    pub(crate) fn new(client: Arc<Client>, partition: String) -> Self {
-        Self(Arc::new(Shared { client, partition, lines: Mutex::default(), poller: Mutex::default() }))
+    pub(crate) fn new(client: Arc<Client>, partition: &str) -> Self {
+        Self { client, partition: partition.into(), places: ByRuntime::new() }
     }
 
-    /// Waits in line behind the other contenders of this store.
-    pub(crate) async fn turn(&self, name: &Key) -> (OwnedMutexGuard<()>, Wait) {
+    /// Waits in line behind the other contenders that this store has in this runtime.
+    ///
+    /// # Errors
+    /// [`Closed`](kv_core::ErrorKind::Closed) once the store is closed.
+    pub(crate) async fn turn(&self, name: &Key) -> Result<(OwnedMutexGuard<()>, Wait)> {
+        let shared = self.places.here(|| {
+            let (client, partition) = (self.client.clone(), self.partition.clone());
+            Arc::new(Shared { client, partition, lines: Mutex::default(), poller: Mutex::default() })
+        })?;
         let line = {
-            let mut lines = self.0.lines();
+            let mut lines = shared.lines();
             lines.retain(|_, line| line.strong_count() > 0);
             let there = lines.get(name).and_then(Weak::upgrade);
             there.unwrap_or_else(|| {
@@ -144,24 +152,28 @@ impl Waits {
                 line
             })
         };
-        let wait = Wait { line, shared: self.0.clone() };
-        (wait.line.turn.clone().lock_owned().await, wait)
+        let wait = Wait { line, shared };
+        Ok((wait.line.turn.clone().lock_owned().await, wait))
     }
 
     /// Notes that a lock of this store was given back. The first contender here then need not wait
     /// for the next poll, except now and then, so that other clients have a chance.
     pub(crate) fn released(&self, name: &Key) {
-        let Some(line) = self.0.lines().get(name).and_then(Weak::upgrade) else { return };
-        let mut state = line.state();
-        state.handed_on += 1;
-        if !state.handed_on.is_multiple_of(IN_A_ROW) {
-            line.free.notify_one();
+        for shared in self.places.all() {
+            let Some(line) = shared.lines().get(name).and_then(Weak::upgrade) else { continue };
+            let mut state = line.state();
+            state.handed_on += 1;
+            if !state.handed_on.is_multiple_of(IN_A_ROW) {
+                line.free.notify_one();
+            }
         }
     }
 
     pub(crate) fn close(&self) {
-        if let Some(poller) = self.0.poller.lock().take() {
-            poller.task.abort();
+        for shared in self.places.close() {
+            if let Some(poller) = shared.poller.lock().take() {
+                poller.abort();
+            }
         }
     }
 }
@@ -173,21 +185,11 @@ impl Drop for Waits {
 }
 
 impl Wait {
-    /// Starts the poller, unless one runs; the future is ready when the poller's runtime has
-    /// ended.
-    fn poll(&self) -> impl Future<Output = ()> + use<> {
+    /// Starts the poller, unless one runs.
+    fn poll(&self) {
         let mut poller = self.shared.poller.lock();
-        let goes_on = |poller: &Poller| !poller.task.is_finished() && !poller.home.is_gone();
-        if !poller.as_ref().is_some_and(goes_on) {
-            let task = tokio::spawn(self.shared.clone().poll()).abort_handle();
-            *poller = Some(Poller { task, home: Home::here() });
-        }
-        let gone = poller.as_ref().map(|poller| poller.home.gone());
-        async move {
-            match gone {
-                Some(gone) => gone.await,
-                None => std::future::pending().await,
-            }
+        if poller.as_ref().is_none_or(AbortHandle::is_finished) {
+            *poller = Some(tokio::spawn(self.shared.clone().poll()).abort_handle());
         }
     }
 
@@ -207,15 +209,10 @@ impl Wait {
                 None => std::future::pending().await,
             }
         };
-        let mut over = std::pin::pin!(over);
-        loop {
-            // The poller's runtime may end before that of this wait.
-            let gone = self.poll();
-            tokio::select! {
-                () = self.line.free.notified() => break,
-                () = &mut over => break,
-                () = gone => {}
-            }
+        self.poll();
+        tokio::select! {
+            () = self.line.free.notified() => {}
+            () = over => {}
         }
         drop(watched);
     }

@@ -1,4 +1,5 @@
-//! Reads the table's stream once for all watches of a store.
+//! Reads the table's stream once for all watches that a store has in one runtime: another runtime
+//! may end, or stand still.
 
 use crate::{
     client::{
@@ -28,20 +29,24 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::{
+    runtime::{Handle, Id},
+    sync::watch,
+};
 
-/// The one reader of the stream, which runs while somebody watches.
+/// The readers of the stream, one for each runtime in which somebody watches.
 pub(crate) struct Feed {
     client: Arc<Client>,
     names: Names,
-    hub: Hub,
-    reading: Mutex<Weak<Reading>>,
+    readings: Mutex<HashMap<Id, Weak<Reading>>>,
     closed: AtomicBool,
 }
 
-/// A share in the reader, which ends with the last share.
+/// A share in the reader of one runtime, which ends with the last share.
 pub(crate) struct Reading {
     home: Home,
+    /// Tells the watches what the stream says.
+    pub(crate) hub: Hub,
     tasks: [AbortOnDrop; 2],
     state: watch::Receiver<State>,
     expiries: Arc<Expiries>,
@@ -64,25 +69,27 @@ enum State {
 }
 
 impl Feed {
-    pub(crate) fn new(client: Arc<Client>, names: Names, hub: Hub) -> Self {
-        Self { client, names, hub, reading: Mutex::default(), closed: AtomicBool::new(false) }
+    pub(crate) fn new(client: Arc<Client>, names: Names) -> Self {
+        Self { client, names, readings: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    /// Returns a share in the reader, and starts one if none runs.
+    /// Returns a share in the reader of this runtime, and starts one if none runs.
     pub(crate) fn join(&self) -> Result<Arc<Reading>> {
-        let mut reading = self.reading.lock();
+        let (mut readings, here) = (self.readings.lock(), Handle::current().id());
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());
         }
-        if let Some(there) = reading.upgrade().filter(|there| there.goes_on()) {
+        readings.retain(|_, reading| reading.strong_count() > 0);
+        let there = readings.get(&here).and_then(Weak::upgrade);
+        if let Some(there) = there.filter(|there| there.goes_on()) {
             return Ok(there);
         }
         let (told, state) = watch::channel(State::Beginning);
-        let expiries = Arc::<Expiries>::default();
+        let (hub, expiries) = (Hub::new(), Arc::<Expiries>::default());
         let teller = Arc::new(Teller {
             client: self.client.clone(),
             names: self.names.clone(),
-            hub: self.hub.clone(),
+            hub: hub.clone(),
             state: told,
             expiries: expiries.clone(),
         });
@@ -93,20 +100,18 @@ impl Feed {
             teller.state.send_replace(State::Over(why));
         });
         let tasks = [watcher.abort_handle(), follower.abort_handle()].map(AbortOnDrop::new);
-        let new = Arc::new(Reading { home: Home::here(), tasks, state, expiries });
-        *reading = Arc::downgrade(&new);
+        let new = Arc::new(Reading { home: Home::here(), hub, tasks, state, expiries });
+        readings.insert(here, Arc::downgrade(&new));
         Ok(new)
     }
 
     pub(crate) fn close(&self) {
-        let reading = {
-            let reading = self.reading.lock();
+        let readings: Vec<_> = {
+            let readings = self.readings.lock();
             self.closed.store(true, Ordering::Release);
-            reading.upgrade()
+            readings.values().filter_map(Weak::upgrade).collect()
         };
-        if let Some(reading) = reading {
-            reading.tasks.iter().for_each(AbortOnDrop::abort);
-        }
+        readings.iter().flat_map(|reading| &reading.tasks).for_each(AbortOnDrop::abort);
     }
 }
 

@@ -92,7 +92,7 @@ impl Source for Watched {
         loop {
             let reading = self.core.feed.join()?;
             // Changes until the list is complete wait here.
-            let changes = self.core.hub.subscribe(&self.target);
+            let changes = reading.hub.subscribe(&self.target);
             match reading.live().await {
                 Ok(()) => {
                     self.following = Some(Following { reading, changes });

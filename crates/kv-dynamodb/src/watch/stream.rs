@@ -68,7 +68,7 @@ impl ShardSource for Stream {
     async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
         let (arn, mut shards, mut from) = (self.arn()?, Vec::new(), None);
         loop {
-            let ask = self.client.streams.describe_stream().stream_arn(&arn);
+            let ask = self.client.streams().describe_stream().stream_arn(&arn);
             let ask = ask.set_exclusive_start_shard_id(from);
             let described = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
             let Some(description) = described.stream_description else { return Err(ReadError::Gap) };
@@ -90,14 +90,14 @@ impl ShardSource for Stream {
             Begin::Latest => ShardIteratorType::Latest,
             Begin::TrimHorizon => ShardIteratorType::TrimHorizon,
         };
-        let ask = self.client.streams.get_shard_iterator().stream_arn(self.arn()?).shard_id(shard);
+        let ask = self.client.streams().get_shard_iterator().stream_arn(self.arn()?).shard_id(shard);
         let ask = ask.shard_iterator_type(kind);
         let answer = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
         answer.shard_iterator.ok_or(ReadError::Gap)
     }
 
     async fn records(&self, iterator: &str) -> Result<Read<Record>, ReadError> {
-        let ask = self.client.streams.get_records().shard_iterator(iterator);
+        let ask = self.client.streams().get_records().shard_iterator(iterator);
         let answer = self.ask(|| async { ask.clone().send().await.map_err(Failure::from) }).await?;
         Ok((answer.records.unwrap_or_default(), answer.next_shard_iterator))
     }

@@ -32,7 +32,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
         let delete = || async {
             let delete = core
                 .client
-                .tables
+                .tables()
                 .delete_item()
                 .table_name(&core.client.table)
                 .set_key(Some(primary_key(&core.names.data, key.as_str())))
@@ -64,7 +64,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
             Wrote::Refused(found) => {
                 expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;
                 if deadline.has_passed() {
-                    return Err(outpaced(deadline));
+                    return Err(outpaced("wrote the key", deadline));
                 }
             }
         }

@@ -64,7 +64,7 @@ pub(crate) async fn put(
                 expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;
                 // The item has ended by now, or its version was newer than the one of this put.
                 if deadline.has_passed() {
-                    return Err(outpaced(deadline));
+                    return Err(outpaced("wrote the key", deadline));
                 }
             }
         }
@@ -81,7 +81,7 @@ async fn put_once(
     let put = || async {
         let put = core
             .client
-            .tables
+            .tables()
             .put_item()
             .table_name(&core.client.table)
             .set_item(Some(item().map_err(Failure::refused)?))

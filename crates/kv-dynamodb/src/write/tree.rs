@@ -35,7 +35,7 @@ pub(crate) async fn delete_batch(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let Range { start, end } = Names::below(directory);
-    let start = page_token(from)?.map_or(start, |token| token.start);
+    let start = page_token(from, directory)?.map_or(start, |token| token.start);
     let read = ReadOptions::default().deadline(options.deadline);
     let (client, partition) = (&core.client, &core.names.data);
     let range = Range { start, end };
@@ -76,7 +76,8 @@ async fn delete_all(client: Arc<Client>, keys: Vec<Item>, deadline: Deadline) ->
     while !left.is_empty() {
         let ask = HashMap::from([(client.table.clone(), left.clone())]);
         let write = || async {
-            let written = client.tables.batch_write_item().set_request_items(Some(ask.clone())).send().await;
+            let written =
+                client.tables().batch_write_item().set_request_items(Some(ask.clone())).send().await;
             let answer = written.map_err(Failure::from)?;
             let rest = answer.unprocessed_items().and_then(|tables| tables.get(&client.table)).cloned();
             let rest = rest.unwrap_or_default();

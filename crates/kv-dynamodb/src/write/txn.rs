@@ -230,7 +230,7 @@ impl<'a> Plan<'a> {
             };
             *kept() = Some(this.clone());
             let transact = client
-                .tables
+                .tables()
                 .transact_write_items()
                 .set_transact_items(Some(this.items))
                 .client_request_token(&this.token);
@@ -335,7 +335,7 @@ pub(crate) async fn transact(
         }
         // An item has ended by now, or its version was newer than the one of this write.
         if deadline.has_passed() {
-            return Err(outpaced(deadline));
+            return Err(outpaced("wrote the keys", deadline));
         }
     }
 }

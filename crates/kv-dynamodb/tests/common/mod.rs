@@ -11,7 +11,7 @@ use kv_core::Kv;
 use kv_dynamodb::Config;
 use kv_testsuite::{
     Failure,
-    process::{Daemon, Port, copy, launch::dynamodb::command, server},
+    process::{Daemon, Port, copy, folder, launch::dynamodb::command, server},
 };
 use std::net::SocketAddr;
 use tempfile::TempDir;
@@ -38,9 +38,7 @@ pub struct Node {
 
 /// Starts an emulator without a table; returns when it serves.
 pub async fn single() -> Result<Node, Failure> {
-    // The data have to outlive the process alone: every request would wait for a disk that is busy
-    // with the data of others.
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let folder = folder()?;
     std::fs::create_dir(folder.path().join("data"))?;
     let port = Port::new()?;
     let address = port.address();

@@ -4,12 +4,21 @@ use kv_core::{Capabilities, Durability, Locking, TtlRange};
 use std::time::Duration;
 
 /// Limits the bytes of a request, by etcd's defaults.
-const REQUEST: usize = 3 << 19;
-/// Counts the bytes that a request has besides values and keys.
-const OVERHEAD: usize = 4 << 10;
-/// Counts the bytes of the longest name, with its prefix; only a prefix that is longer than all
-/// keys leaves less for values.
-const NAME: usize = 2 << 10;
+pub(crate) const REQUEST: usize = 3 << 19;
+/// Counts the bytes that a request has besides its parts, at most; the user's name is among them.
+pub(crate) const ENVELOPE: usize = 1 << 10;
+/// Counts the bytes that a comparison, a read or a write has besides names and values, at most.
+pub(crate) const FRAME: usize = 32;
+/// Counts the bytes of a request that a value leaves to all else; only a prefix of hundreds of
+/// bytes needs more.
+const ROOM: usize = 12 << 10;
+/// Counts the bytes of the longest key.
+const KEY: usize = 1000;
+/// Counts how often a put has the name of its key, or of the lock that it depends on: four times
+/// for its precondition, three times for the lock.
+const NAMED: usize = 7;
+/// Counts the bytes that the name of a contender has besides the prefix and the lock's name.
+const CONTENDER: usize = 32;
 /// Limits the conditions and writes of one transaction, and the keys that are read at once, by
 /// etcd's defaults.
 pub(crate) const MOST_OPS: usize = 128;
@@ -34,13 +43,11 @@ pub(crate) fn capabilities(prefix: &str) -> Capabilities {
     ttl.late_by = Duration::from_secs(3);
     let mut c = Capabilities::new("etcd");
     c.durability = Durability::Quorum;
-    let name = NAME.max(1000 + prefix.len());
-    // A conditional write names its key four times.
-    c.max_value = REQUEST.saturating_sub(OVERHEAD + 4 * name);
+    let named = NAMED * (FRAME + CONTENDER + KEY + prefix.len());
+    c.max_value = REQUEST.saturating_sub(ROOM.max(ENVELOPE + named));
     c.max_txn_ops = MOST_OPS;
-    // Names stand in the conditions too, and once more in the reads for when a condition is not
-    // true.
-    c.max_txn_bytes = c.max_value.saturating_sub(2 * MOST_OPS * name);
+    // A request that many long names make larger is refused before it is sent.
+    c.max_txn_bytes = c.max_value + KEY;
     c.lease = Some(ttl.clone());
     c.lock = Some(Locking::new(ttl.clone()));
     c.ttl = Some(ttl);

@@ -241,7 +241,7 @@ impl Member {
     }
 
     fn without(&self, missing: &str, effect: Effect, cut: Deadline) -> Failure {
-        let why = format!("{}: no {missing} within {:?}", self.name, cut.within());
+        let why = format!("{}: no {missing} within {cut}", self.name);
         Failure::new(effect, Error::new(ErrorKind::Timeout, why))
     }
 }

@@ -44,10 +44,6 @@ pub(crate) struct Client {
 impl Client {
     /// Makes the client of these members, each `host:port`. Connects to none.
     pub(crate) fn new(endpoints: &[String], tls: Tls, login: Option<(String, Secret)>) -> Result<Self> {
-        if endpoints.is_empty() {
-            let why = "no host is given; a URL looks like etcd://host:2379/prefix";
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
-        }
         let access = Arc::new(Access { login, tls: Arc::new(tls), was_opened: AtomicBool::new(false) });
         let member = |endpoint: &String| Member::new(endpoint.as_str().into(), access.clone());
         let members = Servers::new(endpoints.iter().map(member))?;

@@ -1,5 +1,6 @@
 //! Listings, in pages at one revision, and reads of single keys.
 
+mod fewer;
 mod read;
 
 pub(crate) use read::{exists, get, get_many, purpose, read_names, reading};
@@ -11,6 +12,7 @@ use crate::{
     names::{after, behind},
 };
 use etcd_client::KeyValue;
+use fewer::{STEP, fewer};
 use kv_core::{
     Directory, Error, ErrorKind, Item, Position, Result,
     driver::{Cursor, ListOptions, Page, ReadOptions},
@@ -57,8 +59,9 @@ pub(crate) async fn page(
 ) -> Result<Page> {
     let range = core.names.below(directory);
     let token = match from {
-        Some(cursor) => PageToken::of(cursor)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a cursor of another store"))?,
+        Some(cursor) => {
+            PageToken::of(cursor).filter(|token| range.holds(&token.start)).ok_or_else(Cursor::refused)?
+        }
         None => {
             let start = options.start_after.as_ref().map(|place| match place {
                 Position::Key(key) => after(&core.names.key(key.as_str())),
@@ -68,21 +71,25 @@ pub(crate) async fn page(
             PageToken { revision: 0, size: FIRST, start }
         }
     };
-    // etcd's word for *the end of all* is smaller than most names.
-    if range.end != [0] && token.start >= range.end {
+    if !range.holds(&token.start) {
         return Ok(Page::default());
     }
     let keys_only = options.keys_only || !options.recursive;
-    let size = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
-    let mut ask = reading(&options.read)
-        .with_range(range.end)
-        .with_revision(token.revision)
-        .with_limit(i64::try_from(size).unwrap_or(i64::MAX));
+    let most = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
+    let mut ask = reading(&options.read).with_range(range.end).with_revision(token.revision);
     if keys_only {
         ask = ask.with_keys_only();
     }
-    let answer = core.range(purpose(&options.read), options.read.deadline, &token.start, ask).await;
-    let mut answer = answer.map_err(|e| match says(&e, "has been compacted") {
+    let (start, reads, deadline) = (&*token.start, purpose(&options.read), options.read.deadline);
+    let read = |count: usize, within| {
+        let ask = ask.clone().with_limit(i64::try_from(count).unwrap_or(i64::MAX));
+        core.range(reads, within, start, ask)
+    };
+    let answer = match keys_only {
+        true => read(most, deadline).await.map(|answer| (most, answer)),
+        false => fewer(most, deadline, read).await,
+    };
+    let (size, mut answer) = answer.map_err(|e| match says(&e, "has been compacted") {
         true => Error::new(
             ErrorKind::Unavailable,
             "the server compacted this listing's revision while its pages were read; list again",
@@ -93,7 +100,7 @@ pub(crate) async fn page(
     let at = if token.revision > 0 { token.revision } else { revision(answer.header())? };
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
-    let mut next_page = next_size(&kvs);
+    let mut next_page = next_size(&kvs).min(size.saturating_mul(STEP));
     let (mut items, deep) = items(core, directory, options, kvs);
     if !options.recursive && !options.keys_only {
         let filled = fill(core, items, at, size.min(FIRST), &options.read).await?;
@@ -173,16 +180,19 @@ struct Filled {
 async fn fill(core: &Core, items: Vec<Item>, at: i64, size: usize, read: &ReadOptions) -> Result<Filled> {
     let (mut filled, mut items) = (Vec::with_capacity(items.len()), items.into_iter());
     let (mut size, mut bytes, mut keys) = (size.max(1), 0, 0);
+    let (pinned, reads) = (reading(read).with_revision(at), purpose(read));
     loop {
-        let (mut part, mut names) = (Vec::new(), Vec::new());
-        while names.len() < size {
+        let named = items.as_slice().iter().filter_map(Item::key).take(size);
+        let names: Vec<_> = named.map(|key| core.names.key(key.as_str())).collect();
+        let values = fewer(names.len(), read.deadline, |count, within| {
+            read_names(core, &names[..count], reads, within, &pinned)
+        });
+        let (count, found) = values.await?;
+        let mut found = found.into_iter();
+        // The directories up to the next key come along.
+        let comes = |next: &Item, left: usize| next.key().is_none() || left > 0;
+        while items.as_slice().first().is_some_and(|next| comes(next, found.len())) {
             let Some(item) = items.next() else { break };
-            names.extend(item.key().map(|key| core.names.key(key.as_str())));
-            part.push(item);
-        }
-        let pinned = reading(read).with_revision(at);
-        let mut found = read_names(core, &names, purpose(read), read.deadline, &pinned).await?.into_iter();
-        for item in part {
             filled.extend(match item {
                 Item::Key(key, _) => found.next().flatten().map(|kv| {
                     (keys, bytes) = (keys + 1, bytes + weight(&kv));
@@ -196,7 +206,7 @@ async fn fill(core: &Core, items: Vec<Item>, at: i64, size: usize, read: &ReadOp
             Position::Key(key) => core.names.key(key.as_str()),
             Position::Directory(directory) => core.names.key(&directory.start()),
         });
-        if next.is_none() || bytes >= PAGE_BYTES {
+        if next.is_none() || bytes >= PAGE_BYTES || count < names.len() {
             return Ok(Filled { items: filled, next, next_size });
         }
         size = fitting(PAGE_BYTES - bytes, bytes, keys);

@@ -121,6 +121,8 @@ impl LockQueue {
         }
         own.floor.set_made(floor.is_some());
         match &floor {
+            // The next acquisition has another session. Who waits by this one keeps its place.
+            Some(floor) if !own.floor.check(floor.value()) => Refused::Is(Entered::Lost),
             // An acquisition of this or a greater number was given up meanwhile.
             Some(floor) if floor.value() >= Floor::spelt(own.number).as_bytes() => Refused::Is(Entered::Lost),
             floor if floor.is_some() != was_made => Refused::Floor,

@@ -56,7 +56,8 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
             LockSession { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
         Ok(Session { session, alive, end: grant.revoke })
     };
-    core.sessions.here(&core.tasks)?.get_where(ttl, |own| !own.let_go.is_on(), grant).await
+    let may_be_used = |own: &LockSession| !own.let_go.is_on() && !own.floor.is_damaged();
+    core.sessions.get_where(ttl, may_be_used, grant).await
 }
 
 impl Queue for LockQueue {

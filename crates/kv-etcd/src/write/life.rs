@@ -9,23 +9,49 @@ use crate::{
 use etcd_client::PutOptions as ServerPut;
 use kv_core::{
     Error, ErrorKind, Result, Written,
-    backend::Instant,
+    backend::{Instant, Undo},
     driver::{Deadline, PutOptions},
 };
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// Lengthens the lease of a TTL: it is granted before the key is put, and must not end before the
 /// put's TTL has. A put that took even longer renews its lease once.
 const AHEAD: Duration = Duration::from_secs(1);
 
 /// The lease that a put hangs on, if any.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) lease: i64,
     /// Holds the TTL as it was asked for, and as it was granted.
     pub(crate) ttl: Option<(Duration, Duration)>,
-    /// Holds when a lease of our own was asked for; `None` without such a lease.
-    pub(crate) ours: Option<Instant>,
+    /// Holds the lease, where it is one of our own.
+    pub(crate) ours: Option<Arc<Own>>,
+}
+
+/// A lease of our own. It is revoked with its last life, as long as it is certain that no key was
+/// put under it.
+pub(crate) struct Own {
+    /// Holds when the lease was asked for.
+    asked: Instant,
+    revoke: Option<Undo>,
+    /// Tells whether the write may have been sent: a revocation could end a key that was put.
+    is_sent: AtomicBool,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.is_sent.load(Ordering::Relaxed)
+            && let Some(revoke) = self.revoke.take()
+        {
+            revoke.forget();
+        }
+    }
 }
 
 impl Life {
@@ -53,11 +79,10 @@ impl Life {
                     _ => e,
                 }
             })?;
-        // From here on the put is under way: a revocation could end a key that was put.
-        grant.revoke.forget();
         // The least TTL depends on the server's election time-out.
         let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
-        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(grant.at) })
+        let own = Own { asked: grant.at, revoke: Some(grant.revoke), is_sent: AtomicBool::new(false) };
+        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(Arc::new(own)) })
     }
 
     /// Returns the server's options of the put.
@@ -65,10 +90,19 @@ impl Life {
         ServerPut::new().with_lease(self.lease)
     }
 
-    /// Ends a lease of our own, after a write that took no effect.
-    pub(crate) fn end(&self, core: &Core) {
-        if self.ours.is_some() {
-            core.tasks.spawn(lease::end(core.client.clone(), self.lease, Deadline::DEFAULT));
+    /// Notes that the write is about to be sent.
+    pub(crate) fn sending(&self) {
+        self.note(true);
+    }
+
+    /// Notes that the write took no effect: a lease of our own ends.
+    pub(crate) fn undone(&self) {
+        self.note(false);
+    }
+
+    fn note(&self, is_sent: bool) {
+        if let Some(own) = &self.ours {
+            own.is_sent.store(is_sent, Ordering::Relaxed);
         }
     }
 
@@ -87,8 +121,8 @@ impl Life {
     /// `AHEAD`.
     pub(crate) async fn written(&self, core: &Core, revision: i64, deadline: Deadline) -> Written {
         let mut ttl = self.ttl.map(|(_, granted)| granted);
-        if let Some((asked, granted)) = self.ours.zip(ttl) {
-            let took = core.clock.now().since(asked);
+        if let Some((own, granted)) = self.ours.as_ref().zip(ttl) {
+            let took = core.clock.now().since(own.asked);
             let renew = || lease::renew(&core.client, self.lease, deadline);
             if took > AHEAD && renew().await.is_err() {
                 ttl = Some((granted + AHEAD).saturating_sub(took));

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod life;
+mod size;
 mod trace;
 mod transact;
 mod tree;
@@ -39,24 +40,25 @@ pub(crate) async fn put(
     let life = Life::new(core, options, 1, options.deadline).await?;
     let trace = Trace::new(core, name.clone());
     let put = TxnOp::put(name.clone(), value, Some(life.options()));
-    let answer = match write_if(core, name, expect, put, options.deadline).await {
+    let answer = match write_if(core, name, expect, put, options.deadline, || life.sending()).await {
         Ok((revision, _)) => Ok(revision),
         Err(e) => Err(trace.error(core, life.error(e), options.deadline).await),
     };
     if is_undone(&answer) {
-        life.end(core);
+        life.undone();
     }
     Ok(life.written(core, answer?, options.deadline).await)
 }
 
 /// Sends one write of a key, if the key is as expected; returns the revision of the write, and
-/// whether the key was there.
+/// whether the key was there. Calls `sending` before each attempt.
 async fn write_if(
     core: &Core,
     name: Vec<u8>,
     expect: Expect,
     write: TxnOp,
     deadline: Deadline,
+    sending: impl Fn(),
 ) -> Result<(i64, bool)> {
     let when = match expect {
         Expect::Anything => vec![],
@@ -65,7 +67,7 @@ async fn write_if(
     };
     let before = only_the_key(name);
     let txn = Txn::new().when(when).and_then([before.clone(), write]).or_else([before]);
-    let answer = core.txn(Purpose::Write, deadline, txn).await?;
+    let answer = core.noted_txn(Purpose::Write, deadline, txn, sending).await?;
     let there = found(&answer).into_iter().flatten().next();
     if answer.succeeded() {
         lease::replaced(core, &there);
@@ -79,5 +81,5 @@ async fn write_if(
 pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
     let name = core.names.key(key.as_str());
     let delete = TxnOp::delete(name.clone(), None);
-    write_if(core, name, expect, delete, options.deadline).await.map(|(_, was_there)| was_there)
+    write_if(core, name, expect, delete, options.deadline, || {}).await.map(|(_, was_there)| was_there)
 }

@@ -3,6 +3,7 @@
 use super::{
     conditions::{condition, is_kept, is_true},
     life::Life,
+    size,
     trace::{Trace, is_undone},
 };
 use crate::{
@@ -22,7 +23,6 @@ use kv_core::{
     Result,
     driver::{Deadline, Decision, Transaction, Write, WriteOptions},
 };
-use std::{collections::BTreeSet, time::Duration};
 
 /// Does [`Store::transact`](kv_core::driver::Store::transact).
 pub(crate) async fn transact(
@@ -30,6 +30,7 @@ pub(crate) async fn transact(
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
+    size::check(&core.names, &transaction)?;
     let Transaction { conditions, writes, .. } = transaction;
     let lives = lives(core, &writes, options.deadline).await?;
     let (names, mut when): (Vec<_>, Vec<_>) = conditions.iter().map(|c| condition(&core.names, c)).unzip();
@@ -42,13 +43,14 @@ pub(crate) async fn transact(
         Write::Delete { .. } => None,
     });
     // The keys are read too, for their leases, where there is room for that.
-    let looks = if writes.len() <= MOST_OPS / 2 { &writes[..] } else { &[] };
+    let looks = if size::has_looks(&writes) { &writes[..] } else { &[] };
     let looks = looks.iter().map(|write| only_the_key(core.names.key(write.key().as_str())));
     let mut then: Vec<_> = looks.collect();
     then.extend(writes.into_iter().zip(&lives).map(|(write, life)| operation(&core.names, write, life)));
     let txn =
         Txn::new().when(when).and_then(then).or_else(names.into_iter().map(only_the_key).collect::<Vec<_>>());
-    let answer = match core.txn(Purpose::Write, options.deadline, txn).await {
+    let sending = || lives.iter().flatten().for_each(Life::sending);
+    let answer = match core.noted_txn(Purpose::Write, options.deadline, txn, sending).await {
         Err(e) => {
             // Where a user's lease is among them, the error is about that one.
             let on_leases = || lives.iter().flatten().filter(|life| life.lease != 0);
@@ -66,7 +68,7 @@ pub(crate) async fn transact(
     };
     let refused = matches!(&answer, Ok(answer) if !answer.succeeded());
     if refused || is_undone(&answer) {
-        ended(core, &lives);
+        lives.iter().flatten().for_each(Life::undone);
     }
     let answer = answer?;
     if refused {
@@ -90,46 +92,33 @@ pub(crate) async fn transact(
     Ok(Decision::Committed(written))
 }
 
-/// Ends the leases of a transaction that was not done.
-fn ended(core: &Core, lives: &[Option<Life>]) {
-    let mut leases = BTreeSet::new();
-    lives.iter().flatten().filter(|life| leases.insert(life.lease)).for_each(|life| life.end(core));
-}
-
 /// Makes the life of each put; `None` for a deletion. Puts of one TTL share a lease, so that they
 /// end at one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
-    let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
-    let grant = |ttl: Option<Duration>| match (ttl, &core.capabilities.ttl) {
-        (Some(ttl), Some(range)) => range.grant(ttl).map(Some),
+    let asked = |write: &Write| match (write, &core.capabilities.ttl) {
+        (Write::Put { options, .. }, Some(range)) if options.lease.is_none() => {
+            options.ttl.map(|ttl| range.grant(ttl)).transpose()
+        }
         _ => Ok(None),
     };
-    let asked = |write: &Write| match write {
-        Write::Put { options, .. } if options.lease.is_none() => grant(options.ttl).ok().flatten(),
-        _ => None,
-    };
-    for write in writes {
+    // A TTL that is refused is refused before a lease is asked for.
+    let ttls = writes.iter().map(asked).collect::<Result<Vec<_>>>()?;
+    let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
+    for (write, ttl) in writes.iter().zip(&ttls) {
         let Write::Put { options, .. } = write else {
             lives.push(None);
             continue;
         };
-        let ttl = grant(options.ttl)?;
         let shared =
-            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == ttl);
+            lives.iter().flatten().find(|life| ttl.is_some() && life.ttl.map(|(asked, _)| asked) == *ttl);
         let life = match shared {
-            Some(life) => Ok(*life),
+            Some(life) => Ok(life.clone()),
             None => {
-                let keys = writes.iter().filter(|write| ttl.is_some() && asked(write) == ttl).count();
+                let keys = ttls.iter().filter(|of| ttl.is_some() && *of == ttl).count();
                 Life::new(core, options, keys, deadline).await
             }
         };
-        match life {
-            Ok(life) => lives.push(Some(life)),
-            Err(e) => {
-                ended(core, &lives);
-                return Err(e);
-            }
-        }
+        lives.push(Some(life?));
     }
     Ok(lives)
 }

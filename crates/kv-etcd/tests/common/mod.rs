@@ -3,21 +3,23 @@
 #![allow(unreachable_pub, reason = "a module of test programs")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use kv_core::{Kv, driver::async_trait};
 use kv_testsuite::{
-    Failure,
+    Failure, OwnServer,
+    cluster::Member,
     network::Network,
+    places::{
+        HostPort::{Clients, Peers},
+        Place, on_hosts, on_loopback,
+    },
     process::{
-        Daemon, Port, client, copy,
-        launch::etcd::{Member, Timing},
+        Daemon, Port, ask, client, folder,
+        launch::etcd::{Member as Launch, Timing},
         server,
     },
 };
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 pub mod fire;
 pub mod suite;
@@ -61,14 +63,6 @@ impl Setup {
     }
 }
 
-/// The addresses of a member: for clients, for its peers, and for questions about itself.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    clients: SocketAddr,
-    peers: SocketAddr,
-    metrics: SocketAddr,
-}
-
 /// One member.
 pub struct Node {
     pub name: String,
@@ -84,41 +78,22 @@ pub struct Node {
 }
 
 /// Makes the members of one cluster, on loopback, not started yet.
-pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
-    let ports = || (0..3).map(|_| Port::new()).collect::<Result<Vec<_>, Failure>>();
-    let ports = (0..count).map(|_| ports()).collect::<Result<Vec<_>, Failure>>()?;
-    let at = |of: &Vec<Port>| {
-        let [clients, peers, metrics] = [0, 1, 2].map(|n: usize| of[n].address());
-        Addresses { clients, peers, metrics }
-    };
-    let all: Vec<_> = ports.iter().map(at).collect();
-    let mut nodes = members(setup, &all, |_, command| command)?;
-    for (node, ports) in nodes.iter_mut().zip(ports) {
-        node._ports = ports;
-    }
-    Ok(nodes)
+pub fn nodes(setup: &Setup, count: u8) -> Result<Vec<Node>, Failure> {
+    members(setup, on_loopback(count)?)
 }
 
 /// Makes members as [`nodes`] does, each on a host of its own: a member's number is its host's.
 pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
-    let at = |n| Addresses {
-        clients: (network.address(n), 2379).into(),
-        peers: (network.peer_address(n), 2380).into(),
-        metrics: (network.address(n), 2381).into(),
-    };
-    let all: Vec<_> = (1..=count).map(at).collect();
-    members(setup, &all, |n, command| network.on(n, &command))
+    members(setup, on_hosts(network, count, [Clients(2379), Peers(2380), Clients(2381)]))
 }
 
-fn members(
-    setup: &Setup,
-    all: &[Addresses],
-    on: impl Fn(u8, Command) -> Command,
-) -> Result<Vec<Node>, Failure> {
-    let named = all.iter().zip(1_u8..);
-    let cluster: Vec<_> =
-        named.clone().map(|(at, n)| (format!("n{n}"), format!("http://{}", at.peers))).collect();
-    named.map(|(at, n)| Node::new(setup, &format!("n{n}"), &cluster, *at, |command| on(n, command))).collect()
+/// Makes a member at each place, whose addresses are for clients, for its peers, and for questions
+/// about itself.
+fn members(setup: &Setup, places: Vec<Place<'_, 3>>) -> Result<Vec<Node>, Failure> {
+    let named =
+        |place: &Place<'_, 3>| (format!("n{}", place.number), format!("http://{}", place.addresses[1]));
+    let cluster: Vec<_> = places.iter().map(named).collect();
+    places.into_iter().map(|place| Node::new(setup, &cluster, place)).collect()
 }
 
 /// Starts a server on its own, and returns when it serves.
@@ -129,20 +104,12 @@ pub async fn single(kind: &str) -> Result<Node, Failure> {
 }
 
 impl Node {
-    fn new(
-        setup: &Setup,
-        name: &str,
-        cluster: &[(String, String)],
-        at: Addresses,
-        on: impl FnOnce(Command) -> Command,
-    ) -> Result<Self, Failure> {
-        let Addresses { clients, peers, metrics } = at;
+    fn new(setup: &Setup, cluster: &[(String, String)], place: Place<'_, 3>) -> Result<Self, Failure> {
+        let [clients, peers, metrics] = place.addresses;
+        let (name, folder) = (format!("n{}", place.number), folder()?);
         let scheme = if setup.tls { "https" } else { "http" };
-        // The data have to outlive the process alone: every write would wait for a disk that is
-        // busy with other data.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-        let member = Member {
-            name: name.into(),
+        let launch = Launch {
+            name: name.clone(),
             data: folder.path().join("data"),
             clients: format!("{scheme}://{clients}"),
             clients_too: setup.tls_too.iter().map(|at| format!("https://{at}")).collect(),
@@ -150,17 +117,17 @@ impl Node {
             cluster: cluster.to_vec(),
             timing: setup.timing(),
         };
-        let mut command = member.command(&server(&setup.kind, LIVE)?);
+        let mut command = launch.command(&server(&setup.kind, LIVE)?);
         command.arg(format!("--listen-metrics-urls=http://{metrics}"));
         command.args(&setup.more);
         Ok(Self {
-            name: name.into(),
+            name,
             kind: setup.kind.clone(),
             address: clients,
-            daemon: Daemon::new(on(command), folder.path().join("log")),
+            daemon: Daemon::new(place.command(command), folder.path().join("log")),
             metrics,
             etcdctl: client(&setup.kind, LIVE)?,
-            _ports: Vec::new(),
+            _ports: place.ports,
             folder,
         })
     }
@@ -169,36 +136,6 @@ impl Node {
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
-    }
-
-    pub async fn ready(&self) -> Result<(), Failure> {
-        let healthy = || async { self.http("/health").await.is_ok_and(|answer| answer.contains("\"true\"")) };
-        self.daemon.serves(healthy).await
-    }
-
-    /// Keeps a copy of the data, with the server stopped meanwhile.
-    pub async fn save(&self) -> Result<(), Failure> {
-        self.daemon.stop();
-        self.keep_copy()?;
-        self.start().await
-    }
-
-    /// Puts the copy that was saved last in the place of the data, as an operator restores a
-    /// backup.
-    pub async fn restore_saved(&self) -> Result<(), Failure> {
-        self.daemon.stop();
-        self.put_copy_back()?;
-        self.start().await
-    }
-
-    /// Keeps a copy of the data of a server that does not run.
-    pub fn keep_copy(&self) -> Result<(), Failure> {
-        copy(&self.folder.path().join("data"), &self.folder.path().join("saved"))
-    }
-
-    /// Puts the copy that was kept last in the place of the data of a server that does not run.
-    pub fn put_copy_back(&self) -> Result<(), Failure> {
-        copy(&self.folder.path().join("saved"), &self.folder.path().join("data"))
     }
 
     /// Starts the server anew without its data.
@@ -211,14 +148,8 @@ impl Node {
     /// Returns the answer to a plain request to the address for metrics, which asks for no
     /// certificate.
     pub async fn http(&self, path: &str) -> Result<String, Failure> {
-        let ask = async {
-            let mut stream = TcpStream::connect(self.metrics).await?;
-            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            Ok::<_, Failure>(answer)
-        };
-        tokio::time::timeout(Duration::from_secs(5), ask).await?
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        Ok(String::from_utf8(ask(self.metrics, request.as_bytes(), Duration::from_secs(5)).await?)?)
     }
 
     /// Returns the sum of a metric over all of its lines that hold all of these labels.
@@ -234,8 +165,35 @@ impl Node {
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://{}", self.address));
         command
     }
+}
 
-    pub fn is(&self, member: &str) -> bool {
-        self.name == member
+#[async_trait]
+impl OwnServer for Node {
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+    async fn ready(&self) -> Result<(), Failure> {
+        let healthy = || async { self.http("/health").await.is_ok_and(|answer| answer.contains("\"true\"")) };
+        self.daemon.serves(healthy).await
+    }
+}
+
+#[async_trait]
+impl Member for Node {
+    const SCHEME: &'static str = "etcd";
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+    fn named(&self) -> String {
+        self.name.clone()
+    }
+    async fn leads(&self) -> bool {
+        self.metric("etcd_server_is_leader", &[]).await.is_ok_and(|leads| leads > 0.0)
+    }
+    async fn open(url: &str) -> kv_core::Result<Kv> {
+        kv_etcd::open(url).await
     }
 }

@@ -6,9 +6,8 @@ use etcd_client::{
     LeaseTimeToLiveOptions,
 };
 use kv_core::{Bytes, Kv, Result, driver::async_trait};
-use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, leavings::none_at_the_end};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// Opens the suite on the live server, or on one of our own.
 pub async fn suite(kind: &'static str, name: &'static str) -> Result<Suite, Failure> {
@@ -107,9 +106,6 @@ impl Harness for Suite {
 impl Drop for Suite {
     fn drop(&mut self) {
         let (Some(node), Some(tool)) = (self.node.take(), self.tool.take()) else { return };
-        if std::thread::panicking() {
-            return;
-        }
         shows_nothing(&[&node], &tool);
     }
 }
@@ -117,19 +113,7 @@ impl Drop for Suite {
 /// Panics unless the members soon show nothing of ours. A harness that ends calls it, within the
 /// runtime.
 pub fn shows_nothing(nodes: &[&Node], tool: &Client) {
-    let left = async {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let left = whole_server(nodes, tool).await;
-            match left {
-                Ok(left) if left.is_empty() => return Ok(()),
-                left if Instant::now() > deadline => return Err(left),
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    };
-    let left = tokio::runtime::Handle::current().block_on(left);
-    assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    none_at_the_end(async || whole_server(nodes, tool).await).unwrap();
 }
 
 async fn whole_server(nodes: &[&Node], tool: &Client) -> Result<Vec<String>, Failure> {
@@ -161,32 +145,6 @@ pub async fn leftovers(tool: &Client, prefix: &[u8]) -> Result<Vec<String>, Fail
         }
     }
     Ok(left)
-}
-
-#[async_trait]
-impl Server for Node {
-    async fn stop(&self) {
-        self.daemon.stop();
-    }
-    async fn kill(&self) {
-        self.daemon.kill();
-    }
-    async fn start(&self) {
-        Node::start(self).await.expect("it started before");
-    }
-    async fn pause(&self) {
-        self.daemon.pause();
-    }
-    async fn resume(&self) {
-        self.daemon.resume();
-    }
-    async fn save(&self) -> bool {
-        Node::save(self).await.expect("it started before");
-        true
-    }
-    async fn restore_saved(&self) {
-        Node::restore_saved(self).await.expect("it started before");
-    }
 }
 
 /// A server with little room.

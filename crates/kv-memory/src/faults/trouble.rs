@@ -115,7 +115,7 @@ impl Trouble {
     /// Waits as [`resumed`](Self::resumed) does, until the deadline.
     pub(crate) async fn resumed_by(&self, does: Does, deadline: Deadline) -> Result<()> {
         deadline.limit(self.resumed()).await.ok_or_else(|| {
-            let why = format!("no answer within {:?}: the test has paused the store", deadline.within());
+            let why = format!("no answer within {deadline}: the test has paused the store");
             match does {
                 Does::Read => Error::new(ErrorKind::Timeout, why),
                 Does::Write => Error::new(ErrorKind::OutcomeUnknown, why),

@@ -8,8 +8,10 @@ use kv_core::{
 };
 use std::{collections::HashMap, time::Duration};
 
-/// The most bytes of a value, and of a transaction.
+/// The most bytes of a value.
 const MOST_BYTES: usize = 8 << 20;
+/// The most bytes of a key, for which a transaction has room beside the greatest value.
+const LONGEST_KEY: usize = 1000;
 /// The most conditions and writes of one transaction.
 const MOST_OPS: usize = 1000;
 /// The shortest TTL of a lease or a lock: keeping it alive takes time for more than one renewal on
@@ -127,7 +129,7 @@ impl About {
         }
         c.max_value = MOST_BYTES;
         c.max_txn_ops = MOST_OPS;
-        c.max_txn_bytes = MOST_BYTES;
+        c.max_txn_bytes = MOST_BYTES + LONGEST_KEY;
         c.ttl = Some(TtlRange::new(Duration::from_millis(1), LONGEST));
         let kept = TtlRange::new(SHORTEST, LONGEST);
         c.lease = Some(kept.clone());

@@ -17,9 +17,10 @@ use futures::FutureExt;
 use kv_core::{
     ErrorKind,
     backend::{
-        AbortOnDrop, Mutex,
+        AbortOnDrop, Mutex, catch_up,
         retry::{Effect, RequestError},
     },
+    driver::Deadline,
 };
 use std::{
     future::poll_fn,
@@ -37,8 +38,6 @@ use tokio::sync::{Notify, broadcast, watch};
 const CONNECT: Duration = Duration::from_secs(2);
 /// After this time without use a connection may have ended without that being noticed.
 const QUIET: Duration = Duration::from_millis(20);
-/// The number of turns that other tasks get to notice such an end: to read it, and to pass it on.
-const TURNS: usize = 16;
 /// The time that the client gets to tell why it ended a connection, and that earlier requests get
 /// to read their answers.
 const WHY: Duration = Duration::from_millis(100);
@@ -181,14 +180,12 @@ impl Link {
 
     /// Returns whether the connection stands, as far as can be known without asking the server. A
     /// runtime that stood still has not read yet what arrived meanwhile, perhaps the end of the
-    /// connection. So, before anything is sent, the runtime gets a few turns to read it.
+    /// connection. So, before anything is sent, the runtime gets a few turns to read it. The caller
+    /// keeps the deadline.
     pub(crate) async fn stands(&self) -> bool {
         let is_quiet = self.heard_at.lock().elapsed() > QUIET;
-        for _ in 0..if is_quiet { TURNS } else { 0 } {
-            if self.has_ended() {
-                break;
-            }
-            tokio::task::yield_now().await;
+        if is_quiet {
+            catch_up(Deadline::NEVER, || self.has_ended()).await;
         }
         !self.has_ended()
     }

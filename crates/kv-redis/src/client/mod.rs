@@ -24,7 +24,7 @@ use fred::types::Value;
 use kv_core::{
     ErrorKind, Result,
     backend::{
-        Mutex,
+        ByRuntime, Mutex,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
     },
     driver::Deadline,
@@ -39,70 +39,94 @@ use tokio::sync::Mutex as Turn;
 /// A connection is given up after this time without an answer while a request waits.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Finds the master, and keeps the connection for calls: it is made when first needed, and made
-/// again when it breaks.
+/// Finds the master, and keeps a connection for calls in each runtime that uses the store: it is
+/// made when first needed, and made again when it breaks. It ends and stands still with its
+/// runtime.
 pub(crate) struct Client {
     pub(crate) find: Find,
     access: Access,
     /// The master as the one server that attempts go to, wherever it is by now.
     master: Servers<()>,
     state: Mutex<State>,
+    places: ByRuntime<Arc<Place>>,
+}
+
+/// The connection of one runtime.
+#[derive(Default)]
+struct Place {
+    link: Mutex<Option<Arc<Link>>>,
     connecting: Turn<()>,
+}
+
+impl Place {
+    fn standing(&self) -> Option<Arc<Link>> {
+        self.link.lock().clone().filter(|link| !link.has_ended())
+    }
 }
 
 #[derive(Default)]
 struct State {
-    link: Option<Arc<Link>>,
     /// The address at which the master was last seen, or was said to be.
     hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
     nodes: Vec<String>,
     /// The index of the host that is asked first.
     turn: usize,
-    closed: bool,
+    /// Tells whether a master was found, so that the settings were right.
+    was_found: bool,
 }
 
 impl Client {
     pub(crate) fn new(find: Find, access: Access) -> Self {
-        let (state, connecting) = (Mutex::default(), Turn::default());
-        Self { find, access, master: Servers::one(()), state, connecting }
+        let (state, places) = (Mutex::default(), ByRuntime::new());
+        Self { find, access, master: Servers::one(()), state, places }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    fn standing(&self) -> Result<Option<Arc<Link>>, RequestError> {
-        let state = self.state();
-        if state.closed {
-            return Err(failure(Effect::Refused, ErrorKind::Closed, "the store was closed"));
-        }
-        Ok(state.link.clone().filter(|link| !link.has_ended()))
+    fn here(&self) -> Result<Arc<Place>, RequestError> {
+        self.places.here(Arc::default).map_err(|e| RequestError::new(Effect::Refused, e))
     }
 
-    /// Returns the connection for calls.
+    /// Returns the connection for calls of this runtime.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, RequestError> {
-        if let Some(link) = self.standing()?
+        let place = self.here()?;
+        if let Some(link) = place.standing()
             && link.stands().await
         {
             return Ok(link);
         }
-        let _turn = self.connecting.lock().await;
-        if let Some(link) = self.standing()? {
+        let _turn = place.connecting.lock().await;
+        // The store may have been closed meanwhile.
+        self.here()?;
+        if let Some(link) = place.standing() {
             return Ok(link);
         }
         // On the heap: it is rarely done, and would enlarge the future of every call.
         let link = Arc::new(Box::pin(self.connect()).await?);
         load(&link).await?;
-        let mut state = self.state();
-        if !state.closed {
-            state.link = Some(link.clone());
-        }
+        // A store that was closed meanwhile has forgotten this place.
+        *place.link.lock() = Some(link.clone());
         Ok(link)
     }
 
-    /// Makes a new connection to the master.
+    /// Makes a new connection to the master. Once a master was found, an answer that contradicts
+    /// the settings is an outage: a sentinel was reset and knows no master yet, or an address is
+    /// that of another server for a while.
     pub(crate) async fn connect(&self) -> Result<Link, RequestError> {
+        self.search().await.map_err(|failed| match failed.error.kind() {
+            ErrorKind::InvalidArgument if self.state().was_found => RequestError {
+                effect: Effect::RefusedHere,
+                error: failed.error.with_kind(ErrorKind::Unavailable),
+                ..failed
+            },
+            _ => failed,
+        })
+    }
+
+    async fn search(&self) -> Result<Link, RequestError> {
         let hint = self.state().hint.take();
         if let Some(address) = hint
             && let Ok(link) = self.master_at(&address).await
@@ -164,8 +188,10 @@ impl Client {
     }
 
     fn seen(&self, link: Link) -> Link {
+        let mut state = self.state();
+        state.was_found = true;
         if !matches!(self.find, Find::Single(_)) {
-            self.state().hint = Some(link.address.clone());
+            state.hint = Some(link.address.clone());
         }
         link
     }
@@ -264,7 +290,7 @@ impl Client {
     /// Has the next request look for the master anew, unless another request did so before and
     /// found it.
     fn leave(&self, link: &Arc<Link>, hint: Option<String>) {
-        let standing = self.state().link.clone();
+        let standing = self.here().ok().and_then(|place| place.link.lock().clone());
         if standing.is_none_or(|standing| Arc::ptr_eq(&standing, link)) {
             self.elsewhere(hint);
         }
@@ -272,10 +298,9 @@ impl Client {
 
     /// Has the next request look for the master anew.
     pub(crate) fn elsewhere(&self, hint: Option<String>) {
-        let mut state = self.state();
         // Requests that are under way on the old connection end by themselves.
-        state.link = None;
-        state.hint = hint;
+        let _before = self.here().ok().and_then(|place| place.link.lock().take());
+        self.state().hint = hint;
     }
 
     /// Runs a script.
@@ -302,12 +327,12 @@ impl Client {
         Ok(Answer(answered.await?.answer))
     }
 
-    /// Ends the connection for good.
+    /// Ends the connections for good.
     pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        if let Some(link) = state.link.take() {
-            link.end();
+        for place in self.places.close() {
+            if let Some(link) = place.link.lock().take() {
+                link.end();
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     store::Redis,
 };
 use kv_core::{
-    Error, Kv, Result, Secret, Tls,
-    backend::{Clock, directory_prefix, with_port},
+    Kv, Result, Secret, Tls,
+    backend::{Clock, addresses, opening, whole_prefix},
     driver::Deadline,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -212,14 +212,20 @@ impl Config {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn build(self) -> Result<Redis> {
-        self.connect().await.map_err(in_open)
+        opening("redis", self.connect()).await
     }
 
     async fn connect(self) -> Result<Redis> {
         let deadline = Deadline::after(self.deadline.unwrap_or(Deadline::DEFAULT));
         let tls = Connectors::new(self.tls.clone())?;
+        let prefix = whole_prefix(self.prefix.as_deref().unwrap_or_default(), self.raw_prefix.as_deref())?;
+        let (scheme, port) = match self.kind {
+            Kind::Single => ("redis", PORT),
+            Kind::Cluster => ("redis-cluster", PORT),
+            Kind::Sentinel => ("redis-sentinel", SENTINEL_PORT),
+        };
+        let hosts = addresses(&self.endpoints, scheme, port)?;
         self.check()?;
-        let prefix = self.bytes();
         let access = Access {
             user: self.user.clone(),
             password: self.password.clone(),
@@ -235,8 +241,6 @@ impl Config {
             was_right: Arc::default(),
             ..access.clone()
         };
-        let port = if self.kind == Kind::Sentinel { SENTINEL_PORT } else { PORT };
-        let hosts: Vec<_> = self.endpoints.iter().map(|host| with_port(host, port)).collect();
         let names = match (self.kind, self.spread) {
             (Kind::Cluster, Some(parts)) => (0..parts).map(|n| Names::part(&prefix, n)).collect(),
             (Kind::Cluster, None) => vec![Names::tagged(&prefix)],
@@ -264,22 +268,8 @@ impl Config {
         Redis::of(cores)
     }
 
-    /// Returns the bytes that all names begin with.
-    fn bytes(&self) -> String {
-        let directory = || directory_prefix(self.prefix.clone().unwrap_or_default());
-        self.raw_prefix.clone().unwrap_or_else(directory)
-    }
-
     /// Refuses settings that make no sense, before any connection is made.
     fn check(&self) -> Result<()> {
-        if self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()) && self.raw_prefix.is_some() {
-            return Err(invalid(
-                "`prefix` and `raw_prefix` together; one of them says what all names begin with",
-            ));
-        }
-        if self.endpoints.is_empty() {
-            return Err(invalid("no host is given; a URL looks like redis://host:6379/prefix"));
-        }
         for (user, password, whose) in [
             (&self.user, &self.password, ""),
             (&self.sentinel_user, &self.sentinel_password, " for the sentinels"),
@@ -304,11 +294,6 @@ impl Config {
             _ => Ok(()),
         }
     }
-}
-
-/// Adds to an error that it comes from opening a store of this backend.
-pub(crate) fn in_open(error: Error) -> Error {
-    error.in_call("open", "redis", None)
 }
 
 #[cfg(all(test, feature = "serde"))]

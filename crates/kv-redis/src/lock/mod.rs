@@ -64,7 +64,7 @@ pub(crate) async fn lock(
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     loop {
-        let used = sessions.use_one(core, ttl, options.each_request);
+        let used = sessions.use_one(core, ttl, options.each_request)?;
         let attempt = Arc::new(Attempt {
             core: core.clone(),
             name: name.clone(),
@@ -176,18 +176,20 @@ impl Attempt {
     /// nothing. It returns `true` if the contender was in front.
     fn leave(self: Arc<Self>) -> Undo {
         let tasks = self.core.tasks.clone();
-        tasks.undo(async move {
-            self.used.session.holds_no_more(&self.contender);
-            self.used.session.may_be_open();
-            let (session, each) = (&self.used.session, self.each_request);
-            let contender = Contender::new(&self.core, session, &self.name, &self.contender, each);
-            let left = contender.take_out().await;
-            if left.is_err() {
-                contender.take_out_later();
-            }
-            // What a repeat finds does not answer for the first attempt.
-            left.and_then(|left| undone(left.answer, left.is_repeat))
-        })
+        tasks.undo_repeatable(move || self.clone().give_back())
+    }
+
+    async fn give_back(self: Arc<Self>) -> Result<bool> {
+        let (session, each) = (&self.used.session, self.each_request);
+        session.holds_no_more(&self.contender);
+        session.may_be_open();
+        let contender = Contender::new(&self.core, session, &self.name, &self.contender, each);
+        let left = contender.take_out().await;
+        if left.is_err() {
+            contender.take_out_later();
+        }
+        // What a repeat finds does not answer for the first attempt.
+        left.and_then(|left| undone(left.answer, left.is_repeat))
     }
 
     /// Disarms the undo, since the server does not have the contender. After a repeat it is

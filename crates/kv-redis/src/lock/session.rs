@@ -1,5 +1,5 @@
-//! Sessions of locks: one per TTL, made with the first lock, renewed for all locks of that TTL
-//! together, and kept as long as a lock needs it and a little longer.
+//! Sessions of locks: one for each runtime and TTL, made with the first lock, renewed for all locks
+//! of that TTL together, and kept as long as a lock needs it and a little longer.
 
 use crate::{
     core::{Core, renewal},
@@ -11,7 +11,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Alive, Instant, Mutex, Undo, unique},
+    backend::{Alive, ByRuntime, Instant, Mutex, Undo, unique},
     driver::Deadline,
 };
 use std::{
@@ -25,18 +25,24 @@ use std::{
 };
 use tokio::{runtime::Handle, task::AbortHandle};
 
-/// The sessions of one store, by their TTL.
+/// The sessions of one store. A runtime renews its own, since another one may end or stand still.
 #[derive(Default)]
-pub(crate) struct Sessions(Arc<Mutex<Open>>);
+pub(crate) struct Sessions(ByRuntime<Arc<Place>>);
 
-type Open = HashMap<Duration, Arc<Session>>;
+/// The sessions of one runtime, by their TTL.
+struct Place {
+    runtime: Handle,
+    open: Mutex<HashMap<Duration, Arc<Session>>>,
+}
 
 type Ending = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The life that the locks of one TTL share.
 pub(crate) struct Session {
     pub(crate) core: Arc<Core>,
-    sessions: Weak<Mutex<Open>>,
+    place: Weak<Place>,
+    /// The runtime that renews the session.
+    runtime: Handle,
     pub(crate) id: String,
     pub(crate) ttl: Duration,
     each_request: Duration,
@@ -74,27 +80,25 @@ impl Drop for Session {
 /// One use of a session, which stays open as long as there is one.
 pub(crate) struct Use {
     pub(crate) session: Arc<Session>,
-    /// The runtime that it was asked for in: guards are dropped outside of any as well.
-    runtime: Option<Handle>,
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
-        let mut users = self.session.users.lock();
+        let session = &self.session;
+        let mut users = session.users.lock();
         users.count -= 1;
         if users.count > 0 {
             return;
         }
         // A session that nobody uses is ended before it would have to be renewed: until then it
-        // costs nothing, and a lock that comes soon needs no new one.
-        let (weak, clock, wait) =
-            (Arc::downgrade(&self.session), self.session.core.clock.clone(), self.session.ttl / 4);
-        let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) else { return };
-        let end = runtime.spawn(async move {
+        // costs nothing, and a lock that comes soon needs no new one. The runtime that renews the
+        // session ends it: whoever drops this may be in one that ends at once, or in none.
+        let (weak, clock, wait) = (Arc::downgrade(session), session.core.clock.clone(), session.ttl / 4);
+        let end = session.runtime.spawn(async move {
             clock.sleep(wait).await;
             let Some(session) = weak.upgrade() else { return };
-            if let Some(sessions) = session.sessions.upgrade() {
-                let mut open = sessions.lock();
+            if let Some(place) = session.place.upgrade() {
+                let mut open = place.open.lock();
                 let is_unused = {
                     let mut users = session.users.lock();
                     users.end = None;
@@ -112,34 +116,54 @@ impl Drop for Use {
 }
 
 /// Removes a session. Its drop ends it on the server.
-fn forget(open: &mut Open, session: &Arc<Session>) {
+fn forget(open: &mut HashMap<Duration, Arc<Session>>, session: &Arc<Session>) {
     if open.get(&session.ttl).is_some_and(|there| Arc::ptr_eq(there, session)) {
         open.remove(&session.ttl);
     }
 }
 
+impl Place {
+    fn take(&self) -> HashMap<Duration, Arc<Session>> {
+        std::mem::take(&mut *self.open.lock())
+    }
+}
+
 impl Sessions {
-    /// Returns the session of this TTL. On the server it is made with the first lock.
-    pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Use {
-        let mut open = self.0.lock();
-        if open.get(&ttl).is_some_and(|session| session.is_over()) {
-            open.remove(&ttl);
+    /// Returns the session that this runtime has of this TTL. On the server it is made with the
+    /// first lock.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) once the sessions have ended.
+    pub(crate) fn use_one(&self, core: &Arc<Core>, ttl: Duration, each_request: Duration) -> Result<Use> {
+        for gone in self.0.gone() {
+            // Nobody renews these sessions any more: whoever still has one has lost it. What each
+            // of them has on the server ends in the background.
+            gone.take().values().for_each(|session| drop(session.take_revoke()));
         }
-        let new = || Arc::new(Session::new(core, Arc::downgrade(&self.0), ttl, each_request));
-        let session = open.entry(ttl).or_insert_with(new).clone();
-        session.users.lock().count += 1;
-        Use { session, runtime: Handle::try_current().ok() }
+        let place = self.0.here(|| Arc::new(Place { runtime: Handle::current(), open: Mutex::default() }))?;
+        // The session that is over is dropped when the mutex is free again: the drop begins the
+        // work that ends it.
+        let (session, _over) = {
+            let mut open = place.open.lock();
+            let is_over = open.get(&ttl).is_some_and(|session| session.is_over());
+            let over = if is_over { open.remove(&ttl) } else { None };
+            let new = || Arc::new(Session::new(core, &place, ttl, each_request));
+            let session = open.entry(ttl).or_insert_with(new).clone();
+            session.users.lock().count += 1;
+            (session, over)
+        };
+        Ok(Use { session })
     }
 
-    /// Ends all sessions. A session that cannot be ended in time ends by its TTL.
+    /// Ends all sessions, and gives none from then on. A session that cannot be ended in time ends
+    /// by its TTL.
     ///
     /// # Errors
     /// The error of the first session that could not be ended.
     pub(crate) async fn end(&self) -> Result<()> {
-        let open = std::mem::take(&mut *self.0.lock());
-        let ends = open.into_values().map(|session| async move {
-            let revoke = session.revoke.lock().take();
-            match revoke {
+        let open = self.0.close().into_iter().flat_map(|place| place.take().into_values());
+        let ends = open.map(|session| async move {
+            match session.take_revoke() {
                 Some(revoke) => revoke.run().await.map(drop),
                 None => Ok(()),
             }
@@ -149,10 +173,11 @@ impl Sessions {
 }
 
 impl Session {
-    fn new(core: &Arc<Core>, sessions: Weak<Mutex<Open>>, ttl: Duration, each_request: Duration) -> Self {
+    fn new(core: &Arc<Core>, place: &Arc<Place>, ttl: Duration, each_request: Duration) -> Self {
         Self {
             core: core.clone(),
-            sessions,
+            place: Arc::downgrade(place),
+            runtime: place.runtime.clone(),
             id: format!("{:016x}", unique()),
             ttl,
             each_request,
@@ -191,9 +216,14 @@ impl Session {
     /// Lets no new locks use the session: it is over, or one of its contenders cannot be taken out
     /// of a queue.
     pub(crate) fn forget(self: &Arc<Self>) {
-        if let Some(sessions) = self.sessions.upgrade() {
-            forget(&mut sessions.lock(), self);
+        if let Some(place) = self.place.upgrade() {
+            forget(&mut place.open.lock(), self);
         }
+    }
+
+    /// Takes what ends the session on the server, if it may be there.
+    fn take_revoke(&self) -> Option<Undo> {
+        self.revoke.lock().take()
     }
 
     /// Notes that the server may have the session, perhaps by a request that nobody waits for any
@@ -279,6 +309,7 @@ impl Session {
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({} open)", self.0.lock().len())
+        let open: usize = self.0.all().iter().map(|place| place.open.lock().len()).sum();
+        write!(f, "Sessions({open} open)")
     }
 }

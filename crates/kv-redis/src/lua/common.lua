@@ -90,12 +90,28 @@ local function tick(makes_room)
     return text(number)
 end
 
--- The last number given, for reads: everything that a read sees has this number at most. 0 where
--- it is not known: a watch that took a number that we never give would skip all that comes.
-local function last_number()
+-- The record of the last number given, where it can be read; and whether there is one.
+local function recorded()
     local last = pcall_server('GET', clock)
     local is_text = type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$')
-    return is_text and tonumber(last) < greatest and last or '0'
+    return is_text and tonumber(last) < greatest and last or nil, last ~= false
+end
+
+-- The last number given, for reads: everything that a read sees has this number at most. 0 where
+-- it is not known: a watch that took a number that we never give would skip all that comes.
+local function last_number() return recorded() or '0' end
+
+-- Whether a note may have this number: one that is more than a day ahead of the clocks was not
+-- given by us, and all later writes of its key would look older. Where the last number cannot be
+-- read, which is soon mended, all are believed.
+local latest
+local function is_given(number)
+    if not latest then
+        local last, is_there = recorded()
+        local is_known = last or not is_there
+        latest = is_known and math.max(micros, tonumber(last or '0')) + 86400000000 or math.huge
+    end
+    return tonumber(number) <= latest
 end
 
 -- The value; false if the name is missing or of another type.
@@ -111,7 +127,15 @@ end
 local function read_note(note)
     if not note then return nil end
     local number, nonce, digest, life = string.match(note, '^(%d+) (%d+) (%x+) (.*)$')
-    if number and #number <= 16 and #nonce <= 19 then return number, nonce, digest, life end
+    if number and #number <= 16 and #nonce <= 19 and is_given(number) then
+        return number, nonce, digest, life
+    end
+end
+
+-- The note of a key, in one piece; false where it cannot be read.
+local function note_of(key)
+    local note = call('HGET', meta, key)
+    return read_note(note) ~= nil and note
 end
 
 local function noted(key) return read_note(call('HGET', meta, key)) end

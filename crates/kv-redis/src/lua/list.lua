@@ -32,7 +32,7 @@ while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
             break
         else
             count, bytes = count + 1, bytes + #key + #value + 64
-            items[count] = { key, call('HGET', meta, key), value, lives and call('PTTL', name) }
+            items[count] = { key, note_of(key), value, lives and call('PTTL', name) }
             if bytes >= most_bytes then
                 is_whole = false
                 break

@@ -32,8 +32,9 @@ for n = 1, conditions do
     end
 end
 
--- Everything that could fail is checked before anything is written.
-local writes, makes_room = {}, true
+-- Everything that could fail is checked before anything is written. `leased` has the sizes of
+-- leases, with what the writes looked at so far put under them.
+local writes, makes_room, leased = {}, true, {}
 while at < #ARGV do
     local write = { kind = argument(), name = name(), key = argument() }
     write.type = type_of(write.name)
@@ -45,7 +46,10 @@ while at < #ARGV do
             local lease = name()
             write.lease_name, write.ends = lease, has(lease, 'set') and call('PEXPIRETIME', lease)
             if not write.ends or write.ends < 0 then return { 'lease' } end
-            if call('SCARD', lease) > most_leased then return { 'many' } end
+            local is_new = 1 - call('SISMEMBER', lease, write.key)
+            leased[lease] = (leased[lease] or call('SCARD', lease)) + is_new
+            -- A lease has an empty name besides its keys.
+            if leased[lease] > most_leased + 1 then return { 'many' } end
         elseif write.ttl ~= '' then
             write.ends = millis + tonumber(write.ttl)
         end

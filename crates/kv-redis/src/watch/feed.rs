@@ -1,5 +1,5 @@
-//! Subscriptions to the messages of the writing scripts, for all watches and lock waits of a
-//! store.
+//! Subscriptions to the messages of the writing scripts, for all watches and lock waits that a
+//! store has in one runtime: their connection ends and stands still with it.
 
 use crate::{
     client::Client,
@@ -14,12 +14,17 @@ use kv_core::{
     backend::{Home, Mutex, unique},
 };
 use std::{
+    collections::HashMap,
     future::pending,
     sync::{Arc, MutexGuard},
 };
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::mpsc,
+    task::AbortHandle,
+};
 
-/// Gives out subscriptions. Their connection is made when the first one is.
+/// Gives out subscriptions. Their connection is made when the first one of a runtime is.
 pub(crate) struct Feed(Arc<Shared>);
 
 struct Shared {
@@ -30,11 +35,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    running: Option<Running>,
+    running: HashMap<Id, Running>,
     closed: bool,
 }
 
-/// The task that listens, and its home: the runtime of the first subscription.
+/// The task that listens, and its home.
 struct Running {
     orders: mpsc::UnboundedSender<Order>,
     task: AbortHandle,
@@ -55,8 +60,8 @@ impl Feed {
     /// Subscribes to a channel. The subscription yields a `None` once it listens.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
         let reader = Arc::new(Reader::default());
-        let orders = self.0.join(&channel, &reader);
-        Subscription { feed: self.0.clone(), orders, channel, reader }
+        let (runtime, orders) = (Handle::current().id(), self.0.join(&channel, &reader));
+        Subscription { feed: self.0.clone(), runtime, orders, channel, reader }
     }
 
     /// Subscribes to a channel, and returns once the subscription listens.
@@ -69,13 +74,11 @@ impl Feed {
         Ok(subscription)
     }
 
-    /// Ends the listener for good.
+    /// Ends the listeners for good.
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.closed = true;
-        if let Some(running) = state.running.take() {
-            running.task.abort();
-        }
+        state.running.drain().for_each(|(_, running)| running.task.abort());
     }
 }
 
@@ -84,22 +87,21 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Has the listener serve this reader. Where the runtime of the last listener has ended, a new
-    /// one is started in the current runtime. A closed feed has none.
+    /// Has the listener of this runtime serve this reader, and starts one where there is none. A
+    /// closed feed has none.
     fn join(&self, channel: &str, reader: &Arc<Reader>) -> mpsc::UnboundedSender<Order> {
         let mut state = self.state();
-        let lives = |running: &Running| !running.home.is_gone() && !running.orders.is_closed();
-        if state.closed || !state.running.as_ref().is_some_and(lives) {
+        if state.closed {
+            return mpsc::unbounded_channel().0;
+        }
+        state.running.retain(|_, running| !running.home.is_gone() && !running.orders.is_closed());
+        let running = state.running.entry(Handle::current().id()).or_insert_with(|| {
             let (orders, given) = mpsc::unbounded_channel();
-            if state.closed {
-                return orders;
-            }
             let own = self.names.on_link(unique());
             let listener = Listener::new(self.client.clone(), own, self.names.on_session(""), given);
             let task = tokio::spawn(listener.run()).abort_handle();
-            state.running = Some(Running { orders, task, home: Home::here() });
-        }
-        let Some(running) = &state.running else { return mpsc::unbounded_channel().0 };
+            Running { orders, task, home: Home::here() }
+        });
         // The order fails only if the listener ends at this moment, which the reader sees.
         let _ = running.orders.send(Order::Join(channel.to_owned(), reader.clone()));
         running.orders.clone()
@@ -109,12 +111,19 @@ impl Shared {
 /// One reader of a channel. Dropping it ends the subscription.
 pub(crate) struct Subscription {
     feed: Arc<Shared>,
+    /// The runtime whose listener serves it.
+    runtime: Id,
     orders: mpsc::UnboundedSender<Order>,
     channel: String,
     reader: Arc<Reader>,
 }
 
 impl Subscription {
+    /// Returns whether the listener of the current runtime serves it.
+    pub(crate) fn is_here(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
+    }
+
     /// Drops the waiting messages, for a reader that is about to list.
     pub(crate) fn clear(&self) {
         self.reader.clear();
@@ -138,6 +147,7 @@ impl Subscription {
             }
             // The runtime of the listener has ended: its messages are lost, and the reader has to
             // list.
+            self.runtime = Handle::current().id();
             self.orders = self.feed.join(&self.channel, &self.reader);
         }
     }

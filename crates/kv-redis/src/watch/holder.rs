@@ -61,8 +61,8 @@ impl Source for Holding {
     async fn subscribe(&mut self) -> Result<()> {
         self.expiry = None;
         match &self.published {
-            Some(published) => published.clear(),
-            None => {
+            Some(published) if published.is_here() => published.clear(),
+            _ => {
                 let channel = self.core.names.on_lock(&self.name);
                 self.published = Some(self.core.feed.subscribed(channel).await?);
             }

@@ -94,8 +94,8 @@ impl Source for Keys {
     async fn subscribe(&mut self) -> Result<()> {
         (self.expiries, self.gone) = (ExpiryQueue::default(), Vec::new());
         match &self.published {
-            Some(published) => published.clear(),
-            None => self.published = Some(self.core.feed.subscribed(self.channel.clone()).await?),
+            Some(published) if published.is_here() => published.clear(),
+            _ => self.published = Some(self.core.feed.subscribed(self.channel.clone()).await?),
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Order {
                 return Err(Error::new(ErrorKind::LeaseLost, why));
             }
             "many" => {
-                let why = "the lease has 200,000 keys, which is as many as one can carry; put the others under another";
+                let why = "a lease can carry 200,000 keys, and this one would have more; put the others under another";
                 return Err(Error::new(ErrorKind::TooLarge, why));
             }
             "type" => {

@@ -1,7 +1,7 @@
 //! Clusters of six nodes: three masters with a replica each.
 
 use super::*;
-use kv_testsuite::{failover::soon, process::run};
+use kv_testsuite::{failover::soon, own, process::run};
 
 pub struct Cluster(pub Vec<Node>);
 
@@ -17,10 +17,7 @@ impl Cluster {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", &patience.to_string()];
         let settings = [&settings, more].concat();
         let nodes = (0..6).map(|_| Node::new(kind, &settings)).collect::<Result<Vec<_>, _>>()?;
-        nodes.iter().try_for_each(|node| node.daemon.spawn())?;
-        for node in &nodes {
-            node.ready().await?;
-        }
+        own::start(&nodes).await?;
         let mut create = nodes[0].cli();
         create.args(["--cluster", "create"]).args(nodes.iter().map(|node| node.address.to_string()));
         create.args(["--cluster-replicas", "1", "--cluster-yes"]);

@@ -7,9 +7,8 @@ use super::{
 };
 use kv_core::{Kv, Result, driver::async_trait};
 use kv_redis::Config;
-use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles};
-use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use kv_testsuite::{Base, Foreign, Harness, Proxy, Server, Troubles, leavings::none_at_the_end};
+use std::sync::Arc;
 
 mod clock;
 mod damage;
@@ -177,20 +176,6 @@ impl Harness for Fire {
 /// Checks that nothing of ours is left when the last round has ended.
 impl Drop for Fire {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let empty = async {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            loop {
-                match self.left("").await {
-                    Ok(left) if left.is_empty() => return Ok(()),
-                    left if Instant::now() > deadline => return Err(left),
-                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let left = tokio::runtime::Handle::current().block_on(empty);
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+        none_at_the_end(async || self.left("").await).unwrap();
     }
 }

@@ -3,20 +3,16 @@
 #![allow(unreachable_pub, reason = "a module of test programs")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use kv_core::driver::async_trait;
 use kv_testsuite::{
-    Certificates, Failure,
+    Certificates, Failure, OwnServer,
     process::{
-        Daemon, Port, client, copy,
+        Daemon, Port, client, folder,
         launch::redis::{arguments, lines, sentinel, settings, tls},
         server,
     },
 };
-use std::{
-    ffi::OsStr,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, process::Command};
 use tempfile::TempDir;
 
 pub mod cluster;
@@ -30,13 +26,6 @@ pub use resp::{Reply, Resp};
 
 /// The variable that names a live server to run the suite on.
 pub const LIVE: &str = "KV_REDIS_URL";
-
-/// Makes a folder, in memory where possible: servers that flush every write would wait for the
-/// disk, for one another, and for everything else that writes to it.
-fn folder() -> Result<TempDir, Failure> {
-    let memory = Path::new("/dev/shm");
-    Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
-}
 
 /// One server.
 pub struct Node {
@@ -94,20 +83,6 @@ impl Node {
         self.ready().await
     }
 
-    pub async fn ready(&self) -> Result<(), Failure> {
-        let address = self.address;
-        let answers = || async move {
-            let pong = async { Resp::connect(address).await?.ask(&[b"PING"]).await };
-            // A node that wants a password or TLS serves too.
-            match pong.await {
-                Ok(Reply::Text(text)) => text == b"PONG",
-                Ok(Reply::Error(why)) => why.starts_with("NOAUTH"),
-                _ => false,
-            }
-        };
-        self.daemon.serves(answers).await
-    }
-
     /// Returns the command of the server's own tool for this node.
     pub fn cli(&self) -> Command {
         let mut command = Command::new(&self.cli);
@@ -119,23 +94,38 @@ impl Node {
         self.folder.path()
     }
 
-    /// Copies the data of the server, and stops the server meanwhile.
-    pub async fn save(&self) -> Result<(), Failure> {
-        self.daemon.stop();
-        copy(self.folder.path(), self.saved.path())?;
-        self.start().await
-    }
-
-    /// Puts the copy back in place of the data.
-    pub async fn restore_saved(&self) -> Result<(), Failure> {
-        self.daemon.stop();
-        copy(self.saved.path(), self.folder.path())?;
-        self.start().await
-    }
-
     /// Connects with the bare protocol.
     pub async fn resp(&self) -> Result<Resp, Failure> {
         Resp::connect(self.address).await
+    }
+}
+
+#[async_trait]
+impl OwnServer for Node {
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.saved.path().to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        let address = self.address;
+        let answers = || async move {
+            let pong = async { Resp::connect(address).await?.ask(&[b"PING"]).await };
+            // A node that wants a password or TLS serves too.
+            match pong.await {
+                Ok(Reply::Text(text)) => text == b"PONG",
+                Ok(Reply::Error(why)) => why.starts_with("NOAUTH"),
+                _ => false,
+            }
+        };
+        self.daemon.serves(answers).await
     }
 }
 

@@ -3,13 +3,11 @@
 use super::{cluster::Cluster, full::Tight, *};
 use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_redis::Config;
-use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, leavings::none_at_the_end};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-use tokio::time::Instant;
 
 /// The tag of all names in a cluster: one slot, of one node, which can stand behind a proxy.
 const TAG: &str = "{suite}";
@@ -249,47 +247,7 @@ pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failu
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
-        if std::thread::panicking() {
-            return;
-        }
-        let left = async move {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            loop {
-                match left(node.address, "").await {
-                    Ok(left) if left.is_empty() => return Ok(()),
-                    left if Instant::now() > deadline => return Err(left),
-                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let left = tokio::runtime::Handle::current().block_on(left);
-        assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
-    }
-}
-
-#[async_trait]
-impl Server for Node {
-    async fn stop(&self) {
-        self.daemon.stop();
-    }
-    async fn kill(&self) {
-        self.daemon.kill();
-    }
-    async fn start(&self) {
-        Node::start(self).await.expect("it started before");
-    }
-    async fn pause(&self) {
-        self.daemon.pause();
-    }
-    async fn resume(&self) {
-        self.daemon.resume();
-    }
-    async fn save(&self) -> bool {
-        Node::save(self).await.expect("it was saved");
-        true
-    }
-    async fn restore_saved(&self) {
-        Node::restore_saved(self).await.expect("it started before");
+        none_at_the_end(async || left(node.address, "").await).unwrap();
     }
 }
 

@@ -146,15 +146,31 @@ impl Options {
         detached: bool,
         attempts: &Attempts,
     ) -> Result<Connection, ClientError> {
-        let mut last = ClientError::NoHosts;
+        self.granting(Duration::ZERO, timeout, session, detached, attempts).await
+    }
+
+    /// Connects as [`again`](Self::again) does, to a host that grants the session this much time;
+    /// where none does, to one that grants less.
+    async fn granting(
+        &self,
+        enough: Duration,
+        timeout: Duration,
+        session: Option<SessionInfo>,
+        detached: bool,
+        attempts: &Attempts,
+    ) -> Result<Connection, ClientError> {
+        let (mut last, mut less) = (ClientError::NoHosts, None);
         for host in self.in_turn() {
             let connecting = self.connect(host, timeout, session.clone(), detached);
             match attempts.patient(connecting).await {
+                Ok(connection) if !lasts(connection.session.session_timeout(), enough) => {
+                    less = Some(connection);
+                }
                 Err(e) if passes_over(&e) => last = e,
                 answer => return answer,
             }
         }
-        Err(last)
+        less.ok_or(last)
     }
 
     /// Resumes a session that its owner counts on, as [`again`](Self::again) does, on a host that
@@ -205,7 +221,8 @@ impl Options {
         granted.map_err(|_| ClientError::NoHosts)
     }
 
-    /// Connects with a new session, trying again until the deadline.
+    /// Connects with a new session, trying again until the deadline. Only where every host that
+    /// answers grants the session less time, it has less.
     pub(crate) async fn session(
         &self,
         timeout: Duration,
@@ -215,7 +232,7 @@ impl Options {
         let mut attempts = Attempts::default();
         let mut why = None;
         loop {
-            match deadline.limit(self.again(timeout, None, detached, &attempts)).await {
+            match deadline.limit(self.granting(timeout, timeout, None, detached, &attempts)).await {
                 Some(Ok(connection)) => return Ok(connection),
                 Some(Err(e)) => match deadline.limit(self.why(e)).await {
                     Some(failed) if failed.effect == Effect::Refused && attempts.are_many() => {
@@ -261,9 +278,9 @@ impl Options {
     }
 
     pub(crate) fn unreachable(&self, deadline: Deadline, why: Option<&str>) -> Error {
-        let (hosts, within) = (self.hosts.join(", "), deadline.within());
+        let hosts = self.hosts.join(", ");
         let why = why.map_or(String::new(), |why| format!(": {why}"));
-        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {within:?}{why}"))
+        Error::new(ErrorKind::Unavailable, format!("no connection to {hosts} within {deadline}{why}"))
     }
 
     /// Returns the bytes that the ACL of each created node takes in a request.

@@ -1,7 +1,10 @@
-//! Keeps the connection for reads, writes and watches, and makes a new one whenever it breaks.
+//! Keeps a connection for reads, writes and watches in each runtime that uses the store, and makes
+//! a new one whenever it breaks.
 //!
 //! Nothing depends on its session. So a broken connection is not resumed but replaced by one with
 //! a session of its own; its watches on the server are gone, and the watches here list again.
+//!
+//! A connection lives by the tasks of its runtime, and ends and stands still with them.
 
 pub(crate) mod attempts;
 pub(crate) mod connect;
@@ -19,14 +22,15 @@ pub(crate) mod session;
 pub(crate) mod tls;
 pub(crate) mod via;
 
-use crate::{error::closed, watch::feed::Feed, write::known::Known};
+use crate::{error::closed, names::Names, watch::feed::Feed, write::known::Known};
 use attempts::Attempts;
 use connect::Options;
 use connection::Connection;
+use futures::future::join_all;
 use kv_core::{
     Result,
     backend::{
-        Home, Mutex, Outage,
+        AbortOnDrop, ByRuntime, Home, Outage,
         retry::{Effect, RequestError, Servers},
     },
     driver::Deadline,
@@ -44,95 +48,82 @@ pub(crate) struct Client {
     pub(crate) options: Arc<Options>,
     /// The one connection as the one server that attempts go to, whichever member it is.
     servers: Servers<()>,
+    names: Names,
+    places: ByRuntime<Arc<Place>>,
+}
+
+/// The connection of one runtime, and what is known by it.
+pub(crate) struct Place {
+    options: Arc<Options>,
     link: watch::Sender<Link>,
-    feed: Feed,
-    known: Arc<Known>,
-    keeper: Mutex<Keeper>,
-}
-
-/// The task that keeps the connection, and the runtime in which both live.
-struct Keeper {
-    home: Arc<Home>,
+    pub(crate) feed: Feed,
+    pub(crate) known: Arc<Known>,
+    /// Tells when the runtime has ended, and nothing is told any more.
+    pub(crate) home: Home,
     runtime: Handle,
-    task: AbortHandle,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.keeper.lock().task.abort();
-    }
+    /// The task that keeps the connection, as long as this lives.
+    keeper: AbortOnDrop,
 }
 
 impl Client {
+    /// Makes a client of the store of these names.
+    pub(crate) fn new(options: Options, names: Names) -> Self {
+        let (options, servers, places) = (Arc::new(options), Servers::one(()), ByRuntime::new());
+        Self { options, servers, names, places }
+    }
+
+    /// Returns what this runtime has. The first time, the connection is begun.
+    ///
+    /// # Errors
+    /// [`Closed`](kv_core::ErrorKind::Closed) once the store is closed.
+    pub(crate) fn here(&self) -> Result<Arc<Place>> {
+        self.places.here(|| Place::new(&self.options, &self.names))
+    }
+
+    /// Returns the connection of this runtime as soon as it stands.
+    pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
+        self.here()?.link(deadline).await
+    }
+
+    /// Returns what is known by the connection of this runtime.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        self.here().map(|here| here.known.clone()).unwrap_or_default()
+    }
+
+    /// Ends all connections, and waits until the server has ended their sessions.
+    pub(crate) async fn close(&self) {
+        join_all(self.places.close().into_iter().map(|place| async move { place.close().await })).await;
+    }
+}
+
+impl Place {
     /// Starts keeping a connection, until this is dropped. Whenever one ends, the feed is told,
     /// and what is known of nodes is forgotten.
-    pub(crate) fn new(options: Options, feed: &Feed, known: &Arc<Known>) -> Self {
-        let (options, link) = (Arc::new(options), watch::Sender::new(Link::Down(None)));
-        let keeper = Mutex::new(Keeper::new(&options, &link, feed, known));
-        Self { options, servers: Servers::one(()), link, feed: feed.clone(), known: known.clone(), keeper }
+    fn new(options: &Arc<Options>, names: &Names) -> Arc<Self> {
+        let (feed, known) = (Feed::new(names.clone()), Arc::<Known>::default());
+        let link = watch::Sender::new(Link::Down(None));
+        let task = keep(options.clone(), link.clone(), feed.clone(), known.clone());
+        let keeper = AbortOnDrop::new(tokio::spawn(task).abort_handle());
+        let (options, home, runtime) = (options.clone(), Home::here(), Handle::current());
+        Arc::new(Self { options, link, feed, known, home, runtime, keeper })
     }
 
-    /// Returns the connection as soon as one stands.
+    /// Returns the connection as soon as it stands.
     pub(crate) async fn link(&self, deadline: Deadline) -> Result<Arc<Connection>> {
-        loop {
-            self.revive();
-            let gone = self.home_gone();
-            let stands = stands(&self.link, deadline, |why| self.options.unreachable(deadline, why));
-            tokio::select! {
-                biased;
-                link = stands => return link?.ok_or_else(closed),
-                () = gone => {}
-            }
-        }
-    }
-
-    /// Keeps the connection in the current runtime from now on, if the runtime that kept it has
-    /// ended. Returns whether the connection is kept.
-    pub(crate) fn revive(&self) -> bool {
-        let mut keeper = self.keeper.lock();
-        if matches!(*self.link.borrow(), Link::Closed) {
-            return false;
-        }
-        if keeper.home.is_gone() {
-            self.link.send_replace(Link::Down(None));
-            self.feed.missed();
-            *keeper = Keeper::new(&self.options, &self.link, &self.feed, &self.known);
-        }
-        true
-    }
-
-    /// Waits until the runtime that keeps the connection has ended.
-    pub(crate) fn home_gone(&self) -> impl Future<Output = ()> + Send + 'static {
-        let home = self.keeper.lock().home.clone();
-        async move { home.gone().await }
+        let unreachable = |why: Option<&str>| self.options.unreachable(deadline, why);
+        stands(&self.link, deadline, unreachable).await?.ok_or_else(closed)
     }
 
     /// Spawns a task in the runtime of the connection.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.keeper.lock().runtime.spawn(task).abort_handle()
+        self.runtime.spawn(task).abort_handle()
     }
 
-    /// Ends the connection, and waits until the server has ended its session.
-    pub(crate) async fn close(&self) {
-        let before = {
-            let keeper = self.keeper.lock();
-            keeper.task.abort();
-            self.link.send_replace(Link::Closed)
-        };
-        if let Link::Up(connection) = before {
-            // If the server is gone, the session ends by its time-out.
+    async fn close(&self) {
+        self.keeper.abort();
+        if let Link::Up(connection) = self.link.send_replace(Link::Closed) {
+            // If the server is gone, or the runtime stands still, the session ends by its time-out.
             connection.end(Deadline::after(Duration::from_secs(1))).await;
-        }
-    }
-}
-
-impl Keeper {
-    fn new(options: &Arc<Options>, link: &watch::Sender<Link>, feed: &Feed, known: &Arc<Known>) -> Self {
-        let task = keep(options.clone(), link.clone(), feed.clone(), known.clone());
-        Self {
-            home: Arc::new(Home::here()),
-            runtime: Handle::current(),
-            task: tokio::spawn(task).abort_handle(),
         }
     }
 }

@@ -57,8 +57,18 @@ pub(crate) fn parts(asks: &[Ask]) -> Vec<&[Ask]> {
     parts
 }
 
-/// Does all these reads at one moment, and returns the answer to each, in their order.
+/// Does all these reads at one moment, and returns the answer to each, in their order. One that is
+/// refused fails them all.
 pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec<Got>, ClientError> {
+    request_each(connection, asks).await?.into_iter().collect()
+}
+
+/// Does all these reads at one moment, and returns the answer to each, or its refusal, in their
+/// order.
+pub(crate) async fn request_each(
+    connection: &Connection,
+    asks: &[Ask],
+) -> Result<Vec<Result<Got, ClientError>>, ClientError> {
     let mut reader = connection.session.new_multi_reader();
     for ask in asks {
         match ask {
@@ -66,16 +76,15 @@ pub(crate) async fn request(connection: &Connection, asks: &[Ask]) -> Result<Vec
             Ask::Children(path) => reader.add_get_children(path)?,
         }
     }
-    answers(reader.commit().await?)
+    Ok(reader.commit().await?.into_iter().map(answer).collect())
 }
 
-fn answers(found: Vec<MultiReadResult>) -> Result<Vec<Got>, ClientError> {
-    let got = found.into_iter().map(|found| match found {
+fn answer(found: MultiReadResult) -> Result<Got, ClientError> {
+    match found {
         MultiReadResult::Data { data, stat } => Ok(Got::Data(data, stat)),
         MultiReadResult::Children { children } => Ok(Got::Children(children)),
         MultiReadResult::Error { err: ClientError::NoNode } => Ok(Got::Nothing),
         MultiReadResult::Error { err } => Err(err),
         _ => Err(ClientError::UnexpectedErrorCode(0)),
-    });
-    got.collect()
+    }
 }

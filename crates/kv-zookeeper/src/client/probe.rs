@@ -43,7 +43,7 @@ pub(crate) async fn probe(host: &str, tls: Option<&Tls>, deadline: Deadline, fir
         None => {
             // A port that speaks TLS alone waits for the rest of a handshake.
             let hint = if tls.is_none() && first { "; if it speaks TLS alone, give `ca`" } else { "" };
-            let why = format!("{host} does not answer within {:?}{hint}", deadline.within());
+            let why = format!("{host} does not answer within {deadline}{hint}");
             return Err(Error::new(ErrorKind::Timeout, why));
         }
     };
@@ -241,7 +241,7 @@ pub(crate) async fn granted(
         }
         Some(Err(e)) => return Err(of_io(host, e)),
         None => {
-            let why = format!("{host} granted no session within {:?}", deadline.within());
+            let why = format!("{host} granted no session within {deadline}");
             return Err(Error::new(ErrorKind::Timeout, why));
         }
     };

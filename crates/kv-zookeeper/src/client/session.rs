@@ -69,10 +69,12 @@ impl Ephemeral {
         let granted = connection.session.session_timeout();
         if !lasts(granted, timeout) {
             let why = format!(
-                "the server grants sessions of {granted:?} at most since its settings were changed, and this TTL takes \
-                 {timeout:?}; open the store anew to learn what it allows now"
+                "every member that answers grants sessions of less than {timeout:?}, which this TTL takes, the last one \
+                 {granted:?}: their settings were changed since the store was opened; raise their `maxSessionTimeout`, or \
+                 open the store anew to learn what they allow now"
             );
-            return Err(Error::new(ErrorKind::InvalidArgument, why));
+            // Members that are changed one by one may soon grant it.
+            return Err(Error::new(ErrorKind::Unavailable, why));
         }
         let (info, id) = (connection.session.session().clone(), connection.session.session_id().to_string());
         let connection = Arc::new(connection);
@@ -130,8 +132,7 @@ impl Ephemeral {
         }
         let unreachable = |why: Option<&str>| {
             let why = why.map_or(String::new(), |why| format!(": {why}"));
-            let text =
-                format!("no connection for the session {} within {:?}{why}", self.id, deadline.within());
+            let text = format!("no connection for the session {} within {deadline}{why}", self.id);
             Error::new(ErrorKind::Unavailable, text)
         };
         stands(&self.link, deadline, unreachable).await?.ok_or_else(ended)
@@ -199,9 +200,11 @@ impl Ephemeral {
 
     async fn end_by(&self, link: Link, is_linked: bool, deadline: Deadline) -> bool {
         match link {
-            // If its connection breaks now, the answer is lost.
+            // If its connection breaks now, the answer is lost; if its runtime stands still, none
+            // comes.
             Link::Up(connection) if connection.stands() => {
-                connection.end(deadline).await || self.end_anew(deadline).await
+                let patience = Deadline::after(deadline.remaining() / 2);
+                connection.end(patience).await || self.end_anew(deadline).await
             }
             // Nobody counts on the session any more, so that a member may shorten it.
             Link::GivenUp => self.end_anew(deadline).await,

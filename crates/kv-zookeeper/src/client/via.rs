@@ -97,6 +97,6 @@ fn not_connected(error: Error) -> RequestError {
 
 #[cold]
 fn late(effect: Effect, what: &str, deadline: Deadline) -> RequestError {
-    let why = format!("{what} within {:?}", deadline.within());
+    let why = format!("{what} within {deadline}");
     RequestError::new(effect, Error::new(ErrorKind::Timeout, why))
 }

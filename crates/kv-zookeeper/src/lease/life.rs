@@ -56,7 +56,7 @@ pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) 
 /// Returns a session that ends this long after a put of now.
 async fn expiring(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<Ephemeral>> {
     loop {
-        let slot = core.expiring.slot(ttl);
+        let slot = core.expiring.slot(ttl)?;
         let (opened, session) = slot.0.get_or_try_init(|| begin(core, ttl, &slot, deadline)).await?;
         if core.clock.now().since(*opened) <= Limits::shared(ttl) && session.is_alive() {
             return Ok(session.clone());

@@ -8,7 +8,10 @@ use kv_core::{
     LeaseId, Result,
     driver::{Deadline, LeaseOptions, Leased},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// Opens the session of a lease: [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
@@ -21,14 +24,18 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
     leases.insert(session.id().to_owned(), Arc::downgrade(&session));
     drop(leases);
     let (id, each_request, store) = (LeaseId::new(session.id()), options.each_request, Arc::downgrade(core));
-    let revoke = core.tasks.undo(async move {
-        let deadline = Deadline::after(each_request);
-        let directories = session.directories();
-        let answer = session.end(deadline).await;
-        if let Some(core) = store.upgrade() {
-            clear_all(&core, &directories, deadline).await;
+    let directories = Arc::<OnceLock<_>>::default();
+    let revoke = core.tasks.undo_repeatable(move || {
+        let (session, store, directories) = (session.clone(), store.clone(), directories.clone());
+        async move {
+            let deadline = Deadline::after(each_request);
+            let directories = directories.get_or_init(|| session.directories());
+            let answer = session.end(deadline).await;
+            if let Some(core) = store.upgrade() {
+                clear_all(&core, directories, deadline).await;
+            }
+            answer
         }
-        answer
     });
     Ok(Leased { id, ttl, alive, revoke })
 }

@@ -1,7 +1,7 @@
 //! Writes and reads cursors: the place where the next page of a walk begins, and the number of
 //! nodes that it asks for.
 
-use kv_core::{Error, ErrorKind, Result, driver::Cursor};
+use kv_core::{Directory, Result, driver::Cursor};
 
 /// The most nodes that one page asks for.
 pub(crate) const MOST: usize = 4096;
@@ -18,8 +18,9 @@ pub(crate) fn cursor(size: usize, after: &str) -> Cursor {
     Cursor::new([&size[..], after.as_bytes()].concat())
 }
 
-/// Returns the number of nodes to ask for, and the place behind which to begin.
-pub(crate) fn place(from: Option<&Cursor>) -> Result<Option<(usize, String)>> {
-    let wrong = || Error::new(ErrorKind::InvalidArgument, "a cursor of another store");
-    from.map(|cursor| note(cursor).ok_or_else(wrong)).transpose()
+/// Returns the number of nodes to ask for, and the place below this directory behind which to
+/// begin.
+pub(crate) fn place(from: Option<&Cursor>, directory: &Directory) -> Result<Option<(usize, String)>> {
+    let is_below = |(_, place): &(usize, String)| place.starts_with(&directory.start());
+    from.map(|cursor| note(cursor).filter(is_below).ok_or_else(Cursor::refused)).transpose()
 }

@@ -256,7 +256,7 @@ pub(crate) async fn page(
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Page> {
-    let from = place(from)?;
+    let from = place(from, directory)?;
     let size = from.as_ref().map(|(size, _)| *size);
     let after = from.map(|(_, after)| after).or_else(|| options.start_after.as_ref().map(Position::start));
     let mut walk = Walk::new(core, directory, options.recursive, after, &options.read);

@@ -93,10 +93,11 @@ pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> R
             _ => Found { seen: Seen { node: None, epoch, generation }, value: Vec::new() },
         });
     }
+    let known = core.known();
     for (key, found) in keys.iter().zip(&found) {
         match found.seen.epoch {
-            Some(_) => core.known.set(key, found.seen),
-            None => core.known.forget(key),
+            Some(_) => known.set(key, found.seen),
+            None => known.forget(key),
         }
     }
     Ok(found)

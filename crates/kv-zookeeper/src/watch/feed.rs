@@ -3,7 +3,7 @@
 use crate::{
     client::{
         connection::Connection,
-        multi::{Ask, Got, request},
+        multi::{Ask, Got, request, request_each},
         node::{Mark, Node, gone_at},
     },
     lock::order::first,
@@ -151,20 +151,25 @@ impl Feed {
                     self.read_keys(&connection, &keys).await?;
                 }
                 if let Some(name) = &name {
-                    let now = first(&connection, &self.0.names, name).await?;
-                    self.0.hub.publish_holder(&now.event(name));
+                    match first(&connection, &self.0.names, name).await {
+                        Ok(now) => self.0.hub.publish_holder(&now.event(name)),
+                        Err(ClientError::NoAuth) => self.0.hub.missed_holder(name),
+                        Err(e) => return Err(e),
+                    }
                 }
                 Ok::<_, ClientError>(())
             };
             if let Err(e) = read.await {
-                // A watch that may not read the node any more is told when it lists; a connection
-                // that is lost is replaced.
+                // A connection that is lost is replaced.
                 tracing::debug!(error = %e, "what changed could not be read");
                 self.0.hub.missed();
             }
         }
     }
 
+    /// Reads these keys, each with whether its node was seen to be deleted, and tells what they
+    /// are now. Where something of a key may not be read, its watches alone list again, and are
+    /// told then what they may not read.
     async fn read_keys(&self, connection: &Connection, keys: &[(Key, bool)]) -> Result<(), ClientError> {
         let names = &self.0.names;
         let mut asks = Vec::with_capacity(keys.len() * 3);
@@ -177,20 +182,35 @@ impl Feed {
             }
             asks.extend(Ask::marked(path));
         }
-        let mut got = request(connection, &asks).await?.into_iter();
-        let mut next = || got.next().unwrap_or(Got::Nothing);
+        let mut got = request_each(connection, &asks).await?.into_iter();
+        let mut next = || got.next().unwrap_or(Ok(Got::Nothing));
         for (key, gone) in keys {
-            let parent = if *gone { next() } else { Got::Nothing };
-            let event = match (event(key, next(), next()), parent) {
-                (Some(event), _) => event,
-                (None, Got::Data(_, stat)) => {
-                    WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) }
-                }
-                (None, _) => self.gone(connection, key).await?,
-            };
-            self.0.hub.publish(&event);
+            let parent = if *gone { next() } else { Ok(Got::Nothing) };
+            match self.now(connection, key, parent, next(), next()).await {
+                Ok(event) => self.0.hub.publish(&event),
+                Err(ClientError::NoAuth) => self.0.hub.missed_key(key),
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
+    }
+
+    /// Returns the event of a key, by what was read of its parent, its node and its mark.
+    async fn now(
+        &self,
+        connection: &Connection,
+        key: &Key,
+        parent: Result<Got, ClientError>,
+        node: Result<Got, ClientError>,
+        mark: Result<Got, ClientError>,
+    ) -> Result<WatchEvent, ClientError> {
+        if let Some(event) = event(key, node?, mark?) {
+            return Ok(event);
+        }
+        match parent? {
+            Got::Data(_, stat) => Ok(WatchEvent::Delete { key: key.clone(), version: gone_at(stat.pzxid) }),
+            _ => self.gone(connection, key).await,
+        }
     }
 
     /// Returns the event of a node whose parent was deleted too, or was not asked for: the zxid of

@@ -3,17 +3,19 @@
 pub(crate) mod feed;
 
 use crate::{
-    client::connection::Gone,
+    client::{Place, connection::Gone},
     core::Core,
     error::failed,
     list::{self, read::look_one},
     lock::holder,
 };
 use feed::{Armed, Feed};
-use futures::StreamExt;
 use kv_core::{
     Entry, Error, ErrorKind, Item, Result, Version,
-    backend::{Mutex, stream},
+    backend::{
+        Subscription,
+        watch::{self, Change, Listed, Listing, Source, WatchState},
+    },
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions, Target, WatchOptions, WatchStream},
 };
 use std::{
@@ -36,59 +38,68 @@ async fn forward(feed: Feed, mut watcher: PersistentWatcher, gone: Gone) {
 
 /// Makes the stream of a watch: [`Store::watch`](kv_core::driver::Store::watch).
 pub(crate) fn watch(core: Arc<Core>, target: &Target, options: &WatchOptions) -> WatchStream {
-    let reading = Arc::new(Reading {
-        core: core.clone(),
-        target: target.clone(),
-        each_request: options.each_request,
-        armed: Mutex::default(),
-    });
-    let read = move |from: Option<Cursor>| {
-        let reading = reading.clone();
-        async move { reading.page(from.as_ref()).await }
-    };
-    let events = core.feed.hub().watch("zookeeper", target, read);
-    kept(core, events)
+    let (target, each_request) = (target.clone(), options.each_request);
+    watch::start(Watched { core, target, each_request, following: None })
 }
 
-/// Has the connection kept in the runtime that polls the watch, when the earlier runtime has
-/// ended: there may be no call that would do it.
-fn kept(core: Arc<Core>, mut events: WatchStream) -> WatchStream {
-    stream(|out| async move {
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = events.next() => event,
-                () = core.client.home_gone() => {
-                    if core.client.revive() {
-                        continue;
-                    }
-                    events.next().await
-                }
-            };
-            match event {
-                Some(event) => out.send(event?).await,
-                None => return Ok(()),
-            }
-        }
-    })
-}
-
-/// The reads of one watch, and the server's watch behind them.
-struct Reading {
+/// The reads of one watch, and the changes that it follows.
+struct Watched {
     core: Arc<Core>,
     target: Target,
     each_request: Duration,
-    armed: Mutex<Option<Arc<Armed>>>,
+    following: Option<Following>,
 }
 
-impl Reading {
+/// The changes that one runtime tells, and the server's watch behind them.
+struct Following {
+    place: Arc<Place>,
+    changes: Subscription,
+    armed: Option<Arc<Armed>>,
+}
+
+impl Source for Watched {
+    type Token = Cursor;
+
+    fn backend(&self) -> &'static str {
+        "zookeeper"
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        let place = self.core.client.here()?;
+        match &self.following {
+            Some(following) if Arc::ptr_eq(&following.place, &place) => following.changes.clear(),
+            _ => {
+                let changes = place.feed.hub().subscribe(&self.target);
+                self.following = Some(Following { place, changes, armed: None });
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, _: &WatchState, from: Option<&Cursor>) -> Result<Listing<Cursor>> {
+        let Page { items, next } = self.page(from).await?;
+        let listed = |item| if let Item::Entry(entry) = item { Some(Listed::Entry(entry)) } else { None };
+        Ok(Listing::Page { entries: items.into_iter().filter_map(listed).collect(), position: None, next })
+    }
+
+    async fn next(&mut self, _: &WatchState) -> Result<Change> {
+        let Some(Following { place, changes, .. }) = &mut self.following else { return Ok(Change::Lagged) };
+        tokio::select! {
+            biased;
+            change = changes.next() => Ok(change.into()),
+            () = place.home.gone() => Ok(Change::Lagged),
+        }
+    }
+}
+
+impl Watched {
     /// Reads a page of the target. Before the first page, the server's watch is set.
-    async fn page(&self, from: Option<&Cursor>) -> Result<Page> {
-        let (core, deadline) = (&*self.core, Deadline::after(self.each_request));
+    async fn page(&mut self, from: Option<&Cursor>) -> Result<Page> {
+        let deadline = Deadline::after(self.each_request);
         if from.is_none() {
             self.arm(deadline).await?;
         }
-        let read = ReadOptions::default().deadline(deadline);
+        let (core, read) = (&*self.core, ReadOptions::default().deadline(deadline));
         let entry = match &self.target {
             Target::Tree(directory) => {
                 return list::page(core, directory, from, &ListOptions::default().read(read)).await;
@@ -104,23 +115,24 @@ impl Reading {
 
     /// Sets the server's watch of the node on the current connection, unless this or another
     /// stream has set it.
-    async fn arm(&self, deadline: Deadline) -> Result<()> {
-        let core = &*self.core;
-        let connection = core.client.link(deadline).await?;
+    async fn arm(&mut self, deadline: Deadline) -> Result<()> {
+        let Some(Following { place, armed, .. }) = &mut self.following else { return Ok(()) };
+        let connection = place.link(deadline).await?;
         let is_armed = |armed: &Option<Arc<Armed>>| {
             armed.as_ref().is_some_and(|armed| armed.generation == connection.generation)
         };
-        if is_armed(&self.armed.lock()) {
+        if is_armed(armed) {
             return Ok(());
         }
+        let names = &self.core.names;
         let path = match &self.target {
-            Target::Tree(directory) => core.names.directory(directory),
-            Target::Key(key) => core.names.key(key),
-            Target::Holder(name) => core.names.queue(name),
+            Target::Tree(directory) => names.directory(directory),
+            Target::Key(key) => names.key(key),
+            Target::Holder(name) => names.queue(name),
         };
-        let shared = core.feed.armed().get(&path).and_then(Weak::upgrade);
+        let shared = place.feed.armed().get(&path).and_then(Weak::upgrade);
         if is_armed(&shared) {
-            *self.armed.lock() = shared;
+            *armed = shared;
             return Ok(());
         }
         let watching = connection.session.watch(&path, AddWatchMode::PersistentRecursive);
@@ -129,15 +141,15 @@ impl Reading {
             Some(Err(e)) => return Err(failed(e).error),
             None => return Err(Error::new(ErrorKind::Timeout, "the server did not take the watch in time")),
         };
-        let task = core.client.spawn(forward(core.feed.clone(), watcher, connection.gone()));
+        let task = place.spawn(forward(place.feed.clone(), watcher, connection.gone()));
         let watch = Arc::new(Armed::new(connection.generation, task));
-        let mut all = core.feed.armed();
+        let mut all = place.feed.armed();
         if all.len() >= MOST_WATCHES && all.len().is_multiple_of(MOST_WATCHES) {
             all.retain(|_, watch| watch.strong_count() > 0);
         }
         all.insert(path, Arc::downgrade(&watch));
         drop(all);
-        *self.armed.lock() = Some(watch);
+        *armed = Some(watch);
         Ok(())
     }
 }

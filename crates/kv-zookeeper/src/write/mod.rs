@@ -52,7 +52,7 @@ fn condition(key: &Key, expect: Expect) -> Vec<Condition> {
 
 fn refused(core: &Core, key: &Key, expect: Expect) -> Error {
     // The key as it was found a moment ago.
-    let found = core.known.get(key).and_then(|seen| seen.at());
+    let found = core.known().get(key).and_then(|seen| seen.at());
     let other = || Error::new(ErrorKind::KeyModified, "another client wrote it meanwhile");
     match (expect, expect.check(found)) {
         (_, Err(e)) => e,

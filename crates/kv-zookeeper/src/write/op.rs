@@ -47,7 +47,7 @@ pub(crate) async fn send<'a>(
         async move {
             let generation = match via {
                 Via::Any(_) => connection.generation,
-                Via::Own(_) => core.known.generation(),
+                Via::Own(_) => core.known().generation(),
             };
             if seen_on.iter().any(|&on| on != generation) {
                 return Ok(None);

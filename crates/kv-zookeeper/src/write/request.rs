@@ -50,11 +50,12 @@ pub(super) fn subjects(core: &Core, request: &Request<'_>) -> Vec<Subject> {
         Condition::Held(_) => None,
     });
     let keys: BTreeSet<_> = request.writes.iter().map(Write::key).chain(conditions).collect();
+    let known = core.known();
     let subject = |key: &Key| Subject {
         key: key.clone(),
         path: core.names.key(key),
         // Only a seen count of the slot can prove later that a key was missing.
-        seen: core.known.get(key).filter(|seen| seen.epoch.is_some()),
+        seen: known.get(key).filter(|seen| seen.epoch.is_some()),
     };
     keys.into_iter().map(subject).collect()
 }

@@ -41,7 +41,7 @@ pub(crate) async fn settle(
     if !plan.bumped.is_empty() {
         core.is_prepared.store(true, Ordering::Relaxed);
     }
-    let mut emptied = BTreeSet::new();
+    let (known, mut emptied) = (core.known(), BTreeSet::new());
     for (write, act) in request.writes.iter().zip(&plan.acts) {
         let Some(subject) = subjects.iter().find(|subject| subject.key == *write.key()) else { continue };
         let empty = matches!(write, Write::Put { value, .. } if value.is_empty());
@@ -80,7 +80,7 @@ pub(crate) async fn settle(
             (Act::Empty, _) => {
                 // Its last child may have been deleted meanwhile.
                 emptied.insert(subject.path.clone());
-                core.known.forget(&subject.key);
+                known.forget(&subject.key);
                 continue;
             }
             _ => continue,
@@ -88,9 +88,9 @@ pub(crate) async fn settle(
         match stamp.epochs[slot(&subject.key)] {
             Some(epoch) => {
                 let seen = Seen { node, epoch: Some(epoch), generation: stamp.generation };
-                core.known.set(&subject.key, seen);
+                known.set(&subject.key, seen);
             }
-            None => core.known.forget(&subject.key),
+            None => known.forget(&subject.key),
         }
     }
     clear_all(core, &emptied, deadline).await;

@@ -31,7 +31,7 @@ pub(crate) async fn delete_tree(
     options: &WriteOptions,
 ) -> Result<Batch> {
     let deadline = options.deadline;
-    let from = place(from)?;
+    let from = place(from, directory)?;
     let (size, after) = from.map_or((None, None), |(size, after)| (Some(size), Some(after)));
     let read = ReadOptions::default().deadline(deadline);
     let mut walk = Walk::new(core, directory, true, after.clone(), &read);
@@ -77,10 +77,11 @@ pub(crate) async fn delete_tree(
 
 /// Forgets what is known of nodes that may be gone.
 fn forget(core: &Core, nodes: &[Visited]) {
+    let known = core.known();
     for Visited { name, .. } in nodes {
         core.directories.forget(&core.names.node(name));
         if let Some(key) = Key::from_stored(name) {
-            core.known.forget(&key);
+            known.forget(&key);
         }
     }
 }

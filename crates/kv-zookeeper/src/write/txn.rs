@@ -105,8 +105,8 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
         tries += 1;
         if deadline.has_passed() {
             let why = format!(
-                "others changed the same keys all the time, {tries} times within {:?}",
-                request.deadline.within()
+                "others changed the same keys all the time, {tries} times within {}",
+                request.deadline
             );
             return Err(Error::new(ErrorKind::Timeout, why));
         }
@@ -130,7 +130,7 @@ async fn commit(
         return Ok(Err(Answer { said: Said::NodeExists, at: usize::MAX, is_repeat: false }));
     }
     if plan.ops.is_empty() {
-        let (version, generation) = (Version::new(0, 0), core.known.generation());
+        let (version, generation) = (Version::new(0, 0), core.known().generation());
         return Ok(Ok(Stamp { version, epochs: [None; SLOTS], generation }));
     }
     let via = match &request.life {

@@ -4,7 +4,10 @@
 use super::{suite::Suite, *};
 use kv_core::driver::async_trait;
 use kv_testsuite::{Base, Rotation, Troubles, process::Port, torture::nemesis::Stroke};
-use std::{io::ErrorKind::WouldBlock, sync::Arc};
+use std::{
+    io::ErrorKind::WouldBlock,
+    sync::{Arc, Mutex},
+};
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
 

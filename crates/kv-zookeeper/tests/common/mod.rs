@@ -3,24 +3,31 @@
 #![allow(unreachable_pub, reason = "a module of test programs")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use kv_core::{Kv, driver::async_trait};
 use kv_testsuite::{
-    Failure,
+    Failure, OwnServer,
+    cluster::Member,
     network::Network,
+    places::{
+        HostPort::{Clients, Peers},
+        Place, on_hosts, on_loopback,
+    },
     process::{
-        Daemon, Port, client, copy,
+        Daemon, Port, ask, client, folder,
         launch::zookeeper::{Server as Launch, command, plain},
         server as server_of,
     },
 };
 use std::{
     collections::BTreeMap, fs::File, io::Write, net::SocketAddr, path::PathBuf, process::Command,
-    sync::Mutex, time::Duration,
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::{sleep, timeout},
 };
+use zookeeper_client::Client;
 
 pub mod fire;
 pub mod full;
@@ -59,57 +66,26 @@ pub struct Node {
     client: PathBuf,
     _ports: Vec<Port>,
     pub folder: TempDir,
-    saved: Mutex<Option<TempDir>>,
-}
-
-/// The addresses at which one member listens.
-#[derive(Clone, Copy)]
-struct Addresses {
-    clients: SocketAddr,
-    peers: SocketAddr,
-    election: SocketAddr,
 }
 
 /// Makes the members of one ensemble, and does not start them.
-pub fn nodes(setup: &Setup, count: usize) -> Result<Vec<Node>, Failure> {
-    let mut ports = Vec::new();
-    for _ in 0..count {
-        ports.push([Port::new()?, Port::new()?, Port::new()?]);
-    }
-    let at = |[clients, peers, election]: &[Port; 3]| Addresses {
-        clients: clients.address(),
-        peers: peers.address(),
-        election: election.address(),
-    };
-    let all: Vec<_> = ports.iter().map(at).collect();
-    let mut nodes = members(setup, &all, |_, command| command)?;
-    for (node, ports) in nodes.iter_mut().zip(ports) {
-        node._ports = ports.into();
-    }
-    Ok(nodes)
+pub fn nodes(setup: &Setup, count: u8) -> Result<Vec<Node>, Failure> {
+    members(setup, on_loopback(count)?)
 }
 
 /// Does the same as [`nodes`] with each on a host of its own: a member's index is its host's
 /// number less one.
 pub fn hosts(setup: &Setup, network: &Network, count: u8) -> Result<Vec<Node>, Failure> {
-    let at = |n| Addresses {
-        clients: (network.address(n), 2181).into(),
-        peers: (network.peer_address(n), 2888).into(),
-        election: (network.peer_address(n), 3888).into(),
-    };
-    let all: Vec<_> = (1..=count).map(at).collect();
-    members(setup, &all, |n, command| network.on(n, &command))
+    members(setup, on_hosts(network, count, [Clients(2181), Peers(2888), Peers(3888)]))
 }
 
-fn members(
-    setup: &Setup,
-    all: &[Addresses],
-    on: impl Fn(u8, Command) -> Command,
-) -> Result<Vec<Node>, Failure> {
-    let members = |all: &[Addresses]| all.iter().map(|at| (at.peers, at.election)).collect();
-    let members: Vec<_> = if all.len() > 1 { members(all) } else { Vec::new() };
-    let named = all.iter().zip(1_u8..);
-    named.map(|(at, n)| Node::new(setup, n, &members, at.clients, |command| on(n, command))).collect()
+/// Makes a member at each place, whose addresses are for clients, for its peers, and for
+/// elections.
+fn members(setup: &Setup, places: Vec<Place<'_, 3>>) -> Result<Vec<Node>, Failure> {
+    let peers = |place: &Place<'_, 3>| (place.addresses[1], place.addresses[2]);
+    let is_alone = places.len() == 1;
+    let members: Vec<_> = places.iter().filter(|_| !is_alone).map(peers).collect();
+    places.into_iter().map(|place| Node::new(setup, &members, place)).collect()
 }
 
 /// Starts one server on its own, and returns when it serves.
@@ -126,16 +102,12 @@ pub async fn start(setup: &Setup) -> Result<Node, Failure> {
 impl Node {
     fn new(
         setup: &Setup,
-        id: u8,
         members: &[(SocketAddr, SocketAddr)],
-        address: SocketAddr,
-        on: impl Fn(Command) -> Command,
+        place: Place<'_, 3>,
     ) -> Result<Self, Failure> {
-        // Its data only has to outlive the process. On a disk that is busy with other work every
-        // write would wait.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+        let (address, folder) = (place.addresses[0], folder()?);
         let (data, members) = (folder.path().join("data"), members.to_vec());
-        let launch = Launch { id, data, members };
+        let launch = Launch { id: place.number, data, members };
         std::fs::create_dir(&launch.data)?;
         std::fs::write(launch.data.join("myid"), launch.myid())?;
         let mut lines = launch.settings();
@@ -151,11 +123,10 @@ impl Node {
         let command = command(&server_of(&setup.kind, LIVE)?, &settings, &setup.flags);
         Ok(Self {
             address,
-            daemon: Daemon::new(on(command), folder.path().join("log")),
+            daemon: Daemon::new(place.command(command), folder.path().join("log")),
             client: client(&setup.kind, LIVE)?,
-            _ports: Vec::new(),
+            _ports: place.ports,
             folder,
-            saved: Mutex::default(),
         })
     }
 
@@ -163,18 +134,6 @@ impl Node {
     pub async fn start(&self) -> Result<(), Failure> {
         self.daemon.spawn()?;
         self.ready().await
-    }
-
-    /// Returns a copy of its data; the server must not run.
-    pub fn save(&self) -> Result<TempDir, Failure> {
-        let saved = tempfile::tempdir()?;
-        copy(&self.folder.path().join("data"), saved.path())?;
-        Ok(saved)
-    }
-
-    /// Puts a copy back; the server must not run.
-    pub fn restore(&self, saved: &TempDir) -> Result<(), Failure> {
-        copy(saved.path(), &self.folder.path().join("data"))
     }
 
     /// Limits the time-outs of sessions to this one, from the next start on.
@@ -190,11 +149,6 @@ impl Node {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    pub async fn ready(&self) -> Result<(), Failure> {
-        let serves = || async { self.ask("srvr").await.is_ok_and(|answer| answer.contains("Mode:")) };
-        self.daemon.serves(serves).await
-    }
-
     /// Waits until it listens, for a server that speaks TLS.
     pub async fn listens(&self) -> Result<(), Failure> {
         self.daemon.serves(|| async { TcpStream::connect(self.address).await.is_ok() }).await
@@ -202,14 +156,8 @@ impl Node {
 
     /// Returns the answer to a command of four letters.
     pub async fn ask(&self, command: &str) -> Result<String, Failure> {
-        let ask = async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            stream.write_all(command.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            Ok::<_, Failure>(answer)
-        };
-        tokio::time::timeout(Duration::from_secs(5), ask).await?
+        let answer = ask(self.address, command.as_bytes(), Duration::from_secs(5)).await?;
+        Ok(String::from_utf8(answer)?)
     }
 
     /// Returns a counter of `mntr`.
@@ -263,5 +211,58 @@ impl Node {
         let mut command = Command::new(&self.client);
         command.args(["-server", &self.address.to_string()]);
         command
+    }
+}
+
+/// The time that members may take to find each other.
+const TOGETHER: Duration = Duration::from_secs(90);
+
+#[async_trait]
+impl OwnServer for Node {
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        let serves = || async { self.ask("srvr").await.is_ok_and(|answer| answer.contains("Mode:")) };
+        self.daemon.serves(serves).await
+    }
+}
+
+#[async_trait]
+impl Member for Node {
+    const SCHEME: &'static str = "zookeeper";
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn leads(&self) -> bool {
+        self.mode().await.is_ok_and(|mode| mode == "leader")
+    }
+
+    /// Waits until it serves as one of the quorum: a session begins by a write, whichever member
+    /// is asked for it.
+    async fn serves(&self, _: &[Self]) -> Result<(), Failure> {
+        let address = self.address.to_string();
+        let session = async {
+            while !matches!(timeout(Duration::from_secs(2), Client::connect(&address)).await, Ok(Ok(_))) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(TOGETHER, session).await.is_err() {
+            let mode = self.mode().await;
+            let log = self.log();
+            return Err(format!("{address} takes no session, in the mode {mode:?}; its log:\n{log}").into());
+        }
+        Ok(())
+    }
+
+    async fn open(url: &str) -> kv_core::Result<Kv> {
+        kv_zookeeper::open(url).await
     }
 }

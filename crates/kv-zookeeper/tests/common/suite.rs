@@ -2,7 +2,7 @@
 
 use super::*;
 use kv_core::{Bytes, Kv, Result, driver::async_trait};
-use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles};
+use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, Troubles, leavings::none_at_the_end};
 use std::sync::Arc;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
@@ -162,27 +162,13 @@ fn is_skeleton(path: &str, root: &str) -> bool {
 impl Drop for Suite {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
-        if std::thread::panicking() {
-            return;
-        }
         nothing_is_left(&node);
     }
 }
 
 /// Waits until the server shows nothing of ours.
 pub fn nothing_is_left(node: &Node) {
-    let left = async {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        loop {
-            match whole_server(node).await {
-                Ok(left) if left.is_empty() => return Ok(()),
-                left if tokio::time::Instant::now() > deadline => return Err(left),
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    };
-    let left = tokio::runtime::Handle::current().block_on(left);
-    assert!(left.is_ok(), "left on the server when everything was closed: {left:?}");
+    none_at_the_end(async || whole_server(node).await).unwrap();
 }
 
 async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
@@ -196,42 +182,6 @@ async fn whole_server(node: &Node) -> Result<Vec<String>, Failure> {
     let owners = node.sessions().await?.into_iter().filter(|(_, nodes)| !nodes.is_empty());
     left.extend(owners.map(|(session, nodes)| format!("the nodes {nodes:?} of the session {session}")));
     Ok(left)
-}
-
-#[async_trait]
-impl Server for Node {
-    async fn stop(&self) {
-        self.daemon.stop();
-    }
-    async fn kill(&self) {
-        self.daemon.kill();
-    }
-    async fn start(&self) {
-        Node::start(self).await.expect("it started before");
-    }
-    async fn pause(&self) {
-        self.daemon.pause();
-    }
-    async fn resume(&self) {
-        self.daemon.resume();
-    }
-    async fn save(&self) -> bool {
-        self.daemon.stop();
-        let copy = Node::save(self).expect("its data can be copied");
-        *self.saved.lock().expect("nothing panics with it") = Some(copy);
-        Node::start(self).await.expect("it started before");
-        true
-    }
-    async fn restore_saved(&self) {
-        self.daemon.stop();
-        // The copy may be put back more than once.
-        let restored = match &*self.saved.lock().expect("nothing panics with it") {
-            Some(saved) => self.restore(saved),
-            None => Err("nothing was saved".into()),
-        };
-        restored.expect("its data can be written");
-        Node::start(self).await.expect("it started before");
-    }
 }
 
 /// Another tool, which uses the bare protocol.

@@ -8,11 +8,21 @@ use crate::{
 };
 use kv_core::{Guard, Kv, Lease, WatchEvent, Watching};
 use std::{future::Future, time::Duration};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{runtime::Builder, sync::oneshot, time::timeout};
 
 /// Runs the work on a runtime of its own, which ends, with all tasks that the work leaves, before
 /// the answer is returned.
-async fn in_a_runtime_that_ends<T, W, F>(work: W) -> Result<T, Failure>
+pub(super) async fn in_a_runtime_that_ends<T, W, F>(work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce() -> F + Send + 'static,
+    F: Future<Output = Result<T, Failure>>,
+{
+    in_a_runtime_of(Builder::new_current_thread, work).await
+}
+
+/// Does the same on a runtime of this kind.
+pub(super) async fn in_a_runtime_of<T, W, F>(kind: fn() -> Builder, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
     W: FnOnce() -> F + Send + 'static,
@@ -20,7 +30,7 @@ where
 {
     let (told, answer) = oneshot::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = kind().enable_all().build();
         let done = runtime.map_err(Failure::from).and_then(|runtime| {
             let done = runtime.block_on(work());
             drop(runtime);
@@ -33,13 +43,13 @@ where
 }
 
 /// A lock and a lease that are taken in one runtime, and go on to the next.
-struct Held {
+pub(super) struct Held {
     guard: Option<Guard>,
     lease: Option<Lease>,
 }
 
 /// Uses every part of a handle, and checks that it works.
-async fn use_all(t: &Trial, kv: &Kv, turn: &str) -> Result<Held, Failure> {
+pub(super) async fn use_all(t: &Trial, kv: &Kv, turn: &str) -> Result<Held, Failure> {
     let (c, other) = (t.capabilities(), t.open().await?);
     let key = format!("d/{turn}");
     kv.put(&key, turn).await.map_err(|e| format!("a put, {turn}: {e}"))?;
@@ -122,7 +132,7 @@ async fn locked(t: &Trial, kv: &Kv, other: &Kv, turn: &str) -> Result<Guard, Fai
 }
 
 /// Checks that the lock and the lease are still held after their TTLs, and gives them back.
-async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
+pub(super) async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
     let ranges =
         [t.capabilities().lock.as_ref().map(|locking| &locking.ttl), t.capabilities().lease.as_ref()];
     let longest = ranges.into_iter().flatten().filter_map(|range| {
@@ -143,7 +153,7 @@ async fn kept(t: &Trial, held: Held) -> Result<(), Failure> {
 }
 
 /// Gives back what was held in another runtime, and ignores the answers.
-async fn give_back(held: Held) {
+pub(super) async fn give_back(held: Held) {
     if let Some(guard) = held.guard {
         let _ = guard.release().await;
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cases::{locks::lock_ttl, watches::put_all},
+    cases::{locks::lock_ttl, put_all},
     check::{holds, same},
 };
 use kv_core::{
@@ -165,15 +165,6 @@ async fn notice(kv: &Kv) -> Result<(), Failure> {
         holds(format!("a read in an outage fails; found {read:?}"), read.is_err())?;
     }
     Ok(())
-}
-
-/// Makes these calls at once, and returns their answers.
-async fn answers(
-    t: &Trial,
-    calls: impl IntoIterator<Item = (&'static str, Call)>,
-) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
-    let calls = calls.into_iter().map(|(what, call)| call.map(move |answer| (what, answer)).boxed());
-    t.soon("the answers of calls in an outage", futures::future::join_all(calls.collect::<Vec<_>>())).await
 }
 
 /// Checks that writes that cannot have left say so.

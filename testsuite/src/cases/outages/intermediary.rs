@@ -2,19 +2,18 @@
 
 use super::*;
 use crate::{
-    cases::{
-        locks::lock_ttl,
-        watches::{Follower, put_all},
-    },
+    cases::{locks::lock_ttl, put_all, watches::Follower},
     check::{holds, same, still_held},
 };
 use kv_core::{WatchEvent, Watching};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 /// Answers of intermediaries: a name for messages, the status, the content's type, the content.
-const ANSWERS: [(&str, &str, &str, &str); 4] = [
+const ANSWERS: [(&str, &str, &str, &str); 6] = [
     ("a 404 of text", "404 Not Found", "text/plain", "404 page not found\n"),
     ("a page of HTML", "200 OK", "text/html", "<html><body>Welcome</body></html>"),
+    ("a 400 of text", "400 Bad Request", "text/plain", "Bad request\n"),
+    ("an empty 400", "400 Bad Request", "text/plain", ""),
     ("a 403 of text", "403 Forbidden", "text/plain", "Forbidden\n"),
     ("a 429", "429 Too Many Requests", "text/plain", "slow down\n"),
 ];
@@ -68,15 +67,6 @@ pub(super) async fn calls(t: Trial) -> Verdict {
     .await
 }
 
-/// Makes these calls at once, and returns their answers.
-async fn answers(
-    t: &Trial,
-    calls: impl Iterator<Item = (&'static str, Call)>,
-) -> Result<Vec<(&'static str, Result<String>)>, Failure> {
-    let calls: Vec<_> = calls.map(|(what, call)| call.map(move |answer| (what, answer)).boxed()).collect();
-    t.soon("the answers of calls", futures::future::join_all(calls)).await
-}
-
 pub(super) async fn watches(t: Trial) -> Verdict {
     if t.capabilities().watch == Watching::Unsupported {
         return Ended::ignored("no watches");
@@ -106,7 +96,7 @@ pub(super) async fn watches(t: Trial) -> Verdict {
                 }
             };
             // The watches ask again and again, for this is longer than a request may take.
-            if let Ok((watch, event)) = timeout(DEADLINE * 4, told).await {
+            if let Ok((watch, event)) = timeout(DEADLINE * 3, told).await {
                 return Err(format!("{what} is told to the watch of {watch} as {event:?}").into());
             }
             proxy.heal().await;
@@ -128,6 +118,51 @@ pub(super) async fn watches(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn odd_names(t: Trial) -> Verdict {
+    if t.capabilities().watch == Watching::Unsupported {
+        return Ended::ignored("no watches");
+    }
+    speaking(t, async |t, link| {
+        let (proxy, prefix) = (&link.proxy, format!("{}café/", t.prefix()));
+        let opened = t.harness().open_through(proxy, &prefix).await;
+        let kv = opened.ok_or("the harness opens clients behind a proxy")??.with_deadline(DEADLINE);
+        let direct = t.open_under(&prefix).await?;
+        let mut tree = Follower::of_tree(&t, &kv, "ключи").await?;
+        for status in ["400 Bad Request", "404 Not Found", "414 URI Too Long"] {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            proxy.answer_for_server(head).await;
+            let mut late = kv.watch("ключи/late").await?;
+            let told = async {
+                loop {
+                    let (watch, event) = tokio::select! {
+                        event = tree.watch().event() => ("a tree", event),
+                        event = late.event() => break ("a key, begun late", event),
+                    };
+                    // The `Synced` after the end of the last answer may come only now.
+                    if !matches!(event, Ok(WatchEvent::Synced)) {
+                        break (watch, event);
+                    }
+                }
+            };
+            if let Ok((watch, event)) = timeout(DEADLINE * 3, told).await {
+                return Err(format!("an empty {status} is told to the watch of {watch} as {event:?}").into());
+            }
+            proxy.heal().await;
+            direct.put("ключи/a", status).await?;
+            tree.agrees(&direct, "ключи").await.map_err(|e| format!("after an empty {status}: {e}"))?;
+            let first = t.soon("the first event of a watch that began late", late.event()).await??;
+            same(
+                format!("what a watch that began behind an empty {status} tells"),
+                first,
+                WatchEvent::Synced,
+            )?;
+        }
+        direct.delete_tree("").await?;
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn holding(t: Trial) -> Verdict {
     let (locks, leases) = (t.capabilities().lock.is_some(), t.capabilities().lease.clone());
     if !locks && leases.is_none() {
@@ -138,8 +173,8 @@ pub(super) async fn holding(t: Trial) -> Verdict {
         // A machine that stands still for a second must not end what is held: a third of the TTL
         // is left after the last of these answers.
         let ttl = lock_ttl(&t, Duration::from_secs(8));
-        for pair in ANSWERS.chunks(2) {
-            let what = format!("{} and {}", pair[0].0, pair[1].0);
+        for some in ANSWERS.chunks(3) {
+            let what = some.iter().map(|theirs| theirs.0).collect::<Vec<_>>().join(", ");
             let guard = match locks {
                 true => Some(t.soon("a free lock", kv.new_lock("l").ttl(ttl).acquire()).await??),
                 false => None,
@@ -151,12 +186,12 @@ pub(super) async fn holding(t: Trial) -> Verdict {
             if let Some(lease) = &lease {
                 kv.put("d/leased", "").lease(lease).deadline(PATIENT).await?;
             }
-            // The next renewals, which are due after a third of the TTL, meet both answers; then
-            // there is time for another renewal.
+            // The next renewals, which are due after a third of the TTL, meet all of these
+            // answers; then there is time for another renewal.
             tokio::time::sleep(ttl.mul_f64(0.3)).await;
-            for theirs in pair {
+            for theirs in some {
                 answer(proxy, *theirs).await;
-                tokio::time::sleep(ttl.mul_f64(0.15)).await;
+                tokio::time::sleep(ttl.mul_f64(0.1)).await;
                 let before = format!("behind {} before its time", theirs.0);
                 if let Some(guard) = &guard {
                     still_held(format!("a lock is held {before}"), guard)?;
@@ -181,6 +216,50 @@ pub(super) async fn holding(t: Trial) -> Verdict {
             }
         }
         Ok(())
+    })
+    .await
+}
+
+pub(super) async fn waiting(t: Trial) -> Verdict {
+    if t.capabilities().lock.is_none() {
+        return Ended::ignored("no locks");
+    }
+    speaking(t, async |t, link| {
+        let Linked { kv, proxy, direct } = &link;
+        // With this TTL the lock is held until all answers were heard.
+        let long = lock_ttl(&t, Duration::from_secs(60));
+        let lock = kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(10)));
+        let guard = t.soon("a free lock", direct.new_lock("l").ttl(long).acquire()).await??;
+        let mut waiting = JoinSet::new();
+        waiting.spawn(lock.clone().acquire());
+        for _ in 0..20 {
+            // By these round trips the first waiter comes into line.
+            kv.lock_holder("l").deadline(PATIENT).await?;
+        }
+        for theirs in ANSWERS {
+            answer(proxy, theirs).await;
+            let what = theirs.0;
+            // Its first request meets this answer.
+            waiting.spawn(lock.clone().acquire());
+            // This is longer than any request of the waiters' may take.
+            let early = timeout(DEADLINE * 2, waiting.join_next()).await;
+            holds(format!("waits for a lock go on behind {what}; found {early:?}"), early.is_err())?;
+        }
+        proxy.heal().await;
+        let mut last = guard.token();
+        holds("the lock was held until its release", guard.release().await?)?;
+        while !waiting.is_empty() {
+            let what = "a waiter to get the lock behind the answers";
+            let got = t.within(t.patience() * 2, what, waiting.join_next()).await?;
+            let got = got.ok_or("the wait was begun")??;
+            let got = got.map_err(|e| format!("a wait ended by what was not the server's word: {e:?}"))?;
+            still_held("a lock that was got is held", &got)?;
+            holds("its token is above that of the one before", got.token() > last)?;
+            last = got.token();
+        }
+        // The last one is given back while there is a link.
+        let free = || async { Ok(direct.lock_holder("l").await.is_ok_and(|holder| holder.is_none())) };
+        t.until("the lock to be free", free).await
     })
     .await
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cases::watches::{Follower, put_all},
+    cases::{put_all, watches::Follower},
     check::{holds, same},
 };
 use kv_core::{WatchEvent, Watching};

@@ -1,13 +1,15 @@
 //! Large values in every way of writing.
 
 use crate::{
-    Ended, Trial, Verdict,
+    Ended, Failure, Trial, Verdict,
     check::{holds, same},
 };
 use kv_core::{Bytes, Kv};
 use std::time::Duration;
 
 const SIZE: usize = 256 << 10;
+/// Limits the values that the case writes.
+const REACHED: usize = 64 << 20;
 
 /// Returns the length and the first byte of the key's value.
 async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
@@ -15,12 +17,21 @@ async fn found(kv: &Kv, key: &str) -> kv_core::Result<Option<(usize, u8)>> {
 }
 
 pub(super) async fn every_way(t: Trial) -> Verdict {
+    for size in [SIZE, t.capabilities().max_value.min(REACHED)] {
+        of_size(&t, size).await.map_err(|e| format!("values of {size} bytes: {e}"))?;
+    }
+    Ok(Ended::Kept)
+}
+
+async fn of_size(t: &Trial, size: usize) -> Result<(), Failure> {
     let (kv, other, c) = (t.open().await?, t.open().await?, t.capabilities());
+    // Names take room too.
+    let long = &"n".repeat(512);
     let mut last = 0;
     // Each value has other bytes, so that none passes for another.
     let mut value = || {
         last += 1;
-        (Bytes::from(vec![last; SIZE]), Some((SIZE, last)))
+        (Bytes::from(vec![last; size]), Some((size, last)))
     };
     let (bytes, wanted) = value();
     let version = kv.put("k", bytes).await?.version;
@@ -42,24 +53,28 @@ pub(super) async fn every_way(t: Trial) -> Verdict {
     }
     if c.max_txn_ops > 1 {
         let (bytes, wanted) = value();
-        let steps = kv.transact().when_exists("k").then(kv.put("in-a-transaction", bytes));
+        let steps = kv.transact().when_exists("k").when_missing("none").then(kv.put(long, bytes));
         holds("a transaction with a large value commits", steps.await?.is_committed())?;
-        same("a put in a transaction", found(&other, "in-a-transaction").await?, wanted)?;
+        same("a put in a transaction", found(&other, long).await?, wanted)?;
     }
     if c.lock.as_ref().is_some_and(|locking| locking.fenced_writes) {
-        let guard = t.soon("a free lock", kv.new_lock("l").acquire()).await??;
+        let guard = t.soon("a free lock", kv.new_lock(long).acquire()).await??;
         let (bytes, wanted) = value();
-        let put = kv.put("fenced", bytes).fenced(&guard).await;
-        put.map_err(|e| format!("a fenced put of 256 KiB: {e}"))?;
-        same("a fenced put", found(&other, "fenced").await?, wanted)?;
+        let put = kv.put(long, bytes).fenced(&guard).await;
+        let version = put.map_err(|e| format!("a fenced put: {e}"))?.version;
+        same("a fenced put", found(&other, long).await?, wanted)?;
+        let (bytes, wanted) = value();
+        let put = kv.atomic_put(long, bytes, version).fenced(&guard).await;
+        put.map_err(|e| format!("a fenced atomic_put: {e}"))?;
+        same("a fenced atomic_put", found(&other, long).await?, wanted)?;
         if c.max_txn_ops > 1 {
             let (bytes, wanted) = value();
-            let steps = kv.transact().when_held(&guard).then(kv.put("fenced", bytes)).await;
-            let steps = steps.map_err(|e| format!("a fenced transaction with 256 KiB: {e}"))?;
+            let steps = kv.transact().when_held(&guard).when_exists("k").then(kv.put(long, bytes)).await;
+            let steps = steps.map_err(|e| format!("a fenced transaction: {e}"))?;
             holds("a fenced transaction with a large value commits", steps.is_committed())?;
-            same("a put in a fenced transaction", found(&other, "fenced").await?, wanted)?;
+            same("a put in a fenced transaction", found(&other, long).await?, wanted)?;
         }
         guard.release().await?;
     }
-    Ok(Ended::Kept)
+    Ok(())
 }

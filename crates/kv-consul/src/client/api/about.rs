@@ -90,14 +90,16 @@ pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> 
         .await
 }
 
-/// Asks for the leader's address, and those of all servers: `GET /v1/status/leader`,
-/// `GET /v1/status/peers`.
+/// Asks for the leader's address, which is empty where none is known: `GET /v1/status/leader`. An
+/// agent tells it to everybody.
+pub(crate) async fn leader(client: &Client, deadline: Deadline) -> Result<String> {
+    let leader = Request::get("/v1/status/leader");
+    client.call(Purpose::Stale, deadline, &leader, |answer: &Answer| json::<String>(answer)).await
+}
+
+/// Asks for the leader's address, and those of all servers: `GET /v1/status/peers`.
 pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(String, Vec<String>)> {
-    let leader = client
-        .call(Purpose::Stale, deadline, &Request::get("/v1/status/leader"), |answer: &Answer| {
-            json::<String>(answer)
-        })
-        .await?;
+    let leader = leader(client, deadline).await?;
     let peers = Request::get("/v1/status/peers");
     Ok((
         leader,

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     client::{Answer, Client, Purpose, Request},
+    error::AgentError,
     names::{encoded, is_plain},
 };
-use kv_core::{Error, ErrorKind, Result, driver::Deadline};
+use kv_core::{Error, ErrorKind, Result, backend::retry::Effect, driver::Deadline};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
 
@@ -109,6 +110,10 @@ pub(crate) struct Listing {
 
 /// Reads a range at one moment. With an index to wait behind, a blocking query reads it as soon as
 /// it may have changed since.
+///
+/// # Errors
+/// [`InvalidKey`](ErrorKind::InvalidKey) for a path that the agent seems to take for unprintable:
+/// an agent says so without a word and without a mark, so that others may have said it.
 pub(crate) async fn range(
     client: &Client,
     range: &Range,
@@ -131,6 +136,14 @@ pub(crate) async fn range(
             Purpose::BlockingQuery
         }
     };
-    let (pairs, index) = client.call(purpose, deadline, &request, listed).await?;
+    let read = |answer: &Answer| match listed(answer) {
+        Some(found) => Some(Ok(Ok(found))),
+        None if answer.status == 400 && answer.body.is_empty() && !is_plain(name) => {
+            let why = format!("the server takes the path of {name:?} for unprintable");
+            Some(Err(AgentError::new(Effect::RefusedHere, ErrorKind::InvalidKey, why)))
+        }
+        None => None,
+    };
+    let (pairs, index) = client.ask(purpose, deadline, &request, read).await?.answer;
     Ok(Listing { pairs, index })
 }

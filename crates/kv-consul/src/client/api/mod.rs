@@ -12,7 +12,7 @@ mod sessions;
 mod tests;
 mod txn;
 
-pub(crate) use about::{About, about, server_node, status};
+pub(crate) use about::{About, about, leader, server_node, status};
 pub(crate) use fault::Fault;
 pub(crate) use kv::{Listing, Range, get, hidden, names, range, tree};
 pub(crate) use op::Op;

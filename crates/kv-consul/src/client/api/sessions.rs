@@ -68,7 +68,7 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
     let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
     let renewed = |answer: &Answer| match answer.status {
         200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
-        404 if answer.is_text && answer.body.starts_with(b"Session id '") => Some(false),
+        404 if answer.is_an_agents && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
     client.call(Purpose::Session, deadline, &request, renewed).await

@@ -118,6 +118,9 @@ impl Poller {
                     self.missed();
                 }
                 ended = self.follow().await;
+                if ended.is_ok() {
+                    return;
+                }
             }
             if self.core.polls.end_unused(&self.range) {
                 return;
@@ -128,7 +131,12 @@ impl Poller {
                     _ => None,
                 };
                 let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
-                if !may_pass && (e.is_lasting() || e.kind() == ErrorKind::InvalidArgument) {
+                let is_refused = match e.kind() {
+                    // A path that was taken before is taken still.
+                    ErrorKind::InvalidKey => is_first && self.is_path_refused().await,
+                    _ => e.is_lasting() && !may_pass,
+                };
+                if is_refused {
                     self.refuse(&e);
                 } else {
                     outage.failed(&e);
@@ -156,7 +164,17 @@ impl Poller {
         }
     }
 
-    /// Polls until the link breaks, or nobody uses the poll any more.
+    /// Tells whether it is an agent that refuses the path of the range. It does so without a word,
+    /// as something in between may: so an agent is heard first, and asked for the range again.
+    fn is_path_refused(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (core, within, again) = (self.core.clone(), self.within.get(), self.ask(None));
+        async move {
+            api::leader(&core.client, Deadline::after(within)).await.is_ok()
+                && matches!(again.await, Err(e) if e.kind() == ErrorKind::InvalidKey)
+        }
+    }
+
+    /// Polls until the link breaks, or the poll is ended, for nobody uses it any more.
     async fn follow(&mut self) -> Result<()> {
         let mut quick = 0_u32;
         loop {
@@ -169,7 +187,7 @@ impl Poller {
                 let listing = listing?;
                 self.tell(&listing, Telling::All).await?;
             }
-            if self.core.polls.is_unused(&self.range) {
+            if self.core.polls.end_unused(&self.range) {
                 return Ok(());
             }
             if answered - began > SOON {

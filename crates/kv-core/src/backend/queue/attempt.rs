@@ -186,25 +186,30 @@ impl<Q: Queue> Attempt<Q> {
     /// Makes the work that takes the contender out: `true` when it was still in the queue.
     fn cleanup(self: &Arc<Self>) -> Undo {
         let attempt = self.clone();
-        self.entry.queue.tasks().undo(async move {
-            let entry = attempt.entry.clone();
-            entry.is_given_back.store(true, Ordering::Release);
-            if !entry.sent.may_have_entered() {
-                return Ok(false);
-            }
-            let left = entry.take_out().await;
-            let watch = lock(&entry.watch).take();
-            match left {
-                Ok(Left::Maybe) if watch.is_some() => Err(released_before()),
-                Ok(left) => Ok(left != Left::NotThere),
-                Err(e) => {
-                    if e.kind() != ErrorKind::Closed {
-                        attempt.take_out_later();
-                    }
-                    Err(e)
+        self.entry.queue.tasks().undo_repeatable(move || attempt.clone().give_back())
+    }
+
+    async fn give_back(self: Arc<Self>) -> Result<bool> {
+        let entry = self.entry.clone();
+        entry.is_given_back.store(true, Ordering::Release);
+        if !entry.sent.may_have_entered() {
+            return Ok(false);
+        }
+        let was_held = self.used.alive().is_held();
+        let left = entry.take_out().await;
+        let watch = lock(&entry.watch).take();
+        match left {
+            Ok(Left::Maybe) if watch.is_some() && was_held => Err(released_before()),
+            // Its session was lost before, and so was the lock.
+            Ok(Left::Maybe) if watch.is_some() => Ok(false),
+            Ok(left) => Ok(left != Left::NotThere),
+            Err(e) => {
+                if e.kind() != ErrorKind::Closed {
+                    self.take_out_later();
                 }
+                Err(e)
             }
-        })
+        }
     }
 
     /// Goes on taking the contender out, in the background, as long as the server may still have

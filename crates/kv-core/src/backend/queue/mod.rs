@@ -9,7 +9,7 @@
 //! | wait | A waiter looks only at its predecessor. Outages are ridden out while the session lives; a lasting error ([`Error::is_lasting`](crate::Error::is_lasting)) ends the wait. A lost place or session is taken anew. |
 //! | grant | The session is looked at before every grant: a lock whose session is lost is never given. |
 //! | hold | A holder hears when its session is lost, or its contender is gone from the queue. |
-//! | leave | A contender that could not leave is taken out again and again as long as the server may have it, and nobody new gets its session. [`Tasks::finish`] tries once more and tells what is left. |
+//! | leave | A contender that could not leave is taken out again and again as long as the server may have it, and nobody new gets its session. [`Tasks::finish`] tries once more and tells what is left. A contender of a runtime that ended goes with its session, which is that runtime's own. |
 //!
 //! An uncontended lock whose session is open costs the requests that [`Queue::enter`] sends, one
 //! [`Queue::position`] unless the answer to `enter` told the position, and one [`Queue::leave`] to

@@ -77,8 +77,7 @@
 //!     match before(patience, member.delete(id)).await {
 //!         Some(answer) => answer.map_err(|error| classify(member.name, &error)),
 //!         None => {
-//!             let within = patience.within();
-//!             let why = format!("{}: no answer within {within:?}", member.name);
+//!             let why = format!("{}: no answer within {patience}", member.name);
 //!             Err(RequestError::new(Effect::Unknown, Error::new(ErrorKind::Timeout, why)))
 //!         }
 //!     }

@@ -162,12 +162,15 @@ async fn pause(pauses: &mut Backoff, left: Duration) {
 /// Returns the failure of an attempt that did not end by itself, so that nobody knows what it did.
 #[cold]
 fn no_answer(deadline: Deadline) -> RequestError {
-    let why = format!("no answer within {:?}", deadline.within());
+    let why = format!("no answer within {deadline}");
     RequestError::new(Effect::Unknown, Error::new(ErrorKind::Timeout, why))
 }
 
 #[cold]
 fn not_sent(deadline: Deadline) -> Error {
-    let why = format!("the call sent nothing: no time was left of {:?}; give it more", deadline.within());
-    Error::new(ErrorKind::Timeout, why)
+    let why = match deadline.within() {
+        Duration::ZERO => "the call sent nothing: it was given no time".to_owned(),
+        within => format!("the call sent nothing: no time was left of {within:?}"),
+    };
+    Error::new(ErrorKind::Timeout, format!("{why}; give it more"))
 }

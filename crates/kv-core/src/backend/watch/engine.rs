@@ -3,7 +3,7 @@
 use super::{Change, Listed, Listing, Source, WatchState};
 use crate::{
     Entry, Error, ErrorKind, Key, Result, Version, WatchEvent,
-    backend::{Backoff, Emit, Outage},
+    backend::{Backoff, Emit, Here, Outage},
 };
 use std::{slice, time::Duration, vec};
 use tokio::{runtime::Handle, time::Instant};
@@ -34,6 +34,8 @@ pub(super) struct Watch<S: Source> {
     out: Emit<WatchEvent>,
     delivered: WatchState,
     state: State<S::Token>,
+    /// The runtime in which the source subscribed.
+    here: Here,
     /// Tells whether the next list has to give values, since versions are in doubt.
     doubt: bool,
     outage: Outage,
@@ -49,6 +51,7 @@ impl<S: Source> Watch<S> {
             out,
             delivered: WatchState::new(),
             state: State::Subscribe,
+            here: Here::now(),
             doubt: false,
             outage: Outage::new("watch", source.backend()),
             failures: Backoff::default(),
@@ -104,7 +107,11 @@ impl<S: Source> Watch<S> {
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        self.source.subscribe().await?;
+        self.here = Here::now();
+        let is_bound = self.source.is_bound();
+        if unless_moved(is_bound, self.here, self.source.subscribe()).await?.is_none() {
+            return Ok(());
+        }
         self.delivered.begin_list(self.doubt);
         self.state = State::List { from: None };
         Ok(())
@@ -112,7 +119,12 @@ impl<S: Source> Watch<S> {
 
     async fn list(&mut self) -> Result<()> {
         let State::List { from } = &self.state else { return Ok(()) };
-        let listing = self.source.list(&self.delivered, from.as_ref()).await?;
+        let is_bound = self.source.is_bound();
+        let listing = self.source.list(&self.delivered, from.as_ref());
+        let Some(listing) = unless_moved(is_bound, self.here, listing).await? else {
+            self.state = State::Subscribe;
+            return Ok(());
+        };
         let Listing::Page { entries, position, next } = listing else {
             self.doubt = true;
             self.list_again().await;
@@ -145,7 +157,12 @@ impl<S: Source> Watch<S> {
                 None => self.finish().await,
             };
         }
-        let found = self.source.fetch(keys.as_slice()).await?;
+        let is_bound = self.source.is_bound();
+        let found = unless_moved(is_bound, self.here, self.source.fetch(keys.as_slice())).await?;
+        let Some(found) = found else {
+            self.state = State::Subscribe;
+            return Ok(());
+        };
         if found.is_empty() {
             let why = format!("a fetch of {} keys answered for none", keys.len());
             return Err(Error::new(ErrorKind::Other, why));
@@ -176,7 +193,13 @@ impl<S: Source> Watch<S> {
     }
 
     async fn follow(&mut self) -> Result<()> {
-        match self.source.next(&self.delivered).await? {
+        let is_bound = self.source.is_bound();
+        let next = self.source.next(&self.delivered);
+        let Some(change) = unless_moved(is_bound, self.here, next).await? else {
+            self.state = State::Subscribe;
+            return Ok(());
+        };
+        match change {
             Change::Event(event) => {
                 let source = &self.source;
                 if let Some(event) = self.delivered.change(event, |a, b| source.follows(a, b)) {
@@ -195,7 +218,12 @@ impl<S: Source> Watch<S> {
     async fn read(&mut self) -> Result<()> {
         let State::Read { key } = &self.state else { return Ok(()) };
         let key = key.clone();
-        let found = self.source.fetch(slice::from_ref(&key)).await?;
+        let is_bound = self.source.is_bound();
+        let found = unless_moved(is_bound, self.here, self.source.fetch(slice::from_ref(&key))).await?;
+        let Some(found) = found else {
+            self.state = State::Subscribe;
+            return Ok(());
+        };
         self.recovered();
         self.state = State::Follow;
         match found.into_iter().next() {
@@ -241,5 +269,20 @@ impl<S: Source> Watch<S> {
         if Handle::try_current().is_ok() {
             self.lists.pause().await;
         }
+    }
+}
+
+/// Waits for the source; `None` as soon as another runtime than `here` polls the watch, where the
+/// source is bound to its own. What was asked for there may never come: that runtime may have
+/// ended, or stand still.
+async fn unless_moved<T>(
+    is_bound: bool,
+    here: Here,
+    asked: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        biased;
+        () = here.left(), if is_bound => Ok(None),
+        answer = asked => answer.map(Some),
     }
 }
