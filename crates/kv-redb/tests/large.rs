@@ -32,7 +32,7 @@ async fn small(kv: &Kv) -> Result<()> {
 #[tokio::test]
 async fn neighbours_of_a_large_value_do_not_write_it_again() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
-    let kv = Config::new(folder.path().join("a.redb")).open().await?;
+    let kv = Config::new(folder.path().join("a.redb")).open().await?.with_deadline(Duration::from_secs(60));
     small(&kv).await?;
     let low = kv.new_lock("l").acquire().await?;
     let before = written();

@@ -201,10 +201,15 @@ impl Wire {
     /// its own: a watch that nobody reads must not stand still with the lock that others wait for.
     async fn link(&self) -> Result<Arc<Link>> {
         let place = self.0.places.here(Arc::default)?;
-        if let Ok(link) = place.try_lock()
-            && let Some(link) = link.as_ref().filter(|link| link.is_alive())
-        {
-            return Ok(link.clone());
+        if let Ok(mut link) = place.try_lock() {
+            if self.has(Fault::ReadsOnce)
+                && let Some(dead) = link.take_if(|link| !link.is_alive())
+            {
+                return Ok(dead);
+            }
+            if let Some(link) = link.as_ref().filter(|link| link.is_alive()) {
+                return Ok(link.clone());
+            }
         }
         let wire = self.clone();
         tokio::spawn(async move { wire.linked().await })
@@ -235,6 +240,7 @@ impl Wire {
         loop {
             let link = deadline.limit(self.link()).await;
             match link.unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "no connection in time"))) {
+                Ok(link) if self.has(Fault::ReadsOnce) => return Ok(link),
                 Ok(link) => {
                     // A runtime that stood still has not heard yet that the server hung up.
                     catch_up(deadline, || !link.is_alive()).await;
