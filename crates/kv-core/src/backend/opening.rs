@@ -1,6 +1,6 @@
 //! What the error of an opening tells: the call, the backend, and for how long it was tried.
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use std::time::{Duration, Instant};
 
 /// Returns a function for `map_err`, which notes in an error that it comes from opening a store of
@@ -20,7 +20,9 @@ pub fn in_open(backend: &'static str) -> impl Fn(Error) -> Error {
 ///
 /// # Errors
 /// Those of `connect`, noted as [`in_open`] does. One that may pass tells for how long the opening
-/// was tried: it is that of the last attempt alone, and does not show that there were others.
+/// was tried: it is that of the last attempt alone, and does not show that there were others. In
+/// the place of [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) comes its cause: what an opening
+/// writes can be written again, so that whoever opens anew need not look first.
 ///
 /// # Cancel safety
 /// That of `connect`.
@@ -37,7 +39,15 @@ pub fn in_open(backend: &'static str) -> impl Fn(Error) -> Error {
 /// ```
 pub async fn opening<S>(backend: &'static str, connect: impl Future<Output = Result<S>>) -> Result<S> {
     let begun = Instant::now();
-    connect.await.map_err(|error| in_open(backend)(tried_for(begun.elapsed(), error)))
+    connect.await.map_err(|error| in_open(backend)(tried_for(begun.elapsed(), known(error))))
+}
+
+fn known(error: Error) -> Error {
+    if error.kind() != ErrorKind::OutcomeUnknown {
+        return error;
+    }
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<Error>()).cloned();
+    cause.unwrap_or_else(|| error.with_kind(ErrorKind::Timeout))
 }
 
 fn tried_for(time: Duration, error: Error) -> Error {
@@ -47,7 +57,18 @@ fn tried_for(time: Duration, error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::backend::retry::outcome_unknown;
+
+    #[tokio::test]
+    async fn an_opening_that_can_be_repeated_has_no_unknown_outcome() {
+        let unanswered = Error::new(ErrorKind::Timeout, "h1: no answer within 187ms");
+        let open = async |error| opening::<()>("redis", async { Err(error) }).await.unwrap_err();
+        let error = open(outcome_unknown(unanswered)).await;
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.to_string().ends_with("h1: no answer within 187ms"), "{error}");
+        let bare = open(Error::new(ErrorKind::OutcomeUnknown, "cut off")).await;
+        assert_eq!((bare.kind(), bare.operation()), (ErrorKind::Timeout, Some("open")));
+    }
 
     #[test]
     fn the_time_is_told_where_more_time_may_help() {

@@ -245,9 +245,11 @@ pub(crate) async fn granted(
             return Err(Error::new(ErrorKind::Timeout, why));
         }
     };
-    let millis = u64::try_from(millis).ok().filter(|&millis| millis > 0);
-    let millis = millis
-        .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{host} granted a session of no time")))?;
+    // A host says "no time" of a session that expired before it could answer.
+    let Some(millis) = u64::try_from(millis).ok().filter(|&millis| millis > 0) else {
+        let why = format!("{host} is too slow: the session expired before it was granted");
+        return Err(Error::new(ErrorKind::Unavailable, why));
+    };
     Ok(Granted { time: Duration::from_millis(millis), ended: ended.fuse() })
 }
 
@@ -293,6 +295,24 @@ mod tests {
         ended?;
         let error = found.err().ok_or(io::ErrorKind::InvalidData)?;
         assert!(error.to_string().contains("`ca`"), "{error}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_host_whose_sessions_expire_before_they_are_granted_may_be_faster_next_time() -> io::Result<()>
+    {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let host = server.local_addr()?.to_string();
+        let grants_no_time = async {
+            let (mut client, _) = server.accept().await?;
+            client.read_exact(&mut [0; 4 + 45]).await?;
+            client.write_all(&[0, 0, 0, 37, 0, 0, 0, 0, 0, 0, 0, 0]).await
+        };
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let (found, granted) = tokio::join!(granted(&host, None, Duration::ZERO, deadline), grants_no_time);
+        granted?;
+        let error = found.err().ok_or(io::ErrorKind::InvalidData)?;
+        assert!(error.is_transient() && error.to_string().contains("too slow"), "{error}");
         Ok(())
     }
 }
