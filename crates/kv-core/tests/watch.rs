@@ -1,5 +1,7 @@
 //! The engine of watches, by histories at random over a server in memory.
 
+#[path = "watch/hub.rs"]
+mod hub;
 #[path = "watch/judge.rs"]
 mod judge;
 #[path = "watch/script.rs"]
@@ -10,16 +12,16 @@ mod server;
 mod source;
 
 use futures::{FutureExt, StreamExt};
+use hub::{Answers, hub_watch};
 use judge::Judge;
 use kv_core::{
-    Directory, Entry, Error, ErrorKind, Item, Key, Version, WatchEvent,
+    Entry, Error, ErrorKind, Item, Key, Version, WatchEvent,
     backend::{Hub, watch},
-    driver::{Page, Target, WatchStream},
+    driver::WatchStream,
 };
 use server::{Server, Style};
 use source::{Client, Seen, any_end};
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -129,20 +131,6 @@ async fn records_and_foreign_writes() {
     histories(Style::Records).await;
 }
 
-/// The answers that a hub's watch reads, in turn: a page, or a failure.
-type Answers = Arc<Mutex<VecDeque<Result<Vec<Item>, ErrorKind>>>>;
-
-fn hub_watch(hub: &Hub, answers: &Answers) -> WatchStream {
-    let answers = answers.clone();
-    hub.watch("model", &Target::Tree(Directory::root()), move |_| {
-        let answer = answers.lock().unwrap().pop_front().expect("no list too many");
-        async move {
-            let items = answer.map_err(|kind| Error::new(kind, "the server is away"))?;
-            Ok(Page { items, next: None })
-        }
-    })
-}
-
 fn entry(version: u64) -> Entry {
     Entry::new(Key::parse("a").unwrap(), "v", Version::new(version, 0))
 }
@@ -220,42 +208,5 @@ async fn lists_again_are_spread_at_random() {
     for tenth in 0..5 {
         let among = tenths.iter().filter(|at| **at == tenth).count();
         assert!(among >= 10, "{among} of 200 in {tenth}0 ms: {tenths:?}");
-    }
-}
-
-/// Counts what is logged, by level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<tracing::Level>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::INFO
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        self.0.lock().unwrap().push(*event.metadata().level());
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
-    let hub = Hub::new();
-    let answers = Answers::default();
-    let outage = || std::iter::repeat_n(Err(ErrorKind::Unavailable), 20).chain([Ok(Vec::new())]);
-    answers.lock().unwrap().extend(outage().chain(outage()));
-    let mut watch = hub_watch(&hub, &answers);
-    for outages in 1..=2 {
-        assert_eq!(soon(watch.next()).await.unwrap().unwrap(), WatchEvent::Synced);
-        let logged = [tracing::Level::WARN, tracing::Level::INFO].repeat(outages);
-        assert_eq!(*log.0.lock().unwrap(), logged);
-        hub.missed();
     }
 }

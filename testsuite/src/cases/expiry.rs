@@ -376,7 +376,8 @@ async fn deleted(t: Trial) -> Verdict {
 async fn refused_put(t: Trial) -> Verdict {
     let range = needs_ttl!(t);
     let kv = t.open().await?;
-    let ttl = t.short_ttl(Duration::from_millis(600));
+    // The key must be there for all that is refused.
+    let ttl = t.short_ttl(Duration::from_secs(4));
     let stale = kv.put("stays", "v").await?.version;
     let version = kv.put("stays", "v").await?.version;
     let life = Life::of(kv.put("goes", "v").ttl(ttl)).await?;

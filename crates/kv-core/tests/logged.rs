@@ -1,0 +1,47 @@
+//! What is logged of an outage. Another test of the same process, which listens to no log, would
+//! take part in whether a place logs anything.
+
+#[path = "watch/hub.rs"]
+mod hub;
+
+use futures::StreamExt;
+use hub::{Answers, hub_watch};
+use kv_core::{ErrorKind, WatchEvent, backend::Hub};
+use std::sync::{Arc, Mutex};
+
+/// Counts what is logged, by level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<tracing::Level>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(*event.metadata().level());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let hub = Hub::new();
+    let answers = Answers::default();
+    let outage = || std::iter::repeat_n(Err(ErrorKind::Unavailable), 20).chain([Ok(Vec::new())]);
+    answers.lock().unwrap().extend(outage().chain(outage()));
+    let mut watch = hub_watch(&hub, &answers);
+    for outages in 1..=2 {
+        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Synced);
+        let logged = [tracing::Level::WARN, tracing::Level::INFO].repeat(outages);
+        assert_eq!(*log.0.lock().unwrap(), logged);
+        hub.missed();
+    }
+}
