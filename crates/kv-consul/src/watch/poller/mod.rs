@@ -118,29 +118,25 @@ impl Poller {
                     self.missed();
                 }
                 ended = self.follow().await;
-                if ended.is_ok() {
-                    return;
-                }
             }
+            let Err(e) = ended else { return };
             if self.core.polls.end_unused(&self.range) {
                 return;
             }
-            if let Err(e) = ended {
-                unknown = match e.kind() {
-                    ErrorKind::Unauthenticated => unknown.or_else(|| Some(Instant::now())),
-                    _ => None,
-                };
-                let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
-                let is_refused = match e.kind() {
-                    // A path that was taken before is taken still.
-                    ErrorKind::InvalidKey => is_first && self.is_path_refused().await,
-                    _ => e.is_lasting() && !may_pass,
-                };
-                if is_refused {
-                    self.refuse(&e);
-                } else {
-                    outage.failed(&e);
-                }
+            unknown = match e.kind() {
+                ErrorKind::Unauthenticated => unknown.or_else(|| Some(Instant::now())),
+                _ => None,
+            };
+            let may_pass = !is_first && unknown.is_some_and(|since| since.elapsed() < GRACE);
+            let is_refused = match e.kind() {
+                // A path that was taken before is taken still.
+                ErrorKind::InvalidKey => is_first && self.is_path_refused().await,
+                _ => e.is_lasting() && !may_pass,
+            };
+            if is_refused {
+                self.refuse(&e);
+            } else {
+                outage.failed(&e);
             }
             backoff.pause().await;
         }
